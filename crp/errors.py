@@ -1,0 +1,61 @@
+"""What can go wrong, as types a caller may want to catch, and the sentence helpers they share.
+
+    CrpError                    anything this package refuses
+    ├── InputError(ValueError)  an argument does not fit: layer, concept, class, shape, file, option
+    ├── ModelError              the model cannot be explained (NaN weights, an output of an unknown kind)
+    ├── SampleError             one sample of a data set failed; names the sample
+    └── LibraryError            a library cannot be read, or does not belong to this model, data or setting
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class CrpError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class InputError(CrpError, ValueError):
+    """An argument does not fit; the message says the value, what is allowed and the nearest name."""
+
+
+class ModelError(CrpError, RuntimeError):
+    """The model cannot be explained as it is."""
+
+
+class SampleError(CrpError, RuntimeError):
+    """One sample of the data set failed; the message names it."""
+
+
+class LibraryError(CrpError, RuntimeError):
+    """A library is damaged, incomplete, or belongs to something else."""
+
+
+def listed(names: Iterable[object], limit: int = 8) -> str:
+    """Join names for a sentence, at most `limit` of them.
+
+    >>> listed(["conv1", "conv2"])
+    "'conv1', 'conv2'"
+    >>> listed(range(5), limit=2)
+    '0, 1 and 3 more'
+    """
+    names = [repr(name) for name in names]
+    if len(names) <= limit:
+        return ", ".join(names) if names else "none"
+    return f"{', '.join(names[:limit])} and {len(names) - limit} more"
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """End of a sentence that offers what the caller may have meant.
+
+    >>> nearest("layer5", ["layer4", "fc"])
+    "did you mean 'layer4'?"
+    >>> nearest("zzz", ["conv1", "fc"])
+    "there are 'conv1', 'fc'."
+    """
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(repr(match) for match in close)}?"
+    return f"there are {listed(names)}."
