@@ -1,0 +1,172 @@
+"""What a concept is: an addressable part of a layer's output.
+
+`ChannelConcept`, the default, is one channel of a convolution or one unit of a linear layer. Another kind of
+concept (a token, a direction, a head) is a class with the same methods:
+
+========================  ===================================================================================
+`size(shape)`             how many concepts an output of that shape holds
+`masked(relevance, ids)`  keeps the relevance of chosen concepts, one chosen set per condition
+`at_positions(...)`       keeps one position of one concept for each sample
+`total(values)`           one number per concept: the sum over its part
+`peak(values)`            the largest signed value of each concept, and where it stands
+========================  ===================================================================================
+
+Axes: `N` samples, `K` conditions, `C` channels, `*S` space (none for a linear layer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from crp.errors import InputError
+
+
+@runtime_checkable
+class Concept(Protocol):
+    """The interface that mining, explanation and attribution ask of a kind of concept."""
+
+    def size(self, shape: Sequence[int]) -> int: ...
+
+    def masked(self, relevance: Tensor, ids: Sequence[Sequence[int]]) -> Tensor: ...
+
+    def at_positions(self, relevance: Tensor, ids: Tensor, positions: Tensor) -> Tensor: ...
+
+    def total(self, values: Tensor) -> Tensor: ...
+
+    def peak(self, values: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class ChannelConcept:
+    """One channel, or one unit of a linear layer, is one concept.
+
+    Examples
+    --------
+    >>> relevance = torch.arange(6.0).reshape(1, 3, 2)              # one sample, three channels, two positions
+    >>> ChannelConcept().total(relevance)
+    tensor([[1., 5., 9.]])
+    >>> ChannelConcept().masked(relevance, [[0], [1, 2]]).sum(-1)   # two conditions
+    tensor([[[1., 0., 0.]],
+    <BLANKLINE>
+            [[0., 5., 9.]]])
+    """
+
+    def size(self, shape: Sequence[int]) -> int:
+        """Number of concepts in a layer's output of shape `[C, *S]` (without the samples' axis)."""
+        return shape[0]
+
+    def masked(self, relevance: Tensor, ids: Sequence[Sequence[int]]) -> Tensor:
+        """Keep only the chosen channels, once per condition.
+
+        Parameters
+        ----------
+        relevance
+            Relevance that arrives at the layer, `[N, C, *S]`.
+        ids
+            For each of the `K` conditions the channels that may pass.
+
+        Returns
+        -------
+        Tensor
+            `[K, N, C, *S]`, a new tensor.
+
+        Raises
+        ------
+        InputError
+            If a channel is not one of `0 .. C - 1`.
+        """
+        mask = relevance.new_zeros(len(ids), relevance.shape[1])
+        for row, channels in enumerate(ids):
+            check_channels(channels, relevance.shape[1])
+            mask[row, list(channels)] = 1
+        return relevance[None] * mask.view(len(ids), 1, -1, *[1] * (relevance.ndim - 2))
+
+    def at_positions(self, relevance: Tensor, ids: Tensor, positions: Tensor) -> Tensor:
+        """Keep one position of one channel for each sample.
+
+        Parameters
+        ----------
+        relevance
+            `[N, C, *S]`.
+        ids
+            Channel of each sample, int64 `[N]`.
+        positions
+            Position of each sample, counted along the flattened space, int64 `[N]` (all 0 for a linear layer).
+
+        Returns
+        -------
+        Tensor
+            `[1, N, C, *S]`, zero everywhere but in `N` entries.
+        """
+        flat = relevance.flatten(2) if relevance.ndim > 2 else relevance[..., None]
+        samples = torch.arange(len(flat), device=flat.device)
+        kept = torch.zeros_like(flat)
+        kept[samples, ids, positions] = flat[samples, ids, positions]
+        return kept.view_as(relevance)[None]
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over space, `[N, C, *S]` -> `[N, C]`."""
+        return values.flatten(2).sum(-1) if values.ndim > 2 else values
+
+    def peak(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Largest signed value of each channel and its flat position, `[N, C, *S]` -> two of `[N, C]`.
+
+        Of equal values the first position counts.
+        """
+        if values.ndim == 2:
+            return values, torch.zeros_like(values, dtype=torch.int64)
+        flat = values.flatten(2)
+        maximum = flat.amax(-1)
+        # `max` does not promise which of equal values it names; the first one is what a second run must find again.
+        return maximum, (flat == maximum[..., None]).to(torch.uint8).argmax(-1)
+
+    # -- the names of zennit-crp -------------------------------------------------------------------------------
+
+    @staticmethod
+    def mask(batch_id: int, concept_ids: Sequence[int], layer_name: str | None = None) -> Callable[[Tensor], Tensor]:
+        """Make a function that keeps `concept_ids` in row `batch_id` of a relevance `[N, C, *S]`.
+
+        The `mask_map` of `crp.attribution.CondAttribution` takes functions of this signature.
+        """
+
+        def mask_row(relevance: Tensor) -> Tensor:
+            check_channels(concept_ids, relevance.shape[1], layer_name)
+            keep = torch.zeros_like(relevance[batch_id])
+            keep[list(concept_ids)] = 1
+            relevance[batch_id] = relevance[batch_id] * keep
+            return relevance
+
+        return mask_row
+
+    @staticmethod
+    def mask_rf(
+        batch_id: int, c_n_map: Mapping[int, Sequence[int]], layer_name: str | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """Make a function that keeps single positions: `c_n_map` maps a channel to its flat positions."""
+
+        def mask_row(relevance: Tensor) -> Tensor:
+            check_channels(list(c_n_map), relevance.shape[1], layer_name)
+            keep = torch.zeros_like(relevance[batch_id]).flatten(1)
+            for channel, positions in c_n_map.items():
+                keep[channel, positions] = 1
+            relevance[batch_id] = relevance[batch_id] * keep.view_as(relevance[batch_id])
+            return relevance
+
+        return mask_row
+
+
+def check_channels(ids: Sequence[int], count: int, layer: str | None = None) -> None:
+    """Refuse concept ids that a layer of `count` channels does not have.
+
+    Raises
+    ------
+    InputError
+        With the id, and the range that is allowed. Negative ids count from the end, as in numpy.
+    """
+    for concept in ids:
+        if not -count <= concept < count:
+            where = f"layer '{layer}'" if layer else "the layer"
+            raise InputError(f"There is no concept {concept}: {where} has the concepts 0 to {count - 1}.")
