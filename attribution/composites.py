@@ -1,0 +1,213 @@
+"""The fitting composite for a model: rules and canonizers picked by looking at its modules.
+
+The convolutional rule is z+, with the flat rule at the first layer and epsilon at the fully connected ones (zennit's
+`EpsilonPlusFlat`; Kohlbrenner et al., "Towards best practice in explaining neural network decisions with LRP", 2020).
+Two kinds of net need something else:
+
+- Where the classifier itself is a convolution (SqueezeNet), z+ on it would leave no negative relevance anywhere below:
+  it gets epsilon, as a fully connected classifier does.
+- Where there is no convolution, flat at the first layer would spread relevance evenly over the whole input: epsilon
+  everywhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from zennit.canonizers import Canonizer, NamedMergeBatchNorm
+from zennit.composites import EpsilonPlusFlat, LayerMapComposite, MixedComposite, NameMapComposite, layer_map_base
+from zennit.core import Composite
+from zennit.layer import Sum
+from zennit.rules import Epsilon, Norm
+from zennit.types import Activation, AvgPool, BatchNorm, Convolution, Linear, MaxPool
+
+from crp.errors import ModelError
+
+from .canonizers import (
+    Averaging,
+    FunctionCanonizer,
+    functions_left_to_gradient,
+    rewritten_functions,
+    sequential_batch_norms,
+    unreadable_blocks,
+)
+from .flow import RelevanceFlow
+
+_RESHAPING = (
+    nn.Identity,
+    nn.Flatten,
+    nn.Unflatten,
+    nn.ChannelShuffle,
+    nn.PixelShuffle,
+    nn.Upsample,
+    nn.modules.dropout._DropoutNd,
+    nn.modules.padding._ConstantPadNd,
+    nn.modules.padding._ReflectionPadNd,
+    nn.modules.padding._ReplicationPadNd,
+)
+_RULED = (Linear, BatchNorm, AvgPool, MaxPool, Activation, Sum)
+# zennit 0.5.1 counts attention among the activations and would hand relevance through to the query alone.
+_NO_RULE = [(nn.MultiheadAttention, None)]
+
+
+@dataclass(frozen=True)
+class FittingComposite:
+    """A composite that fits a model, and why it was picked.
+
+    Parameters
+    ----------
+    composite
+        A zennit composite with canonizers; hand it to `RelevanceFlow` or `CondAttribution`.
+    name
+        Short name, the same for the same rules: `"epsilon-plus-flat"`, `"epsilon-plus-flat, epsilon on classifier.1"`,
+        `"epsilon"`.
+    reason
+        One sentence: what was recognised, what was picked, and what runs by its gradient.
+    """
+
+    composite: Composite
+    name: str
+    reason: str
+
+    def conservation(self, model: nn.Module, data: Tensor, targets: Sequence[int]) -> Tensor:
+        """Relevance arriving at the input, divided by the relevance started at the target's logit.
+
+        Parameters
+        ----------
+        model
+            The model this composite was picked for.
+        data
+            `[N, c, *S]`.
+        targets
+            `N` class indices.
+
+        Returns
+        -------
+        Tensor
+            `[N]`; 1 where nothing was lost or added, below where biases and stabilisers absorbed.
+        """
+        with RelevanceFlow(model, self.composite, data) as flow:
+            started = flow.output_relevance(targets)
+            arriving = flow.down(started)
+        return arriving[0].flatten(1).sum(1) / started[0].flatten(1).sum(1)
+
+
+def composite_for(model: nn.Module) -> FittingComposite:
+    """Pick rules and canonizers that fit `model`.
+
+    Parameters
+    ----------
+    model
+        Convolutional nets in one, two or three dimensions (VGG, ResNet, SqueezeNet, MobileNet and others) or fully
+        connected ones.
+
+    Returns
+    -------
+    FittingComposite
+        With the composite, a name and the reason.
+
+    Raises
+    ------
+    ModelError
+        If there is no linear or convolutional module for a rule to sit on.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> fitting = composite_for(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10)))
+    >>> fitting.name
+    'epsilon-plus-flat'
+    """
+    ruled = [(name, module) for name, module in model.named_modules() if isinstance(module, Linear)]
+    if not ruled:
+        raise ModelError(f"{type(model).__name__} has no linear or convolutional module for a rule to sit on.")
+    structure, canonizers = _canonizers(model)
+    head, head_module = ruled[-1]
+    layer_map = [*_NO_RULE, (Averaging, Norm())]
+
+    if not any(isinstance(module, Convolution) for _, module in ruled):
+        name = "epsilon"
+        composite = LayerMapComposite([*layer_map, *layer_map_base(), (Linear, Epsilon())], canonizers=canonizers)
+        picked = (
+            "epsilon in all layers, because flat at a fully connected first layer would spread relevance evenly over "
+            "the input"
+        )
+    elif isinstance(head_module, Convolution):
+        name = f"epsilon-plus-flat, epsilon on {head}"
+        rules = EpsilonPlusFlat(layer_map=layer_map)
+        composite = MixedComposite([NameMapComposite([([head], Epsilon())]), rules], canonizers=canonizers)
+        picked = (
+            f"flat at the first layer, z+ at the other convolutions and epsilon at the last one, '{head}', which acts "
+            "as the classifier: z+ there would leave no negative relevance"
+        )
+    else:
+        name = "epsilon-plus-flat"
+        composite = EpsilonPlusFlat(layer_map=layer_map, canonizers=canonizers)
+        picked = "flat at the first layer, z+ at the other convolutions and epsilon at the fully connected layers"
+    return FittingComposite(composite, name, f"{structure}: {picked}{_left_to_gradient(model)}.")
+
+
+def _canonizers(model: nn.Module) -> tuple[str, list[Canonizer]]:
+    """What kind of net `model` is, in words, and the canonizers it needs."""
+    kinds = Counter(f"{type(module).__module__}.{type(module).__name__}" for module in model.modules())
+    has_batch_norm = any(isinstance(module, BatchNorm) for module in model.modules())
+    dimensions = sorted({type(module).__name__[-2] for module in model.modules() if isinstance(module, Convolution)})
+
+    if kinds["torchvision.models.resnet.BasicBlock"] or kinds["torchvision.models.resnet.Bottleneck"]:
+        # imported here: zennit.torchvision imports all of torchvision's models
+        from zennit.torchvision import ResNetCanonizer
+
+        return "A ResNet of torchvision, its batch norms merged and its skip connections made sums", [ResNetCanonizer()]
+    if kinds["torchvision.models.vgg.VGG"] and has_batch_norm:
+        from zennit.torchvision import VGGCanonizer
+
+        return "A VGG of torchvision with its batch norms merged", [VGGCanonizer()]
+
+    canonizers: list[Canonizer] = []
+    remarks = []
+    if has_batch_norm:
+        pairs = sequential_batch_norms(model)
+        total = sum(isinstance(module, BatchNorm) for module in model.modules())
+        if pairs:
+            canonizers.append(NamedMergeBatchNorm(pairs))
+            remarks.append("its batch norms merged" if len(pairs) == total else f"{len(pairs)} of {total} batch norms merged")
+    functions = rewritten_functions(model)
+    if functions:
+        canonizers.append(FunctionCanonizer())
+    if functions["sum"]:
+        remarks.append(f"the {functions['sum']} sums in its forwards (skip connections) made modules")
+    if functions["mean"]:
+        remarks.append(f"the {functions['mean']} averages in its forwards made modules")
+    return _described(model, kinds, dimensions, functions["sum"]) + "".join(
+        f"{' with' if index == 0 else ','} {remark}" for index, remark in enumerate(remarks)
+    ), canonizers
+
+
+def _described(model: nn.Module, kinds: Counter, dimensions: list[str], sums: int) -> str:
+    """The kind of net in a few words."""
+    for name in ("VGG", "SqueezeNet", "MobileNetV2"):
+        if any(kind.startswith("torchvision.models.") and kind.endswith(f".{name}") for kind in kinds):
+            return f"A {name} of torchvision"
+    if not dimensions:
+        return "A net without convolutions"
+    kind = f"A {'/'.join(dimensions)}-d convolutional net"
+    if any(getattr(module, "groups", 1) == getattr(module, "in_channels", 0) > 1 for module in model.modules()):
+        kind += ", with depthwise convolutions"
+    return f"{kind}, residual" if sums else kind
+
+
+def _left_to_gradient(model: nn.Module) -> str:
+    """End of the reason: what no rule reaches."""
+    modules = {
+        type(module).__name__
+        for module in model.modules()
+        if not any(True for _ in module.children()) and not isinstance(module, _RULED + _RESHAPING)
+    } | {type(module).__name__ for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
+    parts = [*sorted(modules), *functions_left_to_gradient(model)]
+    sentence = f"; run by their gradient: {', '.join(parts)}" if parts else ""
+    if blocks := unreadable_blocks(model):
+        sentence += f"; additions inside {', '.join(blocks)} could not be read and run by their gradient"
+    return sentence
