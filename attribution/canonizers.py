@@ -18,6 +18,7 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, fx, nn
@@ -156,8 +157,7 @@ def _read(module: nn.Module) -> fx.Graph | None:
         return None
     try:
         return _Tracer().trace(module)
-    except Exception:
-        # Arbitrary code meets a stand-in for a tensor here: whatever it raises, it cannot be read.
+    except Exception:  # noqa: BLE001 (arbitrary code meets a stand-in for a tensor: whatever it raises, it cannot be read)
         return None
 
 
@@ -170,8 +170,7 @@ def _graphs(model: nn.Module) -> Iterator[fx.Graph]:
 def _following(module: nn.Module) -> Iterator[tuple[str, str]]:
     """Names of children of `module` of which the second takes what the first gives, and nobody else does."""
     if type(module).forward is nn.Sequential.forward:
-        names = list(module._modules)
-        yield from zip(names, names[1:], strict=False)
+        yield from pairwise(module._modules)
     elif _is_custom(module) and (graph := _read(module)) is not None:
         calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
         for node in graph.nodes:
