@@ -1,0 +1,273 @@
+"""From a picture file to a model's input and back.
+
+Two things a caller needs: `read_picture`, which turns whatever a file holds into an 8-bit RGB picture or says in one sentence why it cannot,
+and `Preprocessing`, a value that knows how pictures become the tensors a model was trained on, and how such tensors are shown as pictures again.
+torch is loaded only when a tensor is made, so that the command line's help stays quick.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from crp.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+CHANNELS = {"RGB": 3, "L": 1}
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the input of a model: convert, resize, crop, scale to 0..1, subtract the mean, divide by the deviation.
+
+    Resizing and cropping round as torchvision's `Resize` and `CenterCrop` do on PIL pictures, so that a model sees what it was trained on.
+
+    Parameters
+    ----------
+    size:
+        An int resizes the short side to it and keeps the proportions; a pair is the exact (height, width). None leaves the size.
+    crop:
+        Side or (height, width) of the centre crop, taken after resizing. None keeps everything.
+    mean, std:
+        One number, or one for each channel, in units of the 0..1 scale. Stored with one number for each channel.
+    mode:
+        "RGB" (3 channels) or "L" (1 channel).
+    interpolation:
+        "nearest", "bilinear", "bicubic" or "lanczos".
+
+    Raises
+    ------
+    InputError
+        When a value is out of its range.
+
+    Examples
+    --------
+    >>> Preprocessing.imagenet().to_input(np.zeros((300, 400, 3), dtype=np.uint8)).shape
+    torch.Size([3, 224, 224])
+    """
+
+    size: int | tuple[int, int] | None = None
+    crop: int | tuple[int, int] | None = None
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 1.0
+    mode: str = "RGB"
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.mode not in CHANNELS:
+            raise InputError(f"mode is {self.mode!r}; {nearest(str(self.mode), list(CHANNELS))}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise InputError(f"interpolation is {self.interpolation!r}; {nearest(str(self.interpolation), list(INTERPOLATIONS))}")
+        for name in ("size", "crop"):
+            object.__setattr__(self, name, _checked_size(name, getattr(self, name)))
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _one_for_each_channel(name, getattr(self, name), CHANNELS[self.mode]))
+        if min(self.std) <= 0:
+            raise InputError(f"std is {self.std}, and every value must be above 0.")
+
+    @classmethod
+    def imagenet(cls, size: int = 256, crop: int | None = 224) -> Preprocessing:
+        """Return what torchvision's ImageNet classifiers were trained with."""
+        return cls(size=size, crop=crop, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """Return the preprocessing that `to_json` wrote; raises InputError for anything else."""
+        if not isinstance(values, Mapping):
+            raise InputError(f"preprocessing must be a JSON object such as {{'size': 256, 'crop': 224}}, not {values!r}.")
+        names = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in names:
+                raise InputError(f"preprocessing has no entry {name!r}; {nearest(name, names)}")
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as values JSON knows (tuples become lists)."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def to_input(self, picture: Image.Image | np.ndarray) -> torch.Tensor:
+        """Return the model's input for one picture.
+
+        Parameters
+        ----------
+        picture:
+            A PIL picture, or a uint8 array `[H, W, 3]`, `[H, W, 1]` or `[H, W]`.
+
+        Returns
+        -------
+        float32 tensor `[c, H, W]`, c = 3 for mode "RGB", 1 for mode "L".
+
+        Raises
+        ------
+        InputError
+            When the array is none of these, or the crop does not fit into the resized picture.
+        """
+        import torch
+
+        picture = (_picture_of(picture) if isinstance(picture, np.ndarray) else picture).convert(self.mode)
+        picture = self._cropped(self._resized(picture))
+        pixels = np.array(picture, dtype=np.float32).reshape(picture.height, picture.width, CHANNELS[self.mode]) / np.float32(255)
+        pixels = (pixels - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+    def to_picture(self, tensor: torch.Tensor | np.ndarray) -> np.ndarray:
+        """Return a model input `[c, H, W]` as a picture, uint8 `[H, W, 3]`: mean and deviation undone, clipped to 0..255, greys repeated."""
+        values = _as_array(tensor)
+        if values.ndim != 3 or values.shape[0] != CHANNELS[self.mode]:
+            raise InputError(f"an input of mode {self.mode!r} has shape [{CHANNELS[self.mode]}, H, W], not {list(values.shape)}.")
+        pixels = values.transpose(1, 2, 0) * np.array(self.std) + np.array(self.mean)
+        return _as_rgb(pixels)
+
+    def _resized(self, picture: Image.Image) -> Image.Image:
+        if self.size is None:
+            return picture
+        if isinstance(self.size, tuple):
+            height, width = self.size
+        else:
+            short, long = sorted(picture.size)
+            long = int(self.size * long / short)
+            height, width = (long, self.size) if picture.width <= picture.height else (self.size, long)
+        return picture.resize((width, height), INTERPOLATIONS[self.interpolation])
+
+    def _cropped(self, picture: Image.Image) -> Image.Image:
+        if self.crop is None:
+            return picture
+        height, width = self.crop if isinstance(self.crop, tuple) else (self.crop, self.crop)
+        if height > picture.height or width > picture.width:
+            raise InputError(
+                f"the crop of {height} x {width} pixels does not fit into a picture of {picture.height} x {picture.width}; "
+                f"give a size (now {self.size}) that makes pictures at least as large as the crop."
+            )
+        top, left = round((picture.height - height) / 2), round((picture.width - width) / 2)
+        return picture.crop((left, top, left + width, top + height))
+
+
+def scaled_picture(tensor: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Return any finite `[c, H, W]` as a picture, uint8 `[H, W, 3]`, when mean and deviation of the input are not known.
+
+    The smallest value becomes black and the largest white (a constant input is black). Three channels are taken as red, green and blue;
+    of any other number the mean is shown as grey.
+    """
+    values = _as_array(tensor)
+    if values.ndim != 3:
+        raise InputError(f"a picture is made of a tensor [c, H, W], not of shape {list(values.shape)}.")
+    if values.shape[0] != 3:
+        values = values.mean(axis=0, keepdims=True)
+    low, high = values.min(), values.max()
+    return _as_rgb((values.transpose(1, 2, 0) - low) / (high - low if high > low else 1))
+
+
+def read_picture(path: str | PathLike[str]) -> Image.Image:
+    """Read a picture file as 8-bit RGB, upright.
+
+    Grey, palette, CMYK and 16-bit pictures are converted, transparent ones laid over white, the camera's rotation (EXIF) is applied,
+    and of an animation the first frame is taken. Colour profiles are not applied: the models' training did not either.
+
+    Returns
+    -------
+    A loaded PIL picture of mode "RGB"; the file is closed.
+
+    Raises
+    ------
+    InputError
+        Naming the file, when it is missing, no picture, damaged, or of more pixels than Pillow allows.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns about oddities of files (broken EXIF, large pictures) that are converted all the same.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                return _as_rgb_picture(picture)
+    except FileNotFoundError:
+        raise InputError(f"there is no picture file '{path}'.") from None
+    except IsADirectoryError:
+        raise InputError(f"'{path}' is a folder, not a picture file.") from None
+    except PermissionError:
+        raise InputError(f"the picture file '{path}' may not be read (permission denied).") from None
+    except UnidentifiedImageError:
+        raise InputError(f"'{path}' is not a picture: {_look_of(path)}.") from None
+    except Image.DecompressionBombError:
+        allowed = 2 * Image.MAX_IMAGE_PIXELS
+        raise InputError(f"the picture '{path}' has more than the {allowed:,} pixels allowed (PIL.Image.MAX_IMAGE_PIXELS); make it smaller.") from None
+    except Exception as error:  # Pillow's decoders answer damaged bytes with nearly any type
+        raise InputError(f"the picture '{path}' is damaged and cannot be read ({' '.join(str(error).split())}).") from error
+
+
+def _as_rgb_picture(picture: Image.Image) -> Image.Image:
+    picture.load()
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):
+        picture = _from_16_bits(picture)
+    elif picture.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _from_16_bits(picture: Image.Image) -> Image.Image:
+    # Pillow's own conversion clips 16-bit greys to 255 instead of scaling them.
+    values = np.asarray(picture).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"its pixels go from {values.min()} to {values.max()}, and 0 to 65535 is read")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _look_of(path: Path) -> str:
+    start = path.read_bytes()[:64] if path.stat().st_size < 1 << 20 else path.open("rb").read(64)
+    if not start:
+        return "the file is empty"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
+        return f"it holds text, beginning {start[:20].decode('ascii')!r}"
+    return "its content is of no picture format that Pillow knows"
+
+
+def _picture_of(array: np.ndarray) -> Image.Image:
+    grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
+    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] == 3)):
+        raise InputError(f"a picture array is uint8 [H, W, 3], [H, W, 1] or [H, W], not {array.dtype} {list(array.shape)}.")
+    return Image.fromarray(array.reshape(array.shape[:2]) if grey else array)
+
+
+def _as_array(tensor: torch.Tensor | np.ndarray) -> np.ndarray:
+    return np.asarray(tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu().double().numpy(), dtype=np.float64)
+
+
+def _as_rgb(pixels: np.ndarray) -> np.ndarray:
+    picture = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
+
+
+def _checked_size(name: str, size: Any) -> int | tuple[int, int] | None:
+    sides = size if isinstance(size, Sequence) and not isinstance(size, str) else (size,) * 2
+    if size is None:
+        return None
+    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides):
+        raise InputError(f"{name} is {size!r}; it must be a number of pixels above 0, or a pair (height, width).")
+    return size if isinstance(size, int) else tuple(sides)
+
+
+def _one_for_each_channel(name: str, values: Any, channels: int) -> tuple[float, ...]:
+    numbers = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,) * channels
+    if len(numbers) != channels or not all(isinstance(value, (int, float)) and np.isfinite(value) for value in numbers):
+        raise InputError(f"{name} is {values!r}; it must be one finite number or {channels}, one for each channel.")
+    return tuple(float(value) for value in numbers)
