@@ -1,0 +1,21 @@
+"""What mining leaves on disk: for every concept its reference samples, patches and class statistics.
+
+=====================  =================================================================================
+`open_library`         opens a folder, read-only and lazily, as a `Library`
+`Library`              references, statistics and patches by layer and concept
+`References`           the k best samples of every concept of a layer
+`ClassStatistics`      mean share of every concept by explained class
+`manifest`             manifest.json: what the library holds and where it comes from
+`tables`               safetensors files, read and written as a whole or not at all
+`patches`              pictures and heatmaps of one layer as arrays
+`building`             a folder that appears complete or not at all
+`fingerprints`         which weights and which samples a library belongs to
+=====================  =================================================================================
+
+The format is described in docs/library-format.md. Nothing here loads torch, except to fingerprint what is in torch already.
+"""
+
+from .references import ClassStatistics, References
+from .store import Library, open_library
+
+__all__ = ["ClassStatistics", "Library", "References", "open_library"]

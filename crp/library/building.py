@@ -1,0 +1,62 @@
+"""A folder that appears complete or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from crp.errors import LibraryError
+
+from .manifest import FILE
+
+
+@contextmanager
+def new_library(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Hand out an empty folder beside `path`, and give it that name when the block ends without an error.
+
+    After an error or an interruption the folder is removed, and what was at `path` is as before.
+
+    Parameters
+    ----------
+    path
+        Where the library is to be. Folders above it are made.
+    overwrite
+        Whether an existing library may be replaced. Other folders and files never are.
+
+    Raises
+    ------
+    LibraryError
+        If something is there already, or the system refuses to write.
+    """
+    if path.exists():
+        if not (path / FILE).is_file():
+            raise LibraryError(f"'{path}' exists and is not a library: choose another path, or remove it yourself.")
+        if not overwrite:
+            raise LibraryError(f"The library '{path}' exists: choose another path, or pass overwrite=True.")
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+    except OSError as error:
+        raise LibraryError(f"No library can be written to '{path}': {error.strerror} ('{error.filename}').") from error
+    try:
+        yield partial
+        _replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(partial: Path, path: Path) -> None:
+    old = path.with_name(f"{path.name}.old-{os.getpid()}")
+    if path.exists():
+        os.rename(path, old)
+    try:
+        os.rename(partial, path)
+    except BaseException:
+        if old.exists():
+            os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

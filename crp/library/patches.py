@@ -1,0 +1,216 @@
+"""The patches of one layer as arrays: small pictures and heatmaps with where they come from.
+
+A patch's picture is kept as the bytes of a JPEG (quality 90, colours at full resolution) or of a PNG where that is
+smaller; its heatmap as int8, -127 to 127 for -1 to 1. Both lie end to end in one long array, with the places where each
+begins in another, so that one patch is read without the rest.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from crp.errors import LibraryError
+from crp.explanation import Patch
+
+from .tables import Table, damaged, open_table, write_table
+
+MODES = ("relevance", "activation")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPatch:
+    """One patch, encoded.
+
+    Attributes
+    ----------
+    sample, score, target
+        As in the references.
+    position
+        Flat position in the layer.
+    box
+        (top, left, bottom, right) in pixels of the model's input.
+    picture
+        Bytes of a JPEG or PNG.
+    heatmap
+        int8 `[h, w]`, of the picture's size.
+    """
+
+    sample: int
+    score: float
+    target: int
+    position: int
+    box: tuple[int, int, int, int]
+    picture: bytes
+    heatmap: np.ndarray
+
+
+# Concept -> mode -> patches, best first. A concept that is there without patches was asked for and has none.
+LayerPatches = Mapping[int, Mapping[str, tuple[StoredPatch, ...]]]
+
+
+def encode_picture(picture: np.ndarray) -> bytes:
+    """uint8 `[h, w, 3]` -> the smaller one of a JPEG of quality 90 and a PNG (the PNG, if equal)."""
+    encoded = []
+    for kind, options in (("PNG", {}), ("JPEG", {"quality": 90, "subsampling": 0})):
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, kind, **options)
+        encoded.append(buffer.getvalue())
+    return min(encoded, key=len)
+
+
+def write_patches(path: Path, layer: LayerPatches) -> None:
+    """Write all patches of a layer, in order of concept, mode and rank."""
+    concepts = sorted(layer)
+    patches = [patch for concept in concepts for mode in MODES for patch in layer[concept].get(mode, ())]
+    counts = [[len(layer[concept].get(mode, ())) for mode in MODES] for concept in concepts]
+    pictures = [np.frombuffer(patch.picture, dtype=np.uint8) for patch in patches]
+    heatmaps = [patch.heatmap.view(np.uint8).reshape(-1) for patch in patches]
+    write_table(
+        path,
+        {
+            "concept": np.array(concepts, dtype=np.int64),
+            "count": np.array(counts, dtype=np.int64).reshape(-1, len(MODES)),
+            "sample": np.array([patch.sample for patch in patches], dtype=np.int64),
+            "score": np.array([patch.score for patch in patches], dtype=np.float32),
+            "target": np.array([patch.target for patch in patches], dtype=np.int64),
+            "position": np.array([patch.position for patch in patches], dtype=np.int64),
+            "box": np.array([patch.box for patch in patches], dtype=np.int64).reshape(-1, 4),
+            "size": np.array([patch.heatmap.shape for patch in patches], dtype=np.int64).reshape(-1, 2),
+            "picture_start": _starts(pictures),
+            "picture": _end_to_end(pictures),
+            "heatmap_start": _starts(heatmaps),
+            "heatmap": _end_to_end(heatmaps),
+        },
+    )
+
+
+def _starts(parts: list[np.ndarray]) -> np.ndarray:
+    return np.cumsum([0, *(len(part) for part in parts)], dtype=np.int64)
+
+
+def _end_to_end(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, dtype=np.uint8), *parts])
+
+
+def stored_concepts(path: Path) -> list[int]:
+    """Concepts whose patches have been made, in increasing order.
+
+    Raises
+    ------
+    LibraryError
+        If the file is missing or damaged.
+    """
+    with open_table(path) as table:
+        return table.array("concept", np.int64, (None,)).tolist()
+
+
+def read_patches(path: Path, concepts: Iterable[int] | None = None) -> LayerPatches:
+    """Read the patches of some concepts, by default of all.
+
+    Concepts that have not been made are left out.
+
+    Raises
+    ------
+    LibraryError
+        If the file is missing or damaged.
+    """
+    with open_table(path) as table:
+        known = table.array("concept", np.int64, (None,)).tolist()
+        count = table.array("count", np.int64, (len(known), len(MODES)))
+        if (count < 0).any():
+            raise damaged(path, "it counts less than no patches")
+        first = np.cumsum([0, *count.reshape(-1)])
+        columns = _columns(table, int(first[-1]))
+        wanted = set(known) if concepts is None else set(concepts)
+        return {
+            concept: {
+                mode: tuple(
+                    _stored(path, table, columns, index)
+                    for index in range(first[row * len(MODES) + place], first[row * len(MODES) + place + 1])
+                )
+                for place, mode in enumerate(MODES)
+            }
+            for row, concept in enumerate(known)
+            if concept in wanted
+        }
+
+
+def _columns(table: Table, length: int) -> dict[str, np.ndarray]:
+    columns = {name: table.array(name, np.int64, (length,)) for name in ("sample", "target", "position")}
+    columns["score"] = table.array("score", np.float32, (length,))
+    columns["box"] = table.array("box", np.int64, (length, 4))
+    columns["size"] = table.array("size", np.int64, (length, 2))
+    for name in ("picture_start", "heatmap_start"):
+        columns[name] = table.array(name, np.int64, (length + 1,))
+    return columns
+
+
+def _stored(path: Path, table: Table, columns: Mapping[str, np.ndarray], index: int) -> StoredPatch:
+    picture, heatmap = (
+        table.piece(name, np.uint8, *columns[f"{name}_start"][index : index + 2].tolist())
+        for name in ("picture", "heatmap")
+    )
+    height, width = columns["size"][index].tolist()
+    if min(height, width) < 1 or height * width != len(heatmap):
+        raise damaged(path, f"a heatmap of {height} x {width} pixels has {len(heatmap)} entries")
+    return StoredPatch(
+        sample=int(columns["sample"][index]),
+        score=float(columns["score"][index]),
+        target=int(columns["target"][index]),
+        position=int(columns["position"][index]),
+        box=tuple(columns["box"][index].tolist()),
+        picture=picture.tobytes(),
+        heatmap=heatmap.view(np.int8).reshape(height, width),
+    )
+
+
+def decoded(path: Path, patch: StoredPatch, space: tuple[int, ...], class_names: tuple[str, ...]) -> Patch:
+    """A stored patch as a value to draw.
+
+    Parameters
+    ----------
+    path
+        The file it comes from, for messages.
+    patch
+        The stored patch.
+    space
+        Shape of the layer's space `*S`, in which the position is given.
+    class_names
+        Names of the classes; may be empty.
+
+    Raises
+    ------
+    LibraryError
+        If the picture cannot be decoded, or the position is outside the layer.
+    """
+    if not 0 <= patch.position < np.prod(space, dtype=int):
+        raise damaged(path, f"position {patch.position} is outside the layer's space {list(space)}")
+    return Patch(
+        sample=patch.sample,
+        score=patch.score,
+        target=patch.target,
+        position=np.unravel_index(patch.position, space),
+        box=patch.box,
+        picture=_picture(path, patch),
+        heatmap=patch.heatmap.astype(np.float32) / 127,
+        target_name=class_names[patch.target] if 0 <= patch.target < len(class_names) else "",
+    )
+
+
+def _picture(path: Path, patch: StoredPatch) -> np.ndarray:
+    height, width = patch.heatmap.shape
+    try:
+        with Image.open(io.BytesIO(patch.picture), formats=("JPEG", "PNG")) as picture:
+            if picture.size != (width, height):
+                raise damaged(path, f"a picture is {picture.size}, its heatmap {(width, height)}")
+            return np.asarray(picture.convert("RGB"))
+    except LibraryError:
+        raise
+    except Exception as error:  # Pillow's decoders answer damaged bytes with nearly any type
+        raise damaged(path, f"a picture of sample {patch.sample} cannot be decoded: {error}") from error

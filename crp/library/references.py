@@ -1,0 +1,46 @@
+"""Values that a library hands out: references and class statistics of one layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """The `k` best samples of each of a layer's `C` concepts, best first; equal scores by sample index.
+
+    Attributes
+    ----------
+    sample
+        Index in the data set, int64 `[C, k]`; -1 where there are fewer than `k` samples.
+    score
+        What the sample counts, float32 `[C, k]`; -inf where there is no sample.
+    target
+        Class that was explained, int64 `[C, k]`.
+    position
+        Where the concept's largest signed value stood, counted along the flattened space, int64 `[C, k]`.
+    """
+
+    sample: np.ndarray
+    score: np.ndarray
+    target: np.ndarray
+    position: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ClassStatistics:
+    """How much each class uses each concept of a layer.
+
+    Attributes
+    ----------
+    share
+        Mean over the samples explained for the class of the concept's signed share `R_c / sum_c |R_c|`,
+        float64 `[classes, C]`; zero for classes without samples.
+    count
+        Number of those samples, int64 `[classes]`.
+    """
+
+    share: np.ndarray
+    count: np.ndarray

@@ -1,0 +1,207 @@
+"""A library, opened: what it holds is read when it is asked for."""
+
+from __future__ import annotations
+
+import html
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crp.errors import InputError, LibraryError, nearest
+from crp.explanation import Patch
+from crp.images import Preprocessing
+
+from .fingerprints import weights_fingerprint
+from .manifest import layer_folder, read_manifest
+from .patches import MODES, decoded, read_patches, stored_concepts
+from .references import ClassStatistics, References
+from .tables import damaged, open_table
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def open_library(path: str | os.PathLike[str]) -> Library:
+    """Open a library for reading.
+
+    Only the manifest is read, and the presence of the tables checked.
+
+    Parameters
+    ----------
+    path
+        The folder that `crp.mine` left.
+
+    Raises
+    ------
+    LibraryError
+        If the folder is no library, of another schema, or damaged.
+    """
+    return Library(Path(path))
+
+
+class Library:
+    """What mining left on disk.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    manifest
+        manifest.json as plain values; docs/library-format.md lists them.
+    layers
+        Names of the layers, in the order given when mining.
+    class_names
+        Names of the classes, empty where none were given.
+    preprocessing
+        How pictures become the model's input, or None where mining was not told.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.manifest: dict[str, Any] = read_manifest(path)
+        self._shapes = {layer["name"]: tuple(layer["shape"]) for layer in self.manifest["layers"]}
+        self.layers = tuple(self._shapes)
+        self.class_names = tuple(self.manifest.get("class_names") or ())
+        stored = self.manifest.get("preprocessing")
+        try:
+            self.preprocessing = Preprocessing.from_json(stored) if stored is not None else None
+        except InputError as error:
+            raise damaged(path / "manifest.json", str(error)) from error
+        for layer in self.layers:
+            for table in ("references", "statistics", "patches"):
+                if not self.file(layer, table).is_file():
+                    raise damaged(self.file(layer, table), "it is missing")
+
+    def file(self, layer: str, table: str) -> Path:
+        """File of a layer's table: `"references"`, `"statistics"` or `"patches"`."""
+        return self.path / "layers" / layer_folder(layer) / f"{table}.safetensors"
+
+    def shape(self, layer: str) -> tuple[int, ...]:
+        """Shape `[C, *S]` of a layer's output.
+
+        Raises
+        ------
+        InputError
+            If the library does not hold the layer.
+        """
+        if layer not in self._shapes:
+            raise InputError(f"The library does not hold layer {layer!r}: {nearest(str(layer), self.layers)}")
+        return self._shapes[layer]
+
+    def references(self, layer: str, mode: str) -> References:
+        """The best samples of every concept of a layer.
+
+        Parameters
+        ----------
+        layer
+            One of `layers`.
+        mode
+            `"relevance"` (RelMax) or `"activation"` (ActMax).
+
+        Raises
+        ------
+        InputError
+            If there is no such layer or mode.
+        LibraryError
+            If the table is damaged.
+        """
+        self.shape(layer)
+        _check_mode(mode)
+        shape = (self._concepts(layer), self.manifest["settings"]["k"])
+        with open_table(self.file(layer, "references")) as table:
+            return References(
+                sample=table.array(f"{mode}.sample", np.int64, shape),
+                score=table.array(f"{mode}.score", np.float32, shape),
+                target=table.array(f"{mode}.target", np.int64, shape),
+                position=table.array(f"{mode}.position", np.int64, shape),
+            )
+
+    def statistics(self, layer: str) -> ClassStatistics:
+        """How much each class uses each concept of a layer; errors as in `references`."""
+        classes, concepts = self.manifest["classes"], self._concepts(layer)
+        with open_table(self.file(layer, "statistics")) as table:
+            return ClassStatistics(
+                share=table.array("share", np.float64, (classes, concepts)),
+                count=table.array("count", np.int64, (classes,)),
+            )
+
+    def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]:
+        """The stored patches of a concept, best first; empty where none have been made (see `crp.mining.add_patches`).
+
+        Raises
+        ------
+        InputError
+            If there is no such layer, concept or mode.
+        LibraryError
+            If the table is damaged.
+        """
+        shape = self.shape(layer)
+        _check_mode(mode)
+        self.check_concepts(layer, [concept])
+        file = self.file(layer, "patches")
+        stored = read_patches(file, [concept]).get(concept, {}).get(mode, ())
+        return tuple(decoded(file, patch, shape[1:], self.class_names) for patch in stored)
+
+    def with_patches(self, layer: str) -> list[int]:
+        """Concepts of a layer whose patches have been made, in increasing order."""
+        self.shape(layer)
+        return stored_concepts(self.file(layer, "patches"))
+
+    def check_concepts(self, layer: str, concepts: list[int]) -> None:
+        """Refuse concepts that the layer does not have.
+
+        Raises
+        ------
+        InputError
+        """
+        count = self._concepts(layer)
+        for concept in concepts:
+            if not 0 <= concept < count:
+                raise InputError(f"There is no concept {concept}: layer {layer!r} has the concepts 0 to {count - 1}.")
+
+    def check_model(self, model: nn.Module) -> None:
+        """Refuse a model with other weights than the one that was mined.
+
+        Raises
+        ------
+        LibraryError
+        """
+        mined, given = self.manifest["model"]["weights"], weights_fingerprint(model)
+        if mined != given:
+            raise LibraryError(
+                f"The library '{self.path}' was mined with other weights ({mined[:12]}, and this model has {given[:12]}): "
+                "use the model it was mined with, or mine a library for this one."
+            )
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What the library holds, in pairs of a word and a value, for people."""
+        manifest, settings = self.manifest, self.manifest["settings"]
+        layers = [f"{layer} {list(self.shape(layer))}" for layer in self.layers]
+        return [
+            ("path", str(self.path)),
+            ("model", f"{manifest['model'].get('class')}, weights {manifest['model']['weights'][:12]}"),
+            ("data", f"{manifest['data'].get('length')} samples, fingerprint {manifest['data']['fingerprint'][:12]}"),
+            ("layers", ", ".join(layers)),
+            ("composite", manifest["composite"]["name"]),
+            ("explained class", str(settings.get("targets"))),
+            ("scores", f"relevance {settings.get('relevance_score')}, activation {settings.get('activation_score')}"),
+            ("references", f"{settings['k']} for each concept, patches of {settings['patches']}"),
+        ]
+
+    def __repr__(self) -> str:
+        width = max(len(word) for word, _ in self.facts())
+        return "\n".join(["<crp.Library>", *(f"  {word:<{width}}  {value}" for word, value in self.facts())])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{html.escape(word)}</th><td>{html.escape(value)}</td></tr>" for word, value in self.facts())
+        return f"<table><caption>crp.Library</caption>{rows}</table>"
+
+    def _concepts(self, layer: str) -> int:
+        return self.shape(layer)[0]
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in MODES:
+        raise InputError(f"There is no mode {mode!r}: {nearest(str(mode), MODES)}")

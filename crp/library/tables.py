@@ -1,0 +1,109 @@
+"""safetensors files: numpy arrays by name, the same bytes for the same content."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from crp.errors import LibraryError
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file as a whole or not at all: under another name, flushed to disk, then renamed.
+
+    Raises
+    ------
+    LibraryError
+        If the system refuses (read-only folder, full disk); the file is as before then.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise LibraryError(f"'{path}' cannot be written: {error.strerror}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_table(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays by name. They are copied to C order; files carry neither metadata nor time stamps."""
+    write_file(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+
+class Table:
+    """An open safetensors file, read in pieces.
+
+    Parameters
+    ----------
+    path
+        The file.
+    """
+
+    def __init__(self, path: Path, handle: safe_open):
+        self._path = path
+        self._handle = handle
+        self._names = set(handle.keys())
+
+    def array(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
+        """The whole array; None in `shape` stands for any length.
+
+        Raises
+        ------
+        LibraryError
+            If there is none of that name, dtype and shape.
+        """
+        return self._checked(name, dtype, shape)[:]
+
+    def piece(self, name: str, dtype: type, start: int, stop: int) -> np.ndarray:
+        """Entries `start` to `stop` of a one-dimensional array; the rest of it is not read."""
+        entries = self._checked(name, dtype, (None,))
+        length = entries.get_shape()[0]
+        if not 0 <= start <= stop <= length:
+            raise damaged(self._path, f"'{name}' has {length} entries, and {start} to {stop} are referred to")
+        return entries[start:stop]
+
+    def _checked(self, name: str, dtype: type, shape: tuple[int | None, ...]):
+        if name not in self._names:
+            raise damaged(self._path, f"it has no '{name}'")
+        entries = self._handle.get_slice(name)
+        found, found_dtype = tuple(entries.get_shape()), entries.get_dtype()
+        fits = len(found) == len(shape) and all(want in (None, have) for want, have in zip(shape, found, strict=True))
+        if not fits or found_dtype != _NAMES[dtype]:
+            raise damaged(self._path, f"'{name}' is {found_dtype} of shape {list(found)}")
+        return entries
+
+
+_NAMES = {np.uint8: "U8", np.int64: "I64", np.float32: "F32", np.float64: "F64"}
+
+
+@contextmanager
+def open_table(path: Path) -> Iterator[Table]:
+    """Open a safetensors file, mapped into memory.
+
+    Raises
+    ------
+    LibraryError
+        If the file is missing, truncated or garbled.
+    """
+    try:
+        with safe_open(path, framework="np") as handle:
+            yield Table(path, handle)
+    except FileNotFoundError as error:
+        raise damaged(path, "it is missing") from error
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, str(error)) from error
+
+
+def damaged(path: Path, fact: str) -> LibraryError:
+    """The error for a file that cannot be used: which, why, what to do."""
+    return LibraryError(f"'{path}' is damaged ({fact}): mine the library again, or restore the file from a copy.")

@@ -1,0 +1,18 @@
+"""From a data set to a library: which samples show each concept of a model.
+
+=================  =======================================================================================
+`mine`             one pass over the data set, then the patches; leaves a library on disk
+`add_patches`      patches of more concepts, added to an existing library
+`blocks`           the data set as absolute blocks, and what is refused of a data set
+`targets`          which class is explained for each sample
+`scores`           what a sample counts for a concept
+`topk`             the k best samples of every concept, while samples stream by
+`statistics`       mean shares by explained class, while samples stream by
+`patches`          crops of reference samples around the position where the concept scored
+`surroundings`     thread count and random state, set and given back
+=================  =======================================================================================
+"""
+
+from .pipeline import add_patches, mine
+
+__all__ = ["add_patches", "mine"]

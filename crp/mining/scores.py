@@ -1,0 +1,74 @@
+"""What a sample counts for a concept, as options with names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from crp.concepts import Concept
+from crp.errors import InputError, nearest
+
+# zennit-crp's constant (`abs_norm`): keeps a layer without any relevance at zero instead of NaN.
+_STABILIZER = 1e-10
+
+_DEFINITIONS = {
+    "sum": "sum over space",
+    "max": "largest signed value over space",
+    "sum/divided": "sum over space, divided by the sum over concepts of its absolute value",
+    "max/divided": "largest signed value over space, divided by the sum over concepts of its absolute value",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score by name: `"sum"` or `"max"` over space, `"/divided"` by its absolute sum over the layer's concepts.
+
+    With `"sum/divided"` on relevance this is RelMax, with `"max"` on activations ActMax, of Achtibat et al. 2023,
+    "From attribution maps to human-understandable explanations through Concept Relevance Propagation", Methods.
+    """
+
+    name: str
+
+    def __post_init__(self):
+        if self.name not in _DEFINITIONS:
+            raise InputError(f"There is no score {self.name!r}: {nearest(str(self.name), list(_DEFINITIONS))}")
+
+    @property
+    def definition(self) -> str:
+        """One sentence for the manifest."""
+        return _DEFINITIONS[self.name]
+
+    def __call__(self, concept: Concept, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Score every sample for every concept.
+
+        Parameters
+        ----------
+        concept
+            The kind of concept.
+        values
+            Relevance or activation, `[N, C, *S]`.
+
+        Returns
+        -------
+        scores
+            `[N, concepts]`, of the values' dtype; within -1 and 1 if divided.
+        positions
+            Flat position of the largest signed value, int64 `[N, concepts]`.
+        """
+        peak, positions = concept.peak(values)
+        scores = concept.total(values) if self.name.startswith("sum") else peak
+        if self.name.endswith("/divided"):
+            scores = scores / (scores.abs().sum(1, keepdim=True) + _STABILIZER)
+        return scores, positions
+
+
+def shares(concept: Concept, relevance: Tensor) -> np.ndarray:
+    """Signed share of each concept in the layer's relevance, `[N, C, *S]` -> float64 `[N, concepts]`.
+
+    `R_c / sum_c |R_c|`; all zero where no relevance arrives.
+    """
+    totals = concept.total(relevance).double().cpu().numpy()
+    absolute = np.abs(totals).sum(1, keepdims=True)
+    return np.divide(totals, absolute, out=np.zeros_like(totals), where=absolute > 0)

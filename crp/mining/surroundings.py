@@ -1,0 +1,29 @@
+"""What mining sets for itself and gives back: thread count and random state."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def surroundings(threads: int) -> Iterator[None]:
+    """Compute with `threads` threads; afterwards thread count and random states are as before, also after an error.
+
+    The last bits of relevance depend on the thread count, so the library stores it and patches added later use it.
+    A data set may draw random numbers while it loads; that is no reason to change the caller's.
+    """
+    before = torch.get_num_threads()
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])

@@ -1,0 +1,66 @@
+"""The k best samples of every concept, kept while samples stream by."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crp.errors import SampleError
+from crp.library.references import References
+
+
+class TopK:
+    """The `k` largest scores of each of `C` concepts among all samples seen so far.
+
+    Equal scores are ordered by sample index, so that the result depends neither on the order of the blocks nor on
+    how many samples a block holds. Memory is `O(C * k)`.
+
+    Parameters
+    ----------
+    concepts
+        Number of concepts `C`.
+    k
+        How many samples to keep for each. Places never filled hold sample -1, score -inf, target -1, position 0.
+    """
+
+    def __init__(self, concepts: int, k: int):
+        self.best = References(
+            sample=np.full((concepts, k), -1, dtype=np.int64),
+            score=np.full((concepts, k), -np.inf, dtype=np.float32),
+            target=np.full((concepts, k), -1, dtype=np.int64),
+            position=np.zeros((concepts, k), dtype=np.int64),
+        )
+
+    def add(self, samples: np.ndarray, scores: np.ndarray, targets: np.ndarray, positions: np.ndarray) -> None:
+        """Merge one block.
+
+        Parameters
+        ----------
+        samples
+            Indices in the data set, int64 `[N]`, none of which was added before.
+        scores
+            `[N, C]`, finite.
+        targets
+            Class explained for each sample, int64 `[N]`.
+        positions
+            Flat position of each concept in each sample, int64 `[N, C]`.
+
+        Raises
+        ------
+        SampleError
+            If a score is NaN or infinite; names the first such sample. Nothing is merged then.
+        """
+        if not np.isfinite(scores).all():
+            row, concept = np.argwhere(~np.isfinite(scores))[0]
+            raise SampleError(
+                f"Sample {samples[row]} scores {scores[row, concept]} for concept {concept}, which is no finite number: "
+                "the model overflows or divides by zero on it."
+            )
+        best, block = self.best, np.broadcast_to(samples[:, None], scores.shape).T
+        sample = np.concatenate([best.sample, block], axis=1)
+        score = np.concatenate([best.score, scores.T], axis=1)
+        target = np.concatenate([best.target, np.broadcast_to(targets[:, None], scores.shape).T], axis=1)
+        position = np.concatenate([best.position, positions.T], axis=1)
+        order = np.lexsort((sample, -score), axis=-1)[:, : best.sample.shape[1]]
+        self.best = References(
+            *(np.take_along_axis(values, order, axis=1) for values in (sample, score, target, position))
+        )
