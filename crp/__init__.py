@@ -1,1 +1,61 @@
-"""Concept relevance propagation."""
+"""Concept relevance propagation: which concepts a model used for a prediction, where, and what each concept is.
+
+===================  ==============================================================================================
+`mine`               stream a data set once; keep, for every concept, the samples that show it: a library on disk
+`add_patches`        more patches for a library, on demand
+`open_library`       open what `mine` left on disk, read-only and in milliseconds
+`explain`            one prediction as numbers: concepts, shares, heatmaps, patches, concept map
+`atlas`              the same drawn: `.save("atlas.html")`, `.png`, `.pdf`, `.svg`, `.json`
+`composite_for`      the LRP rules and canonizers that fit a model
+`Preprocessing`      picture file -> model input -> picture
+`CondAttribution`    conditional heatmaps with zennit-crp's names and arguments
+`RelevanceFlow`      one forward pass held open: relevance flows down, regions flow up
+`ChannelConcept`     a channel (or one position of it) as a concept
+`CrpError`           anything this package refuses; `InputError`, `ModelError`, `SampleError`, `LibraryError` below it
+===================  ==============================================================================================
+
+Names are loaded on first use (PEP 562): this file runs before any `import crp.attribution`, so it imports nothing.
+To add a name, add its row here and in `_HOMES`.
+"""
+
+_HOMES = {
+    "mine": "crp.mining",
+    "add_patches": "crp.mining",
+    "open_library": "crp.library",
+    "explain": "crp.explanation",
+    "atlas": "crp.visualization.atlas",
+    "composite_for": "crp.attribution.composites",
+    "Preprocessing": "crp.images",
+    "CondAttribution": "crp.attribution",
+    "RelevanceFlow": "crp.attribution",
+    "ChannelConcept": "crp.concepts",
+    "CrpError": "crp.errors",
+    "InputError": "crp.errors",
+    "ModelError": "crp.errors",
+    "SampleError": "crp.errors",
+    "LibraryError": "crp.errors",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version("crp-atlas")
+    elif name in _HOMES:
+        from importlib import import_module
+
+        from crp.compat import refuse_zennit_crp
+
+        refuse_zennit_crp()
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'crp' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

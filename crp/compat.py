@@ -1,0 +1,89 @@
+"""Two neighbours this package has to live with: torchvision, which zennit imports, and zennit-crp, which owns `crp/` too.
+
+Both checks look before anything foreign is imported, and both do nothing where nothing is wrong.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+from pathlib import Path
+
+# The operators for which torchvision registers a fake kernel even when its compiled part is missing; the text is theirs.
+TORCHVISION_OPERATORS = {
+    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+}
+
+# A torch.library.Library takes its definitions back when it is collected, so the one made here has to live on.
+_kept_alive: list[object] = []
+
+
+def import_zennit_safely() -> None:
+    """Make `import zennit` work where a CPU build of torch meets the torchvision of PyPI.
+
+    zennit imports torchvision. PyPI's Linux build of torchvision is compiled for CUDA; beside a CPU build of torch its
+    compiled part cannot be loaded, and `import torchvision` ends with ``operator torchvision::nms does not exist``.
+    Here the compiled part is loaded if it can be; if it cannot, the operators that are missing are declared (not
+    implemented: box suppression then raises torchvision's own error), which is all that the import asks for.
+
+    Nothing is done where torchvision is not installed, was imported already, or brings its operators itself.
+    Who imports torchvision before the first import of `crp.attribution` gets no cure: then the import that fails is not
+    ours, and a half-imported torchvision cannot be repaired. `import crp.attribution` first, or a matching torchvision.
+    """
+    if "torchvision" in sys.modules:
+        return
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or _compiled_part_loads(Path(spec.origin).parent):
+        return
+
+    import torch
+
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    _kept_alive.append(library)
+    for name, schema in TORCHVISION_OPERATORS.items():
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(schema)
+
+
+def _compiled_part_loads(folder: Path) -> bool:
+    """Load torchvision's compiled operators as torchvision itself does, without importing torchvision."""
+    import torch
+
+    finder = importlib.machinery.FileFinder(
+        str(folder), (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES)
+    )
+    spec = finder.find_spec("_C")
+    if spec is None:
+        return False
+    try:
+        torch.ops.load_library(spec.origin)
+    except OSError:  # a shared library it was linked with is missing, here those of CUDA
+        return False
+    return True
+
+
+def refuse_zennit_crp() -> None:
+    """Stop where zennit-crp is installed into the same folder `crp/` as this package.
+
+    The two distributions overwrite one another's files, and uninstalling one takes files of the other away. An editable
+    install or a checkout, whose `crp/` is its own folder, is not in conflict and passes.
+
+    Raises
+    ------
+    ImportError
+        With the two commands that repair the installation, in the order in which they work.
+    """
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        other = distribution("zennit-crp")
+    except PackageNotFoundError:
+        return
+    if Path(str(other.locate_file("crp"))).resolve() == Path(__file__).resolve().parent:
+        raise ImportError(
+            f"zennit-crp {other.version} is installed in the same folder 'crp' as crp-atlas, and each overwrites files of "
+            "the other: run 'pip uninstall zennit-crp' first, then 'pip install --force-reinstall --no-deps crp-atlas'; "
+            "code written for zennit-crp runs on crp-atlas."
+        )
