@@ -1,0 +1,50 @@
+"""The small CNN that is trained on the scenes, and its shipped weights.
+
+Plain conv, ReLU and max pooling, then a hidden layer and the logits: no skip connection and nothing to fold, so that every
+attribution rule applies as its paper writes it. The receptive field of `conv5` is 30 pixels, little more than the tag.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import nn
+
+from .drawing import CLASSES
+
+WEIGHTS = Path(__file__).with_name("weights.safetensors")
+
+
+def build_model() -> nn.Sequential:
+    """The demo network with fresh weights: [N, 3, 96, 96] -> logits [N, 10]."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, 16, 3, padding=1),
+            relu1=nn.ReLU(),
+            pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(16, 24, 3, padding=1),
+            relu2=nn.ReLU(),
+            conv3=nn.Conv2d(24, 32, 3, padding=1),
+            relu3=nn.ReLU(),
+            pool3=nn.MaxPool2d(2),
+            conv4=nn.Conv2d(32, 40, 3, padding=1),
+            relu4=nn.ReLU(),
+            conv5=nn.Conv2d(40, 40, 3, padding=1),
+            relu5=nn.ReLU(),
+            pool5=nn.MaxPool2d(4),
+            mean=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            hidden=nn.Linear(40, 64),
+            relu6=nn.ReLU(),
+            logits=nn.Linear(64, len(CLASSES)),
+        )
+    )
+
+
+def demo_model() -> nn.Sequential:
+    """The trained demo network in evaluation mode, on the CPU; its input is what `Scenes` gives."""
+    model = build_model()
+    model.load_state_dict(load_file(WEIGHTS))
+    return model.eval()
