@@ -1,4 +1,4 @@
-"""Two neighbours this package has to live with: torchvision, which zennit imports, and zennit-crp, which owns `crp/` too.
+"""Two neighbours to live with: torchvision, which zennit imports, and zennit-crp, which installs a folder `crp/` too.
 
 Both checks look before anything foreign is imported, and both do nothing where nothing is wrong.
 """
@@ -10,7 +10,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-# The operators for which torchvision registers a fake kernel even when its compiled part is missing; the text is theirs.
+# The operators for which torchvision registers a fake kernel even without its compiled part; their schemas.
 TORCHVISION_OPERATORS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -83,7 +83,7 @@ def refuse_zennit_crp() -> None:
         return
     if Path(str(other.locate_file("crp"))).resolve() == Path(__file__).resolve().parent:
         raise ImportError(
-            f"zennit-crp {other.version} is installed in the same folder 'crp' as crp-atlas, and each overwrites files of "
-            "the other: run 'pip uninstall zennit-crp' first, then 'pip install --force-reinstall --no-deps crp-atlas'; "
-            "code written for zennit-crp runs on crp-atlas."
+            f"zennit-crp {other.version} is installed in the same folder 'crp' as crp-atlas, and each overwrites files "
+            "of the other: run 'pip uninstall zennit-crp' first, "
+            "then 'pip install --force-reinstall --no-deps crp-atlas'; code written for zennit-crp runs on crp-atlas."
         )

@@ -1,0 +1,38 @@
+# `make` lists the targets. Each of them sets up what it needs; nothing outside this folder is changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := requirements/constraints.txt
+INSTALLED := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+install: $(INSTALLED)  ## a virtual environment in .venv with everything the tests need
+
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ $(PYTHON) --version; echo "crp-atlas needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e '.[test]'
+	@touch $@
+
+demo: $(INSTALLED)  ## mine the built-in data set and write its atlas
+	$(BIN)/crp demo
+
+test: $(INSTALLED)  ## every test but the slow ones
+	$(BIN)/python -m pytest -q
+
+test-all: $(INSTALLED)  ## the slow tests too (kill runs, many seeds)
+	$(BIN)/python -m pytest -q -m ''
+
+lint: $(INSTALLED)  ## ruff
+	$(BIN)/ruff check .
+
+clean:  ## remove the environment, caches and build folders
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

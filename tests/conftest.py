@@ -1,0 +1,33 @@
+"""What every test stands on: no window, two threads, the same examples each time, and the folder of real data."""
+
+import os
+from pathlib import Path
+
+os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib; commands in subprocesses inherit it
+
+import hypothesis
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+# The same examples on every machine and in every run; no deadline, because a busy machine is not a failure.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real models and pictures: CRP_TEST_DATA, by default ../shared/data beside the checkout."""
+    folder = Path(os.environ.get("CRP_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data absent: no folder {folder}; name it in CRP_TEST_DATA")
+    return folder

@@ -1,0 +1,128 @@
+"""The torchvision cure and the zennit-crp check, in fresh interpreters: both are about what was imported first."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crp import compat
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(program: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, **options)
+
+
+def compiled_part_loads() -> bool:
+    """Whether this machine's torchvision finds its own operators; asked without our code."""
+    done = run("import torchvision, sys; sys.exit(0 if torchvision.extension._has_ops() else 1)")
+    return done.returncode == 0
+
+
+def test_zennit_and_torchvision_models_import_after_the_cure() -> None:
+    done = run(
+        "from crp.compat import import_zennit_safely\n"
+        "import_zennit_safely(); import_zennit_safely()\n"
+        "import gc; gc.collect()\n"
+        "import zennit.composites, torchvision\n"
+        "print(torchvision.models.squeezenet1_1().classifier[1].out_channels)"
+    )
+    assert (done.stdout, done.stderr) == ("1000\n", "")
+
+
+def test_only_what_is_missing_is_declared() -> None:
+    done = run(
+        "from crp import compat\n"
+        "import torch\n"
+        "theirs = torch.library.Library('torchvision', 'DEF')\n"
+        "theirs.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
+        "compat._compiled_part_loads = lambda folder: False\n"
+        "compat.import_zennit_safely()\n"
+        "print(torch.ops.torchvision.qnms.default._schema.name, len(compat._kept_alive))\n"
+        "import zennit"
+    )
+    assert (done.stdout, done.stderr) == ("torchvision::qnms 1\n", "")
+
+
+def test_nothing_is_declared_where_torchvision_brings_its_operators() -> None:
+    done = run(
+        "from crp import compat\n"
+        "compat._compiled_part_loads = lambda folder: True\n"
+        "compat.import_zennit_safely()\n"
+        "print(len(compat._kept_alive))"
+    )
+    assert done.stdout == "0\n"
+
+
+def test_declared_operators_do_not_pretend_to_work() -> None:
+    if compiled_part_loads():
+        pytest.skip("torchvision finds its compiled operators here, so none is declared")
+    done = run(
+        "from crp.compat import import_zennit_safely\n"
+        "import_zennit_safely()\n"
+        "import torch, torchvision\n"
+        "torchvision.ops.nms(torch.rand(1, 4), torch.rand(1), 0.5)"
+    )
+    assert "RuntimeError: Couldn't load custom C++ ops." in done.stderr
+
+
+def test_who_imports_torchvision_first_gets_no_cure() -> None:
+    """The limit that docs/install.md states: a torchvision that was imported before is left alone."""
+    done = run(
+        "import sys, types\n"
+        "sys.modules['torchvision'] = types.ModuleType('torchvision')\n"
+        "from crp.compat import import_zennit_safely\n"
+        "import_zennit_safely()\n"
+        "print('torch' in sys.modules)"
+    )
+    assert done.stdout == "False\n"
+
+
+def test_without_torchvision_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    monkeypatch.setattr(compat.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(compat, "_kept_alive", [])
+    compat.import_zennit_safely()
+    assert compat._kept_alive == []
+
+
+def installed(folder: Path, name: str, version: str) -> None:
+    """What `pip install` of a distribution leaves for importlib.metadata to find."""
+    metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+def test_zennit_crp_in_the_same_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(tmp_path, "zennit-crp", "0.6.0")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(compat, "__file__", str(tmp_path / "crp" / "compat.py"))
+    with pytest.raises(ImportError) as error:
+        compat.refuse_zennit_crp()
+    assert str(error.value) == (
+        "zennit-crp 0.6.0 is installed in the same folder 'crp' as crp-atlas, and each overwrites files of the other: "
+        "run 'pip uninstall zennit-crp' first, then 'pip install --force-reinstall --no-deps crp-atlas'; "
+        "code written for zennit-crp runs on crp-atlas."
+    )
+
+
+def test_the_first_use_of_a_name_asks(tmp_path: Path) -> None:
+    """In a site-packages of its own, as a wheel would lie there."""
+    installed(tmp_path, "zennit-crp", "0.6.0")
+    package = tmp_path / "crp"
+    package.mkdir()
+    for name in ("__init__.py", "compat.py", "errors.py"):
+        (package / name).write_bytes((ROOT / "crp" / name).read_bytes())
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport crp\nprint('imported')\ncrp.InputError"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "imported\n"
+    assert "ImportError: zennit-crp 0.6.0 is installed in the same folder 'crp'" in done.stderr
+
+
+def test_zennit_crp_elsewhere_and_no_zennit_crp_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    compat.refuse_zennit_crp()
+    installed(tmp_path, "zennit-crp", "0.6.0")
+    compat.refuse_zennit_crp()
