@@ -1,8 +1,9 @@
 """From a picture file to a model's input and back.
 
-Two things a caller needs: `read_picture`, which turns whatever a file holds into an 8-bit RGB picture or says in one sentence why it cannot,
-and `Preprocessing`, a value that knows how pictures become the tensors a model was trained on, and how such tensors are shown as pictures again.
-torch is loaded only when a tensor is made, so that the command line's help stays quick.
+Two things a caller needs: `read_picture`, which turns whatever a file holds into an 8-bit RGB picture or says in one
+sentence why it cannot, and `Preprocessing`, a value that knows how pictures become the tensors a model was trained on,
+and how such tensors are shown as pictures again. torch is loaded only when a tensor is made, so that the command
+line's help stays quick.
 """
 
 from __future__ import annotations
@@ -35,14 +36,17 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the input of a model: convert, resize, crop, scale to 0..1, subtract the mean, divide by the deviation.
+    """How a picture becomes the input of a model.
 
-    Resizing and cropping round as torchvision's `Resize` and `CenterCrop` do on PIL pictures, so that a model sees what it was trained on.
+    In this order: convert, resize, crop, scale to 0..1, subtract the mean, divide by the deviation. Resizing
+    and cropping round as torchvision's `Resize` and `CenterCrop` do on PIL pictures, so that a model sees what it was
+    trained on.
 
     Parameters
     ----------
     size:
-        An int resizes the short side to it and keeps the proportions; a pair is the exact (height, width). None leaves the size.
+        An int resizes the short side to it and keeps the proportions; a pair is the exact (height, width). None leaves
+        the size.
     crop:
         Side or (height, width) of the centre crop, taken after resizing. None keeps everything.
     mean, std:
@@ -72,15 +76,17 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.mode not in CHANNELS:
-            raise InputError(f"mode is {self.mode!r}; {nearest(str(self.mode), list(CHANNELS))}")
+            raise InputError(f"The mode is {self.mode!r}; {nearest(str(self.mode), list(CHANNELS))}")
         if self.interpolation not in INTERPOLATIONS:
-            raise InputError(f"interpolation is {self.interpolation!r}; {nearest(str(self.interpolation), list(INTERPOLATIONS))}")
+            raise InputError(
+                f"The interpolation is {self.interpolation!r}; {nearest(str(self.interpolation), list(INTERPOLATIONS))}"
+            )
         for name in ("size", "crop"):
             object.__setattr__(self, name, _checked_size(name, getattr(self, name)))
         for name in ("mean", "std"):
             object.__setattr__(self, name, _one_for_each_channel(name, getattr(self, name), CHANNELS[self.mode]))
         if min(self.std) <= 0:
-            raise InputError(f"std is {self.std}, and every value must be above 0.")
+            raise InputError(f"The std is {self.std}, and every value must be above 0.")
 
     @classmethod
     def imagenet(cls, size: int = 256, crop: int | None = 224) -> Preprocessing:
@@ -91,11 +97,13 @@ class Preprocessing:
     def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
         """Return the preprocessing that `to_json` wrote; raises InputError for anything else."""
         if not isinstance(values, Mapping):
-            raise InputError(f"preprocessing must be a JSON object such as {{'size': 256, 'crop': 224}}, not {values!r}.")
+            raise InputError(
+                f"Preprocessing must be a JSON object such as {{'size': 256, 'crop': 224}}, not {values!r}."
+            )
         names = [field.name for field in fields(cls)]
         for name in values:
             if name not in names:
-                raise InputError(f"preprocessing has no entry {name!r}; {nearest(name, names)}")
+                raise InputError(f"Preprocessing has no entry {name!r}; {nearest(name, names)}")
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
     def to_json(self) -> dict[str, Any]:
@@ -123,15 +131,21 @@ class Preprocessing:
 
         picture = (_picture_of(picture) if isinstance(picture, np.ndarray) else picture).convert(self.mode)
         picture = self._cropped(self._resized(picture))
-        pixels = np.array(picture, dtype=np.float32).reshape(picture.height, picture.width, CHANNELS[self.mode]) / np.float32(255)
+        pixels = np.array(picture, dtype=np.float32).reshape(picture.height, picture.width, -1) / np.float32(255)
         pixels = (pixels - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
     def to_picture(self, tensor: torch.Tensor | np.ndarray) -> np.ndarray:
-        """Return a model input `[c, H, W]` as a picture, uint8 `[H, W, 3]`: mean and deviation undone, clipped to 0..255, greys repeated."""
+        """Return a model input `[c, H, W]` as a picture, uint8 `[H, W, 3]`.
+
+        Mean and deviation are undone, what leaves 0..255 is clipped, greys are repeated. Raises InputError for another
+        number of channels.
+        """
         values = _as_array(tensor)
         if values.ndim != 3 or values.shape[0] != CHANNELS[self.mode]:
-            raise InputError(f"an input of mode {self.mode!r} has shape [{CHANNELS[self.mode]}, H, W], not {list(values.shape)}.")
+            raise InputError(
+                f"An input of mode {self.mode!r} has shape [{CHANNELS[self.mode]}, H, W], not {list(values.shape)}."
+            )
         pixels = values.transpose(1, 2, 0) * np.array(self.std) + np.array(self.mean)
         return _as_rgb(pixels)
 
@@ -152,22 +166,22 @@ class Preprocessing:
         height, width = self.crop if isinstance(self.crop, tuple) else (self.crop, self.crop)
         if height > picture.height or width > picture.width:
             raise InputError(
-                f"the crop of {height} x {width} pixels does not fit into a picture of {picture.height} x {picture.width}; "
-                f"give a size (now {self.size}) that makes pictures at least as large as the crop."
+                f"The crop of {height} x {width} pixels does not fit into a picture of {picture.height} x "
+                f"{picture.width}; give a size (now {self.size}) that makes pictures at least as large as the crop."
             )
         top, left = round((picture.height - height) / 2), round((picture.width - width) / 2)
         return picture.crop((left, top, left + width, top + height))
 
 
 def scaled_picture(tensor: torch.Tensor | np.ndarray) -> np.ndarray:
-    """Return any finite `[c, H, W]` as a picture, uint8 `[H, W, 3]`, when mean and deviation of the input are not known.
+    """Return any finite `[c, H, W]` as a picture, uint8 `[H, W, 3]`, where its mean and deviation are not known.
 
-    The smallest value becomes black and the largest white (a constant input is black). Three channels are taken as red, green and blue;
-    of any other number the mean is shown as grey.
+    The smallest value becomes black and the largest white (a constant input is black). Three channels are taken as
+    red, green and blue; of any other number the mean is shown as grey.
     """
     values = _as_array(tensor)
     if values.ndim != 3:
-        raise InputError(f"a picture is made of a tensor [c, H, W], not of shape {list(values.shape)}.")
+        raise InputError(f"A picture is made of a tensor [c, H, W], not of shape {list(values.shape)}.")
     if values.shape[0] != 3:
         values = values.mean(axis=0, keepdims=True)
     low, high = values.min(), values.max()
@@ -177,8 +191,9 @@ def scaled_picture(tensor: torch.Tensor | np.ndarray) -> np.ndarray:
 def read_picture(path: str | PathLike[str]) -> Image.Image:
     """Read a picture file as 8-bit RGB, upright.
 
-    Grey, palette, CMYK and 16-bit pictures are converted, transparent ones laid over white, the camera's rotation (EXIF) is applied,
-    and of an animation the first frame is taken. Colour profiles are not applied: the models' training did not either.
+    Grey, palette, CMYK and 16-bit pictures are converted, transparent ones laid over white, the camera's rotation
+    (EXIF) is applied, and of an animation the first frame is taken. Colour profiles are not applied: the models'
+    training did not either.
 
     Returns
     -------
@@ -197,18 +212,23 @@ def read_picture(path: str | PathLike[str]) -> Image.Image:
             with Image.open(path) as picture:
                 return _as_rgb_picture(picture)
     except FileNotFoundError:
-        raise InputError(f"there is no picture file '{path}'.") from None
+        raise InputError(f"There is no picture file '{path}'.") from None
     except IsADirectoryError:
         raise InputError(f"'{path}' is a folder, not a picture file.") from None
     except PermissionError:
-        raise InputError(f"the picture file '{path}' may not be read (permission denied).") from None
+        raise InputError(f"The picture file '{path}' may not be read (permission denied).") from None
     except UnidentifiedImageError:
         raise InputError(f"'{path}' is not a picture: {_look_of(path)}.") from None
     except Image.DecompressionBombError:
         allowed = 2 * Image.MAX_IMAGE_PIXELS
-        raise InputError(f"the picture '{path}' has more than the {allowed:,} pixels allowed (PIL.Image.MAX_IMAGE_PIXELS); make it smaller.") from None
+        raise InputError(
+            f"The picture '{path}' has more than the {allowed:,} pixels allowed (PIL.Image.MAX_IMAGE_PIXELS); make it "
+            f"smaller."
+        ) from None
     except Exception as error:  # Pillow's decoders answer damaged bytes with nearly any type
-        raise InputError(f"the picture '{path}' is damaged and cannot be read ({' '.join(str(error).split())}).") from error
+        raise InputError(
+            f"The picture '{path}' is damaged and cannot be read ({' '.join(str(error).split())})."
+        ) from error
 
 
 def _as_rgb_picture(picture: Image.Image) -> Image.Image:
@@ -244,12 +264,16 @@ def _look_of(path: Path) -> str:
 def _picture_of(array: np.ndarray) -> Image.Image:
     grey = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
     if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] == 3)):
-        raise InputError(f"a picture array is uint8 [H, W, 3], [H, W, 1] or [H, W], not {array.dtype} {list(array.shape)}.")
+        raise InputError(
+            f"A picture array is uint8 [H, W, 3], [H, W, 1] or [H, W], not {array.dtype} {list(array.shape)}."
+        )
     return Image.fromarray(array.reshape(array.shape[:2]) if grey else array)
 
 
 def _as_array(tensor: torch.Tensor | np.ndarray) -> np.ndarray:
-    return np.asarray(tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu().double().numpy(), dtype=np.float64)
+    return np.asarray(
+        tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu().double().numpy(), dtype=np.float64
+    )
 
 
 def _as_rgb(pixels: np.ndarray) -> np.ndarray:
@@ -262,12 +286,12 @@ def _checked_size(name: str, size: Any) -> int | tuple[int, int] | None:
     if size is None:
         return None
     if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides):
-        raise InputError(f"{name} is {size!r}; it must be a number of pixels above 0, or a pair (height, width).")
+        raise InputError(f"The {name} is {size!r}; it must be a number of pixels above 0, or a pair (height, width).")
     return size if isinstance(size, int) else tuple(sides)
 
 
 def _one_for_each_channel(name: str, values: Any, channels: int) -> tuple[float, ...]:
     numbers = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,) * channels
     if len(numbers) != channels or not all(isinstance(value, (int, float)) and np.isfinite(value) for value in numbers):
-        raise InputError(f"{name} is {values!r}; it must be one finite number or {channels}, one for each channel.")
+        raise InputError(f"The {name} is {values!r}; it must be one finite number or {channels}, one for each channel.")
     return tuple(float(value) for value in numbers)

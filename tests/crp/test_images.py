@@ -15,7 +15,9 @@ from crp.compat import import_zennit_safely
 from crp.errors import InputError
 from crp.images import Preprocessing, read_picture, scaled_picture
 
-GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 8)[:, None], np.arange(0, 200, 5)[None, :], 7), axis=-1).astype(np.uint8)
+GRADIENT = np.stack(
+    np.broadcast_arrays(np.arange(0, 240, 8)[:, None], np.arange(0, 200, 5)[None, :], 7), axis=-1
+).astype(np.uint8)
 
 
 def pixels(path):
@@ -54,7 +56,9 @@ class TestReadPicture:
     def test_transparency_is_laid_over_white(self, tmp_path):
         array = np.array([[[200, 0, 0, 0], [200, 0, 0, 255], [200, 0, 0, 51]]], dtype=np.uint8)
         # a fifth of (200, 0, 0) and four fifths of white
-        assert pixels(saved(Image.fromarray(array), tmp_path / "a.png")).tolist() == [[[255] * 3, [200, 0, 0], [244, 204, 204]]]
+        assert pixels(saved(Image.fromarray(array), tmp_path / "a.png")).tolist() == [
+            [[255] * 3, [200, 0, 0], [244, 204, 204]]
+        ]
 
     def test_transparent_colour_of_an_rgb_png_is_white(self, tmp_path):
         picture = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], dtype=np.uint8))
@@ -66,15 +70,26 @@ class TestReadPicture:
 
     def test_cmyk_jpeg(self, tmp_path):
         picture = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # no cyan, full magenta and yellow: red
-        assert np.abs(pixels(saved(picture, tmp_path / "a.jpg", quality=100))[0, 0].astype(int) - [255, 0, 0]).max() <= 2
+        assert (
+            np.abs(pixels(saved(picture, tmp_path / "a.jpg", quality=100))[0, 0].astype(int) - [255, 0, 0]).max() <= 2
+        )
 
     def test_16_bit_grey_is_scaled_not_clipped(self, tmp_path):
         array = np.array([[0, 257, 257 * 100, 65535, 300]], dtype=np.uint16)
         assert pixels(saved(Image.fromarray(array), tmp_path / "a.png"))[0, :, 0].tolist() == [0, 1, 100, 255, 1]
         assert pixels(saved(Image.fromarray(array), tmp_path / "a.tif"))[0, :, 1].tolist() == [0, 1, 100, 255, 1]
 
-    @pytest.mark.parametrize("orientation, turn", [(1, lambda a: a), (2, np.fliplr), (3, lambda a: np.rot90(a, 2)), (4, np.flipud),
-                                                   (6, lambda a: np.rot90(a, -1)), (8, np.rot90)])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("orientation", "turn"),
+        [
+            (1, np.copy),
+            (2, np.fliplr),
+            (3, lambda picture: np.rot90(picture, 2)),
+            (4, np.flipud),
+            (6, lambda picture: np.rot90(picture, -1)),
+            (8, np.rot90),
+        ],
+    )
     def test_rotation_by_exif_is_applied(self, tmp_path, orientation, turn):
         exif = Image.Exif()
         exif[0x0112] = orientation
@@ -87,7 +102,9 @@ class TestReadPicture:
 
     @pytest.mark.parametrize("suffix", ["webp", "bmp", "ppm", "tif"])
     def test_other_formats(self, tmp_path, suffix):
-        path = saved(Image.fromarray(GRADIENT), tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+        path = saved(
+            Image.fromarray(GRADIENT), tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {})
+        )
         assert np.array_equal(pixels(path), GRADIENT)
 
     def test_suffix_does_not_matter(self, tmp_path):
@@ -102,14 +119,17 @@ class TestReadPictureRefuses:
         return str(caught.value).replace(str(path), "FILE")
 
     def test_missing(self, tmp_path):
-        assert self.refused(tmp_path / "none.png") == "there is no picture file 'FILE'."
+        assert self.refused(tmp_path / "none.png") == "There is no picture file 'FILE'."
 
     def test_folder(self, tmp_path):
         assert self.refused(tmp_path) == "'FILE' is a folder, not a picture file."
 
     def test_text(self, tmp_path):
         (tmp_path / "a.png").write_text("once upon a time there was a picture")
-        assert self.refused(tmp_path / "a.png") == "'FILE' is not a picture: it holds text, beginning 'once upon a time the'."
+        assert (
+            self.refused(tmp_path / "a.png")
+            == "'FILE' is not a picture: it holds text, beginning 'once upon a time the'."
+        )
 
     def test_empty(self, tmp_path):
         (tmp_path / "a.png").touch()
@@ -117,27 +137,36 @@ class TestReadPictureRefuses:
 
     def test_other_bytes(self, tmp_path):
         (tmp_path / "a.png").write_bytes(bytes(range(200, 256)))
-        assert self.refused(tmp_path / "a.png") == "'FILE' is not a picture: its content is of no picture format that Pillow knows."
+        assert (
+            self.refused(tmp_path / "a.png")
+            == "'FILE' is not a picture: its content is of no picture format that Pillow knows."
+        )
 
     @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "webp"])
     def test_cut_off(self, tmp_path, suffix):
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
         path = saved(Image.fromarray(noise), tmp_path / f"a.{suffix}")
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        assert self.refused(path).startswith(("the picture 'FILE' is damaged and cannot be read (", "'FILE' is not a picture: "))
+        assert self.refused(path).startswith(
+            ("The picture 'FILE' is damaged and cannot be read (", "'FILE' is not a picture: ")
+        )
 
     def test_decompression_bomb(self, tmp_path):
         header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
         chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-        (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT")))
+        (tmp_path / "a.png").write_bytes(
+            b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+        )
         assert self.refused(tmp_path / "a.png") == (
-            "the picture 'FILE' has more than the 178,956,970 pixels allowed (PIL.Image.MAX_IMAGE_PIXELS); make it smaller."
+            "The picture 'FILE' has more than the 178,956,970 pixels allowed (PIL.Image.MAX_IMAGE_PIXELS); make it "
+            "smaller."
         )
 
     def test_floating_point_pixels(self, tmp_path):
         path = saved(Image.fromarray(np.ones((4, 4), dtype=np.float32)), tmp_path / "a.tif")
         assert self.refused(path) == (
-            "the picture 'FILE' is damaged and cannot be read (its pixels are floating-point numbers; save it with 8 or 16 bits)."
+            "The picture 'FILE' is damaged and cannot be read (its pixels are floating-point numbers; save it with 8 "
+            "or 16 bits)."
         )
 
     @settings(max_examples=150, deadline=None)
@@ -149,9 +178,10 @@ class TestReadPictureRefuses:
         content[int(position * (len(content) - 1))] = byte
         path.write_bytes(content)
         try:
-            assert read_picture(path).mode == "RGB"
+            outcome = read_picture(path).mode
         except InputError as error:
-            assert str(path) in str(error) and "\n" not in str(error)
+            outcome = str(error)
+        assert outcome == "RGB" or (str(path) in outcome and "\n" not in outcome)
 
 
 class TestPreprocessing:
@@ -159,7 +189,7 @@ class TestPreprocessing:
         picture = np.array([[[0, 51, 255], [255, 102, 0]]], dtype=np.uint8)
         made = Preprocessing(mean=(0.5, 0.2, 0.0), std=(0.5, 0.1, 2.0)).to_input(picture)
         expected = [[[-1.0, 1.0]], [[0.0, 2.0]], [[0.5, 0.0]]]
-        assert made.dtype == torch.float32 and made.shape == (3, 1, 2)
+        assert (made.dtype, made.shape) == (torch.float32, (3, 1, 2))
         assert torch.allclose(made, torch.tensor(expected), atol=1e-6)
 
     def test_default_is_zero_to_one(self):
@@ -180,7 +210,9 @@ class TestPreprocessing:
             transforms.Resize(64, interpolation=transforms.InterpolationMode(interpolation)), transforms.CenterCrop(51),
             transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ])  # fmt: skip
-        ours = Preprocessing(size=64, crop=51, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation=interpolation)
+        ours = Preprocessing(
+            size=64, crop=51, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation=interpolation
+        )
         assert torch.allclose(ours.to_input(picture), theirs(picture), atol=1e-6)
 
     def test_exact_size_and_pair_crop(self):
@@ -191,7 +223,9 @@ class TestPreprocessing:
     def test_to_picture_undoes_to_input(self, seed, mean, std, grey):
         picture = np.random.default_rng(seed).integers(0, 256, (3, 5, 1 if grey else 3), dtype=np.uint8)
         preprocessing = Preprocessing(mean=mean, std=std, mode="L" if grey else "RGB")
-        assert np.array_equal(preprocessing.to_picture(preprocessing.to_input(picture)), np.broadcast_to(picture, (3, 5, 3)))
+        assert np.array_equal(
+            preprocessing.to_picture(preprocessing.to_input(picture)), np.broadcast_to(picture, (3, 5, 3))
+        )
 
     def test_to_picture_clips(self):
         assert Preprocessing(mode="L").to_picture(torch.tensor([[[-3.0, 0.4, 9.0]]]))[0, :, 0].tolist() == [0, 102, 255]
@@ -209,14 +243,20 @@ class TestPreprocessing:
     @pytest.mark.parametrize(
         "settings_, sentence",
         [
-            ({"size": 0}, "size is 0; it must be a number of pixels above 0, or a pair (height, width)."),
-            ({"crop": (3, -1)}, "crop is (3, -1); it must be a number of pixels above 0, or a pair (height, width)."),
-            ({"size": "large"}, "size is 'large'; it must be a number of pixels above 0, or a pair (height, width)."),
-            ({"mean": (0, 0)}, "mean is (0, 0); it must be one finite number or 3, one for each channel."),
-            ({"mean": float("nan")}, "mean is nan; it must be one finite number or 3, one for each channel."),
-            ({"std": (1, 0, 1)}, "std is (1.0, 0.0, 1.0), and every value must be above 0."),
-            ({"mode": "RGBA"}, "mode is 'RGBA'; did you mean 'RGB'?"),
-            ({"interpolation": "cubic"}, "interpolation is 'cubic'; did you mean 'bicubic'?"),
+            ({"size": 0}, "The size is 0; it must be a number of pixels above 0, or a pair (height, width)."),
+            (
+                {"crop": (3, -1)},
+                "The crop is (3, -1); it must be a number of pixels above 0, or a pair (height, width).",
+            ),
+            (
+                {"size": "large"},
+                "The size is 'large'; it must be a number of pixels above 0, or a pair (height, width).",
+            ),
+            ({"mean": (0, 0)}, "The mean is (0, 0); it must be one finite number or 3, one for each channel."),
+            ({"mean": float("nan")}, "The mean is nan; it must be one finite number or 3, one for each channel."),
+            ({"std": (1, 0, 1)}, "The std is (1.0, 0.0, 1.0), and every value must be above 0."),
+            ({"mode": "RGBA"}, "The mode is 'RGBA'; did you mean 'RGB'?"),
+            ({"interpolation": "cubic"}, "The interpolation is 'cubic'; did you mean 'bicubic'?"),
         ],
     )
     def test_refuses(self, settings_, sentence):
@@ -225,23 +265,25 @@ class TestPreprocessing:
         assert str(caught.value) == sentence
 
     def test_refuses_unknown_entries(self):
-        with pytest.raises(InputError, match=r"^preprocessing has no entry 'crops'; did you mean 'crop'\?$"):
+        with pytest.raises(InputError, match=r"^Preprocessing has no entry 'crops'; did you mean 'crop'\?$"):
             Preprocessing.from_json({"crops": 3})
 
     def test_refuses_a_crop_larger_than_the_picture(self):
         with pytest.raises(InputError) as caught:
             Preprocessing(crop=64).to_input(GRADIENT)
         assert str(caught.value) == (
-            "the crop of 64 x 64 pixels does not fit into a picture of 30 x 40; "
+            "The crop of 64 x 64 pixels does not fit into a picture of 30 x 40; "
             "give a size (now None) that makes pictures at least as large as the crop."
         )
 
     def test_refuses_arrays_that_are_no_pictures(self):
-        with pytest.raises(InputError, match=r"^a picture array is uint8 \[H, W, 3\], \[H, W, 1\] or \[H, W\], not float64 \[4, 4\]\.$"):
+        with pytest.raises(
+            InputError, match=r"^A picture array is uint8 \[H, W, 3\], \[H, W, 1\] or \[H, W\], not float64 \[4, 4\]\.$"
+        ):
             Preprocessing().to_input(np.zeros((4, 4)))
 
     def test_refuses_inputs_of_other_channels(self):
-        with pytest.raises(InputError, match=r"^an input of mode 'RGB' has shape \[3, H, W\], not \[1, 4, 4\]\.$"):
+        with pytest.raises(InputError, match=r"^An input of mode 'RGB' has shape \[3, H, W\], not \[1, 4, 4\]\.$"):
             Preprocessing().to_picture(torch.zeros(1, 4, 4))
 
 

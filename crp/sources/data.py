@@ -1,0 +1,255 @@
+"""A map-style data set named by a string.
+
+Whatever it is named by, a data set here has `preprocessing` (or None), `class_names` (or None), `labelled` and
+`sample_name(i)`; `data[i]` is `(float32 [c, H, W], label)` where labelled, else the tensor alone.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crp.errors import InputError, listed, nearest
+from crp.images import Preprocessing, read_picture
+from crp.sources.python import called, named_object
+
+DEMO = "demo"
+DEMO_SAMPLES = 2000
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pnm"),
+)
+
+
+def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_names: Sequence[str] | None = None):
+    """Load a map-style data set.
+
+    Parameters
+    ----------
+    spec:
+        A folder of pictures (class subfolders give labels), an .npz with `images`, "demo", or
+        "package.module:function" or "file.py:function": a function without arguments that returns a map-style data
+        set (or such a data set itself). Code of the last two kinds is executed.
+    preprocessing:
+        How pictures become model inputs. For data sets that give model inputs themselves it only tells how those are
+        shown as pictures, and theirs, if they have one, goes before. None: 0..1, no other change.
+    class_names:
+        Names of the model's classes; go before those of the data set. A folder's class subfolders are then looked up
+        among them.
+
+    Raises
+    ------
+    InputError
+        When there is no such data set, it is empty, or it is not map-style.
+    """
+    names = None if class_names is None else tuple(class_names)
+    if spec == DEMO:
+        from crp.demo import Scenes
+        from crp.demo.scenes import MEAN, STD
+
+        return MapData(Scenes("train", DEMO_SAMPLES), Preprocessing(mean=MEAN, std=STD), names, "scene")
+    if Path(spec).is_dir():
+        return PictureFolder(Path(spec), preprocessing or Preprocessing(), names)
+    if spec.endswith(".npz"):
+        return PictureArrays(Path(spec), preprocessing, names)
+    if ":" not in spec:
+        raise InputError(
+            f"The data '{spec}' is no folder, and none of an .npz file, 'demo', 'package.module:function', "
+            f"'file.py:function'."
+        )
+    named = named_object(spec)
+    is_function = callable(named) and not hasattr(named, "__getitem__")
+    data = called(spec, named) if is_function else named
+    if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+        raise InputError(
+            f"'{spec}' gives a {type(data).__name__}, which cannot be asked for sample i; "
+            "a map-style data set with __len__ and __getitem__ is needed."
+        )
+    if len(data) == 0:
+        raise InputError(f"The data set '{spec}' is empty; at least one sample is needed.")
+    return MapData(data, preprocessing, names, "sample")
+
+
+class PictureFolder:
+    """Pictures in a folder, read when asked for.
+
+    With class subfolders (pictures at any depth in them) the label is the place of the subfolder in alphabetical
+    order, or of its name in `class_names`. A flat folder has no labels. Hidden files and files without a picture's
+    suffix are passed over.
+
+    Raises
+    ------
+    InputError
+        When there are no pictures, pictures lie both beside and in subfolders, or subfolders are no class names.
+    """
+
+    def __init__(self, path: Path, preprocessing: Preprocessing, class_names: tuple[str, ...] | None) -> None:
+        self.path = path
+        self.preprocessing = preprocessing
+        flat = _pictures(path.iterdir())
+        folders = {
+            folder.name: files
+            for folder in sorted(path.iterdir())
+            if folder.is_dir() and (files := _pictures(folder.rglob("*")))
+        }
+        if not flat and not folders:
+            raise InputError(f"The folder '{path}' holds no pictures ({listed(SUFFIXES, 20)}).")
+        if flat and folders:
+            raise InputError(
+                f"The folder '{path}' holds pictures ({listed([flat[0].name], 1)}) and subfolders of pictures "
+                f"({listed(folders, 2)}); "
+                "put every picture into a class subfolder, or none."
+            )
+        self.labelled = bool(folders)
+        self.class_names = class_names if class_names or flat else tuple(folders)
+        labels = _labels(path, tuple(folders), class_names)
+        self._files = flat or [file for files in folders.values() for file in files]
+        self._labels = [label for label, files in zip(labels, folders.values(), strict=True) for _ in files]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
+        try:
+            data = self.preprocessing.to_input(read_picture(self._files[index]))
+        except InputError as error:
+            # read_picture names the file; what comes after it does not.
+            raise (
+                error if str(self._files[index]) in str(error) else InputError(f"'{self._files[index]}': {error}")
+            ) from None
+        return (data, self._labels[index]) if self.labelled else data
+
+    def sample_name(self, index: int) -> str:
+        """Path of the picture inside the folder."""
+        return self._files[index].relative_to(self.path).as_posix()
+
+
+class PictureArrays:
+    """Pictures of an .npz file, which is read as a whole (never with pickle).
+
+    `images` is uint8 `[N, H, W, 3]` or `[N, H, W]`, to be preprocessed, or float `[N, c, H, W]`, model inputs as they
+    are. Optional: `labels`, N whole numbers from 0; `class_names`, strings.
+
+    Raises
+    ------
+    InputError
+        Naming the file and the entry, when one is missing or of another kind.
+    """
+
+    def __init__(self, path: Path, preprocessing: Preprocessing | None, class_names: tuple[str, ...] | None) -> None:
+        self.path = path
+        arrays = _read_arrays(path)
+        if "images" not in arrays:
+            raise InputError(f"'{path}' has no array 'images'; {nearest('images', list(arrays))}")
+        images = arrays["images"]
+        as_pictures = images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3))
+        as_inputs = images.dtype.kind == "f" and images.ndim == 4
+        if not (as_pictures or as_inputs):
+            raise InputError(
+                f"'images' of '{path}' is {images.dtype} {list(images.shape)}; uint8 [N, H, W, 3] or float [N, c, H, "
+                f"W] is read."
+            )
+        if images.size == 0:
+            raise InputError(f"'images' of '{path}' is empty, {list(images.shape)}; at least one sample is needed.")
+        self._images = images if as_pictures else images.astype(np.float32)
+        self.preprocessing = (preprocessing or Preprocessing()) if as_pictures else preprocessing
+        self._as_pictures = as_pictures
+        self._labels = _checked_labels(path, arrays["labels"], len(images)) if "labels" in arrays else None
+        self.labelled = self._labels is not None
+        stored = tuple(str(name) for name in arrays["class_names"].reshape(-1)) if "class_names" in arrays else None
+        self.class_names = class_names or stored
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
+        image = self._images[index]
+        data = self.preprocessing.to_input(image) if self._as_pictures else torch.from_numpy(image.copy())
+        return (data, int(self._labels[index])) if self.labelled else data
+
+    def sample_name(self, index: int) -> str:
+        """The picture's place in the file."""
+        return f"{self.path.name}[{index}]"
+
+
+class MapData:
+    """Any map-style data set, with the names and preprocessing the atlas needs; its items are passed on as they are."""
+
+    def __init__(
+        self, data: Any, preprocessing: Preprocessing | None, class_names: tuple[str, ...] | None, word: str
+    ) -> None:
+        self.data = data
+        self.preprocessing = getattr(data, "preprocessing", None) or preprocessing
+        own = getattr(data, "class_names", None) or getattr(data, "classes", None)
+        self.class_names = class_names or (tuple(own) if own else None)
+        self._word = word
+
+    @cached_property
+    def labelled(self) -> bool:
+        """Whether the first sample comes with a label."""
+        first = self.data[0]
+        return isinstance(first, (tuple, list)) and len(first) == 2
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.data[index]
+
+    def sample_name(self, index: int) -> str:
+        """The data set's own name of the sample, or its index."""
+        return self.data.sample_name(index) if hasattr(self.data, "sample_name") else f"{self._word} {index}"
+
+
+def _pictures(paths) -> list[Path]:
+    return sorted(
+        path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _labels(path: Path, folders: tuple[str, ...], class_names: tuple[str, ...] | None) -> list[int]:
+    if class_names is None or (len(folders) == len(class_names) and not set(folders) <= set(class_names)):
+        return list(range(len(folders)))
+    for name in folders:
+        if class_names.count(name) != 1:
+            known = "no class name" if name not in class_names else "the name of several classes"
+            hint = nearest(name, class_names) if name not in class_names else "rename them."
+            raise InputError(f"The subfolder '{name}' of '{path}' is {known}; {hint}")
+    return [class_names.index(name) for name in folders]
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {
+                name: file[name] for name in ("images", "labels", "class_names") if name in file.files
+            } or dict.fromkeys(file.files)
+    except FileNotFoundError:
+        raise InputError(f"There is no data file '{path}'.") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = (
+            "it holds Python objects, which are not loaded"
+            if "allow_pickle" in str(error)
+            else f"it is damaged or no .npz: {error}"
+        )
+        raise InputError(f"The data file '{path}' cannot be read ({reason}).") from None
+
+
+def _checked_labels(path: Path, labels: np.ndarray, count: int) -> np.ndarray:
+    if labels.dtype.kind not in "iu" or labels.shape != (count,):
+        raise InputError(
+            f"'labels' of '{path}' is {labels.dtype} {list(labels.shape)}; {count} whole numbers are needed, one for "
+            f"each image."
+        )
+    if labels.min() < 0:
+        raise InputError(
+            f"'labels' of '{path}' has {labels.min()} at sample {int(labels.argmin())}; classes count from 0."
+        )
+    return labels

@@ -1,0 +1,152 @@
+"""Whether a model and a sample go together, on which device, and which of the model's layers are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from crp.errors import InputError, ModelError, nearest
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """Return the device asked for, or the first of cuda, mps and cpu that is there.
+
+    Raises
+    ------
+    InputError
+        When torch does not know the device, or the machine does not have it.
+    """
+    there = [kind for kind, module in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if module.is_available()] + [
+        "cpu"
+    ]
+    if name is None:
+        return torch.device(there[0])
+    kind = name.split(":")[0]
+    if kind not in there:
+        raise InputError(f"There is no device '{name}' on this machine; there is {' and '.join(there)}.")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except RuntimeError:
+        raise InputError(f"There is no device '{name}' on this machine; there is {' and '.join(there)}.") from None
+    return device
+
+
+def number_of_classes(model: nn.Module, data: Tensor, name: str) -> int:
+    """Run the model on one sample `[c, *S]` and return how many classes its output has.
+
+    `name` is what the sample is called in messages.
+
+    Raises
+    ------
+    InputError
+        When the model cannot take the sample (too small, other channels).
+    ModelError
+        When the output is not a tensor `[1, classes]`.
+    """
+    output = run(model, data, name)
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        found = f"a tensor {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise ModelError(f"The model returns {found} for one sample; a tensor [1, classes] is explained.")
+    return output.shape[1]
+
+
+def run(model: nn.Module, data: Tensor, name: str) -> object:
+    """Return the model's output for one sample `[c, *S]`, its refusal put into one sentence (InputError)."""
+    parameter = next(model.parameters(), data)
+    try:
+        with torch.no_grad():
+            return model(data[None].to(parameter.device))
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"The model cannot take {name} of shape {list(data.shape)}: {text}") from error
+
+
+def matching_layers(model: nn.Module, patterns: Iterable[str]) -> list[str]:
+    """Return the layers that names and patterns mean, in the model's order.
+
+    A pattern matches part by part between the dots ("layer*" means layer1 but not layer1.0), and means only modules
+    with a convolution or a linear map in them.
+
+    Raises
+    ------
+    InputError
+        When one means no layer; with the nearest name.
+    """
+    names = [name for name, _ in model.named_modules() if name]
+    chosen = set()
+    for pattern in patterns:
+        if any(sign in pattern for sign in "*?["):
+            matches = {
+                name for name in names if _matches(name, pattern) and _is_concept_layer(model.get_submodule(name))
+            }
+        else:
+            matches = {pattern} & set(names)
+        if not matches:
+            raise InputError(f"The model has no layer '{pattern}': {nearest(pattern, names)}")
+        chosen |= matches
+    return [name for name in names if name in chosen]
+
+
+def default_layer(model: nn.Module, data: Tensor, name: str) -> str:
+    """Return the last stage of the model that has convolutions and an output with space: where concepts are richest.
+
+    A stage is one of several such children; a wrapper with a single one (`features` of VGG) is looked into. That gives
+    layer4 of a ResNet, features.28 of VGG16, features.12 of SqueezeNet.
+
+    Raises
+    ------
+    InputError
+        When no child has convolutions and an output `[1, C, *S]` with more than one position.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    modules = dict(model.named_modules())
+
+    def record(layer: str):
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, Tensor):
+                shapes[layer] = tuple(output.shape)
+
+        return hook
+
+    handles = [module.register_forward_hook(record(layer)) for layer, module in modules.items() if layer]
+    try:
+        run(model, data, name)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    def stages(parent: str) -> Sequence[str]:
+        children = [f"{parent}.{child}".lstrip(".") for child, _ in modules[parent].named_children()]
+        return [
+            child
+            for child in children
+            if _has(modules[child], CONVOLUTIONS) and torch.Size(shapes.get(child, ())[2:]).numel() > 1
+        ]
+
+    found = stages("")
+    while len(found) == 1 and (inner := stages(found[0])):
+        found = inner
+    if not found:
+        raise InputError(
+            "The model has no convolutional stage to choose by itself; name the layers with --layers (layers=...)."
+        )
+    return found[-1]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    parts, signs = name.split("."), pattern.split(".")
+    return len(parts) == len(signs) and all(fnmatchcase(part, sign) for part, sign in zip(parts, signs, strict=True))
+
+
+def _is_concept_layer(module: nn.Module) -> bool:
+    return _has(module, (*CONVOLUTIONS, nn.Linear))
+
+
+def _has(module: nn.Module, kinds: tuple[type, ...]) -> bool:
+    return any(isinstance(inner, kinds) for inner in module.modules())

@@ -1,0 +1,140 @@
+"""A model named by a string."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.error import URLError
+
+from torch import Tensor, nn
+
+from crp.compat import import_zennit_safely
+from crp.errors import InputError, ModelError, nearest
+from crp.sources.python import called, named_object
+from crp.sources.weights import check_finite, put_weights, read_weights
+
+TORCHVISION = "torchvision:"
+DEMO = "demo"
+DEFAULT_WEIGHTS = "DEFAULT"
+
+
+def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
+    """Load a model, in evaluation mode, on the CPU.
+
+    Parameters
+    ----------
+    spec:
+        "torchvision:NAME", a classifier of torchvision; "demo", the built-in model; "package.module:function" or
+        "file.py:function", a function without arguments that returns a `torch.nn.Module` (or such a module itself).
+        Code of the last two kinds is executed.
+    weights:
+        A state dict, .safetensors or .pt/.pth (read without running code; see `read_weights`), or "DEFAULT" for the
+        weights torchvision recommends (fetched once). None keeps the weights the model has when made: random ones for
+        a torchvision model. Of a torchvision model the number of classes is the weights file's.
+
+    Raises
+    ------
+    InputError
+        When there is no such model, or the weights do not fit it.
+    ModelError
+        When the weights are NaN or infinite, or the function returns no `torch.nn.Module`.
+    """
+    if spec.startswith(TORCHVISION):
+        model = _torchvision_model(spec.removeprefix(TORCHVISION), weights)
+    elif weights == DEFAULT_WEIGHTS:
+        raise InputError(
+            f"--weights {DEFAULT_WEIGHTS} is for 'torchvision:NAME' models, and the model is '{spec}'; give a weights "
+            f"file."
+        )
+    else:
+        model = _demo_model() if spec == DEMO else _python_model(spec)
+        if weights is not None:
+            put_weights(model, read_weights(weights), weights)
+    check_finite(model)
+    return model.eval()
+
+
+def torchvision_weights(name: str):
+    """Return torchvision's recommended weights of a classifier: an enum entry with `.transforms()` and `.meta`."""
+    return _torchvision().get_model_weights(_known(name)).DEFAULT
+
+
+def runs_by_itself(spec: str) -> bool:
+    """Whether a model so named comes from an installed package we trust, not from code somebody names."""
+    return spec == DEMO or spec.startswith(TORCHVISION)
+
+
+def _torchvision():
+    import_zennit_safely()  # the cure that lets PyPI's torchvision meet a CPU torch
+    try:
+        import torchvision.models
+    except ModuleNotFoundError as error:
+        raise InputError(f"'torchvision:NAME' models need torchvision ({error}): pip install torchvision.") from None
+    return torchvision.models
+
+
+def _known(name: str) -> str:
+    models = _torchvision()
+    names = models.list_models(module=models)
+    if name not in names:
+        raise InputError(f"torchvision has no classifier '{name}'; {nearest(name, names)}")
+    return name
+
+
+def _torchvision_model(name: str, weights: str | Path | None) -> nn.Module:
+    models, name = _torchvision(), _known(name)
+    if weights == DEFAULT_WEIGHTS:
+        try:
+            return models.get_model(name, weights=DEFAULT_WEIGHTS)
+        except (URLError, OSError, RuntimeError) as error:
+            raise InputError(
+                f"torchvision's weights of '{name}' could not be fetched ({error}); give --weights FILE."
+            ) from error
+    state = None if weights is None else read_weights(weights)
+    model = models.get_model(name, weights=None)
+    if state is not None:
+        classes = _other_number_of_classes(model, state)
+        if classes is not None:
+            model = models.get_model(name, weights=None, num_classes=classes)
+        put_weights(model, state, weights)
+    return model
+
+
+def _other_number_of_classes(model: nn.Module, state: Mapping[str, Tensor]) -> int | None:
+    """Return the number of classes a fine-tuned state dict has, when nothing but that differs from the model."""
+    own = model.state_dict()
+    wrong = [
+        (own[name].shape, value.shape)
+        for name, value in state.items()
+        if name in own and value.shape != own[name].shape
+    ]
+    counts = {given[0] for ours, given in wrong if len(given) == len(ours) > 0 and given[1:] == ours[1:]}
+    only_counts = all(len(given) == len(ours) and given[1:] == ours[1:] for ours, given in wrong)
+    return counts.pop() if len(counts) == 1 and only_counts else None
+
+
+def _demo_model() -> nn.Module:
+    from crp.demo import demo_model
+
+    return demo_model()
+
+
+def _python_model(spec: str) -> nn.Module:
+    if ":" not in spec:
+        models = _torchvision()
+        hint = nearest(spec, models.list_models(module=models)) if spec.isidentifier() else ""
+        suggestion = f" ({hint.replace(chr(39), chr(39) + TORCHVISION, 1)})" if hint.startswith("did") else ""
+        raise InputError(
+            f"The model '{spec}' is none of 'torchvision:NAME', 'demo', 'package.module:function', "
+            f"'file.py:function'{suggestion}."
+        )
+    named = named_object(spec)
+    model = named if isinstance(named, nn.Module) else None
+    if model is None and callable(named):
+        model = called(spec, named)
+    if not isinstance(model, nn.Module):
+        found = type(named if model is None else model).__name__
+        raise ModelError(
+            f"'{spec}' gives a {found}; it must be a torch.nn.Module, or a function without arguments that returns one."
+        )
+    return model
