@@ -58,7 +58,8 @@ BANNED = {
     "attribution": ("crp.images", "crp.sources", "crp.explanation", "crp.mining", "crp.library", "crp.demo", "crp.cli",
                     "crp.visualization", "matplotlib", "PIL", "click", "safetensors"),
     "crp/mining": ("crp.cli", "crp.demo", "crp.visualization", "matplotlib", "click"),
-    "crp/library": ("crp.attribution", "crp.mining", "crp.cli", "crp.demo", "crp.visualization", "matplotlib", "click", "zennit"),
+    "crp/library": ("crp.attribution", "crp.mining", "crp.cli", "crp.demo", "crp.visualization", "matplotlib", "click",
+                    "zennit"),
     "visualization": ("crp.attribution", "crp.mining", "crp.cli", "crp.demo", "zennit", "click"),
 }  # fmt: skip
 LEAVES = ("errors", "compat", "concepts")
