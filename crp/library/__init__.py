@@ -12,7 +12,7 @@
 `fingerprints`         which weights and which samples a library belongs to
 =====================  =================================================================================
 
-The format is described in docs/library-format.md. Nothing here loads torch, except to fingerprint what is in torch already.
+The format is described in docs/library-format.md. Nothing here loads torch, except to fingerprint what torch holds.
 """
 
 from .references import ClassStatistics, References

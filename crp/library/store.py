@@ -171,8 +171,8 @@ class Library:
         mined, given = self.manifest["model"]["weights"], weights_fingerprint(model)
         if mined != given:
             raise LibraryError(
-                f"The library '{self.path}' was mined with other weights ({mined[:12]}, and this model has {given[:12]}): "
-                "use the model it was mined with, or mine a library for this one."
+                f"The library '{self.path}' was mined with other weights ({mined[:12]}, and this model has "
+                f"{given[:12]}): use the model it was mined with, or mine a library for this one."
             )
 
     def facts(self) -> list[tuple[str, str]]:
@@ -195,7 +195,9 @@ class Library:
         return "\n".join(["<crp.Library>", *(f"  {word:<{width}}  {value}" for word, value in self.facts())])
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{html.escape(word)}</th><td>{html.escape(value)}</td></tr>" for word, value in self.facts())
+        rows = "".join(
+            f"<tr><th>{html.escape(word)}</th><td>{html.escape(value)}</td></tr>" for word, value in self.facts()
+        )
         return f"<table><caption>crp.Library</caption>{rows}</table>"
 
     def _concepts(self, layer: str) -> int:

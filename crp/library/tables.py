@@ -62,7 +62,9 @@ class Table:
         LibraryError
             If there is none of that name, dtype and shape.
         """
-        return self._checked(name, dtype, shape)[:]
+        entries = self._checked(name, dtype, shape)
+        # safetensors refuses to slice what is empty
+        return entries[:] if all(entries.get_shape()) else np.zeros(entries.get_shape(), dtype)
 
     def piece(self, name: str, dtype: type, start: int, stop: int) -> np.ndarray:
         """Entries `start` to `stop` of a one-dimensional array; the rest of it is not read."""
@@ -70,7 +72,7 @@ class Table:
         length = entries.get_shape()[0]
         if not 0 <= start <= stop <= length:
             raise damaged(self._path, f"'{name}' has {length} entries, and {start} to {stop} are referred to")
-        return entries[start:stop]
+        return entries[start:stop] if start < stop else np.zeros(0, dtype)
 
     def _checked(self, name: str, dtype: type, shape: tuple[int | None, ...]):
         if name not in self._names:

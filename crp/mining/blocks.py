@@ -6,6 +6,7 @@ blocks make the result of mining independent of the number of workers and of whe
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -45,7 +46,8 @@ class SampleReader:
     """
 
     def __init__(self, dataset: object, labelled: bool):
-        if isinstance(dataset, IterableDataset) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        indexed = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+        if isinstance(dataset, IterableDataset) or not indexed:
             raise InputError(
                 f"The data set is a {type(dataset).__name__}, which cannot be asked for sample i; "
                 "a map-style data set with __len__ and __getitem__ is needed."
@@ -95,18 +97,13 @@ class SampleReader:
 
     def _label(self, index: int, label: object) -> int:
         if label is None and self.labelled:
-            raise SampleError(f"Sample {index} has no label; explain the prediction instead, with targets='prediction'.")
-        if label is None or not self.labelled and not _is_whole(label):
-            return -1
-        if not _is_whole(label):
-            raise SampleError(f"Sample {index} has the label {label!r}, which is not a whole number.")
-        return int(label)
-
-
-def _is_whole(label: object) -> bool:
-    if isinstance(label, Tensor):
-        return label.numel() == 1 and not label.is_floating_point() and not label.is_complex()
-    return hasattr(label, "__index__")
+            raise SampleError(f"Sample {index} has no label; pass targets='prediction' to explain the prediction.")
+        try:
+            return operator.index(label)
+        except (TypeError, RuntimeError) as error:
+            if not self.labelled:
+                return -1
+            raise SampleError(f"Sample {index} has the label {label!r}, which is not a whole number.") from error
 
 
 def check_repeatable(reader: SampleReader, digests: Mapping[int, str], limit: int = 4) -> None:

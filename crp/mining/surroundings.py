@@ -18,12 +18,12 @@ def surroundings(threads: int) -> Iterator[None]:
     A data set may draw random numbers while it loads; that is no reason to change the caller's.
     """
     before = torch.get_num_threads()
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002  (the global state is what is kept)
     torch.set_num_threads(threads)
     try:
         yield
     finally:
         torch.set_num_threads(before)
         torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002
         random.setstate(states[2])

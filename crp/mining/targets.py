@@ -69,10 +69,9 @@ def explained_classes(rule: TargetRule, prediction: Tensor, labels: Tensor, samp
         classes = _called(rule, prediction, labels)
     wrong = np.flatnonzero((classes < 0) | (classes >= prediction.shape[1]))
     if len(wrong):
-        origin = "has label" if rule == "label" else "is to be explained for class"
+        origin, count = "has label" if rule == "label" else "is to be explained for class", prediction.shape[1]
         raise SampleError(
-            f"Sample {samples[wrong[0]]} {origin} {classes[wrong[0]]}, but the model has {prediction.shape[1]} classes, "
-            f"0 to {prediction.shape[1] - 1}."
+            f"Sample {samples[wrong[0]]} {origin} {classes[wrong[0]]}, but the model has the classes 0 to {count - 1}."
         )
     return classes
 

@@ -52,8 +52,8 @@ class TopK:
         if not np.isfinite(scores).all():
             row, concept = np.argwhere(~np.isfinite(scores))[0]
             raise SampleError(
-                f"Sample {samples[row]} scores {scores[row, concept]} for concept {concept}, which is no finite number: "
-                "the model overflows or divides by zero on it."
+                f"Sample {samples[row]} scores {scores[row, concept]} for concept {concept}, no finite number: "
+                "the model overflows on it."
             )
         best, block = self.best, np.broadcast_to(samples[:, None], scores.shape).T
         sample = np.concatenate([best.sample, block], axis=1)

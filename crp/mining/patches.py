@@ -1,0 +1,224 @@
+"""Crops of reference samples around the position where a concept scored, with the concept's heatmap in them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from crp.attribution import INPUT, RelevanceFlow, Replica
+from crp.concepts import ChannelConcept
+from crp.library.patches import MODES, LayerPatches, StoredPatch, encode_picture
+from crp.library.references import References
+
+from .blocks import SampleReader
+
+# The crop is where the heatmap exceeds this part of its maximum.
+_FAINTEST = 0.1
+
+
+@dataclass(frozen=True)
+class Request:
+    """A patch to make: the reference of a rank of a concept, in one mode."""
+
+    layer: str
+    mode: str
+    concept: int
+    rank: int
+    sample: int
+    score: float
+    target: int
+    position: int
+
+
+def requests(
+    references: Mapping[tuple[str, str], References], concepts: Mapping[str, Iterable[int]], count: int
+) -> list[Request]:
+    """The first `count` references of the given concepts, in both modes, as requests."""
+    return [
+        Request(
+            layer,
+            mode,
+            concept,
+            rank,
+            sample=int(found.sample[concept, rank]),
+            score=float(found.score[concept, rank]),
+            target=int(found.target[concept, rank]),
+            position=int(found.position[concept, rank]),
+        )
+        for layer, ids in concepts.items()
+        for mode in MODES
+        for found in [references[layer, mode]]
+        for concept in ids
+        for rank in range(min(count, found.sample.shape[1]))
+        if found.sample[concept, rank] >= 0
+    ]
+
+
+@dataclass(frozen=True)
+class PatchMaker:
+    """Makes patches, one sample after the other.
+
+    A patch's heatmap is the relevance that the *scoring position* of the concept sends to the input. It starts from the
+    relevance of the explained class there (mode `"relevance"`) or from the activation there (`"activation"`). Heatmaps
+    are kept relative to their largest absolute value, and rules are linear, so only the sign of the start matters, and
+    a position that is a reference in both modes is carried down once.
+
+    Attributes
+    ----------
+    replica
+        The prepared model.
+    reader
+        The data set.
+    fields
+        Geometric receptive fields of each layer's positions, ints `[positions, 4]` (top, left, bottom, right).
+    to_picture
+        Makes uint8 `[H, W, 3]` of a sample `[c, H, W]`.
+    patch_size
+        Longest side of a stored patch, in pixels.
+    """
+
+    replica: Replica
+    reader: SampleReader
+    fields: Mapping[str, np.ndarray]
+    to_picture: Callable[[Tensor], np.ndarray]
+    patch_size: int
+
+    def make(
+        self, wanted: Sequence[Request], concepts: Mapping[str, Iterable[int]], *, progress: bool
+    ) -> dict[str, LayerPatches]:
+        """Make all patches, each sample run forward once.
+
+        Parameters
+        ----------
+        wanted
+            What to make.
+        concepts
+            By layer, the concepts that the result is to list, also where nothing was wanted of them.
+        progress
+            Whether to show a bar with rate and time left.
+
+        Returns
+        -------
+        dict
+            By layer, what `crp.library.patches.write_patches` takes.
+        """
+        by_sample = defaultdict(list)
+        for request in wanted:
+            by_sample[request.sample].append(request)
+        made: dict[str, dict] = {
+            layer: {concept: {mode: [] for mode in MODES} for concept in ids} for layer, ids in concepts.items()
+        }
+        with tqdm(total=len(wanted), desc="patches", unit="patch", disable=not progress) as bar:
+            for sample in sorted(by_sample):
+                for request, patch in self._of_sample(sample, by_sample[sample]):
+                    made[request.layer][request.concept][request.mode].append((request.rank, patch))
+                    bar.update()
+        for layer in made.values():
+            for modes in layer.values():
+                for mode, ranked in modes.items():
+                    modes[mode] = tuple(patch for _, patch in sorted(ranked, key=lambda pair: pair[0]))
+        return made
+
+    def _of_sample(self, sample: int, wanted: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
+        data = self.reader[sample][0]
+        picture = self.to_picture(data)
+        layers = sorted({request.layer for request in wanted})
+        with RelevanceFlow(self.replica, None, data[None], layers) as flow:
+            signs = self._signs(flow, layers, wanted)
+            for layer in layers:
+                sharing = defaultdict(list)
+                for request in wanted:
+                    if request.layer == layer:
+                        sign = float(signs[layer, request.mode][request.concept].flatten()[request.position])
+                        sharing[request.concept, request.position, sign].append(request)
+                starts = list(sharing)
+                for chunk in range(0, len(starts), flow.chunk):
+                    some = starts[chunk : chunk + flow.chunk]
+                    for start, heatmap in zip(some, self._heatmaps(flow, layer, some), strict=True):
+                        stored = self._cropped(picture, heatmap, self.fields[layer][start[1]])
+                        for request in sharing[start]:
+                            origin = request.sample, request.score, request.target, request.position
+                            yield request, StoredPatch(*origin, *stored)
+
+    def _signs(
+        self, flow: RelevanceFlow, layers: Sequence[str], wanted: Sequence[Request]
+    ) -> dict[tuple[str, str], Tensor]:
+        """By layer and mode, the sign `[C, *S]` of what a heatmap starts from."""
+        signs = {(layer, "activation"): flow.activation(layer)[0].sign() for layer in layers}
+        explained = [request for request in wanted if request.mode == "relevance"]
+        if explained:
+            reached = sorted({request.layer for request in explained})
+            # All references to one sample explain the same class.
+            start = flow.output_relevance([explained[0].target])
+            flow.sweep(start, reached, lambda layer, arriving: signs.update({(layer, "relevance"): arriving[0].sign()}))
+        return signs
+
+    def _heatmaps(self, flow: RelevanceFlow, layer: str, starts: Sequence[tuple[int, int, float]]) -> np.ndarray:
+        """Conditional heatmaps float32 `[K, H, W]` of single positions, each with its sign."""
+        concepts, positions, signs = zip(*starts, strict=True)
+        shape = flow.activation(layer).shape[1:]
+        device = flow.device
+        values = torch.tensor(signs, device=device, dtype=flow.prediction.dtype)
+        kept = ChannelConcept().at_positions(
+            values.view(-1, *[1] * len(shape)).expand(-1, *shape),
+            torch.tensor(concepts, device=device),
+            torch.tensor(positions, device=device),
+        )
+        arriving = flow.down(kept.transpose(0, 1), start=layer, to=INPUT)
+        return arriving[:, 0].sum(1).float().cpu().numpy()
+
+    def _cropped(
+        self, picture: np.ndarray, heatmap: np.ndarray, field: np.ndarray
+    ) -> tuple[tuple[int, int, int, int], bytes, np.ndarray]:
+        """Box, encoded picture and int8 heatmap."""
+        top, left, bottom, right = box = patch_box(heatmap, field)
+        window = slice(top, bottom), slice(left, right)
+        small_heatmap = resized(heatmap[window], self.patch_size)
+        largest = np.abs(small_heatmap).max()
+        relative = small_heatmap / largest if largest > 0 else small_heatmap
+        return box, encode_picture(resized(picture[window], self.patch_size)), np.rint(relative * 127).astype(np.int8)
+
+
+def patch_box(heatmap: np.ndarray, field: np.ndarray) -> tuple[int, int, int, int]:
+    """Where a heatmap exceeds a tenth of its maximum inside the receptive field.
+
+    Parameters
+    ----------
+    heatmap
+        float `[H, W]`.
+    field
+        Receptive field (top, left, bottom, right), bottom and right exclusive.
+
+    Returns
+    -------
+    tuple of int
+        The smallest box (top, left, bottom, right) around these pixels; the receptive field itself where no pixel of
+        it is positive.
+    """
+    top, left, bottom, right = (int(edge) for edge in field)
+    inside = heatmap[top:bottom, left:right]
+    bright = inside > _FAINTEST * max(float(inside.max()), 0.0)
+    if not bright.any():
+        return top, left, bottom, right
+    rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+    return top + int(rows[0]), left + int(columns[0]), top + int(rows[-1]) + 1, left + int(columns[-1]) + 1
+
+
+def resized(image: np.ndarray, longest: int) -> np.ndarray:
+    """Shrink `[h, w]` float32 or `[h, w, 3]` uint8 so that no side exceeds `longest`; smaller ones stay as they are.
+
+    Pixels are averaged by area, so that a heatmap keeps its mean.
+    """
+    height, width = image.shape[:2]
+    if max(height, width) <= longest:
+        return image
+    scale = longest / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))

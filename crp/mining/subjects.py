@@ -1,0 +1,155 @@
+"""What is mined: a model with its composite, and a data set; described so that a library can tell them again."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from crp.attribution import RelevanceFlow, Replica, prepare
+from crp.attribution.composites import composite_for
+from crp.errors import CrpError, InputError, LibraryError, ModelError
+from crp.library.fingerprints import data_fingerprint, sample_digest, sampled_indices, weights_fingerprint
+
+from .blocks import SampleReader, check_repeatable
+
+if TYPE_CHECKING:
+    # zennit is loaded by crp.attribution alone, which prepares torchvision for it
+    from zennit.core import Composite
+
+
+@dataclass(frozen=True)
+class ModelSubject:
+    """A model ready to be mined.
+
+    Attributes
+    ----------
+    replica
+        The prepared copy on the device that computes.
+    shapes
+        Shape `[C, *S]` of each layer's output.
+    classes
+        Number of outputs.
+    model, composite
+        Descriptions for the manifest.
+    """
+
+    replica: Replica
+    shapes: dict[str, tuple[int, ...]]
+    classes: int
+    model: dict[str, Any]
+    composite: dict[str, Any]
+
+
+def model_subject(
+    model: nn.Module,
+    composite: Composite | None,
+    reader: SampleReader,
+    layers: Sequence[str],
+    device: str | torch.device | None,
+) -> ModelSubject:
+    """Fingerprint a model, put the rules on a copy, and run the first sample through it.
+
+    Raises
+    ------
+    ModelError
+        If weights are NaN or infinite, or the model cannot be explained.
+    InputError
+        If a layer is not one of the model's, or the samples do not fit the model.
+    """
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ModelError(f"The model's '{name}' holds NaN or infinite values.")
+    description = {
+        "class": f"{type(model).__module__}.{type(model).__qualname__}",
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "weights": weights_fingerprint(model),
+    }
+    if device is not None:
+        # `to` would move the caller's weights
+        model = copy.deepcopy(model).to(device)
+    rules, composite_description = _described(model, composite)
+    replica = prepare(model, rules)
+    shapes, classes = _probed(replica, reader, layers)
+    return ModelSubject(replica, shapes, classes, description, composite_description)
+
+
+def _described(model: nn.Module, composite: Composite | None) -> tuple[Composite, dict[str, Any]]:
+    if composite is None:
+        fitting = composite_for(model)
+        composite, name, reason = fitting.composite, fitting.name, fitting.reason
+    else:
+        name, reason = type(composite).__name__, "given by the caller"
+    rules = defaultdict(list)
+    context: dict = {}
+    for module_name, module in model.named_modules():
+        hook = composite.module_map(context, module_name, module)
+        if hook is not None:
+            rules[type(hook).__name__].append(module_name)
+    canonizers = [type(canonizer).__name__ for canonizer in composite.canonizers]
+    return composite, {"name": name, "reason": reason, "rules": dict(rules), "canonizers": canonizers}
+
+
+def _probed(replica: Replica, reader: SampleReader, layers: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], int]:
+    try:
+        with RelevanceFlow(replica, None, reader.like[None], layers) as flow:
+            flow.output_relevance([0])  # refuses an output that is not [N, classes]
+            return {layer: tuple(flow.activation(layer).shape[1:]) for layer in layers}, flow.prediction.shape[1]
+    except CrpError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        shape = list(reader.like.shape)
+        raise InputError(f"The model cannot compute samples of shape {shape}: {str(error).splitlines()[0]}") from error
+
+
+@dataclass(frozen=True)
+class DataSubject:
+    """A data set ready to be mined: its reader, the digests of some samples, and its description for the manifest."""
+
+    reader: SampleReader
+    digests: dict[int, str]
+    data: dict[str, Any]
+
+
+def data_subject(dataset: object, *, labelled: bool) -> DataSubject:
+    """Check and fingerprint a data set.
+
+    Raises
+    ------
+    InputError
+        If it is not map-style, empty, or answers differently when asked twice.
+    SampleError
+        If a sample cannot be used.
+    """
+    reader = SampleReader(dataset, labelled)
+    digests = {index: sample_digest(reader[index][0]) for index in sampled_indices(len(reader))}
+    check_repeatable(reader, digests)
+    return DataSubject(
+        reader,
+        digests,
+        {
+            "length": len(reader),
+            "fingerprint": data_fingerprint(len(reader), digests),
+            "fingerprinted": list(digests),
+            "shape": list(reader.like.shape),
+            "dtype": str(reader.like.dtype).removeprefix("torch."),
+        },
+    )
+
+
+def check_same(stored: dict[str, Any], given: dict[str, Any], keys: Sequence[str], fact: str) -> None:
+    """Refuse a subject whose description differs from the library's.
+
+    Raises
+    ------
+    LibraryError
+        Names the first key that differs, with both values.
+    """
+    for key in keys:
+        if stored.get(key) != given[key]:
+            raise LibraryError(f"{fact}: its {key} is {given[key]!r}, and the library has {stored.get(key)!r}.")
