@@ -188,6 +188,11 @@ class RelevanceFlow:
         """The layers asked for, in the order in which the model completes them (input first)."""
         return tuple(layer for layer in self._taps if layer != OUTPUT)
 
+    @property
+    def input_shape(self) -> torch.Size:
+        """Shape of the model input, `[N, c, *S]`."""
+        return self._input.shape
+
     def activation(self, layer: str) -> Tensor:
         """Output of a layer in this forward pass, `[N, C, *S]`."""
         return self._at(layer).below.detach()

@@ -22,7 +22,7 @@ _HOMES = {
     "mine": "crp.mining",
     "add_patches": "crp.mining",
     "open_library": "crp.library",
-    "explain": "crp.explanation",
+    "explain": "crp.explaining",
     "atlas": "crp.visualization.atlas",
     "composite_for": "crp.attribution.composites",
     "Preprocessing": "crp.images",

@@ -73,13 +73,14 @@ def model_subject(
     if device is not None:
         # `to` would move the caller's weights
         model = copy.deepcopy(model).to(device)
-    rules, composite_description = _described(model, composite)
+    rules, composite_description = described_rules(model, composite)
     replica = prepare(model, rules)
     shapes, classes = _probed(replica, reader, layers)
     return ModelSubject(replica, shapes, classes, description, composite_description)
 
 
-def _described(model: nn.Module, composite: Composite | None) -> tuple[Composite, dict[str, Any]]:
+def described_rules(model: nn.Module, composite: Composite | None) -> tuple[Composite, dict[str, Any]]:
+    """A composite and what a library says of it; without one, the composite that fits the model."""
     if composite is None:
         fitting = composite_for(model)
         composite, name, reason = fitting.composite, fitting.name, fitting.reason
@@ -135,7 +136,6 @@ def data_subject(dataset: object, *, labelled: bool) -> DataSubject:
         {
             "length": len(reader),
             "fingerprint": data_fingerprint(len(reader), digests),
-            "fingerprinted": list(digests),
             "shape": list(reader.like.shape),
             "dtype": str(reader.like.dtype).removeprefix("torch."),
         },

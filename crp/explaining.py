@@ -1,0 +1,304 @@
+"""From a model, an input and a library to the numbers of an atlas.
+
+`explain` is the only place where a prediction's concepts are computed; what it returns (`crp.explanation.Explanation`)
+is a value that anything may draw. One forward pass serves it all.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crp.attribution import INPUT, RelevanceFlow
+from crp.concepts import ChannelConcept
+from crp.errors import InputError, nearest
+from crp.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation
+from crp.images import read_picture, scaled_picture
+from crp.mining.subjects import check_same, described_rules
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from zennit.core import Composite
+
+    from crp.library import Library
+
+# A cell of the concept map stays blank below this part of the strongest cell's relevance.
+_FAINTEST_CELL = 0.02
+# Cells along the longer side, unless asked for: fine enough to see parts of things, coarse enough to read.
+_CELLS = 8
+
+
+def explain(
+    model: nn.Module,
+    image: Tensor | np.ndarray | Image.Image | str | os.PathLike[str],
+    library: Library,
+    *,
+    layers: Sequence[str] | None = None,
+    target: int | str | None = None,
+    concepts: int = 6,
+    patches: int = 8,
+    cells: int | None = None,
+    composite: Composite | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Explanation:
+    """Explain one prediction by the concepts of some layers.
+
+    Parameters
+    ----------
+    model
+        The model that was mined.
+    image
+        Model input `[c, H, W]` or `[1, c, H, W]`; or a picture (PIL, uint8 array `[H, W, 3]`, or a file's name), which
+        the library's preprocessing turns into model input.
+    library
+        What mining left for this model.
+    layers
+        Some of the library's layers; by default all.
+    target
+        Class to explain, by index or name; by default the predicted one.
+    concepts
+        How many supporting and how many opposing concepts of each layer to show, at most.
+    patches
+        How many patches of each kind to show of a concept, at most.
+    cells
+        Cells of the concept map along its longer side, never more than the layer has positions; by default 8.
+    composite
+        The composite that was mined with, if it was not the default.
+    provenance
+        More entries for `Explanation.provenance`.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    InputError
+        If the image, a layer or the target does not fit.
+    LibraryError
+        If the library belongs to another model or composite.
+
+    Notes
+    -----
+    The concept map is the concept atlas of Achtibat et al. (2023), Fig. 3: each cell shows the concept, of all the
+    layer's, with the largest positive relevance in it (`RelevanceFlow.regions`).
+    """
+    if concepts < 1:
+        raise InputError(f"concepts is {concepts}; at least 1 must be shown.")
+    if cells is not None and cells < 1:
+        raise InputError(f"cells is {cells}; at least 1 is needed.")
+    layers = list(library.layers if layers is None else dict.fromkeys(layers))
+    for layer in layers:
+        library.shape(layer)
+    library.check_model(model)
+    composite, rules = described_rules(model, composite)
+    check_same(
+        library.manifest["composite"], rules, ["name", "rules", "canonizers"], "This is not the composite of the library"
+    )
+    data = _model_input(image, library)
+    to_picture = scaled_picture if library.preprocessing is None else library.preprocessing.to_picture
+    with RelevanceFlow(model, composite, data, layers) as flow:
+        names = _Names(library.class_names)
+        scores = flow.prediction[0].double()
+        chosen = int(scores.argmax()) if target is None else names.index(target, len(scores))
+        started = flow.output_relevance([chosen])
+        arriving = flow.down(started, to=[INPUT, *layers])
+        heatmap = arriving[INPUT][0, 0].sum(0)
+        total = float(started.double().sum())
+        explained = [
+            _explained_layer(flow, layer, arriving[layer][0], total, library, concepts, patches, cells)
+            for layer in layers
+        ]
+        ranked = scores.argsort(descending=True, stable=True)[:5].tolist()
+        return Explanation(
+            picture=to_picture(data[0]),
+            heatmap=_array(heatmap),
+            classes=tuple(names.score(index, scores) for index in ranked),
+            target=names.score(chosen, scores),
+            layers=tuple(explained),
+            absorbed=1 - float(heatmap.double().sum()) / total if total else math.nan,
+            provenance={**_provenance(library, rules), **(provenance or {})},
+        )
+
+
+def _explained_layer(
+    flow: RelevanceFlow,
+    layer: str,
+    arriving: Tensor,
+    started: float,
+    library: Library,
+    concepts: int,
+    patches: int,
+    cells: int | None,
+) -> LayerExplanation:
+    """One layer of an explanation; `arriving` is `[1, C, *S]`."""
+    concept = ChannelConcept()
+    relevance = concept.total(arriving.double())[0]
+    absolute = relevance.abs().sum()
+    shares = relevance / absolute if absolute > 0 else torch.zeros_like(relevance)
+    order = relevance.argsort(descending=True, stable=True).tolist()
+    supporting = [index for index in order[:concepts] if relevance[index] > 0]
+    opposing = [index for index in order[::-1][:concepts] if relevance[index] < 0]
+    shown = supporting + opposing
+    parts = {}
+    if shown:
+        masked = concept.masked(arriving, [[index] for index in shown])
+        heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)
+        for index, heatmap in zip(shown, heatmaps, strict=True):
+            parts[index] = ConceptPart(
+                layer=layer,
+                concept=index,
+                relevance=float(relevance[index]),
+                share=float(shares[index]),
+                heatmap=_array(heatmap),
+                relevance_patches=library.patches(layer, index, "relevance")[:patches],
+                activation_patches=library.patches(layer, index, "activation")[:patches],
+            )
+    silent = not absolute > 0
+    return LayerExplanation(
+        layer=layer,
+        size=len(relevance),
+        supporting=tuple(parts[index] for index in supporting),
+        opposing=tuple(parts[index] for index in opposing),
+        rest=0.0 if silent else max(0.0, 1 - math.fsum(abs(part.share) for part in parts.values())),
+        coverage=float(relevance.sum()) / started if started else math.nan,
+        concept_map=_concept_map(flow, layer, arriving, cells),
+    )
+
+
+def _concept_map(flow: RelevanceFlow, layer: str, arriving: Tensor, cells: int | None) -> ConceptMap | None:
+    """The strongest concept of each cell; None for a layer without space, whose concepts are nowhere in particular."""
+    if arriving.ndim != 4:
+        return None
+    height, width = flow.input_shape[2:]
+    rows, columns = grid_of(arriving.shape[2:], (height, width), cells)
+    table = concepts_in_cells(flow, layer, arriving, rows, columns)
+    strongest, winner = table.max(-1)
+    faint = strongest <= _FAINTEST_CELL * max(float(strongest.max()), 0.0)
+    winner[faint], strongest[faint] = -1, 0
+    return ConceptMap(
+        layer=layer,
+        concept=winner.view(rows, columns).cpu().numpy(),
+        relevance=_array(strongest.view(rows, columns)),
+        shape=(height, width),
+    )
+
+
+def grid_of(positions: Sequence[int], size: Sequence[int], cells: int | None = None) -> tuple[int, int]:
+    """Rows and columns of a concept map: cells about square, no finer than the layer.
+
+    Parameters
+    ----------
+    positions
+        Height and width of the layer's output.
+    size
+        Height and width of the input, in pixels.
+    cells
+        Cells along the longer side.
+
+    Examples
+    --------
+    >>> grid_of((13, 13), (224, 224)), grid_of((4, 8), (64, 128), 16)
+    ((8, 8), (4, 8))
+    """
+    cells = cells or _CELLS
+    longest = max(size)
+    rows, columns = (
+        max(1, min(position, round(cells * side / longest))) for position, side in zip(positions, size, strict=True)
+    )
+    return rows, columns
+
+
+def concepts_in_cells(flow: RelevanceFlow, layer: str, arriving: Tensor, rows: int, columns: int) -> Tensor:
+    """Relevance of every concept of a layer in every cell of a grid over the input.
+
+    Parameters
+    ----------
+    flow
+        Of one sample `[1, c, H, W]`.
+    layer
+        A layer's name.
+    arriving
+        Relevance that arrives there, `[1, C, *S]`.
+    rows, columns
+        The grid; cell (r, c) covers pixel rows `r * H / rows` to `(r + 1) * H / rows`, and columns likewise.
+
+    Returns
+    -------
+    Tensor
+        `[rows * columns, C]`, row by row. The sum over all cells is the sum of each concept's conditional heatmap.
+    """
+    height, width = flow.input_shape[2:]
+    row = torch.arange(height, device=flow.device) * rows // height
+    column = torch.arange(width, device=flow.device) * columns // width
+    place = row[:, None] * columns + column
+    if flow.linear:
+        masks = torch.nn.functional.one_hot(place, rows * columns).permute(2, 0, 1).to(arriving)
+        return flow.regions(layer, masks, arriving)[:, 0]
+    # Without linear rules there is no way up: every concept is carried down by itself.
+    table = arriving.new_zeros(rows * columns, arriving.shape[1])
+    for index in range(arriving.shape[1]):
+        heatmap = flow.down(ChannelConcept().masked(arriving, [[index]]), start=layer)[0, 0].sum(0)
+        table[:, index].index_add_(0, place.flatten(), heatmap.flatten())
+    return table
+
+
+class _Names:
+    """Class names, where there are any."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def index(self, target: int | str, count: int) -> int:
+        """Index of a class given by index or name; the flow refuses an index out of range."""
+        if not isinstance(target, str):
+            return int(target)
+        if target in self._names:
+            return self._names.index(target)
+        if target.lstrip("-").isdigit():
+            return int(target)
+        if not self._names:
+            raise InputError(f"There is no class '{target}': the library has no class names; give an index below {count}.")
+        raise InputError(f"There is no class '{target}': {nearest(target, self._names)}")
+
+    def score(self, index: int, scores: Tensor) -> ClassScore:
+        """One class of the prediction."""
+        name = self._names[index] if self._names else f"class {index}"
+        return ClassScore(index, name, float(scores[index]), float(scores.softmax(0)[index]))
+
+
+def _model_input(image: Any, library: Library) -> Tensor:
+    """Model input `[1, c, H, W]`."""
+    if isinstance(image, Tensor):
+        data = image if image.ndim == 4 else image[None]
+        if data.ndim != 4 or len(data) != 1:
+            raise InputError(f"One image is a tensor [c, H, W] or [1, c, H, W], given {list(image.shape)}.")
+        return data
+    if library.preprocessing is None:
+        raise InputError(
+            "The library does not know how pictures become model input: give a tensor, or mine with preprocessing=."
+        )
+    if isinstance(image, str | os.PathLike):
+        image = read_picture(image)
+    return library.preprocessing.to_input(image)[None]
+
+
+def _provenance(library: Library, rules: Mapping[str, Any]) -> dict[str, Any]:
+    """What is needed to trust an explanation and to make it again."""
+    manifest = library.manifest
+    return {
+        "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy")},
+        "fingerprints": {"weights": manifest["model"]["weights"], "data": manifest["data"]["fingerprint"]},
+        "settings": {"composite": rules["name"], "reason": rules["reason"], **manifest["settings"]},
+    }
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.detach().float().cpu().numpy()
