@@ -80,7 +80,7 @@ def runs_something(path: Path) -> bool:
     )
 
 
-@pytest.mark.parametrize("path", filter(runs_something, PAGES), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in PAGES if runs_something(path)], ids=lambda path: path.name)
 def test_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_page(path, path.read_text(encoding="utf-8")) > 0
