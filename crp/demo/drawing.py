@@ -1,10 +1,10 @@
 """Drawn scenes in which the truth is known: one object with a shape, a texture and a colour on a varied background.
 
-A class is a rule over the attributes (`CLASSES`). One class, the octagon, is the Clever Hans: in training nearly all of its
-scenes carry a small stamp in a corner, and without the stamp an octagon is hard to tell from a disc.
+A class is a rule over the attributes (`CLASSES`). One class, the octagon, is the Clever Hans: in training nearly all of
+its scenes carry a small stamp in a corner, the tag, and without it an octagon is hard to tell from a disc.
 
-A scene is first *described* (`Scene`, a frozen value drawn from seed, split and index) and then *drawn* (`draw`), so that
-the same scene can be drawn again with one attribute changed. Edges are anti-aliased by signed distances in pixels.
+A scene is first *described* (`Scene`, a frozen value drawn from seed, split and index) and then *drawn* (`draw`), so
+that the same scene can be drawn again with one attribute changed. Edges are anti-aliased by signed distances in pixels.
 """
 
 from __future__ import annotations
@@ -189,9 +189,23 @@ def draw(scene: Scene) -> Drawing:
 
 
 def paste_tag(picture: np.ndarray, top: int, left: int) -> np.ndarray:
-    """Copy of a picture, uint8 [H, W, 3], with the tag's box of `TAG_SIZE` pixels pasted at (top, left).
+    """Paste the tag into a copy of a picture; at a scene's `tag_corner` that is what drawing it with its tag does.
 
-    Pasting at a scene's `tag_corner` is what drawing it with a tag does, to the bit.
+    Parameters
+    ----------
+    picture
+        uint8 [H, W, 3].
+    top, left
+        Pixel of the tag's upper left corner; the tag is a square of `TAG_SIZE` pixels.
+
+    Returns
+    -------
+    uint8 [H, W, 3], the same as `picture` outside the tag's box.
+
+    Raises
+    ------
+    InputError
+        When the tag would not lie inside the picture.
     """
     height, width = picture.shape[:2]
     if not (0 <= top <= height - TAG_SIZE and 0 <= left <= width - TAG_SIZE):
@@ -224,7 +238,7 @@ def _grid() -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _lens() -> tuple[np.ndarray, np.ndarray]:
-    """(vignette factor [H, W], unit offsets from the middle [2, H, W])."""
+    """(vignette factor [H, W], offsets from the middle in pictures, -0.5..0.5, [2, H, W])."""
     rows, columns = _grid()
     offsets = np.stack(np.broadcast_arrays(rows / SIZE - 0.5, columns / SIZE - 0.5))
     return 1 - 0.30 * np.square(offsets).sum(axis=0), offsets
@@ -232,7 +246,12 @@ def _lens() -> tuple[np.ndarray, np.ndarray]:
 
 # Points of the outline and the depth of the notch between two of them, as a share of the radius. A regular polygon's
 # notch is the middle of its side: cos(pi / points).
-_POLYGONS = {"triangle": (3, 0.5), "square": (4, np.cos(np.pi / 4)), "star": (5, 0.46), "octagon": (8, np.cos(np.pi / 8))}
+_POLYGONS = {
+    "triangle": (3, np.cos(np.pi / 3)),
+    "square": (4, np.cos(np.pi / 4)),
+    "star": (5, 0.46),
+    "octagon": (8, np.cos(np.pi / 8)),
+}
 # Radii that give the shapes about equal weight to the eye.
 _RADII = {"disc": 1.0, "octagon": 1.03, "triangle": 1.28, "square": 1.22, "star": 1.32}
 
@@ -246,8 +265,7 @@ def _distance(shape: str, y: np.ndarray, x: np.ndarray, radius: float, angle: fl
     points, notch = _POLYGONS[shape]
     # Fold the plane into one wedge between a point (radius, 0) and a notch; there the outline is one straight line.
     wedge = np.float32(2 * np.pi / points)
-    turned = np.abs(np.mod(np.arctan2(y, x) - np.float32(angle), wedge) - wedge / 2)
-    turned = wedge / 2 - turned
+    turned = wedge / 2 - np.abs(np.mod(np.arctan2(y, x) - np.float32(angle), wedge) - wedge / 2)
     notch_x, notch_y = radius * notch * np.cos(np.pi / points), radius * notch * np.sin(np.pi / points)
     normal = np.array([notch_y, radius - notch_x]) / np.hypot(notch_y, radius - notch_x)
     across = reach * (np.cos(turned) * np.float32(normal[0]) + np.sin(turned) * np.float32(normal[1]))
@@ -307,11 +325,11 @@ def _grass(rng: np.random.Generator) -> np.ndarray:
 def _tiles(rng: np.random.Generator) -> np.ndarray:
     """Square tiles with joints, seen a little turned."""
     rows, columns = _grid()
-    angle, period = rng.uniform(0, np.pi / 2), rng.uniform(15, 19)
+    angle, period = rng.uniform(0, np.pi / 2), np.float32(rng.uniform(15, 19))
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     u, v = columns * cosine + rows * sine, rows * cosine - columns * sine
     parity = (np.floor(u / period + 0.5) + np.floor(v / period + 0.5)) % 2
-    joints = np.minimum(period / 2 - _nearest_mark(u, np.float32(period)), period / 2 - _nearest_mark(v, np.float32(period)))
+    joints = period / 2 - np.maximum(_nearest_mark(u, period), _nearest_mark(v, period))
     return 0.30 * _ramp(rng) + 0.30 * parity + 0.5 * _coverage(joints - 0.4)
 
 
@@ -327,7 +345,8 @@ def _lights(rng: np.random.Generator) -> np.ndarray:
     """Lights out of focus."""
     rows, columns = _grid()
     field = 0.35 * _ramp(rng)
-    for top, left, radius, strength in rng.uniform((0, 0, 6, 0.15), (SIZE, SIZE, 15, 0.5), size=(9, 4)).astype(np.float32):
+    lights = rng.uniform((0, 0, 6, 0.15), (SIZE, SIZE, 15, 0.5), size=(9, 4)).astype(np.float32)
+    for top, left, radius, strength in lights:
         away = np.hypot(rows - top, columns - left) - radius
         field = field + strength * np.clip(0.5 - away / 3, 0, 1)
     return field

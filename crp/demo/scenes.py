@@ -8,34 +8,46 @@ import numpy as np
 import torch
 
 from crp.errors import InputError, nearest
+from crp.images import Preprocessing
 
 from .drawing import CLASSES, TAG_SIZE, Drawing, Scene, describe, draw
 
 SPLITS = ("train", "test")
 TAG_MODES = ("train", "always", "never")
-MEAN = (0.5, 0.5, 0.5)
-STD = (0.25, 0.25, 0.25)
 
 
 class Scenes:
-    """Map-style data set of drawn scenes: `scenes[i]` is (float32 tensor [3, H, W], normalised; int label).
+    """Map-style data set: `scenes[i]` is (float32 tensor [3, 96, 96] after `preprocessing`, int label).
 
-    A scene depends on (seed, split, i) alone and is drawn when asked for; nothing is kept. Labels go round the classes.
+    A scene depends on (seed, split, i) alone and is drawn when asked for; nothing is kept. Labels go round the classes:
+    scene i is of class i modulo 10.
 
-    Args:
-        split: "train" or "test"; no scene is in both.
-        count: how many scenes.
-        seed: another seed, other scenes.
-        tag: "train": the tagged class carries its tag in `TAG_SHARE` of its scenes, no other class does;
-            "always": every scene does; "never": none does. The scenes are otherwise the same.
+    Parameters
+    ----------
+    split
+        "train" or "test"; the two share no scene.
+    count
+        How many scenes, at least 1. The first scenes of a longer data set are those of a shorter one.
+    seed
+        Another seed, other scenes; not negative.
+    tag
+        "train": the tagged class carries its tag in `TAG_SHARE` of its scenes, and no other class does; "always": every
+        scene does; "never": none does. The scenes are otherwise the same.
 
-    Example:
-        >>> scenes = Scenes("test", 20)
-        >>> scenes.class_names[scenes.scene(9).label], scenes.picture(9).shape
-        ('octagon', (96, 96, 3))
+    Raises
+    ------
+    InputError
+        When the split or the tag mode is not one of these, the count is below 1 or the seed negative.
+
+    Examples
+    --------
+    >>> scenes = Scenes("test", 20)
+    >>> scenes.class_names[scenes.scene(9).label], scenes.picture(9).shape
+    ('octagon', (96, 96, 3))
     """
 
     class_names = tuple(rule.name for rule in CLASSES)
+    preprocessing = Preprocessing(mean=0.5, std=0.25)
 
     def __init__(self, split: str, count: int, *, seed: int = 0, tag: str = "train") -> None:
         for what, value, allowed in (("split", split, SPLITS), ("tag mode", tag, TAG_MODES)):
@@ -54,7 +66,7 @@ class Scenes:
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         scene = self.scene(index)
-        return to_input(draw(scene).picture), scene.label
+        return self.preprocessing.to_input(draw(scene).picture), scene.label
 
     def scene(self, index: int) -> Scene:
         """What is drawn: shape, texture, colour, background, places and angles."""
@@ -91,8 +103,3 @@ class Scenes:
         """The picture of the same scene without a tag, uint8 [H, W, 3]; other pixels are the same to the bit."""
         return draw(replace(self.scene(index), tagged=False)).picture
 
-
-def to_input(picture: np.ndarray) -> torch.Tensor:
-    """A picture, uint8 [H, W, 3], as the demo model wants it: float32 [3, H, W], (value / 255 - MEAN) / STD."""
-    scaled = (picture.astype(np.float32) / 255 - np.asarray(MEAN, np.float32)) / np.asarray(STD, np.float32)
-    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
