@@ -19,17 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-from zennit.canonizers import Canonizer, NamedMergeBatchNorm
-from zennit.composites import EpsilonPlusFlat, LayerMapComposite, MixedComposite, NameMapComposite, layer_map_base
-from zennit.core import Composite
-from zennit.layer import Sum
-from zennit.rules import Epsilon, Norm
-from zennit.types import Activation, AvgPool, BatchNorm, Convolution, Linear, MaxPool
-
-from crp.errors import ModelError
-
-from .canonizers import (
+from crp.attribution.canonizers import (
     Averaging,
     FunctionCanonizer,
     functions_left_to_gradient,
@@ -37,7 +27,17 @@ from .canonizers import (
     sequential_batch_norms,
     unreadable_blocks,
 )
-from .flow import RelevanceFlow
+from crp.attribution.flow import RelevanceFlow
+from torch import Tensor, nn
+from zennit.canonizers import Canonizer, NamedMergeBatchNorm
+from zennit.composites import EpsilonPlusFlat, LayerMapComposite, MixedComposite, NameMapComposite, layer_map_base
+from zennit.core import Composite
+from zennit.layer import Sum
+from zennit.rules import Epsilon, Norm
+from zennit.torchvision import ResNetCanonizer, VGGCanonizer
+from zennit.types import Activation, AvgPool, BatchNorm, Convolution, Linear, MaxPool
+
+from crp.errors import ModelError
 
 _RESHAPING = (
     nn.Identity,
@@ -167,13 +167,8 @@ def _canonizers(model: nn.Module) -> tuple[str, list[Canonizer]]:
     has_batch_norm = any(isinstance(module, BatchNorm) for module in model.modules())
 
     if kinds["torchvision.models.resnet.BasicBlock"] or kinds["torchvision.models.resnet.Bottleneck"]:
-        # imported here: zennit.torchvision imports all of torchvision's models
-        from zennit.torchvision import ResNetCanonizer
-
         return "A ResNet of torchvision, its batch norms merged and its skip connections made sums", [ResNetCanonizer()]
     if kinds["torchvision.models.vgg.VGG"] and has_batch_norm:
-        from zennit.torchvision import VGGCanonizer
-
         return "A VGG of torchvision with its batch norms merged", [VGGCanonizer()]
 
     canonizers: list[Canonizer] = []

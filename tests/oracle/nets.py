@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from zennit.layer import Sum
-
-# The folder of real data, described in the contributing guide.
-DATA = Path(os.environ.get("CRP_TEST_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
-
-
-def real_data(name: str) -> Path:
-    """Path of a file or folder of the real data; skips the test where it is absent."""
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"real data: {name} is not in {DATA} (set CRP_TEST_DATA)")
-    return path
 
 
 def plain_net() -> nn.Sequential:
@@ -140,24 +127,25 @@ def mobilenet_v1() -> nn.Sequential:
     return nn.Sequential(modules)
 
 
-def trained(model: nn.Module, weights: str) -> nn.Module:
-    """`model` with the real weights in the file of that name, in evaluation mode."""
-    model.load_state_dict(load_file(real_data(weights)), strict=True)
+def trained(model: nn.Module, weights: Path) -> nn.Module:
+    """`model` with the real weights in a file, in evaluation mode."""
+    model.load_state_dict(load_file(weights), strict=True)
     return model.eval()
 
 
-def trained_resnet20() -> nn.Module:
-    """ResNet-20 as trained on CIFAR-10."""
-    return trained(ResNet20(), "resnet20_cifar10.safetensors")
+def trained_resnet20(folder: Path) -> nn.Module:
+    """ResNet-20 as trained on CIFAR-10; `folder` is that of the real data."""
+    return trained(ResNet20(), folder / "resnet20_cifar10.safetensors")
 
 
-def trained_mobilenet() -> nn.Module:
+def trained_mobilenet(folder: Path) -> nn.Module:
     """MobileNet v1 0.25 as trained on ImageNet."""
-    return trained(mobilenet_v1(), "mobilenet_v1_025_128_imagenet.safetensors")
+    return trained(mobilenet_v1(), folder / "mobilenet_v1_025_128_imagenet.safetensors")
 
 
-def trained_squeezenet() -> nn.Module:
+def trained_squeezenet(folder: Path) -> nn.Module:
     """torchvision's SqueezeNet 1.1 as trained on ImageNet."""
+    # imported here, after the cure that crp.attribution brings
     from torchvision.models import squeezenet1_1
 
-    return trained(squeezenet1_1(weights=None), "squeezenet1_1_imagenet.safetensors")
+    return trained(squeezenet1_1(weights=None), folder / "squeezenet1_1_imagenet.safetensors")

@@ -1,0 +1,326 @@
+"""What is picked for which model, that the picture of the model stays right, and how well relevance is conserved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from crp.attribution import RelevanceFlow
+from crp.attribution.canonizers import sequential_batch_norms
+from crp.attribution.composites import composite_for
+from torch import nn
+from torchvision import models
+from zennit.composites import EpsilonPlusFlat
+from zennit.torchvision import ResNetCanonizer
+
+from crp.errors import ModelError
+from tests.oracle import nets, photos
+from tests.oracle.comparing import assert_relevance_close
+
+PLUS = "flat at the first layer, z+ at the other convolutions and epsilon at the fully connected layers"
+WITHOUT_BIASES = (
+    "flat at the first layer, z+ at the other convolutions with their biases left out of the denominators, "
+    "where they would absorb nearly all relevance, and epsilon at the fully connected layers"
+)
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, 20), nn.ReLU(), nn.Dropout(), nn.Linear(20, 5))
+
+
+def conv1d() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv1d(2, 6, 3), nn.BatchNorm1d(6), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 5)
+    )
+
+
+# model, shape of one sample, name, reason
+PICKED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = {
+    "vgg11": (lambda: models.vgg11(num_classes=10), (3, 64, 64), "epsilon-plus-flat", f"A VGG of torchvision: {PLUS}."),
+    "vgg11_bn": (
+        lambda: models.vgg11_bn(num_classes=10),
+        (3, 64, 64),
+        "epsilon-plus-flat",
+        f"A VGG of torchvision with its batch norms merged: {PLUS}.",
+    ),
+    "resnet18": (
+        models.resnet18,
+        (3, 64, 64),
+        "epsilon-plus-flat",
+        f"A ResNet of torchvision, its batch norms merged and its skip connections made sums: {PLUS}.",
+    ),
+    "squeezenet1_1": (
+        models.squeezenet1_1,
+        (3, 64, 64),
+        "epsilon-plus-flat, epsilon on classifier.1",
+        "A SqueezeNet of torchvision: flat at the first layer, z+ at the other convolutions and epsilon at the last "
+        "one, 'classifier.1', which acts as the classifier: z+ there would leave no negative relevance.",
+    ),
+    "mobilenet_v2": (
+        models.mobilenet_v2,
+        (3, 64, 64),
+        "epsilon-plus-flat, without biases of convolutions",
+        "A MobileNetV2 of torchvision, 52 of 52 batch norms merged, 10 sum(s) of tensors (skip connections) made "
+        f"modules, 1 mean(s) over space made modules: {WITHOUT_BIASES}.",
+    ),
+    "mobilenet_v1": (
+        nets.mobilenet_v1,
+        (3, 128, 128),
+        "epsilon-plus-flat, without biases of convolutions",
+        f"A convolutional net in 2-d with depthwise convolutions: {WITHOUT_BIASES}.",
+    ),
+    "resnet20": (
+        nets.ResNet20,
+        (3, 32, 32),
+        "epsilon-plus-flat",
+        "A residual net in 2-d, 19 of 19 batch norms merged, 9 sum(s) of tensors (skip connections) made modules, "
+        f"1 mean(s) over space made modules: {PLUS}.",
+    ),
+    "mlp": (
+        mlp,
+        (3, 4, 4),
+        "epsilon",
+        "A net without convolutions: epsilon in all layers, because flat at a fully connected first layer would spread "
+        "relevance evenly over the input.",
+    ),
+    "conv1d": (conv1d, (2, 9), "epsilon-plus-flat", f"A convolutional net in 1-d, 1 of 1 batch norms merged: {PLUS}."),
+}
+
+
+def seeded(build: Callable[[], nn.Module]) -> nn.Module:
+    """A model with weights from seed 0, batch norms as after training, in evaluation mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build().eval()
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                nn.init.uniform_(module.running_mean, -0.1, 0.1)
+                nn.init.uniform_(module.running_var, 0.5, 1.5)
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.uniform_(module.bias, -0.2, 0.2)
+    return model
+
+
+def noise(shape: tuple[int, ...], count: int = 2) -> torch.Tensor:
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("kind", PICKED)
+def test_what_is_picked(kind):
+    build, _, name, reason = PICKED[kind]
+    fitting = composite_for(build())
+    assert fitting.name == name
+    assert fitting.reason == reason
+
+
+@pytest.mark.parametrize("kind", PICKED)
+def test_canonizers_leave_the_outputs_as_they_are(kind):
+    build, shape, *_ = PICKED[kind]
+    model, data = seeded(build), noise(shape)
+    with torch.no_grad():
+        expected = model(data)
+    with RelevanceFlow(model, composite_for(model).composite, data) as flow:
+        # zennit 0.5.1 leaves 1e-5 in the variance of each merged batch norm
+        assert_relevance_close(flow.prediction, expected, 5e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high"),
+    [
+        ("vgg11", 0.99, 1.0),
+        ("squeezenet1_1", 0.95, 1.01),
+        ("resnet18", 0.4, 1.0),
+        ("resnet20", 0.5, 0.7),
+    ],
+)
+def test_conservation_of_random_nets(kind, low, high):
+    build, shape, *_ = PICKED[kind]
+    model, data = seeded(build), noise(shape)
+    targets = model(data).argmax(1).tolist()
+    conserved = composite_for(model).conservation(model, data, targets)
+    assert conserved.shape == (2,)
+    assert low < float(conserved.min()) <= float(conserved.max()) < high, conserved
+
+
+def test_conservation_is_one_without_biases():
+    model = seeded(mlp).double()
+    for module in (model[1], model[4]):
+        nn.init.zeros_(module.bias)
+    conserved = composite_for(model).conservation(model, noise((3, 4, 4)).double(), [0, 3])
+    assert_relevance_close(conserved, torch.ones(2), 1e-4)
+
+
+def test_conservation_by_hand():
+    # logit 3 * 2 + 2 = 8, of which the bias takes 2
+    model = nn.Sequential(nn.Linear(1, 1))
+    nn.init.constant_(model[0].weight, 3.0)
+    nn.init.constant_(model[0].bias, 2.0)
+    assert composite_for(model).conservation(model, torch.tensor([[2.0]]), [0]).item() == pytest.approx(0.75)
+
+
+def test_our_sums_give_what_those_of_zennits_resnet_canonizer_give():
+    class Renamed(models.resnet.BasicBlock):
+        """Not one of torchvision's own, so that the blocks have to be read."""
+
+    model = seeded(lambda: models.ResNet(Renamed, [2, 2, 2, 2], num_classes=10)).double()
+    data = noise((3, 64, 64)).double()
+    fitting = composite_for(model)
+    assert fitting.reason.startswith("A residual net in 2-d, 20 of 20 batch norms merged, 8 sum(s) of tensors")
+    heatmaps = []
+    for composite in (fitting.composite, EpsilonPlusFlat(canonizers=[ResNetCanonizer()])):
+        with RelevanceFlow(model, composite, data) as flow:
+            heatmaps.append(flow.down(flow.output_relevance([1, 2])))
+    assert_relevance_close(*heatmaps, 1e-12)
+
+
+def test_relevance_of_a_sum_is_shared_by_hand():
+    class Doubled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(2, 2, bias=False)
+            self.head = nn.Linear(2, 1, bias=False)
+
+        def forward(self, data):
+            return self.head(data + self.inner(data))
+
+    model = Doubled().double()
+    with torch.no_grad():
+        model.inner.weight.copy_(torch.tensor([[3.0, 0.0], [0.0, 1.0]]))
+        model.head.weight.copy_(torch.tensor([[1.0, 1.0]]))
+    data = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    with RelevanceFlow(model, composite_for(model).composite, data, ["inner"]) as flow:
+        started = flow.output_relevance([0])
+        # sums 4 and 4; the inner branch gives 3 of the one and 2 of the other
+        assert_relevance_close(flow.down(started, to="inner"), torch.tensor([[[3.0, 2.0]]]), 1e-5)
+        assert_relevance_close(flow.down(started), torch.tensor([[[4.0, 4.0]]]), 1e-5)
+
+
+def test_a_mean_over_space_is_shared_by_what_was_active():
+    class Averaged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(1, 1, bias=False)
+
+        def forward(self, data):
+            return self.head(data.mean(dim=(2, 3)))
+
+    model = Averaged().double()
+    nn.init.ones_(model.head.weight)
+    data = torch.tensor([[[[0.0, 1.0], [0.0, 3.0]]]], dtype=torch.float64)
+    with RelevanceFlow(model, composite_for(model).composite, data) as flow:
+        heatmap = flow.down(flow.output_relevance([0]))[0]
+    assert_relevance_close(heatmap, data / 4, 1e-5)
+
+
+def test_batch_norms_are_merged_by_calls_not_by_registration():
+    class Shuffled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 3, 1), nn.Conv2d(3, 3, 1)
+            self.norm_of_second, self.norm_of_input = nn.BatchNorm2d(3), nn.BatchNorm2d(1)
+
+        def forward(self, data):
+            return self.norm_of_second(self.second(self.first(self.norm_of_input(data)))).flatten(1)
+
+    model = Shuffled()
+    assert sequential_batch_norms(model) == [(["second"], "norm_of_second")]
+    assert "1 of 2 batch norms merged" in composite_for(model).reason
+
+
+def test_what_no_rule_reaches_is_named():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution, self.norm = nn.Conv2d(2, 2, 1), nn.LayerNorm(4)
+
+        def forward(self, data):
+            return self.norm(torch.sigmoid(data) * self.convolution(data))
+
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution = nn.Conv2d(2, 2, 1)
+
+        def forward(self, data):
+            return data + self.convolution(data) if data.sum() > 0 else data
+
+    reason = composite_for(nn.Sequential(Gated(), Branching(), nn.Flatten(), nn.Linear(32, 3))).reason
+    assert reason.endswith(
+        "; run by their gradient: LayerNorm, product of tensors; additions inside Branching could not be read and run "
+        "by their gradient."
+    )
+    attention = composite_for(nn.Sequential(nn.Linear(4, 4), nn.TransformerEncoderLayer(4, 2, 8))).reason
+    assert "run by their gradient: LayerNorm, MultiheadAttention" in attention
+
+
+def test_attention_is_left_without_a_rule():
+    class Attending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+
+        def forward(self, data):
+            return self.head(self.attention(data, data, data, need_weights=False)[0].mean(1))
+
+    model = seeded(Attending).double()
+    data = noise((5, 4)).double()
+    with RelevanceFlow(model, composite_for(model).composite, data) as flow:
+        heatmap = flow.down(flow.output_relevance([0, 1]))
+    assert float(heatmap.abs().sum()) > 0
+
+
+def test_a_model_without_a_place_for_rules_is_refused():
+    message = "Flatten has no linear or convolutional module for a rule to sit on."
+    with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
+        composite_for(nn.Flatten())
+
+
+def test_the_model_is_as_before():
+    model = seeded(nets.ResNet20)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modules = list(model.named_modules())
+    fitting = composite_for(model)
+    fitting.conservation(model, noise((3, 32, 32)), [0, 1])
+    assert [name for name, _ in model.named_modules()] == [name for name, _ in modules]
+    assert all(now is then for (_, now), (_, then) in zip(model.named_modules(), modules, strict=True))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all("forward" not in vars(module) for module in model.modules())
+
+
+def test_squeezenet_has_relevance_of_both_signs(real_data):
+    """Epsilon at the last convolution; with z+ there, nothing negative is left at any layer."""
+    model = nets.trained_squeezenet(real_data)
+    file = photos.samples(real_data)[0]["file"]
+    data = photos.for_squeezenet(real_data / "imagenet_samples" / file)[None]
+    fitting = composite_for(model)
+    negative = {}
+    for name, composite in (("fitting", fitting.composite), ("z+ everywhere", EpsilonPlusFlat())):
+        with RelevanceFlow(model, composite, data, ["features.12"]) as flow:
+            arriving = flow.down(flow.output_relevance([int(flow.prediction.argmax())]), to="features.12")
+        per_channel = arriving.sum((-2, -1))
+        negative[name] = float(-per_channel.clamp(max=0).sum() / per_channel.abs().sum())
+    assert negative["z+ everywhere"] == 0
+    assert 0.1 < negative["fitting"] < 0.5
+    assert 0.97 < fitting.conservation(model, data, [1]).item() < 1.0
+
+
+def test_conservation_of_trained_nets(real_data):
+    cifar, labels = photos.cifar10(real_data, 8)
+    resnet = nets.trained_resnet20(real_data)
+    conserved = composite_for(resnet).conservation(resnet, cifar, resnet(cifar).argmax(1).tolist())
+    assert 0.2 < float(conserved.min()) <= float(conserved.max()) < 0.8
+    assert len(labels) == 8
+
+    mobilenet = nets.trained_mobilenet(real_data)
+    chosen = photos.samples(real_data)[:6]
+    data = torch.stack([photos.for_mobilenet(real_data / "imagenet_samples" / sample["file"]) for sample in chosen])
+    targets = mobilenet(data).argmax(1).tolist()
+    with_biases = EpsilonPlusFlat()
+    fitting = composite_for(mobilenet).conservation(mobilenet, data, targets)
+    with RelevanceFlow(mobilenet, with_biases, data) as flow:
+        started = flow.output_relevance(targets)
+        plain = flow.down(started).flatten(2).sum(2)[0] / started[0].sum(1)
+    assert 1e-3 < float(fitting.min()) <= float(fitting.max()) < 0.05
+    assert float((fitting / plain).min()) > 100

@@ -1,0 +1,38 @@
+"""The trained networks of the real data compute what its README states; everything explained with them rests on it."""
+
+from __future__ import annotations
+
+import json
+
+import crp.attribution  # noqa: F401  (brings the cure before torchvision is imported)
+import pytest
+import torch
+
+from tests.oracle import nets, photos
+
+
+def test_resnet20_is_right_on_804_of_the_first_1000_images(real_data):
+    images, labels = photos.cifar10(real_data, 1000)
+    with torch.no_grad():
+        predicted = nets.trained_resnet20(real_data)(images).argmax(1)
+    # one image may change sides with the rounding of another machine
+    assert abs(int((predicted == labels).sum()) - 804) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "prepared"),
+    [
+        ("squeezenet1_1", nets.trained_squeezenet, photos.for_squeezenet),
+        ("mobilenet_v1_025_128", nets.trained_mobilenet, photos.for_mobilenet),
+    ],
+)
+def test_imagenet_networks_give_the_stated_classes_and_logits(real_data, name, model, prepared):
+    expected = json.loads((real_data / "imagenet_samples" / "expected.json").read_text())[name]
+    chosen = photos.samples(real_data)[::6]
+    data = torch.stack([prepared(real_data / "imagenet_samples" / sample["file"]) for sample in chosen])
+    with torch.no_grad():
+        logits = model(real_data)(data)
+    for sample, row in zip(chosen, logits, strict=True):
+        stated = expected[sample["file"]]
+        assert row.topk(5).indices.tolist() == stated["top5"], sample["file"]
+        assert float(row[sample["class_index"]]) == pytest.approx(stated["logit_of_class"], abs=1e-3)
