@@ -52,9 +52,8 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
     names = None if class_names is None else tuple(class_names)
     if spec == DEMO:
         from crp.demo import Scenes
-        from crp.demo.scenes import MEAN, STD
 
-        return MapData(Scenes("train", DEMO_SAMPLES), Preprocessing(mean=MEAN, std=STD), names, "scene")
+        return MapData(Scenes("train", DEMO_SAMPLES), preprocessing, names, "scene")
     if Path(spec).is_dir():
         return PictureFolder(Path(spec), preprocessing or Preprocessing(), names)
     if spec.endswith(".npz"):

@@ -1,0 +1,16 @@
+"""The command `crp`: thin, one command a file.
+
+========  =========================================================================
+`main`    the entry point: the group of commands, and what a user's mistake looks like
+`demo`    mines the built-in data set and draws the atlas of one of its predictions
+`mine`    mines a model and its data set into a library
+`atlas`   explains pictures with a library
+`info`    says what a library holds
+========  =========================================================================
+
+Nothing here imports torch before a command runs, so that help comes at once.
+"""
+
+from crp.cli.group import main
+
+__all__ = ["main"]
