@@ -1,0 +1,94 @@
+"""Made-up explanations: smooth random heatmaps, coloured patches, shares that add up."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from crp.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
+
+HOSTILE = "</script><script>alert(1)</script>\"'&$x_{$\u2028\u202e\n"
+
+
+def smooth(random: np.random.Generator, height: int, width: int, detail: int = 5) -> np.ndarray:
+    """Random hills, float32 [height, width], both signs, some of it exactly zero."""
+    coarse = random.normal(size=(detail, detail)).astype(np.float32)
+    values = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+    return np.sign(values) * np.maximum(np.abs(values) - 0.5, 0)
+
+
+def picture(random: np.random.Generator, height: int, width: int) -> np.ndarray:
+    return np.stack([np.clip(128 + 60 * smooth(random, height, width), 0, 255) for _ in range(3)], axis=-1).astype(np.uint8)
+
+
+def patch(random: np.random.Generator, sample: int, name: str) -> Patch:
+    height, width = random.integers(8, 60, size=2)
+    heatmap = smooth(random, height, width, detail=3)
+    return Patch(
+        sample=sample,
+        score=0.5 / (sample + 1),
+        target=sample % 10,
+        position=(1, 2),
+        box=(0, 0, height, width),
+        picture=picture(random, height, width),
+        heatmap=heatmap / max(np.abs(heatmap).max(), 1e-6),
+        target_name=name,
+    )
+
+
+def layer(
+    random: np.random.Generator, name: str, *, shape=(64, 64), supporting=6, opposing=3, patches=8, size=64, grid=(7, 7), names="cat"
+) -> LayerExplanation:
+    relevance = random.gamma(0.3, size=size) * random.choice([1, 1, -1], size=size)
+    shares = relevance / np.abs(relevance).sum()
+    order = np.argsort(shares)
+    best = [int(i) for i in order[::-1][:supporting] if shares[i] > 0]
+    worst = [int(i) for i in order[:opposing] if shares[i] < 0]
+
+    def part(concept: int) -> ConceptPart:
+        return ConceptPart(
+            layer=name,
+            concept=concept,
+            relevance=relevance[concept],
+            share=shares[concept],
+            heatmap=smooth(random, *shape) * np.float32(shares[concept]),
+            relevance_patches=tuple(patch(random, i, names) for i in range(patches)),
+            activation_patches=tuple(patch(random, i + 100, names) for i in range(patches)),
+        )
+
+    strength = np.abs(smooth(random, *grid, detail=3))
+    owner = random.choice([*best[:4], *range(3)], size=(3, 3)).astype(np.uint8)
+    owner = np.asarray(Image.fromarray(owner).resize(grid[::-1], Image.Resampling.NEAREST)).astype(np.int64)
+    return LayerExplanation(
+        layer=name,
+        size=size,
+        supporting=tuple(map(part, best)),
+        opposing=tuple(map(part, worst)),
+        rest=1 - np.abs(shares[[*best, *worst]]).sum(),
+        coverage=0.97,
+        concept_map=ConceptMap(name, np.where(strength > 0, owner, -1), strength, shape),
+    )
+
+
+def explanation(
+    seed: int = 0, *, shape=(64, 64), layers=("layer3", "layer4"), names=("zebra", "horse", "tiger", "dog", "fence"), image="zebra.jpg", **options
+) -> Explanation:
+    random = np.random.default_rng(seed)
+    logits = [5.0, 2.5, 1.0, 0.5, -0.25][: len(names)]
+    probabilities = np.exp(logits) / np.exp(logits).sum()
+    classes = tuple(ClassScore(3 * i, names[i], logits[i], probabilities[i]) for i in range(len(names)))
+    return Explanation(
+        picture=picture(random, *shape),
+        heatmap=smooth(random, *shape),
+        classes=classes,
+        target=classes[0],
+        layers=tuple(layer(random, name, shape=shape, names=names[0], **options) for name in layers),
+        absorbed=0.04,
+        provenance={
+            "image": image,
+            "command": f"crp atlas library.crp '{image}' --out atlas.html",
+            "versions": {"crp-atlas": "0.1.0", "torch": "2.13.0"},
+            "fingerprints": {"weights": "9f86d081884c7d65"},
+            "settings": {"composite": "EpsilonPlusFlat", "concepts": 6},
+        },
+    )

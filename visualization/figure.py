@@ -1,0 +1,141 @@
+"""The whole atlas as one matplotlib Figure.
+
+Places are given in inches from the upper left corner, because the atlas is a table of many small pictures of fixed size:
+the figure grows with its rows, nothing is squeezed, and no layout has to be solved. pyplot is never touched.
+"""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from crp.explanation import Explanation, LayerExplanation
+
+from . import artists, palette, wording
+
+WIDTH, MARGIN = 15.0, 0.55
+HEADER, SUMMARY, FOOTER = 0.95, 3.75, 0.75
+LAYER_HEAD, ROW, LAYER_GAP = 1.35, 0.84, 0.45
+MAP = 3.0
+# Columns of a concept's row: its heatmap, its share, two strips of patches.
+WHERE, SHARE, PATCH = 0.78, 1.75, 0.47
+PLACES = 8
+
+
+def atlas_figure(explanation: Explanation) -> Figure:
+    """Input, heatmap and classes on top; below, layer by layer, the concepts, what they leave over, and the concept map."""
+    heights = [_layer_height(layer) for layer in explanation.layers]
+    figure = Figure(figsize=(WIDTH, HEADER + SUMMARY + sum(heights) + FOOTER), facecolor="white")
+    _header(figure, explanation)
+    _summary(figure, explanation, top=HEADER)
+    top = HEADER + SUMMARY
+    for layer, height in zip(explanation.layers, heights, strict=True):
+        _layer(figure, explanation, layer, top=top)
+        top += height
+    _footer(figure, explanation)
+    return figure
+
+
+def save(figure: Figure, file: BinaryIO, **options: Any) -> None:
+    """Write a figure with its texts as text (SVG, PDF), the same bytes for the same figure."""
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crp-atlas", "pdf.fonttype": 42}):
+        figure.savefig(file, **options)
+
+
+def _layer_height(layer: LayerExplanation) -> float:
+    rows = len(layer.ranked) * ROW + 0.35
+    beside = MAP + 1.15 if layer.concept_map is not None else 0
+    return LAYER_HEAD + max(rows, beside) + LAYER_GAP
+
+
+def _place(figure: Figure, left: float, top: float, width: float, height: float, label: str) -> Axes:
+    full_width, full_height = figure.get_size_inches()
+    box = (left / full_width, 1 - (top + height) / full_height, width / full_width, height / full_height)
+    return figure.add_axes(box, label=label)
+
+
+def _text_line(figure: Figure, top: float, label: str) -> Axes:
+    axes = _place(figure, MARGIN, top, WIDTH - 2 * MARGIN, 0.3, label)
+    axes.set_axis_off()
+    return axes
+
+
+def _header(figure: Figure, explanation: Explanation) -> None:
+    sentence = "".join(wording.shortened(text, 60) if name else text for text, name in wording.headline(explanation))
+    axes = _text_line(figure, 0.35, "headline")
+    artists.write(axes, 0, 0.5, sentence, fontsize=22 if len(sentence) < 80 else 15, weight="bold")
+
+
+def _summary(figure: Figure, explanation: Explanation, *, top: float) -> None:
+    side = 2.75
+    height, width = explanation.heatmap.shape
+    # Wide inputs may take half as much again of the line as they are high.
+    box = min(side * width / height, side * 1.5)
+    image = _place(figure, MARGIN, top + 0.3, box, side, "input")
+    artists.draw_picture(image, explanation.picture)
+    heatmap = _place(figure, MARGIN + box + 0.35, top + 0.3, box, side, "heatmap")
+    limit = artists.draw_heatmap(heatmap, explanation.picture, explanation.heatmap)
+    shown = side * min(1, box / (side * width / height))
+    bar = _place(figure, MARGIN + box + 0.35, top + 0.3 + shown + 0.1, box, 0.09, "colour bar")
+    artists.draw_colour_bar(bar, limit)
+    left = MARGIN + 2 * box + 1.1
+    classes = _place(figure, left, top + 0.3, min(5.2, WIDTH - MARGIN - left), side * 0.85, "classes")
+    artists.draw_classes(classes, explanation)
+    target = wording.shortened(wording.class_name(explanation.target), 24)
+    for column, text in ((0, "Input"), (box + 0.35, f"Relevance for {target}"), (2 * box + 1.1 - 0.55 + 0.55, "What it considered")):
+        title = _place(figure, MARGIN + column - (0.55 if text.startswith("What") else 0), top, 3, 0.25, f"title {text}")
+        title.set_axis_off()
+        artists.write(title, 0, 0.5, text, fontsize=10, color=artists.SOFT)
+
+
+def _layer(figure: Figure, explanation: Explanation, layer: LayerExplanation, *, top: float) -> None:
+    ledger = wording.ledger(layer)
+    head = _text_line(figure, top, f"{layer.layer} head")
+    artists.write(head, 0, 0.5, f"{wording.shortened(layer.layer, 60)}  ·  {layer.size} concepts", fontsize=14, weight="bold")
+    artists.draw_ledger(_place(figure, MARGIN, top + 0.42, WIDTH - 2 * MARGIN, 0.13, f"{layer.layer} ledger"), layer)
+    account = f"{ledger['for']} for + {ledger['against']} against + {ledger['rest']} in {wording.hidden(layer)} = 100 %"
+    line = _text_line(figure, top + 0.58, f"{layer.layer} account")
+    artists.write(line, 0, 0.5, f"{account} of the layer's absolute relevance.  {wording.coverage(layer)}", fontsize=9, color=artists.SOFT)
+
+    colours = palette.concept_colours(layer)
+    strips = MARGIN + WHERE + 0.2 + SHARE + 0.3
+    second = strips + PLACES * PATCH + 0.25
+    start = top + LAYER_HEAD
+    for left, text in ((MARGIN, "where"), (strips, "most relevant for"), (second, "most active on")):
+        title = _place(figure, left, start - 0.3, 2, 0.25, f"{layer.layer} {text}")
+        title.set_axis_off()
+        artists.write(title, 0, 0.4, text, fontsize=9, color=artists.SOFT)
+    widest = max((abs(part.share) for part in layer.ranked), default=0)
+    for row, part in enumerate(layer.ranked):
+        y = start + row * ROW
+        name = f"{layer.layer} {part.concept}"
+        artists.draw_heatmap(
+            _place(figure, MARGIN, y, WHERE, WHERE - 0.04, f"{name} where"), explanation.picture, part.heatmap
+        )
+        share = _place(figure, MARGIN + WHERE + 0.2, y + 0.03, SHARE, 0.68, f"{name} share")
+        artists.draw_share(share, part, widest=widest, colour=colours.get(part.concept, ""))
+        for left, kind in ((strips, "relevance"), (second, "activation")):
+            axes = _place(figure, left, y + 0.13, PLACES * PATCH, PATCH, f"{name} {kind}")
+            artists.draw_patches(axes, getattr(part, f"{kind}_patches"), places=PLACES)
+    if layer.concept_map is not None:
+        left = WIDTH - MARGIN - MAP
+        title = _place(figure, left, start - 0.3, MAP, 0.25, f"{layer.layer} map title")
+        title.set_axis_off()
+        artists.write(title, 0, 0.4, "concept map: the strongest concept of each cell", fontsize=9, color=artists.SOFT)
+        axes = _place(figure, left, start, MAP, MAP, f"{layer.layer} map")
+        artists.draw_concept_map(axes, explanation.picture, layer.concept_map, colours)
+        height, width = layer.concept_map.shape
+        legend = _place(figure, left, start + MAP * min(1, height / width) + 0.1, MAP, 0.8, f"{layer.layer} legend")
+        artists.draw_legend(legend, layer, colours)
+
+
+def _footer(figure: Figure, explanation: Explanation) -> None:
+    versions = explanation.provenance.get("versions", {})
+    facts = [explanation.provenance.get("command", ""), *(f"{name} {version}" for name, version in versions.items())]
+    _, height = figure.get_size_inches()
+    axes = _text_line(figure, height - 0.5, "footer")
+    line = "  ·  ".join(str(fact) for fact in [*facts, wording.absorbed(explanation)] if fact)
+    artists.write(axes, 0, 0.5, wording.shortened(line, 220), fontsize=8, color=artists.SOFT)

@@ -1,0 +1,184 @@
+"""Signed data as colour, pictures as bytes.
+
+The colour map is zero-centred: white is zero, orange to brown is positive, blue is negative. Luminance falls strictly with
+magnitude on both sides, so that magnitude survives a grey print and hue (blue against orange, apart for every common colour
+blindness) carries the sign; pages and figures repeat the sign in words.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+
+# sRGB at -1, -0.75 ... 1. Both ends are equally dark: neither sign looks stronger than the other.
+_ANCHORS = (
+    "#08306b", "#2166ac", "#5a9bd0", "#b3d2ea", "#ffffff", "#fdd3ad", "#f3924f", "#c9500f", "#6e2500",
+)  # fmt: skip
+LEVELS = 255
+# A few extreme pixels would leave the rest of a heatmap white; what is beyond is drawn in the last colour and said to be.
+CLIPPED_FRACTION = 0.002
+# Weight of red, green and blue in the light of an sRGB colour (ITU-R BT.709).
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+
+
+def _table() -> np.ndarray:
+    anchors = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in _ANCHORS], dtype=np.float64)
+    at = np.linspace(0, LEVELS - 1, len(anchors))
+    table = np.stack([np.interp(np.arange(LEVELS), at, channel) for channel in anchors.T], axis=1)
+    return table.round().astype(np.uint8)
+
+
+DIVERGING = _table()
+DIVERGING.flags.writeable = False
+
+
+def luminance(colours: np.ndarray) -> np.ndarray:
+    """Relative luminance of sRGB colours: uint8 [..., 3] -> float64 [...] in 0..1 (WCAG 2, definition of relative luminance)."""
+    encoded = np.asarray(colours) / 255
+    light = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    return light @ LUMINANCE
+
+
+def colour_limit(values: np.ndarray) -> float:
+    """The magnitude at which colours saturate: all but `CLIPPED_FRACTION` of the values lie below it.
+
+    Where that leaves nothing (nearly all values are zero), the largest magnitude; 0 for an all-zero array.
+    """
+    magnitude = np.abs(values)
+    return float(np.quantile(magnitude, 1 - CLIPPED_FRACTION)) or float(magnitude.max())
+
+
+def scaled(values: np.ndarray, limit: float | None = None) -> np.ndarray:
+    """Divide by `limit` (default: `colour_limit`) and clip: float [...] -> float64 [...] in -1..1, zero stays zero."""
+    limit = colour_limit(values) if limit is None else limit
+    if limit == 0:
+        return np.zeros(np.shape(values))
+    return np.clip(np.asarray(values, dtype=np.float64) / limit, -1, 1)
+
+
+def colours(values: np.ndarray, limit: float | None = None) -> np.ndarray:
+    """Signed values as colour: float [...] -> uint8 [..., 3]; zero is white."""
+    index = np.rint((scaled(values, limit) + 1) / 2 * (LEVELS - 1)).astype(np.intp)
+    return DIVERGING[index]
+
+
+def faded(picture: np.ndarray) -> np.ndarray:
+    """The picture in light grey, as a ground for colour: uint8 [h, w, 3] -> uint8 [h, w, 3], 130 (black) to 255 (white)."""
+    grey = (picture @ LUMINANCE)[..., None]
+    return np.broadcast_to(130 + grey * (125 / 255), picture.shape).round().astype(np.uint8)
+
+
+def overlay(picture: np.ndarray, heatmap: np.ndarray, limit: float | None = None) -> np.ndarray:
+    """A heatmap over the faded picture: where it is zero the picture shows, where it saturates the colour does.
+
+    picture: uint8 [h, w, 3]; heatmap: float [h, w]; result: uint8 [h, w, 3].
+    """
+    # The square root keeps weak relevance visible over the grey; the colour itself stays linear.
+    opacity = np.sqrt(np.abs(scaled(heatmap, limit)))[..., None]
+    return (faded(picture) * (1 - opacity) + colours(heatmap, limit) * opacity).round().astype(np.uint8)
+
+
+def veil(heatmap: np.ndarray, side: int = 20) -> np.ndarray:
+    """How much of a patch to hide: 1 where its concept has no relevance, 0 where it has much.
+
+    heatmap: float [h, w] in -1..1. The magnitude is averaged over a coarse grid of at most `side` cells a side, because
+    relevance at single pixels is grainy. Result: float64 [rows, columns] in 0..1, to be drawn smoothly over the patch.
+    """
+    rows, columns = (min(side, length) for length in heatmap.shape)
+    coarse = Image.fromarray(np.abs(heatmap).astype(np.float32)).resize((columns, rows), Image.Resampling.BOX)
+    # Half a cell of blur joins grains that belong together.
+    strength = _blurred(np.asarray(coarse, dtype=np.float64))
+    ceiling = float(np.quantile(strength, 0.9)) or float(strength.max())
+    if ceiling == 0:
+        return np.zeros_like(strength)
+    return 1 - np.sqrt(np.clip(strength / ceiling, 0, 1))
+
+
+def _blurred(values: np.ndarray) -> np.ndarray:
+    for axis in (0, 1):
+        padded = np.pad(values, [(1, 1) if axis == i else (0, 0) for i in (0, 1)], mode="edge")
+        length = values.shape[axis]
+        left, middle, right = (np.take(padded, range(i, i + length), axis=axis) for i in (0, 1, 2))
+        values = (left + 2 * middle + right) / 4
+    return values
+
+
+def veiled(picture: np.ndarray, heatmap: np.ndarray, strength: float = 0.8) -> np.ndarray:
+    """A patch with what its concept does not look at washed out: uint8 [h, w, 3], float [h, w] -> uint8 [h, w, 3]."""
+    height, width = heatmap.shape
+    cover = Image.fromarray(veil(heatmap).astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    cover = np.clip(np.asarray(cover), 0, 1)[..., None] * strength
+    return (picture * (1 - cover) + 255 * cover).round().astype(np.uint8)
+
+
+def contour(mask: np.ndarray) -> np.ndarray:
+    """The edges between cells that are in the mask and cells that are not, the border of the array included.
+
+    mask: bool [rows, columns]. Result: int64 [edges, 2, 2], each edge as ((row, column), (row, column)) of its corners.
+    """
+    padded = np.pad(np.asarray(mask, dtype=bool), 1)
+    edges = []
+    for row, column in np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1]):
+        edges.append(((row, column), (row, column + 1)))
+    for row, column in np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1]):
+        edges.append(((row, column), (row + 1, column)))
+    return np.array(edges, dtype=np.int64).reshape(-1, 2, 2)
+
+
+def label_cells(mask: np.ndarray) -> list[tuple[int, int]]:
+    """One cell for every connected piece of a mask, where its label stands: (row, column) of the cell nearest its middle.
+
+    mask: bool [rows, columns]; cells that share an edge are connected. Pieces come in reading order.
+    """
+    left = {(int(row), int(column)) for row, column in np.argwhere(mask)}
+    labels = []
+    for start in sorted(left):
+        if start not in left:
+            continue
+        piece, frontier = [], [start]
+        left.remove(start)
+        while frontier:
+            row, column = frontier.pop()
+            piece.append((row, column))
+            for neighbour in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
+                if neighbour in left:
+                    left.remove(neighbour)
+                    frontier.append(neighbour)
+        middle = np.mean(piece, axis=0)
+        labels.append(min(sorted(piece), key=lambda cell: float(((np.array(cell) - middle) ** 2).sum())))
+    return labels
+
+
+def fitted(picture: np.ndarray, side: int) -> np.ndarray:
+    """Shrink a picture so that neither side exceeds `side`; smaller ones stay as they are (a page enlarges them itself)."""
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return picture
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+
+
+def png_uri(array: np.ndarray) -> str:
+    """uint8 [h, w], [h, w, 3] or [h, w, 4] -> "data:image/png;base64,...", without loss."""
+    return _uri(array, "PNG", optimize=True)
+
+
+def jpeg_uri(picture: np.ndarray, quality: int = 82) -> str:
+    """uint8 [h, w, 3] -> "data:image/jpeg;base64,..."."""
+    return _uri(picture, "JPEG", quality=quality, optimize=True, progressive=False)
+
+
+def mask_uri(opacity: np.ndarray) -> str:
+    """float [h, w] in 0..1 -> PNG data URI of a black picture with that opacity, for a page's `mask-image`."""
+    alpha = (np.clip(opacity, 0, 1) * 15).round().astype(np.uint8) * 17  # 16 steps: a third of the bytes of 256
+    return png_uri(np.stack([np.zeros_like(alpha), alpha], axis=-1))
+
+
+def _uri(array: np.ndarray, format: str, **options: object) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format, **options)
+    return f"data:image/{format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,30 @@
+"""One colour a concept: the same on its card, in the concept map and in the legend."""
+
+from __future__ import annotations
+
+from crp.explanation import LayerExplanation
+
+from .images import luminance
+
+# Told apart by hue and lightness, also by colour-blind readers; the number of the concept stands beside each of them.
+COLOURS = (
+    "#e69f00", "#3b6fb6", "#2a9d6f", "#c8504f", "#8e6bbf", "#6cc3e8", "#b5c334", "#8a5a2b", "#e58fb8", "#2f7f86",
+)  # fmt: skip
+OTHER = "#8d949c"
+
+
+def concept_colours(layer: LayerExplanation) -> dict[int, str]:
+    """Colour of every concept in the layer's concept map, as "#rrggbb".
+
+    The concepts that gather most relevance in the map get a colour of their own, all further ones the same grey and only their number.
+    """
+    if layer.concept_map is None:
+        return {}
+    ids = layer.concept_map.strength()
+    return {concept: COLOURS[rank] if rank < len(COLOURS) else OTHER for rank, concept in enumerate(ids)}
+
+
+def ink(colour: str) -> str:
+    """Black or white, whichever is read better on `colour` (WCAG 2: the larger contrast ratio)."""
+    light = float(luminance([int(colour[i : i + 2], 16) for i in (1, 3, 5)]))
+    return "#000000" if (light + 0.05) / 0.05 > 1.05 / (light + 0.05) else "#ffffff"
