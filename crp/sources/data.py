@@ -64,8 +64,8 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
             f"'file.py:function'."
         )
     named = named_object(spec)
-    is_function = callable(named) and not hasattr(named, "__getitem__")
-    data = called(spec, named) if is_function else named
+    makes_data = isinstance(named, type) or not hasattr(named, "__getitem__")
+    data = called(spec, named) if makes_data and callable(named) else named
     if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
         raise InputError(
             f"'{spec}' gives a {type(data).__name__}, which cannot be asked for sample i; "

@@ -54,7 +54,8 @@ def _from_json(path: Path, text: str) -> tuple[str, ...]:
         content = [content[str(index)] for index in range(len(content))]
     if not isinstance(content, list):
         raise InputError(
-            f"The class names '{path}' hold a {type(content).__name__}; give a list of names, or an object from index "
+            f"The class names '{path}' are of type {type(content).__name__}; give a list of names, or an object from "
+            f"index "
             f"to name."
         )
     names = [entry[-1] if isinstance(entry, list) and entry else entry for entry in content]
