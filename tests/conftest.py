@@ -9,6 +9,10 @@ import hypothesis
 import pytest
 import torch
 
+from crp.compat import import_zennit_safely
+
+import_zennit_safely()  # tests import zennit before crp.attribution, sorted as their imports are
+
 ROOT = Path(__file__).resolve().parent.parent
 
 torch.set_num_threads(min(2, torch.get_num_threads()))

@@ -1,0 +1,172 @@
+"""Rules as linear operators: the same relevance as zennit's own hooks, and an upward pass that is their transpose."""
+
+import pytest
+import torch
+from crp.attribution import RelevanceFlow
+from crp.attribution.operators import InputFactor, probe
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from zennit.composites import LayerMapComposite
+from zennit.core import BasicHook, Composite
+from zennit.layer import Sum
+from zennit.rules import (
+    AlphaBeta,
+    Epsilon,
+    Flat,
+    Gamma,
+    Norm,
+    Pass,
+    ReLUGuidedBackprop,
+    WSquare,
+    ZBox,
+    ZPlus,
+)
+from zennit.types import Activation, AvgPool, Linear
+
+from crp.errors import ModelError
+from oracle.comparing import assert_relevance_close
+
+RULES = {
+    "epsilon": Epsilon(),
+    "epsilon, large": Epsilon(0.25),
+    "epsilon, no bias": Epsilon(zero_params="bias"),
+    "z+": ZPlus(),
+    "alpha 2 beta 1": AlphaBeta(2, 1),
+    "alpha 1 beta 0": AlphaBeta(1, 0),
+    "gamma": Gamma(0.5),
+    "z-box": ZBox(-4.0, 4.0),
+    "w-square": WSquare(),
+    "flat": Flat(),
+    "norm": Norm(),
+}
+
+
+class Residual(nn.Module):
+    """A block with a skip connection made a Sum module."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, channels, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.sum = Sum()
+
+    def forward(self, data):
+        return self.sum(torch.stack([data, self.relu(self.convolution(data))], -1))
+
+
+def network(seed: int = 0) -> nn.Module:
+    """Strides, groups, dilation, a skip connection, both poolings, two linear layers."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3, stride=2, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(6, 6, 3, padding=2, dilation=2, groups=3, bias=False),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2, ceil_mode=True),
+        Residual(6),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(24, 7),
+        nn.LeakyReLU(),
+        nn.Linear(7, 4),
+    ).double()
+
+
+def composite_of(rule: BasicHook) -> Composite:
+    return LayerMapComposite([(Activation, Pass()), (AvgPool, Norm()), (Sum, Norm()), (Linear, rule)])
+
+
+def zennit_relevance(model: nn.Module, composite: Composite, data: torch.Tensor, targets: list[int]) -> torch.Tensor:
+    with composite.context(model) as ruled:
+        data = data.clone().requires_grad_()
+        output = ruled(data)
+        start = output.detach() * nn.functional.one_hot(torch.tensor(targets), output.shape[1])
+        return torch.autograd.grad(output, data, start)[0]
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_down_equals_zennit(rule):
+    """One condition and several give what zennit's hooks give, in float64 to the last digits."""
+    model, data = network(), torch.randn(3, 2, 13, 13, dtype=torch.float64)
+    targets = [[0, 1, 2], [3, 3, 0], [1, 1, 1]]
+    with RelevanceFlow(model, composite_of(rule), data) as flow:
+        assert flow.linear
+        started = torch.cat([flow.output_relevance(row) for row in targets])
+        together = flow.down(started)
+        alone = torch.cat([flow.down(row[None]) for row in started])
+    expected = torch.stack([zennit_relevance(network(), composite_of(rule), data, row) for row in targets])
+    assert_relevance_close(together, expected, 1e-12)
+    assert_relevance_close(alone, expected, 1e-12)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@settings(max_examples=8)
+@given(seed=st.integers(0, 1000), layer=st.sampled_from(["0", "2", "4", "5", "5.convolution", "8", "10"]))
+def test_up_is_the_transpose_of_down(rule, seed, layer):
+    """<down(R), M> = <R, up(M)> for any relevance, any region, from any layer."""
+    model = network(seed)
+    torch.manual_seed(seed + 1)
+    data = torch.randn(2, 2, 9, 11, dtype=torch.float64)
+    with RelevanceFlow(model, composite_of(rule), data, [layer]) as flow:
+        relevance = torch.randn(3, *flow.activation(layer).shape, dtype=torch.float64)
+        regions = torch.randn(4, *data.shape, dtype=torch.float64)
+        down, up = flow.down(relevance, start=layer), flow.up(regions, layer)
+    assert_relevance_close(
+        up.flatten(1) @ relevance.flatten(1).T, regions.flatten(1) @ down.flatten(1).T, 1e-10
+    )
+
+
+@pytest.mark.parametrize(
+    ("convolution", "shape"),
+    [
+        (nn.Conv1d(3, 4, 3, stride=2), (3, 12)),
+        (nn.Conv3d(3, 4, 2), (3, 4, 5, 4)),
+        (nn.ConvTranspose2d(3, 4, 3, stride=2), (3, 5, 5)),
+        (nn.Conv2d(3, 4, 3, padding="same"), (3, 6, 6)),
+        (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), (3, 6, 6)),
+    ],
+    ids=["1d", "3d", "transposed", "same padding", "reflecting"],
+)
+@pytest.mark.parametrize("rule", [Epsilon(), AlphaBeta(2, 1), Gamma()], ids=["epsilon", "alpha-beta", "gamma"])
+def test_every_kind_of_convolution(convolution, shape, rule):
+    model = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)).double()
+    data = torch.randn(2, *shape, dtype=torch.float64)
+    model(data)
+    with RelevanceFlow(model, composite_of(rule), data) as flow:
+        found = flow.down(flow.output_relevance([0, 2]))
+    assert_relevance_close(found[0], zennit_relevance(model, composite_of(rule), data, [0, 2]), 1e-12)
+
+
+def test_probe_reads_the_factors_of_a_rule():
+    """Alpha-beta weighs its branches by alpha and -beta times the input; flat by one, whatever the input."""
+    alpha, beta = InputFactor(2.0, True), InputFactor(-1.0, True)
+    assert probe(AlphaBeta(2, 1)) == [alpha, alpha, beta, beta]
+    assert probe(Flat()) == [InputFactor(1.0, False)]
+    assert probe(Gamma())[4].scale == 0
+
+
+def test_rule_that_is_not_linear_runs_as_zennit_runs_it():
+    """Guided backpropagation clamps: it is left to zennit's hook, said so, and has no way up."""
+    model, data = network(), torch.randn(2, 2, 9, 9, dtype=torch.float64)
+    composite = LayerMapComposite([(nn.ReLU, ReLUGuidedBackprop()), (Linear, Epsilon())])
+    with RelevanceFlow(model, composite, data) as flow:
+        started = torch.cat([flow.output_relevance(row) for row in ([0, 1], [2, 3])])
+        found = flow.down(started)
+        assert not flow.linear
+        assert flow.notes[0] == "'1': ReLUGuidedBackprop is not a linear operator; it runs as zennit runs it."
+        with pytest.raises(ModelError, match=r"Regions flow up through linear rules only\."):
+            flow.up(torch.ones(1, 9, 9, dtype=torch.float64), "y")
+    for row, targets in zip(found, ([0, 1], [2, 3]), strict=True):
+        assert_relevance_close(row, zennit_relevance(network(), composite, data, targets), 1e-12)
+
+
+def test_squaring_mapper_is_not_taken_for_linear():
+    """A rule of the caller's own whose mapper squares relevance fails the probe, and still gives zennit's result."""
+    rule = BasicHook(gradient_mapper=lambda relevance, outputs: relevance**2 / outputs[0])
+    assert probe(rule) is None
+    model, data = network(), torch.randn(1, 2, 9, 9, dtype=torch.float64)
+    composite = LayerMapComposite([(nn.Linear, rule)])
+    with RelevanceFlow(model, composite, data) as flow:
+        found = flow.down(flow.output_relevance([1]))
+    assert_relevance_close(found[0], zennit_relevance(network(), composite, data, [1]), 1e-12)
