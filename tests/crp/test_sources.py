@@ -245,7 +245,7 @@ class TestFitting:
         ("name", "layer"),
         [
             ("resnet18", "layer4"),
-            ("vgg11_bn", "features.25"),
+            ("densenet121", "features.denseblock4"),
             ("squeezenet1_1", "features.12"),
             ("mobilenet_v2", "features.18"),
         ],

@@ -1,0 +1,216 @@
+"""The commands do what their help says, and leave what they promise."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from crp.cli import main
+from crp.cli.group import INTERRUPTED
+from crp.library import open_library
+from crp.sources import load_model
+
+COMMANDS = ("atlas", "demo", "info", "mine")
+
+
+def crp(*words, folder, **options):
+    command = [sys.executable, "-m", "crp", *map(str, words)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+class TestHelp:
+    def test_of_the_group_teaches(self):
+        result = CliRunner().invoke(main, ["--help"])
+        assert result.exit_code == 0
+        assert all(f"  {name} " in result.output for name in COMMANDS)
+        assert "crp mine torchvision:" in result.output
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_of_a_command_has_an_example(self, name):
+        result = CliRunner().invoke(main, [name, "--help"])
+        assert result.exit_code == 0
+        assert f"Example:\n      crp {name}" in result.output
+
+    def test_comes_without_torch(self, tmp_path):
+        code = "import sys; sys.argv = ['crp', '--help']\nfrom crp.cli import main\n"
+        code += "try:\n    main()\nfinally:\n    print(sorted({'torch', 'numpy', 'matplotlib', 'zennit'} & set(sys.modules)))"
+        result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert result.stdout.splitlines()[-1] == "[]"
+
+    def test_version(self):
+        from importlib.metadata import version
+
+        assert CliRunner().invoke(main, ["--version"]).output == f"crp-atlas, version {version('crp-atlas')}\n"
+
+
+class TestMine:
+    def test_is_the_library_that_python_mines(self, mined_shop, tmp_path):
+        from crp.mining import mine
+        from crp.sources import load_data
+
+        library = open_library(mined_shop.folder / "mined.crp")
+        model, data = (load_model(f"{mined_shop.folder}/net.py:make"), load_data(str(mined_shop.folder / "photos")))
+        again = mine(model, data, layers=["0", "2"], path=tmp_path / "a.crp", patches=1, progress=False)
+        for layer in ("0", "2"):
+            for mode in ("relevance", "activation"):
+                ours, theirs = library.references(layer, mode), again.references(layer, mode)
+                assert (ours.sample == theirs.sample).all()
+                assert (ours.score == theirs.score).all()
+        assert library.class_names == ("ant", "bee", "wasp")
+
+    def test_keeps_what_it_was_told(self, mined_shop):
+        source = open_library(mined_shop.folder / "mined.crp").manifest["source"]
+        assert source == {
+            "model": f"{mined_shop.folder}/net.py:make",
+            "data": f"{mined_shop.folder}/photos",
+            "weights": None,
+            "command": [
+                *("crp", "mine", "net.py:make", "photos", "--layers", "0,2"),
+                *("--references", "16", "--patches", "1", "--block-size", "32"),
+            ],
+        }
+
+    def test_says_what_it_chose(self, shop):
+        result = shop.run("mine", "net.py:make", "photos", "--out", "b.crp", "--size", 10, "--mean", "0.5,0.4,0.3")
+        assert result.exit_code == 0
+        assert "Mining layer '2', the last convolutional stage (choose with --layers)." in result.stderr
+        assert "Explaining the label of each sample." in result.stderr
+        assert result.stdout == "Library: b.crp\nNext:    crp atlas b.crp PICTURE\n"
+        library = open_library(shop.folder / "b.crp")
+        assert library.preprocessing.to_json() == {
+            **{"size": 10, "crop": 10, "mean": [0.5, 0.4, 0.3], "std": [1, 1, 1]},
+            **{"mode": "RGB", "interpolation": "bilinear"},
+        }
+
+    def test_workers_do_not_change_the_library(self, shop):
+        made = []
+        for workers in (0, 1):
+            out = shop.folder / f"{workers}.crp"
+            assert (
+                shop.run("mine", "net.py:make", "photos", "--out", out, "--layers", "2", "--workers", workers).exit_code
+                == 0
+            )
+            made.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()})
+        assert made[0] == made[1]
+
+    def test_overwrites_only_when_told(self, shop):
+        words = ("mine", "net.py:make", "photos", "--out", "mined.crp", "--layers", "2")
+        assert shop.run(*words).exit_code == 2
+        assert open_library(shop.folder / "mined.crp").layers == ("0", "2")
+        assert shop.run(*words, "--overwrite").exit_code == 0
+        assert open_library(shop.folder / "mined.crp").layers == ("2",)
+
+
+class TestAtlas:
+    @pytest.mark.parametrize("named", [("--model", "net.py:make"), ("--trust",)])
+    def test_of_a_picture(self, shop, named):
+        result = shop.run("atlas", "mined.crp", "new.png", "--out", "a.json", "--concepts", 2, "--layers", "2", *named)
+        assert result.stdout == "a.json\n"
+        content = json.loads((shop.folder / "a.json").read_text())
+        assert [layer["layer"] for layer in content["layers"]] == ["2"]
+        assert content["provenance"]["image"] == "new.png"
+        with torch.no_grad():
+            from crp.images import Preprocessing, read_picture
+
+            data = Preprocessing().to_input(read_picture(shop.folder / "new.png"))
+            logits = load_model(f"{shop.folder}/net.py:make")(data[None])[0]
+        assert content["target"]["index"] == int(logits.argmax())
+        assert content["target"]["logit"] == pytest.approx(float(logits.max()), rel=1e-5)
+
+    @pytest.mark.parametrize(("target", "index"), [("bee", 1), ("2", 2)])
+    def test_of_a_class_by_name_or_index(self, shop, target, index):
+        words = ("atlas", "mined.crp", "new.png", "--out", "a.json", "--trust", "--target", target)
+        assert shop.run(*words).exit_code == 0
+        assert json.loads((shop.folder / "a.json").read_text())["target"]["index"] == index
+
+    def test_several_pictures_and_formats_go_to_a_folder(self, shop):
+        pictures = ("new.png", "photos/ant/0.png")
+        result = shop.run(
+            "atlas", "mined.crp", *pictures, "--trust", "--out", "x/y", "--format", "html", "--format", "json"
+        )
+        assert result.exit_code == 0, result.output
+        written = ["x/y/new.html", "x/y/new.json", "x/y/0.html", "x/y/0.json"]
+        assert result.stdout.split() == written
+        assert all((shop.folder / name).stat().st_size > 1000 for name in written)
+
+    def test_goes_to_the_folder_one_works_in(self, shop):
+        assert shop.run("atlas", "mined.crp", "new.png", "--trust", "--format", "json").stdout == "new.json\n"
+
+    def test_of_a_torchvision_model_needs_nothing_else(self, shop):
+        from safetensors.torch import save_file
+
+        torch.manual_seed(0)
+        model = load_model("torchvision:squeezenet1_1")
+        save_file(model.state_dict(), shop.folder / "w.safetensors")
+        words = ("--weights", "w.safetensors", "--size", "64", "--layers", "features.3", "--targets", "prediction")
+        mined = shop.run("mine", "torchvision:squeezenet1_1", "photos", "--out", "s.crp", "--patches", 0, *words)
+        assert mined.exit_code == 0, mined.output
+        result = shop.run("atlas", "s.crp", "new.png", "--out", "s.json")
+        assert result.exit_code == 0, result.output
+        assert json.loads((shop.folder / "s.json").read_text())["layers"][0]["size"] == 128
+
+
+class TestInfo:
+    def test_says_what_made_the_library(self, mined_shop):
+        result = mined_shop.run("info", "mined.crp")
+        rows = dict(line.split("  ", 1) for line in result.stdout.splitlines())
+        assert rows["made by"].split() == [
+            *("crp", "mine", "net.py:make", "photos", "--layers", "0,2"),
+            *("--references", "16", "--patches", "1", "--block-size", "32"),
+        ]
+        assert rows["layers"].strip() == "0 [4, 10, 10], 2 [5, 8, 8]"
+
+
+class TestDemo:
+    def test_tells_the_story(self, tmp_path):
+        result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "demo"), "--samples", "100"])
+        assert result.exit_code == 0, result.output
+        assert "'octagon'" in result.stdout
+        files = {path.name for path in (tmp_path / "demo").iterdir()}
+        assert files == {"library.crp", "scene.png", "atlas.html", "atlas.png"}
+        library = str(tmp_path / "demo" / "library.crp")
+        again = ["atlas", library, str(tmp_path / "demo" / "scene.png"), "--out", str(tmp_path / "b.json")]
+        assert CliRunner().invoke(main, again).exit_code == 0
+        assert json.loads((tmp_path / "b.json").read_text())["target"]["name"] == "octagon"
+
+
+class TestExitCodes:
+    def test_success(self, mined_shop):
+        result = crp("info", "mined.crp", folder=mined_shop.folder)
+        assert (result.returncode, result.stderr) == (0, "")
+
+    def test_a_mistake(self, mined_shop):
+        result = crp("info", "none.crp", folder=mined_shop.folder)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr == "Error: There is no library 'none.crp': the folder does not exist.\n"
+
+    def test_an_interruption(self, shop):
+        result = shop.run("mine", "net.py:make", "net.py:Interrupts", "--out", "x.crp")
+        assert result.exit_code == INTERRUPTED == 130
+        assert result.stderr.splitlines()[-1] == "Interrupted; nothing half-written is left."
+        assert not (shop.folder / "x.crp").exists()
+
+    @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+    def test_ctrl_c(self, shop):
+        slow = shop.folder / "slow.py"
+        slow.write_text(
+            "import time, torch\n\n\nclass Slow:\n    def __len__(self):\n        return 9\n\n"
+            "    def __getitem__(self, index):\n        open('started', 'w').close()\n"
+            "        time.sleep(index * 60)\n        return torch.zeros(3, 12, 12)\n"
+        )
+        words = [sys.executable, "-m", "crp", "mine", "net.py:make", "slow.py:Slow", "--out", "x.crp"]
+        process = subprocess.Popen(words, cwd=shop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while not (shop.folder / "started").exists() and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == INTERRUPTED
+        assert stderr.splitlines()[-1] == "Interrupted; nothing half-written is left."
+        assert not list(shop.folder.glob("x.crp*"))
