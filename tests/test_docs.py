@@ -105,7 +105,7 @@ def test_blocks_share_a_namespace_and_a_wrong_one_fails_at_its_line(tmp_path: Pa
     assert run_page(Path("page.md"), STORY.replace("== 2", "== 1")) == 2
     with pytest.raises(AssertionError) as error:
         run_page(Path("page.md"), STORY)
-    assert (str(error.traceback[-1].path), error.traceback[-1].lineno + 1) == (str(Path("page.md").absolute()), 11)
+    assert (Path(error.traceback[-1].path).name, error.traceback[-1].lineno + 1) == ("page.md", 11)
 
 
 def test_a_block_with_a_reason_is_left_out() -> None:
