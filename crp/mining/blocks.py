@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from crp.errors import InputError, SampleError
+from crp.errors import CrpError, InputError, SampleError
 from crp.library.fingerprints import sample_digest
 
 
@@ -73,6 +73,8 @@ class SampleReader:
         """
         try:
             item = self.dataset[index]
+        except CrpError as error:
+            raise SampleError(f"Sample {index} could not be read: {error}") from error
         except Exception as error:
             raise SampleError(f"Sample {index} could not be read: {type(error).__name__}: {error}") from error
         data, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)

@@ -38,7 +38,7 @@ class TopK:
         samples
             Indices in the data set, int64 `[N]`, none of which was added before.
         scores
-            `[N, C]`, finite.
+            `[N, C]`, finite; kept, and compared, as float32.
         targets
             Class explained for each sample, int64 `[N]`.
         positions
@@ -49,6 +49,7 @@ class TopK:
         SampleError
             If a score is NaN or infinite; names the first such sample. Nothing is merged then.
         """
+        scores = scores.astype(np.float32, copy=False)
         if not np.isfinite(scores).all():
             row, concept = np.argwhere(~np.isfinite(scores))[0]
             raise SampleError(

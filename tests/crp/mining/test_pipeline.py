@@ -1,0 +1,403 @@
+import copy
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
+from zennit.composites import EpsilonAlpha2Beta1
+
+from crp.errors import InputError, LibraryError, ModelError, SampleError
+from crp.images import Preprocessing
+from crp.library import open_library
+from crp.library.patches import read_patches
+from crp.mining import add_patches, mine
+from crp.mining.patches import patch_box
+
+from .conftest import LAYERS, naive_heatmap, naive_truth
+
+STABILIZER = 1e-10  # zennit-crp's, in the denominator of divided scores
+
+
+def mined(model, dataset, path, **options):
+    return mine(model, dataset, **{"layers": LAYERS, "path": path, "progress": False, "block_size": 16, **options})
+
+
+def digests(path: Path) -> dict[str, str]:
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def flat(values: np.ndarray) -> np.ndarray:
+    return values.reshape(*values.shape[:2], -1)
+
+
+def naive_scores(values: np.ndarray, name: str) -> np.ndarray:
+    scores = flat(values).sum(-1) if name.startswith("sum") else flat(values).max(-1)
+    return scores / (np.abs(scores).sum(1, keepdims=True) + STABILIZER) if name.endswith("divided") else scores
+
+
+@pytest.fixture(scope="module")
+def library(model, dataset, tmp_path_factory):
+    return mined(model, dataset, tmp_path_factory.mktemp("mined") / "small.crp", k=6, patches=2)
+
+
+@pytest.mark.parametrize(
+    ("relevance_score", "activation_score"), [("sum/divided", "max"), ("max", "sum"), ("max/divided", "sum/divided")]
+)
+def test_references_equal_a_full_table_sorted(model, dataset, truth, tmp_path, relevance_score, activation_score):
+    library = mined(
+        model,
+        dataset,
+        tmp_path / "a.crp",
+        k=6,
+        patches=0,
+        relevance_score=relevance_score,
+        activation_score=activation_score,
+    )
+    assert library.layers == LAYERS
+    for layer in LAYERS:
+        assert library.shape(layer) == truth.relevance[layer].shape[1:]
+        for mode, values, name in [
+            ("relevance", truth.relevance[layer], relevance_score),
+            ("activation", truth.activation[layer], activation_score),
+        ]:
+            found = library.references(layer, mode)
+            scores = naive_scores(values, name)
+            for concept in range(scores.shape[1]):
+                order = sorted(range(len(scores)), key=lambda sample: (-np.float32(scores[sample, concept]), sample))[
+                    :6
+                ]
+                assert found.sample[concept].tolist() == order
+                np.testing.assert_allclose(found.score[concept], scores[order, concept], rtol=1e-6, atol=1e-30)
+                assert found.target[concept].tolist() == truth.targets[order].tolist()
+                assert found.position[concept].tolist() == flat(values)[order, concept].argmax(-1).tolist()
+
+
+def test_statistics_equal_means_of_the_full_table(library, truth):
+    for layer in LAYERS:
+        totals = flat(truth.relevance[layer]).sum(-1)
+        absolute = np.abs(totals).sum(1, keepdims=True)
+        shares = np.where(absolute > 0, totals / np.where(absolute > 0, absolute, 1), 0)
+        found = library.statistics(layer)
+        assert found.count.tolist() == np.bincount(truth.targets, minlength=4).tolist()
+        for target in range(4):
+            np.testing.assert_allclose(
+                found.share[target], shares[truth.targets == target].mean(0), rtol=1e-9, atol=1e-12
+            )
+
+
+def second_best(prediction, labels):
+    assert labels.dtype == torch.int64
+    return prediction.argsort(1)[:, -2]
+
+
+@pytest.mark.parametrize("rule", ["prediction", second_best])
+def test_other_targets(model, dataset, truth, tmp_path, rule):
+    data = dataset.tensors[0]
+    classes = truth.prediction.argsort(1)[:, -1 if rule == "prediction" else -2]
+    library = mined(model, TensorDataset(data), tmp_path / "a.crp", targets=rule, patches=0)
+    relevance = naive_truth(model, data, classes).relevance["conv2"]
+    found = library.references("conv2", "relevance")
+    scores = naive_scores(relevance, "sum/divided")
+    assert (found.sample[:, 0] == scores.argmax(0)).all()
+    assert (found.target == classes[found.sample]).all()
+    assert library.manifest["settings"]["start"] == "logit"
+    assert library.manifest["settings"]["targets"].endswith("second_best" if callable(rule) else "prediction")
+
+
+@pytest.mark.parametrize("mode", ["relevance", "activation"])
+def test_patches_show_the_heatmap_of_the_scoring_position(model, dataset, truth, library, mode):
+    data = dataset.tensors[0]
+    sizes = {"conv1": 3, "conv2": 8}  # side of the receptive field: conv1 3; conv2 (3 - 1) * 2 + 1 + 3
+    for layer in LAYERS:
+        values = {"relevance": truth.relevance, "activation": truth.activation}[mode][layer]
+        references = library.references(layer, mode)
+        for concept in range(values.shape[1]):
+            patches = library.patches(layer, concept, mode)
+            assert [patch.sample for patch in patches] == references.sample[concept, :2].tolist()
+            for rank, patch in enumerate(patches):
+                position = int(references.position[concept, rank])
+                start = flat(values)[patch.sample, concept, position]
+                heatmap = start * naive_heatmap(model, data[patch.sample], layer, concept, position)
+                if layer == "linear1":
+                    field, corner = (0, 0, 10, 10), ()
+                else:
+                    row, column = corner = divmod(position, values.shape[3])
+                    stride = 1 if layer == "conv1" else 2
+                    top, left = row * stride, column * stride
+                    field = (top, left, top + sizes[layer], left + sizes[layer])
+                assert patch.position == corner
+                top, left, bottom, right = box = patch_box(heatmap, field)
+                assert patch.box == box
+                crop = heatmap[top:bottom, left:right]
+                largest = np.abs(crop).max()
+                np.testing.assert_allclose(patch.heatmap, crop / largest if largest else crop, atol=0.5 / 127 + 1e-6)
+                assert patch.picture.shape == (bottom - top, right - left, 3)
+
+
+def test_pictures_come_from_the_preprocessing(model, tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2)).eval()
+    pictures = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    preprocessing = Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    data = torch.stack([preprocessing.to_input(picture) for picture in pictures])
+    library = mined(
+        net, TensorDataset(data), tmp_path / "a.crp", layers=["0"], targets="prediction", preprocessing=preprocessing
+    )
+    assert library.preprocessing == preprocessing
+    patch = library.patches("0", 1, "activation")[0]
+    top, left, bottom, right = patch.box
+    # crops of 3 x 3 pixels are stored without loss
+    assert (patch.picture == pictures[patch.sample, top:bottom, left:right]).all()
+
+
+def test_same_bytes_whatever_workers_and_runs(model, dataset, library, tmp_path):
+    expected = digests(library.path)
+    assert len(expected) == 1 + 3 * len(LAYERS)
+    for workers in (0, 1, 2):
+        assert (
+            digests(mined(model, dataset, tmp_path / f"{workers}.crp", k=6, patches=2, workers=workers).path)
+            == expected
+        )
+
+
+def test_patches_on_demand_are_the_same_bytes_in_any_order(model, dataset, library, tmp_path):
+    expected = digests(library.path)
+    later = mined(model, dataset, tmp_path / "later.crp", k=6, patches=2, patch_concepts={"conv2": [3]})
+    assert later.with_patches("conv2") == [3]
+    assert later.with_patches("conv1") == []
+    assert later.patches("conv1", 0, "relevance") == ()
+    before = later.patches("conv2", 3, "relevance")
+    steps = [("linear1", [4, 0]), ("conv2", [5, 1]), ("conv1", range(4)), ("conv2", range(6)), ("linear1", [1, 2, 3])]
+    for layer, concepts in steps:
+        add_patches(later, model, dataset, layer, concepts, progress=False)
+    assert digests(later.path) == expected
+    after = later.patches("conv2", 3, "relevance")
+    assert [(patch.sample, patch.box) for patch in after] == [(patch.sample, patch.box) for patch in before]
+
+
+def test_adding_patches_refuses_another_model_data_set_composite_or_concept(model, dataset, library):
+    before = digests(library.path)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.conv1.weight[0, 0, 0, 0] += 1
+    data, labels = dataset.tensors
+    with pytest.raises(LibraryError, match="was mined with other weights"):
+        add_patches(library, other, dataset, "conv1", [0])
+    with pytest.raises(
+        LibraryError, match="This is not the data set that was mined: its length is 74, and the library has 75"
+    ):
+        add_patches(library, model, TensorDataset(data[1:], labels[1:]), "conv1", [0])
+    with pytest.raises(LibraryError, match="This is not the data set that was mined: its fingerprint is"):
+        add_patches(library, model, TensorDataset(data + 1, labels), "conv1", [0])
+    with pytest.raises(
+        LibraryError, match="This is not the composite of the library: its name is 'EpsilonAlpha2Beta1'"
+    ):
+        add_patches(library, model, dataset, "conv1", [0], composite=EpsilonAlpha2Beta1())
+    with pytest.raises(InputError, match=r"^There is no concept 9999: layer 'conv1' has the concepts 0 to 3\.$"):
+        add_patches(library, model, dataset, "conv1", [0, 9999])
+    assert digests(library.path) == before
+
+
+def test_a_composite_of_the_caller_is_used_and_described(model, dataset, tmp_path):
+    library = mined(model, dataset, tmp_path / "a.crp", composite=EpsilonAlpha2Beta1(), patches=0)
+    described = library.manifest["composite"]
+    assert (described["name"], described["reason"]) == ("EpsilonAlpha2Beta1", "given by the caller")
+    assert described["rules"]["AlphaBeta"] == ["conv1", "conv2"]
+    fitting = mined(model, dataset, tmp_path / "b.crp", patches=0)
+    assert not np.array_equal(
+        library.references("conv1", "relevance").score, fitting.references("conv1", "relevance").score
+    )
+
+
+def test_everything_of_the_caller_is_as_before(model, dataset, tmp_path):
+    model = copy.deepcopy(model).train()
+    hook = model.conv1.register_forward_hook(lambda module, args, output: None)
+    parameters = dict(model.named_parameters())
+    values = {name: value.clone() for name, value in model.state_dict().items()}
+    random_state, threads = torch.get_rng_state(), torch.get_num_threads()
+    mined(model, dataset, tmp_path / "a.crp", patches=1)
+    assert all(parameter is parameters[name] for name, parameter in model.named_parameters())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    assert list(model.conv1._forward_hooks.values()) == [model.conv1._forward_hooks[hook.id]]
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert torch.get_num_threads() == threads
+
+
+class Failing(Dataset):
+    """A data set whose sample 70 raises when it is asked for the second time (the first time is the fingerprint's)."""
+
+    def __init__(self, dataset, error):
+        self.dataset, self.error, self.asked = dataset, error, 0
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        self.asked += index == 70
+        if self.asked > 1:
+            raise self.error
+        return self.dataset[index]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(KeyboardInterrupt(), KeyboardInterrupt), (OSError("gone"), SampleError)]
+)
+def test_nothing_is_left_after_an_error_or_an_interruption(model, dataset, tmp_path, error, expected):
+    with pytest.raises(expected):
+        mined(model, Failing(dataset, error), tmp_path / "a.crp")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_library_is_kept_unless_overwritten(model, dataset, tmp_path):
+    path = tmp_path / "a.crp"
+    mined(model, dataset, path, k=2, patches=0)
+    before = digests(path)
+    with pytest.raises(LibraryError) as caught:
+        mined(model, dataset, path)
+    assert str(caught.value) == f"The library '{path}' exists: choose another path, or pass overwrite=True."
+    with pytest.raises(InputError):
+        mined(model, dataset, path, layers=["conv9"], overwrite=True)
+    assert digests(path) == before
+    assert mined(model, dataset, path, k=3, patches=0, overwrite=True).manifest["settings"]["k"] == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["a.crp"]
+
+
+NET = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3)).eval()
+DATA = TensorDataset(torch.ones(5, 1, 6, 6), torch.zeros(5, dtype=torch.int64))
+BROKEN = copy.deepcopy(NET)
+BROKEN[3].weight.data[0, 0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "options", "error", "message"),
+    [
+        (NET, DATA, {"layers": ["1.conv"]}, InputError, "The model has no layer '1.conv': "),
+        (NET, DATA, {"layers": []}, InputError, "No layers are given; at least one is needed."),
+        (NET, DATA, {"k": 0}, InputError, "k is 0; a whole number of at least 1 is needed."),
+        (NET, DATA, {"workers": -1}, InputError, "workers is -1; a whole number of at least 0 is needed."),
+        (NET, DATA, {"targets": "labels"}, InputError, "There is no target rule 'labels': did you mean 'label'?"),
+        (NET, DATA, {"relevance_score": "mean"}, InputError, "There is no score 'mean': "),
+        (NET, DATA, {"class_names": ["a"]}, InputError, "There are 1 class names, and the model has 3 classes."),
+        (
+            NET,
+            DATA,
+            {"patch_concepts": {"0": [2]}},
+            InputError,
+            "There is no concept 2: layer '0' has the concepts 0 to 1.",
+        ),
+        (NET, DATA, {"patch_concepts": {"3": [0]}}, InputError, "patch_concepts names layer '3', which is not among"),
+        (NET, DATA, {"preprocessing": Preprocessing()}, InputError, "An input of mode 'RGB' has shape [3, H, W]"),
+        (
+            NET,
+            TensorDataset(torch.ones(5, 1, 2, 2)),
+            {"targets": "prediction"},
+            InputError,
+            "The model cannot compute samples of shape [1, 2, 2]: ",
+        ),
+        (
+            NET,
+            TensorDataset(torch.ones(5, 36)),
+            {"targets": "prediction"},
+            InputError,
+            "Samples of shape [36] cannot be shown as pictures",
+        ),
+        (
+            NET,
+            TensorDataset(torch.ones(5, 1, 6, 6)),
+            {},
+            SampleError,
+            "Sample 0 has no label; pass targets='prediction'",
+        ),
+        (
+            NET,
+            TensorDataset(DATA.tensors[0], torch.full((5,), 3)),
+            {},
+            SampleError,
+            "Sample 0 has label 3, but the model has the classes 0 to 2.",
+        ),
+        (
+            NET,
+            TensorDataset(torch.ones(5, 1, 6, 6) * torch.nan),
+            {},
+            SampleError,
+            "Sample 0 holds NaN or infinite values.",
+        ),
+        (BROKEN, DATA, {}, ModelError, "The model's '3.weight' holds NaN or infinite values."),
+    ],
+)
+def test_one_sentence_and_nothing_half_written(tmp_path, model, dataset, options, error, message):
+    with pytest.raises(error) as caught:
+        mined(model, dataset, tmp_path / "a.crp", **{"layers": ["0"], **options})
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inputs_that_are_no_pictures_are_mined_without_patches(tmp_path):
+    net = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)).eval()
+    data = torch.randn(9, 2, 10, generator=torch.Generator().manual_seed(0))
+    library = mined(net, TensorDataset(data), tmp_path / "a.crp", layers=["0"], targets="prediction", patches=0)
+    activation = net[0](data).detach().numpy()
+    found = library.references("0", "activation")
+    assert (found.sample[:, 0] == activation.max(-1).argmax(0)).all()
+    with pytest.raises(LibraryError, match="was mined with patches=0"):
+        add_patches(library, net, TensorDataset(data), "0", [0])
+
+
+def test_fewer_samples_than_k(tmp_path):
+    library = mined(NET, DATA, tmp_path / "a.crp", layers=["0"], k=7, patches=7)
+    found = library.references("0", "relevance")
+    # all samples are equal, so their order is that of their indices
+    assert found.sample.tolist() == [[0, 1, 2, 3, 4, -1, -1]] * 2
+    assert len(library.patches("0", 0, "relevance")) == 5
+
+
+def test_the_estimate_is_logged_and_bars_can_be_silenced(tmp_path, caplog, capfd):
+    with caplog.at_level(logging.INFO, logger="crp.mining"):
+        mined(NET, DATA, tmp_path / "a.crp", layers=["0"])
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Mining: 5 samples in about 0 s, then at most 32 patches in about")
+    assert capfd.readouterr().err == ""
+    mined(NET, DATA, tmp_path / "b.crp", layers=["0"], progress=True)
+    bars = capfd.readouterr().err
+    assert "samples: 100%" in bars
+    assert "patches: 100%" in bars
+
+
+def test_manifest_tells_what_made_the_library(library, model):
+    manifest = json.loads((library.path / "manifest.json").read_bytes())
+    assert manifest == library.manifest
+    assert manifest["data"]["length"] == 75
+    assert manifest["data"]["shape"] == [2, 10, 10]
+    assert manifest["model"]["parameters"] == sum(value.numel() for value in model.parameters())
+    assert manifest["settings"]["block_size"] == 16
+    assert manifest["settings"]["threads"] == torch.get_num_threads()
+    assert manifest["versions"]["torch"] == torch.__version__
+    assert manifest["composite"]["name"] == "epsilon-plus-flat"
+    library.check_model(model)
+
+
+def test_every_file_reads_without_torch(library):
+    code = (
+        "import sys; from crp.library import open_library; library = open_library(sys.argv[1]); "
+        "library.references('conv1', 'relevance'); library.statistics('conv1'); "
+        "assert library.patches('conv2', 0, 'relevance'); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, library.path], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_stored_patches_are_those_that_are_handed_out(library):
+    stored = read_patches(library.file("conv1", "patches"))
+    assert sorted(stored) == list(range(4))
+    patches = open_library(library.path).patches("conv1", 2, "activation")
+    assert [patch.box for patch in patches] == [patch.box for patch in stored[2]["activation"]]
