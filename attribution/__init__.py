@@ -12,8 +12,19 @@ from crp.compat import import_zennit_safely
 
 import_zennit_safely()
 
-from crp.attribution.conditional import CondAttribution, attrResult  # noqa: E402  (zennit needs the cure first)
+from crp.attribution.composites import FittingComposite, composite_for  # noqa: E402  (zennit needs the cure first)
+from crp.attribution.conditional import CondAttribution, attrResult  # noqa: E402
 from crp.attribution.flow import INPUT, OUTPUT, RelevanceFlow  # noqa: E402
 from crp.attribution.replica import Replica, prepare  # noqa: E402
 
-__all__ = ["INPUT", "OUTPUT", "CondAttribution", "RelevanceFlow", "Replica", "attrResult", "prepare"]
+__all__ = [
+    "INPUT",
+    "OUTPUT",
+    "CondAttribution",
+    "FittingComposite",
+    "RelevanceFlow",
+    "Replica",
+    "attrResult",
+    "composite_for",
+    "prepare",
+]
