@@ -63,6 +63,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for name, kind in _REQUIRED.items():
         if not isinstance(content.get(name), kind):
             raise damaged(path, f"'{name}' is missing or no {kind.__name__}")
+    names = content.get("class_names")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise damaged(path, "'class_names' is no list of names")
     for layer in content["layers"]:
         if not _is_layer(layer):
             raise damaged(path, f"{layer!r} does not describe a layer")

@@ -100,8 +100,8 @@ def second_best(prediction, labels):
 
 @pytest.mark.parametrize("rule", ["prediction", second_best])
 def test_other_targets(model, dataset, truth, tmp_path, rule):
-    data = dataset.tensors[0]
-    classes = truth.prediction.argsort(1)[:, -1 if rule == "prediction" else -2]
+    data = dataset.tensors[0][:24]
+    classes = truth.prediction[:24].argsort(1)[:, -1 if rule == "prediction" else -2]
     library = mined(model, TensorDataset(data), tmp_path / "a.crp", targets=rule, patches=0)
     relevance = naive_truth(model, data, classes).relevance["conv2"]
     found = library.references("conv2", "relevance")
@@ -271,6 +271,7 @@ def test_an_existing_library_is_kept_unless_overwritten(model, dataset, tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["a.crp"]
 
 
+torch.manual_seed(0)
 NET = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3)).eval()
 DATA = TensorDataset(torch.ones(5, 1, 6, 6), torch.zeros(5, dtype=torch.int64))
 BROKEN = copy.deepcopy(NET)
@@ -356,8 +357,8 @@ def test_inputs_that_are_no_pictures_are_mined_without_patches(tmp_path):
 def test_fewer_samples_than_k(tmp_path):
     library = mined(NET, DATA, tmp_path / "a.crp", layers=["0"], k=7, patches=7)
     found = library.references("0", "relevance")
-    # all samples are equal, so their order is that of their indices
-    assert found.sample.tolist() == [[0, 1, 2, 3, 4, -1, -1]] * 2
+    assert [sorted(samples) for samples in found.sample[:, :5].tolist()] == [[0, 1, 2, 3, 4]] * 2
+    assert (found.sample[:, 5:] == -1).all()
     assert len(library.patches("0", 0, "relevance")) == 5
 
 

@@ -1,0 +1,72 @@
+"""A small library written by hand, in which every number is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crp.library.manifest import layer_folder, write_manifest
+from crp.library.patches import MODES, StoredPatch, encode_picture, write_patches
+from crp.library.tables import write_table
+
+LAYERS = {"features.3": [2, 4, 5], "block/one": [3]}
+CLASSES, K = 4, 2
+
+
+def manifest() -> dict:
+    return {
+        "versions": {"crp-atlas": "0"},
+        "model": {"class": "some.Net", "parameters": 7, "weights": "ab" * 32},
+        "data": {"length": 9, "fingerprint": "cd" * 32},
+        "classes": CLASSES,
+        "class_names": ["cat", "dog", "<owl>", "newt"],
+        "layers": [{"name": name, "shape": shape} for name, shape in LAYERS.items()],
+        "composite": {"name": "epsilon"},
+        "preprocessing": {"size": 8, "crop": None, "mean": [0.5, 0.5, 0.5], "std": [1.0, 1.0, 1.0]},
+        "settings": {
+            "k": K,
+            "patches": 1,
+            "block_size": 32,
+            "threads": 1,
+            "targets": "label",
+            "relevance_score": "sum/divided",
+            "activation_score": "max",
+        },
+    }
+
+
+def references(concepts: int) -> dict[str, np.ndarray]:
+    arrays = {}
+    for shift, mode in enumerate(MODES):
+        whole = np.arange(concepts * K).reshape(concepts, K)
+        arrays |= {
+            f"{mode}.sample": whole + shift,
+            f"{mode}.score": (whole / 2 - shift).astype(np.float32),
+            f"{mode}.target": whole % CLASSES,
+            f"{mode}.position": whole * 0,
+        }
+    return arrays
+
+
+def stored_patch(sample: int, height: int = 3, width: int = 2, position: int = 0) -> StoredPatch:
+    picture = np.full((height, width, 3), sample * 10, dtype=np.uint8)
+    heatmap = np.linspace(-127, 127, height * width).astype(np.int8).reshape(height, width)
+    return StoredPatch(
+        sample, sample / 4, sample % CLASSES, position, (1, 2, 1 + height, 2 + width), encode_picture(picture), heatmap
+    )
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A library with two layers; in `features.3` concept 1 has patches, and concept 0 was asked for and has none."""
+    path = tmp_path / "hand.crp"
+    for name, shape in LAYERS.items():
+        tables = path / "layers" / layer_folder(name)
+        tables.mkdir(parents=True)
+        write_table(tables / "references.safetensors", references(shape[0]))
+        share = np.arange(CLASSES * shape[0], dtype=np.float64).reshape(CLASSES, shape[0])
+        write_table(tables / "statistics.safetensors", {"share": share, "count": np.arange(CLASSES)})
+        patches = {1: {"relevance": (stored_patch(6, position=7),), "activation": (stored_patch(3),)}, 0: {}}
+        write_patches(tables / "patches.safetensors", patches if name == "features.3" else {})
+    write_manifest(path, manifest())
+    return path

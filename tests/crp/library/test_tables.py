@@ -1,0 +1,60 @@
+import os
+
+import numpy as np
+import pytest
+
+from crp.errors import LibraryError
+from crp.library.tables import open_table, write_file, write_table
+
+ARRAYS = {
+    "matrix": np.arange(6, dtype=np.int64).reshape(2, 3).T,  # not in C order
+    "bytes": np.arange(9, dtype=np.uint8),
+    "nothing": np.zeros((0, 4), dtype=np.float32),
+}
+
+
+def test_written_and_read(tmp_path):
+    write_table(tmp_path / "a.safetensors", ARRAYS)
+    with open_table(tmp_path / "a.safetensors") as table:
+        assert table.array("matrix", np.int64, (3, None)).tolist() == [[0, 3], [1, 4], [2, 5]]
+        assert table.array("nothing", np.float32, (None, 4)).shape == (0, 4)
+        assert table.piece("bytes", np.uint8, 2, 5).tolist() == [2, 3, 4]
+        assert table.piece("bytes", np.uint8, 9, 9).tolist() == []
+
+
+def test_equal_arrays_are_equal_bytes_in_any_order(tmp_path):
+    write_table(tmp_path / "a", ARRAYS)
+    write_table(tmp_path / "b", dict(reversed(ARRAYS.items())))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("read", "fact"),
+    [
+        (lambda table: table.array("vector", np.int64, (3,)), "it has no 'vector'"),
+        (lambda table: table.array("matrix", np.int64, (2, None)), "'matrix' is I64 of shape [3, 2]"),
+        (lambda table: table.array("matrix", np.float32, (3, 2)), "'matrix' is I64 of shape [3, 2]"),
+        (lambda table: table.piece("bytes", np.uint8, 5, 10), "'bytes' has 9 entries, and 5 to 10 are referred to"),
+        (lambda table: table.piece("bytes", np.uint8, -1, 3), "'bytes' has 9 entries, and -1 to 3 are referred to"),
+    ],
+)
+def test_tables_that_do_not_fit(tmp_path, read, fact):
+    write_table(tmp_path / "a", ARRAYS)
+    with open_table(tmp_path / "a") as table, pytest.raises(LibraryError) as caught:
+        read(table)
+    assert str(caught.value) == (
+        f"'{tmp_path / 'a'}' is damaged ({fact}): mine the library again, or restore the file from a copy."
+    )
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_file(tmp_path / "a", b"old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LibraryError) as caught:
+        write_file(tmp_path / "a", b"new")
+    assert str(caught.value) == f"'{tmp_path / 'a'}' cannot be written: No space left on device."
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"old")]
