@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from crp.cli import options
+from crp.errors import InputError, LibraryError
 
 FORMATS = ("html", "png", "pdf", "svg", "json")
 
@@ -26,7 +27,13 @@ FORMATS = ("html", "png", "pdf", "svg", "json")
     "--format", "formats", type=click.Choice(FORMATS), multiple=True, help="May be repeated; by default html."
 )
 @click.option("--layers", type=options.Names(), help="Some of the library's layers, commas between them; default all.")
-@click.option("--concepts", type=int, default=6, show_default=True, help="Concepts for and against, of each layer.")
+@click.option(
+    "--concepts",
+    type=click.IntRange(min=1),
+    default=6,
+    show_default=True,
+    help="Concepts for and against, of each layer.",
+)
 @click.option("--target", metavar="CLASS", help="Class to explain, by index or name; by default the predicted one.")
 @click.option("--model", metavar="MODEL", help="The model that was mined, named as for `crp mine`.")
 @options.weights
@@ -46,16 +53,22 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     from crp.explaining import explain
     from crp.images import read_picture
     from crp.library import open_library
-    from crp.sources.fitting import pick_device
+    from crp.sources.fitting import pick_device, run
     from crp.sources.origin import model_of
     from crp.visualization.atlas import Atlas
 
     opened = open_library(library)
     paths = _paths(images, given["out"], given["formats"])
-    for image in images:
-        read_picture(image)  # a wrong file is told before the first minute is spent, not after the last
     model = model_of(opened, model=given["model"], weights=given["weights"], trust=given["trust"])
     model = model.to(pick_device(given["device"]))
+    if opened.preprocessing is None:
+        raise LibraryError(
+            f"The library '{library}' does not know how pictures become the model's input; mine it again and say it "
+            "with --size, --mean and --std, or --preprocessing."
+        )
+    for image in images:
+        # What does not fit is told before the first picture is explained, not after the last.
+        run(model, opened.preprocessing.to_input(read_picture(image)), f"'{image}'")
     for image in images:
         explanation = explain(
             model,
@@ -67,8 +80,15 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             provenance={"image": Path(image).name, "command": f"crp atlas {library} {image}"},
         )
         for path in paths[image]:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             click.echo(Atlas(explanation).save(path))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder '{folder}' cannot be made: {error.strerror} ('{error.filename}').") from error
 
 
 def _paths(images: tuple[str, ...], out: str | None, formats: tuple[str, ...]) -> dict[str, list[Path]]:

@@ -20,9 +20,9 @@ def info(library: str) -> None:
 
     opened = open_library(library)
     facts = opened.facts()
-    source = opened.manifest.get("source") or {}
-    if "command" in source:
-        facts.append(("made by", shlex.join(source["command"])))
+    source = opened.manifest.get("source")
+    if isinstance(source, dict) and isinstance(source.get("command"), list):  # a library may come from anywhere
+        facts.append(("made by", shlex.join(map(str, source["command"]))))
     facts.append(("versions", ", ".join(f"{name} {version}" for name, version in opened.manifest["versions"].items())))
     size = sum(file.stat().st_size for file in opened.path.rglob("*") if file.is_file())
     facts.append(("size", f"{size / 1e6:.1f} MB"))

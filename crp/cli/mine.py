@@ -36,10 +36,22 @@ from crp.cli import options
     type=click.Choice(["label", "prediction"]),
     help="Class to explain of each sample; by default the label, where the data has labels.",
 )
-@click.option("--references", type=int, default=16, show_default=True, help="Samples kept of each concept and mode.")
-@click.option("--patches", type=int, default=8, show_default=True, help="Of these, how many with their picture.")
-@click.option("--block-size", type=int, default=32, show_default=True, help="Samples computed at a time.")
-@click.option("--workers", type=int, default=0, show_default=True, help="Processes that read pictures ahead.")
+@click.option(
+    "--references",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Samples kept of each concept and mode.",
+)
+@click.option(
+    "--patches", type=click.IntRange(min=0), default=8, show_default=True, help="Of these, how many with their picture."
+)
+@click.option(
+    "--block-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples computed at a time."
+)
+@click.option(
+    "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read pictures ahead."
+)
 @options.device
 @click.option("--overwrite", is_flag=True, help="Replace the library if there is one.")
 def mine(model: str, data: str, **given: Any) -> None:

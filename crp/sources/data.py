@@ -232,12 +232,9 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             } or dict.fromkeys(file.files)
     except FileNotFoundError:
         raise InputError(f"There is no data file '{path}'.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = (
-            "it holds Python objects, which are not loaded"
-            if "allow_pickle" in str(error)
-            else f"it is damaged or no .npz: {error}"
-        )
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        # numpy takes anything that is no archive for a pickle.
+        reason = "it holds Python objects, which are not loaded" if zipfile.is_zipfile(path) else "it is no whole .npz"
         raise InputError(f"The data file '{path}' cannot be read ({reason}).") from None
 
 

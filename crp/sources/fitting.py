@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from crp.errors import InputError, ModelError, nearest
+from crp.errors import InputError, ModelError, listed, nearest
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -28,12 +28,12 @@ def pick_device(name: str | None = None) -> torch.device:
         return torch.device(there[0])
     kind = name.split(":")[0]
     if kind not in there:
-        raise InputError(f"There is no device '{name}' on this machine; there is {' and '.join(there)}.")
+        raise InputError(f"There is no device '{name}' on this machine; there is {listed(there)}.")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except RuntimeError:
-        raise InputError(f"There is no device '{name}' on this machine; there is {' and '.join(there)}.") from None
+        raise InputError(f"There is no device '{name}' on this machine; there is {listed(there)}.") from None
     return device
 
 
@@ -63,8 +63,8 @@ def run(model: nn.Module, data: Tensor, name: str) -> object:
         with torch.no_grad():
             return model(data[None].to(parameter.device))
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"The model cannot take {name} of shape {list(data.shape)}: {text}") from error
+        text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise InputError(f"The model cannot take {name} of shape {list(data.shape)}: {text}.") from error
 
 
 def matching_layers(model: nn.Module, patterns: Iterable[str]) -> list[str]:

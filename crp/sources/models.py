@@ -56,7 +56,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
 
 def torchvision_weights(name: str):
     """Return torchvision's recommended weights of a classifier: an enum entry with `.transforms()` and `.meta`."""
-    return _torchvision().get_model_weights(_known(name)).DEFAULT
+    return _torchvision().get_model_weights(known_classifier(name)).DEFAULT
 
 
 def runs_by_itself(spec: str) -> bool:
@@ -73,7 +73,8 @@ def _torchvision():
     return torchvision.models
 
 
-def _known(name: str) -> str:
+def known_classifier(name: str) -> str:
+    """Return the name if torchvision has a classifier so called; raises InputError with the nearest name if not."""
     models = _torchvision()
     names = models.list_models(module=models)
     if name not in names:
@@ -82,7 +83,7 @@ def _known(name: str) -> str:
 
 
 def _torchvision_model(name: str, weights: str | Path | None) -> nn.Module:
-    models, name = _torchvision(), _known(name)
+    models, name = _torchvision(), known_classifier(name)
     if weights == DEFAULT_WEIGHTS:
         try:
             return models.get_model(name, weights=DEFAULT_WEIGHTS)
@@ -122,11 +123,10 @@ def _demo_model() -> nn.Module:
 def _python_model(spec: str) -> nn.Module:
     if ":" not in spec:
         models = _torchvision()
-        hint = nearest(spec, models.list_models(module=models)) if spec.isidentifier() else ""
-        suggestion = f" ({hint.replace(chr(39), chr(39) + TORCHVISION, 1)})" if hint.startswith("did") else ""
+        hint = f" (did you mean '{TORCHVISION}{spec}'?)" if spec in models.list_models(module=models) else ""
         raise InputError(
             f"The model '{spec}' is none of 'torchvision:NAME', 'demo', 'package.module:function', "
-            f"'file.py:function'{suggestion}."
+            f"'file.py:function'{hint}."
         )
     named = named_object(spec)
     model = named if isinstance(named, nn.Module) else None

@@ -14,7 +14,7 @@ from crp.errors import InputError
 from crp.images import Preprocessing
 from crp.sources.data import load_data
 from crp.sources.fitting import default_layer, matching_layers, number_of_classes
-from crp.sources.models import DEFAULT_WEIGHTS, DEMO, TORCHVISION, load_model, torchvision_weights
+from crp.sources.models import DEFAULT_WEIGHTS, DEMO, TORCHVISION, known_classifier, load_model, torchvision_weights
 from crp.sources.names import read_class_names
 
 
@@ -67,7 +67,7 @@ def plan_mining(
         When one is wrong by itself, or they do not go together.
     """
     notes = []
-    if model.startswith(TORCHVISION) and weights is None:
+    if model.startswith(TORCHVISION) and known_classifier(model.removeprefix(TORCHVISION)) and weights is None:
         raise InputError(
             f"The model '{model}' has random weights as it is; give --weights FILE, "
             f"or --weights {DEFAULT_WEIGHTS} for torchvision's."
@@ -100,6 +100,11 @@ def plan_mining(
     else:
         chosen = [default_layer(network, first, name)]
         notes.append(f"Mining layer '{chosen[0]}', the last convolutional stage (choose with --layers).")
+    if samples.preprocessing is None:
+        notes.append(
+            "How pictures become these samples is not known, so `crp atlas` will not read picture files "
+            "(say it with --size, --mean and --std, or --preprocessing)."
+        )
     return MiningPlan(network, samples, tuple(chosen), targets, names, samples.preprocessing, tuple(notes))
 
 

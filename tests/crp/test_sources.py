@@ -387,7 +387,7 @@ class TestRefusals:
             ("empty folder", "", "The folder 'FOLDER' holds no pictures ('.jpg', "),
             ("no such", "/none", "The data 'FOLDER/none' is no folder, and none of an .npz file, 'demo', "),
             ("no file", "/none.npz", "There is no data file 'FOLDER/none.npz'."),
-            ("text", "/text.npz", "The data file 'FOLDER/text.npz' cannot be read (it "),
+            ("text", "/text.npz", "The data file 'FOLDER/text.npz' cannot be read (it is no whole .npz)."),
             (
                 "pickle",
                 "/pickle.npz",
