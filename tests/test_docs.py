@@ -96,6 +96,11 @@ def test_links_inside_the_repository_lead_somewhere(path: Path) -> None:
     assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
+def test_every_page_is_on_the_map() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert [path.name for path in PAGES[1:] if path.name != "index.md" and f"]({path.name})" not in index] == []
+
+
 # The checks above, seen to fail.
 
 STORY = "# page\n\n```python\nx = 1\n```\ntext\n```bash\npip install nothing\n```\n```python\nassert x == 2\n```\n"
