@@ -6,9 +6,10 @@
         │   └── Patch        one crop of a reference sample, with the concept's heatmap in it
         └── ConceptMap       the input cut into cells, the strongest concept of each
 
-Only numpy arrays and plain Python numbers live here, so that drawing needs neither torch nor the model. The values refuse to
-be built where their promises fail (shares that do not add up, a heatmap of another shape than the picture), and their arrays
-are read-only. `numbers` gives everything but the pixels and heatmaps, `to_json` everything, `from_json` reads it back.
+Only numpy arrays and plain Python numbers live here, so that drawing needs neither torch nor the model. The values
+refuse to be built where their promises fail (shares that do not add up, a heatmap of another shape than the picture),
+and their arrays are read-only. `numbers` gives everything but the pixels and heatmaps, `to_json` everything,
+`from_json` reads it back.
 """
 
 from __future__ import annotations
@@ -39,18 +40,27 @@ class Patch:
 
     Parameters
     ----------
-    sample: index of the sample in the data set.
-    score: what the sample counts for the concept, in the unit the library names.
-    target: class that was explained when the sample was mined, -1 where none was.
-    position: where the concept scored, in the layer's coordinates; empty for a linear layer.
-    box: (top, left, bottom, right) in pixels of the model input, bottom and right exclusive.
-    picture: uint8 [h, w, 3] (grey [h, w] and [h, w, 1] are converted), the crop.
-    heatmap: float32 [h, w] in -1..1, the conditional heatmap in the box divided by its largest absolute value.
-    target_name: name of the class `target`, empty where there is none.
+    sample
+        Index of the sample in the data set.
+    score
+        What the sample counts for the concept, in the unit the library names.
+    target
+        Class that was explained when the sample was mined, -1 where none was.
+    position
+        Where the concept scored, in the layer's coordinates; empty for a linear layer.
+    box
+        (top, left, bottom, right) in pixels of the model input, bottom and right exclusive.
+    picture
+        uint8 [h, w, 3] (grey [h, w] and [h, w, 1] are converted), the crop.
+    heatmap
+        float32 [h, w] in -1..1, the conditional heatmap in the box divided by its largest absolute value.
+    target_name
+        Name of the class `target`, empty where there is none.
 
     Raises
     ------
-    InputError: the arrays do not have these shapes.
+    InputError
+        The arrays do not have these shapes.
     """
 
     sample: int
@@ -74,17 +84,25 @@ class ConceptPart:
 
     Parameters
     ----------
-    layer: name of the layer.
-    concept: id of the concept in the layer.
-    relevance: signed relevance that arrives at the concept, summed over space.
-    share: relevance divided by the sum of absolute relevance of all concepts of the layer, -1..1.
-    heatmap: float32 [H, W], the concept's conditional heatmap at the input, not normalised.
-    relevance_patches: best samples by relevance (RelMax), best first.
-    activation_patches: best samples by activation (ActMax), best first.
+    layer
+        Name of the layer.
+    concept
+        Id of the concept in the layer.
+    relevance
+        Signed relevance that arrives at the concept, summed over space.
+    share
+        Relevance divided by the sum of absolute relevance of all concepts of the layer, -1..1.
+    heatmap
+        float32 [H, W], the concept's conditional heatmap at the input, not normalised.
+    relevance_patches
+        Best samples by relevance (RelMax), best first.
+    activation_patches
+        Best samples by activation (ActMax), best first.
 
     Raises
     ------
-    InputError: share and relevance differ in sign, or the share is outside -1..1.
+    InputError
+        Share and relevance differ in sign, or the share is outside -1..1.
     """
 
     layer: str
@@ -103,7 +121,8 @@ class ConceptPart:
             raise InputError(f"the share of concept {self.concept} of {self.layer!r} is {self.share}, outside -1..1.")
         if self.share * self.relevance < 0:
             raise InputError(
-                f"concept {self.concept} of {self.layer!r} has relevance {self.relevance} and share {self.share}: signs differ."
+                f"concept {self.concept} of {self.layer!r} has relevance {self.relevance} and share {self.share}: "
+                "signs differ."
             )
 
 
@@ -113,14 +132,19 @@ class ConceptMap:
 
     Parameters
     ----------
-    layer: name of the layer.
-    concept: int64 [rows, columns], id of the concept (of all of the layer's), -1 where the cell holds almost no relevance.
-    relevance: float32 [rows, columns], relevance of that concept in that cell, 0 where blank.
-    shape: (height, width) of the input in pixels; cell (r, c) covers rows r * height / rows to (r + 1) * height / rows.
+    layer
+        Name of the layer.
+    concept
+        int64 [rows, columns], id of the concept (of all of the layer's), -1 where the cell holds almost no relevance.
+    relevance
+        float32 [rows, columns], relevance of that concept in that cell, 0 where blank.
+    shape
+        (height, width) of the input in pixels; cell (r, c) covers rows r * height / rows to (r + 1) * height / rows.
 
     Raises
     ------
-    InputError: the two tables differ in shape, or an id is below -1.
+    InputError
+        The two tables differ in shape, or an id is below -1.
     """
 
     layer: str
@@ -130,14 +154,20 @@ class ConceptMap:
 
     def __post_init__(self) -> None:
         _set(self, concept=_frozen(np.asarray(self.concept, dtype=np.int64)))
-        _set(self, relevance=_frozen(np.asarray(self.relevance, dtype=np.float32)), shape=tuple(int(i) for i in self.shape))
+        _set(
+            self,
+            relevance=_frozen(np.asarray(self.relevance, dtype=np.float32)),
+            shape=tuple(int(i) for i in self.shape),
+        )
         if self.concept.ndim != 2 or self.concept.shape != self.relevance.shape:
             raise InputError(
                 f"the concept map of {self.layer!r} has concepts of shape {self.concept.shape} and relevance of shape "
                 f"{self.relevance.shape}; both are [rows, columns]."
             )
         if (self.concept < -1).any():
-            raise InputError(f"the concept map of {self.layer!r} has concept {self.concept.min()}; ids start at 0, -1 is blank.")
+            raise InputError(
+                f"the concept map of {self.layer!r} has concept {self.concept.min()}; ids start at 0, -1 is blank."
+            )
 
     def strength(self) -> dict[int, float]:
         """Relevance each concept gathers over its cells: id -> sum, the largest first (ties: the smaller id first)."""
@@ -152,17 +182,25 @@ class LayerExplanation:
 
     Parameters
     ----------
-    layer: name of the layer.
-    size: number of concepts of the layer.
-    supporting: concepts with positive relevance, largest first.
-    opposing: concepts with negative relevance, most negative first.
-    rest: sum of absolute shares of all concepts not shown, 0..1.
-    coverage: relevance arriving at the layer / relevance started at the output; nan where none was started.
-    concept_map: None for a layer without a place in the input.
+    layer
+        Name of the layer.
+    size
+        Number of concepts of the layer.
+    supporting
+        Concepts with positive relevance, largest first.
+    opposing
+        Concepts with negative relevance, most negative first.
+    rest
+        Sum of absolute shares of all concepts not shown, 0..1.
+    coverage
+        Relevance arriving at the layer / relevance started at the output; nan where none was started.
+    concept_map
+        None for a layer without a place in the input.
 
     Raises
     ------
-    InputError: absolute shares and rest do not add up to 1 (or, where no relevance arrives at all, to 0), a concept is listed
+    InputError
+        Absolute shares and rest do not add up to 1 (or, where no relevance arrives at all, to 0), a concept is listed
         twice or on the wrong side, or the lists are not sorted.
     """
 
@@ -188,11 +226,15 @@ class LayerExplanation:
         if len(set(ids)) < len(ids):
             raise InputError(f"{where} lists concept {next(i for i in ids if ids.count(i) > 1)} twice.")
         if any(not 0 <= i < self.size for i in ids):
-            raise InputError(f"{where} lists concept {next(i for i in ids if not 0 <= i < self.size)}; it has 0..{self.size - 1}.")
+            raise InputError(
+                f"{where} lists concept {next(i for i in ids if not 0 <= i < self.size)}; it has 0..{self.size - 1}."
+            )
         total = self.shown + self.rest
         silent = total == 0
         if self.rest < -SHARE_TOLERANCE or not (silent or abs(total - 1) <= SHARE_TOLERANCE):
-            raise InputError(f"{where} shows {self.shown:.6f} of the relevance and leaves {self.rest:.6f}: together that must be 1.")
+            raise InputError(
+                f"{where} shows {self.shown:.6f} of the relevance and leaves {self.rest:.6f}: together that must be 1."
+            )
 
     @property
     def ranked(self) -> tuple[ConceptPart, ...]:
@@ -224,19 +266,27 @@ class Explanation:
 
     Parameters
     ----------
-    picture: uint8 [H, W, 3] (grey [H, W] and [H, W, 1] are converted), what the model was given.
-    heatmap: float32 [H, W], relevance at the input, not normalised.
-    classes: the best classes (five, or all where there are fewer), best first.
-    target: the class that is explained.
-    layers: in the order they are shown.
-    absorbed: part of the relevance started at the output that does not reach the input (biases, stabilisers);
+    picture
+        uint8 [H, W, 3] (grey [H, W] and [H, W, 1] are converted), what the model was given.
+    heatmap
+        float32 [H, W], relevance at the input, not normalised.
+    classes
+        The best classes (five, or all where there are fewer), best first.
+    target
+        The class that is explained.
+    layers
+        In the order they are shown.
+    absorbed
+        Part of the relevance started at the output that does not reach the input (biases, stabilisers);
         negative where biases add relevance, nan where none was started.
-    provenance: what is needed to trust and repeat it; plain values only. Known keys, all optional: "image" (name of the
+    provenance
+        What is needed to trust and repeat it; plain values only. Known keys, all optional: "image" (name of the
         input), "command", "versions" (dict), "fingerprints" (dict), "settings" (dict).
 
     Raises
     ------
-    InputError: heatmaps and picture differ in shape, or classes are not sorted by logit.
+    InputError
+        Heatmaps and picture differ in shape, or classes are not sorted by logit.
     """
 
     picture: np.ndarray
@@ -288,8 +338,8 @@ def numbers(explanation: Explanation) -> dict[str, Any]:
 def to_json(explanation: Explanation) -> dict[str, Any]:
     """The whole explanation as plain JSON values: `numbers` and a table "arrays".
 
-    An array is {"dtype": "|u1" or "<f4", "shape": [...], "data": base64 of zlib of its bytes in C order}; its name says where it
-    belongs, as in "layers/0/supporting/2/heatmap".
+    An array is {"dtype": "|u1" or "<f4", "shape": [...], "data": base64 of zlib of its bytes in C order}; its name says
+    where it belongs, as in "layers/0/supporting/2/heatmap".
     """
     arrays = {"picture": explanation.picture, "heatmap": explanation.heatmap}
     for place, part in _parts(explanation):
@@ -306,14 +356,19 @@ def from_json(content: Mapping[str, Any]) -> Explanation:
 
     Raises
     ------
-    InputError: `content` is something else, of a newer version, or incomplete.
+    InputError
+        `content` is something else, of a newer version, or incomplete.
     """
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        raise InputError(f"this is no explanation: its \"format\" is not {FORMAT!r}.")
+        raise InputError(f'this is no explanation: its "format" is not {FORMAT!r}.')
     if content.get("version") != VERSION:
-        raise InputError(f"this explanation has version {content.get('version')!r}; this program reads version {VERSION}.")
+        raise InputError(
+            f"this explanation has version {content.get('version')!r}; this program reads version {VERSION}."
+        )
     if "arrays" not in content:
-        raise InputError("this explanation holds numbers only (as embedded in a page); the file saved as .json holds the arrays too.")
+        raise InputError(
+            "this explanation holds numbers only (as embedded in a page); the file saved as .json holds the arrays too."
+        )
     try:
         return _explanation(content)
     except (KeyError, IndexError, TypeError, ValueError, zlib.error) as error:
@@ -338,7 +393,9 @@ def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarr
     if concept_map is not None:
         concept_map = ConceptMap(layer=content["layer"], **concept_map)
     sides = {
-        side: tuple(_part(content["layer"], part, f"{place}/{side}/{i}", arrays) for i, part in enumerate(content[side]))
+        side: tuple(
+            _part(content["layer"], part, f"{place}/{side}/{i}", arrays) for i, part in enumerate(content[side])
+        )
         for side in ("supporting", "opposing")
     }
     return LayerExplanation(
@@ -429,7 +486,9 @@ def _packed(array: np.ndarray) -> dict[str, Any]:
 def _unpacked(packed: Mapping[str, Any]) -> np.ndarray:
     if packed["dtype"] not in _ARRAY_DTYPES:
         raise ValueError(f"array of dtype {packed['dtype']!r}")
-    data = zlib.decompress(base64.b64decode(packed["data"], validate=True))
+    size = math.prod(packed["shape"]) * np.dtype(packed["dtype"]).itemsize
+    # No more than the shape asks for: a small file must not unpack into a large one.
+    data = zlib.decompressobj().decompress(base64.b64decode(packed["data"], validate=True), size + 1)
     return np.frombuffer(data, dtype=packed["dtype"]).reshape(packed["shape"])
 
 
@@ -446,7 +505,9 @@ def _picture(array: np.ndarray) -> np.ndarray:
     if picture.ndim == 2:
         picture = picture[..., None]
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3) or 0 in picture.shape:
-        raise InputError(f"a picture is uint8 [h, w, 3] or grey [h, w]; this one is {picture.dtype} {list(picture.shape)}.")
+        raise InputError(
+            f"a picture is uint8 [h, w, 3] or grey [h, w]; this one is {picture.dtype} {list(picture.shape)}."
+        )
     return _frozen(np.broadcast_to(picture, (*picture.shape[:2], 3)))
 
 

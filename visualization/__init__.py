@@ -1,16 +1,16 @@
 """How an explanation is shown. Draws the values of `crp.explanation`; computes no relevance.
 
-    atlas.py     Atlas: one explanation, saved as picture, page or JSON, shown in notebooks
-    page.py      the page: one HTML file that opens offline (its parts lie in templates/)
-    figure.py    the matplotlib Figure of the whole atlas, composed of
-    artists.py   one function a part, each drawing into the Axes it is given
-    wording.py   the sentences and numbers that page and figure share
-    palette.py   one colour a concept, the same on cards and concept map
-    images.py    signed data as colour, pictures as bytes
+atlas.py     Atlas: one explanation, saved as picture, page or JSON, shown in notebooks
+page.py      the page: one HTML file that opens offline (its parts lie in templates/)
+figure.py    the matplotlib Figure of the whole atlas, composed of
+artists.py   one function a part, each drawing into the Axes it is given
+wording.py   the sentences and numbers that page and figure share
+palette.py   one colour a concept, the same on cards and concept map
+images.py    signed data as colour, pictures as bytes
 
-    >>> Atlas(explanation).save("atlas.html")                                      # doctest: +SKIP
+>>> Atlas(explanation).save("atlas.html")                                      # doctest: +SKIP
 """
 
-from .atlas import Atlas, atlas
+from crp.visualization.atlas import Atlas, atlas
 
 __all__ = ["Atlas", "atlas"]

@@ -1,7 +1,7 @@
 """The parts of the figure: each function draws one part of an explanation into the Axes it is given.
 
-Names from outside (classes, files, layers) are never read as mathematical text: a dollar sign stays a dollar sign. Signs are
-carried by colour, by the sign or word in the label, and by hatching, so that a grey print says the same.
+Names from outside (classes, files, layers) are never read as mathematical text: a dollar sign stays a dollar sign.
+Signs are carried by colour, by the sign or word in the label, and by hatching, so that a grey print says the same.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from crp.visualization import images, palette, wording
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
@@ -20,8 +21,6 @@ from matplotlib.text import Text
 
 from crp.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 
-from . import images, wording
-
 INK, SOFT, LINE, TILE = "#1b1d21", "#5d636c", "#d9d9d3", "#f0f0ec"
 FOR, FOR_TEXT, AGAINST, AGAINST_TEXT, REST = "#ea8a48", "#b3470c", "#5a9bd0", "#1d5a9c", "#cfcfc8"
 DIVERGING = ListedColormap(images.DIVERGING / 255, name="crp_diverging")
@@ -30,7 +29,7 @@ DIVERGING = ListedColormap(images.DIVERGING / 255, name="crp_diverging")
 def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> Text:
     """Put one line of plain text at (x, y) in the coordinates of the axes."""
     style = {"color": INK, "va": "center", "transform": axes.transAxes} | style
-    artist = axes.text(x, y, " ".join(text.split()), **style)
+    artist = axes.text(x, y, wording.printable(text), **style)
     artist.set_parse_math(False)
     return artist
 
@@ -38,13 +37,13 @@ def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> Text:
 def draw_picture(axes: Axes, picture: np.ndarray) -> None:
     """A picture, uint8 [h, w, 3], without ticks or frame, at the upper left of its place."""
     height, width = picture.shape[:2]
-    axes.imshow(picture, interpolation="nearest" if max(height, width) < 96 else "antialiased")
+    axes.imshow(picture, interpolation="nearest" if max(height, width) <= images.SMALL_SIDE else "antialiased")
     axes.set_axis_off()
     axes.set_anchor("NW")
 
 
 def draw_heatmap(axes: Axes, picture: np.ndarray, heatmap: np.ndarray) -> float:
-    """A heatmap, float [h, w], over the faded picture, on its own scale; returns the magnitude at which colours saturate."""
+    """A heatmap, float [h, w], over the faded picture; returns the magnitude at which its colours saturate."""
     limit = images.colour_limit(heatmap)
     draw_picture(axes, images.overlay(picture, heatmap, limit))
     return limit
@@ -55,8 +54,12 @@ def draw_colour_bar(axes: Axes, limit: float) -> None:
     mappable = ScalarMappable(Normalize(-(limit or 1), limit or 1), DIVERGING)
     bar = axes.figure.colorbar(mappable, cax=axes, orientation="horizontal", extend="both", extendfrac=0.03)
     bar.outline.set_visible(False)
-    bar.set_ticks([-(limit or 1), 0, limit or 1], labels=[f"{wording.MINUS}{limit:.2g}\nagainst", "0", f"+{limit:.2g}\nfor"])
+    bar.set_ticks(
+        [-(limit or 1), 0, limit or 1], labels=[f"{wording.MINUS}{limit:.2g}\nagainst", "0", f"+{limit:.2g}\nfor"]
+    )
     axes.tick_params(labelsize=8, length=0, colors=SOFT)
+    for label, alignment in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
+        label.set_horizontalalignment(alignment)
 
 
 def draw_classes(axes: Axes, explanation: Explanation) -> None:
@@ -69,7 +72,9 @@ def draw_classes(axes: Axes, explanation: Explanation) -> None:
         weight = "bold" if explained else "normal"
         axes.barh(row, 1, height=0.16, color=TILE)
         axes.barh(row, score.probability, height=0.16, color=FOR if explained else REST)
-        name = axes.text(0, row - 0.3, wording.shortened(wording.class_name(score), 44), fontsize=10, weight=weight, color=INK)
+        name = axes.text(
+            0, row - 0.3, wording.shortened(wording.class_name(score), 44), fontsize=10, weight=weight, color=INK
+        )
         name.set_parse_math(False)
         value = wording.probability(score.probability)
         axes.text(1, row - 0.3, value, fontsize=10, weight=weight, color=INK if explained else SOFT, ha="right")
@@ -99,7 +104,11 @@ def draw_share(axes: Axes, part: ConceptPart, *, widest: float, colour: str = ""
     write(axes, 0, 0.44, wording.side(part), **style)
     write(axes, 1, 0.44, wording.signed_percent(part.share), ha="right", weight="bold", **style)
     axes.barh(0, 2, left=-1, height=1, color=TILE)
-    bar = {"color": FOR} if positive else {"facecolor": AGAINST, "edgecolor": AGAINST_TEXT, "hatch": "////", "linewidth": 0}
+    bar = (
+        {"color": FOR}
+        if positive
+        else {"facecolor": AGAINST, "edgecolor": AGAINST_TEXT, "hatch": "////", "linewidth": 0}
+    )
     axes.barh(0, part.share / (widest or 1), height=1, **bar)
     axes.plot([0, 0], [-0.5, 0.5], color=SOFT, linewidth=0.8)
     # The bar takes the lowest eighth of the axes, the texts what is above it.
@@ -131,7 +140,7 @@ def draw_concept_map(axes: Axes, picture: np.ndarray, concept_map: ConceptMap, c
     for concept in concept_map.strength():
         mask = concept_map.concept == concept
         for row, column in np.argwhere(mask):
-            alpha = 0.35 + 0.5 * np.sqrt(max(0.0, float(concept_map.relevance[row, column]) / strongest))
+            alpha = palette.cell_opacity(concept_map.relevance[row, column], strongest)
             place = corner + np.array([column, row]) * cell
             axes.add_patch(Rectangle(tuple(place), *cell, facecolor=colours[concept], alpha=alpha, linewidth=0))
         edges = images.contour(mask)[..., ::-1] * cell + corner
@@ -152,6 +161,13 @@ def draw_legend(axes: Axes, layer: LayerExplanation, colours: Mapping[int, str],
         x, y = column / per_row, 1 - (row + 0.5) / 4
         axes.add_patch(Rectangle((x, y - 0.06), 0.035, 0.12, color=colour, transform=axes.transAxes))
         known = concept in shown
-        write(axes, x + 0.05, y, str(concept), fontsize=8.5, weight="bold" if known else "normal", color=INK if known else SOFT)
+        write(
+            axes,
+            x + 0.05,
+            y,
+            str(concept),
+            fontsize=8.5,
+            weight="bold" if known else "normal",
+            color=INK if known else SOFT,
+        )
     axes.set_axis_off()
-

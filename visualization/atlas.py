@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from crp.visualization import figure, page, wording
+
 from crp.errors import InputError, listed
 from crp.explanation import Explanation, to_json
-
-from . import figure, page, wording
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,8 +43,8 @@ class Atlas:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the atlas in the format its suffix names and return the path.
 
-        .html is the page, .png, .pdf and .svg the figure, .json all numbers and arrays (read by `crp.explanation.from_json`).
-        The file appears whole or not at all; an older one is replaced.
+        .html is the page, .png, .pdf and .svg the figure, .json all numbers and arrays (read by
+        `crp.explanation.from_json`). The file appears whole or not at all; an older one is replaced.
 
         Raises
         ------
@@ -117,7 +117,7 @@ def _replace(path: Path, write: Callable[[BinaryIO], None]) -> None:
         with open(part, "xb") as file:
             write(file)
         os.replace(part, path)
-    except PermissionError as error:
+    except OSError as error:
         raise InputError(f"{str(path)!r} cannot be written: {error.strerror}.") from error
     finally:
         part.unlink(missing_ok=True)

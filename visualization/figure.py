@@ -1,7 +1,7 @@
 """The whole atlas as one matplotlib Figure.
 
-Places are given in inches from the upper left corner, because the atlas is a table of many small pictures of fixed size:
-the figure grows with its rows, nothing is squeezed, and no layout has to be solved. pyplot is never touched.
+Places are given in inches from the upper left corner, because the atlas is a table of many small pictures of fixed
+size: the figure grows with its rows, nothing is squeezed, and no layout has to be solved. pyplot is never touched.
 """
 
 from __future__ import annotations
@@ -9,24 +9,23 @@ from __future__ import annotations
 from typing import Any, BinaryIO
 
 import matplotlib
+from crp.visualization import artists, palette, wording
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from crp.explanation import Explanation, LayerExplanation
 
-from . import artists, palette, wording
-
 WIDTH, MARGIN = 15.0, 0.55
 HEADER, SUMMARY, FOOTER = 0.95, 3.75, 0.75
-LAYER_HEAD, ROW, LAYER_GAP = 1.35, 0.84, 0.45
+LAYER_HEAD, ROW, LAYER_GAP = 1.35, 0.84, 0.2
 MAP = 3.0
 # Columns of a concept's row: its heatmap, its share, two strips of patches.
-WHERE, SHARE, PATCH = 0.78, 1.75, 0.47
+WHERE, SHARE, PATCH = 0.78, 1.75, 0.46
 PLACES = 8
 
 
 def atlas_figure(explanation: Explanation) -> Figure:
-    """Input, heatmap and classes on top; below, layer by layer, the concepts, what they leave over, and the concept map."""
+    """Input, heatmap and classes on top; below, layer by layer, concepts, the rest, and the concept map."""
     heights = [_layer_height(layer) for layer in explanation.layers]
     figure = Figure(figsize=(WIDTH, HEADER + SUMMARY + sum(heights) + FOOTER), facecolor="white")
     _header(figure, explanation)
@@ -47,7 +46,7 @@ def save(figure: Figure, file: BinaryIO, **options: Any) -> None:
 
 def _layer_height(layer: LayerExplanation) -> float:
     rows = len(layer.ranked) * ROW + 0.35
-    beside = MAP + 1.15 if layer.concept_map is not None else 0
+    beside = MAP + 0.95 if layer.concept_map is not None else 0
     return LAYER_HEAD + max(rows, beside) + LAYER_GAP
 
 
@@ -61,6 +60,12 @@ def _text_line(figure: Figure, top: float, label: str) -> Axes:
     axes = _place(figure, MARGIN, top, WIDTH - 2 * MARGIN, 0.3, label)
     axes.set_axis_off()
     return axes
+
+
+def _title(figure: Figure, left: float, top: float, text: str, *, label: str) -> None:
+    axes = _place(figure, left, top, 3, 0.25, label)
+    axes.set_axis_off()
+    artists.write(axes, 0, 0.4, text, fontsize=9.5, color=artists.SOFT)
 
 
 def _header(figure: Figure, explanation: Explanation) -> None:
@@ -85,36 +90,45 @@ def _summary(figure: Figure, explanation: Explanation, *, top: float) -> None:
     classes = _place(figure, left, top + 0.3, min(5.2, WIDTH - MARGIN - left), side * 0.85, "classes")
     artists.draw_classes(classes, explanation)
     target = wording.shortened(wording.class_name(explanation.target), 24)
-    for column, text in ((0, "Input"), (box + 0.35, f"Relevance for {target}"), (2 * box + 1.1 - 0.55 + 0.55, "What it considered")):
-        title = _place(figure, MARGIN + column - (0.55 if text.startswith("What") else 0), top, 3, 0.25, f"title {text}")
-        title.set_axis_off()
-        artists.write(title, 0, 0.5, text, fontsize=10, color=artists.SOFT)
+    for column, text in (
+        (MARGIN, "input"),
+        (MARGIN + box + 0.35, f"relevance for {target}"),
+        (left, "class probabilities"),
+    ):
+        _title(figure, column, top, text, label=f"{text} title")
 
 
 def _layer(figure: Figure, explanation: Explanation, layer: LayerExplanation, *, top: float) -> None:
     ledger = wording.ledger(layer)
     head = _text_line(figure, top, f"{layer.layer} head")
-    artists.write(head, 0, 0.5, f"{wording.shortened(layer.layer, 60)}  ·  {layer.size} concepts", fontsize=14, weight="bold")
+    artists.write(
+        head, 0, 0.5, f"{wording.shortened(layer.layer, 60)}  ·  {layer.size} concepts", fontsize=14, weight="bold"
+    )
     artists.draw_ledger(_place(figure, MARGIN, top + 0.42, WIDTH - 2 * MARGIN, 0.13, f"{layer.layer} ledger"), layer)
     account = f"{ledger['for']} for + {ledger['against']} against + {ledger['rest']} in {wording.hidden(layer)} = 100 %"
     line = _text_line(figure, top + 0.58, f"{layer.layer} account")
-    artists.write(line, 0, 0.5, f"{account} of the layer's absolute relevance.  {wording.coverage(layer)}", fontsize=9, color=artists.SOFT)
+    artists.write(
+        line,
+        0,
+        0.5,
+        f"{account} of the layer's absolute relevance.  {wording.coverage(layer)}",
+        fontsize=9,
+        color=artists.SOFT,
+    )
 
     colours = palette.concept_colours(layer)
     strips = MARGIN + WHERE + 0.2 + SHARE + 0.3
     second = strips + PLACES * PATCH + 0.25
     start = top + LAYER_HEAD
-    for left, text in ((MARGIN, "where"), (strips, "most relevant for"), (second, "most active on")):
-        title = _place(figure, left, start - 0.3, 2, 0.25, f"{layer.layer} {text}")
-        title.set_axis_off()
-        artists.write(title, 0, 0.4, text, fontsize=9, color=artists.SOFT)
+    for left, text in ((MARGIN, "where"), (strips, "most relevant for (RelMax)"), (second, "most active on (ActMax)")):
+        _title(figure, left, start - 0.3, text, label=f"{layer.layer} {text} title")
     widest = max((abs(part.share) for part in layer.ranked), default=0)
     for row, part in enumerate(layer.ranked):
         y = start + row * ROW
         name = f"{layer.layer} {part.concept}"
-        artists.draw_heatmap(
-            _place(figure, MARGIN, y, WHERE, WHERE - 0.04, f"{name} where"), explanation.picture, part.heatmap
-        )
+        where = _place(figure, MARGIN, y, WHERE, WHERE - 0.04, f"{name} where")
+        artists.draw_heatmap(where, explanation.picture, part.heatmap)
+        where.set_anchor("W")
         share = _place(figure, MARGIN + WHERE + 0.2, y + 0.03, SHARE, 0.68, f"{name} share")
         artists.draw_share(share, part, widest=widest, colour=colours.get(part.concept, ""))
         for left, kind in ((strips, "relevance"), (second, "activation")):
@@ -122,9 +136,7 @@ def _layer(figure: Figure, explanation: Explanation, layer: LayerExplanation, *,
             artists.draw_patches(axes, getattr(part, f"{kind}_patches"), places=PLACES)
     if layer.concept_map is not None:
         left = WIDTH - MARGIN - MAP
-        title = _place(figure, left, start - 0.3, MAP, 0.25, f"{layer.layer} map title")
-        title.set_axis_off()
-        artists.write(title, 0, 0.4, "concept map: the strongest concept of each cell", fontsize=9, color=artists.SOFT)
+        _title(figure, left, start - 0.3, "concept map: the strongest of each cell", label=f"{layer.layer} map title")
         axes = _place(figure, left, start, MAP, MAP, f"{layer.layer} map")
         artists.draw_concept_map(axes, explanation.picture, layer.concept_map, colours)
         height, width = layer.concept_map.shape

@@ -1,8 +1,8 @@
 """Signed data as colour, pictures as bytes.
 
-The colour map is zero-centred: white is zero, orange to brown is positive, blue is negative. Luminance falls strictly with
-magnitude on both sides, so that magnitude survives a grey print and hue (blue against orange, apart for every common colour
-blindness) carries the sign; pages and figures repeat the sign in words.
+The colour map is zero-centred: white is zero, orange to brown is positive, blue is negative. Luminance falls strictly
+with magnitude on both sides, so that magnitude survives a grey print and hue (blue against orange, apart for every
+common colour blindness) carries the sign; pages and figures repeat the sign in words.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ _ANCHORS = (
     "#08306b", "#2166ac", "#5a9bd0", "#b3d2ea", "#ffffff", "#fdd3ad", "#f3924f", "#c9500f", "#6e2500",
 )  # fmt: skip
 LEVELS = 255
-# A few extreme pixels would leave the rest of a heatmap white; what is beyond is drawn in the last colour and said to be.
+# A few extreme pixels would leave the rest of a heatmap white; what is beyond is drawn in the last colour and said to
+# be.
 CLIPPED_FRACTION = 0.002
+# Inputs up to this side are shown pixel by pixel.
+SMALL_SIDE = 96
 # Weight of red, green and blue in the light of an sRGB colour (ITU-R BT.709).
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
@@ -36,7 +39,7 @@ DIVERGING.flags.writeable = False
 
 
 def luminance(colours: np.ndarray) -> np.ndarray:
-    """Relative luminance of sRGB colours: uint8 [..., 3] -> float64 [...] in 0..1 (WCAG 2, definition of relative luminance)."""
+    """Relative luminance (WCAG 2) of sRGB colours: uint8 [..., 3] -> float64 [...] in 0..1."""
     encoded = np.asarray(colours) / 255
     light = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     return light @ LUMINANCE
@@ -66,7 +69,7 @@ def colours(values: np.ndarray, limit: float | None = None) -> np.ndarray:
 
 
 def faded(picture: np.ndarray) -> np.ndarray:
-    """The picture in light grey, as a ground for colour: uint8 [h, w, 3] -> uint8 [h, w, 3], 130 (black) to 255 (white)."""
+    """The picture in light grey, 130 to 255, as a ground for colour: uint8 [h, w, 3] -> uint8 [h, w, 3]."""
     grey = (picture @ LUMINANCE)[..., None]
     return np.broadcast_to(130 + grey * (125 / 255), picture.shape).round().astype(np.uint8)
 
@@ -81,7 +84,7 @@ def overlay(picture: np.ndarray, heatmap: np.ndarray, limit: float | None = None
     return (faded(picture) * (1 - opacity) + colours(heatmap, limit) * opacity).round().astype(np.uint8)
 
 
-def veil(heatmap: np.ndarray, side: int = 20) -> np.ndarray:
+def veil(heatmap: np.ndarray, side: int = 12) -> np.ndarray:
     """How much of a patch to hide: 1 where its concept has no relevance, 0 where it has much.
 
     heatmap: float [h, w] in -1..1. The magnitude is averaged over a coarse grid of at most `side` cells a side, because
@@ -129,7 +132,7 @@ def contour(mask: np.ndarray) -> np.ndarray:
 
 
 def label_cells(mask: np.ndarray) -> list[tuple[int, int]]:
-    """One cell for every connected piece of a mask, where its label stands: (row, column) of the cell nearest its middle.
+    """The cell where the label of each connected piece of a mask stands: (row, column) of the one nearest its middle.
 
     mask: bool [rows, columns]; cells that share an edge are connected. Pieces come in reading order.
     """
@@ -153,7 +156,7 @@ def label_cells(mask: np.ndarray) -> list[tuple[int, int]]:
 
 
 def fitted(picture: np.ndarray, side: int) -> np.ndarray:
-    """Shrink a picture so that neither side exceeds `side`; smaller ones stay as they are (a page enlarges them itself)."""
+    """Shrink a picture so that neither side exceeds `side`; smaller ones stay as they are (pages enlarge them)."""
     height, width = picture.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:
@@ -162,12 +165,19 @@ def fitted(picture: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
+def picture_uri(picture: np.ndarray, *, side: int, quality: int) -> str:
+    """A picture, uint8 [h, w, 3], shrunk to at most `side`, as JPEG; small ones as PNG: JPEG smears single pixels."""
+    if max(picture.shape[:2]) <= SMALL_SIDE:
+        return png_uri(picture)
+    return jpeg_uri(fitted(picture, side), quality)
+
+
 def png_uri(array: np.ndarray) -> str:
     """uint8 [h, w], [h, w, 3] or [h, w, 4] -> "data:image/png;base64,...", without loss."""
     return _uri(array, "PNG", optimize=True)
 
 
-def jpeg_uri(picture: np.ndarray, quality: int = 82) -> str:
+def jpeg_uri(picture: np.ndarray, quality: int) -> str:
     """uint8 [h, w, 3] -> "data:image/jpeg;base64,..."."""
     return _uri(picture, "JPEG", quality=quality, optimize=True, progressive=False)
 

@@ -1,8 +1,8 @@
 """The page: one HTML file that opens offline and asks for nothing outside itself.
 
-The template gets finished values only (texts, data URIs, colours); what is computed here is how they look, never relevance.
-Everything that comes from outside (class, file and layer names) is text until jinja2 has escaped it, in the JSON block until
-`script_json` has; a content security policy in the page forbids all requests besides.
+The template gets finished values only (texts, data URIs, colours); what is computed here is how they look, never
+relevance. Everything that comes from outside (class, file and layer names) is text until jinja2 has escaped it, in the
+JSON block until `script_json` has; a content security policy in the page forbids all requests besides.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from crp.visualization import images, palette, wording
 from markupsafe import Markup
 
 from crp.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch, numbers
-
-from . import images, palette, wording
 
 # Pictures are embedded no larger than they are shown on a display of double density (stage), or single (patches, many).
 STAGE_SIDE = 448
 WHERE_SIDE = 224
 PATCH_SIDE = 72
-SMALL_INPUT = 96
 
 
 def render(explanation: Explanation) -> str:
@@ -33,26 +31,32 @@ def render(explanation: Explanation) -> str:
     height, width = explanation.heatmap.shape
     limit = images.colour_limit(explanation.heatmap)
     target = wording.class_name(explanation.target)
-    return _environment().get_template("page.html").render(
-        headline=wording.headline(explanation),
-        title="".join(text for text, _ in wording.headline(explanation)),
-        image_name=explanation.provenance.get("image", ""),
-        target=target,
-        classes=list(_classes(explanation)),
-        picture=images.jpeg_uri(images.fitted(explanation.picture, STAGE_SIDE), quality=88),
-        faded=images.jpeg_uri(images.fitted(images.faded(explanation.picture), STAGE_SIDE), quality=75),
-        heatmap=images.jpeg_uri(images.fitted(images.overlay(explanation.picture, explanation.heatmap), STAGE_SIDE)),
-        heatmap_where=wording.where(explanation.heatmap),
-        limit=f"{limit:.2g}",
-        scale=[_hex(colour) for colour in images.DIVERGING[:: (images.LEVELS - 1) // 8]],
-        height=height,
-        width=width,
-        small=max(height, width) < SMALL_INPUT,
-        layers=[_layer(explanation, layer, index) for index, layer in enumerate(explanation.layers)],
-        absorbed=wording.absorbed(explanation),
-        provenance=list(_provenance(explanation.provenance)),
-        command=explanation.provenance.get("command", ""),
-        numbers=script_json(numbers(explanation)),
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            headline=wording.headline(explanation),
+            title="".join(text for text, _ in wording.headline(explanation)),
+            image_name=explanation.provenance.get("image", ""),
+            target=target,
+            classes=list(_classes(explanation)),
+            picture=images.picture_uri(explanation.picture, side=STAGE_SIDE, quality=88),
+            faded=images.picture_uri(images.faded(explanation.picture), side=STAGE_SIDE, quality=75),
+            heatmap=images.picture_uri(
+                images.overlay(explanation.picture, explanation.heatmap), side=STAGE_SIDE, quality=80
+            ),
+            heatmap_where=wording.where(explanation.heatmap),
+            limit=f"{limit:.2g}",
+            scale=[_hex(colour) for colour in images.DIVERGING[:: (images.LEVELS - 1) // 8]],
+            height=height,
+            width=width,
+            small=max(height, width) <= images.SMALL_SIDE,
+            layers=[_layer(explanation, layer, index) for index, layer in enumerate(explanation.layers)],
+            absorbed=wording.absorbed(explanation),
+            provenance=list(_provenance(explanation.provenance)),
+            command=explanation.provenance.get("command", ""),
+            numbers=script_json(numbers(explanation)),
+        )
     )
 
 
@@ -72,7 +76,8 @@ def script_json(content: Any) -> Markup:
 @cache
 def _environment() -> jinja2.Environment:
     templates = {
-        entry.name: entry.read_text("utf-8") for entry in resources.files("crp.visualization").joinpath("templates").iterdir()
+        entry.name: entry.read_text("utf-8")
+        for entry in resources.files("crp.visualization").joinpath("templates").iterdir()
     }
     return jinja2.Environment(
         loader=jinja2.DictLoader(templates),
@@ -117,7 +122,6 @@ def _layer(explanation: Explanation, layer: LayerExplanation, index: int) -> dic
 def _card(
     explanation: Explanation, part: ConceptPart, layer_index: int, colours: Mapping[int, str], widest: float
 ) -> dict[str, Any]:
-    overlay = images.fitted(images.overlay(explanation.picture, part.heatmap), WHERE_SIDE)
     colour = colours.get(part.concept, "")
     return {
         "id": f"layer-{layer_index}-concept-{part.concept}",
@@ -131,17 +135,25 @@ def _card(
         "segment": f"{abs(part.share) * 100:.3f}",
         "colour": colour,
         "ink": colour and palette.ink(colour),
-        "heatmap": images.jpeg_uri(overlay, quality=72),
+        "heatmap": images.picture_uri(images.overlay(explanation.picture, part.heatmap), side=WHERE_SIDE, quality=68),
         "strips": [
-            {"title": "Most relevant for", "key": "relevance", "patches": [_patch(patch) for patch in part.relevance_patches]},
-            {"title": "Most active on", "key": "activation", "patches": [_patch(patch) for patch in part.activation_patches]},
+            {
+                "title": "Most relevant for · RelMax",
+                "key": "relevance",
+                "patches": [_patch(patch) for patch in part.relevance_patches],
+            },
+            {
+                "title": "Most active on · ActMax",
+                "key": "activation",
+                "patches": [_patch(patch) for patch in part.activation_patches],
+            },
         ],
     }
 
 
 def _patch(patch: Patch) -> dict[str, Any]:
     return {
-        "picture": images.jpeg_uri(images.fitted(patch.picture, PATCH_SIDE), quality=72),
+        "picture": images.jpeg_uri(images.fitted(patch.picture, PATCH_SIDE), quality=70),
         "veil": images.mask_uri(images.veil(patch.heatmap)),
         "text": wording.patch(patch),
         "aspect": f"{patch.picture.shape[1]}/{patch.picture.shape[0]}",
@@ -160,7 +172,7 @@ def _map(concept_map: ConceptMap, colours: Mapping[int, str], cards: Mapping[int
             {
                 "x": f"{column * width / columns:.2f}",
                 "y": f"{row * height / rows:.2f}",
-                "opacity": f"{0.35 + 0.5 * np.sqrt(max(0.0, float(concept_map.relevance[row, column]) / strongest)):.2f}",
+                "opacity": f"{palette.cell_opacity(concept_map.relevance[row, column], strongest):.2f}",
             }
             for row, column in np.argwhere(mask)
         ]
@@ -181,6 +193,7 @@ def _map(concept_map: ConceptMap, colours: Mapping[int, str], cards: Mapping[int
             }
         )
     return {
+        "ratio": f"{width / height:.4f}",
         "rows": rows,
         "columns": columns,
         "height": height,
@@ -213,7 +226,11 @@ def _outline(mask: np.ndarray, cell_height: float, cell_width: float) -> str:
 
 def _provenance(provenance: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Headed groups of (name, value), single values first under "input"."""
-    plain = [(name, _text(value)) for name, value in provenance.items() if not isinstance(value, Mapping) and name != "command"]
+    plain = [
+        (name, _text(value))
+        for name, value in provenance.items()
+        if not isinstance(value, Mapping) and name != "command"
+    ]
     if plain:
         yield "input", plain
     for name, value in provenance.items():

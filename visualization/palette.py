@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from crp.explanation import LayerExplanation
+import math
 
-from .images import luminance
+from crp.visualization.images import luminance
+
+from crp.explanation import LayerExplanation
 
 # Told apart by hue and lightness, also by colour-blind readers; the number of the concept stands beside each of them.
 COLOURS = (
@@ -16,12 +18,18 @@ OTHER = "#8d949c"
 def concept_colours(layer: LayerExplanation) -> dict[int, str]:
     """Colour of every concept in the layer's concept map, as "#rrggbb".
 
-    The concepts that gather most relevance in the map get a colour of their own, all further ones the same grey and only their number.
+    The concepts that gather most relevance in the map get a colour of their own, all further ones the same grey and
+    only their number.
     """
     if layer.concept_map is None:
         return {}
     ids = layer.concept_map.strength()
     return {concept: COLOURS[rank] if rank < len(COLOURS) else OTHER for rank, concept in enumerate(ids)}
+
+
+def cell_opacity(relevance: float, strongest: float) -> float:
+    """How opaque a cell of the concept map is drawn, 0.35..0.85: by the root of its relative relevance."""
+    return 0.35 + 0.5 * math.sqrt(max(0.0, float(relevance)) / strongest)
 
 
 def ink(colour: str) -> str:

@@ -51,13 +51,22 @@ def class_name(score: ClassScore) -> str:
     return score.name or f"class {score.index}"
 
 
+def printable(name: str) -> str:
+    """A name on one line; characters that draw nothing or turn the direction of writing become a replacement mark.
+
+    >>> printable("two\\n  lines")
+    'two lines'
+    """
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(name.split()))
+
+
 def shortened(name: str, length: int) -> str:
     """A name on one line of at most `length` characters; what is left out is an ellipsis.
 
     >>> shortened("American lobster, Northern lobster", 18)
     'American lobster,…'
     """
-    name = " ".join(name.split())
+    name = printable(name)
     return name if len(name) <= length else f"{name[: length - 1].rstrip()}…"
 
 
@@ -107,11 +116,14 @@ def coverage(layer: LayerExplanation) -> str:
         return "No relevance started at the output."
     amount = f"{value * 100:.0f}{SPACE}%".replace("-", MINUS)
     if value < 0:
-        return f"What arrives here is {amount} of the relevance that started at the output: biases on the way took more than all of it."
+        return (
+            f"What arrives here is {amount} of the relevance that started at the output: "
+            "biases on the way took more than all of it."
+        )
     if value < 0.995:
         return (
-            f"{amount} of the relevance that started at the output arrives here; the rest was absorbed by biases or went a "
-            "parallel way."
+            f"{amount} of the relevance that started at the output arrives here; "
+            "the rest was absorbed by biases or went a parallel way."
         )
     if value <= 1.005:
         return "All relevance that started at the output arrives here."
@@ -132,7 +144,7 @@ def absorbed(explanation: Explanation) -> str:
 
 
 def ledger(layer: LayerExplanation) -> dict[str, str]:
-    """The absolute shares of a layer as they are written: "for", "against", "shown", "rest"; the printed numbers add up to 100.0.
+    """The absolute shares of a layer as they are written: "for", "against", "shown" and "rest"; they add up to 100.0.
 
     Each is rounded to a tenth; the rounding errors, at most a tenth, are left to the rest.
     """

@@ -7,6 +7,7 @@
   let chosenView = "relevance", pinned = null;
 
   document.body.classList.add("live");
+  for (const image of all(".patch img")) image.title = image.alt;
 
   function show(view) {
     for (const [name, frame] of Object.entries(frames)) frame.hidden = name !== view;

@@ -7,6 +7,7 @@ from PIL import Image
 
 from crp.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 
+NAMES = ("zebra", "horse", "tiger", "dog", "fence")
 HOSTILE = "</script><script>alert(1)</script>\"'&$x_{$\u2028\u202e\n"
 
 
@@ -18,7 +19,9 @@ def smooth(random: np.random.Generator, height: int, width: int, detail: int = 5
 
 
 def picture(random: np.random.Generator, height: int, width: int) -> np.ndarray:
-    return np.stack([np.clip(128 + 60 * smooth(random, height, width), 0, 255) for _ in range(3)], axis=-1).astype(np.uint8)
+    return np.stack([np.clip(128 + 60 * smooth(random, height, width), 0, 255) for _ in range(3)], axis=-1).astype(
+        np.uint8
+    )
 
 
 def patch(random: np.random.Generator, sample: int, name: str) -> Patch:
@@ -37,7 +40,16 @@ def patch(random: np.random.Generator, sample: int, name: str) -> Patch:
 
 
 def layer(
-    random: np.random.Generator, name: str, *, shape=(64, 64), supporting=6, opposing=3, patches=8, size=64, grid=(7, 7), names="cat"
+    random: np.random.Generator,
+    name: str,
+    *,
+    shape=(64, 64),
+    supporting=6,
+    opposing=3,
+    patches=8,
+    size=64,
+    grid=(7, 7),
+    names="cat",
 ) -> LayerExplanation:
     relevance = random.gamma(0.3, size=size) * random.choice([1, 1, -1], size=size)
     shares = relevance / np.abs(relevance).sum()
@@ -71,7 +83,7 @@ def layer(
 
 
 def explanation(
-    seed: int = 0, *, shape=(64, 64), layers=("layer3", "layer4"), names=("zebra", "horse", "tiger", "dog", "fence"), image="zebra.jpg", **options
+    seed: int = 0, *, shape=(64, 64), layers=("layer3", "layer4"), names=NAMES, image="zebra.jpg", **options
 ) -> Explanation:
     random = np.random.default_rng(seed)
     logits = [5.0, 2.5, 1.0, 0.5, -0.25][: len(names)]
