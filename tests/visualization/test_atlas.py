@@ -92,7 +92,8 @@ def test_what_cannot_be_written_is_refused(tmp_path, value, monkeypatch, error):
         raise error
 
     # Not by taking away rights: who runs tests as root has them all.
-    monkeypatch.setattr("crp.visualization.atlas.open", failing, raising=False)
+    # By its name in sys.modules: as an attribute of the package, `atlas` is the function.
+    monkeypatch.setattr(sys.modules["crp.visualization.atlas"], "open", failing, raising=False)
     refused(value, tmp_path / "atlas.html", f"{str(tmp_path / 'atlas.html')!r} cannot be written: {error.strerror}.")
     assert os.listdir(tmp_path) == []
 
