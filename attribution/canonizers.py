@@ -4,8 +4,8 @@ A rule can only sit on a module. Additions of two tensors and means over space a
 a module's `forward`: autograd then copies the relevance of a sum to *both* summands, so that nine residual blocks
 multiply it by up to 2^9, and spreads that of a mean evenly over places where nothing was active. zennit's canonizers
 know the blocks of torchvision's ResNet by type. `FunctionCanonizer` reads the `forward` of any block with `torch.fx`
-and puts modules in place of such calls; `sequential_batch_norms` reads which batch norm really follows which convolution
-(zennit's `SequentialMergeBatchNorm` goes by the order of registration, which need not be that of the calls).
+and puts modules in place of such calls; `sequential_batch_norms` reads which batch norm really follows which
+convolution (zennit's `SequentialMergeBatchNorm` goes by the order of registration, not by that of the calls).
 
 What cannot be read (control flow that depends on the data, forwards with several arguments) is left as it is and
 listed, so that the caller can say so.

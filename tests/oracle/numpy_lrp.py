@@ -4,10 +4,10 @@ A linear or convolutional layer is written out as a dense matrix, so that every 
 contributions :math:`c_{ji} = w_{ji} a_i` of input `i` to output `j`, with
 :math:`z_j = \sum_i c_{ji} + b_j`. A net is a list of `Node`s in the order of computation.
 
-The rules: epsilon and alpha-beta of Bach et al. 2015 (z+ is alpha 1, beta 0), w-square and z-box of Montavon et al. 2017
-(deep Taylor decomposition), flat of Lapuschkin et al. 2019, gamma of Montavon et al. 2019
-in the form of Andéol et al. 2021 for inputs of either sign. Biases count as one more input, whose relevance
-is lost; in flat and z-box they have none. Every denominator is moved away from zero by 1e-6.
+The rules: epsilon and alpha-beta of Bach et al. 2015 (z+ is alpha 1, beta 0), w-square and z-box of Montavon et al.
+2017 (deep Taylor decomposition), flat of Lapuschkin et al. 2019, gamma of Montavon et al. 2019 in the
+form of Andéol et al. 2021 for inputs of either sign. Biases count as one more input, whose relevance is lost; flat and
+z-box leave them out. Every denominator is moved away from zero by 1e-6.
 """
 
 from __future__ import annotations

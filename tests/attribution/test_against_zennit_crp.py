@@ -1,0 +1,94 @@
+"""Ours against what zennit-crp 0.6.0 gave (tests/golden/make_golden.py) on VGG16 and ResNet-18."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from crp.attribution import CondAttribution
+
+from tests.golden import cases
+from tests.golden.recorded import recorded
+from tests.oracle.comparing import assert_relevance_close
+
+# Both in float64; the recording is kept in float32.
+TOLERANCE = 3e-7
+# VGG16 in float64 takes seconds a case: these stand for the others in the quick run.
+QUICK = ("one channel", "chained")
+ALL = [
+    pytest.param(
+        name,
+        case,
+        id=f"{name}-{case.name}",
+        marks=[pytest.mark.slow] if name == "vgg16" and case.name not in QUICK else [],
+    )
+    for name, entries in cases.ATTRIBUTIONS.items()
+    for case in entries
+]
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Each model once, in float64; let go of after this file."""
+    return {name: CondAttribution(cases.model(name).double()) for name in cases.MODELS}
+
+
+@pytest.mark.parametrize(("name", "case"), ALL)
+def test_ours_gives_what_zennit_crp_gave(models, name, case):
+    expected, attribution = recorded(name), models[name]
+    data, composite = cases.images(case.samples).double(), cases.composite(name)
+    if case.batch_size:
+        parts = list(
+            attribution.generate(
+                data,
+                case.conditions,
+                composite,
+                record_layer=case.record,
+                batch_size=case.batch_size,
+                exclude_parallel=case.exclude_parallel,
+                verbose=False,
+            )
+        )
+        assert [len(part.heatmap) for part in parts] == [2, 2, 1]
+        heatmap = torch.cat([part.heatmap for part in parts])
+        relevances = {layer: torch.cat([part.relevances[layer] for part in parts]) for layer in case.record}
+    else:
+        result = attribution(
+            data,
+            case.conditions,
+            composite,
+            record_layer=case.record,
+            start_layer=case.start_layer,
+            init_rel=case.init(),
+            exclude_parallel=case.exclude_parallel,
+        )
+        heatmap, relevances = result.heatmap, result.relevances
+    key = f"{name}/{case.name}"
+    # each row by itself: a strong condition must not hide a weak one
+    for row, expected_row in zip(heatmap, expected[f"{key}/heatmap"], strict=True):
+        assert float(expected_row.abs().max()) > 0
+        assert_relevance_close(row, expected_row, TOLERANCE)
+    for layer in case.record:
+        assert_relevance_close(relevances[layer].flatten()[::7], expected[f"{key}/{layer}"], TOLERANCE)
+
+
+@pytest.mark.parametrize("name", cases.MODELS)
+def test_float32_gives_what_zennit_gives_in_float32(name):
+    """Side by side, for float32 depends on the machine; masked as zennit-crp does, on the gradient."""
+    layer, ids = {"vgg16": ("features.26", [1, 5, 200]), "resnet18": ("layer4", [3, 4, 100])}[name]
+    model, data = cases.model(name), cases.images(1)
+    result = CondAttribution(model)(data, [{"y": [7], layer: ids}], cases.composite(name))
+
+    kept = torch.zeros(512, 1, 1)
+    kept[ids] = 1
+
+    def mask(module, args, output):
+        output.register_hook(lambda relevance: relevance * kept)
+
+    with cases.composite(name).context(model):
+        model.get_submodule(layer).register_forward_hook(mask)
+        data.requires_grad_()
+        output = model(data)
+        start = torch.zeros_like(output)
+        start[0, 7] = output[0, 7].detach()
+        (relevance,) = torch.autograd.grad(output, data, start)
+    assert_relevance_close(result.heatmap, relevance.sum(1), 1e-5)
