@@ -36,3 +36,7 @@ lint: $(INSTALLED)  ## ruff
 clean:  ## remove the environment, caches and build folders
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: tutorials
+tutorials: $(INSTALLED)  ## run the notebooks and write them with their pictures to docs/tutorials
+	$(BIN)/python tutorials/render.py

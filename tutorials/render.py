@@ -1,0 +1,127 @@
+"""Run the tutorials and write them with their pictures to docs/tutorials: `python tutorials/render.py [NAME ...]`.
+
+The notebooks are stored without output; the pages are what a reader sees on the web. A page is the notebook's text, its
+code, what the code printed, and its pictures, each a png beside the page. Needs the packages of the extra "test".
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from PIL import Image
+
+FOLDER = Path(__file__).resolve().parent
+PAGES = FOLDER.parent / "docs" / "tutorials"
+WIDEST = 1000  # pixels; what a page shows without scrolling
+
+
+def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
+    """Run a notebook in `folder` with a kernel of this Python; the same notebook, now with output.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        If a cell fails.
+    """
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    # Pictures become output of their cell, also where the caller's environment names another backend.
+    client.execute(env={**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
+    return notebook
+
+
+def page_of(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
+    """The page of an executed notebook, and its pictures by file name.
+
+    Of what a cell shows a picture is preferred, then plain text: HTML (a whole atlas) has no place in a page of text.
+    What went to stderr, progress bars, is left out.
+    """
+    parts, pictures = [f"<!-- Written by tutorials/render.py from tutorials/{name}.ipynb; edit that. -->"], {}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            parts.append(_relinked(cell.source))
+            continue
+        parts.append(f"```python\n{cell.source}\n```")
+        for number, data in enumerate(_shown(cell)):
+            if isinstance(data, str):
+                parts.append(f"```text\n{data.rstrip()}\n```")
+                continue
+            file = f"{name}-{cell.id}{f'-{number}' if number else ''}.png"
+            pictures[file] = _smaller(data)
+            parts.append(f"![{cell.id.replace('-', ' ')}]({file})")
+    return "\n\n".join(parts) + "\n", pictures
+
+
+def _shown(cell: NotebookNode) -> Iterator[str | bytes]:
+    """What a cell printed (str) and drew (bytes), in order; what it printed in one go is one piece."""
+    text = ""
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            text += output.text if output.name == "stdout" else ""
+            continue
+        if text:
+            yield text
+            text = ""
+        if "image/png" in output.data:
+            yield base64.b64decode(output.data["image/png"])
+        elif "text/plain" in output.data:
+            yield output.data["text/plain"]
+    if text:
+        yield text
+
+
+def _smaller(png: bytes) -> bytes:
+    """The same picture with 256 colours and at most `WIDEST` pixels wide: a third of the bytes."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    if picture.width > WIDEST:
+        height = round(picture.height * WIDEST / picture.width)
+        picture = picture.resize((WIDEST, height), Image.Resampling.LANCZOS)
+    # Half of the colours for what covers most of the picture, half for what is rare: a heatmap's strongest colours are.
+    common, rare = Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE
+    colours = [255, 255, 255]
+    for method, count in ((common, 127), (rare, 128)):
+        colours += picture.quantize(count, method).getpalette()[: 3 * count]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colours)
+    buffer = io.BytesIO()
+    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _relinked(text: str) -> str:
+    """Links that hold beside the notebook, made to hold beside the page; a notebook's link leads to its page."""
+
+    def relinked(link: re.Match[str]) -> str:
+        target = (FOLDER / link["target"]).resolve()
+        target = PAGES / f"{target.stem}.md" if target.suffix == ".ipynb" else target
+        return f"]({Path(os.path.relpath(target, PAGES)).as_posix()})"
+
+    return re.sub(r"\]\((?!https?://|#)(?P<target>[^)\s]+)\)", relinked, text)
+
+
+def render(name: str) -> None:
+    """Run one tutorial and write its page and pictures, in place of older ones."""
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        page, pictures = page_of(executed(notebook, Path(folder)), name)
+    PAGES.mkdir(parents=True, exist_ok=True)
+    for old in PAGES.glob(f"{name}-*.png"):
+        old.unlink()
+    for file, png in pictures.items():
+        (PAGES / file).write_bytes(png)
+    (PAGES / f"{name}.md").write_text(page, encoding="utf-8")
+    print(f"{name}: {len(pictures)} pictures, {sum(map(len, pictures.values())) / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or sorted(path.stem for path in FOLDER.glob("*.ipynb")):
+        render(name)
