@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from crp.attribution import RelevanceFlow, Replica, prepare
+from crp.attribution import OUTPUT, RelevanceFlow, Replica, prepare
 from crp.attribution.composites import composite_for
 from crp.errors import CrpError, InputError, LibraryError, ModelError
 from crp.library.fingerprints import data_fingerprint, sample_digest, sampled_indices, weights_fingerprint
@@ -100,6 +100,9 @@ def _probed(replica: Replica, reader: SampleReader, layers: Sequence[str]) -> tu
     try:
         with RelevanceFlow(replica, None, reader.like[None], layers) as flow:
             flow.output_relevance([0])  # refuses an output that is not [N, classes]
+            for layer in layers:
+                if not flow.reaches(OUTPUT, layer):
+                    raise ModelError(f"No relevance can reach layer '{layer}': the output does not depend on it.")
             return {layer: tuple(flow.activation(layer).shape[1:]) for layer in layers}, flow.prediction.shape[1]
     except CrpError:
         raise

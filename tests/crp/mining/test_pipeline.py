@@ -343,6 +343,25 @@ def test_one_sentence_and_nothing_half_written(tmp_path, model, dataset, options
     assert list(tmp_path.iterdir()) == []
 
 
+class SideTrack(nn.Module):
+    """Has a layer that is called, and whose output nobody uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.unused, self.linear = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1), nn.Linear(32, 2)
+
+    def forward(self, data):
+        hidden = self.conv(data)
+        self.unused(hidden)
+        return self.linear(hidden.flatten(1))
+
+
+def test_a_layer_that_no_relevance_reaches_is_refused(tmp_path):
+    with pytest.raises(ModelError) as caught:
+        mined(SideTrack(), DATA, tmp_path / "a.crp", layers=["conv", "unused"])
+    assert str(caught.value) == "No relevance can reach layer 'unused': the output does not depend on it."
+
+
 def test_inputs_that_are_no_pictures_are_mined_without_patches(tmp_path):
     net = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)).eval()
     data = torch.randn(9, 2, 10, generator=torch.Generator().manual_seed(0))
