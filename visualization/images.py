@@ -84,7 +84,7 @@ def overlay(picture: np.ndarray, heatmap: np.ndarray, limit: float | None = None
     return (faded(picture) * (1 - opacity) + colours(heatmap, limit) * opacity).round().astype(np.uint8)
 
 
-def veil(heatmap: np.ndarray, side: int = 12) -> np.ndarray:
+def veil(heatmap: np.ndarray, side: int = 10) -> np.ndarray:
     """How much of a patch to hide: 1 where its concept has no relevance, 0 where it has much.
 
     heatmap: float [h, w] in -1..1. The magnitude is averaged over a coarse grid of at most `side` cells a side, because

@@ -64,10 +64,10 @@ def script_json(content: Any) -> Markup:
     """JSON that may stand inside a script element: no character in it can end the element or a line of script.
 
     >>> str(script_json({"name": "</script>"}))
-    '{"name": "\\\\u003c/script\\\\u003e"}'
+    '{"name":"\\\\u003c/script\\\\u003e"}'
     """
     # json.dumps escapes everything beyond ASCII, U+2028 and U+2029 among it.
-    text = json.dumps(content, allow_nan=False)
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
@@ -153,7 +153,7 @@ def _card(
 
 def _patch(patch: Patch) -> dict[str, Any]:
     return {
-        "picture": images.jpeg_uri(images.fitted(patch.picture, PATCH_SIDE), quality=70),
+        "picture": images.jpeg_uri(images.fitted(patch.picture, PATCH_SIDE), quality=66),
         "veil": images.mask_uri(images.veil(patch.heatmap)),
         "text": wording.patch(patch),
         "aspect": f"{patch.picture.shape[1]}/{patch.picture.shape[0]}",

@@ -28,8 +28,8 @@ def concept_colours(layer: LayerExplanation) -> dict[int, str]:
 
 
 def cell_opacity(relevance: float, strongest: float) -> float:
-    """How opaque a cell of the concept map is drawn, 0.35..0.85: by the root of its relative relevance."""
-    return 0.35 + 0.5 * math.sqrt(max(0.0, float(relevance)) / strongest)
+    """How opaque a cell of the concept map is drawn, 0.25..0.7: by the root of its relative relevance."""
+    return 0.25 + 0.45 * math.sqrt(max(0.0, float(relevance)) / strongest)
 
 
 def ink(colour: str) -> str:
