@@ -92,8 +92,11 @@ def _smaller(png: bytes) -> bytes:
         colours += picture.quantize(count, method).getpalette()[: 3 * count]
     palette = Image.new("P", (1, 1))
     palette.putpalette(colours)
+    reduced = picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    # Pillow takes a colour close to the nearest one; the ground has to be white.
+    reduced.paste(0, mask=picture.convert("L").point(lambda grey: 255 * (grey == 255)))
     buffer = io.BytesIO()
-    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    reduced.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
