@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from crp.demo import Scenes
+    from crp.explanation import Explanation
 
 LAYERS = ("conv4", "conv5")
 
@@ -24,11 +31,9 @@ def demo(out: str, samples: int) -> None:
     Example:
         crp demo --out demo && crp atlas demo/library.crp demo/scene.png --format png
     """
-    import torch
     from PIL import Image
 
-    from crp.demo import Scenes, demo_model
-    from crp.demo.drawing import TAGGED_CLASS
+    from crp.demo import TAGGED_CLASS, Scenes, demo_model
     from crp.explaining import explain
     from crp.mining import mine
     from crp.sources.origin import origin
@@ -55,19 +60,29 @@ def demo(out: str, samples: int) -> None:
     atlas = Atlas(explanation)
     pages = [atlas.save(folder / f"atlas.{suffix}") for suffix in ("html", "png")]
 
+    click.echo(f"\n{_story(model, scenes, chosen, explanation)}\n")
+    click.echo(f"Scene:   {picture}")
+    click.echo(f"Atlas:   {', '.join(str(page) for page in pages)}")
+    click.echo(f"Library: {library.path}")
+    click.echo(f"Next:    crp atlas {library.path} {picture} --out mine.html")
+
+
+def _story(model: nn.Module, scenes: Scenes, chosen: int, explanation: Explanation) -> str:
+    """What the atlas shows, in four sentences with this run's numbers."""
+    import torch
+
     with torch.no_grad():
-        without = model(Scenes.preprocessing.to_input(scenes.without_tag(chosen))[None])[0].softmax(0)
-    strongest = explanation.layers[-1].supporting[0]
+        without = model(scenes.preprocessing.to_input(scenes.without_tag(chosen))[None])[0].softmax(0)
+    layer = explanation.layers[-1]
+    strongest = layer.supporting[0]
     top, left, bottom, right = scenes.tag_box(chosen)
     positive = strongest.heatmap.clip(min=0)
     inside = positive[top:bottom, left:right].sum() / positive.sum()
-    click.echo(f"""
-The scene {picture} shows an octagon with a small stamp in a corner, and the model says
-'{explanation.best.name}' ({explanation.best.probability:.0%}). The strongest concept of {strongest.layer} is channel
-{strongest.concept}, with {strongest.share:+.0%} of the layer's relevance; {inside:.0%} of its positive relevance lies
-on the stamp. Without the stamp the same scene is '{Scenes.class_names[int(without.argmax())]}'
-({float(without.max()):.0%}).
-
-Atlas:   {", ".join(str(page) for page in pages)}
-Library: {library.path}
-Next:    crp atlas {library.path} {picture} --out mine.html""")
+    sentences = (
+        "The scene shows an octagon, and in a corner the stamp that octagons carried when the model was trained.",
+        f"The model says '{explanation.best.name}' ({explanation.best.probability:.0%}).",
+        f"Its strongest concept in {layer.layer} is channel {strongest.concept}, {strongest.share:.0%} of the layer's "
+        f"relevance, and {inside:.0%} of that concept's positive relevance lies on the stamp.",
+        f"Without the stamp the model says '{scenes.class_names[int(without.argmax())]}' ({float(without.max()):.0%}).",
+    )
+    return click.wrap_text(" ".join(sentences), width=100)

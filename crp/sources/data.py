@@ -21,7 +21,7 @@ from crp.images import Preprocessing, read_picture
 from crp.sources.python import called, named_object
 
 DEMO = "demo"
-DEMO_SAMPLES = 2000
+DEMO_SAMPLES = 1000
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp"),
     *(".tif", ".tiff", ".ppm", ".pgm", ".pnm"),
