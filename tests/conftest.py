@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib; commands in subprocesses inherit it
+# Before anything imports matplotlib or torch; commands in subprocesses inherit both.
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads cost four times the time where other work wants the cores
 
 import hypothesis
 import pytest
