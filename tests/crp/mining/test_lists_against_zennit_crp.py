@@ -10,8 +10,9 @@ from crp.mining import mine
 from tests.golden import cases
 from tests.golden.recorded import recorded
 
-# Scores of float32 on another batch size, relative to the largest of the channel's list.
-TOLERANCE = 1e-3
+# Scores of float32 on another batch size, relative to the largest of the channel's list. The relevance of an untrained
+# VGG16 moves by up to 4e-4 (small logits of large sums), that of ResNet-18 by 3e-7, activations not at all.
+TOLERANCE = {"relevance": 1e-3, "activation": 1e-6}
 
 RUNS = [
     pytest.param("resnet18", "sum", True, id="resnet18-sum-divided"),
@@ -56,7 +57,7 @@ def test_lists_are_those_of_zennit_crp(tmp_path, name, target, divided):
             found = library.references(layer, mode)
             decided = 0
             for channel in range(cases.MINED_CHANNELS):
-                tolerance = TOLERANCE * np.abs(scores[channel]).max()
+                tolerance = TOLERANCE[mode] * np.abs(scores[channel]).max()
                 np.testing.assert_allclose(found.score[channel], scores[channel], rtol=0, atol=tolerance)
                 settled = ~undecided(scores[channel], tolerance)
                 assert found.sample[channel][settled].tolist() == samples[channel][settled].tolist(), (key, channel)
