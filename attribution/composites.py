@@ -19,15 +19,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crp.attribution.canonizers import (
-    Averaging,
-    FunctionCanonizer,
-    functions_left_to_gradient,
-    rewritten_functions,
-    sequential_batch_norms,
-    unreadable_blocks,
-)
-from crp.attribution.flow import RelevanceFlow
 from torch import Tensor, nn
 from zennit.canonizers import Canonizer, NamedMergeBatchNorm
 from zennit.composites import EpsilonPlusFlat, LayerMapComposite, MixedComposite, NameMapComposite, layer_map_base
@@ -37,6 +28,15 @@ from zennit.rules import Epsilon, Norm
 from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 from zennit.types import Activation, AvgPool, BatchNorm, Convolution, Linear, MaxPool
 
+from crp.attribution.canonizers import (
+    Averaging,
+    FunctionCanonizer,
+    functions_left_to_gradient,
+    rewritten_functions,
+    sequential_batch_norms,
+    unreadable_blocks,
+)
+from crp.attribution.flow import RelevanceFlow
 from crp.errors import ModelError
 
 _RESHAPING = (

@@ -217,7 +217,9 @@ class CondAttribution:
                 batch = checked[first : first + batch_size]
                 yield run(data, Grid(tuple((condition,) * len(data) for condition in batch), False))
 
-    def _checked(self, conditions: Sequence[Mapping[str, Any]], start_layer: str | None, init_rel: Any) -> list[Condition]:
+    def _checked(
+        self, conditions: Sequence[Mapping[str, Any]], start_layer: str | None, init_rel: Any
+    ) -> list[Condition]:
         checked = read_conditions(conditions, self.MODEL_OUTPUT_NAME)
         for condition in checked:
             if condition.targets is None and start_layer is None and init_rel is None:

@@ -1,8 +1,8 @@
 """Conditions, checked at the door and put in order.
 
 A condition is a dict `{layer: concept ids, "y": classes}`: which relevance may pass at which layer. Users give the
-layers in any order, and `"y"` in some conditions only. Here a list of them becomes `Condition` values whose layers stand
-from the output down, and a `Grid` that says which condition meets which sample.
+layers in any order, and `"y"` in some conditions only. Here a list of them becomes `Condition` values whose layers
+stand from the output down, and a `Grid` that says which condition meets which sample.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def read_conditions(conditions: Sequence[Mapping[str, Any]], output_name: str) -
         If it is not a list of dicts, or is empty.
     """
     if isinstance(conditions, Mapping) or not isinstance(conditions, Sequence) or not len(conditions):
-        raise InputError(f"Conditions are a list of one dict or more, given {type(conditions).__name__}.")
+        given = "an empty list" if isinstance(conditions, list) else type(conditions).__name__
+        raise InputError(f"Conditions are a list of one dict or more, given {given}.")
     found = []
     for number, condition in enumerate(conditions):
         if not isinstance(condition, Mapping):

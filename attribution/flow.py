@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from zennit.core import Composite
 
 from crp.attribution.replica import Replica, prepare
-from crp.errors import InputError, ModelError, listed, nearest
+from crp.errors import CrpError, InputError, ModelError, listed, nearest
 
 OUTPUT = "y"
 INPUT = "input"
@@ -59,7 +59,8 @@ class RelevanceFlow:
     InputError
         If a layer is not one of the model's, or the data do not fit.
     ModelError
-        If the output is not a finite tensor, or a layer is called more than once or never.
+        If the model cannot run on the data, the output is not a finite tensor, or a layer is called more than once
+        or never.
 
     Examples
     --------
@@ -123,6 +124,11 @@ class RelevanceFlow:
             with torch.enable_grad():
                 # cloned, for a model may begin with an operation in place
                 output = self.replica.model(self._input.clone())
+        except CrpError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"The model cannot run on input of shape {list(data.shape)}: {reason}") from error
         finally:
             for handle in handles:
                 handle.remove()

@@ -3,7 +3,8 @@
 zennit puts hooks and canonizers on the model itself and takes them off again. That works while nothing goes wrong
 between the two; an error, an abandoned generator or a second flow leaves the model changed (and zennit 1.0 leaves
 merged weights behind in any case). Here the modules are copied instead: new `Module` objects that share the caller's
-weights in memory. Whatever happens to the copy, the caller's model is as before, and two flows on one model do not meet.
+weights in memory. Whatever happens to the copy, the caller's model is as before, and two flows on one model do not
+meet.
 
 The copy follows `torch.nn.parallel.replicate`: the attributes of each module are copied one level deep, never the data
 behind them. Modules found inside lists, tuples and dicts and methods bound to a module are re-bound to the copies.
@@ -20,7 +21,7 @@ from zennit.core import BasicHook, Composite
 from zennit.rules import Pass
 
 from crp.attribution.operators import LinearRule, PassRule, probe
-from crp.errors import ModelError, listed
+from crp.errors import InputError, ModelError, listed
 
 # Tables of hooks that a module keeps; they are copied so that what is put on the replica stays there.
 _TABLES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
@@ -42,9 +43,13 @@ def replicate(model: nn.Module) -> nn.Module:
 
     Raises
     ------
+    InputError
+        If it is no module.
     ModelError
         If the model is a compiled TorchScript module, whose parts cannot be addressed.
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"A model is a torch.nn.Module, given {type(model).__name__}.")
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         model = model.module
     # torch.compile wraps the module it was given
@@ -144,8 +149,8 @@ def prepare(model: nn.Module, composite: Composite | None = None) -> Replica:
     -------
     Replica
     """
-    hooked = [name for name, module in model.named_modules() if module._forward_hooks or module._forward_pre_hooks]
     copy = replicate(model)
+    hooked = [name for name, module in copy.named_modules() if module._forward_hooks or module._forward_pre_hooks]
     notes = []
     if hooked:
         notes.append(f"Hooks that were on the model already run one condition at a time: {listed(hooked)}.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from crp.attribution import INPUT, RelevanceFlow
@@ -24,7 +25,6 @@ from crp.images import read_picture, scaled_picture
 from crp.mining.subjects import check_same, described_rules
 
 if TYPE_CHECKING:
-    from PIL import Image
     from zennit.core import Composite
 
     from crp.library import Library
@@ -99,9 +99,8 @@ def explain(
         library.shape(layer)
     library.check_model(model)
     composite, rules = described_rules(model, composite)
-    check_same(
-        library.manifest["composite"], rules, ["name", "rules", "canonizers"], "This is not the composite of the library"
-    )
+    mined = library.manifest["composite"]
+    check_same(mined, rules, ["name", "rules", "canonizers"], "This is not the composite of the library")
     data = _model_input(image, library)
     to_picture = scaled_picture if library.preprocessing is None else library.preprocessing.to_picture
     with RelevanceFlow(model, composite, data, layers) as flow:
@@ -265,7 +264,7 @@ class _Names:
         if target.lstrip("-").isdigit():
             return int(target)
         if not self._names:
-            raise InputError(f"There is no class '{target}': the library has no class names; give an index below {count}.")
+            raise InputError(f"There is no class '{target}': the library has no class names; give an index below {count}")
         raise InputError(f"There is no class '{target}': {nearest(target, self._names)}")
 
     def score(self, index: int, scores: Tensor) -> ClassScore:
@@ -287,6 +286,8 @@ def _model_input(image: Any, library: Library) -> Tensor:
         )
     if isinstance(image, str | os.PathLike):
         image = read_picture(image)
+    if not isinstance(image, np.ndarray | Image.Image):
+        raise InputError(f"An image is a tensor, a picture, an array or a file's name, given {type(image).__name__}.")
     return library.preprocessing.to_input(image)[None]
 
 

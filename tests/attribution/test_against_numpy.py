@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from crp.attribution import CondAttribution
 from torch import nn
 from zennit.composites import LayerMapComposite, MixedComposite, NameMapComposite, layer_map_base
 from zennit.rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 
+from crp.attribution import CondAttribution
 from tests.oracle import numpy_lrp
 from tests.oracle.comparing import assert_relevance_close
 from tests.oracle.nets import SkipNet, plain_net, with_random_weights

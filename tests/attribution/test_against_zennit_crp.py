@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 import torch
-from crp.attribution import CondAttribution
 
+from crp.attribution import CondAttribution
 from tests.golden import cases
 from tests.golden.recorded import recorded
 from tests.oracle.comparing import assert_relevance_close
 
-# Both in float64; the recording is kept in float32.
-TOLERANCE = 3e-7
+# Both in float64; the recording is kept in float32. It was made with zennit 0.5.1, which leaves the epsilon of merged
+# batch norms in place; zennit 1.0 does not.
+TOLERANCE = 3e-7 if version("zennit") == "0.5.1" else 1e-3
 # VGG16 in float64 takes seconds a case: these stand for the others in the quick run.
 QUICK = ("one channel", "chained")
 ALL = [

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from crp.attribution import RelevanceFlow
-from crp.attribution.canonizers import sequential_batch_norms
-from crp.attribution.composites import composite_for
 from torch import nn
 from torchvision import models
 from zennit.composites import EpsilonPlusFlat
 from zennit.torchvision import ResNetCanonizer
 
+from crp.attribution import RelevanceFlow
+from crp.attribution.canonizers import sequential_batch_norms
+from crp.attribution.composites import composite_for
 from crp.errors import ModelError
 from tests.oracle import nets, photos
 from tests.oracle.comparing import assert_relevance_close

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from oracle.comparing import assert_relevance_close
 from torch import nn
 from zennit.composites import EpsilonPlusFlat
 from zennit.layer import Sum
@@ -10,6 +9,7 @@ from zennit.layer import Sum
 from crp.attribution import CondAttribution
 from crp.concepts import ChannelConcept
 from crp.errors import InputError
+from oracle.comparing import assert_relevance_close
 
 
 class Net(nn.Module):
@@ -141,7 +141,8 @@ def test_start_at_a_layer(model, data, conditions):
     """Relevance is the layer's activation there, masked by the layer's own condition; the prediction is the layer's."""
     result = CondAttribution(model)(data[:1], conditions, EpsilonPlusFlat(), start_layer="top")
     for row, condition in enumerate(conditions):
-        assert_relevance_close(result.heatmap[row], naive(model, data[0], condition, around=False, start="top")[0], 1e-9)
+        heatmap, _ = naive(model, data[0], condition, around=False, start="top")
+        assert_relevance_close(result.heatmap[row], heatmap, 1e-9)
     assert result.prediction.shape == (len(conditions), 5, 4, 4)
     assert_relevance_close(result.relevances["top"], result.activations["top"], 0)
 
@@ -233,7 +234,7 @@ REFUSED = {
     ),
     "above the start": ([{"top": [1]}], {"start_layer": "stem"}, r"^Condition 0: no relevance of 'stem' reaches 'top'"),
     "a dict": ({"y": [1]}, {}, r"^Conditions are a list of one dict or more, given dict\.$"),
-    "empty": ([], {}, r"^Conditions are a list of one dict or more, given list\.$"),
+    "empty": ([], {}, r"^Conditions are a list of one dict or more, given an empty list\.$"),
     "not dicts": ([["top", 1]], {}, r"^Condition 0 is a list, not a dict of layer names to ids\.$"),
     "mask map": ([{"top": [1], "y": [1]}], {"mask_map": {"stem": ChannelConcept.mask}}, r"^mask_map has no entry for"),
     "init shape": ([{"top": [1]}], {"init_rel": torch.ones(7)}, r"^init_rel has the shape \[7\]; the relevance that"),

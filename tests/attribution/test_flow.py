@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from oracle.comparing import assert_relevance_close
 from torch import nn
 from zennit.composites import EpsilonPlusFlat, LayerMapComposite
 from zennit.layer import Sum
@@ -11,6 +10,7 @@ from zennit.rules import Epsilon
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow, prepare
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, ModelError
+from oracle.comparing import assert_relevance_close
 
 
 class Block(nn.Module):
@@ -201,6 +201,15 @@ def test_replica_serves_many_flows(model, data):
         assert_relevance_close(torch.stack(found), flow.down(flow.output_relevance([1, 1]))[0], 1e-12)
 
 
+def test_wrapped_models(model, data):
+    """DataParallel and torch.compile wrap a model; what they wrap is explained, under its own names."""
+    with RelevanceFlow(model, EpsilonPlusFlat(), data, ["block"]) as flow:
+        expected = flow.down(flow.output_relevance([0, 1]))
+    for wrapped in (nn.DataParallel(model), torch.compile(model)):
+        with RelevanceFlow(wrapped, EpsilonPlusFlat(), data, ["block"]) as flow:
+            assert_relevance_close(flow.down(flow.output_relevance([0, 1])), expected, 0)
+
+
 def test_bfloat16_model(model, data):
     """Half precision that can hold LRP's denominators runs; see the next test for the one that cannot."""
     with RelevanceFlow(model.bfloat16(), EpsilonPlusFlat(), data.bfloat16()) as flow:
@@ -208,7 +217,7 @@ def test_bfloat16_model(model, data):
 
 
 REFUSED = {
-    "unknown layer": (dict(layers=["blok"]), InputError, r"^The model has no layer 'blok': did you mean 'block' or 'block.sum'\?$"),
+    "unknown layer": (dict(layers=["blok"]), InputError, r"^The model has no layer 'blok': did you mean 'block' or 'block"),
     "whole model": (dict(layers=[""]), InputError, r"^The model has no layer '': there are 'stem', "),
     "integers": (
         dict(data=torch.ones(1, 2, 8, 8, dtype=torch.int64)),
@@ -216,6 +225,17 @@ REFUSED = {
         r"^Model input must be a tensor of floating point numbers, given torch.int64\.$",
     ),
     "list": (dict(data=[1.0]), InputError, r"^Model input must be a tensor of floating point numbers, given list\.$"),
+    "too small": (
+        dict(data=torch.ones(1, 2, 1, 1).double()),
+        ModelError,
+        r"^The model cannot run on input of shape \[1, 2, 1, 1\]: Calculated padded input size per channel: \(1 x 1\)",
+    ),
+    "channels": (
+        dict(data=torch.ones(1, 5, 8, 8).double()),
+        ModelError,
+        r"^The model cannot run on input of shape \[1, 5, 8, 8\]: .*expected input\[1, 5, 8, 8\] to have 2 channels",
+    ),
+    "model": (dict(model="resnet18"), InputError, r"^A model is a torch.nn.Module, given str\.$"),
     "empty": (dict(data=torch.ones(0, 2, 8, 8).double()), InputError, r"^Model input is empty: \[0, 2, 8, 8\]\.$"),
     "dtype": (
         dict(data=torch.ones(1, 2, 8, 8)),
@@ -233,7 +253,7 @@ REFUSED = {
 @pytest.mark.parametrize(("arguments", "error", "sentence"), REFUSED.values(), ids=REFUSED)
 def test_refused(model, data, arguments, error, sentence):
     with pytest.raises(error, match=sentence):
-        RelevanceFlow(model, EpsilonPlusFlat(), **{"data": data, **arguments})
+        RelevanceFlow(**{"model": model, "composite": EpsilonPlusFlat(), "data": data, **arguments})
 
 
 def test_refused_while_open(model, data):

@@ -26,9 +26,10 @@ class Branches(nn.Module):
         return self.end(padded[:, :, ::2, 1:])
 
 
+AVERAGE = nn.AvgPool2d(2)
 NETS = {
-    "strides": (nn.Sequential(nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(3, 3, 3)), "2", (2, 15, 12)),
-    "pooling": (nn.Sequential(nn.Conv2d(2, 3, 3), nn.MaxPool2d(3, 2, ceil_mode=True), nn.AvgPool2d(2)), "2", (2, 14, 14)),
+    "strides": (nn.Sequential(nn.Conv2d(2, 3, 3, 2, 1), nn.ReLU(), nn.Conv2d(3, 3, 3)), "2", (2, 15, 12)),
+    "pooling": (nn.Sequential(nn.Conv2d(2, 3, 3), nn.MaxPool2d(3, 2, ceil_mode=True), AVERAGE), "2", (2, 14, 14)),
     "branches": (Branches(), "end", (2, 24, 20)),
     "signal": (nn.Sequential(nn.Conv1d(2, 3, 5, padding="same"), nn.MaxPool1d(2), nn.Conv1d(3, 2, 3)), "2", (2, 21)),
     "volume": (nn.Sequential(nn.Conv3d(1, 2, 3, stride=2), nn.BatchNorm3d(2)), "1", (1, 7, 6, 5)),
@@ -74,7 +75,8 @@ def test_after_an_operation_without_places_everything_is_seen():
 
 
 def test_names_and_shapes():
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.Conv2d(2, 4, 2), nn.ReLU()), nn.Flatten(), nn.Linear(16, 3))
+    block = nn.Sequential(nn.Conv2d(2, 4, 2), nn.ReLU())
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), block, nn.Flatten(), nn.Linear(16, 3))
     assert layer_names(model) == ["0", "1.0", "3"]
     assert layer_names(model, [nn.ReLU]) == ["1.1"]
     assert output_shapes(model, torch.zeros(7, 1, 5, 5), ["1", "3"]) == {"1": (4, 2, 2), "3": (3,)}

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from crp.attribution import RelevanceFlow
-from crp.attribution.operators import InputFactor, probe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -24,6 +22,8 @@ from zennit.rules import (
 )
 from zennit.types import Activation, AvgPool, Linear
 
+from crp.attribution import RelevanceFlow
+from crp.attribution.operators import InputFactor, probe
 from crp.errors import ModelError
 from oracle.comparing import assert_relevance_close
 
