@@ -8,8 +8,9 @@
 ==================  =================================================================================================
 """
 
-from crp.compat import import_zennit_safely
+from crp.compat import import_zennit_safely, refuse_zennit_crp
 
+refuse_zennit_crp()
 import_zennit_safely()
 
 from crp.attribution.composites import FittingComposite, composite_for  # noqa: E402  (zennit needs the cure first)

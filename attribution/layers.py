@@ -97,7 +97,7 @@ def receptive_boxes(model: nn.Module, shape: Sequence[int], layer: str) -> Tenso
 _Interval = tuple[Tensor, Tensor]
 
 
-class _Reached(Exception):  # noqa: N818: it is no error
+class _Reached(Exception):  # noqa: N818  (it is no error)
     """The forward pass has come to the layer that was asked for."""
 
 

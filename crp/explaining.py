@@ -264,7 +264,7 @@ class _Names:
         if target.lstrip("-").isdigit():
             return int(target)
         if not self._names:
-            raise InputError(f"There is no class '{target}': the library has no class names; give an index below {count}")
+            raise InputError(f"There is no class '{target}': the library has no names; give an index below {count}.")
         raise InputError(f"There is no class '{target}': {nearest(target, self._names)}")
 
     def score(self, index: int, scores: Tensor) -> ClassScore:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-import crp.attribution  # noqa: F401  (brings the cure before torchvision is imported)
 import pytest
 import torch
 
+import crp.attribution  # noqa: F401  (brings the cure before torchvision is imported)
 from tests.oracle import nets, photos
 
 

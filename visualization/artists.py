@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from crp.visualization import images, palette, wording
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
@@ -20,6 +19,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 from crp.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.visualization import images, palette, wording
 
 INK, SOFT, LINE, TILE = "#1b1d21", "#5d636c", "#d9d9d3", "#f0f0ec"
 FOR, FOR_TEXT, AGAINST, AGAINST_TEXT, REST = "#ea8a48", "#b3470c", "#5a9bd0", "#1d5a9c", "#cfcfc8"

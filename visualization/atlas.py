@@ -10,10 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from crp.visualization import figure, page, wording
-
 from crp.errors import InputError, listed
 from crp.explanation import Explanation, to_json
+from crp.visualization import figure, page, wording
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

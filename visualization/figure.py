@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, BinaryIO
 
 import matplotlib
-from crp.visualization import artists, palette, wording
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from crp.explanation import Explanation, LayerExplanation
+from crp.visualization import artists, palette, wording
 
 WIDTH, MARGIN = 15.0, 0.55
 HEADER, SUMMARY, FOOTER = 0.95, 3.75, 0.75

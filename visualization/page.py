@@ -15,10 +15,10 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from crp.visualization import images, palette, wording
 from markupsafe import Markup
 
 from crp.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch, numbers
+from crp.visualization import images, palette, wording
 
 # Pictures are embedded no larger than they are shown on a display of double density (stage), or single (patches, many).
 STAGE_SIDE = 448

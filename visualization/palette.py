@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from crp.visualization.images import luminance
-
 from crp.explanation import LayerExplanation
+from crp.visualization.images import luminance
 
 # Told apart by hue and lightness, also by colour-blind readers; the number of the concept stands beside each of them.
 COLOURS = (

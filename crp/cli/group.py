@@ -11,6 +11,7 @@ from crp.cli.atlas import atlas
 from crp.cli.demo import demo
 from crp.cli.info import info
 from crp.cli.mine import mine
+from crp.compat import refuse_zennit_crp
 from crp.errors import CrpError
 
 INTERRUPTED = 130  # 128 + SIGINT, what a shell expects
@@ -78,6 +79,10 @@ def main(ctx: click.Context) -> None:
 
     `crp COMMAND --help` tells more, with an example.
     """
+    try:
+        refuse_zennit_crp()
+    except ImportError as error:
+        raise Refused(str(error)) from error
     logger, handler = logging.getLogger("crp"), Echo()
     level = logger.level
     logger.addHandler(handler)

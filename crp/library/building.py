@@ -35,7 +35,9 @@ def new_library(path: Path, *, overwrite: bool) -> Iterator[Path]:
         if not (path / FILE).is_file():
             raise LibraryError(f"'{path}' exists and is not a library: choose another path, or remove it yourself.")
         if not overwrite:
-            raise LibraryError(f"The library '{path}' exists: choose another path, or pass overwrite=True.")
+            raise LibraryError(
+                f"The library '{path}' exists: choose another path, or overwrite it (overwrite=True, --overwrite)."
+            )
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,8 @@ def snapshot(model: nn.Module, data: torch.Tensor) -> dict:
         "parameters": [(id(p), p.data_ptr(), p.requires_grad, p._version) for p in model.parameters()],
         "gradients": [(id(p.grad), None if p.grad is None else p.grad.tolist()) for p in model.parameters()],
         "data": (data.data_ptr(), data.requires_grad, data.grad, data._version, data.detach().numpy().tobytes()),
-        "random": (torch.get_rng_state().numpy().tobytes(), np.random.get_state()[1].tobytes()),  # noqa: NPY002: the old state is the caller's, too
+        # the old global generator is the caller's, too
+        "random": (torch.get_rng_state().numpy().tobytes(), np.random.get_state()[1].tobytes()),  # noqa: NPY002
         "grad enabled": torch.is_grad_enabled(),
     }
 

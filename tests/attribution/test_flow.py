@@ -201,6 +201,7 @@ def test_replica_serves_many_flows(model, data):
         assert_relevance_close(torch.stack(found), flow.down(flow.output_relevance([1, 1]))[0], 1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.jit")  # torch.compile's own imports
 def test_wrapped_models(model, data):
     """DataParallel and torch.compile wrap a model; what they wrap is explained, under its own names."""
     with RelevanceFlow(model, EpsilonPlusFlat(), data, ["block"]) as flow:
@@ -217,7 +218,7 @@ def test_bfloat16_model(model, data):
 
 
 REFUSED = {
-    "unknown layer": (dict(layers=["blok"]), InputError, r"^The model has no layer 'blok': did you mean 'block' or 'block"),
+    "unknown layer": (dict(layers=["blok"]), InputError, r"^The model has no layer 'blok': did you mean 'block' or"),
     "whole model": (dict(layers=[""]), InputError, r"^The model has no layer '': there are 'stem', "),
     "integers": (
         dict(data=torch.ones(1, 2, 8, 8, dtype=torch.int64)),

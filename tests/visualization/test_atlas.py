@@ -4,11 +4,11 @@ import sys
 import types
 
 import pytest
-from crp.visualization import Atlas, atlas, wording
 
 import example_explanations as examples
 from crp.errors import InputError
 from crp.explanation import from_json, numbers, to_json
+from crp.visualization import Atlas, atlas, wording
 
 
 def plain(text):

@@ -4,13 +4,13 @@ import sys
 
 import numpy as np
 import pytest
-from crp.visualization import artists, images, palette, wording
-from crp.visualization.figure import PLACES, atlas_figure
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 import example_explanations as examples
+from crp.visualization import artists, images, palette, wording
+from crp.visualization.figure import PLACES, atlas_figure
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@ import io
 
 import numpy as np
 import pytest
-from crp.visualization import images
 from PIL import Image
+
+from crp.visualization import images
 
 
 def decoded(uri):

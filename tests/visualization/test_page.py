@@ -4,11 +4,11 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from crp.visualization import wording
-from crp.visualization.page import render
 
 import example_explanations as examples
 from crp.explanation import numbers
+from crp.visualization import wording
+from crp.visualization.page import render
 
 VOID = {"img", "meta", "br", "rect", "path"}
 

@@ -5,9 +5,9 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from crp.visualization import palette, wording
 
 import example_explanations as examples
+from crp.visualization import palette, wording
 
 
 def plain(text):

@@ -37,7 +37,7 @@ def test_nothing_changes_on_errors(tmp_path, error):
 def test_only_libraries_are_overwritten(tmp_path):
     path = tmp_path / "a.crp"
     build(path, "one")
-    with pytest.raises(LibraryError, match="exists: choose another path, or pass overwrite=True"):
+    with pytest.raises(LibraryError, match="exists: choose another path, or overwrite it"):
         build(path, "two")
     build(path, "two", overwrite=True)
     assert (path / "manifest.json").read_text() == "two"
