@@ -102,4 +102,3 @@ class Scenes:
     def without_tag(self, index: int) -> np.ndarray:
         """The picture of the same scene without a tag, uint8 [H, W, 3]; other pixels are the same to the bit."""
         return draw(replace(self.scene(index), tagged=False)).picture
-
