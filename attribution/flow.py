@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from zennit.core import Composite
 
 from crp.attribution.replica import Replica, prepare
+from crp.concepts import ChannelConcept
 from crp.errors import CrpError, InputError, ModelError, listed, nearest
 
 OUTPUT = "y"
@@ -362,7 +363,9 @@ class RelevanceFlow:
         ]
         return torch.cat(parts)
 
-    def regions(self, layer: str, cells: Tensor, relevance: Tensor) -> Tensor:
+    def regions(
+        self, layer: str, cells: Tensor, relevance: Tensor, *, total: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Relevance of every concept in every cell of the input.
 
         Parameters
@@ -373,6 +376,9 @@ class RelevanceFlow:
             `[R, *S]`, 1 inside the cell and 0 outside (or any weights).
         relevance
             Relevance that arrives at the layer, `[N, C, *S]`.
+        total
+            What a concept's part adds up to, `[R, C, *S]` -> `[R, C]`; by default the sum over space
+            (`crp.concepts.Concept.total`).
 
         Returns
         -------
@@ -380,10 +386,11 @@ class RelevanceFlow:
             `[R, N, C]`: the sum over a cell of the conditional heatmap of each channel. `R` upward passes instead of
             `C` downward ones.
         """
+        total = total or ChannelConcept().total
         tables = []
         for chunk in cells.split(self.chunk):
             share = self.up(chunk, layer) * relevance
-            tables.append(share.flatten(3).sum(-1) if share.ndim > 3 else share)
+            tables.append(total(share.flatten(0, 1)).unflatten(0, share.shape[:2]))
         return torch.cat(tables)
 
     # -- inside ------------------------------------------------------------------------------------------------

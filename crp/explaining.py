@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from crp.attribution import INPUT, RelevanceFlow
-from crp.concepts import ChannelConcept
+from crp.concepts import ChannelConcept, Concept
 from crp.errors import InputError, nearest
 from crp.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation
 from crp.images import read_picture, scaled_picture
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from zennit.core import Composite
 
     from crp.library import Library
+
+_CHANNELS = ChannelConcept()
 
 # A cell of the concept map stays blank below this part of the strongest cell's relevance.
 _FAINTEST_CELL = 0.02
@@ -46,6 +48,7 @@ def explain(
     patches: int = 8,
     cells: int | None = None,
     composite: Composite | None = None,
+    concept: Concept = _CHANNELS,
     provenance: Mapping[str, Any] | None = None,
 ) -> Explanation:
     """Explain one prediction by the concepts of some layers.
@@ -71,6 +74,8 @@ def explain(
         Cells of the concept map along its longer side, never more than the layer has positions; by default 8.
     composite
         The composite that was mined with, if it was not the default.
+    concept
+        The kind of concept that was mined, if it was not the channel.
     provenance
         More entries for `Explanation.provenance`.
 
@@ -83,7 +88,7 @@ def explain(
     InputError
         If the image, a layer or the target does not fit.
     LibraryError
-        If the library belongs to another model or composite.
+        If the library belongs to another model, composite or kind of concept.
 
     Notes
     -----
@@ -98,6 +103,7 @@ def explain(
     for layer in layers:
         library.shape(layer)
     library.check_model(model)
+    library.check_concept_kind(concept)
     composite, rules = described_rules(model, composite)
     mined = library.manifest["composite"]
     check_same(mined, rules, ["name", "rules", "canonizers"], "This is not the composite of the library")
@@ -112,7 +118,7 @@ def explain(
         heatmap = arriving[INPUT][0, 0].sum(0)
         total = float(started.double().sum())
         explained = [
-            _explained_layer(flow, layer, arriving[layer][0], total, library, concepts, patches, cells)
+            _explained_layer(flow, concept, layer, arriving[layer][0], total, library, concepts, patches, cells)
             for layer in layers
         ]
         ranked = scores.argsort(descending=True, stable=True)[:5].tolist()
@@ -129,6 +135,7 @@ def explain(
 
 def _explained_layer(
     flow: RelevanceFlow,
+    concept: Concept,
     layer: str,
     arriving: Tensor,
     started: float,
@@ -138,7 +145,6 @@ def _explained_layer(
     cells: int | None,
 ) -> LayerExplanation:
     """One layer of an explanation; `arriving` is `[1, C, *S]`."""
-    concept = ChannelConcept()
     relevance = concept.total(arriving.double())[0]
     absolute = relevance.abs().sum()
     shares = relevance / absolute if absolute > 0 else torch.zeros_like(relevance)
@@ -168,17 +174,19 @@ def _explained_layer(
         opposing=tuple(parts[index] for index in opposing),
         rest=0.0 if silent else max(0.0, 1 - math.fsum(abs(part.share) for part in parts.values())),
         coverage=float(relevance.sum()) / started if started else math.nan,
-        concept_map=_concept_map(flow, layer, arriving, cells),
+        concept_map=_concept_map(flow, concept, layer, arriving, cells),
     )
 
 
-def _concept_map(flow: RelevanceFlow, layer: str, arriving: Tensor, cells: int | None) -> ConceptMap | None:
+def _concept_map(
+    flow: RelevanceFlow, concept: Concept, layer: str, arriving: Tensor, cells: int | None
+) -> ConceptMap | None:
     """The strongest concept of each cell; None for a layer without space, whose concepts are nowhere in particular."""
     if arriving.ndim != 4:
         return None
     height, width = flow.input_shape[2:]
     rows, columns = grid_of(arriving.shape[2:], (height, width), cells)
-    table = concepts_in_cells(flow, layer, arriving, rows, columns)
+    table = concepts_in_cells(flow, layer, arriving, rows, columns, concept=concept)
     strongest, winner = table.max(-1)
     faint = strongest <= _FAINTEST_CELL * max(float(strongest.max()), 0.0)
     winner[faint], strongest[faint] = -1, 0
@@ -215,7 +223,9 @@ def grid_of(positions: Sequence[int], size: Sequence[int], cells: int | None = N
     return rows, columns
 
 
-def concepts_in_cells(flow: RelevanceFlow, layer: str, arriving: Tensor, rows: int, columns: int) -> Tensor:
+def concepts_in_cells(
+    flow: RelevanceFlow, layer: str, arriving: Tensor, rows: int, columns: int, *, concept: Concept = _CHANNELS
+) -> Tensor:
     """Relevance of every concept of a layer in every cell of a grid over the input.
 
     Parameters
@@ -228,6 +238,8 @@ def concepts_in_cells(flow: RelevanceFlow, layer: str, arriving: Tensor, rows: i
         Relevance that arrives there, `[1, C, *S]`.
     rows, columns
         The grid; cell (r, c) covers pixel rows `r * H / rows` to `(r + 1) * H / rows`, and columns likewise.
+    concept
+        What a concept is.
 
     Returns
     -------
@@ -240,11 +252,12 @@ def concepts_in_cells(flow: RelevanceFlow, layer: str, arriving: Tensor, rows: i
     place = row[:, None] * columns + column
     if flow.linear:
         masks = torch.nn.functional.one_hot(place, rows * columns).permute(2, 0, 1).to(arriving)
-        return flow.regions(layer, masks, arriving)[:, 0]
+        return flow.regions(layer, masks, arriving, total=concept.total)[:, 0]
     # Without linear rules there is no way up: every concept is carried down by itself.
-    table = arriving.new_zeros(rows * columns, arriving.shape[1])
-    for index in range(arriving.shape[1]):
-        heatmap = flow.down(ChannelConcept().masked(arriving, [[index]]), start=layer)[0, 0].sum(0)
+    count = concept.size(arriving.shape[1:])
+    table = arriving.new_zeros(rows * columns, count)
+    for index in range(count):
+        heatmap = flow.down(concept.masked(arriving, [[index]]), start=layer)[0, 0].sum(0)
         table[:, index].index_add_(0, place.flatten(), heatmap.flatten())
     return table
 

@@ -72,7 +72,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for name, kind in (("k", int), ("patches", int), ("block_size", int), ("threads", int)):
         if type(content["settings"].get(name)) is not kind:
             raise damaged(path, f"the setting '{name}' is missing or no {kind.__name__}")
-    for owner, name in (("model", "weights"), ("data", "fingerprint"), ("composite", "name")):
+    for owner, name in (
+        ("model", "weights"),
+        ("data", "fingerprint"),
+        ("composite", "name"),
+        ("settings", "concept"),
+    ):
         if not isinstance(content[owner].get(name), str):
             raise damaged(path, f"'{owner}' has no '{name}'")
     return content
@@ -91,4 +96,6 @@ def _is_layer(layer: object) -> bool:
     if not isinstance(layer, dict) or not isinstance(layer.get("name"), str) or not layer["name"].strip("."):
         return False
     shape = layer.get("shape")
-    return isinstance(shape, list) and len(shape) > 0 and all(type(size) is int and size > 0 for size in shape)
+    if not isinstance(shape, list) or not shape:
+        return False
+    return all(type(size) is int and size > 0 for size in [*shape, layer.get("concepts")])

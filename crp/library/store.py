@@ -22,6 +22,8 @@ from .tables import damaged, open_table
 if TYPE_CHECKING:
     from torch import nn
 
+    from crp.concepts import Concept
+
 
 def open_library(path: str | os.PathLike[str]) -> Library:
     """Open a library for reading.
@@ -62,6 +64,7 @@ class Library:
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
         self._shapes = {layer["name"]: tuple(layer["shape"]) for layer in self.manifest["layers"]}
+        self._sizes = {layer["name"]: int(layer["concepts"]) for layer in self.manifest["layers"]}
         self.layers = tuple(self._shapes)
         self.class_names = tuple(self.manifest.get("class_names") or ())
         stored = self.manifest.get("preprocessing")
@@ -175,6 +178,17 @@ class Library:
                 f"{given[:12]}): use the model it was mined with, or mine a library for this one."
             )
 
+    def check_concept_kind(self, concept: Concept) -> None:
+        """Refuse another kind of concept than the one that was mined.
+
+        Raises
+        ------
+        LibraryError
+        """
+        mined, given = self.manifest["settings"]["concept"], type(concept).__name__
+        if mined != given:
+            raise LibraryError(f"The library '{self.path}' holds concepts of the kind {mined}, given {given}.")
+
     def facts(self) -> list[tuple[str, str]]:
         """What the library holds, in pairs of a word and a value, for people."""
         manifest, settings = self.manifest, self.manifest["settings"]
@@ -201,7 +215,8 @@ class Library:
         return f"<table><caption>crp.Library</caption>{rows}</table>"
 
     def _concepts(self, layer: str) -> int:
-        return self.shape(layer)[0]
+        self.shape(layer)
+        return self._sizes[layer]
 
 
 def _check_mode(mode: str) -> None:

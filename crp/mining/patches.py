@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crp.attribution import INPUT, RelevanceFlow, Replica
-from crp.concepts import ChannelConcept
+from crp.concepts import Concept
 from crp.library.patches import MODES, LayerPatches, StoredPatch, encode_picture
 from crp.library.references import References
 
@@ -74,6 +74,8 @@ class PatchMaker:
     ----------
     replica
         The prepared model.
+    concept
+        What a concept is.
     reader
         The data set.
     fields
@@ -85,6 +87,7 @@ class PatchMaker:
     """
 
     replica: Replica
+    concept: Concept
     reader: SampleReader
     fields: Mapping[str, np.ndarray]
     to_picture: Callable[[Tensor], np.ndarray]
@@ -166,7 +169,7 @@ class PatchMaker:
         shape = flow.activation(layer).shape[1:]
         device = flow.device
         values = torch.tensor(signs, device=device, dtype=flow.prediction.dtype)
-        kept = ChannelConcept().at_positions(
+        kept = self.concept.at_positions(
             values.view(-1, *[1] * len(shape)).expand(-1, *shape),
             torch.tensor(concepts, device=device),
             torch.tensor(positions, device=device),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crp.attribution.layers import receptive_boxes
+from crp.concepts import ChannelConcept, Concept
 from crp.errors import InputError, LibraryError
 from crp.images import Preprocessing, scaled_picture
 from crp.library.building import new_library
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CHANNELS = ChannelConcept()
+
 # Longest side of a stored patch, in pixels: what fits a page of them, several in a row.
 PATCH_SIZE = 96
 
@@ -48,6 +51,7 @@ def mine(
     layers: Sequence[str],
     path: str | os.PathLike[str],
     composite: Composite | None = None,
+    concept: Concept = CHANNELS,
     targets: TargetRule = "label",
     k: int = 16,
     relevance_score: str = "sum/divided",
@@ -81,6 +85,8 @@ def mine(
         Folder of the library.
     composite
         zennit composite; by default `crp.attribution.composite_for(model)`.
+    concept
+        What a concept is: `crp.concepts.ChannelConcept()`, or another object with its interface.
     targets
         Class to explain: `"label"`, `"prediction"`, or a function of `(prediction [N, classes], labels [N])` that
         returns `N` ints (labels are -1 where there are none). The relevance that starts is the logit of that class,
@@ -148,7 +154,8 @@ def mine(
         subject = model_subject(model, composite, data.reader, layers, device)
         if class_names is not None and len(class_names) != subject.classes:
             raise InputError(f"There are {len(class_names)} class names, and the model has {subject.classes} classes.")
-        concepts = _patch_concepts(subject.shapes, patch_concepts, patches)
+        sizes = sizes_of(concept, subject.shapes)
+        concepts = _patch_concepts(sizes, patch_concepts, patches)
         fields = _fields(model, data.reader.like, layers) if patches else {}
         expected = estimate(
             len(data.reader),
@@ -160,13 +167,13 @@ def mine(
             PATCH_SIZE,
         )
         survey = run_survey(
-            Surveyor(subject.replica, sizes_of(subject.shapes), subject.classes, targets=targets, k=k, **scores),
+            Surveyor(subject.replica, sizes, subject.classes, concept=concept, targets=targets, k=k, **scores),
             blocks(data.reader, block_size, workers, data.digests),
             len(data.reader),
             after_first=lambda seconds: logger.info("Mining: %s", expected.sentence(seconds)),
             progress=progress,
         )
-        maker = PatchMaker(subject.replica, data.reader, fields, to_picture, PATCH_SIZE)
+        maker = PatchMaker(subject.replica, concept, data.reader, fields, to_picture, PATCH_SIZE)
         made = maker.make(requests(survey.references, concepts, patches), concepts, progress=progress)
         for layer in layers:
             tables = folder / "layers" / layer_folder(layer)
@@ -181,7 +188,9 @@ def mine(
                 "data": data.data,
                 "classes": subject.classes,
                 "class_names": list(class_names) if class_names is not None else None,
-                "layers": [{"name": layer, "shape": list(subject.shapes[layer])} for layer in layers],
+                "layers": [
+                    {"name": layer, "shape": list(subject.shapes[layer]), "concepts": sizes[layer]} for layer in layers
+                ],
                 "composite": subject.composite,
                 "preprocessing": preprocessing.to_json() if preprocessing is not None else None,
                 "source": dict(source) if source is not None else None,
@@ -189,6 +198,7 @@ def mine(
                     "k": k,
                     "patches": patches,
                     "patch_size": PATCH_SIZE,
+                    "concept": type(concept).__name__,
                     "targets": rule_name(targets),
                     "start": "logit",
                     **{name: score.name for name, score in scores.items()},
@@ -210,6 +220,7 @@ def add_patches(
     concepts: Iterable[int],
     *,
     composite: Composite | None = None,
+    concept: Concept = CHANNELS,
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> None:
@@ -222,7 +233,7 @@ def add_patches(
     ----------
     library
         The library.
-    model, dataset, composite
+    model, dataset, composite, concept
         Those that were mined; what the library knows of them is compared.
     layer
         One of the library's layers.
@@ -238,12 +249,13 @@ def add_patches(
     InputError
         If there is no such layer or concept.
     LibraryError
-        If model, data set or composite are others than those mined, or the library cannot be written.
+        If model, data set, composite or kind of concept are others than those mined, or the library cannot be written.
     """
     library.shape(layer)
     concepts = sorted(set(concepts))
     library.check_concepts(layer, concepts)
     library.check_model(model)
+    library.check_concept_kind(concept)
     settings, file = library.manifest["settings"], library.file(layer, "patches")
     if not settings["patches"]:
         raise LibraryError(f"The library '{library.path}' was mined with patches=0: mine again with patches.")
@@ -264,6 +276,7 @@ def add_patches(
         preprocessing = library.preprocessing
         maker = PatchMaker(
             subject.replica,
+            concept,
             data.reader,
             _fields(model, data.reader.like, [layer]),
             preprocessing.to_picture if preprocessing is not None else scaled_picture,
@@ -283,10 +296,9 @@ def _check_pictures(sample: Tensor, to_picture: Callable[[Tensor], np.ndarray]) 
 
 
 def _patch_concepts(
-    shapes: Mapping[str, Sequence[int]], chosen: Mapping[str, Iterable[int]] | None, patches: int
+    sizes: Mapping[str, int], chosen: Mapping[str, Iterable[int]] | None, patches: int
 ) -> dict[str, list[int]]:
     """By layer, the concepts to make patches of."""
-    sizes = sizes_of(shapes)
     if not patches:
         return {layer: [] for layer in sizes}
     if chosen is None:

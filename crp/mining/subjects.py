@@ -13,7 +13,7 @@ from torch import nn
 
 from crp.attribution import OUTPUT, RelevanceFlow, Replica, prepare
 from crp.attribution.composites import composite_for
-from crp.errors import CrpError, InputError, LibraryError, ModelError
+from crp.errors import LibraryError, ModelError
 from crp.library.fingerprints import data_fingerprint, sample_digest, sampled_indices, weights_fingerprint
 
 from .blocks import SampleReader, check_repeatable
@@ -97,18 +97,12 @@ def described_rules(model: nn.Module, composite: Composite | None) -> tuple[Comp
 
 
 def _probed(replica: Replica, reader: SampleReader, layers: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], int]:
-    try:
-        with RelevanceFlow(replica, None, reader.like[None], layers) as flow:
-            flow.output_relevance([0])  # refuses an output that is not [N, classes]
-            for layer in layers:
-                if not flow.reaches(OUTPUT, layer):
-                    raise ModelError(f"No relevance can reach layer '{layer}': the output does not depend on it.")
-            return {layer: tuple(flow.activation(layer).shape[1:]) for layer in layers}, flow.prediction.shape[1]
-    except CrpError:
-        raise
-    except (RuntimeError, ValueError) as error:
-        shape = list(reader.like.shape)
-        raise InputError(f"The model cannot compute samples of shape {shape}: {str(error).splitlines()[0]}") from error
+    with RelevanceFlow(replica, None, reader.like[None], layers) as flow:
+        flow.output_relevance([0])  # refuses an output that is not [N, classes]
+        for layer in layers:
+            if not flow.reaches(OUTPUT, layer):
+                raise ModelError(f"No relevance can reach layer '{layer}': the output does not depend on it.")
+        return {layer: tuple(flow.activation(layer).shape[1:]) for layer in layers}, flow.prediction.shape[1]
 
 
 @dataclass(frozen=True)

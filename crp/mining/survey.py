@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crp.attribution import RelevanceFlow, Replica
-from crp.concepts import ChannelConcept
+from crp.concepts import Concept
 from crp.errors import ModelError
 from crp.library.references import ClassStatistics, References
 
@@ -49,6 +49,8 @@ class Surveyor:
         Number of concepts of each layer.
     classes
         Number of the model's outputs.
+    concept
+        What a concept is.
     targets
         Which class is explained.
     relevance_score, activation_score
@@ -63,6 +65,7 @@ class Surveyor:
         sizes: dict[str, int],
         classes: int,
         *,
+        concept: Concept,
         targets: TargetRule,
         relevance_score: Score,
         activation_score: Score,
@@ -70,7 +73,7 @@ class Surveyor:
     ):
         self._replica = replica
         self._targets = targets
-        self._concept = ChannelConcept()
+        self._concept = concept
         self._scores = {"relevance": relevance_score, "activation": activation_score}
         self._best = {(layer, mode): TopK(size, k) for layer, size in sizes.items() for mode in self._scores}
         self._sums = {layer: ClassSums(classes, size) for layer, size in sizes.items()}
@@ -141,6 +144,6 @@ def run_survey(
     return surveyor.result()
 
 
-def sizes_of(shapes: dict[str, Sequence[int]]) -> dict[str, int]:
+def sizes_of(concept: Concept, shapes: dict[str, Sequence[int]]) -> dict[str, int]:
     """Number of concepts of each layer, from the shapes `[C, *S]` of their outputs."""
-    return {layer: ChannelConcept().size(shape) for layer, shape in shapes.items()}
+    return {layer: concept.size(shape) for layer, shape in shapes.items()}

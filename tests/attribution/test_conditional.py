@@ -9,7 +9,7 @@ from zennit.layer import Sum
 from crp.attribution import CondAttribution
 from crp.concepts import ChannelConcept
 from crp.errors import InputError
-from oracle.comparing import assert_relevance_close
+from tests.oracle.comparing import assert_relevance_close
 
 
 class Net(nn.Module):

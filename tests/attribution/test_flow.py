@@ -10,7 +10,7 @@ from zennit.rules import Epsilon
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow, prepare
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, ModelError
-from oracle.comparing import assert_relevance_close
+from tests.oracle.comparing import assert_relevance_close
 
 
 class Block(nn.Module):

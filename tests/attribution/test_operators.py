@@ -25,7 +25,7 @@ from zennit.types import Activation, AvgPool, Linear
 from crp.attribution import RelevanceFlow
 from crp.attribution.operators import InputFactor, probe
 from crp.errors import ModelError
-from oracle.comparing import assert_relevance_close
+from tests.oracle.comparing import assert_relevance_close
 
 RULES = {
     "epsilon": Epsilon(),

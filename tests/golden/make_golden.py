@@ -35,12 +35,12 @@ for _schema in (
         _library.define(_schema)
 
 import torchvision  # noqa: E402  (after the declaration above)
-from crp.attribution import CondAttribution  # noqa: E402
-from crp.helper import load_maximization  # noqa: E402
-from crp.visualization import FeatureVisualization  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
+from crp.attribution import CondAttribution  # noqa: E402
 from crp.concepts import ChannelConcept  # noqa: E402
+from crp.helper import load_maximization  # noqa: E402
+from crp.visualization import FeatureVisualization  # noqa: E402
 
 HERE = Path(__file__).parent
 

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from crp.attribution import CondAttribution, RelevanceFlow
 from PIL import Image
 from torch import nn
 
 import crp
+from crp.attribution import CondAttribution, RelevanceFlow
 from crp.errors import CrpError, InputError, LibraryError, ModelError, SampleError
 from crp.mining import add_patches
 from crp.sources import load_data
@@ -443,8 +443,8 @@ CALLS = [
         SampleError,
         "Sample 0 is a str; a float tensor, or (float tensor, label), is needed.",
     ),
-    ("1 x 1", lambda at: at.mine(pairs((3, 1, 1))), InputError, "The model cannot … of shape [3, 1, 1]: Calculated …"),
-    ("one channel", lambda at: at.mine(pairs((1, 12, 12))), InputError, "The model cannot … of shape [1, 12, 12]: …"),
+    ("1 x 1", lambda at: at.mine(pairs((3, 1, 1))), ModelError, "The model cannot run … of shape [1, 3, 1, 1]: …"),
+    ("one channel", lambda at: at.mine(pairs((1, 12, 12))), ModelError, "The model cannot … of shape [1, 1, 12, 12]: …"),
     (
         "not finite",
         lambda at: at.mine([(torch.full(SQUARE, float("inf")), 0)]),
@@ -546,7 +546,7 @@ CALLS = [
         "The model has no layer '00': did you mean '0'?",
     ),
     ("condition, class", lambda at: at.attribute({"y": [3]}), InputError, f"There is no class 3: {NO_CLASS}"),
-    ("no condition", lambda at: at.attribute(), InputError, "Conditions are a list of one dict or more, given list."),
+    ("no condition", lambda at: at.attribute(), InputError, "Conditions are a list … or more, given an empty list."),
 ]
 
 

@@ -20,7 +20,7 @@ def manifest() -> dict:
         "data": {"length": 9, "fingerprint": "cd" * 32},
         "classes": CLASSES,
         "class_names": ["cat", "dog", "<owl>", "newt"],
-        "layers": [{"name": name, "shape": shape} for name, shape in LAYERS.items()],
+        "layers": [{"name": name, "shape": shape, "concepts": shape[0]} for name, shape in LAYERS.items()],
         "composite": {"name": "epsilon"},
         "preprocessing": {"size": 8, "crop": None, "mean": [0.5, 0.5, 0.5], "std": [1.0, 1.0, 1.0]},
         "settings": {
@@ -28,6 +28,7 @@ def manifest() -> dict:
             "patches": 1,
             "block_size": 32,
             "threads": 1,
+            "concept": "ChannelConcept",
             "targets": "label",
             "relevance_score": "sum/divided",
             "activation_score": "max",

@@ -301,8 +301,8 @@ BROKEN[3].weight.data[0, 0] = float("nan")
             NET,
             TensorDataset(torch.ones(5, 1, 2, 2)),
             {"targets": "prediction"},
-            InputError,
-            "The model cannot compute samples of shape [1, 2, 2]: ",
+            ModelError,
+            "The model cannot run on input of shape [1, 1, 2, 2]: ",
         ),
         (
             NET,
