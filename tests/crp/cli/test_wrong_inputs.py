@@ -444,7 +444,7 @@ CALLS = [
         "Sample 0 is a str; a float tensor, or (float tensor, label), is needed.",
     ),
     ("1 x 1", lambda at: at.mine(pairs((3, 1, 1))), ModelError, "The model cannot run … of shape [1, 3, 1, 1]: …"),
-    ("one channel", lambda at: at.mine(pairs((1, 12, 12))), ModelError, "The model cannot … of shape [1, 1, 12, 12]: …"),
+    ("one channel", lambda at: at.mine(pairs((1, 12, 12))), ModelError, "The model … of shape [1, 1, 12, 12]: …"),
     (
         "not finite",
         lambda at: at.mine([(torch.full(SQUARE, float("inf")), 0)]),
