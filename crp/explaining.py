@@ -63,7 +63,7 @@ def explain(
     library
         What mining left for this model.
     layers
-        Some of the library's layers; by default all.
+        Some of the library's layers, in the order in which they are shown; by default all, from the output down.
     target
         Class to explain, by index or name; by default the predicted one.
     concepts
@@ -99,8 +99,7 @@ def explain(
         raise InputError(f"concepts is {concepts}; at least 1 must be shown.")
     if cells is not None and cells < 1:
         raise InputError(f"cells is {cells}; at least 1 is needed.")
-    layers = list(library.layers if layers is None else dict.fromkeys(layers))
-    for layer in layers:
+    for layer in layers or ():
         library.shape(layer)
     library.check_model(model)
     library.check_concept_kind(concept)
@@ -109,7 +108,8 @@ def explain(
     check_same(mined, rules, ["name", "rules", "canonizers"], "This is not the composite of the library")
     data = _model_input(image, library)
     to_picture = scaled_picture if library.preprocessing is None else library.preprocessing.to_picture
-    with RelevanceFlow(model, composite, data, layers) as flow:
+    with RelevanceFlow(model, composite, data, layers or library.layers) as flow:
+        layers = list(dict.fromkeys(layers)) if layers else list(reversed(flow.layers))
         names = _Names(library.class_names)
         scores = flow.prediction[0].double()
         chosen = int(scores.argmax()) if target is None else names.index(target, len(scores))

@@ -73,7 +73,7 @@ def _story(model: nn.Module, scenes: Scenes, chosen: int, explanation: Explanati
 
     with torch.no_grad():
         without = model(scenes.preprocessing.to_input(scenes.without_tag(chosen))[None])[0].softmax(0)
-    layer = explanation.layers[-1]
+    layer = explanation.layers[0]
     strongest = layer.supporting[0]
     top, left, bottom, right = scenes.tag_box(chosen)
     positive = strongest.heatmap.clip(min=0)
