@@ -135,7 +135,7 @@ def test_concept_map_is_brute_force(model, library, image):
 
 
 def test_layer_without_space_has_no_map(model, library, image):
-    assert [layer.concept_map is None for layer in explain(model, image, library).layers] == [False, False, True]
+    assert [layer.concept_map is None for layer in explain(model, image, library).layers] == [True, False, False]
 
 
 def test_concept_map_without_linear_rules(model, image, tmp_path):
