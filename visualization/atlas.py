@@ -17,7 +17,7 @@ from crp.visualization import figure, page, wording
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DOTS_PER_INCH = 160
+DOTS_PER_INCH = 120
 
 
 class Atlas:
