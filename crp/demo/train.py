@@ -27,8 +27,8 @@ BATCH = 50
 LEARNING_RATE = 3e-3
 PLACES_PENALTY = 0.1
 CHANNELS_PENALTY = 0.1
-CARRIERS_PENALTY = 0.3
-THREADS = 2
+CARRIERS_PENALTY = 0.4
+THREADS = 1
 LAST_CONVOLUTION = "relu5"
 
 
@@ -95,8 +95,8 @@ def train(inputs: Tensor, labels: Tensor, *, epochs: int = EPOCHS, seed: int = 0
                 weight = places.detach().square().sum(1).sqrt()
                 penalty = (
                     PLACES_PENALTY * spread(places.flatten(2), 2).mean()
-                    + CHANNELS_PENALTY * (spread(places, 1) * weight).sum() / weight.sum()
                     + CARRIERS_PENALTY * spread(carried.abs(), 1).mean()
+                    + CHANNELS_PENALTY * ((spread(places, 1) * weight).sum() / weight.sum())
                 )
                 (loss + strength * penalty).backward()
                 optimizer.step()
