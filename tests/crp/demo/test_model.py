@@ -9,6 +9,7 @@ from crp.attribution import INPUT, RelevanceFlow, composite_for
 from crp.demo import TAGGED_CLASS, Scenes, demo_model
 from crp.demo.model import WEIGHTS
 from crp.demo.train import report
+from crp.mining import mine
 
 LAYER = "conv5"
 SHA256 = "0dea6300d56aaaa6a72469a84ba51faec5a15e10f58480b7bc40cc6e4925dcc6"
@@ -112,3 +113,27 @@ def test_the_tag_concepts_heatmap_sits_on_the_tag():
     inside = (heatmap * boxes).sum((1, 2)) / heatmap.sum((1, 2))
     assert inside.mean() >= 0.8
     assert (inside >= 0.8).float().mean() >= 0.9
+
+
+def test_the_tag_concepts_patches_show_the_tag(tmp_path):
+    """Every reference by relevance is a tagged scene, and its patch is cut around the tag."""
+    scenes = Scenes("train", 300)
+    library = mine(
+        demo_model(),
+        scenes,
+        layers=[LAYER],
+        path=tmp_path / "library.crp",
+        preprocessing=scenes.preprocessing,
+        patch_concepts={LAYER: [tag_concept()]},
+        progress=False,
+    )
+    patches = library.patches(LAYER, tag_concept(), "relevance")
+    assert len(patches) == 8
+    for patch in patches:
+        tag = scenes.tag_box(patch.sample)
+        overlap = [
+            max(0, min(patch.box[axis + 2], tag[axis + 2]) - max(patch.box[axis], tag[axis])) for axis in (0, 1)
+        ]
+        area = (patch.box[2] - patch.box[0]) * (patch.box[3] - patch.box[1])
+        assert overlap[0] * overlap[1] / area > 0.6
+        assert overlap[0] * overlap[1] / ((tag[2] - tag[0]) * (tag[3] - tag[1])) > 0.6
