@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import IO, Any
 
 import click
@@ -79,6 +80,8 @@ def main(ctx: click.Context) -> None:
 
     `crp COMMAND --help` tells more, with an example.
     """
+    # Before torch is loaded: threads that wait shall sleep. Spinning ones slow a busy machine down several times.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         refuse_zennit_crp()
     except ImportError as error:
