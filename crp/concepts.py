@@ -17,7 +17,7 @@ Axes: `N` samples, `K` conditions, `C` channels, `*S` space (none for a linear l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,7 +25,6 @@ from torch import Tensor
 from crp.errors import InputError
 
 
-@runtime_checkable
 class Concept(Protocol):
     """The interface that mining, explanation and attribution ask of a kind of concept."""
 

@@ -21,7 +21,7 @@ from matplotlib.text import Text
 from crp.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.visualization import images, palette, wording
 
-INK, SOFT, LINE, TILE = "#1b1d21", "#5d636c", "#d9d9d3", "#f0f0ec"
+INK, SOFT, TILE = "#1b1d21", "#5d636c", "#f0f0ec"
 FOR, FOR_TEXT, AGAINST, AGAINST_TEXT, REST = "#ea8a48", "#b3470c", "#5a9bd0", "#1d5a9c", "#cfcfc8"
 DIVERGING = ListedColormap(images.DIVERGING / 255, name="crp_diverging")
 
