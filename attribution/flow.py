@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from zennit.core import Composite
 
+from crp.attribution.operators import find_all, graph_below
 from crp.attribution.replica import Replica, prepare
 from crp.concepts import ChannelConcept
 from crp.errors import CrpError, InputError, ModelError, listed, nearest
@@ -116,7 +117,7 @@ class RelevanceFlow:
         careful = self.replica.careful
         self._taps: dict[str, _Tap] = {}
         self._versions: list[tuple[Tensor, int]] = []
-        self._input = data.detach().requires_grad_()
+        self._input = _channels_last(data.detach()).requires_grad_()
         calls = []
         for rule in self.replica.rules:
             rule.calls, rule.careful = calls, careful
@@ -241,16 +242,10 @@ class RelevanceFlow:
     def reaches(self, start: str, to: str) -> bool:
         """Whether relevance can flow from layer `start` down to layer `to`."""
         goal = self._end(to).grad_fn
-        seen, waiting = set(), [self._at(start).below.grad_fn]
-        while waiting:
-            node = waiting.pop()
-            if node is None or node in seen:
-                continue
-            if node is goal or (goal is None and getattr(node, "variable", None) is self._input):
-                return True
-            seen.add(node)
-            waiting += [below for below, _ in node.next_functions]
-        return False
+        return any(
+            node is goal or (goal is None and getattr(node, "variable", None) is self._input)
+            for node in graph_below(self._at(start).below)
+        )
 
     # -- flowing -----------------------------------------------------------------------------------------------
 
@@ -418,16 +413,25 @@ class RelevanceFlow:
 
     def _gradient(self, output: Tensor, inputs: Sequence[Tensor], relevance: Tensor) -> list[Tensor | None]:
         """Transposed Jacobian (with rules in place of derivatives) on relevance `[K, ...]`."""
-        single = len(relevance) == 1
-        parts = torch.autograd.grad(
-            output,
-            inputs,
-            relevance[0] if single else relevance,
-            retain_graph=True,
-            allow_unused=True,
-            is_grads_batched=not single,
-        )
-        return [part[None] if single and part is not None else part for part in parts]
+        # As the pass is laid out. A gradient that is not would be laid out anew at each module it meets.
+        relevance = _channels_last(relevance, 2)
+
+        def gradient(single: Tensor) -> list[Tensor | None]:
+            return torch.autograd.grad(output, inputs, single, retain_graph=True, allow_unused=True)
+
+        if len(relevance) == 1:
+            return [None if part is None else part[None] for part in gradient(relevance[0])]
+        reached: list[bool] = []
+
+        def found(single: Tensor) -> list[Tensor]:
+            parts = gradient(single)
+            reached[:] = [part is not None for part in parts]
+            return [part for part in parts if part is not None]
+
+        find_all(output)
+        # Not `is_grads_batched`: it computes convolutions one condition after the other.
+        parts = iter(torch.vmap(found)(relevance))
+        return [next(parts) if reaches else None for reaches in reached]
 
 
 def check_class(target: int, count: int) -> None:
@@ -440,6 +444,13 @@ def check_class(target: int, count: int) -> None:
     """
     if not 0 <= target < count:
         raise InputError(f"There is no class {target}: the model's output has the classes 0 to {count - 1}.")
+
+
+def _channels_last(values: Tensor, axis: int = 1) -> Tensor:
+    """Lay pictures and volumes out as convolutions are computed fastest; the modules that follow keep the layout."""
+    if values.ndim - axis < 3:
+        return values.contiguous()
+    return values.movedim(axis, -1).contiguous().movedim(-1, axis)
 
 
 def _fitting(model: nn.Module, data: Tensor) -> Tensor:
