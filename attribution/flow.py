@@ -238,10 +238,11 @@ class RelevanceFlow:
         start = prediction if init is None else init
         return (start * torch.nn.functional.one_hot(targets.long(), prediction.shape[1]).to(start))[None]
 
-    def reaches(self, start: str, to: str) -> bool:
-        """Whether relevance can flow from layer `start` down to layer `to`."""
+    def reaches(self, start: str, to: str, *, around: Collection[str] = ()) -> bool:
+        """Whether relevance can flow from layer `start` down to layer `to`, around (not through) some layers."""
         goal = self._end(to).grad_fn
-        seen, waiting = set(), [self._at(start).below.grad_fn]
+        seen: set = {self._at(layer).above.grad_fn for layer in around}
+        waiting = [self._at(start).below.grad_fn]
         while waiting:
             node = waiting.pop()
             if node is None or node in seen:

@@ -106,7 +106,8 @@ class ConceptPart:
         set_fields(self, classes=tuple(self.classes))
         set_fields(self, concept=int(self.concept), relevance=float(self.relevance), share=float(self.share))
         set_fields(self, heatmap=frozen(np.asarray(self.heatmap, dtype=np.float32)))
-        set_fields(self, relevance_patches=tuple(self.relevance_patches), activation_patches=tuple(self.activation_patches))
+        set_fields(self, relevance_patches=tuple(self.relevance_patches))
+        set_fields(self, activation_patches=tuple(self.activation_patches))
         if not -1 - SHARE_TOLERANCE <= self.share <= 1 + SHARE_TOLERANCE:
             raise InputError(f"the share of concept {self.concept} of {self.layer!r} is {self.share}, outside -1..1.")
         if self.share * self.relevance < 0:
@@ -445,7 +446,8 @@ def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], p
         against=None if against is None else ClassScore(**against),
         graph=None if graph is None else graph_from(graph, arrays, f"{place}graph"),
         beside=tuple(
-            _explanation(other, arrays, f"{place}beside/{index}/") for index, other in enumerate(content.get("beside", ()))
+            _explanation(other, arrays, f"{place}beside/{index}/")
+            for index, other in enumerate(content.get("beside", ()))
         ),
     )
 

@@ -49,8 +49,8 @@ class GraphNode:
     rest
         Part of `relevance` that no edge of the graph brings. For the root, all of it.
     passed
-        Relevance that its direct lower layers receive from the concept, all concepts of theirs together. What is missing
-        to `relevance` was absorbed (bias, stabiliser) or went to the input past all of them. 0 where none lies below.
+        Relevance that its direct lower layers receive from the concept, all their concepts together. What is missing to
+        `relevance` was absorbed (bias, stabiliser) or went to the input past all of them. 0 where none lies below.
     carried
         Absolute relevance of the edges that leave the concept / that of all edges that leave it, drawn or not: 0..1.
         nan where no layer of the graph lies below.

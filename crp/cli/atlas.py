@@ -35,6 +35,8 @@ FORMATS = ("html", "png", "pdf", "svg", "json")
     help="Concepts for and against, of each layer.",
 )
 @click.option("--target", metavar="CLASS", help="Class to explain, by index or name; by default the predicted one.")
+@click.option("--against", metavar="CLASS", help="Explain also this class, and the difference: why not this one?")
+@click.option("--graph/--no-graph", default=True, help="How lower concepts compose higher ones; by default shown.")
 @click.option("--model", metavar="MODEL", help="The model that was mined, named as for `crp mine`.")
 @options.weights
 @click.option("--trust", is_flag=True, help="Run the model code that the library names. Only for libraries you trust.")
@@ -76,6 +78,8 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             opened,
             layers=given["layers"],
             target=given["target"],
+            against=given["against"],
+            graph=given["graph"],
             concepts=given["concepts"],
             provenance={"image": Path(image).name, "command": f"crp atlas {library} {image}"},
         )
