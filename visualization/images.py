@@ -165,6 +165,15 @@ def fitted(picture: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
+def squared(picture: np.ndarray, side: int) -> np.ndarray:
+    """The middle square of a picture, uint8 [h, w, 3], as [side, side, 3]."""
+    height, width = picture.shape[:2]
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    square = Image.fromarray(np.ascontiguousarray(picture[top : top + edge, left : left + edge]))
+    return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS))
+
+
 def picture_uri(picture: np.ndarray, *, side: int, quality: int) -> str:
     """A picture, uint8 [h, w, 3], shrunk to at most `side`, as JPEG; small ones as PNG: JPEG smears single pixels."""
     if max(picture.shape[:2]) <= SMALL_SIDE:
