@@ -37,6 +37,8 @@ _CHANNELS = ChannelConcept()
 _FAINTEST_CELL = 0.02
 # Cells along the longer side, unless asked for: fine enough to see parts of things, coarse enough to read.
 _CELLS = 8
+# The graph of an explanation: as much as a page's width can hold.
+_GRAPH_COVERAGE, _GRAPH_BREADTH = 0.9, 8
 # Classes named as users of a concept.
 _USERS = 5
 # One patch is kept of the concepts that are among so many strongest of some cell, but of no more than so many.
@@ -186,6 +188,8 @@ def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | N
             against=against,
             library=shown.library,
             concept=shown.concept,
+            coverage=_GRAPH_COVERAGE,
+            breadth=_GRAPH_BREADTH,
             heatmaps={(OUTPUT, target): _array(heatmap), **known},
         )
     return {

@@ -181,6 +181,23 @@ def picture_uri(picture: np.ndarray, *, side: int, quality: int) -> str:
     return jpeg_uri(fitted(picture, side), quality)
 
 
+def overlay_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: int) -> str:
+    """A heatmap over the faded picture, to be shown on a ground of `faded(picture)`.
+
+    Large ones are JPEG with the ground in them, shrunk to at most `side`. Small ones are PNG without it, exact and a
+    quarter of the bytes: 255 colours, each as opaque as `overlay` draws it.
+    """
+    if max(heatmap.shape) > SMALL_SIDE:
+        return jpeg_uri(fitted(overlay(picture, heatmap), side), quality)
+    levels = np.rint((scaled(heatmap) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
+    opacity = np.sqrt(np.abs(np.linspace(-1, 1, LEVELS))) * 255
+    image = Image.fromarray(levels)
+    image.putpalette(DIVERGING.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True, transparency=opacity.round().astype(np.uint8).tobytes())
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
 def png_uri(array: np.ndarray) -> str:
     """uint8 [h, w], [h, w, 3] or [h, w, 4] -> "data:image/png;base64,...", without loss."""
     return _uri(array, "PNG", optimize=True)

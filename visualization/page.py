@@ -126,9 +126,7 @@ def _view(
         "question": wording.question(explanation),
         "subject": subject,
         "against": explanation.against is not None,
-        "heatmap": images.picture_uri(
-            images.overlay(explanation.picture, explanation.heatmap), side=STAGE_SIDE, quality=80
-        ),
+        "heatmap": images.overlay_uri(explanation.picture, explanation.heatmap, side=STAGE_SIDE, quality=80),
         "heatmap_where": wording.where(explanation.heatmap),
         "limit": f"{limit:.2g}",
         "layers": layers,
@@ -180,7 +178,7 @@ def _card(
         "segment": f"{abs(part.share) * 100:.3f}",
         "colour": colour,
         "ink": colour and palette.ink(colour),
-        "heatmap": images.picture_uri(images.overlay(explanation.picture, part.heatmap), side=WHERE_SIDE, quality=68),
+        "heatmap": images.overlay_uri(explanation.picture, part.heatmap, side=WHERE_SIDE, quality=68),
         "users": [
             {"name": use.name, "text": wording.signed_percent(use.share), "width": f"{100 * use.share:.1f}"}
             for use in part.classes[:USERS]

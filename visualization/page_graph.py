@@ -13,8 +13,8 @@ from crp.visualization.graph import edge_width, places
 
 # Nodes are laid out in a drawing of this width; the page stretches it.
 WIDTH, ROW = 1000.0, 172.0
-# Edges leave and reach a node this far above and below its middle.
-HALF = 52.0
+# Edges leave and reach a node this far above and below its middle; the root is larger.
+HALF, ROOT_HALF = 44.0, 52.0
 NODE_SIDE = 112
 
 
@@ -68,7 +68,7 @@ def _node(
         "sprite": None,
     }
     if node.heatmap is not None:
-        found["heatmap"] = images.picture_uri(images.overlay(picture, node.heatmap), side=NODE_SIDE, quality=66)
+        found["heatmap"] = images.overlay_uri(picture, node.heatmap, side=NODE_SIDE, quality=66)
         found["where"] = wording.where(node.heatmap)
     if node.concept in sprite["place"] and not node.name:
         found["sprite"] = {"name": sprite["index"], "position": _position(sprite, node.concept)}
@@ -84,11 +84,15 @@ def _position(sprite: Mapping[str, Any], concept: int) -> str:
 def _edge(graph: ConceptGraph, edge: Any, place: Mapping[Key, tuple[float, int]]) -> dict[str, Any]:
     (x1, row1), (x2, row2) = place[edge.upper], place[edge.lower]
     x1, x2 = x1 * WIDTH, x2 * WIDTH
-    y1, y2 = (row1 + 0.5) * ROW + HALF, (row2 + 0.5) * ROW - HALF
+    y1 = (row1 + 0.5) * ROW + (ROOT_HALF if edge.upper == graph.root.key else HALF)
+    y2 = (row2 + 0.5) * ROW - HALF
+    strongest = max(abs(other.relevance) for other in graph.edges if other.upper[0] == edge.upper[0])
     bend = (y2 - y1) * 0.5
     return {
         "path": f"M{x1:.1f} {y1:.1f}C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}",
         "width": f"{edge_width(graph, edge.relevance):.1f}",
+        # Weak edges recede, so that a dense layer can be read.
+        "weight": f"{0.2 + 0.5 * abs(edge.relevance) / strongest:.2f}",
         "side": "supports" if edge.relevance > 0 else "opposes",
         "upper": "/".join(map(str, edge.upper)),
         "lower": "/".join(map(str, edge.lower)),

@@ -11,6 +11,8 @@
   const percent = share => `${tenth(share).toFixed(1)}\u00a0%`.replace("-", "\u2212");
   const signed = share => (tenth(share) > 0 ? "+" : "") + percent(share);
   const LISTED = 8;
+  // A picture of nothing: what shows is the faded input behind it.
+  const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7";
 
   document.body.classList.add("live");
   for (const image of all(".patch img")) image.title = image.alt;
@@ -63,8 +65,8 @@
       this.panels = all(".panel", root);
       this.cards = all(".card", root);
       this.caption = root.querySelector(".now");
-      this.wholeCaption = [...this.caption.childNodes].map(node => node.cloneNode(true));
-      this.chosen = "relevance";
+      this.captions = { relevance: [...this.caption.childNodes].map(node => node.cloneNode(true)) };
+      this.chosen = all(".map", root).length ? "map" : "relevance";
       this.layer = 0;
       this.pinned = null;
       this.lit = undefined;
@@ -72,6 +74,7 @@
       this.build();
       this.listen();
       this.open(0);
+      for (const scroll of all(".scroll", root)) scroll.scrollLeft = (scroll.scrollWidth - scroll.clientWidth) / 2;
     }
 
     // -- what the script adds to the page
@@ -142,7 +145,13 @@
       for (const each of all("[data-frame]", this.frames)) {
         each.hidden = each.dataset.frame !== frame || (frame === "map" && each !== this.map());
       }
+      this.root.querySelector(".stage").dataset.now = frame;
       for (const button of all("[data-show]", this.root)) button.setAttribute("aria-pressed", button.dataset.show === frame);
+    }
+
+    describe(frame) {
+      const words = frame === "map" ? this.map().querySelector("figcaption p").childNodes : this.captions[frame] ?? ["What the model was given."];
+      this.caption.replaceChildren(...[...words].map(node => node.cloneNode?.(true) ?? node));
     }
 
     // Lights up one concept everywhere: {layer, concept}, the layer by name; null lights nothing.
@@ -157,9 +166,9 @@
         for (const item of all("[data-concept]", place)) item.classList.toggle("on", here && Number(item.dataset.concept) === which.concept);
       }
       this.lightGraph(which, key);
-      if (which && index >= 0) this.showConcept(index, which.concept);
+      if (which && index >= 0) this.showConcept(index, which);
       else {
-        this.caption.replaceChildren(...this.wholeCaption.map(node => node.cloneNode(true)));
+        this.describe(this.chosen);
         this.show(this.chosen);
       }
     }
@@ -184,18 +193,20 @@
       if (card) about.append(" ", element("a", { href: `#${card.id}`, "data-go": "" }, "Go to its card"));
     }
 
-    showConcept(index, concept) {
+    showConcept(index, which) {
+      const { concept } = which;
       const table = this.tables[index], card = this.card(index, concept), node = this.node(table.layer, concept);
       const share = table.share(concept), said = share === null ? "" : `${signed(share)} of ${table.layer}`;
       const picture = card ? card.querySelector(".where") : node && node.querySelector("img");
-      this.conceptPicture.src = picture ? picture.src : getComputedStyle(document.documentElement).getPropertyValue("--faded").slice(4, -1).replace(/"/g, "");
+      this.conceptPicture.src = picture ? picture.src : BLANK;
       this.conceptPicture.alt = card ? picture.alt : `Where concept ${concept} holds relevance, in cells`;
       this.conceptPicture.classList.toggle("pixels", Boolean(picture && !card));
       this.drawOverlay(table, index, concept, !picture);
-      this.caption.textContent = card
+      const glimpse = card || table.sprite.place[concept] === undefined ? [] : [table.glimpse(concept)];
+      this.caption.replaceChildren(...glimpse, card
         ? `Concept ${concept} ${card.querySelector(".word").textContent}: ${said}.`
-        : `Concept ${concept}: ${said}${table.relevance ? `, rank ${table.rank(concept)} of ${table.size}` : ""}. It has no card${picture || !table.table ? "" : "; its cells are shown"}.`;
-      this.show(this.chosen === "map" && index === this.layer && this.map() ? "map" : "concept");
+        : `Concept ${concept}: ${said}${table.relevance ? `, rank ${table.rank(concept)} of ${table.size}` : ""}. It has no card${picture || !table.table ? "" : "; its cells are shown"}.`);
+      this.show(which.onMap ? "map" : "concept");
     }
 
     // The concept's cells of the map as outline; without a heatmap of its own, its relevance cell by cell.
@@ -334,7 +345,7 @@
         else if (this.chosen === "map") {
           const winner = this.tables[this.layer].winner[cell];
           if (winner < 0) this.rest();
-          else this.light({ layer: this.tables[this.layer].layer, concept: winner });
+          else this.light({ layer: this.tables[this.layer].layer, concept: winner, onMap: true });
         }
       });
       for (const end of ["pointerup", "pointercancel"]) grid.addEventListener(end, () => { anchor = null; });
@@ -369,7 +380,7 @@
       const item = target.closest("[data-concept]");
       if (!item) return null;
       const layer = item.dataset.layerName ?? this.tables[item.closest("[data-layer]").dataset.layer].layer;
-      return { layer, concept: Number(item.dataset.concept), item };
+      return { layer, concept: Number(item.dataset.concept), onMap: Boolean(item.closest(".map")) };
     }
 
     listen() {
@@ -396,6 +407,8 @@
       for (const button of all("[data-show]", root)) {
         button.addEventListener("click", () => {
           if (button.dataset.show !== "concept") this.chosen = button.dataset.show;
+          if (button.dataset.show !== "concept") this.describe(button.dataset.show);
+          else { this.lit = undefined; this.rest(); }
           this.show(button.dataset.show);
         });
       }
