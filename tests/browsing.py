@@ -12,6 +12,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,6 +24,14 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars",
     "--force-color-profile=srgb", "--remote-debugging-pipe",
 )  # fmt: skip
+# The browser finds the pipes as its descriptors 3 and 4.
+START = """
+import fcntl, os, sys
+pipes = [fcntl.fcntl(int(pipe), fcntl.F_DUPFD, 10) for pipe in sys.argv[1:3]]
+for place, pipe in zip((3, 4), pipes):
+    os.dup2(pipe, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 KEYS = {
     "Enter": (13, "\r"), " ": (32, " "), "Escape": (27, ""), "Tab": (9, ""), "Home": (36, ""), "End": (35, ""),
     "ArrowLeft": (37, ""), "ArrowUp": (38, ""), "ArrowRight": (39, ""), "ArrowDown": (40, ""),
@@ -51,9 +60,8 @@ class Browser:
         self._profile = tempfile.TemporaryDirectory(prefix="crp-browser-", ignore_cleanup_errors=True)
         read_command, self._write = os.pipe()
         self._read, write_answer = os.pipe()
-        # The child finds the pipes as its descriptors 3 and 4; a shell puts them there.
         self._process = subprocess.Popen(
-            ["sh", "-c", f'exec "$0" "$@" 3<&{read_command} 4>&{write_answer}', program, *FLAGS,
+            [sys.executable, "-c", START, str(read_command), str(write_answer), program, *FLAGS,
              f"--user-data-dir={self._profile.name}", "--window-size=1300,900", "about:blank"],
             pass_fds=(read_command, write_answer), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
@@ -195,7 +203,7 @@ class Browser:
 
     def press(self, key: str, modifiers: int = 0) -> None:
         """Press and release a key."""
-        code, text = KEYS.get(key, (ord(key.upper()), key))
+        code, text = KEYS[key] if key in KEYS else (ord(key.upper()), key)
         typed = {"text": text} if text and not modifiers & (CONTROL | ALT | META) else {}
         for kind in ("keyDown" if typed else "rawKeyDown", "keyUp"):
             self.send(
