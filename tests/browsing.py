@@ -166,9 +166,11 @@ class Browser:
         """A point of an element, in the window, after scrolling there if need be; by default its middle."""
         found = self.run(
             f"(() => {{ const found = document.querySelector({json.dumps(selector)});"
-            " const inside = box => box.top >= 0 && box.bottom <= innerHeight;"
-            " if (!inside(found.getBoundingClientRect())) found.scrollIntoView({block: 'center'});"
-            " const box = found.getBoundingClientRect(); return [box.left, box.top, box.width, box.height]; })()"
+            " let box = found.getBoundingClientRect();"
+            " const there = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);"
+            " if (box.top < 0 || box.bottom > innerHeight || !found.contains(there)) {"
+            "   found.scrollIntoView({block: 'center'}); box = found.getBoundingClientRect(); }"
+            " return [box.left, box.top, box.width, box.height]; })()"
         )
         left, top, width, height = found
         return left + x * width, top + y * height

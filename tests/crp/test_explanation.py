@@ -222,7 +222,7 @@ def test_other_pictures_do_not_stand_beside():
 
 
 def test_all_relevance_is_that_of_all_concepts():
-    with pytest.raises(InputError, match=r"^layer 'conv' has 9 concepts and relevance of shape \(2,\)\.$"):
+    with pytest.raises(InputError, match=r"^layer 'conv' has 8 concepts and relevance of shape \(2,\)\.$"):
         layer((part(1, 1.0),), relevance=[1.0, 0.0])
 
 

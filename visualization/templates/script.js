@@ -87,6 +87,9 @@
       this.conceptPicture = element("img", { class: "picture", alt: "" });
       this.overlay = element("svg", { "aria-hidden": "true" });
       frames.append(element("div", { class: "frame concept", "data-frame": "concept", hidden: "" }, this.conceptPicture, this.overlay));
+      // Out of the frames, so that nothing below moves when the picture changes.
+      this.legends = all(".legend", frames);
+      frames.after(...this.legends);
       this.grid = element("div", { class: "grid", role: "grid", "aria-multiselectable": "true" });
       frames.append(this.grid);
       for (const again of all(".again", this.root)) {
@@ -123,6 +126,7 @@
     open(index) {
       this.layer = index;
       this.panels.forEach((panel, i) => { panel.hidden = i !== index; });
+      for (const legend of this.legends) legend.hidden = Number(legend.dataset.layer) !== index;
       this.tabs.forEach((tab, i) => { tab.setAttribute("aria-selected", i === index); tab.tabIndex = i === index ? 0 : -1; });
       const mapButton = this.root.querySelector("[data-show=map]");
       if (mapButton) mapButton.disabled = !this.map();
@@ -160,7 +164,7 @@
       if (key === this.lit) return;
       this.lit = key;
       const index = which ? this.layerNamed(which.layer) : -1;
-      for (const place of all(".map, .panel, .ranking", this.root)) {
+      for (const place of all(".map, .legend, .panel, .ranking", this.root)) {
         const here = which !== null && Number(place.dataset.layer) === index;
         place.classList.toggle("picked", here);
         for (const item of all("[data-concept]", place)) item.classList.toggle("on", here && Number(item.dataset.concept) === which.concept);
@@ -188,9 +192,12 @@
         other.classList.toggle("on", linked.has(`${other.dataset.layerName}/${other.dataset.concept}`));
         other.classList.toggle("self", other === node);
       }
-      about.replaceChildren(node ? node.dataset.text : "Point at a concept to see what it is made of. ");
-      const card = node && this.card(this.layerNamed(which.layer), which.concept);
-      if (card) about.append(" ", element("a", { href: `#${card.id}`, "data-go": "" }, "Go to its card"));
+      // What was said last stays: the link in it may be where the focus goes next.
+      if (!node || about.dataset.key === key) return;
+      about.dataset.key = key;
+      about.replaceChildren(node.dataset.text);
+      const card = this.card(this.layerNamed(which.layer), which.concept);
+      if (card) about.append(" ", element("a", { href: `#${card.id}`, class: "to-card", "data-layer-name": which.layer, "data-concept": which.concept }, "Go to its card"));
     }
 
     showConcept(index, which) {
@@ -416,15 +423,12 @@
     }
 
     click(event) {
-      const found = this.conceptOf(event.target), link = event.target.closest("a");
-      if (link && link.matches("[data-go]")) {
-        event.preventDefault();
-        this.go(this.pinned?.layer ?? this.lit.slice(0, this.lit.lastIndexOf("/")), Number(this.lit.slice(this.lit.lastIndexOf("/") + 1)));
-      } else if (found && event.target.closest(".pick, .node")) {
+      const found = this.conceptOf(event.target);
+      if (found && event.target.closest(".pick, .node")) {
         event.preventDefault();
         const same = this.pinned && this.pinned.layer === found.layer && this.pinned.concept === found.concept;
         this.pin(same ? null : { layer: found.layer, concept: found.concept }, true);
-      } else if (found && event.target.closest(".legend li, .to, .sum [data-concept]")) {
+      } else if (found && event.target.closest(".legend li, .to, .to-card, .sum [data-concept]")) {
         // Not left to the link: inside a notebook's frame it would lead to the notebook.
         event.preventDefault();
         this.go(found.layer, found.concept);
@@ -508,7 +512,8 @@
   field.addEventListener("focus", search);
   field.addEventListener("keydown", event => {
     const hits = matches(field.value);
-    if (event.key === "Enter" && hits.length) reach(hits[0]);
+    // Without preventDefault, Enter would go on to press the button that gets the focus.
+    if (event.key === "Enter" && hits.length) { event.preventDefault(); reach(hits[0]); }
     else if (event.key === "ArrowDown" && !found.hidden) { event.preventDefault(); found.querySelector("button").focus(); }
     else if (event.key === "Escape") { found.hidden = true; event.stopPropagation(); }
   });
