@@ -12,7 +12,7 @@ import click
 from crp.cli import options
 from crp.errors import InputError, LibraryError
 
-FORMATS = ("html", "png", "pdf", "svg", "json")
+FORMATS = ("html", "png", "pdf", "svg", "json", "dot")
 
 
 @click.command(short_help="Explain pictures with a library: one page each.")
