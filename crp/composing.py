@@ -67,7 +67,7 @@ def compose(
     composite
         Rules and canonizers; by default those that fit the model.
     library
-        Gives nodes a patch and the class its name.
+        Gives the concepts of its layers a patch, and the class its name.
     concept
         What a concept is.
     batch
@@ -81,6 +81,8 @@ def compose(
     ------
     InputError
         If layers contain one another, nothing lies below `of`, or a number is out of range.
+    LibraryError
+        If the library belongs to another model or kind of concept.
 
     Notes
     -----
@@ -96,6 +98,9 @@ def compose(
         raise InputError(f"coverage is {coverage}; it is above 0 and at most 1.")
     if breadth < 1:
         raise InputError(f"breadth is {breadth}; at least 1 concept of a layer must be kept.")
+    if library is not None:
+        library.check_model(model)
+        library.check_concept_kind(concept)
     composite, _ = described_rules(model, composite)
     return graph_in(
         _Flows(model, composite, data, layers, batch),
@@ -192,7 +197,7 @@ def graph_in(
         layer, index = key
         into = math.fsum(edge.relevance for edge in edges if edge.lower == key)
         out = math.fsum(abs(edge.relevance) for edge in edges if edge.upper == key) * samples
-        patches = library.patches(layer, index, "relevance")[:1] if library and layer != OUTPUT else ()
+        patches = library.patches(layer, index, "relevance")[:1] if library and layer in library.layers else ()
         nodes.append(
             GraphNode(
                 layer=layer,

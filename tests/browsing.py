@@ -1,7 +1,7 @@
 """A real browser for tests: headless Chromium, spoken to over a pipe in the Chrome DevTools protocol.
 
-No package is needed: Chromium itself reads commands from one pipe and answers on another (`--remote-debugging-pipe`), one
-JSON object at a time with a zero byte after it. https://chromedevtools.github.io/devtools-protocol/
+No package is needed: Chromium itself reads commands from one pipe and answers on another (`--remote-debugging-pipe`),
+one JSON object at a time with a zero byte after it. https://chromedevtools.github.io/devtools-protocol/
 """
 
 from __future__ import annotations
@@ -134,7 +134,9 @@ class Browser:
 
     # -- what a reader does
 
-    def open(self, path: Path, fragment: str = "", *, width: int = 1300, height: int = 900, scripts: bool = True) -> None:
+    def open(
+        self, path: Path, fragment: str = "", *, width: int = 1300, height: int = 900, scripts: bool = True
+    ) -> None:
         """Load a file and wait until it has."""
         self.send("Page.navigate", url="about:blank")
         self.send("Emulation.setScriptExecutionDisabled", value=not scripts)

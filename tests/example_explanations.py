@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 from PIL import Image
@@ -99,7 +100,7 @@ def graph(random: np.random.Generator, layers, name: str, shape) -> ConceptGraph
     relevance["y", 0] = 2.0
     edges = [
         GraphEdge(upper, lower, 0.9 * relevance[lower] / len(row), 0.45 * relevance[lower] / len(row), 0.9 / len(row))
-        for row, below in zip(rows, rows[1:], strict=False)
+        for row, below in itertools.pairwise(rows)
         for upper in row
         for lower in below
     ]

@@ -225,7 +225,13 @@ def draw_graph(axes: Axes, graph: ConceptGraph) -> None:
 
 
 def _draw_edge(
-    axes: Axes, graph: ConceptGraph, edge: GraphEdge, at: Mapping[Key, tuple[float, float]], *, below: float, scale: float
+    axes: Axes,
+    graph: ConceptGraph,
+    edge: GraphEdge,
+    at: Mapping[Key, tuple[float, float]],
+    *,
+    below: float,
+    scale: float,
 ) -> None:
     (x1, y1), (x2, y2) = at[edge.upper], at[edge.lower]
     y1, y2 = y1 - below, y2 + 0.34

@@ -43,7 +43,8 @@ class Atlas:
         """Write the atlas in the format its suffix names and return the path.
 
         .html is the page, .png, .pdf and .svg the figure, .json all numbers and arrays (read by
-        `crp.explanation.from_json`), .dot the attribution graph for Graphviz. The file appears whole or not at all; an older one is replaced.
+        `crp.explanation.from_json`), .dot the attribution graph for Graphviz. The file appears whole or not at all; an
+        older one is replaced.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The attribution graph as the page shows it: places, widths and texts; nodes are elements, edges an SVG behind them."""
+"""The attribution graph as the page shows it: places, widths and texts. Nodes are elements, edges an SVG behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def graph_view(
         "width": WIDTH,
         "columns": widest,
         "rows": [
-            {"name": "the prediction" if index == 0 and graph.root.name else layer, "top": f"{(index + 0.5) / rows:.4%}"}
+            {"name": "prediction" if index == 0 and graph.root.name else layer, "top": f"{(index + 0.5) / rows:.4%}"}
             for index, layer in enumerate(layers)
         ],
         "nodes": [_node(graph, node, place[node.key], rows, picture, cards, sprites) for node in graph.nodes],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import click
 from crp.cli import options
 from crp.errors import InputError, LibraryError
 
+CONCEPTS = 6
 FORMATS = ("html", "png", "pdf", "svg", "json", "dot")
 
 
@@ -30,7 +32,7 @@ FORMATS = ("html", "png", "pdf", "svg", "json", "dot")
 @click.option(
     "--concepts",
     type=click.IntRange(min=1),
-    default=6,
+    default=CONCEPTS,
     show_default=True,
     help="Concepts for and against, of each layer.",
 )
@@ -81,11 +83,20 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             against=given["against"],
             graph=given["graph"],
             concepts=given["concepts"],
-            provenance={"image": Path(image).name, "command": f"crp atlas {library} {image}"},
+            provenance={"image": Path(image).name, "command": _command(library, image, given)},
         )
         for path in paths[image]:
             _make_folder(path.parent)
             click.echo(Atlas(explanation).save(path))
+
+
+def _command(library: str, image: str, given: dict[str, Any]) -> str:
+    """What to type for this page again: what was asked for, without where it was written."""
+    asked = {name: given[name] for name in ("layers", "target", "against", "model", "weights")}
+    asked["concepts"] = given["concepts"] if given["concepts"] != CONCEPTS else None
+    words = options.command_line("atlas", [library, image], asked)
+    switches = [*(["--trust"] if given["trust"] else []), *([] if given["graph"] else ["--no-graph"])]
+    return shlex.join([*words, *switches])
 
 
 def _make_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ import crp
 from crp.attribution import CondAttribution
 from crp.composing import apart, compose
 from crp.concepts import ChannelConcept
-from crp.errors import InputError
+from crp.errors import InputError, LibraryError
 from oracle.nets import SkipNet, plain_net, with_random_weights
 
 TOTAL = ChannelConcept().total
@@ -232,6 +232,10 @@ def test_a_library_gives_patches_and_the_name(tmp_path):
     assert graph.root.name == "c"
     best = library.references("conv1", "relevance").sample[:, 0]
     assert [node.patch.sample for node in graph.nodes[1:]] == [best[node.concept] for node in graph.nodes[1:]]
+    more = compose(model, data[0][0][None], ["conv2", "conv1"], target=2, library=library)
+    assert {node.patch is None for node in more.nodes if node.layer == "conv2"} == {True}
+    with pytest.raises(LibraryError, match=r" was mined with other weights "):
+        compose(with_random_weights(plain_net(), 2).float(), data[0][0][None], ["conv1"], target=2, library=library)
 
 
 REFUSED = {

@@ -348,7 +348,8 @@ def test_users_and_glimpses_come_from_the_library(model, library, image):
     (layer,) = explain(model, image, library, layers=["3"], concepts=1, target=0).layers
     statistics = library.statistics("3").share
     for part in layer.ranked:
-        used = sorted((i for i in range(3) if statistics[i, part.concept] > 0), key=lambda i: -statistics[i, part.concept])
+        shares = statistics[:, part.concept]
+        used = sorted((i for i in range(3) if shares[i] > 0), key=lambda i: -shares[i])
         assert [(use.index, use.name) for use in part.classes] == [(i, NAMES[i]) for i in used]
         assert [use.share for use in part.classes] == [statistics[i, part.concept] for i in used]
     cards = {part.concept for part in layer.ranked}

@@ -197,7 +197,7 @@ def test_what_was_added_later_may_be_missing():
             part.pop("classes")
     content["arrays"] = {name: array for name, array in content["arrays"].items() if "table" not in name}
     read = from_json(content)
-    assert read.graph is None and read.beside == () and read.layers[0].concept_map.table is None
+    assert (read.graph, read.beside, read.layers[0].concept_map.table) == (None, (), None)
     assert numbers(read)["layers"][0]["supporting"][0]["classes"] == []
 
 

@@ -65,7 +65,8 @@ def open_panels(page):
 
 def pinned(page):
     return page.run(
-        f"[...document.querySelectorAll('{VIEW} .pick[aria-pressed=true]')].map(e => Number(e.closest('.card').dataset.concept))"
+        f"[...document.querySelectorAll('{VIEW} .pick[aria-pressed=true]')]"
+        ".map(e => Number(e.closest('.card').dataset.concept))"
     )
 
 
@@ -82,7 +83,8 @@ def ranking(page):
 
 
 def selected(page):
-    return page.run(f"[...document.querySelectorAll('{VIEW} [aria-selected=true][data-cell]')].map(e => Number(e.dataset.cell))")
+    cells = f"[...document.querySelectorAll('{VIEW} [aria-selected=true][data-cell]')]"
+    return page.run(f"{cells}.map(e => Number(e.dataset.cell))")
 
 
 def assert_ranked(page, layer, cells):
@@ -122,7 +124,7 @@ def test_brushing_with_the_mouse_ranks_as_python_does(page, explanation):
     assert selected(page) == [*cells, 35, 42]
     assert_ranked(page, explanation.layers[0], [*cells, 35, 42])
     page.click(f"{VIEW} .clear")
-    assert selected(page) == [] and ranking(page) == []
+    assert (selected(page), ranking(page)) == ([], [])
 
 
 def test_a_click_selects_one_cell_and_lets_it_go(page, explanation):
@@ -196,8 +198,11 @@ def test_pointing_at_a_card_lights_it_up_everywhere(page, explanation):
     assert frame(page) == "concept"
     share = wording.signed_percent(part.share)
     assert caption(page) == f"Concept {part.concept} {wording.side(part)}: {share} of layer3."
-    assert page.run(f"document.querySelector('{VIEW} .frame.concept img').src === document.querySelector('{card} .where').src")
-    lit = page.run(f"[...document.querySelectorAll('{VIEW} .sum .on, {VIEW} .legend .on')].map(e => Number(e.dataset.concept))")
+    pictures = (f"{VIEW} .frame.concept img", f"{card} .where")
+    large, small = (f"document.querySelector('{picture}').src" for picture in pictures)
+    assert page.run(f"{large} === {small}")
+    lit = f"[...document.querySelectorAll('{VIEW} .sum .on, {VIEW} .legend .on')]"
+    lit = page.run(f"{lit}.map(e => Number(e.dataset.concept))")
     assert set(lit) == {part.concept}
     node = f"{VIEW} .node[data-layer-name=\"layer3\"][data-concept=\"{part.concept}\"]"
     assert page.run(f"document.querySelector('{node}').classList.contains('self')")
@@ -279,7 +284,8 @@ def test_the_map_names_the_strongest_concept_under_the_mouse(page, explanation):
 
 
 def test_a_legend_leads_to_the_card(page):
-    concept = page.run(f"Number(document.querySelector('{VIEW} .legend:not([hidden]) a').closest('li').dataset.concept)")
+    link = f"document.querySelector('{VIEW} .legend:not([hidden]) a')"
+    concept = page.run(f"Number({link}.closest('li').dataset.concept)")
     page.click(f'{VIEW} .legend:not([hidden]) [data-concept="{concept}"] a')
     assert pinned(page) == [concept]
     page.press("Escape")
@@ -340,7 +346,7 @@ def test_search_finds_numbers_layers_and_classes(page, explanation):
     page.click("#search")
     page.run("document.querySelector('#search').value = ''")
     page.type("fox")
-    assert len(found(page)) == 8 and all("fox" in line for line in found(page))
+    assert ["fox" in line for line in found(page)] == [True] * 8
     assert page.run("document.querySelector('#found-count').textContent") == "18 concepts found"
     page.press("ArrowDown")
     page.press("ArrowDown")
