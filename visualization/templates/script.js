@@ -339,6 +339,7 @@
         if (event.button) return;
         const cell = this.cellAt(event), alone = this.selected.size === 1 && this.selected.has(cell);
         event.preventDefault();
+        this.rest();
         grid.setPointerCapture(event.pointerId);
         this.focusCell(cell);
         base = event.ctrlKey || event.metaKey ? this.selected : [];
@@ -349,7 +350,7 @@
       grid.addEventListener("pointermove", event => {
         const cell = this.cellAt(event);
         if (anchor !== null) this.select(this.rectangle(anchor, cell, base));
-        else if (this.chosen === "map") {
+        else if (this.chosen === "map" && !this.selected.size) {
           const winner = this.tables[this.layer].winner[cell];
           if (winner < 0) this.rest();
           else this.light({ layer: this.tables[this.layer].layer, concept: winner, onMap: true });
