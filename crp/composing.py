@@ -87,6 +87,8 @@ def compose(
     Notes
     -----
     The attribution graph of Achtibat et al. (2023), Fig. 3d, with shared concepts as one node and edges of both signs.
+    Edges from all upper concepts add up to a concept's relevance where the rules are linear (`RelevanceFlow.linear`);
+    with rules that are not, what they miss is part of the rest.
     """
     layers = list(dict.fromkeys([*layers, of[0]] if of else layers))
     inner = apart(layers)

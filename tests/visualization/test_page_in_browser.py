@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 from importlib import resources
 
 import numpy as np
@@ -396,7 +395,7 @@ def test_an_address_opens_the_page_at_a_concept(browser, file, explanation):
 
 
 @pytest.mark.parametrize("state", ["as opened", "in use", "narrow and dark", "difference"])
-def test_axe_finds_no_serious_fault(page, explanation, state):
+def test_axe_finds_no_fault(page, explanation, state):
     axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
     if state == "in use":
         page.drag(at(page, 1, 1), at(page, 4, 4))
@@ -414,7 +413,7 @@ def test_axe_finds_no_serious_fault(page, explanation, state):
         "axe.run(document, {resultTypes: ['violations']}).then(result => result.violations.map(fault => "
         "[fault.impact, fault.id, fault.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"
     )
-    assert [fault for fault in faults if fault[0] in ("serious", "critical")] == []
+    assert faults == []
 
 
 def test_axe_can_find_a_fault(page):
@@ -530,11 +529,3 @@ def test_a_layer_without_space_has_no_cells(browser, tmp_path):
 def test_the_page_holds_its_numbers(page, explanation):
     content = page.run("document.getElementById('atlas-numbers').textContent")
     assert json.loads(content)["graph"]["nodes"][0]["name"] == "zebra"
-
-
-def test_the_browser_is_asked_in_time(page):
-    """The page answers at once, also on a busy machine: no promise about seconds, only that it is not stuck."""
-    start = time.monotonic()
-    page.drag(at(page, 0, 0), at(page, 6, 6))
-    assert len(ranking(page)) == 8
-    assert time.monotonic() - start < 60
