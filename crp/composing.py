@@ -154,8 +154,10 @@ def graph_in(
     The other parameters are those of `compose`.
     """
     start = _Start(target, against, of, concept)
-    first = next(iter(flows))
-    below = _directly_below(first, start.layer, layers)
+    for flow in flows:
+        # Asked inside the loop: flows that are opened anew are closed behind it.
+        below = _directly_below(flow, start.layer, layers)
+        break
     if of is not None and not below[start.layer]:
         raise InputError(f"No layer of the graph lies below '{start.layer}'.")
     kept: dict[str, list[int]] = {start.layer: [start.id]}

@@ -205,6 +205,9 @@ def test_over_samples_numbers_are_means(batch):
     assert graph.samples == 5
     assert all(node.heatmap is None for node in graph.nodes)
     assert graph.started == pytest.approx(np.mean([one.started for one in single]))
+    ends = {(edge.upper, edge.lower) for edge in graph.edges}
+    assert ends == {(edge.upper, edge.lower) for one in single for edge in one.edges}
+    assert len(ends) > 20
     for edge in graph.edges:
         values = [
             next((e.relevance for e in one.edges if (e.upper, e.lower) == (edge.upper, edge.lower)), 0.0)
