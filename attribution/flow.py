@@ -239,12 +239,13 @@ class RelevanceFlow:
         start = prediction if init is None else init
         return (start * torch.nn.functional.one_hot(targets.long(), prediction.shape[1]).to(start))[None]
 
-    def reaches(self, start: str, to: str) -> bool:
-        """Whether relevance can flow from layer `start` down to layer `to`."""
+    def reaches(self, start: str, to: str, *, around: Collection[str] = ()) -> bool:
+        """Whether relevance can flow from layer `start` down to layer `to`, around (not through) some layers."""
         goal = self._end(to).grad_fn
+        closed = {self._at(layer).above.grad_fn for layer in around}
         return any(
             node is goal or (goal is None and getattr(node, "variable", None) is self._input)
-            for node in graph_below(self._at(start).below)
+            for node in graph_below(self._at(start).below, closed)
         )
 
     # -- flowing -----------------------------------------------------------------------------------------------

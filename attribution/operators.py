@@ -20,7 +20,7 @@ reducer once. What does not pass the probe is left to zennit's own hook.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -472,9 +472,9 @@ def find_all(output: Tensor) -> None:
             call.find()
 
 
-def graph_below(output: Tensor) -> Iterator[torch.autograd.graph.Node]:
-    """All nodes of the graph of a forward pass from `output` down."""
-    seen, waiting = set(), [output.grad_fn]
+def graph_below(output: Tensor, closed: Collection[object] = ()) -> Iterator[torch.autograd.graph.Node]:
+    """All nodes of the graph of a forward pass from `output` down, but for those that are `closed` and what lies behind."""
+    seen, waiting = set(closed), [output.grad_fn]
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
