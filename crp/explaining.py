@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from crp.attribution import INPUT, RelevanceFlow
-from crp.concepts import ChannelConcept, Concept
+from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, nearest
 from crp.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation
 from crp.images import read_picture, scaled_picture
@@ -48,7 +48,7 @@ def explain(
     patches: int = 8,
     cells: int | None = None,
     composite: Composite | None = None,
-    concept: Concept = _CHANNELS,
+    concept: ConceptKind = _CHANNELS,
     provenance: Mapping[str, Any] | None = None,
 ) -> Explanation:
     """Explain one prediction by the concepts of some layers.
@@ -135,7 +135,7 @@ def explain(
 
 def _explained_layer(
     flow: RelevanceFlow,
-    concept: Concept,
+    concept: ConceptKind,
     layer: str,
     arriving: Tensor,
     started: float,
@@ -179,7 +179,7 @@ def _explained_layer(
 
 
 def _concept_map(
-    flow: RelevanceFlow, concept: Concept, layer: str, arriving: Tensor, cells: int | None
+    flow: RelevanceFlow, concept: ConceptKind, layer: str, arriving: Tensor, cells: int | None
 ) -> ConceptMap | None:
     """The strongest concept of each cell; None for a layer without space, whose concepts are nowhere in particular."""
     if arriving.ndim != 4:
@@ -224,7 +224,7 @@ def grid_of(positions: Sequence[int], size: Sequence[int], cells: int | None = N
 
 
 def concepts_in_cells(
-    flow: RelevanceFlow, layer: str, arriving: Tensor, rows: int, columns: int, *, concept: Concept = _CHANNELS
+    flow: RelevanceFlow, layer: str, arriving: Tensor, rows: int, columns: int, *, concept: ConceptKind = _CHANNELS
 ) -> Tensor:
     """Relevance of every concept of a layer in every cell of a grid over the input.
 

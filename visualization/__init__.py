@@ -11,6 +11,10 @@ images.py    signed data as colour, pictures as bytes
 >>> Atlas(explanation).save("atlas.html")                                      # doctest: +SKIP
 """
 
+from crp.compat import handed_on
 from crp.visualization.atlas import Atlas, atlas
 
-__all__ = ["Atlas", "atlas"]
+__all__ = ["Atlas", "FeatureVisualization", "atlas"]
+
+# zennit-crp's mining, which the file below `crp/legacy` puts on our own
+__getattr__ = handed_on(__name__, {"FeatureVisualization": "crp.legacy.visualization"})
