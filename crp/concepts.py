@@ -223,7 +223,7 @@ class ChannelConcept:
         if max_target not in ("sum", "max"):
             raise InputError(f"max_target is 'sum' or 'max', given {max_target!r}.")
         scores = self.total(relevance) if max_target == "sum" else peak
-        scores, samples = (_divided(scores) if abs_norm else scores).sort(0, descending=True, stable=True)
+        scores, samples = (_divided(scores) if abs_norm else scores).sort(dim=0, descending=True, stable=True)
         return samples, scores, positions.gather(0, samples)
 
 

@@ -47,6 +47,8 @@ def main() -> None:
     for script in scripts.ALL:
         for name, value in script().items():
             if isinstance(value, torch.Tensor):
+                rows = value.flatten(1) if value.ndim > 1 else value[None]
+                assert rows.any(1).all() or "of zero" in name, f"{name}: a row of zeros shows nothing"
                 arrays[f"{script.__name__}/{name}"] = value.detach().clone(memory_format=torch.contiguous_format)
             else:
                 facts[f"{script.__name__}/{name}"] = value

@@ -19,7 +19,8 @@ from tests.oracle.nets import SkipNet, plain_net, with_random_weights
 
 
 def skip_net():
-    return with_random_weights(SkipNet(), 3)
+    """A net in which each of our samples activates every channel: nothing recorded is zero for want of relevance."""
+    return with_random_weights(SkipNet(), 106)
 
 
 def data(count=1):
@@ -232,9 +233,8 @@ def decompositions():
     """Attribution graphs; nodes and edges each once."""
     model = skip_net()
     layers = get_layer_names(model, [nn.Conv2d, nn.Linear])
-    graph = AttributionGraph(
-        CondAttribution(model), trace_model_graph(model, data().detach(), layers), dict.fromkeys(layers, ChannelConcept())
-    )
+    traced = trace_model_graph(model, data().detach(), layers)
+    graph = AttributionGraph(CondAttribution(model), traced, dict.fromkeys(layers, ChannelConcept()))
     found = {}
     asked = {
         "target": {"concept_id": 1, "layer_name": "conv3", "target": 2, "width": [2, 2]},

@@ -53,7 +53,8 @@ def test_a_max_target_that_does_not_exist():
 
 def test_bug_channels_last_crashed():
     """concepts.py:86, 112 and 126: `.view` of relevance in another memory format."""
-    relevance = torch.randn(2, 4, 3, 2, generator=torch.Generator().manual_seed(2))
+    # whole numbers, whose sums have no rounding that depends on their order
+    relevance = torch.randint(-9, 10, (2, 4, 3, 2), generator=torch.Generator().manual_seed(2)).float()
     other = relevance.contiguous(memory_format=torch.channels_last)
     concept = ChannelConcept()
     assert torch.equal(concept.attribute(other), concept.attribute(relevance))
@@ -116,6 +117,4 @@ def test_an_old_concept_is_mined(tmp_path):
     with RelevanceFlow(model, composite, data, ["conv2"]) as flow:
         arriving = flow.down(flow.output_relevance(labels.tolist()), to="conv2")[0]
     expected = scripts.PairConcept().attribute(arriving).argsort(0, descending=True)[:3]
-    for concept in range(2):
-        mined = library.references("conv2", concept, mode="relevance")
-        assert list(mined.samples) == expected[:, concept].tolist()
+    assert library.references("conv2", "relevance").sample.tolist() == expected.T.tolist()
