@@ -25,6 +25,16 @@ from crp.legacy.graph import ModelGraph
 
 attrGraphResult = namedtuple("AttributionGraphResults", "nodes, connections")
 
+# How zennit-crp put its results together, in methods that are not ours: an override would be without effect.
+_INNER = (
+    "_append_recording_layer_hooks",
+    "_attribute",
+    "_check_arguments",
+    "_collect_hook_activation_relevance",
+    "_conditions_wrapper",
+    "_register_mask_fn",
+)
+
 
 class CondAttribution(_CondAttribution):
     __doc__ = _CondAttribution.__doc__
@@ -38,6 +48,12 @@ class CondAttribution(_CondAttribution):
     ) -> None:
         super().__init__(model, device, overwrite_data_grad, no_param_grad)
         self.overwrite_data_grad = overwrite_data_grad
+        for name in _INNER:
+            if hasattr(self, name):
+                raise InputError(
+                    f"{type(self).__name__} overrides '{name}', an inner method of zennit-crp that crp-atlas does not "
+                    "have: override 'relevance_init', 'heatmap_modifier', 'backward' or 'broadcast' instead."
+                )
 
     def broadcast(self, data: Tensor, conditions: Sequence[Mapping]) -> tuple[Tensor, Sequence[Mapping]]:
         """Make one row of data and one condition for each result; an override decides what meets what.

@@ -96,6 +96,15 @@ def test_relevance_init_of_a_subclass_sees_lists_or_none(model):
     assert seen == [[[0], [1, 2]], None, None]
 
 
+def test_an_override_that_would_be_without_effect_is_refused(model):
+    class Inner(CondAttribution):
+        def _collect_hook_activation_relevance(self, layer_out, on_device=None, length=None):
+            """As a gradient-times-input convention needs it."""
+
+    with pytest.raises(InputError, match=r"^Inner overrides '_collect_hook_activation_relevance', an inner method of"):
+        Inner(model)
+
+
 class Ends(nn.Module):
     """A net whose layers are called as the two ends of a flow once were."""
 
