@@ -24,7 +24,10 @@ class _OutputHook:
 
     def register(self, module: nn.Module) -> RemovableHandleList:
         """Put this hook on a module."""
-        return RemovableHandleList([RemovableHandle(self), module.register_forward_hook(self.post_forward)])
+        handle = module.register_forward_hook(self.post_forward)
+        # a rule of zennit 1.0 takes relevance where the last hook of the module left it, so this one has to be the last
+        last = module.register_forward_pre_hook(lambda *_: module._forward_hooks.move_to_end(handle.id))
+        return RemovableHandleList([RemovableHandle(self), handle, last])
 
     def remove(self) -> None:
         """Let go of what the hook holds."""

@@ -7,7 +7,7 @@ import gc
 import pytest
 import torch
 from torch import nn
-from zennit.composites import EpsilonPlusFlat
+from zennit.composites import EpsilonPlus, EpsilonPlusFlat
 
 from crp.attribution import AttributionGraph, CondAttribution, attrGraphResult, attrResult
 from crp.concepts import ChannelConcept
@@ -41,6 +41,35 @@ def test_subclasses_are_theirs():
     found = assert_as_recorded(scripts.subclasses)
     assert found["Signed/heatmap"].shape == (2, 2, 8, 8)
     assert found["Product/heatmap"].shape == (4, 8, 8)
+
+
+class SideBySide(nn.Module):
+    """Two linear layers beside one another, their outputs joined and weighted 1, 2, 3, 4."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.head = nn.Linear(2, 2, False), nn.Linear(2, 2, False), nn.Linear(4, 1, False)
+        self.left.weight = nn.Parameter(torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
+        self.right.weight = nn.Parameter(torch.tensor([[0.0, 2.0], [1.0, 1.0]]))
+        self.head.weight = nn.Parameter(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+
+    def forward(self, data):
+        return self.head(torch.cat([self.left(data), self.right(data)], 1))
+
+
+@pytest.mark.parametrize("kind", [CondAttribution, scripts.Doubled])
+def test_by_hand(kind):
+    """Input (1, 2): left gives (3, 1), right (4, 3), so 3 + 2 + 12 + 12 = 29 is explained."""
+    factor = 2 if kind is scripts.Doubled else 1
+    attribution, data, conditions = kind(SideBySide()), torch.tensor([[1.0, 2.0]]), [{"left": [0], "y": [0]}]
+    through = attribution(data, conditions, EpsilonPlus(), ["right"])
+    around = attribution(data, conditions, EpsilonPlus(), ["right"], exclude_parallel=False)
+    assert through.prediction.tolist() == [[29]]
+    # (3, 2) arrives at the left; of it 3 goes on, to 1 and 2 in proportion; 12 and 12 take the way around
+    for result, right, heatmap in ((through, [0, 0], [1, 2]), (around, [12, 12], [1 + 0 + 4, 2 + 12 + 8])):
+        assert result.relevances["left"][0].tolist() == pytest.approx([3 * factor, 2 * factor], rel=1e-4)
+        assert result.relevances["right"][0].tolist() == pytest.approx([part * factor for part in right], rel=1e-4)
+        assert result.heatmap[0].tolist() == pytest.approx([part * factor for part in heatmap], rel=1e-4)
 
 
 def test_the_results_are_the_same_named_tuples():
