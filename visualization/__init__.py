@@ -16,5 +16,5 @@ from crp.visualization.atlas import Atlas, atlas
 
 __all__ = ["Atlas", "FeatureVisualization", "atlas"]
 
-# zennit-crp's mining, which the file below `crp/legacy` puts on our own
+# zennit-crp's mining and reference samples
 __getattr__ = handed_on(__name__, {"FeatureVisualization": "crp.legacy.visualization"})

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 from zennit.core import Composite
 
 from crp.attribution.conditional import CondAttribution as _CondAttribution
@@ -100,7 +101,10 @@ class CondAttribution(_CondAttribution):
     def __call__(self, data: Tensor, conditions: Sequence[Mapping[str, Any]], *args: Any, **options: Any) -> attrResult:
         if not self._overridden("backward", "broadcast"):
             return super().__call__(data, conditions, *args, **options)
-        return self._by_rows(*self.broadcast(data, conditions), **_bound(super().__call__, *args, **options))
+        rows, each = self.broadcast(data, conditions)
+        if len(rows) != len(each):
+            raise InputError(f"broadcast gives one condition for each row, given {len(rows)} rows and {len(each)}.")
+        return self._by_rows(rows, each, **_bound(super().__call__, *args, **options))
 
     def generate(
         self, data: Tensor, conditions: Sequence[Mapping[str, Any]], *args: Any, **options: Any
@@ -109,9 +113,8 @@ class CondAttribution(_CondAttribution):
             yield from super().generate(data, conditions, *args, **options)
             return
         options = _bound(super().generate, *args, **options)
-        size = options.pop("batch_size")
-        del options["verbose"]
-        for first in range(0, len(conditions), size):
+        size, verbose = options.pop("batch_size"), options.pop("verbose")
+        for first in tqdm(range(0, len(conditions), size), disable=not verbose):
             batch = conditions[first : first + size]
             yield self._by_rows(data.repeat_interleave(len(batch), 0), batch, **options)
 

@@ -110,6 +110,15 @@ def test_subclasses_of_backward_mix_layers_and_keep_the_order(model):
         assert_relevance_close(doubled.activations[layer], plain.activations[layer], 1e-12)
 
 
+def test_a_broadcast_that_does_not_fit_is_refused(model):
+    class Uneven(CondAttribution):
+        def broadcast(self, data, conditions):
+            return data.repeat(3, 1, 1, 1), conditions
+
+    with pytest.raises(InputError, match=r"^broadcast gives one condition for each row, given 3 rows and 2\.$"):
+        Uneven(model)(scripts.data(), [{"y": [0]}, {"y": [1]}], COMPOSITE)
+
+
 def test_relevance_init_of_a_subclass_sees_lists_or_none(model):
     seen = []
 

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 MODULES = json.loads(Path(__file__).with_name("inventory.json").read_text())["modules"]
 NAMES = [(module, name) for module, names in MODULES.items() for name in names]
@@ -51,6 +53,30 @@ def test_a_name_is_there_and_takes_what_it_took(module, name):
         assert differences(ours, entry["parameters"]) == []
     for method, theirs in entry.get("methods", {}).items():
         assert differences(getattr(ours, method), theirs) == [], method
+
+
+def examples() -> dict[str, object]:
+    """One object of each class of the attribution side."""
+    from crp.attribution import AttributionGraph, CondAttribution
+    from crp.graph import trace_model_graph
+    from crp.hooks import FeatVisHook, MaskHook
+
+    model = nn.Sequential(nn.Linear(2, 2))
+    graph, attribution = trace_model_graph(model, torch.ones(1, 2), ["0"]), CondAttribution(model)
+    return {
+        "CondAttribution": attribution,
+        "AttributionGraph": AttributionGraph(attribution, graph, {}),
+        "ModelGraph": graph,
+        "GraphNode": graph.layer_node_map["0"],
+        "MaskHook": MaskHook([]),
+        "FeatVisHook": FeatVisHook(None, None, "0", {}, None),
+    }
+
+
+def test_objects_have_the_attributes_they_had():
+    known = {name: entry for names in MODULES.values() for name, entry in names.items()}
+    for name, each in examples().items():
+        assert [attribute for attribute in known[name]["attributes"] if not hasattr(each, attribute)] == [], name
 
 
 @pytest.mark.parametrize("module", MODULES)
