@@ -5,27 +5,35 @@
 `prepare`           a private copy of a model with rules put on it, for many flows
 `CondAttribution`   conditional heatmaps with zennit-crp's names and arguments
 `composite_for`     the fitting composite and canonizers for a given model
+`AttributionGraph`  zennit-crp's decomposition of a concept into lower ones
 ==================  =================================================================================================
 """
 
-from crp.compat import import_zennit_safely, refuse_zennit_crp
+from crp.compat import handed_on, import_zennit_safely, refuse_zennit_crp
 
 refuse_zennit_crp()
 import_zennit_safely()
 
 from crp.attribution.composites import FittingComposite, composite_for  # noqa: E402  (zennit needs the cure first)
-from crp.attribution.conditional import CondAttribution, attrResult  # noqa: E402
+from crp.attribution.conditional import attrResult  # noqa: E402
 from crp.attribution.flow import INPUT, OUTPUT, RelevanceFlow  # noqa: E402
 from crp.attribution.replica import Replica, prepare  # noqa: E402
 
 __all__ = [
     "INPUT",
     "OUTPUT",
+    "AttributionGraph",
     "CondAttribution",
     "FittingComposite",
     "RelevanceFlow",
     "Replica",
+    "attrGraphResult",
     "attrResult",
     "composite_for",
     "prepare",
 ]
+
+# `CondAttribution` is that of conditional.py with the rest of zennit-crp's seams.
+__getattr__ = handed_on(
+    __name__, dict.fromkeys(("CondAttribution", "AttributionGraph", "attrGraphResult"), "crp.legacy.attribution")
+)

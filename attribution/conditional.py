@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,14 +17,21 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from zennit.core import Composite
 
-from crp.attribution.conditions import Condition, Grid, frozen, ordered, read_conditions
+from crp.attribution.conditions import (
+    Condition,
+    Grid,
+    MaskMap,
+    frozen,
+    mask_function,
+    ordered,
+    read_conditions,
+    targets_of,
+)
 from crp.attribution.flow import INPUT, OUTPUT, RelevanceFlow
 from crp.concepts import ChannelConcept
-from crp.errors import InputError, listed
+from crp.errors import InputError
 
 attrResult = namedtuple("AttributionResults", "heatmap, activations, relevances, prediction")
-
-MaskMap = Callable[[int, Any, str], Callable[[Tensor], Tensor]]
 
 
 class CondAttribution:
@@ -49,7 +56,7 @@ class CondAttribution:
     (torch.Size([2, 4, 4]), torch.Size([2, 4, 2, 2]))
     """
 
-    MODEL_OUTPUT_NAME = OUTPUT
+    MODEL_OUTPUT_NAME = "y"  # the key of a condition's classes; another one for a model with a layer of that name
 
     def __init__(
         self,
@@ -60,9 +67,11 @@ class CondAttribution:
     ) -> None:
         weight = next(model.parameters(), None)
         own = torch.device("cpu") if weight is None else weight.device
-        self.device = own if device is None else torch.device(device)
-        if self.device != own:
-            raise InputError(f"The model is on {own}, asked for {self.device}: call model.to('{self.device}') first.")
+        self.device = own
+        asked = own if device is None else torch.device(device)
+        # "cuda" is wherever on CUDA the model is
+        if asked.type != own.type or asked.index not in (None, own.index or 0):
+            raise InputError(f"The model is on {own}, asked for {asked}: call model.to('{asked}') first.")
         self.model = model
 
     # -- seams that a subclass may change, as in zennit-crp ------------------------------------------------------
@@ -77,7 +86,8 @@ class CondAttribution:
         prediction
             Output of the model, or activation of the start layer, `[rows, ...]`.
         target_list
-            For each row the classes of its `"y"`, or None where it names none. None if relevance starts at a layer.
+            For each row the list of classes of its `"y"`, or None where it names none. None if no row names any, or if
+            relevance starts at a layer.
         init_rel
             None (the prediction itself), a number, a tensor, or a function of `prediction`.
 
@@ -278,7 +288,7 @@ class _Run:
         prediction = source[samples]
         targets = None
         if self.start == OUTPUT:
-            targets = [cells[k][n].targets for k, n in self._rows(grid)]
+            targets = targets_of([cells[k][n] for k, n in self._rows(grid)])
         starts = self.attribution.relevance_init(prediction.clone(), targets, self.init_rel)
 
         stored = {
@@ -390,15 +400,8 @@ class _Run:
             new_keys.append((keys[slot], frozen(masks)))
             for n, ids in enumerate(masks):
                 if row[n] is not None:
-                    flat = self._mask_function(layer)(slot * samples + n, ids, layer)(flat)
+                    flat = mask_function(self.mask_map, layer)(slot * samples + n, ids, layer)(flat)
         return flat.view_as(relevance), new_keys
-
-    def _mask_function(self, layer: str) -> MaskMap:
-        if not isinstance(self.mask_map, Mapping):
-            return self.mask_map
-        if layer not in self.mask_map:
-            raise InputError(f"mask_map has no entry for layer '{layer}': it has {listed(self.mask_map)}.")
-        return self.mask_map[layer]
 
     def _placed(self, result: Tensor) -> Tensor:
         return result.to(self.on_device) if self.on_device else result

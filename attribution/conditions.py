@@ -7,12 +7,17 @@ stand from the output down, and a `Grid` that says which condition meets which s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from crp.attribution.flow import RelevanceFlow, check_class
-from crp.errors import InputError
+from crp.errors import InputError, listed
+
+# A function `(row, concept_ids, layer)` that makes a function `relevance -> relevance`.
+MaskMap = Callable[[int, Any, str], Callable[[Tensor], Tensor]]
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,28 @@ def ordered(condition: Condition, flow: RelevanceFlow, *, start: str, chain: boo
             )
         above = layer
     return Condition(condition.targets, masks, condition.number)
+
+
+def targets_of(conditions: Sequence[Condition]) -> list[list[int] | None] | None:
+    """Classes of each condition, None for one that names none; None if no condition names any."""
+    if all(condition.targets is None for condition in conditions):
+        return None
+    return [None if condition.targets is None else list(condition.targets) for condition in conditions]
+
+
+def mask_function(mask_map: MaskMap | Mapping[str, MaskMap], layer: str) -> MaskMap:
+    """What masks a layer: `mask_map` itself, or its entry.
+
+    Raises
+    ------
+    InputError
+        If it is a dict without the layer.
+    """
+    if not isinstance(mask_map, Mapping):
+        return mask_map
+    if layer not in mask_map:
+        raise InputError(f"mask_map has no entry for layer '{layer}': it has {listed(mask_map)}.")
+    return mask_map[layer]
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from crp.attribution.replica import Replica, prepare
 from crp.concepts import ChannelConcept
 from crp.errors import CrpError, InputError, ModelError, listed, nearest
 
-OUTPUT = "y"
-INPUT = "input"
+# No module can be called so by attribute, and layers called "y" or "input" exist.
+OUTPUT = "(output)"
+INPUT = "(input)"
 
 # Conditions in one downward pass. Small chunks keep a CPU's caches warm; a GPU wants more work at a time.
 _CHUNK_CPU, _CHUNK_ACCELERATOR = 8, 32
@@ -205,6 +206,22 @@ class RelevanceFlow:
         """Output of a layer in this forward pass, `[N, C, *S]`."""
         return self._at(layer).below.detach()
 
+    def tensors(self, layer: str) -> tuple[Tensor, Tensor]:
+        """A layer's output in the graph of this pass, for a backward pass of one's own.
+
+        Parameters
+        ----------
+        layer
+            A layer's name, `OUTPUT`, or `INPUT` (where both are the one leaf of the graph).
+
+        Returns
+        -------
+        tuple of two Tensors
+            `[N, C, *S]` each: where relevance arrives (gradients with respect to it are what arrives, and a hook on it
+            changes what goes on), and where it leaves.
+        """
+        return (self._input, self._input) if layer == INPUT else (self._at(layer).above, self._at(layer).below)
+
     def output_relevance(self, targets: Sequence[int] | Tensor, init: Tensor | None = None) -> Tensor:
         """Relevance that starts at the model's output.
 
@@ -374,7 +391,7 @@ class RelevanceFlow:
             Relevance that arrives at the layer, `[N, C, *S]`.
         total
             What a concept's part adds up to, `[R, C, *S]` -> `[R, C]`; by default the sum over space
-            (`crp.concepts.Concept.total`).
+            (`crp.concepts.ConceptKind.total`).
 
         Returns
         -------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,91 @@ def output_shapes(model: nn.Module, data: Tensor, layers: Sequence[str]) -> dict
     """Shape `(C, *S)` of the output of each layer for model input `data` `[N, c, *S]`."""
     with RelevanceFlow(model, None, data[:1], layers) as flow:
         return {layer: tuple(flow.activation(layer).shape[1:]) for layer in layers}
+
+
+@dataclass(eq=False)
+class ModuleCall:
+    """One call of a module in a forward pass.
+
+    Attributes
+    ----------
+    layer
+        The module's name.
+    feeders
+        The calls whose outputs this one's output is made from, with no other call's between: for a module without
+        modules inside those that feed its input, for a block the last ones inside it.
+    """
+
+    layer: str
+    feeders: list[ModuleCall] = field(default_factory=list)
+
+
+def module_calls(model: nn.Module, data: Tensor) -> list[ModuleCall]:
+    """Every call of a named module in one forward pass, and which calls feed which.
+
+    The connections are those along which relevance flows: they are read from autograd's graph of the pass. The model is
+    run once, in evaluation mode, and not changed.
+
+    Parameters
+    ----------
+    model
+        Any model that runs on `data`.
+    data
+        Model input, `[N, ...]`; one sample is enough.
+
+    Returns
+    -------
+    list of ModuleCall
+        In the order in which the calls ended. A module that is called twice has two entries.
+
+    Examples
+    --------
+    >>> calls = module_calls(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.ones(1, 2))
+    >>> [(call.layer, [feeder.layer for feeder in call.feeders]) for call in calls]
+    [('0', []), ('1', ['0']), ('2', ['1'])]
+    """
+    copy = replicate(model)
+    copy.requires_grad_(True)  # so that integer input, which embeddings take, has a graph, too
+    calls: list[ModuleCall] = []
+    ends: dict[object, ModuleCall] = {}
+
+    def note(layer: str) -> Callable[[nn.Module, tuple, object], object]:
+        def hook(module: nn.Module, args: tuple, output: object) -> object:
+            call = ModuleCall(layer)
+            calls.append(call)
+            below = [tensor.grad_fn for tensor in _tensors([output]) if tensor.grad_fn is not None]
+            call.feeders = _nearest_calls(below, ends)
+            if isinstance(output, Tensor) and output.grad_fn is not None:
+                # a node of its own, for an identity or a block gives the very tensor of the module before it
+                output = output.view_as(output)
+                below = [output.grad_fn]
+            ends.update(dict.fromkeys(below, call))
+            return output
+
+        return hook
+
+    for name, module in copy.named_modules():
+        if name:
+            module.register_forward_hook(note(name))
+    with torch.enable_grad():
+        copy(data.detach().requires_grad_() if data.is_floating_point() else data)
+    return calls
+
+
+def _nearest_calls(below: Sequence[object], ends: dict[object, ModuleCall]) -> list[ModuleCall]:
+    """Calls whose outputs are met first on the way down autograd's graph, in the order of the operands."""
+    found: dict[ModuleCall, None] = {}
+    seen, waiting = set(), list(below)[::-1]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node in ends:
+            found[ends[node]] = None
+        else:
+            waiting += [lower for lower, _ in node.next_functions][::-1]
+    return list(found)
 
 
 def receptive_boxes(model: nn.Module, shape: Sequence[int], layer: str) -> Tensor:

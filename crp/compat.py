@@ -1,13 +1,16 @@
 """Two neighbours to live with: torchvision, which zennit imports, and zennit-crp, which installs a folder `crp/` too.
 
-Both checks look before anything foreign is imported, and both do nothing where nothing is wrong.
+Both checks look before anything foreign is imported, and both do nothing where nothing is wrong. `handed_on` serves the
+old import paths of zennit-crp.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.machinery
 import importlib.util
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 # The operators for which torchvision registers a fake kernel even without its compiled part; their schemas.
@@ -87,3 +90,24 @@ def refuse_zennit_crp() -> None:
             "of the other: run 'pip uninstall zennit-crp' first, "
             "then 'pip install --force-reinstall --no-deps crp-atlas'; code written for zennit-crp runs on crp-atlas."
         )
+
+
+def handed_on(module: str, homes: Mapping[str, str]) -> Callable[[str], object]:
+    """Make the `__getattr__` (PEP 562) of a module that hands on names which live elsewhere, loaded on first use.
+
+    Parameters
+    ----------
+    module
+        The module's `__name__`.
+    homes
+        Name -> the module it lives in.
+    """
+
+    def load(name: str) -> object:
+        if name not in homes:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(homes[name]), name)
+        setattr(sys.modules[module], name, value)
+        return value
+
+    return load

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from crp.attribution import OUTPUT, RelevanceFlow, prepare
-from crp.concepts import ChannelConcept, Concept
+from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError
 from crp.mining.subjects import described_rules
 from crp.relations import ConceptGraph, GraphEdge, GraphNode, Key
@@ -42,7 +42,7 @@ def compose(
     breadth: int = 6,
     composite: Composite | None = None,
     library: Library | None = None,
-    concept: Concept = _CHANNELS,
+    concept: ConceptKind = _CHANNELS,
     batch: int = 8,
 ) -> ConceptGraph:
     """Find how lower concepts compose a class, or one concept, in one or many samples.
@@ -135,7 +135,7 @@ def graph_in(
     coverage: float = 0.8,
     breadth: int = 6,
     library: Library | None = None,
-    concept: Concept = _CHANNELS,
+    concept: ConceptKind = _CHANNELS,
     heatmaps: Mapping[Key, np.ndarray] | None = None,
 ) -> ConceptGraph:
     """The graph of forward passes that are open already.
@@ -257,7 +257,7 @@ class _Start:
     target: int
     against: int | None
     of: Key | None
-    concept: Concept
+    concept: ConceptKind
 
     @property
     def layer(self) -> str:

@@ -17,15 +17,25 @@ Axes: `N` samples, `K` conditions, `C` channels, `*S` space (none for a linear l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from math import prod
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from crp.errors import InputError
 
 
-class Concept(Protocol):
+def __getattr__(name: str) -> object:
+    """Hand on zennit-crp's base class `Concept`, which old code imports from here (PEP 562)."""
+    if name != "Concept":
+        raise AttributeError(f"module 'crp.concepts' has no attribute {name!r}")
+    return import_module("crp.legacy.concepts").Concept
+
+
+class ConceptKind(Protocol):
     """The interface that mining, explanation and attribution ask of a kind of concept."""
 
     def size(self, shape: Sequence[int]) -> int: ...
@@ -155,6 +165,71 @@ class ChannelConcept:
             return relevance
 
         return mask_row
+
+    def get_rf_indices(self, output_shape: Sequence[int], layer_name: str | None = None) -> np.ndarray:
+        """Positions that an output of shape `[C, *S]` has, for `mask_rf`."""
+        return np.arange(prod(output_shape[1:]))
+
+    def attribute(
+        self,
+        relevance: Tensor,
+        mask: Tensor | None = None,
+        layer_name: str | None = None,
+        abs_norm: bool = True,
+    ) -> Tensor:
+        """Relevance of every concept, `[N, C, *S]` -> `[N, C]`.
+
+        Parameters
+        ----------
+        relevance
+            `[N, C, *S]`.
+        mask
+            What to multiply relevance with before it is added up: 1 inside a region of the layer, 0 outside.
+        layer_name
+            Without effect; kinds of concept that differ from layer to layer need it.
+        abs_norm
+            Whether to divide by the sum over concepts of the absolute value.
+        """
+        totals = self.total(relevance if mask is None else relevance * mask)
+        return _divided(totals) if abs_norm else totals
+
+    def reference_sampling(
+        self,
+        relevance: Tensor,
+        layer_name: str | None = None,
+        max_target: str = "sum",
+        abs_norm: bool = True,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sort the samples of a batch by how much they count for each concept.
+
+        Parameters
+        ----------
+        relevance
+            Relevance or activation, `[N, C, *S]`.
+        layer_name
+            Without effect, as in `attribute`.
+        max_target
+            `"sum"` over space, or `"max"`, the largest signed value.
+        abs_norm
+            As in `attribute`.
+
+        Returns
+        -------
+        tuple of three Tensors
+            `[N, C]` each, best first: the place in the batch (of equal scores the first), the score, and the flat
+            position of the largest signed value.
+        """
+        peak, positions = self.peak(relevance)
+        if max_target not in ("sum", "max"):
+            raise InputError(f"max_target is 'sum' or 'max', given {max_target!r}.")
+        scores = self.total(relevance) if max_target == "sum" else peak
+        scores, samples = (_divided(scores) if abs_norm else scores).sort(dim=0, descending=True, stable=True)
+        return samples, scores, positions.gather(0, samples)
+
+
+def _divided(scores: Tensor) -> Tensor:
+    """Scores `[N, C]` divided by their absolute sum; 1e-10 keeps a layer without any at zero."""
+    return scores / (scores.abs().sum(1, keepdim=True) + 1e-10)
 
 
 def check_channels(ids: Sequence[int], count: int, layer: str | None = None) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.composing import apart, graph_in
-from crp.concepts import ChannelConcept, Concept
+from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, nearest
 from crp.explanation import ClassScore, ClassShare, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.images import read_picture, scaled_picture
@@ -58,7 +58,7 @@ def explain(
     cells: int | None = None,
     graph: bool = True,
     composite: Composite | None = None,
-    concept: Concept = _CHANNELS,
+    concept: ConceptKind = _CHANNELS,
     provenance: Mapping[str, Any] | None = None,
 ) -> Explanation:
     """Explain one prediction by the concepts of some layers.
@@ -160,7 +160,7 @@ class _Shown:
     """What the caller of `explain` asked to be shown."""
 
     library: Library
-    concept: Concept
+    concept: ConceptKind
     layers: tuple[str, ...]
     concepts: int
     patches: int
@@ -266,7 +266,7 @@ def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, card
 
 
 def _concept_map(
-    flow: RelevanceFlow, concept: Concept, layer: str, arriving: Tensor, cells: int | None
+    flow: RelevanceFlow, concept: ConceptKind, layer: str, arriving: Tensor, cells: int | None
 ) -> ConceptMap | None:
     """The strongest concept of each cell; None for a layer without space, whose concepts are nowhere in particular."""
     if arriving.ndim != 4:
@@ -312,7 +312,7 @@ def grid_of(positions: Sequence[int], size: Sequence[int], cells: int | None = N
 
 
 def concepts_in_cells(
-    flow: RelevanceFlow, layer: str, arriving: Tensor, rows: int, columns: int, *, concept: Concept = _CHANNELS
+    flow: RelevanceFlow, layer: str, arriving: Tensor, rows: int, columns: int, *, concept: ConceptKind = _CHANNELS
 ) -> Tensor:
     """Relevance of every concept of a layer in every cell of a grid over the input.
 

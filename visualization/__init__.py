@@ -12,6 +12,10 @@ images.py    signed data as colour, pictures as bytes
 >>> Atlas(explanation).save("atlas.html")                                      # doctest: +SKIP
 """
 
+from crp.compat import handed_on
 from crp.visualization.atlas import Atlas, atlas
 
-__all__ = ["Atlas", "atlas"]
+__all__ = ["Atlas", "FeatureVisualization", "atlas"]
+
+# zennit-crp's mining and reference samples
+__getattr__ = handed_on(__name__, {"FeatureVisualization": "crp.legacy.visualization"})

@@ -22,7 +22,7 @@ from .tables import damaged, open_table
 if TYPE_CHECKING:
     from torch import nn
 
-    from crp.concepts import Concept
+    from crp.concepts import ConceptKind
 
 
 def open_library(path: str | os.PathLike[str]) -> Library:
@@ -178,7 +178,7 @@ class Library:
                 f"{given[:12]}): use the model it was mined with, or mine a library for this one."
             )
 
-    def check_concept_kind(self, concept: Concept) -> None:
+    def check_concept_kind(self, concept: ConceptKind) -> None:
         """Refuse another kind of concept than the one that was mined.
 
         Raises

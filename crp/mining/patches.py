@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crp.attribution import INPUT, RelevanceFlow, Replica
-from crp.concepts import Concept
+from crp.concepts import ConceptKind
 from crp.library.patches import MODES, LayerPatches, StoredPatch, encode_picture
 from crp.library.references import References
 
@@ -87,7 +87,7 @@ class PatchMaker:
     """
 
     replica: Replica
-    concept: Concept
+    concept: ConceptKind
     reader: SampleReader
     fields: Mapping[str, np.ndarray]
     to_picture: Callable[[Tensor], np.ndarray]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from crp.attribution.layers import receptive_boxes
-from crp.concepts import ChannelConcept, Concept
+from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, LibraryError
 from crp.images import Preprocessing, scaled_picture
 from crp.library.building import new_library
@@ -51,7 +51,7 @@ def mine(
     layers: Sequence[str],
     path: str | os.PathLike[str],
     composite: Composite | None = None,
-    concept: Concept = CHANNELS,
+    concept: ConceptKind = CHANNELS,
     targets: TargetRule = "label",
     k: int = 16,
     relevance_score: str = "sum/divided",
@@ -220,7 +220,7 @@ def add_patches(
     concepts: Iterable[int],
     *,
     composite: Composite | None = None,
-    concept: Concept = CHANNELS,
+    concept: ConceptKind = CHANNELS,
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> None:

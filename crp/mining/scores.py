@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from crp.concepts import Concept
+from crp.concepts import ConceptKind
 from crp.errors import InputError, nearest
 
 # zennit-crp's constant (`abs_norm`): keeps a layer without any relevance at zero instead of NaN.
@@ -40,7 +40,7 @@ class Score:
         """One sentence for the manifest."""
         return _DEFINITIONS[self.name]
 
-    def __call__(self, concept: Concept, values: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, concept: ConceptKind, values: Tensor) -> tuple[Tensor, Tensor]:
         """Score every sample for every concept.
 
         Parameters
@@ -64,7 +64,7 @@ class Score:
         return scores, positions
 
 
-def shares(concept: Concept, relevance: Tensor) -> np.ndarray:
+def shares(concept: ConceptKind, relevance: Tensor) -> np.ndarray:
     """Signed share of each concept in the layer's relevance, `[N, C, *S]` -> float64 `[N, concepts]`.
 
     `R_c / sum_c |R_c|`; all zero where no relevance arrives.

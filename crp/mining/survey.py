@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crp.attribution import RelevanceFlow, Replica
-from crp.concepts import Concept
+from crp.concepts import ConceptKind
 from crp.errors import ModelError
 from crp.library.references import ClassStatistics, References
 
@@ -65,7 +65,7 @@ class Surveyor:
         sizes: dict[str, int],
         classes: int,
         *,
-        concept: Concept,
+        concept: ConceptKind,
         targets: TargetRule,
         relevance_score: Score,
         activation_score: Score,
@@ -144,6 +144,6 @@ def run_survey(
     return surveyor.result()
 
 
-def sizes_of(concept: Concept, shapes: dict[str, Sequence[int]]) -> dict[str, int]:
+def sizes_of(concept: ConceptKind, shapes: dict[str, Sequence[int]]) -> dict[str, int]:
     """Number of concepts of each layer, from the shapes `[C, *S]` of their outputs."""
     return {layer: concept.size(shape) for layer, shape in shapes.items()}

@@ -1,0 +1,62 @@
+"""Writes golden.safetensors and golden.json beside this file: what scripts.py finds with zennit-crp 0.6.0.
+
+It runs in the environment that tests/golden/make_golden.py describes, and not from the root of the checkout:
+
+    reference/bin/python -I tests/legacy/make_golden.py
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from safetensors.torch import save_file
+
+HERE = Path(__file__).parent
+
+# torchvision as PyPI builds it does not import beside a CPU build of torch
+_library = torch.library.Library("torchvision", "FRAGMENT")
+for _schema in (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+):
+    if not hasattr(torch.ops.torchvision, _schema.partition("(")[0]):
+        _library.define(_schema)
+
+
+def loaded(name: str, path: Path) -> ModuleType:
+    """A file of this checkout, whose root must not be on the path of a process that imports zennit-crp."""
+    specification = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def main() -> None:
+    """Run all scripts and write both files."""
+    torch.set_num_threads(1)
+    for package in ("tests", "tests.oracle"):
+        sys.modules[package] = ModuleType(package)
+    loaded("tests.oracle.nets", HERE.parent / "oracle" / "nets.py")
+    scripts = loaded("scripts", HERE / "scripts.py")
+    arrays, facts = {}, {}
+    for script in scripts.ALL:
+        for name, value in script().items():
+            if isinstance(value, torch.Tensor):
+                rows = value.flatten(1) if value.ndim > 1 else value[None]
+                assert rows.any(1).all() or "of zero" in name, f"{name}: a row of zeros shows nothing"
+                arrays[f"{script.__name__}/{name}"] = value.detach().clone(memory_format=torch.contiguous_format)
+            else:
+                facts[f"{script.__name__}/{name}"] = value
+    save_file(arrays, HERE / "golden.safetensors")
+    # one line a fact
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items())
+    (HERE / "golden.json").write_text(f"{{\n{lines}\n}}\n")
+
+
+if __name__ == "__main__":
+    main()

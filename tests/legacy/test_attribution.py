@@ -1,0 +1,412 @@
+"""`crp.attribution` as zennit-crp's users know it: equal to theirs where theirs is right, and right where it is not."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+from torch import nn
+from zennit.composites import EpsilonPlus, EpsilonPlusFlat
+
+from crp.attribution import AttributionGraph, CondAttribution, attrGraphResult, attrResult
+from crp.concepts import ChannelConcept
+from crp.errors import InputError, ModelError
+from crp.graph import trace_model_graph
+from crp.helper import get_layer_names
+from tests.legacy import scripts
+from tests.legacy.golden import assert_as_recorded
+from tests.oracle.comparing import assert_relevance_close
+
+COMPOSITE = EpsilonPlusFlat()
+
+
+@pytest.fixture
+def model():
+    return scripts.skip_net()
+
+
+def test_attributions_are_theirs():
+    found = assert_as_recorded(scripts.attributions)
+    assert found["product/heatmap"].shape == (6, 8, 8)
+    assert found["pairs/heatmap"].shape == (2, 8, 8)
+
+
+def test_the_generator_is_theirs():
+    assert_as_recorded(scripts.generated)
+
+
+def test_subclasses_are_theirs():
+    """`heatmap_modifier`, `relevance_init`, `MODEL_OUTPUT_NAME`, `backward` and `broadcast`, overridden."""
+    found = assert_as_recorded(scripts.subclasses)
+    assert found["Signed/heatmap"].shape == (2, 2, 8, 8)
+    assert found["Product/heatmap"].shape == (4, 8, 8)
+
+
+class SideBySide(nn.Module):
+    """Two linear layers beside one another, their outputs joined and weighted 1, 2, 3, 4."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.head = nn.Linear(2, 2, False), nn.Linear(2, 2, False), nn.Linear(4, 1, False)
+        self.left.weight = nn.Parameter(torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
+        self.right.weight = nn.Parameter(torch.tensor([[0.0, 2.0], [1.0, 1.0]]))
+        self.head.weight = nn.Parameter(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+
+    def forward(self, data):
+        return self.head(torch.cat([self.left(data), self.right(data)], 1))
+
+
+@pytest.mark.parametrize("kind", [CondAttribution, scripts.Doubled])
+def test_by_hand(kind):
+    """Input (1, 2): left gives (3, 1), right (4, 3), so 3 + 2 + 12 + 12 = 29 is explained."""
+    factor = 2 if kind is scripts.Doubled else 1
+    attribution, data, conditions = kind(SideBySide()), torch.tensor([[1.0, 2.0]]), [{"left": [0], "y": [0]}]
+    through = attribution(data, conditions, EpsilonPlus(), ["right"])
+    around = attribution(data, conditions, EpsilonPlus(), ["right"], exclude_parallel=False)
+    assert through.prediction.tolist() == [[29]]
+    # (3, 2) arrives at the left; of it 3 goes on, to 1 and 2 in proportion; 12 and 12 take the way around
+    for result, right, heatmap in ((through, [0, 0], [1, 2]), (around, [12, 12], [1 + 0 + 4, 2 + 12 + 8])):
+        assert result.relevances["left"][0].tolist() == pytest.approx([3 * factor, 2 * factor], rel=1e-4)
+        assert result.relevances["right"][0].tolist() == pytest.approx([part * factor for part in right], rel=1e-4)
+        assert result.heatmap[0].tolist() == pytest.approx([part * factor for part in heatmap], rel=1e-4)
+
+
+def test_the_results_are_the_same_named_tuples():
+    assert attrResult._fields == ("heatmap", "activations", "relevances", "prediction")
+    assert attrGraphResult._fields == ("nodes", "connections")
+
+
+def test_attributes(model):
+    attribution = CondAttribution(model, overwrite_data_grad=False)
+    assert attribution.model is model
+    assert attribution.device == torch.device("cpu")
+    assert attribution.MODEL_OUTPUT_NAME == "y"
+    assert attribution.overwrite_data_grad is False
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", torch.device("cpu"), None])
+def test_a_device_may_be_named_with_or_without_its_number(model, device):
+    """As "cuda" for a model on cuda:0."""
+    assert CondAttribution(model, device).device == torch.device("cpu")
+
+
+def test_another_device_is_refused(model):
+    with pytest.raises(InputError, match=r"^The model is on cpu, asked for meta: call model\.to\('meta'\) first\.$"):
+        CondAttribution(model, "meta")
+
+
+def test_subclasses_of_backward_mix_layers_and_keep_the_order(model):
+    """One call of `backward` for each set of layers, result i for condition i."""
+    several = {"conv2": [1], "conv3": [0], "y": [1]}
+    conditions = [{"conv3": [1], "y": [0]}, {"y": [2]}, several, {"conv3": [2], "y": [2]}]
+    plain = CondAttribution(model)(scripts.data(), conditions, COMPOSITE, ["conv1"])
+    doubled = scripts.Doubled(model)(scripts.data(), conditions, COMPOSITE, ["conv1"])
+    assert_relevance_close(doubled.heatmap, 2 * plain.heatmap, 1e-12)
+    assert_relevance_close(doubled.prediction, plain.prediction, 1e-12)
+    assert doubled.relevances.keys() == plain.relevances.keys()
+    for layer in plain.relevances:
+        assert_relevance_close(doubled.relevances[layer], 2 * plain.relevances[layer], 1e-12)
+        assert_relevance_close(doubled.activations[layer], plain.activations[layer], 1e-12)
+
+
+def test_a_broadcast_that_does_not_fit_is_refused(model):
+    class Uneven(CondAttribution):
+        def broadcast(self, data, conditions):
+            return data.repeat(3, 1, 1, 1), conditions
+
+    with pytest.raises(InputError, match=r"^broadcast gives one condition for each row, given 3 rows and 2\.$"):
+        Uneven(model)(scripts.data(), [{"y": [0]}, {"y": [1]}], COMPOSITE)
+
+
+def test_relevance_init_of_a_subclass_sees_lists_or_none(model):
+    seen = []
+
+    class Watching(CondAttribution):
+        def relevance_init(self, prediction, target_list, init_rel):
+            seen.append(target_list)
+            return super().relevance_init(prediction, target_list, init_rel)
+
+    attribution = Watching(model)
+    attribution(scripts.data(), [{"y": [0]}, {"y": [1, 2]}], COMPOSITE)
+    attribution(scripts.data(), [{"conv3": [0]}], COMPOSITE, init_rel=1)
+    attribution(scripts.data(), [{"conv3": [0]}], COMPOSITE, start_layer="conv3")
+    assert seen == [[[0], [1, 2]], None, None]
+
+
+def test_an_override_that_would_be_without_effect_is_refused(model):
+    class Inner(CondAttribution):
+        def _collect_hook_activation_relevance(self, layer_out, on_device=None, length=None):
+            """As a gradient-times-input convention needs it."""
+
+    with pytest.raises(InputError, match=r"^Inner overrides '_collect_hook_activation_relevance', an inner method of"):
+        Inner(model)
+
+
+class Ends(nn.Module):
+    """A net whose layers are called as the two ends of a flow once were."""
+
+    def __init__(self):
+        super().__init__()
+        self.input = nn.Linear(3, 4)
+        self.y = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, data):
+        return self.head(self.y(self.input(data).relu()).relu())
+
+
+def test_layers_may_be_called_y_and_input():
+    """With another `MODEL_OUTPUT_NAME`, as zennit-crp's error said."""
+    torch.manual_seed(0)
+    model = Ends().double()
+    renamed = nn.Sequential(model.input, nn.ReLU(), model.y, nn.ReLU(), model.head)
+    data = torch.ones(1, 3, dtype=torch.float64)
+    attribution = CondAttribution(model)
+    attribution.MODEL_OUTPUT_NAME = "out"
+    found = attribution(data, [{"out": [1], "y": [0, 2], "input": [1, 3]}], COMPOSITE)
+    expected = CondAttribution(renamed)(data, [{"y": [1], "2": [0, 2], "0": [1, 3]}], COMPOSITE)
+    assert_relevance_close(found.heatmap, expected.heatmap, 1e-12)
+    assert_relevance_close(found.relevances["input"], expected.relevances["0"], 1e-12)
+    assert_relevance_close(found.relevances["y"], expected.relevances["2"], 1e-12)
+
+
+# -- where theirs is wrong: a test for each line of the migration guide ------------------------------------------
+
+
+def test_bug_order_of_conditions_with_different_layers(model):
+    """attribution.py:254. Theirs returned them grouped by their layers."""
+    conditions = [{"conv3": [0], "y": [0]}, {"y": [1]}, {"conv3": [1], "y": [2]}]
+    attribution = CondAttribution(model)
+    together = attribution(scripts.data(), conditions, COMPOSITE).heatmap
+    for row, condition in enumerate(conditions):
+        assert_relevance_close(together[row], attribution(scripts.data(), [condition], COMPOSITE).heatmap[0], 1e-12)
+
+
+def test_bug_pairs_with_different_layers_became_products(model):
+    """attribution.py:258. Two samples and two conditions are two results."""
+    conditions = [{"conv3": [0], "y": [0]}, {"y": [1]}]
+    attribution = CondAttribution(model)
+    together = attribution(scripts.data(2), conditions, COMPOSITE).heatmap
+    assert len(together) == 2
+    for row, condition in enumerate(conditions):
+        alone = attribution(scripts.data(2)[row : row + 1], [condition], COMPOSITE).heatmap[0]
+        assert_relevance_close(together[row], alone, 1e-12)
+
+
+@pytest.mark.parametrize("exclude_parallel", [True, False])
+def test_bug_y_in_some_conditions_only(model, exclude_parallel):
+    """attribution.py:107. Targets went to the wrong rows."""
+    conditions = [{"conv3": [0]}, {"conv3": [1], "y": [2]}]
+    options = {"init_rel": lambda prediction: prediction, "exclude_parallel": exclude_parallel}
+    attribution = CondAttribution(model)
+    together = attribution(scripts.data(), conditions, COMPOSITE, **options).heatmap
+    for row, condition in enumerate(conditions):
+        alone = attribution(scripts.data(), [condition], COMPOSITE, **options).heatmap[0]
+        assert_relevance_close(together[row], alone, 1e-12)
+
+
+@pytest.mark.parametrize("exclude_parallel", [True, False])
+def test_bug_a_misspelt_layer_only_warned(model, exclude_parallel):
+    """attribution.py:498. With parallel ways open the map was then unconditioned."""
+    with pytest.raises(InputError, match=r"^The model has no layer 'conv_3': did you mean 'conv3'"):
+        CondAttribution(model)(
+            scripts.data(), [{"conv_3": [0], "y": [1]}], COMPOSITE, exclude_parallel=exclude_parallel
+        )
+
+
+def test_bug_a_layer_that_is_never_called_looked_irrelevant(model):
+    """attribution.py:523. Zeros now mean that no relevance arrives."""
+    model.spare = nn.Conv2d(1, 1, 1)
+    with pytest.raises(ModelError, match=r"^The model has, but never calls, 'spare'\.$"):
+        CondAttribution(model)(scripts.data(), [{"y": [1]}], COMPOSITE, ["spare"])
+
+
+def test_bug_a_module_called_twice_was_recorded_once():
+    """attribution.py:460. The last call was recorded, and both were masked."""
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shared, self.head = nn.Linear(3, 3), nn.Linear(3, 2)
+
+        def forward(self, data):
+            return self.head(self.shared(self.shared(data)))
+
+    with pytest.raises(ModelError, match=r"^Layer 'shared' is called more than once in one forward pass"):
+        CondAttribution(Twice())(torch.ones(1, 3), [{"shared": [0], "y": [1]}], COMPOSITE)
+
+
+@pytest.mark.parametrize("kind", [CondAttribution, scripts.Doubled])
+def test_bug_weighted_masks_were_squared(model, kind):
+    """attribution.py:56. With parallel ways excluded the mask ran twice on the same relevance."""
+
+    def half(row, ids, layer):
+        def mask(relevance):
+            relevance[row] = relevance[row] / 2
+            return relevance
+
+        return mask
+
+    conditions = [{"conv3": [0], "conv2": [1], "y": [1]}]
+    found = kind(model)(scripts.data(), conditions, COMPOSITE, mask_map=half).heatmap
+    whole = kind(model)(scripts.data(), conditions, COMPOSITE, mask_map=lambda row, ids, layer: lambda part: part)
+    assert_relevance_close(found, whole.heatmap / 4, 1e-12)
+
+
+@pytest.mark.parametrize("kind", [CondAttribution, scripts.Doubled])
+@pytest.mark.parametrize("exclude_parallel", [True, False])
+def test_bug_relevance_at_a_masked_layer_was_recorded_after_its_mask(model, kind, exclude_parallel):
+    """zennit-crp's own tests want what arrives; torch 2 changed what its hooks record."""
+    options = {"exclude_parallel": exclude_parallel}
+    masked = kind(model)(scripts.data(), [{"conv3": [0], "y": [1]}], COMPOSITE, **options).relevances["conv3"]
+    free = kind(model)(scripts.data(), [{"y": [1]}], COMPOSITE, ["conv3"], **options).relevances["conv3"]
+    assert free[:, 1:].any()
+    assert_relevance_close(masked, free, 1e-12)
+
+
+def test_bug_a_table_lost_its_heatmap():
+    """attribution.py:119. Input [N, F] was summed to one number."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    assert CondAttribution(model)(torch.ones(1, 3), [{"y": [0]}], COMPOSITE).heatmap.shape == (1, 3)
+
+
+@pytest.mark.parametrize("kind", [CondAttribution, scripts.Doubled])
+def test_bug_generate_without_y(model, kind):
+    """attribution.py:434. An IndexError at the last batch."""
+    conditions = [{"conv3": [0]}, {"conv3": [1]}, {"conv3": [2]}]
+    parts = list(
+        kind(model).generate(scripts.data(), conditions, COMPOSITE, init_rel=1, batch_size=2, verbose=False)
+    )
+    whole = kind(model)(scripts.data(), conditions, COMPOSITE, init_rel=1).heatmap
+    assert_relevance_close(torch.cat([part.heatmap for part in parts]), whole, 1e-12)
+
+
+def test_bug_a_layer_that_gives_a_tuple_crashed():
+    """attribution.py:459. It is refused with a sentence."""
+    model = nn.Sequential(nn.LSTM(3, 4, batch_first=True))
+    with pytest.raises(ModelError, match=r"^Layer '0' gives a tuple, not a tensor; its relevance cannot be read\.$"):
+        CondAttribution(model)(torch.ones(1, 2, 3), [{"y": [0]}], None, ["0"])
+
+
+@pytest.mark.parametrize("kind", [CondAttribution, scripts.Doubled])
+def test_bug_parameters_lost_requires_grad_and_grad(model, kind):
+    """attribution.py:42 and 539."""
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    data = scripts.data()
+    attribution = kind(model)
+    attribution(data, [{"conv3": [0], "y": [1]}], COMPOSITE)
+    list(attribution.generate(data, [{"conv3": [0], "y": [1]}], COMPOSITE, verbose=False))
+    assert all(parameter.requires_grad and bool((parameter.grad == 1).all()) for parameter in model.parameters())
+    assert data.grad is None
+
+
+@pytest.mark.parametrize("kind", [CondAttribution, scripts.Doubled])
+def test_bug_an_abandoned_generator_left_hooks_on_the_model(model, kind):
+    """attribution.py:347 and 452."""
+    parts = kind(model).generate(scripts.data(), [{"y": [c]} for c in range(3)], COMPOSITE, batch_size=1, verbose=False)
+    next(parts)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    parts.close()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("kind", [CondAttribution, scripts.Doubled])
+def test_bug_results_kept_the_graph(model, kind):
+    """attribution.py:56, 349 and 447: the prediction was not detached."""
+    result = kind(model)(scripts.data(), [{"conv3": [0], "y": [1]}], COMPOSITE, ["conv1"])
+    tensors = [result.heatmap, result.prediction, *result.activations.values(), *result.relevances.values()]
+    assert not any(tensor.requires_grad for tensor in tensors)
+
+
+@pytest.mark.parametrize("kind", [CondAttribution, scripts.Doubled])
+def test_bug_on_device_was_ignored_for_generated_heatmaps(model, kind):
+    """attribution.py:441. The device "meta" shows where a tensor went."""
+    parts = kind(model).generate(
+        scripts.data(), [{"conv3": [0], "y": [1]}], COMPOSITE, ["conv1"], on_device="meta", verbose=False
+    )
+    (result,) = parts
+    tensors = [result.heatmap, *result.activations.values(), *result.relevances.values()]
+    assert {str(tensor.device) for tensor in tensors} == {"meta"}
+
+
+def test_bug_generate_took_one_sample_only(model):
+    """attribution.py:396. Of several samples, each batch holds sample by sample its conditions."""
+    conditions = [{"conv3": [c], "y": [1]} for c in range(3)]
+    attribution = CondAttribution(model)
+    parts = list(attribution.generate(scripts.data(2), conditions, COMPOSITE, batch_size=3, verbose=False))
+    assert_relevance_close(parts[0].heatmap, attribution(scripts.data(2), conditions, COMPOSITE).heatmap, 1e-12)
+
+
+# -- the attribution graph -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def graph(model):
+    layers = get_layer_names(model, [nn.Conv2d, nn.Linear])
+    traced = trace_model_graph(model, scripts.data().detach(), layers)
+    return AttributionGraph(CondAttribution(model), traced, dict.fromkeys(layers, ChannelConcept()))
+
+
+def test_decompositions_are_theirs():
+    assert_as_recorded(scripts.decompositions)
+
+
+def test_an_edge_is_the_relevance_that_a_condition_sends(model, graph):
+    """By hand, for both levels."""
+    result = graph(scripts.data(), COMPOSITE, 1, "conv3", target=2, width=[2, 1], verbose=False)
+    attribution = CondAttribution(model)
+    for (layer, concept), edges in result.connections.items():
+        condition = {"y": [2], "conv3": [1], layer: [concept]}
+        arriving = attribution(
+            scripts.data(), [condition], COMPOSITE, ["conv1", "conv2"], exclude_parallel=False
+        ).relevances
+        for lower, each, relevance in edges:
+            totals = arriving[lower][0].sum((1, 2))
+            assert relevance == pytest.approx(float(totals[each] / totals.abs().sum()), rel=1e-9)
+
+
+def test_bug_below_a_parent_the_concept_was_lost(model, graph):
+    """attribution.py:616. From the second level on, only the parent's condition was kept."""
+    result = graph(
+        scripts.data(), COMPOSITE, 1, "conv3", parent_c_id=0, parent_layer="linear", width=[1, 2], verbose=False
+    )
+    ((lower, concept),) = [node for node in result.nodes if node[0] == "conv2"]
+    condition = {"linear": [0], "conv3": [1], lower: [concept]}
+    arriving = CondAttribution(model)(
+        scripts.data(), [condition], COMPOSITE, ["conv1"], start_layer="linear", exclude_parallel=False
+    ).relevances["conv1"][0]
+    totals = arriving.sum((1, 2)) / arriving.sum((1, 2)).abs().sum()
+    edges = result.connections[lower, concept]
+    assert [relevance for _, _, relevance in edges] == pytest.approx([float(totals[each]) for _, each, _ in edges])
+    assert [each for _, each, _ in edges] == totals.argsort(descending=True)[:2].tolist()
+
+
+def test_bug_shared_concepts_were_listed_and_decomposed_again(graph):
+    """attribution.py:667. conv1 feeds conv2 and conv3, so its concepts are found on two levels."""
+    result = graph(scripts.data(), COMPOSITE, 1, "linear", width=[2, 2, 2], verbose=False)
+    assert len(result.nodes) == len(set(result.nodes))
+    for edges in result.connections.values():
+        assert len(edges) == len({(layer, concept) for layer, concept, _ in edges})
+    assert result.nodes[0] == ("linear", 1)
+
+
+def test_a_layer_map_that_lacks_a_layer_is_refused(graph):
+    graph.set_layer_map({"conv3": ChannelConcept(), "conv1": ChannelConcept()})
+    assert set(graph.mask_map) == {"conv3", "conv1"}
+    with pytest.raises(InputError, match=r"^Layer 'conv2' feeds 'conv3', and layer_map has no concept for it: did you"):
+        graph(scripts.data(), COMPOSITE, 1, "conv3", verbose=False)
+
+
+@pytest.mark.parametrize("kind", [CondAttribution, scripts.Doubled])
+def test_nothing_is_left_over(model, kind):
+    """Once the results are dropped, no tensor of the pass lives on."""
+
+    def tensors():
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    before = tensors()
+    kind(model)(scripts.data(), [{"conv3": [0], "y": [1]}], COMPOSITE)
+    assert tensors() <= before
