@@ -28,8 +28,10 @@ from crp.errors import CrpError, InputError, ModelError, listed, nearest
 OUTPUT = "(output)"
 INPUT = "(input)"
 
-# Conditions in one downward pass. Small chunks keep a CPU's caches warm; a GPU wants more work at a time.
-_CHUNK_CPU, _CHUNK_ACCELERATOR = 8, 32
+# Conditions share a downward pass as long as none of its tensors gets larger than this, in bytes. Beyond 32 MiB the C
+# library of a CPU maps the memory of each tensor anew, which costs more than the arithmetic on it.
+_LARGEST_CPU, _LARGEST_ACCELERATOR = 2**25, 2**28
+_CHUNK = 64
 
 
 @dataclass
@@ -55,7 +57,7 @@ class RelevanceFlow:
     layers
         Names of the layers (`model.named_modules()`) at which relevance can be read, masked or started.
     chunk
-        How many conditions share one downward pass; by default 8 on a CPU and 32 elsewhere.
+        How many conditions share one downward pass; by default as many as keep its tensors at a good size, at most 64.
 
     Raises
     ------
@@ -98,7 +100,6 @@ class RelevanceFlow:
                 raise InputError(f"The model has no layer '{layer}': {nearest(layer, [*names][1:])}")
         data = _fitting(self.replica.model, data)
         self.device = data.device
-        self.chunk = chunk or (_CHUNK_CPU if data.device.type == "cpu" else _CHUNK_ACCELERATOR)
         self.linear = self.replica.linear
         self.notes = self.replica.notes
         self._blocked: set[str] = set()
@@ -107,6 +108,8 @@ class RelevanceFlow:
             # The model overwrites what was kept, in place. From now on this replica copies first.
             self.replica.careful = True
             self._run(data, layers, names)
+        largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
+        self.chunk = chunk or max(1, min(_CHUNK, largest // self._widest))
         missing = [layer for layer in layers if layer not in self._taps]
         if missing:
             raise ModelError(f"The model has, but never calls, {listed(missing)}.")
@@ -149,6 +152,7 @@ class RelevanceFlow:
         # the output is a tap like any other: relevance starts below it
         self._taps[OUTPUT] = _Tap(output, output)
         self.prediction = output.detach()
+        self._widest = max(tensor.nbytes for tensor in (output, *(call.output for call in calls)))
         spoiled = any(call.overwritten() for call in calls) or any(
             kept._version != version for kept, version in self._versions
         )

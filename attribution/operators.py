@@ -10,8 +10,8 @@ Every rule that zennit builds on `BasicHook` is a sum over branches :math:`i`, e
 
 For the epsilon rule there is one branch, :math:`c = a` and :math:`m = 1 / (z + \epsilon\,\mathrm{sign} z)`. zennit
 works the factors out again in each backward pass; here they are found when relevance first arrives, and kept for all
-that follows on the same forward pass. For convolutions and linear layers both directions are written below; for any other
-module only `down` is, and autograd derives its transpose.
+that follows on the same forward pass. For convolutions and linear layers both directions are written below; for any
+other module only `down` is, and autograd derives its transpose.
 
 The factors are not read from zennit's closures. The output factor of a branch is what the rule's gradient mapper makes
 of ones; the form of its input factor (a multiple of the branch's input, or a constant) is found by probing the rule's
@@ -326,8 +326,8 @@ class Call:
 class _Linear(torch.autograd.Function):
     """A linear operator and its transpose: `operator.carried(values, upward)`.
 
-    Under `torch.vmap`, which carries several conditions, the operator is handed all of them, as `[K, N, C, *S]`. Left to
-    itself, vmap would copy what belongs to the samples once for each condition.
+    Under `torch.vmap`, which carries several conditions, the operator is handed all of them, as `[K, N, C, *S]`. Left
+    to itself, vmap would copy what belongs to the samples once for each condition.
     """
 
     @staticmethod
@@ -473,7 +473,7 @@ def find_all(output: Tensor) -> None:
 
 
 def graph_below(output: Tensor, closed: Collection[object] = ()) -> Iterator[torch.autograd.graph.Node]:
-    """All nodes of the graph of a forward pass from `output` down, but for those that are `closed` and what lies behind."""
+    """All nodes of the graph of a forward pass from `output` down, none of them reached through a `closed` one."""
     seen, waiting = set(closed), [output.grad_fn]
     while waiting:
         node = waiting.pop()
