@@ -16,7 +16,7 @@ class WorkerError(Exception):
     """A worker failed, or is gone; the message ends with its own words."""
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """A form of the work is not to be had here; the message says why."""
 
 
@@ -52,7 +52,7 @@ class Process:
 
         Raises
         ------
-        Unavailable
+        UnavailableError
             If the worker says so.
         WorkerError
             If the work failed or the process died.
@@ -68,7 +68,7 @@ class Process:
             raise WorkerError(f"The worker of {self.side} ended:\n{self._log.read()[-2000:]}")
         answer = json.loads(line)
         if "unavailable" in answer:
-            raise Unavailable(answer["unavailable"])
+            raise UnavailableError(answer["unavailable"])
         if "error" in answer:
             raise WorkerError(f"{what} failed in the worker of {self.side}:\n{answer['error']}")
         return answer
