@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only-ours", action="store_true", help="do not run zennit-crp")
     parser.add_argument("--threads", type=int, default=0, help="threads of both sides; by default torch's own choice")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--data", default=data, help="trained weights and photos, by default %(default)s (CRP_TEST_DATA)")
+    parser.add_argument("--data", default=data, help="weights and photos, by default %(default)s (CRP_TEST_DATA)")
     parser.add_argument("--write", action="store_true", help="write the rows into docs/performance.md and .json")
     return parser
 

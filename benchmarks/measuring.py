@@ -142,13 +142,12 @@ def rounds(repeats: int | None) -> Iterator[int]:
 
 def _best_batch(worker: Process, what: str, units: int, batches: Sequence[int]) -> int:
     """The fastest batch size by one run each, after a run to warm up; 0 where there is no choice."""
-    if not batches:
-        return 0
 
     def seconds(batch: int) -> float:
         tried = max(units, batch)
         return worker.ask(what, units=tried, batch=batch)["seconds"] / tried
 
+    batches = batches or (0,)
     seconds(batches[0])
     return batches[0] if len(batches) == 1 else min(batches, key=seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -35,7 +36,7 @@ class Process:
 
     def __init__(self, python: str, side: str, setup: dict[str, Any]) -> None:
         self.side = side
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed in __exit__)
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed in close)
         self._process = subprocess.Popen(
             [python, "-I", str(HERE / "worker.py"), side],
             stdin=subprocess.PIPE,
@@ -45,7 +46,11 @@ class Process:
             # waiting threads that spin take the cores from whoever has work
             env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
         )
-        self.facts = self.ask("setup", **setup)
+        try:
+            self.facts = self.ask("setup", **setup)
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
         """Send a message and wait for its answer.
@@ -77,8 +82,13 @@ class Process:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
         self._process.kill()
         self._process.wait()
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # what was not yet sent has nowhere to go
+            self._process.stdin.close()
         self._process.stdout.close()
         self._log.close()
