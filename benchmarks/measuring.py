@@ -13,8 +13,8 @@ from typing import Any
 from benchmarks.processes import Process
 from benchmarks.rows import Row
 
-# Rounds of a row: at least, at most, and how many seconds allow for more.
-LEAST_ROUNDS, MOST_ROUNDS, SECONDS = 3, 15, 20.0
+# Rounds of a row: so many, more while they took fewer seconds, one less once they took many.
+ROUNDS, MOST_ROUNDS, FEW_SECONDS, MANY_SECONDS = 3, 15, 20.0, 150.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def measured(sides: Sides, row: Row, *, repeats: int | None = None, parts: Seque
     row
         What to measure.
     repeats
-        Rounds; by default 3, and up to 15 while they took less than 20 seconds.
+        Rounds; by default 3, up to 15 while they took less than 20 seconds, 2 if they took more than 150.
     parts
         Of a timed row, `"memory"` and `"differences"` if they are wanted beside the times.
 
@@ -135,7 +135,9 @@ def rounds(repeats: int | None) -> Iterator[int]:
     """Numbers of rounds, until there are enough: `repeats`, or by the time they take."""
     start = time.monotonic()
     for number in range(repeats or MOST_ROUNDS):
-        if repeats is None and number >= LEAST_ROUNDS and time.monotonic() - start > SECONDS:
+        took = time.monotonic() - start
+        enough = (number >= ROUNDS and took > FEW_SECONDS) or (number >= ROUNDS - 1 and took > MANY_SECONDS)
+        if repeats is None and enough:
             return
         yield number
 
@@ -219,7 +221,7 @@ def _sweep(sides: Sides, row: Row, scratch: str, repeats: int | None) -> dict[st
     figures = {}
     for units in row.sweep:
         seconds = [sides.ours.ask("run", units=units, batch=batch)["seconds"]]
-        while len(seconds) < (repeats or LEAST_ROUNDS) and sum(seconds) < SECONDS / 2:
+        while len(seconds) < (repeats or ROUNDS) and sum(seconds) < FEW_SECONDS / 2:
             seconds.append(sides.ours.ask("run", units=units, batch=batch)["seconds"])
         figures[f"ms a {row.unit}, {units:,} {row.unit}s"] = 1000 * statistics.median(seconds) / units
     first, *_, last = figures.values()

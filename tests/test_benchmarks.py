@@ -35,6 +35,18 @@ def test_ratio_is_that_of_the_medians_with_the_range_of_single_rounds():
     assert measuring.ratio([4.0, 6.0, 20.0], [1.0, 2.0, 40.0]) == measuring.Spread(3.0, 0.5, 4.0)
 
 
+@pytest.mark.parametrize("seconds, repeats, expected", [(0.1, None, 15), (5, None, 5), (40, None, 3), (90, None, 2),
+                                                        (90, 4, 4), (0.1, 1, 1)])
+def test_rounds_go_on_while_they_are_fast(monkeypatch, seconds, repeats, expected):
+    clock = [0.0]
+    monkeypatch.setattr(measuring.time, "monotonic", lambda: clock[0])
+    count = 0
+    for _ in measuring.rounds(repeats):
+        clock[0] += seconds
+        count += 1
+    assert count == expected
+
+
 def test_overlap_counts_samples_wherever_they_stand():
     generator = np.random.default_rng(0)
     one, other = (np.stack([generator.permutation(20)[:8] for _ in range(5)]) for _ in range(2))
