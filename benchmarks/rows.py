@@ -226,7 +226,7 @@ ROWS = (
     Row(
         "concepts-scaling", "heatmaps of one layer of a small network, by number of concepts",
         kind="Generate", net="wide", layers="2", unit="concept", units=8, measure="sweep", size=32,
-        batches=(32,), sweep=(8, 64, 512), goals={"last over first": ("at most", 1.2)},
+        batches=(8,), sweep=(8, 64, 512), goals={"last over first": ("at most", 1.2)},
         quick=dict(sweep=(8, 64)),
     ),
     Row(
