@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.processes import Process
 from benchmarks.rows import Row
 
-# Rounds of a row: so many, more while they took fewer seconds, one less once they took many.
+# Rounds of a row: so many, more while they took few seconds, fewer once they took many.
 ROUNDS, MOST_ROUNDS, FEW_SECONDS, MANY_SECONDS = 3, 15, 20.0, 150.0
 
 
@@ -90,7 +90,7 @@ def measured(sides: Sides, row: Row, *, repeats: int | None = None, parts: Seque
     row
         What to measure.
     repeats
-        Rounds; by default 3, up to 15 while they took less than 20 seconds, 2 if they took more than 150.
+        Rounds; by default 3, up to 15 while they took less than 20 seconds, fewer after 150.
     parts
         Of a timed row, `"memory"` and `"differences"` if they are wanted beside the times.
 
@@ -136,7 +136,7 @@ def rounds(repeats: int | None) -> Iterator[int]:
     start = time.monotonic()
     for number in range(repeats or MOST_ROUNDS):
         took = time.monotonic() - start
-        enough = (number >= ROUNDS and took > FEW_SECONDS) or (number >= ROUNDS - 1 and took > MANY_SECONDS)
+        enough = (number >= ROUNDS and took > FEW_SECONDS) or (number >= 1 and took > MANY_SECONDS)
         if repeats is None and enough:
             return
         yield number
@@ -199,9 +199,7 @@ def _peaks(sides: Sides, row: Row, scratch: str) -> dict[str, int]:
     """Peak bytes of each side in a process of its own, at equal batch size, over two batches."""
     peaks = {}
     for side in sides.both():
-        units = row.their_units if side == "theirs" and row.their_units else row.units
-        if row.unit == "sample" or not row.their_units:
-            units = min(units, 2 * row.memory_batch)
+        units = min(row.their_units or row.units, 2 * row.memory_batch)
         peaks[side] = _peak(sides, side, row, scratch, units, row.memory_batch)
     return peaks
 
