@@ -5,6 +5,7 @@
 `environments.py`  the two virtual environments
 `processes.py`     a worker process, and the messages to it
 `measuring.py`     runs interleaved, batch sizes chosen, medians
+`machine.py`       what was measured on
 `report.py`        the table, the page, the raw figures
 `worker.py`        runs in either environment: answers messages
 `subjects.py`      networks and inputs, made from the same seeds on both sides
