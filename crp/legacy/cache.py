@@ -138,12 +138,12 @@ def cache_reference(method: Callable[..., dict]) -> Callable[..., dict]:
         else:
             targets = numbers(asked["targets"])
             wanted = {f"{asked['concept_id']}:{target}": {"targets": target} for target in targets}
-        drawn: dict = {}
+        drawn, facts = {}, self._facts(layer)
         for key, narrowed in wanted.items():
             tables = self._tables(mode, layer, narrowed.get("targets"))
             span = ranks(asked["r_range"], len(tables[0]), layer)
-            plot_name = self._plot_name(asked["plot_fn"], layer, asked["composite"], tables)
-            place = asked["composite"], asked["rf"], method.__name__, plot_name
+            plot = plot_name(asked["plot_fn"], asked["composite"], *tables, *facts)
+            place = asked["composite"], asked["rf"], method.__name__, plot
             found, missing = ({}, {key: span}) if overwrite else self.Cache.load([key], layer, mode, span, *place)
             for rest in missing.values():
                 new = method(**{**asked, **narrowed, "r_range": rest})

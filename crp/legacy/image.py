@@ -89,7 +89,7 @@ def vis_opaque_img(
         window = _window(smooth, crop_th, rf)
         bright = (smooth > vis_th)[window]
         sample = sample[..., *window]
-        pictures.append(imgify(sample * torch.where(bright, 1.0, alpha).to(sample)))
+        pictures.append(imgify(torch.where(bright, sample, sample * alpha)))
     return pictures
 
 
@@ -151,12 +151,15 @@ def imgify(
     if isinstance(image, Tensor):
         image = image.detach().cpu().numpy()
     if isinstance(image, np.ndarray):
-        if not grid and vmin is None and vmax is None and image.size and (image == image.flat[0]).all():
-            if image.dtype != np.uint8 and not (symmetric and image.flat[0]):
-                vmin, vmax = float(image.flat[0]) - 1, float(image.flat[0]) + 1
+        scaled = image.dtype != np.uint8 and not grid and vmin is None and vmax is None
+        if scaled and image.min() == image.max() and not (symmetric and image.any()):
+            vmin, vmax = float(image.min()) - 1, float(image.min()) + 1
         image = zennit.image.imgify(
             image, cmap=cmap, vmin=vmin, vmax=vmax, symmetric=symmetric, level=level, grid=grid, gridfill=gridfill
         )
+        if image.mode == "P":
+            # zennit gives Pillow an array, which Pillow 13 can neither show nor save
+            image.putpalette(zennit.image.palette(cmap, level).tobytes())
     elif not isinstance(image, Image.Image):
         raise TypeError(f"Pictures are made of PIL pictures, tensors and arrays, given {type(image).__name__}.")
     if resize:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from crp.legacy.stored import remove_tables, sub_folder, read_tables, write_tables
+from crp.legacy.stored import read_tables, remove_tables, sub_folder, write_tables
 from crp.mining.topk import ranking
 
 
@@ -36,7 +35,6 @@ class Kept:
         self.d_c_sorted: dict = {}
         self.rel_c_sorted: dict = {}
         self.rf_c_sorted: dict = {}
-        gc.collect()
 
     def collect_results(self, path_list: Sequence[str], d_index: tuple[int, int] | None = None) -> list[str]:
         """Merge files that `_save_results` left, and remove them once what they hold is written.

@@ -64,11 +64,10 @@ class Statistics(Kept):
         write_stat_targets(self.PATH, sorted(targets))
 
     def _write(self, d_index: tuple[int, int] | None) -> list[str]:
-        saved = [
-            self._write_tables(self.PATH / layer / str(target), d_index, [kept[target] for kept in self._dicts()], layer)
-            for target, layers in self.d_c_sorted.items()
-            for layer in layers
-        ]
+        saved = []
+        for target, layers in self.d_c_sorted.items():
+            dicts = [kept[target] for kept in self._dicts()]
+            saved += [self._write_tables(self.PATH / layer / str(target), d_index, dicts, layer) for layer in layers]
         self.delete_result_arrays()
         return saved
 

@@ -244,7 +244,7 @@ def export_zennit_crp(library: Library, path: str | os.PathLike[str]) -> None:
 def _check_fits(tables: Sequence[np.ndarray], layer: str, shape: Sequence[int], length: int) -> None:
     samples, _, positions = tables
     if samples.shape[1] != shape[0]:
-        raise LibraryError(f"The files of layer '{layer}' have {samples.shape[1]} concepts, the model's has {shape[0]}.")
+        raise LibraryError(f"The files of '{layer}' have {samples.shape[1]} concepts, the model's layer {shape[0]}.")
     for table, what, count in ((samples, "sample", length), (positions, "position", int(np.prod(shape[1:])))):
         wrong = table[(table < 0) | (table >= count)]
         if len(wrong):
@@ -265,7 +265,9 @@ def _explained(tables: Sequence[np.ndarray], stats: Path, layer: str, reader: An
     return targets
 
 
-def _filled_up(k: int, samples: np.ndarray, scores: np.ndarray, positions: np.ndarray, targets: np.ndarray) -> References:
+def _filled_up(
+    k: int, samples: np.ndarray, scores: np.ndarray, positions: np.ndarray, targets: np.ndarray
+) -> References:
     """References `[C, k]`: places never filled as in `crp.mining.topk.TopK`."""
 
     def wide(table: np.ndarray, dtype: type, empty: float) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ from crp.errors import InputError
 from crp.legacy.attribution import CondAttribution
 from crp.legacy.cache import Cache, cache_reference, numbers, plot_name, ranks
 from crp.legacy.image import vis_img_heatmap, vis_opaque_img
-from crp.legacy.maximization import Maximization
 from crp.legacy.kept import picked
+from crp.legacy.maximization import Maximization
 from crp.legacy.statistics import Statistics
 from crp.legacy.stored import load_maximization, load_stat_targets, load_statistics
 from crp.library.fingerprints import sample_digest, sampled_indices, weights_fingerprint
@@ -161,10 +162,10 @@ class FeatureVisualization:
         SampleError
             If a label is not one of the model's classes; names the sample.
         """
-        if not 0 <= data_start < data_end <= len(self.dataset):
+        length = len(self.dataset) if hasattr(self.dataset, "__len__") else data_end
+        if not 0 <= data_start < data_end <= length:
             raise InputError(
-                f"There are no samples {data_start} to {data_end}: the data set has {len(self.dataset)}, and data_end "
-                "is exclusive."
+                f"There are no samples {data_start} to {data_end} (exclusive): the data set has {length}."
             )
         for each in self._results().values():
             each.delete_result_arrays()
@@ -330,12 +331,8 @@ class FeatureVisualization:
             If there is no such concept, mode or rank.
         """
         tables = self._tables(mode, layer_name)
-        return {
-            concept: self._reference(
-                tables, concept, layer_name, r_range, composite, rf, plot_fn, batch_size
-            )
-            for concept in numbers(concept_ids)
-        }
+        how = layer_name, r_range, composite, rf, plot_fn, batch_size
+        return {concept: self._reference(tables, concept, *how) for concept in numbers(concept_ids)}
 
     @cache_reference
     def get_stats_reference(
@@ -351,10 +348,9 @@ class FeatureVisualization:
         batch_size: int = 32,
     ) -> dict[str, Any]:
         """References of a concept among the samples of each class, by `"concept:class"`; as `get_max_reference`."""
+        how = layer_name, r_range, composite, rf, plot_fn, batch_size
         return {
-            f"{concept_id}:{target}": self._reference(
-                self._tables(mode, layer_name, target), int(concept_id), layer_name, r_range, composite, rf, plot_fn, batch_size
-            )
+            f"{concept_id}:{target}": self._reference(self._tables(mode, layer_name, target), int(concept_id), *how)
             for target in numbers(targets)
         }
 
@@ -390,7 +386,15 @@ class FeatureVisualization:
         )
 
     def _load_ref_and_attribution(
-        self, d_indices, c_id, n_indices, layer_name, composite, rf, plot_fn, batch_size
+        self,
+        d_indices: np.ndarray,
+        c_id: int,
+        n_indices: np.ndarray,
+        layer_name: str,
+        composite: Composite | None,
+        rf: bool,
+        plot_fn: Callable | None,
+        batch_size: int,
     ) -> Any:
         """Read samples, attribute and draw them (a seam that works built on zennit-crp override)."""
         data = self.get_data_concurrently(d_indices, preprocessing=False)[0].detach()
@@ -402,7 +406,14 @@ class FeatureVisualization:
         return plot_fn(data, heatmaps, rf) if callable(plot_fn) else (data.cpu(), heatmaps.cpu())
 
     def _attribution_on_reference(
-        self, data, concept_id, layer_name, composite, rf=False, neuron_ids=(), batch_size=32
+        self,
+        data: Tensor,
+        concept_id: int,
+        layer_name: str,
+        composite: Composite,
+        rf: bool = False,
+        neuron_ids: Sequence[int] | np.ndarray = (),
+        batch_size: int = 32,
     ) -> Tensor:
         """Conditional heatmaps `[N, *S]` of a concept, or of one position for each sample (another such seam)."""
         if rf and len(neuron_ids) != len(data):
@@ -427,12 +438,16 @@ class FeatureVisualization:
             )
         return torch.cat(heatmaps)
 
-    def _plot_name(self, plot_fn: Callable, layer: str, composite: Any, tables: Sequence[np.ndarray]) -> str:
-        """What a cache knows a way of drawing by: another model, data set, run, rule or option is another name."""
-        data = [sample_digest(self.get_data_sample(index, False)[0]) for index in sampled_indices(len(self.dataset))]
-        model = weights_fingerprint(self.attribution.model)
+    def _facts(self, layer: str) -> list[Any]:
+        """What drawn references depend on besides the run, the rules and the way of drawing."""
         seams = type(self).preprocess_data, type(self)._attribution_on_reference
-        return plot_name(plot_fn, composite, model, data, *tables, self.layer_map.get(layer), self.preprocess_fn, *seams)
+        model = weights_fingerprint(self.attribution.model)
+        return [model, self._data_digests, self.preprocess_fn, self.layer_map.get(layer), *seams]
+
+    @cached_property
+    def _data_digests(self) -> list[str]:
+        samples = sampled_indices(len(self.dataset)) if hasattr(self.dataset, "__len__") else []
+        return [sample_digest(self.get_data_sample(sample, False)[0]) for sample in samples]
 
     # -- classes -----------------------------------------------------------------------------------------------
 
@@ -514,17 +529,17 @@ class FeatureVisualization:
             raise InputError("References are precomputed with heatmaps: give a zennit composite.")
         how = mode, r_range, composite, rf, None, batch_size
         for layer, concepts in layer_c_ind.items():
-            for concept in tqdm(numbers(concepts), desc=layer, dynamic_ncols=True):
-                self._precompute(layer, None, self.get_max_reference(concept, layer, *how), plot_list, *how[:4])
-                for target in self.compute_stats(concept, layer, mode, top_N, mean_N)[0] if stats else ():
-                    drawn = self.get_stats_reference(concept, layer, target, *how)
-                    self._precompute(layer, int(target), drawn, plot_list, *how[:4])
+            facts = self._facts(layer)
 
-    def _precompute(self, layer, target, references, plot_list, mode, r_range, composite, rf) -> None:
-        tables = self._tables(mode, layer, target)
-        span = ranks(r_range, len(tables[0]), layer)
-        name = "get_max_reference" if target is None else "get_stats_reference"
-        for plot_fn in plot_list:
-            drawn = {key: plot_fn(*found, rf) for key, found in references.items()}
-            plot = self._plot_name(plot_fn, layer, composite, tables)
-            self.Cache.save(drawn, layer, mode, span, composite, rf, name, plot)
+            def keep(name: str, found: dict, target: int | None = None, layer=layer, facts=facts) -> None:
+                tables = self._tables(mode, layer, target)
+                span = ranks(r_range, len(tables[0]), layer)
+                for plot_fn in plot_list:
+                    drawn = {key: plot_fn(*data_and_heatmaps, rf) for key, data_and_heatmaps in found.items()}
+                    plot = plot_name(plot_fn, composite, *tables, *facts)
+                    self.Cache.save(drawn, layer, mode, span, composite, rf, name, plot)
+
+            for concept in tqdm(numbers(concepts), desc=layer, dynamic_ncols=True):
+                keep("get_max_reference", self.get_max_reference(concept, layer, *how))
+                for target in self.compute_stats(concept, layer, mode, top_N, mean_N)[0] if stats else ():
+                    keep("get_stats_reference", self.get_stats_reference(concept, layer, target, *how), target)
