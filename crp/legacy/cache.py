@@ -34,7 +34,7 @@ class Cache:
 
     def extend_dict(self, ref_original, rf_addition) -> dict:
         """Append newly drawn references to those that were found."""
-        raise NotImplementedError(f"{type(self).__name__} cannot append references: give it 'extend_dict'.")
+        raise NotImplementedError(f"{type(self).__name__} does not say how to append references: give it 'extend_dict'.")
 
 
 class ImageCache(Cache):

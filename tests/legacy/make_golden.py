@@ -1,4 +1,4 @@
-"""Writes what scripts.py and scripts_mining.py find with zennit-crp 0.6.0 beside this file: golden*.safetensors, *.json.
+"""Writes what scripts.py and scripts_mining.py find with zennit-crp 0.6.0: golden*.safetensors, golden*.json.
 
 It runs in the environment that tests/golden/make_golden.py describes, and not from the root of the checkout:
 
@@ -41,7 +41,7 @@ def newer_packages() -> None:
     import numpy
     import zennit.image
 
-    numpy.int = int
+    numpy.int = int  # noqa: NPY001  (numpy had it until 1.24)
     palette = zennit.image.palette
     zennit.image.palette = lambda *given: palette(*given).tobytes()
 

@@ -181,7 +181,8 @@ def references(folder):
         for key, (data, heatmaps) in drawn.items():
             found[f"{mode}/{key}/data"], found[f"{mode}/{key}/heatmap"] = data, heatmaps
     found["no heatmaps"] = fv.get_max_reference([4], "linear1", "activation", (0, 2))[4]
-    found["position 0"] = fv.get_max_reference([4], "linear1", "activation", (0, 2), EpsilonPlusFlat(), True, None)[4][1]
+    flat = fv.get_max_reference([4], "linear1", "activation", (0, 2), EpsilonPlusFlat(), True, None)
+    found["position 0"] = flat[4][1]
     seen = []
     fv.get_max_reference([1], "conv2", "relevance", (0, 2), EpsilonPlusFlat(), True, lambda *given: seen.extend(given))
     found["seen"] = [list(seen[0].shape), list(seen[1].shape), seen[2]]
@@ -262,4 +263,5 @@ def leave_a_run(archive):
         shutil.make_archive(archive, "zip", f"{folder}/run")
 
 
-ALL = (mined, mined_in_parts, mined_with_several_labels, mined_by_subclasses, references, maximization, pictures, cached)
+MINED = (mined, mined_in_parts, mined_with_several_labels, mined_by_subclasses, references)
+ALL = (*MINED, maximization, pictures, cached)
