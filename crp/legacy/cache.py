@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
 
 from crp.errors import InputError
+from crp.library.fingerprints import value_fingerprint, weights_fingerprint
 from crp.library.tables import write_file
 
 
@@ -24,17 +22,17 @@ class Cache:
     def __init__(self, path: str | Path = "cache") -> None:
         self.path = Path(path)
 
-    def save(self, ref_c, layer_name, mode, r_range, composite, rf, f_name, plot_name, **kwargs) -> None:
+    def save(self, ref_c, layer_name, mode, r_range, composite, rf, f_name, plot_name) -> None:
         """Keep what was drawn of ranks `r_range`, by concept (or `"concept:class"`)."""
         raise NotImplementedError(f"{type(self).__name__} does not say how references are saved: give it 'save'.")
 
-    def load(self, concept_ids, layer_name, mode, r_range, composite, rf, f_name, plot_name, **kwargs) -> tuple:
+    def load(self, concept_ids, layer_name, mode, r_range, composite, rf, f_name, plot_name) -> tuple:
         """Find what was kept: what there is, and the ranks that are missing, both by concept."""
         raise NotImplementedError(f"{type(self).__name__} does not say how references are loaded: give it 'load'.")
 
     def extend_dict(self, ref_original, rf_addition) -> dict:
         """Append newly drawn references to those that were found."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how to append references: give it 'extend_dict'.")
+        raise NotImplementedError(f"{type(self).__name__} does not say how to append: give it 'extend_dict'.")
 
 
 class ImageCache(Cache):
@@ -138,11 +136,13 @@ def cache_reference(method: Callable[..., dict]) -> Callable[..., dict]:
         else:
             targets = numbers(asked["targets"])
             wanted = {f"{asked['concept_id']}:{target}": {"targets": target} for target in targets}
-        drawn, facts = {}, self._facts(layer)
+        model = weights_fingerprint(self.attribution.model)
+        facts = model, self.preprocess_fn, type(self).preprocess_data, self.layer_map.get(layer), asked["composite"]
+        drawn: dict = {}
         for key, narrowed in wanted.items():
             tables = self._tables(mode, layer, narrowed.get("targets"))
             span = ranks(asked["r_range"], len(tables[0]), layer)
-            plot = plot_name(asked["plot_fn"], asked["composite"], *tables, *facts)
+            plot = plot_name(asked["plot_fn"], *facts, *tables)
             place = asked["composite"], asked["rf"], method.__name__, plot
             found, missing = ({}, {key: span}) if overwrite else self.Cache.load([key], layer, mode, span, *place)
             for rest in missing.values():
@@ -176,62 +176,7 @@ def ranks(r_range: Sequence[int | None], count: int, layer: str) -> tuple[int, i
 
 
 def plot_name(function: Callable, *facts: Any) -> str:
-    """Name of the function that draws, and a digest of it and of everything else that what it draws depends on."""
-    named = function
-    while isinstance(named, functools.partial):
-        named = named.func
+    """Name of the function that draws, and a digest of it and of all else that what it draws depends on."""
+    named = function.func if isinstance(function, functools.partial) else function
     name = getattr(named, "__name__", type(named).__name__).strip("<>")
-    return f"{name}-{digest(function, *facts)[:16]}"
-
-
-def digest(*values: Any) -> str:
-    """SHA-256 of values by what they hold: numbers, arrays, containers, functions with closures, any objects.
-
-    What a function looks up in its module is not followed; two processes agree.
-    """
-    whole, seen = hashlib.sha256(), {}
-
-    def add(value: Any) -> None:
-        if isinstance(value, torch.Tensor):
-            value = value.detach().cpu().numpy()
-        if isinstance(value, np.ndarray):
-            put(f"{value.dtype}{value.shape}")
-            whole.update(np.ascontiguousarray(value))
-        elif value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic | Path):
-            put(f"{type(value).__name__} {value!r}")
-        elif isinstance(value, type) or inspect.isbuiltin(value) or inspect.ismodule(value):
-            put(f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}")
-        elif id(value) in seen:
-            put(f"as {list(seen).index(id(value))}")
-        else:
-            seen[id(value)] = value  # held, so that no other object gets its id
-            put(type(value).__qualname__)
-            for part in _parts(value):
-                add(part)
-            put("end")
-
-    def put(text: str) -> None:
-        whole.update(f"{text}\n".encode())
-
-    for value in values:
-        add(value)
-    return whole.hexdigest()
-
-
-def _parts(value: Any) -> Sequence[Any]:
-    if isinstance(value, functools.partial):
-        return [value.func, value.args, value.keywords]
-    if inspect.ismethod(value):
-        return [value.__func__, value.__self__]
-    if inspect.isfunction(value):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
-    if inspect.iscode(value):
-        return [value.co_code, value.co_consts, value.co_names]
-    if isinstance(value, Mapping):
-        return [part for pair in value.items() for part in pair]
-    if isinstance(value, list | tuple):
-        return value
-    if isinstance(value, set | frozenset):
-        return sorted(digest(part) for part in value)
-    return [vars(value)] if hasattr(value, "__dict__") else []
+    return f"{name}-{value_fingerprint(function, *facts)[:16]}"

@@ -39,11 +39,7 @@ class Maximization(Kept):
     """
 
     def __init__(
-        self,
-        mode: str = "relevance",
-        max_target: str = "sum",
-        abs_norm: bool = False,
-        path: str | Path | None = None,
+        self, mode: str = "relevance", max_target: str = "sum", abs_norm: bool = False, path: str | Path | None = None
     ) -> None:
         super().__init__("Max", mode, max_target, abs_norm, path)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,12 @@ from crp.attribution import RelevanceFlow, Replica, prepare
 from crp.concepts import ChannelConcept, check_channels
 from crp.errors import InputError
 from crp.legacy.attribution import CondAttribution
-from crp.legacy.cache import Cache, cache_reference, numbers, plot_name, ranks
+from crp.legacy.cache import Cache, cache_reference, numbers, ranks
 from crp.legacy.image import vis_img_heatmap, vis_opaque_img
 from crp.legacy.kept import picked
 from crp.legacy.maximization import Maximization
 from crp.legacy.statistics import Statistics
 from crp.legacy.stored import load_maximization, load_stat_targets, load_statistics
-from crp.library.fingerprints import sample_digest, sampled_indices, weights_fingerprint
 from crp.mining.targets import explained_classes
 
 if TYPE_CHECKING:
@@ -59,16 +57,9 @@ class FeatureVisualization:
     """
 
     def __init__(
-        self,
-        attribution: CondAttribution,
-        dataset: Any,
-        layer_map: Mapping[str, Any],
-        preprocess_fn: Callable[[Tensor], Tensor] | None = None,
-        max_target: str = "sum",
-        abs_norm: bool = True,
-        path: str | Path = "FeatureVisualization",
-        device: torch.device | str | None = None,
-        cache: Cache | None = None,
+        self, attribution: CondAttribution, dataset: Any, layer_map: Mapping[str, Any],
+        preprocess_fn: Callable[[Tensor], Tensor] | None = None, max_target: str = "sum", abs_norm: bool = True,
+        path: str | Path = "FeatureVisualization", device: torch.device | str | None = None, cache: Cache | None = None,
     ) -> None:
         self.attribution = attribution
         self.dataset = dataset
@@ -112,12 +103,7 @@ class FeatureVisualization:
     # -- mining ------------------------------------------------------------------------------------------------
 
     def run(
-        self,
-        composite: Composite | None,
-        data_start: int,
-        data_end: int,
-        batch_size: int = 32,
-        checkpoint: int = 500,
+        self, composite: Composite | None, data_start: int, data_end: int, batch_size: int = 32, checkpoint: int = 500,
         on_device: torch.device | str | None = None,
     ) -> dict[str, list[str]]:
         """Mine samples `data_start` to `data_end` (exclusive), and write what is found.
@@ -145,12 +131,7 @@ class FeatureVisualization:
         )
 
     def run_distributed(
-        self,
-        composite: Composite | None,
-        data_start: int,
-        data_end: int,
-        batch_size: int = 16,
-        checkpoint: int = 500,
+        self, composite: Composite | None, data_start: int, data_end: int, batch_size: int = 16, checkpoint: int = 500,
         on_device: torch.device | str | None = None,
     ) -> dict[str, list[str]]:
         """Mine a part of the data set; `collect_results` merges the files of all parts. Arguments as in `run`.
@@ -174,8 +155,8 @@ class FeatureVisualization:
         starts = range(data_start, data_end, batch_size)
         for number, start in enumerate(tqdm(starts, dynamic_ncols=True), 1):
             samples = np.arange(start, min(start + batch_size, data_end))
-            data, labels = self._read(samples)
-            rows, targets = self._explained(samples, labels)
+            data, labels = self.get_data_concurrently(samples, preprocessing=True)
+            rows, targets = self._explained(samples, labels if len(samples) > 1 else [labels])
             if len(rows):
                 self._analyze(replica, composite, data.detach()[rows], samples[rows], targets, on_device)
             if number % checkpoint == 0 or number == len(starts):
@@ -219,12 +200,6 @@ class FeatureVisualization:
         for name, each in self._results().items():
             self.saved_checkpoints[name].extend(each._save_results(d_index))
 
-    def _read(self, samples: np.ndarray) -> tuple[Tensor, list]:
-        if len(samples) > 1:
-            return self.get_data_concurrently(samples, preprocessing=True)
-        data, label = self.get_data_sample(samples[0], preprocessing=True)
-        return data, [label]
-
     def _explained(self, samples: np.ndarray, labels: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
         """Rows of a batch and the class each is explained for: as many rows of a sample as it has classes."""
         rows, targets = [], []
@@ -245,12 +220,7 @@ class FeatureVisualization:
         return np.array(rows, dtype=np.int64), np.array(targets, dtype=np.int64)
 
     def _analyze(
-        self,
-        replica: Replica,
-        composite: Composite | None,
-        data: Tensor,
-        samples: np.ndarray,
-        targets: np.ndarray,
+        self, replica: Replica, composite: Composite | None, data: Tensor, samples: np.ndarray, targets: np.ndarray,
         on_device: torch.device | str | None,
     ) -> None:
         """Hand activation and relevance of a batch on to `analyze_activation` and `analyze_relevance`."""
@@ -285,15 +255,9 @@ class FeatureVisualization:
 
     @cache_reference
     def get_max_reference(
-        self,
-        concept_ids: int | Sequence[int],
-        layer_name: str,
-        mode: str = "relevance",
-        r_range: tuple[int, int] = (0, 8),
-        composite: Composite | None = None,
-        rf: bool = False,
-        plot_fn: Callable | None = vis_img_heatmap,
-        batch_size: int = 32,
+        self, concept_ids: int | Sequence[int], layer_name: str, mode: str = "relevance",
+        r_range: tuple[int, int] = (0, 8), composite: Composite | None = None, rf: bool = False,
+        plot_fn: Callable | None = vis_img_heatmap, batch_size: int = 32,
     ) -> dict[int, Any]:
         """References of concepts, with conditional heatmaps that start from the concept's activation.
 
@@ -336,16 +300,9 @@ class FeatureVisualization:
 
     @cache_reference
     def get_stats_reference(
-        self,
-        concept_id: int,
-        layer_name: str,
-        targets: int | Sequence[int],
-        mode: str = "relevance",
-        r_range: tuple[int, int] = (0, 8),
-        composite: Composite | None = None,
-        rf: bool = False,
-        plot_fn: Callable | None = vis_img_heatmap,
-        batch_size: int = 32,
+        self, concept_id: int, layer_name: str, targets: int | Sequence[int], mode: str = "relevance",
+        r_range: tuple[int, int] = (0, 8), composite: Composite | None = None, rf: bool = False,
+        plot_fn: Callable | None = vis_img_heatmap, batch_size: int = 32,
     ) -> dict[str, Any]:
         """References of a concept among the samples of each class, by `"concept:class"`; as `get_max_reference`."""
         how = layer_name, r_range, composite, rf, plot_fn, batch_size
@@ -368,13 +325,8 @@ class FeatureVisualization:
         return stores[mode]
 
     def _reference(
-        self,
-        tables: Sequence[np.ndarray],
-        concept: int,
-        layer: str,
-        r_range: tuple[int, int],
-        composite: Composite | None,
-        *options: Any,
+        self, tables: Sequence[np.ndarray], concept: int, layer: str, r_range: tuple[int, int],
+        composite: Composite | None, *options: Any,
     ) -> Any:
         samples, _, positions = tables
         check_channels([concept], samples.shape[1], layer)
@@ -386,15 +338,8 @@ class FeatureVisualization:
         )
 
     def _load_ref_and_attribution(
-        self,
-        d_indices: np.ndarray,
-        c_id: int,
-        n_indices: np.ndarray,
-        layer_name: str,
-        composite: Composite | None,
-        rf: bool,
-        plot_fn: Callable | None,
-        batch_size: int,
+        self, d_indices: np.ndarray, c_id: int, n_indices: np.ndarray, layer_name: str, composite: Composite | None,
+        rf: bool, plot_fn: Callable | None, batch_size: int,
     ) -> Any:
         """Read samples, attribute and draw them (a seam that works built on zennit-crp override)."""
         data = self.get_data_concurrently(d_indices, preprocessing=False)[0].detach()
@@ -406,14 +351,8 @@ class FeatureVisualization:
         return plot_fn(data, heatmaps, rf) if callable(plot_fn) else (data.cpu(), heatmaps.cpu())
 
     def _attribution_on_reference(
-        self,
-        data: Tensor,
-        concept_id: int,
-        layer_name: str,
-        composite: Composite,
-        rf: bool = False,
-        neuron_ids: Sequence[int] | np.ndarray = (),
-        batch_size: int = 32,
+        self, data: Tensor, concept_id: int, layer_name: str, composite: Composite, rf: bool = False,
+        neuron_ids: Sequence[int] | np.ndarray = (), batch_size: int = 32,
     ) -> Tensor:
         """Conditional heatmaps `[N, *S]` of a concept, or of one position for each sample (another such seam)."""
         if rf and len(neuron_ids) != len(data):
@@ -438,26 +377,10 @@ class FeatureVisualization:
             )
         return torch.cat(heatmaps)
 
-    def _facts(self, layer: str) -> list[Any]:
-        """What drawn references depend on besides the run, the rules and the way of drawing."""
-        seams = type(self).preprocess_data, type(self)._attribution_on_reference
-        model = weights_fingerprint(self.attribution.model)
-        return [model, self._data_digests, self.preprocess_fn, self.layer_map.get(layer), *seams]
-
-    @cached_property
-    def _data_digests(self) -> list[str]:
-        samples = sampled_indices(len(self.dataset)) if hasattr(self.dataset, "__len__") else []
-        return [sample_digest(self.get_data_sample(sample, False)[0]) for sample in samples]
-
     # -- classes -----------------------------------------------------------------------------------------------
 
     def compute_stats(
-        self,
-        concept_id: int,
-        layer_name: str,
-        mode: str = "relevance",
-        top_N: int = 5,
-        mean_N: int = 10,
+        self, concept_id: int, layer_name: str, mode: str = "relevance", top_N: int = 5, mean_N: int = 10,
         norm: bool = False,
     ) -> tuple[np.ndarray, Tensor]:
         """Classes for which a concept counts most: the mean score of each one's best samples.
@@ -493,19 +416,11 @@ class FeatureVisualization:
         return targets[best.numpy()], means[best] / means[best[0]] if norm else means[best]
 
     def precompute_ref(
-        self,
-        layer_c_ind: Mapping[str, Sequence[int]],
-        composite: Composite,
-        rf: bool = True,
-        stats: bool = False,
-        top_N: int = 4,
-        mean_N: int = 10,
-        mode: str = "relevance",
-        r_range: tuple[int, int] = (0, 8),
-        plot_list: Sequence[Callable] = (vis_opaque_img,),
-        batch_size: int = 32,
+        self, layer_c_ind: Mapping[str, Sequence[int]], composite: Composite, rf: bool = True, stats: bool = False,
+        top_N: int = 4, mean_N: int = 10, mode: str = "relevance", r_range: tuple[int, int] = (0, 8),
+        plot_list: Sequence[Callable] = (vis_opaque_img,), batch_size: int = 32,
     ) -> None:
-        """Draw references of many concepts into the cache, each attributed once for all ways of drawing.
+        """Draw references of many concepts into the cache, also where it has them.
 
         Parameters
         ----------
@@ -527,19 +442,11 @@ class FeatureVisualization:
             raise InputError("References are precomputed into a cache: give FeatureVisualization one (cache=...).")
         if composite is None:
             raise InputError("References are precomputed with heatmaps: give a zennit composite.")
-        how = mode, r_range, composite, rf, None, batch_size
         for layer, concepts in layer_c_ind.items():
-            facts = self._facts(layer)
-
-            def keep(name: str, found: dict, target: int | None = None, layer=layer, facts=facts) -> None:
-                tables = self._tables(mode, layer, target)
-                span = ranks(r_range, len(tables[0]), layer)
-                for plot_fn in plot_list:
-                    drawn = {key: plot_fn(*data_and_heatmaps, rf) for key, data_and_heatmaps in found.items()}
-                    plot = plot_name(plot_fn, composite, *tables, *facts)
-                    self.Cache.save(drawn, layer, mode, span, composite, rf, name, plot)
-
             for concept in tqdm(numbers(concepts), desc=layer, dynamic_ncols=True):
-                keep("get_max_reference", self.get_max_reference(concept, layer, *how))
-                for target in self.compute_stats(concept, layer, mode, top_N, mean_N)[0] if stats else ():
-                    keep("get_stats_reference", self.get_stats_reference(concept, layer, target, *how), target)
+                targets = self.compute_stats(concept, layer, mode, top_N, mean_N)[0] if stats else []
+                for plot_fn in plot_list:
+                    how = mode, r_range, composite, rf, plot_fn, batch_size
+                    self.get_max_reference(concept, layer, *how, overwrite=True)
+                    if stats:
+                        self.get_stats_reference(concept, layer, targets, *how, overwrite=True)

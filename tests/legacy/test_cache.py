@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from crp.errors import InputError
-from crp.legacy.cache import Cache, ImageCache, digest, plot_name
+from crp.legacy.cache import Cache, ImageCache, plot_name
+from crp.library.fingerprints import value_fingerprint
 from tests.legacy import scripts_mining
 from tests.legacy.golden import assert_as_recorded
 
@@ -83,22 +84,23 @@ def test_bug_lambdas_and_options_shared_a_key():
     assert [name.partition("-")[0] for name in names] == ["draw"] * 3 + ["lambda"] * 3 + ["draw"]
 
 
-def test_a_digest_tells_values_apart():
+def test_a_fingerprint_tells_values_apart():
     loop = [1]
     loop.append(loop)
     values = [
         0, 0.0, False, None, "0", b"0", [0], (0,), {0: 1}, {1: 0}, {0, 1}, np.zeros(2), np.zeros(2, int),
         torch.ones(2), np.ones((1, 2)), int, len, loop, functools.partial(len, []),
     ]  # fmt: skip
-    assert len({digest(value) for value in values}) == len(values)
-    assert digest([1, 2], 3) != digest([1], 2, 3)
-    assert digest({1, 2, 3}) == digest({3, 2, 1})
+    assert len({value_fingerprint(value) for value in values}) == len(values)
+    assert value_fingerprint([1, 2], 3) != value_fingerprint([1], 2, 3)
+    assert value_fingerprint({1, 2, 3}) == value_fingerprint({3, 2, 1})
 
 
-def test_a_digest_is_the_same_in_another_process():
+def test_a_fingerprint_is_the_same_in_another_process():
     code = (
-        "import crp.attribution; from zennit.composites import EpsilonGammaBox; from crp.legacy.cache import digest;"
-        "print(digest(EpsilonGammaBox(low=-1, high=1), lambda data: data * 2, {'a', 'b', 'c'}))"
+        "import crp.attribution; from zennit.composites import EpsilonGammaBox;"
+        "from crp.library.fingerprints import value_fingerprint;"
+        "print(value_fingerprint(EpsilonGammaBox(low=-1, high=1), lambda data: data * 2, {'a', 'b', 'c'}))"
     )
     runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
     assert runs[0].stdout == runs[1].stdout

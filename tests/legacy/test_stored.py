@@ -15,9 +15,8 @@ import crp
 from crp.attribution import RelevanceFlow
 from crp.errors import InputError, LibraryError
 from crp.images import Preprocessing
+from crp.interchange import export_zennit_crp, import_zennit_crp
 from crp.legacy.stored import (
-    export_zennit_crp,
-    import_zennit_crp,
     load_maximization,
     load_stat_targets,
     load_statistics,
