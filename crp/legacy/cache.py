@@ -56,7 +56,7 @@ class ImageCache(Cache):
 
         Raises
         ------
-        InputError
+        TypeError
             If something else than pictures is to be saved.
         """
         path = self._create_path(layer_name, mode, composite, rf, func_name, plot_name)
@@ -64,7 +64,7 @@ class ImageCache(Cache):
             for place, pictures in enumerate(drawn if isinstance(drawn, tuple) else (drawn,)):
                 for picture, rank in zip(pictures, range(*r_range), strict=False):
                     if not isinstance(picture, Image.Image):
-                        raise InputError(f"ImageCache saves PIL pictures, given a {type(picture).__name__}.")
+                        raise TypeError(f"ImageCache saves PIL pictures, given a {type(picture).__name__}.")
                     buffer = io.BytesIO()
                     picture.save(buffer, "PNG", optimize=True)
                     write_file(self._file(path, concept, place, rank), buffer.getvalue(), durable=False)
@@ -106,7 +106,7 @@ class ImageCache(Cache):
                 continue
             before = ref_original[concept]
             if not isinstance(drawn, list | tuple) or type(drawn) is not type(before):
-                raise InputError(f"A {type(drawn).__name__} cannot be appended to a {type(before).__name__}.")
+                raise TypeError(f"A {type(drawn).__name__} cannot be appended to a {type(before).__name__}.")
             for old, new in zip(before, drawn, strict=True) if isinstance(drawn, tuple) else [(before, drawn)]:
                 old.extend(new)
         return ref_original
@@ -128,7 +128,7 @@ def cache_reference(method: Callable[..., dict]) -> Callable[..., dict]:
         call = signature.bind(self, *args, **options)
         call.apply_defaults()
         asked = call.arguments
-        if self.Cache is None or asked["plot_fn"] is None:
+        if self.Cache is None or asked["plot_fn"] is None or asked["composite"] is None:
             return method(**asked)
         layer, mode = asked["layer_name"], asked["mode"]
         if method.__name__ == "get_max_reference":

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from crp.errors import InputError
 from crp.legacy.cache import Cache, ImageCache, plot_name
 from crp.library.fingerprints import value_fingerprint
 from tests.legacy import scripts_mining
@@ -49,9 +48,9 @@ def test_pairs_whose_second_picture_is_missing_are_drawn_again(tmp_path):
 
 
 def test_only_pictures_are_kept(tmp_path):
-    with pytest.raises(InputError, match="saves PIL pictures, given a Tensor"):
+    with pytest.raises(TypeError, match="saves PIL pictures, given a Tensor"):
         ImageCache(tmp_path).save({1: [torch.zeros(2, 2)]}, *HOW, (0, 1), *WHERE)
-    with pytest.raises(InputError, match="A list cannot be appended to a tuple"):
+    with pytest.raises(TypeError, match="A list cannot be appended to a tuple"):
         ImageCache(tmp_path).extend_dict({1: ([], [])}, {1: []})
 
 

@@ -416,4 +416,5 @@ def test_without_a_drawing_function_the_cache_is_not_asked(tmp_path):
     data, heatmaps = fv.get_max_reference(1, "0", composite=EpsilonPlusFlat(), plot_fn=None)[1]
     assert data.shape == (8, 3, 12, 12)
     assert heatmaps.shape == (8, 12, 12)
+    assert fv.get_max_reference(1, "0")[1].shape == (8, 3, 12, 12)  # without heatmaps nothing is drawn
     assert not (tmp_path / "cache").exists()
