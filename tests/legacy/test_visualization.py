@@ -23,6 +23,7 @@ from crp.legacy.visualization import FeatureVisualization
 from tests.legacy import scripts_mining
 from tests.legacy.golden import assert_as_recorded
 from tests.legacy.scripts_mining import MultiLabel, Samples, net, visualization
+from tests.legacy.test_inventory import MODULES
 from tests.oracle.comparing import assert_relevance_close
 
 
@@ -65,6 +66,14 @@ def drawing(folder, cache=True, samples=None, model=None, **options):
     )  # fmt: skip
     fv.run(EpsilonPlusFlat(), 0, 12, batch_size=6)
     return fv
+
+
+def test_objects_have_the_attributes_they_had(tmp_path):
+    fv = drawing(tmp_path)
+    objects = {"FeatureVisualization": fv, "Maximization": fv.RelMax, "Statistics": fv.ActStats, "Cache": fv.Cache}
+    known = {name: entry for names in MODULES.values() for name, entry in names.items()}
+    for name, each in objects.items():
+        assert [attribute for attribute in known[name]["attributes"] if not hasattr(each, attribute)] == [], name
 
 
 # -- mining ------------------------------------------------------------------------------------------------------
