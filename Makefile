@@ -7,7 +7,7 @@ CONSTRAINTS := requirements/constraints.txt
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint clean
+.PHONY: help install demo test test-all lint bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,8 +33,11 @@ test-all: $(INSTALLED)  ## the slow tests too (kill runs, many seeds)
 lint: $(INSTALLED)  ## ruff
 	$(BIN)/ruff check .
 
-clean:  ## remove the environment, caches and build folders
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+bench:  ## speed and memory beside zennit-crp; QUICK=1 for a few minutes, BENCH_ARGS for options
+	$(PYTHON) -m benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)
+
+clean:  ## remove the environments, caches and build folders
+	rm -rf $(VENV) .bench build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: tutorials

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import namedtuple
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -275,6 +275,7 @@ class _Run:
         self.on_device = on_device
         self.exclude_parallel = exclude_parallel
         self.records = flow.layers
+        self._carried: tuple[tuple, Tensor, dict[str, Tensor]] | None = None
 
     def __call__(self, data: Tensor, grid: Grid) -> attrResult:
         """Attribute every cell of the grid."""
@@ -366,9 +367,7 @@ class _Run:
             goals = self._goals(source, remaining)
             blocked = () if self.exclude_parallel else set(layers) - {source}
             unique = list(dict.fromkeys(keys))
-            parts = flow.down(
-                torch.stack([relevance[keys.index(key)] for key in unique]), start=source, to=goals, blocked=blocked
-            )
+            parts = self._down(torch.stack([relevance[keys.index(key)] for key in unique]), source, goals, blocked)
             slots = [unique.index(key) for key in keys]
             for goal, part in parts.items():
                 part = part[slots]
@@ -377,6 +376,18 @@ class _Run:
                 return total
             source = remaining.pop(0)
             relevance, keys = self._masked(source, total[source], keys, cells)
+
+    def _down(
+        self, relevance: Tensor, source: str, goals: Sequence[str], blocked: Collection[str]
+    ) -> dict[str, Tensor]:
+        """`RelevanceFlow.down`; the way from the start that all conditions share is gone once for all batches."""
+        flow = self.flow
+        if source != self.start or len(relevance) > 1:
+            return flow.down(relevance, start=source, to=goals, blocked=blocked)
+        way = (tuple(goals), frozenset(blocked))
+        if self._carried is None or self._carried[0] != way or not torch.equal(self._carried[1], relevance):
+            self._carried = way, relevance, flow.down(relevance, start=source, to=goals, blocked=blocked)
+        return self._carried[2]
 
     def _goals(self, source: str, remaining: Sequence[str]) -> list[str]:
         """Where relevance that leaves `source` is wanted."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from zennit.core import Composite
 
+from crp.attribution.operators import find_all, graph_below
 from crp.attribution.replica import Replica, prepare
 from crp.concepts import ChannelConcept
 from crp.errors import CrpError, InputError, ModelError, listed, nearest
@@ -27,8 +28,10 @@ from crp.errors import CrpError, InputError, ModelError, listed, nearest
 OUTPUT = "(output)"
 INPUT = "(input)"
 
-# Conditions in one downward pass. Small chunks keep a CPU's caches warm; a GPU wants more work at a time.
-_CHUNK_CPU, _CHUNK_ACCELERATOR = 8, 32
+# Conditions share a downward pass as long as none of its tensors gets larger than this, in bytes. Beyond 32 MiB the C
+# library of a CPU maps the memory of each tensor anew, which costs more than the arithmetic on it.
+_LARGEST_CPU, _LARGEST_ACCELERATOR = 2**25, 2**28
+_CHUNK = 64
 
 
 @dataclass
@@ -54,7 +57,7 @@ class RelevanceFlow:
     layers
         Names of the layers (`model.named_modules()`) at which relevance can be read, masked or started.
     chunk
-        How many conditions share one downward pass; by default 8 on a CPU and 32 elsewhere.
+        How many conditions share one downward pass; by default as many as keep its tensors at a good size, at most 64.
 
     Raises
     ------
@@ -97,7 +100,6 @@ class RelevanceFlow:
                 raise InputError(f"The model has no layer '{layer}': {nearest(layer, [*names][1:])}")
         data = _fitting(self.replica.model, data)
         self.device = data.device
-        self.chunk = chunk or (_CHUNK_CPU if data.device.type == "cpu" else _CHUNK_ACCELERATOR)
         self.linear = self.replica.linear
         self.notes = self.replica.notes
         self._blocked: set[str] = set()
@@ -106,6 +108,8 @@ class RelevanceFlow:
             # The model overwrites what was kept, in place. From now on this replica copies first.
             self.replica.careful = True
             self._run(data, layers, names)
+        largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
+        self.chunk = chunk or max(1, min(_CHUNK, largest // self._widest))
         missing = [layer for layer in layers if layer not in self._taps]
         if missing:
             raise ModelError(f"The model has, but never calls, {listed(missing)}.")
@@ -117,7 +121,7 @@ class RelevanceFlow:
         careful = self.replica.careful
         self._taps: dict[str, _Tap] = {}
         self._versions: list[tuple[Tensor, int]] = []
-        self._input = data.detach().requires_grad_()
+        self._input = _channels_last(data.detach()).requires_grad_()
         calls = []
         for rule in self.replica.rules:
             rule.calls, rule.careful = calls, careful
@@ -148,6 +152,7 @@ class RelevanceFlow:
         # the output is a tap like any other: relevance starts below it
         self._taps[OUTPUT] = _Tap(output, output)
         self.prediction = output.detach()
+        self._widest = max(tensor.nbytes for tensor in (output, *(call.output for call in calls)))
         spoiled = any(call.overwritten() for call in calls) or any(
             kept._version != version for kept, version in self._versions
         )
@@ -255,19 +260,14 @@ class RelevanceFlow:
         start = prediction if init is None else init
         return (start * torch.nn.functional.one_hot(targets.long(), prediction.shape[1]).to(start))[None]
 
-    def reaches(self, start: str, to: str) -> bool:
-        """Whether relevance can flow from layer `start` down to layer `to`."""
+    def reaches(self, start: str, to: str, *, around: Collection[str] = ()) -> bool:
+        """Whether relevance can flow from layer `start` down to layer `to`, around (not through) some layers."""
         goal = self._end(to).grad_fn
-        seen, waiting = set(), [self._at(start).below.grad_fn]
-        while waiting:
-            node = waiting.pop()
-            if node is None or node in seen:
-                continue
-            if node is goal or (goal is None and getattr(node, "variable", None) is self._input):
-                return True
-            seen.add(node)
-            waiting += [below for below, _ in node.next_functions]
-        return False
+        closed = {self._at(layer).above.grad_fn for layer in around}
+        return any(
+            node is goal or (goal is None and getattr(node, "variable", None) is self._input)
+            for node in graph_below(self._at(start).below, closed)
+        )
 
     # -- flowing -----------------------------------------------------------------------------------------------
 
@@ -435,16 +435,25 @@ class RelevanceFlow:
 
     def _gradient(self, output: Tensor, inputs: Sequence[Tensor], relevance: Tensor) -> list[Tensor | None]:
         """Transposed Jacobian (with rules in place of derivatives) on relevance `[K, ...]`."""
-        single = len(relevance) == 1
-        parts = torch.autograd.grad(
-            output,
-            inputs,
-            relevance[0] if single else relevance,
-            retain_graph=True,
-            allow_unused=True,
-            is_grads_batched=not single,
-        )
-        return [part[None] if single and part is not None else part for part in parts]
+        # As the pass is laid out. A gradient that is not would be laid out anew at each module it meets.
+        relevance = _channels_last(relevance, 2)
+
+        def gradient(single: Tensor) -> list[Tensor | None]:
+            return torch.autograd.grad(output, inputs, single, retain_graph=True, allow_unused=True)
+
+        if len(relevance) == 1:
+            return [None if part is None else part[None] for part in gradient(relevance[0])]
+        reached: list[bool] = []
+
+        def found(single: Tensor) -> list[Tensor]:
+            parts = gradient(single)
+            reached[:] = [part is not None for part in parts]
+            return [part for part in parts if part is not None]
+
+        find_all(output)
+        # Not `is_grads_batched`: it computes convolutions one condition after the other.
+        parts = iter(torch.vmap(found)(relevance))
+        return [next(parts) if reaches else None for reaches in reached]
 
 
 def check_class(target: int, count: int) -> None:
@@ -457,6 +466,13 @@ def check_class(target: int, count: int) -> None:
     """
     if not 0 <= target < count:
         raise InputError(f"There is no class {target}: the model's output has the classes 0 to {count - 1}.")
+
+
+def _channels_last(values: Tensor, axis: int = 1) -> Tensor:
+    """Lay pictures and volumes out as convolutions are computed fastest; the modules that follow keep the layout."""
+    if values.ndim - axis < 3:
+        return values.contiguous()
+    return values.movedim(axis, -1).contiguous().movedim(-1, axis)
 
 
 def _fitting(model: nn.Module, data: Tensor) -> Tensor:

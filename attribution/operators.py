@@ -10,7 +10,8 @@ Every rule that zennit builds on `BasicHook` is a sum over branches :math:`i`, e
 
 For the epsilon rule there is one branch, :math:`c = a` and :math:`m = 1 / (z + \epsilon\,\mathrm{sign} z)`. zennit
 works the factors out again in each backward pass; here they are found when relevance first arrives, and kept for all
-that follows on the same forward pass. Only `down` is written below; `up` is its transpose, which autograd derives.
+that follows on the same forward pass. For convolutions and linear layers both directions are written below; for any
+other module only `down` is, and autograd derives its transpose.
 
 The factors are not read from zennit's closures. The output factor of a branch is what the rule's gradient mapper makes
 of ones; the form of its input factor (a multiple of the branch's input, or a constant) is found by probing the rule's
@@ -19,7 +20,7 @@ reducer once. What does not pass the probe is left to zennit's own hook.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -28,10 +29,11 @@ from zennit.core import BasicHook, ParamMod
 
 from crp.errors import ModelError
 
+# The transposed convolution needs no tensor of the input's shape beside its argument, as a convolution's gradient does.
 _CONVOLUTIONS = {
-    nn.Conv1d: (torch.nn.functional.conv1d, torch.nn.grad.conv1d_input),
-    nn.Conv2d: (torch.nn.functional.conv2d, torch.nn.grad.conv2d_input),
-    nn.Conv3d: (torch.nn.functional.conv3d, torch.nn.grad.conv3d_input),
+    nn.Conv1d: (nn.functional.conv1d, nn.functional.conv_transpose1d),
+    nn.Conv2d: (nn.functional.conv2d, nn.functional.conv_transpose2d),
+    nn.Conv3d: (nn.functional.conv3d, nn.functional.conv_transpose3d),
 }
 
 Parameters = dict[str, Tensor | None]
@@ -160,20 +162,8 @@ class LinearRule:
     def evaluate(self, branch: int, data: Tensor, args: tuple = (), kwargs: dict | None = None) -> Tensor:
         """The module with the branch's parameters."""
         parameters = self.parameters(branch)
-        if self.convolution:
-            module = self.module
-            forward, _ = self.convolution
-            return forward(
-                data,
-                parameters["weight"],
-                parameters["bias"],
-                module.stride,
-                module.padding,
-                module.dilation,
-                module.groups,
-            )
         if self.affine:
-            return nn.functional.linear(data, parameters["weight"], parameters["bias"])
+            return self._weighted(data, parameters["weight"], parameters["bias"])
         own = self.module._parameters
         self.module._parameters = dict(parameters)
         try:
@@ -181,14 +171,47 @@ class LinearRule:
         finally:
             self.module._parameters = own
 
-    def transpose(self, branch: int, relevance: Tensor, shape: torch.Size) -> Tensor:
-        """Transposed weights of an affine module on `relevance`, giving a tensor of `shape`."""
+    def weighted(self, branch: int, values: Tensor) -> Tensor:
+        """Weights of an affine module, without its bias, on `[N, C, *S]` or `[K, N, C, *S]`."""
+        return self._weighted(values, self.parameters(branch)["weight"], None)
+
+    def transposed(self, branch: int, relevance: Tensor, space: Sequence[int]) -> Tensor:
+        """Transposed weights of an affine module on `[N, C, *S]` or `[K, N, C, *S]`, for an input of size `space`."""
         weight = self.parameters(branch)["weight"]
-        if self.convolution:
-            module = self.module
-            _, backward = self.convolution
-            return backward(shape, weight, relevance, module.stride, module.padding, module.dilation, module.groups)
-        return relevance @ weight
+        if not self.convolution:
+            return relevance @ weight
+        module = self.module
+        flat, lead = self._one_batch(relevance)
+        # pixels at the far edge that no position of the kernel reached
+        left = [
+            size - ((count - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
+            for size, count, stride, padding, dilation, kernel in zip(
+                space,
+                relevance.shape[-len(space) :],
+                module.stride,
+                module.padding,
+                module.dilation,
+                module.kernel_size,
+                strict=True,
+            )
+        ]
+        _, transposed = self.convolution
+        carried = transposed(flat, weight, None, module.stride, module.padding, left, module.groups, module.dilation)
+        return carried.unflatten(0, lead) if lead else carried
+
+    def _weighted(self, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not self.convolution:
+            return nn.functional.linear(values, weight, bias)
+        module = self.module
+        flat, lead = self._one_batch(values)
+        forward, _ = self.convolution
+        weighted = forward(flat, weight, bias, module.stride, module.padding, module.dilation, module.groups)
+        return weighted.unflatten(0, lead) if lead else weighted
+
+    def _one_batch(self, values: Tensor) -> tuple[Tensor, Sequence[int]]:
+        """Join the axes of conditions and samples, for a convolution takes but one; their sizes, if there were two."""
+        extra = values.ndim - len(self.module.kernel_size) - 2
+        return (values.flatten(0, extra), values.shape[: extra + 1]) if extra > 0 else (values, ())
 
 
 @dataclass
@@ -218,27 +241,47 @@ class Call:
         """Whether the model changed the module's input in place after the call."""
         return self.data._version != self.data_version
 
-    def down(self, relevance: Tensor) -> Tensor:
-        """Relevance of the module's output -> relevance of its input."""
+    def find(self) -> None:
+        """Find the factors of the branches, if nobody did."""
         if self.branches is None:
             with torch.no_grad():
                 self.branches = self._find_branches()
+
+    def down(self, relevance: Tensor) -> Tensor:
+        """Relevance of the module's output -> relevance of its input."""
+        self.find()
+        if not self.branches:
+            # every branch has an input of zeros; the product keeps the link to `relevance` for `up`
+            return torch.zeros_like(self.data) * relevance.sum()
+        if self.rule.affine:
+            return _Linear.apply(relevance, self, False)
         total = None
         for branch in self.branches:
-            scaled = relevance * branch.output_factor
-            if branch.graph is None:
-                part = self.rule.transpose(branch.index, scaled, self.data.shape)
-            else:
-                output, data = branch.graph
-                (part,) = torch.autograd.grad(
-                    output, data, scaled, retain_graph=True, create_graph=torch.is_grad_enabled()
-                )
+            output, data = branch.graph
+            (part,) = torch.autograd.grad(
+                output, data, relevance * branch.output_factor, retain_graph=True, create_graph=torch.is_grad_enabled()
+            )
             if branch.input_factor is not None:
                 part = part * branch.input_factor
             total = part if total is None else total + part
-        if total is None:
-            # every branch has an input of zeros; the product keeps the link to `relevance` for `up`
-            total = torch.zeros_like(self.data) * relevance.sum()
+        return total
+
+    def carried(self, values: Tensor, upward: bool) -> Tensor:
+        """`down`, or `up`, through an affine module, of `[N, C, *S]` or `[K, N, C, *S]`."""
+        total = None
+        for branch in self.branches:
+            first, last = branch.output_factor, branch.input_factor
+            if upward:
+                first, last = last, first
+            part = values if first is None else values * first
+            if upward:
+                part = self.rule.weighted(branch.index, part)
+            else:
+                part = self.rule.transposed(branch.index, part, self.data.shape[2:])
+            if last is not None:
+                # in place, for a second tensor of this size costs more than the product
+                part.mul_(last)
+            total = part if total is None else total.add_(part)
         return total
 
     def _find_branches(self) -> list[_Branch]:
@@ -278,6 +321,30 @@ class Call:
             output = rule.evaluate(index, start, self.args, self.kwargs)
         graphs[index] = (output, start)
         return output.detach()
+
+
+class _Linear(torch.autograd.Function):
+    """A linear operator and its transpose: `operator.carried(values, upward)`.
+
+    Under `torch.vmap`, which carries several conditions, the operator is handed all of them, as `[K, N, C, *S]`. Left
+    to itself, vmap would copy what belongs to the samples once for each condition.
+    """
+
+    @staticmethod
+    def forward(values: Tensor, operator: Call | _Choice, upward: bool) -> Tensor:
+        return operator.carried(values, upward)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, Call | _Choice, bool], output: Tensor) -> None:
+        _, ctx.operator, ctx.upward = inputs
+
+    @staticmethod
+    def backward(ctx, values: Tensor) -> tuple[Tensor, None, None]:
+        return _Linear.apply(values, ctx.operator, not ctx.upward), None, None
+
+    @staticmethod
+    def vmap(info, axes: tuple, values: Tensor, operator: Call | _Choice, upward: bool) -> tuple[Tensor, int]:
+        return _Linear.apply(values.movedim(axes[0], 0), operator, upward), 0
 
 
 class _Ruled(torch.autograd.Function):
@@ -327,3 +394,91 @@ class _Passed(torch.autograd.Function):
     @staticmethod
     def backward(ctx, relevance: Tensor) -> tuple[Tensor, None, None, None]:
         return relevance, None, None, None
+
+
+class PoolRule:
+    """Max pooling, where relevance goes to the chosen pixel as the gradient does."""
+
+    def __init__(self, module: nn.MaxPool2d) -> None:
+        self.module = module
+        self.original = module.forward
+
+    def forward(self, data: Tensor) -> Tensor:
+        """Take the place of the module's forward."""
+        if not data.requires_grad or data.ndim != 4:
+            return self.original(data)
+        return _Pooled.apply(data, self.module)
+
+
+@dataclass
+class _Choice:
+    """Which pixel each output of a max pooling took, in one forward pass."""
+
+    module: nn.MaxPool2d
+    data: Tensor
+    indices: Tensor
+
+    def carried(self, values: Tensor, upward: bool) -> Tensor:
+        """`[N, C, *S]` or `[K, N, C, *S]` down to the pixels, or up from them."""
+        if upward:
+            flat = values.flatten(-2)
+            return flat.gather(-1, self.indices.flatten(2).expand(*flat.shape[:-1], -1)).unflatten(
+                -1, self.indices.shape[2:]
+            )
+        if values.ndim == self.data.ndim:
+            return self._down(values)
+        # laid out like the data
+        carried = torch.empty_like(self.data.expand(len(values), *self.data.shape))
+        for one, relevance in zip(carried, values, strict=True):
+            one.copy_(self._down(relevance))
+        return carried
+
+    def _down(self, relevance: Tensor) -> Tensor:
+        module = self.module
+        sizes = [
+            [size] * 2 if isinstance(size, int) else size
+            for size in (module.kernel_size, module.stride, module.padding, module.dilation)
+        ]
+        return torch.ops.aten.max_pool2d_with_indices_backward(
+            relevance, self.data, *sizes, module.ceil_mode, self.indices
+        )
+
+
+class _Pooled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, data: Tensor, module: nn.MaxPool2d) -> Tensor:
+        output, indices = nn.functional.max_pool2d(
+            data,
+            module.kernel_size,
+            module.stride,
+            module.padding,
+            module.dilation,
+            module.ceil_mode,
+            return_indices=True,
+        )
+        ctx.choice = _Choice(module, data.detach(), indices)
+        return output
+
+    @staticmethod
+    def backward(ctx, relevance: Tensor) -> tuple[Tensor, None]:
+        return _Linear.apply(relevance, ctx.choice, False), None
+
+
+def find_all(output: Tensor) -> None:
+    """Find the factors of all calls that relevance can reach from `output`; under `torch.vmap` they cannot be found."""
+    for node in graph_below(output):
+        call = getattr(node, "call", None)
+        if isinstance(call, Call):
+            call.find()
+
+
+def graph_below(output: Tensor, closed: Collection[object] = ()) -> Iterator[torch.autograd.graph.Node]:
+    """All nodes of the graph of a forward pass from `output` down, none of them reached through a `closed` one."""
+    seen, waiting = set(closed), [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        yield node
+        seen.add(node)
+        waiting += [below for below, _ in node.next_functions]

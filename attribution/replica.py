@@ -20,7 +20,7 @@ from torch import nn
 from zennit.core import BasicHook, Composite
 from zennit.rules import Pass
 
-from crp.attribution.operators import LinearRule, PassRule, probe
+from crp.attribution.operators import LinearRule, PassRule, PoolRule, probe
 from crp.errors import InputError, ModelError, listed
 
 # Tables of hooks that a module keeps; they are copied so that what is put on the replica stays there.
@@ -164,6 +164,8 @@ def prepare(model: nn.Module, composite: Composite | None = None) -> Replica:
         for name, module in list(copy.named_modules()):
             hook = composite.module_map(context, name, module)
             if hook is None:
+                if type(module) is nn.MaxPool2d and not module.return_indices:
+                    module.forward = PoolRule(module).forward
                 continue
             kind = type(hook)
             if kind.backward is Pass.backward:

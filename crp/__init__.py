@@ -6,6 +6,7 @@
 `open_library`       open what `mine` left on disk, read-only and in milliseconds
 `explain`            one prediction as numbers: concepts, shares, heatmaps, patches, concept map
 `atlas`              the same drawn: `.save("atlas.html")`, `.png`, `.pdf`, `.svg`, `.json`
+`compose`            how lower concepts compose a class or a concept: the attribution graph, of one sample or of many
 `composite_for`      the LRP rules and canonizers that fit a model
 `Preprocessing`      picture file -> model input -> picture
 `CondAttribution`    conditional heatmaps with zennit-crp's names and arguments
@@ -24,6 +25,7 @@ _HOMES = {
     "open_library": "crp.library",
     "explain": "crp.explaining",
     "atlas": "crp.visualization.atlas",
+    "compose": "crp.composing",
     "composite_for": "crp.attribution.composites",
     "Preprocessing": "crp.images",
     "CondAttribution": "crp.attribution",

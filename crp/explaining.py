@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from crp.attribution import INPUT, RelevanceFlow
+from crp.attribution import INPUT, OUTPUT, RelevanceFlow
+from crp.composing import apart, graph_in
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, nearest
-from crp.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation
+from crp.explanation import ClassScore, ClassShare, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.images import read_picture, scaled_picture
 from crp.mining.subjects import check_same, described_rules
 
@@ -35,6 +37,12 @@ _CHANNELS = ChannelConcept()
 _FAINTEST_CELL = 0.02
 # Cells along the longer side, unless asked for: fine enough to see parts of things, coarse enough to read.
 _CELLS = 8
+# The graph of an explanation: as much as a page's width can hold.
+_GRAPH_COVERAGE, _GRAPH_BREADTH = 0.9, 8
+# Classes named as users of a concept.
+_USERS = 5
+# One patch is kept of the concepts that are among so many strongest of some cell, but of no more than so many.
+_NAMED_IN_CELL, _GLIMPSES = 6, 64
 
 
 def explain(
@@ -44,9 +52,11 @@ def explain(
     *,
     layers: Sequence[str] | None = None,
     target: int | str | None = None,
+    against: int | str | None = None,
     concepts: int = 6,
     patches: int = 8,
     cells: int | None = None,
+    graph: bool = True,
     composite: Composite | None = None,
     concept: ConceptKind = _CHANNELS,
     provenance: Mapping[str, Any] | None = None,
@@ -66,12 +76,18 @@ def explain(
         Some of the library's layers, in the order in which they are shown; by default all, from the output down.
     target
         Class to explain, by index or name; by default the predicted one.
+    against
+        Another class, by index or name: why `target` and not this one? It is explained too, and so is the difference,
+        of what the two start at the output (`Explanation.beside`).
     concepts
         How many supporting and how many opposing concepts of each layer to show, at most.
     patches
         How many patches of each kind to show of a concept, at most.
     cells
         Cells of the concept map along its longer side, never more than the layer has positions; by default 8.
+    graph
+        Whether to find how lower concepts compose the higher ones (`crp.composing`); of layers that contain one
+        another, the inner ones.
     composite
         The composite that was mined with, if it was not the default.
     concept
@@ -113,60 +129,107 @@ def explain(
         names = _Names(library.class_names)
         scores = flow.prediction[0].double()
         chosen = int(scores.argmax()) if target is None else names.index(target, len(scores))
-        started = flow.output_relevance([chosen])
-        arriving = flow.down(started, to=[INPUT, *layers])
-        heatmap = arriving[INPUT][0, 0].sum(0)
-        total = float(started.double().sum())
-        explained = [
-            _explained_layer(flow, concept, layer, arriving[layer][0], total, library, concepts, patches, cells)
-            for layer in layers
-        ]
         ranked = scores.argsort(descending=True, stable=True)[:5].tolist()
-        return Explanation(
-            picture=to_picture(data[0]),
-            heatmap=_array(heatmap),
-            classes=tuple(names.score(index, scores) for index in ranked),
-            target=names.score(chosen, scores),
-            layers=tuple(explained),
-            absorbed=1 - float(heatmap.double().sum()) / total if total else math.nan,
-            provenance={**_provenance(library, rules), **(provenance or {})},
+        shown = _Shown(library, concept, tuple(layers), concepts, patches, cells, graph)
+        common = {
+            "picture": to_picture(data[0]),
+            "classes": tuple(names.score(index, scores) for index in ranked),
+            "provenance": {**_provenance(library, rules), **(provenance or {})},
+        }
+
+        def explained(target: int, against: int | None, **beside: Any) -> Explanation:
+            found = _explained(flow, shown, target, against)  # refuses classes that there are not
+            return Explanation(
+                target=names.score(target, scores),
+                against=None if against is None else names.score(against, scores),
+                **found,
+                **common,
+                **beside,
+            )
+
+        if against is None:
+            return explained(chosen, None)
+        other = names.index(against, len(scores))
+        if other == chosen:
+            raise InputError(f"target and against are the same class, {names.score(chosen, scores).name!r}.")
+        return explained(chosen, None, beside=(explained(other, None), explained(chosen, other)))
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What the caller of `explain` asked to be shown."""
+
+    library: Library
+    concept: ConceptKind
+    layers: tuple[str, ...]
+    concepts: int
+    patches: int
+    cells: int | None
+    graph: bool
+
+
+def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | None) -> dict[str, Any]:
+    """What an explanation says of one class, or of the difference of two, by the names of its fields."""
+    started = flow.output_relevance([target])
+    if against is not None:
+        # Relevance is linear in what is started: this is the difference of the two classes' relevance, everywhere.
+        started = started - flow.output_relevance([against])
+    arriving = flow.down(started, to=[INPUT, *shown.layers])
+    heatmap = arriving[INPUT][0, 0].sum(0)
+    total = float(started.double().sum())
+    layers = [_explained_layer(flow, shown, layer, arriving[layer][0], total) for layer in shown.layers]
+    graph = None
+    if shown.graph:
+        known = {(part.layer, part.concept): part.heatmap for layer in layers for part in layer.ranked}
+        graph = graph_in(
+            [flow],
+            apart(shown.layers),
+            target,
+            against=against,
+            library=shown.library,
+            concept=shown.concept,
+            coverage=_GRAPH_COVERAGE,
+            breadth=_GRAPH_BREADTH,
+            heatmaps={(OUTPUT, target): _array(heatmap), **known},
         )
+    return {
+        "heatmap": _array(heatmap),
+        "layers": tuple(layers),
+        "absorbed": 1 - float(heatmap.double().sum()) / total if total else math.nan,
+        "graph": graph,
+    }
 
 
 def _explained_layer(
-    flow: RelevanceFlow,
-    concept: ConceptKind,
-    layer: str,
-    arriving: Tensor,
-    started: float,
-    library: Library,
-    concepts: int,
-    patches: int,
-    cells: int | None,
+    flow: RelevanceFlow, shown: _Shown, layer: str, arriving: Tensor, started: float
 ) -> LayerExplanation:
     """One layer of an explanation; `arriving` is `[1, C, *S]`."""
+    concept, library = shown.concept, shown.library
     relevance = concept.total(arriving.double())[0]
     absolute = relevance.abs().sum()
     shares = relevance / absolute if absolute > 0 else torch.zeros_like(relevance)
     order = relevance.argsort(descending=True, stable=True).tolist()
-    supporting = [index for index in order[:concepts] if relevance[index] > 0]
-    opposing = [index for index in order[::-1][:concepts] if relevance[index] < 0]
-    shown = supporting + opposing
+    supporting = [index for index in order[: shown.concepts] if relevance[index] > 0]
+    opposing = [index for index in order[::-1][: shown.concepts] if relevance[index] < 0]
+    cards = supporting + opposing
     parts = {}
-    if shown:
-        masked = concept.masked(arriving, [[index] for index in shown])
+    if cards:
+        statistics = library.statistics(layer)
+        masked = concept.masked(arriving, [[index] for index in cards])
         heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)
-        for index, heatmap in zip(shown, heatmaps, strict=True):
+        for index, heatmap in zip(cards, heatmaps, strict=True):
             parts[index] = ConceptPart(
                 layer=layer,
                 concept=index,
                 relevance=float(relevance[index]),
                 share=float(shares[index]),
                 heatmap=_array(heatmap),
-                relevance_patches=library.patches(layer, index, "relevance")[:patches],
-                activation_patches=library.patches(layer, index, "activation")[:patches],
+                relevance_patches=library.patches(layer, index, "relevance")[: shown.patches],
+                activation_patches=library.patches(layer, index, "activation")[: shown.patches],
+                classes=_users(statistics.share[:, index], library.class_names),
             )
     silent = not absolute > 0
+    concept_map = _concept_map(flow, concept, layer, arriving, shown.cells)
     return LayerExplanation(
         layer=layer,
         size=len(relevance),
@@ -174,8 +237,32 @@ def _explained_layer(
         opposing=tuple(parts[index] for index in opposing),
         rest=0.0 if silent else max(0.0, 1 - math.fsum(abs(part.share) for part in parts.values())),
         coverage=float(relevance.sum()) / started if started else math.nan,
-        concept_map=_concept_map(flow, concept, layer, arriving, cells),
+        concept_map=concept_map,
+        relevance=relevance.cpu().numpy(),
+        glimpses=_glimpses(library, layer, concept_map, cards),
     )
+
+
+def _users(shares: np.ndarray, names: Sequence[str]) -> tuple[ClassShare, ...]:
+    """The classes that use a concept most, by its mean share in each class, `[classes]`."""
+    most = np.argsort(-shares, kind="stable")[:_USERS]
+    return tuple(
+        ClassShare(index, names[index] if names else f"class {index}", shares[index])
+        for index in most.tolist()
+        if shares[index] > 0
+    )
+
+
+def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, cards: Sequence[int]) -> dict[int, Patch]:
+    """One patch of every concept without a card that is among the strongest of some cell."""
+    if concept_map is None:
+        return {}
+    magnitude = np.abs(concept_map.table).reshape(-1, concept_map.table.shape[2])
+    magnitude[:, list(cards)] = 0
+    named = np.unique(np.argsort(-magnitude, axis=1, kind="stable")[:, :_NAMED_IN_CELL])
+    strongest = sorted(named.tolist(), key=lambda index: -magnitude[:, index].max())[:_GLIMPSES]
+    found = {index: library.patches(layer, index, "relevance")[:1] for index in strongest if magnitude[:, index].any()}
+    return {index: patches[0] for index, patches in sorted(found.items()) if patches}
 
 
 def _concept_map(
@@ -195,6 +282,7 @@ def _concept_map(
         concept=winner.view(rows, columns).cpu().numpy(),
         relevance=_array(strongest.view(rows, columns)),
         shape=(height, width),
+        table=_array(table.view(rows, columns, -1)),
     )
 
 

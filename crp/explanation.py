@@ -1,10 +1,12 @@
 """One prediction explained, as frozen values: what an atlas draws and what its JSON holds.
 
     Explanation              one input, one class: picture, heatmap, prediction, provenance
-    └── LayerExplanation     one layer: which concepts count, what they leave over, how much relevance came by
-        ├── ConceptPart      one concept: signed share, conditional heatmap
-        │   └── Patch        one crop of a reference sample, with the concept's heatmap in it
-        └── ConceptMap       the input cut into cells, the strongest concept of each
+    ├── LayerExplanation     one layer: which concepts count, what they leave over, how much relevance came by
+    │   ├── ConceptPart      one concept: signed share, conditional heatmap, the classes that use it
+    │   │   └── Patch        one crop of a reference sample, with the concept's heatmap in it
+    │   └── ConceptMap       the input cut into cells: the strongest concept of each, and all concepts in all cells
+    ├── ConceptGraph         how lower concepts compose higher ones (crp.relations)
+    └── Explanation …        the same input beside it: for another class, for the difference of two
 
 Only numpy arrays and plain Python numbers live here, so that drawing needs neither torch nor the model. The values
 refuse to be built where their promises fail (shares that do not add up, a heatmap of another shape than the picture),
@@ -14,16 +16,33 @@ and their arrays are read-only. `numbers` gives everything but the pixels and he
 
 from __future__ import annotations
 
-import base64
 import math
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from crp.errors import InputError
+from crp.relations import ConceptGraph, graph_arrays, graph_from, graph_numbers
+from crp.values import (
+    ClassScore,
+    ClassShare,
+    Patch,
+    class_numbers,
+    defined,
+    frozen,
+    heatmap_array,
+    packed,
+    packed_patch,
+    patch_from,
+    patch_numbers,
+    picture_array,
+    set_fields,
+    undefined,
+    unpacked,
+)
 
 FORMAT = "crp-atlas explanation"
 VERSION = 1
@@ -31,51 +50,18 @@ VERSION = 1
 # Shares are sums of float32 relevance over a whole layer; what is further off than this is a mistake, not rounding.
 SHARE_TOLERANCE = 1e-4
 
-_ARRAY_DTYPES = ("|u1", "<f4")
-
-
-@dataclass(frozen=True, eq=False)
-class Patch:
-    """The part of one reference sample that a concept looks at.
-
-    Parameters
-    ----------
-    sample
-        Index of the sample in the data set.
-    score
-        What the sample counts for the concept, in the unit the library names.
-    target
-        Class that was explained when the sample was mined, -1 where none was.
-    position
-        Where the concept scored, in the layer's coordinates; empty for a linear layer.
-    box
-        (top, left, bottom, right) in pixels of the model input, bottom and right exclusive.
-    picture
-        uint8 [h, w, 3] (grey [h, w] and [h, w, 1] are converted), the crop.
-    heatmap
-        float32 [h, w] in -1..1, the conditional heatmap in the box divided by its largest absolute value.
-    target_name
-        Name of the class `target`, empty where there is none.
-
-    Raises
-    ------
-    InputError
-        The arrays do not have these shapes.
-    """
-
-    sample: int
-    score: float
-    target: int
-    position: tuple[int, ...]
-    box: tuple[int, int, int, int]
-    picture: np.ndarray
-    heatmap: np.ndarray
-    target_name: str = ""
-
-    def __post_init__(self) -> None:
-        _set(self, picture=_picture(self.picture), heatmap=_heatmap(self.heatmap, self.picture))
-        _set(self, sample=int(self.sample), score=float(self.score), target=int(self.target))
-        _set(self, position=tuple(int(i) for i in self.position), box=tuple(int(i) for i in self.box))
+__all__ = [
+    "ClassScore",
+    "ClassShare",
+    "ConceptMap",
+    "ConceptPart",
+    "Explanation",
+    "LayerExplanation",
+    "Patch",
+    "from_json",
+    "numbers",
+    "to_json",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +84,8 @@ class ConceptPart:
         Best samples by relevance (RelMax), best first.
     activation_patches
         Best samples by activation (ActMax), best first.
+    classes
+        The classes that use the concept most in the mined data, largest mean share first.
 
     Raises
     ------
@@ -112,11 +100,14 @@ class ConceptPart:
     heatmap: np.ndarray
     relevance_patches: tuple[Patch, ...] = ()
     activation_patches: tuple[Patch, ...] = ()
+    classes: tuple[ClassShare, ...] = ()
 
     def __post_init__(self) -> None:
-        _set(self, concept=int(self.concept), relevance=float(self.relevance), share=float(self.share))
-        _set(self, heatmap=_frozen(np.asarray(self.heatmap, dtype=np.float32)))
-        _set(self, relevance_patches=tuple(self.relevance_patches), activation_patches=tuple(self.activation_patches))
+        set_fields(self, classes=tuple(self.classes))
+        set_fields(self, concept=int(self.concept), relevance=float(self.relevance), share=float(self.share))
+        set_fields(self, heatmap=frozen(np.asarray(self.heatmap, dtype=np.float32)))
+        set_fields(self, relevance_patches=tuple(self.relevance_patches))
+        set_fields(self, activation_patches=tuple(self.activation_patches))
         if not -1 - SHARE_TOLERANCE <= self.share <= 1 + SHARE_TOLERANCE:
             raise InputError(f"the share of concept {self.concept} of {self.layer!r} is {self.share}, outside -1..1.")
         if self.share * self.relevance < 0:
@@ -140,23 +131,27 @@ class ConceptMap:
         float32 [rows, columns], relevance of that concept in that cell, 0 where blank.
     shape
         (height, width) of the input in pixels; cell (r, c) covers rows r * height / rows to (r + 1) * height / rows.
+    table
+        float32 [rows, columns, C], relevance of every concept in every cell, where it is kept: what any region of cells
+        is ranked by. The sum over all cells is the sum of each concept's conditional heatmap.
 
     Raises
     ------
     InputError
-        The two tables differ in shape, or an id is below -1.
+        The tables differ in shape, or an id is below -1.
     """
 
     layer: str
     concept: np.ndarray
     relevance: np.ndarray
     shape: tuple[int, int]
+    table: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        _set(self, concept=_frozen(np.asarray(self.concept, dtype=np.int64)))
-        _set(
+        set_fields(self, concept=frozen(np.asarray(self.concept, dtype=np.int64)))
+        set_fields(
             self,
-            relevance=_frozen(np.asarray(self.relevance, dtype=np.float32)),
+            relevance=frozen(np.asarray(self.relevance, dtype=np.float32)),
             shape=tuple(int(i) for i in self.shape),
         )
         if self.concept.ndim != 2 or self.concept.shape != self.relevance.shape:
@@ -168,6 +163,41 @@ class ConceptMap:
             raise InputError(
                 f"the concept map of {self.layer!r} has concept {self.concept.min()}; ids start at 0, -1 is blank."
             )
+        if self.table is not None:
+            set_fields(self, table=frozen(np.asarray(self.table, dtype=np.float32)))
+            if self.table.ndim != 3 or self.table.shape[:2] != self.concept.shape:
+                raise InputError(
+                    f"the concept map of {self.layer!r} has cells of shape {self.concept.shape} and a table of shape "
+                    f"{self.table.shape}; the table is [rows, columns, C]."
+                )
+
+    def ranking(self, cells: np.ndarray) -> tuple[tuple[int, float], ...]:
+        """Concepts by their relevance in a region, the largest absolute relevance first (ties: the smaller id first).
+
+        Parameters
+        ----------
+        cells
+            bool [rows, columns], the cells of the region.
+
+        Returns
+        -------
+        tuple of (int, float)
+            Id and signed relevance of every concept that has any there.
+
+        Raises
+        ------
+        InputError
+            The region has another shape, or no table was kept.
+        """
+        cells = np.asarray(cells, dtype=bool)
+        if self.table is None or cells.shape != self.concept.shape:
+            raise InputError(
+                f"the concept map of {self.layer!r} has "
+                + ("no table of all concepts." if self.table is None else f"cells of shape {self.concept.shape}.")
+            )
+        sums = self.table[cells].sum(0, dtype=np.float64)
+        order = np.argsort(-np.abs(sums), kind="stable")
+        return tuple((int(concept), float(sums[concept])) for concept in order if sums[concept])
 
     def strength(self) -> dict[int, float]:
         """Relevance each concept gathers over its cells: id -> sum, the largest first (ties: the smaller id first)."""
@@ -196,6 +226,10 @@ class LayerExplanation:
         Relevance arriving at the layer / relevance started at the output; nan where none was started.
     concept_map
         None for a layer without a place in the input.
+    relevance
+        float64 [size], signed relevance of all concepts, where it is kept.
+    glimpses
+        One patch of concepts that are not shown but that a region may name: id -> patch.
 
     Raises
     ------
@@ -211,10 +245,12 @@ class LayerExplanation:
     rest: float
     coverage: float
     concept_map: ConceptMap | None = None
+    relevance: np.ndarray | None = None
+    glimpses: Mapping[int, Patch] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _set(self, supporting=tuple(self.supporting), opposing=tuple(self.opposing))
-        _set(self, size=int(self.size), rest=float(self.rest), coverage=float(self.coverage))
+        set_fields(self, supporting=tuple(self.supporting), opposing=tuple(self.opposing))
+        set_fields(self, size=int(self.size), rest=float(self.rest), coverage=float(self.coverage))
         where = f"layer {self.layer!r}"
         for side, parts, sign in (("supporting", self.supporting, 1), ("opposing", self.opposing, -1)):
             shares = [sign * part.share for part in parts]
@@ -229,6 +265,11 @@ class LayerExplanation:
             raise InputError(
                 f"{where} lists concept {next(i for i in ids if not 0 <= i < self.size)}; it has 0..{self.size - 1}."
             )
+        if self.relevance is not None:
+            set_fields(self, relevance=frozen(np.asarray(self.relevance, dtype=np.float64)))
+            if self.relevance.shape != (self.size,):
+                raise InputError(f"{where} has {self.size} concepts and relevance of shape {self.relevance.shape}.")
+        set_fields(self, glimpses={int(concept): patch for concept, patch in self.glimpses.items()})
         total = self.shown + self.rest
         silent = total == 0
         if self.rest < -SHARE_TOLERANCE or not (silent or abs(total - 1) <= SHARE_TOLERANCE):
@@ -245,19 +286,6 @@ class LayerExplanation:
     def shown(self) -> float:
         """Sum of absolute shares of the concepts that are shown, 0..1."""
         return math.fsum(abs(part.share) for part in (*self.supporting, *self.opposing))
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """One class of the prediction: index, name, logit and softmax probability (0..1)."""
-
-    index: int
-    name: str
-    logit: float
-    probability: float
-
-    def __post_init__(self) -> None:
-        _set(self, index=int(self.index), logit=float(self.logit), probability=float(self.probability))
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,11 +310,17 @@ class Explanation:
     provenance
         What is needed to trust and repeat it; plain values only. Known keys, all optional: "image" (name of the
         input), "command", "versions" (dict), "fingerprints" (dict), "settings" (dict).
+    against
+        The class whose relevance was subtracted, where a difference is explained: "why `target` and not `against`".
+    graph
+        How lower concepts compose higher ones, where it was computed.
+    beside
+        The same input explained for another class, or for the difference of two.
 
     Raises
     ------
     InputError
-        Heatmaps and picture differ in shape, or classes are not sorted by logit.
+        Heatmaps and picture differ in shape, classes are not sorted by logit, or what stands beside is another input.
     """
 
     picture: np.ndarray
@@ -296,11 +330,16 @@ class Explanation:
     layers: tuple[LayerExplanation, ...]
     absorbed: float
     provenance: Mapping[str, Any]
+    against: ClassScore | None = None
+    graph: ConceptGraph | None = None
+    beside: tuple[Explanation, ...] = ()
 
     def __post_init__(self) -> None:
-        _set(self, picture=_picture(self.picture), heatmap=_heatmap(self.heatmap, self.picture))
-        _set(self, classes=tuple(self.classes), layers=tuple(self.layers), absorbed=float(self.absorbed))
-        _set(self, provenance=dict(self.provenance))
+        set_fields(self, picture=picture_array(self.picture), heatmap=heatmap_array(self.heatmap, self.picture))
+        set_fields(self, classes=tuple(self.classes), layers=tuple(self.layers), absorbed=float(self.absorbed))
+        set_fields(self, provenance=dict(self.provenance), beside=tuple(self.beside))
+        if any(not np.array_equal(other.picture, self.picture) for other in self.beside):
+            raise InputError("explanations that stand beside each other are of one input; these have other pictures.")
         logits = [score.logit for score in self.classes]
         if not logits or logits != sorted(logits, reverse=True):
             raise InputError(f"the classes of an explanation are given best first; these have the logits {logits}.")
@@ -318,7 +357,7 @@ class Explanation:
 
 
 def numbers(explanation: Explanation) -> dict[str, Any]:
-    """All numbers and names of an explanation as plain JSON values, without pictures and heatmaps.
+    """All numbers and names of an explanation as plain JSON values, without pictures, heatmaps and tables of cells.
 
     A number that is undefined (nan) is None. This is what the page embeds; `to_json` holds the same and the arrays.
     """
@@ -327,11 +366,14 @@ def numbers(explanation: Explanation) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "input": {"height": height, "width": width},
-        "classes": [_class_numbers(score) for score in explanation.classes],
-        "target": _class_numbers(explanation.target),
-        "absorbed": _defined(explanation.absorbed),
+        "classes": [class_numbers(score) for score in explanation.classes],
+        "target": class_numbers(explanation.target),
+        "against": explanation.against and class_numbers(explanation.against),
+        "absorbed": defined(explanation.absorbed),
         "layers": [_layer_numbers(layer) for layer in explanation.layers],
+        "graph": explanation.graph and graph_numbers(explanation.graph),
         "provenance": dict(explanation.provenance),
+        "beside": [numbers(other) for other in explanation.beside],
     }
 
 
@@ -341,14 +383,8 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
     An array is {"dtype": "|u1" or "<f4", "shape": [...], "data": base64 of zlib of its bytes in C order}; its name says
     where it belongs, as in "layers/0/supporting/2/heatmap".
     """
-    arrays = {"picture": explanation.picture, "heatmap": explanation.heatmap}
-    for place, part in _parts(explanation):
-        arrays[f"{place}/heatmap"] = part.heatmap
-        for kind in ("relevance_patches", "activation_patches"):
-            for index, patch in enumerate(getattr(part, kind)):
-                arrays[f"{place}/{kind}/{index}/picture"] = patch.picture
-                arrays[f"{place}/{kind}/{index}/heatmap"] = patch.heatmap
-    return numbers(explanation) | {"arrays": {name: _packed(array) for name, array in arrays.items()}}
+    arrays = _arrays(explanation, "")
+    return numbers(explanation) | {"arrays": {name: packed(array) for name, array in arrays.items()}}
 
 
 def from_json(content: Mapping[str, Any]) -> Explanation:
@@ -370,28 +406,57 @@ def from_json(content: Mapping[str, Any]) -> Explanation:
             "this explanation holds numbers only (as embedded in a page); the file saved as .json holds the arrays too."
         )
     try:
-        return _explanation(content)
+        return _explanation(content, {name: unpacked(array) for name, array in content["arrays"].items()}, "")
     except (KeyError, IndexError, TypeError, ValueError, zlib.error) as error:
         raise InputError(f"this explanation is damaged: {type(error).__name__} {error}.") from error
 
 
-def _explanation(content: Mapping[str, Any]) -> Explanation:
-    arrays = {name: _unpacked(packed) for name, packed in content["arrays"].items()}
+def _arrays(explanation: Explanation, place: str) -> dict[str, np.ndarray]:
+    """Arrays of an explanation by name; `place` begins the names, and is empty or ends with a slash."""
+    arrays = {f"{place}picture": explanation.picture, f"{place}heatmap": explanation.heatmap}
+    for index, layer in enumerate(explanation.layers):
+        here = f"{place}layers/{index}"
+        for side, number, part in _parts(layer):
+            arrays[f"{here}/{side}/{number}/heatmap"] = part.heatmap
+            for kind in ("relevance_patches", "activation_patches"):
+                for rank, patch in enumerate(getattr(part, kind)):
+                    arrays |= packed_patch(f"{here}/{side}/{number}/{kind}/{rank}", patch)
+        if layer.concept_map is not None and layer.concept_map.table is not None:
+            arrays[f"{here}/concept_map/table"] = layer.concept_map.table
+        for concept, patch in layer.glimpses.items():
+            arrays |= packed_patch(f"{here}/glimpses/{concept}", patch)
+    if explanation.graph is not None:
+        arrays |= graph_arrays(explanation.graph, f"{place}graph")
+    for index, other in enumerate(explanation.beside):
+        arrays |= _arrays(other, f"{place}beside/{index}/")
+    return arrays
+
+
+def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], place: str) -> Explanation:
+    # What was added to version 1 since it was first written may be missing.
+    against, graph = content.get("against"), content.get("graph")
     return Explanation(
-        picture=arrays["picture"],
-        heatmap=arrays["heatmap"],
+        picture=arrays[f"{place}picture"],
+        heatmap=arrays[f"{place}heatmap"],
         classes=tuple(ClassScore(**score) for score in content["classes"]),
         target=ClassScore(**content["target"]),
-        layers=tuple(_layer(layer, f"layers/{index}", arrays) for index, layer in enumerate(content["layers"])),
-        absorbed=_undefined(content["absorbed"]),
+        layers=tuple(_layer(layer, f"{place}layers/{index}", arrays) for index, layer in enumerate(content["layers"])),
+        absorbed=undefined(content["absorbed"]),
         provenance=content["provenance"],
+        against=None if against is None else ClassScore(**against),
+        graph=None if graph is None else graph_from(graph, arrays, f"{place}graph"),
+        beside=tuple(
+            _explanation(other, arrays, f"{place}beside/{index}/")
+            for index, other in enumerate(content.get("beside", ()))
+        ),
     )
 
 
 def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarray]) -> LayerExplanation:
     concept_map = content["concept_map"]
     if concept_map is not None:
-        concept_map = ConceptMap(layer=content["layer"], **concept_map)
+        table = arrays.get(f"{place}/concept_map/table")
+        concept_map = ConceptMap(layer=content["layer"], **concept_map, table=table)
     sides = {
         side: tuple(
             _part(content["layer"], part, f"{place}/{side}/{i}", arrays) for i, part in enumerate(content[side])
@@ -402,18 +467,20 @@ def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarr
         layer=content["layer"],
         size=content["size"],
         rest=content["rest"],
-        coverage=_undefined(content["coverage"]),
+        coverage=undefined(content["coverage"]),
         concept_map=concept_map,
+        relevance=content.get("relevance"),
+        glimpses={
+            glimpse["concept"]: patch_from(glimpse, f"{place}/glimpses/{glimpse['concept']}", arrays)
+            for glimpse in content.get("glimpses", ())
+        },
         **sides,
     )
 
 
 def _part(layer: str, content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarray]) -> ConceptPart:
     patches = {
-        kind: tuple(
-            Patch(**patch, picture=arrays[f"{place}/{kind}/{i}/picture"], heatmap=arrays[f"{place}/{kind}/{i}/heatmap"])
-            for i, patch in enumerate(content[kind])
-        )
+        kind: tuple(patch_from(patch, f"{place}/{kind}/{i}", arrays) for i, patch in enumerate(content[kind]))
         for kind in ("relevance_patches", "activation_patches")
     }
     return ConceptPart(
@@ -422,12 +489,9 @@ def _part(layer: str, content: Mapping[str, Any], place: str, arrays: Mapping[st
         relevance=content["relevance"],
         share=content["share"],
         heatmap=arrays[f"{place}/heatmap"],
+        classes=tuple(ClassShare(**use) for use in content.get("classes", ())),
         **patches,
     )
-
-
-def _class_numbers(score: ClassScore) -> dict[str, Any]:
-    return {"index": score.index, "name": score.name, "logit": score.logit, "probability": score.probability}
 
 
 def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
@@ -444,8 +508,10 @@ def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
         "supporting": [_part_numbers(part) for part in layer.supporting],
         "opposing": [_part_numbers(part) for part in layer.opposing],
         "rest": layer.rest,
-        "coverage": _defined(layer.coverage),
+        "coverage": defined(layer.coverage),
         "concept_map": concept_map,
+        "relevance": None if layer.relevance is None else layer.relevance.tolist(),
+        "glimpses": [{"concept": concept, **patch_numbers(patch)} for concept, patch in layer.glimpses.items()],
     }
 
 
@@ -454,77 +520,13 @@ def _part_numbers(part: ConceptPart) -> dict[str, Any]:
         "concept": part.concept,
         "relevance": part.relevance,
         "share": part.share,
-        "relevance_patches": [_patch_numbers(patch) for patch in part.relevance_patches],
-        "activation_patches": [_patch_numbers(patch) for patch in part.activation_patches],
+        "relevance_patches": [patch_numbers(patch) for patch in part.relevance_patches],
+        "activation_patches": [patch_numbers(patch) for patch in part.activation_patches],
+        "classes": [{"index": use.index, "name": use.name, "share": use.share} for use in part.classes],
     }
 
 
-def _patch_numbers(patch: Patch) -> dict[str, Any]:
-    return {
-        "sample": patch.sample,
-        "score": patch.score,
-        "target": patch.target,
-        "target_name": patch.target_name,
-        "position": list(patch.position),
-        "box": list(patch.box),
-    }
-
-
-def _parts(explanation: Explanation) -> Iterator[tuple[str, ConceptPart]]:
-    for index, layer in enumerate(explanation.layers):
-        for side in ("supporting", "opposing"):
-            for number, part in enumerate(getattr(layer, side)):
-                yield f"layers/{index}/{side}/{number}", part
-
-
-def _packed(array: np.ndarray) -> dict[str, Any]:
-    little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    data = base64.b64encode(zlib.compress(little_endian.tobytes())).decode("ascii")
-    return {"dtype": little_endian.dtype.str, "shape": list(array.shape), "data": data}
-
-
-def _unpacked(packed: Mapping[str, Any]) -> np.ndarray:
-    if packed["dtype"] not in _ARRAY_DTYPES:
-        raise ValueError(f"array of dtype {packed['dtype']!r}")
-    size = math.prod(packed["shape"]) * np.dtype(packed["dtype"]).itemsize
-    # No more than the shape asks for: a small file must not unpack into a large one.
-    data = zlib.decompressobj().decompress(base64.b64decode(packed["data"], validate=True), size + 1)
-    return np.frombuffer(data, dtype=packed["dtype"]).reshape(packed["shape"])
-
-
-def _defined(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _undefined(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _picture(array: np.ndarray) -> np.ndarray:
-    picture = np.asarray(array)
-    if picture.ndim == 2:
-        picture = picture[..., None]
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3) or 0 in picture.shape:
-        raise InputError(
-            f"a picture is uint8 [h, w, 3] or grey [h, w]; this one is {picture.dtype} {list(picture.shape)}."
-        )
-    return _frozen(np.broadcast_to(picture, (*picture.shape[:2], 3)))
-
-
-def _heatmap(array: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    heatmap = np.asarray(array, dtype=np.float32)
-    if heatmap.shape != np.shape(picture)[:2]:
-        raise InputError(f"a heatmap of shape {heatmap.shape} does not fit a picture of shape {np.shape(picture)}.")
-    return _frozen(heatmap)
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    # A view: the caller's own array keeps its flags.
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _set(value: object, **fields: Any) -> None:
-    for name, content in fields.items():
-        object.__setattr__(value, name, content)
+def _parts(layer: LayerExplanation) -> Iterator[tuple[str, int, ConceptPart]]:
+    for side in ("supporting", "opposing"):
+        for number, part in enumerate(getattr(layer, side)):
+            yield side, number, part

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import numpy as np
 from PIL import Image
 
-from crp.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.explanation import ClassScore, ClassShare, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.relations import ConceptGraph, GraphEdge, GraphNode
 
 NAMES = ("zebra", "horse", "tiger", "dog", "fence")
 HOSTILE = "</script><script>alert(1)</script>\"'&$x_{$\u2028\u202e\n"
@@ -66,11 +70,16 @@ def layer(
             heatmap=smooth(random, *shape) * np.float32(shares[concept]),
             relevance_patches=tuple(patch(random, i, names) for i in range(patches)),
             activation_patches=tuple(patch(random, i + 100, names) for i in range(patches)),
+            classes=(ClassShare(0, names, 0.25), ClassShare(7, "fox", 0.125)),
         )
 
     strength = np.abs(smooth(random, *grid, detail=3))
     owner = random.choice([*best[:4], *range(3)], size=(3, 3)).astype(np.uint8)
     owner = np.asarray(Image.fromarray(owner).resize(grid[::-1], Image.Resampling.NEAREST)).astype(np.int64)
+    # Other concepts hold less than the owner of a cell, some of it against.
+    table = random.uniform(-1, 1, size=(*grid, size)).astype(np.float32) * strength[..., None] * np.float32(0.9)
+    np.put_along_axis(table, owner[..., None], strength[..., None], axis=2)
+    others = [i for i in range(size) if i not in {*best, *worst}][: 10 if patches else 0]
     return LayerExplanation(
         layer=name,
         size=size,
@@ -78,8 +87,37 @@ def layer(
         opposing=tuple(map(part, worst)),
         rest=1 - np.abs(shares[[*best, *worst]]).sum(),
         coverage=0.97,
-        concept_map=ConceptMap(name, np.where(strength > 0, owner, -1), strength, shape),
+        concept_map=ConceptMap(name, np.where(strength > 0, owner, -1), strength, shape, table),
+        relevance=relevance,
+        glimpses={i: patch(random, i, names) for i in others},
     )
+
+
+def graph(random: np.random.Generator, layers, name: str, shape) -> ConceptGraph:
+    """The class, the best concepts of each layer, and an edge from each to each of the next; a tenth is left over."""
+    rows = [[("y", 0)], *([(layer.layer, part.concept) for part in layer.ranked[:3]] for layer in layers)]
+    relevance = {key: float(random.normal()) for row in rows for key in row}
+    relevance["y", 0] = 2.0
+    edges = [
+        GraphEdge(upper, lower, 0.9 * relevance[lower] / len(row), 0.45 * relevance[lower] / len(row), 0.9 / len(row))
+        for row, below in itertools.pairwise(rows)
+        for upper in row
+        for lower in below
+    ]
+    nodes = [
+        GraphNode(
+            *key,
+            relevance=value,
+            share=value / 2,
+            rest=value if key[0] == "y" else 0.1 * value,
+            carried=0.75,
+            heatmap=smooth(random, *shape),
+            patch=None if key[0] == "y" else patch(random, 3, name),
+            name=name if key[0] == "y" else "",
+        )
+        for key, value in relevance.items()
+    ]
+    return ConceptGraph(("y", *(layer.layer for layer in layers)), nodes, edges, started=2.0, coverage=0.8, breadth=3)
 
 
 def explanation(
@@ -89,12 +127,14 @@ def explanation(
     logits = [5.0, 2.5, 1.0, 0.5, -0.25][: len(names)]
     probabilities = np.exp(logits) / np.exp(logits).sum()
     classes = tuple(ClassScore(3 * i, names[i], logits[i], probabilities[i]) for i in range(len(names)))
+    given = picture(random, *shape)
+    explained = tuple(layer(random, name, shape=shape, names=names[0], **options) for name in layers)
     return Explanation(
-        picture=picture(random, *shape),
+        picture=given,
         heatmap=smooth(random, *shape),
         classes=classes,
         target=classes[0],
-        layers=tuple(layer(random, name, shape=shape, names=names[0], **options) for name in layers),
+        layers=explained,
         absorbed=0.04,
         provenance={
             "image": image,
@@ -103,4 +143,16 @@ def explanation(
             "fingerprints": {"weights": "9f86d081884c7d65"},
             "settings": {"composite": "EpsilonPlusFlat", "concepts": 6},
         },
+        graph=graph(random, explained, names[0], shape) if layers else None,
     )
+
+
+def beside(value: Explanation, seed: int = 1, **options) -> Explanation:
+    """The same input explained for the second class, and for the difference of the first two, beside `value`."""
+    other, difference = (
+        dataclasses.replace(explanation(seed + i, **options), picture=value.picture, provenance=value.provenance)
+        for i in range(2)
+    )
+    other = dataclasses.replace(other, target=other.classes[1])
+    difference = dataclasses.replace(difference, against=difference.classes[1])
+    return dataclasses.replace(value, beside=(other, difference))

@@ -1,8 +1,9 @@
 """How an explanation is shown. Draws the values of `crp.explanation`; computes no relevance.
 
 atlas.py     Atlas: one explanation, saved as picture, page or JSON, shown in notebooks
-page.py      the page: one HTML file that opens offline (its parts lie in templates/)
+page.py      the page: one HTML file that opens offline (its parts lie in templates/), page_graph.py its graph
 figure.py    the matplotlib Figure of the whole atlas, composed of
+graph.py     where the nodes of an attribution graph stand, and the graph in Graphviz's language
 artists.py   one function a part, each drawing into the Axes it is given
 wording.py   the sentences and numbers that page and figure share
 palette.py   one colour a concept, the same on cards and concept map

@@ -14,12 +14,16 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 from crp.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.relations import ConceptGraph, GraphEdge, Key
 from crp.visualization import images, palette, wording
+from crp.visualization.graph import edge_width
+from crp.visualization.graph import places as graph_places
 
 INK, SOFT, TILE = "#1b1d21", "#5d636c", "#f0f0ec"
 FOR, FOR_TEXT, AGAINST, AGAINST_TEXT, REST = "#ea8a48", "#b3470c", "#5a9bd0", "#1d5a9c", "#cfcfc8"
@@ -171,3 +175,80 @@ def draw_legend(axes: Axes, layer: LayerExplanation, colours: Mapping[int, str],
             color=INK if known else SOFT,
         )
     axes.set_axis_off()
+
+
+def draw_graph(axes: Axes, graph: ConceptGraph) -> None:
+    """An attribution graph: one row a layer, edges as wide as their share, those against dashed.
+
+    Nodes show their patch, their conditional heatmap where there is one, their name and their share of the whole
+    prediction. Call it when the axes have their size: texts and lines are measured against it.
+    """
+    place = graph_places(graph)
+    rows = 1 + max(row for _, row in place.values())
+    columns = max(sum(row == other for _, other in place.values()) for row in range(rows))
+    # A node is one unit wide and stands 1.15 from the next; rows lie two units apart.
+    span, low, high = 1.15 * columns, -2.0 * (rows - 1) - 0.85, 0.7
+    axes.set(xlim=(-0.6, span), ylim=(low, high), aspect="equal")
+    axes.set_axis_off()
+    box = axes.get_position()
+    width, height = axes.figure.get_size_inches() * 72 * (box.width, box.height)
+    unit = min(width / (span + 0.6), height / (high - low))
+    font = min(9.0, max(5.0, 0.15 * unit))
+    line = 1.2 * font / unit
+    at = {key: (x * span, -2.0 * row) for key, (x, row) in place.items()}
+    for edge in sorted(graph.edges, key=lambda edge: abs(edge.relevance)):
+        _draw_edge(axes, graph, edge, at, below=0.16 + 2.2 * line, scale=min(1.0, unit / 100))
+    for node in graph.nodes:
+        x, y = at[node.key]
+        pictures = [] if node.patch is None else [images.squared(node.patch.picture, 64)]
+        if node.heatmap is not None:
+            pictures.append(images.squared(images.colours(node.heatmap), 64))
+        for index, picture in enumerate(pictures):
+            left, bottom = x + 0.48 * (index - len(pictures) / 2), y - 0.14
+            axes.imshow(
+                picture, extent=(left, left + 0.46, bottom, bottom + 0.46), interpolation="antialiased", zorder=3
+            )
+            frame = Rectangle((left, bottom), 0.46, 0.46, fill=False, edgecolor=REST, linewidth=0.6, zorder=4)
+            axes.add_patch(frame)
+        style = {"transform": axes.transData, "ha": "center", "va": "center", "fontsize": font, "zorder": 5}
+        name = wording.shortened(node.name or str(node.concept), 16)
+        write(axes, x, y - 0.16 - 0.6 * line, name, weight="bold", **style)
+        colour = FOR_TEXT if node.relevance >= 0 else AGAINST_TEXT
+        write(axes, x, y - 0.16 - 1.6 * line, wording.share_of_all(node.share), **style | {"color": colour})
+    for layer in dict.fromkeys(node.layer for node in graph.nodes):
+        row = next(place[node.key][1] for node in graph.nodes if node.layer == layer)
+        name = "prediction" if layer == graph.layers[0] and graph.root.name else wording.shortened(layer, 20)
+        style = {"transform": axes.transData, "ha": "center", "va": "center", "fontsize": font, "rotation": 90}
+        write(axes, -0.45, -2.0 * row, name, color=SOFT, **style)
+    # Pictures set limits of their own.
+    axes.set(xlim=(-0.6, span), ylim=(low, high))
+
+
+def _draw_edge(
+    axes: Axes,
+    graph: ConceptGraph,
+    edge: GraphEdge,
+    at: Mapping[Key, tuple[float, float]],
+    *,
+    below: float,
+    scale: float,
+) -> None:
+    (x1, y1), (x2, y2) = at[edge.upper], at[edge.lower]
+    y1, y2 = y1 - below, y2 + 0.34
+    middle = (y1 + y2) / 2
+    against = edge.relevance < 0
+    strongest = max(abs(other.relevance) for other in graph.edges if other.upper[0] == edge.upper[0])
+    ends = (wording.node_name(graph.node(*key)) for key in (edge.upper, edge.lower))
+    curve = Path([(x1, y1), (x1, middle), (x2, middle), (x2, y2)], [Path.MOVETO, *[Path.CURVE4] * 3])
+    axes.add_patch(
+        PathPatch(
+            curve,
+            facecolor="none",
+            edgecolor=AGAINST if against else FOR,
+            linestyle="--" if against else "-",
+            linewidth=max(0.6, edge_width(graph, edge.relevance) * scale),
+            # Weak edges recede, so that a dense layer can be read.
+            alpha=0.3 + 0.5 * abs(edge.relevance) / strongest,
+            label=" → ".join(ends),
+        )
+    )

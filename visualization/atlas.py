@@ -1,4 +1,4 @@
-"""An explanation that can be looked at: saved in five formats, shown in notebooks."""
+"""An explanation that can be looked at: saved in six formats, shown in notebooks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from crp.errors import InputError, listed
 from crp.explanation import Explanation, to_json
-from crp.visualization import figure, page, wording
+from crp.visualization import figure, graph, page, wording
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,11 +43,12 @@ class Atlas:
         """Write the atlas in the format its suffix names and return the path.
 
         .html is the page, .png, .pdf and .svg the figure, .json all numbers and arrays (read by
-        `crp.explanation.from_json`). The file appears whole or not at all; an older one is replaced.
+        `crp.explanation.from_json`), .dot the attribution graph for Graphviz. The file appears whole or not at all; an
+        older one is replaced.
 
         Raises
         ------
-        InputError: another suffix, or the folder does not exist or cannot be written.
+        InputError: another suffix, no graph to save, or the folder does not exist or cannot be written.
         """
         path = Path(path)
         write = _WRITERS.get(path.suffix.lower())
@@ -101,12 +102,19 @@ def _write_numbers(value: Atlas, file: BinaryIO) -> None:
     file.write(json.dumps(to_json(value.explanation), indent=1, allow_nan=False).encode("ascii"))
 
 
+def _write_dot(value: Atlas, file: BinaryIO) -> None:
+    if value.explanation.graph is None:
+        raise InputError("this atlas has no graph to save as .dot: explain with graph=True.")
+    file.write(graph.dot(value.explanation.graph).encode("utf-8", "replace"))
+
+
 _WRITERS: dict[str, Callable[[Atlas, BinaryIO], None]] = {
     ".html": _write_page,
     ".png": _write_figure("png"),
     ".pdf": _write_figure("pdf"),
     ".svg": _write_figure("svg"),
     ".json": _write_numbers,
+    ".dot": _write_dot,
 }
 
 

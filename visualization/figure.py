@@ -13,9 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from crp.explanation import Explanation, LayerExplanation
+from crp.relations import ConceptGraph
 from crp.visualization import artists, palette, wording
+from crp.visualization.graph import places
 
 WIDTH, MARGIN = 15.0, 0.55
+# The graph's heading, and the height of one row of it.
+GRAPH_HEAD, GRAPH_ROW = 0.7, 2.1
 HEADER, SUMMARY, FOOTER = 0.95, 3.75, 0.75
 LAYER_HEAD, ROW, LAYER_GAP = 1.35, 0.84, 0.2
 MAP = 3.0
@@ -25,16 +29,29 @@ PLACES = 8
 
 
 def atlas_figure(explanation: Explanation) -> Figure:
-    """Input, heatmap and classes on top; below, layer by layer, concepts, the rest, and the concept map."""
+    """Input, heatmap and classes on top; below, layer by layer, concepts, the rest and the concept map; the graph."""
     heights = [_layer_height(layer) for layer in explanation.layers]
-    figure = Figure(figsize=(WIDTH, HEADER + SUMMARY + sum(heights) + FOOTER), facecolor="white")
+    graph = _graph_height(explanation.graph)
+    figure = Figure(figsize=(WIDTH, HEADER + SUMMARY + sum(heights) + graph + FOOTER), facecolor="white")
     _header(figure, explanation)
     _summary(figure, explanation, top=HEADER)
     top = HEADER + SUMMARY
     for layer, height in zip(explanation.layers, heights, strict=True):
         _layer(figure, explanation, layer, top=top)
         top += height
+    if explanation.graph is not None:
+        _graph(figure, explanation.graph, top=top, height=graph)
     _footer(figure, explanation)
+    return figure
+
+
+def graph_figure(graph: ConceptGraph, *, width: float = 7.2) -> Figure:
+    """An attribution graph by itself, `width` inches wide (7.2: a page of two columns; 3.5: one column)."""
+    place = places(graph)
+    rows = 1 + max(row for _, row in place.values())
+    columns = max(sum(row == other for _, other in place.values()) for row in range(rows))
+    figure = Figure(figsize=(width, width * (2 * rows - 0.45) / (1.15 * columns + 0.6)), facecolor="white")
+    artists.draw_graph(figure.add_axes((0, 0, 1, 1), label="graph"), graph)
     return figure
 
 
@@ -142,6 +159,24 @@ def _layer(figure: Figure, explanation: Explanation, layer: LayerExplanation, *,
         height, width = layer.concept_map.shape
         legend = _place(figure, left, start + MAP * min(1, height / width) + 0.1, MAP, 0.8, f"{layer.layer} legend")
         artists.draw_legend(legend, layer, colours)
+
+
+def _graph_height(graph: ConceptGraph | None) -> float:
+    if graph is None:
+        return 0.0
+    return GRAPH_HEAD + GRAPH_ROW * (1 + max(row for _, row in places(graph).values())) + LAYER_GAP
+
+
+def _graph(figure: Figure, graph: ConceptGraph, *, top: float, height: float) -> None:
+    head = _text_line(figure, top, "graph head")
+    artists.write(head, 0, 0.5, "How concepts compose it", fontsize=14, weight="bold")
+    account = (
+        f"Edges are as wide as their share of the whole prediction, dashed ones speak against; of each concept the "
+        f"strongest that carry {wording.percent(graph.coverage)}, as far as there is room."
+    )
+    artists.write(_text_line(figure, top + 0.3, "graph account"), 0, 0.5, account, fontsize=9, color=artists.SOFT)
+    axes = _place(figure, MARGIN, top + GRAPH_HEAD, WIDTH - 2 * MARGIN, height - GRAPH_HEAD - LAYER_GAP, "graph")
+    artists.draw_graph(axes, graph)
 
 
 def _footer(figure: Figure, explanation: Explanation) -> None:

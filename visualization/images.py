@@ -165,11 +165,37 @@ def fitted(picture: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
+def squared(picture: np.ndarray, side: int) -> np.ndarray:
+    """The middle square of a picture, uint8 [h, w, 3], as [side, side, 3]."""
+    height, width = picture.shape[:2]
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    square = Image.fromarray(np.ascontiguousarray(picture[top : top + edge, left : left + edge]))
+    return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS))
+
+
 def picture_uri(picture: np.ndarray, *, side: int, quality: int) -> str:
     """A picture, uint8 [h, w, 3], shrunk to at most `side`, as JPEG; small ones as PNG: JPEG smears single pixels."""
     if max(picture.shape[:2]) <= SMALL_SIDE:
         return png_uri(picture)
     return jpeg_uri(fitted(picture, side), quality)
+
+
+def overlay_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: int) -> str:
+    """A heatmap over the faded picture, to be shown on a ground of `faded(picture)`.
+
+    Large ones are JPEG with the ground in them, shrunk to at most `side`. Small ones are PNG without it, exact and a
+    quarter of the bytes: 255 colours, each as opaque as `overlay` draws it.
+    """
+    if max(heatmap.shape) > SMALL_SIDE:
+        return jpeg_uri(fitted(overlay(picture, heatmap), side), quality)
+    levels = np.rint((scaled(heatmap) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
+    opacity = np.sqrt(np.abs(np.linspace(-1, 1, LEVELS))) * 255
+    image = Image.fromarray(levels)
+    image.putpalette(DIVERGING.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True, transparency=opacity.round().astype(np.uint8).tobytes())
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def png_uri(array: np.ndarray) -> str:

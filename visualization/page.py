@@ -2,11 +2,15 @@
 
 The template gets finished values only (texts, data URIs, colours); what is computed here is how they look, never
 relevance. Everything that comes from outside (class, file and layer names) is text until jinja2 has escaped it, in the
-JSON block until `script_json` has; a content security policy in the page forbids all requests besides.
+JSON blocks until `script_json` has; a content security policy in the page forbids all requests besides.
+
+One view is one explanation of the input: of a class, of another class beside it, of the difference of both. Without
+scripts the views stand below each other with all they say; the script lets the reader choose, point, search and select.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -19,18 +23,25 @@ from markupsafe import Markup
 
 from crp.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch, numbers
 from crp.visualization import images, palette, wording
+from crp.visualization.page_graph import graph_view
 
 # Pictures are embedded no larger than they are shown on a display of double density (stage), or single (patches, many).
 STAGE_SIDE = 448
 WHERE_SIDE = 224
 PATCH_SIDE = 72
+GLIMPSE_SIDE = 44
+# Patches of one layer in a row of their common picture.
+SPRITE_COLUMNS = 12
+# Users of a concept that a card has room for.
+USERS = 3
 
 
 def render(explanation: Explanation) -> str:
     """The page of an explanation as a string."""
     height, width = explanation.heatmap.shape
-    limit = images.colour_limit(explanation.heatmap)
-    target = wording.class_name(explanation.target)
+    views = (explanation, *explanation.beside)
+    sprites = _sprites(views)
+    shown: dict[tuple[str, int], str] = {}
     return (
         _environment()
         .get_template("page.html")
@@ -38,24 +49,21 @@ def render(explanation: Explanation) -> str:
             headline=wording.headline(explanation),
             title="".join(text for text, _ in wording.headline(explanation)),
             image_name=explanation.provenance.get("image", ""),
-            target=target,
+            target=wording.class_name(explanation.target),
             classes=list(_classes(explanation)),
             picture=images.picture_uri(explanation.picture, side=STAGE_SIDE, quality=88),
             faded=images.picture_uri(images.faded(explanation.picture), side=STAGE_SIDE, quality=75),
-            heatmap=images.picture_uri(
-                images.overlay(explanation.picture, explanation.heatmap), side=STAGE_SIDE, quality=80
-            ),
-            heatmap_where=wording.where(explanation.heatmap),
-            limit=f"{limit:.2g}",
             scale=[_hex(colour) for colour in images.DIVERGING[:: (images.LEVELS - 1) // 8]],
             height=height,
             width=width,
+            ratio=f"{width / height:.4f}",
             small=max(height, width) <= images.SMALL_SIDE,
-            layers=[_layer(explanation, layer, index) for index, layer in enumerate(explanation.layers)],
-            absorbed=wording.absorbed(explanation),
+            views=[_view(value, index, shown, sprites) for index, value in enumerate(views)],
+            sprites=[{"name": f"--s{index}", "uri": sprite["uri"]} for index, sprite in enumerate(sprites.values())],
             provenance=list(_provenance(explanation.provenance)),
             command=explanation.provenance.get("command", ""),
             numbers=script_json(numbers(explanation)),
+            cells=script_json([[_cells(layer, sprites[layer.layer]) for layer in value.layers] for value in views]),
         )
     )
 
@@ -102,10 +110,37 @@ def _classes(explanation: Explanation) -> Iterator[dict[str, Any]]:
         }
 
 
-def _layer(explanation: Explanation, layer: LayerExplanation, index: int) -> dict[str, Any]:
+def _view(
+    explanation: Explanation, index: int, shown: dict[tuple[str, int], str], sprites: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """One explanation; `shown` names the cards whose patches stand in an earlier view, and is added to."""
+    limit = images.colour_limit(explanation.heatmap)
+    subject = wording.subject(explanation)
+    # Concepts and layers of the first view have the short addresses.
+    prefix = f"view-{index}-" if index else ""
+    layers = [_layer(explanation, layer, number, prefix, shown) for number, layer in enumerate(explanation.layers)]
+    cards = {(layer["name"], card["concept"]): card["id"] for layer in layers for card in layer["cards"]}
+    return {
+        "index": index,
+        "prefix": prefix,
+        "question": wording.question(explanation),
+        "subject": subject,
+        "against": explanation.against is not None,
+        "heatmap": images.overlay_uri(explanation.picture, explanation.heatmap, side=STAGE_SIDE, quality=80),
+        "heatmap_where": wording.where(explanation.heatmap),
+        "limit": f"{limit:.2g}",
+        "layers": layers,
+        "absorbed": wording.absorbed(explanation),
+        "graph": explanation.graph and graph_view(explanation.graph, explanation.picture, cards, sprites),
+    }
+
+
+def _layer(
+    explanation: Explanation, layer: LayerExplanation, index: int, prefix: str, shown: dict[tuple[str, int], str]
+) -> dict[str, Any]:
     colours = palette.concept_colours(layer)
     widest = max((abs(part.share) for part in layer.ranked), default=0) or 1
-    cards = [_card(explanation, part, index, colours, widest) for part in layer.ranked]
+    cards = [_card(explanation, part, f"{prefix}layer-{index}", colours, widest, shown) for part in layer.ranked]
     return {
         "index": index,
         "name": layer.layer,
@@ -120,11 +155,19 @@ def _layer(explanation: Explanation, layer: LayerExplanation, index: int) -> dic
 
 
 def _card(
-    explanation: Explanation, part: ConceptPart, layer_index: int, colours: Mapping[int, str], widest: float
+    explanation: Explanation,
+    part: ConceptPart,
+    place: str,
+    colours: Mapping[int, str],
+    widest: float,
+    shown: dict[tuple[str, int], str],
 ) -> dict[str, Any]:
     colour = colours.get(part.concept, "")
+    key = part.layer, part.concept
+    own = f"{place}-concept-{part.concept}"
+    first = shown.setdefault(key, own)
     return {
-        "id": f"layer-{layer_index}-concept-{part.concept}",
+        "id": own,
         "concept": part.concept,
         "share": part.share,
         "relevance": part.relevance,
@@ -135,8 +178,16 @@ def _card(
         "segment": f"{abs(part.share) * 100:.3f}",
         "colour": colour,
         "ink": colour and palette.ink(colour),
-        "heatmap": images.picture_uri(images.overlay(explanation.picture, part.heatmap), side=WHERE_SIDE, quality=68),
-        "strips": [
+        "heatmap": images.overlay_uri(explanation.picture, part.heatmap, side=WHERE_SIDE, quality=68),
+        "users": [
+            {"name": use.name, "text": wording.signed_percent(use.share), "width": f"{100 * use.share:.1f}"}
+            for use in part.classes[:USERS]
+        ],
+        # An earlier view shows them: the script brings them here, and without it a link leads there.
+        "again": "" if first == own else first,
+        "strips": []
+        if first != own
+        else [
             {
                 "title": "Most relevant for · RelMax",
                 "key": "relevance",
@@ -159,6 +210,69 @@ def _patch(patch: Patch) -> dict[str, Any]:
         "aspect": f"{patch.picture.shape[1]}/{patch.picture.shape[0]}",
         "wide": patch.picture.shape[1] >= patch.picture.shape[0],
     }
+
+
+def _cells(layer: LayerExplanation, sprite: Mapping[str, Any]) -> dict[str, Any]:
+    """What the script needs to rank any concept anywhere: relevance of all concepts in all cells.
+
+    Cells are int16 with one scale for each concept: a cell is off by at most 1/65534 of its concept's strongest cell.
+    """
+    content: dict[str, Any] = {
+        "layer": layer.layer,
+        "size": layer.size,
+        "relevance": None if layer.relevance is None else [float(f"{value:.6g}") for value in layer.relevance],
+        "sprite": {
+            "name": sprite["index"], "rows": sprite["rows"], "columns": sprite["columns"], "place": sprite["place"]
+        },
+    }
+    table = None if layer.concept_map is None else layer.concept_map.table
+    if table is not None:
+        scale = np.abs(table).reshape(-1, table.shape[2]).max(0) / 32767
+        steps = np.rint(table / np.where(scale > 0, scale, 1))
+        content |= {
+            "rows": table.shape[0],
+            "columns": table.shape[1],
+            "scale": _base64(scale.astype("<f4")),
+            "table": _base64(steps.astype("<i2")),
+            "winner": layer.concept_map.concept.ravel().tolist(),
+        }
+    return content
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
+
+
+def _sprites(views: tuple[Explanation, ...]) -> dict[str, dict[str, Any]]:
+    """By layer one picture with a small patch of every concept that any part of the page may name.
+
+    Hundreds of small pictures in one are a fraction of the bytes of as many files.
+    """
+    patches: dict[str, dict[int, Patch]] = {}
+    for view in views:
+        for node in view.graph.nodes if view.graph else ():
+            if node.patch is not None:
+                patches.setdefault(node.layer, {})[node.concept] = node.patch
+        for layer in view.layers:
+            of_layer = patches.setdefault(layer.layer, {})
+            of_layer |= layer.glimpses
+            of_layer |= {part.concept: part.relevance_patches[0] for part in layer.ranked if part.relevance_patches}
+    sprites = {}
+    for index, (name, of_layer) in enumerate(patches.items()):
+        rows = max(1, -(-len(of_layer) // SPRITE_COLUMNS))
+        sheet = np.full((rows * GLIMPSE_SIDE, SPRITE_COLUMNS * GLIMPSE_SIDE, 3), 238, dtype=np.uint8)
+        for place, patch in enumerate(of_layer.values()):
+            picture = images.squared(patch.picture, GLIMPSE_SIDE)
+            top, left = (GLIMPSE_SIDE * side for side in divmod(place, SPRITE_COLUMNS))
+            sheet[top : top + GLIMPSE_SIDE, left : left + GLIMPSE_SIDE] = picture
+        sprites[name] = {
+            "index": index,
+            "uri": images.jpeg_uri(sheet, quality=72) if of_layer else "",
+            "rows": rows,
+            "columns": SPRITE_COLUMNS,
+            "place": {concept: place for place, concept in enumerate(of_layer)},
+        }
+    return sprites
 
 
 def _map(concept_map: ConceptMap, colours: Mapping[int, str], cards: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

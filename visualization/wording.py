@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from crp.explanation import ClassScore, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.relations import ConceptGraph, GraphNode
 
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
@@ -82,6 +83,21 @@ def headline(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
         (class_name(target), True),
         (f" ({probability(target.probability)})?", False),
     )
+
+
+def question(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
+    """What is explained, in a few words, cut where a class name stands: (text, is it a name)."""
+    target = (class_name(explanation.target), True)
+    if explanation.against is None:
+        return (("What speaks for ", False), target)
+    return (("Why ", False), target, (" and not ", False), (class_name(explanation.against), True))
+
+
+def subject(explanation: Explanation) -> str:
+    """What relevance is for: the class, or one class rather than another."""
+    if explanation.against is None:
+        return class_name(explanation.target)
+    return f"{class_name(explanation.target)} rather than {class_name(explanation.against)}"
 
 
 def side(part: ConceptPart) -> str:
@@ -162,6 +178,48 @@ def hidden(layer: LayerExplanation) -> str:
     if count == 0:
         return "no other concept"
     return "1 other concept" if count == 1 else f"{count:,} other concepts".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def share_of_all(share: float) -> str:
+    """A signed part of the whole prediction; nothing where no relevance was started."""
+    return "no relevance" if math.isnan(share) else signed_percent(share)
+
+
+def node_name(node: GraphNode) -> str:
+    """What a node of the graph is called: the class's name, or layer and number."""
+    return node.name or f"{node.layer} {node.concept}"
+
+
+def node_sentence(graph: ConceptGraph, node: GraphNode) -> str:
+    """What one node of the graph holds, where it comes from, and what it is made of.
+
+    The incoming parts and the rest are 100 %.
+    """
+    sentences = [f"{node_name(node)}: {share_of_all(node.share)} of the whole prediction."]
+    into = graph.into(node)
+    if into and node.relevance:
+        parts = [f"{percent(edge.part)} from {node_name(graph.node(*edge.upper))}" for edge in into]
+        rest = f"{percent(node.rest / node.relevance)} from concepts not drawn"
+        sentences.append(f"Of that, {', '.join([*parts, rest])}.")
+    out = graph.out_of(node)
+    if out:
+        parts = [f"{node_name(graph.node(*edge.lower))} {share_of_all(edge.share)}" for edge in out]
+        sentences.append(
+            f"It is made of {', '.join(parts)}; edges drawn carry {percent(node.carried)} of what leaves it."
+        )
+    return " ".join(sentences)
+
+
+def graph(value: ConceptGraph) -> str:
+    """What a graph shows, in one sentence."""
+    below = ", ".join(layer for layer in value.layers[1:] if any(node.layer == layer for node in value.nodes))
+    mean = f", mean of {value.samples} samples" if value.samples > 1 else ""
+    if not below:
+        return f"Attribution graph of {node_name(value.root)}{mean}: no relevance flows into the layers chosen."
+    return (
+        f"Attribution graph of {node_name(value.root)}{mean}: {len(value.nodes) - 1} concepts of {below}, "
+        f"{len(value.edges)} edges."
+    )
 
 
 def patch(value: Patch) -> str:

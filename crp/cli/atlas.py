@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import click
 from crp.cli import options
 from crp.errors import InputError, LibraryError
 
-FORMATS = ("html", "png", "pdf", "svg", "json")
+CONCEPTS = 6
+FORMATS = ("html", "png", "pdf", "svg", "json", "dot")
 
 
 @click.command(short_help="Explain pictures with a library: one page each.")
@@ -30,11 +32,13 @@ FORMATS = ("html", "png", "pdf", "svg", "json")
 @click.option(
     "--concepts",
     type=click.IntRange(min=1),
-    default=6,
+    default=CONCEPTS,
     show_default=True,
     help="Concepts for and against, of each layer.",
 )
 @click.option("--target", metavar="CLASS", help="Class to explain, by index or name; by default the predicted one.")
+@click.option("--against", metavar="CLASS", help="Explain also this class, and the difference: why not this one?")
+@click.option("--graph/--no-graph", default=True, help="How lower concepts compose higher ones; by default shown.")
 @click.option("--model", metavar="MODEL", help="The model that was mined, named as for `crp mine`.")
 @options.weights
 @click.option("--trust", is_flag=True, help="Run the model code that the library names. Only for libraries you trust.")
@@ -76,12 +80,23 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             opened,
             layers=given["layers"],
             target=given["target"],
+            against=given["against"],
+            graph=given["graph"],
             concepts=given["concepts"],
-            provenance={"image": Path(image).name, "command": f"crp atlas {library} {image}"},
+            provenance={"image": Path(image).name, "command": _command(library, image, given)},
         )
         for path in paths[image]:
             _make_folder(path.parent)
             click.echo(Atlas(explanation).save(path))
+
+
+def _command(library: str, image: str, given: dict[str, Any]) -> str:
+    """What to type for this page again: what was asked for, without where it was written."""
+    asked = {name: given[name] for name in ("layers", "target", "against", "model", "weights")}
+    asked["concepts"] = given["concepts"] if given["concepts"] != CONCEPTS else None
+    words = options.command_line("atlas", [library, image], asked)
+    switches = [*(["--trust"] if given["trust"] else []), *([] if given["graph"] else ["--no-graph"])]
+    return shlex.join([*words, *switches])
 
 
 def _make_folder(folder: Path) -> None:

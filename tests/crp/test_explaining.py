@@ -11,11 +11,13 @@ from zennit.rules import Epsilon, ReLUGuidedBackprop
 from zennit.types import Linear
 
 import crp
-from crp.attribution import CondAttribution, composite_for
+from crp.attribution import CondAttribution, RelevanceFlow, composite_for
+from crp.composing import compose
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, LibraryError
-from crp.explaining import explain, grid_of
+from crp.explaining import concepts_in_cells, explain, grid_of
 from crp.images import Preprocessing
+from crp.relations import graph_numbers
 from tests.oracle.comparing import assert_relevance_close
 
 NAMES = ["ant", "bee", "cat"]
@@ -238,6 +240,12 @@ REFUSED = {
     "class name": ({"target": "bea"}, InputError, r"^There is no class 'bea': did you mean 'bee'\?$"),
     "class": ({"target": 3}, InputError, r"^There is no class 3: the model's output has the classes 0 to 2\.$"),
     "negative class": ({"target": -1}, InputError, r"^There is no class -1: "),
+    "the same class": (
+        {"target": "bee", "against": 1},
+        InputError,
+        r"^target and against are the same class, 'bee'\.$",
+    ),
+    "other class": ({"target": 0, "against": "ent"}, InputError, r"^There is no class 'ent': did you mean 'ant'\?$"),
     "concepts": ({"concepts": 0}, InputError, r"^concepts is 0; at least 1 must be shown\.$"),
     "cells": ({"cells": 0}, InputError, r"^cells is 0; at least 1 is needed\.$"),
     "two images": (
@@ -259,3 +267,96 @@ REFUSED = {
 def test_refused(model, library, image, change, error, sentence):
     with pytest.raises(error, match=sentence):
         explain(**{"model": model, "image": image, "library": library, **change})
+
+
+class Exact(Pictures):
+    """The same pictures in double precision."""
+
+    def __getitem__(self, index):
+        data, label = super().__getitem__(index)
+        return data.double(), label
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory):
+    """Model and library in float64."""
+    model = network().double()
+    options = {"k": 3, "patches": 2, "class_names": NAMES, "preprocessing": Pictures.preprocessing, "progress": False}
+    folder = tmp_path_factory.mktemp("exact") / "library.crp"
+    return model, crp.mine(model, Exact(), layers=LAYERS, path=folder, **options)
+
+
+@pytest.mark.parametrize("layer", ["0", "3"])
+def test_the_table_of_cells_is_brute_force(exact, image, layer):
+    """Every concept in every cell, each concept carried down by itself; 1e-9 in float64."""
+    model, _ = exact
+    data = image.double()[None]
+    with RelevanceFlow(model, composite_for(model).composite, data, [layer]) as flow:
+        arriving = flow.down(flow.output_relevance([1]), to=layer)[0]
+        table = concepts_in_cells(flow, layer, arriving, 3, 4)
+    count = arriving.shape[1]
+    conditions = [{layer: [c], "y": [1]} for c in range(count)]
+    heatmaps = CondAttribution(model)(data, conditions, composite_for(model).composite).heatmap
+    expected = heatmaps.reshape(count, 3, 4, 4, 4).sum((2, 4)).reshape(count, 12).T
+    assert_relevance_close(table, expected, 1e-9)
+
+
+def test_the_map_keeps_the_whole_table(model, library, image):
+    (layer,) = explain(model, image, library, layers=["3"], target=0, cells=4).layers
+    relevance, heatmaps = by_hand(model, image, "3", 0, 8)
+    table = heatmaps.reshape(8, 3, 4, 4, 4).sum((2, 4)).transpose(1, 2, 0)
+    assert_relevance_close(layer.concept_map.table, table, 1e-4)
+    region = np.zeros((3, 4), dtype=bool)
+    region[1:, :2] = True
+    ranked = dict(layer.concept_map.ranking(region))
+    assert_relevance_close(np.array([ranked.get(c, 0.0) for c in range(8)]), table[region].sum(0), 1e-4)
+    assert_relevance_close(layer.relevance, relevance, 1e-4)
+
+
+def test_the_difference_of_two_classes(exact, image):
+    """Why this and not that: relevance of the one minus relevance of the other, for every concept and everywhere."""
+    model, library = exact
+    explanation = explain(model, image.double(), library, target="ant", against="cat")
+    other, difference = explanation.beside
+    assert (explanation.target.name, explanation.against) == ("ant", None)
+    assert (other.target.name, other.against) == ("cat", None)
+    assert (difference.target.name, difference.against.name) == ("ant", "cat")
+    for one, two, both in zip(explanation.layers, other.layers, difference.layers, strict=True):
+        assert_relevance_close(both.relevance, one.relevance - two.relevance, 1e-9)
+        shares = both.relevance / np.abs(both.relevance).sum()
+        assert [part.share for part in both.ranked] == pytest.approx([shares[part.concept] for part in both.ranked])
+        if both.concept_map is not None:
+            assert_relevance_close(both.concept_map.table, one.concept_map.table - two.concept_map.table, 1e-6)
+    assert_relevance_close(difference.heatmap, explanation.heatmap - other.heatmap, 1e-6)
+    assert difference.graph.root.relevance == pytest.approx(difference.target.logit - difference.against.logit)
+    assert difference.graph.root.name == "ant − cat"
+
+
+def test_the_graph_is_the_composed_one(exact, image):
+    model, library = exact
+    explanation = explain(model, image.double(), library, target=2)
+    graph = compose(
+        model, image.double()[None], LAYERS, target=2, coverage=0.9, breadth=8, library=library
+    )
+    assert graph_numbers(explanation.graph) == graph_numbers(graph)
+    for one, other in zip(explanation.graph.nodes, graph.nodes, strict=True):
+        assert_relevance_close(one.heatmap, other.heatmap, 1e-6)
+    assert explain(model, image.double(), library, graph=False).graph is None
+
+
+def test_users_and_glimpses_come_from_the_library(model, library, image):
+    (layer,) = explain(model, image, library, layers=["3"], concepts=1, target=0).layers
+    statistics = library.statistics("3").share
+    for part in layer.ranked:
+        shares = statistics[:, part.concept]
+        used = sorted((i for i in range(3) if shares[i] > 0), key=lambda i: -shares[i])
+        assert [(use.index, use.name) for use in part.classes] == [(i, NAMES[i]) for i in used]
+        assert [use.share for use in part.classes] == [statistics[i, part.concept] for i in used]
+    cards = {part.concept for part in layer.ranked}
+    anywhere = set(np.flatnonzero(np.abs(layer.concept_map.table).sum((0, 1)) > 0).tolist())
+    assert set(layer.glimpses) <= anywhere - cards
+    # eight concepts, six named in each cell: whatever a single cell ranks among its six has a patch or a card
+    for cell in layer.concept_map.table.reshape(-1, 8):
+        assert {int(c) for c in np.argsort(-np.abs(cell))[:6] if cell[c]} <= set(layer.glimpses) | cards
+    references = library.references("3", "relevance").sample
+    assert all(patch.sample == references[concept, 0] for concept, patch in layer.glimpses.items())

@@ -48,6 +48,14 @@ def assert_same(first, second):
         assert len(first) == len(second)
         for one, other in zip(first, second, strict=True):
             assert_same(one, other)
+    elif isinstance(first, dict):
+        assert list(first) == list(second)
+        for name in first:
+            assert_same(first[name], second[name])
+    elif first is None:
+        assert second is None
+    elif isinstance(first, str | int):
+        assert first == second
     else:
         assert first == second or (math.isnan(first) and math.isnan(second))
 
@@ -168,6 +176,54 @@ def test_a_concepts_heatmap_has_the_shape_of_the_input():
 def test_json_round_trip_is_exact(options):
     value = examples.explanation(**options)
     assert_same(from_json(json.loads(json.dumps(to_json(value), allow_nan=False))), value)
+
+
+def test_what_stands_beside_survives_json_too():
+    value = examples.beside(examples.explanation(layers=("conv",), patches=1), layers=("conv",), patches=1)
+    read = from_json(json.loads(json.dumps(to_json(value), allow_nan=False)))
+    assert_same(read, value)
+    assert [other.against is None for other in read.beside] == [True, False]
+
+
+def test_what_was_added_later_may_be_missing():
+    """Explanations saved before there were tables, graphs and second classes are read as they were."""
+    content = to_json(examples.explanation(layers=("conv",), patches=1))
+    for name in ("against", "graph", "beside"):
+        content.pop(name)
+    for name in ("relevance", "glimpses"):
+        content["layers"][0].pop(name)
+    for side in ("supporting", "opposing"):
+        for part in content["layers"][0][side]:
+            part.pop("classes")
+    content["arrays"] = {name: array for name, array in content["arrays"].items() if "table" not in name}
+    read = from_json(content)
+    assert (read.graph, read.beside, read.layers[0].concept_map.table) == (None, (), None)
+    assert numbers(read)["layers"][0]["supporting"][0]["classes"] == []
+
+
+def test_a_region_is_ranked_by_its_sums():
+    table = np.zeros((2, 2, 3), dtype=np.float32)
+    table[0, 0], table[0, 1], table[1, 1] = [1, -3, 0], [0.5, 1, 0], [9, 9, 9]
+    value = ConceptMap("conv", np.zeros((2, 2)), np.ones((2, 2)), (4, 4), table)
+    assert value.ranking([[True, True], [False, False]]) == ((1, -2.0), (0, 1.5))
+    assert value.ranking(np.zeros((2, 2))) == ()
+    with pytest.raises(InputError, match=r"has cells of shape \(2, 2\)\.$"):
+        value.ranking([[True]])
+    with pytest.raises(InputError, match=r"has no table of all concepts\.$"):
+        dataclasses.replace(value, table=None).ranking(np.ones((2, 2)))
+    with pytest.raises(InputError, match=r"the table is \[rows, columns, C\]\.$"):
+        dataclasses.replace(value, table=table[0])
+
+
+def test_other_pictures_do_not_stand_beside():
+    value = examples.explanation(layers=())
+    with pytest.raises(InputError, match=r"are of one input; these have other pictures\.$"):
+        dataclasses.replace(value, beside=(examples.explanation(1, layers=()),))
+
+
+def test_all_relevance_is_that_of_all_concepts():
+    with pytest.raises(InputError, match=r"^layer 'conv' has 8 concepts and relevance of shape \(2,\)\.$"):
+        layer((part(1, 1.0),), relevance=[1.0, 0.0])
 
 
 def test_undefined_numbers_survive_json_as_null():

@@ -64,7 +64,7 @@ def refused(value, path, message):
 
 
 def test_other_suffixes_are_refused(tmp_path, value):
-    allowed = "'.html', '.png', '.pdf', '.svg', '.json'"
+    allowed = "'.html', '.png', '.pdf', '.svg', '.json', '.dot'"
     refused(
         value,
         tmp_path / "atlas.gif",

@@ -1,8 +1,10 @@
+import base64
 import dataclasses
 import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 import example_explanations as examples
@@ -10,7 +12,7 @@ from crp.explanation import numbers
 from crp.visualization import wording
 from crp.visualization.page import render
 
-VOID = {"img", "meta", "br", "rect", "path"}
+VOID = {"img", "meta", "br", "rect", "input"}
 
 
 class Page(HTMLParser):
@@ -64,7 +66,9 @@ def test_every_element_is_closed(page):
 
 
 def test_the_page_asks_for_nothing_outside_itself(source, page):
-    assert not re.search(r"(?:https?:)?//[a-z]", re.sub(r"data:image/[a-z]+;base64,[A-Za-z0-9+/=]+", "", source))
+    plain = re.sub(r"data:image/[a-z]+;base64,[A-Za-z0-9+/=]+|[A-Za-z0-9+/=]{60,}", "", source)
+    # The names of two XML namespaces look like addresses; nobody goes there.
+    assert not re.search(r"(?:https?:)?//[a-z]", re.sub(r"http://www\.w3\.org/(2000/svg|1999/xhtml)", "", plain))
     for name, attributes in page.tags:
         for key in ("src", "href", "action", "data", "srcset", "poster"):
             if key in attributes:
@@ -80,10 +84,10 @@ def test_the_page_asks_for_nothing_outside_itself(source, page):
 
 def test_every_picture_says_what_is_seen(page):
     pictures = page.all("img")
-    assert len(pictures) == 3 + 2 * 9 + 2 * 9 * 16
+    assert len(pictures) == 2 + 2 * 9 + 2 * 9 * 16 + 7
     assert [image for image in pictures if "alt" not in image] == []
-    # Only the frame that waits for a concept to be chosen shows nothing yet.
-    assert [image["data-frame"] for image in pictures if not image["alt"]] == ["concept"]
+    # Only the graph's small heatmaps are silent: their nodes say it in words.
+    assert len([image for image in pictures if not image["alt"]]) == 7
 
 
 def test_alternative_texts_name_place_verdict_and_class(explanation, page):
@@ -142,9 +146,9 @@ def test_the_concept_map_has_a_cell_for_every_cell_that_is_not_blank(explanation
     assert len(cells) == sum(int((layer.concept_map.concept >= 0).sum()) for layer in explanation.layers)
     colours = {}
     for layer in range(2):
-        for region in page.all("g", **{"class": "region"}):
+        for region in page.all("g", **{"class": "region-of"}):
             colours.setdefault((layer, region["data-concept"]), set()).add(region["data-card"])
-    assert len(page.all("svg")) == 2
+    assert len(page.all("svg")) == 3  # two maps, one graph
 
 
 def test_links_lead_to_elements_of_the_page(page):
@@ -169,10 +173,10 @@ def test_hostile_names_stay_text():
     )
     page = Page(render(value))
     assert page.open == []
-    assert len(page.all("script")) == 2
+    assert len(page.all("script")) == 3
     assert json.loads(page.scripts["atlas-numbers"]) == numbers(value)
-    block = page.scripts["atlas-numbers"]
-    assert not set(block) & set("<>&\u2028\u2029")
+    for block in (page.scripts["atlas-numbers"], page.scripts["atlas-cells"]):
+        assert not set(block) & set("<>&\u2028\u2029")
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
     assert "".join(page.text).count("<script>alert(1)") >= 4
 
@@ -199,7 +203,8 @@ def test_a_layer_without_map_patches_or_rest():
     layer = dataclasses.replace(value.layers[0], concept_map=None, rest=0.0)
     page = Page(render(dataclasses.replace(value, layers=(layer,))))
     assert page.open == []
-    assert not page.all("svg")
+    assert len(page.all("svg")) == 1  # the graph's
+    assert not page.all("button", **{"data-show": "map"})
     assert not page.all("div", **{"class": "strip"})
     assert len(page.all("article")) == len(layer.ranked)
 
@@ -212,4 +217,69 @@ def test_one_layer_needs_no_tabs():
 
 def test_a_large_page_stays_small():
     value = examples.explanation(shape=(224, 224), layers=("a", "b", "c"), size=512, grid=(14, 14))
-    assert len(render(value)) < 1_500_000
+    assert len(render(value)) < 2_000_000  # 800,000 of it all 512 concepts in all 196 cells of three layers
+
+
+def cells_of(page):
+    """The tables that the script reads, decoded: by view and layer, float [rows, columns, C]."""
+    tables = []
+    for view in json.loads(page.scripts["atlas-cells"]):
+        tables.append([])
+        for layer in view:
+            scale = np.frombuffer(base64.b64decode(layer["scale"]), "<f4")
+            steps = np.frombuffer(base64.b64decode(layer["table"]), "<i2")
+            tables[-1].append(steps.reshape(layer["rows"], layer["columns"], layer["size"]) * scale)
+    return tables
+
+
+def test_cells_are_those_of_the_explanation(explanation, page):
+    """Each within half a step of its concept's scale: 1/65534 of the concept's strongest cell."""
+    (tables,) = cells_of(page)
+    for table, layer in zip(tables, explanation.layers, strict=True):
+        exact = layer.concept_map.table
+        assert (np.abs(table - exact) <= np.abs(exact).max((0, 1)) / 65534 * 1.01).all()
+
+
+def test_views_stand_below_each_other_and_show_each_patch_once(explanation):
+    several = examples.beside(explanation, patches=2)
+    page = Page(render(several))
+    assert page.open == []
+    assert [section["id"] for section in page.all("section", **{"class": "view"})] == ["view-0", "view-1", "view-2"]
+    text = " ".join("".join(page.text).split())
+    assert "What speaks for horse" in text
+    assert "Why zebra and not horse?" in text
+    cards = page.all("article")
+    assert len(cards) == sum(len(layer.ranked) for view in (several, *several.beside) for layer in view.layers)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    again = [link["href"] for link in page.all("a") if "-concept-" in link["href"] and link["href"][1:] in ids]
+    strips = {(card["data-layer"], card["data-concept"]) for card in cards}
+    assert len(page.all("div", **{"class": "strips"})) == len(strips)
+    assert len(cards) - len(strips) == "".join(page.text).count("Its patches stand on")
+    assert again
+    assert json.loads(page.scripts["atlas-numbers"])["beside"][1]["against"]["name"] == "horse"
+
+
+def test_every_node_of_the_graph_says_what_it_holds(explanation, page):
+    nodes = page.all("a", **{"data-layer-name": explanation.layers[0].layer})
+    for node in nodes:
+        value = explanation.graph.node(explanation.layers[0].layer, int(node["data-concept"]))
+        assert node["data-text"] == wording.node_sentence(explanation.graph, value)
+    assert len(page.all("a", **{"data-layer-name": "y"})) == 1
+    assert len([edge for edge in page.all("path") if "data-upper" in edge]) == len(explanation.graph.edges)
+    text = " ".join(page.text)
+    for entry in explanation.graph.nodes[1:]:
+        assert wording.node_name(entry) in text
+
+
+def test_users_of_a_concept_are_named(page):
+    assert len(page.all("dl", **{"class": "users"})) == 18
+    assert page.text.count("fox") == 18
+
+
+def test_one_common_picture_of_patches_a_layer(explanation, source):
+    assert len(re.findall(r"--s\d+:url\(data:image/jpeg", source)) == 2
+    for layer, content in zip(explanation.layers, json.loads(Page(source).scripts["atlas-cells"])[0], strict=True):
+        known = {str(part.concept) for part in layer.ranked} | {str(concept) for concept in layer.glimpses}
+        assert known <= set(content["sprite"]["place"])
+        assert sorted(content["sprite"]["place"].values()) == list(range(len(content["sprite"]["place"])))

@@ -133,6 +133,28 @@ class TestAtlas:
         assert shop.run(*words).exit_code == 0
         assert json.loads((shop.folder / "a.json").read_text())["target"]["index"] == index
 
+    def test_of_two_classes_says_how_to_make_it_again(self, shop):
+        options = ("--target", "bee", "--against", "wasp", "--layers", "0,2", "--trust")
+        words = ("atlas", "mined.crp", "new.png", *options)
+        assert shop.run(*words, "--out", "a.json").exit_code == 0
+        content = json.loads((shop.folder / "a.json").read_text())
+        assert content["target"]["name"] == "bee"
+        other, difference = content["beside"]
+        assert (other["target"]["name"], other["against"]) == ("wasp", None)
+        assert (difference["target"]["name"], difference["against"]["name"]) == ("bee", "wasp")
+        command = content["provenance"]["command"]
+        assert command == "crp atlas mined.crp new.png --layers 0,2 --target bee --against wasp --trust"
+        assert shop.run(*command.split()[1:], "--out", "b.json").exit_code == 0
+        assert (shop.folder / "a.json").read_bytes() == (shop.folder / "b.json").read_bytes()
+
+    def test_with_or_without_its_graph(self, shop):
+        words = ("atlas", "mined.crp", "new.png", "--trust", "--format", "dot", "--format", "json")
+        assert shop.run(*words).exit_code == 0
+        assert (shop.folder / "new.dot").read_text().startswith("digraph concepts {")
+        result = shop.run(*words, "--no-graph")
+        assert result.exit_code == 2
+        assert "has no graph to save as .dot" in result.stderr
+
     def test_several_pictures_and_formats_go_to_a_folder(self, shop):
         pictures = ("new.png", "photos/ant/0.png")
         result = shop.run(

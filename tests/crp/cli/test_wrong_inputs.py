@@ -291,7 +291,7 @@ COMMAND_LINES = [
     ),
     (
         "atlas mined.crp new.png --trust --format bmp",
-        "Invalid value for '--format': 'bmp' is not one of 'html', 'png', 'pdf', 'svg', 'json'.",
+        "Invalid value for '--format': 'bmp' is not one of 'html', 'png', 'pdf', 'svg', 'json', 'dot'.",
     ),
     ("atlas mined.crp new.png --trust --out file/x.html", "The folder 'file' cannot be made: … ('file')."),
 ]
@@ -522,7 +522,7 @@ CALLS = [
         "atlas as bitmap",
         lambda at: crp.atlas(at.model, at.sample[0], at.library).save("a.bmp"),
         InputError,
-        "'a.bmp': an atlas is saved as '.html', '.png', '.pdf', '.svg', '.json', not as '.bmp'.",
+        "'a.bmp': an atlas is saved as '.html', '.png', '.pdf', '.svg', '.json', '.dot', not as '.bmp'.",
     ),
     (
         "atlas into nothing",

@@ -1,0 +1,110 @@
+"""`python -m benchmarks`: this package and zennit-crp in turn, and one table.
+
+Environments are made in `.bench/` on first use; BENCH_OURS_PYTHON and BENCH_THEIRS_PYTHON name ready ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, report
+from benchmarks.environments import ROOT, interpreter
+from benchmarks.measuring import Sides, measured, prepare
+from benchmarks.processes import Process, UnavailableError, WorkerError
+from benchmarks.rows import Row, chosen
+
+PARTS = ("memory", "differences")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    data = os.environ.get("CRP_TEST_DATA", str(ROOT.parent / "shared" / "data"))
+    parser.add_argument("--quick", action="store_true", help="smaller pictures, fewer concepts; claims nothing")
+    parser.add_argument("--rows", metavar="A,B", default="", help="some rows only; --list names them")
+    parser.add_argument("--list", action="store_true", help="name the rows and stop")
+    parser.add_argument("--profile", metavar="ROW", help="print where our time goes in a row, and stop")
+    parser.add_argument("--repeats", type=int, help="rounds of each row; by default 3, and up to 15 of fast ones")
+    parser.add_argument("--skip", metavar="A,B", default="", help=f"parts to leave out: {','.join(PARTS)}")
+    parser.add_argument("--only-ours", action="store_true", help="do not run zennit-crp")
+    parser.add_argument("--threads", type=int, default=0, help="threads of both sides; by default torch's own choice")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--data", default=data, help="weights and photos, by default %(default)s (CRP_TEST_DATA)")
+    parser.add_argument("--write", action="store_true", help="write the rows into docs/performance.md and .json")
+    return parser
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure and print; 0 if every row could be measured."""
+    parser = _parser()
+    arguments = parser.parse_args(given)
+    if arguments.write and (arguments.quick or arguments.skip or arguments.only_ours):
+        parser.error("--write is for the full form: not with --quick, --skip or --only-ours.")
+    gpu = arguments.device.startswith("cuda")
+    try:
+        rows = chosen([name for name in (arguments.profile or arguments.rows).split(",") if name])
+    except ValueError as error:
+        parser.error(str(error))
+    if arguments.list:
+        print("\n".join(f"{row.name:24}{row.title}" for row in rows))
+        return 0
+    rows = [row.in_form(quick=arguments.quick, gpu=gpu) for row in rows]
+    pythons = {side: interpreter(side) for side in (["ours"] if arguments.only_ours else ["ours", "theirs"])}
+
+    def start(side: str) -> Process:
+        return Process(pythons[side], side, {"device": arguments.device, "threads": arguments.threads})
+
+    with contextlib.ExitStack() as stack:
+        ours = stack.enter_context(start("ours"))
+        if arguments.profile:
+            print(_profile(ours, rows[0], arguments.data))
+            return 0
+        theirs = None if arguments.only_ours else stack.enter_context(start("theirs"))
+        sides = Sides(start, ours, theirs, arguments.data)
+        facts = machine.facts() | ours.facts
+        results = [_result(sides, row, arguments) | machine.moment() for row in rows]
+    print(report.text(results, rows, facts))
+    if arguments.write:
+        report.write(results, facts, ROOT / "docs", "cuda" if gpu else "cpu")
+    return int(any(result.get("failed", False) for result in results))
+
+
+def _result(sides: Sides, row: Row, arguments: argparse.Namespace) -> dict[str, Any]:
+    """A row's figures, or a note that says why there are none."""
+    start = time.monotonic()
+    result: dict[str, Any] = {"row": row.name}
+    parts = [part for part in PARTS if part not in arguments.skip.split(",")]
+    if row.needs_gpu and not arguments.device.startswith("cuda"):
+        result["note"] = "no GPU"
+    elif row.data and not Path(arguments.data).is_dir():
+        result["note"] = f"skipped: no folder {Path(arguments.data).name} of trained weights (CRP_TEST_DATA)"
+    else:
+        try:
+            result |= measured(sides, row, repeats=arguments.repeats, parts=parts)
+        except UnavailableError as error:
+            result["note"] = f"not available: {error}"
+        except WorkerError as error:
+            result |= {"note": "failed", "failed": True}
+            print(error, file=sys.stderr)
+    result["took"] = time.monotonic() - start
+    print(f"{row.name}, {result['took']:.0f} s: {report.sentence(result, row)}", file=sys.stderr, flush=True)
+    return result
+
+
+def _profile(ours: Process, row: Row, data: str) -> str:
+    with tempfile.TemporaryDirectory() as scratch:
+        prepare({"ours": ours}, row, data, scratch)
+        return ours.ask("profile", units=row.units, batch=max(row.batches, default=0))["table"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

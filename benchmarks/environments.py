@@ -1,0 +1,56 @@
+"""The two virtual environments: ours, and that of zennit-crp 0.6.0 with the same torch and zennit.
+
+zennit-crp owns the import name `crp`, so it needs an environment of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / ".bench"
+CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
+
+# By side, the environment variable that names a ready interpreter.
+GIVEN = {"ours": "BENCH_OURS_PYTHON", "theirs": "BENCH_THEIRS_PYTHON"}
+
+
+def interpreter(side: str) -> str:
+    """Python of a side: the one given by its environment variable, or that of an environment made on first use.
+
+    pip takes torch from where it is told to: `PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu` is the small
+    build without CUDA.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        If pip fails.
+    """
+    given = os.environ.get(GIVEN[side])
+    if given:
+        return given
+    folder = FOLDER / side
+    python, complete = folder / "bin" / "python", folder / "complete"
+    if not complete.exists():
+        print(f"making {folder}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        for arguments in _installs(side, folder):
+            pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+            subprocess.run([*pip, *arguments], check=True)
+        complete.touch()
+    return str(python)
+
+
+def _installs(side: str, folder: Path) -> list[list[str]]:
+    """Arguments of `pip install`, call by call."""
+    if side == "ours":
+        return [["-c", str(CONSTRAINTS), "-e", str(ROOT)]]
+    # zennit-crp asks for an older zennit than the one both sides are to run with, which is put over it
+    pinned = CONSTRAINTS.read_text().splitlines()
+    (zennit,) = (line for line in pinned if line.startswith("zennit=="))
+    others = folder / "constraints.txt"
+    others.write_text("\n".join(line for line in pinned if line != zennit))
+    return [["-c", str(others), "zennit-crp==0.6.0", "safetensors"], ["--no-deps", zennit]]

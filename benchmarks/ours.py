@@ -1,0 +1,309 @@
+"""Each kind of work with this package, and the plain gradient as its floor."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import crp
+from benchmarks import subjects
+from benchmarks.subjects import UnavailableError, spread
+from crp.attribution import CondAttribution, RelevanceFlow, composite_for, prepare
+from crp.concepts import ChannelConcept
+from crp.explaining import concepts_in_cells
+from crp.library.references import References
+from crp.mining.blocks import SampleReader, blocks
+from crp.mining.scores import Score
+from crp.mining.survey import Survey, Surveyor, run_survey, sizes_of
+
+CHANNELS = ChannelConcept()
+
+# zennit-crp keeps as many, and knows one score for both modes.
+REFERENCES = 40
+SCORE = "sum/divided"
+
+# Patches of each concept and mode.
+PATCHES = 8
+
+# Lists are compared to this length.
+TOP = 16
+
+
+class Work(subjects.Work):
+    """What all our kinds of work share."""
+
+    def floor(self, units: int, batch: int) -> float:
+        """Seconds that `units` plain gradients take: forward, and the gradient of the class to the input."""
+        self.synchronize()
+        start = time.perf_counter()
+        for first in range(0, units, batch):
+            samples = slice(first, min(first + batch, units))
+            data = self.samples.data[samples].to(self.device, copy=True).requires_grad_()
+            labels = torch.tensor(self.samples.labels[samples], device=self.device)
+            torch.autograd.grad(self.model(data).gather(1, labels[:, None]).sum(), data)
+        self.synchronize()
+        return time.perf_counter() - start
+
+
+class Generate(Work):
+    """Conditional heatmaps of many concepts for one picture."""
+
+    # the forward pass of the floor, by batch size
+    _held: tuple[int, Tensor, Tensor] | None = None
+
+    def run(self, units: int, batch: int) -> Tensor:
+        """`units` heatmaps `[units, H, W]`."""
+        (layer,) = self.layers
+        concepts = spread(units, self.shapes[layer][0])
+        parts = CondAttribution(self.model).generate(
+            self.picture(),
+            [{layer: [concept], "y": self.samples.labels} for concept in concepts],
+            self.composite(),
+            batch_size=batch,
+            verbose=False,
+        )
+        return torch.cat([part.heatmap for part in parts])
+
+    def check(self) -> dict[str, Tensor]:
+        """Heatmaps to compare."""
+        return {"heatmap": self.run(self.row.check_units, self.row.check_units)}
+
+    def floor(self, units: int, batch: int) -> float:
+        """Seconds that `units` gradients take; the forward pass is done before, as the concepts share one, too."""
+        if self._held is None or self._held[0] != batch:
+            data = self.samples.data.expand(batch, -1, -1, -1).to(self.device, copy=True).requires_grad_()
+            self._held = batch, self.model(data)[:, self.samples.labels[0]].sum(), data
+        _, logits, data = self._held
+        passes = -(-units // batch)
+        self.synchronize()
+        start = time.perf_counter()
+        for _ in range(passes):
+            torch.autograd.grad(logits, data, retain_graph=True)
+        self.synchronize()
+        return (time.perf_counter() - start) * units / (passes * batch)
+
+
+class Cells(Work):
+    """Relevance of all concepts of a layer in all cells of one picture."""
+
+    def run(self, units: int, batch: int) -> Tensor:
+        """The table `[cells, C]`, of all concepts whatever `units` says."""
+        (layer,), side = self.layers, self.row.cells
+        with RelevanceFlow(self.model, self.composite(), self.picture(), [layer]) as flow:
+            arriving = flow.down(flow.output_relevance(self.samples.labels), to=layer)[0]
+            return concepts_in_cells(flow, layer, arriving, side, side)
+
+    def check(self) -> dict[str, Tensor]:
+        """The columns of some concepts, a row each."""
+        table = self.run(0, 0)
+        return {"cells": table[:, spread(self.row.check_units, table.shape[1])].T}
+
+
+class Mine(Work):
+    """One pass over a data set: relevance and activation of all concepts of some layers."""
+
+    def run(self, units: int, batch: int) -> Survey:
+        """References and statistics of the first `units` samples."""
+        (precision,) = self.row.precisions
+        # zennit-crp has one score for both modes
+        return self.survey(units, batch, precision, SCORE, REFERENCES)
+
+    def survey(self, units: int, batch: int, precision: str, activation_score: str, k: int) -> Survey:
+        """One pass in a precision; what `crp.mine` does between fingerprints and patches."""
+        reader = SampleReader(self.samples.first(units), labelled=True)
+        with _tf32(precision):
+            surveyor = Surveyor(
+                prepare(self.model, self.composite()),
+                sizes_of(CHANNELS, self.shapes),
+                self._classes(),
+                concept=CHANNELS,
+                targets="label",
+                relevance_score=Score(SCORE),
+                activation_score=Score(activation_score),
+                k=k,
+                **_precision(Surveyor, precision),
+            )
+            stream = blocks(reader, batch, 0, {})
+            return run_survey(surveyor, stream, len(reader), after_first=lambda seconds: None, progress=False)
+
+    def check(self) -> dict[str, Tensor]:
+        """Scores `[n, C]` of each layer and mode; in float64 before mining rounds them to float32."""
+        count = self.row.check_units
+        if self.samples.data.dtype == torch.float32:
+            found = self.run(count, count).references
+            return {f"{mode} {layer}": _by_sample(found[layer, mode], count) for layer, mode in found}
+        scores, score = {}, Score(SCORE)
+        data = self.samples.data[:count].to(self.device)
+        with RelevanceFlow(self.model, self.composite(), data, self.layers) as flow:
+            for layer in self.layers:
+                scores[f"activation {layer}"] = score(CHANNELS, flow.activation(layer))[0]
+            flow.sweep(
+                flow.output_relevance(self.samples.labels[:count]),
+                self.layers,
+                lambda layer, arriving: scores.update({f"relevance {layer}": score(CHANNELS, arriving)[0]}),
+            )
+        return scores
+
+    def _classes(self) -> int:
+        with torch.no_grad():
+            return self.model(self.samples.data[:1].to(self.device)).shape[1]
+
+
+class Lists(Mine):
+    """Reference lists in several precisions, compared with those of float32."""
+
+    def composite(self) -> Any:
+        """The rules that mining takes where none are named: ResNet-20 has blocks that no canonizer of zennit knows."""
+        return composite_for(self.model).composite
+
+    def run(self, units: int, batch: int) -> Survey:
+        """A pass in float32, for the choice of a batch size."""
+        return self.survey(units, batch, "float32", "max", TOP)
+
+    def figures(self, batch: int) -> dict[str, float]:
+        """Samples a second in each precision; how much of float32's lists the others name."""
+        figures, exact = {}, None
+        for precision in self.row.precisions:
+            self.synchronize()
+            start = time.perf_counter()
+            survey = self.survey(self.row.units, batch, precision, "max", TOP)
+            self.synchronize()
+            figures[f"samples a second, {precision}"] = self.row.units / (time.perf_counter() - start)
+            if exact is None:
+                exact = survey
+                continue
+            for mode in ("relevance", "activation"):
+                shares = {
+                    layer: overlap(exact.references[layer, mode].sample, survey.references[layer, mode].sample)
+                    for layer in self.layers
+                }
+                everything = np.concatenate(list(shares.values()))
+                figures[f"overlap of {mode} lists, {precision}"] = float(everything.mean())
+                figures[f"lowest layer's, {mode}, {precision}"] = min(float(share.mean()) for share in shares.values())
+                figures[f"worst concept's, {mode}, {precision}"] = float(everything.min())
+        return figures
+
+
+class Library(Work):
+    """A whole library, as a user makes it, without patches."""
+
+    def run(self, units: int, batch: int) -> None:
+        """Mine `units` samples."""
+        with tempfile.TemporaryDirectory() as folder:
+            crp.mine(
+                self.model,
+                self.samples.first(units),
+                layers=self.layers,
+                path=Path(folder) / "library",
+                composite=self.composite(),
+                block_size=batch,
+                patches=0,
+                progress=False,
+            )
+
+
+class Patches(Work):
+    """Patches of the concepts of a layer, in both modes. References are mined before, for both sides."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        (layer,) = self.layers
+        self.library = self.scratch / "library"
+        if not self.library.exists():
+            mined = crp.mine(
+                self.model,
+                self.samples,
+                layers=self.layers,
+                path=self.library,
+                composite=self.composite(),
+                patches=PATCHES,
+                patch_concepts={layer: []},
+                progress=False,
+            )
+            for mode in ("relevance", "activation"):
+                found = mined.references(layer, mode)
+                np.savez(
+                    self.scratch / f"{mode}.npz",
+                    sample=found.sample[:, :PATCHES],
+                    score=found.score[:, :PATCHES],
+                    position=found.position[:, :PATCHES],
+                )
+
+    def run(self, units: int, batch: int) -> None:
+        """Make the patches of `units` concepts: heatmaps, crops, pictures, files."""
+        (layer,) = self.layers
+        with tempfile.TemporaryDirectory() as folder:
+            copy = shutil.copytree(self.library, Path(folder) / "library")
+            crp.add_patches(
+                crp.open_library(copy),
+                self.model,
+                self.samples,
+                layer,
+                spread(units, self.shapes[layer][0]),
+                composite=self.composite(),
+                progress=False,
+            )
+
+    def check(self) -> dict[str, Tensor]:
+        """Heatmaps `[n, H, W]` of the scoring positions of some concepts, each started with its activation."""
+        (layer,) = self.layers
+        found, heatmaps = np.load(self.scratch / "relevance.npz"), []
+        replica = prepare(self.model, self.composite())
+        for concept in spread(self.row.check_units, self.shapes[layer][0]):
+            samples, positions = found["sample"][concept].tolist(), torch.from_numpy(found["position"][concept])
+            data = self.samples.data[samples].to(self.device)
+            with RelevanceFlow(replica, None, data, [layer]) as flow:
+                ids = torch.full_like(positions, concept).to(self.device)
+                start = CHANNELS.at_positions(flow.activation(layer), ids, positions.to(self.device))
+                heatmaps.append(flow.down(start, start=layer)[0].sum(1))
+        return {"heatmap": torch.cat(heatmaps)}
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Share of the same entries in two lists of samples, `[C, k]` each, for every concept `[C]`.
+
+    >>> overlap(np.array([[1, 2, 3, 4], [5, 6, 7, 8]]), np.array([[4, 3, 2, 1], [5, 6, 1, 2]]))
+    array([1. , 0.5])
+    """
+    return (one[:, :, None] == other[:, None, :]).any(2).mean(1)
+
+
+def _by_sample(references: References, count: int) -> Tensor:
+    """Scores `[n, C]` of the first `count` samples, all of which are in the lists."""
+    table = torch.full((count, len(references.sample)), torch.nan)
+    for place in range(count):
+        table[references.sample[:, place], torch.arange(table.shape[1])] = torch.from_numpy(references.score[:, place])
+    return table
+
+
+def _precision(function: Any, precision: str) -> dict[str, str]:
+    """The argument `precision`, where it says more than the default."""
+    if precision in ("float32", "tf32"):
+        return {}
+    if "precision" not in inspect.signature(function).parameters:
+        raise UnavailableError(f"mining has no precision={precision!r}")
+    return {"precision": precision}
+
+
+@contextmanager
+def _tf32(precision: str) -> Iterator[None]:
+    """TF32 for convolutions and products on a GPU, where that is the precision."""
+    switches = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
