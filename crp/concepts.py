@@ -162,7 +162,7 @@ class ChannelConcept:
 
         def mask_row(relevance: Tensor) -> Tensor:
             check_channels(list(c_n_map), relevance.shape[1], layer_name)
-            keep = torch.zeros_like(relevance[batch_id]).flatten(1)
+            keep = torch.zeros_like(relevance[batch_id]).reshape(relevance.shape[1], -1)
             for channel, positions in c_n_map.items():
                 keep[channel, positions] = 1
             relevance[batch_id] = relevance[batch_id] * keep.view_as(relevance[batch_id])

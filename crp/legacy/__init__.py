@@ -9,8 +9,8 @@ concepts.py        Concept, the base class that old concepts inherit from
 graph.py           trace_model_graph, ModelGraph
 hooks.py           MaskHook, FeatVisHook
 helper.py          get_layer_names, get_output_shapes, ...
-visualization.py   FeatureVisualization, with maximization.py and statistics.py
-stored.py          the readers of the .npy files that zennit-crp leaves
+visualization.py   FeatureVisualization, with maximization.py and statistics.py (what these share: kept.py)
+stored.py          the .npy files that zennit-crp leaves; `crp.interchange` makes libraries of them
 cache.py           Cache, ImageCache
 image.py           imgify, vis_img_heatmap, vis_opaque_img, plot_grid
 """

@@ -1,10 +1,15 @@
-"""Which weights and which samples a library belongs to, as SHA-256 digests."""
+"""Which weights and which samples a library belongs to, as SHA-256 digests; and which values are the same."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,3 +54,57 @@ def _update(digest: hashlib._Hash, value: Tensor) -> None:
 
     digest.update(f"{value.dtype} {list(value.shape)}\n".encode())
     digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def value_fingerprint(*values: Any) -> str:
+    """SHA-256 of values by what they hold: numbers, arrays, containers, functions with closures, objects of any class.
+
+    Two composites have the same one if their rules have the same options. What a function looks up in its module is not
+    followed. Two processes agree.
+    """
+    digest, seen = hashlib.sha256(), {}
+
+    def add(value: Any) -> None:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu().numpy()
+        if isinstance(value, np.ndarray):
+            put(f"{value.dtype}{value.shape}")
+            digest.update(np.ascontiguousarray(value))
+        elif value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic | Path):
+            put(f"{type(value).__name__} {value!r}")
+        elif isinstance(value, type) or inspect.isbuiltin(value) or inspect.ismodule(value):
+            put(f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}")
+        elif id(value) in seen:
+            put(f"as {list(seen).index(id(value))}")
+        else:
+            seen[id(value)] = value  # held, so that no other object gets its id
+            put(type(value).__qualname__)
+            for part in _parts(value):
+                add(part)
+            put("end")
+
+    def put(text: str) -> None:
+        digest.update(f"{text}\n".encode())
+
+    for value in values:
+        add(value)
+    return digest.hexdigest()
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    if isinstance(value, functools.partial):
+        return [value.func, value.args, value.keywords]
+    if inspect.ismethod(value):
+        return [value.__func__, value.__self__]
+    if inspect.isfunction(value):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
+    if inspect.iscode(value):
+        return [value.co_code, value.co_consts, value.co_names]
+    if isinstance(value, Mapping):
+        return [part for pair in value.items() for part in pair]
+    if isinstance(value, list | tuple):
+        return value
+    if isinstance(value, set | frozenset):
+        return sorted(value_fingerprint(part) for part in value)
+    return [vars(value)] if hasattr(value, "__dict__") else []

@@ -14,8 +14,17 @@ from safetensors.numpy import save
 from crp.errors import LibraryError
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write a file as a whole or not at all: under another name, flushed to disk, then renamed.
+
+    Parameters
+    ----------
+    path
+        The file.
+    content
+        All of it.
+    durable
+        Whether to wait until the disk has it. Thousands of small files, which can be made again, do without.
 
     Raises
     ------
@@ -26,8 +35,9 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         with open(temporary, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise LibraryError(f"'{path}' cannot be written: {error.strerror}.") from error

@@ -96,7 +96,7 @@ class PatchMaker:
     def make(
         self, wanted: Sequence[Request], concepts: Mapping[str, Iterable[int]], *, progress: bool
     ) -> dict[str, LayerPatches]:
-        """Make all patches, each sample run forward once.
+        """Make all patches, each sample run forward once for each class it explains.
 
         Parameters
         ----------
@@ -112,15 +112,16 @@ class PatchMaker:
         dict
             By layer, what `crp.library.patches.write_patches` takes.
         """
-        by_sample = defaultdict(list)
+        # a sample with several labels may be a reference for several classes
+        alike = defaultdict(list)
         for request in wanted:
-            by_sample[request.sample].append(request)
+            alike[request.sample, request.target].append(request)
         made: dict[str, dict] = {
             layer: {concept: {mode: [] for mode in MODES} for concept in ids} for layer, ids in concepts.items()
         }
         with tqdm(total=len(wanted), desc="patches", unit="patch", disable=not progress) as bar:
-            for sample in sorted(by_sample):
-                for request, patch in self._of_sample(sample, by_sample[sample]):
+            for sample, target in sorted(alike):
+                for request, patch in self._of_sample(sample, alike[sample, target]):
                     made[request.layer][request.concept][request.mode].append((request.rank, patch))
                     bar.update()
         for layer in made.values():
@@ -158,7 +159,7 @@ class PatchMaker:
         explained = [request for request in wanted if request.mode == "relevance"]
         if explained:
             reached = sorted({request.layer for request in explained})
-            # All references to one sample explain the same class.
+            # all requests handled together explain the same class
             start = flow.output_relevance([explained[0].target])
             flow.sweep(start, reached, lambda layer, arriving: signs.update({(layer, "relevance"): arriving[0].sign()}))
         return signs

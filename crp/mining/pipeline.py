@@ -27,7 +27,7 @@ from .blocks import blocks
 from .estimate import estimate
 from .patches import PatchMaker, requests
 from .scores import Score
-from .subjects import check_same, data_subject, model_subject
+from .subjects import DataSubject, ModelSubject, check_same, data_subject, model_subject
 from .surroundings import surroundings
 from .survey import Survey, Surveyor, run_survey, sizes_of
 from .targets import TargetRule, check_rule, rule_name
@@ -178,37 +178,19 @@ def mine(
         for layer in layers:
             tables = folder / "layers" / layer_folder(layer)
             tables.mkdir(parents=True)
-            _write_survey(tables, survey, layer)
+            write_survey(tables, survey, layer)
             write_patches(tables / "patches.safetensors", made[layer])
-        write_manifest(
-            folder,
-            {
-                "versions": _versions(),
-                "model": subject.model,
-                "data": data.data,
-                "classes": subject.classes,
-                "class_names": list(class_names) if class_names is not None else None,
-                "layers": [
-                    {"name": layer, "shape": list(subject.shapes[layer]), "concepts": sizes[layer]} for layer in layers
-                ],
-                "composite": subject.composite,
-                "preprocessing": preprocessing.to_json() if preprocessing is not None else None,
-                "source": dict(source) if source is not None else None,
-                "settings": {
-                    "k": k,
-                    "patches": patches,
-                    "patch_size": PATCH_SIZE,
-                    "concept": type(concept).__name__,
-                    "targets": rule_name(targets),
-                    "start": "logit",
-                    **{name: score.name for name, score in scores.items()},
-                    "block_size": block_size,
-                    "threads": threads,
-                    "device": str(torch.device(device).type if device is not None else _device_of(model)),
-                },
-                "definitions": {name: score.definition for name, score in scores.items()},
-            },
-        )
+        settings = {
+            "k": k,
+            "patches": patches,
+            "concept": type(concept).__name__,
+            "targets": rule_name(targets),
+            "block_size": block_size,
+            "threads": threads,
+            "device": str(torch.device(device).type if device is not None else _device_of(model)),
+        }
+        shown = {"class_names": class_names, "preprocessing": preprocessing, "source": source}
+        write_manifest(folder, described(subject, data, sizes, scores, settings, **shown))
     return open_library(path)
 
 
@@ -323,7 +305,8 @@ def _fields(model: nn.Module, sample: Tensor, layers: Sequence[str]) -> dict[str
     return fields
 
 
-def _write_survey(tables: Path, survey: Survey, layer: str) -> None:
+def write_survey(tables: Path, survey: Survey, layer: str) -> None:
+    """Write references and class statistics of one layer into its folder."""
     arrays = {}
     for mode in MODES:
         found = survey.references[layer, mode]
@@ -331,6 +314,40 @@ def _write_survey(tables: Path, survey: Survey, layer: str) -> None:
     write_table(tables / "references.safetensors", arrays)
     statistics = survey.statistics[layer]
     write_table(tables / "statistics.safetensors", {"share": statistics.share, "count": statistics.count})
+
+
+def described(
+    subject: ModelSubject,
+    data: DataSubject,
+    sizes: Mapping[str, int],
+    scores: Mapping[str, Score],
+    settings: Mapping[str, Any],
+    *,
+    class_names: Sequence[str] | None,
+    preprocessing: Preprocessing | None,
+    source: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Put together the manifest of a library (docs/library-format.md)."""
+    return {
+        "versions": _versions(),
+        "model": subject.model,
+        "data": data.data,
+        "classes": subject.classes,
+        "class_names": list(class_names) if class_names is not None else None,
+        "layers": [
+            {"name": layer, "shape": list(subject.shapes[layer]), "concepts": size} for layer, size in sizes.items()
+        ],
+        "composite": subject.composite,
+        "preprocessing": preprocessing.to_json() if preprocessing is not None else None,
+        "source": dict(source) if source is not None else None,
+        "settings": {
+            **settings,
+            "patch_size": PATCH_SIZE,
+            "start": "logit",
+            **{name: score.name for name, score in scores.items()},
+        },
+        "definitions": {name: score.definition for name, score in scores.items()},
+    }
 
 
 def _versions() -> dict[str, str]:

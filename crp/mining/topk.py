@@ -8,6 +8,11 @@ from crp.errors import SampleError
 from crp.library.references import References
 
 
+def ranking(sample: np.ndarray, score: np.ndarray, k: int) -> np.ndarray:
+    """Places of the `k` largest scores in each row, equal ones by sample index: two of `[C, n]` -> int64 `[C, k]`."""
+    return np.lexsort((sample, -score), axis=-1)[:, :k]
+
+
 class TopK:
     """The `k` largest scores of each of `C` concepts among all samples seen so far.
 
@@ -61,7 +66,7 @@ class TopK:
         score = np.concatenate([best.score, scores.T], axis=1)
         target = np.concatenate([best.target, np.broadcast_to(targets[:, None], scores.shape).T], axis=1)
         position = np.concatenate([best.position, positions.T], axis=1)
-        order = np.lexsort((sample, -score), axis=-1)[:, : best.sample.shape[1]]
+        order = ranking(sample, score, best.sample.shape[1])
         self.best = References(
             *(np.take_along_axis(values, order, axis=1) for values in (sample, score, target, position))
         )

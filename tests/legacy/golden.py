@@ -1,4 +1,4 @@
-"""What zennit-crp gave for scripts.py (make_golden.py), and the comparison with it."""
+"""What zennit-crp gave for scripts.py and scripts_mining.py (make_golden.py), and the comparison with it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def assert_as_recorded(script: Callable[[], dict], *, but: tuple[str, ...] = ())
     Parameters
     ----------
     script
-        A function of scripts.py.
+        A function of scripts.py or scripts_mining.py.
     but
         Beginnings of the names that are not compared: where zennit-crp is wrong.
 
@@ -32,7 +32,9 @@ def assert_as_recorded(script: Callable[[], dict], *, but: tuple[str, ...] = ())
     dict
         What ours found.
     """
-    recorded = load_file(_HERE / "golden.safetensors") | json.loads((_HERE / "golden.json").read_text())
+    recorded: dict = {}
+    for stem in ("golden", "golden_mining"):
+        recorded |= load_file(_HERE / f"{stem}.safetensors") | json.loads((_HERE / f"{stem}.json").read_text())
     prefix = f"{script.__name__}/"
     expected = {name.removeprefix(prefix): value for name, value in recorded.items() if name.startswith(prefix)}
     found = script()

@@ -1,4 +1,4 @@
-"""Writes golden.safetensors and golden.json beside this file: what scripts.py finds with zennit-crp 0.6.0.
+"""Writes what scripts.py and scripts_mining.py find with zennit-crp 0.6.0: golden*.safetensors, golden*.json.
 
 It runs in the environment that tests/golden/make_golden.py describes, and not from the root of the checkout:
 
@@ -36,26 +36,45 @@ def loaded(name: str, path: Path) -> ModuleType:
     return module
 
 
+def newer_packages() -> None:
+    """Let zennit-crp and zennit 0.5.1 run beside numpy 2 and Pillow 13."""
+    import numpy
+    import zennit.image
+
+    numpy.int = int  # noqa: NPY001  (numpy had it until 1.24)
+    palette = zennit.image.palette
+    zennit.image.palette = lambda *given: palette(*given).tobytes()
+
+
 def main() -> None:
-    """Run all scripts and write both files."""
+    """Run all scripts and write the files."""
     torch.set_num_threads(1)
+    newer_packages()
     for package in ("tests", "tests.oracle"):
         sys.modules[package] = ModuleType(package)
     loaded("tests.oracle.nets", HERE.parent / "oracle" / "nets.py")
-    scripts = loaded("scripts", HERE / "scripts.py")
+    record(loaded("scripts", HERE / "scripts.py"), "golden")
+    mining = loaded("scripts_mining", HERE / "scripts_mining.py")
+    record(mining, "golden_mining")
+    mining.leave_a_run(HERE / "zennit_crp_run")
+
+
+def record(scripts: ModuleType, stem: str) -> None:
+    """Run the scripts of a module and write both files."""
     arrays, facts = {}, {}
     for script in scripts.ALL:
         for name, value in script().items():
             if isinstance(value, torch.Tensor):
                 rows = value.flatten(1) if value.ndim > 1 else value[None]
-                assert rows.any(1).all() or "of zero" in name, f"{name}: a row of zeros shows nothing"
+                nothing = value.is_floating_point() and not rows.any(1).all()
+                assert not nothing or "of zero" in name or "Clamped" in name, f"{name}: a row of zeros shows nothing"
                 arrays[f"{script.__name__}/{name}"] = value.detach().clone(memory_format=torch.contiguous_format)
             else:
                 facts[f"{script.__name__}/{name}"] = value
-    save_file(arrays, HERE / "golden.safetensors")
+    save_file(arrays, HERE / f"{stem}.safetensors")
     # one line a fact
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items())
-    (HERE / "golden.json").write_text(f"{{\n{lines}\n}}\n")
+    (HERE / f"{stem}.json").write_text(f"{{\n{lines}\n}}\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,177 @@
+"""Files of zennit-crp's `FeatureVisualization` made into a library, and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from crp.concepts import ChannelConcept
+from crp.errors import LibraryError
+from crp.legacy.stored import load_maximization, load_stat_targets, load_statistics, sub_folder, write_tables
+from crp.library.building import new_library
+from crp.library.manifest import layer_folder, write_manifest
+from crp.library.patches import MODES, write_patches
+from crp.library.references import References
+from crp.library.store import Library, open_library
+from crp.mining.blocks import SampleReader
+from crp.mining.pipeline import described, write_survey
+from crp.mining.scores import Score
+from crp.mining.statistics import ClassSums
+from crp.mining.subjects import data_subject, model_subject
+from crp.mining.survey import Survey
+
+if TYPE_CHECKING:
+    # zennit is loaded by crp.attribution alone, which prepares torchvision for it
+    from zennit.core import Composite
+
+    from crp.images import Preprocessing
+
+
+def import_zennit_crp(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    dataset: object,
+    layers: Sequence[str],
+    out: str | os.PathLike[str],
+    *,
+    composite: Composite | None = None,
+    max_target: str = "sum",
+    abs_norm: bool = True,
+    patches: int = 8,
+    class_names: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    device: str | torch.device | None = None,
+    overwrite: bool = False,
+) -> Library:
+    """Make a library of the files that a run of zennit-crp's `FeatureVisualization` left.
+
+    References come over as they are. Which class made a sample a reference is read from the statistics files, or where
+    there are none from the data set's labels. Patches are not made yet: `crp.add_patches` does that. Mean shares by
+    class stay empty (of no samples), for zennit-crp has them of no more than the best 40 samples of a class.
+
+    Parameters
+    ----------
+    path
+        What was `FeatureVisualization(path=...)`.
+    model, dataset, composite
+        Those that were mined, the data set with `preprocess_fn` applied. They cannot be compared with what was mined,
+        only looked at: samples, concepts and positions must exist.
+    layers
+        Names of layers.
+    out
+        Folder of the library.
+    max_target, abs_norm
+        Which scores, as given to `FeatureVisualization`.
+    patches
+        How many patches of each concept and mode `crp.add_patches` is to make.
+    class_names, preprocessing, device, overwrite
+        As in `crp.mine`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a layer's files are missing.
+    LibraryError
+        If they are damaged, do not fit model or data set, or `out` is taken.
+    """
+    score = Score(f"{max_target}/divided" if abs_norm else max_target)
+    path, layers = Path(path), list(layers)
+    with new_library(Path(out), overwrite=overwrite) as folder:
+        data = data_subject(dataset, labelled=False)
+        subject = model_subject(model, composite, data.reader, layers, device)
+        references = {}
+        for layer in layers:
+            for mode in MODES:
+                tables = load_maximization(path / sub_folder("Max", mode, max_target, abs_norm), layer)
+                stats = path / sub_folder("Stats", mode, max_target, abs_norm)
+                _check_fits(tables, layer, subject.shapes[layer], len(data.reader))
+                targets = _explained(tables, stats, layer, data.reader)
+                references[layer, mode] = [np.ascontiguousarray(table.T) for table in (*tables, targets)]
+        k = max(samples.shape[1] for samples, *_ in references.values())
+        sizes = {layer: subject.shapes[layer][0] for layer in layers}
+        nobody = {layer: ClassSums(subject.classes, size).result() for layer, size in sizes.items()}
+        survey = Survey({key: _filled_up(k, *found) for key, found in references.items()}, nobody)
+        for layer in layers:
+            (folder / "layers" / layer_folder(layer)).mkdir(parents=True)
+            write_survey(folder / "layers" / layer_folder(layer), survey, layer)
+            write_patches(folder / "layers" / layer_folder(layer) / "patches.safetensors", {})
+        settings = {
+            "k": k,
+            "patches": min(patches, k),
+            "concept": ChannelConcept.__name__,
+            "targets": "label",
+            "block_size": 0,  # not known
+            "threads": torch.get_num_threads(),
+            "device": "not known",
+        }
+        shown = {"class_names": class_names, "preprocessing": preprocessing, "source": {"imported from": "zennit-crp"}}
+        scores = {f"{mode}_score": score for mode in MODES}
+        write_manifest(folder, described(subject, data, sizes, scores, settings, **shown))
+    return open_library(Path(out))
+
+
+def export_zennit_crp(library: Library, path: str | os.PathLike[str]) -> None:
+    """Write a library's references as zennit-crp's files, for code that reads these.
+
+    Statistics are not written: zennit-crp's are the best samples of each class, which a library does not keep.
+
+    Parameters
+    ----------
+    library
+        The library.
+    path
+        Folder that holds `RelMax_...` and `ActMax_...` afterwards.
+    """
+    for mode in MODES:
+        name, _, divided = library.manifest["settings"][f"{mode}_score"].partition("/")
+        for layer in library.layers:
+            found = library.references(layer, mode)
+            kept = found.sample[0] >= 0  # places are filled alike for all concepts of a layer
+            tables = (table[:, kept].T for table in (found.sample, found.score, found.position))
+            write_tables(Path(path) / sub_folder("Max", mode, name, bool(divided)) / f"{layer}_", *tables)
+
+
+def _check_fits(tables: Sequence[np.ndarray], layer: str, shape: Sequence[int], length: int) -> None:
+    samples, _, positions = tables
+    if samples.shape[1] != shape[0]:
+        raise LibraryError(f"The files of '{layer}' have {samples.shape[1]} concepts, the model's layer {shape[0]}.")
+    for table, what, count in ((samples, "sample", length), (positions, "position", int(np.prod(shape[1:])))):
+        wrong = table[(table < 0) | (table >= count)]
+        if len(wrong):
+            raise LibraryError(f"The files of layer '{layer}' name {what} {wrong[0]}, and there are {count}.")
+
+
+def _explained(tables: Sequence[np.ndarray], stats: Path, layer: str, reader: SampleReader) -> np.ndarray:
+    """Class of each reference, int64 `[n, C]`: the one among whose best it has the same score."""
+    samples, scores, _ = tables
+    targets = np.full(samples.shape, -1, dtype=np.int64)
+    for target in load_stat_targets(stats).tolist() if (stats / "targets.npy").is_file() else ():
+        own, own_scores, _ = load_statistics(stats, layer, target)
+        # [references, of the class, concepts], at most 40 x 40 x C
+        same = (own[None] == samples[:, None]) & (own_scores[None] == scores[:, None])
+        targets[same.any(1) & (targets < 0)] = target
+    for sample in np.unique(samples[targets < 0]).tolist():
+        targets[(targets < 0) & (samples == sample)] = reader[sample][1]
+    return targets
+
+
+def _filled_up(
+    k: int, samples: np.ndarray, scores: np.ndarray, positions: np.ndarray, targets: np.ndarray
+) -> References:
+    """References `[C, k]`: places never filled as in `crp.mining.topk.TopK`."""
+
+    def wide(table: np.ndarray, dtype: type, empty: float) -> np.ndarray:
+        return np.pad(table.astype(dtype), ((0, 0), (0, k - table.shape[1])), constant_values=empty)
+
+    return References(
+        sample=wide(samples, np.int64, -1),
+        score=wide(scores, np.float32, -np.inf),
+        target=wide(targets, np.int64, -1),
+        position=wide(positions, np.int64, 0),
+    )

@@ -1,0 +1,99 @@
+"""What `Maximization` and `Statistics` share: tables of the best samples, kept in memory and in zennit-crp's files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from crp.legacy.stored import read_tables, remove_tables, sub_folder, write_tables
+from crp.mining.topk import ranking
+
+
+class Kept:
+    """The `SAMPLE_SIZE` best samples of every concept, under one key or two.
+
+    `d_c_sorted`, `rel_c_sorted` and `rf_c_sorted` are dicts of the same keys. They hold samples, scores and positions
+    `[n, concepts]`, best first; equal scores by sample index.
+    """
+
+    def __init__(self, kind: str, mode: str, max_target: str, abs_norm: bool, path: str | Path | None) -> None:
+        self.SAMPLE_SIZE = 40
+        self.max_target = max_target
+        self.abs_norm = abs_norm
+        self.sub_folder = Path(sub_folder(kind, mode, max_target, abs_norm))
+        self.PATH = Path(path) / self.sub_folder if path else self.sub_folder
+        self.PATH.mkdir(parents=True, exist_ok=True)
+        self.delete_result_arrays()
+
+    def delete_result_arrays(self) -> None:
+        """Forget what is in memory."""
+        self.d_c_sorted: dict = {}
+        self.rel_c_sorted: dict = {}
+        self.rf_c_sorted: dict = {}
+
+    def collect_results(self, path_list: Sequence[str], d_index: tuple[int, int] | None = None) -> list[str]:
+        """Merge files that `_save_results` left, and remove them once what they hold is written.
+
+        One layer (and class) is in memory at a time.
+
+        Parameters
+        ----------
+        path_list
+            Beginnings of the files' paths, as `_save_results` returned them.
+        d_index
+            Range of samples for the names of the new files; None for the final ones.
+
+        Returns
+        -------
+        list of str
+            Beginnings of the new files' paths.
+        """
+        self.delete_result_arrays()
+        parts: dict[tuple, list[str]] = {}
+        for path in path_list:
+            parts.setdefault(self._key(Path(path)), []).append(path)
+        saved = []
+        for key, paths in tqdm(parts.items(), desc=self.sub_folder.name, dynamic_ncols=True):
+            for path in paths:
+                self.concatenate_with_results(*key, *(torch.from_numpy(table.copy()) for table in read_tables(path)))
+                self.sort_result_array(*key)
+            saved += self._write(d_index)
+        for path in set(path_list) - set(saved):
+            remove_tables(path)
+        return saved
+
+    def _save_results(self, d_index: tuple[int, int] | None = None) -> list[str]:
+        """Write what is in memory, and forget it; returns the beginnings of the files' paths."""
+        return self._write(d_index)
+
+    # -- tables of one key, in three dicts -----------------------------------------------------------------------
+
+    def _dicts(self) -> tuple[dict, dict, dict]:
+        return self.d_c_sorted, self.rel_c_sorted, self.rf_c_sorted
+
+    @staticmethod
+    def _concatenate(dicts: Sequence[dict], key: Any, tables: Sequence[Tensor]) -> None:
+        for kept, table in zip(dicts, tables, strict=True):
+            kept[key] = torch.cat([table, kept[key]]) if key in kept else table
+
+    def _sort(self, dicts: Sequence[dict], key: Any) -> None:
+        sample, score = (kept[key].t().cpu().numpy() for kept in dicts[:2])
+        order = torch.from_numpy(ranking(sample, score, self.SAMPLE_SIZE).T.copy()).to(dicts[0][key].device)
+        for kept in dicts:
+            kept[key] = kept[key].gather(0, order)
+
+    @staticmethod
+    def _write_tables(start: Path, d_index: tuple[int, int] | None, dicts: Sequence[Mapping], key: Any) -> str:
+        start = start.with_name(f"{start.name}_" if d_index is None else f"{start.name}_{d_index[0]}_{d_index[1]}_")
+        write_tables(start, *(kept[key].cpu().numpy() for kept in dicts))
+        return str(start)
+
+
+def picked(mask: Tensor, *tables: Tensor) -> list[Tensor]:
+    """Entries of tables `[n, C]` where a mask is true, as often in every column: `[m, C]` each, in their order."""
+    return [table.t()[mask.t()].view(table.shape[1], -1).t() for table in tables]

@@ -1,0 +1,113 @@
+"""The .npy files that zennit-crp leaves behind, read and written. `crp.interchange` makes libraries of them.
+
+    PATH/RelMax_sum_normed/LAYER_data.npy, LAYER_rel.npy, LAYER_rf.npy            samples, scores, positions [n, C]
+    PATH/RelStats_sum_normed/LAYER/CLASS_data.npy, CLASS_rel.npy, CLASS_rf.npy    the same for one class
+    PATH/RelStats_sum_normed/targets.npy                                          the classes
+
+`ActMax_...` and `ActStats_...` hold what activations gave; `_max_` and `_unnormed` stand for the other scores. Files of
+a part of the data set have `_START_END_` in their names. Nothing in them is executed (no pickle).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from crp.errors import InputError, nearest
+from crp.library.tables import damaged, write_file
+
+_PREFIX = {"relevance": "Rel", "activation": "Act"}
+_TABLES = ("data", "rel", "rf")
+
+
+def sub_folder(kind: str, mode: str, max_target: str, abs_norm: bool) -> str:
+    """Name of the folder for a kind (`"Max"`, `"Stats"`), a mode and a score.
+
+    >>> sub_folder("Max", "relevance", "sum", True)
+    'RelMax_sum_normed'
+    """
+    if mode not in _PREFIX:
+        raise InputError(f"The mode is 'relevance' or 'activation', given {mode!r}.")
+    return f"{_PREFIX[mode]}{kind}_{max_target}_{'normed' if abs_norm else 'unnormed'}"
+
+
+# -- one set of tables -------------------------------------------------------------------------------------------
+
+
+def read_tables(start: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Map samples, scores and positions `[n, C]` into memory; their paths begin with `start`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one is missing; names the nearest there are.
+    LibraryError
+        If a file is damaged, or they do not belong together.
+    """
+    start = Path(start)
+    found = []
+    for table in _TABLES:
+        path = start.with_name(f"{start.name}{table}.npy")
+        try:
+            found.append(np.load(path, mmap_mode="r"))
+        except FileNotFoundError:
+            known = sorted(file.name[: -len("_data.npy")] for file in start.parent.glob("*_data.npy"))
+            raise FileNotFoundError(
+                f"There is no '{path}': {nearest(start.name.rstrip('_'), known)} Has the run been collected?"
+            ) from None
+        except (ValueError, EOFError) as error:
+            raise damaged(path, str(error)) from error
+        if found[-1].ndim != 2 or found[-1].shape != found[0].shape:
+            raise damaged(path, f"its shape is {list(found[-1].shape)}, that of the samples {list(found[0].shape)}")
+    return tuple(found)
+
+
+def write_tables(start: Path, samples: np.ndarray, scores: np.ndarray, positions: np.ndarray) -> None:
+    """Write them, each file as a whole or not at all."""
+    start.parent.mkdir(parents=True, exist_ok=True)
+    for table, array in zip(_TABLES, (samples, scores, positions), strict=True):
+        _write(start.with_name(f"{start.name}{table}.npy"), array)
+
+
+def remove_tables(start: str | Path) -> None:
+    """Remove the three files."""
+    for table in _TABLES:
+        Path(f"{start}{table}.npy").unlink()
+
+
+def write_stat_targets(folder: Path, targets: Sequence[int]) -> None:
+    """Write the classes that statistics are of."""
+    _write(folder / "targets.npy", np.array(targets, dtype=np.int64))
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    write_file(path, buffer.getvalue(), durable=False)
+
+
+# -- zennit-crp's readers ----------------------------------------------------------------------------------------
+
+
+def load_maximization(path_folder: str | Path, layer_name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Samples, scores and positions `[n, C]` of a layer, best first, from a folder such as `RelMax_sum_normed`.
+
+    Errors as in `read_tables`.
+    """
+    return read_tables(Path(path_folder) / f"{layer_name}_")
+
+
+def load_statistics(
+    path_folder: str | Path, layer_name: str, target: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same for one class, from a folder such as `RelStats_sum_normed`."""
+    return read_tables(Path(path_folder) / layer_name / f"{target}_")
+
+
+def load_stat_targets(path_folder: str | Path) -> np.ndarray:
+    """Classes that statistics are of, int64."""
+    # zennit-crp writes them as text
+    return np.load(Path(path_folder) / "targets.npy").astype(np.int64)

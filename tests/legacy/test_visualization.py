@@ -1,0 +1,429 @@
+"""zennit-crp's `FeatureVisualization`: equal to what it found, and right where it was not."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from zennit.composites import EpsilonPlusFlat
+
+from crp.attribution import CondAttribution
+from crp.concepts import ChannelConcept
+from crp.errors import InputError, SampleError
+from crp.legacy.cache import ImageCache
+from crp.legacy.image import imgify, vis_img_heatmap, vis_opaque_img
+from crp.legacy.stored import load_maximization, load_stat_targets, load_statistics
+from crp.legacy.visualization import FeatureVisualization
+from tests.legacy import scripts_mining
+from tests.legacy.golden import assert_as_recorded
+from tests.legacy.scripts_mining import MultiLabel, Samples, net, visualization
+from tests.legacy.test_inventory import MODULES
+from tests.oracle.comparing import assert_relevance_close
+
+
+@pytest.mark.parametrize("script", scripts_mining.MINED, ids=lambda script: script.__name__)
+def test_as_recorded(script):
+    assert_as_recorded(script)
+
+
+def mined(folder, kind=FeatureVisualization, samples=None, end=12, **options):
+    fv = visualization(folder, kind, samples, **options)
+    fv.run(EpsilonPlusFlat(), 0, end, batch_size=5)
+    return fv
+
+
+class Colours:
+    """Samples that can be drawn, and a net for them."""
+
+    def __init__(self, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        self.data = torch.rand(12, 3, 12, 12, generator=generator)
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return self.data[index], index % 2
+
+    @staticmethod
+    def net(seed=0):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+def drawing(folder, cache=True, samples=None, model=None, **options):
+    cache = ImageCache(f"{folder}/cache") if cache else None
+    fv = FeatureVisualization(
+        CondAttribution(model or Colours.net()), samples or Colours(), {"0": ChannelConcept()}, path=f"{folder}/fv",
+        cache=cache, **options,
+    )  # fmt: skip
+    fv.run(EpsilonPlusFlat(), 0, 12, batch_size=6)
+    return fv
+
+
+def test_objects_have_the_attributes_they_had(tmp_path):
+    fv = drawing(tmp_path)
+    objects = {"FeatureVisualization": fv, "Maximization": fv.RelMax, "Statistics": fv.ActStats, "Cache": fv.Cache}
+    known = {name: entry for names in MODULES.values() for name, entry in names.items()}
+    for name, each in objects.items():
+        assert [attribute for attribute in known[name]["attributes"] if not hasattr(each, attribute)] == [], name
+
+
+# -- mining ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("end", "batch_size"), [(11, 5), (1, 5), (3, 1)])
+def test_bug_one_sample_left_in_the_last_batch_crashed(tmp_path, end, batch_size):
+    fv = visualization(tmp_path)
+    fv.run(EpsilonPlusFlat(), 0, end, batch_size=batch_size)
+    samples = load_maximization(fv.RelMax.PATH, "conv2")[0]
+    assert np.sort(samples, axis=0).T.tolist() == [list(range(end))] * 5
+    classes = {target: len(load_statistics(fv.RelStats.PATH, "conv2", target)[0])
+               for target in load_stat_targets(fv.RelStats.PATH)}  # fmt: skip
+    labels = Samples().labels[:end]
+    assert classes == {target: labels.count(target) for target in set(labels)}
+
+
+class Ragged(Samples):
+    """Labels of different length, of none in samples 5 to 9."""
+
+    def __getitem__(self, index):
+        return self.data[index], [] if 5 <= index < 10 else list(range(index % 3 + 1))
+
+
+class AllLabels(FeatureVisualization):
+    def multitarget_to_single(self, multi_target):
+        return multi_target
+
+
+def test_bug_labels_of_different_length_crashed(tmp_path):
+    fv = mined(tmp_path, AllLabels, Ragged(), end=21)
+    labelled = [index for index in range(21) if not 5 <= index < 10]
+    assert sorted(load_maximization(fv.ActMax.PATH, "conv1")[0][:, 0]) == labelled
+    for stats in (fv.RelStats, fv.ActStats):
+        for target in range(3):
+            found = load_statistics(stats.PATH, "conv1", target)[0]
+            assert sorted(found[:, 0]) == [index for index in labelled if index % 3 >= target]
+
+
+def test_bug_a_batch_without_labels_skipped_its_checkpoint(tmp_path):
+    fv = visualization(tmp_path, AllLabels, Ragged())
+    parts = fv.run_distributed(EpsilonPlusFlat(), 0, 15, batch_size=5, checkpoint=2)
+    # the second of the batches has no label
+    assert [Path(path).name for path in parts["r_max"] if "conv1" in path] == ["conv1_0_10_", "conv1_10_15_"]
+
+
+def test_bug_a_run_without_any_label_crashed(tmp_path):
+    fv = visualization(tmp_path, AllLabels, Ragged())
+    assert fv.run(EpsilonPlusFlat(), 5, 10) == {"r_max": [], "a_max": [], "r_stats": [], "a_stats": []}
+    with pytest.raises(FileNotFoundError, match=r"conv1_data\.npy"):
+        fv.get_max_reference(0, "conv1")
+
+
+def test_bug_parts_were_named_from_sample_0(tmp_path):
+    parts = visualization(tmp_path).run_distributed(EpsilonPlusFlat(), 20, 30, batch_size=4, checkpoint=2)
+    assert [Path(path).name for path in parts["a_max"] if "conv2" in path] == ["conv2_20_28_", "conv2_28_30_"]
+    names = {Path(path).name.partition("_")[2] for path in parts["r_stats"]}
+    assert names == {"20_28_", "28_30_"}
+
+
+def test_bug_activation_statistics_counted_the_first_label_only(tmp_path):
+    fv = mined(tmp_path, MultiLabel, Samples(several=True), end=20)
+    samples = Samples(several=True)
+    for target in range(3):
+        wanted = [index for index in range(20) if samples[index][1][target]]
+        assert sorted(load_statistics(fv.ActStats.PATH, "conv2", target)[0][:, 3]) == wanted
+
+
+def test_bug_references_of_several_labels_were_listed_several_times(tmp_path):
+    fv = mined(tmp_path, MultiLabel, Samples(several=True), end=20)
+    samples, scores, _ = load_maximization(fv.RelMax.PATH, "conv2")
+    assert np.sort(samples, axis=0).T.tolist() == [list(range(20))] * 5
+    # each as it counts most
+    rows = {}
+    for target in range(3):
+        own, own_scores, _ = load_statistics(fv.RelStats.PATH, "conv2", target)
+        for sample, score in zip(own[:, 1], own_scores[:, 1], strict=True):
+            rows[sample] = max(score, rows.get(sample, -np.inf))
+    assert dict(zip(samples[:, 1], scores[:, 1], strict=True)) == rows
+
+
+def test_bug_an_error_left_hooks_on_the_model(tmp_path):
+    class Broken(Samples):
+        def __getitem__(self, index):
+            if index == 7:
+                raise OSError("the disk is gone")
+            return super().__getitem__(index)
+
+    fv = visualization(tmp_path, samples=Broken())
+    with pytest.raises(OSError, match="the disk is gone"):
+        fv.run(EpsilonPlusFlat(), 0, 12, batch_size=5)
+    modules = list(fv.attribution.model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+    fv.dataset = Samples()
+    # and the next run starts from nothing
+    fv.run(EpsilonPlusFlat(), 3, 6)
+    assert sorted(load_maximization(fv.RelMax.PATH, "conv1")[0][:, 0]) == [3, 4, 5]
+
+
+def test_bug_mining_went_down_to_the_pixels(tmp_path):
+    reached = []
+
+    class Watching(torch.autograd.Function):
+        @staticmethod
+        def forward(context, data):
+            return data.clone()
+
+        @staticmethod
+        def backward(context, gradient):
+            reached.append(gradient.shape)
+            return gradient
+
+    class Watched(nn.Sequential):
+        def forward(self, data):
+            return super().forward(Watching.apply(data))
+
+    model = Watched(*net().children())
+    fv = FeatureVisualization(CondAttribution(model), Samples(), {"3": ChannelConcept()}, path=tmp_path)
+    fv.run(EpsilonPlusFlat(), 0, 4)
+    assert len(load_maximization(fv.RelMax.PATH, "3")[0]) == 4
+    assert reached == []
+    fv.get_max_reference(0, "3", composite=EpsilonPlusFlat(), plot_fn=None)
+    assert len(reached) == 1  # which it can be
+
+
+def test_relevance_starts_as_a_subclass_says(tmp_path):
+    class Margin(CondAttribution):
+        def relevance_init(self, prediction, target_list, init_rel):
+            start = -prediction / 2
+            for row, targets in enumerate(target_list):
+                start[row, targets] = prediction[row, targets]
+            return start
+
+    class Halved(CondAttribution):
+        def backward(self, pred, grad_mask, *args, **options):
+            super().backward(pred, grad_mask / 2, *args, **options)
+
+    found = {}
+    for kind in (CondAttribution, Margin, Halved):
+        fv = FeatureVisualization(
+            kind(net()), Samples(), {"conv2": ChannelConcept()}, abs_norm=False, path=tmp_path / kind.__name__
+        )
+        fv.run(EpsilonPlusFlat(), 0, 12, batch_size=5)
+        found[kind.__name__] = torch.from_numpy(load_maximization(fv.RelMax.PATH, "conv2")[1].copy())
+        if kind is Margin:
+            data, labels = torch.stack([Samples()[i][0] for i in range(12)]), Samples().labels[:12]
+            attr = fv.attribution(data, [{"y": [label]} for label in labels], EpsilonPlusFlat(), ["conv2"])
+            expected = attr.relevances["conv2"].sum((2, 3)).sort(0, descending=True)[0]
+            assert_relevance_close(found["Margin"], expected, 1e-9)
+    assert_relevance_close(2 * found["Halved"], found["CondAttribution"], 1e-9)
+    assert not torch.equal(found["Margin"], found["CondAttribution"])
+
+
+def test_samples_and_labels_that_cannot_be(tmp_path):
+    fv = visualization(tmp_path)
+    for start, end in ((0, 51), (4, 4), (-1, 5)):
+        with pytest.raises(InputError, match=f"no samples {start} to {end} \\(exclusive\\): the data set has 50"):
+            fv.run(EpsilonPlusFlat(), start, end)
+    fv.dataset = Samples(several=True)
+    with pytest.raises(InputError, match="not one class: override 'multitarget_to_single'"):
+        fv.run(EpsilonPlusFlat(), 0, 10)
+    fv.dataset = TensorDataset(torch.rand(3, 2, 8, 8, dtype=torch.float64), torch.tensor([0, 3, 1]))
+    with pytest.raises(SampleError, match="Sample 1 has label 3, but the model has the classes 0 to 2"):
+        fv.run(EpsilonPlusFlat(), 0, 3)
+
+
+def test_data_samples_and_batches(tmp_path):
+    fv = visualization(tmp_path, preprocess_fn=lambda data: data + 1)
+    data, label = fv.get_data_sample(3)
+    assert data.shape == (1, 2, 8, 8)
+    assert data.requires_grad
+    assert label == Samples().labels[3]
+    assert torch.equal(data.detach()[0], Samples()[3][0] + 1)
+    assert torch.equal(fv.get_data_sample(3, preprocessing=False)[0].detach()[0], Samples()[3][0])
+    batch, labels = fv.get_data_concurrently([4, 1, 3])
+    assert labels == [Samples().labels[index] for index in (4, 1, 3)]
+    assert torch.equal(batch.detach(), Samples().data[[4, 1, 3]])
+    assert fv.get_data_concurrently(torch.tensor([3]), True)[1] == label
+    with pytest.raises(NotImplementedError):
+        fv.multitarget_to_single([1, 2])
+
+
+# -- references --------------------------------------------------------------------------------------------------
+
+
+def test_bug_masks_of_the_layer_maps_concept_were_ignored(tmp_path):
+    class Pairs(ChannelConcept):
+        """Two neighbouring channels are one concept."""
+
+        @staticmethod
+        def mask(batch_id, concept_ids, layer_name=None):
+            return ChannelConcept.mask(batch_id, [c for i in concept_ids for c in (i, i + 1)], layer_name)
+
+    fv = mined(tmp_path)
+    data = Samples().data[:2]
+    fv.layer_map["conv2"] = Pairs()
+    found = fv._attribution_on_reference(data, 1, "conv2", EpsilonPlusFlat())
+    both = fv.attribution(
+        data, [{"conv2": [1, 2]}], EpsilonPlusFlat(), start_layer="conv2", exclude_parallel=False
+    ).heatmap
+    assert_relevance_close(found, both, 1e-9)
+
+
+def test_bug_positions_of_the_second_batch_were_lost(tmp_path):
+    fv = mined(tmp_path)
+    how = (1, "conv2", "relevance", (0, 7), EpsilonPlusFlat(), True, None)
+    at_once, in_batches = (fv.get_max_reference(*how, batch_size=size)[1][1] for size in (7, 3))
+    assert_relevance_close(in_batches, at_once, 1e-9)
+    with pytest.raises(InputError, match="2 samples need as many positions, given 1"):
+        fv._attribution_on_reference(Samples().data[:2], 1, "conv2", EpsilonPlusFlat(), True, [4])
+
+
+def test_references_that_there_are_not(tmp_path):
+    fv = mined(tmp_path)
+    with pytest.raises(InputError, match="no concept 5: layer 'conv2' has the concepts 0 to 4"):
+        fv.get_max_reference(5, "conv2")
+    with pytest.raises(InputError, match=r"r_range \(12, 14\) holds no reference: 12 are kept"):
+        fv.get_max_reference(1, "conv2", r_range=(12, 14))
+    with pytest.raises(InputError, match="`mode` must be"):
+        fv.get_max_reference(1, "conv2", mode="gradient")
+    with pytest.raises(FileNotFoundError, match="did you mean 'conv2' or 'conv1'"):
+        fv.get_max_reference(1, "conv3")
+    with pytest.raises(InputError, match="no concept 9"):
+        fv.compute_stats(9, "conv2")
+    with pytest.warns(UserWarning, match="give one"):
+        assert fv.get_max_reference(1, "conv2", r_range=(9, 99), rf=True)[1].shape == (3, 2, 8, 8)
+
+
+def test_bug_classes_could_not_be_read_with_numpy_1_24(tmp_path):
+    fv = mined(tmp_path, end=30)
+    targets, means = fv.compute_stats(2, "conv2", top_N=3, mean_N=2)
+    assert targets.dtype == np.int64
+    expected = {t: load_statistics(fv.RelStats.PATH, "conv2", t)[1][:2, 2].mean() for t in range(3)}
+    assert targets.tolist() == sorted(expected, key=lambda target: -expected[target])
+    np.testing.assert_allclose(means, sorted(expected.values(), reverse=True), rtol=1e-6)
+
+
+# -- the cache ---------------------------------------------------------------------------------------------------
+
+
+def light(data, heatmaps, rf, times=1):
+    """Draws, and counts how often."""
+    light.calls += len(data)
+    return vis_opaque_img(data * times, heatmaps, rf)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_drawn():
+    light.calls = 0
+
+
+def cut(data, heatmaps, rf, side):
+    return [imgify(sample[..., :side]) for sample in data]
+
+
+def pixels(images):
+    return [np.asarray(image.convert("RGB")).tolist() for image in images]
+
+
+def test_bug_an_int_failed_with_a_cache(tmp_path):
+    fv = drawing(tmp_path)
+    how = dict(composite=EpsilonPlusFlat(), plot_fn=light)
+    first = fv.get_max_reference(2, "0", **how)
+    assert light.calls == 8
+    again = fv.get_max_reference([2], "0", **how)
+    assert light.calls == 8
+    assert pixels(first[2]) == pixels(again[2])
+    stats = fv.get_stats_reference(2, "0", 1, r_range=(0, 3), **how)
+    assert list(stats) == ["2:1"]
+    assert pixels(stats["2:1"]) == pixels(fv.get_stats_reference(2, "0", [1], r_range=(0, 3), **how)["2:1"])
+    assert light.calls == 11
+    uncached = drawing(tmp_path / "other", cache=False).get_max_reference(np.array([2]), "0", **how)
+    assert pixels(uncached[2]) == pixels(first[2])
+
+
+def test_ranks_that_are_missing_are_drawn_and_appended(tmp_path):
+    fv = drawing(tmp_path)
+    how = dict(composite=EpsilonPlusFlat(), plot_fn=light)
+    fv.get_max_reference([1], "0", r_range=(0, 3), **how)
+    more = fv.get_max_reference([1, 3], "0", r_range=(0, 5), **how)
+    assert light.calls == 3 + 2 + 5
+    assert pixels(more[1]) == pixels(fv.get_max_reference(1, "0", r_range=(0, 5), overwrite=True, **how)[1])
+    assert light.calls == 15
+    pairs, again = (fv.get_max_reference(1, "0", r_range=(0, 2), composite=EpsilonPlusFlat())[1] for _ in range(2))
+    assert [len(part) for part in pairs] == [2, 2]
+    assert pixels(pairs[1]) == pixels(again[1])
+
+
+def test_bug_a_cache_asked_for_ever_for_references_that_are_not_there(tmp_path):
+    fv = drawing(tmp_path)
+    for _ in range(2):
+        found = fv.get_max_reference([1], "0", r_range=(9, 40), composite=EpsilonPlusFlat(), plot_fn=light)
+        assert len(found[1]) == 3
+    assert light.calls == 3
+
+
+def test_bug_the_cache_reused_pictures_of_other_rules_models_data_and_options(tmp_path):
+    ways = itertools.product((1e-6, 0.1), (0, 1), (0, 1), (1, 0.5))
+    names = set()
+    for number, (epsilon, weights, samples, times) in enumerate(ways, 1):
+        fv = drawing(tmp_path, samples=Colours(samples), model=Colours.net(weights))
+        plot = functools.partial(light, times=times)
+        for _ in range(2):
+            fv.get_max_reference(1, "0", r_range=(0, 1), composite=EpsilonPlusFlat(epsilon=epsilon), plot_fn=plot)
+        assert light.calls == number
+        names = {path.name for path in (tmp_path / "cache" / "get_max_reference").iterdir()}
+        assert len(names) == number
+    assert all(name.startswith("light-") for name in names)
+
+
+def test_bug_a_partial_or_lambda_failed_or_shared_its_pictures(tmp_path):
+    fv = drawing(tmp_path)
+    drawn = [
+        fv.get_max_reference(1, "0", r_range=(0, 1), composite=EpsilonPlusFlat(), plot_fn=plot_fn)[1]
+        for plot_fn in (
+            functools.partial(cut, side=7),
+            functools.partial(cut, side=4),
+            lambda data, heatmaps, rf: cut(data, heatmaps, rf, 5),
+            lambda data, heatmaps, rf: cut(data, heatmaps, rf, 6),
+        )
+    ]
+    assert [images[0].size for images in drawn] == [(side, 12) for side in (7, 4, 5, 6)]
+
+
+def test_what_is_precomputed_is_found(tmp_path):
+    fv = drawing(tmp_path)
+    composite = EpsilonPlusFlat()
+    fv.precompute_ref({"0": [1, 2]}, composite, stats=True, top_N=1, plot_list=[light, vis_img_heatmap], r_range=(0, 3))
+    assert light.calls == 12
+    found = fv.get_max_reference([1, 2], "0", r_range=(0, 3), composite=composite, rf=True, plot_fn=light)
+    (target,), _ = fv.compute_stats(2, "0", top_N=1)
+    fv.get_stats_reference(2, "0", target, r_range=(0, 3), composite=composite, rf=True, plot_fn=light)
+    assert light.calls == 12
+    fresh = drawing(tmp_path / "other", cache=False).get_max_reference(
+        2, "0", r_range=(0, 3), composite=composite, rf=True, plot_fn=light
+    )
+    assert pixels(found[2]) == pixels(fresh[2])
+
+
+def test_what_precomputing_needs(tmp_path):
+    with pytest.raises(InputError, match=r"cache=\.\.\."):
+        drawing(tmp_path, cache=False).precompute_ref({"0": [1]}, EpsilonPlusFlat())
+    with pytest.raises(InputError, match="give a zennit composite"):
+        drawing(tmp_path / "other").precompute_ref({"0": [1]}, None)
+
+
+def test_without_a_drawing_function_the_cache_is_not_asked(tmp_path):
+    fv = drawing(tmp_path)
+    data, heatmaps = fv.get_max_reference(1, "0", composite=EpsilonPlusFlat(), plot_fn=None)[1]
+    assert data.shape == (8, 3, 12, 12)
+    assert heatmaps.shape == (8, 12, 12)
+    assert fv.get_max_reference(1, "0")[1].shape == (8, 3, 12, 12)  # without heatmaps nothing is drawn
+    assert not (tmp_path / "cache").exists()
