@@ -341,7 +341,6 @@ class _Run:
         dict of str to Tensor
             Relevance `[K, N, ...]` at the input and at each recorded layer.
         """
-        flow = self.flow
         relevance = torch.stack(
             [
                 torch.stack(

@@ -237,7 +237,7 @@ def _divided(scores: Tensor) -> Tensor:
 
 
 def _first_largest(values: Tensor) -> Tensor:
-    """Index of the largest value along the last axis; `max` and `argmax` do not promise which of equal ones they name."""
+    """Index of the first largest value along the last axis; `max` does not promise which of equal ones it names."""
     return (values == values.amax(-1, keepdim=True)).to(torch.uint8).argmax(-1)
 
 
