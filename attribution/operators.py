@@ -286,7 +286,7 @@ class Call:
 
     def _find_branches(self) -> list[_Branch]:
         rule, hook = self.rule, self.rule.hook
-        inputs = [modify(self.data) for modify in hook.input_modifiers]
+        inputs = [self._modified(modify) for modify in hook.input_modifiers]
         outputs, graphs, live = [], {}, []
         for index, (value, factor) in enumerate(zip(inputs, rule.factors, strict=True)):
             # After a ReLU half of most rules' branches have an input of zeros: they pass nothing on.
@@ -294,8 +294,7 @@ class Call:
             if factor.scale != 0 and not empty:
                 live.append(index)
             outputs.append(hook.output_modifiers[index](self._output(index, value, empty, graphs)))
-        ones = torch.ones((), dtype=self.data.dtype, device=self.data.device).expand(self.output.shape)
-        output_factors = _mapped(hook, ones, outputs)
+        output_factors = self._output_factors(outputs)
         branches = []
         for index in live:
             factor = rule.factors[index]
@@ -304,6 +303,31 @@ class Call:
                 scale = scale * factor.scale
             branches.append(_Branch(index, scale, inputs[index] if factor.by_input else None, graphs.get(index)))
         return branches
+
+    def _modified(self, modify: Callable[[Tensor], Tensor]) -> Tensor:
+        """The input of a branch; the module's own where they are equal, as a half of most rules' are after a ReLU."""
+        value = modify(self.data)
+        return self.data if torch.equal(value, self.data) else value
+
+    def _output_factors(self, outputs: list[Tensor]) -> Sequence[Tensor]:
+        """What the rule's gradient mapper makes of ones."""
+        hook, shape = self.rule.hook, self.output.shape
+        ones = torch.ones((), dtype=self.data.dtype, device=self.data.device).expand(shape)
+        if self.data.device.type != "cpu" or len(outputs[0]) == 1:
+            return _mapped(hook, ones, outputs)
+        # A sample at a time: the mapper goes over its argument several times, and one sample fits the caches.
+        kept: dict[int, Tensor] = {}
+        for place in range(shape[0]):
+            here = slice(place, place + 1)
+            mapped = _mapped(hook, ones[here], [output[here] for output in outputs])
+            for index, factor in enumerate(mapped):
+                # branches often have one factor in common
+                first = next(other for other, shared in enumerate(mapped) if shared is factor)
+                if first == index:
+                    kept.setdefault(index, torch.empty_like(self.output))[here] = factor
+                elif place == 0:
+                    kept[index] = kept[first]
+        return [kept[index] for index in range(len(outputs))]
 
     def _output(self, index: int, value: Tensor, empty: bool, graphs: dict[int, tuple[Tensor, Tensor]]) -> Tensor:
         """Output of one branch; for a module that is not affine, with the graph that its transpose runs on."""

@@ -132,7 +132,9 @@ class Replica:
     careful: bool = False
 
 
-def prepare(model: nn.Module, composite: Composite | None = None) -> Replica:
+def prepare(
+    model: nn.Module, composite: Composite | None = None, *, dtype: torch.dtype | None = None
+) -> Replica:
     """Copy a model and put the rules of a composite on the copy.
 
     Use it when many forward passes follow: weights are copied and modified once.
@@ -144,6 +146,8 @@ def prepare(model: nn.Module, composite: Composite | None = None) -> Replica:
     composite
         zennit composite: its canonizers are applied to the copy and its rules put on the copy's modules. With None
         relevance flows as the gradient does. The composite itself is not registered anywhere.
+    dtype
+        Weights of the copy, converted after the canonizers have merged them; by default those of the model.
 
     Returns
     -------
@@ -182,4 +186,6 @@ def prepare(model: nn.Module, composite: Composite | None = None) -> Replica:
             notes.append(f"'{name}': {kind.__name__} is not a linear operator; it runs as zennit runs it.")
             own = hook.copy()
             handles += [own, own.register(module)]
+    if dtype is not None:
+        copy.to(dtype)
     return Replica(copy, not foreign, not foreign and not hooked, tuple(notes), tuple(rules), tuple(handles))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import shutil
 import tempfile
 import time
@@ -17,7 +16,7 @@ from torch import Tensor
 
 import crp
 from benchmarks import subjects
-from benchmarks.subjects import UnavailableError, spread
+from benchmarks.subjects import spread
 from crp.attribution import CondAttribution, RelevanceFlow, composite_for, prepare
 from crp.concepts import ChannelConcept
 from crp.explaining import concepts_in_cells
@@ -123,7 +122,7 @@ class Mine(Work):
         reader = SampleReader(self.samples.first(units), labelled=True)
         with _tf32(precision):
             surveyor = Surveyor(
-                prepare(self.model, self.composite()),
+                prepare(self.model, self.composite(), dtype=_dtype(precision)),
                 sizes_of(CHANNELS, self.shapes),
                 self._classes(),
                 concept=CHANNELS,
@@ -131,7 +130,7 @@ class Mine(Work):
                 relevance_score=Score(SCORE),
                 activation_score=Score(activation_score),
                 k=k,
-                **_precision(Surveyor, precision),
+                dtype=_dtype(precision),
             )
             stream = blocks(reader, batch, 0, {})
             return run_survey(surveyor, stream, len(reader), after_first=lambda seconds: None, progress=False)
@@ -286,13 +285,9 @@ def _by_sample(references: References, count: int) -> Tensor:
     return table
 
 
-def _precision(function: Any, precision: str) -> dict[str, str]:
-    """The argument `precision`, where it says more than the default."""
-    if precision in ("float32", "tf32"):
-        return {}
-    if "precision" not in inspect.signature(function).parameters:
-        raise UnavailableError(f"mining has no precision={precision!r}")
-    return {"precision": precision}
+def _dtype(precision: str) -> torch.dtype | None:
+    """Of the weights, where it is not their own."""
+    return torch.bfloat16 if precision == "bfloat16" else None
 
 
 @contextmanager

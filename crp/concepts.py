@@ -23,7 +23,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crp.errors import InputError
 
@@ -117,8 +117,13 @@ class ChannelConcept:
         return kept.view_as(relevance)[None]
 
     def total(self, values: Tensor) -> Tensor:
-        """Sum over space, `[N, C, *S]` -> `[N, C]`."""
-        return values.flatten(2).sum(-1) if values.ndim > 2 else values
+        """Sum over space, `[N, C, *S]` -> `[N, C]`; of bfloat16 in float32, which keeps the digits there are."""
+        if values.dtype != torch.bfloat16:
+            return values.flatten(2).sum(-1) if values.ndim > 2 else values
+        if values.ndim == 2:
+            return values.float()
+        # a sample at a time, for a sum into another type makes a copy in that type first
+        return torch.stack([sample.flatten(1).sum(-1, dtype=torch.float32) for sample in values])
 
     def peak(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Largest signed value of each channel and its flat position, `[N, C, *S]` -> two of `[N, C]`.
@@ -127,6 +132,10 @@ class ChannelConcept:
         """
         if values.ndim == 2:
             return values, torch.zeros_like(values, dtype=torch.int64)
+        if values.ndim == 4 and not values.is_contiguous():
+            # channels last, where this is the fastest; it takes the first of equal values, too
+            best, places = nn.functional.adaptive_max_pool2d(values, 1, return_indices=True)
+            return best.flatten(1), places.flatten(1)
         # The best line first, then the best place in it: the largest value is found at the speed of memory, and only
         # one line of each channel is looked at twice.
         line = _first_largest(values.amax(-1).flatten(2)) if values.ndim > 3 else 0 * values[:, :, 0].long()

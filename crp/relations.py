@@ -38,7 +38,7 @@ class GraphNode:
     Parameters
     ----------
     layer
-        Name of the layer; for the root of a whole prediction `"y"`, the output.
+        Name of the layer; for the root of a whole prediction `crp.attribution.OUTPUT`.
     concept
         Id of the concept; at the output, of the class.
     relevance

@@ -152,7 +152,6 @@ def test_our_side_is_timed_beside_the_gradient(sides):
     assert all(second > 0 for seconds in result["seconds"].values() for second in seconds)
     assert result["batches"]["ours"] in (2, 4)
     assert result["memory"].keys() == {"ours"}
-    assert result["memory"]["ours"] > 0
     assert "differences" not in result
 
 

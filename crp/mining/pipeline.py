@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 CHANNELS = ChannelConcept()
 
+# Of the pass over the data set.
+_PRECISIONS = {None: None, "bfloat16": torch.bfloat16}
+
 # Longest side of a stored patch, in pixels: what fits a page of them, several in a row.
 PATCH_SIZE = 96
 
@@ -54,6 +57,7 @@ def mine(
     concept: ConceptKind = CHANNELS,
     targets: TargetRule = "label",
     k: int = 16,
+    precision: str | None = None,
     relevance_score: str = "sum/divided",
     activation_score: str = "max",
     block_size: int = 32,
@@ -93,6 +97,10 @@ def mine(
         with its sign.
     k
         References of each concept and mode.
+    precision
+        `"bfloat16"` for a faster pass over the data set, or None for the model's own. On SqueezeNet and ResNet-20 the
+        lists of the best 16 share FIDELITY with those of float32; scores are stored in float32, patches made in
+        the model's own precision.
     relevance_score, activation_score
         `"sum"`, `"max"`, `"sum/divided"` or `"max/divided"`; see `crp.mining.scores`.
     block_size
@@ -141,6 +149,8 @@ def mine(
         least = 1 if name in ("k", "block_size") else 0
         if not isinstance(value, int) or value < least:
             raise InputError(f"{name} is {value!r}; a whole number of at least {least} is needed.")
+    if precision not in _PRECISIONS:
+        raise InputError(f"There is no precision {precision!r}: it is 'bfloat16', or None for the model's own.")
     check_rule(targets)
     scores = {"relevance_score": Score(relevance_score), "activation_score": Score(activation_score)}
     patches = min(patches, k)
@@ -151,7 +161,7 @@ def mine(
         to_picture = preprocessing.to_picture if preprocessing is not None else scaled_picture
         if patches:
             _check_pictures(data.reader.like, to_picture)
-        subject = model_subject(model, composite, data.reader, layers, device)
+        subject = model_subject(model, composite, data.reader, layers, device, _PRECISIONS[precision])
         if class_names is not None and len(class_names) != subject.classes:
             raise InputError(f"There are {len(class_names)} class names, and the model has {subject.classes} classes.")
         sizes = sizes_of(concept, subject.shapes)
@@ -167,7 +177,16 @@ def mine(
             PATCH_SIZE,
         )
         survey = run_survey(
-            Surveyor(subject.replica, sizes, subject.classes, concept=concept, targets=targets, k=k, **scores),
+            Surveyor(
+                subject.survey,
+                sizes,
+                subject.classes,
+                concept=concept,
+                targets=targets,
+                k=k,
+                dtype=_PRECISIONS[precision],
+                **scores,
+            ),
             blocks(data.reader, block_size, workers, data.digests),
             len(data.reader),
             after_first=lambda seconds: logger.info("Mining: %s", expected.sentence(seconds)),
@@ -186,6 +205,7 @@ def mine(
             "concept": type(concept).__name__,
             "targets": rule_name(targets),
             "block_size": block_size,
+            "precision": precision or data.data["dtype"],
             "threads": threads,
             "device": str(torch.device(device).type if device is not None else _device_of(model)),
         }

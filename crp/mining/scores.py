@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from crp.concepts import ConceptKind
@@ -53,12 +54,14 @@ class Score:
         Returns
         -------
         scores
-            `[N, concepts]`, of the values' dtype; within -1 and 1 if divided.
+            `[N, concepts]`, of the values' dtype (float32 for bfloat16); within -1 and 1 if divided.
         positions
             Flat position of the largest signed value, int64 `[N, concepts]`.
         """
         peak, positions = concept.peak(values)
         scores = concept.total(values) if self.name.startswith("sum") else peak
+        if scores.dtype == torch.bfloat16:
+            scores = scores.float()
         if self.name.endswith("/divided"):
             scores = scores / (scores.abs().sum(1, keepdim=True) + _STABILIZER)
         return scores, positions

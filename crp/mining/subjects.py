@@ -31,6 +31,8 @@ class ModelSubject:
     ----------
     replica
         The prepared copy on the device that computes.
+    survey
+        The same in the precision of the pass over the data set.
     shapes
         Shape `[C, *S]` of each layer's output.
     classes
@@ -40,6 +42,7 @@ class ModelSubject:
     """
 
     replica: Replica
+    survey: Replica
     shapes: dict[str, tuple[int, ...]]
     classes: int
     model: dict[str, Any]
@@ -52,6 +55,7 @@ def model_subject(
     reader: SampleReader,
     layers: Sequence[str],
     device: str | torch.device | None,
+    dtype: torch.dtype | None = None,
 ) -> ModelSubject:
     """Fingerprint a model, put the rules on a copy, and run the first sample through it.
 
@@ -76,7 +80,8 @@ def model_subject(
     rules, composite_description = described_rules(model, composite)
     replica = prepare(model, rules)
     shapes, classes = _probed(replica, reader, layers)
-    return ModelSubject(replica, shapes, classes, description, composite_description)
+    survey = replica if dtype is None else prepare(model, rules, dtype=dtype)
+    return ModelSubject(replica, survey, shapes, classes, description, composite_description)
 
 
 def described_rules(model: nn.Module, composite: Composite | None) -> tuple[Composite, dict[str, Any]]:

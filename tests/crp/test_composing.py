@@ -10,7 +10,7 @@ from torch import nn
 from zennit.composites import EpsilonPlusFlat
 
 import crp
-from crp.attribution import CondAttribution
+from crp.attribution import OUTPUT, CondAttribution
 from crp.composing import apart, compose
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, LibraryError
@@ -43,18 +43,22 @@ class Diamond(nn.Module):
 
 
 NETS = {
-    "chain": (plain_net, ["linear1", "conv2", "conv1"], [("y", "linear1"), ("linear1", "conv2"), ("conv2", "conv1")]),
+    "chain": (
+        plain_net,
+        ["linear1", "conv2", "conv1"],
+        [(OUTPUT, "linear1"), ("linear1", "conv2"), ("conv2", "conv1")],
+    ),
     # relu1 feeds conv2 and, around it, the sum: what lies above conv2 reaches conv1 both ways
     "skip": (
         SkipNet,
         ["conv3", "conv2", "conv1"],
-        [("y", "conv3"), ("conv3", "conv2"), ("conv3", "conv1"), ("conv2", "conv1")],
+        [(OUTPUT, "conv3"), ("conv3", "conv2"), ("conv3", "conv1"), ("conv2", "conv1")],
     ),
     "diamond": (
         Diamond,
         ["join", "right2", "right1", "left", "stem"],
         [
-            ("y", "join"),
+            (OUTPUT, "join"),
             ("join", "left"),
             ("join", "right2"),
             ("join", "stem"),
@@ -98,7 +102,7 @@ def explicit_edge(model, composite, data, layers, upper, lower, masked):
         finally:
             for handle in handles:
                 handle.remove()
-        source = prediction if upper == "y" else outputs[upper]
+        source = prediction if upper == OUTPUT else outputs[upper]
         for name in layers:
             if name not in (upper, lower):
                 outputs[name].register_hook(torch.zeros_like)
@@ -116,7 +120,7 @@ def test_edges_are_explicit_conditional_attributions(build, layers, connections,
     if root is not None:
         of = max((node for node in graph.nodes if node.layer == layers[0]), key=lambda node: node.relevance).key
         graph = compose(model, data, layers, of=of, **options)
-    expected = [pair for pair in connections if root is None or pair[0] != "y"]
+    expected = [pair for pair in connections if root is None or pair[0] != OUTPUT]
     assert sorted({(edge.upper[0], edge.lower[0]) for edge in graph.edges}) == sorted(expected)
 
     # what arrives at each layer under the root's condition, again by plain autograd
@@ -128,8 +132,8 @@ def test_edges_are_explicit_conditional_attributions(build, layers, connections,
     count = 0
     for node in graph.nodes:
         upper, concept = node.key
-        masked = start if upper == "y" else torch.zeros_like(arriving[upper])
-        if upper != "y":
+        masked = start if upper == OUTPUT else torch.zeros_like(arriving[upper])
+        if upper != OUTPUT:
             masked[:, concept] = arriving[upper][:, concept]
         for lower in {edge.lower[0] for edge in graph.out_of(node)}:
             arrived = explicit_edge(model, EpsilonPlusFlat(), data, layers, upper, lower, masked)
@@ -139,7 +143,7 @@ def test_edges_are_explicit_conditional_attributions(build, layers, connections,
             for other, value in enumerate(values):
                 assert edges.get(other, 0.0) == pytest.approx(value, abs=1e-9 * scale)
                 count += 1
-        if upper != "y":
+        if upper != OUTPUT:
             assert node.relevance == pytest.approx(TOTAL(arriving[upper])[0, concept].item(), rel=1e-9)
     assert count >= 20
 
@@ -221,7 +225,7 @@ def test_heatmaps_are_the_conditional_ones():
     model, data = with_random_weights(SkipNet(), 5), samples()
     graph = compose(model, data, ["conv3", "conv1"], target=0, composite=EpsilonPlusFlat())
     for node in graph.nodes:
-        condition = {"y": [0]} if node.layer == "y" else {"y": [0], node.layer: [node.concept]}
+        condition = {"y": [0]} if node.layer == OUTPUT else {"y": [0], node.layer: [node.concept]}
         heatmap = CondAttribution(model)(data, [condition], EpsilonPlusFlat()).heatmap[0]
         assert np.abs(node.heatmap - heatmap.numpy()).max() <= 1e-6 * float(heatmap.abs().max())
 
@@ -266,7 +270,7 @@ def test_nothing_started_nothing_arrives():
     nn.init.zeros_(model.linear2.weight)
     nn.init.zeros_(model.linear2.bias)
     graph = compose(model, samples(), ["linear1", "conv1"], target=0)
-    assert [node.key for node in graph.nodes] == [("y", 0)]
+    assert [node.key for node in graph.nodes] == [(OUTPUT, 0)]
     assert not graph.edges
     assert math.isnan(graph.root.share)
 
@@ -284,4 +288,4 @@ def test_control_flow_that_leaves_a_layer_out():
     with_random_weights(model, 2)
     for sign, layer in ((1, "first"), (-1, "second")):
         graph = compose(model, sign * samples().abs(), [layer], target=0, composite=EpsilonPlusFlat())
-        assert graph.layers == ("y", layer)
+        assert graph.layers == (OUTPUT, layer)
