@@ -7,6 +7,7 @@
 `explain`            one prediction as numbers: concepts, shares, heatmaps, patches, concept map
 `atlas`              the same drawn: `.save("atlas.html")`, `.png`, `.pdf`, `.svg`, `.json`
 `compose`            how lower concepts compose a class or a concept: the attribution graph, of one sample or of many
+`concepts_in_cells`  the relevance of all concepts of a layer in all cells of a grid over the input
 `composite_for`      the LRP rules and canonizers that fit a model
 `Preprocessing`      picture file -> model input -> picture
 `CondAttribution`    conditional heatmaps with zennit-crp's names and arguments
@@ -26,6 +27,7 @@ _HOMES = {
     "explain": "crp.explaining",
     "atlas": "crp.visualization.atlas",
     "compose": "crp.composing",
+    "concepts_in_cells": "crp.explaining",
     "composite_for": "crp.attribution.composites",
     "Preprocessing": "crp.images",
     "CondAttribution": "crp.attribution",

@@ -52,6 +52,11 @@ from crp.cli import options
 @click.option(
     "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read pictures ahead."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["bfloat16"]),
+    help="A faster pass over the data; patches are made in the model's own precision, which is the default.",
+)
 @options.device
 @click.option("--overwrite", is_flag=True, help="Replace the library if there is one.")
 def mine(model: str, data: str, **given: Any) -> None:
@@ -83,7 +88,7 @@ def mine(model: str, data: str, **given: Any) -> None:
     plan = plan_mining(model, data, settings=shape, **told)
     for note in plan.notes:
         click.echo(note, err=True)
-    decides = {**told, **shape, **{name: given[name] for name in ("references", "patches", "block_size")}}
+    decides = {**told, **shape, **{name: given[name] for name in ("references", "patches", "block_size", "precision")}}
     library = run(
         plan.model.to(device),
         plan.data,
@@ -94,6 +99,7 @@ def mine(model: str, data: str, **given: Any) -> None:
         patches=given["patches"],
         block_size=given["block_size"],
         workers=given["workers"],
+        precision=given["precision"],
         device=device,
         class_names=plan.class_names,
         preprocessing=plan.preprocessing,

@@ -205,6 +205,25 @@ def test_adding_patches_refuses_another_model_data_set_composite_or_concept(mode
     assert digests(library.path) == before
 
 
+def test_a_pass_in_bfloat16_finds_nearly_the_same(model, dataset, tmp_path):
+    whole = {"k": len(dataset), "patches": 1}
+    exact, fast = (
+        mined(model, dataset, tmp_path / name, precision=precision, **whole)
+        for name, precision in (("exact.crp", None), ("fast.crp", "bfloat16"))
+    )
+    assert (exact.manifest["settings"]["precision"], fast.manifest["settings"]["precision"]) == ("float64", "bfloat16")
+    for layer in LAYERS:
+        for mode in ("relevance", "activation"):
+            scores = []
+            for library in (exact, fast):
+                found = library.references(layer, mode)
+                assert found.score.dtype == np.float32
+                scores.append(np.take_along_axis(found.score, found.sample.argsort(1), 1))
+            # eight bits of mantissa, through four layers
+            np.testing.assert_allclose(scores[1], scores[0], atol=0.05 * np.abs(scores[0]).max())
+            assert not np.array_equal(*scores)
+
+
 def test_a_composite_of_the_caller_is_used_and_described(model, dataset, tmp_path):
     library = mined(model, dataset, tmp_path / "a.crp", composite=EpsilonAlpha2Beta1(), patches=0)
     described = library.manifest["composite"]
@@ -286,6 +305,7 @@ BROKEN[3].weight.data[0, 0] = float("nan")
         (NET, DATA, {"k": 0}, InputError, "k is 0; a whole number of at least 1 is needed."),
         (NET, DATA, {"workers": -1}, InputError, "workers is -1; a whole number of at least 0 is needed."),
         (NET, DATA, {"targets": "labels"}, InputError, "There is no target rule 'labels': did you mean 'label'?"),
+        (NET, DATA, {"precision": "float16"}, InputError, "There is no precision 'float16': it is 'bfloat16', or None"),
         (NET, DATA, {"relevance_score": "mean"}, InputError, "There is no score 'mean': "),
         (NET, DATA, {"class_names": ["a"]}, InputError, "There are 1 class names, and the model has 3 classes."),
         (

@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from crp.concepts import ChannelConcept
 from crp.errors import InputError
@@ -45,3 +48,25 @@ def test_unknown_score():
 def test_shares_add_up_and_stay_zero_without_relevance():
     found = shares(ChannelConcept(), torch.cat([VALUES, torch.zeros_like(VALUES)]))
     np.testing.assert_allclose(found, [[0.4, -0.6, 0.0], [0.0, 0.0, 0.0]], rtol=1e-15)
+
+
+@given(
+    values=arrays(np.float32, (2, 3, 4, 5), elements=st.integers(-2, 2).map(float)),
+    layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
+)
+def test_of_equal_values_the_first_place_counts_in_any_layout(values, layout):
+    found, places = ChannelConcept().peak(torch.from_numpy(values).contiguous(memory_format=layout))
+    flat = values.reshape(2, 3, 20)
+    np.testing.assert_array_equal(found.numpy(), flat.max(-1))
+    np.testing.assert_array_equal(places.numpy(), flat.argmax(-1))
+
+
+def test_bfloat16_is_counted_in_float32():
+    # 1 + 1/256 has no bfloat16; the sum of its two parts must keep it
+    values = torch.tensor([1.0, 1 / 256]).to(torch.bfloat16).view(1, 1, 1, 2)
+    scores, places = Score("sum")(ChannelConcept(), values)
+    assert scores.dtype == torch.float32
+    assert scores.item() == 1 + 1 / 256
+    assert places.item() == 0
+    linear, _ = Score("max")(ChannelConcept(), values.flatten(1))
+    assert linear.tolist() == [[1.0, 1 / 256]]
