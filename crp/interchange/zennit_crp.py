@@ -107,6 +107,7 @@ def import_zennit_crp(
             "concept": ChannelConcept.__name__,
             "targets": "label",
             "block_size": 0,  # not known
+            "precision": "not known",
             "threads": torch.get_num_threads(),
             "device": "not known",
         }
