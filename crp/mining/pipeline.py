@@ -98,9 +98,9 @@ def mine(
     k
         References of each concept and mode.
     precision
-        `"bfloat16"` for a faster pass over the data set, or None for the model's own. On SqueezeNet and ResNet-20 the
-        lists of the best 16 share FIDELITY with those of float32; scores are stored in float32, patches made in
-        the model's own precision.
+        `"bfloat16"` for a faster pass over the data set, or None for the model's own. Lists of references then differ a
+        little (docs/performance.md says how much). Scores are stored in float32, and patches are made in the model's
+        own precision.
     relevance_score, activation_score
         `"sum"`, `"max"`, `"sum/divided"` or `"max/divided"`; see `crp.mining.scores`.
     block_size
