@@ -41,7 +41,9 @@ class Score:
         """One sentence for the manifest."""
         return _DEFINITIONS[self.name]
 
-    def __call__(self, concept: ConceptKind, values: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, concept: ConceptKind, values: Tensor, total: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Score every sample for every concept.
 
         Parameters
@@ -50,6 +52,8 @@ class Score:
             The kind of concept.
         values
             Relevance or activation, `[N, C, *S]`.
+        total
+            `concept.total(values)`, where it is known.
 
         Returns
         -------
@@ -59,7 +63,9 @@ class Score:
             Flat position of the largest signed value, int64 `[N, concepts]`.
         """
         peak, positions = concept.peak(values)
-        scores = concept.total(values) if self.name.startswith("sum") else peak
+        scores = peak
+        if self.name.startswith("sum"):
+            scores = concept.total(values) if total is None else total
         if scores.dtype == torch.bfloat16:
             scores = scores.float()
         if self.name.endswith("/divided"):
@@ -67,11 +73,11 @@ class Score:
         return scores, positions
 
 
-def shares(concept: ConceptKind, relevance: Tensor) -> np.ndarray:
-    """Signed share of each concept in the layer's relevance, `[N, C, *S]` -> float64 `[N, concepts]`.
+def shares(total: Tensor) -> np.ndarray:
+    """Signed share of each concept in the layer's relevance, sums `[N, concepts]` -> float64 of that shape.
 
     `R_c / sum_c |R_c|`; all zero where no relevance arrives.
     """
-    totals = concept.total(relevance).double().cpu().numpy()
+    totals = total.double().cpu().numpy()
     absolute = np.abs(totals).sum(1, keepdims=True)
     return np.divide(totals, absolute, out=np.zeros_like(totals), where=absolute > 0)

@@ -104,13 +104,16 @@ class Surveyor:
                 self._count(layer, "activation", flow.activation(layer), block, targets)
 
             def visit(layer: str, arriving: Tensor) -> None:
-                self._count(layer, "relevance", arriving, block, targets)
-                self._sums[layer].add(targets, shares(self._concept, arriving))
+                total = self._concept.total(arriving)
+                self._count(layer, "relevance", arriving, block, targets, total)
+                self._sums[layer].add(targets, shares(total))
 
             flow.sweep(flow.output_relevance(targets), layers, visit)
 
-    def _count(self, layer: str, mode: str, values: Tensor, block: Block, targets: np.ndarray) -> None:
-        scores, positions = self._scores[mode](self._concept, values)
+    def _count(
+        self, layer: str, mode: str, values: Tensor, block: Block, targets: np.ndarray, total: Tensor | None = None
+    ) -> None:
+        scores, positions = self._scores[mode](self._concept, values, total)
         self._best[layer, mode].add(block.samples.numpy(), scores.cpu().numpy(), targets, positions.cpu().numpy())
 
     def result(self) -> Survey:

@@ -46,7 +46,7 @@ def test_unknown_score():
 
 
 def test_shares_add_up_and_stay_zero_without_relevance():
-    found = shares(ChannelConcept(), torch.cat([VALUES, torch.zeros_like(VALUES)]))
+    found = shares(ChannelConcept().total(torch.cat([VALUES, torch.zeros_like(VALUES)])))
     np.testing.assert_allclose(found, [[0.4, -0.6, 0.0], [0.0, 0.0, 0.0]], rtol=1e-15)
 
 
