@@ -140,7 +140,9 @@ class PatchMaker:
                 sharing = defaultdict(list)
                 for request in wanted:
                     if request.layer == layer:
-                        sign = float(signs[layer, request.mode][request.concept].flatten()[request.position])
+                        sign = 1.0
+                        if not _surely_positive(request):
+                            sign = float(signs[layer, request.mode][request.concept].flatten()[request.position])
                         sharing[request.concept, request.position, sign].append(request)
                 starts = list(sharing)
                 for chunk in range(0, len(starts), flow.chunk):
@@ -156,7 +158,7 @@ class PatchMaker:
     ) -> dict[tuple[str, str], Tensor]:
         """By layer and mode, the sign `[C, *S]` of what a heatmap starts from."""
         signs = {(layer, "activation"): flow.activation(layer)[0].sign() for layer in layers}
-        explained = [request for request in wanted if request.mode == "relevance"]
+        explained = [request for request in wanted if request.mode == "relevance" and not _surely_positive(request)]
         if explained:
             reached = sorted({request.layer for request in explained})
             # all requests handled together explain the same class
@@ -188,6 +190,11 @@ class PatchMaker:
         largest = np.abs(small_heatmap).max()
         relative = small_heatmap / largest if largest > 0 else small_heatmap
         return box, encode_picture(resized(picture[window], self.patch_size)), np.rint(relative * 127).astype(np.int8)
+
+
+def _surely_positive(request: Request) -> bool:
+    """Whether what a patch starts from is positive: so is the largest of values whose sum, or largest, is."""
+    return request.mode == "relevance" and request.score > 0
 
 
 def patch_box(heatmap: np.ndarray, field: np.ndarray) -> tuple[int, int, int, int]:
