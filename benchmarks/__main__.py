@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import machine, report
 from benchmarks.environments import ROOT, interpreter
 from benchmarks.measuring import Sides, measured, prepare
-from benchmarks.processes import Process, UnavailableError, WorkerError
+from benchmarks.processes import Process, WorkerError
 from benchmarks.rows import Row, chosen
 
 PARTS = ("memory", "differences")
@@ -90,8 +90,6 @@ def _result(sides: Sides, row: Row, arguments: argparse.Namespace) -> dict[str, 
     else:
         try:
             result |= measured(sides, row, repeats=arguments.repeats, parts=parts)
-        except UnavailableError as error:
-            result["note"] = f"not available: {error}"
         except WorkerError as error:
             result |= {"note": "failed", "failed": True}
             print(error, file=sys.stderr)

@@ -25,6 +25,9 @@ from crp.mining.blocks import SampleReader, blocks
 from crp.mining.scores import Score
 from crp.mining.survey import Survey, Surveyor, run_survey, sizes_of
 
+# Of the weights, where it is not their own.
+_DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16}
+
 CHANNELS = ChannelConcept()
 
 # zennit-crp keeps as many, and knows one score for both modes.
@@ -122,7 +125,7 @@ class Mine(Work):
         reader = SampleReader(self.samples.first(units), labelled=True)
         with _tf32(precision):
             surveyor = Surveyor(
-                prepare(self.model, self.composite(), dtype=_dtype(precision)),
+                prepare(self.model, self.composite(), dtype=_DTYPES[precision]),
                 sizes_of(CHANNELS, self.shapes),
                 self._classes(),
                 concept=CHANNELS,
@@ -130,7 +133,7 @@ class Mine(Work):
                 relevance_score=Score(SCORE),
                 activation_score=Score(activation_score),
                 k=k,
-                dtype=_dtype(precision),
+                dtype=_DTYPES[precision],
             )
             stream = blocks(reader, batch, 0, {})
             return run_survey(surveyor, stream, len(reader), after_first=lambda seconds: None, progress=False)
@@ -283,11 +286,6 @@ def _by_sample(references: References, count: int) -> Tensor:
     for place in range(count):
         table[references.sample[:, place], torch.arange(table.shape[1])] = torch.from_numpy(references.score[:, place])
     return table
-
-
-def _dtype(precision: str) -> torch.dtype | None:
-    """Of the weights, where it is not their own."""
-    return torch.bfloat16 if precision == "bfloat16" else None
 
 
 @contextmanager

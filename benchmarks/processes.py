@@ -17,10 +17,6 @@ class WorkerError(Exception):
     """A worker failed, or is gone; the message ends with its own words."""
 
 
-class UnavailableError(Exception):
-    """A form of the work is not to be had here; the message says why."""
-
-
 class Process:
     """A worker in one of the environments, alive until the block is left.
 
@@ -57,8 +53,6 @@ class Process:
 
         Raises
         ------
-        UnavailableError
-            If the worker says so.
         WorkerError
             If the work failed or the process died.
         """
@@ -72,8 +66,6 @@ class Process:
             self._log.seek(0)
             raise WorkerError(f"The worker of {self.side} ended:\n{self._log.read()[-2000:]}")
         answer = json.loads(line)
-        if "unavailable" in answer:
-            raise UnavailableError(answer["unavailable"])
         if "error" in answer:
             raise WorkerError(f"{what} failed in the worker of {self.side}:\n{answer['error']}")
         return answer

@@ -29,10 +29,6 @@ TARGET = 1
 _CLASSES = 16
 
 
-class UnavailableError(Exception):
-    """A kind of work is not to be had here; the message says why."""
-
-
 class Samples(torch.utils.data.Dataset):
     """Pictures in memory with their labels, `(tensor [c, H, W], int)`; over again where more are asked for."""
 

@@ -143,14 +143,11 @@ def main() -> None:
     # PyPI's torchvision does not import beside a CPU build of torch; zennit-crp needs the same cure as we do.
     _loaded("benchmarks_compat", HERE.parent / "crp" / "compat.py").import_zennit_safely()
     _loaded("benchmarks", HERE / "__init__.py", submodule_search_locations=[str(HERE)])
-    unavailable = importlib.import_module("benchmarks.subjects").UnavailableError
     worker = Worker(sys.argv[1])
     for line in sys.stdin:
         message = json.loads(line)
         try:
             answer = getattr(worker, message.pop("do"))(**message)
-        except unavailable as error:
-            answer = {"unavailable": str(error)}
         except Exception:
             answer = {"error": traceback.format_exc()}
         answers.write(json.dumps(answer) + "\n")
