@@ -18,15 +18,6 @@ from safetensors.torch import save_file
 
 HERE = Path(__file__).parent
 
-# torchvision as PyPI builds it does not import beside a CPU build of torch
-_library = torch.library.Library("torchvision", "FRAGMENT")
-for _schema in (
-    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-):
-    if not hasattr(torch.ops.torchvision, _schema.partition("(")[0]):
-        _library.define(_schema)
-
 
 def loaded(name: str, path: Path) -> ModuleType:
     """A file of this checkout, whose root must not be on the path of a process that imports zennit-crp."""
@@ -49,6 +40,7 @@ def newer_packages() -> None:
 def main() -> None:
     """Run all scripts and write the files."""
     torch.set_num_threads(1)
+    loaded("compat", HERE.parents[1] / "crp" / "compat.py").import_zennit_safely()
     newer_packages()
     for package in ("tests", "tests.oracle"):
         sys.modules[package] = ModuleType(package)
