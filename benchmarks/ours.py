@@ -17,7 +17,7 @@ from torch import Tensor
 import crp
 from benchmarks import subjects
 from benchmarks.subjects import spread
-from crp.attribution import CondAttribution, RelevanceFlow, composite_for, prepare
+from crp.attribution import RelevanceFlow, composite_for, prepare
 from crp.concepts import ChannelConcept
 from crp.explaining import concepts_in_cells
 from crp.library.references import References
@@ -66,15 +66,7 @@ class Generate(Work):
     def run(self, units: int, batch: int) -> Tensor:
         """`units` heatmaps `[units, H, W]`."""
         (layer,) = self.layers
-        concepts = spread(units, self.shapes[layer][0])
-        parts = CondAttribution(self.model).generate(
-            self.picture(),
-            [{layer: [concept], "y": self.samples.labels} for concept in concepts],
-            self.composite(),
-            batch_size=batch,
-            verbose=False,
-        )
-        return torch.cat([part.heatmap for part in parts])
+        return self.heatmaps(spread(units, self.shapes[layer][0]), batch)
 
     def check(self) -> dict[str, Tensor]:
         """Heatmaps to compare."""
@@ -133,7 +125,6 @@ class Mine(Work):
                 relevance_score=Score(SCORE),
                 activation_score=Score(activation_score),
                 k=k,
-                dtype=_DTYPES[precision],
             )
             stream = blocks(reader, batch, 0, {})
             return run_survey(surveyor, stream, len(reader), after_first=lambda seconds: None, progress=False)

@@ -21,6 +21,9 @@ from zennit.torchvision import ResNetCanonizer
 
 from benchmarks.rows import Row
 
+# the name is the same in both environments: ours here, zennit-crp there
+from crp.attribution import CondAttribution
+
 # The class that is explained where any will do.
 TARGET = 1
 
@@ -81,6 +84,18 @@ class Work:
     def picture(self) -> Tensor:
         """The picture that is explained, `[1, c, H, W]`, requiring gradients, as zennit-crp wants it."""
         return self.samples.data[:1].to(self.device, copy=True).requires_grad_()
+
+    def heatmaps(self, concepts: list[int], batch: int) -> Tensor:
+        """Conditional heatmaps `[K, H, W]` of one picture."""
+        (layer,) = self.layers
+        parts = CondAttribution(self.model).generate(
+            self.picture(),
+            [{layer: [concept], "y": self.samples.labels} for concept in concepts],
+            self.composite(),
+            batch_size=batch,
+            verbose=False,
+        )
+        return torch.cat([part.heatmap for part in parts])
 
     def digest(self) -> str:
         """What both sides compare before they are measured."""

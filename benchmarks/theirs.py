@@ -23,18 +23,6 @@ from crp.visualization import FeatureVisualization
 class Work(subjects.Work):
     """What all their kinds of work share."""
 
-    def heatmaps(self, concepts: list[int], batch: int) -> Tensor:
-        """Conditional heatmaps `[K, H, W]` of one picture."""
-        (layer,) = self.layers
-        parts = CondAttribution(self.model).generate(
-            self.picture(),
-            [{layer: [concept], "y": self.samples.labels} for concept in concepts],
-            self.composite(),
-            batch_size=batch,
-            verbose=False,
-        )
-        return torch.cat([part.heatmap for part in parts])
-
     def visualization(self, samples: subjects.Samples, folder: str | Path) -> FeatureVisualization:
         """What mines, and shows what was mined."""
         layers = {layer: ChannelConcept() for layer in self.layers}
