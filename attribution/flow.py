@@ -304,8 +304,11 @@ class RelevanceFlow:
                 f"Relevance at '{start}' is [K, {', '.join(map(str, source.shape))}], given {list(relevance.shape)}."
             )
         parts: list[list[Tensor]] = [[] for _ in goals]
+        chunks = self._chunks(relevance)
+        if len(chunks[0]) > 1:
+            find_all(source)
         with self._blocking(blocked):
-            for chunk in self._chunks(relevance):
+            for chunk in chunks:
                 for found, part, end in zip(parts, self._gradient(source, ends, chunk), ends, strict=True):
                     found.append(end.new_zeros(len(chunk), *end.shape) if part is None else part)
         arriving = {
@@ -450,7 +453,6 @@ class RelevanceFlow:
             reached[:] = [part is not None for part in parts]
             return [part for part in parts if part is not None]
 
-        find_all(output)
         # Not `is_grads_batched`: it computes convolutions one condition after the other.
         parts = iter(torch.vmap(found)(relevance))
         return [next(parts) if reaches else None for reaches in reached]

@@ -117,6 +117,8 @@ class Replica:
         One sentence for each module that runs as zennit runs it, and why.
     careful
         Whether tensors are copied before the model may overwrite them; set when a forward pass is seen to do that.
+    dtype
+        Of the weights, where `prepare` converted them.
     rules
         The operators in place.
     handles
@@ -129,6 +131,7 @@ class Replica:
     notes: tuple[str, ...]
     rules: tuple[LinearRule, ...]
     handles: tuple[object, ...]
+    dtype: torch.dtype | None = None
     careful: bool = False
 
 
@@ -188,4 +191,4 @@ def prepare(
             handles += [own, own.register(module)]
     if dtype is not None:
         copy.to(dtype)
-    return Replica(copy, not foreign, not foreign and not hooked, tuple(notes), tuple(rules), tuple(handles))
+    return Replica(copy, not foreign, not foreign and not hooked, tuple(notes), tuple(rules), tuple(handles), dtype)

@@ -138,7 +138,10 @@ class ChannelConcept:
             return best.flatten(1), places.flatten(1)
         # The best line first, then the best place in it: the largest value is found at the speed of memory, and only
         # one line of each channel is looked at twice.
-        line = _first_largest(values.amax(-1).flatten(2)) if values.ndim > 3 else 0 * values[:, :, 0].long()
+        if values.ndim > 3:
+            line = _first_largest(values.amax(-1).flatten(2))
+        else:
+            line = values.new_zeros(values.shape[:2], dtype=torch.int64)
         width = values.shape[-1]
         lines = values.reshape(*values.shape[:2], -1, width)
         best = lines.gather(2, line[..., None, None].expand(*line.shape, 1, width))[:, :, 0]

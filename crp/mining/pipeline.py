@@ -177,16 +177,7 @@ def mine(
             PATCH_SIZE,
         )
         survey = run_survey(
-            Surveyor(
-                subject.survey,
-                sizes,
-                subject.classes,
-                concept=concept,
-                targets=targets,
-                k=k,
-                dtype=_PRECISIONS[precision],
-                **scores,
-            ),
+            Surveyor(subject.survey, sizes, subject.classes, concept=concept, targets=targets, k=k, **scores),
             blocks(data.reader, block_size, workers, data.digests),
             len(data.reader),
             after_first=lambda seconds: logger.info("Mining: %s", expected.sentence(seconds)),

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -45,7 +44,7 @@ class Surveyor:
     Parameters
     ----------
     replica
-        The prepared model.
+        The prepared model; samples are converted to the type of its weights, and scores are float32 in any case.
     sizes
         Number of concepts of each layer.
     classes
@@ -58,8 +57,6 @@ class Surveyor:
         What a sample counts.
     k
         How many references to keep.
-    dtype
-        Of the replica's weights, where it is not that of the data. Scores are float32 in any case.
     """
 
     def __init__(
@@ -73,10 +70,8 @@ class Surveyor:
         relevance_score: Score,
         activation_score: Score,
         k: int,
-        dtype: torch.dtype | None = None,
     ):
         self._replica = replica
-        self._dtype = dtype
         self._targets = targets
         self._concept = concept
         self._scores = {"relevance": relevance_score, "activation": activation_score}
@@ -95,7 +90,7 @@ class Surveyor:
         """
         layers = list(self._sums)
         try:
-            flow = RelevanceFlow(self._replica, None, block.data.to(self._dtype or block.data.dtype), layers)
+            flow = RelevanceFlow(self._replica, None, block.data.to(self._replica.dtype or block.data.dtype), layers)
         except ModelError as error:
             raise ModelError(f"Samples {block.samples[0]} to {block.samples[-1]}: {error}") from error
         with flow:
