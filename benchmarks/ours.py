@@ -23,7 +23,9 @@ from crp.explaining import concepts_in_cells
 from crp.library.references import References
 from crp.mining.blocks import SampleReader, blocks
 from crp.mining.scores import Score
-from crp.mining.survey import Survey, Surveyor, run_survey, sizes_of
+from crp.mining.statistics import LEADING
+from crp.mining.survey import Surveyor, run_survey, sizes_of
+from crp.mining.tally import Survey, Tally
 
 # Of the weights, where it is not their own.
 _DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16}
@@ -118,13 +120,11 @@ class Mine(Work):
         with _tf32(precision):
             surveyor = Surveyor(
                 prepare(self.model, self.composite(), dtype=_DTYPES[precision]),
-                sizes_of(CHANNELS, self.shapes),
-                self._classes(),
+                Tally(sizes_of(CHANNELS, self.shapes), self._classes(), k, LEADING),
                 concept=CHANNELS,
                 targets="label",
                 relevance_score=Score(SCORE),
                 activation_score=Score(activation_score),
-                k=k,
             )
             stream = blocks(reader, batch, 0, {})
             return run_survey(surveyor, stream, len(reader), after_first=lambda seconds: None, progress=False)

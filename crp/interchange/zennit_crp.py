@@ -22,9 +22,9 @@ from crp.library.store import Library, open_library
 from crp.mining.blocks import SampleReader
 from crp.mining.pipeline import described, write_survey
 from crp.mining.scores import Score
-from crp.mining.statistics import ClassSums
+from crp.mining.statistics import LEADING, ClassSums
 from crp.mining.subjects import data_subject, model_subject
-from crp.mining.survey import Survey
+from crp.mining.tally import Survey
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -95,7 +95,7 @@ def import_zennit_crp(
                 references[layer, mode] = [np.ascontiguousarray(table.T) for table in (*tables, targets)]
         k = max(samples.shape[1] for samples, *_ in references.values())
         sizes = {layer: subject.shapes[layer][0] for layer in layers}
-        nobody = {layer: ClassSums(subject.classes, size).result() for layer, size in sizes.items()}
+        nobody = {layer: ClassSums(subject.classes, size, LEADING).result() for layer, size in sizes.items()}
         survey = Survey({key: _filled_up(k, *found) for key, found in references.items()}, nobody)
         for layer in layers:
             (folder / "layers" / layer_folder(layer)).mkdir(parents=True)
@@ -103,6 +103,7 @@ def import_zennit_crp(
             write_patches(folder / "layers" / layer_folder(layer) / "patches.safetensors", {})
         settings = {
             "k": k,
+            "top": LEADING,
             "patches": min(patches, k),
             "concept": ChannelConcept.__name__,
             "targets": "label",

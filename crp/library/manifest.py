@@ -14,7 +14,7 @@ from .tables import damaged, write_file
 
 FILE = "manifest.json"
 FORMAT = "crp-atlas library"
-SCHEMA = 1
+SCHEMA = 2
 
 # What is read when a library is used; everything else in the manifest is for people.
 _REQUIRED = {
@@ -69,7 +69,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for layer in content["layers"]:
         if not _is_layer(layer):
             raise damaged(path, f"{layer!r} does not describe a layer")
-    for name, kind in (("k", int), ("patches", int), ("block_size", int), ("threads", int)):
+    for name, kind in (("k", int), ("top", int), ("patches", int), ("block_size", int), ("threads", int)):
         if type(content["settings"].get(name)) is not kind:
             raise damaged(path, f"the setting '{name}' is missing or no {kind.__name__}")
     for owner, name in (

@@ -31,16 +31,26 @@ class References:
 
 @dataclass(frozen=True, eq=False)
 class ClassStatistics:
-    """How much each class uses each concept of a layer.
+    """How much each class uses each concept of a layer, over all samples that were explained for the class.
+
+    Everything is zero for classes without samples. Variances are those of the samples (divided by their number).
 
     Attributes
     ----------
-    share
-        Mean over the samples explained for the class of the concept's signed share `R_c / sum_c |R_c|`,
-        float64 `[classes, C]`; zero for classes without samples.
+    share, share_variance
+        Mean and variance of the concept's signed share `R_c / sum_c |R_c|`, float64 `[classes, C]`.
+    activation, activation_variance
+        Mean and variance of the activation score, float64 `[classes, C]`.
+    among_top
+        On how many of the samples the concept had one of the layer's largest shares, and a positive one
+        (`settings.top` of the library says how many are meant), int64 `[classes, C]`.
     count
-        Number of those samples, int64 `[classes]`.
+        Number of samples, int64 `[classes]`.
     """
 
     share: np.ndarray
+    share_variance: np.ndarray
+    activation: np.ndarray
+    activation_variance: np.ndarray
+    among_top: np.ndarray
     count: np.ndarray

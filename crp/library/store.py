@@ -126,7 +126,11 @@ class Library:
         classes, concepts = self.manifest["classes"], self._concepts(layer)
         with open_table(self.file(layer, "statistics")) as table:
             return ClassStatistics(
-                share=table.array("share", np.float64, (classes, concepts)),
+                **{
+                    name: table.array(name, np.float64, (classes, concepts))
+                    for name in ("share", "share_variance", "activation", "activation_variance")
+                },
+                among_top=table.array("among_top", np.int64, (classes, concepts)),
                 count=table.array("count", np.int64, (classes,)),
             )
 

@@ -7,7 +7,9 @@
 `targets`          which class is explained for each sample
 `scores`           what a sample counts for a concept
 `topk`             the k best samples of every concept, while samples stream by
-`statistics`       mean shares by explained class, while samples stream by
+`statistics`       what each class makes of each concept, while samples stream by
+`exact`            sums that depend neither on order nor on grouping
+`tally`            all that is kept of the samples seen so far: stored, taken up again, merged
 `patches`          crops of reference samples around the position where the concept scored
 `surroundings`     thread count and random state, set and given back
 =================  =======================================================================================

@@ -27,9 +27,11 @@ from .blocks import blocks
 from .estimate import estimate
 from .patches import PatchMaker, requests
 from .scores import Score
+from .statistics import LEADING
 from .subjects import DataSubject, ModelSubject, check_same, data_subject, model_subject
 from .surroundings import surroundings
-from .survey import Survey, Surveyor, run_survey, sizes_of
+from .survey import Surveyor, run_survey, sizes_of
+from .tally import Survey, Tally
 from .targets import TargetRule, check_rule, rule_name
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def mine(
     concept: ConceptKind = CHANNELS,
     targets: TargetRule = "label",
     k: int = 16,
+    top: int = LEADING,
     precision: str | None = None,
     relevance_score: str = "sum/divided",
     activation_score: str = "max",
@@ -97,6 +100,8 @@ def mine(
         with its sign.
     k
         References of each concept and mode.
+    top
+        The statistics count how often a concept was among that many leading ones of a sample.
     precision
         `"bfloat16"` for a faster pass over the data set, or None for the model's own. Lists of references then differ a
         little (docs/performance.md says how much). Scores are stored in float32, and patches are made in the model's
@@ -145,8 +150,8 @@ def mine(
     layers = list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
     if not layers:
         raise InputError("No layers are given; at least one is needed.")
-    for name, value in (("k", k), ("block_size", block_size), ("workers", workers), ("patches", patches)):
-        least = 1 if name in ("k", "block_size") else 0
+    for name, value in (("k", k), ("top", top), ("block_size", block_size), ("workers", workers), ("patches", patches)):
+        least = 0 if name in ("workers", "patches") else 1
         if not isinstance(value, int) or value < least:
             raise InputError(f"{name} is {value!r}; a whole number of at least {least} is needed.")
     if precision not in _PRECISIONS:
@@ -177,7 +182,9 @@ def mine(
             PATCH_SIZE,
         )
         survey = run_survey(
-            Surveyor(subject.survey, sizes, subject.classes, concept=concept, targets=targets, k=k, **scores),
+            Surveyor(
+                subject.survey, Tally(sizes, subject.classes, k, top), concept=concept, targets=targets, **scores
+            ),
             blocks(data.reader, block_size, workers, data.digests),
             len(data.reader),
             after_first=lambda seconds: logger.info("Mining: %s", expected.sentence(seconds)),
@@ -192,6 +199,7 @@ def mine(
             write_patches(tables / "patches.safetensors", made[layer])
         settings = {
             "k": k,
+            "top": top,
             "patches": patches,
             "concept": type(concept).__name__,
             "targets": rule_name(targets),
@@ -323,8 +331,7 @@ def write_survey(tables: Path, survey: Survey, layer: str) -> None:
         found = survey.references[layer, mode]
         arrays |= {f"{mode}.{name}": getattr(found, name) for name in ("sample", "score", "target", "position")}
     write_table(tables / "references.safetensors", arrays)
-    statistics = survey.statistics[layer]
-    write_table(tables / "statistics.safetensors", {"share": statistics.share, "count": statistics.count})
+    write_table(tables / "statistics.safetensors", vars(survey.statistics[layer]))
 
 
 def described(

@@ -1,17 +1,23 @@
-"""Which classes use a concept: mean shares by explained class, kept while samples stream by."""
+"""What each class makes of each concept, over all samples explained for it, kept while samples stream by."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from crp.library.references import ClassStatistics
 
+from .exact import ExactSums
+
+# How many concepts of a sample count as leading, unless said otherwise.
+LEADING = 10
+
+_SUMMED = ("share", "share_squared", "activation", "activation_squared")
+
 
 class ClassSums:
-    """Sum of each concept's share of relevance over the samples of each explained class.
-
-    Sums are float64, formed within a block and added block by block, so that equal blocks in equal order give equal
-    bytes.
+    """Sums over the samples of each explained class, for every concept of a layer.
 
     Parameters
     ----------
@@ -19,20 +25,56 @@ class ClassSums:
         Number of the model's outputs.
     concepts
         Number of the layer's concepts `C`.
+    top
+        A concept is counted for a sample if its share is among that many largest ones of the layer, and positive.
     """
 
-    def __init__(self, classes: int, concepts: int):
-        self._sums = np.zeros((classes, concepts))
-        self._counts = np.zeros(classes, dtype=np.int64)
+    def __init__(self, classes: int, concepts: int, top: int):
+        self._top = min(top, concepts)
+        self._count = np.zeros(classes, dtype=np.int64)
+        self._among_top = np.zeros((classes, concepts), dtype=np.int64)
+        self._sums = {name: ExactSums(classes, concepts) for name in _SUMMED}
 
-    def add(self, targets: np.ndarray, shares: np.ndarray) -> None:
-        """Add one block: explained classes int64 `[N]`, shares float64 `[N, C]`."""
-        present, place, counts = np.unique(targets, return_inverse=True, return_counts=True)
-        block = np.zeros((len(present), shares.shape[1]))
-        np.add.at(block, place, shares)
-        self._sums[present] += block
-        self._counts[present] += counts
+    def add(self, targets: np.ndarray, shares: np.ndarray, activations: np.ndarray) -> None:
+        """Add one block: explained classes int64 `[N]`, shares and activation scores float64 `[N, C]`."""
+        np.add.at(self._count, targets, 1)
+        rows, concepts = np.arange(len(shares))[:, None], leading(shares, self._top)
+        np.add.at(self._among_top, (targets[:, None], concepts), shares[rows, concepts] > 0)
+        for name, values in (("share", shares), ("activation", activations)):
+            self._sums[name].add(targets, values)
+            self._sums[f"{name}_squared"].add(targets, values**2)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that is needed to go on from here."""
+        arrays = {"count": self._count, "among_top": self._among_top}
+        for name, sums in self._sums.items():
+            arrays |= {f"{name}.digits": sums.digits, f"{name}.top": sums.top}
+        return arrays
+
+    def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Add the samples behind another table's `arrays`."""
+        self._count += arrays["count"]
+        self._among_top += arrays["among_top"]
+        for name, sums in self._sums.items():
+            sums.merge(arrays[f"{name}.digits"], arrays[f"{name}.top"])
 
     def result(self) -> ClassStatistics:
-        """Mean share `[classes, C]` (zero for classes without samples) and number of samples `[classes]`."""
-        return ClassStatistics(share=self._sums / np.maximum(self._counts, 1)[:, None], count=self._counts.copy())
+        """Means, variances and frequencies; zero for classes without samples."""
+        count = np.maximum(self._count, 1)[:, None]
+        mean = {name: sums.result() / count for name, sums in self._sums.items()}
+        variance = {
+            name: np.maximum(mean[f"{name}_squared"] - mean[name] ** 2, 0) for name in ("share", "activation")
+        }
+        return ClassStatistics(
+            share=mean["share"],
+            share_variance=variance["share"],
+            activation=mean["activation"],
+            activation_variance=variance["activation"],
+            among_top=self._among_top.copy(),
+            count=self._count.copy(),
+        )
+
+
+def leading(shares: np.ndarray, count: int) -> np.ndarray:
+    """The concepts with the `count` largest shares of each sample, equal ones by id: `[N, C]` -> int64 `[N, count]`."""
+    return np.argsort(-shares, axis=1, kind="stable")[:, :count]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -13,29 +12,11 @@ from tqdm import tqdm
 from crp.attribution import RelevanceFlow, Replica
 from crp.concepts import ConceptKind
 from crp.errors import ModelError
-from crp.library.references import ClassStatistics, References
 
 from .blocks import Block
 from .scores import Score, shares
-from .statistics import ClassSums
+from .tally import Survey, Tally
 from .targets import TargetRule, explained_classes
-from .topk import TopK
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What one pass leaves.
-
-    Attributes
-    ----------
-    references
-        By layer and mode (`"relevance"`, `"activation"`).
-    statistics
-        By layer.
-    """
-
-    references: dict[tuple[str, str], References]
-    statistics: dict[str, ClassStatistics]
 
 
 class Surveyor:
@@ -45,38 +26,31 @@ class Surveyor:
     ----------
     replica
         The prepared model; samples are converted to the type of its weights, and scores are float32 in any case.
-    sizes
-        Number of concepts of each layer.
-    classes
-        Number of the model's outputs.
+    tally
+        Takes what the samples count.
     concept
         What a concept is.
     targets
         Which class is explained.
     relevance_score, activation_score
         What a sample counts.
-    k
-        How many references to keep.
     """
 
     def __init__(
         self,
         replica: Replica,
-        sizes: dict[str, int],
-        classes: int,
+        tally: Tally,
         *,
         concept: ConceptKind,
         targets: TargetRule,
         relevance_score: Score,
         activation_score: Score,
-        k: int,
     ):
+        self.tally = tally
         self._replica = replica
         self._targets = targets
         self._concept = concept
         self._scores = {"relevance": relevance_score, "activation": activation_score}
-        self._best = {(layer, mode): TopK(size, k) for layer, size in sizes.items() for mode in self._scores}
-        self._sums = {layer: ClassSums(classes, size) for layer, size in sizes.items()}
 
     def add(self, block: Block) -> None:
         """Run the model on a block and merge what its samples count.
@@ -88,35 +62,31 @@ class Surveyor:
         ModelError
             If the model's output is not finite; names the block's samples.
         """
-        layers = list(self._sums)
+        layers = list(self.tally.sums)
         try:
             flow = RelevanceFlow(self._replica, None, block.data.to(self._replica.dtype or block.data.dtype), layers)
         except ModelError as error:
             raise ModelError(f"Samples {block.samples[0]} to {block.samples[-1]}: {error}") from error
         with flow:
             targets = explained_classes(self._targets, flow.prediction, block.labels, block.samples)
-            for layer in layers:
-                self._count(layer, "activation", flow.activation(layer), block, targets)
+            active = {
+                layer: self._count(layer, "activation", flow.activation(layer), block, targets) for layer in layers
+            }
 
             def visit(layer: str, arriving: Tensor) -> None:
                 total = self._concept.total(arriving)
                 self._count(layer, "relevance", arriving, block, targets, total)
-                self._sums[layer].add(targets, shares(total))
+                self.tally.sums[layer].add(targets, shares(total), active[layer])
 
             flow.sweep(flow.output_relevance(targets), layers, visit)
 
     def _count(
         self, layer: str, mode: str, values: Tensor, block: Block, targets: np.ndarray, total: Tensor | None = None
-    ) -> None:
-        scores, positions = self._scores[mode](self._concept, values, total)
-        self._best[layer, mode].add(block.samples.numpy(), scores.cpu().numpy(), targets, positions.cpu().numpy())
-
-    def result(self) -> Survey:
-        """References and statistics of all blocks so far."""
-        return Survey(
-            references={key: best.best for key, best in self._best.items()},
-            statistics={layer: sums.result() for layer, sums in self._sums.items()},
-        )
+    ) -> np.ndarray:
+        """Let the samples compete; returns their scores, `[N, concepts]`."""
+        scores, positions = (found.cpu().numpy() for found in self._scores[mode](self._concept, values, total))
+        self.tally.best[layer, mode].add(block.samples.numpy(), scores, targets, positions)
+        return scores.astype(np.float64)
 
 
 def run_survey(
@@ -144,7 +114,7 @@ def run_survey(
             if place == 0:
                 after_first((time.perf_counter() - start) / len(block.samples))
             bar.update(len(block.samples))
-    return surveyor.result()
+    return surveyor.tally.result()
 
 
 def sizes_of(concept: ConceptKind, shapes: dict[str, Sequence[int]]) -> dict[str, int]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from crp.errors import SampleError
 from crp.library.references import References
+
+_FIELDS = ("sample", "score", "target", "position")
 
 
 def ranking(sample: np.ndarray, score: np.ndarray, k: int) -> np.ndarray:
@@ -61,12 +65,28 @@ class TopK:
                 f"Sample {samples[row]} scores {scores[row, concept]} for concept {concept}, no finite number: "
                 "the model overflows on it."
             )
-        best, block = self.best, np.broadcast_to(samples[:, None], scores.shape).T
-        sample = np.concatenate([best.sample, block], axis=1)
-        score = np.concatenate([best.score, scores.T], axis=1)
-        target = np.concatenate([best.target, np.broadcast_to(targets[:, None], scores.shape).T], axis=1)
-        position = np.concatenate([best.position, positions.T], axis=1)
-        order = ranking(sample, score, best.sample.shape[1])
-        self.best = References(
-            *(np.take_along_axis(values, order, axis=1) for values in (sample, score, target, position))
+        self._keep(
+            np.broadcast_to(samples[:, None], scores.shape).T,
+            scores.T,
+            np.broadcast_to(targets[:, None], scores.shape).T,
+            positions.T,
         )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that is needed to go on from here."""
+        return {name: getattr(self.best, name) for name in _FIELDS}
+
+    def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take in the best of other samples, as another one's `arrays` hold them."""
+        self._keep(*(arrays[name] for name in _FIELDS))
+
+    def _keep(self, *candidates: np.ndarray) -> None:
+        """Keep the best of those so far and of candidates `[C, n]`: sample, score, target, position."""
+        best = self.best
+        merged = [
+            np.concatenate([getattr(best, name), values], axis=1)
+            for name, values in zip(_FIELDS, candidates, strict=True)
+        ]
+        sample, score, *_ = merged
+        order = ranking(sample, score, best.sample.shape[1])
+        self.best = References(*(np.take_along_axis(values, order, axis=1) for values in merged))

@@ -7,6 +7,7 @@ import pytest
 
 from crp.library.manifest import layer_folder, write_manifest
 from crp.library.patches import MODES, StoredPatch, encode_picture, write_patches
+from crp.library.references import ClassStatistics
 from crp.library.tables import write_table
 
 LAYERS = {"features.3": [2, 4, 5], "block/one": [3]}
@@ -25,6 +26,7 @@ def manifest() -> dict:
         "preprocessing": {"size": 8, "crop": None, "mean": [0.5, 0.5, 0.5], "std": [1.0, 1.0, 1.0]},
         "settings": {
             "k": K,
+            "top": 1,
             "patches": 1,
             "block_size": 32,
             "threads": 1,
@@ -66,7 +68,15 @@ def folder(tmp_path) -> Path:
         tables.mkdir(parents=True)
         write_table(tables / "references.safetensors", references(shape[0]))
         share = np.arange(CLASSES * shape[0], dtype=np.float64).reshape(CLASSES, shape[0])
-        write_table(tables / "statistics.safetensors", {"share": share, "count": np.arange(CLASSES)})
+        statistics = ClassStatistics(
+            share=share,
+            share_variance=share / 8,
+            activation=share + 1,
+            activation_variance=share / 4,
+            among_top=share.astype(np.int64),
+            count=np.arange(CLASSES),
+        )
+        write_table(tables / "statistics.safetensors", vars(statistics))
         patches = {1: {"relevance": (stored_patch(6, position=7),), "activation": (stored_patch(3),)}, 0: {}}
         write_patches(tables / "patches.safetensors", patches if name == "features.3" else {})
     write_manifest(path, manifest())

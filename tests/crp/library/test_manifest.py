@@ -10,7 +10,7 @@ from .conftest import manifest
 
 def test_written_and_read(tmp_path):
     write_manifest(tmp_path, manifest())
-    assert read_manifest(tmp_path) == {"format": "crp-atlas library", "schema": 1, **manifest()}
+    assert read_manifest(tmp_path) == {"format": "crp-atlas library", "schema": 2, **manifest()}
     text = (tmp_path / "manifest.json").read_text()
     assert text.endswith("}\n")
     assert "<owl>" in text
@@ -37,7 +37,7 @@ def test_no_library(tmp_path):
     ("change", "message"),
     [
         ({"format": "else"}, "does not describe a library: its \"format\" is not 'crp-atlas library'."),
-        ({"schema": 2}, "is of schema 2, and this version of crp-atlas reads schema 1."),
+        ({"schema": 3}, "is of schema 3, and this version of crp-atlas reads schema 2."),
         ({"layers": None}, "is damaged ('layers' is missing or no list): "),
         ({"layers": [{"name": "..", "shape": [1], "concepts": 1}]}, "does not describe a layer): "),
         ({"layers": [{"name": "a", "shape": [0], "concepts": 1}]}, "does not describe a layer): "),

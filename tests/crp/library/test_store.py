@@ -26,6 +26,8 @@ def test_what_was_written_is_read(folder):
             assert np.array_equal(getattr(found, name), written[f"{mode}.{name}"])
     statistics = library.statistics("features.3")
     assert statistics.share.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert statistics.activation_variance.tolist() == [[0, 0.25], [0.5, 0.75], [1, 1.25], [1.5, 1.75]]
+    assert statistics.among_top.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert statistics.count.tolist() == [0, 1, 2, 3]
     assert library.with_patches("features.3") == [0, 1]
     assert library.with_patches("block/one") == []
@@ -75,7 +77,7 @@ def test_another_model_is_refused(folder):
     )
     content = manifest()
     content["model"]["weights"] = weights_fingerprint(net)
-    content |= {"format": "crp-atlas library", "schema": 1}
+    content |= {"format": "crp-atlas library", "schema": 2}
     (folder / "manifest.json").write_text(json.dumps(content))
     open_library(folder).check_model(net)
 
