@@ -10,6 +10,9 @@ import click
 
 from crp.cli import options
 
+# Options that decide what is in the library, beside those that the plan takes.
+_DECIDING = ("references", "class_references", "vectors", "patches", "block_size", "precision")
+
 
 @click.command(short_help="Mine a model and its data set into a library.")
 @click.argument("model")
@@ -46,6 +49,14 @@ from crp.cli import options
 @click.option(
     "--patches", type=click.IntRange(min=0), default=8, show_default=True, help="Of these, how many with their picture."
 )
+@click.option(
+    "--class-references",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Samples kept of each concept and mode for each class.",
+)
+@click.option("--vectors", is_flag=True, help="Keep every sample's concept vectors: for crp search, crp strategies.")
 @click.option(
     "--block-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples computed at a time."
 )
@@ -88,7 +99,7 @@ def mine(model: str, data: str, **given: Any) -> None:
     plan = plan_mining(model, data, settings=shape, **told)
     for note in plan.notes:
         click.echo(note, err=True)
-    decides = {**told, **shape, **{name: given[name] for name in ("references", "patches", "block_size", "precision")}}
+    decides = {**told, **shape, **{name: given[name] for name in _DECIDING}}
     library = run(
         plan.model.to(device),
         plan.data,
@@ -96,6 +107,8 @@ def mine(model: str, data: str, **given: Any) -> None:
         path=given["out"],
         targets=plan.targets,
         k=given["references"],
+        class_references=given["class_references"],
+        vectors=given["vectors"],
         patches=given["patches"],
         block_size=given["block_size"],
         workers=given["workers"],

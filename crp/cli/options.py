@@ -61,9 +61,11 @@ def command_line(name: str, arguments: list[str], options: dict[str, Any]) -> li
     """Return a command's words from what decides its result, so that equal results have equal commands."""
     words = ["crp", name, *arguments]
     for option, value in options.items():
-        if value is None:
+        if value is None or value is False:
             continue
-        many = isinstance(value, tuple)
-        sign = "x" if option in ("size", "crop") else ","
-        words += [f"--{option.replace('_', '-')}", sign.join(str(part) for part in value) if many else str(value)]
+        words.append(f"--{option.replace('_', '-')}")
+        if value is not True:
+            many = isinstance(value, tuple)
+            sign = "x" if option in ("size", "crop") else ","
+            words.append(sign.join(str(part) for part in value) if many else str(value))
     return words

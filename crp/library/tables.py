@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -84,18 +85,37 @@ class Table:
             raise damaged(self._path, f"'{name}' has {length} entries, and {start} to {stop} are referred to")
         return entries[start:stop] if start < stop else np.zeros(0, dtype)
 
+    def part(self, name: str, dtype: type, shape: tuple[int, ...], index: int) -> np.ndarray:
+        """Entry `index` along the first axis; the rest is not read."""
+        return self._checked(name, dtype, shape)[index]
+
+    def mapped(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+        """The array as it lies in the file, read when it is looked at. It cannot be written to."""
+        self._checked(name, dtype, shape)
+        with open(self._path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            begin = json.loads(file.read(length))[name]["data_offsets"][0]
+        return np.memmap(self._path, dtype, "r", 8 + length + begin, shape)
+
     def _checked(self, name: str, dtype: type, shape: tuple[int | None, ...]):
         if name not in self._names:
             raise damaged(self._path, f"it has no '{name}'")
         entries = self._handle.get_slice(name)
         found, found_dtype = tuple(entries.get_shape()), entries.get_dtype()
         fits = len(found) == len(shape) and all(want in (None, have) for want, have in zip(shape, found, strict=True))
-        if not fits or found_dtype != _NAMES[dtype]:
+        if not fits or found_dtype != NAMES[dtype]:
             raise damaged(self._path, f"'{name}' is {found_dtype} of shape {list(found)}")
         return entries
 
 
-_NAMES = {np.uint8: "U8", np.int64: "I64", np.float32: "F32", np.float64: "F64"}
+NAMES = {
+    np.uint8: "U8",
+    np.int16: "I16",
+    np.int64: "I64",
+    np.float16: "F16",
+    np.float32: "F32",
+    np.float64: "F64",
+}
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from .surroundings import surroundings
 from .survey import Surveyor, run_survey, sizes_of
 from .tally import Survey, Tally
 from .targets import TargetRule, check_rule, rule_name
+from .vectors import VectorWriter
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -60,6 +61,8 @@ def mine(
     targets: TargetRule = "label",
     k: int = 16,
     top: int = LEADING,
+    class_references: int = 3,
+    vectors: bool = False,
     precision: str | None = None,
     relevance_score: str = "sum/divided",
     activation_score: str = "max",
@@ -102,6 +105,11 @@ def mine(
         References of each concept and mode.
     top
         The statistics count how often a concept was among that many leading ones of a sample.
+    class_references
+        References of each concept and mode for each class, of the samples explained for it; 0 for none. They take
+        `classes * C * class_references * 60` bytes of memory, and of disk, for each layer.
+    vectors
+        Whether to keep each sample's concept vectors (`Library.vectors`): `4 * C` bytes for each sample and layer.
     precision
         `"bfloat16"` for a faster pass over the data set, or None for the model's own. Lists of references then differ a
         little (docs/performance.md says how much). Scores are stored in float32, and patches are made in the model's
@@ -150,8 +158,9 @@ def mine(
     layers = list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
     if not layers:
         raise InputError("No layers are given; at least one is needed.")
-    for name, value in (("k", k), ("top", top), ("block_size", block_size), ("workers", workers), ("patches", patches)):
-        least = 0 if name in ("workers", "patches") else 1
+    for name, value in (("k", k), ("top", top), ("class_references", class_references), ("block_size", block_size),
+                        ("workers", workers), ("patches", patches)):  # fmt: skip
+        least = 0 if name in ("class_references", "workers", "patches") else 1
         if not isinstance(value, int) or value < least:
             raise InputError(f"{name} is {value!r}; a whole number of at least {least} is needed.")
     if precision not in _PRECISIONS:
@@ -177,29 +186,36 @@ def mine(
             subject.classes,
             subject.shapes,
             k,
-            {layer: 2 * patches * len(ids) for layer, ids in concepts.items()},
+            {layer: len(MODES) * patches * len(ids) for layer, ids in concepts.items()},
             fields,
             PATCH_SIZE,
+            class_references=class_references,
+            vectors=vectors,
         )
+        writer = VectorWriter(folder, len(data.reader), sizes) if vectors else None
+        tally = Tally(sizes, subject.classes, k, top, class_references)
         survey = run_survey(
-            Surveyor(
-                subject.survey, Tally(sizes, subject.classes, k, top), concept=concept, targets=targets, **scores
-            ),
+            Surveyor(subject.survey, tally, concept=concept, targets=targets, **scores, vectors=writer),
             blocks(data.reader, block_size, workers, data.digests),
             len(data.reader),
             after_first=lambda seconds: logger.info("Mining: %s", expected.sentence(seconds)),
             progress=progress,
         )
+        if writer is not None:
+            writer.sync()
+            writer.close()
         maker = PatchMaker(subject.replica, concept, data.reader, fields, to_picture, PATCH_SIZE)
         made = maker.make(requests(survey.references, concepts, patches), concepts, progress=progress)
         for layer in layers:
             tables = folder / "layers" / layer_folder(layer)
-            tables.mkdir(parents=True)
+            tables.mkdir(parents=True, exist_ok=True)  # it is there if vectors were written
             write_survey(tables, survey, layer)
             write_patches(tables / "patches.safetensors", made[layer])
         settings = {
             "k": k,
             "top": top,
+            "class_references": class_references,
+            "vectors": vectors,
             "patches": patches,
             "concept": type(concept).__name__,
             "targets": rule_name(targets),
@@ -326,11 +342,16 @@ def _fields(model: nn.Module, sample: Tensor, layers: Sequence[str]) -> dict[str
 
 def write_survey(tables: Path, survey: Survey, layer: str) -> None:
     """Write references and class statistics of one layer into its folder."""
-    arrays = {}
+    arrays, by_class = {}, {}
     for mode in MODES:
         found = survey.references[layer, mode]
         arrays |= {f"{mode}.{name}": getattr(found, name) for name in ("sample", "score", "target", "position")}
+        by_class |= {
+            f"{mode}.{name}": array for name, array in survey.class_references.get((layer, mode), {}).items()
+        }
     write_table(tables / "references.safetensors", arrays)
+    if by_class:
+        write_table(tables / "class_references.safetensors", by_class)
     write_table(tables / "statistics.safetensors", vars(survey.statistics[layer]))
 
 

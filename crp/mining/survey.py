@@ -17,6 +17,7 @@ from .blocks import Block
 from .scores import Score, shares
 from .tally import Survey, Tally
 from .targets import TargetRule, explained_classes
+from .vectors import VectorWriter
 
 
 class Surveyor:
@@ -34,6 +35,8 @@ class Surveyor:
         Which class is explained.
     relevance_score, activation_score
         What a sample counts.
+    vectors
+        Takes the concept vectors of every sample, if they are to be kept.
     """
 
     def __init__(
@@ -45,12 +48,14 @@ class Surveyor:
         targets: TargetRule,
         relevance_score: Score,
         activation_score: Score,
+        vectors: VectorWriter | None = None,
     ):
         self.tally = tally
         self._replica = replica
         self._targets = targets
         self._concept = concept
-        self._scores = {"relevance": relevance_score, "activation": activation_score}
+        self._vectors = vectors
+        self._scores = {"relevance": relevance_score, "activation": activation_score, "negative": relevance_score}
 
     def add(self, block: Block) -> None:
         """Run the model on a block and merge what its samples count.
@@ -73,19 +78,32 @@ class Surveyor:
                 layer: self._count(layer, "activation", flow.activation(layer), block, targets) for layer in layers
             }
 
+            found = {}
+
             def visit(layer: str, arriving: Tensor) -> None:
                 total = self._concept.total(arriving)
                 self._count(layer, "relevance", arriving, block, targets, total)
-                self.tally.sums[layer].add(targets, shares(total), active[layer])
+                # rules that keep relevance positive leave nothing to look for
+                if not arriving.amin() >= 0:
+                    self._count(layer, "negative", -arriving, block, targets, -total)
+                found[layer] = shares(total), active[layer]
+                self.tally.sums[layer].add(targets, *found[layer])
 
             flow.sweep(flow.output_relevance(targets), layers, visit)
+            if self._vectors is not None:
+                predictions = flow.prediction.argmax(1).cpu().numpy()
+                self._vectors.add(block.samples.numpy(), targets, predictions, block.labels.numpy(), found)
 
     def _count(
         self, layer: str, mode: str, values: Tensor, block: Block, targets: np.ndarray, total: Tensor | None = None
     ) -> np.ndarray:
-        """Let the samples compete; returns their scores, `[N, concepts]`."""
+        """Let the samples compete; returns their scores, `[N, concepts]`.
+
+        In mode `"negative"`, values are the negated relevance, and samples that score above zero compete.
+        """
         scores, positions = (found.cpu().numpy() for found in self._scores[mode](self._concept, values, total))
-        self.tally.best[layer, mode].add(block.samples.numpy(), scores, targets, positions)
+        among = scores > 0 if mode == "negative" else None
+        self.tally.add(layer, mode, block.samples.numpy(), scores, targets, positions, among=among)
         return scores.astype(np.float64)
 
 

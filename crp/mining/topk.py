@@ -1,4 +1,4 @@
-"""The k best samples of every concept, kept while samples stream by."""
+"""The k best samples of every concept, of all samples and of each class, kept while samples stream by."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from crp.errors import SampleError
 from crp.library.references import References
 
 _FIELDS = ("sample", "score", "target", "position")
+# What stands in a place that was never filled.
+_NOTHING = (-1, np.float32(-np.inf), -1, 0)
 
 
 def ranking(sample: np.ndarray, score: np.ndarray, k: int) -> np.ndarray:
@@ -39,7 +41,14 @@ class TopK:
             position=np.zeros((concepts, k), dtype=np.int64),
         )
 
-    def add(self, samples: np.ndarray, scores: np.ndarray, targets: np.ndarray, positions: np.ndarray) -> None:
+    def add(
+        self,
+        samples: np.ndarray,
+        scores: np.ndarray,
+        targets: np.ndarray,
+        positions: np.ndarray,
+        among: np.ndarray | None = None,
+    ) -> None:
         """Merge one block.
 
         Parameters
@@ -52,25 +61,19 @@ class TopK:
             Class explained for each sample, int64 `[N]`.
         positions
             Flat position of each concept in each sample, int64 `[N, C]`.
+        among
+            Which scores compete, bool `[N, C]`; by default all.
 
         Raises
         ------
         SampleError
             If a score is NaN or infinite; names the first such sample. Nothing is merged then.
         """
-        scores = scores.astype(np.float32, copy=False)
-        if not np.isfinite(scores).all():
-            row, concept = np.argwhere(~np.isfinite(scores))[0]
-            raise SampleError(
-                f"Sample {samples[row]} scores {scores[row, concept]} for concept {concept}, no finite number: "
-                "the model overflows on it."
-            )
-        self._keep(
-            np.broadcast_to(samples[:, None], scores.shape).T,
-            scores.T,
-            np.broadcast_to(targets[:, None], scores.shape).T,
-            positions.T,
-        )
+        scores = _checked(samples, scores)
+        candidates = (samples[:, None], scores, targets[:, None], positions)
+        if among is not None:
+            candidates = (np.where(among, part, nothing) for part, nothing in zip(candidates, _NOTHING, strict=True))
+        self._keep(*(np.broadcast_to(part, scores.shape).T for part in candidates))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is needed to go on from here."""
@@ -90,3 +93,90 @@ class TopK:
         sample, score, *_ = merged
         order = ranking(sample, score, best.sample.shape[1])
         self.best = References(*(np.take_along_axis(values, order, axis=1) for values in merged))
+
+
+class ClassTopK:
+    """The `k` largest scores of each of `C` concepts among the samples explained for each class.
+
+    Ordered as in `TopK`. Memory is `classes * C * k` times 20 bytes.
+
+    Parameters
+    ----------
+    classes
+        Number of the model's outputs.
+    concepts
+        Number of concepts `C`.
+    k
+        How many samples to keep for each class and concept.
+    """
+
+    def __init__(self, classes: int, concepts: int, k: int):
+        shape = classes, concepts, k
+        self.best = {
+            "sample": np.full(shape, -1, dtype=np.int64),
+            "score": np.full(shape, -np.inf, dtype=np.float32),
+            "position": np.zeros(shape, dtype=np.int64),
+        }
+
+    def add(
+        self,
+        samples: np.ndarray,
+        scores: np.ndarray,
+        targets: np.ndarray,
+        positions: np.ndarray,
+        among: np.ndarray | None = None,
+    ) -> None:
+        """Merge one block; arguments and errors as in `TopK.add`."""
+        scores = _checked(samples, scores)
+        turns = _turns(targets)
+        for turn in range(turns.max(initial=-1) + 1):
+            # one sample of each class at a time, so that no place is written twice
+            rows = np.flatnonzero(turns == turn)
+            last = {name: self.best[name][targets[rows], :, -1] for name in ("score", "sample")}
+            better = scores[rows] > last["score"]
+            better |= (scores[rows] == last["score"]) & (samples[rows, None] < last["sample"])
+            if among is not None:
+                better &= among[rows]
+            # of many samples few are better than what is kept, and only for those anything is sorted
+            row, concept = np.nonzero(better)
+            row = rows[row]
+            new = {"sample": samples[row], "score": scores[row, concept], "position": positions[row, concept]}
+            place = targets[row], concept
+            kept = {name: np.concatenate([self.best[name][place], new[name][:, None]], axis=1) for name in new}
+            self._put(place, kept)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that is needed to go on from here."""
+        return dict(self.best)
+
+    def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take in the best of other samples, as another one's `arrays` hold them."""
+        for target in range(len(self.best["sample"])):
+            both = {name: np.concatenate([best[target], arrays[name][target]], 1) for name, best in self.best.items()}
+            self._put((target,), both)
+
+    def _put(self, place: tuple, candidates: Mapping[str, np.ndarray]) -> None:
+        """Keep the best of candidates `[n, more than k]` at a place that takes `[n, k]`."""
+        order = ranking(candidates["sample"], candidates["score"], self.best["sample"].shape[2])
+        for name, values in candidates.items():
+            self.best[name][place] = np.take_along_axis(values, order, axis=1)
+
+
+def _checked(samples: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    scores = scores.astype(np.float32, copy=False)
+    if not np.isfinite(scores).all():
+        row, concept = np.argwhere(~np.isfinite(scores))[0]
+        raise SampleError(
+            f"Sample {samples[row]} scores {scores[row, concept]} for concept {concept}, no finite number: "
+            "the model overflows on it."
+        )
+    return scores
+
+
+def _turns(targets: np.ndarray) -> np.ndarray:
+    """How many of the same value came before: [3, 5, 3, 3] -> [0, 0, 1, 2]."""
+    order = np.argsort(targets, kind="stable")
+    _, first, count = np.unique(targets[order], return_index=True, return_counts=True)
+    turns = np.empty(len(targets), dtype=np.int64)
+    turns[order] = np.arange(len(targets)) - np.repeat(first, count)
+    return turns
