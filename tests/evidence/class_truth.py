@@ -51,12 +51,16 @@ def precision(library: Library, tags: np.ndarray, count: int = 100) -> float:
     return float(tags[search(library.vectors(LAYER), TAG, count=count).sample].mean())
 
 
-def agreement(library: Library, tags: np.ndarray, **options: int) -> tuple[float, list[int]]:
-    """Adjusted Rand index (Hubert and Arabie 1985) of strategies and tags among octagons; the clusters' sizes."""
+def agreement(library: Library, tags: np.ndarray, clusters: int | None = None) -> tuple[float, float, list[int]]:
+    """Strategies of octagons beside their tags: adjusted Rand index (Hubert and Arabie 1985), purity, clusters' sizes.
+
+    Purity is the part of octagons that are tagged, or not, as most of their cluster are: it forgives a split.
+    """
     vectors = library.vectors(LAYER)
     rows = vectors.rows(target=TAGGED_CLASS)
-    cluster = strategies(vectors.relevance[rows], **options).cluster
-    return adjusted_rand(tags[rows], cluster), np.bincount(cluster).tolist()
+    cluster = strategies(vectors.relevance[rows], clusters=clusters).cluster
+    pure = sum(np.bincount(tags[rows][cluster == number]).max() for number in np.unique(cluster))
+    return adjusted_rand(tags[rows], cluster), pure / len(rows), np.bincount(cluster).tolist()
 
 
 def adjusted_rand(one: np.ndarray, other: np.ndarray) -> float:
@@ -78,7 +82,6 @@ def report(tagged: int, untagged: int, others: int) -> list[str]:
         data, tags = scenes(tagged, untagged, others)
         library = mined(Path(folder), data)
         vectors, names = library.vectors(LAYER), library.class_names
-        measured, sizes = agreement(library, tags)
         lines = [
             f"{len(tags)} scenes, {tags.sum()} of them tagged; layer {LAYER}, concept {TAG} is the tag",
             "",
@@ -95,7 +98,13 @@ def report(tagged: int, untagged: int, others: int) -> list[str]:
             f"classes of concept {TAG}: {first.target_name} {first.share:+.1%}, "
             f"then {second.target_name} {second.share:+.1%}",
             "",
-            f"clusters of octagons (sizes {sizes}) against tagged or not: adjusted Rand index {measured:.3f}",
+            "clusters of octagons against tagged or not:",
+        ]
+        for clusters, words in ((2, "asked for two clusters"), (None, "their number read from the eigenvalues")):
+            rand, pure, sizes = agreement(library, tags, clusters)
+            lines.append(f"  {words}: sizes {sizes}, adjusted Rand index {rand:.3f}, purity {pure:.1%}")
+        lines += [
+            "",
             "suspects, the first five clusters of all classes:",
         ]
         for suspect in suspects(vectors)[:5]:
