@@ -35,7 +35,7 @@ class Strategies:
     eigenvalues
         The smallest of the graph's normalised Laplacian, ascending, float64 `[m]`.
     embedding
-        The eigenvectors that were clustered, `[n, clusters]`.
+        Their eigenvectors, `[n, m]`, of which the first ones, as many as there are clusters, were clustered.
     """
 
     cluster: np.ndarray
@@ -103,13 +103,14 @@ def strategies(
     cluster = optional("sklearn.cluster", "scikit-learn", "Clustering strategies")
     laplacian = _laplacian(vectors, min(neighbours, len(vectors) - 1))
     eigenvalues, eigenvectors = np.linalg.eigh(laplacian)
-    eigenvalues = np.maximum(eigenvalues[: _MOST_CLUSTERS + 2], 0)
+    kept = max(_MOST_CLUSTERS + 2, clusters or 0)
+    eigenvalues, embedding = np.maximum(eigenvalues[:kept], 0), eigenvectors[:, :kept]
     if clusters is None:
         known = np.maximum(eigenvalues, _ZERO)
         clusters = 2 + int(np.argmax(1 - known[1:-1] / known[2:])) if len(known) > 3 else 2
-    embedding = eigenvectors[:, :clusters]
-    length = np.linalg.norm(embedding, axis=1, keepdims=True)
-    directions = np.divide(embedding, length, out=np.zeros_like(embedding), where=length > 0)
+    points = embedding[:, :clusters]
+    length = np.linalg.norm(points, axis=1, keepdims=True)
+    directions = np.divide(points, length, out=np.zeros_like(points), where=length > 0)
     found = cluster.KMeans(clusters, n_init=10, random_state=seed).fit_predict(directions)
     by_size = np.argsort(-np.bincount(found, minlength=clusters), kind="stable")
     return Strategies(np.argsort(by_size)[found], eigenvalues, embedding)

@@ -20,7 +20,7 @@ def test_clouds_and_their_number_are_found(sizes):
     found = strategies(groups(*sizes), neighbours=5)
     # the largest is 0, and so on
     assert found.cluster.tolist() == np.repeat(np.arange(len(sizes)), sizes).tolist()
-    assert found.embedding.shape == (sum(sizes), len(sizes))
+    assert found.embedding.shape == (sum(sizes), 10)
     np.testing.assert_allclose(found.eigenvalues[: len(sizes)], 0, atol=1e-12)
     assert found.eigenvalues[len(sizes)] > 0.01
 
