@@ -94,7 +94,8 @@ def test_corelay_finds_the_same_eigenvalues(case):
         written = analysis["class00000/embedding/spectral"].attrs["eigenvalue"]
         places = analysis["class00000/index"][:]
     samples = [sample_number(file, place) for place in places]
-    pipeline = spectral.SpectralEmbedding(embedding=embedding.EigenDecomposition(n_eigval=10, which="LA", is_output=True))
+    smallest = embedding.EigenDecomposition(n_eigval=10, which="LA", is_output=True)
+    pipeline = spectral.SpectralEmbedding(embedding=smallest)
     values, _ = pipeline(library.vectors("0").relevance[samples].astype(np.float64))
     np.testing.assert_allclose(np.sort(values), written, atol=1e-6)
 
