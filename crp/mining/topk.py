@@ -111,12 +111,18 @@ class ClassTopK:
     """
 
     def __init__(self, classes: int, concepts: int, k: int):
-        shape = classes, concepts, k
-        self.best = {
+        # one table of the best, one of the second best, ...: a sample goes down them and stays where it is better
+        shape = k, classes, concepts
+        self._best = {
             "sample": np.full(shape, -1, dtype=np.int64),
             "score": np.full(shape, -np.inf, dtype=np.float32),
             "position": np.zeros(shape, dtype=np.int64),
         }
+
+    @property
+    def best(self) -> dict[str, np.ndarray]:
+        """`sample`, `score` and `position` `[classes, C, k]`, best first; places never filled as in `TopK`."""
+        return {name: np.moveaxis(table, 0, 2) for name, table in self._best.items()}
 
     def add(
         self,
@@ -128,38 +134,37 @@ class ClassTopK:
     ) -> None:
         """Merge one block; arguments and errors as in `TopK.add`."""
         scores = _checked(samples, scores)
+        if among is not None:
+            scores = np.where(among, scores, -np.inf)
         turns = _turns(targets)
         for turn in range(turns.max(initial=-1) + 1):
             # one sample of each class at a time, so that no place is written twice
             rows = np.flatnonzero(turns == turn)
-            last = {name: self.best[name][targets[rows], :, -1] for name in ("score", "sample")}
-            better = scores[rows] > last["score"]
-            better |= (scores[rows] == last["score"]) & (samples[rows, None] < last["sample"])
-            if among is not None:
-                better &= among[rows]
-            # of many samples few are better than what is kept, and only for those anything is sorted
-            row, concept = np.nonzero(better)
-            row = rows[row]
-            new = {"sample": samples[row], "score": scores[row, concept], "position": positions[row, concept]}
-            place = targets[row], concept
-            kept = {name: np.concatenate([self.best[name][place], new[name][:, None]], axis=1) for name in new}
-            self._put(place, kept)
+            new = {"sample": samples[rows, None], "score": scores[rows], "position": positions[rows]}
+            self._insert(targets[rows], new)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is needed to go on from here."""
-        return dict(self.best)
+        return dict(self._best)
 
     def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take in the best of other samples, as another one's `arrays` hold them."""
-        for target in range(len(self.best["sample"])):
-            both = {name: np.concatenate([best[target], arrays[name][target]], 1) for name, best in self.best.items()}
-            self._put((target,), both)
+        everywhere = slice(None)
+        for place in range(len(arrays["sample"])):
+            self._insert(everywhere, {name: table[place] for name, table in arrays.items()})
 
-    def _put(self, place: tuple, candidates: Mapping[str, np.ndarray]) -> None:
-        """Keep the best of candidates `[n, more than k]` at a place that takes `[n, k]`."""
-        order = ranking(candidates["sample"], candidates["score"], self.best["sample"].shape[2])
-        for name, values in candidates.items():
-            self.best[name][place] = np.take_along_axis(values, order, axis=1)
+    def _insert(self, targets: np.ndarray | slice, new: dict[str, np.ndarray]) -> None:
+        """Let one sample of each of some classes compete, `[m, C]` or `[m, 1]`."""
+        for place in range(len(self._best["sample"])):
+            kept = {name: table[place][targets] for name, table in self._best.items()}
+            better = new["score"] > kept["score"]
+            better |= (new["score"] == kept["score"]) & (new["sample"] < kept["sample"])
+            if better.any():
+                # what was there goes on to the next table
+                beaten = {name: np.where(better, kept[name], new[name]) for name in new}
+                for name, table in self._best.items():
+                    table[place][targets] = np.where(better, new[name], kept[name])
+                new = beaten
 
 
 def _checked(samples: np.ndarray, scores: np.ndarray) -> np.ndarray:
