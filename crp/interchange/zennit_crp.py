@@ -20,8 +20,9 @@ from crp.library.patches import MODES, write_patches
 from crp.library.references import References
 from crp.library.store import Library, open_library
 from crp.mining.blocks import SampleReader
-from crp.mining.pipeline import described, write_survey
+from crp.mining.pipeline import described
 from crp.mining.scores import Score
+from crp.mining.stages import write_survey
 from crp.mining.statistics import LEADING, ClassSums
 from crp.mining.subjects import data_subject, model_subject
 from crp.mining.tally import Survey
@@ -98,7 +99,6 @@ def import_zennit_crp(
         nobody = {layer: ClassSums(subject.classes, size, LEADING).result() for layer, size in sizes.items()}
         survey = Survey({key: _filled_up(k, *found) for key, found in references.items()}, nobody)
         for layer in layers:
-            (folder / "layers" / layer_folder(layer)).mkdir(parents=True)
             write_survey(folder / "layers" / layer_folder(layer), survey, layer)
             write_patches(folder / "layers" / layer_folder(layer) / "patches.safetensors", {})
         settings = {

@@ -17,6 +17,22 @@ def ranking(sample: np.ndarray, score: np.ndarray, k: int) -> np.ndarray:
     return np.lexsort((sample, -score), axis=-1)[:, :k]
 
 
+def check_finite(samples: np.ndarray, scores: np.ndarray) -> None:
+    """Refuse a sample, of indices `[N]`, with a score in `[N, C]` that is not finite as float32; the first one.
+
+    Raises
+    ------
+    SampleError
+    """
+    scores = scores.astype(np.float32, copy=False)
+    if not np.isfinite(scores).all():
+        row, concept = np.argwhere(~np.isfinite(scores))[0]
+        raise SampleError(
+            int(samples[row]),
+            f"scores {scores[row, concept]} for concept {concept}, no finite number: the model overflows on it.",
+        )
+
+
 class TopK:
     """The `k` largest scores of each of `C` concepts among all samples seen so far.
 
@@ -47,24 +63,13 @@ class TopK:
         samples
             Indices in the data set, int64 `[N]`, none of which was added before.
         scores
-            `[N, C]`, finite; kept, and compared, as float32.
+            `[N, C]`, finite (see `check_finite`); kept, and compared, as float32.
         targets
             Class explained for each sample, int64 `[N]`.
         positions
             Flat position of each concept in each sample, int64 `[N, C]`.
-
-        Raises
-        ------
-        SampleError
-            If a score is NaN or infinite; names the first such sample. Nothing is merged then.
         """
         scores = scores.astype(np.float32, copy=False)
-        if not np.isfinite(scores).all():
-            row, concept = np.argwhere(~np.isfinite(scores))[0]
-            raise SampleError(
-                f"Sample {samples[row]} scores {scores[row, concept]} for concept {concept}, no finite number: "
-                "the model overflows on it."
-            )
         self._keep(
             np.broadcast_to(samples[:, None], scores.shape).T,
             scores.T,

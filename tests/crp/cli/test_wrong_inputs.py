@@ -214,7 +214,7 @@ COMMAND_LINES = [
     ("mine net.py:make dots --out x.crp", f"The model cannot take 'a.png' of shape [3, 1, 1]: {TOO_SMALL}"),
     (
         "mine net.py:make mixed --out x.crp",
-        "Sample 1 is torch.float32 of shape [3, 14, 14], sample 0 is torch.float32 of shape [3, 12, 12]; …",
+        "Sample 1 ('b.png') is torch.float32 of shape [3, 14, 14], sample 0 is torch.float32 of shape [3, 12, 12]; …",
     ),
     (
         "mine net.py:make mixed --out x.crp --targets label",
