@@ -247,10 +247,16 @@ def mine(
             PATCH_SIZE,
         )
         shown_here = progress and processes.first
-        opened = open_work(
-            path, identity, shard=piece, processes=processes, overwrite=overwrite, restart=restart
-        )
-        with opened as work:
+        sharing = processes.count if piece is None else piece.count
+        announced: list[float] = []
+
+        def announce(seconds: float) -> None:
+            if processes.first and not announced:
+                announced.append(seconds)
+                logger.info("Mining: %s", expected.sentence(seconds / sharing))
+
+        work_at = open_work(path, identity, shard=piece, processes=processes, overwrite=overwrite, restart=restart)
+        with work_at as work:
             if work.surveyed() is None:
                 Pass(
                     work,
@@ -269,7 +275,7 @@ def mine(
                     checkpoint,
                     skip_bad,
                     shown_here,
-                    lambda seconds: logger.info("Mining: %s", expected.sentence(seconds)),
+                    announce,
                 ).run(state)
             if piece is not None:
                 return None

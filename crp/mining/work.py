@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +32,14 @@ from .locks import Lock
 from .processes import Processes
 
 IDENTITY = "identity.json"
+PARTS = "parts"
 SURVEYED = "surveyed.json"
+_FOLDERS = (PARTS, "segments", "library")
 _LOCK = "run.lock"
 _REPLACED = "replaced"
 _SUFFIX = ".partial"
 
-_DONE = ("parts/*.safetensors", "segments/*.safetensors", SURVEYED)
+_DONE = (f"{PARTS}/*.safetensors", "segments/*.safetensors", SURVEYED)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Work:
     @property
     def parts(self) -> Path:
         """Folder of the checkpoints."""
-        return self.folder / "parts"
+        return self.folder / PARTS
 
     @property
     def segments(self) -> Path:
@@ -220,12 +222,36 @@ def _take_up(work: Work, identity: Mapping[str, Any], *, alone: bool, overwrite:
         if stored is not None:
             check_identity(folder, stored, identity)
             return
-        _empty(folder)
-        for place in (work.parts, work.segments, work.library):
-            place.mkdir()
-        write_file(folder / IDENTITY, json.dumps(identity, indent=1, ensure_ascii=False, sort_keys=True).encode())
+        _begin(folder, json.dumps(identity, indent=1, ensure_ascii=False, sort_keys=True).encode())
     finally:
         setup.close()
+
+
+def _begin(folder: Path, identity: bytes) -> None:
+    _empty(folder)
+    for name in _FOLDERS:
+        (folder / name).mkdir()
+    write_file(folder / IDENTITY, identity)
+
+
+def gather(folder: Path, others: Sequence[Path]) -> None:
+    """Copy the parts of other work folders of the same identity into a folder, which is made if it is none yet.
+
+    Raises
+    ------
+    LibraryError
+        If another process is at work there, or the system refuses to write.
+    """
+    locks = _claimed(folder, None)
+    try:
+        if not (folder / IDENTITY).exists():
+            _begin(folder, (others[0] / IDENTITY).read_bytes())
+        for number, other in enumerate(others):
+            for file in sorted((other / PARTS).glob("*.safetensors")):
+                write_file(folder / PARTS / f"from-{number}-{file.name}", file.read_bytes())
+    finally:
+        for lock in locks:
+            lock.close()
 
 
 def check_identity(folder: Path, stored: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
@@ -285,7 +311,7 @@ def _empty(folder: Path) -> None:
     """Remove all work, first of all what makes it count."""
     (folder / IDENTITY).unlink(missing_ok=True)
     (folder / SURVEYED).unlink(missing_ok=True)
-    for name in ("parts", "segments", "library", _REPLACED):
+    for name in (*_FOLDERS, _REPLACED):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 

@@ -402,7 +402,7 @@ CALLS = [
         "class beyond the output",
         lambda at: at.mine(targets=lambda prediction, labels: labels + 9),
         SampleError,
-        "Sample 0 is to be explained for class 9, but the model has the classes 0 to 2.",
+        "Sample 0 ('ant/0.png') is to be explained for class 9, but the model has the classes 0 to 2.",
     ),
     (
         "too few class names",
