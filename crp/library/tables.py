@@ -54,6 +54,8 @@ def sync(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError:
+        pass  # some network file systems cannot, and the file itself is safe
     finally:
         os.close(handle)
 

@@ -9,8 +9,10 @@ import numpy as np
 
 # Bytes of a stored pixel: one of the heatmap, about 0.7 of the JPEG (measured on photos at quality 90).
 _BYTES_PER_PIXEL = 1.7
-# A reference is a sample, a target and a position of 8 bytes and a score of 4.
-_BYTES_PER_REFERENCE = 28
+# A reference is a sample, a target and a position of 8 bytes and a score of 4; it stands in the library's state, too.
+_BYTES_PER_REFERENCE = 2 * 28
+# For each class and concept: five statistics, and in the state four sums of two digits each, and a count.
+_BYTES_PER_CLASS = 8 * (5 + 4 * 2 + 1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def estimate(
     """
     size = 0
     for layer, shape in shapes.items():
-        size += shape[0] * (2 * k * _BYTES_PER_REFERENCE + 8 * classes)
+        size += shape[0] * (2 * k * _BYTES_PER_REFERENCE + _BYTES_PER_CLASS * classes)
         if patches[layer]:
             sides = np.minimum(fields[layer][:, 2:] - fields[layer][:, :2], patch_size)
             size += int(patches[layer] * _BYTES_PER_PIXEL * sides.prod(axis=1).max())

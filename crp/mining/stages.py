@@ -9,7 +9,7 @@ Any number of processes shares the work of both, and the result is the same byte
 
 from __future__ import annotations
 
-import shutil
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from crp.errors import SampleError
 from crp.library.manifest import layer_folder
 from crp.library.patches import MODES, write_patches
 from crp.library.references import References
-from crp.library.tables import open_table, write_table
+from crp.library.tables import open_table, write_file, write_table
 
 from .blocks import Block, blocks
 from .checkpoints import EXTENDED, Checkpoint, blocks_of, read_parts, write_part
@@ -33,6 +33,8 @@ from .subjects import DataSubject
 from .survey import Surveyor, run_survey
 from .tally import Survey
 from .work import Shard, Work
+
+logger = logging.getLogger(__name__)
 
 # In a library: the tally of its closed blocks.
 STATE = "state.safetensors"
@@ -107,6 +109,9 @@ class Pass:
             missing = difference(part(new, self.shard.place - 1, self.shard.count), done)
             taken = [part for part in parts if part.owner == self.work.owner]
         checkpoint = Checkpoint(self.work.parts, self.work.owner, self.surveyor.tally, taken, self.every)
+        if done and processes.first:
+            known = count(done) * self.block_size
+            logger.info("Going on: %d of %d samples are done.", known, len(self.data.reader))
         processes.wait()  # all have seen the same parts before anybody writes
         self._over(missing, checkpoint.add)
         if self.shard is not None or processes.count > 1:
@@ -123,8 +128,7 @@ class Pass:
     def _begin_with(self, state: Path) -> None:
         first = self.work.parts / f"{EXTENDED}.0.safetensors"
         if not any(self.work.parts.glob("*.safetensors")):
-            shutil.copyfile(state, first.with_suffix(".copy"))
-            first.with_suffix(".copy").replace(first)
+            write_file(first, state.read_bytes())
 
     def _finish(self, closed: Spans, skipped: Mapping[int, str]) -> None:
         library, length = self.work.library, len(self.data.reader)

@@ -170,6 +170,7 @@ def open_work(
     """
     work = Work(path, f"shard-{shard.place}-of-{shard.count}" if shard else f"rank-{processes.rank}")
     locks: list[Lock] = []
+    begun = False
     try:
         if processes.first:
             locks = _claimed(work.folder, shard)
@@ -180,10 +181,13 @@ def open_work(
         if not processes.first:
             locks = [Lock(work.folder / _LOCK, shared=True)]
         processes.wait()
+        begun = True
         yield work
     except BaseException as error:
-        if locks:
-            _left(work, locks[0], error)
+        if begun and work.anything_done():
+            error.add_note(f"What was done is kept in '{work.folder}': the same command goes on from there.")
+        if locks and not work.anything_done():
+            _leave_nothing(work.folder, locks[0])
         raise
     finally:
         for lock in locks:
@@ -191,13 +195,17 @@ def open_work(
 
 
 def _claimed(folder: Path, shard: Shard | None) -> list[Lock]:
+    locks = []
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(exist_ok=True)
-        if shard is None:
-            return [Lock(folder / _LOCK)]
-        return [Lock(folder / _LOCK, shared=True), Lock(folder / f"shard-{shard.place}-of-{shard.count}.lock")]
+        locks.append(Lock(folder / _LOCK, shared=shard is not None))
+        if shard is not None:
+            locks.append(Lock(folder / f"shard-{shard.place}-of-{shard.count}.lock"))
+        return locks
     except BlockingIOError as error:
+        for lock in locks:
+            lock.close()
         doing = f"shard {shard}, or all of it," if shard else "it"
         raise LibraryError(
             f"Another process is mining {doing} in '{folder}': wait for it to end, or choose another path."
@@ -294,17 +302,13 @@ def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
         yield name, value
 
 
-def _left(work: Work, lock: Lock, error: BaseException) -> None:
-    """Say what is kept, or remove a folder in which nothing was done."""
-    if work.anything_done():
-        error.add_note(f"What was done is kept in '{work.folder}': the same command goes on from there.")
-        return
+def _leave_nothing(folder: Path, lock: Lock) -> None:
     try:
         lock.take(shared=False)
     except BlockingIOError:
         return  # others are at work
-    _empty(work.folder)
-    _remove(work.folder)
+    _empty(folder)
+    _remove(folder)
 
 
 def _empty(folder: Path) -> None:
