@@ -63,7 +63,7 @@ from crp.cli import options
 @options.device
 @options.skip_bad
 @click.option("--extend", metavar="LIBRARY", help="A library of the first samples of DATA: these are not mined again.")
-@click.option("--shard", type=options.Share(), help="Mine this part alone, as 2/5; `crp merge` makes the library of all.")
+@click.option("--shard", type=options.Share(), help="Mine this part alone, as 2/5; `crp merge` joins all of them.")
 @options.checkpoint
 @options.overwrite
 @click.option("--restart", is_flag=True, help="Begin anew where an interrupted run left its work.")

@@ -1,4 +1,4 @@
-"""A run that ends anywhere goes on from there, and its library is the same bytes; so is that of shards and processes."""
+"""A run that ends anywhere goes on to the same bytes; so do shards and processes that share one."""
 
 import json
 import logging
