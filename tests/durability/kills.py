@@ -51,7 +51,7 @@ def killed_run(path: Path, rng: random.Random, longest: float, seen: dict[str, i
     while not path.exists():
         # time between checkpoints and processes that read ahead change nothing
         child = in_a_process(path, checkpoint=rng.choice([0.0, 0.02]), workers=rng.choice([0, 0, 0, 1]))
-        time.sleep(rng.uniform(0, longest))
+        time.sleep(rng.uniform(0, longest if kills > 1 else longest / 3))  # so that each is killed several times
         finished, status = os.waitpid(child, os.WNOHANG)
         if not finished:
             os.kill(child, signal.SIGKILL)

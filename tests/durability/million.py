@@ -1,4 +1,4 @@
-"""A million samples through a tiny net: whether time and memory stay flat, and the library as small as the formula says.
+"""A million samples through a tiny net: whether time and memory stay flat, and the library is what the formula says.
 
     python -m tests.durability.million --samples 1000000
 """
@@ -9,6 +9,7 @@ import argparse
 import re
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -66,7 +67,7 @@ def main() -> None:
         notes = samples.notes[last : last + 10]
         print(f"{length} samples, 1 thread, blocks of 256, a checkpoint every 60 s")
         print("from sample   microseconds a sample   resident MB")
-        for (index, begun, memory), (_, ended, _) in zip(notes, notes[1:], strict=False):
+        for (index, begun, memory), (_, ended, _) in pairwise(notes):
             print(f"{index:>11}   {(ended - begun) / (length // 10) * 1e6:>21.0f}   {memory:>11.0f}")
         sizes = [formula(CLASSES, concepts, K) for concepts in LAYERS.values()]
         for table in ("references", "statistics", "state"):
