@@ -103,6 +103,8 @@ def mine(model: str, data: str, **given: Any) -> None:
     plan = plan_mining(model, data, settings=shape, **told)
     for note in plan.notes if first else ():
         click.echo(note, err=True)
+    if first and (note := _cores(device.type, given["threads"], distributed or given["shard"] is not None)):
+        click.echo(note, err=True)
     settings = ("references", "patches", "block_size", "precision", "threads", "skip_bad")
     decides = {**told, **shape, **{name: given[name] for name in settings}}
     same = ("block_size", "workers", "precision", "threads", "skip_bad", "extend", "shard", "checkpoint")
@@ -128,3 +130,16 @@ def mine(model: str, data: str, **given: Any) -> None:
     elif first:
         click.echo(f"Library: {library.path}")
         click.echo(f"Next:    crp atlas {library.path} PICTURE")
+
+
+def _cores(device: str, threads: int | None, shared: bool) -> str | None:
+    """How to use the cores that one process leaves idle."""
+    from crp.mining.pipeline import THREADS
+
+    cores, threads = os.cpu_count() or 1, threads or THREADS
+    if device != "cpu" or shared or cores < 2 * threads:
+        return None
+    return (
+        f"Mining with {threads} of {cores} cores; `torchrun --nproc-per-node {cores // threads} -m crp mine ...` uses "
+        "them all, and makes the same library."
+    )

@@ -246,44 +246,26 @@ def mine(
             fields,
             PATCH_SIZE,
         )
-        shown_here = progress and processes.first
-        sharing = processes.count if piece is None else piece.count
-        announced: list[float] = []
-
-        def announce(seconds: float) -> None:
-            if processes.first and not announced:
-                announced.append(seconds)
-                logger.info("Mining: %s", expected.sentence(seconds / sharing))
-
+        shared = {"processes": processes, "every": checkpoint, "progress": progress and processes.first}
         work_at = open_work(path, identity, shard=piece, processes=processes, overwrite=overwrite, restart=restart)
         with work_at as work:
             if work.surveyed() is None:
+                tally = Tally(sizes, subject.classes, k, top)
                 Pass(
                     work,
-                    Surveyor(
-                        subject.survey,
-                        Tally(sizes, subject.classes, k, top),
-                        concept=concept,
-                        targets=targets,
-                        **scores,
-                    ),
+                    Surveyor(subject.survey, tally, concept=concept, targets=targets, **scores),
                     data,
                     block_size,
-                    processes,
-                    piece,
-                    workers,
-                    checkpoint,
-                    skip_bad,
-                    shown_here,
-                    announce,
+                    shard=piece,
+                    workers=workers,
+                    skip_bad=skip_bad,
+                    expected=expected,
+                    **shared,
                 ).run(state)
             if piece is not None:
                 return None
             maker = PatchMaker(subject.replica, concept, data.reader, fields, to_picture, PATCH_SIZE)
-            references = read_references(work.library, sizes, k)
-            make_patches(
-                work, maker, references, concepts, patches, processes=processes, every=checkpoint, progress=shown_here
-            )
+            make_patches(work, maker, read_references(work.library, sizes, k), concepts, patches, **shared)
             if processes.first:
                 _complete(work, data.reader)
             processes.wait()

@@ -25,6 +25,7 @@ from crp.library.tables import open_table, write_file, write_table
 
 from .blocks import Block, blocks
 from .checkpoints import EXTENDED, Checkpoint, blocks_of, read_parts, write_part
+from .estimate import Estimate
 from .patches import PatchMaker, ranked, requests
 from .processes import Processes
 from .segments import SegmentWriter, finished, read_finished
@@ -58,14 +59,14 @@ class Pass:
         Who this is.
     workers
         Processes that read ahead.
-    every
-        Seconds between checkpoints.
     skip_bad
         Whether samples that cannot be used are skipped.
+    expected
+        What is to be done, said after the first block.
+    every
+        Seconds between checkpoints.
     progress
         Whether to show a bar.
-    after_first
-        Called with the seconds that one sample of the first block took.
     """
 
     work: Work
@@ -75,10 +76,10 @@ class Pass:
     processes: Processes
     shard: Shard | None
     workers: int
-    every: float
     skip_bad: bool
+    expected: Estimate
+    every: float
     progress: bool
-    after_first: Callable[[float], None]
 
     def run(self, extended: Path | None = None) -> None:
         """Make what is missing of it; at the end the library holds all tables but patches. A shard leaves its part.
@@ -113,7 +114,7 @@ class Pass:
             known = count(done) * self.block_size
             logger.info("Going on: %d of %d samples are done.", known, len(self.data.reader))
         processes.wait()  # all have seen the same parts before anybody writes
-        self._over(missing, checkpoint.add)
+        self._over(missing, checkpoint.add, announce=processes.first)
         if self.shard is not None or processes.count > 1:
             checkpoint.save()
         processes.wait()
@@ -134,7 +135,8 @@ class Pass:
         library, length = self.work.library, len(self.data.reader)
         write_part(library / STATE, self.surveyor.tally, closed, skipped)
         skipped = dict(skipped)
-        self._over([(closed[0][1], -(-length // self.block_size))], lambda block: skipped.update(block.skipped))
+        last = [(closed[0][1], -(-length // self.block_size))]
+        self._over(last, lambda block: skipped.update(block.skipped), announce=not count(closed))
         survey = self.surveyor.tally.result()
         for layer in survey.statistics:
             write_survey(library / "layers" / layer_folder(layer), survey, layer)
@@ -142,7 +144,12 @@ class Pass:
         for file in self.work.parts.glob("*.safetensors"):
             file.unlink()
 
-    def _over(self, numbers: Spans, after_each: Callable[[Block], None]) -> None:
+    def _over(self, numbers: Spans, after_each: Callable[[Block], None], *, announce: bool = False) -> None:
+        def say(seconds: float) -> None:
+            if announce:
+                sharing = self.processes.count if self.shard is None else self.shard.count
+                logger.info("Mining: %s", self.expected.sentence(seconds / sharing))
+
         if not count(numbers):
             return
         reader, size = self.data.reader, self.block_size
@@ -151,7 +158,7 @@ class Pass:
                 self.surveyor,
                 blocks(reader, size, self.workers, self.data.digests, numbers=numbers, skip_bad=self.skip_bad),
                 sum(min(stop * size, len(reader)) - start * size for start, stop in numbers),
-                after_first=self.after_first,
+                after_first=say,
                 after_each=after_each,
                 skip_bad=self.skip_bad,
                 progress=self.progress,

@@ -16,6 +16,7 @@ So the process may end at any moment.
 from __future__ import annotations
 
 import json
+import operator
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -126,10 +127,13 @@ def stored_identity(folder: Path) -> dict[str, Any] | None:
     file = folder / IDENTITY
     try:
         identity = json.loads(file.read_bytes())
-        return {**identity, "manifest": dict(identity["manifest"])}
+        settings = identity["manifest"]["settings"]
+        for name in ("k", "top", "patches", "block_size", "threads"):
+            operator.index(settings[name])
+        return identity
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise LibraryError(
             f"'{file}' is damaged ({shortened(error)}): start anew (restart=True, --restart), or remove the folder."
         ) from error

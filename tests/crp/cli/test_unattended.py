@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 from crp.library import open_library
 from tests.durability.subject import digest
@@ -139,3 +140,17 @@ def test_a_longer_folder_extends_a_library(shop):
     assert "Going on: 4 of 8 samples are done." in extended.stderr
     assert shop.run(*words, "--out", "whole.crp").exit_code == 0
     assert digest(shop.folder / "eight.crp") == digest(shop.folder / "whole.crp")
+
+
+@pytest.mark.parametrize(
+    ("cores", "words", "processes"),
+    [(64, (), 16), (64, ("--threads", 8), 8), (7, (), None), (64, ("--shard", "1/2"), None)],
+)
+def test_idle_cores_are_pointed_out(shop, monkeypatch, cores, words, processes):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("crp.sources.fitting.pick_device", lambda name, place: torch.device("cpu"))
+    told = shop.run(*MINE, "--out", "x.crp", *words).stderr
+    if processes is None:
+        assert "torchrun" not in told
+    else:
+        assert f" of 64 cores; `torchrun --nproc-per-node {processes} -m crp mine ...` uses them all" in told
