@@ -127,7 +127,8 @@ class Mine(Work):
                 activation_score=Score(activation_score),
             )
             stream = blocks(reader, batch, 0, {})
-            return run_survey(surveyor, stream, len(reader), after_first=lambda seconds: None, progress=False)
+            run_survey(surveyor, stream, len(reader), progress=False)
+            return surveyor.tally.result()
 
     def check(self) -> dict[str, Tensor]:
         """Scores `[n, C]` of each layer and mode; in float64 before mining rounds them to float32."""

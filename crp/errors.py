@@ -26,7 +26,25 @@ class ModelError(CrpError, RuntimeError):
 
 
 class SampleError(CrpError, RuntimeError):
-    """One sample of the data set failed; the message names it."""
+    """One sample of the data set failed; the message names it.
+
+    Attributes
+    ----------
+    sample
+        Index in the data set.
+    fact
+        What is wrong with it: the sentence without its subject.
+    name
+        What the data set calls it, such as the path of a picture; may be empty.
+    """
+
+    def __init__(self, sample: int, fact: str, name: str = ""):
+        super().__init__(sample, fact, name)  # what pickle takes to make it again
+        self.sample, self.fact, self.name = sample, fact, name
+
+    def __str__(self) -> str:
+        named = f" ({self.name!r})" if self.name else ""
+        return f"Sample {self.sample}{named} {self.fact}"
 
 
 class LibraryError(CrpError, RuntimeError):
@@ -59,3 +77,15 @@ def nearest(name: str, names: Sequence[str]) -> str:
     if close:
         return f"did you mean {' or '.join(repr(match) for match in close)}?"
     return f"there are {listed(names)}."
+
+
+def shortened(value: object, length: int = 80) -> str:
+    """A value for a sentence, on one line and of bounded length, whatever it is.
+
+    >>> shortened("a" * 100, 20), shortened(10**5000)
+    ("'aaaaaaa…aaaaaaaa'", 'a number of 16610 bits')
+    """
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"a number of {value.bit_length()} bits"
+    text = str(value) if isinstance(value, Exception) else repr(value)
+    return text if len(text) <= length else f"{text[: length // 2 - 2]}…{text[-(length // 2 - 1):]}"

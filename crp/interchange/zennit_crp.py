@@ -21,8 +21,9 @@ from crp.library.patches import write_patches
 from crp.library.references import References
 from crp.library.store import Library, open_library
 from crp.mining.blocks import SampleReader
-from crp.mining.pipeline import described, write_survey
+from crp.mining.pipeline import described
 from crp.mining.scores import Score
+from crp.mining.stages import write_survey
 from crp.mining.statistics import LEADING
 from crp.mining.subjects import data_subject, model_subject
 from crp.mining.tally import Tally
@@ -103,7 +104,6 @@ def import_zennit_crp(
         filled = {key: _filled_up(k, *found) for key, found in references.items()}
         survey = replace(empty, references={**empty.references, **filled})
         for layer in layers:
-            (folder / "layers" / layer_folder(layer)).mkdir(parents=True)
             write_survey(folder / "layers" / layer_folder(layer), survey, layer)
             write_patches(folder / "layers" / layer_folder(layer) / "patches.safetensors", {})
         settings = {

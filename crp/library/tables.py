@@ -40,10 +40,25 @@ def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+        if durable:
+            sync(path.parent)
     except OSError as error:
         raise LibraryError(f"'{path}' cannot be written: {error.strerror}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(folder: Path) -> None:
+    """Wait until the disk knows the names in a folder, so that a file renamed there survives a power cut."""
+    if os.name != "posix":
+        return  # other systems open no folders
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # some network file systems cannot, and the file itself is safe
+    finally:
+        os.close(handle)
 
 
 def write_table(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -64,6 +79,10 @@ class Table:
         self._path = path
         self._handle = handle
         self._names = set(handle.keys())
+
+    def names(self) -> list[str]:
+        """Names of all arrays."""
+        return sorted(self._names)
 
     def array(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
         """The whole array; None in `shape` stands for any length.

@@ -11,11 +11,12 @@ from crp.library.patches import MODES
 
 # Bytes of a stored pixel: one of the heatmap, about 0.7 of the JPEG (measured on photos at quality 90).
 _BYTES_PER_PIXEL = 1.7
-# A reference is a sample, a target and a position of 8 bytes and a score of 4; one of a class has no target.
-_BYTES_PER_REFERENCE = 28
-_BYTES_PER_CLASS_REFERENCE = 20
-# Of each class and concept: mean and variance of share and activation, and how often it was among the leading.
-_BYTES_PER_STATISTIC = 40
+# A reference is a sample, a target and a position of 8 bytes and a score of 4; one of a class has no target. Both stand
+# in the library's state, too.
+_BYTES_PER_REFERENCE = 2 * 28
+_BYTES_PER_CLASS_REFERENCE = 2 * 20
+# For each class and concept: five statistics, and in the state four sums of two digits each, and a count.
+_BYTES_PER_CLASS = 8 * (5 + 4 * 2 + 1)
 # Of each sample: explained class, prediction and label, and whether it was mined; of each layer two powers of two.
 _BYTES_PER_SAMPLE, _BYTES_PER_VECTORS = 25, 4
 
@@ -81,8 +82,8 @@ def estimate(
     """
     size = samples * _BYTES_PER_SAMPLE if vectors else 0
     for layer, shape in shapes.items():
-        of_class = len(MODES) * class_references * _BYTES_PER_CLASS_REFERENCE + _BYTES_PER_STATISTIC
-        size += shape[0] * (len(MODES) * k * _BYTES_PER_REFERENCE + classes * of_class) + 8 * classes
+        of_class = len(MODES) * class_references * _BYTES_PER_CLASS_REFERENCE + _BYTES_PER_CLASS
+        size += shape[0] * (len(MODES) * k * _BYTES_PER_REFERENCE + classes * of_class)
         if vectors:
             size += samples * (4 * shape[0] + _BYTES_PER_VECTORS)
         if patches[layer]:

@@ -113,23 +113,26 @@ class PatchMaker:
         dict
             By layer, what `crp.library.patches.write_patches` takes.
         """
+        made: list[tuple[Request, StoredPatch]] = []
+        with tqdm(total=len(wanted), desc="patches", unit="patch", disable=not progress) as bar:
+            for group in self.groups(wanted):
+                done = list(self.of_group(group))
+                made += done
+                bar.update(len(done))
+        by_layer = {layer: [pair for pair in made if pair[0].layer == layer] for layer in concepts}
+        return {layer: ranked(by_layer[layer], ids) for layer, ids in concepts.items()}
+
+    def groups(self, wanted: Sequence[Request]) -> list[list[Request]]:
+        """What is made together: requests of one sample for one class. They depend on what is wanted alone."""
         # a sample with several labels may be a reference for several classes
         alike = defaultdict(list)
         for request in wanted:
             alike[request.sample, request.target].append(request)
-        made: dict[str, dict] = {
-            layer: {concept: {mode: [] for mode in MODES} for concept in ids} for layer, ids in concepts.items()
-        }
-        with tqdm(total=len(wanted), desc="patches", unit="patch", disable=not progress) as bar:
-            for sample, target in sorted(alike):
-                for request, patch in self._of_sample(sample, alike[sample, target]):
-                    made[request.layer][request.concept][request.mode].append((request.rank, patch))
-                    bar.update()
-        for layer in made.values():
-            for modes in layer.values():
-                for mode, ranked in modes.items():
-                    modes[mode] = tuple(patch for _, patch in sorted(ranked, key=lambda pair: pair[0]))
-        return made
+        return [alike[key] for key in sorted(alike)]
+
+    def of_group(self, group: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
+        """Make the patches of a group, in no certain order."""
+        return self._of_sample(group[0].sample, group)
 
     def _of_sample(self, sample: int, wanted: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
         data = self.reader[sample][0]
@@ -193,6 +196,24 @@ class PatchMaker:
         largest = np.abs(small_heatmap).max()
         relative = small_heatmap / largest if largest > 0 else small_heatmap
         return box, encode_picture(resized(picture[window], self.patch_size)), np.rint(relative * 127).astype(np.int8)
+
+
+def ranked(made: Iterable[tuple[Request, StoredPatch]], concepts: Iterable[int]) -> LayerPatches:
+    """Patches of one layer as `crp.library.patches.write_patches` takes them: by concept and mode, best first.
+
+    Parameters
+    ----------
+    made
+        Patches, each with its request, in any order.
+    concepts
+        Concepts to list, also where nothing was made of them.
+    """
+    layer: dict[int, dict[str, tuple[StoredPatch, ...]]] = {
+        concept: dict.fromkeys(MODES, ()) for concept in concepts
+    }
+    for request, patch in sorted(made, key=lambda pair: pair[0].rank):
+        layer[request.concept][request.mode] += (patch,)
+    return layer
 
 
 def _known_sign(request: Request) -> float | None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from crp.attribution import OUTPUT, RelevanceFlow, Replica, prepare
 from crp.attribution.composites import composite_for
-from crp.errors import LibraryError, ModelError
+from crp.errors import LibraryError, ModelError, SampleError
 from crp.library.fingerprints import data_fingerprint, sample_digest, sampled_indices, weights_fingerprint
 
 from .blocks import SampleReader, check_repeatable
@@ -119,8 +119,17 @@ class DataSubject:
     data: dict[str, Any]
 
 
-def data_subject(dataset: object, *, labelled: bool) -> DataSubject:
+def data_subject(dataset: object, *, labelled: bool, skip_bad: bool = False) -> DataSubject:
     """Check and fingerprint a data set.
+
+    Parameters
+    ----------
+    dataset
+        Map-style.
+    labelled
+        Whether every sample must have a label.
+    skip_bad
+        Whether a sample that cannot be used is no error. It has the digest `""` in the fingerprint.
 
     Raises
     ------
@@ -129,9 +138,9 @@ def data_subject(dataset: object, *, labelled: bool) -> DataSubject:
     SampleError
         If a sample cannot be used.
     """
-    reader = SampleReader(dataset, labelled)
-    digests = {index: sample_digest(reader[index][0]) for index in sampled_indices(len(reader))}
-    check_repeatable(reader, digests)
+    reader = SampleReader(dataset, labelled, skip_bad)
+    digests = sampled_digests(reader, len(reader), skip_bad)
+    check_repeatable(reader, {index: digest for index, digest in digests.items() if digest})
     return DataSubject(
         reader,
         digests,
@@ -142,6 +151,20 @@ def data_subject(dataset: object, *, labelled: bool) -> DataSubject:
             "dtype": str(reader.like.dtype).removeprefix("torch."),
         },
     )
+
+
+def sampled_digests(reader: SampleReader, length: int, skip_bad: bool = False) -> dict[int, str]:
+    """Digests of the sampled ones among the first `length` samples; `""` for what is to be skipped."""
+
+    def digest(index: int) -> str:
+        try:
+            return sample_digest(reader[index][0])
+        except SampleError:
+            if not skip_bad:
+                raise
+            return ""
+
+    return {index: digest(index) for index in sampled_indices(length)}
 
 
 def check_same(stored: dict[str, Any], given: dict[str, Any], keys: Sequence[str], fact: str) -> None:

@@ -11,12 +11,13 @@ from tqdm import tqdm
 
 from crp.attribution import RelevanceFlow, Replica
 from crp.concepts import ConceptKind
-from crp.errors import ModelError
+from crp.errors import CrpError, ModelError, SampleError
 
 from .blocks import Block
 from .scores import Score, shares
-from .tally import Survey, Tally
+from .tally import Tally
 from .targets import TargetRule, explained_classes
+from .topk import check_finite
 from .vectors import VectorWriter
 
 
@@ -63,54 +64,92 @@ class Surveyor:
         Raises
         ------
         SampleError
-            If a sample's class is out of range, or a score is not finite.
-        ModelError
-            If the model's output is not finite; names the block's samples.
+            If a sample's class is out of range, or its output or a score is not finite. Nothing is merged then.
         """
-        layers = list(self.tally.sums)
+        if not len(block.counted):
+            return
         try:
-            flow = RelevanceFlow(self._replica, None, block.data.to(self._replica.dtype or block.data.dtype), layers)
+            flow = RelevanceFlow(self._replica, None, self._converted(block.data), list(self.tally.sums))
         except ModelError as error:
-            raise ModelError(f"Samples {block.samples[0]} to {block.samples[-1]}: {error}") from error
+            raise self._failing(block, error) from error
         with flow:
             targets = explained_classes(self._targets, flow.prediction, block.labels, block.samples)
-            active = {
-                layer: self._count(layer, "activation", flow.activation(layer), block, targets) for layer in layers
-            }
+            scores, leading = self._scored(flow, targets)
+            predictions = flow.prediction.argmax(1).cpu().numpy()
+        # All is looked at before any of it is kept, so that a block counts as a whole or not at all.
+        for found in (*(values for values, _ in scores.values()), *leading.values()):
+            check_finite(block.samples.numpy(), found)
+        counted = block.counted
+        samples, targets = block.samples.numpy()[counted], targets[counted]
+        vectors = {
+            layer: (found[counted], scores[layer, "activation"][0][counted].astype(np.float64))
+            for layer, found in leading.items()
+        }
+        if self._vectors is not None:
+            labels = block.labels.numpy()[counted]
+            self._vectors.add(samples, targets, predictions[counted], labels, vectors)
+        for (layer, mode), (values, positions) in scores.items():
+            among = values[counted] > 0 if mode == "negative" else None
+            self.tally.add(layer, mode, samples, values[counted], targets, positions[counted], among=among)
+        for layer, both in vectors.items():
+            self.tally.sums[layer].add(targets, *both)
 
-            found = {}
+    def sync(self) -> None:
+        """Wait until the disk has the vectors of all blocks so far, before it is noted that these are done."""
+        if self._vectors is not None:
+            self._vectors.sync()
 
-            def visit(layer: str, arriving: Tensor) -> None:
-                total = self._concept.total(arriving)
-                self._count(layer, "relevance", arriving, block, targets, total)
-                # rules that keep relevance positive leave nothing to look for
-                if not arriving.amin() >= 0:
-                    self._count(layer, "negative", -arriving, block, targets, -total)
-                found[layer] = shares(total), active[layer]
-                self.tally.sums[layer].add(targets, *found[layer])
+    def _scored(
+        self, flow: RelevanceFlow, targets: np.ndarray
+    ) -> tuple[dict[tuple[str, str], tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]:
+        """Scores and positions `[N, concepts]` by layer and mode, and shares float64 `[N, concepts]` by layer.
 
-            flow.sweep(flow.output_relevance(targets), layers, visit)
-            if self._vectors is not None:
-                predictions = flow.prediction.argmax(1).cpu().numpy()
-                self._vectors.add(block.samples.numpy(), targets, predictions, block.labels.numpy(), found)
-
-    def _count(
-        self, layer: str, mode: str, values: Tensor, block: Block, targets: np.ndarray, total: Tensor | None = None
-    ) -> np.ndarray:
-        """Let the samples compete; returns their scores, `[N, concepts]`.
-
-        In mode `"negative"`, values are the negated relevance, and samples that score above zero compete.
+        In mode `"negative"` they are those of the negated relevance; it is missing where no relevance is negative.
         """
-        scores, positions = (found.cpu().numpy() for found in self._scores[mode](self._concept, values, total))
-        among = scores > 0 if mode == "negative" else None
-        self.tally.add(layer, mode, block.samples.numpy(), scores, targets, positions, among=among)
-        return scores.astype(np.float64)
+        found, leading = {}, {}
+
+        def score(layer: str, mode: str, values: Tensor, total: Tensor | None = None) -> None:
+            scored = self._scores[mode](self._concept, values, total)
+            found[layer, mode] = tuple(array.cpu().numpy() for array in scored)
+
+        def visit(layer: str, arriving: Tensor) -> None:
+            total = self._concept.total(arriving)
+            score(layer, "relevance", arriving, total)
+            # rules that keep relevance positive leave nothing to look for
+            if not arriving.amin() >= 0:
+                score(layer, "negative", -arriving, -total)
+            leading[layer] = shares(total)
+
+        for layer in self.tally.sums:
+            score(layer, "activation", flow.activation(layer))
+        flow.sweep(flow.output_relevance(targets), list(self.tally.sums), visit)
+        return found, leading
+
+    def _failing(self, block: Block, error: ModelError) -> CrpError:
+        """Which sample it is that the model fails on, found by trying one after the other."""
+        for place in block.counted:
+            data = self._converted(block.data[place, None])
+            try:
+                RelevanceFlow(self._replica, None, data, list(self.tally.sums)).close()
+            except ModelError as alone:
+                return SampleError(int(block.samples[place]), f"cannot be explained: {alone}")
+        return ModelError(f"Samples {block.samples[0]} to {block.samples[-1]}: {error}")
+
+    def _converted(self, data: Tensor) -> Tensor:
+        return data.to(self._replica.dtype or data.dtype)
 
 
 def run_survey(
-    surveyor: Surveyor, stream: Iterable[Block], length: int, *, after_first: Callable[[float], None], progress: bool
-) -> Survey:
-    """Let the surveyor see all blocks.
+    surveyor: Surveyor,
+    stream: Iterable[Block],
+    length: int,
+    *,
+    after_first: Callable[[float], None] = lambda seconds: None,
+    after_each: Callable[[Block], None] = lambda block: None,
+    skip_bad: bool = False,
+    progress: bool,
+) -> None:
+    """Let the surveyor see blocks.
 
     Parameters
     ----------
@@ -119,20 +158,37 @@ def run_survey(
     stream
         The blocks.
     length
-        Number of samples, for the progress bar.
+        Number of samples in them, for the progress bar.
     after_first
         Called with the seconds that reading and computing one sample of the first block took.
+    after_each
+        Called with each block when it has been merged.
+    skip_bad
+        Whether samples that the model fails on are skipped.
     progress
         Whether to show a bar with rate and time left.
     """
     start = time.perf_counter()
     with tqdm(total=length, desc="samples", unit="sample", disable=not progress) as bar:
         for place, block in enumerate(stream):
-            surveyor.add(block)
+            seen = _added(surveyor, block, skip_bad)
             if place == 0:
                 after_first((time.perf_counter() - start) / len(block.samples))
+            after_each(seen)
             bar.update(len(block.samples))
-    return surveyor.tally.result()
+
+
+def _added(surveyor: Surveyor, block: Block, skip_bad: bool) -> Block:
+    """Let the surveyor see a block; returns it without the samples that had to be skipped."""
+    while True:
+        try:
+            surveyor.add(block)
+        except SampleError as error:
+            if not skip_bad:
+                raise
+            block = block.without(error)
+        else:
+            return block
 
 
 def sizes_of(concept: ConceptKind, shapes: dict[str, Sequence[int]]) -> dict[str, int]:

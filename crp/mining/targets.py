@@ -71,7 +71,7 @@ def explained_classes(rule: TargetRule, prediction: Tensor, labels: Tensor, samp
     if len(wrong):
         origin, count = "has label" if rule == "label" else "is to be explained for class", prediction.shape[1]
         raise SampleError(
-            f"Sample {samples[wrong[0]]} {origin} {classes[wrong[0]]}, but the model has the classes 0 to {count - 1}."
+            int(samples[wrong[0]]), f"{origin} {classes[wrong[0]]}, but the model has the classes 0 to {count - 1}."
         )
     return classes
 

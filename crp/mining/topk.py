@@ -19,6 +19,22 @@ def ranking(sample: np.ndarray, score: np.ndarray, k: int) -> np.ndarray:
     return np.lexsort((sample, -score), axis=-1)[:, :k]
 
 
+def check_finite(samples: np.ndarray, scores: np.ndarray) -> None:
+    """Refuse a sample, of indices `[N]`, with a score in `[N, C]` that is not finite as float32; the first one.
+
+    Raises
+    ------
+    SampleError
+    """
+    scores = scores.astype(np.float32, copy=False)
+    if not np.isfinite(scores).all():
+        row, concept = np.argwhere(~np.isfinite(scores))[0]
+        raise SampleError(
+            int(samples[row]),
+            f"scores {scores[row, concept]} for concept {concept}, no finite number: the model overflows on it.",
+        )
+
+
 class TopK:
     """The `k` largest scores of each of `C` concepts among all samples seen so far.
 
@@ -56,20 +72,15 @@ class TopK:
         samples
             Indices in the data set, int64 `[N]`, none of which was added before.
         scores
-            `[N, C]`, finite; kept, and compared, as float32.
+            `[N, C]`, finite (see `check_finite`); kept, and compared, as float32.
         targets
             Class explained for each sample, int64 `[N]`.
         positions
             Flat position of each concept in each sample, int64 `[N, C]`.
         among
             Which scores compete, bool `[N, C]`; by default all.
-
-        Raises
-        ------
-        SampleError
-            If a score is NaN or infinite; names the first such sample. Nothing is merged then.
         """
-        scores = _checked(samples, scores)
+        scores = scores.astype(np.float32, copy=False)
         candidates = (samples[:, None], scores, targets[:, None], positions)
         if among is not None:
             candidates = (np.where(among, part, nothing) for part, nothing in zip(candidates, _NOTHING, strict=True))
@@ -132,8 +143,8 @@ class ClassTopK:
         positions: np.ndarray,
         among: np.ndarray | None = None,
     ) -> None:
-        """Merge one block; arguments and errors as in `TopK.add`."""
-        scores = _checked(samples, scores)
+        """Merge one block; arguments as in `TopK.add`."""
+        scores = scores.astype(np.float32, copy=False)
         if among is not None:
             scores = np.where(among, scores, -np.inf)
         turns = _turns(targets)
@@ -165,17 +176,6 @@ class ClassTopK:
                 for name, table in self._best.items():
                     table[place][targets] = np.where(better, new[name], kept[name])
                 new = beaten
-
-
-def _checked(samples: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    scores = scores.astype(np.float32, copy=False)
-    if not np.isfinite(scores).all():
-        row, concept = np.argwhere(~np.isfinite(scores))[0]
-        raise SampleError(
-            f"Sample {samples[row]} scores {scores[row, concept]} for concept {concept}, no finite number: "
-            "the model overflows on it."
-        )
-    return scores
 
 
 def _turns(targets: np.ndarray) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,7 @@ class VectorWriter:
         known = {"target": targets, "prediction": predictions, "label": labels, "mined": np.ones(len(samples))}
         self._samples.write(samples, known)
 
-    def take(self, folder: Path, length: int) -> None:
+    def take(self, folder: Path, length: int, stop: int | None = None) -> None:
         """Copy the rows that are in another folder: of another shard, or of the data set before it grew.
 
         Parameters
@@ -84,6 +85,8 @@ class VectorWriter:
             What another writer wrote into, closed.
         length
             Number of samples it was made for.
+        stop
+            Copy the rows of samples before this one; by default all.
 
         Raises
         ------
@@ -91,7 +94,7 @@ class VectorWriter:
             If its files are damaged or of other sizes, or the system refuses to write.
         """
         with open_table(samples_file(folder)) as table:
-            rows = np.flatnonzero(table.mapped("mined", np.uint8, (length,)))
+            rows = np.flatnonzero(table.mapped("mined", np.uint8, (length,))[:stop])
         for layer, size in self._sizes.items():
             _copy(vectors_file(folder, layer), self._layers[layer], layer_columns(size), length, rows)
         _copy(samples_file(folder), self._samples, SAMPLE_COLUMNS, length, rows)
@@ -101,10 +104,26 @@ class VectorWriter:
         for table in (*self._layers.values(), self._samples):
             table.sync()
 
+    def __enter__(self) -> VectorWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the files."""
         for table in (*self._layers.values(), self._samples):
             table.close()
+
+
+def take_vectors(folder: Path, others: Iterable[Path], manifest: Mapping[str, Any]) -> None:
+    """Copy the vectors that are in other folders into one, all of libraries with the same manifest."""
+    length = manifest["data"]["length"]
+    sizes = {layer["name"]: layer["concepts"] for layer in manifest["layers"]}
+    with VectorWriter(folder, length, sizes) as writer:
+        for other in others:
+            writer.take(other, length)
+        writer.sync()
 
 
 def _copy(origin: Path, table: RowTable, columns: Mapping, length: int, rows: np.ndarray) -> None:
