@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from crp.errors import LibraryError
 
 
-def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
+def write_file(path: Path, content: bytes | Iterable[bytes | memoryview], *, durable: bool = True) -> None:
     """Write a file as a whole or not at all: under another name, flushed to disk, then renamed.
 
     Parameters
@@ -22,7 +22,7 @@ def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     path
         The file.
     content
-        All of it.
+        All of it, or piece by piece.
     durable
         Whether to wait until the disk has it. Thousands of small files, which can be made again, do without.
 
@@ -34,7 +34,8 @@ def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            for piece in [content] if isinstance(content, bytes) else content:
+                file.write(piece)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -61,8 +62,27 @@ def sync(folder: Path) -> None:
 
 
 def write_table(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays by name. They are copied to C order; files carry neither metadata nor time stamps."""
-    write_file(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    """Write arrays by name, in C order; files carry neither metadata nor time stamps.
+
+    The bytes are those of `safetensors.numpy.save`, which needs three times the arrays' memory.
+    """
+    write_file(path, _pieces(arrays))
+
+
+def _pieces(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes | memoryview]:
+    """The content of a safetensors file: the header's length, the header, the arrays; large types first, then names."""
+    order = sorted(arrays, key=lambda name: (-_ORDER.index(arrays[name].dtype.type), name))
+    header, begin = {}, 0
+    for name in order:
+        array, end = arrays[name], begin + arrays[name].nbytes
+        header[name] = {"dtype": _NAMES[array.dtype.type], "shape": list(array.shape), "data_offsets": [begin, end]}
+        begin = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little")
+    yield text
+    for name in order:
+        yield np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data
 
 
 class Table:
@@ -79,10 +99,6 @@ class Table:
         self._handle = handle
         self._names = set(handle.keys())
 
-    def names(self) -> list[str]:
-        """Names of all arrays."""
-        return sorted(self._names)
-
     def array(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
         """The whole array; None in `shape` stands for any length.
 
@@ -94,6 +110,10 @@ class Table:
         entries = self._checked(name, dtype, shape)
         # safetensors refuses to slice what is empty
         return entries[:] if all(entries.get_shape()) else np.zeros(entries.get_shape(), dtype)
+
+    def check(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> None:
+        """Refuse, as `array` does, without reading it."""
+        self._checked(name, dtype, shape)
 
     def piece(self, name: str, dtype: type, start: int, stop: int) -> np.ndarray:
         """Entries `start` to `stop` of a one-dimensional array; the rest of it is not read."""
@@ -114,7 +134,22 @@ class Table:
         return entries
 
 
-_NAMES = {np.uint8: "U8", np.int64: "I64", np.float32: "F32", np.float64: "F64"}
+# In the order in which safetensors sorts them.
+_NAMES = {
+    np.bool_: "BOOL",
+    np.uint8: "U8",
+    np.int8: "I8",
+    np.int16: "I16",
+    np.uint16: "U16",
+    np.float16: "F16",
+    np.int32: "I32",
+    np.uint32: "U32",
+    np.float32: "F32",
+    np.float64: "F64",
+    np.int64: "I64",
+    np.uint64: "U64",
+}
+_ORDER = list(_NAMES)
 
 
 @contextmanager

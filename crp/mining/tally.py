@@ -53,20 +53,19 @@ class Tally:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is needed to go on from here, by `LAYER/PART/NAME`."""
-        parts = {f"{layer}/{mode}": best for (layer, mode), best in self.best.items()}
-        parts |= {f"{layer}/sums": sums for layer, sums in self.sums.items()}
-        return {f"{part}/{name}": array for part, kept in parts.items() for name, array in kept.arrays().items()}
+        return {
+            f"{part}/{name}": array for part, kept in self._parts().items() for name, array in kept.arrays().items()
+        }
+
+    def _parts(self) -> dict[str, TopK | ClassSums]:
+        parts: dict[str, TopK | ClassSums] = {f"{layer}/{mode}": best for (layer, mode), best in self.best.items()}
+        return parts | {f"{layer}/sums": sums for layer, sums in self.sums.items()}
 
     def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take in what another tally's `arrays` say of other samples."""
-        by_part: dict[str, dict[str, np.ndarray]] = {}
-        for key, array in arrays.items():
-            part, name = key.rsplit("/", 1)
-            by_part.setdefault(part, {})[name] = array
-        for (layer, mode), best in self.best.items():
-            best.merge(by_part[f"{layer}/{mode}"])
-        for layer, sums in self.sums.items():
-            sums.merge(by_part[f"{layer}/sums"])
+        for part, kept in self._parts().items():
+            # one part after the other, so that a mapping which reads from disk need not hold them all
+            kept.merge({name: arrays[f"{part}/{name}"] for name in kept.arrays()})
 
     def result(self) -> Survey:
         """References and statistics of all samples so far."""
