@@ -53,9 +53,7 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
 @click.option(
     "--class-references",
     type=click.IntRange(min=0),
-    default=3,
-    show_default=True,
-    help="Samples kept of each concept and mode for each class.",
+    help="Samples kept of each concept and mode for each class; default 3, or as many as fit into 256 MB.",
 )
 @click.option("--vectors", is_flag=True, help="Keep every sample's concept vectors: for crp search, crp strategies.")
 @click.option(

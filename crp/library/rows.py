@@ -6,7 +6,7 @@ depends on what is in the rows and on nothing else. Rows that were never written
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -16,7 +16,7 @@ import numpy as np
 
 from crp.errors import LibraryError
 
-from .tables import NAMES
+from .tables import table_header
 
 
 class RowTable:
@@ -39,8 +39,10 @@ class RowTable:
 
     def __init__(self, path: Path, columns: Mapping[str, tuple[type, tuple[int, ...]]], length: int):
         self._path = path
-        self._length = length
-        header, self._columns, size = _layout(columns, length)
+        self._columns = {name: (np.dtype(dtype), shape) for name, (dtype, shape) in columns.items()}
+        whole = {name: (dtype, (length, *shape)) for name, (dtype, shape) in columns.items()}
+        header, self._places = table_header(whole)
+        size = len(header) + sum(length * self._width(name) for name in columns)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -64,12 +66,11 @@ class RowTable:
             If the system refuses (full disk).
         """
         for name, array in values.items():
-            begin, dtype, shape = self._columns[name]
+            dtype, shape = self._columns[name]
             array = np.ascontiguousarray(array, dtype=dtype).reshape(len(rows), *shape)
-            width = dtype.itemsize * int(np.prod(shape, dtype=int))
             for first, last in runs(rows):
                 try:
-                    self._put(array[first:last].tobytes(), begin + int(rows[first]) * width)
+                    self._put(array[first:last].tobytes(), self._places[name] + int(rows[first]) * self._width(name))
                 except OSError as error:
                     raise self._refused(error) from error
 
@@ -83,6 +84,11 @@ class RowTable:
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+
+    def _width(self, name: str) -> int:
+        """Bytes of a row."""
+        dtype, shape = self._columns[name]
+        return dtype.itemsize * math.prod(shape)
 
     def _put(self, content: bytes, place: int) -> None:
         # not through a memory map, to which a full disk is a crash
@@ -100,20 +106,3 @@ def runs(rows: np.ndarray) -> Iterator[tuple[int, int]]:
     breaks = np.flatnonzero(np.diff(rows) != 1) + 1
     edges = [0, *breaks.tolist(), len(rows)]
     return ((first, last) for first, last in pairwise(edges) if first < last)
-
-
-def _layout(
-    columns: Mapping[str, tuple[type, tuple[int, ...]]], length: int
-) -> tuple[bytes, dict[str, tuple[int, np.dtype, tuple[int, ...]]], int]:
-    """Header of the file, where each column begins with its dtype and shape of a row, and size of the file."""
-    entries, places, end = {}, {}, 0
-    # wide numbers first, so that all are aligned
-    for name in sorted(columns, key=lambda name: (-np.dtype(columns[name][0]).itemsize, name)):
-        dtype, shape = np.dtype(columns[name][0]), tuple(columns[name][1])
-        begin, end = end, end + dtype.itemsize * length * int(np.prod(shape, dtype=int))
-        entries[name] = {"dtype": NAMES[dtype.type], "shape": [length, *shape], "data_offsets": [begin, end]}
-        places[name] = begin, dtype, shape
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    header = len(text).to_bytes(8, "little") + text
-    return header, {name: (len(header) + begin, *rest) for name, (begin, *rest) in places.items()}, len(header) + end

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from crp.errors import LibraryError
 
 
-def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
+def write_file(path: Path, content: bytes | Iterable[bytes | memoryview], *, durable: bool = True) -> None:
     """Write a file as a whole or not at all: under another name, flushed to disk, then renamed.
 
     Parameters
@@ -23,7 +23,7 @@ def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     path
         The file.
     content
-        All of it.
+        All of it, or piece by piece.
     durable
         Whether to wait until the disk has it. Thousands of small files, which can be made again, do without.
 
@@ -35,7 +35,8 @@ def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            for piece in [content] if isinstance(content, bytes) else content:
+                file.write(piece)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -62,8 +63,37 @@ def sync(folder: Path) -> None:
 
 
 def write_table(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays by name. They are copied to C order; files carry neither metadata nor time stamps."""
-    write_file(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    """Write arrays by name, in C order; files carry neither metadata nor time stamps.
+
+    The bytes are those of `safetensors.numpy.save`, which needs three times the arrays' memory.
+    """
+    write_file(path, _pieces(arrays))
+
+
+def _pieces(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes | memoryview]:
+    """The content of a safetensors file: the header, then the arrays."""
+    header, places = table_header({name: (array.dtype.type, array.shape) for name, array in arrays.items()})
+    yield header
+    for name in places:
+        yield np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data
+
+
+def table_header(columns: Mapping[str, tuple[type, tuple[int, ...]]]) -> tuple[bytes, dict[str, int]]:
+    """Beginning of a safetensors file with arrays of these dtypes and shapes, and where each array begins in the file.
+
+    The arrays lie end to end, large types first, then by name.
+    """
+    order = sorted(columns, key=lambda name: (-_ORDER.index(columns[name][0]), name))
+    entries, places, begin = {}, {}, 0
+    for name in order:
+        dtype, shape = columns[name]
+        end = begin + np.dtype(dtype).itemsize * math.prod(shape)
+        entries[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+        places[name], begin = begin, end
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(8, "little") + text
+    return header, {name: len(header) + place for name, place in places.items()}
 
 
 class Table:
@@ -80,10 +110,6 @@ class Table:
         self._handle = handle
         self._names = set(handle.keys())
 
-    def names(self) -> list[str]:
-        """Names of all arrays."""
-        return sorted(self._names)
-
     def array(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
         """The whole array; None in `shape` stands for any length.
 
@@ -95,6 +121,10 @@ class Table:
         entries = self._checked(name, dtype, shape)
         # safetensors refuses to slice what is empty
         return entries[:] if all(entries.get_shape()) else np.zeros(entries.get_shape(), dtype)
+
+    def check(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> None:
+        """Refuse, as `array` does, without reading it."""
+        self._checked(name, dtype, shape)
 
     def piece(self, name: str, dtype: type, start: int, stop: int) -> np.ndarray:
         """Entries `start` to `stop` of a one-dimensional array; the rest of it is not read."""
@@ -127,14 +157,22 @@ class Table:
         return entries
 
 
+# In the order in which safetensors sorts them.
 NAMES = {
+    np.bool_: "BOOL",
     np.uint8: "U8",
+    np.int8: "I8",
     np.int16: "I16",
-    np.int64: "I64",
+    np.uint16: "U16",
     np.float16: "F16",
+    np.int32: "I32",
+    np.uint32: "U32",
     np.float32: "F32",
     np.float64: "F64",
+    np.int64: "I64",
+    np.uint64: "U64",
 }
+_ORDER = list(NAMES)
 
 
 @contextmanager

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from crp.errors import LibraryError
-from crp.library.tables import damaged, open_table, write_table
+from crp.library.tables import Table, damaged, open_table, write_table
 
 from .blocks import Block
 from .spans import Spans, count, difference, union
@@ -53,9 +53,28 @@ class Part:
         LibraryError
             If the file is damaged, or of other shapes.
         """
+        like = {name: (array.dtype.type, array.shape) for name, array in tally.arrays().items()}
         with open_table(self.file) as table:
-            like = tally.arrays().items()
-            tally.merge({name: table.array(name, array.dtype.type, array.shape) for name, array in like})
+            # all are looked at before any is merged
+            for name, form in like.items():
+                table.check(name, *form)
+            tally.merge(_Reading(table, like))
+
+
+class _Reading(Mapping):
+    """Arrays of a file, each read when it is asked for."""
+
+    def __init__(self, table: Table, forms: Mapping[str, tuple[type, tuple[int, ...]]]):
+        self._table, self._forms = table, forms
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._table.array(name, *self._forms[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._forms)
+
+    def __len__(self) -> int:
+        return len(self._forms)
 
 
 def write_part(file: Path, tally: Tally, blocks: Spans, skipped: Mapping[int, str]) -> None:

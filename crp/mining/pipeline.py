@@ -35,7 +35,7 @@ from .statistics import LEADING
 from .subjects import DataSubject, ModelSubject, check_same, data_subject, model_subject
 from .surroundings import surroundings
 from .survey import Surveyor, sizes_of
-from .tally import Tally
+from .tally import Tally, default_class_references
 from .targets import TargetRule, check_rule, rule_name
 from .vectors import VectorWriter
 from .work import Shard, Work, open_work, stored_identity, work_folder
@@ -73,7 +73,7 @@ def mine(
     targets: TargetRule = "label",
     k: int = 16,
     top: int = LEADING,
-    class_references: int = 3,
+    class_references: int | None = None,
     vectors: bool = False,
     precision: str | None = None,
     relevance_score: str = "sum/divided",
@@ -127,7 +127,8 @@ def mine(
         The statistics count how often a concept was among that many leading ones of a sample.
     class_references
         References of each concept and mode for each class, of the samples explained for it; 0 for none. They take
-        `classes * C * class_references * 60` bytes of memory, and twice that of disk, for each layer.
+        `classes * concepts * class_references * 60` bytes of memory, and twice that of disk. By default 3, or as many
+        as fit into 256 MB.
     vectors
         Whether to keep each sample's concept vectors (`Library.vectors`): `4 * C` bytes for each sample and layer.
     precision
@@ -200,7 +201,7 @@ def mine(
     numbers = {"k": k, "top": top, "block_size": block_size, "threads": threads, "workers": workers, "patches": patches}
     numbers["class_references"] = class_references
     for name, value in numbers.items():
-        if name == "threads" and value is None:
+        if name in ("threads", "class_references") and value is None:
             continue
         least = 0 if name in ("class_references", "workers", "patches") else 1
         if not isinstance(value, int) or value < least:
@@ -223,6 +224,8 @@ def mine(
         if class_names is not None and len(class_names) != subject.classes:
             raise InputError(f"There are {len(class_names)} class names, and the model has {subject.classes} classes.")
         sizes = sizes_of(concept, subject.shapes)
+        if class_references is None:
+            class_references = default_class_references(subject.classes, sum(sizes.values()))
         concepts = _patch_concepts(sizes, patch_concepts, patches)
         fields = _fields(model, data.reader.like, layers) if patches else {}
         settings = {

@@ -13,6 +13,19 @@ from crp.library.references import ClassStatistics, References
 from .statistics import ClassSums
 from .topk import ClassTopK, TopK
 
+# References of each class, unless said otherwise; and the memory, in bytes, that they may take then.
+_CLASS_REFERENCES, _CLASS_REFERENCES_MEMORY = 3, 256 * 10**6
+_BYTES_OF_ONE = 20  # sample and position of 8 bytes, score of 4
+
+
+def default_class_references(classes: int, concepts: int) -> int:
+    """How many references of each class to keep, if nobody says: 3, or as many as fit into 256 MB.
+
+    >>> default_class_references(10, 40), default_class_references(1000, 2048), default_class_references(1000, 15104)
+    (3, 2, 0)
+    """
+    return min(_CLASS_REFERENCES, _CLASS_REFERENCES_MEMORY // (classes * concepts * len(MODES) * _BYTES_OF_ONE))
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -74,23 +87,21 @@ class Tally:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is needed to go on from here, by `LAYER/PART/NAME`."""
-        parts = {f"{layer}/{mode}": best for (layer, mode), best in self.best.items()}
+        return {
+            f"{part}/{name}": array for part, kept in self._parts().items() for name, array in kept.arrays().items()
+        }
+
+    def _parts(self) -> dict[str, TopK | ClassTopK | ClassSums]:
+        parts: dict[str, TopK | ClassTopK | ClassSums] = {}
+        parts |= {f"{layer}/{mode}": best for (layer, mode), best in self.best.items()}
         parts |= {f"{layer}/{mode}, by class": best for (layer, mode), best in self.of_class.items()}
-        parts |= {f"{layer}/sums": sums for layer, sums in self.sums.items()}
-        return {f"{part}/{name}": array for part, kept in parts.items() for name, array in kept.arrays().items()}
+        return parts | {f"{layer}/sums": sums for layer, sums in self.sums.items()}
 
     def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take in what another tally's `arrays` say of other samples."""
-        by_part: dict[str, dict[str, np.ndarray]] = {}
-        for key, array in arrays.items():
-            part, name = key.rsplit("/", 1)
-            by_part.setdefault(part, {})[name] = array
-        for (layer, mode), best in self.best.items():
-            best.merge(by_part[f"{layer}/{mode}"])
-        for (layer, mode), best in self.of_class.items():
-            best.merge(by_part[f"{layer}/{mode}, by class"])
-        for layer, sums in self.sums.items():
-            sums.merge(by_part[f"{layer}/sums"])
+        for part, kept in self._parts().items():
+            # one part after the other, so that a mapping which reads from disk need not hold them all
+            kept.merge({name: arrays[f"{part}/{name}"] for name in kept.arrays()})
 
     def result(self) -> Survey:
         """References and statistics of all samples so far."""

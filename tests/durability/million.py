@@ -34,7 +34,7 @@ class Many:
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if index % (self.length // 10) == 0:
-            self.notes.append((index, time.perf_counter(), resident()))
+            self.notes.append((index, time.process_time(), resident()))
         return self.pool[index % 4096] * (1 + index / self.length), index % CLASSES
 
 
@@ -66,9 +66,9 @@ def main() -> None:
         last = max(place for place, note in enumerate(samples.notes) if note[0] == 0)
         notes = samples.notes[last : last + 10]
         print(f"{length} samples, 1 thread, blocks of 256, a checkpoint every 60 s")
-        print("from sample   microseconds a sample   resident MB")
+        print("from sample   microseconds of CPU a sample   resident MB")
         for (index, begun, memory), (_, ended, _) in pairwise(notes):
-            print(f"{index:>11}   {(ended - begun) / (length // 10) * 1e6:>21.0f}   {memory:>11.0f}")
+            print(f"{index:>11}   {(ended - begun) / (length // 10) * 1e6:>28.0f}   {memory:>11.0f}")
         sizes = [formula(CLASSES, concepts, K) for concepts in LAYERS.values()]
         for table in ("references", "statistics", "state"):
             found = sum(file.stat().st_size for file in path.rglob(f"{table}.safetensors"))

@@ -72,7 +72,7 @@ class TestMine:
             "weights": None,
             "command": [
                 *("crp", "mine", "net.py:make", "photos", "--layers", "0,2"),
-                *("--references", "16", "--class-references", "3", "--patches", "1", "--block-size", "32"),
+                *("--references", "16", "--patches", "1", "--block-size", "32"),
             ],
         }
 
@@ -188,7 +188,7 @@ class TestInfo:
         rows = dict(line.split("  ", 1) for line in result.stdout.splitlines())
         assert rows["made by"].split() == [
             *("crp", "mine", "net.py:make", "photos", "--layers", "0,2"),
-            *("--references", "16", "--class-references", "3", "--patches", "1", "--block-size", "32"),
+            *("--references", "16", "--patches", "1", "--block-size", "32"),
         ]
         assert rows["layers"].strip() == "0 [4, 10, 10], 2 [5, 8, 8]"
 
