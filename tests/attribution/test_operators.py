@@ -125,10 +125,21 @@ def test_up_is_the_transpose_of_down(rule, seed, layer):
         (nn.ConvTranspose2d(3, 4, 3, stride=2), (3, 5, 5)),
         (nn.Conv2d(3, 4, 3, padding="same"), (3, 6, 6)),
         (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), (3, 6, 6)),
+        (nn.Conv2d(3, 4, (3, 2), padding=(1, 0), dilation=(1, 2)), (3, 6, 7)),
+        (nn.Conv2d(3, 4, 2, padding=3), (3, 4, 4)),
+        (nn.Conv2d(3, 4, 1, stride=(2, 3)), (3, 6, 7)),
+        (nn.Conv2d(3, 4, 1, stride=2, padding=1), (3, 5, 5)),
+        (nn.Conv2d(3, 4, 1, stride=2, bias=False), (3, 5, 5)),
+        (nn.Conv2d(4, 4, 3, stride=2, groups=2), (4, 8, 8)),
     ],
-    ids=["1d", "3d", "transposed", "same padding", "reflecting"],
+    ids=[
+        "1d", "3d", "transposed", "same padding", "reflecting", "uneven", "more padding than kernel", "pixels, strided",
+        "pixels, padded", "pixels, no bias", "groups",
+    ],
 )
-@pytest.mark.parametrize("rule", [Epsilon(), AlphaBeta(2, 1), Gamma()], ids=["epsilon", "alpha-beta", "gamma"])
+@pytest.mark.parametrize(
+    "rule", [Epsilon(), AlphaBeta(2, 1), Gamma(), Flat()], ids=["epsilon", "alpha-beta", "gamma", "flat"]
+)
 def test_every_kind_of_convolution(convolution, shape, rule):
     model = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)).double()
     data = torch.randn(2, *shape, dtype=torch.float64)
