@@ -96,6 +96,26 @@ def probe(hook: BasicHook) -> list[InputFactor] | None:
     return found if torch.allclose(everything, parts) else None
 
 
+def side_kept(modify: Callable[[Tensor], Tensor]) -> str | None:
+    """Which values a rule's input modifier keeps as they are, with zeros for the others.
+
+    Returns
+    -------
+    str or None
+        `"all"`, `"positive"` or `"negative"`; None for a modifier that does anything else.
+    """
+    sizes = 10.0 ** torch.arange(-30, 31, dtype=torch.float64)
+    values = torch.cat([-sizes, sizes.new_zeros(1), sizes])
+    try:
+        modified = modify(values)
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        return None
+    for side, kept in (("all", values), ("positive", values.clamp(min=0)), ("negative", values.clamp(max=0))):
+        if torch.equal(modified, kept):
+            return side
+    return None
+
+
 def _mapped(hook: BasicHook, relevance: Tensor, outputs: list[Tensor]) -> Sequence[Tensor]:
     """The rule's gradient mapper; a rule of one branch may give a bare tensor."""
     mapped = hook.gradient_mapper(relevance, outputs)
@@ -119,6 +139,7 @@ class LinearRule:
         self.module = module
         self.hook = hook
         self.factors = factors
+        self.sides = [side_kept(modify) for modify in hook.input_modifiers]
         self.original: Callable[..., Tensor] = module.forward
         self.calls: list[Call] = []
         self.careful = False
@@ -320,11 +341,11 @@ class Call:
 
     def _find_branches(self) -> list[_Branch]:
         rule, hook = self.rule, self.rule.hook
-        inputs = [self._modified(modify) for modify in hook.input_modifiers]
+        nothing = torch.zeros((), dtype=self.data.dtype, device=self.data.device).expand(self.data.shape)
+        inputs = self._inputs(nothing)
         outputs, graphs, live = [], {}, []
         for index, (value, factor) in enumerate(zip(inputs, rule.factors, strict=True)):
-            # After a ReLU half of most rules' branches have an input of zeros: they pass nothing on.
-            empty = factor.by_input and value is not self.data and not bool(value.any())
+            empty = factor.by_input and value is nothing
             if factor.scale != 0 and not empty:
                 live.append(index)
             outputs.append(hook.output_modifiers[index](self._output(index, value, empty, graphs)))
@@ -338,10 +359,24 @@ class Call:
             branches.append(_Branch(index, scale, inputs[index] if factor.by_input else None, graphs.get(index)))
         return branches
 
-    def _modified(self, modify: Callable[[Tensor], Tensor]) -> Tensor:
-        """The input of a branch; the module's own where they are equal, as a half of most rules' are after a ReLU."""
-        value = modify(self.data)
-        return self.data if torch.equal(value, self.data) else value
+    def _inputs(self, nothing: Tensor) -> list[Tensor]:
+        """Inputs of the branches: the module's own where it is the same, `nothing` where it is zero.
+
+        After a ReLU it is one or the other for most rules, and one look at the signs tells.
+        """
+        data, sides = self.data, self.rule.sides
+        signed = any(side in ("positive", "negative") for side in sides)
+        least, largest = (float(bound) for bound in data.aminmax()) if signed else (-1.0, 1.0)
+        inputs = []
+        for modify, side in zip(self.rule.hook.input_modifiers, sides, strict=True):
+            if side == "all" or (side == "positive" and least >= 0) or (side == "negative" and largest <= 0):
+                value = data
+            elif (side == "positive" and largest <= 0) or (side == "negative" and least >= 0):
+                value = nothing
+            else:
+                value = modify(data)
+            inputs.append(value)
+        return inputs
 
     def _output_factors(self, outputs: list[Tensor]) -> Sequence[Tensor]:
         """What the rule's gradient mapper makes of ones."""
