@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from zennit.core import Composite
 
 from crp.attribution.operators import find_all, graph_below
@@ -127,7 +129,7 @@ class RelevanceFlow:
             rule.calls, rule.careful = calls, careful
         handles = [names[layer].register_forward_hook(self._tap(layer)) for layer in layers]
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), _SummandsApart():
                 # cloned, for a model may begin with an operation in place
                 output = self.replica.model(self._input.clone())
         except CrpError:
@@ -456,6 +458,22 @@ class RelevanceFlow:
         # Not `is_grads_batched`: it computes convolutions one condition after the other.
         parts = iter(torch.vmap(found)(relevance))
         return [next(parts) if reaches else None for reaches in reached]
+
+
+class _SummandsApart(TorchFunctionMode):
+    """Lets a stack along the last axis keep its parts one after the other in memory, not element by element.
+
+    zennit makes a module of an addition that way. Values and shape are the same; stack, sum and gradient go over
+    whole tensors.
+    """
+
+    def __torch_function__(
+        self, function: Callable, types: Collection[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function is torch.stack and len(args) == 1 and kwargs == {"dim": -1}:
+            return torch.stack(*args).movedim(0, -1)
+        return function(*args, **kwargs)
 
 
 def check_class(target: int, count: int) -> None:

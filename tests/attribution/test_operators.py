@@ -23,7 +23,7 @@ from zennit.rules import (
 from zennit.types import Activation, AvgPool, Linear
 
 from crp.attribution import RelevanceFlow
-from crp.attribution.operators import InputFactor, probe
+from crp.attribution.operators import InputFactor, probe, side_kept
 from crp.errors import ModelError
 from tests.oracle.comparing import assert_relevance_close
 
@@ -125,10 +125,21 @@ def test_up_is_the_transpose_of_down(rule, seed, layer):
         (nn.ConvTranspose2d(3, 4, 3, stride=2), (3, 5, 5)),
         (nn.Conv2d(3, 4, 3, padding="same"), (3, 6, 6)),
         (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), (3, 6, 6)),
+        (nn.Conv2d(3, 4, (3, 2), padding=(1, 0), dilation=(1, 2)), (3, 6, 7)),
+        (nn.Conv2d(3, 4, 2, padding=3), (3, 4, 4)),
+        (nn.Conv2d(3, 4, 1, stride=(2, 3)), (3, 6, 7)),
+        (nn.Conv2d(3, 4, 1, stride=2, padding=1), (3, 5, 5)),
+        (nn.Conv2d(3, 4, 1, stride=2, bias=False), (3, 5, 5)),
+        (nn.Conv2d(4, 4, 3, stride=2, groups=2), (4, 8, 8)),
     ],
-    ids=["1d", "3d", "transposed", "same padding", "reflecting"],
+    ids=[
+        "1d", "3d", "transposed", "same padding", "reflecting", "uneven", "more padding than kernel", "pixels, strided",
+        "pixels, padded", "pixels, no bias", "groups",
+    ],
 )
-@pytest.mark.parametrize("rule", [Epsilon(), AlphaBeta(2, 1), Gamma()], ids=["epsilon", "alpha-beta", "gamma"])
+@pytest.mark.parametrize(
+    "rule", [Epsilon(), AlphaBeta(2, 1), Gamma(), Flat()], ids=["epsilon", "alpha-beta", "gamma", "flat"]
+)
 def test_every_kind_of_convolution(convolution, shape, rule):
     model = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)).double()
     data = torch.randn(2, *shape, dtype=torch.float64)
@@ -136,6 +147,27 @@ def test_every_kind_of_convolution(convolution, shape, rule):
     with RelevanceFlow(model, composite_of(rule), data) as flow:
         found = flow.down(flow.output_relevance([0, 2]))
     assert_relevance_close(found[0], zennit_relevance(model, composite_of(rule), data, [0, 2]), 1e-12)
+
+
+def test_side_that_a_modifier_keeps():
+    assert side_kept(lambda data: data) == "all"
+    assert side_kept(lambda data: data.clamp(min=0)) == side_kept(torch.relu) == "positive"
+    assert side_kept(lambda data: -torch.relu(-data)) == "negative"
+    for other in (torch.ones_like, lambda data: data.clamp(0, 1e6), lambda data: data.clamp(min=1e-20), torch.abs):
+        assert side_kept(other) is None
+    assert side_kept(lambda data: data.view(2, 3)) is None
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0, -5.0], ids=["both signs", "positive", "negative"])
+@pytest.mark.parametrize("rule", [ZPlus(), AlphaBeta(2, 1), Gamma()], ids=["z+", "alpha-beta", "gamma"])
+def test_branches_by_the_signs_of_the_input(rule, shift):
+    """Branches whose input is the module's own, or zero, are not computed; zennit computes them all."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 2)).double()
+    data = torch.randn(2, 2, 4, 4, dtype=torch.float64).clamp(-2, 2) + shift
+    with RelevanceFlow(model, composite_of(rule), data) as flow:
+        found = flow.down(flow.output_relevance([0, 1]))
+    assert_relevance_close(found[0], zennit_relevance(model, composite_of(rule), data, [0, 1]), 1e-12)
 
 
 def test_probe_reads_the_factors_of_a_rule():
