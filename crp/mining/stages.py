@@ -106,13 +106,13 @@ class Pass:
             missing = part(difference(closed, done), processes.rank, processes.count)
             taken = parts if processes.first else []
         else:
-            new = difference(closed, blocks_of(part for part in parts if part.owner == EXTENDED))
+            new = difference(closed, blocks_of(known for known in parts if known.owner == EXTENDED))
             missing = difference(part(new, self.shard.place - 1, self.shard.count), done)
-            taken = [part for part in parts if part.owner == self.work.owner]
+            taken = [known for known in parts if known.owner == self.work.owner]
         checkpoint = Checkpoint(self.work.parts, self.work.owner, self.surveyor, taken, self.every)
         if done and processes.first:
-            known = count(done) * self.block_size
-            logger.info("Going on: %d of %d samples are done.", known, len(self.data.reader))
+            samples = count(done) * self.block_size
+            logger.info("Going on: %d of %d samples are done.", samples, len(self.data.reader))
         processes.wait()  # all have seen the same parts before anybody writes
         self._over(missing, checkpoint.add, announce=processes.first)
         if self.shard is not None or processes.count > 1:
