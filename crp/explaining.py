@@ -23,7 +23,7 @@ from crp.composing import apart, graph_in
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, nearest
 from crp.explanation import ClassScore, ClassShare, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
-from crp.images import read_picture, scaled_picture
+from crp.images import read_picture, shown_input
 from crp.mining.subjects import check_same, described_rules
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ _CHANNELS = ChannelConcept()
 _FAINTEST_CELL = 0.02
 # Cells along the longer side, unless asked for: fine enough to see parts of things, coarse enough to read.
 _CELLS = 8
+# What inputs with so many axes are called.
+_INPUTS = {2: ("signal", "T"), 3: ("image", "H, W"), 4: ("volume", "D, H, W")}
 # The graph of an explanation: as much as a page's width can hold.
 _GRAPH_COVERAGE, _GRAPH_BREADTH = 0.9, 8
 # Classes named as users of a concept.
@@ -68,7 +70,7 @@ def explain(
     model
         The model that was mined.
     image
-        Model input `[c, H, W]` or `[1, c, H, W]`; or a picture (PIL, uint8 array `[H, W, 3]`, or a file's name), which
+        Model input `[c, *S]` or `[1, c, *S]`; or a picture (PIL, uint8 array `[H, W, 3]`, or a file's name), which
         the library's preprocessing turns into model input.
     library
         What mining left for this model.
@@ -123,7 +125,6 @@ def explain(
     mined = library.manifest["composite"]
     check_same(mined, rules, ["name", "rules", "canonizers"], "This is not the composite of the library")
     data = _model_input(image, library)
-    to_picture = scaled_picture if library.preprocessing is None else library.preprocessing.to_picture
     with RelevanceFlow(model, composite, data, layers or library.layers) as flow:
         layers = list(dict.fromkeys(layers)) if layers else list(reversed(flow.layers))
         names = _Names(library.class_names)
@@ -132,7 +133,7 @@ def explain(
         ranked = scores.argsort(descending=True, stable=True)[:5].tolist()
         shown = _Shown(library, concept, tuple(layers), concepts, patches, cells, graph)
         common = {
-            "picture": to_picture(data[0]),
+            "picture": shown_input(data[0], library.preprocessing),
             "classes": tuple(names.score(index, scores) for index in ranked),
             "provenance": {**_provenance(library, rules), **(provenance or {})},
         }
@@ -268,11 +269,14 @@ def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, card
 def _concept_map(
     flow: RelevanceFlow, concept: ConceptKind, layer: str, arriving: Tensor, cells: int | None
 ) -> ConceptMap | None:
-    """The strongest concept of each cell; None for a layer without space, whose concepts are nowhere in particular."""
-    if arriving.ndim != 4:
+    """The strongest concept of each cell, for pictures and signals; a signal is a picture of one row.
+
+    None for a layer without space, whose concepts are nowhere in particular.
+    """
+    if arriving.ndim != len(flow.input_shape) or arriving.ndim not in (3, 4):
         return None
-    height, width = flow.input_shape[2:]
-    rows, columns = grid_of(arriving.shape[2:], (height, width), cells)
+    positions, (height, width) = [(1, *shape)[-2:] for shape in (arriving.shape[2:], flow.input_shape[2:])]
+    rows, columns = grid_of(positions, (height, width), cells)
     table = concepts_in_cells(flow, layer, arriving, rows, columns, concept=concept)
     strongest, winner = table.max(-1)
     faint = strongest <= _FAINTEST_CELL * max(float(strongest.max()), 0.0)
@@ -319,7 +323,7 @@ def concepts_in_cells(
     Parameters
     ----------
     flow
-        Of one sample `[1, c, H, W]`.
+        Of one sample `[1, c, H, W]`, or of a signal `[1, c, T]`, whose grid has one row.
     layer
         A layer's name.
     arriving
@@ -334,12 +338,13 @@ def concepts_in_cells(
     Tensor
         `[rows * columns, C]`, row by row. The sum over all cells is the sum of each concept's conditional heatmap.
     """
-    height, width = flow.input_shape[2:]
+    space = flow.input_shape[2:]
+    height, width = (1, *space)[-2:]
     row = torch.arange(height, device=flow.device) * rows // height
     column = torch.arange(width, device=flow.device) * columns // width
-    place = row[:, None] * columns + column
+    place = (row[:, None] * columns + column).view(*space)
     if flow.linear:
-        masks = torch.nn.functional.one_hot(place, rows * columns).permute(2, 0, 1).to(arriving)
+        masks = torch.nn.functional.one_hot(place, rows * columns).movedim(-1, 0).to(arriving)
         return flow.regions(layer, masks, arriving, total=concept.total)[:, 0]
     # Without linear rules there is no way up: every concept is carried down by itself.
     count = concept.size(arriving.shape[1:])
@@ -375,11 +380,14 @@ class _Names:
 
 
 def _model_input(image: Any, library: Library) -> Tensor:
-    """Model input `[1, c, H, W]`."""
+    """Model input `[1, c, *S]`."""
     if isinstance(image, Tensor):
-        data = image if image.ndim == 4 else image[None]
-        if data.ndim != 4 or len(data) != 1:
-            raise InputError(f"One image is a tensor [c, H, W] or [1, c, H, W], given {list(image.shape)}.")
+        # Libraries made of other systems' files do not know the shape of their samples: those are images.
+        axes = len(library.manifest["data"].get("shape") or "cHW")
+        data = image if image.ndim == axes + 1 else image[None]
+        if data.ndim != axes + 1 or len(data) != 1:
+            kind, space = _INPUTS.get(axes, ("input", "*S"))
+            raise InputError(f"One {kind} is a tensor [c, {space}] or [1, c, {space}], given {list(image.shape)}.")
         return data
     if library.preprocessing is None:
         raise InputError(
