@@ -84,11 +84,8 @@ def atlas(model: Any, image: Any, library: Any, **options: Any) -> Atlas:
 
 
 def _write_figure(format: str) -> Callable[[Atlas, BinaryIO], None]:
-    # Without a date the same numbers give the same file.
-    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[format]
-
     def write(value: Atlas, file: BinaryIO) -> None:
-        figure.save(value.figure(), file, format=format, dpi=DOTS_PER_INCH, metadata=metadata)
+        figure.save(value.figure(), file, format=format, dpi=DOTS_PER_INCH)
 
     return write
 

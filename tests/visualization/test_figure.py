@@ -75,6 +75,7 @@ def test_the_ledger_bar_is_one_long(explanation, axes):
 def test_every_concept_has_share_heatmap_and_two_strips(explanation, axes):
     for layer in explanation.layers:
         widest = max(abs(part.share) for part in layer.ranked)
+        limit = max(images.colour_limit(part.heatmap) for part in layer.ranked)
         for part in layer.ranked:
             share = axes[f"{layer.layer} {part.concept} share"]
             assert share.containers[1].patches[0].get_width() == pytest.approx(part.share / widest)
@@ -83,7 +84,7 @@ def test_every_concept_has_share_heatmap_and_two_strips(explanation, axes):
                 wording.side(part),
                 wording.signed_percent(part.share).replace("\N{NO-BREAK SPACE}", " "),
             ]
-            expected = images.overlay(explanation.picture, part.heatmap)
+            expected = images.overlay(explanation.picture, part.heatmap, limit, images.ROOT)
             np.testing.assert_array_equal(axes[f"{layer.layer} {part.concept} where"].images[0].get_array(), expected)
             for kind in ("relevance", "activation"):
                 assert len(axes[f"{layer.layer} {part.concept} {kind}"].images) == PLACES
