@@ -176,8 +176,8 @@ class Preprocessing:
 def shown_input(tensor: torch.Tensor | np.ndarray, preprocessing: Preprocessing | None = None) -> np.ndarray:
     """What is drawn of a model's input `[c, *S]`.
 
-    A picture, uint8 `[H, W, 3]`, of an input `[c, H, W]`: by `preprocessing`, or by `scaled_picture` where there is none.
-    The values themselves, float32 `[c, T]` or `[c, D, H, W]`, of a signal or a volume.
+    A picture, uint8 `[H, W, 3]`, of an input `[c, H, W]`: by `preprocessing`, or by `scaled_picture` where there is
+    none. The values themselves, float32 `[c, T]` or `[c, D, H, W]`, of a signal or a volume.
     """
     if tensor.ndim != 3:
         return _as_array(tensor).astype(np.float32)

@@ -71,7 +71,7 @@ def draw_colour_bar(
 ) -> None:
     """The scale of a heatmap that saturates at ±limit, with both directions in words; of shares, in percent.
 
-    A scale with another power than 1 says what its half colours mean, too.
+    A scale of another power than 1 (`images.ROOT`) is named, and says where there is room what its half colours mean.
     """
     full = (limit or 1) ** power
     mappable = ScalarMappable(Normalize(-full, full), DIVERGING)
@@ -80,8 +80,10 @@ def draw_colour_bar(
     end = wording.percent(limit) if percent else f"{limit:.2g}"
     places, labels = [-full, 0, full], [f"{wording.MINUS}{end}\nagainst", "0", f"+{end}\nfor"]
     if power != 1:
-        half = f"{limit * 0.5 ** (1 / power):.2g}"
-        places[1:2], labels[1:2] = [-full / 2, 0, full / 2], [f"{wording.MINUS}{half}", "0", f"+{half}"]
+        labels[1] = "0\nroot scale"
+        if axes.get_window_extent().width > 24 * fontsize * axes.figure.dpi / 72:
+            half = f"{limit * 0.5 ** (1 / power):.2g}"
+            places[1:2], labels[1:2] = [-full / 2, 0, full / 2], [f"{wording.MINUS}{half}", labels[1], f"+{half}"]
     bar.set_ticks(places, labels=labels)
     axes.tick_params(labelsize=fontsize, length=0, colors=SOFT, pad=fontsize / 4)
     for label, alignment in zip(axes.get_xticklabels()[:: len(places) - 1], ("left", "right"), strict=True):
@@ -196,8 +198,9 @@ def draw_graph(axes: Axes, graph: ConceptGraph, *, renderer: Renderer | None = N
     """An attribution graph: one row a layer, edges as wide as their share, those against dashed.
 
     Nodes show their patch, their conditional heatmap where there is one, their name and their share of the whole
-    prediction. All heatmaps share one scale of power `images.ROOT`; what is returned is the magnitude at which its colours saturate, 0 without
-    heatmaps. Call it when the axes have their size: texts and lines are measured against it.
+    prediction. All heatmaps share one scale of power `images.ROOT`; what is returned is the magnitude at which its
+    colours saturate, 0 without heatmaps. Call it when the axes have their size: texts and lines are measured against
+    it.
     """
     heatmaps = [node.heatmap for node in graph.nodes if node.heatmap is not None]
     limit = images.shared_limit(heatmaps)

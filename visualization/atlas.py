@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import os
 import uuid
@@ -36,7 +37,14 @@ class Atlas:
         return figure.atlas_figure(self.explanation)
 
     def html(self) -> str:
-        """The page: one HTML document that asks for nothing outside itself."""
+        """The page: one HTML document that asks for nothing outside itself.
+
+        Raises
+        ------
+        InputError: the input is no image; signals and volumes have figures and numbers.
+        """
+        if not self._has_page:
+            raise InputError("the page shows images, and this input is none: save it as .png, .pdf, .svg or .json.")
         return page.render(self.explanation)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -61,7 +69,15 @@ class Atlas:
         _replace(path, lambda file: write(self, file))
         return path
 
+    @property
+    def _has_page(self) -> bool:
+        return self.explanation.picture.ndim == 3
+
     def _repr_html_(self) -> str:
+        if not self._has_page:
+            buffer = io.BytesIO()
+            figure.save(self.figure(), buffer, format="svg")
+            return buffer.getvalue().decode()
         source = html.escape(self.html(), quote=True)
         style = "width:100%;height:860px;border:0;border-radius:12px"
         return f'<iframe title="Concept atlas" sandbox="allow-scripts" style="{style}" srcdoc="{source}"></iframe>'

@@ -102,8 +102,8 @@ def overlay(
 
     picture: uint8 [h, w, 3]; heatmap: float [h, w]; result: uint8 [h, w, 3].
     """
-    # The square root keeps weak relevance visible over the grey, whatever the colour's own power.
-    opacity = np.sqrt(np.abs(scaled(heatmap, limit)))[..., None]
+    # The square root keeps weak relevance visible over the grey; the colour itself has no more than its own power.
+    opacity = np.sqrt(np.abs(scaled(heatmap, limit, power)))[..., None]
     return (faded(picture) * (1 - opacity) + colours(heatmap, limit, power) * opacity).round().astype(np.uint8)
 
 

@@ -12,8 +12,8 @@
 `plot_class_profile`      which classes use which concepts
 ========================  =============================================================================
 
-Without `ax` each makes a Figure of its own, as high as its content needs, unknown to pyplot; with `ax` it fills the axes
-given, whose size must be final (texts and pictures are measured against it). What is returned is the Axes, whose
+Without `ax` each makes a Figure of its own, as high as its content needs, unknown to pyplot; with `ax` it fills the
+axes given, whose size must be final (texts and pictures are measured against it). What is returned is the Axes, whose
 `figure` is saved by `save` with its texts as text. Texts have 5 to 8 points. Heatmaps that stand side by side share a
 colour scale, with a bar, on which colours grow with the root of relevance, so that weak concepts are seen beside strong
 ones; `limit` shares it between figures. Signs are also carried by words, signs and hatching.
@@ -150,7 +150,7 @@ def plot_concepts(
     sheet = _Sheet(ax, width, _concepts_height(len(parts)), "concepts panel")
     row = min(ROW, (sheet.height - LINE - BAR - LINE) / max(1, len(parts)))
     both = sheet.width > 5
-    wide = (row - 0.06) * renderer.strip
+    wide = min((row - 0.06) * renderer.strip, 0.32 * sheet.width)
     first = wide + 0.08 + SHARE + 0.12
     room = sheet.width - first if not both else (sheet.width - first - GAP) / 2
     height = min(PATCH, row - 0.04)
@@ -158,6 +158,8 @@ def plot_concepts(
     columns = [(first, "most relevant for", "relevance")]
     if both:
         columns.append((first + room + GAP, "most active on", "activation"))
+    if not _has_patches(found):
+        columns = []
     for left, title in ((0.0, "where"), (wide + 0.08, "share"), *((left, title) for left, title, _ in columns)):
         sheet.write(left, LINE / 2, title, color=SOFT)
     limit = images.shared_limit([part.heatmap for part in parts]) if limit is None else limit
@@ -181,7 +183,7 @@ def plot_concepts(
         artists.draw_colour_bar(bar, limit, power=images.ROOT, fontsize=SMALL)
     shown = sum(abs(part.share) for part in parts)
     account = f"{wording.percent(shown)} shown + {wording.percent(1 - shown)} in {found.size - len(parts)} others"
-    sheet.write(first, foot + 0.07, account, color=SOFT)
+    sheet.write(0, foot + BAR + LINE / 2, account, color=SOFT)
     return sheet.axes
 
 
@@ -233,7 +235,7 @@ def plot_concept_map(
     row = PATCH + 0.03
     rows = max(1, int((sheet.height - top - LINE) / row))
     listed = list(colours)[:rows]
-    start = left + 0.42
+    start = left + 0.38
     count = int((sheet.width - start) / (PATCH * renderer.patch_ratio))
     for index, concept in enumerate(listed):
         y = top + index * row
@@ -399,35 +401,32 @@ def plot_overview(
     renderer = renderer or renderer_for(explanation.picture)
     total = _width_of(ax, width)
     mapped = found.concept_map is not None
-    beside = mapped and total > 5
+    # What stands beside a where there is room: b, or c if it needs none for patches.
+    beside = total > 5 and (mapped or not _has_patches(found))
     margin = 0.14
     # So that the three pictures of the first line are of one size.
-    first = (total - 2 * GAP) * 0.56 if beside else total
+    first = (total - 2 * GAP) * 0.539 if beside else total
     second = total - first - 2 * GAP if beside else total
-    heights = [
-        _heatmap_height(explanation, renderer, first - margin),
-        _map_height(explanation, found, renderer, second - margin) if mapped else 0.0,
-        _concepts_height(min(concepts, len(found.ranked))),
-    ]
-    upper = max(heights[:2]) if beside else heights[0]
-    tops = [0.0, 0.0, upper + GAP] if beside else [0.0, upper + GAP, upper + GAP + (heights[1] + GAP) * mapped]
-    sheet = _Sheet(ax, width, tops[2] + heights[2], "overview")
-    # Given axes that are too low squeeze all parts alike.
-    squeeze = min(1.0, sheet.height / (tops[2] + heights[2]))
-    lefts, widths = [0.0, first + 2 * GAP if beside else 0.0, 0.0], [first, second, total]
+    heights = [_heatmap_height(explanation, renderer, first - margin)]
+    if mapped:
+        heights.append(_map_height(explanation, found, renderer, second - margin))
+    heights.append(_concepts_height(min(concepts, len(found.ranked))))
+    if beside:
+        heights[:2] = [max(heights[:2])] * 2
+    places, top = [], 0.0
+    for index, height in enumerate(heights):
+        if beside and index < 2:
+            places.append((0.0 if index == 0 else first + 2 * GAP, 0.0, first if index == 0 else second, height))
+        else:
+            places.append((0.0, top, total, height))
+        top = max(top, places[-1][1] + height + GAP)
+    sheet = _Sheet(ax, width, top - GAP, "overview")
+    # Axes that are too low squeeze all parts alike.
+    squeeze = min(1.0, sheet.height / (top - GAP))
     panels = []
-    for index in (0, 1, 2) if mapped else (0, 2):
-        letter = "abc"[len(panels)]
-        sheet.write(lefts[index], tops[index] * squeeze + LINE / 2, letter, fontsize=8, weight="bold")
-        panels.append(
-            sheet.place(
-                lefts[index] + margin,
-                tops[index] * squeeze,
-                widths[index] - margin,
-                (upper if beside and index < 2 else heights[index]) * squeeze,
-                f"panel {letter}",
-            )
-        )
+    for letter, (left, top, wide, height) in zip("abc", places, strict=False):
+        sheet.write(left, top * squeeze + LINE / 2, letter, fontsize=8, weight="bold")
+        panels.append(sheet.place(left + margin, top * squeeze, wide - margin, height * squeeze, f"panel {letter}"))
     plot_heatmap(explanation, ax=panels[0], renderer=renderer)
     if mapped:
         plot_concept_map(explanation, layer, ax=panels[1], renderer=renderer)
@@ -478,6 +477,10 @@ def _layer(explanation: Explanation, name: str | None) -> LayerExplanation:
     return layers[name]
 
 
+def _has_patches(layer: LayerExplanation) -> bool:
+    return any(part.relevance_patches or part.activation_patches for part in layer.ranked)
+
+
 def _patches(layer: LayerExplanation, concept: int) -> tuple[Patch, ...]:
     for part in layer.ranked:
         if part.concept == concept:
@@ -503,7 +506,7 @@ def _map_boxes(explanation: Explanation, renderer: Renderer, width: float) -> tu
     """Whether the legend stands below, the width of the map with its margin, its height."""
     ratio = renderer.ratio(explanation.picture)
     stacked = ratio > 1.6
-    box = width if stacked else 0.6 * width
+    box = width if stacked else 0.57 * width
     return stacked, box, (box - renderer.margins[0]) / ratio
 
 

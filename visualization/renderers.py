@@ -7,15 +7,18 @@ the methods of `Renderer`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from crp.explanation import ConceptMap
 from crp.visualization import images, palette
@@ -182,7 +185,7 @@ class SpectrogramRenderer(ImageRenderer):
 
 @dataclass(frozen=True)
 class SignalRenderer:
-    """Signals, float32 `[c, T]`: one trace a channel; below, relevance as an area, up for the class and down against it.
+    """Signals, float32 `[c, T]`: a trace a channel; below, relevance as an area, up for the class, down against it.
 
     Direction and hatching carry the sign, so that a grey print says it; a band of colour behind the traces shows the
     same where they are looked at.
@@ -244,8 +247,13 @@ class SignalRenderer:
     def draw_patch(self, axes: Axes, box: Box, picture: np.ndarray, heatmap: np.ndarray) -> None:
         left, right, bottom, top = box
         axes.add_patch(Rectangle((left, bottom), right - left, top - bottom, color=TILE, linewidth=0, zorder=2))
-        self._draw_band(axes, box, heatmap, 1.0)
-        self._draw_traces(axes, picture, box)
+        for times, levels in self._traces(picture, box):
+            points = np.stack([times, levels], axis=1)
+            steps = np.stack([points[:-1], points[1:]], axis=1)
+            # A tenth of the ink is left where the concept looks at nothing.
+            ink = 0.1 + 0.9 * np.sqrt(images.scaled(np.abs(heatmap), 1.0))
+            colours = np.concatenate([np.tile(to_rgb(INK), (len(steps), 1)), ink[:-1, None]], axis=1)
+            axes.add_collection(LineCollection(steps, colors=colours, linewidths=1.0, capstyle="round", zorder=4))
 
     def draw_thumbnail(
         self, axes: Axes, box: Box, heatmap: np.ndarray, limit: float, power: float = 1.0
@@ -256,7 +264,17 @@ class SignalRenderer:
         return picture.shape[1] / self.rate
 
     def _draw_traces(self, axes: Axes, picture: np.ndarray, box: Box, *, named: bool = False) -> None:
-        """All channels below each other on one scale, value `t` in the middle of its place along time."""
+        left, _, bottom, top = box
+        height = (top - bottom) / len(picture)
+        for channel, (times, levels) in enumerate(self._traces(picture, box)):
+            axes.plot(times, levels, color=INK, linewidth=0.7, zorder=4, solid_joinstyle="round")
+            if named and channel < len(self.channels):
+                y = top - (channel + 0.2) * height
+                name = axes.text(left, y, f" {self.channels[channel]}", fontsize=6, color=SOFT, va="center")
+                name.set_parse_math(False)
+
+    def _traces(self, picture: np.ndarray, box: Box) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Places of the values of each channel: channels below each other, on one scale."""
         left, right, bottom, top = box
         count, length = picture.shape
         times = left + (np.arange(length) + 0.5) / length * (right - left)
@@ -266,10 +284,7 @@ class SignalRenderer:
         for channel, values in enumerate((picture - (low + high) / 2) / span):
             level = top - (channel + 0.5) * height
             # A tenth of a channel's height stays free.
-            axes.plot(times, level + 0.9 * height * values, color=INK, linewidth=0.7, zorder=4, solid_joinstyle="round")
-            if named and channel < len(self.channels):
-                name = axes.text(left, level + 0.3 * height, f" {self.channels[channel]}", fontsize=6, color=SOFT)
-                name.set_parse_math(False)
+            yield times, level + 0.9 * height * values
 
     def _draw_band(self, axes: Axes, box: Box, heatmap: np.ndarray, limit: float, power: float = 1.0) -> None:
         # Half as strong as colours can be, so that traces are read over it.
@@ -286,7 +301,9 @@ class SignalRenderer:
             (heights.clip(min=0), {"facecolor": FOR, "edgecolor": FOR_TEXT}),
             (heights.clip(max=0), {"facecolor": AGAINST, "edgecolor": AGAINST_TEXT, "hatch": "//////"}),
         ):
-            axes.fill_between(edges, middle, middle + part, step="post", linewidth=0.3, zorder=3, **style)
+            axes.fill_between(
+                edges, middle, middle + part, where=part != 0, step="post", linewidth=0.3, zorder=3, **style
+            )
         axes.plot([left, right], [middle, middle], color=SOFT, linewidth=0.5, zorder=3)
 
     def _finish(self, axes: Axes, picture: np.ndarray, *, small: bool = False) -> None:
@@ -297,6 +314,11 @@ class SignalRenderer:
         for side in ("left", "top", "right"):
             axes.spines[side].set_visible(False)
         _style_axis(axes.xaxis, self.time_label)
+        ticks = [tick for tick in MaxNLocator(5).tick_values(0, self._end(picture)) if 0 <= tick <= self._end(picture)]
+        axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        axes.get_xticklabels()[0].set_horizontalalignment("left")
+        if ticks[-1] > 0.95 * self._end(picture):
+            axes.get_xticklabels()[-1].set_horizontalalignment("right")
 
 
 @dataclass(frozen=True)
@@ -444,15 +466,23 @@ def _draw_cells(
             label.set_path_effects([withStroke(linewidth=1.6, foreground="#14161a")])
 
 
-def _label_axis(axis, length: int, ends: tuple[float, float] | None, label: str) -> None:
+def _label_axis(axis: Axis, length: int, ends: tuple[float, float] | None, label: str) -> None:
     """Ticks of an axis of `length` pixels that runs from one end to the other in the label's unit."""
     _style_axis(axis, label)
     if ends is None:
         return
     values = np.linspace(*ends, 3)
     axis.set_ticks(np.linspace(-0.5, length - 0.5, 3), labels=[f"{value:g}" for value in values])
+    first, *_, last = axis.get_ticklabels()
+    # Labels of the ends stay beside the picture.
+    if axis.axis_name == "x":
+        first.set_horizontalalignment("left")
+        last.set_horizontalalignment("right")
+    else:
+        first.set_verticalalignment("bottom")
+        last.set_verticalalignment("top")
 
 
-def _style_axis(axis, label: str) -> None:
+def _style_axis(axis: Axis, label: str) -> None:
     axis.set_tick_params(labelsize=6, length=2, colors=SOFT, pad=1)
     axis.set_label_text(label, fontsize=6.5, color=SOFT)
