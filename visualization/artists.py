@@ -75,7 +75,9 @@ def draw_colour_bar(
     """
     full = (limit or 1) ** power
     mappable = ScalarMappable(Normalize(-full, full), DIVERGING)
-    bar = axes.figure.colorbar(mappable, cax=axes, orientation="horizontal", extend="both", extendfrac=0.03)
+    # Heatmaps have values beyond the limit, tables of shares have not.
+    ends = {"extend": "neither" if percent else "both", "extendfrac": 0.03}
+    bar = axes.figure.colorbar(mappable, cax=axes, orientation="horizontal", **ends)
     bar.outline.set_visible(False)
     end = wording.percent(limit) if percent else f"{limit:.2g}"
     places, labels = [-full, 0, full], [f"{wording.MINUS}{end}\nagainst", "0", f"+{end}\nfor"]

@@ -57,6 +57,7 @@ FONT, SMALL = 7.0, 6.0
 # Inches: a line of text, the space between parts, a colour bar with its labels.
 LINE, GAP, BAR = 0.16, 0.12, 0.36
 SHARE = 0.95
+_FAINTEST_SHARE = 0.02
 ROW, PATCH = 0.52, 0.4
 
 
@@ -183,6 +184,8 @@ def plot_concepts(
         artists.draw_colour_bar(bar, limit, power=images.ROOT, fontsize=SMALL)
     shown = sum(abs(part.share) for part in parts)
     account = f"{wording.percent(shown)} shown + {wording.percent(1 - shown)} in {found.size - len(parts)} others"
+    if not found.shown + found.rest:
+        account = "No relevance arrives at this layer."
     sheet.write(0, foot + BAR + LINE / 2, account, color=SOFT)
     return sheet.axes
 
@@ -309,7 +312,8 @@ def plot_class_profile(
     classes
         Rows; by default all classes that have samples.
     concepts
-        Columns; by default those with the largest absolute mean share in one of the classes, as many as are read well.
+        Columns; by default those with the largest absolute mean share in one of the classes, as many as are read well,
+        and none below 2 %.
     ax, width
         As in `plot_heatmap`.
     limit
@@ -330,7 +334,8 @@ def plot_class_profile(
     if concepts is None:
         most = np.abs(statistics.share[rows]).max(axis=0, initial=0)
         fitting = int((_width_of(ax, width) - label) / 0.27)
-        concepts = np.argsort(-most, kind="stable")[:fitting].tolist()
+        order = np.argsort(-most, kind="stable")[:fitting]
+        concepts = order[most[order] > _FAINTEST_SHARE].tolist()
     for what, chosen, count in zip(("class", "concept"), (rows, concepts), statistics.share.shape, strict=True):
         for index in chosen:
             if not 0 <= index < count:

@@ -272,6 +272,7 @@ class SignalRenderer:
                 y = top - (channel + 0.2) * height
                 name = axes.text(left, y, f" {self.channels[channel]}", fontsize=6, color=SOFT, va="center")
                 name.set_parse_math(False)
+                name.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
 
     def _traces(self, picture: np.ndarray, box: Box) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Places of the values of each channel: channels below each other, on one scale."""
