@@ -302,9 +302,7 @@ class SignalRenderer:
             (heights.clip(min=0), {"facecolor": FOR, "edgecolor": FOR_TEXT}),
             (heights.clip(max=0), {"facecolor": AGAINST, "edgecolor": AGAINST_TEXT, "hatch": "//////"}),
         ):
-            axes.fill_between(
-                edges, middle, middle + part, where=part != 0, step="post", linewidth=0.3, zorder=3, **style
-            )
+            axes.fill_between(edges, middle, middle + part, step="post", linewidth=0, zorder=3, **style)
         axes.plot([left, right], [middle, middle], color=SOFT, linewidth=0.5, zorder=3)
 
     def _finish(self, axes: Axes, picture: np.ndarray, *, small: bool = False) -> None:
