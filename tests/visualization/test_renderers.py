@@ -73,7 +73,7 @@ def test_relevance_goes_up_for_and_down_against(axes):
     assert supporting.get_hatch() is None
     assert opposing.get_hatch()
     band = axes.images[0]
-    assert band.get_extent() == [0, 4, 0.36, 1]
+    assert band.get_extent() == pytest.approx([0, 4, 0.36, 1])
     np.testing.assert_array_equal(band.get_array(), images.colours(np.array([[0, 0.5, -0.25, 0]]), 1.0))
 
 
