@@ -6,6 +6,8 @@ figure.py    the matplotlib Figure of the whole atlas, composed of
 graph.py     where the nodes of an attribution graph stand, and the graph in Graphviz's language
 artists.py   one function a part, each drawing into the Axes it is given
 profiles.py  the concepts of a class and the classes of a concept, drawn into given Axes
+paper.py     the parts as figures at the width of a paper's column
+renderers.py how an input is drawn: image, spectrogram, signal, volume
 wording.py   the sentences and numbers that page and figure share
 palette.py   one colour a concept, the same on cards and concept map
 images.py    signed data as colour, pictures as bytes
