@@ -47,8 +47,14 @@ EVERY = {
     "graph": lambda e, **o: paper.plot_graph(e.graph, **o),
     "profile": lambda e, **o: paper.plot_class_profile(STATISTICS, class_names=["cat", "$x_{"], **o),
 }
+SHARE = np.array([[0.5, -0.034, 0.004, 0.0], [0.25, 0.123, 0.0, -0.6]])
 STATISTICS = ClassStatistics(
-    share=np.array([[0.5, -0.034, 0.004, 0.0], [0.25, 0.123, 0.0, -0.6]]), count=np.array([3, 2])
+    share=SHARE,
+    share_variance=np.zeros_like(SHARE),
+    activation=np.zeros_like(SHARE),
+    activation_variance=np.zeros_like(SHARE),
+    among_top=np.zeros_like(SHARE, dtype=np.int64),
+    count=np.array([3, 2]),
 )
 
 
