@@ -23,7 +23,7 @@ from crp.visualization import images, wording
 from crp.visualization.graph import edge_width
 from crp.visualization.graph import places as graph_places
 from crp.visualization.palette import AGAINST, AGAINST_TEXT, FOR, FOR_TEXT, INK, REST, SOFT, TILE
-from crp.visualization.renderers import Renderer, renderer_for, renderer_of
+from crp.visualization.renderers import AGAINST_OUTLINE, Renderer, renderer_for, renderer_of
 
 DIVERGING = ListedColormap(images.DIVERGING / 255, name="crp_diverging")
 
@@ -67,11 +67,18 @@ def draw_heatmap(
 
 
 def draw_colour_bar(
-    axes: Axes, limit: float, *, power: float = 1.0, fontsize: float = 8, percent: bool = False
+    axes: Axes,
+    limit: float,
+    *,
+    power: float = 1.0,
+    fontsize: float = 8,
+    percent: bool = False,
+    of: Axes | None = None,
 ) -> None:
     """The scale of a heatmap that saturates at ±limit, with both directions in words; of shares, in percent.
 
     A scale of another power than 1 (`images.ROOT`) is named, and says where there is room what its half colours mean.
+    `of` are the axes with the heatmap: if they outline what speaks against, the scale names the outline.
     """
     full = (limit or 1) ** power
     mappable = ScalarMappable(Normalize(-full, full), DIVERGING)
@@ -80,7 +87,9 @@ def draw_colour_bar(
     bar = axes.figure.colorbar(mappable, cax=axes, orientation="horizontal", **ends)
     bar.outline.set_visible(False)
     end = wording.percent(limit) if percent else f"{limit:.2g}"
-    places, labels = [-full, 0, full], [f"{wording.MINUS}{end}\nagainst", "0", f"+{end}\nfor"]
+    outlined = of is not None and any(artist.get_label() == AGAINST_OUTLINE for artist in of.collections)
+    against = "against (outlined)" if outlined else "against"
+    places, labels = [-full, 0, full], [f"{wording.MINUS}{end}\n{against}", "0", f"+{end}\nfor"]
     if power != 1:
         labels[1] = "0\nroot scale"
         if axes.get_window_extent().width > 24 * fontsize * axes.figure.dpi / 72:

@@ -136,7 +136,7 @@ def _summary(figure: Figure, explanation: Explanation, renderer: Renderer, *, to
     heatmap = _place(figure, second, top + 0.3, box - left_edge, shown, "heatmap")
     limit = artists.draw_heatmap(heatmap, explanation.picture, explanation.heatmap, renderer=renderer)
     bar = _place(figure, second, top + 0.3 + shown + foot + 0.1, box - left_edge, 0.09, "colour bar")
-    artists.draw_colour_bar(bar, limit)
+    artists.draw_colour_bar(bar, limit, of=heatmap)
     left = MARGIN + 2 * box + 1.1
     classes = _place(figure, left, top + 0.3, min(5.2, MARGIN + _inner(figure) - left), side * 0.85, "classes")
     artists.draw_classes(classes, explanation)

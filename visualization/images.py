@@ -89,6 +89,17 @@ def grey(values: np.ndarray) -> np.ndarray:
     return np.broadcast_to(level[..., None], (*level.shape, 3))
 
 
+def against(heatmap: np.ndarray, limit: float, side: int = 24) -> np.ndarray:
+    """Where a heatmap speaks against what it explains, coarsely: for an outline, which says it in a grey print.
+
+    heatmap: float [h, w]. Result: bool [rows, columns], at most `side` cells a side; true where the mean of a cell is
+    below a twelfth of -`limit`: single grains are not meant.
+    """
+    rows, columns = (min(side, length) for length in heatmap.shape)
+    coarse = Image.fromarray(heatmap.astype(np.float32)).resize((columns, rows), Image.Resampling.BOX)
+    return np.asarray(coarse) < -limit / 12
+
+
 def faded(picture: np.ndarray) -> np.ndarray:
     """The picture in light grey, 130 to 255, as a ground for colour: uint8 [h, w, 3] -> uint8 [h, w, 3]."""
     grey = (picture @ LUMINANCE)[..., None]

@@ -105,7 +105,7 @@ def plot_heatmap(
                 axes, explanation.picture, explanation.heatmap, limit=limit, renderer=renderer
             )
     bar = sheet.place(second[0] + margin, second[1] + LINE + height + foot + 0.05, box - margin, 0.07, "colour bar")
-    artists.draw_colour_bar(bar, drawn, fontsize=SMALL)
+    artists.draw_colour_bar(bar, drawn, fontsize=SMALL, of=axes)
     return sheet.axes
 
 

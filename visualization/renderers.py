@@ -26,6 +26,8 @@ from crp.visualization.palette import AGAINST, AGAINST_TEXT, FOR, FOR_TEXT, INK,
 
 # left, right, bottom, top: a place in the coordinates of the axes' data
 Box = tuple[float, float, float, float]
+# What the outline is labelled (a name for artists) that is drawn around what speaks against.
+AGAINST_OUTLINE = "against"
 
 
 class Renderer(Protocol):
@@ -102,6 +104,9 @@ class ImageRenderer:
     ) -> float:
         limit = images.colour_limit(heatmap) if limit is None else limit
         self._draw(axes, images.overlay(picture, heatmap, limit, power), small=small)
+        if not small:
+            height, width = heatmap.shape
+            _outline(axes, (-0.5, width - 0.5, height - 0.5, -0.5), images.against(heatmap, limit))
         return limit
 
     def draw_concept_map(
@@ -369,7 +374,7 @@ class VolumeRenderer:
         small: bool = False,
     ) -> float:
         limit = images.colour_limit(heatmap) if limit is None else limit
-        self._draw(axes, picture, heatmap, limit, power)
+        self._draw(axes, picture, heatmap, limit, power, small=small)
         return limit
 
     def draw_concept_map(
@@ -396,6 +401,8 @@ class VolumeRenderer:
         heatmap: np.ndarray,
         limit: float | None = None,
         power: float = 1.0,
+        *,
+        small: bool = False,
     ) -> None:
         grey = self._cut(images.grey(picture))
         relevance = self._cut(heatmap)
@@ -404,7 +411,10 @@ class VolumeRenderer:
         for place, index in enumerate(chosen):
             shown = grey[index] if limit is None else images.overlay(grey[index], relevance[index], limit, power)
             left = place * (1 + self._GAP) * width
-            axes.imshow(shown, extent=(left, left + width, height, 0), interpolation="nearest")
+            box = (left, left + width, height, 0)
+            axes.imshow(shown, extent=box, interpolation="nearest")
+            if limit and not small:
+                _outline(axes, box, images.against(relevance[index], limit))
             label = axes.text(left + 0.04 * width, 0.04 * height, str(index), fontsize=6, va="top", color="white")
             label.set_path_effects([withStroke(linewidth=1.4, foreground="#14161a")])
         self._draw_profile(axes, relevance, chosen)
@@ -463,6 +473,16 @@ def _draw_cells(
             x, y = corner + (np.array([column, row]) + 0.5) * cell
             label = axes.text(x, y, str(concept), fontsize=7.5, weight="bold", color="white", ha="center", va="center")
             label.set_path_effects([withStroke(linewidth=1.6, foreground="#14161a")])
+
+
+def _outline(axes: Axes, box: Box, cells: np.ndarray) -> None:
+    """A dashed line around the cells of a grid [rows, columns] over a box that are true."""
+    left, right, bottom, top = box
+    size = np.array([(right - left) / cells.shape[1], (bottom - top) / cells.shape[0]])
+    edges = images.contour(cells)[..., ::-1] * size + (left, top)
+    if len(edges):
+        style = {"colors": AGAINST_TEXT, "linewidths": 0.7, "linestyles": (0, (2, 1)), "label": AGAINST_OUTLINE}
+        axes.add_collection(LineCollection(edges, **style))
 
 
 def _label_axis(axis: Axis, length: int, ends: tuple[float, float] | None, label: str) -> None:

@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 
 from crp.explanation import ConceptMap
 from crp.visualization import images, palette
+from crp.visualization.artists import draw_colour_bar
 from crp.visualization.renderers import (
     ImageRenderer,
     SignalRenderer,
@@ -31,6 +32,38 @@ def test_the_number_of_axes_chooses_the_renderer():
     assert renderer_for(SIGNAL) == SignalRenderer()
     assert renderer_for(np.zeros((4, 5, 3), dtype=np.uint8)) == ImageRenderer()
     assert renderer_for(np.zeros((1, 3, 4, 5), dtype=np.float32)) == VolumeRenderer()
+
+
+# -- images ------------------------------------------------------------------------------------------------------
+
+
+def outline(axes):
+    (found,) = [artist for artist in axes.collections if artist.get_label() == "against"]
+    return {tuple(sorted(map(tuple, edge.tolist()))) for edge in found.get_segments()}
+
+
+def test_what_speaks_against_is_outlined(axes):
+    picture = np.zeros((3, 4, 3), dtype=np.uint8)
+    heatmap = np.array([[1, 0, 0, 0], [0, -1, -0.5, 0], [0, 0, -0.05, 0]], dtype=np.float32)
+    limit = ImageRenderer().draw_heatmap(axes, picture, heatmap, 1.0)
+    # around the pixels (1, 1) and (1, 2), whose neighbours are half a pixel away; -0.05 is too weak
+    expected = {((0.5, 0.5), (1.5, 0.5)), ((1.5, 0.5), (2.5, 0.5)), ((0.5, 1.5), (1.5, 1.5)), ((1.5, 1.5), (2.5, 1.5))}
+    assert outline(axes) == expected | {((0.5, 0.5), (0.5, 1.5)), ((2.5, 0.5), (2.5, 1.5))}
+    bar = axes.figure.add_axes((0, 0, 1, 0.05))
+    draw_colour_bar(bar, limit, of=axes)
+    assert bar.get_xticklabels()[0].get_text() == "−1\nagainst (outlined)"
+
+
+def test_without_anything_against_there_is_no_outline(axes):
+    picture, heatmap = np.zeros((2, 2, 3), dtype=np.uint8), np.array([[1, 0], [0, -0.05]], dtype=np.float32)
+    limit = ImageRenderer().draw_heatmap(axes, picture, heatmap, 1.0)
+    assert not axes.collections
+    bar = axes.figure.add_axes((0, 0, 1, 0.05))
+    draw_colour_bar(bar, limit, of=axes)
+    assert bar.get_xticklabels()[0].get_text() == "−1\nagainst"
+    small = Figure().add_subplot()
+    ImageRenderer().draw_heatmap(small, picture, -heatmap, 1.0, small=True)
+    assert not small.collections
 
 
 # -- signals -----------------------------------------------------------------------------------------------------
