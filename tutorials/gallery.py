@@ -55,17 +55,25 @@ def main() -> None:
         for name, axes in [*of_scenes(explanation, library), *of_other_inputs(Path(work))]:
             file = io.BytesIO()
             paper.save(axes.figure, file, format="png", dpi=DOTS_PER_INCH)
-            picture = Image.open(file).convert("RGB")
-            picture.save(FOLDER / f"{name}.png", optimize=True)
+            keep(name, file.getvalue())
         browser = Browser(program)
         try:
             page = Atlas(explanation).save(Path(work) / "atlas.html")
             for name, png in of_page(browser, page):
                 (FOLDER / f"{name}.png").write_bytes(reduced(png, widest=1500))
+            photos = pictures_of(scenes, Path(work) / "scenes")
+            site = crp.make_site(model, photos, library, Path(work) / "site", progress=False)
+            for name, png in of_site(browser, site.parent):
+                keep(name, png)
         finally:
             browser.close()
     for path in sorted(FOLDER.glob("*.png")):
         print(f"{path.name:24} {path.stat().st_size / 1000:5.0f} kB")
+
+
+def keep(name: str, png: bytes) -> None:
+    """Write a picture in all its colours: what is bright and fine suffers from fewer."""
+    Image.open(io.BytesIO(png)).convert("RGB").save(FOLDER / f"{name}.png", optimize=True)
 
 
 def of_scenes(explanation: Explanation, library: Library) -> Iterator[tuple[str, Axes]]:
@@ -97,6 +105,24 @@ def of_page(browser: Browser, page: Path) -> Iterator[tuple[str, bytes]]:
     browser.hover(f"{VIEW} .node:nth-child(2)")
     settle(browser)
     yield "page-graph", browser.screenshot(of=f"{VIEW} .graph", margin=20, sharpness=SHARPNESS)
+
+
+def pictures_of(scenes: Scenes, folder: Path) -> list[Path]:
+    """One picture of each class."""
+    folder.mkdir()
+    files = [folder / f"{name.replace(' ', '-')}.png" for name in Scenes.class_names]
+    for index, file in enumerate(files):
+        drawn = scenes.with_tag if index == TAGGED_CLASS else scenes.without_tag
+        Image.fromarray(drawn(index)).save(file)
+    return files
+
+
+def of_site(browser: Browser, site: Path) -> Iterator[tuple[str, bytes]]:
+    """Screenshots of a site: its predictions, and the page of a concept."""
+    browser.open(site / "index.html", width=WIDTH, height=HEIGHT)
+    yield "site", browser.screenshot(whole=False)
+    browser.open(site / "concepts" / "conv5" / "35.html", width=WIDTH, height=1380)
+    yield "concept", browser.screenshot(whole=False)
 
 
 def settle(browser: Browser) -> None:

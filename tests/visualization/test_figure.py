@@ -47,7 +47,7 @@ def test_colour_bar_is_centred_on_zero_and_says_both_directions(explanation, axe
     low, high = axes["colour bar"].get_xlim()
     assert (low, high) == pytest.approx((-limit, limit))
     labels = [label.get_text() for label in axes["colour bar"].get_xticklabels()]
-    assert labels == [f"−{limit:.2g}\nagainst", "0", f"+{limit:.2g}\nfor"]
+    assert labels == [f"−{limit:.2g}\nagainst (outlined)", "0", f"+{limit:.2g}\nfor"]
 
 
 def test_class_bars_are_the_probabilities(explanation, axes):
