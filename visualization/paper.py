@@ -95,15 +95,16 @@ def plot_heatmap(
     margin, foot = renderer.margins
     below = height + foot + LINE + 0.04
     second = (0.0, below) if stacked else (box + GAP, 0.0)
-    for (left, top), title in (((0.0, 0.0), "input"), (second, f"relevance for {wording.subject(explanation)}")):
+
+    def panel(left: float, top: float, title: str, label: str) -> Axes:
+        # a letter is about a twentieth of an inch wide
         sheet.write(left + margin, top + LINE / 2, wording.shortened(title, int(box * 20)), color=SOFT)
-        axes = sheet.place(left + margin, top + LINE, box - margin, height, title.split(" ")[0])
-        if title == "input":
-            artists.draw_picture(axes, explanation.picture, explanation.heatmap, renderer=renderer)
-        else:
-            drawn = artists.draw_heatmap(
-                axes, explanation.picture, explanation.heatmap, limit=limit, renderer=renderer
-            )
+        return sheet.place(left + margin, top + LINE, box - margin, height, label)
+
+    axes = panel(0, 0, "input", "input")
+    artists.draw_picture(axes, explanation.picture, explanation.heatmap, renderer=renderer)
+    axes = panel(*second, f"relevance for {wording.subject(explanation)}", "relevance")
+    drawn = artists.draw_heatmap(axes, explanation.picture, explanation.heatmap, limit=limit, renderer=renderer)
     bar = sheet.place(second[0] + margin, second[1] + LINE + height + foot + 0.05, box - margin, 0.07, "colour bar")
     artists.draw_colour_bar(bar, drawn, fontsize=SMALL, of=axes)
     return sheet.axes
