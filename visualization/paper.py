@@ -32,10 +32,10 @@ from crp.errors import InputError, nearest
 from crp.explanation import Explanation, LayerExplanation, Patch
 from crp.library.references import ClassStatistics
 from crp.relations import ConceptGraph
-from crp.visualization import artists, images, palette, wording
+from crp.visualization import artists, images, palette, profiles, wording
 from crp.visualization.figure import save
 from crp.visualization.graph import places
-from crp.visualization.palette import INK, SOFT
+from crp.visualization.palette import SOFT
 from crp.visualization.renderers import Renderer, renderer_for
 
 __all__ = [
@@ -331,7 +331,7 @@ def plot_class_profile(
         A class or a concept is not there.
     """
     rows = np.flatnonzero(statistics.count).tolist() if classes is None else list(classes)
-    label = 1.05
+    label = 1.1
     if concepts is None:
         most = np.abs(statistics.share[rows]).max(axis=0, initial=0)
         fitting = int((_width_of(ax, width) - label) / 0.27)
@@ -346,20 +346,9 @@ def plot_class_profile(
     sheet = _Sheet(ax, width, LINE * 1.5 + 0.2 * len(rows) + BAR + LINE, "class profile panel")
     top, height = LINE * 1.5, sheet.height - LINE * 2.5 - BAR
     table = sheet.place(label, top, sheet.width - label, height, "table")
-    table.imshow(images.colours(shares, limit), aspect="auto", interpolation="nearest")
-    for (row, column), share in np.ndenumerate(shares):
-        ground = "#{:02x}{:02x}{:02x}".format(*images.colours(share, limit))
-        # Two digits: what a cell is high enough for.
-        number = f"{share * 100:+.0f}".replace("-", wording.MINUS) if abs(share) >= 0.005 else "0"
-        table.text(column, row, number, fontsize=5.5, ha="center", va="center", color=palette.ink(ground))
-    names = [wording.shortened(class_names[i] if class_names else f"class {i}", 20) for i in rows]
-    table.set_xticks(range(len(concepts)), labels=[str(i) for i in concepts], fontsize=SMALL)
-    table.set_yticks(range(len(rows)), labels=names, fontsize=SMALL)
-    for name in table.get_yticklabels():
-        name.set_parse_math(False)
-    table.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, pad=1, colors=INK)
-    for spine in table.spines.values():
-        spine.set_visible(False)
+    names = [class_names[i] if class_names else f"class {i}" for i in rows]
+    profiles.draw_shares(table, shares, names, concepts, limit=limit or 1, fontsize=SMALL)
+    table.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, pad=1)
     sheet.write(label - 0.05, LINE / 2, "class", color=SOFT, ha="right")
     sheet.write(label, LINE / 2, "concept", color=SOFT)
     bar = sheet.place(label, top + height + 0.06, sheet.width - label, 0.07, "colour bar")

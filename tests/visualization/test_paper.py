@@ -162,9 +162,9 @@ def test_a_profile_says_its_shares_in_numbers_and_colours():
     # the largest of each concept decides their order: 0.6, 0.5, 0.123; 0.004 is no column of its own
     assert [label.get_text() for label in table.get_xticklabels()] == ["3", "0", "1"]
     assert [label.get_text() for label in table.get_yticklabels()] == ["cat", "dog"]
-    assert [text.get_text() for text in table.texts] == ["0", "+50", "−3", "−60", "+25", "+12"]
-    expected = images.colours(STATISTICS.share[:, [3, 0, 1]], 0.6)
-    np.testing.assert_array_equal(table.images[0].get_array(), expected)
+    assert [text.get_text() for text in table.texts] == ["50", "−60", "25", "12"]  # what is 5 % or more
+    np.testing.assert_array_equal(table.images[0].get_array(), STATISTICS.share[:, [3, 0, 1]])
+    assert table.images[0].get_clim() == (-0.6, 0.6)
     ticks = parts(axes)["colour bar"].get_xticklabels()
     shown = [tick.get_text().replace("\N{NO-BREAK SPACE}", " ") for tick in ticks]
     assert shown == ["−60.0 %\nagainst", "0", "+60.0 %\nfor"]
@@ -172,7 +172,7 @@ def test_a_profile_says_its_shares_in_numbers_and_colours():
 
 def test_a_profile_shows_what_it_is_asked_for():
     table = parts(paper.plot_class_profile(STATISTICS, classes=[1], concepts=[2, 3], limit=1.0))["table"]
-    assert [text.get_text() for text in table.texts] == ["0", "−60"]
+    assert [text.get_text() for text in table.texts] == ["−60"]
     assert [label.get_text() for label in table.get_yticklabels()] == ["class 1"]
     without = dataclasses.replace(STATISTICS, count=np.array([3, 0]))
     names = parts(paper.plot_class_profile(without))["table"].get_yticklabels()
