@@ -121,7 +121,7 @@ def of_site(browser: Browser, site: Path) -> Iterator[tuple[str, bytes]]:
     """Screenshots of a site: its predictions, and the page of a concept."""
     browser.open(site / "index.html", width=WIDTH, height=HEIGHT)
     yield "site", browser.screenshot(whole=False)
-    browser.open(site / "concepts" / "conv5" / "35.html", width=WIDTH, height=1380)
+    browser.open(site / "concepts" / "conv5" / "35.html", width=WIDTH, height=1205)
     yield "concept", browser.screenshot(whole=False)
 
 

@@ -57,7 +57,8 @@ FONT, SMALL = 7.0, 6.0
 # Inches: a line of text, the space between parts, a colour bar with its labels.
 LINE, GAP, BAR = 0.16, 0.12, 0.36
 SHARE = 0.95
-_FAINTEST_SHARE = 0.02
+# What the table writes as a number in no class is no column by itself.
+_FAINTEST_SHARE = 0.05
 ROW, PATCH = 0.52, 0.4
 
 
@@ -314,7 +315,7 @@ def plot_class_profile(
         Rows; by default all classes that have samples.
     concepts
         Columns; by default those with the largest absolute mean share in one of the classes, as many as are read well,
-        and none below 2 %.
+        and none below 5 %.
     ax, width
         As in `plot_heatmap`.
     limit
