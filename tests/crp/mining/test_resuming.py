@@ -251,6 +251,18 @@ def test_two_processes_do_not_mine_to_one_path(tmp_path):
     assert mined(path).layers == ("0", "3")
 
 
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    theirs = work(tmp_path / "a.crp") / "parts" / "thesis.tex"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("years")
+    with pytest.raises(LibraryError) as caught:
+        mined(tmp_path / "a.crp", restart=True)
+    assert str(caught.value) == (
+        f"'{work(tmp_path / 'a.crp')}' is needed for work, and holds something else: choose another path."
+    )
+    assert theirs.read_text() == "years"
+
+
 def test_a_lock_ends_with_its_process_although_its_children_live(tmp_path):
     program = (
         "import os, sys, time; from pathlib import Path; from crp.mining.locks import Lock; "
