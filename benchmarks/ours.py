@@ -120,7 +120,7 @@ class Mine(Work):
         with _tf32(precision):
             surveyor = Surveyor(
                 prepare(self.model, self.composite(), dtype=_DTYPES[precision]),
-                Tally(sizes_of(CHANNELS, self.shapes), self._classes(), k, LEADING),
+                Tally(sizes_of(CHANNELS, self.shapes), self._classes(), k, LEADING, 0),
                 concept=CHANNELS,
                 targets="label",
                 relevance_score=Score(SCORE),

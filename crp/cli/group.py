@@ -9,10 +9,13 @@ from typing import IO, Any
 import click
 
 from crp.cli.atlas import atlas
+from crp.cli.classes import classes
 from crp.cli.demo import demo
 from crp.cli.info import info
 from crp.cli.merge import merge
 from crp.cli.mine import mine
+from crp.cli.search import search
+from crp.cli.strategies import strategies
 from crp.compat import refuse_zennit_crp
 from crp.errors import CrpError
 
@@ -97,5 +100,5 @@ def main(ctx: click.Context) -> None:
     ctx.call_on_close(lambda: logger.setLevel(level))
 
 
-for command in (demo, mine, merge, atlas, info):
+for command in (demo, mine, merge, atlas, info, classes, search, strategies):
     main.add_command(command)

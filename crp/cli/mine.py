@@ -10,6 +10,10 @@ import click
 
 from crp.cli import options
 
+# Options that decide what is in the library, beside those that the plan takes.
+_DECIDING = ("references", "class_references", "vectors", "patches", "block_size", "precision",
+             "threads", "skip_bad")  # fmt: skip
+
 
 @click.command(short_help="Mine a model and its data set into a library.")
 @click.argument("model")
@@ -46,6 +50,12 @@ from crp.cli import options
 @click.option(
     "--patches", type=click.IntRange(min=0), default=8, show_default=True, help="Of these, how many with their picture."
 )
+@click.option(
+    "--class-references",
+    type=click.IntRange(min=0),
+    help="Samples kept of each concept and mode for each class; default 3, or as many as fit into 256 MB.",
+)
+@click.option("--vectors", is_flag=True, help="Keep every sample's concept vectors: for crp search, crp strategies.")
 @click.option(
     "--block-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples computed at a time."
 )
@@ -105,8 +115,7 @@ def mine(model: str, data: str, **given: Any) -> None:
         click.echo(note, err=True)
     if first and (note := _cores(device.type, given["threads"], distributed or given["shard"] is not None)):
         click.echo(note, err=True)
-    settings = ("references", "patches", "block_size", "precision", "threads", "skip_bad")
-    decides = {**told, **shape, **{name: given[name] for name in settings}}
+    decides = {**told, **shape, **{name: given[name] for name in _DECIDING}}
     same = ("block_size", "workers", "precision", "threads", "skip_bad", "extend", "shard", "checkpoint")
     library = run(
         plan.model.to(device),
@@ -115,6 +124,8 @@ def mine(model: str, data: str, **given: Any) -> None:
         path=given["out"],
         targets=plan.targets,
         k=given["references"],
+        class_references=given["class_references"],
+        vectors=given["vectors"],
         patches=given["patches"],
         device=device,
         class_names=plan.class_names,

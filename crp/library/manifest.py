@@ -69,7 +69,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for layer in content["layers"]:
         if not _is_layer(layer):
             raise damaged(path, f"{layer!r} does not describe a layer")
-    for name, kind in (("k", int), ("top", int), ("patches", int), ("block_size", int), ("threads", int)):
+    for name, kind in (("k", int), ("top", int), ("class_references", int), ("vectors", bool), ("patches", int),
+                       ("block_size", int), ("threads", int)):  # fmt: skip
         if type(content["settings"].get(name)) is not kind:
             raise damaged(path, f"the setting '{name}' is missing or no {kind.__name__}")
     for owner, name in (

@@ -20,7 +20,8 @@ from crp.explanation import Patch
 
 from .tables import Table, damaged, open_table, write_table
 
-MODES = ("relevance", "activation")
+# Most relevant (RelMax), most active (ActMax), and what a concept speaks against: the most negative relevance.
+MODES = ("relevance", "activation", "negative")
 
 
 @dataclass(frozen=True, eq=False)

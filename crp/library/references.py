@@ -1,4 +1,4 @@
-"""Values that a library hands out: references and class statistics of one layer."""
+"""Values that a library hands out: references, class statistics and dead concepts of one layer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ import numpy as np
 class References:
     """The `k` best samples of each of a layer's `C` concepts, best first; equal scores by sample index.
 
+    In mode `"negative"` the best are the most negative ones, and only samples with a negative score count.
+
     Attributes
     ----------
     sample
         Index in the data set, int64 `[C, k]`; -1 where there are fewer than `k` samples.
     score
-        What the sample counts, float32 `[C, k]`; -inf where there is no sample.
+        What the sample counts, float32 `[C, k]`; -inf where there is no sample (+inf in mode `"negative"`).
     target
         Class that was explained, int64 `[C, k]`.
     position
-        Where the concept's largest signed value stood, counted along the flattened space, int64 `[C, k]`.
+        Where the concept's largest signed value stood (in mode `"negative"` the smallest), counted along the flattened
+        space, int64 `[C, k]`.
     """
 
     sample: np.ndarray
@@ -54,3 +57,20 @@ class ClassStatistics:
     activation_variance: np.ndarray
     among_top: np.ndarray
     count: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class DeadConcepts:
+    """Concepts of a layer that no sample of the data set used.
+
+    Attributes
+    ----------
+    never_active
+        Ids of concepts whose activation score was above zero on no sample, in increasing order, int64.
+    never_relevant
+        Ids of concepts whose relevance score was neither above nor below zero on any sample, likewise. A concept may
+        be active and yet never relevant: what comes after the layer makes nothing of it for any explained class.
+    """
+
+    never_active: np.ndarray
+    never_relevant: np.ndarray

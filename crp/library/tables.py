@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -70,19 +71,29 @@ def write_table(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _pieces(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes | memoryview]:
-    """The content of a safetensors file: the header's length, the header, the arrays; large types first, then names."""
-    order = sorted(arrays, key=lambda name: (-_ORDER.index(arrays[name].dtype.type), name))
-    header, begin = {}, 0
-    for name in order:
-        array, end = arrays[name], begin + arrays[name].nbytes
-        header[name] = {"dtype": _NAMES[array.dtype.type], "shape": list(array.shape), "data_offsets": [begin, end]}
-        begin = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little")
-    yield text
-    for name in order:
+    """The content of a safetensors file: the header, then the arrays."""
+    header, places = table_header({name: (array.dtype.type, array.shape) for name, array in arrays.items()})
+    yield header
+    for name in places:
         yield np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data
+
+
+def table_header(columns: Mapping[str, tuple[type, tuple[int, ...]]]) -> tuple[bytes, dict[str, int]]:
+    """Beginning of a safetensors file with arrays of these dtypes and shapes, and where each array begins in the file.
+
+    The arrays lie end to end, large types first, then by name.
+    """
+    order = sorted(columns, key=lambda name: (-_ORDER.index(columns[name][0]), name))
+    entries, places, begin = {}, {}, 0
+    for name in order:
+        dtype, shape = columns[name]
+        end = begin + np.dtype(dtype).itemsize * math.prod(shape)
+        entries[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+        places[name], begin = begin, end
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(8, "little") + text
+    return header, {name: len(header) + place for name, place in places.items()}
 
 
 class Table:
@@ -123,19 +134,31 @@ class Table:
             raise damaged(self._path, f"'{name}' has {length} entries, and {start} to {stop} are referred to")
         return entries[start:stop] if start < stop else np.zeros(0, dtype)
 
+    def part(self, name: str, dtype: type, shape: tuple[int, ...], index: int) -> np.ndarray:
+        """Entry `index` along the first axis; the rest is not read."""
+        return self._checked(name, dtype, shape)[index]
+
+    def mapped(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+        """The array as it lies in the file, read when it is looked at. It cannot be written to."""
+        self._checked(name, dtype, shape)
+        with open(self._path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            begin = json.loads(file.read(length))[name]["data_offsets"][0]
+        return np.memmap(self._path, dtype, "r", 8 + length + begin, shape)
+
     def _checked(self, name: str, dtype: type, shape: tuple[int | None, ...]):
         if name not in self._names:
             raise damaged(self._path, f"it has no '{name}'")
         entries = self._handle.get_slice(name)
         found, found_dtype = tuple(entries.get_shape()), entries.get_dtype()
         fits = len(found) == len(shape) and all(want in (None, have) for want, have in zip(shape, found, strict=True))
-        if not fits or found_dtype != _NAMES[dtype]:
+        if not fits or found_dtype != NAMES[dtype]:
             raise damaged(self._path, f"'{name}' is {found_dtype} of shape {list(found)}")
         return entries
 
 
 # In the order in which safetensors sorts them.
-_NAMES = {
+NAMES = {
     np.bool_: "BOOL",
     np.uint8: "U8",
     np.int8: "I8",
@@ -149,7 +172,7 @@ _NAMES = {
     np.int64: "I64",
     np.uint64: "U64",
 }
-_ORDER = list(_NAMES)
+_ORDER = list(NAMES)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from crp.library.tables import Table, damaged, open_table, write_table
 
 from .blocks import Block
 from .spans import Spans, count, difference, union
+from .survey import Surveyor
 from .tally import Tally
 
 logger = logging.getLogger(__name__)
@@ -130,18 +131,18 @@ class Checkpoint:
         Of the parts.
     owner
         Beginning of the file's name.
-    tally
-        What is to be saved.
+    surveyor
+        Whose tally is to be saved.
     taken
         Parts to go on from: they are merged into the tally, and removed when it is saved.
     every
         Seconds between two times.
     """
 
-    def __init__(self, folder: Path, owner: str, tally: Tally, taken: Iterable[Part], every: float):
+    def __init__(self, folder: Path, owner: str, surveyor: Surveyor, taken: Iterable[Part], every: float):
         numbers = [int(file.name.split(".")[1]) for file in folder.glob(f"{owner}.*.safetensors")]
         self._file = folder / f"{owner}.{max(numbers, default=0) + 1}.safetensors"
-        self._tally = tally
+        self._surveyor = surveyor
         self._every = every
         self._saved = time.monotonic()
         self._taken: list[Part] = []
@@ -159,14 +160,15 @@ class Checkpoint:
 
     def take(self, part: Part) -> None:
         """Merge another part into the tally."""
-        part.merge_into(self._tally)
+        part.merge_into(self._surveyor.tally)
         self._taken.append(part)
         self.blocks = union([*self.blocks, *part.blocks])
         self.skipped.update(part.skipped)
 
     def save(self) -> None:
         """Write the part, then remove those it holds."""
-        write_part(self._file, self._tally, self.blocks, self.skipped)
+        self._surveyor.sync()  # vectors of the blocks that the part says are done
+        write_part(self._file, self._surveyor.tally, self.blocks, self.skipped)
         for part in self._taken:
             part.file.unlink(missing_ok=True)
         self._taken = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,9 @@ from .statistics import LEADING
 from .subjects import DataSubject, ModelSubject, check_same, data_subject, model_subject
 from .surroundings import surroundings
 from .survey import Surveyor, sizes_of
-from .tally import Tally
+from .tally import Tally, default_class_references
 from .targets import TargetRule, check_rule, rule_name
+from .vectors import VectorWriter
 from .work import Shard, Work, open_work, stored_identity, work_folder
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ def mine(
     targets: TargetRule = "label",
     k: int = 16,
     top: int = LEADING,
+    class_references: int | None = None,
+    vectors: bool = False,
     precision: str | None = None,
     relevance_score: str = "sum/divided",
     activation_score: str = "max",
@@ -121,6 +125,12 @@ def mine(
         References of each concept and mode.
     top
         The statistics count how often a concept was among that many leading ones of a sample.
+    class_references
+        References of each concept and mode for each class, of the samples explained for it; 0 for none. They take
+        `classes * concepts * class_references * 60` bytes of memory, and twice that of disk. By default 3, or as many
+        as fit into 256 MB.
+    vectors
+        Whether to keep each sample's concept vectors (`Library.vectors`): `4 * C` bytes for each sample and layer.
     precision
         `"bfloat16"` for a faster pass over the data set, or None for the model's own. Lists of references then differ a
         little (docs/performance.md says how much). Scores are stored in float32, and patches are made in the model's
@@ -189,10 +199,11 @@ def mine(
     if not layers:
         raise InputError("No layers are given; at least one is needed.")
     numbers = {"k": k, "top": top, "block_size": block_size, "threads": threads, "workers": workers, "patches": patches}
+    numbers["class_references"] = class_references
     for name, value in numbers.items():
-        if name == "threads" and value is None:
+        if name in ("threads", "class_references") and value is None:
             continue
-        least = 0 if name in ("workers", "patches") else 1
+        least = 0 if name in ("class_references", "workers", "patches") else 1
         if not isinstance(value, int) or value < least:
             raise InputError(f"{name} is {value!r}; a whole number of at least {least} is needed.")
     if precision not in _PRECISIONS:
@@ -213,11 +224,15 @@ def mine(
         if class_names is not None and len(class_names) != subject.classes:
             raise InputError(f"There are {len(class_names)} class names, and the model has {subject.classes} classes.")
         sizes = sizes_of(concept, subject.shapes)
+        if class_references is None:
+            class_references = default_class_references(subject.classes, sum(sizes.values()))
         concepts = _patch_concepts(sizes, patch_concepts, patches)
         fields = _fields(model, data.reader.like, layers) if patches else {}
         settings = {
             "k": k,
             "top": top,
+            "class_references": class_references,
+            "vectors": vectors,
             "patches": patches,
             "concept": type(concept).__name__,
             "targets": rule_name(targets),
@@ -242,26 +257,34 @@ def mine(
             subject.classes,
             subject.shapes,
             k,
-            {layer: 2 * patches * len(ids) for layer, ids in concepts.items()},
+            {layer: len(MODES) * patches * len(ids) for layer, ids in concepts.items()},
             fields,
             PATCH_SIZE,
+            class_references=class_references,
+            vectors=vectors,
         )
         shared = {"processes": processes, "every": checkpoint, "progress": progress and processes.first}
         work_at = open_work(path, identity, shard=piece, processes=processes, overwrite=overwrite, restart=restart)
         with work_at as work:
             if work.surveyed() is None:
-                tally = Tally(sizes, subject.classes, k, top)
-                Pass(
-                    work,
-                    Surveyor(subject.survey, tally, concept=concept, targets=targets, **scores),
-                    data,
-                    block_size,
-                    shard=piece,
-                    workers=workers,
-                    skip_bad=skip_bad,
-                    expected=expected,
-                    **shared,
-                ).run(state)
+                tally = Tally(sizes, subject.classes, k, top, class_references)
+                keeping = VectorWriter(work.library, len(data.reader), sizes) if vectors else nullcontext()
+                with keeping as writer:
+                    if vectors and state is not None and processes.first:
+                        known = open_library(state.parent).manifest["data"]["length"]
+                        # its last, open block is computed anew
+                        writer.take(state.parent, known, stop=known // block_size * block_size)
+                    Pass(
+                        work,
+                        Surveyor(subject.survey, tally, concept=concept, targets=targets, **scores, vectors=writer),
+                        data,
+                        block_size,
+                        shard=piece,
+                        workers=workers,
+                        skip_bad=skip_bad,
+                        expected=expected,
+                        **shared,
+                    ).run(state)
             if piece is not None:
                 return None
             maker = PatchMaker(subject.replica, concept, data.reader, fields, to_picture, PATCH_SIZE)

@@ -109,7 +109,7 @@ class Pass:
             new = difference(closed, blocks_of(known for known in parts if known.owner == EXTENDED))
             missing = difference(part(new, self.shard.place - 1, self.shard.count), done)
             taken = [known for known in parts if known.owner == self.work.owner]
-        checkpoint = Checkpoint(self.work.parts, self.work.owner, self.surveyor.tally, taken, self.every)
+        checkpoint = Checkpoint(self.work.parts, self.work.owner, self.surveyor, taken, self.every)
         if done and processes.first:
             samples = count(done) * self.block_size
             logger.info("Going on: %d of %d samples are done.", samples, len(self.data.reader))
@@ -137,6 +137,7 @@ class Pass:
         skipped = dict(skipped)
         last = [(closed[0][1], -(-length // self.block_size))]
         self._over(last, lambda block: skipped.update(block.skipped), announce=not count(closed))
+        self.surveyor.sync()
         survey = self.surveyor.tally.result()
         for layer in survey.statistics:
             write_survey(library / "layers" / layer_folder(layer), survey, layer)
@@ -230,11 +231,16 @@ def make_patches(
 def write_survey(tables: Path, survey: Survey, layer: str) -> None:
     """Write references and class statistics of one layer into its folder, which is made."""
     tables.mkdir(parents=True, exist_ok=True)
-    arrays = {}
+    arrays, by_class = {}, {}
     for mode in MODES:
         found = survey.references[layer, mode]
         arrays |= {f"{mode}.{name}": getattr(found, name) for name in ("sample", "score", "target", "position")}
+        by_class |= {
+            f"{mode}.{name}": array for name, array in survey.class_references.get((layer, mode), {}).items()
+        }
     write_table(tables / "references.safetensors", arrays)
+    if by_class:
+        write_table(tables / "class_references.safetensors", by_class)
     write_table(tables / "statistics.safetensors", vars(survey.statistics[layer]))
 
 

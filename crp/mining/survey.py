@@ -18,6 +18,7 @@ from .scores import Score, shares
 from .tally import Tally
 from .targets import TargetRule, explained_classes
 from .topk import check_finite
+from .vectors import VectorWriter
 
 
 class Surveyor:
@@ -35,6 +36,8 @@ class Surveyor:
         Which class is explained.
     relevance_score, activation_score
         What a sample counts.
+    vectors
+        Takes the concept vectors of every sample, if they are to be kept.
     """
 
     def __init__(
@@ -46,12 +49,14 @@ class Surveyor:
         targets: TargetRule,
         relevance_score: Score,
         activation_score: Score,
+        vectors: VectorWriter | None = None,
     ):
         self.tally = tally
         self._replica = replica
         self._targets = targets
         self._concept = concept
-        self._scores = {"relevance": relevance_score, "activation": activation_score}
+        self._vectors = vectors
+        self._scores = {"relevance": relevance_score, "activation": activation_score, "negative": relevance_score}
 
     def add(self, block: Block) -> None:
         """Run the model on a block and merge what its samples count.
@@ -70,21 +75,37 @@ class Surveyor:
         with flow:
             targets = explained_classes(self._targets, flow.prediction, block.labels, block.samples)
             scores, leading = self._scored(flow, targets)
+            predictions = flow.prediction.argmax(1).cpu().numpy()
         # All is looked at before any of it is kept, so that a block counts as a whole or not at all.
         for found in (*(values for values, _ in scores.values()), *leading.values()):
             check_finite(block.samples.numpy(), found)
         counted = block.counted
         samples, targets = block.samples.numpy()[counted], targets[counted]
+        vectors = {
+            layer: (found[counted], scores[layer, "activation"][0][counted].astype(np.float64))
+            for layer, found in leading.items()
+        }
+        if self._vectors is not None:
+            labels = block.labels.numpy()[counted]
+            self._vectors.add(samples, targets, predictions[counted], labels, vectors)
         for (layer, mode), (values, positions) in scores.items():
-            self.tally.best[layer, mode].add(samples, values[counted], targets, positions[counted])
-        for layer, found in leading.items():
-            active = scores[layer, "activation"][0][counted].astype(np.float64)
-            self.tally.sums[layer].add(targets, found[counted], active)
+            among = values[counted] > 0 if mode == "negative" else None
+            self.tally.add(layer, mode, samples, values[counted], targets, positions[counted], among=among)
+        for layer, both in vectors.items():
+            self.tally.sums[layer].add(targets, *both)
+
+    def sync(self) -> None:
+        """Wait until the disk has the vectors of all blocks so far, before it is noted that these are done."""
+        if self._vectors is not None:
+            self._vectors.sync()
 
     def _scored(
         self, flow: RelevanceFlow, targets: np.ndarray
     ) -> tuple[dict[tuple[str, str], tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]:
-        """Scores and positions `[N, concepts]` by layer and mode, and shares float64 `[N, concepts]` by layer."""
+        """Scores and positions `[N, concepts]` by layer and mode, and shares float64 `[N, concepts]` by layer.
+
+        In mode `"negative"` they are those of the negated relevance; it is missing where no relevance is negative.
+        """
         found, leading = {}, {}
 
         def score(layer: str, mode: str, values: Tensor, total: Tensor | None = None) -> None:
@@ -94,6 +115,9 @@ class Surveyor:
         def visit(layer: str, arriving: Tensor) -> None:
             total = self._concept.total(arriving)
             score(layer, "relevance", arriving, total)
+            # rules that keep relevance positive leave nothing to look for
+            if not arriving.amin() >= 0:
+                score(layer, "negative", -arriving, -total)
             leading[layer] = shares(total)
 
         for layer in self.tally.sums:

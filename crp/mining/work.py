@@ -31,11 +31,13 @@ from crp.library.tables import write_file
 
 from .locks import Lock
 from .processes import Processes
+from .vectors import take_vectors
 
 IDENTITY = "identity.json"
 PARTS = "parts"
+LIBRARY = "library"
 SURVEYED = "surveyed.json"
-_FOLDERS = (PARTS, "segments", "library")
+_FOLDERS = (PARTS, "segments", LIBRARY)
 _LOCK = "run.lock"
 _REPLACED = "replaced"
 _SUFFIX = ".partial"
@@ -77,7 +79,7 @@ class Work:
     @property
     def library(self) -> Path:
         """The library to be."""
-        return self.folder / "library"
+        return self.folder / LIBRARY
 
     @property
     def parts(self) -> Path:
@@ -249,7 +251,7 @@ def _begin(folder: Path, identity: bytes) -> None:
 
 
 def gather(folder: Path, others: Sequence[Path]) -> None:
-    """Copy the parts of other work folders of the same identity into a folder, which is made if it is none yet.
+    """Copy parts and vectors of other work folders of the same identity into a folder, which is made if it is none yet.
 
     Raises
     ------
@@ -260,6 +262,10 @@ def gather(folder: Path, others: Sequence[Path]) -> None:
     try:
         if not (folder / IDENTITY).exists():
             _begin(folder, (others[0] / IDENTITY).read_bytes())
+        manifest = stored_identity(folder)["manifest"]
+        if others and manifest["settings"]["vectors"]:
+            # first, so that what the parts say is done is there
+            take_vectors(folder / LIBRARY, [other / LIBRARY for other in others], manifest)
         for number, other in enumerate(others):
             for file in sorted((other / PARTS).glob("*.safetensors")):
                 write_file(folder / PARTS / f"from-{number}-{file.name}", file.read_bytes())

@@ -40,7 +40,8 @@ def net() -> nn.Module:
 
 def mined(path: Path, *, length: int = 77, **options: Any):
     """Mine it, with a checkpoint after every block unless said otherwise."""
-    told = {"layers": ["0", "3"], "k": 5, "patches": 2, "block_size": BLOCK, "threads": 2, "skip_bad": True}
+    told = {"layers": ["0", "3"], "k": 5, "patches": 2, "block_size": BLOCK, "threads": 2, "skip_bad": True,
+            "vectors": True}  # fmt: skip
     quiet = {"checkpoint": 0.0, "progress": False}
     return mine(net(), Samples(length), path=path, **{**told, **quiet, **options})
 

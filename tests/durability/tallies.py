@@ -30,7 +30,7 @@ def peak() -> float:
 def measure(name: str) -> None:
     """Tally some blocks of noise, write a part, merge it."""
     before, sizes, rng = peak(), NETS[name], np.random.default_rng(0)
-    tally = Tally({f"layer{place}": size for place, size in enumerate(sizes)}, 1000, 16, 10)
+    tally = Tally({f"layer{place}": size for place, size in enumerate(sizes)}, 1000, 16, 10, 0)
     seconds = []
     for block in range(4):
         samples = np.arange(32 * block, 32 * block + 32)

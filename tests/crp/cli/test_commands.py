@@ -16,7 +16,7 @@ from crp.cli.group import INTERRUPTED
 from crp.library import open_library
 from crp.sources import load_model
 
-COMMANDS = ("atlas", "demo", "info", "merge", "mine")
+COMMANDS = ("atlas", "classes", "demo", "info", "merge", "mine", "search", "strategies")
 
 
 def crp(*words, folder, **options):

@@ -477,7 +477,7 @@ CALLS = [
         "its mode",
         lambda at: at.library.references("0", "relmax"),
         InputError,
-        "There is no mode 'relmax': there are 'relevance', 'activation'.",
+        "There is no mode 'relmax': there are 'relevance', 'activation', 'negative'.",
     ),
     (
         "truncated",
