@@ -379,7 +379,7 @@ def add_patches(
     if not settings["patches"]:
         raise LibraryError(f"The library '{library.path}' was mined with patches=0: mine again with patches.")
     with surroundings(settings["threads"]):
-        data = data_subject(dataset, labelled=False)
+        data = data_subject(dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")))
         stored_data, stored_composite = library.manifest["data"], library.manifest["composite"]
         check_same(stored_data, data.data, ["length", "fingerprint"], "This is not the data set that was mined")
         subject = model_subject(model, composite, data.reader, [layer], device)

@@ -140,7 +140,7 @@ def data_subject(dataset: object, *, labelled: bool, skip_bad: bool = False) -> 
     """
     reader = SampleReader(dataset, labelled, skip_bad)
     digests = sampled_digests(reader, len(reader), skip_bad)
-    check_repeatable(reader, {index: digest for index, digest in digests.items() if digest})
+    check_repeatable(_unlabelled(reader), {index: digest for index, digest in digests.items() if digest})
     return DataSubject(
         reader,
         digests,
@@ -157,14 +157,21 @@ def sampled_digests(reader: SampleReader, length: int, skip_bad: bool = False) -
     """Digests of the sampled ones among the first `length` samples; `""` for what is to be skipped."""
 
     def digest(index: int) -> str:
-        try:
+        if not skip_bad:
             return sample_digest(reader[index][0])
+        try:
+            return sample_digest(_unlabelled(reader)[index][0])
         except SampleError:
-            if not skip_bad:
-                raise
             return ""
 
     return {index: digest(index) for index in sampled_indices(length)}
+
+
+def _unlabelled(reader: SampleReader) -> SampleReader:
+    """The same without a need for labels: with or without them, it is the same data set."""
+    reader = copy.copy(reader)
+    reader.labelled = False
+    return reader
 
 
 def check_same(stored: dict[str, Any], given: dict[str, Any], keys: Sequence[str], fact: str) -> None:
