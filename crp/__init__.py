@@ -5,6 +5,7 @@
 `merge`              the library from what several runs, each with a shard of the data set, have done
 `add_patches`        more patches for a library, on demand
 `open_library`       open what `mine` left on disk, read-only and in milliseconds
+`prepared`           a model made ready once, to be explained many times
 `explain`            one prediction as numbers: concepts, shares, heatmaps, patches, concept map
 `atlas`              the same drawn: `.save("atlas.html")`, `.png`, `.pdf`, `.svg`, `.json`
 `compose`            how lower concepts compose a class or a concept: the attribution graph, of one sample or of many
@@ -26,6 +27,7 @@ _HOMES = {
     "merge": "crp.mining",
     "add_patches": "crp.mining",
     "open_library": "crp.library",
+    "prepared": "crp.preparing",
     "explain": "crp.explaining",
     "atlas": "crp.visualization.atlas",
     "compose": "crp.composing",

@@ -24,7 +24,7 @@ from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, nearest
 from crp.explanation import ClassScore, ClassShare, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.images import read_picture, shown_input
-from crp.mining.subjects import check_same, described_rules
+from crp.preparing import PreparedModel, prepared
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -48,7 +48,7 @@ _NAMED_IN_CELL, _GLIMPSES = 6, 64
 
 
 def explain(
-    model: nn.Module,
+    model: nn.Module | PreparedModel,
     image: Tensor | np.ndarray | Image.Image | str | os.PathLike[str],
     library: Library,
     *,
@@ -68,7 +68,7 @@ def explain(
     Parameters
     ----------
     model
-        The model that was mined.
+        The model that was mined; for many pictures once made ready by `crp.prepared`.
     image
         Model input `[c, *S]` or `[1, c, *S]`; or a picture (PIL, uint8 array `[H, W, 3]`, or a file's name), which
         the library's preprocessing turns into model input.
@@ -91,7 +91,7 @@ def explain(
         Whether to find how lower concepts compose the higher ones (`crp.composing`); of layers that contain one
         another, the inner ones.
     composite
-        The composite that was mined with, if it was not the default.
+        The composite that was mined with, if it was not the default; a prepared model has it already.
     concept
         The kind of concept that was mined, if it was not the channel.
     provenance
@@ -119,13 +119,14 @@ def explain(
         raise InputError(f"cells is {cells}; at least 1 is needed.")
     for layer in layers or ():
         library.shape(layer)
-    library.check_model(model)
+    if not isinstance(model, PreparedModel):
+        model = prepared(model, composite)
+    elif composite is not None:
+        raise InputError("A prepared model has its composite already: give it to crp.prepared.")
+    model.check(library)
     library.check_concept_kind(concept)
-    composite, rules = described_rules(model, composite)
-    mined = library.manifest["composite"]
-    check_same(mined, rules, ["name", "rules", "canonizers"], "This is not the composite of the library")
     data = _model_input(image, library)
-    with RelevanceFlow(model, composite, data, layers or library.layers) as flow:
+    with RelevanceFlow(model.replica, None, data, layers or library.layers) as flow:
         layers = list(dict.fromkeys(layers)) if layers else list(reversed(flow.layers))
         names = _Names(library.class_names)
         scores = flow.prediction[0].double()
@@ -135,7 +136,7 @@ def explain(
         common = {
             "picture": shown_input(data[0], library.preprocessing),
             "classes": tuple(names.score(index, scores) for index in ranked),
-            "provenance": {**_provenance(library, rules), **(provenance or {})},
+            "provenance": {**_provenance(library, model.rules), **(provenance or {})},
         }
 
         def explained(target: int, against: int | None, **beside: Any) -> Explanation:

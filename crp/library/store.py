@@ -294,7 +294,16 @@ class Library:
         ------
         LibraryError
         """
-        mined, given = self.manifest["model"]["weights"], weights_fingerprint(model)
+        self.check_weights(weights_fingerprint(model))
+
+    def check_weights(self, given: str) -> None:
+        """Refuse weights, by their fingerprint, that are not those of the model that was mined.
+
+        Raises
+        ------
+        LibraryError
+        """
+        mined = self.manifest["model"]["weights"]
         if mined != given:
             raise LibraryError(
                 f"The library '{self.path}' was mined with other weights ({mined[:12]}, and this model has "
