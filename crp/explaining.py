@@ -22,8 +22,9 @@ from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.composing import apart, graph_in
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, nearest
-from crp.explanation import ClassScore, ClassShare, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.images import read_picture, shown_input
+from crp.library.profiles import class_shares
 from crp.preparing import PreparedModel, prepared
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def _explained_layer(
     cards = supporting + opposing
     parts = {}
     if cards:
-        statistics = library.statistics(layer)
+        shares_of_classes = library.statistics(layer).share
         masked = concept.masked(arriving, [[index] for index in cards])
         heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)
         for index, heatmap in zip(cards, heatmaps, strict=True):
@@ -228,7 +229,7 @@ def _explained_layer(
                 heatmap=_array(heatmap),
                 relevance_patches=library.patches(layer, index, "relevance")[: shown.patches],
                 activation_patches=library.patches(layer, index, "activation")[: shown.patches],
-                classes=_users(statistics.share[:, index], library.class_names),
+                classes=class_shares(shares_of_classes[:, index], library.class_names, _USERS),
             )
     silent = not absolute > 0
     concept_map = _concept_map(flow, concept, layer, arriving, shown.cells)
@@ -242,16 +243,6 @@ def _explained_layer(
         concept_map=concept_map,
         relevance=relevance.cpu().numpy(),
         glimpses=_glimpses(library, layer, concept_map, cards),
-    )
-
-
-def _users(shares: np.ndarray, names: Sequence[str]) -> tuple[ClassShare, ...]:
-    """The classes that use a concept most, by its mean share in each class, `[classes]`."""
-    most = np.argsort(-shares, kind="stable")[:_USERS]
-    return tuple(
-        ClassShare(index, names[index] if names else f"class {index}", shares[index])
-        for index in most.tolist()
-        if shares[index] > 0
     )
 
 

@@ -6,7 +6,6 @@ import html
 import io
 import json
 import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from crp.errors import InputError, listed
 from crp.explanation import Explanation, to_json
 from crp.visualization import figure, graph, page, wording
+from crp.visualization.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +66,7 @@ class Atlas:
             raise InputError(f"{str(path)!r}: the folder {str(path.parent)!r} does not exist.")
         if path.is_dir():
             raise InputError(f"{str(path)!r} is a folder; an atlas is saved as a file.")
-        _replace(path, lambda file: write(self, file))
+        replace_file(path, lambda file: write(self, file))
         return path
 
     @property
@@ -129,15 +129,3 @@ _WRITERS: dict[str, Callable[[Atlas, BinaryIO], None]] = {
     ".json": _write_numbers,
     ".dot": _write_dot,
 }
-
-
-def _replace(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        with open(part, "xb") as file:
-            write(file)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written: {error.strerror}.") from error
-    finally:
-        part.unlink(missing_ok=True)
