@@ -151,7 +151,9 @@ class _Site:
             entries, failed = self._predictions(progress)
             self._concepts(entries, progress)
             index = self.folder / "index.html"
-            write_changed(index, _bytes(index_page(entries, self.shared, self.about, self.library.facts())))
+            # Where the library lay is nobody's business.
+            facts = [fact for fact in self.library.facts() if fact[0] != "path"]
+            write_changed(index, _bytes(index_page(entries, self.shared, self.about, facts)))
         if failed:
             named = [f"'{path}' ({str(error).rstrip('.')})" for path, error in failed]
             more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
@@ -175,7 +177,8 @@ class _Site:
         try:
             self.shared.write_assets()
         except OSError as error:
-            raise InputError(f"No site can be written to '{self.folder}': {error.strerror} ('{error.filename}').") from error
+            reason = f"{error.strerror} ('{error.filename}')"
+            raise InputError(f"No site can be written to '{self.folder}': {reason}.") from error
         write_changed(listed, json.dumps(content, indent=1).encode())
 
     @contextmanager
@@ -277,7 +280,8 @@ def _digest(library: Library) -> str:
     """What a library holds, whatever its folder is called."""
     digest = hashlib.sha256()
     files = [library.path / "manifest.json"]
-    files += [library.file(layer, table) for layer in library.layers for table in ("references", "statistics", "patches")]
+    tables = ("references", "statistics", "patches")
+    files += [library.file(layer, table) for layer in library.layers for table in tables]
     for file in files:
         digest.update(_file_digest(file).encode())
     return digest.hexdigest()
@@ -294,7 +298,8 @@ def _file_digest(path: Path) -> str:
 def _drawing() -> str:
     """Fingerprint of the templates: another version of the program draws other pages."""
     environment = page.environment()
-    return value_fingerprint([environment.loader.get_source(environment, name)[0] for name in environment.list_templates()])
+    names = environment.list_templates()
+    return value_fingerprint([environment.loader.get_source(environment, name)[0] for name in names])
 
 
 def _read(path: Path) -> Mapping[str, Any]:

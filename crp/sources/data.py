@@ -212,6 +212,20 @@ class MapData:
         return self.data.sample_name(index) if hasattr(self.data, "sample_name") else f"{self._word} {index}"
 
 
+def pictures_below(folder: Path) -> list[Path]:
+    """Pictures in a folder and the folders in it, in alphabetical order; hidden ones are passed over.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found = _pictures(folder.rglob("*"))
+    if not found:
+        raise InputError(f"The folder '{folder}' holds no pictures ({listed(SUFFIXES, 20)}).")
+    return found
+
+
 def _pictures(paths) -> list[Path]:
     return sorted(
         path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
