@@ -79,15 +79,15 @@ class Shared:
         key = layer, concept
         if key not in self._sheets:
             place = self.folder / self.places[layer]
-            veils = place / f"{concept}.png"  # written last
-            if veils.exists():
-                with Image.open(place / f"{concept}.jpg") as picture:
+            pictures, veils = place / f"{concept}.jpg", place / f"{concept}.png"
+            if pictures.exists() and veils.exists():
+                with Image.open(pictures) as picture:
                     self._sheets[key] = Sheet(picture.height // SIDE, picture.width // SIDE)
             else:
                 rows = self.patches(layer, concept) if patches is None else patches
                 self._sheets[key] = sheets.sheet_of(rows)
                 if self._sheets[key].rows:
-                    _save(place / f"{concept}.jpg", sheets.patch_sheet(rows), "JPEG", quality=78)
+                    _save(pictures, sheets.patch_sheet(rows), "JPEG", quality=78)
                     _save(veils, sheets.veil_sheet(rows), "PNG", optimize=True)
         return self._sheets[key]
 
@@ -95,15 +95,15 @@ class Shared:
         """Where one patch of every concept lies on the layer's glimpses: `columns`, `rows`, `place` by concept."""
         if layer not in self._glimpses:
             place = self.folder / self.places[layer]
-            listed = place / "glimpses.json"
-            if not listed.exists():
-                found = {concept: self.library.patches(layer, concept, "relevance")[:1]
-                         for concept in self.library.with_patches(layer)}
+            listed, picture = place / "glimpses.json", place / "glimpses.jpg"
+            if not (listed.exists() and picture.exists()):
+                stored = self.library.with_patches(layer)
+                found = {concept: self.library.patches(layer, concept, "relevance")[:1] for concept in stored}
                 shown = {concept: patches[0] for concept, patches in found.items() if patches}
                 sheet = sheets.glimpse_sheet(
                     list(shown.values()), side=sheets.GLIMPSE_SIDE, columns=sheets.GLIMPSE_COLUMNS
                 )
-                _save(place / "glimpses.jpg", sheet, "JPEG", quality=76)
+                _save(picture, sheet, "JPEG", quality=76)
                 write_changed(listed, json.dumps(list(shown)).encode())
             concepts = json.loads(listed.read_bytes())
             self._glimpses[layer] = {

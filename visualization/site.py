@@ -155,11 +155,11 @@ class _Site:
             facts = [fact for fact in self.library.facts() if fact[0] != "path"]
             write_changed(index, _bytes(index_page(entries, self.shared, self.about, facts)))
         if failed:
-            named = [f"'{path}' ({str(error).rstrip('.')})" for path, error in failed]
+            named = [_told(path, error) for path, error in failed]
             more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
             raise InputError(
                 f"{len(failed)} of {len(self.pictures)} pictures could not be explained and are not in '{index}': "
-                f"{', '.join(named[:_NAMED])}{more}."
+                f"{'; '.join(named[:_NAMED])}{more}."
             )
         return index
 
@@ -175,11 +175,13 @@ class _Site:
         if stored != content:
             shutil.rmtree(self.folder / "concepts", ignore_errors=True)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # First, so that the folder is known as ours whenever this ends.
+            write_changed(listed, json.dumps(content, indent=1).encode())
             self.shared.write_assets()
         except OSError as error:
             reason = f"{error.strerror} ('{error.filename}')"
             raise InputError(f"No site can be written to '{self.folder}': {reason}.") from error
-        write_changed(listed, json.dumps(content, indent=1).encode())
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -266,6 +268,11 @@ class _Site:
                     self.done["concept pages"] += 1
                     bar.update()
                 write_changed(self.folder / place / "index.html", _bytes(pages.overview()))
+
+
+def _told(path: Path, error: CrpError) -> str:
+    reason = str(error).rstrip(".")
+    return reason if str(path) in reason else f"'{path}': {reason}"
 
 
 def _named(pictures: Sequence[str | os.PathLike[str]]) -> dict[Path, str]:
