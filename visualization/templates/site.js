@@ -10,19 +10,25 @@
   const list = document.querySelector("[data-unit]"), items = all(":scope > li", list), nothing = document.querySelector(".nothing");
   bar.hidden = false;
 
+  // Text that holds what was typed; a number that was typed is not part of a longer one.
+  function holds(text, wanted) {
+    const digit = at => /\d/.test(text.charAt(at)), whole = /^\d/.test(wanted), ended = /\d$/.test(wanted);
+    for (let at = text.indexOf(wanted); at >= 0; at = text.indexOf(wanted, at + 1)) {
+      if (!(whole && digit(at - 1)) && !(ended && digit(at + wanted.length))) return true;
+    }
+    return false;
+  }
+
   function narrow() {
-    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const wanted = field.value.trim().toLowerCase();
     let shown = 0;
     for (const item of items) {
-      // A number means a concept's number from its beginning, not a digit in the middle of another.
-      const terms = item.dataset.text.split(/\s+/);
-      const fits = words.every(word => /^\d+$/.test(word) ? terms.some(term => term.startsWith(word) || term.endsWith(`/${word}`)) : item.dataset.text.includes(word));
-      item.hidden = !(fits && (!only.value || item.dataset.class === only.value));
+      item.hidden = !((!wanted || holds(item.dataset.text, wanted)) && (!only.value || item.dataset.class === only.value));
       if (!item.hidden) shown += 1;
     }
     count.textContent = `${shown} of ${items.length} ${list.dataset.unit}`;
     nothing.hidden = shown > 0;
-    bar.querySelector("#all").disabled = !words.length && !only.value;
+    bar.querySelector("#all").disabled = !wanted && !only.value;
   }
 
   function clear() {
