@@ -123,6 +123,9 @@ class _Site:
 
         for layer in layers or ():
             library.shape(layer)
+        shape = library.manifest["data"].get("shape", [3, 1, 1])
+        if len(shape) != 3:
+            raise InputError(f"A site shows images, and this library was mined from samples of shape {shape}.")
         composite = options.pop("composite", None)
         self.model = model if isinstance(model, PreparedModel) else prepared(model, composite)
         self.model.check(library)

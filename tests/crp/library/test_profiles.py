@@ -13,7 +13,7 @@ from crp.library.patches import MODES, write_patches
 from crp.library.profiles import LayerProfiles, Likeness
 from crp.library.tables import write_table
 
-from .conftest import CLASSES, LAYERS, references, stored_patch
+from .conftest import LAYERS, references, stored_patch
 
 SHARE = np.array([[0.5, 0.25, 0.0], [-0.25, 0.5, 0.0], [0.0, 0.125, 0.0], [0.0, 0.0, 0.0]])
 SAMPLES = np.array([[0, 1], [1, 4], [-1, -1]])
@@ -23,7 +23,7 @@ SAMPLES = np.array([[0, 1], [1, 4], [-1, -1]])
 def library(folder):
     """Three concepts of "block/one": the first two share a sample and some classes, the third is silent."""
     tables = folder / "layers" / layer_folder("block/one")
-    write_table(tables / "statistics.safetensors", {"share": SHARE, "count": np.ones(CLASSES, dtype=np.int64)})
+    _with_share(open_library(folder), SHARE)
     arrays = references(LAYERS["block/one"][0])
     write_table(tables / "references.safetensors", arrays | {"relevance.sample": SAMPLES})
     return open_library(folder)
@@ -53,7 +53,8 @@ def test_likeness_by_classes_is_the_cosine(library):
 
 
 def _with_share(library, share):
-    write_table(library.file("block/one", "statistics"), {"share": share, "count": np.ones(CLASSES, dtype=np.int64)})
+    kept = vars(library.statistics("block/one"))
+    write_table(library.file("block/one", "statistics"), kept | {"share": share})
     return library
 
 
