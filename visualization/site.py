@@ -149,7 +149,16 @@ class _Site:
         }
 
     def make(self, *, progress: bool) -> Path:
+        before = self.folder.exists()
         self._open()
+        try:
+            return self._make(progress)
+        except CrpError:
+            if not before and not any((self.folder / "predictions").glob("*.json")):
+                shutil.rmtree(self.folder)  # nothing was made
+            raise
+
+    def _make(self, progress: bool) -> Path:
         with self._interruptible():
             entries, failed = self._predictions(progress)
             self._concepts(entries, progress)
@@ -224,7 +233,8 @@ class _Site:
         around = self._around(place)
         key = value_fingerprint(
             *(version("crp-atlas"), self.drawing, self.digest, self.layers, self.options),
-            *(path.name, _file_digest(path), around, self.about["page_command"](path)),
+            # What is no file is refused where it is read.
+            *(path.name, path.is_file() and _file_digest(path), around, self.about["page_command"](path)),
         )
         stem = self.folder / "predictions" / place
         listed, thumbnail, written = (stem.with_name(f"{place}.{suffix}") for suffix in ("json", "jpg", "html"))
