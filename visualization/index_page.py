@@ -73,7 +73,7 @@ def _item(entry: Entry, shared: Shared, numbers: Mapping[str, int]) -> dict[str,
             for concept, share in shares[:TOP]
         ],
         "text": " ".join(
-            [entry.name, *(wording.class_name(score) for score in {target, best})]
+            [entry.name, *(wording.class_name(score) for score in dict.fromkeys([target, best]))]
             + [f"{name}/{concept}" for name, ranked in entry.shares.items() for concept, _ in ranked]
         ).lower(),
     }

@@ -87,7 +87,7 @@ def make_site(
     progress
         Whether to show bars.
     options
-        As for `crp.explain`.
+        As for `crp.explain`, but for its `provenance`.
 
     Returns
     -------
