@@ -17,6 +17,8 @@ from crp.visualization.shared import Shared
 
 UP = "../../"
 USERS, OPPONENTS, ALIKE, PREDICTIONS, NEIGHBOURS = 8, 4, 8, 24, 8
+# Shares below are written as 0.0 %: such a class does not use the concept.
+_LEAST_SHARE = 0.0005
 
 
 class ConceptPages:
@@ -91,8 +93,8 @@ class ConceptPages:
             size=self.size,
             strips=strips,
             columns=sheet.columns,
-            users=_bars(self._profiles.users(concept, USERS)),
-            opponents=_bars(self._profiles.users(concept, OPPONENTS, sign=-1)),
+            users=_bars(self._users(concept, USERS)),
+            opponents=_bars(self._users(concept, OPPONENTS, sign=-1)),
             alike_by_classes=[
                 self._alike(other, f"{other.value:.2f}") for other in self._profiles.alike_by_classes(concept, ALIKE)
             ],
@@ -108,8 +110,12 @@ class ConceptPages:
             sprites=self._sprites(sorted(layers)),
         )
 
+    def _users(self, concept: int, limit: int, *, sign: int = 1) -> list[ClassShare]:
+        users = self._profiles.users(concept, limit, sign=sign)
+        return [use for use in users if abs(use.share) >= _LEAST_SHARE]
+
     def _item(self, concept: int) -> dict[str, Any]:
-        users = self._profiles.users(concept, 3)
+        users = self._users(concept, 3)
         count = len(self._shown.get((self._layer, concept), ()))
         names = [wording.printable(use.name) for use in users]
         return {

@@ -4,8 +4,8 @@ Two measures of likeness, because they answer different questions:
 
 - **by classes**: the cosine of two concepts' class profiles, each the concept's mean share in every class that was
   mined. Concepts that the same classes use are alike, whatever they look like.
-- **by samples**: how many reference samples (RelMax) two concepts have in common. Concepts that show up in the same
-  pictures are alike.
+- **by samples**: how many reference samples (RelMax, of positive score) two concepts have in common. Concepts that
+  show up in the same pictures are alike.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class LayerProfiles:
         statistics = library.statistics(layer)
         self.names = library.class_names
         self.share = statistics.share
-        self.samples = library.references(layer, "relevance").sample
+        references = library.references(layer, "relevance")
+        # A sample without relevance for a concept is among its references only where there are too few others.
+        self.samples = np.where(references.score > 0, references.sample, -1)
         length = np.linalg.norm(self.share, axis=0)
         self._unit = self.share / np.where(length > 0, length, 1)
 

@@ -16,7 +16,8 @@ from crp.library.tables import write_table
 from .conftest import LAYERS, references, stored_patch
 
 SHARE = np.array([[0.5, 0.25, 0.0], [-0.25, 0.5, 0.0], [0.0, 0.125, 0.0], [0.0, 0.0, 0.0]])
-SAMPLES = np.array([[0, 1], [1, 4], [-1, -1]])
+SAMPLES = np.array([[0, 1], [1, 0], [-1, -1]])
+SCORES = np.array([[0.5, 0.25], [0.25, 0.0], [-np.inf, -np.inf]], dtype=np.float32)
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def library(folder):
     tables = folder / "layers" / layer_folder("block/one")
     _with_share(open_library(folder), SHARE)
     arrays = references(LAYERS["block/one"][0])
-    write_table(tables / "references.safetensors", arrays | {"relevance.sample": SAMPLES})
+    write_table(tables / "references.safetensors", arrays | {"relevance.sample": SAMPLES, "relevance.score": SCORES})
     return open_library(folder)
 
 
@@ -60,7 +61,8 @@ def _with_share(library, share):
 
 def test_likeness_by_samples_counts_those_in_common(library):
     profiles = LayerProfiles(library, "block/one")
-    assert profiles.alike_by_samples(0, 5) == (Likeness(1, 1.0),)
+    # sample 1, but not sample 0: it has no relevance for the second concept
+    assert profiles.alike_by_samples(0, 5) == profiles.alike_by_samples(0, 1) == (Likeness(1, 1.0),)
     # places without a sample are in common with nobody
     assert profiles.alike_by_samples(2, 5) == ()
 
