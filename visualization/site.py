@@ -8,7 +8,7 @@ a disk.
     site.json                     what the folder is, and which library its patches are of
 
 A page is complete when its NAME.json is there, which is written last. It holds a fingerprint of all that decides the
-page, so that a second run makes only what is missing or has changed.
+page, so that a second run makes only what is missing or has changed. A layer's pages.json says so of its concepts.
 """
 
 from __future__ import annotations
@@ -272,15 +272,26 @@ class _Site:
 
     def _concepts(self, entries: Sequence[Entry], progress: bool) -> None:
         shown, around = appearances(entries), neighbours(entries)
+        about = {name: self.about[name] for name in ("title", "layers", "predictions")}
+        key = value_fingerprint(
+            *(version("crp-atlas"), self.drawing, self.digest, about), [entry_numbers(entry) for entry in entries]
+        )
         total = self.total["concept pages"]
         with tqdm(total=total, desc="concepts", unit="page", disable=not progress) as bar:
             for layer, place in self.shared.places.items():
                 pages = ConceptPages(self.shared, layer, self.about, shown, around)
-                for concept in range(pages.size):
-                    write_changed(self.folder / place / f"{concept}.html", _bytes(pages.page(concept)))
+                listed = self.folder / place / "pages.json"
+                files = [self.folder / place / f"{concept}.html" for concept in range(pages.size)]
+                complete = _read(listed).get("key") == key and all(file.exists() for file in files)
+                if not complete:
+                    listed.unlink(missing_ok=True)
+                for concept, file in enumerate(files):
+                    if not complete:
+                        write_changed(file, _bytes(pages.page(concept)))
                     self.done["concept pages"] += 1
                     bar.update()
                 write_changed(self.folder / place / "index.html", _bytes(pages.overview()))
+                write_changed(listed, json.dumps({"key": key}).encode())
 
 
 def _told(path: Path, error: CrpError) -> str:
