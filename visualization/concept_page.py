@@ -81,6 +81,9 @@ class ConceptPages:
             for mode, of_mode in zip(MODES, patches, strict=True)
             if of_mode
         ]
+        users, opponents = self._users(concept, USERS), self._users(concept, OPPONENTS, sign=-1)
+        # One scale for both, so that a bar against can be compared with one for.
+        widest = max((abs(use.share) for use in (*users, *opponents)), default=1)
         shown = self._shown.get(key, ())
         above, below = self._neighbours.get(key, ((), ()))
         layers = {self._layer, *(other.layer for other in (*above, *below))} & self._shared.places.keys()
@@ -93,8 +96,8 @@ class ConceptPages:
             size=self.size,
             strips=strips,
             columns=sheet.columns,
-            users=_bars(self._users(concept, USERS)),
-            opponents=_bars(self._users(concept, OPPONENTS, sign=-1)),
+            users=_bars(users, widest),
+            opponents=_bars(opponents, widest),
             alike_by_classes=[
                 self._alike(other, f"{other.value:.2f}") for other in self._profiles.alike_by_classes(concept, ALIKE)
             ],
@@ -147,7 +150,8 @@ class ConceptPages:
     def _neighbour(self, other: Neighbour) -> dict[str, Any]:
         known = other.layer in self._shared.places
         return {
-            "name": other.name or f"{other.layer} · {other.concept}",
+            "name": other.name or str(other.concept),
+            "layer": "" if other.name else other.layer,
             "page": UP + self._shared.page(other.layer, other.concept) if known else "",
             "glimpse": self._glimpse(other.layer, other.concept) if known else "",
             "share": wording.share_of_all(other.share),
@@ -188,8 +192,7 @@ def _caption(patch: Patch) -> dict[str, str]:
     return {"name": name, "score": f"{patch.score:.3g}".replace("-", wording.MINUS)}
 
 
-def _bars(uses: Sequence[ClassShare]) -> list[dict[str, str]]:
-    widest = max((abs(use.share) for use in uses), default=1)
+def _bars(uses: Sequence[ClassShare], widest: float) -> list[dict[str, str]]:
     return [
         {
             "name": use.name,

@@ -35,7 +35,7 @@ from crp.visualization.concept_page import ConceptPages
 from crp.visualization.files import file_name, replace_file, write_changed
 from crp.visualization.images import fitted
 from crp.visualization.index_page import index_page
-from crp.visualization.shared import Shared
+from crp.visualization.shared import ASSETS, Shared
 
 if TYPE_CHECKING:
     from torch import nn
@@ -327,9 +327,9 @@ def _file_digest(path: Path) -> str:
 
 
 def _drawing() -> str:
-    """Fingerprint of the templates: another version of the program draws other pages."""
+    """Fingerprint of the templates: another version of the program draws other pages. What is shared is not in them."""
     environment = page.environment()
-    names = environment.list_templates()
+    names = [name for name in environment.list_templates() if name not in ASSETS.values()]
     return value_fingerprint([environment.loader.get_source(environment, name)[0] for name in names])
 
 
