@@ -129,10 +129,13 @@ def _site(
 
     if given["formats"]:
         raise click.UsageError("--format is for pages of their own; a site is HTML.")
-    folder = given["out"] or SITE
-    if Path(folder).suffix.removeprefix(".").lower() in FORMATS and not Path(folder).is_dir():
+    folder = Path(given["out"] or SITE)
+    if folder.suffix.removeprefix(".").lower() in FORMATS and not folder.is_dir():
         raise click.UsageError(f"--out {folder} is one file; a site is a folder.")
-    pictures = [file for image in map(Path, images) for file in (pictures_below(image) if image.is_dir() else [image])]
+    pictures = []
+    for image in map(Path, images):
+        # A site among the pictures is none of them.
+        pictures += pictures_below(image, without=folder) if image.is_dir() else [image]
     index = make_site(
         model,
         list(dict.fromkeys(pictures)),

@@ -212,15 +212,16 @@ class MapData:
         return self.data.sample_name(index) if hasattr(self.data, "sample_name") else f"{self._word} {index}"
 
 
-def pictures_below(folder: Path) -> list[Path]:
-    """Pictures in a folder and the folders in it, in alphabetical order; hidden ones are passed over.
+def pictures_below(folder: Path, without: Path) -> list[Path]:
+    """Pictures in a folder and the folders in it but `without`, in alphabetical order; hidden ones are passed over.
 
     Raises
     ------
     InputError
         If there is none.
     """
-    found = _pictures(folder.rglob("*"))
+    left_out = without.resolve()
+    found = [path for path in _pictures(folder.rglob("*")) if not path.resolve().is_relative_to(left_out)]
     if not found:
         raise InputError(f"The folder '{folder}' holds no pictures ({listed(SUFFIXES, 20)}).")
     return found

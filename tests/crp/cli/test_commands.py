@@ -207,6 +207,12 @@ class TestSite:
         assert len(list((shop.folder / "concepts").rglob("[0-9].html"))) == 5
         assert "crp atlas mined.crp --layers 2 --site --trust" in (shop.folder / "concepts/index.html").read_text()
 
+    def test_among_its_pictures_takes_none_of_its_own(self, shop):
+        for _ in range(2):
+            result = shop.run("atlas", "mined.crp", "photos", "--trust", "--out", "photos/site")
+            assert result.exit_code == 0, result.output
+            assert len(list((shop.folder / "photos/site/predictions").glob("*.html"))) == 6
+
     def test_names_the_picture_that_fails_and_makes_the_rest(self, shop):
         (shop.folder / "photos" / "ant" / "7.png").write_text("not a picture")
         result = shop.run("atlas", "mined.crp", "photos", "--trust")
