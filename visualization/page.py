@@ -59,7 +59,7 @@ def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapp
     shared
         The files of the site that the page belongs to. Without it the page needs nothing outside itself.
     site
-        What the page says of that site: its `title`, and the `previous` and `next` page.
+        What the page says of that site: its `title`, and its own `place` among the predictions.
     """
     height, width = explanation.heatmap.shape
     views = (explanation, *explanation.beside)

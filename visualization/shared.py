@@ -1,6 +1,7 @@
 """What the pages of a site share, written once: script and style, the patches of every concept.
 
     assets/page.css, page.js, site.css, site.js
+    assets/order.js                    the predictions in their order: which page comes before and after another
     concepts/LAYER/glimpses.jpg        one patch of every concept, and glimpses.json: where each lies
     concepts/LAYER/37.jpg, 37.png      all patches of a concept, and what of each is washed out
 
@@ -62,6 +63,16 @@ class Shared:
             (self.folder / place).mkdir(parents=True, exist_ok=True)
         for name, content in self.assets.items():
             write_changed(self.folder / "assets" / name, content)
+        if not (self.folder / "assets" / "order.js").exists():
+            self.write_order([])
+
+    def write_order(self, predictions: Sequence[tuple[str, str]]) -> None:
+        """Write which predictions there are: page and name of each.
+
+        A script that all pages load, so that a new prediction changes none of its neighbours.
+        """
+        content = f"window.predictions = {json.dumps(predictions)};\n"
+        write_changed(self.folder / "assets" / "order.js", content.encode())
 
     def page(self, layer: str, concept: int) -> str:
         """Address of a concept's page, from the site's folder."""

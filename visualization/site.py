@@ -166,6 +166,7 @@ class _Site:
             # Where the library lay is nobody's business.
             facts = [fact for fact in self.library.facts() if fact[0] != "path"]
             write_changed(index, _bytes(index_page(entries, self.shared, self.about, facts)))
+            self.shared.write_order([(entry.page, entry.name) for entry in entries])
         if failed:
             named = [_told(path, error) for path, error in failed]
             more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
@@ -225,26 +226,30 @@ class _Site:
         """Remove pages of pictures that are not given any more."""
         for entry in (self.folder / "predictions").glob("*.json"):
             if entry.stem not in self.pictures.values():
-                for suffix in (".json", ".html", ".jpg"):
-                    entry.with_suffix(suffix).unlink(missing_ok=True)
+                for file in self._files(entry.stem):
+                    file.unlink(missing_ok=True)
+
+    def _files(self, place: str) -> tuple[Path, Path, Path]:
+        """What is kept of a prediction, its thumbnail, its page; the first is written last."""
+        folder = self.folder / "predictions"
+        return folder / f"{place}.json", folder / f"{place}.jpg", folder / f"{place}.html"
 
     def _prediction(self, path: Path, place: str) -> Entry:
         """One prediction's page, made unless it is there."""
-        around = self._around(place)
         key = value_fingerprint(
             *(version("crp-atlas"), self.drawing, self.digest, self.layers, self.options),
             # What is no file is refused where it is read.
-            *(path.name, path.is_file() and _file_digest(path), around, self.about["page_command"](path)),
+            *(path.name, path.is_file() and _file_digest(path), self.about["page_command"](path)),
         )
-        stem = self.folder / "predictions" / place
-        listed, thumbnail, written = (stem.with_name(f"{place}.{suffix}") for suffix in ("json", "jpg", "html"))
+        listed, thumbnail, written = files = self._files(place)
         stored = _read(listed)
         if stored.get("key") == key and thumbnail.exists() and written.exists():
             return entry_from(stored)
-        listed.unlink(missing_ok=True)
+        for file in files:
+            file.unlink(missing_ok=True)
         explanation = self._explained(path)
         entry = entry_of(explanation, path.name, place)
-        text = page.render(explanation, self.shared, site={**self.about, **around})
+        text = page.render(explanation, self.shared, site={"title": self.about["title"], "place": place})
         write_changed(written, _bytes(text))
         small = Image.fromarray(fitted(explanation.picture, THUMBNAIL))
         replace_file(thumbnail, lambda file: small.save(file, "JPEG", quality=82))
@@ -256,17 +261,6 @@ class _Site:
 
         provenance = {"image": path.name, "command": self.about["page_command"](path)}
         return explain(self.model, path, self.library, layers=self.layers, provenance=provenance, **self.options)
-
-    def _around(self, place: str) -> dict[str, Any]:
-        """The pages before and after one."""
-        names = {stem: path.name for path, stem in self.pictures.items()}
-        stems = list(names)
-        at = stems.index(place)
-        before, after = (stems[index] if 0 <= index < len(stems) else None for index in (at - 1, at + 1))
-        return {
-            word: stem and {"page": f"{stem}.html", "name": names[stem]}
-            for word, stem in (("previous", before), ("next", after))
-        }
 
     # -- concepts
 

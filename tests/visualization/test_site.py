@@ -90,7 +90,7 @@ def referred(page):
     return {urlsplit(address).path for address in found if not address.startswith(("data:", "#"))}
 
 
-def test_everything_that_is_referred_to_is_there(made):
+def test_everything_that_is_referred_to_is_there(made, tmp_path):
     pages = sorted(made.rglob("*.html"))
     assert len(pages) == 1 + 3 + (1 + 6) + (1 + 8)
     for page in pages:
@@ -98,6 +98,8 @@ def test_everything_that_is_referred_to_is_there(made):
         for address in referred(page):
             assert (page.parent / unquote(address)).is_file(), f"{page} refers to {address}"
             assert "//" not in address
+    order = json.loads((made / "assets" / "order.js").read_text().removeprefix("window.predictions = ").rstrip(";\n"))
+    assert [page for page, _ in order] == [file_name(path.stem) for path in small.pictures(tmp_path)]
     linked = {(page.parent / address).resolve() for page in pages for address in referred(page)}
     assert {page for page in pages if page.resolve() not in linked} == set()
 
@@ -106,7 +108,8 @@ def test_what_pages_share_is_written_once(made):
     """No page holds script, style or a patch of its own."""
     for page in made.rglob("*.html"):
         scripts = [given for given in Page(page).all("script") if given.get("type") != "application/json"]
-        assert [given.get("src", "").split("/")[-1] for given in scripts] in (["page.js"], ["site.js"])
+        names = [given.get("src", "").split("/")[-1] for given in scripts]
+        assert names == (["page.js", "order.js", "site.js"] if page.parent.name == "predictions" else ["site.js"])
         assert "--paper" not in page.read_text("utf-8")
     for page in (made / "predictions").glob("*.html"):
         patches = [given["src"] for given in Page(page).all("img") if given["src"].startswith("../concepts")]
@@ -264,7 +267,7 @@ def test_pages_of_pictures_that_are_not_given_any_more_are_removed(copied, model
     (copied / "predictions" / "notes.txt").write_text("mine")
     explained = counted(monkeypatch)
     make_site(model, files[:1], library, copied, **OPTIONS)
-    assert explained == [files[0].name]  # it has no next page any more
+    assert explained == []
     names = {path.name for path in (copied / "predictions").iterdir()}
     assert names == {"picture_0.html", "picture_0.jpg", "picture_0.json", "notes.txt"}
     assert len(Page(copied / "index.html").all("li", "prediction")) == 1
@@ -355,6 +358,17 @@ def test_a_picture_that_fails_is_named_and_stops_no_other(model, library, files,
         f"'{broken}' is not a picture: it holds text, beginning 'no picture'."
     )
     assert len(Page(index).all("li", "prediction")) == 2
+    assert "broken" not in (tmp_path / "site" / "assets" / "order.js").read_text()
+
+
+def test_a_picture_that_fails_later_loses_its_page(copied, model, library, files, tmp_path):
+    broken = tmp_path / files[2].name
+    broken.write_bytes(b"no picture any more")
+    with pytest.raises(InputError, match="1 of 3 pictures"):
+        make_site(model, [*files[:2], broken], library, copied, **OPTIONS)
+    assert not list((copied / "predictions").glob("picture_2.*"))
+    for page in copied.rglob("*.html"):
+        assert all((page.parent / unquote(address)).is_file() for address in referred(page))
 
 
 def test_what_fails_for_every_picture_is_said_at_once(model, library, files, tmp_path, monkeypatch):

@@ -4,6 +4,22 @@
   document.body.classList.add("live");
   for (const image of all(".tile img[alt]:not([alt=''])")) image.title = image.alt;
 
+  // A prediction's page: those before and after it.
+  const turn = document.querySelector("[data-place]");
+  if (turn) {
+    const at = window.predictions.findIndex(([page]) => page === turn.dataset.place);
+    const link = (to, relation, before, after) => {
+      if (at < 0 || !window.predictions[to]) return;
+      const [page, name] = window.predictions[to], made = document.createElement("a"), text = document.createElement("bdi");
+      Object.assign(made, { href: `${page}.html`, rel: relation });
+      text.textContent = name;
+      made.append(before, text, after);
+      turn.append(made);
+    };
+    link(at - 1, "prev", "← ", "");
+    link(at + 1, "next", "", " →");
+  }
+
   const bar = document.querySelector(".filters");
   if (!bar) return;
   const field = bar.querySelector("#filter"), only = bar.querySelector("#only"), count = bar.querySelector("#count");
