@@ -101,7 +101,7 @@ def make_site(
     LibraryError
         If the library belongs to another model or composite.
     KeyboardInterrupt
-        With a sentence on what is complete and how to go on.
+        With a note on what is complete and how to go on.
     """
     about = {"command": command, "page_command": page_command or (lambda picture: "")}
     return _Site(model, pictures, library, Path(folder), layers, about, options).make(progress=progress)
@@ -200,11 +200,10 @@ class _Site:
     def _interruptible(self) -> Iterator[None]:
         try:
             yield
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interruption:
             complete = " and ".join(f"{self.done[kind]} of {self.total[kind]} {kind}" for kind in self.done)
-            raise KeyboardInterrupt(
-                f"Interrupted: {complete} are complete in '{self.folder}'; the same command goes on from there."
-            ) from None
+            interruption.add_note(f"{complete} are complete in '{self.folder}'; the same command goes on from there.")
+            raise
 
     # -- predictions
 

@@ -306,10 +306,9 @@ def test_an_interruption_leaves_complete_pages_and_says_how_to_go_on(model, libr
     monkeypatch.setattr(explaining, "explain", interrupted)
     with pytest.raises(KeyboardInterrupt) as error:
         make_site(model, files, library, folder, **OPTIONS)
-    assert str(error.value) == (
-        f"Interrupted: 2 of 3 predictions and 0 of 14 concept pages are complete in '{folder}'; "
-        "the same command goes on from there."
-    )
+    assert error.value.__notes__ == [
+        f"2 of 3 predictions and 0 of 14 concept pages are complete in '{folder}'; the same command goes on from there."
+    ]
     stems = {path.name.split(".")[0] for path in (folder / "predictions").iterdir()}
     assert len(stems) == 2
     files_of = [folder / "predictions" / f"{stem}.{kind}" for stem in stems for kind in ("html", "jpg", "json")]
