@@ -134,7 +134,6 @@ def _site(
         raise click.UsageError(f"--out {folder} is one file; a site is a folder.")
     pictures = []
     for image in map(Path, images):
-        # A site among the pictures is none of them.
         pictures += pictures_below(image, without=folder) if image.is_dir() else [image]
     index = make_site(
         model,

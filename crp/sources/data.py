@@ -213,15 +213,18 @@ class MapData:
 
 
 def pictures_below(folder: Path, without: Path) -> list[Path]:
-    """Pictures in a folder and the folders in it but `without`, in alphabetical order; hidden ones are passed over.
+    """Pictures in a folder and the folders in it, in alphabetical order; hidden ones are passed over.
+
+    A folder `without` that lies in it is passed over, too: what is made of pictures may lie among them.
 
     Raises
     ------
     InputError
         If there is none.
     """
-    left_out = without.resolve()
-    found = [path for path in _pictures(folder.rglob("*")) if not path.resolve().is_relative_to(left_out)]
+    found, left_out = _pictures(folder.rglob("*")), without.resolve()
+    if left_out != folder.resolve():
+        found = [path for path in found if not path.resolve().is_relative_to(left_out)]
     if not found:
         raise InputError(f"The folder '{folder}' holds no pictures ({listed(SUFFIXES, 20)}).")
     return found

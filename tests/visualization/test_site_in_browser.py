@@ -342,11 +342,12 @@ def test_the_page_of_a_hostile_file(page, folder, files):
 
 
 @pytest.mark.parametrize("name", ["index", "layer", "concept"])
-def test_without_scripts_everything_is_there_but_the_filters(page, folder, name):
+def test_without_scripts_everything_is_there_but_the_filters(page, folder, library, name):
     page.open(folder / PAGES[name], scripts=False)
     count = "[...document.querySelectorAll('{}')].filter(e => e.getBoundingClientRect().height > 0).length"
     assert page.run(count.format(".filters")) == 0
-    wanted = {"index": (".prediction", 6), "layer": ("[data-unit] > li", 8), "concept": (".tile", 4)}[name]
+    patches = sum(len(library.patches(LAYER, 3, mode)) for mode in MODES)
+    wanted = {"index": (".prediction", 6), "layer": ("[data-unit] > li", 8), "concept": (".tile", patches)}[name]
     assert page.run(count.format(wanted[0])) == wanted[1]
 
 
