@@ -52,7 +52,7 @@ _NAMED = 5
 
 
 def make_site(
-    model: nn.Module | PreparedModel,
+    model: nn.Module | PreparedModel | None,
     pictures: Sequence[str | os.PathLike[str]],
     library: Library,
     folder: str | os.PathLike[str],
@@ -71,7 +71,7 @@ def make_site(
     Parameters
     ----------
     model
-        The model that was mined.
+        The model that was mined; None will do for a site without pictures.
     pictures
         Picture files; none for a site of the concepts alone.
     library
@@ -127,8 +127,11 @@ class _Site:
         if len(shape) != 3:
             raise InputError(f"A site shows images, and this library was mined from samples of shape {shape}.")
         composite = options.pop("composite", None)
-        self.model = model if isinstance(model, PreparedModel) else prepared(model, composite)
-        self.model.check(library)
+        if pictures and model is None:
+            raise InputError("Pictures are explained with a model: give the one that was mined.")
+        if pictures:
+            self.model = model if isinstance(model, PreparedModel) else prepared(model, composite)
+            self.model.check(library)
         self.library, self.folder, self.options = library, folder, options
         self.layers = tuple(dict.fromkeys(layers or reversed(library.layers)))
         self.pictures = _named(pictures)

@@ -81,15 +81,18 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     if not images and not site:
         raise click.UsageError("Missing argument 'PICTURE...': give pictures, a folder of them, or --site alone.")
     opened = open_library(library)
+    options = {name: given[name] for name in ("layers", "target", "against", "graph", "concepts")}
+    if not images:
+        _site(None, images, opened, library, given, options)
+        return
     paths = {} if site else _paths(images, given["out"], given["formats"])
     model = model_of(opened, model=given["model"], weights=given["weights"], trust=given["trust"])
     model = model.to(pick_device(given["device"]))
-    if opened.preprocessing is None and images:
+    if opened.preprocessing is None:
         raise LibraryError(
             f"The library '{library}' does not know how pictures become the model's input; mine it again and say it "
             "with --size, --mean and --std, or --preprocessing."
         )
-    options = {name: given[name] for name in ("layers", "target", "against", "graph", "concepts")}
     if site:
         _site(prepared(model), images, opened, library, given, options)
         return
@@ -117,7 +120,7 @@ def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> None:
 
 
 def _site(
-    model: PreparedModel,
+    model: PreparedModel | None,
     images: tuple[str, ...],
     opened: Library,
     library: str,

@@ -273,8 +273,10 @@ def test_pages_of_pictures_that_are_not_given_any_more_are_removed(copied, model
     assert len(Page(copied / "index.html").all("li", "prediction")) == 1
 
 
-def test_concepts_alone(model, library, tmp_path):
-    make_site(model, [], library, tmp_path / "site", **OPTIONS)
+def test_concepts_alone_need_no_model(files, library, tmp_path):
+    with pytest.raises(InputError, match="Pictures are explained with a model: give the one that was mined"):
+        make_site(None, files, library, tmp_path / "site", **OPTIONS)
+    make_site(None, [], library, tmp_path / "site", **OPTIONS)
     assert len(list((tmp_path / "site" / "concepts").rglob("*.html"))) == 16
     index = Page(tmp_path / "site" / "index.html")
     assert index.all("li", "prediction") == []

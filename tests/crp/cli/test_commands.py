@@ -202,10 +202,10 @@ class TestSite:
         result = shop.run("atlas", "mined.crp", "new.png", "--site", "--trust")
         assert result.stdout == "site/index.html\n"
         assert [path.name for path in (shop.folder / "site/predictions").glob("*.html")] == ["new.html"]
-        result = shop.run("atlas", "mined.crp", "--site", "--trust", "--layers", "2", "--out", "concepts")
+        result = shop.run("atlas", "mined.crp", "--site", "--layers", "2", "--out", "concepts")
         assert result.exit_code == 0, result.output
         assert len(list((shop.folder / "concepts").rglob("[0-9].html"))) == 5
-        assert "crp atlas mined.crp --layers 2 --site --trust" in (shop.folder / "concepts/index.html").read_text()
+        assert "crp atlas mined.crp --layers 2 --site" in (shop.folder / "concepts/index.html").read_text()
 
     def test_among_its_pictures_takes_none_of_its_own(self, shop):
         for _ in range(2):
