@@ -7,7 +7,7 @@ import html
 import io
 
 from crp.relations import ConceptGraph
-from crp.visualization import figure, wording
+from crp.visualization import figure, paper, wording
 
 DOTS_PER_INCH = 110
 
@@ -15,7 +15,7 @@ DOTS_PER_INCH = 110
 def graph_html(graph: ConceptGraph) -> str:
     """An attribution graph as a picture, with what it shows in words."""
     buffer = io.BytesIO()
-    figure.save(figure.graph_figure(graph), buffer, format="png", dpi=DOTS_PER_INCH)
+    figure.save(paper.plot_graph(graph).figure, buffer, format="png", dpi=DOTS_PER_INCH)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     text = html.escape(wording.printable(wording.graph(graph)))
     return (

@@ -81,8 +81,10 @@ class LibraryConcept:
 
 
 def _picture(patch: StoredPatch) -> str:
+    text = f"sample {patch.sample}, score {patch.score:.3g}"
+    if patch.heatmap.ndim == 1:
+        return f"{text}, from {patch.box[0]} to {patch.box[1]}<br>"  # a window of a signal
     kind = "png" if patch.picture.startswith(b"\x89PNG") else "jpeg"
     data = base64.b64encode(patch.picture).decode("ascii")
-    text = f"sample {patch.sample}, score {patch.score:.3g}"
     style = "height:72px;display:inline-block;margin:0 4px 0 0"
     return f'<img src="data:image/{kind};base64,{data}" alt="{text}" title="{text}" style="{style}">'

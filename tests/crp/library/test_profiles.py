@@ -9,7 +9,7 @@ import pytest
 from crp.errors import InputError
 from crp.library import open_library
 from crp.library.manifest import layer_folder
-from crp.library.patches import MODES, write_patches
+from crp.library.patches import MODES, StoredPatch, encode_signal, write_patches
 from crp.library.profiles import LayerProfiles, Likeness
 from crp.library.tables import write_table
 
@@ -92,3 +92,12 @@ def test_a_concept_shows_itself_with_everything_escaped(folder):
     assert [base64.b64decode(data) for _, data, _, _ in pictures] == stored
     assert "most relevant for" in text
     assert "most active on" in text
+
+
+def test_windows_of_a_signal_are_told_in_words(folder):
+    values = encode_signal(np.zeros((1, 5), dtype=np.float32))
+    window = StoredPatch(3, 0.5, 0, 0, (10, 15), values, np.zeros(5, dtype=np.int8))
+    write_patches(open_library(folder).file("block/one", "patches"), {0: {"relevance": (window,)}})
+    text = open_library(folder).concept("block/one", 0)._repr_html_()
+    assert "sample 3, score 0.5, from 10 to 15" in text
+    assert "<img" not in text
