@@ -59,3 +59,26 @@ def nearest(name: str, names: Sequence[str]) -> str:
     if close:
         return f"did you mean {' or '.join(repr(match) for match in close)}?"
     return f"there are {listed(names)}."
+
+
+def shortened(value: object, length: int = 80) -> str:
+    """A value for a sentence, on one line and of bounded length, whatever it is.
+
+    >>> shortened("a" * 100, 20), shortened(10**5000)
+    ("'aaaaaaa…aaaaaaaa'", 'a number of 16610 bits')
+    """
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"a number of {value.bit_length()} bits"
+    text = str(value) if isinstance(value, Exception) else repr(value)
+    return text if len(text) <= length else f"{text[: length // 2 - 2]}…{text[-(length // 2 - 1):]}"
+
+
+def inert(text: str) -> str:
+    r"""Text from a file, safe for a terminal: control characters and the like as escapes, line ends kept.
+
+    >>> inert("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return "".join(
+        character if character.isprintable() or character == "\n" else repr(character)[1:-1] for character in text
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from crp.errors import LibraryError
 
+from .checksums import write_checksums
 from .manifest import FILE
 
 
@@ -17,6 +18,7 @@ from .manifest import FILE
 def new_library(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Hand out an empty folder beside `path`, and give it that name when the block ends without an error.
 
+    Checksums of all that the block wrote are added last (`crp.library.checksums`).
     After an error or an interruption the folder is removed, and what was at `path` is as before.
 
     Parameters
@@ -46,6 +48,7 @@ def new_library(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise LibraryError(f"No library can be written to '{path}': {error.strerror} ('{error.filename}').") from error
     try:
         yield partial
+        write_checksums(partial)
         _replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import html
+import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crp.errors import InputError, LibraryError, nearest
+from crp.errors import InputError, LibraryError, inert, nearest
 from crp.explanation import Patch
 from crp.images import Preprocessing
 
 from .fingerprints import weights_fingerprint
 from .manifest import layer_folder, read_manifest
-from .patches import MODES, decoded, read_patches, stored_concepts
-from .references import ClassStatistics, References
+from .patches import MODES, LayerPatches, check_patches, decoded, read_patches, stored_concepts
+from .references import ClassStatistics, Limits, References, check_references, check_statistics
 from .tables import damaged, open_table
 
 if TYPE_CHECKING:
     from torch import nn
 
     from crp.concepts import ConceptKind
+
+
+TABLES = ("references", "statistics", "patches")
 
 
 def open_library(path: str | os.PathLike[str]) -> Library:
@@ -73,9 +78,8 @@ class Library:
         except InputError as error:
             raise damaged(path / "manifest.json", str(error)) from error
         for layer in self.layers:
-            for table in ("references", "statistics", "patches"):
-                if not self.file(layer, table).is_file():
-                    raise damaged(self.file(layer, table), "it is missing")
+            for table in TABLES:
+                _check_file(path, self.file(layer, table))
 
     def file(self, layer: str, table: str) -> Path:
         """File of a layer's table: `"references"`, `"statistics"` or `"patches"`."""
@@ -112,20 +116,23 @@ class Library:
         """
         self.shape(layer)
         _check_mode(mode)
-        shape = (self._concepts(layer), self.manifest["settings"]["k"])
-        with open_table(self.file(layer, "references")) as table:
-            return References(
+        shape, file = (self._concepts(layer), self.manifest["settings"]["k"]), self.file(layer, "references")
+        with open_table(file) as table:
+            found = References(
                 sample=table.array(f"{mode}.sample", np.int64, shape),
                 score=table.array(f"{mode}.score", np.float32, shape),
                 target=table.array(f"{mode}.target", np.int64, shape),
                 position=table.array(f"{mode}.position", np.int64, shape),
             )
+        check_references(file, found, self.limits(layer))
+        return found
 
     def statistics(self, layer: str) -> ClassStatistics:
         """How much each class uses each concept of a layer; errors as in `references`."""
         classes, concepts = self.manifest["classes"], self._concepts(layer)
-        with open_table(self.file(layer, "statistics")) as table:
-            return ClassStatistics(
+        file = self.file(layer, "statistics")
+        with open_table(file) as table:
+            found = ClassStatistics(
                 **{
                     name: table.array(name, np.float64, (classes, concepts))
                     for name in ("share", "share_variance", "activation", "activation_variance")
@@ -133,6 +140,8 @@ class Library:
                 among_top=table.array("among_top", np.int64, (classes, concepts)),
                 count=table.array("count", np.int64, (classes,)),
             )
+        check_statistics(file, found)
+        return found
 
     def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]:
         """The stored patches of a concept, best first; empty where none have been made (see `crp.mining.add_patches`).
@@ -147,14 +156,35 @@ class Library:
         shape = self.shape(layer)
         _check_mode(mode)
         self.check_concepts(layer, [concept])
+        stored = self.stored_patches(layer, [concept]).get(concept, {}).get(mode, ())
+        return tuple(decoded(self.file(layer, "patches"), patch, shape[1:], self.class_names) for patch in stored)
+
+    def stored_patches(self, layer: str, concepts: Iterable[int] | None = None) -> LayerPatches:
+        """Patches as they are kept, encoded, of some concepts (default: all that have any); errors as in `patches`."""
+        self.shape(layer)
         file = self.file(layer, "patches")
-        stored = read_patches(file, [concept]).get(concept, {}).get(mode, ())
-        return tuple(decoded(file, patch, shape[1:], self.class_names) for patch in stored)
+        stored = read_patches(file, concepts)
+        check_patches(file, stored, self.limits(layer))
+        return stored
 
     def with_patches(self, layer: str) -> list[int]:
         """Concepts of a layer whose patches have been made, in increasing order."""
         self.shape(layer)
         return stored_concepts(self.file(layer, "patches"))
+
+    def limits(self, layer: str) -> Limits:
+        """Between what the numbers in a layer's tables lie, as the manifest has it."""
+        shape, settings, data = self.shape(layer), self.manifest["settings"], self.manifest["data"]
+        return Limits(
+            samples=data["length"],
+            classes=self.manifest["classes"],
+            concepts=self._concepts(layer),
+            # a kind of concept of the user's own may count positions along another axis
+            positions=math.prod(shape[1:] if settings["concept"] == "ChannelConcept" else shape),
+            references=settings["k"],
+            picture=tuple(data["shape"][-2:]),
+            patch_size=settings["patch_size"],
+        )
 
     def check_concepts(self, layer: str, concepts: list[int]) -> None:
         """Refuse concepts that the layer does not have.
@@ -197,16 +227,17 @@ class Library:
         """What the library holds, in pairs of a word and a value, for people."""
         manifest, settings = self.manifest, self.manifest["settings"]
         layers = [f"{layer} {list(self.shape(layer))}" for layer in self.layers]
-        return [
+        facts = [
             ("path", str(self.path)),
             ("model", f"{manifest['model'].get('class')}, weights {manifest['model']['weights'][:12]}"),
-            ("data", f"{manifest['data'].get('length')} samples, fingerprint {manifest['data']['fingerprint'][:12]}"),
+            ("data", f"{manifest['data']['length']} samples, fingerprint {manifest['data']['fingerprint'][:12]}"),
             ("layers", ", ".join(layers)),
             ("composite", manifest["composite"]["name"]),
             ("explained class", str(settings.get("targets"))),
             ("scores", f"relevance {settings.get('relevance_score')}, activation {settings.get('activation_score')}"),
             ("references", f"{settings['k']} for each concept, patches of {settings['patches']}"),
         ]
+        return [(word, inert(value)) for word, value in facts]
 
     def __repr__(self) -> str:
         width = max(len(word) for word, _ in self.facts())
@@ -221,6 +252,21 @@ class Library:
     def _concepts(self, layer: str) -> int:
         self.shape(layer)
         return self._sizes[layer]
+
+
+def _check_file(folder: Path, file: Path) -> None:
+    try:
+        place = file.resolve()
+        there = file.is_file()
+    except (OSError, RuntimeError) as error:  # links in a circle, names too long for the system
+        raise damaged(file, str(error)) from error
+    if not there:
+        raise damaged(file, "it is missing")
+    if not place.is_relative_to(folder.resolve()):
+        raise LibraryError(
+            f"'{file}' is a link out of the library, to '{place}', and is not followed: copy the library with what its "
+            "links lead to (cp -rL)."
+        )
 
 
 def _check_mode(mode: str) -> None:

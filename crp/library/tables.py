@@ -46,8 +46,13 @@ def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
 
 
 def write_table(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays by name. They are copied to C order; files carry neither metadata nor time stamps."""
-    write_file(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    """Write arrays by name, as `table_bytes` makes them."""
+    write_file(path, table_bytes(arrays))
+
+
+def table_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays by name as the content of a file: in C order, with neither metadata nor time stamps."""
+    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
 
 class Table:

@@ -6,13 +6,12 @@ model; and a weights file it names is read only if it still has the content it h
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crp.errors import LibraryError
+from crp.library.fingerprints import file_digest
 from crp.sources.models import DEFAULT_WEIGHTS, load_model, runs_by_itself
 
 if TYPE_CHECKING:
@@ -43,12 +42,6 @@ def absolute(spec: str) -> str:
     if place.endswith(".py"):
         return f"{Path(place).resolve()}{colon}{name}"
     return str(Path(spec).resolve()) if Path(spec).exists() and not colon else spec
-
-
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def model_of(

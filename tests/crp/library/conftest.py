@@ -18,7 +18,7 @@ def manifest() -> dict:
     return {
         "versions": {"crp-atlas": "0"},
         "model": {"class": "some.Net", "parameters": 7, "weights": "ab" * 32},
-        "data": {"length": 9, "fingerprint": "cd" * 32},
+        "data": {"length": 9, "fingerprint": "cd" * 32, "shape": [3, 8, 8], "dtype": "float32"},
         "classes": CLASSES,
         "class_names": ["cat", "dog", "<owl>", "newt"],
         "layers": [{"name": name, "shape": shape, "concepts": shape[0]} for name, shape in LAYERS.items()],
@@ -28,6 +28,7 @@ def manifest() -> dict:
             "k": K,
             "top": 1,
             "patches": 1,
+            "patch_size": 96,
             "block_size": 32,
             "threads": 1,
             "concept": "ChannelConcept",
@@ -44,7 +45,7 @@ def references(concepts: int) -> dict[str, np.ndarray]:
         whole = np.arange(concepts * K).reshape(concepts, K)
         arrays |= {
             f"{mode}.sample": whole + shift,
-            f"{mode}.score": (whole / 2 - shift).astype(np.float32),
+            f"{mode}.score": (shift - whole / 2).astype(np.float32),
             f"{mode}.target": whole % CLASSES,
             f"{mode}.position": whole * 0,
         }
