@@ -4,6 +4,7 @@
 `mine`               stream a data set once; keep, for every concept, the samples that show it: a library on disk
 `add_patches`        more patches for a library, on demand
 `open_library`       open what `mine` left on disk, read-only and in milliseconds
+`verify`             whether a library is whole, unchanged and true, in sentences
 `explain`            one prediction as numbers: concepts, shares, heatmaps, patches, concept map
 `atlas`              the same drawn: `.save("atlas.html")`, `.png`, `.pdf`, `.svg`, `.json`
 `compose`            how lower concepts compose a class or a concept: the attribution graph, of one sample or of many
@@ -24,6 +25,7 @@ _HOMES = {
     "mine": "crp.mining",
     "add_patches": "crp.mining",
     "open_library": "crp.library",
+    "verify": "crp.verifying",
     "explain": "crp.explaining",
     "atlas": "crp.visualization.atlas",
     "compose": "crp.composing",

@@ -24,7 +24,7 @@ from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, nearest
 from crp.explanation import ClassScore, ClassShare, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.images import read_picture, scaled_picture
-from crp.mining.subjects import check_same, described_rules
+from crp.mining.subjects import check_composite, described_rules
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -120,8 +120,7 @@ def explain(
     library.check_model(model)
     library.check_concept_kind(concept)
     composite, rules = described_rules(model, composite)
-    mined = library.manifest["composite"]
-    check_same(mined, rules, ["name", "rules", "canonizers"], "This is not the composite of the library")
+    check_composite(library, rules)
     data = _model_input(image, library)
     to_picture = scaled_picture if library.preprocessing is None else library.preprocessing.to_picture
     with RelevanceFlow(model, composite, data, layers or library.layers) as flow:

@@ -5,7 +5,8 @@
 `demo`    mines the built-in data set and draws the atlas of one of its predictions
 `mine`    mines a model and its data set into a library
 `atlas`   explains pictures with a library
-`info`    says what a library holds
+`info`    says what a library holds, and how to go on with it
+`verify`  says whether a library is whole, unchanged and true
 ========  =========================================================================
 
 Nothing here imports torch before a command runs, so that help comes at once.

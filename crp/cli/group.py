@@ -12,8 +12,9 @@ from crp.cli.atlas import atlas
 from crp.cli.demo import demo
 from crp.cli.info import info
 from crp.cli.mine import mine
+from crp.cli.verify import verify
 from crp.compat import refuse_zennit_crp
-from crp.errors import CrpError
+from crp.errors import CrpError, inert
 
 INTERRUPTED = 130  # 128 + SIGINT, what a shell expects
 
@@ -42,7 +43,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except CrpError as error:
-            raise Refused(str(error)) from error
+            raise Refused(inert(str(error))) from error
         except OSError as error:
             # A full disk, a folder without permission: the system's words and the file say enough.
             if error.filename is None:
@@ -94,5 +95,5 @@ def main(ctx: click.Context) -> None:
     ctx.call_on_close(lambda: logger.setLevel(level))
 
 
-for command in (demo, mine, atlas, info):
+for command in (demo, mine, atlas, info, verify):
     main.add_command(command)

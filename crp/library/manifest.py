@@ -30,7 +30,12 @@ _REQUIRED = {
     "composite": dict,
     "settings": dict,
 }
-_TEXTS = (("model", "weights"), ("data", "fingerprint"), ("composite", "name"), ("settings", "concept"))
+_TEXTS = (
+    ("model", "weights"),
+    ("data", "fingerprint"),
+    ("composite", "name"),
+    *(("settings", name) for name in ("concept", "targets", "precision", "relevance_score", "activation_score")),
+)
 # Numbers that decide how much is read, computed or allocated, with the range in which a library has them.
 _NUMBERS = (
     ("data", "length", 1, 1 << 62),

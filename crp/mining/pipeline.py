@@ -18,8 +18,9 @@ from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, LibraryError
 from crp.images import Preprocessing, scaled_picture
 from crp.library.building import new_library
+from crp.library.checksums import replace_file
 from crp.library.manifest import layer_folder, write_manifest
-from crp.library.patches import MODES, read_patches, write_patches
+from crp.library.patches import MODES, encoded, write_patches
 from crp.library.store import Library, open_library
 from crp.library.tables import write_table
 
@@ -28,7 +29,15 @@ from .estimate import estimate
 from .patches import PatchMaker, requests
 from .scores import Score
 from .statistics import LEADING
-from .subjects import DataSubject, ModelSubject, check_same, data_subject, model_subject
+from .subjects import (
+    DataSubject,
+    ModelSubject,
+    check_composite,
+    check_data,
+    check_shapes,
+    data_subject,
+    model_subject,
+)
 from .surroundings import surroundings
 from .survey import Surveyor, run_survey, sizes_of
 from .tally import Survey, Tally
@@ -257,21 +266,16 @@ def add_patches(
     library.check_concepts(layer, concepts)
     library.check_model(model)
     library.check_concept_kind(concept)
-    settings, file = library.manifest["settings"], library.file(layer, "patches")
+    settings = library.manifest["settings"]
     if not settings["patches"]:
         raise LibraryError(f"The library '{library.path}' was mined with patches=0: mine again with patches.")
     with surroundings(settings["threads"]):
         data = data_subject(dataset, labelled=False)
-        stored_data, stored_composite = library.manifest["data"], library.manifest["composite"]
-        check_same(stored_data, data.data, ["length", "fingerprint"], "This is not the data set that was mined")
+        check_data(library, data)
         subject = model_subject(model, composite, data.reader, [layer], device)
-        check_same(
-            stored_composite,
-            subject.composite,
-            ["name", "rules", "canonizers"],
-            "This is not the composite of the library",
-        )
-        stored = read_patches(file)
+        check_composite(library, subject.composite)
+        check_shapes(library, subject.shapes)
+        stored = library.stored_patches(layer)
         missing = {layer: [concept for concept in concepts if concept not in stored]}
         references = {(layer, mode): library.references(layer, mode) for mode in MODES}
         preprocessing = library.preprocessing
@@ -284,7 +288,7 @@ def add_patches(
             settings["patch_size"],
         )
         made = maker.make(requests(references, missing, settings["patches"]), missing, progress=progress)
-        write_patches(file, {**stored, **made[layer]})
+        replace_file(library.path, library.file(layer, "patches"), encoded({**stored, **made[layer]}))
 
 
 def _check_pictures(sample: Tensor, to_picture: Callable[[Tensor], np.ndarray]) -> None:

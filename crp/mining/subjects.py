@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,14 +14,22 @@ from torch import nn
 
 from crp.attribution import OUTPUT, RelevanceFlow, Replica, prepare
 from crp.attribution.composites import composite_for
-from crp.errors import LibraryError, ModelError
-from crp.library.fingerprints import data_fingerprint, sample_digest, sampled_indices, weights_fingerprint
+from crp.errors import LibraryError, ModelError, shortened
+from crp.library.fingerprints import (
+    data_fingerprint,
+    options_in,
+    sample_digest,
+    sampled_indices,
+    weights_fingerprint,
+)
 
 from .blocks import SampleReader, check_repeatable
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
     from zennit.core import Composite
+
+    from crp.library import Library
 
 
 @dataclass(frozen=True)
@@ -91,14 +100,16 @@ def described_rules(model: nn.Module, composite: Composite | None) -> tuple[Comp
         composite, name, reason = fitting.composite, fitting.name, fitting.reason
     else:
         name, reason = type(composite).__name__, "given by the caller"
-    rules = defaultdict(list)
+    rules, options = defaultdict(list), defaultdict(set)
     context: dict = {}
     for module_name, module in model.named_modules():
         hook = composite.module_map(context, module_name, module)
         if hook is not None:
             rules[type(hook).__name__].append(module_name)
+            options[type(hook).__name__].add(" ".join(options_in(hook)))
     canonizers = [type(canonizer).__name__ for canonizer in composite.canonizers]
-    return composite, {"name": name, "reason": reason, "rules": dict(rules), "canonizers": canonizers}
+    description = {"name": name, "reason": reason, "rules": dict(rules), "canonizers": canonizers}
+    return composite, {**description, "options": {rule: sorted(found) for rule, found in options.items()}}
 
 
 def _probed(replica: Replica, reader: SampleReader, layers: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], int]:
@@ -144,14 +155,59 @@ def data_subject(dataset: object, *, labelled: bool) -> DataSubject:
     )
 
 
-def check_same(stored: dict[str, Any], given: dict[str, Any], keys: Sequence[str], fact: str) -> None:
+def check_same(stored: Mapping[str, Any], given: Mapping[str, Any], keys: Sequence[str], fact: str) -> None:
     """Refuse a subject whose description differs from the library's.
 
     Raises
     ------
     LibraryError
-        Names the first key that differs, with both values.
+        Names the first key that differs, with both values (of mappings, what differs in them).
     """
     for key in keys:
-        if stored.get(key) != given[key]:
-            raise LibraryError(f"{fact}: its {key} is {given[key]!r}, and the library has {stored.get(key)!r}.")
+        ours, theirs = given[key], stored.get(key)
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            differing = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
+            ours, theirs = ({name: values.get(name) for name in differing} for values in (ours, theirs))
+        if ours != theirs:
+            raise LibraryError(
+                f"{fact}: its {key} is {shortened(ours, 200)}, and the library has {shortened(theirs, 200)}."
+            )
+
+
+def check_composite(library: Library, given: Mapping[str, Any]) -> None:
+    """Refuse a composite, as `described_rules` describes it, that is another one than the library's.
+
+    Options of rules are read from zennit's objects, so they are compared where zennit is the version that mined.
+
+    Raises
+    ------
+    LibraryError
+    """
+    mined = library.manifest["composite"]
+    keys = ["name", "rules", "canonizers"]
+    if "options" in mined and library.manifest["versions"].get("zennit") == version("zennit"):
+        keys.append("options")
+    check_same(mined, given, keys, "This is not the composite of the library")
+
+
+def check_data(library: Library, data: DataSubject) -> None:
+    """Refuse a data set that is another one than the library's.
+
+    Raises
+    ------
+    LibraryError
+    """
+    keys = ["length", "shape", "dtype", "fingerprint"]
+    check_same(library.manifest["data"], data.data, keys, "This is not the data set that was mined")
+
+
+def check_shapes(library: Library, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse layers whose outputs have another shape than the library says.
+
+    Raises
+    ------
+    LibraryError
+    """
+    for layer, shape in shapes.items():
+        stored = {"shape": list(library.shape(layer))}
+        check_same(stored, {"shape": list(shape)}, ["shape"], f"This is not the layer '{layer}' of the library")

@@ -33,6 +33,7 @@ def manifest() -> dict:
             "threads": 1,
             "concept": "ChannelConcept",
             "targets": "label",
+            "precision": "float32",
             "relevance_score": "sum/divided",
             "activation_score": "max",
         },
