@@ -1,5 +1,6 @@
 """`verify` on a small library: it holds; every kind of change is found, said in a sentence, and said where it is."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch.utils.data import TensorDataset
 from zennit.composites import EpsilonPlusFlat
 
 import crp
-from crp.errors import InputError
+from crp.errors import InputError, LibraryError
 from crp.library.checksums import FILE, replace_file, write_checksums
 from crp.library.tables import table_bytes, write_table
 
@@ -181,6 +182,23 @@ def test_what_does_not_belong_to_the_library(library, model, dataset):
     assert "another class is explained" in wrong
     with pytest.raises(InputError, match="give the model"):
         crp.verify(library, dataset=dataset)
+
+
+def test_rules_of_the_same_name_with_other_options(model, dataset, tmp_path):
+    path = crp.mine(model, dataset, layers=["0"], path=tmp_path / "b.crp", composite=EpsilonPlusFlat(), k=K, patches=0,
+                    progress=False).path  # fmt: skip
+    library, data = crp.open_library(path), dataset.tensors[0][0]
+    assert crp.verify(path, model, dataset, composite=EpsilonPlusFlat()).sound
+    other = EpsilonPlusFlat(epsilon=0.1)
+    # the sentence says which rule, and both of its options
+    differs = r"its options is \{'Epsilon': \['.*0\.1.*and the library has \{'Epsilon': \['.*1e-06"
+    assert re.search(differs, crp.verify(path, model, dataset, composite=other).wrong[0])
+    for refused in (
+        lambda: crp.explain(model, data, library, composite=other),
+        lambda: crp.compose(model, data[None], ["0"], target=0, library=library, composite=other),
+    ):
+        with pytest.raises(LibraryError, match=differs):
+            refused()
 
 
 def test_a_rule_that_is_a_function_must_be_given_again(model, dataset, tmp_path):
