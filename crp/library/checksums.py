@@ -16,7 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from .fingerprints import file_digest
-from .tables import damaged, write_file
+from .tables import check_file, damaged, write_file
 
 FILE = "SHA256SUMS"
 
@@ -58,8 +58,9 @@ def read_checksums(folder: Path, parent: Path) -> dict[str, list[str]]:
         If the file of checksums cannot be read.
     """
     file = parent / FILE
-    if not file.is_file():
+    if not file.exists():
         return {}
+    check_file(folder, file)
     try:
         text = file.read_bytes().decode("ascii")
     except (OSError, UnicodeDecodeError) as error:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from crp.errors import LibraryError, shortened
 
-from .tables import damaged, write_file
+from .tables import check_file, damaged, write_file
 
 FILE = "manifest.json"
 FORMAT = "crp-atlas library"
@@ -66,6 +66,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if not folder.exists():
         raise LibraryError(f"There is no library '{folder}': the folder does not exist.")
+    if path.exists():
+        check_file(folder, path)
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise damaged(path, f"it is larger than {_LARGEST_FILE >> 20} MiB")

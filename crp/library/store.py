@@ -19,7 +19,7 @@ from .fingerprints import weights_fingerprint
 from .manifest import layer_folder, read_manifest
 from .patches import MODES, LayerPatches, check_patches, decoded, read_patches, stored_concepts
 from .references import ClassStatistics, Limits, References, check_references, check_statistics
-from .tables import damaged, open_table
+from .tables import check_file, damaged, open_table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,7 +79,7 @@ class Library:
             raise damaged(path / "manifest.json", str(error)) from error
         for layer in self.layers:
             for table in TABLES:
-                _check_file(path, self.file(layer, table))
+                check_file(path, self.file(layer, table))
 
     def file(self, layer: str, table: str) -> Path:
         """File of a layer's table: `"references"`, `"statistics"` or `"patches"`."""
@@ -252,21 +252,6 @@ class Library:
     def _concepts(self, layer: str) -> int:
         self.shape(layer)
         return self._sizes[layer]
-
-
-def _check_file(folder: Path, file: Path) -> None:
-    try:
-        place = file.resolve()
-        there = file.is_file()
-    except (OSError, RuntimeError) as error:  # links in a circle, names too long for the system
-        raise damaged(file, str(error)) from error
-    if not there:
-        raise damaged(file, "it is missing")
-    if not place.is_relative_to(folder.resolve()):
-        raise LibraryError(
-            f"'{file}' is a link out of the library, to '{place}', and is not followed: copy the library with what its "
-            "links lead to (cp -rL)."
-        )
 
 
 def _check_mode(mode: str) -> None:

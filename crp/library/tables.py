@@ -121,6 +121,26 @@ def open_table(path: Path) -> Iterator[Table]:
         raise damaged(path, str(error)) from error
 
 
+def check_file(folder: Path, file: Path) -> None:
+    """Refuse what is no file, or a link to a place outside the library's folder: whose file it is, nobody knows then.
+
+    Raises
+    ------
+    LibraryError
+    """
+    try:
+        place, there = file.resolve(), file.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, names that the system does not have
+        raise damaged(file, str(error)) from error
+    if not there:
+        raise damaged(file, "it is missing")
+    if not place.is_relative_to(folder.resolve()):
+        raise LibraryError(
+            f"'{file}' is a link out of the library, to '{place}', and is not followed: copy the library with what its "
+            "links lead to (cp -rL)."
+        )
+
+
 def damaged(path: Path, fact: str) -> LibraryError:
     """The error for a file that cannot be used: which, why, what to do."""
     return LibraryError(f"'{path}' is damaged ({fact}): mine the library again, or restore the file from a copy.")
