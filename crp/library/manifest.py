@@ -83,7 +83,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise LibraryError(f"'{path}' does not describe a library: its \"format\" is not '{FORMAT}'.")
     if content.get("schema") != SCHEMA:
         raise LibraryError(
-            f"'{path}' is of schema {content.get('schema')!r}, and this version of crp-atlas reads schema {SCHEMA}."
+            f"'{path}' is of schema {shortened(content.get('schema'))}, and this version of crp-atlas reads schema "
+            f"{SCHEMA}."
         )
     for name, kind in _REQUIRED.items():
         if type(content.get(name)) is not kind:

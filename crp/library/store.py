@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crp.errors import InputError, LibraryError, inert, nearest
+from crp.errors import InputError, LibraryError, inert, nearest, shortened
 from crp.explanation import Patch
 from crp.images import Preprocessing
 
@@ -76,7 +76,7 @@ class Library:
         try:
             self.preprocessing = Preprocessing.from_json(stored) if stored is not None else None
         except InputError as error:
-            raise damaged(path / "manifest.json", str(error)) from error
+            raise damaged(path / "manifest.json", shortened(error, 300)) from error
         for layer in self.layers:
             for table in TABLES:
                 check_file(path, self.file(layer, table))

@@ -5,6 +5,7 @@ import selectors
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,15 @@ from typing import Any
 from .subject import make
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+_STORY = """
+{count} libraries, each a small sound one changed in one way by a seeded random number (tests/mutants), were opened,
+read to the last number and picture, told (`crp info`) and verified; with every fifth an atlas page was made, patches
+were added and scores computed again. Half were given fresh checksums, as whoever means harm would. Each use must end in
+a result or in one sentence (a `CrpError`). A failure is a traceback, a process that dies, hangs or needs more than 1GiB
+above its start, HTML of the library that reaches a page as HTML, a control character that reaches a terminal, a
+sentence of more than 2,000 characters, a byte changed outside the library, and a change that `verify` does not notice
+although the checksums are the old ones.
+"""
 HANGS = 60.0  # seconds without a line, on a busy machine
 
 
@@ -75,13 +85,7 @@ def summary(told: list[dict[str, Any]], command: str) -> str:
         [
             "# Mutated libraries",
             "",
-            f"{len(told)} libraries, each a small sound one changed in one way by a seeded random number",
-            "(tests/mutants), were opened, read to the last number and picture, told (`crp info`) and verified; with every",
-            "fifth an atlas page was made, patches were added and scores computed again. Half were given fresh checksums,",
-            "as whoever means harm would. Each use must end in a result or in one sentence (a `CrpError`). A failure is a",
-            "traceback, a process that dies, hangs or needs more than 1 GiB above its start, HTML of the library that",
-            "reaches a page as HTML, a control character that reaches a terminal, a byte changed outside the library, and",
-            "a change that `verify` does not notice although the checksums are the old ones.",
+            *textwrap.wrap(_STORY.format(count=len(told)), 120),
             "",
             f"    {command}",
             "",
@@ -93,7 +97,7 @@ def summary(told: list[dict[str, Any]], command: str) -> str:
             f"Pages: {pages['read']} made, {pages['refused']} refused. The slowest library took "
             f"{max((line['seconds'] for line in told), default=0):.1f} s; the process grew by "
             f"{(max((line['memory'] for line in told), default=0) - start) / 1e6:.0f} MB.",
-            f"Of the {len(silent)} that could be read, {sum(line.get('resealed', False) for line in silent)} had fresh",
+            f"Of the {len(silent)} that could be read, {sum(line.get('resealed', False) for line in silent)} had fresh "
             "checksums: numbers within their ranges, or words that only people read.",
             "",
             "One sentence of each kind:",
