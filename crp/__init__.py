@@ -10,6 +10,7 @@
 `compose`            how lower concepts compose a class or a concept: the attribution graph, of one sample or of many
 `concepts_in_cells`  the relevance of all concepts of a layer in all cells of a grid over the input
 `composite_for`      the LRP rules and canonizers that fit a model
+`select_output`      a model that gives a dict or a tuple, as one that gives the tensor to explain
 `Preprocessing`      picture file -> model input -> picture
 `CondAttribution`    conditional heatmaps with zennit-crp's names and arguments
 `RelevanceFlow`      one forward pass held open: relevance flows down, regions flow up
@@ -31,6 +32,7 @@ _HOMES = {
     "compose": "crp.composing",
     "concepts_in_cells": "crp.explaining",
     "composite_for": "crp.attribution.composites",
+    "select_output": "crp.attribution",
     "Preprocessing": "crp.images",
     "CondAttribution": "crp.attribution",
     "RelevanceFlow": "crp.attribution",

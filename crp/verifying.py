@@ -19,13 +19,13 @@ from crp.library.checksums import wrong_files
 from crp.library.patches import MODES, LayerPatches, decoded
 from crp.library.references import References
 from crp.library.store import Library, open_library
-from crp.mining.blocks import Block
+from crp.mining.blocks import Block, label_table
 from crp.mining.scores import Score
 from crp.mining.subjects import check_composite, check_data, check_shapes, data_subject, model_subject
 from crp.mining.surroundings import surroundings
 from crp.mining.survey import Surveyor
 from crp.mining.tally import Tally
-from crp.mining.targets import TargetRule
+from crp.mining.targets import TargetRule, named_rule
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -205,7 +205,7 @@ def _compute_again(
     settings = library.manifest["settings"]
     precision, rule = settings["precision"], targets or settings["targets"]
     dtype = torch.bfloat16 if precision == "bfloat16" else None
-    if targets is None and rule not in ("label", "prediction"):
+    if targets is None and not named_rule(rule):
         found.notes.append(
             f"No score was computed again: classes were explained by the rule {rule!r}, of which the library keeps no "
             "more than the name; give it as targets=."
@@ -215,8 +215,9 @@ def _compute_again(
     with surroundings(settings["threads"]):
         data = data_subject(dataset, labelled=rule == "label")
         check_data(library, data)
+        explained = {"targets": rule, "classes": library.manifest["classes"]}
         found.held.append(f"The data set is the one that was mined ({len(data.reader)} samples).")
-        subject = model_subject(model, composite, data.reader, library.layers, None, dtype)
+        subject = model_subject(model, composite, data.reader, library.layers, None, dtype, **explained)
         check_composite(library, subject.composite)
         check_shapes(library, subject.shapes)
         found.held.append("The rules of relevance are those that were mined with.")
@@ -230,7 +231,7 @@ def _compute_again(
         for start in chosen:
             samples = range(start, min(start + size, len(data.reader)))
             values, labels = zip(*(data.reader[sample] for sample in samples), strict=True)
-            block = Block(torch.tensor(samples), torch.stack(values), torch.tensor(labels))
+            block = Block(torch.tensor(samples), torch.stack(values), label_table(labels))
             tally = Tally(sizes, subject.classes, len(samples), settings["top"])  # keeps all
             Surveyor(subject.survey, tally, concept=concept, targets=rule, **scores).add(block)
             for (layer, mode), best in tally.best.items():

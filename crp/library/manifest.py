@@ -34,7 +34,8 @@ _TEXTS = (
     ("model", "weights"),
     ("data", "fingerprint"),
     ("composite", "name"),
-    *(("settings", name) for name in ("concept", "targets", "precision", "relevance_score", "activation_score")),
+    *(("settings", name) for name in ("concept", "targets", "start", "precision")),
+    *(("settings", name) for name in ("relevance_score", "activation_score")),
 )
 # Numbers that decide how much is read, computed or allocated, with the range in which a library has them.
 _NUMBERS = (

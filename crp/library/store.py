@@ -199,7 +199,7 @@ class Library:
                 raise InputError(f"There is no concept {concept}: layer {layer!r} has the concepts 0 to {count - 1}.")
 
     def check_model(self, model: nn.Module) -> None:
-        """Refuse a model with other weights than the one that was mined.
+        """Refuse a model with other weights, or another part of its output, than the one that was mined.
 
         Raises
         ------
@@ -210,6 +210,12 @@ class Library:
             raise LibraryError(
                 f"The library '{self.path}' was mined with other weights ({mined[:12]}, and this model has "
                 f"{given[:12]}): use the model it was mined with, or mine a library for this one."
+            )
+        mined, given = self.manifest["model"].get("output"), getattr(model, "explained_output", None)
+        if mined != given:
+            raise LibraryError(
+                f"The library '{self.path}' explains the part {shortened(mined)} of the model's output, and this model "
+                f"gives {shortened(given)} (None: all of it): select the part with crp.select_output."
             )
 
     def check_concept_kind(self, concept: ConceptKind) -> None:

@@ -4,7 +4,7 @@
 `mine`             one pass over the data set, then the patches; leaves a library on disk
 `add_patches`      patches of more concepts, added to an existing library
 `blocks`           the data set as absolute blocks, and what is refused of a data set
-`targets`          which class is explained for each sample
+`targets`          what is explained for each sample: one class, several, or what a `Question` starts
 `scores`           what a sample counts for a concept
 `topk`             the k best samples of every concept, while samples stream by
 `statistics`       what each class makes of each concept, while samples stream by
@@ -16,5 +16,6 @@
 """
 
 from .pipeline import add_patches, mine
+from .targets import Question
 
-__all__ = ["add_patches", "mine"]
+__all__ = ["Question", "add_patches", "mine"]

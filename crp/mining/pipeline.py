@@ -92,9 +92,12 @@ def mine(
     Parameters
     ----------
     model
-        Its output is `[N, classes]`. It is not changed, and explained in evaluation mode.
+        Its output is `[N, classes]`, or `[N]` (a regression). A model that gives a dict or a tuple is one after
+        `crp.select_output`; another shape needs `targets` that start relevance. It is not changed, and explained in
+        evaluation mode.
     dataset
-        Map-style; an item is a float tensor `[c, *S]`, or `(tensor, label)`. It must answer the same when asked twice.
+        Map-style; an item is a float tensor `[c, *S]`, or `(tensor, label)`. A label is a class, a list of classes, or
+        a vector of 0 and 1 for each class. It must answer the same when asked twice.
     layers
         Names of the layers (`model.named_modules()`).
     path
@@ -104,9 +107,13 @@ def mine(
     concept
         What a concept is: `crp.concepts.ChannelConcept()`, or another object with its interface.
     targets
-        Class to explain: `"label"`, `"prediction"`, or a function of `(prediction [N, classes], labels [N])` that
-        returns `N` ints (labels are -1 where there are none). The relevance that starts is the logit of that class,
-        with its sign.
+        What is explained of each sample: `"label"` (each of its labels, if it has several), `"prediction"` (the largest
+        output), `"top3"` (each of the three largest), or a function of `(prediction [N, ...], labels)` that returns
+        classes, `[N]` or `[N, T]` with -1 for none, or `crp.mining.Question`s, which also say what relevance starts
+        as. `labels` are int64 `[N]`, `[N, L]` with -1 for none where samples have several, and -1 where there are none.
+        Otherwise the relevance that starts is the model's output for that class, with its sign (of a regression: its
+        value). What is explained of a sample counts for statistics each by itself; a concept's references hold a
+        sample at most once, with the class for which it scores most there.
     k
         References of each concept and mode.
     top
@@ -175,7 +182,16 @@ def mine(
         to_picture = preprocessing.to_picture if preprocessing is not None else scaled_picture
         if patches:
             _check_pictures(data.reader.like, to_picture)
-        subject = model_subject(model, composite, data.reader, layers, device, _PRECISIONS[precision])
+        subject = model_subject(
+            model,
+            composite,
+            data.reader,
+            layers,
+            device,
+            _PRECISIONS[precision],
+            targets=targets,
+            classes=len(class_names) if class_names is not None else None,
+        )
         if class_names is not None and len(class_names) != subject.classes:
             raise InputError(f"There are {len(class_names)} class names, and the model has {subject.classes} classes.")
         sizes = sizes_of(concept, subject.shapes)
@@ -199,7 +215,8 @@ def mine(
             after_first=lambda seconds: logger.info("Mining: %s", expected.sentence(seconds)),
             progress=progress,
         )
-        maker = PatchMaker(subject.replica, concept, data.reader, fields, to_picture, PATCH_SIZE)
+        own_start = targets if subject.start == "function" else None
+        maker = PatchMaker(subject.replica, own_start, concept, data.reader, fields, to_picture, PATCH_SIZE)
         made = maker.make(requests(survey.references, concepts, patches), concepts, progress=progress)
         for layer in layers:
             tables = folder / "layers" / layer_folder(layer)
@@ -231,6 +248,7 @@ def add_patches(
     *,
     composite: Composite | None = None,
     concept: ConceptKind = CHANNELS,
+    targets: TargetRule | None = None,
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> None:
@@ -249,6 +267,9 @@ def add_patches(
         One of the library's layers.
     concepts
         Ids of concepts.
+    targets
+        The function that was given to `mine`, if it said what relevance starts as: a library keeps no more than its
+        name.
     device
         Where to compute; by default where the model is.
     progress
@@ -269,10 +290,16 @@ def add_patches(
     settings = library.manifest["settings"]
     if not settings["patches"]:
         raise LibraryError(f"The library '{library.path}' was mined with patches=0: mine again with patches.")
+    if settings["start"] == "function" and (targets is None or rule_name(targets) != settings["targets"]):
+        raise LibraryError(
+            f"The library '{library.path}' starts relevance as the function {settings['targets']!r} says: give it as "
+            "targets=."
+        )
     with surroundings(settings["threads"]):
         data = data_subject(dataset, labelled=False)
         check_data(library, data)
-        subject = model_subject(model, composite, data.reader, [layer], device)
+        explained = {"targets": targets or "prediction", "classes": library.manifest["classes"]}
+        subject = model_subject(model, composite, data.reader, [layer], device, **explained)
         check_composite(library, subject.composite)
         check_shapes(library, subject.shapes)
         stored = library.stored_patches(layer)
@@ -281,6 +308,7 @@ def add_patches(
         preprocessing = library.preprocessing
         maker = PatchMaker(
             subject.replica,
+            targets if settings["start"] == "function" else None,
             concept,
             data.reader,
             _fields(model, data.reader.like, [layer]),
@@ -365,7 +393,7 @@ def described(
         "settings": {
             **settings,
             "patch_size": PATCH_SIZE,
-            "start": "logit",
+            "start": subject.start,
             **{name: score.name for name, score in scores.items()},
         },
         "definitions": {name: score.definition for name, score in scores.items()},

@@ -23,7 +23,8 @@ from crp.library.fingerprints import (
     weights_fingerprint,
 )
 
-from .blocks import SampleReader, check_repeatable
+from .blocks import SampleReader, check_repeatable, label_table
+from .targets import TargetRule, asks, questions
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -45,7 +46,9 @@ class ModelSubject:
     shapes
         Shape `[C, *S]` of each layer's output.
     classes
-        Number of outputs.
+        Number of outputs, or of what else targets count.
+    start
+        What relevance starts as: `"logit"`, or `"function"` where the rule of targets says it.
     model, composite
         Descriptions for the manifest.
     """
@@ -54,6 +57,7 @@ class ModelSubject:
     survey: Replica
     shapes: dict[str, tuple[int, ...]]
     classes: int
+    start: str
     model: dict[str, Any]
     composite: dict[str, Any]
 
@@ -65,8 +69,13 @@ def model_subject(
     layers: Sequence[str],
     device: str | torch.device | None,
     dtype: torch.dtype | None = None,
+    *,
+    targets: TargetRule = "prediction",
+    classes: int | None = None,
 ) -> ModelSubject:
     """Fingerprint a model, put the rules on a copy, and run the first sample through it.
+
+    `classes` is asked for where the output is not `[N, classes]`; without it, it is the length of the second axis.
 
     Raises
     ------
@@ -82,15 +91,16 @@ def model_subject(
         "class": f"{type(model).__module__}.{type(model).__qualname__}",
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "weights": weights_fingerprint(model),
+        "output": getattr(model, "explained_output", None),
     }
     if device is not None:
         # `to` would move the caller's weights
         model = copy.deepcopy(model).to(device)
     rules, composite_description = described_rules(model, composite)
     replica = prepare(model, rules)
-    shapes, classes = _probed(replica, reader, layers)
+    shapes, classes, start = _probed(replica, reader, layers, targets, classes)
     survey = replica if dtype is None else prepare(model, rules, dtype=dtype)
-    return ModelSubject(replica, survey, shapes, classes, description, composite_description)
+    return ModelSubject(replica, survey, shapes, classes, start, description, composite_description)
 
 
 def described_rules(model: nn.Module, composite: Composite | None) -> tuple[Composite, dict[str, Any]]:
@@ -112,13 +122,22 @@ def described_rules(model: nn.Module, composite: Composite | None) -> tuple[Comp
     return composite, {**description, "options": {rule: sorted(found) for rule, found in options.items()}}
 
 
-def _probed(replica: Replica, reader: SampleReader, layers: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], int]:
-    with RelevanceFlow(replica, None, reader.like[None], layers) as flow:
-        flow.output_relevance([0])  # refuses an output that is not [N, classes]
+def _probed(
+    replica: Replica, reader: SampleReader, layers: Sequence[str], targets: TargetRule, classes: int | None
+) -> tuple[dict[str, tuple[int, ...]], int, str]:
+    data, label = reader[0]
+    with RelevanceFlow(replica, None, data[None], layers) as flow:
+        if classes is None or flow.prediction.ndim == 2:
+            classes = flow.prediction.shape[1]
+        # refuses a rule that does not fit the output
+        labels = label_table([label])
+        questions(targets, flow.prediction, labels, torch.tensor([0]), classes)
+        own_start = callable(targets) and asks(targets(flow.prediction, labels))
         for layer in layers:
             if not flow.reaches(OUTPUT, layer):
                 raise ModelError(f"No relevance can reach layer '{layer}': the output does not depend on it.")
-        return {layer: tuple(flow.activation(layer).shape[1:]) for layer in layers}, flow.prediction.shape[1]
+        shapes = {layer: tuple(flow.activation(layer).shape[1:]) for layer in layers}
+        return shapes, classes, "function" if own_start else "logit"
 
 
 @dataclass(frozen=True)

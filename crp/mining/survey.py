@@ -16,7 +16,7 @@ from crp.errors import ModelError
 from .blocks import Block
 from .scores import Score, shares
 from .tally import Survey, Tally
-from .targets import TargetRule, explained_classes
+from .targets import Question, TargetRule, questions
 
 
 class Surveyor:
@@ -31,7 +31,7 @@ class Surveyor:
     concept
         What a concept is.
     targets
-        Which class is explained.
+        What is explained.
     relevance_score, activation_score
         What a sample counts.
     """
@@ -68,25 +68,55 @@ class Surveyor:
         except ModelError as error:
             raise ModelError(f"Samples {block.samples[0]} to {block.samples[-1]}: {error}") from error
         with flow:
-            targets = explained_classes(self._targets, flow.prediction, block.labels, block.samples)
-            active = {
-                layer: self._count(layer, "activation", flow.activation(layer), block, targets) for layer in layers
-            }
+            asked = questions(self._targets, flow.prediction, block.labels, block.samples, self.tally.classes)
+            # activation knows no class; the first one explained stands beside it
+            first = np.full(len(block.samples), -1)
+            for question in reversed(asked):
+                first = np.where(question.targets >= 0, question.targets, first)
+            active = {}
+            for layer in layers:
+                scores, positions = self._scored(layer, "activation", flow.activation(layer), block)
+                self.tally.best[layer, "activation"].add(block.samples.numpy(), scores, first, positions)
+                active[layer] = scores.astype(np.float64)
+            best: dict[str, _Best] = {}
+            for question in asked:
+                rows = np.flatnonzero(question.targets >= 0)
 
-            def visit(layer: str, arriving: Tensor) -> None:
-                total = self._concept.total(arriving)
-                self._count(layer, "relevance", arriving, block, targets, total)
-                self.tally.sums[layer].add(targets, shares(total), active[layer])
+                def visit(layer: str, arriving: Tensor, question: Question = question, rows: np.ndarray = rows) -> None:
+                    total = self._concept.total(arriving)
+                    found = self._scored(layer, "relevance", arriving, block, total)
+                    best.setdefault(layer, _Best(*found)).take(*found, question.targets)
+                    self.tally.sums[layer].add(question.targets[rows], shares(total)[rows], active[layer][rows])
 
-            flow.sweep(flow.output_relevance(targets), layers, visit)
+                flow.sweep(question.relevance[None], layers, visit)
+            for layer, found in best.items():
+                rows = np.flatnonzero(first >= 0)
+                self.tally.best[layer, "relevance"].add(
+                    block.samples.numpy()[rows], found.scores[rows], found.targets[rows], found.positions[rows]
+                )
 
-    def _count(
-        self, layer: str, mode: str, values: Tensor, block: Block, targets: np.ndarray, total: Tensor | None = None
-    ) -> np.ndarray:
-        """Let the samples compete; returns their scores, `[N, concepts]`."""
+    def _scored(
+        self, layer: str, mode: str, values: Tensor, block: Block, total: Tensor | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and positions of a block's samples, `[N, concepts]`."""
         scores, positions = (found.cpu().numpy() for found in self._scores[mode](self._concept, values, total))
-        self.tally.best[layer, mode].add(block.samples.numpy(), scores, targets, positions)
-        return scores.astype(np.float64)
+        return scores, positions
+
+
+class _Best:
+    """Of each sample's questions that for which it scores most, for each concept; the first of equal ones."""
+
+    def __init__(self, scores: np.ndarray, positions: np.ndarray):
+        self.scores, self.positions = np.full_like(scores, -np.inf), np.zeros_like(positions)
+        self.targets = np.full(scores.shape, -1)
+
+    def take(self, scores: np.ndarray, positions: np.ndarray, targets: np.ndarray) -> None:
+        """Compare with one more question: two of `[N, concepts]`, and the targets `[N]` (-1: not asked)."""
+        # a NaN is taken and kept, so that it is refused by the sample's name
+        better = (targets >= 0)[:, None] & ~((scores <= self.scores) | np.isnan(self.scores))
+        self.scores = np.where(better, scores, self.scores)
+        self.positions = np.where(better, positions, self.positions)
+        self.targets = np.where(better, targets[:, None], self.targets)
 
 
 def run_survey(

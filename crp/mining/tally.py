@@ -40,7 +40,7 @@ class Tally:
     sizes
         Number of concepts of each layer.
     classes
-        Number of the model's outputs.
+        Number of the model's outputs, or of whatever else is explained.
     k
         How many references to keep of each concept and mode.
     top
@@ -48,6 +48,7 @@ class Tally:
     """
 
     def __init__(self, sizes: Mapping[str, int], classes: int, k: int, top: int):
+        self.classes = classes
         self.best = {(layer, mode): TopK(size, k) for layer, size in sizes.items() for mode in MODES}
         self.sums = {layer: ClassSums(classes, size, top) for layer, size in sizes.items()}
 

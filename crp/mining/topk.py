@@ -49,7 +49,7 @@ class TopK:
         scores
             `[N, C]`, finite; kept, and compared, as float32.
         targets
-            Class explained for each sample, int64 `[N]`.
+            Class explained for each sample, int64 `[N]`; `[N, C]` where concepts differ in it.
         positions
             Flat position of each concept in each sample, int64 `[N, C]`.
 
@@ -68,7 +68,7 @@ class TopK:
         self._keep(
             np.broadcast_to(samples[:, None], scores.shape).T,
             scores.T,
-            np.broadcast_to(targets[:, None], scores.shape).T,
+            np.broadcast_to(targets.reshape(len(samples), -1) if len(samples) else targets, scores.shape).T,
             positions.T,
         )
 

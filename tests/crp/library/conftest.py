@@ -34,6 +34,7 @@ def manifest() -> dict:
             "concept": "ChannelConcept",
             "targets": "label",
             "precision": "float32",
+            "start": "logit",
             "relevance_score": "sum/divided",
             "activation_score": "max",
         },
