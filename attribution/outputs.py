@@ -82,7 +82,8 @@ def part_of(whole: Any, output: OutputName) -> Tensor:
     elif output in (names := _parts(whole)):
         part = whole[output] if isinstance(whole, Mapping) or isinstance(output, int) else getattr(whole, output)
     else:
-        hint = nearest(output, names) if isinstance(output, str) and names else f"there are {listed(names)}."
+        words = [name for name in names if isinstance(name, str)]
+        hint = nearest(output, words) if isinstance(output, str) and words else f"there are {listed(names)}."
         raise ModelError(f"The model's output is a {type(whole).__name__} without {output!r}: {hint}")
     if not isinstance(part, Tensor):
         name, found = output_name(output), type(part).__name__

@@ -137,7 +137,7 @@ def _named(rule: str, prediction: Tensor, labels: Tensor) -> np.ndarray:
     if rule == "prediction":
         return prediction.argmax(1).cpu().numpy()
     count = int(_TOP.fullmatch(rule)[1])
-    return prediction.argsort(1, descending=True, stable=True)[:, :count].cpu().numpy()
+    return prediction.argsort(dim=1, descending=True, stable=True)[:, :count].cpu().numpy()
 
 
 def _returned(rule: Callable, answer: object, prediction: Tensor) -> np.ndarray:
