@@ -33,9 +33,11 @@ from crp.cli import options
 @click.option("--class-names", metavar="FILE", help="One name a line (.txt), or a list (.json).")
 @click.option(
     "--targets",
-    type=click.Choice(["label", "prediction"]),
-    help="Class to explain of each sample; by default the label, where the data has labels.",
+    type=options.Targets(),
+    metavar="label|prediction|topN",
+    help="Class to explain of each sample; by default the label (each, of several), where the data has labels.",
 )
+@click.option("--output", metavar="NAME", help="Part of the model's output to explain, if it is a dict or tuple.")
 @click.option(
     "--references",
     type=click.IntRange(min=1),
@@ -84,7 +86,7 @@ def mine(model: str, data: str, **given: Any) -> None:
 
     device = pick_device(given["device"])
     shape = {name: given[name] for name in ("size", "crop", "mean", "std")}
-    told = {name: given[name] for name in ("weights", "layers", "targets", "class_names", "preprocessing")}
+    told = {name: given[name] for name in ("weights", "layers", "targets", "output", "class_names", "preprocessing")}
     plan = plan_mining(model, data, settings=shape, **told)
     for note in plan.notes:
         click.echo(note, err=True)

@@ -6,7 +6,7 @@ import math
 import shlex
 from typing import Any
 
-from crp.errors import inert
+from crp.errors import inert, shortened
 
 from .checksums import library_files
 from .store import TABLES, Library
@@ -49,7 +49,7 @@ def described_in_words(library: Library) -> str:
         f"fingerprint {data['fingerprint'][:12]})",
         "classes": f"{manifest['classes']}{_some(library.class_names)}",
         "composite": f"{composite['name']}: {composite.get('reason')}",
-        "explained": _EXPLAINED.get(settings["targets"], f"by the rule {settings['targets']}"),
+        "explained": _explained(manifest),
         "relevance": f"{settings['relevance_score']}: {_definition(manifest, 'relevance_score')}",
         "activation": f"{settings['activation_score']}: {_definition(manifest, 'activation_score')}",
         "references": f"the best {settings['k']} samples of each concept by relevance, and by activation; patches of "
@@ -74,7 +74,18 @@ def described_in_words(library: Library) -> str:
     return inert("\n".join(lines))
 
 
-_EXPLAINED = {"label": "the class each sample is labelled with", "prediction": "the class predicted for each sample"}
+def _explained(manifest: dict[str, Any]) -> str:
+    rule, output = manifest["settings"]["targets"], manifest["model"].get("output")
+    if rule.startswith("top") and rule[3:].isdecimal():
+        what = f"the {rule[3:]} classes predicted most for each sample"
+    else:
+        what = {
+            "label": "the classes each sample is labelled with",
+            "prediction": "the class predicted for each sample",
+        }.get(rule, f"what the function {rule} says")
+    part = "" if output is None else f", of the model's output {shortened(output)}"
+    start = {"logit": "relevance starts as the model's output there, with its sign"}
+    return f"{what}{part}; {start.get(manifest['settings']['start'], 'relevance starts as that function says')}"
 
 
 def _table(layers: list[dict[str, Any]]) -> list[str]:

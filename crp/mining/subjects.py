@@ -24,7 +24,7 @@ from crp.library.fingerprints import (
 )
 
 from .blocks import SampleReader, check_repeatable, label_table
-from .targets import TargetRule, asks, questions
+from .targets import TargetRule, answered, asks, questions
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -132,7 +132,7 @@ def _probed(
         # refuses a rule that does not fit the output
         labels = label_table([label])
         questions(targets, flow.prediction, labels, torch.tensor([0]), classes)
-        own_start = callable(targets) and asks(targets(flow.prediction, labels))
+        own_start = callable(targets) and asks(answered(targets, flow.prediction, labels))
         for layer in layers:
             if not flow.reaches(OUTPUT, layer):
                 raise ModelError(f"No relevance can reach layer '{layer}': the output does not depend on it.")

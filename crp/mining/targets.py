@@ -9,7 +9,7 @@ most. Activation knows no target: it is counted once.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,10 +94,9 @@ def questions(
         If a function returns something else, or the output is not `[N, classes]` and the rule asks for classes.
     """
     classes = classes or prediction.shape[1]
-    answer = rule(prediction, labels) if callable(rule) else None
+    answer = answered(rule, prediction, labels) if callable(rule) else None
     if asks(answer):
-        given = [answer] if isinstance(answer, Question) else answer
-        return [_checked(rule, question, prediction, samples, classes) for question in given]
+        return [_checked(rule, question, prediction, samples, classes) for question in answer]
     if prediction.ndim != 2:
         raise InputError(
             f"The rule {rule_name(rule)!r} explains classes of an output [N, classes], and the model's is "
@@ -113,10 +112,17 @@ def questions(
     return [Question(column, logits(prediction, column)) for column in asked]
 
 
+def answered(rule: Callable[[Tensor, Tensor], object], prediction: Tensor, labels: Tensor) -> object:
+    """What a function answers; one question, or those that it yields, as a list."""
+    answer = rule(prediction, labels)
+    if isinstance(answer, Question):
+        return [answer]
+    return list(answer) if isinstance(answer, Iterator) else answer
+
+
 def asks(answer: object) -> bool:
-    """Whether a rule's answer is a question, or a list of them (of none, where a block has no targets)."""
-    several = isinstance(answer, list | tuple) and all(isinstance(question, Question) for question in answer)
-    return several or isinstance(answer, Question)
+    """Whether an answer is a list of questions (of none, where a block has no targets)."""
+    return isinstance(answer, list | tuple) and all(isinstance(question, Question) for question in answer)
 
 
 def explained_classes(rule: TargetRule, prediction: Tensor, labels: Tensor, samples: Tensor) -> np.ndarray:
@@ -177,7 +183,7 @@ def _without_repetition(targets: np.ndarray) -> np.ndarray:
 
 
 def _checked(rule: Callable, question: Question, prediction: Tensor, samples: Tensor, classes: int) -> Question:
-    targets, relevance = np.asarray(question.targets), question.relevance
+    targets, relevance = np.asarray(question.targets), question.relevance  # a list will do
     if targets.dtype.kind not in "iu" or targets.shape != (len(prediction),):
         raise InputError(
             f"A question of the target rule {rule_name(rule)} has targets {targets.dtype} of shape "

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crp.attribution import select_output
 from crp.errors import LibraryError
 from crp.library.fingerprints import file_digest
 from crp.sources.models import DEFAULT_WEIGHTS, load_model, runs_by_itself
@@ -49,6 +50,8 @@ def model_of(
 ) -> nn.Module:
     """Load the model a library was mined with, in evaluation mode; refuse it where its weights are others.
 
+    It gives the part of its output that was mined, if that has a name.
+
     Parameters
     ----------
     library:
@@ -83,6 +86,9 @@ def model_of(
     if weights is None and (model is None or absolute(model) == source.get("model")):
         weights = _stored_weights(library, source.get("weights"))
     loaded = load_model(named, weights)
+    output = library.manifest["model"].get("output")
+    if isinstance(output, int) or (isinstance(output, str) and ":" not in output):
+        loaded = select_output(loaded, output)
     library.check_model(loaded)
     return loaded
 

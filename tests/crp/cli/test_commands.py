@@ -197,7 +197,7 @@ class TestInfo:
             *("crp", "mine", "net.py:make", "photos", "--layers", "0,2"),
             *("--references", "16", "--patches", "1", "--block-size", "32"),
         ]
-        assert rows["explained"].strip() == "the class each sample is labelled with"
+        assert rows["explained"].strip().startswith("the classes each sample is labelled with; relevance starts as")
         assert rows["classes"].strip() == "3: ant, bee, wasp"
         assert "Explain a picture:  crp atlas mined.crp PICTURE" in lines
         assert lines[-1] == PRIVACY

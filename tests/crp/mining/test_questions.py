@@ -262,13 +262,11 @@ class Segmenter(nn.Module):
 def segments(prediction, labels):
     """Each class that some pixel is predicted as: its logits there start relevance, where they are positive."""
     best = prediction.argmax(1)
-    asked = []
     for target in range(prediction.shape[1]):
         mask = best == target
         start = torch.zeros_like(prediction)
         start[:, target] = prediction[:, target].clamp(min=0) * mask
-        asked.append(Question(np.where(mask.flatten(1).sum(1) > 4, target, -1), start))
-    return asked
+        yield Question(np.where(mask.flatten(1).sum(1) > 4, target, -1), start)
 
 
 class Detector(nn.Module):
