@@ -17,7 +17,7 @@ from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import CrpError, InputError, LibraryError
 from crp.library.checksums import wrong_files
 from crp.library.patches import MODES, LayerPatches, decoded
-from crp.library.references import References
+from crp.library.references import ClassStatistics, References
 from crp.library.store import Library, open_library
 from crp.mining.blocks import Block, label_table
 from crp.mining.scores import Score
@@ -89,7 +89,8 @@ def verify(
     range, every picture can be decoded, and patches belong to the references. With a model: that it is the one that was
     mined. With model and data set: that both are, and some blocks of samples are computed again. In these, every
     sample that the library has as a reference must have its score and class again, and every sample that scores more
-    than a concept's last reference must be one. So with `blocks` as large as the data set the lists are proven.
+    than a concept's last reference must be one. With as many blocks as the data set has, lists and class statistics are
+    proven.
 
     Checksums do not tell who made a library: whoever can change its files can change them, too.
 
@@ -227,7 +228,7 @@ def _compute_again(
         tolerance = TOLERANCES.get(precision, TOLERANCES["float32"])
         scores = {f"{mode}_score": Score(settings[f"{mode}_score"]) for mode in MODES}
         sizes = {layer: library.limits(layer).concepts for layer in library.layers}
-        seen, worst = 0, 0.0
+        seen, worst, whole = 0, 0.0, Tally(sizes, subject.classes, 1, settings["top"])
         for start in chosen:
             samples = range(start, min(start + size, len(data.reader)))
             values, labels = zip(*(data.reader[sample] for sample in samples), strict=True)
@@ -237,11 +238,16 @@ def _compute_again(
             for (layer, mode), best in tally.best.items():
                 checked, off = _compared(library, layer, mode, best.best, block.samples.numpy(), tolerance)
                 seen, worst = seen + checked, max(worst, off)
+            whole.merge(tally.arrays())
         found.held.append(
             f"{seen} references in {len(chosen)} of {len(starts)} blocks of samples were computed again: their scores "
             f"differ by at most {worst:.1e} of the largest in the layer (allowed with {precision}: {tolerance:g}), and "
             "no sample there is missing among the references."
         )
+        if len(chosen) == len(starts):
+            for layer, sums in whole.sums.items():
+                _compare_statistics(layer, library.statistics(layer), sums.result(), tolerance)
+            found.held.append("Class statistics of all samples were computed again: they are those of the library.")
 
 
 def _compared(
@@ -288,6 +294,18 @@ def _compared(
                     f"({last:g}), and is not among the references."
                 )
     return checked, worst
+
+
+def _compare_statistics(layer: str, stored: ClassStatistics, again: ClassStatistics, tolerance: float) -> None:
+    for name in ("count", "share", "activation"):
+        mined, now = getattr(stored, name), getattr(again, name)
+        off = np.abs(mined - now)
+        if (off > tolerance * np.abs(mined).max()).any():
+            target = int(off.reshape(len(off), -1).max(1).argmax())
+            raise LibraryError(
+                f"The {name} of class {target} in layer '{layer}' is not what computing all samples again gives: it is "
+                f"off by {off.max():g}."
+            )
 
 
 def _by_sample(found: References, concept: int, samples: np.ndarray) -> dict[tuple[int, int], float]:

@@ -73,6 +73,7 @@ def test_a_sound_library(library, model, dataset):
         "The rules of relevance are those that were mined with.",
         "48 references in 3 of 3 blocks of samples were computed again: their scores differ by at most 0.0e+00 of the "
         "largest in the layer (allowed with float32: 0.001), and no sample there is missing among the references.",
+        "Class statistics of all samples were computed again: they are those of the library.",
     ]
     assert str(found).splitlines()[0] == "ok     Every file is what was written: its checksum is as noted."
 
@@ -165,6 +166,18 @@ def test_false_scores_and_lists_are_found_by_computing_again(library, model, dat
     assert any(f"Sample {sample} scores" in found.wrong[0] for sample in left_out)
     replace_file(library, file, content)
     assert crp.verify(library, model, dataset, blocks=3).sound
+
+
+def test_false_statistics_are_found_by_computing_everything_again(library, model, dataset):
+    file = library / "layers/0/statistics.safetensors"
+    arrays = load_file(file)
+    arrays["share"][1, 2] += 0.05
+    replace_file(library, file, table_bytes(arrays))
+    assert crp.verify(library, model, dataset, blocks=2).sound
+    (wrong,) = crp.verify(library, model, dataset, blocks=3).wrong
+    assert wrong == (
+        "The share of class 1 in layer '0' is not what computing all samples again gives: it is off by 0.05."
+    )
 
 
 def test_what_does_not_belong_to_the_library(library, model, dataset):
