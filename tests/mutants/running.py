@@ -22,6 +22,12 @@ above its start, HTML of the library that reaches a page as HTML, a control char
 sentence of more than 2,000 characters, a byte changed outside the library, and a change that `verify` does not notice
 although the checksums are the old ones.
 """
+_BEFORE = """
+The reading code before these tests (commit f0305d1, in which a library had no checksums and no `verify`), on the first
+300 of a like run: 6 failed. A manifest that was a link to /dev/zero filled the memory, a class without a name broke the
+page, control characters reached the terminal, a sentence had 30,000 characters. And 46 of 67 tables with changed numbers
+were read as if they were right.
+"""
 HANGS = 60.0  # seconds without a line, on a busy machine
 
 
@@ -99,6 +105,8 @@ def summary(told: list[dict[str, Any]], command: str) -> str:
             f"{(max((line['memory'] for line in told), default=0) - start) / 1e6:.0f} MB.",
             f"Of the {len(silent)} that could be read, {sum(line.get('resealed', False) for line in silent)} had fresh "
             "checksums: numbers within their ranges, or words that only people read.",
+            "",
+            *textwrap.wrap(_BEFORE, 120),
             "",
             "One sentence of each kind:",
             "",
