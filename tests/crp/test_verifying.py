@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -251,3 +252,12 @@ def test_added_patches_keep_the_checksums_right_whatever_happens(library, model,
         for file, content in before.items():
             file.write_bytes(content)
     assert writes == [FILE, "patches.safetensors"]
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="there is no sha256sum")
+def test_checksums_are_those_of_sha256sum(library):
+    sums = [str(file.relative_to(library)) for file in sorted(library.rglob(FILE))]
+    assert len(sums) == 3
+    done = subprocess.run(["sha256sum", "--check", "--strict", *sums], cwd=library, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": OK") == 7

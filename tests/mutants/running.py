@@ -17,16 +17,16 @@ _STORY = """
 {count} libraries, each a small sound one changed in one way by a seeded random number (tests/mutants), were opened,
 read to the last number and picture, told (`crp info`) and verified; with every fifth an atlas page was made, patches
 were added and scores computed again. Half were given fresh checksums, as whoever means harm would. Each use must end in
-a result or in one sentence (a `CrpError`). A failure is a traceback, a process that dies, hangs or needs more than 1GiB
-above its start, HTML of the library that reaches a page as HTML, a control character that reaches a terminal, a
+a result or in one sentence (a `CrpError`). A failure is a traceback, a process that dies, hangs or needs more than 1
+GiB above its start, HTML of the library that reaches a page as HTML, a control character that reaches a terminal, a
 sentence of more than 2,000 characters, a byte changed outside the library, and a change that `verify` does not notice
 although the checksums are the old ones.
 """
 _BEFORE = """
 The reading code before these tests (commit f0305d1, in which a library had no checksums and no `verify`), on the first
 300 of a like run: 6 failed. A manifest that was a link to /dev/zero filled the memory, a class without a name broke the
-page, control characters reached the terminal, a sentence had 30,000 characters. And 46 of 67 tables with changed numbers
-were read as if they were right.
+page, control characters reached the terminal, a sentence had 30,000 characters. And 46 of 67 tables with changed
+numbers were read as if they were right.
 """
 HANGS = 60.0  # seconds without a line, on a busy machine
 
@@ -91,7 +91,7 @@ def summary(told: list[dict[str, Any]], command: str) -> str:
         [
             "# Mutated libraries",
             "",
-            *textwrap.wrap(_STORY.format(count=len(told)), 120),
+            *textwrap.wrap(_STORY.format(count=len(told)).strip(), 120),
             "",
             f"    {command}",
             "",
@@ -106,7 +106,7 @@ def summary(told: list[dict[str, Any]], command: str) -> str:
             f"Of the {len(silent)} that could be read, {sum(line.get('resealed', False) for line in silent)} had fresh "
             "checksums: numbers within their ranges, or words that only people read.",
             "",
-            *textwrap.wrap(_BEFORE, 120),
+            *textwrap.wrap(_BEFORE.strip(), 120),
             "",
             "One sentence of each kind:",
             "",
