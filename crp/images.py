@@ -75,9 +75,9 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.mode not in CHANNELS:
+        if self.mode not in [*CHANNELS]:  # a list, for what a file says may be anything
             raise InputError(f"The mode is {self.mode!r}; {nearest(str(self.mode), list(CHANNELS))}")
-        if self.interpolation not in INTERPOLATIONS:
+        if self.interpolation not in [*INTERPOLATIONS]:
             raise InputError(
                 f"The interpolation is {self.interpolation!r}; {nearest(str(self.interpolation), list(INTERPOLATIONS))}"
             )
