@@ -213,6 +213,7 @@ def _explained_layer(
     cards = supporting + opposing
     parts = {}
     if cards:
+        library.check_concepts(layer, cards)
         statistics = library.statistics(layer)
         masked = concept.masked(arriving, [[index] for index in cards])
         heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)

@@ -220,7 +220,7 @@ def _compute_again(
         found.held.append(f"The data set is the one that was mined ({len(data.reader)} samples).")
         subject = model_subject(model, composite, data.reader, library.layers, None, dtype, **explained)
         check_composite(library, subject.composite)
-        check_shapes(library, subject.shapes)
+        check_shapes(library, subject.shapes, concept)
         found.held.append("The rules of relevance are those that were mined with.")
         size = min(settings["block_size"] or _BLOCK_SIZE, len(data.reader))
         starts = range(0, len(data.reader), size)

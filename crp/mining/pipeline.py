@@ -301,7 +301,7 @@ def add_patches(
         explained = {"targets": targets or "prediction", "classes": library.manifest["classes"]}
         subject = model_subject(model, composite, data.reader, [layer], device, **explained)
         check_composite(library, subject.composite)
-        check_shapes(library, subject.shapes)
+        check_shapes(library, subject.shapes, concept)
         stored = library.stored_patches(layer)
         missing = {layer: [concept for concept in concepts if concept not in stored]}
         references = {(layer, mode): library.references(layer, mode) for mode in MODES}

@@ -14,6 +14,7 @@ from torch import nn
 
 from crp.attribution import OUTPUT, RelevanceFlow, Replica, prepare
 from crp.attribution.composites import composite_for
+from crp.concepts import ConceptKind
 from crp.errors import LibraryError, ModelError, shortened
 from crp.library.fingerprints import (
     data_fingerprint,
@@ -220,13 +221,14 @@ def check_data(library: Library, data: DataSubject) -> None:
     check_same(library.manifest["data"], data.data, keys, "This is not the data set that was mined")
 
 
-def check_shapes(library: Library, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse layers whose outputs have another shape than the library says.
+def check_shapes(library: Library, shapes: Mapping[str, tuple[int, ...]], concept: ConceptKind) -> None:
+    """Refuse layers whose outputs have another shape, or another number of concepts, than the library says.
 
     Raises
     ------
     LibraryError
     """
     for layer, shape in shapes.items():
-        stored = {"shape": list(library.shape(layer))}
-        check_same(stored, {"shape": list(shape)}, ["shape"], f"This is not the layer '{layer}' of the library")
+        stored = {"shape": list(library.shape(layer)), "concepts": library.limits(layer).concepts}
+        given = {"shape": list(shape), "concepts": concept.size(shape)}
+        check_same(stored, given, ["shape", "concepts"], f"This is not the layer '{layer}' of the library")

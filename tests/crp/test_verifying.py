@@ -181,6 +181,13 @@ def test_false_statistics_are_found_by_computing_everything_again(library, model
     )
 
 
+def test_a_layer_of_another_size(library, model, dataset):
+    file = library / "manifest.json"
+    file.write_text(file.read_text().replace('"concepts": 4', '"concepts": 3', 1))
+    (*_, wrong) = crp.verify(library, model, dataset).wrong
+    assert wrong == "This is not the layer '0' of the library: its concepts is 4, and the library has 3."
+
+
 def test_what_does_not_belong_to_the_library(library, model, dataset):
     data, labels = dataset.tensors
     other = small_net()
