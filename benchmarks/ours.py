@@ -120,14 +120,15 @@ class Mine(Work):
         with _tf32(precision):
             surveyor = Surveyor(
                 prepare(self.model, self.composite(), dtype=_DTYPES[precision]),
-                Tally(sizes_of(CHANNELS, self.shapes), self._classes(), k, LEADING),
+                Tally(sizes_of(CHANNELS, self.shapes), self._classes(), k, LEADING, 0),
                 concept=CHANNELS,
                 targets="label",
                 relevance_score=Score(SCORE),
                 activation_score=Score(activation_score),
             )
             stream = blocks(reader, batch, 0, {})
-            return run_survey(surveyor, stream, len(reader), after_first=lambda seconds: None, progress=False)
+            run_survey(surveyor, stream, len(reader), progress=False)
+            return surveyor.tally.result()
 
     def check(self) -> dict[str, Tensor]:
         """Scores `[n, C]` of each layer and mode; in float64 before mining rounds them to float32."""

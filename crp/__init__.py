@@ -2,6 +2,7 @@
 
 ===================  ==============================================================================================
 `mine`               stream a data set once; keep, for every concept, the samples that show it: a library on disk
+`merge`              the library from what several runs, each with a shard of the data set, have done
 `add_patches`        more patches for a library, on demand
 `open_library`       open what `mine` left on disk, read-only and in milliseconds
 `verify`             whether a library is whole, unchanged and true, in sentences
@@ -24,6 +25,7 @@ To add a name, add its row here and in `_HOMES`.
 
 _HOMES = {
     "mine": "crp.mining",
+    "merge": "crp.mining",
     "add_patches": "crp.mining",
     "open_library": "crp.library",
     "verify": "crp.verifying",

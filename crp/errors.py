@@ -26,7 +26,25 @@ class ModelError(CrpError, RuntimeError):
 
 
 class SampleError(CrpError, RuntimeError):
-    """One sample of the data set failed; the message names it."""
+    """One sample of the data set failed; the message names it.
+
+    Attributes
+    ----------
+    sample
+        Index in the data set.
+    fact
+        What is wrong with it: the sentence without its subject.
+    name
+        What the data set calls it, such as the path of a picture; may be empty.
+    """
+
+    def __init__(self, sample: int, fact: str, name: str = ""):
+        super().__init__(sample, fact, name)  # what pickle takes to make it again
+        self.sample, self.fact, self.name = sample, fact, name
+
+    def __str__(self) -> str:
+        named = f" ({self.name!r})" if self.name else ""
+        return f"Sample {self.sample}{named} {self.fact}"
 
 
 class LibraryError(CrpError, RuntimeError):

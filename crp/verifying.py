@@ -19,7 +19,7 @@ from crp.library.checksums import wrong_files
 from crp.library.patches import MODES, LayerPatches, decoded
 from crp.library.references import ClassStatistics, References
 from crp.library.store import Library, open_library
-from crp.mining.blocks import Block, label_table
+from crp.mining.blocks import blocks
 from crp.mining.scores import Score
 from crp.mining.subjects import check_composite, check_data, check_shapes, data_subject, model_subject
 from crp.mining.surroundings import surroundings
@@ -214,7 +214,8 @@ def _compute_again(
         return
     library.check_concept_kind(concept)
     with surroundings(settings["threads"]):
-        data = data_subject(dataset, labelled=rule == "label")
+        skip_bad = bool(library.manifest.get("skipped"))
+        data = data_subject(dataset, labelled=rule == "label", skip_bad=skip_bad)
         check_data(library, data)
         explained = {"targets": rule, "classes": library.manifest["classes"]}
         found.held.append(f"The data set is the one that was mined ({len(data.reader)} samples).")
@@ -223,28 +224,27 @@ def _compute_again(
         check_shapes(library, subject.shapes, concept)
         found.held.append("The rules of relevance are those that were mined with.")
         size = min(settings["block_size"] or _BLOCK_SIZE, len(data.reader))
-        starts = range(0, len(data.reader), size)
-        chosen = sorted({starts[place * (len(starts) - 1) // max(count - 1, 1)] for place in range(count)})
+        total = -(-len(data.reader) // size)
+        chosen = sorted({place * (total - 1) // max(count - 1, 1) for place in range(count)})
         tolerance = TOLERANCES.get(precision, TOLERANCES["float32"])
-        scores = {f"{mode}_score": Score(settings[f"{mode}_score"]) for mode in MODES}
+        scores = {name: Score(settings[name]) for name in ("relevance_score", "activation_score")}
         sizes = {layer: library.limits(layer).concepts for layer in library.layers}
-        seen, worst, whole = 0, 0.0, Tally(sizes, subject.classes, 1, settings["top"])
-        for start in chosen:
-            samples = range(start, min(start + size, len(data.reader)))
-            values, labels = zip(*(data.reader[sample] for sample in samples), strict=True)
-            block = Block(torch.tensor(samples), torch.stack(values), label_table(labels))
-            tally = Tally(sizes, subject.classes, len(samples), settings["top"])  # keeps all
+        seen, worst, whole = 0, 0.0, Tally(sizes, subject.classes, 1, settings["top"], 0)
+        numbers = [(number, number + 1) for number in chosen]
+        for block in blocks(data.reader, size, 0, data.digests, numbers=numbers, skip_bad=skip_bad):
+            tally = Tally(sizes, subject.classes, size, settings["top"], 0)  # keeps all
             Surveyor(subject.survey, tally, concept=concept, targets=rule, **scores).add(block)
-            for (layer, mode), best in tally.best.items():
-                checked, off = _compared(library, layer, mode, best.best, block.samples.numpy(), tolerance)
+            samples = block.samples.numpy()[block.counted]
+            for (layer, mode), again in tally.result().references.items():
+                checked, off = _compared(library, layer, mode, again, samples, tolerance)
                 seen, worst = seen + checked, max(worst, off)
             whole.merge(tally.arrays())
         found.held.append(
-            f"{seen} references in {len(chosen)} of {len(starts)} blocks of samples were computed again: their scores "
+            f"{seen} references in {len(chosen)} of {total} blocks of samples were computed again: their scores "
             f"differ by at most {worst:.1e} of the largest in the layer (allowed with {precision}: {tolerance:g}), and "
             "no sample there is missing among the references."
         )
-        if len(chosen) == len(starts):
+        if len(chosen) == total:
             for layer, sums in whole.sums.items():
                 _compare_statistics(layer, library.statistics(layer), sums.result(), tolerance)
             found.held.append("Class statistics of all samples were computed again: they are those of the library.")
@@ -273,7 +273,8 @@ def _compared(
     for concept in range(len(stored.sample)):
         mined = _by_sample(stored, concept, samples)
         now = _by_sample(again, concept, samples)
-        last = float(stored.score[concept, -1])  # -inf where places are left
+        sign = -1 if mode == "negative" else 1  # the most negative come first there
+        last = sign * float(stored.score[concept, -1])  # -inf where places are left
         for key, score in mined.items():
             sample, target = key
             if key not in now:
@@ -288,10 +289,10 @@ def _compared(
                 )
             checked, worst = checked + 1, max(worst, off)
         for (sample, _), score in now.items():
-            if score > last + tolerance * unit and sample not in {sample for sample, _ in mined}:
+            if sign * score > last + tolerance * unit and sample not in {sample for sample, _ in mined}:
                 raise LibraryError(
                     f"Sample {sample} scores {score:g} for concept {concept} {where}, more than its last reference "
-                    f"({last:g}), and is not among the references."
+                    f"({sign * last:g}), and is not among the references."
                 )
     return checked, worst
 

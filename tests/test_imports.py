@@ -41,6 +41,7 @@ def within(modules: set[str], packages: tuple[str, ...]) -> set[str]:
         ("import crp.errors, crp.compat", ("torch", "zennit", "crp.attribution")),
         ("import crp.concepts", ("zennit", "crp.attribution", "crp.mining", "crp.library", "crp.legacy")),
         ("import crp.helper, crp.hooks, crp.graph", ("matplotlib", "click", "crp.mining", "crp.visualization")),
+        ("from crp.analysis import search, strategies", ("torch", "sklearn", "matplotlib", "click", "crp.attribution")),
         ("import crp; crp.mine, crp.explain, crp.open_library", ("matplotlib", "click", "crp.visualization")),
     ],
 )
@@ -59,6 +60,7 @@ BANNED = {
     "attribution": ("crp.images", "crp.sources", "crp.explanation", "crp.mining", "crp.library", "crp.demo", "crp.cli",
                     "crp.visualization", "crp.legacy", "matplotlib", "PIL", "click", "safetensors"),
     "crp/mining": ("crp.legacy", "crp.cli", "crp.demo", "crp.visualization", "matplotlib", "click"),
+    "crp/analysis": ("crp.legacy", "crp.cli", "crp.demo", "crp.visualization", "matplotlib", "click"),
     "crp/library": ("crp.legacy", "crp.attribution", "crp.mining", "crp.cli", "crp.demo", "crp.visualization",
                     "matplotlib", "click", "zennit"),
     "visualization": ("crp.legacy", "crp.attribution", "crp.mining", "crp.cli", "crp.demo", "zennit", "click"),

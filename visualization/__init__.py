@@ -5,6 +5,7 @@ page.py      the page: one HTML file that opens offline (its parts lie in templa
 figure.py    the matplotlib Figure of the whole atlas, composed of
 graph.py     where the nodes of an attribution graph stand, and the graph in Graphviz's language
 artists.py   one function a part, each drawing into the Axes it is given
+profiles.py  the concepts of a class and the classes of a concept, drawn into given Axes
 wording.py   the sentences and numbers that page and figure share
 palette.py   one colour a concept, the same on cards and concept map
 images.py    signed data as colour, pictures as bytes

@@ -49,6 +49,7 @@ def demo(out: str, samples: int) -> None:
         preprocessing=Scenes.preprocessing,
         source=origin("demo", "demo", None, ["crp", "demo", "--samples", str(samples)]),
         overwrite=True,
+        restart=True,
     )
     scenes = Scenes("test", 10 * len(Scenes.class_names), tag="always")
     chosen = TAGGED_CLASS  # scene i is of class i modulo the number of classes

@@ -9,9 +9,13 @@ from typing import IO, Any
 import click
 
 from crp.cli.atlas import atlas
+from crp.cli.classes import classes
 from crp.cli.demo import demo
 from crp.cli.info import info
+from crp.cli.merge import merge
 from crp.cli.mine import mine
+from crp.cli.search import search
+from crp.cli.strategies import strategies
 from crp.cli.verify import verify
 from crp.compat import refuse_zennit_crp
 from crp.errors import CrpError, inert
@@ -43,14 +47,16 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except CrpError as error:
-            raise Refused(inert(str(error))) from error
+            raise Refused(inert(" ".join([str(error), *getattr(error, "__notes__", ())]))) from error
         except OSError as error:
             # A full disk, a folder without permission: the system's words and the file say enough.
             if error.filename is None:
                 raise
             raise Refused(f"'{error.filename}': {error.strerror}.") from error
-        except KeyboardInterrupt:
-            raise Interrupted("Interrupted; nothing half-written is left.") from None
+        except KeyboardInterrupt as error:
+            # mining says what it kept
+            kept = getattr(error, "__notes__", ["Nothing half-written is left."])
+            raise Interrupted(" ".join(["Interrupted.", *kept])) from None
 
 
 class Echo(logging.Handler):
@@ -95,5 +101,5 @@ def main(ctx: click.Context) -> None:
     ctx.call_on_close(lambda: logger.setLevel(level))
 
 
-for command in (demo, mine, atlas, info, verify):
+for command in (demo, mine, merge, atlas, info, verify, classes, search, strategies):
     main.add_command(command)

@@ -10,6 +10,10 @@ import click
 
 from crp.cli import options
 
+# Options that decide what is in the library, beside those that the plan takes.
+_DECIDING = ("references", "class_references", "vectors", "patches", "block_size", "precision",
+             "threads", "skip_bad")  # fmt: skip
+
 
 @click.command(short_help="Mine a model and its data set into a library.")
 @click.argument("model")
@@ -49,18 +53,32 @@ from crp.cli import options
     "--patches", type=click.IntRange(min=0), default=8, show_default=True, help="Of these, how many with their picture."
 )
 @click.option(
+    "--class-references",
+    type=click.IntRange(min=0),
+    help="Samples kept of each concept and mode for each class; default 3, or as many as fit into 256 MB.",
+)
+@click.option("--vectors", is_flag=True, help="Keep every sample's concept vectors: for crp search, crp strategies.")
+@click.option(
     "--block-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples computed at a time."
 )
 @click.option(
-    "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read pictures ahead."
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Of each process; 4 if nothing is said, whatever the machine, as the last digits depend on it.",
 )
+@options.workers
 @click.option(
     "--precision",
     type=click.Choice(["bfloat16"]),
     help="A faster pass over the data; patches are made in the model's own precision, which is the default.",
 )
 @options.device
-@click.option("--overwrite", is_flag=True, help="Replace the library if there is one.")
+@options.skip_bad
+@click.option("--extend", metavar="LIBRARY", help="A library of the first samples of DATA: these are not mined again.")
+@click.option("--shard", type=options.Share(), help="Mine this part alone, as 2/5; `crp merge` joins all of them.")
+@options.checkpoint
+@options.overwrite
+@click.option("--restart", is_flag=True, help="Begin anew where an interrupted run left its work.")
 def mine(model: str, data: str, **given: Any) -> None:
     """Find the samples of DATA that show each concept of MODEL, and keep them in a library.
 
@@ -72,10 +90,15 @@ def mine(model: str, data: str, **given: Any) -> None:
     Pictures are prepared for torchvision's models as for ImageNet (short side 256, crop 224), for others scaled to
     0..1 only; the options say otherwise. What was said is stored: `crp atlas` then needs the library and a picture.
 
+    Mining may be interrupted, killed and started again: the same command goes on from what LIBRARY.partial holds. With
+    torchrun in front of it (the second example) processes share the work; with --shard, runs on several machines do.
+    The library is the same, byte for byte.
+
     \b
     Example:
         crp mine torchvision:squeezenet1_1 photos/ --weights squeezenet.safetensors \\
             --layers features.9,features.12 --class-names imagenet.txt --out squeezenet.crp
+        torchrun --nproc-per-node 4 -m crp mine torchvision:resnet18 photos/ --weights DEFAULT --out resnet18.crp
     """
     # Functions in the folder one works in can be named, as with `python -m`.
     sys.path.append(os.getcwd())
@@ -84,13 +107,18 @@ def mine(model: str, data: str, **given: Any) -> None:
     from crp.sources.origin import origin
     from crp.sources.plan import plan_mining
 
-    device = pick_device(given["device"])
+    distributed = "TORCHELASTIC_RUN_ID" in os.environ
+    first = not distributed or os.environ["RANK"] == "0"
+    device = pick_device(given["device"], place=int(os.environ["LOCAL_RANK"]) if distributed else 0)
     shape = {name: given[name] for name in ("size", "crop", "mean", "std")}
     told = {name: given[name] for name in ("weights", "layers", "targets", "output", "class_names", "preprocessing")}
     plan = plan_mining(model, data, settings=shape, **told)
-    for note in plan.notes:
+    for note in plan.notes if first else ():
         click.echo(note, err=True)
-    decides = {**told, **shape, **{name: given[name] for name in ("references", "patches", "block_size", "precision")}}
+    if first and (note := _cores(device.type, given["threads"], distributed or given["shard"] is not None)):
+        click.echo(note, err=True)
+    decides = {**told, **shape, **{name: given[name] for name in _DECIDING}}
+    same = ("block_size", "workers", "precision", "threads", "skip_bad", "extend", "shard", "checkpoint")
     library = run(
         plan.model.to(device),
         plan.data,
@@ -98,15 +126,33 @@ def mine(model: str, data: str, **given: Any) -> None:
         path=given["out"],
         targets=plan.targets,
         k=given["references"],
+        class_references=given["class_references"],
+        vectors=given["vectors"],
         patches=given["patches"],
-        block_size=given["block_size"],
-        workers=given["workers"],
-        precision=given["precision"],
         device=device,
         class_names=plan.class_names,
         preprocessing=plan.preprocessing,
         source=origin(model, data, given["weights"], options.command_line("mine", [model, data], decides)),
+        distributed=distributed,
         overwrite=given["overwrite"],
+        restart=given["restart"],
+        **{name: given[name] for name in same},
     )
-    click.echo(f"Library: {library.path}")
-    click.echo(f"Next:    crp atlas {library.path} PICTURE")
+    if library is None:
+        click.echo(f"Shard {'/'.join(map(str, given['shard']))} is done. When all are:  crp merge {given['out']}")
+    elif first:
+        click.echo(f"Library: {library.path}")
+        click.echo(f"Next:    crp atlas {library.path} PICTURE")
+
+
+def _cores(device: str, threads: int | None, shared: bool) -> str | None:
+    """How to use the cores that one process leaves idle."""
+    from crp.mining.pipeline import THREADS
+
+    cores, threads = os.cpu_count() or 1, threads or THREADS
+    if device != "cpu" or shared or cores < 2 * threads:
+        return None
+    return (
+        f"Mining with {threads} of {cores} cores; `torchrun --nproc-per-node {cores // threads} -m crp mine ...` uses "
+        "them all, and makes the same library."
+    )

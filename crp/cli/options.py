@@ -62,6 +62,34 @@ class Targets(click.ParamType):
         return value
 
 
+class Share(click.ParamType):
+    """One part of several, "2/5"."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return a pair; its range is checked where it is used."""
+        parts = value.split("/")
+        if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+            self.fail(f"'{value}' is no part of several; the first of three is 1/3.", param, ctx)
+        return int(parts[0]), int(parts[1])
+
+
+workers = click.option(
+    "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read pictures ahead."
+)
+skip_bad = click.option(
+    "--skip-bad", is_flag=True, help="Skip samples that cannot be read or explained; the library lists them."
+)
+checkpoint = click.option(
+    "--checkpoint",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Keep what was done on disk that often.",
+)
+overwrite = click.option("--overwrite", is_flag=True, help="Replace the library if there is one.")
 device = click.option("--device", help="cpu, cuda, cuda:1 or mps; by default the fastest there is.", metavar="NAME")
 weights = click.option(
     "--weights",
@@ -74,7 +102,10 @@ def command_line(name: str, arguments: list[str], options: dict[str, Any]) -> li
     """Return a command's words from what decides its result, so that equal results have equal commands."""
     words = ["crp", name, *arguments]
     for option, value in options.items():
-        if value is None:
+        if value is None or value is False:
+            continue
+        if value is True:
+            words.append(f"--{option.replace('_', '-')}")
             continue
         many = isinstance(value, tuple)
         sign = "x" if option in ("size", "crop") else ","

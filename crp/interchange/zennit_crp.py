@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,21 +17,25 @@ from crp.errors import LibraryError
 from crp.legacy.stored import load_maximization, load_stat_targets, load_statistics, sub_folder, write_tables
 from crp.library.building import new_library
 from crp.library.manifest import layer_folder, write_manifest
-from crp.library.patches import MODES, write_patches
+from crp.library.patches import write_patches
 from crp.library.references import References
 from crp.library.store import Library, open_library
 from crp.mining.blocks import SampleReader
-from crp.mining.pipeline import described, write_survey
+from crp.mining.pipeline import described
 from crp.mining.scores import Score
-from crp.mining.statistics import LEADING, ClassSums
+from crp.mining.stages import write_survey
+from crp.mining.statistics import LEADING
 from crp.mining.subjects import data_subject, model_subject
-from crp.mining.tally import Survey
+from crp.mining.tally import Tally
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
     from zennit.core import Composite
 
     from crp.images import Preprocessing
+
+# It looks for no samples that a concept speaks against.
+_THEIRS = ("relevance", "activation")
 
 
 def import_zennit_crp(
@@ -87,7 +92,7 @@ def import_zennit_crp(
         subject = model_subject(model, composite, data.reader, layers, device)
         references = {}
         for layer in layers:
-            for mode in MODES:
+            for mode in _THEIRS:
                 tables = load_maximization(path / sub_folder("Max", mode, max_target, abs_norm), layer)
                 stats = path / sub_folder("Stats", mode, max_target, abs_norm)
                 _check_fits(tables, layer, subject.shapes[layer], len(data.reader))
@@ -95,15 +100,17 @@ def import_zennit_crp(
                 references[layer, mode] = [np.ascontiguousarray(table.T) for table in (*tables, targets)]
         k = max(samples.shape[1] for samples, *_ in references.values())
         sizes = {layer: subject.shapes[layer][0] for layer in layers}
-        nobody = {layer: ClassSums(subject.classes, size, LEADING).result() for layer, size in sizes.items()}
-        survey = Survey({key: _filled_up(k, *found) for key, found in references.items()}, nobody)
+        empty = Tally(sizes, subject.classes, k, LEADING, 0).result()
+        filled = {key: _filled_up(k, *found) for key, found in references.items()}
+        survey = replace(empty, references={**empty.references, **filled})
         for layer in layers:
-            (folder / "layers" / layer_folder(layer)).mkdir(parents=True)
             write_survey(folder / "layers" / layer_folder(layer), survey, layer)
             write_patches(folder / "layers" / layer_folder(layer) / "patches.safetensors", {})
         settings = {
             "k": k,
             "top": LEADING,
+            "class_references": 0,
+            "vectors": False,
             "patches": min(patches, k),
             "concept": ChannelConcept.__name__,
             "targets": "label",
@@ -113,7 +120,7 @@ def import_zennit_crp(
             "device": "not known",
         }
         shown = {"class_names": class_names, "preprocessing": preprocessing, "source": {"imported from": "zennit-crp"}}
-        scores = {f"{mode}_score": score for mode in MODES}
+        scores = {f"{mode}_score": score for mode in _THEIRS}
         write_manifest(folder, described(subject, data, sizes, scores, settings, **shown))
     return open_library(Path(out))
 
@@ -130,7 +137,7 @@ def export_zennit_crp(library: Library, path: str | os.PathLike[str]) -> None:
     path
         Folder that holds `RelMax_...` and `ActMax_...` afterwards.
     """
-    for mode in MODES:
+    for mode in _THEIRS:
         name, _, divided = library.manifest["settings"][f"{mode}_score"].partition("/")
         for layer in library.layers:
             found = library.references(layer, mode)

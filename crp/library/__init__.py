@@ -4,9 +4,12 @@
 `open_library`         opens a folder, read-only and lazily, as a `Library`
 `Library`              references, statistics and patches by layer and concept
 `References`           the k best samples of every concept of a layer
-`ClassStatistics`      mean share of every concept by explained class
+`ClassStatistics`      what each explained class makes of every concept
+`usage`                the same as rows: the concepts of a class, the classes of a concept
+`vectors`              every concept on every sample, mapped from disk
 `manifest`             manifest.json: what the library holds and where it comes from
 `tables`               safetensors files, read and written as a whole or not at all
+`rows`                 safetensors files with a row for each sample, written in any order
 `patches`              pictures and heatmaps of one layer as arrays
 `building`             a folder that appears complete or not at all
 `fingerprints`         which weights and which samples a library belongs to

@@ -12,6 +12,7 @@ from crp.errors import LibraryError
 
 from .checksums import write_checksums
 from .manifest import FILE
+from .tables import sync
 
 
 @contextmanager
@@ -33,13 +34,7 @@ def new_library(path: Path, *, overwrite: bool) -> Iterator[Path]:
     LibraryError
         If something is there already, or the system refuses to write.
     """
-    if path.exists():
-        if not (path / FILE).is_file():
-            raise LibraryError(f"'{path}' exists and is not a library: choose another path, or remove it yourself.")
-        if not overwrite:
-            raise LibraryError(
-                f"The library '{path}' exists: choose another path, or overwrite it (overwrite=True, --overwrite)."
-            )
+    check_free(path, overwrite=overwrite)
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,20 +43,37 @@ def new_library(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise LibraryError(f"No library can be written to '{path}': {error.strerror} ('{error.filename}').") from error
     try:
         yield partial
-        write_checksums(partial)
-        _replace(partial, path)
+        publish(partial, path, aside=path.with_name(f"{path.name}.old-{os.getpid()}"))
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _replace(partial: Path, path: Path) -> None:
-    old = path.with_name(f"{path.name}.old-{os.getpid()}")
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Refuse to write where something is that is not to be overwritten.
+
+    Raises
+    ------
+    LibraryError
+    """
     if path.exists():
-        os.rename(path, old)
+        if not (path / FILE).is_file():
+            raise LibraryError(f"'{path}' exists and is not a library: choose another path, or remove it yourself.")
+        if not overwrite:
+            raise LibraryError(
+                f"The library '{path}' exists: choose another path, or overwrite it (overwrite=True, --overwrite)."
+            )
+
+
+def publish(folder: Path, path: Path, *, aside: Path) -> None:
+    """Give a complete library its checksums and its place; what is there is put `aside` and removed after that."""
+    write_checksums(folder)
+    if path.exists():
+        os.rename(path, aside)
     try:
-        os.rename(partial, path)
+        os.rename(folder, path)
     except BaseException:
-        if old.exists():
-            os.rename(old, path)
+        if aside.exists():
+            os.rename(aside, path)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    sync(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)

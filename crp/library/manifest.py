@@ -42,6 +42,7 @@ _NUMBERS = (
     ("data", "length", 1, 1 << 62),
     ("settings", "k", 1, 1 << 31),
     ("settings", "top", 1, 1 << 31),
+    ("settings", "class_references", 0, 1 << 31),
     ("settings", "patches", 0, 1 << 31),
     ("settings", "patch_size", 1, 4096),
     ("settings", "block_size", 0, 1 << 31),
@@ -99,6 +100,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise damaged(path, f"'{name}' of '{owner}' is missing or no int")
         if not least <= number <= most:
             raise damaged(path, f"'{name}' of '{owner}' is {shortened(number)}")
+    if type(content["settings"].get("vectors")) is not bool:
+        raise damaged(path, "'vectors' of 'settings' is missing or no bool")
     names = content.get("class_names")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise damaged(path, "'class_names' is no list of names")

@@ -23,7 +23,8 @@ from crp.explanation import Patch
 from .references import Limits
 from .tables import Table, damaged, open_table, table_bytes, write_file
 
-MODES = ("relevance", "activation")
+# Most relevant (RelMax), most active (ActMax), and what a concept speaks against: the most negative relevance.
+MODES = ("relevance", "activation", "negative")
 
 
 @dataclass(frozen=True, eq=False)

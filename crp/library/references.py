@@ -1,4 +1,4 @@
-"""Values that a library hands out: references and class statistics of one layer; and what their numbers may be."""
+"""Values that a library hands out (references, class statistics, dead concepts of a layer), and their limits."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from .tables import damaged
 class References:
     """The `k` best samples of each of a layer's `C` concepts, best first; equal scores by sample index.
 
+    In mode `"negative"` the best are the most negative ones, and only samples with a negative score count.
+
     Attributes
     ----------
     sample
         Index in the data set, int64 `[C, k]`; -1 where there are fewer than `k` samples.
     score
-        What the sample counts, float32 `[C, k]`; -inf where there is no sample.
+        What the sample counts, float32 `[C, k]`; -inf where there is no sample (+inf in mode `"negative"`).
     target
         Class that was explained, int64 `[C, k]`.
     position
-        Where the concept's largest signed value stood, counted along the flattened space, int64 `[C, k]`.
+        Where the concept's largest signed value stood (in mode `"negative"` the smallest), counted along the flattened
+        space, int64 `[C, k]`.
     """
 
     sample: np.ndarray
@@ -59,6 +62,23 @@ class ClassStatistics:
     count: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class DeadConcepts:
+    """Concepts of a layer that no sample of the data set used.
+
+    Attributes
+    ----------
+    never_active
+        Ids of concepts whose activation score was above zero on no sample, in increasing order, int64.
+    never_relevant
+        Ids of concepts whose relevance score was neither above nor below zero on any sample, likewise. A concept may
+        be active and yet never relevant: what comes after the layer makes nothing of it for any explained class.
+    """
+
+    never_active: np.ndarray
+    never_relevant: np.ndarray
+
+
 @dataclass(frozen=True)
 class Limits:
     """Between what the numbers in the tables of a layer lie, as the manifest has it.
@@ -84,7 +104,7 @@ class Limits:
     patch_size: int
 
 
-def check_references(path: Path, found: References, limits: Limits) -> None:
+def check_references(path: Path, mode: str, found: References, limits: Limits) -> None:
     """Refuse references that no mining leaves: their numbers are looked up in data sets, layers and lists of names.
 
     Raises
@@ -100,9 +120,10 @@ def check_references(path: Path, found: References, limits: Limits) -> None:
         wrong = values[(values < least) | (values >= most)]
         if len(wrong):
             raise damaged(path, f"{name} {wrong[0]} is not within {least} and {most - 1}")
-    if not (np.isfinite(found.score) | (np.isneginf(found.score) & (found.sample < 0))).all():
+    score = -found.score if mode == "negative" else found.score
+    if not (np.isfinite(score) | (np.isneginf(score) & (found.sample < 0))).all():
         raise damaged(path, "the score of a sample is no finite number")
-    if (found.score[:, 1:] > found.score[:, :-1]).any():
+    if (score[:, 1:] > score[:, :-1]).any():
         raise damaged(path, "references are not in order of their scores")
 
 

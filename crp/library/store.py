@@ -18,8 +18,10 @@ from crp.images import Preprocessing
 from .fingerprints import weights_fingerprint
 from .manifest import layer_folder, read_manifest
 from .patches import MODES, LayerPatches, check_patches, decoded, read_patches, stored_concepts
-from .references import ClassStatistics, Limits, References, check_references, check_statistics
+from .references import ClassStatistics, DeadConcepts, Limits, References, check_references, check_statistics
 from .tables import check_file, damaged, open_table
+from .usage import ConceptUse, uses
+from .vectors import Vectors, read_vectors, samples_file, vectors_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,12 +79,17 @@ class Library:
             self.preprocessing = Preprocessing.from_json(stored) if stored is not None else None
         except InputError as error:
             raise damaged(path / "manifest.json", shortened(error, 300)) from error
-        for layer in self.layers:
-            for table in TABLES:
-                check_file(path, self.file(layer, table))
+        settings = self.manifest["settings"]
+        files = [self.file(layer, table) for layer in self.layers for table in TABLES]
+        if settings["class_references"]:
+            files += [self.file(layer, "class_references") for layer in self.layers]
+        if settings["vectors"]:
+            files += [samples_file(path), *(vectors_file(path, layer) for layer in self.layers)]
+        for file in files:
+            check_file(path, file)
 
     def file(self, layer: str, table: str) -> Path:
-        """File of a layer's table: `"references"`, `"statistics"` or `"patches"`."""
+        """File of a layer's table: `"references"`, `"class_references"`, `"statistics"` or `"patches"`."""
         return self.path / "layers" / layer_folder(layer) / f"{table}.safetensors"
 
     def shape(self, layer: str) -> tuple[int, ...]:
@@ -105,7 +112,7 @@ class Library:
         layer
             One of `layers`.
         mode
-            `"relevance"` (RelMax) or `"activation"` (ActMax).
+            `"relevance"` (RelMax), `"activation"` (ActMax), or `"negative"`: what a concept speaks against most.
 
         Raises
         ------
@@ -124,7 +131,48 @@ class Library:
                 target=table.array(f"{mode}.target", np.int64, shape),
                 position=table.array(f"{mode}.position", np.int64, shape),
             )
-        check_references(file, found, self.limits(layer))
+        check_references(file, mode, found, self.limits(layer))
+        return found
+
+    def class_references(self, layer: str, target: int | str, mode: str) -> References:
+        """The best samples of every concept of a layer, of those explained for one class; only its part is read.
+
+        Parameters
+        ----------
+        layer
+            One of `layers`.
+        target
+            The class, by index or name.
+        mode
+            `"relevance"`, `"activation"` or `"negative"`.
+
+        Returns
+        -------
+        References
+            With `settings.class_references` places for each concept.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer, class or mode, or the library keeps no references by class.
+        LibraryError
+            If the table is damaged.
+        """
+        target = self.class_index(target)
+        count = self.manifest["settings"]["class_references"]
+        shape = (self.manifest["classes"], self._concepts(layer), count)
+        _check_mode(mode)
+        if not count:
+            raise InputError(f"The library '{self.path}' keeps no references by class: mine with class_references=3.")
+        with open_table(self.file(layer, "class_references")) as table:
+            sample = table.part(f"{mode}.sample", np.int64, shape, target)
+            found = References(
+                sample=sample,
+                score=table.part(f"{mode}.score", np.float32, shape, target),
+                target=np.where(sample >= 0, target, -1),
+                position=table.part(f"{mode}.position", np.int64, shape, target),
+            )
+        check_references(self.file(layer, "class_references"), mode, found, self.limits(layer))
         return found
 
     def statistics(self, layer: str) -> ClassStatistics:
@@ -142,6 +190,84 @@ class Library:
             )
         check_statistics(file, found)
         return found
+
+    def concepts_of(
+        self, target: int | str, layer: str, *, order: str = "share", count: int | None = None
+    ) -> tuple[ConceptUse, ...]:
+        """The concepts of a layer that a class uses, the largest first.
+
+        Parameters
+        ----------
+        target
+            The class, by index or name.
+        layer
+            One of `layers`.
+        order
+            What the largest is of: `"share"` (mean signed share), `"activation"` (mean score) or `"frequency"` (among
+            the leading ones).
+        count
+            How many rows, by default all.
+
+        Raises
+        ------
+        InputError
+            If there is no such class, layer or order.
+        """
+        target = self.class_index(target)
+        pairs = [(target, concept) for concept in range(self._concepts(layer))]
+        return uses(self.statistics(layer), self.class_names, pairs, order, count)
+
+    def classes_of(
+        self, layer: str, concept: int, *, order: str = "share", count: int | None = None
+    ) -> tuple[ConceptUse, ...]:
+        """The classes that use a concept, the largest first, of those with samples; arguments as in `concepts_of`."""
+        self.check_concepts(layer, [concept])
+        statistics = self.statistics(layer)
+        pairs = [(target, concept) for target in np.flatnonzero(statistics.count).tolist()]
+        return uses(statistics, self.class_names, pairs, order, count)
+
+    def dead_concepts(self, layer: str) -> DeadConcepts:
+        """Concepts of a layer that no sample of the data set used; errors as in `references`."""
+        best = {mode: self.references(layer, mode) for mode in MODES}
+        below = best["negative"].sample[:, 0] >= 0
+        return DeadConcepts(
+            never_active=np.flatnonzero(best["activation"].score[:, 0] <= 0),
+            never_relevant=np.flatnonzero((best["relevance"].score[:, 0] <= 0) & ~below),
+        )
+
+    def vectors(self, layer: str) -> Vectors:
+        """Concept vectors of every sample, mapped from disk.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer, or the library was mined without vectors.
+        LibraryError
+            If a file is damaged.
+        """
+        concepts = self._concepts(layer)
+        if not self.manifest["settings"]["vectors"]:
+            raise InputError(f"The library '{self.path}' holds no concept vectors: mine with vectors=True (--vectors).")
+        return read_vectors(self.path, layer, self.manifest["data"]["length"], concepts)
+
+    def class_index(self, target: int | str) -> int:
+        """Index of a class given by index or name; of an int as a word, too.
+
+        Raises
+        ------
+        InputError
+            If there is no such class.
+        """
+        count = self.manifest["classes"]
+        if isinstance(target, str):
+            if target in self.class_names:
+                return self.class_names.index(target)
+            if not target.lstrip("-").isdigit():
+                known = nearest(target, self.class_names) if self.class_names else "the library has no class names."
+                raise InputError(f"There is no class {target!r}: {known}")
+        if not 0 <= int(target) < count:
+            raise InputError(f"There is no class {target}: the library has the classes 0 to {count - 1}.")
+        return int(target)
 
     def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]:
         """The stored patches of a concept, best first; empty where none have been made (see `crp.mining.add_patches`).

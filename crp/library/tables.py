@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from crp.errors import LibraryError
 
 
-def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
+def write_file(path: Path, content: bytes | Iterable[bytes | memoryview], *, durable: bool = True) -> None:
     """Write a file as a whole or not at all: under another name, flushed to disk, then renamed.
 
     Parameters
@@ -22,7 +23,7 @@ def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     path
         The file.
     content
-        All of it.
+        All of it, or piece by piece.
     durable
         Whether to wait until the disk has it. Thousands of small files, which can be made again, do without.
 
@@ -34,25 +35,70 @@ def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            for piece in [content] if isinstance(content, bytes) else content:
+                file.write(piece)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+        if durable:
+            sync(path.parent)
     except OSError as error:
         raise LibraryError(f"'{path}' cannot be written: {error.strerror}.") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def sync(folder: Path) -> None:
+    """Wait until the disk knows the names in a folder, so that a file renamed there survives a power cut."""
+    if os.name != "posix":
+        return  # other systems open no folders
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # some network file systems cannot, and the file itself is safe
+    finally:
+        os.close(handle)
+
+
 def write_table(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays by name, as `table_bytes` makes them."""
-    write_file(path, table_bytes(arrays))
+    """Write arrays by name, in C order; files carry neither metadata nor time stamps.
+
+    The bytes are those of `safetensors.numpy.save`, which needs three times the arrays' memory.
+    """
+    write_file(path, _pieces(arrays))
 
 
 def table_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays by name as the content of a file: in C order, with neither metadata nor time stamps."""
-    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    """What `write_table` writes."""
+    return b"".join(_pieces(arrays))
+
+
+def _pieces(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes | memoryview]:
+    """The content of a safetensors file: the header, then the arrays."""
+    header, places = table_header({name: (array.dtype.type, array.shape) for name, array in arrays.items()})
+    yield header
+    for name in places:
+        yield np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data
+
+
+def table_header(columns: Mapping[str, tuple[type, tuple[int, ...]]]) -> tuple[bytes, dict[str, int]]:
+    """Beginning of a safetensors file with arrays of these dtypes and shapes, and where each array begins in the file.
+
+    The arrays lie end to end, large types first, then by name.
+    """
+    order = sorted(columns, key=lambda name: (-_ORDER.index(columns[name][0]), name))
+    entries, places, begin = {}, {}, 0
+    for name in order:
+        dtype, shape = columns[name]
+        end = begin + np.dtype(dtype).itemsize * math.prod(shape)
+        entries[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
+        places[name], begin = begin, end
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(8, "little") + text
+    return header, {name: len(header) + place for name, place in places.items()}
 
 
 class Table:
@@ -81,6 +127,10 @@ class Table:
         # safetensors refuses to slice what is empty
         return entries[:] if all(entries.get_shape()) else np.zeros(entries.get_shape(), dtype)
 
+    def check(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> None:
+        """Refuse, as `array` does, without reading it."""
+        self._checked(name, dtype, shape)
+
     def piece(self, name: str, dtype: type, start: int, stop: int) -> np.ndarray:
         """Entries `start` to `stop` of a one-dimensional array; the rest of it is not read."""
         entries = self._checked(name, dtype, (None,))
@@ -89,18 +139,45 @@ class Table:
             raise damaged(self._path, f"'{name}' has {length} entries, and {start} to {stop} are referred to")
         return entries[start:stop] if start < stop else np.zeros(0, dtype)
 
+    def part(self, name: str, dtype: type, shape: tuple[int, ...], index: int) -> np.ndarray:
+        """Entry `index` along the first axis; the rest is not read."""
+        return self._checked(name, dtype, shape)[index]
+
+    def mapped(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+        """The array as it lies in the file, read when it is looked at. It cannot be written to."""
+        self._checked(name, dtype, shape)
+        with open(self._path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            begin = json.loads(file.read(length))[name]["data_offsets"][0]
+        return np.memmap(self._path, dtype, "r", 8 + length + begin, shape)
+
     def _checked(self, name: str, dtype: type, shape: tuple[int | None, ...]):
         if name not in self._names:
             raise damaged(self._path, f"it has no '{name}'")
         entries = self._handle.get_slice(name)
         found, found_dtype = tuple(entries.get_shape()), entries.get_dtype()
         fits = len(found) == len(shape) and all(want in (None, have) for want, have in zip(shape, found, strict=True))
-        if not fits or found_dtype != _NAMES[dtype]:
+        if not fits or found_dtype != NAMES[dtype]:
             raise damaged(self._path, f"'{name}' is {found_dtype} of shape {list(found)}")
         return entries
 
 
-_NAMES = {np.uint8: "U8", np.int64: "I64", np.float32: "F32", np.float64: "F64"}
+# In the order in which safetensors sorts them.
+NAMES = {
+    np.bool_: "BOOL",
+    np.uint8: "U8",
+    np.int8: "I8",
+    np.int16: "I16",
+    np.uint16: "U16",
+    np.float16: "F16",
+    np.int32: "I32",
+    np.uint32: "U32",
+    np.float32: "F32",
+    np.float64: "F64",
+    np.int64: "I64",
+    np.uint64: "U64",
+}
+_ORDER = list(NAMES)
 
 
 @contextmanager

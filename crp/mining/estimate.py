@@ -7,10 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crp.library.patches import MODES
+
 # Bytes of a stored pixel: one of the heatmap, about 0.7 of the JPEG (measured on photos at quality 90).
 _BYTES_PER_PIXEL = 1.7
-# A reference is a sample, a target and a position of 8 bytes and a score of 4.
-_BYTES_PER_REFERENCE = 28
+# A reference is a sample, a target and a position of 8 bytes and a score of 4; one of a class has no target. Both stand
+# in the library's state, too.
+_BYTES_PER_REFERENCE = 2 * 28
+_BYTES_PER_CLASS_REFERENCE = 2 * 20
+# For each class and concept: five statistics, and in the state four sums of two digits each, and a count.
+_BYTES_PER_CLASS = 8 * (5 + 4 * 2 + 1)
+# Of each sample: explained class, prediction and label, and whether it was mined; of each layer two powers of two.
+_BYTES_PER_SAMPLE, _BYTES_PER_VECTORS = 25, 4
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,9 @@ def estimate(
     patches: Mapping[str, int],
     fields: Mapping[str, np.ndarray],
     patch_size: int,
+    *,
+    class_references: int,
+    vectors: bool,
 ) -> Estimate:
     """Count what will be stored.
 
@@ -59,15 +70,22 @@ def estimate(
     k
         References of each concept.
     patches
-        Number of patches of each layer, both modes together.
+        Number of patches of each layer, all modes together.
     fields
         Receptive fields of each layer that has patches, `[positions, 4]`.
     patch_size
         Longest side of a patch.
+    class_references
+        References of each concept and class.
+    vectors
+        Whether concept vectors are kept: two numbers of 2 bytes for each sample and concept.
     """
-    size = 0
+    size = samples * _BYTES_PER_SAMPLE if vectors else 0
     for layer, shape in shapes.items():
-        size += shape[0] * (2 * k * _BYTES_PER_REFERENCE + 8 * classes)
+        of_class = len(MODES) * class_references * _BYTES_PER_CLASS_REFERENCE + _BYTES_PER_CLASS
+        size += shape[0] * (len(MODES) * k * _BYTES_PER_REFERENCE + classes * of_class)
+        if vectors:
+            size += samples * (4 * shape[0] + _BYTES_PER_VECTORS)
         if patches[layer]:
             sides = np.minimum(fields[layer][:, 2:] - fields[layer][:, :2], patch_size)
             size += int(patches[layer] * _BYTES_PER_PIXEL * sides.prod(axis=1).max())

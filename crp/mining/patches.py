@@ -41,7 +41,7 @@ class Request:
 def requests(
     references: Mapping[tuple[str, str], References], concepts: Mapping[str, Iterable[int]], count: int
 ) -> list[Request]:
-    """The first `count` references of the given concepts, in both modes, as requests."""
+    """The first `count` references of the given concepts, in all modes, as requests."""
     return [
         Request(
             layer,
@@ -67,9 +67,10 @@ class PatchMaker:
     """Makes patches, one sample after the other.
 
     A patch's heatmap is the relevance that the *scoring position* of the concept sends to the input. It starts from the
-    relevance of the explained class there (mode `"relevance"`) or from the activation there (`"activation"`). Heatmaps
-    are kept relative to their largest absolute value, and rules are linear, so only the sign of the start matters, and
-    a position that is a reference in both modes is carried down once.
+    relevance of the explained class there (modes `"relevance"` and `"negative"`) or from the activation there
+    (`"activation"`); in mode `"negative"` that is below zero, and so is the heatmap where the crop is. Heatmaps are
+    kept relative to their largest absolute value, and rules are linear, so only the sign of the start matters, and a
+    position that is a reference in two modes is carried down once.
 
     Attributes
     ----------
@@ -116,23 +117,26 @@ class PatchMaker:
         dict
             By layer, what `crp.library.patches.write_patches` takes.
         """
+        made: list[tuple[Request, StoredPatch]] = []
+        with tqdm(total=len(wanted), desc="patches", unit="patch", disable=not progress) as bar:
+            for group in self.groups(wanted):
+                done = list(self.of_group(group))
+                made += done
+                bar.update(len(done))
+        by_layer = {layer: [pair for pair in made if pair[0].layer == layer] for layer in concepts}
+        return {layer: ranked(by_layer[layer], ids) for layer, ids in concepts.items()}
+
+    def groups(self, wanted: Sequence[Request]) -> list[list[Request]]:
+        """What is made together: requests of one sample for one class. They depend on what is wanted alone."""
         # a sample with several labels may be a reference for several classes
         alike = defaultdict(list)
         for request in wanted:
             alike[request.sample, request.target].append(request)
-        made: dict[str, dict] = {
-            layer: {concept: {mode: [] for mode in MODES} for concept in ids} for layer, ids in concepts.items()
-        }
-        with tqdm(total=len(wanted), desc="patches", unit="patch", disable=not progress) as bar:
-            for sample, target in sorted(alike):
-                for request, patch in self._of_sample(sample, alike[sample, target]):
-                    made[request.layer][request.concept][request.mode].append((request.rank, patch))
-                    bar.update()
-        for layer in made.values():
-            for modes in layer.values():
-                for mode, ranked in modes.items():
-                    modes[mode] = tuple(patch for _, patch in sorted(ranked, key=lambda pair: pair[0]))
-        return made
+        return [alike[key] for key in sorted(alike)]
+
+    def of_group(self, group: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
+        """Make the patches of a group, in no certain order."""
+        return self._of_sample(group[0].sample, group)
 
     def _of_sample(self, sample: int, wanted: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
         data, label = self.reader[sample]
@@ -144,15 +148,17 @@ class PatchMaker:
                 sharing = defaultdict(list)
                 for request in wanted:
                     if request.layer == layer:
-                        sign = 1.0
-                        if not _surely_positive(request):
+                        sign = _known_sign(request)
+                        if sign is None:
                             sign = float(signs[layer, request.mode][request.concept].flatten()[request.position])
-                        sharing[request.concept, request.position, sign].append(request)
+                        against = request.mode == "negative"
+                        sharing[request.concept, request.position, sign, against].append(request)
                 starts = list(sharing)
                 for chunk in range(0, len(starts), flow.chunk):
                     some = starts[chunk : chunk + flow.chunk]
                     for start, heatmap in zip(some, self._heatmaps(flow, layer, some), strict=True):
-                        stored = self._cropped(picture, heatmap, self.fields[layer][start[1]])
+                        _, position, _, against = start
+                        stored = self._cropped(picture, heatmap, self.fields[layer][position], against)
                         for request in sharing[start]:
                             origin = request.sample, request.score, request.target, request.position
                             yield request, StoredPatch(*origin, *stored)
@@ -162,7 +168,7 @@ class PatchMaker:
     ) -> dict[tuple[str, str], Tensor]:
         """By layer and mode, the sign `[C, *S]` of what a heatmap starts from."""
         signs = {(layer, "activation"): flow.activation(layer)[0].sign() for layer in layers}
-        explained = [request for request in wanted if request.mode == "relevance" and not _surely_positive(request)]
+        explained = [request for request in wanted if request.mode == "relevance" and _known_sign(request) is None]
         if explained:
             reached = sorted({request.layer for request in explained})
             # all requests handled together explain the same class
@@ -178,9 +184,9 @@ class PatchMaker:
         asked = questions(self.targets, flow.prediction, label_table([label]), sample, 1 << 62)
         return next(question.relevance for question in asked if question.targets[0] == request.target)
 
-    def _heatmaps(self, flow: RelevanceFlow, layer: str, starts: Sequence[tuple[int, int, float]]) -> np.ndarray:
+    def _heatmaps(self, flow: RelevanceFlow, layer: str, starts: Sequence[tuple[int, int, float, bool]]) -> np.ndarray:
         """Conditional heatmaps float32 `[K, H, W]` of single positions, each with its sign."""
-        concepts, positions, signs = zip(*starts, strict=True)
+        concepts, positions, signs, _ = zip(*starts, strict=True)
         shape = flow.activation(layer).shape[1:]
         device = flow.device
         values = torch.tensor(signs, device=device, dtype=flow.prediction.dtype)
@@ -193,10 +199,10 @@ class PatchMaker:
         return arriving[:, 0].sum(1).float().cpu().numpy()
 
     def _cropped(
-        self, picture: np.ndarray, heatmap: np.ndarray, field: np.ndarray
+        self, picture: np.ndarray, heatmap: np.ndarray, field: np.ndarray, against: bool
     ) -> tuple[tuple[int, int, int, int], bytes, np.ndarray]:
         """Box, encoded picture and int8 heatmap."""
-        top, left, bottom, right = box = patch_box(heatmap, field)
+        top, left, bottom, right = box = patch_box(-heatmap if against else heatmap, field)
         window = slice(top, bottom), slice(left, right)
         small_heatmap = resized(heatmap[window], self.patch_size)
         largest = np.abs(small_heatmap).max()
@@ -204,9 +210,32 @@ class PatchMaker:
         return box, encode_picture(resized(picture[window], self.patch_size)), np.rint(relative * 127).astype(np.int8)
 
 
-def _surely_positive(request: Request) -> bool:
-    """Whether what a patch starts from is positive: so is the largest of values whose sum, or largest, is."""
-    return request.mode == "relevance" and request.score > 0
+def ranked(made: Iterable[tuple[Request, StoredPatch]], concepts: Iterable[int]) -> LayerPatches:
+    """Patches of one layer as `crp.library.patches.write_patches` takes them: by concept and mode, best first.
+
+    Parameters
+    ----------
+    made
+        Patches, each with its request, in any order.
+    concepts
+        Concepts to list, also where nothing was made of them.
+    """
+    layer: dict[int, dict[str, tuple[StoredPatch, ...]]] = {
+        concept: dict.fromkeys(MODES, ()) for concept in concepts
+    }
+    for request, patch in sorted(made, key=lambda pair: pair[0].rank):
+        layer[request.concept][request.mode] += (patch,)
+    return layer
+
+
+def _known_sign(request: Request) -> float | None:
+    """Sign of what a patch starts from, as far as the score says it.
+
+    The largest of values whose sum, or largest, is positive is so, too; and the smallest of a negative sum is negative.
+    """
+    if request.mode == "negative":
+        return -1.0
+    return 1.0 if request.mode == "relevance" and request.score > 0 else None
 
 
 def patch_box(heatmap: np.ndarray, field: np.ndarray) -> tuple[int, int, int, int]:

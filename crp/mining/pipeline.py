@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +18,20 @@ from crp.attribution.layers import receptive_boxes
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, LibraryError
 from crp.images import Preprocessing, scaled_picture
-from crp.library.building import new_library
+from crp.library.building import check_free
 from crp.library.checksums import replace_file
-from crp.library.manifest import layer_folder, write_manifest
-from crp.library.patches import MODES, encoded, write_patches
+from crp.library.fingerprints import value_fingerprint
+from crp.library.manifest import write_manifest
+from crp.library.patches import MODES, encoded
 from crp.library.store import Library, open_library
-from crp.library.tables import write_table
 
-from .blocks import blocks
+from .blocks import SampleReader
 from .estimate import estimate
+from .extending import check_extends
 from .patches import PatchMaker, requests
+from .processes import joined
 from .scores import Score
+from .stages import Pass, make_patches, read_references
 from .statistics import LEADING
 from .subjects import (
     DataSubject,
@@ -39,9 +43,11 @@ from .subjects import (
     model_subject,
 )
 from .surroundings import surroundings
-from .survey import Surveyor, run_survey, sizes_of
-from .tally import Survey, Tally
+from .survey import Surveyor, sizes_of
+from .tally import Tally, default_class_references
 from .targets import TargetRule, check_rule, rule_name
+from .vectors import VectorWriter
+from .work import Shard, Work, open_work, stored_identity, work_folder
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -53,6 +59,13 @@ CHANNELS = ChannelConcept()
 
 # Of the pass over the data set.
 _PRECISIONS = {None: None, "bfloat16": torch.bfloat16}
+
+# The last bits of relevance depend on the number of threads, so it is a setting of the library: the same on all
+# machines and whoever starts the process (torchrun says 1). More cores are used by more processes.
+THREADS = 4
+
+# Seconds between checkpoints: what a kill costs at most.
+CHECKPOINT = 60.0
 
 # Longest side of a stored patch, in pixels: what fits a page of them, several in a row.
 PATCH_SIZE = 96
@@ -69,10 +82,13 @@ def mine(
     targets: TargetRule = "label",
     k: int = 16,
     top: int = LEADING,
+    class_references: int | None = None,
+    vectors: bool = False,
     precision: str | None = None,
     relevance_score: str = "sum/divided",
     activation_score: str = "max",
     block_size: int = 32,
+    threads: int | None = None,
     workers: int = 0,
     device: str | torch.device | None = None,
     patches: int = 8,
@@ -80,14 +96,21 @@ def mine(
     class_names: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
     source: Mapping[str, Any] | None = None,
+    skip_bad: bool = False,
+    extend: str | os.PathLike[str] | None = None,
+    distributed: bool = False,
+    shard: tuple[int, int] | None = None,
+    checkpoint: float = CHECKPOINT,
     progress: bool = True,
     overwrite: bool = False,
-) -> Library:
+    restart: bool = False,
+) -> Library | None:
     """Find the samples that show each concept of a model, and keep them in a library on disk.
 
     One pass over the data set in absolute blocks, then one forward pass for each reference sample that patches are cut
-    from. The library is the same, byte for byte, whatever `workers` is. Until it is complete it stands beside `path`;
-    after an error or an interruption nothing is left.
+    from. Until the library is complete, all that was done is in a folder beside it, `PATH.partial`: after an error, an
+    interruption, a kill or a power cut the same call goes on from there. The library is the same, byte for byte,
+    however often that happened, and whatever `workers`, processes and shards there were.
 
     Parameters
     ----------
@@ -118,6 +141,12 @@ def mine(
         References of each concept and mode.
     top
         The statistics count how often a concept was among that many leading ones of a sample.
+    class_references
+        References of each concept and mode for each class, of the samples explained for it; 0 for none. They take
+        `classes * concepts * class_references * 60` bytes of memory, and twice that of disk. By default 3, or as many
+        as fit into 256 MB.
+    vectors
+        Whether to keep each sample's concept vectors (`Library.vectors`): `4 * C` bytes for each sample and layer.
     precision
         `"bfloat16"` for a faster pass over the data set, or None for the model's own. Lists of references then differ a
         little (docs/performance.md says how much). Scores are stored in float32, and patches are made in the model's
@@ -126,6 +155,9 @@ def mine(
         `"sum"`, `"max"`, `"sum/divided"` or `"max/divided"`; see `crp.mining.scores`.
     block_size
         Samples computed at a time. It is stored, for the last bits of relevance depend on it.
+    threads
+        Threads of each process; stored, for the same reason. By default 4, or as many as the interrupted run or the
+        library to extend had. Use more cores with more processes.
     workers
         Processes that read ahead.
     device
@@ -141,15 +173,30 @@ def mine(
         smallest value of a sample is shown black, the largest white.
     source
         Plain values that say where model and data set come from; stored as they are.
+    skip_bad
+        Whether samples that cannot be read, or that the model fails on, are skipped. The library lists them, and all
+        else in it is as if there had been another sample in their place.
+    extend
+        A library of the first samples of `dataset`, mined with the same settings: what it knows of them is not computed
+        again. The result is the library of the whole data set.
+    distributed
+        Whether to share the work with the other processes that torchrun started, all of which must make this call.
+    shard
+        `(i, n)`: make only the i-th of n parts of the pass over the data set, 1 to n, in runs of their own. When all
+        are done, `merge` (or this call without `shard`) makes the library.
+    checkpoint
+        Seconds after which what was done is kept on disk: at most that much is lost.
     progress
         Whether to show progress bars. The estimate of time and disk is logged after the first block.
     overwrite
         Whether a library at `path` may be replaced.
+    restart
+        Whether to begin anew where an interrupted run left its work.
 
     Returns
     -------
     Library
-        Opened.
+        Opened; None from a shard.
 
     Raises
     ------
@@ -160,14 +207,19 @@ def mine(
     ModelError
         If the model cannot be explained.
     LibraryError
-        If the path is taken or cannot be written.
+        If the path is taken or cannot be written, another process mines to it, an interrupted run there mined something
+        else, or the library to extend does not fit.
     """
     path = Path(path)
     layers = list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
     if not layers:
         raise InputError("No layers are given; at least one is needed.")
-    for name, value in (("k", k), ("top", top), ("block_size", block_size), ("workers", workers), ("patches", patches)):
-        least = 0 if name in ("workers", "patches") else 1
+    numbers = {"k": k, "top": top, "block_size": block_size, "threads": threads, "workers": workers, "patches": patches}
+    numbers["class_references"] = class_references
+    for name, value in numbers.items():
+        if name in ("threads", "class_references") and value is None:
+            continue
+        least = 0 if name in ("class_references", "workers", "patches") else 1
         if not isinstance(value, int) or value < least:
             raise InputError(f"{name} is {value!r}; a whole number of at least {least} is needed.")
     if precision not in _PRECISIONS:
@@ -175,10 +227,12 @@ def mine(
     check_rule(targets)
     scores = {"relevance_score": Score(relevance_score), "activation_score": Score(activation_score)}
     patches = min(patches, k)
-    threads = torch.get_num_threads()
+    piece = _shard(shard, distributed, restart)
+    check_free(path, overwrite=overwrite)
+    threads = threads or _stored_threads(path, extend, restart) or THREADS
 
-    with surroundings(threads), new_library(path, overwrite=overwrite) as folder:
-        data = data_subject(dataset, labelled=targets == "label")
+    with surroundings(threads), joined(distributed) as processes:
+        data = data_subject(dataset, labelled=targets == "label", skip_bad=skip_bad)
         to_picture = preprocessing.to_picture if preprocessing is not None else scaled_picture
         if patches:
             _check_pictures(data.reader.like, to_picture)
@@ -195,37 +249,15 @@ def mine(
         if class_names is not None and len(class_names) != subject.classes:
             raise InputError(f"There are {len(class_names)} class names, and the model has {subject.classes} classes.")
         sizes = sizes_of(concept, subject.shapes)
+        if class_references is None:
+            class_references = default_class_references(subject.classes, sum(sizes.values()))
         concepts = _patch_concepts(sizes, patch_concepts, patches)
         fields = _fields(model, data.reader.like, layers) if patches else {}
-        expected = estimate(
-            len(data.reader),
-            subject.classes,
-            subject.shapes,
-            k,
-            {layer: 2 * patches * len(ids) for layer, ids in concepts.items()},
-            fields,
-            PATCH_SIZE,
-        )
-        survey = run_survey(
-            Surveyor(
-                subject.survey, Tally(sizes, subject.classes, k, top), concept=concept, targets=targets, **scores
-            ),
-            blocks(data.reader, block_size, workers, data.digests),
-            len(data.reader),
-            after_first=lambda seconds: logger.info("Mining: %s", expected.sentence(seconds)),
-            progress=progress,
-        )
-        own_start = targets if subject.start == "function" else None
-        maker = PatchMaker(subject.replica, own_start, concept, data.reader, fields, to_picture, PATCH_SIZE)
-        made = maker.make(requests(survey.references, concepts, patches), concepts, progress=progress)
-        for layer in layers:
-            tables = folder / "layers" / layer_folder(layer)
-            tables.mkdir(parents=True)
-            write_survey(tables, survey, layer)
-            write_patches(tables / "patches.safetensors", made[layer])
         settings = {
             "k": k,
             "top": top,
+            "class_references": class_references,
+            "vectors": vectors,
             "patches": patches,
             "concept": type(concept).__name__,
             "targets": rule_name(targets),
@@ -235,8 +267,92 @@ def mine(
             "device": str(torch.device(device).type if device is not None else _device_of(model)),
         }
         shown = {"class_names": class_names, "preprocessing": preprocessing, "source": source}
-        write_manifest(folder, described(subject, data, sizes, scores, settings, **shown))
+        manifest = described(subject, data, sizes, scores, settings, **shown)
+        identity = {
+            "manifest": manifest,
+            # what the manifest has no words for
+            "composite": value_fingerprint(composite),
+            "concept": value_fingerprint(concept),
+            "targets": value_fingerprint(targets),
+            "patch_concepts": None if patch_concepts is None else concepts,
+        }
+        state = check_extends(extend, manifest, data.reader, skip_bad) if extend is not None else None
+        expected = estimate(
+            len(data.reader),
+            subject.classes,
+            subject.shapes,
+            k,
+            {layer: len(MODES) * patches * len(ids) for layer, ids in concepts.items()},
+            fields,
+            PATCH_SIZE,
+            class_references=class_references,
+            vectors=vectors,
+        )
+        shared = {"processes": processes, "every": checkpoint, "progress": progress and processes.first}
+        work_at = open_work(path, identity, shard=piece, processes=processes, overwrite=overwrite, restart=restart)
+        with work_at as work:
+            if work.surveyed() is None:
+                tally = Tally(sizes, subject.classes, k, top, class_references)
+                keeping = VectorWriter(work.library, len(data.reader), sizes) if vectors else nullcontext()
+                with keeping as writer:
+                    if vectors and state is not None and processes.first:
+                        known = open_library(state.parent).manifest["data"]["length"]
+                        # its last, open block is computed anew
+                        writer.take(state.parent, known, stop=known // block_size * block_size)
+                    Pass(
+                        work,
+                        Surveyor(subject.survey, tally, concept=concept, targets=targets, **scores, vectors=writer),
+                        data,
+                        block_size,
+                        shard=piece,
+                        workers=workers,
+                        skip_bad=skip_bad,
+                        expected=expected,
+                        **shared,
+                    ).run(state)
+            if piece is not None:
+                return None
+            own_start = targets if subject.start == "function" else None
+            maker = PatchMaker(subject.replica, own_start, concept, data.reader, fields, to_picture, PATCH_SIZE)
+            make_patches(work, maker, read_references(work.library, sizes, k), concepts, patches, **shared)
+            if processes.first:
+                _complete(work, data.reader)
+            processes.wait()
     return open_library(path)
+
+
+def _shard(shard: tuple[int, int] | None, distributed: bool, restart: bool) -> Shard | None:
+    if shard is None:
+        return None
+    place, count = shard
+    if not 1 <= place <= count:
+        raise InputError(f"There is no shard {place}/{count}: the shards of {count} are 1/{count} to {count}/{count}.")
+    for given, name in ((distributed, "distributed (torchrun)"), (restart, "restart (--restart)")):
+        if given:
+            raise InputError(f"A shard runs by itself, beside others: {name} does not go with it.")
+    return Shard(place, count)
+
+
+def _stored_threads(path: Path, extend: str | os.PathLike[str] | None, restart: bool) -> int | None:
+    """What an interrupted run, or the library to extend, computed with."""
+    stored = None if restart else stored_identity(work_folder(path))
+    if stored is not None:
+        return stored["manifest"]["settings"]["threads"]
+    return None if extend is None else open_library(extend).manifest["settings"]["threads"]
+
+
+def _complete(work: Work, reader: SampleReader) -> None:
+    """Write the manifest, the last file, and give the library its place."""
+    skipped = work.surveyed()
+    manifest = stored_identity(work.folder)["manifest"]
+    manifest["skipped"] = [
+        {"sample": sample, "name": reader.failed(sample, fact).name, "fact": fact}
+        for sample, fact in sorted(skipped.items())
+    ]
+    if skipped:
+        logger.warning("%d of %d samples were skipped; the library lists them.", len(skipped), len(reader))
+    write_manifest(work.library, manifest)
+    work.publish()
 
 
 def add_patches(
@@ -354,16 +470,6 @@ def _fields(model: nn.Module, sample: Tensor, layers: Sequence[str]) -> dict[str
         # A position that sees nothing but padding has an empty field; its patch shows the whole sample.
         field[(field[:, 2:] <= field[:, :2]).any(1)] = [0, 0, *sample.shape[1:]]
     return fields
-
-
-def write_survey(tables: Path, survey: Survey, layer: str) -> None:
-    """Write references and class statistics of one layer into its folder."""
-    arrays = {}
-    for mode in MODES:
-        found = survey.references[layer, mode]
-        arrays |= {f"{mode}.{name}": getattr(found, name) for name in ("sample", "score", "target", "position")}
-    write_table(tables / "references.safetensors", arrays)
-    write_table(tables / "statistics.safetensors", vars(survey.statistics[layer]))
 
 
 def described(

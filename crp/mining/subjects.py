@@ -10,12 +10,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from crp.attribution import OUTPUT, RelevanceFlow, Replica, prepare
 from crp.attribution.composites import composite_for
 from crp.concepts import ConceptKind
-from crp.errors import LibraryError, ModelError, shortened
+from crp.errors import LibraryError, ModelError, SampleError, shortened
 from crp.library.fingerprints import (
     data_fingerprint,
     options_in,
@@ -126,19 +126,30 @@ def described_rules(model: nn.Module, composite: Composite | None) -> tuple[Comp
 def _probed(
     replica: Replica, reader: SampleReader, layers: Sequence[str], targets: TargetRule, classes: int | None
 ) -> tuple[dict[str, tuple[int, ...]], int, str]:
-    data, label = reader[0]
+    # a rule with a name needs no label to be seen to fit
+    rule = targets if callable(targets) else "prediction"
+    data, label = _first_usable(reader)
     with RelevanceFlow(replica, None, data[None], layers) as flow:
         if classes is None or flow.prediction.ndim == 2:
             classes = flow.prediction.shape[1]
         # refuses a rule that does not fit the output
         labels = label_table([label])
-        questions(targets, flow.prediction, labels, torch.tensor([0]), classes)
+        questions(rule, flow.prediction, labels, torch.tensor([0]), classes)
         own_start = callable(targets) and asks(answered(targets, flow.prediction, labels))
         for layer in layers:
             if not flow.reaches(OUTPUT, layer):
                 raise ModelError(f"No relevance can reach layer '{layer}': the output does not depend on it.")
         shapes = {layer: tuple(flow.activation(layer).shape[1:]) for layer in layers}
         return shapes, classes, "function" if own_start else "logit"
+
+
+def _first_usable(reader: SampleReader) -> tuple[Tensor, int | tuple[int, ...]]:
+    for index in range(len(reader)):
+        try:
+            return reader[index]
+        except SampleError:
+            continue  # the reader has found one that is like no other but itself
+    return reader.like, -1
 
 
 @dataclass(frozen=True)
@@ -150,8 +161,17 @@ class DataSubject:
     data: dict[str, Any]
 
 
-def data_subject(dataset: object, *, labelled: bool) -> DataSubject:
+def data_subject(dataset: object, *, labelled: bool, skip_bad: bool = False) -> DataSubject:
     """Check and fingerprint a data set.
+
+    Parameters
+    ----------
+    dataset
+        Map-style.
+    labelled
+        Whether every sample must have a label.
+    skip_bad
+        Whether a sample that cannot be used is no error. It has the digest `""` in the fingerprint.
 
     Raises
     ------
@@ -160,9 +180,9 @@ def data_subject(dataset: object, *, labelled: bool) -> DataSubject:
     SampleError
         If a sample cannot be used.
     """
-    reader = SampleReader(dataset, labelled)
-    digests = {index: sample_digest(reader[index][0]) for index in sampled_indices(len(reader))}
-    check_repeatable(reader, digests)
+    reader = SampleReader(dataset, labelled, skip_bad)
+    digests = sampled_digests(reader, len(reader), skip_bad)
+    check_repeatable(reader, {index: digest for index, digest in digests.items() if digest})
     return DataSubject(
         reader,
         digests,
@@ -173,6 +193,20 @@ def data_subject(dataset: object, *, labelled: bool) -> DataSubject:
             "dtype": str(reader.like.dtype).removeprefix("torch."),
         },
     )
+
+
+def sampled_digests(reader: SampleReader, length: int, skip_bad: bool = False) -> dict[int, str]:
+    """Digests of the sampled ones among the first `length` samples; `""` for what is to be skipped."""
+
+    def digest(index: int) -> str:
+        try:
+            return sample_digest(reader[index][0])
+        except SampleError:
+            if not skip_bad:
+                raise
+            return ""
+
+    return {index: digest(index) for index in sampled_indices(length)}
 
 
 def check_same(stored: Mapping[str, Any], given: Mapping[str, Any], keys: Sequence[str], fact: str) -> None:

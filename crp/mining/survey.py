@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -11,12 +12,17 @@ from tqdm import tqdm
 
 from crp.attribution import RelevanceFlow, Replica
 from crp.concepts import ConceptKind
-from crp.errors import ModelError
+from crp.errors import CrpError, ModelError, SampleError
 
 from .blocks import Block
 from .scores import Score, shares
-from .tally import Survey, Tally
+from .tally import Tally
 from .targets import Question, TargetRule, questions
+from .topk import check_finite
+from .vectors import VectorWriter
+
+# Scores and positions, `[N, concepts]`.
+Scored = tuple[np.ndarray, np.ndarray]
 
 
 class Surveyor:
@@ -34,6 +40,8 @@ class Surveyor:
         What is explained.
     relevance_score, activation_score
         What a sample counts.
+    vectors
+        Takes the concept vectors of every sample, if they are to be kept.
     """
 
     def __init__(
@@ -45,12 +53,14 @@ class Surveyor:
         targets: TargetRule,
         relevance_score: Score,
         activation_score: Score,
+        vectors: VectorWriter | None = None,
     ):
         self.tally = tally
         self._replica = replica
         self._targets = targets
         self._concept = concept
-        self._scores = {"relevance": relevance_score, "activation": activation_score}
+        self._vectors = vectors
+        self._scores = {"relevance": relevance_score, "activation": activation_score, "negative": relevance_score}
 
     def add(self, block: Block) -> None:
         """Run the model on a block and merge what its samples count.
@@ -58,71 +68,161 @@ class Surveyor:
         Raises
         ------
         SampleError
-            If a sample's class is out of range, or a score is not finite.
-        ModelError
-            If the model's output is not finite; names the block's samples.
+            If a sample's class is out of range, or its output or a score is not finite. Nothing is merged then.
         """
-        layers = list(self.tally.sums)
+        if not len(block.counted):
+            return
         try:
-            flow = RelevanceFlow(self._replica, None, block.data.to(self._replica.dtype or block.data.dtype), layers)
+            flow = RelevanceFlow(self._replica, None, self._converted(block.data), list(self.tally.sums))
         except ModelError as error:
-            raise ModelError(f"Samples {block.samples[0]} to {block.samples[-1]}: {error}") from error
+            raise self._failing(block, error) from error
         with flow:
             asked = questions(self._targets, flow.prediction, block.labels, block.samples, self.tally.classes)
-            # activation knows no class; the first one explained stands beside it
-            first = np.full(len(block.samples), -1)
-            for question in reversed(asked):
-                first = np.where(question.targets >= 0, question.targets, first)
-            active = {}
-            for layer in layers:
-                scores, positions = self._scored(layer, "activation", flow.activation(layer), block)
-                self.tally.best[layer, "activation"].add(block.samples.numpy(), scores, first, positions)
-                active[layer] = scores.astype(np.float64)
-            best: dict[str, _Best] = {}
-            for question in asked:
-                rows = np.flatnonzero(question.targets >= 0)
+            active = {layer: self._scored("activation", flow.activation(layer)) for layer in self.tally.sums}
+            answers = [self._answer(flow, question) for question in asked]
+            predictions = flow.prediction.argmax(1).cpu().numpy() if flow.prediction.ndim == 2 else None
+        # All is looked at before any of it is kept, so that a block counts as a whole or not at all.
+        for scores, _ in (*active.values(), *(scored for answer in answers for scored in answer.scores.values())):
+            check_finite(block.samples.numpy(), scores)
+        for leading in (leading for answer in answers for leading in answer.leading.values()):
+            check_finite(block.samples.numpy(), leading)
+        self._keep_activation(block, active, answers)
+        for answer in answers:
+            self._keep_answer(block, active, answer)
+        self._keep_best(block, answers)
+        if self._vectors is not None:
+            self._keep_vectors(block, active, answers, predictions)
 
-                def visit(layer: str, arriving: Tensor, question: Question = question, rows: np.ndarray = rows) -> None:
-                    total = self._concept.total(arriving)
-                    found = self._scored(layer, "relevance", arriving, block, total)
-                    best.setdefault(layer, _Best(*found)).take(*found, question.targets)
-                    self.tally.sums[layer].add(question.targets[rows], shares(total)[rows], active[layer][rows])
+    def sync(self) -> None:
+        """Wait until the disk has the vectors of all blocks so far, before it is noted that these are done."""
+        if self._vectors is not None:
+            self._vectors.sync()
 
-                flow.sweep(question.relevance[None], layers, visit)
-            for layer, found in best.items():
-                rows = np.flatnonzero(first >= 0)
-                self.tally.best[layer, "relevance"].add(
-                    block.samples.numpy()[rows], found.scores[rows], found.targets[rows], found.positions[rows]
+    def _answer(self, flow: RelevanceFlow, question: Question) -> _Answer:
+        """Carry one question down and score what arrives.
+
+        In mode `"negative"` scores are those of the negated relevance; it is missing where no relevance is negative.
+        """
+        scores, leading = {}, {}
+
+        def visit(layer: str, arriving: Tensor) -> None:
+            total = self._concept.total(arriving)
+            scores[layer, "relevance"] = self._scored("relevance", arriving, total)
+            # rules that keep relevance positive leave nothing to look for
+            if not arriving.amin() >= 0:
+                scores[layer, "negative"] = self._scored("negative", -arriving, -total)
+            leading[layer] = shares(total)
+
+        flow.sweep(question.relevance[None], list(self.tally.sums), visit)
+        return _Answer(question.targets, scores, leading)
+
+    def _scored(self, mode: str, values: Tensor, total: Tensor | None = None) -> Scored:
+        scores, positions = self._scores[mode](self._concept, values, total)
+        return scores.cpu().numpy(), positions.cpu().numpy()
+
+    def _keep_activation(self, block: Block, active: dict[str, Scored], answers: list[_Answer]) -> None:
+        """Activation knows no class: a sample competes once, and in each of its classes; the first stands beside it."""
+        samples, first = block.samples.numpy(), _first(block, answers)
+        for layer, (scores, positions) in active.items():
+            rows = block.counted
+            self.tally.add_best(layer, "activation", samples[rows], scores[rows], first[rows], positions[rows])
+            for answer in answers:
+                rows = answer.rows(block)
+                scored = scores[rows], answer.targets[rows], positions[rows]
+                self.tally.add_of_class(layer, "activation", samples[rows], *scored)
+
+    def _keep_answer(self, block: Block, active: dict[str, Scored], answer: _Answer) -> None:
+        """What counts for each pair of sample and target by itself."""
+        rows = answer.rows(block)
+        samples, targets = block.samples.numpy()[rows], answer.targets[rows]
+        for (layer, mode), (scores, positions) in answer.scores.items():
+            among = scores[rows] > 0 if mode == "negative" else None
+            self.tally.add_of_class(layer, mode, samples, scores[rows], targets, positions[rows], among=among)
+        for layer, leading in answer.leading.items():
+            self.tally.sums[layer].add(targets, leading[rows], active[layer][0][rows].astype(np.float64))
+
+    def _keep_best(self, block: Block, answers: list[_Answer]) -> None:
+        """A sample competes once for each concept, with the target for which it scores most (the first of equals)."""
+        for layer, mode in sorted({key for answer in answers for key in answer.scores}):
+            held = [answer for answer in answers if (layer, mode) in answer.scores]
+            scores = np.stack([answer.scores[layer, mode][0] for answer in held])
+            asked = np.stack([answer.targets >= 0 for answer in held])
+            best = np.where(asked[..., None], scores, -np.inf).argmax(0)[None]
+            scores, positions, targets = (
+                np.take_along_axis(values, best, axis=0)[0]
+                for values in (
+                    scores,
+                    np.stack([answer.scores[layer, mode][1] for answer in held]),
+                    np.stack([np.broadcast_to(answer.targets[:, None], scores.shape[1:]) for answer in held]),
                 )
+            )
+            rows = block.counted[asked.any(0)[block.counted]]
+            among = scores[rows] > 0 if mode == "negative" else None
+            samples = block.samples.numpy()[rows]
+            self.tally.add_best(layer, mode, samples, scores[rows], targets[rows], positions[rows], among=among)
 
-    def _scored(
-        self, layer: str, mode: str, values: Tensor, block: Block, total: Tensor | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and positions of a block's samples, `[N, concepts]`."""
-        scores, positions = (found.cpu().numpy() for found in self._scores[mode](self._concept, values, total))
-        return scores, positions
+    def _keep_vectors(
+        self, block: Block, active: dict[str, Scored], answers: list[_Answer], predictions: np.ndarray | None
+    ) -> None:
+        """One row of each sample: of the first class explained for it, zero where there is none."""
+        rows, first = block.counted, _first(block, answers)
+        vectors = {}
+        for layer, (scores, _) in active.items():
+            leading = np.zeros(scores.shape)
+            for answer in reversed(answers):
+                leading = np.where((answer.targets >= 0)[:, None], answer.leading[layer], leading)
+            vectors[layer] = leading[rows], scores[rows].astype(np.float64)
+        predictions = np.full(len(first), -1) if predictions is None else predictions
+        labels = block.labels.numpy()
+        labels = labels[:, 0] if labels.ndim == 2 else labels
+        self._vectors.add(block.samples.numpy()[rows], first[rows], predictions[rows], labels[rows], vectors)
+
+    def _failing(self, block: Block, error: ModelError) -> CrpError:
+        """Which sample it is that the model fails on, found by trying one after the other."""
+        for place in block.counted:
+            data = self._converted(block.data[place, None])
+            try:
+                RelevanceFlow(self._replica, None, data, list(self.tally.sums)).close()
+            except ModelError as alone:
+                return SampleError(int(block.samples[place]), f"cannot be explained: {alone}")
+        return ModelError(f"Samples {block.samples[0]} to {block.samples[-1]}: {error}")
+
+    def _converted(self, data: Tensor) -> Tensor:
+        return data.to(self._replica.dtype or data.dtype)
 
 
-class _Best:
-    """Of each sample's questions that for which it scores most, for each concept; the first of equal ones."""
+@dataclass(frozen=True)
+class _Answer:
+    """What one question found: scores and positions `[N, concepts]` by layer and mode, shares float64 by layer."""
 
-    def __init__(self, scores: np.ndarray, positions: np.ndarray):
-        self.scores, self.positions = np.full_like(scores, -np.inf), np.zeros_like(positions)
-        self.targets = np.full(scores.shape, -1)
+    targets: np.ndarray
+    scores: dict[tuple[str, str], Scored]
+    leading: dict[str, np.ndarray]
 
-    def take(self, scores: np.ndarray, positions: np.ndarray, targets: np.ndarray) -> None:
-        """Compare with one more question: two of `[N, concepts]`, and the targets `[N]` (-1: not asked)."""
-        # a NaN is taken and kept, so that it is refused by the sample's name
-        better = (targets >= 0)[:, None] & ~((scores <= self.scores) | np.isnan(self.scores))
-        self.scores = np.where(better, scores, self.scores)
-        self.positions = np.where(better, positions, self.positions)
-        self.targets = np.where(better, targets[:, None], self.targets)
+    def rows(self, block: Block) -> np.ndarray:
+        """Places of the samples that were asked about."""
+        return block.counted[self.targets[block.counted] >= 0]
+
+
+def _first(block: Block, answers: list[_Answer]) -> np.ndarray:
+    """The first target of each place, int64 `[N]`; -1 for none."""
+    first = np.full(len(block.samples), -1)
+    for answer in reversed(answers):
+        first = np.where(answer.targets >= 0, answer.targets, first)
+    return first
 
 
 def run_survey(
-    surveyor: Surveyor, stream: Iterable[Block], length: int, *, after_first: Callable[[float], None], progress: bool
-) -> Survey:
-    """Let the surveyor see all blocks.
+    surveyor: Surveyor,
+    stream: Iterable[Block],
+    length: int,
+    *,
+    after_first: Callable[[float], None] = lambda seconds: None,
+    after_each: Callable[[Block], None] = lambda block: None,
+    skip_bad: bool = False,
+    progress: bool,
+) -> None:
+    """Let the surveyor see blocks.
 
     Parameters
     ----------
@@ -131,20 +231,37 @@ def run_survey(
     stream
         The blocks.
     length
-        Number of samples, for the progress bar.
+        Number of samples in them, for the progress bar.
     after_first
         Called with the seconds that reading and computing one sample of the first block took.
+    after_each
+        Called with each block when it has been merged.
+    skip_bad
+        Whether samples that the model fails on are skipped.
     progress
         Whether to show a bar with rate and time left.
     """
     start = time.perf_counter()
     with tqdm(total=length, desc="samples", unit="sample", disable=not progress) as bar:
         for place, block in enumerate(stream):
-            surveyor.add(block)
+            seen = _added(surveyor, block, skip_bad)
             if place == 0:
                 after_first((time.perf_counter() - start) / len(block.samples))
+            after_each(seen)
             bar.update(len(block.samples))
-    return surveyor.tally.result()
+
+
+def _added(surveyor: Surveyor, block: Block, skip_bad: bool) -> Block:
+    """Let the surveyor see a block; returns it without the samples that had to be skipped."""
+    while True:
+        try:
+            surveyor.add(block)
+        except SampleError as error:
+            if not skip_bad:
+                raise
+            block = block.without(error)
+        else:
+            return block
 
 
 def sizes_of(concept: ConceptKind, shapes: dict[str, Sequence[int]]) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,20 @@ from crp.library.patches import MODES
 from crp.library.references import ClassStatistics, References
 
 from .statistics import ClassSums
-from .topk import TopK
+from .topk import ClassTopK, TopK
+
+# References of each class, unless said otherwise; and the memory, in bytes, that they may take then.
+_CLASS_REFERENCES, _CLASS_REFERENCES_MEMORY = 3, 256 * 10**6
+_BYTES_OF_ONE = 20  # sample and position of 8 bytes, score of 4
+
+
+def default_class_references(classes: int, concepts: int) -> int:
+    """How many references of each class to keep, if nobody says: 3, or as many as fit into 256 MB.
+
+    >>> default_class_references(10, 40), default_class_references(1000, 2048), default_class_references(1000, 15104)
+    (3, 2, 0)
+    """
+    return min(_CLASS_REFERENCES, _CLASS_REFERENCES_MEMORY // (classes * concepts * len(MODES) * _BYTES_OF_ONE))
 
 
 @dataclass(frozen=True)
@@ -21,13 +34,17 @@ class Survey:
     Attributes
     ----------
     references
-        By layer and mode (`"relevance"`, `"activation"`).
+        By layer and mode (`"relevance"`, `"activation"`, `"negative"`).
     statistics
         By layer.
+    class_references
+        By layer and mode, `sample`, `score` and `position` `[classes, C, n]` as in `References`; empty where none were
+        asked for.
     """
 
     references: dict[tuple[str, str], References]
     statistics: dict[str, ClassStatistics]
+    class_references: dict[tuple[str, str], dict[str, np.ndarray]]
 
 
 class Tally:
@@ -45,33 +62,65 @@ class Tally:
         How many references to keep of each concept and mode.
     top
         Of how many leading concepts of a sample the statistics count.
+    class_references
+        How many references to keep of each concept, mode and explained class.
     """
 
-    def __init__(self, sizes: Mapping[str, int], classes: int, k: int, top: int):
+    def __init__(self, sizes: Mapping[str, int], classes: int, k: int, top: int, class_references: int):
         self.classes = classes
-        self.best = {(layer, mode): TopK(size, k) for layer, size in sizes.items() for mode in MODES}
+        kinds = [(layer, mode) for layer in sizes for mode in MODES]
+        self.best = {(layer, mode): TopK(sizes[layer], k) for layer, mode in kinds}
+        self.of_class = {
+            (layer, mode): ClassTopK(classes, sizes[layer], class_references)
+            for layer, mode in kinds
+            if class_references
+        }
         self.sums = {layer: ClassSums(classes, size, top) for layer, size in sizes.items()}
+
+    def add_best(self, layer: str, mode: str, *scored: np.ndarray, among: np.ndarray | None = None) -> None:
+        """Let the samples of a block compete, the larger score winning: see `TopK.add` for what is given.
+
+        In mode `"negative"`, scores are those of the negated relevance.
+        """
+        self.best[layer, mode].add(*scored, among=among)
+
+    def add_of_class(self, layer: str, mode: str, *scored: np.ndarray, among: np.ndarray | None = None) -> None:
+        """The same among the samples explained for each class; with one target `[N]` for each sample."""
+        if (layer, mode) in self.of_class:
+            self.of_class[layer, mode].add(*scored, among=among)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is needed to go on from here, by `LAYER/PART/NAME`."""
-        parts = {f"{layer}/{mode}": best for (layer, mode), best in self.best.items()}
-        parts |= {f"{layer}/sums": sums for layer, sums in self.sums.items()}
-        return {f"{part}/{name}": array for part, kept in parts.items() for name, array in kept.arrays().items()}
+        return {
+            f"{part}/{name}": array for part, kept in self._parts().items() for name, array in kept.arrays().items()
+        }
+
+    def _parts(self) -> dict[str, TopK | ClassTopK | ClassSums]:
+        parts: dict[str, TopK | ClassTopK | ClassSums] = {}
+        parts |= {f"{layer}/{mode}": best for (layer, mode), best in self.best.items()}
+        parts |= {f"{layer}/{mode}, by class": best for (layer, mode), best in self.of_class.items()}
+        return parts | {f"{layer}/sums": sums for layer, sums in self.sums.items()}
 
     def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take in what another tally's `arrays` say of other samples."""
-        by_part: dict[str, dict[str, np.ndarray]] = {}
-        for key, array in arrays.items():
-            part, name = key.rsplit("/", 1)
-            by_part.setdefault(part, {})[name] = array
-        for (layer, mode), best in self.best.items():
-            best.merge(by_part[f"{layer}/{mode}"])
-        for layer, sums in self.sums.items():
-            sums.merge(by_part[f"{layer}/sums"])
+        for part, kept in self._parts().items():
+            # one part after the other, so that a mapping which reads from disk need not hold them all
+            kept.merge({name: arrays[f"{part}/{name}"] for name in kept.arrays()})
 
     def result(self) -> Survey:
         """References and statistics of all samples so far."""
         return Survey(
-            references={key: best.best for key, best in self.best.items()},
+            references={
+                (layer, mode): replace(best.best, score=_signed(best.best.score, mode))
+                for (layer, mode), best in self.best.items()
+            },
             statistics={layer: sums.result() for layer, sums in self.sums.items()},
+            class_references={
+                (layer, mode): {**best.best, "score": _signed(best.best["score"], mode)}
+                for (layer, mode), best in self.of_class.items()
+            },
         )
+
+
+def _signed(score: np.ndarray, mode: str) -> np.ndarray:
+    return -score if mode == "negative" else score

@@ -169,7 +169,7 @@ def _check_range(rule: TargetRule, targets: np.ndarray, samples: Tensor, classes
         row, place = wrong[0]
         origin = "has label" if rule == "label" else "is to be explained for class"
         raise SampleError(
-            f"Sample {samples[row]} {origin} {targets[row, place]}, but the model has the classes 0 to {classes - 1}."
+            int(samples[row]), f"{origin} {targets[row, place]}, but the model has the classes 0 to {classes - 1}."
         )
 
 

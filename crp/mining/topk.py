@@ -1,4 +1,4 @@
-"""The k best samples of every concept, kept while samples stream by."""
+"""The k best samples of every concept, of all samples and of each class, kept while samples stream by."""
 
 from __future__ import annotations
 
@@ -10,11 +10,29 @@ from crp.errors import SampleError
 from crp.library.references import References
 
 _FIELDS = ("sample", "score", "target", "position")
+# What stands in a place that was never filled.
+_NOTHING = (-1, np.float32(-np.inf), -1, 0)
 
 
 def ranking(sample: np.ndarray, score: np.ndarray, k: int) -> np.ndarray:
     """Places of the `k` largest scores in each row, equal ones by sample index: two of `[C, n]` -> int64 `[C, k]`."""
     return np.lexsort((sample, -score), axis=-1)[:, :k]
+
+
+def check_finite(samples: np.ndarray, scores: np.ndarray) -> None:
+    """Refuse a sample, of indices `[N]`, with a score in `[N, C]` that is not finite as float32; the first one.
+
+    Raises
+    ------
+    SampleError
+    """
+    scores = scores.astype(np.float32, copy=False)
+    if not np.isfinite(scores).all():
+        row, concept = np.argwhere(~np.isfinite(scores))[0]
+        raise SampleError(
+            int(samples[row]),
+            f"scores {scores[row, concept]} for concept {concept}, no finite number: the model overflows on it.",
+        )
 
 
 class TopK:
@@ -39,7 +57,14 @@ class TopK:
             position=np.zeros((concepts, k), dtype=np.int64),
         )
 
-    def add(self, samples: np.ndarray, scores: np.ndarray, targets: np.ndarray, positions: np.ndarray) -> None:
+    def add(
+        self,
+        samples: np.ndarray,
+        scores: np.ndarray,
+        targets: np.ndarray,
+        positions: np.ndarray,
+        among: np.ndarray | None = None,
+    ) -> None:
         """Merge one block.
 
         Parameters
@@ -47,30 +72,20 @@ class TopK:
         samples
             Indices in the data set, int64 `[N]`, none of which was added before.
         scores
-            `[N, C]`, finite; kept, and compared, as float32.
+            `[N, C]`, finite (see `check_finite`); kept, and compared, as float32.
         targets
             Class explained for each sample, int64 `[N]`; `[N, C]` where concepts differ in it.
         positions
             Flat position of each concept in each sample, int64 `[N, C]`.
-
-        Raises
-        ------
-        SampleError
-            If a score is NaN or infinite; names the first such sample. Nothing is merged then.
+        among
+            Which scores compete, bool `[N, C]`; by default all.
         """
         scores = scores.astype(np.float32, copy=False)
-        if not np.isfinite(scores).all():
-            row, concept = np.argwhere(~np.isfinite(scores))[0]
-            raise SampleError(
-                f"Sample {samples[row]} scores {scores[row, concept]} for concept {concept}, no finite number: "
-                "the model overflows on it."
-            )
-        self._keep(
-            np.broadcast_to(samples[:, None], scores.shape).T,
-            scores.T,
-            np.broadcast_to(targets.reshape(len(samples), -1) if len(samples) else targets, scores.shape).T,
-            positions.T,
-        )
+        targets = targets if targets.ndim == 2 else targets[:, None]
+        candidates = (samples[:, None], scores, targets, positions)
+        if among is not None:
+            candidates = (np.where(among, part, nothing) for part, nothing in zip(candidates, _NOTHING, strict=True))
+        self._keep(*(np.broadcast_to(part, scores.shape).T for part in candidates))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is needed to go on from here."""
@@ -90,3 +105,84 @@ class TopK:
         sample, score, *_ = merged
         order = ranking(sample, score, best.sample.shape[1])
         self.best = References(*(np.take_along_axis(values, order, axis=1) for values in merged))
+
+
+class ClassTopK:
+    """The `k` largest scores of each of `C` concepts among the samples explained for each class.
+
+    Ordered as in `TopK`. Memory is `classes * C * k` times 20 bytes.
+
+    Parameters
+    ----------
+    classes
+        Number of the model's outputs.
+    concepts
+        Number of concepts `C`.
+    k
+        How many samples to keep for each class and concept.
+    """
+
+    def __init__(self, classes: int, concepts: int, k: int):
+        # one table of the best, one of the second best, ...: a sample goes down them and stays where it is better
+        shape = k, classes, concepts
+        self._best = {
+            "sample": np.full(shape, -1, dtype=np.int64),
+            "score": np.full(shape, -np.inf, dtype=np.float32),
+            "position": np.zeros(shape, dtype=np.int64),
+        }
+
+    @property
+    def best(self) -> dict[str, np.ndarray]:
+        """`sample`, `score` and `position` `[classes, C, k]`, best first; places never filled as in `TopK`."""
+        return {name: np.moveaxis(table, 0, 2) for name, table in self._best.items()}
+
+    def add(
+        self,
+        samples: np.ndarray,
+        scores: np.ndarray,
+        targets: np.ndarray,
+        positions: np.ndarray,
+        among: np.ndarray | None = None,
+    ) -> None:
+        """Merge one block; arguments as in `TopK.add`."""
+        scores = scores.astype(np.float32, copy=False)
+        if among is not None:
+            scores = np.where(among, scores, -np.inf)
+        turns = _turns(targets)
+        for turn in range(turns.max(initial=-1) + 1):
+            # one sample of each class at a time, so that no place is written twice
+            rows = np.flatnonzero(turns == turn)
+            new = {"sample": samples[rows, None], "score": scores[rows], "position": positions[rows]}
+            self._insert(targets[rows], new)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that is needed to go on from here."""
+        return dict(self._best)
+
+    def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take in the best of other samples, as another one's `arrays` hold them."""
+        everywhere = slice(None)
+        for place in range(len(arrays["sample"])):
+            self._insert(everywhere, {name: table[place] for name, table in arrays.items()})
+
+    def _insert(self, targets: np.ndarray | slice, new: dict[str, np.ndarray]) -> None:
+        """Let one sample of each of some classes compete, `[m, C]` or `[m, 1]`."""
+        for place in range(len(self._best["sample"])):
+            kept = {name: table[place][targets] for name, table in self._best.items()}
+            better = new["score"] > kept["score"]
+            better |= (new["score"] == kept["score"]) & (new["sample"] < kept["sample"])
+            if better.any():
+                # what was there goes on to the next table
+                beaten = {name: np.where(better, kept[name], new[name]) for name in new}
+                for name, table in self._best.items():
+                    table[place][targets] = np.where(better, new[name], kept[name])
+                new = beaten
+
+
+def _turns(targets: np.ndarray) -> np.ndarray:
+    """How many of the same value came before: [3, 5, 3, 3] -> [0, 0, 1, 2]."""
+    order = np.argsort(targets, kind="stable")
+    _, first, count = np.unique(targets[order], return_index=True, return_counts=True)
+    turns = np.empty(len(targets), dtype=np.int64)
+    turns[order] = np.arange(len(targets)) - np.repeat(first, count)
+    return turns

@@ -76,6 +76,11 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
     return MapData(data, preprocessing, names, "sample")
 
 
+def is_code(spec: str) -> bool:
+    """Whether a data set so named is code that somebody wrote, and not pictures or the built-in data."""
+    return spec != DEMO and not Path(spec).is_dir() and not spec.endswith(".npz")
+
+
 class PictureFolder:
     """Pictures in a folder, read when asked for.
 

@@ -14,8 +14,10 @@ from crp.errors import InputError, ModelError, listed, nearest
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def pick_device(name: str | None = None) -> torch.device:
+def pick_device(name: str | None = None, place: int = 0) -> torch.device:
     """Return the device asked for, or the first of cuda, mps and cpu that is there.
+
+    Of several GPUs it is number `place`, so that processes with places of their own share them.
 
     Raises
     ------
@@ -26,7 +28,7 @@ def pick_device(name: str | None = None) -> torch.device:
         "cpu"
     ]
     if name is None:
-        return torch.device(there[0])
+        name = f"cuda:{place % torch.cuda.device_count()}" if there[0] == "cuda" and place else there[0]
     kind = name.split(":")[0]
     if kind not in there:
         raise InputError(f"There is no device '{name}' on this machine; there is {listed(there)}.")

@@ -18,7 +18,7 @@ from crp.library.describing import PRIVACY
 from crp.library.store import TABLES
 from crp.sources import load_model
 
-COMMANDS = ("atlas", "demo", "info", "mine", "verify")
+COMMANDS = ("atlas", "classes", "demo", "info", "merge", "mine", "search", "strategies", "verify")
 
 
 def crp(*words, folder, **options):
@@ -240,7 +240,7 @@ class TestExitCodes:
     def test_an_interruption(self, shop):
         result = shop.run("mine", "net.py:make", "net.py:Interrupts", "--out", "x.crp")
         assert result.exit_code == INTERRUPTED == 130
-        assert result.stderr.splitlines()[-1] == "Interrupted; nothing half-written is left."
+        assert result.stderr.splitlines()[-1] == "Interrupted. Nothing half-written is left."
         assert not (shop.folder / "x.crp").exists()
 
     @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
@@ -259,5 +259,5 @@ class TestExitCodes:
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == INTERRUPTED
-        assert stderr.splitlines()[-1] == "Interrupted; nothing half-written is left."
+        assert stderr.splitlines()[-1] == "Interrupted. Nothing half-written is left."
         assert not list(shop.folder.glob("x.crp*"))

@@ -214,7 +214,7 @@ COMMAND_LINES = [
     ("mine net.py:make dots --out x.crp", f"The model cannot take 'a.png' of shape [3, 1, 1]: {TOO_SMALL}"),
     (
         "mine net.py:make mixed --out x.crp",
-        "Sample 1 is torch.float32 of shape [3, 14, 14], sample 0 is torch.float32 of shape [3, 12, 12]; …",
+        "Sample 1 ('b.png') is torch.float32 of shape [3, 14, 14], sample 0 is torch.float32 of shape [3, 12, 12]; …",
     ),
     (
         "mine net.py:make mixed --out x.crp --targets label",
@@ -402,7 +402,7 @@ CALLS = [
         "class beyond the output",
         lambda at: at.mine(targets=lambda prediction, labels: labels + 9),
         SampleError,
-        "Sample 0 is to be explained for class 9, but the model has the classes 0 to 2.",
+        "Sample 0 ('ant/0.png') is to be explained for class 9, but the model has the classes 0 to 2.",
     ),
     (
         "too few class names",
@@ -477,7 +477,7 @@ CALLS = [
         "its mode",
         lambda at: at.library.references("0", "relmax"),
         InputError,
-        "There is no mode 'relmax': there are 'relevance', 'activation'.",
+        "There is no mode 'relmax': there are 'relevance', 'activation', 'negative'.",
     ),
     (
         "truncated",

@@ -27,6 +27,8 @@ def manifest() -> dict:
         "settings": {
             "k": K,
             "top": 1,
+            "class_references": 0,
+            "vectors": False,
             "patches": 1,
             "patch_size": 96,
             "block_size": 32,

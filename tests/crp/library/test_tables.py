@@ -2,6 +2,7 @@ import os
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from crp.errors import LibraryError
 from crp.library.tables import open_table, write_file, write_table
@@ -20,6 +21,14 @@ def test_written_and_read(tmp_path):
         assert table.array("nothing", np.float32, (None, 4)).shape == (0, 4)
         assert table.piece("bytes", np.uint8, 2, 5).tolist() == [2, 3, 4]
         assert table.piece("bytes", np.uint8, 9, 9).tolist() == []
+
+
+def test_the_bytes_are_those_of_safetensors(tmp_path):
+    kinds = [bool, *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "float16", "float32", float]
+    arrays = {f"layer/Ä {kind}": np.arange(6).reshape(2, 3).astype(kind) for kind in kinds}
+    arrays |= {"b": np.zeros(3), "a": np.ones((2, 0)), "c": np.array(1.0, dtype=np.float32)}
+    write_table(tmp_path / "a", arrays)
+    assert (tmp_path / "a").read_bytes() == save(arrays)
 
 
 def test_equal_arrays_are_equal_bytes_in_any_order(tmp_path):

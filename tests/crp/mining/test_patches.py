@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from crp.library.patches import MODES
 from crp.library.references import References
 from crp.mining.patches import patch_box, requests, resized
 
@@ -58,7 +59,7 @@ def test_requests_skip_places_never_filled():
         target=np.array([[1, -1], [0, 2]]),
         position=np.array([[7, 0], [8, 9]]),
     )
-    found = requests({("a", "relevance"): filled, ("a", "activation"): filled}, {"a": [1, 0]}, 2)
+    found = requests({("a", mode): filled for mode in MODES}, {"a": [1, 0]}, 2)
     assert [(one.mode, one.concept, one.rank, one.sample, one.position) for one in found] == [
-        (mode, *rest) for mode in ("relevance", "activation") for rest in [(1, 0, 2, 8), (1, 1, 3, 9), (0, 0, 4, 7)]
+        (mode, *rest) for mode in MODES for rest in [(1, 0, 2, 8), (1, 1, 3, 9), (0, 0, 4, 7)]
     ]

@@ -16,7 +16,7 @@ from zennit.composites import EpsilonAlpha2Beta1
 from crp.errors import InputError, LibraryError, ModelError, SampleError
 from crp.images import Preprocessing
 from crp.library import open_library
-from crp.library.patches import read_patches
+from crp.library.patches import MODES, read_patches
 from crp.mining import add_patches, mine
 from crp.mining.patches import patch_box
 
@@ -112,16 +112,17 @@ def test_other_targets(model, dataset, truth, tmp_path, rule):
     assert library.manifest["settings"]["targets"].endswith("second_best" if callable(rule) else "prediction")
 
 
-@pytest.mark.parametrize("mode", ["relevance", "activation"])
+@pytest.mark.parametrize("mode", MODES)
 def test_patches_show_the_heatmap_of_the_scoring_position(model, dataset, truth, library, mode):
     data = dataset.tensors[0]
     sizes = {"conv1": 3, "conv2": 8}  # side of the receptive field: conv1 3; conv2 (3 - 1) * 2 + 1 + 3
     for layer in LAYERS:
-        values = {"relevance": truth.relevance, "activation": truth.activation}[mode][layer]
+        values = (truth.activation if mode == "activation" else truth.relevance)[layer]
+        direction = -1 if mode == "negative" else 1
         references = library.references(layer, mode)
         for concept in range(values.shape[1]):
             patches = library.patches(layer, concept, mode)
-            assert [patch.sample for patch in patches] == references.sample[concept, :2].tolist()
+            assert [patch.sample for patch in patches] == [one for one in references.sample[concept, :2] if one >= 0]
             for rank, patch in enumerate(patches):
                 position = int(references.position[concept, rank])
                 start = flat(values)[patch.sample, concept, position]
@@ -134,7 +135,8 @@ def test_patches_show_the_heatmap_of_the_scoring_position(model, dataset, truth,
                     top, left = row * stride, column * stride
                     field = (top, left, top + sizes[layer], left + sizes[layer])
                 assert patch.position == corner
-                top, left, bottom, right = box = patch_box(heatmap, field)
+                top, left, bottom, right = box = patch_box(direction * heatmap, field)
+                assert mode != "negative" or start < 0
                 assert patch.box == box
                 crop = heatmap[top:bottom, left:right]
                 largest = np.abs(crop).max()
@@ -159,7 +161,7 @@ def test_pictures_come_from_the_preprocessing(model, tmp_path):
 
 def test_same_bytes_whatever_workers_and_runs(model, dataset, library, tmp_path):
     expected = digests(library.path)
-    assert len(expected) == 2 + 4 * len(LAYERS)  # checksums in each folder
+    assert len(expected) == 3 + 5 * len(LAYERS)  # checksums in each folder
     for workers in (0, 1, 2):
         assert (
             digests(mined(model, dataset, tmp_path / f"{workers}.crp", k=6, patches=2, workers=workers).path)
@@ -405,7 +407,7 @@ def test_the_estimate_is_logged_and_bars_can_be_silenced(tmp_path, caplog, capfd
     with caplog.at_level(logging.INFO, logger="crp.mining"):
         mined(NET, DATA, tmp_path / "a.crp", layers=["0"])
     (record,) = caplog.records
-    assert record.getMessage().startswith("Mining: 5 samples in about 0 s, then at most 32 patches in about")
+    assert record.getMessage().startswith("Mining: 5 samples in about 0 s, then at most 48 patches in about")
     assert capfd.readouterr().err == ""
     mined(NET, DATA, tmp_path / "b.crp", layers=["0"], progress=True)
     bars = capfd.readouterr().err
@@ -420,7 +422,7 @@ def test_manifest_tells_what_made_the_library(library, model):
     assert manifest["data"]["shape"] == [2, 10, 10]
     assert manifest["model"]["parameters"] == sum(value.numel() for value in model.parameters())
     assert manifest["settings"]["block_size"] == 16
-    assert manifest["settings"]["threads"] == torch.get_num_threads()
+    assert manifest["settings"]["threads"] == 4  # whatever torch would take
     assert manifest["versions"]["torch"] == torch.__version__
     assert manifest["composite"]["name"] == "epsilon-plus-flat"
     library.check_model(model)

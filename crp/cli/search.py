@@ -1,0 +1,45 @@
+"""`crp search`: samples that use a concept."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(short_help="Find the samples that use a concept.")
+@click.argument("library")
+@click.argument("layer")
+@click.argument("concept", type=int)
+@click.option(
+    "--by",
+    type=click.Choice(["relevance", "activation"]),
+    default="relevance",
+    show_default=True,
+    help="Share of the relevance, or activation.",
+)
+@click.option("--class", "target", metavar="NAME", help="Only samples explained for this class, by name or number.")
+@click.option("--prediction", metavar="NAME", help="Only samples predicted as this class.")
+@click.option("--label", metavar="NAME", help="Only samples with this label.")
+@click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Samples at most.")
+def search(library: str, layer: str, concept: int, by: str, count: int, **classes: str | None) -> None:
+    """Find the samples of LIBRARY that use CONCEPT of LAYER most. It must have been mined with --vectors.
+
+    \b
+    Example:
+        crp search demo.crp conv5 37 --prediction octagon
+    """
+    from crp.analysis import search as run
+    from crp.library import open_library
+
+    opened = open_library(library)
+    vectors = opened.vectors(layer)
+    opened.check_concepts(layer, [concept])
+    chosen = {name: None if value is None else opened.class_index(value) for name, value in classes.items()}
+    found = run(vectors, concept, by=by, count=count, **chosen)
+    names = opened.class_names or [str(target) for target in range(opened.manifest["classes"])]
+    click.echo(f"  sample  {by:>10}  {'explained':<20} {'predicted':<20} label")
+    for sample, value, *known in zip(
+        found.sample.tolist(), found.value.tolist(), found.target, found.prediction, found.label, strict=True
+    ):
+        # a label may be none, or no class of the model
+        target, prediction, label = (names[one] if 0 <= one < len(names) else str(one) for one in known)
+        click.echo(f"{sample:>8}  {value:>10.4g}  {target:<20} {prediction:<20} {label}")

@@ -1,0 +1,144 @@
+"""Concept vectors: what every sample of the data set makes of every concept, read from disk as it is asked for.
+
+A vector is kept as float16 with a power of two for each sample, so that no sample's numbers depend on another sample,
+nothing saturates, and rows may be computed in any order. Values down to `2**-29` of a sample's largest keep 11 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .manifest import layer_folder
+from .tables import open_table
+
+# float16 ends at 65504.
+_LARGEST_EXPONENT = 15
+# Rows read at a time by what goes through a whole matrix.
+_CHUNK = 8192
+
+Columns = dict[str, tuple[type, tuple[int, ...]]]
+SAMPLE_COLUMNS: Columns = {
+    "target": (np.int64, ()),
+    "prediction": (np.int64, ()),
+    "label": (np.int64, ()),
+    "mined": (np.uint8, ()),
+}
+
+
+def layer_columns(concepts: int) -> Columns:
+    """Columns of a layer's file, by name dtype and shape of a row."""
+    return {
+        "relevance": (np.float16, (concepts,)),
+        "relevance.exponent": (np.int16, ()),
+        "activation": (np.float16, (concepts,)),
+        "activation.exponent": (np.int16, ()),
+    }
+
+
+def samples_file(folder: Path) -> Path:
+    """File of what is known of each sample."""
+    return folder / "samples.safetensors"
+
+
+def vectors_file(folder: Path, layer: str) -> Path:
+    """File of a layer's vectors."""
+    return folder / "layers" / layer_folder(layer) / "vectors.safetensors"
+
+
+class Matrix:
+    """Samples x concepts, float16 on disk and float32 when read: `matrix[rows]` is `[n, C]`.
+
+    `rows` is what numpy takes as a first index: a slice, numbers of samples, a mask. `numpy.asarray(matrix)` reads all.
+
+    Parameters
+    ----------
+    stored
+        float16 `[N, C]`, mapped from disk.
+    exponent
+        int16 `[N]`: values are `stored * 2**exponent`.
+    """
+
+    def __init__(self, stored: np.ndarray, exponent: np.ndarray):
+        self._stored = stored
+        self._exponent = exponent
+        self.shape: tuple[int, int] = stored.shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
+        stored = np.asarray(self._stored[rows], dtype=np.float32)
+        return np.ldexp(stored, np.asarray(self._exponent[rows]).astype(np.int32)[..., None])
+
+    def __array__(self, dtype: type | None = None, copy: bool | None = None) -> np.ndarray:
+        return self[:] if dtype is None else self[:].astype(dtype, copy=False)
+
+    def column(self, concept: int) -> np.ndarray:
+        """One concept on all samples, float32 `[N]`."""
+        return np.ldexp(self._stored[:, concept].astype(np.float32), self._exponent.astype(np.int32))
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """All rows in order, some thousands at a time: for sums over data sets that do not fit into memory."""
+        return (self[start : start + _CHUNK] for start in range(0, len(self), _CHUNK))
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Concept vectors of a layer; row i belongs to sample i of the data set.
+
+    Attributes
+    ----------
+    relevance
+        Signed share of each concept in the layer's relevance, `R_c / sum_c |R_c|`, as in the class statistics.
+    activation
+        Activation score of each concept, as in the references.
+    target, prediction, label
+        Class that was explained, the model's largest output and the data set's label (-1: none), int64 `[N]`.
+    mined
+        False for samples that were left out, bool `[N]`; their rows are zero.
+    """
+
+    relevance: Matrix
+    activation: Matrix
+    target: np.ndarray
+    prediction: np.ndarray
+    label: np.ndarray
+    mined: np.ndarray
+
+    def rows(
+        self, *, target: int | None = None, prediction: int | None = None, label: int | None = None
+    ) -> np.ndarray:
+        """Numbers of the samples of a class, int64, in increasing order; without a class, of all that were mined."""
+        chosen = self.mined.copy()
+        for values, wanted in ((self.target, target), (self.prediction, prediction), (self.label, label)):
+            if wanted is not None:
+                chosen &= values == wanted
+        return np.flatnonzero(chosen)
+
+
+def encoded(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float `[n, C]` -> float16 `[n, C]` and int16 exponents `[n]`."""
+    largest = np.abs(values).max(axis=1, initial=0)
+    exponent = np.where(largest > 0, np.frexp(largest)[1] - _LARGEST_EXPONENT, 0)
+    return np.ldexp(values.astype(np.float64), -exponent[:, None]).astype(np.float16), exponent.astype(np.int16)
+
+
+def read_vectors(folder: Path, layer: str, length: int, concepts: int) -> Vectors:
+    """Open the vectors of a layer.
+
+    Raises
+    ------
+    LibraryError
+        If a file is missing or damaged.
+    """
+    with open_table(samples_file(folder)) as table:
+        known = {name: table.mapped(name, dtype, (length,)) for name, (dtype, _) in SAMPLE_COLUMNS.items()}
+    with open_table(vectors_file(folder, layer)) as table:
+        wanted = layer_columns(concepts)
+        columns = {name: table.mapped(name, dtype, (length, *shape)) for name, (dtype, shape) in wanted.items()}
+    matrices = {name: Matrix(columns[name], columns[f"{name}.exponent"]) for name in ("relevance", "activation")}
+    return Vectors(**matrices, **{**known, "mined": known["mined"] > 0})

@@ -1,0 +1,78 @@
+"""Mining shared by shards and by the processes of torchrun, and the libraries compared byte for byte.
+
+    python -m tests.durability.sharing --splits 20 --processes 1,2,3
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from crp.mining import merge
+from tests.durability.subject import Samples, digest, mined, net
+
+_RANK = """
+import sys
+from pathlib import Path
+from tests.durability.subject import mined
+mined(Path(sys.argv[1]), distributed=True)
+"""
+
+
+def split_run(folder: Path, rng: random.Random) -> tuple[Path, str]:
+    """Mine a random number of shards in a random order, some of them in folders of their own, and merge."""
+    count = rng.randint(1, 6)
+    path, elsewhere = folder / "library.crp", []
+    for place in rng.sample(range(1, count + 1), count):
+        home = path
+        if rng.random() < 0.4:
+            home = folder / f"node-{place}" / "library.crp"
+            elsewhere.append(home.with_name("library.crp.partial"))
+        mined(home, shard=(place, count))
+    rng.shuffle(elsewhere)
+    merge(net(), Samples(), path=path, others=elsewhere, skip_bad=True, checkpoint=0, progress=False)
+    return path, f"{count} shards, {len(elsewhere)} of them in folders of their own"
+
+
+def torchrun(path: Path, processes: int) -> None:
+    """Mine with several processes."""
+    script = path.with_suffix(".py")
+    script.write_text(_RANK)
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run([*words, str(script), str(path)], capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(done.stderr)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--splits", type=int, default=20)
+    parser.add_argument("--processes", default="1,2,3")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng, wrong = random.Random(options.seed), 0
+    with tempfile.TemporaryDirectory() as folder:
+        expected = digest(mined(Path(folder) / "whole.crp").path)
+        for number in range(options.splits):
+            path, told = split_run(Path(folder) / f"split-{number}", rng)
+            same = digest(path) == expected
+            wrong += not same
+            print(f"{told}: {'the same bytes' if same else 'DIFFERENT'}")
+        for processes in map(int, filter(None, options.processes.split(","))):
+            path = Path(folder) / f"{processes}-processes.crp"
+            torchrun(path, processes)
+            same = digest(path) == expected
+            wrong += not same
+            print(f"torchrun with {processes} processes: {'the same bytes' if same else 'DIFFERENT'}")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
