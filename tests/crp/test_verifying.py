@@ -62,8 +62,8 @@ def test_a_sound_library(library, model, dataset):
     assert found.sound
     assert found.held == [
         "Every file is what was written: its checksum is as noted.",
-        # 2 layers x 2 modes x 4 concepts x 3 references; 2 concepts x 2 modes x 2 patches in one layer
-        "Every number is within its range: 48 references and 8 patches of 2 layers.",
+        # 2 layers x 3 modes x 4 concepts x 3 references; 2 concepts x 3 modes x 2 patches in one layer
+        "Every number is within its range: 72 references and 12 patches of 2 layers.",
     ]
     assert found.notes == ["Whether scores are true was not looked at: give model and data to compute some again."]
     found = crp.verify(crp.open_library(library), model, dataset, blocks=3)
@@ -72,7 +72,7 @@ def test_a_sound_library(library, model, dataset):
         "The model has the weights that were mined.",
         "The data set is the one that was mined (22 samples).",
         "The rules of relevance are those that were mined with.",
-        "48 references in 3 of 3 blocks of samples were computed again: their scores differ by at most 0.0e+00 of the "
+        "72 references in 3 of 3 blocks of samples were computed again: their scores differ by at most 0.0e+00 of the "
         "largest in the layer (allowed with float32: 0.001), and no sample there is missing among the references.",
         "Class statistics of all samples were computed again: they are those of the library.",
     ]
@@ -121,7 +121,9 @@ def test_folders_of_two_layers_swapped(library):
     (library / "aside").rename(library / "layers" / "2")
     found = crp.verify(library)
     assert [sentence.split(" ")[0] for sentence in found.wrong if "checksum" in sentence] == [
-        f"'layers/{layer}/{table}.safetensors'" for layer in "02" for table in ("patches", "references", "statistics")
+        f"'layers/{layer}/{table}.safetensors'"
+        for layer in "02"
+        for table in ("class_references", "patches", "references", "statistics")
     ]
 
 
@@ -267,4 +269,4 @@ def test_checksums_are_those_of_sha256sum(library):
     assert len(sums) == 3
     done = subprocess.run(["sha256sum", "--check", "--strict", *sums], cwd=library, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(": OK") == 7
+    assert done.stdout.count(": OK") == 10

@@ -31,6 +31,7 @@ def make(path: Path) -> Library:
         path=path,
         k=3,
         patches=2,
+        vectors=True,
         patch_concepts={"0": range(4), "2": [0, 1, 2]},
         class_names=["ant", "bee", "wasp"],
         preprocessing=crp.Preprocessing(size=12, crop=12),

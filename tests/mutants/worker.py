@@ -43,6 +43,10 @@ def read_everything(path: Path) -> None:
             lambda layer=layer: library.statistics(layer),
             lambda layer=layer: library.with_patches(layer),
             *(lambda layer=layer, mode=mode: library.references(layer, mode) for mode in MODES),
+            *(lambda layer=layer, mode=mode: library.class_references(layer, 1, mode) for mode in MODES),
+            lambda layer=layer: library.dead_concepts(layer),
+            lambda layer=layer: library.concepts_of(1, layer),
+            lambda layer=layer: library.vectors(layer),
             *(
                 lambda layer=layer, mode=mode, concept=concept: library.patches(layer, concept, mode)
                 for mode in MODES

@@ -47,9 +47,10 @@ def references(concepts: int) -> dict[str, np.ndarray]:
     arrays = {}
     for shift, mode in enumerate(MODES):
         whole = np.arange(concepts * K).reshape(concepts, K)
+        down = np.arange(K) / (-2 if mode == "negative" else 2)
         arrays |= {
             f"{mode}.sample": whole + shift,
-            f"{mode}.score": (shift - whole / 2).astype(np.float32),
+            f"{mode}.score": (whole[:, :1] / 2 - shift - down).astype(np.float32),
             f"{mode}.target": whole % CLASSES,
             f"{mode}.position": whole * 0,
         }
