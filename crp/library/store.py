@@ -248,7 +248,7 @@ class Library:
         concepts = self._concepts(layer)
         if not self.manifest["settings"]["vectors"]:
             raise InputError(f"The library '{self.path}' holds no concept vectors: mine with vectors=True (--vectors).")
-        return read_vectors(self.path, layer, self.manifest["data"]["length"], concepts)
+        return read_vectors(self.path, layer, self.manifest["data"]["length"], concepts, self.manifest["classes"])
 
     def class_index(self, target: int | str) -> int:
         """Index of a class given by index or name; of an int as a word, too.

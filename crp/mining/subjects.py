@@ -255,6 +255,21 @@ def check_data(library: Library, data: DataSubject) -> None:
     check_same(library.manifest["data"], data.data, keys, "This is not the data set that was mined")
 
 
+def check_start(library: Library) -> None:
+    """Refuse a library whose relevance a function started: a class alone does not say what that was.
+
+    Raises
+    ------
+    LibraryError
+    """
+    if library.manifest["settings"]["start"] != "logit":
+        raise LibraryError(
+            f"The library '{library.path}' starts relevance as a function says, "
+            f"{shortened(library.manifest['settings']['targets'])}, and not as the output of a class: this is not made "
+            "for it."
+        )
+
+
 def check_shapes(library: Library, shapes: Mapping[str, tuple[int, ...]], concept: ConceptKind) -> None:
     """Refuse layers whose outputs have another shape, or another number of concepts, than the library says.
 
