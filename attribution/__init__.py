@@ -3,6 +3,7 @@
 ==================  =================================================================================================
 `RelevanceFlow`     one forward pass held open: relevance flows `down`, regions flow `up`
 `prepare`           a private copy of a model with rules put on it, for many flows
+`select_output`     the same model with one tensor of its output, where that is a dict or a tuple
 `CondAttribution`   conditional heatmaps with zennit-crp's names and arguments
 `composite_for`     the fitting composite and canonizers for a given model
 `AttributionGraph`  zennit-crp's decomposition of a concept into lower ones
@@ -17,6 +18,7 @@ import_zennit_safely()
 from crp.attribution.composites import FittingComposite, composite_for  # noqa: E402  (zennit needs the cure first)
 from crp.attribution.conditional import attrResult  # noqa: E402
 from crp.attribution.flow import INPUT, OUTPUT, RelevanceFlow  # noqa: E402
+from crp.attribution.outputs import select_output  # noqa: E402
 from crp.attribution.replica import Replica, prepare  # noqa: E402
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "attrResult",
     "composite_for",
     "prepare",
+    "select_output",
 ]
 
 # `CondAttribution` is that of conditional.py with the rest of zennit-crp's seams.

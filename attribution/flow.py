@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from zennit.core import Composite
 
 from crp.attribution.operators import find_all, graph_below
+from crp.attribution.outputs import described_output
 from crp.attribution.replica import Replica, prepare
 from crp.concepts import ChannelConcept
 from crp.errors import CrpError, InputError, ModelError, listed, nearest
@@ -144,9 +145,11 @@ class RelevanceFlow:
                 rule.calls = []
         if not isinstance(output, Tensor):
             raise ModelError(
-                f"The model's output is a {type(output).__name__}, not a tensor: wrap the model in a module whose "
-                "forward returns the tensor to be explained."
+                f"The model's output is {described_output(output)}, not a tensor: say which part is explained with "
+                "crp.select_output(model, name)."
             )
+        if output.ndim == 1:
+            output = output[:, None]  # a regression's [N]: one output of each sample
         if not output.requires_grad:
             raise ModelError("The model's output does not depend on its input.")
         if not bool(torch.isfinite(output.detach()).all()):

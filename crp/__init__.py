@@ -6,12 +6,14 @@
 `add_patches`        more patches for a library, on demand
 `open_library`       open what `mine` left on disk, read-only and in milliseconds
 `prepared`           a model made ready once, to be explained many times
+`verify`             whether a library is whole, unchanged and true, in sentences
 `explain`            one prediction as numbers: concepts, shares, heatmaps, patches, concept map
 `atlas`              the same drawn: `.save("atlas.html")`, `.png`, `.pdf`, `.svg`, `.json`
 `make_site`          many predictions and the concepts of a library as pages that link to one another
 `compose`            how lower concepts compose a class or a concept: the attribution graph, of one sample or of many
 `concepts_in_cells`  the relevance of all concepts of a layer in all cells of a grid over the input
 `composite_for`      the LRP rules and canonizers that fit a model
+`select_output`      a model that gives a dict or a tuple, as one that gives the tensor to explain
 `Preprocessing`      picture file -> model input -> picture
 `CondAttribution`    conditional heatmaps with zennit-crp's names and arguments
 `RelevanceFlow`      one forward pass held open: relevance flows down, regions flow up
@@ -29,12 +31,14 @@ _HOMES = {
     "add_patches": "crp.mining",
     "open_library": "crp.library",
     "prepared": "crp.preparing",
+    "verify": "crp.verifying",
     "explain": "crp.explaining",
     "atlas": "crp.visualization.atlas",
     "make_site": "crp.visualization.site",
     "compose": "crp.composing",
     "concepts_in_cells": "crp.explaining",
     "composite_for": "crp.attribution.composites",
+    "select_output": "crp.attribution",
     "Preprocessing": "crp.images",
     "CondAttribution": "crp.attribution",
     "RelevanceFlow": "crp.attribution",

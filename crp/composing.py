@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from crp.attribution import OUTPUT, RelevanceFlow, prepare
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError
-from crp.mining.subjects import described_rules
+from crp.mining.subjects import check_composite, described_rules
 from crp.relations import ConceptGraph, GraphEdge, GraphNode, Key
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def compose(
     InputError
         If layers contain one another, nothing lies below `of`, or a number is out of range.
     LibraryError
-        If the library belongs to another model or kind of concept.
+        If the library belongs to another model, composite or kind of concept.
 
     Notes
     -----
@@ -103,7 +103,9 @@ def compose(
     if library is not None:
         library.check_model(model)
         library.check_concept_kind(concept)
-    composite, _ = described_rules(model, composite)
+    composite, rules = described_rules(model, composite)
+    if library is not None:
+        check_composite(library, rules)
     return graph_in(
         _Flows(model, composite, data, layers, batch),
         layers,

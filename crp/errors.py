@@ -89,3 +89,14 @@ def shortened(value: object, length: int = 80) -> str:
         return f"a number of {value.bit_length()} bits"
     text = str(value) if isinstance(value, Exception) else repr(value)
     return text if len(text) <= length else f"{text[: length // 2 - 2]}…{text[-(length // 2 - 1):]}"
+
+
+def inert(text: str) -> str:
+    r"""Text from a file, safe for a terminal: control characters and the like as escapes, line ends kept.
+
+    >>> inert("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return "".join(
+        character if character.isprintable() or character == "\n" else repr(character)[1:-1] for character in text
+    )

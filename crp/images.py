@@ -75,9 +75,9 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.mode not in CHANNELS:
+        if self.mode not in [*CHANNELS]:  # a list, for what a file says may be anything
             raise InputError(f"The mode is {self.mode!r}; {nearest(str(self.mode), list(CHANNELS))}")
-        if self.interpolation not in INTERPOLATIONS:
+        if self.interpolation not in [*INTERPOLATIONS]:
             raise InputError(
                 f"The interpolation is {self.interpolation!r}; {nearest(str(self.interpolation), list(INTERPOLATIONS))}"
             )
@@ -158,6 +158,11 @@ class Preprocessing:
             short, long = sorted(picture.size)
             long = int(self.size * long / short)
             height, width = (long, self.size) if picture.width <= picture.height else (self.size, long)
+        if Image.MAX_IMAGE_PIXELS is not None and height * width > 2 * Image.MAX_IMAGE_PIXELS:
+            raise InputError(
+                f"A picture of {picture.height} x {picture.width} pixels would be resized to {height} x {width}, more "
+                f"than the {2 * Image.MAX_IMAGE_PIXELS:,} pixels allowed (PIL.Image.MAX_IMAGE_PIXELS)."
+            )
         return picture.resize((width, height), INTERPOLATIONS[self.interpolation])
 
     def _cropped(self, picture: Image.Image) -> Image.Image:
@@ -303,6 +308,6 @@ def _checked_size(name: str, size: Any) -> int | tuple[int, int] | None:
 
 def _one_for_each_channel(name: str, values: Any, channels: int) -> tuple[float, ...]:
     numbers = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,) * channels
-    if len(numbers) != channels or not all(isinstance(value, (int, float)) and np.isfinite(value) for value in numbers):
+    if len(numbers) != channels or not all(isinstance(value, (int, float)) and abs(value) < 1e30 for value in numbers):
         raise InputError(f"The {name} is {values!r}; it must be one finite number or {channels}, one for each channel.")
     return tuple(float(value) for value in numbers)

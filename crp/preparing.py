@@ -9,7 +9,7 @@ from torch import nn
 
 from crp.attribution import Replica, prepare
 from crp.library.fingerprints import weights_fingerprint
-from crp.mining.subjects import check_same, described_rules
+from crp.mining.subjects import check_composite, described_rules
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -36,15 +36,15 @@ class PreparedModel:
     rules: dict[str, Any]
 
     def check(self, library: Library) -> None:
-        """Refuse a library that was mined with other weights or another composite.
+        """Refuse a library that was mined with other weights, another part of the output or another composite.
 
         Raises
         ------
         LibraryError
         """
         library.check_weights(self.weights)
-        mined = library.manifest["composite"]
-        check_same(mined, self.rules, ["name", "rules", "canonizers"], "This is not the composite of the library")
+        library.check_output(self.replica.model)
+        check_composite(library, self.rules)
 
 
 def prepared(model: nn.Module, composite: Composite | None = None) -> PreparedModel:

@@ -16,8 +16,9 @@ from crp.cli.merge import merge
 from crp.cli.mine import mine
 from crp.cli.search import search
 from crp.cli.strategies import strategies
+from crp.cli.verify import verify
 from crp.compat import refuse_zennit_crp
-from crp.errors import CrpError
+from crp.errors import CrpError, inert
 
 INTERRUPTED = 130  # 128 + SIGINT, what a shell expects
 
@@ -46,7 +47,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except CrpError as error:
-            raise Refused(" ".join([str(error), *getattr(error, "__notes__", ())])) from error
+            raise Refused(inert(" ".join([str(error), *getattr(error, "__notes__", ())]))) from error
         except OSError as error:
             # A full disk, a folder without permission: the system's words and the file say enough.
             if error.filename is None:
@@ -100,5 +101,5 @@ def main(ctx: click.Context) -> None:
     ctx.call_on_close(lambda: logger.setLevel(level))
 
 
-for command in (demo, mine, merge, atlas, info, classes, search, strategies):
+for command in (demo, mine, merge, atlas, info, verify, classes, search, strategies):
     main.add_command(command)

@@ -41,14 +41,16 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
     from crp.mining.merging import merge as run
     from crp.mining.merging import shard_identity
     from crp.sources.fitting import pick_device
-    from crp.sources.origin import named_data, named_model
+    from crp.sources.origin import named_data, named_model, selecting
 
     device = pick_device(given["device"])
     manifest = shard_identity(Path(library), [Path(other) for other in work])["manifest"]
     owner, source, stored = f"folder '{library}.partial'", manifest["source"], manifest["preprocessing"]
     trust = given["trust"]
     made = run(
-        named_model(source, owner, model=given["model"], weights=given["weights"], trust=trust).to(device),
+        selecting(
+            named_model(source, owner, model=given["model"], weights=given["weights"], trust=trust), manifest
+        ).to(device),
         named_data(
             source,
             owner,

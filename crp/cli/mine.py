@@ -37,9 +37,11 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
 @click.option("--class-names", metavar="FILE", help="One name a line (.txt), or a list (.json).")
 @click.option(
     "--targets",
-    type=click.Choice(["label", "prediction"]),
-    help="Class to explain of each sample; by default the label, where the data has labels.",
+    type=options.Targets(),
+    metavar="label|prediction|topN",
+    help="Class to explain of each sample; by default the label (each, of several), where the data has labels.",
 )
+@click.option("--output", metavar="NAME", help="Part of the model's output to explain, if it is a dict or tuple.")
 @click.option(
     "--references",
     type=click.IntRange(min=1),
@@ -109,7 +111,7 @@ def mine(model: str, data: str, **given: Any) -> None:
     first = not distributed or os.environ["RANK"] == "0"
     device = pick_device(given["device"], place=int(os.environ["LOCAL_RANK"]) if distributed else 0)
     shape = {name: given[name] for name in ("size", "crop", "mean", "std")}
-    told = {name: given[name] for name in ("weights", "layers", "targets", "class_names", "preprocessing")}
+    told = {name: given[name] for name in ("weights", "layers", "targets", "output", "class_names", "preprocessing")}
     plan = plan_mining(model, data, settings=shape, **told)
     for note in plan.notes if first else ():
         click.echo(note, err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -47,6 +48,18 @@ class Names(click.ParamType):
         if not all(names):
             self.fail(f"'{value}' has an empty name; give names with commas between them (layer3,layer4).", param, ctx)
         return names
+
+
+class Targets(click.ParamType):
+    """A rule of targets that is known by its name."""
+
+    name = "targets"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name."""
+        if value not in ("label", "prediction") and not re.fullmatch(r"top[1-9]\d*", value):
+            self.fail(f"'{value}' is neither 'label', 'prediction', nor 'top' with a number (top3).", param, ctx)
+        return value
 
 
 class Share(click.ParamType):

@@ -166,7 +166,9 @@ def _explained(tables: Sequence[np.ndarray], stats: Path, layer: str, reader: Sa
         same = (own[None] == samples[:, None]) & (own_scores[None] == scores[:, None])
         targets[same.any(1) & (targets < 0)] = target
     for sample in np.unique(samples[targets < 0]).tolist():
-        targets[(targets < 0) & (samples == sample)] = reader[sample][1]
+        label = reader[sample][1]
+        if isinstance(label, int):  # which of several it was is not known
+            targets[(targets < 0) & (samples == sample)] = label
     return targets
 
 

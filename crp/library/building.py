@@ -10,6 +10,7 @@ from pathlib import Path
 
 from crp.errors import LibraryError
 
+from .checksums import write_checksums
 from .manifest import FILE
 from .tables import sync
 
@@ -18,6 +19,7 @@ from .tables import sync
 def new_library(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Hand out an empty folder beside `path`, and give it that name when the block ends without an error.
 
+    Checksums of all that the block wrote are added last (`crp.library.checksums`).
     After an error or an interruption the folder is removed, and what was at `path` is as before.
 
     Parameters
@@ -63,7 +65,8 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 
 def publish(folder: Path, path: Path, *, aside: Path) -> None:
-    """Give a complete library its place; what is there is put `aside` first, and removed when the new one is there."""
+    """Give a complete library its checksums and its place; what is there is put `aside` and removed after that."""
+    write_checksums(folder)
     if path.exists():
         os.rename(path, aside)
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from crp.values import ClassShare, Patch
 
-from .patches import MODES, StoredPatch, read_patches
+from .patches import MODES, StoredPatch
 from .profiles import LayerProfiles, Likeness
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class LibraryConcept:
         return f"<concept {self.concept} of {self.layer}: used most by {users or 'no class'}>"
 
     def _repr_html_(self) -> str:
-        stored = read_patches(self.library.file(self.layer, "patches"), [self.concept]).get(self.concept, {})
+        stored = self.library.stored_patches(self.layer, [self.concept]).get(self.concept, {})
         rows = [
             ("used most by", ", ".join(f"<bdi>{html.escape(use.name)}</bdi> {use.share:+.1%}" for use in self.users)),
             ("alike, by classes", ", ".join(f"{other.concept} ({other.value:.2f})" for other in self.alike_by_classes)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 # Enough to tell data sets apart, few enough to read again whenever a library is used with one.
 SAMPLED = 64
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_fingerprint(model: nn.Module) -> str:
@@ -89,6 +96,29 @@ def value_fingerprint(*values: Any) -> str:
     for value in values:
         add(value)
     return digest.hexdigest()
+
+
+def options_in(value: Any) -> list[str]:
+    """Numbers, texts and digests of arrays that an object holds, in order: for a rule of zennit's, its options.
+
+    Code is left out, so that other versions of Python agree.
+    """
+    found, seen = [], {}
+
+    def look(value: Any) -> None:
+        if hasattr(value, "detach"):
+            found.append(sample_digest(value)[:12])
+        elif isinstance(value, bool | int | float | str | np.generic):
+            found.append(str(value))
+        elif not (value is None or isinstance(value, type) or inspect.isbuiltin(value) or inspect.iscode(value)):
+            if id(value) in seen or inspect.ismodule(value):
+                return
+            seen[id(value)] = value  # held, so that no other object gets its id
+            for part in value.values() if isinstance(value, Mapping) else _parts(value):
+                look(part)
+
+    look(value)
+    return found
 
 
 def _parts(value: Any) -> Sequence[Any]:

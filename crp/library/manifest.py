@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from crp.errors import LibraryError
+from crp.errors import LibraryError, shortened
 
-from .tables import damaged, write_file
+from .tables import check_file, damaged, write_file
 
 FILE = "manifest.json"
 FORMAT = "crp-atlas library"
 SCHEMA = 2
+
+# More than any honest manifest needs: a name for each of a million classes, a rule on each of a million modules.
+_LARGEST_FILE = 64 << 20
+_DEEPEST = 32
 
 # What is read when a library is used; everything else in the manifest is for people.
 _REQUIRED = {
@@ -26,6 +30,24 @@ _REQUIRED = {
     "composite": dict,
     "settings": dict,
 }
+_TEXTS = (
+    ("model", "weights"),
+    ("data", "fingerprint"),
+    ("composite", "name"),
+    *(("settings", name) for name in ("concept", "targets", "start", "precision")),
+    *(("settings", name) for name in ("relevance_score", "activation_score")),
+)
+# Numbers that decide how much is read, computed or allocated, with the range in which a library has them.
+_NUMBERS = (
+    ("data", "length", 1, 1 << 62),
+    ("settings", "k", 1, 1 << 31),
+    ("settings", "top", 1, 1 << 31),
+    ("settings", "class_references", 0, 1 << 31),
+    ("settings", "patches", 0, 1 << 31),
+    ("settings", "patch_size", 1, 4096),
+    ("settings", "block_size", 0, 1 << 31),
+    ("settings", "threads", 1, 4096),
+)
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
@@ -46,42 +68,78 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if not folder.exists():
         raise LibraryError(f"There is no library '{folder}': the folder does not exist.")
+    if path.exists():
+        check_file(folder, path)
     try:
-        content = json.loads(path.read_bytes())
+        if path.stat().st_size > _LARGEST_FILE:
+            raise damaged(path, f"it is larger than {_LARGEST_FILE >> 20} MiB")
+        content = json.loads(path.read_bytes(), object_pairs_hook=_once)
+        _check_plain(content)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise LibraryError(f"'{folder}' is not a library: it holds no {FILE}.") from error
     except OSError as error:
         raise LibraryError(f"'{path}' cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        raise damaged(path, f"no JSON: {error}") from error
+        raise damaged(path, f"no JSON: {shortened(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise LibraryError(f"'{path}' does not describe a library: its \"format\" is not '{FORMAT}'.")
     if content.get("schema") != SCHEMA:
         raise LibraryError(
-            f"'{path}' is of schema {content.get('schema')!r}, and this version of crp-atlas reads schema {SCHEMA}."
+            f"'{path}' is of schema {shortened(content.get('schema'))}, and this version of crp-atlas reads schema "
+            f"{SCHEMA}."
         )
     for name, kind in _REQUIRED.items():
-        if not isinstance(content.get(name), kind):
+        if type(content.get(name)) is not kind:
             raise damaged(path, f"'{name}' is missing or no {kind.__name__}")
+    for owner, name in _TEXTS:
+        if not isinstance(content[owner].get(name), str):
+            raise damaged(path, f"'{owner}' has no '{name}'")
+    for owner, name, least, most in _NUMBERS:
+        number = content[owner].get(name)
+        if type(number) is not int:
+            raise damaged(path, f"'{name}' of '{owner}' is missing or no int")
+        if not least <= number <= most:
+            raise damaged(path, f"'{name}' of '{owner}' is {shortened(number)}")
+    if type(content["settings"].get("vectors")) is not bool:
+        raise damaged(path, "'vectors' of 'settings' is missing or no bool")
     names = content.get("class_names")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise damaged(path, "'class_names' is no list of names")
+    if names is not None and len(names) != content["classes"]:
+        raise damaged(path, f"there are {len(names)} 'class_names' for {shortened(content['classes'])} classes")
+    if not _is_shape(content["data"].get("shape")):
+        raise damaged(path, "'shape' of 'data' is missing or no shape")
     for layer in content["layers"]:
         if not _is_layer(layer):
-            raise damaged(path, f"{layer!r} does not describe a layer")
-    for name, kind in (("k", int), ("top", int), ("class_references", int), ("vectors", bool), ("patches", int),
-                       ("block_size", int), ("threads", int)):  # fmt: skip
-        if type(content["settings"].get(name)) is not kind:
-            raise damaged(path, f"the setting '{name}' is missing or no {kind.__name__}")
-    for owner, name in (
-        ("model", "weights"),
-        ("data", "fingerprint"),
-        ("composite", "name"),
-        ("settings", "concept"),
-    ):
-        if not isinstance(content[owner].get(name), str):
-            raise damaged(path, f"'{owner}' has no '{name}'")
+            raise damaged(path, f"{shortened(layer)} does not describe a layer")
+    if len({layer["name"] for layer in content["layers"]}) < len(content["layers"]):
+        raise damaged(path, "it names a layer twice")
     return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; refuses a name that stands in it twice, of which readers take one or the other."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _check_plain(value: Any, depth: int = 0) -> None:
+    """Refuse what JSON lets through and what would fail later, where it is shown or written."""
+    if depth > _DEEPEST:
+        raise ValueError(f"more than {_DEEPEST} values within one another")
+    if isinstance(value, dict):
+        for name, part in value.items():
+            name.encode()  # lone surrogates are no text
+            _check_plain(part, depth + 1)
+    elif isinstance(value, list):
+        for part in value:
+            _check_plain(part, depth + 1)
+    elif isinstance(value, str):
+        value.encode()
+    elif isinstance(value, int | float) and not abs(value) < 1e300:
+        raise ValueError("a number is infinite, or none")
 
 
 def layer_folder(layer: str) -> str:
@@ -96,7 +154,11 @@ def layer_folder(layer: str) -> str:
 def _is_layer(layer: object) -> bool:
     if not isinstance(layer, dict) or not isinstance(layer.get("name"), str) or not layer["name"].strip("."):
         return False
-    shape = layer.get("shape")
+    fits = len(layer_folder(layer["name"])) <= 255  # the longest name that a folder can have
+    return fits and _is_shape(layer.get("shape")) and _is_shape([layer.get("concepts")])
+
+
+def _is_shape(shape: object) -> bool:
     if not isinstance(shape, list) or not shape:
         return False
-    return all(type(size) is int and size > 0 for size in [*shape, layer.get("concepts")])
+    return all(type(size) is int and 0 < size < 1 << 62 for size in shape)

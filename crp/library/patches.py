@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from PIL import Image
 from crp.errors import LibraryError
 from crp.explanation import Patch
 
-from .tables import Table, damaged, open_table, write_table
+from .references import Limits
+from .tables import Table, damaged, open_table, table_bytes, write_file
 
 # Most relevant (RelMax), most active (ActMax), and what a concept speaks against: the most negative relevance.
 MODES = ("relevance", "activation", "negative")
@@ -73,14 +75,18 @@ def encode_signal(values: np.ndarray) -> bytes:
 
 def write_patches(path: Path, layer: LayerPatches) -> None:
     """Write all patches of a layer, in order of concept, mode and rank."""
+    write_file(path, encoded(layer))
+
+
+def encoded(layer: LayerPatches) -> bytes:
+    """All patches of a layer as the content of their file."""
     concepts = sorted(layer)
     patches = [patch for concept in concepts for mode in MODES for patch in layer[concept].get(mode, ())]
     counts = [[len(layer[concept].get(mode, ())) for mode in MODES] for concept in concepts]
     pictures = [np.frombuffer(patch.picture, dtype=np.uint8) for patch in patches]
     heatmaps = [patch.heatmap.view(np.uint8).reshape(-1) for patch in patches]
     axes = patches[0].heatmap.ndim if patches else 2
-    write_table(
-        path,
+    return table_bytes(
         {
             "concept": np.array(concepts, dtype=np.int64),
             "count": np.array(counts, dtype=np.int64).reshape(-1, len(MODES)),
@@ -94,7 +100,7 @@ def write_patches(path: Path, layer: LayerPatches) -> None:
             "picture": _end_to_end(pictures),
             "heatmap_start": _starts(heatmaps),
             "heatmap": _end_to_end(heatmaps),
-        },
+        }
     )
 
 
@@ -131,10 +137,11 @@ def read_patches(path: Path, concepts: Iterable[int] | None = None) -> LayerPatc
     with open_table(path) as table:
         known = table.array("concept", np.int64, (None,)).tolist()
         count = table.array("count", np.int64, (len(known), len(MODES)))
-        if (count < 0).any():
-            raise damaged(path, "it counts less than no patches")
+        length = len(table.array("sample", np.int64, (None,)))
+        if ((count < 0) | (count > length)).any() or count.sum() != length:
+            raise damaged(path, f"it counts other patches than the {length} it has")
         first = np.cumsum([0, *count.reshape(-1)])
-        columns = _columns(table, int(first[-1]))
+        columns = _columns(table, length)
         wanted = set(known) if concepts is None else set(concepts)
         return {
             concept: {
@@ -178,6 +185,38 @@ def _stored(path: Path, table: Table, columns: Mapping[str, np.ndarray], index: 
     )
 
 
+def check_patches(path: Path, stored: LayerPatches, limits: Limits) -> None:
+    """Refuse patches that no mining leaves.
+
+    Raises
+    ------
+    LibraryError
+    """
+    for concept, modes in stored.items():
+        if not 0 <= concept < limits.concepts:
+            raise damaged(path, f"it has patches of concept {concept}, and the layer {limits.concepts} concepts")
+        for patches in modes.values():
+            if len(patches) > limits.references:
+                raise damaged(path, f"concept {concept} has {len(patches)} patches of {limits.references} references")
+            for patch in patches:
+                _check_patch(path, patch, limits)
+
+
+def _check_patch(path: Path, patch: StoredPatch, limits: Limits) -> None:
+    if not (0 <= patch.sample < limits.samples and -1 <= patch.target < limits.classes):
+        raise damaged(path, f"a patch is of sample {patch.sample} and class {patch.target}, and there are none such")
+    if not 0 <= patch.position < limits.positions:
+        raise damaged(path, f"position {patch.position} is not within 0 and {limits.positions - 1}")
+    if not math.isfinite(patch.score):
+        raise damaged(path, f"the score of a patch of sample {patch.sample} is {patch.score}")
+    top, left, bottom, right = patch.box
+    height, width = limits.picture if len(limits.picture) == 2 else (0, 0)
+    if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+        raise damaged(path, f"the box {patch.box} of a patch is not within a picture of {list(limits.picture)} pixels")
+    if max(patch.heatmap.shape) > limits.patch_size:
+        raise damaged(path, f"a patch of {patch.heatmap.shape} pixels is larger than {limits.patch_size}")
+
+
 def decoded(path: Path, patch: StoredPatch, space: tuple[int, ...], class_names: tuple[str, ...]) -> Patch:
     """A stored patch as a value to draw.
 
@@ -197,7 +236,7 @@ def decoded(path: Path, patch: StoredPatch, space: tuple[int, ...], class_names:
     LibraryError
         If the picture cannot be decoded, or the position is outside the layer.
     """
-    if not 0 <= patch.position < np.prod(space, dtype=int):
+    if not 0 <= patch.position < math.prod(space):
         raise damaged(path, f"position {patch.position} is outside the layer's space {list(space)}")
     return Patch(
         sample=patch.sample,
@@ -219,10 +258,12 @@ def _picture(path: Path, patch: StoredPatch) -> np.ndarray:
         return np.frombuffer(patch.picture, dtype="<f4").reshape(-1, length)
     height, width = patch.heatmap.shape
     try:
-        with Image.open(io.BytesIO(patch.picture), formats=("JPEG", "PNG")) as picture:
-            if picture.size != (width, height):
-                raise damaged(path, f"a picture is {picture.size}, its heatmap {(width, height)}")
-            return np.asarray(picture.convert("RGB"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures, which are refused here before decoding
+            with Image.open(io.BytesIO(patch.picture), formats=("JPEG", "PNG")) as picture:
+                if picture.size != (width, height):
+                    raise damaged(path, f"a picture is {picture.size}, its heatmap {(width, height)}")
+                return np.asarray(picture.convert("RGB"))
     except LibraryError:
         raise
     except Exception as error:  # Pillow's decoders answer damaged bytes with nearly any type

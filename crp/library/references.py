@@ -1,10 +1,13 @@
-"""Values that a library hands out: references, class statistics and dead concepts of one layer."""
+"""Values that a library hands out (references, class statistics, dead concepts of a layer), and their limits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from .tables import damaged
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,3 +77,65 @@ class DeadConcepts:
 
     never_active: np.ndarray
     never_relevant: np.ndarray
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Between what the numbers in the tables of a layer lie, as the manifest has it.
+
+    Attributes
+    ----------
+    samples, classes, concepts, positions
+        Indices are below these.
+    references
+        Entries of each list, at most.
+    picture
+        Height and width of the model's input in pixels, in which boxes lie.
+    patch_size
+        Longest side of a stored picture in pixels.
+    """
+
+    samples: int
+    classes: int
+    concepts: int
+    positions: int
+    references: int
+    picture: tuple[int, ...]
+    patch_size: int
+
+
+def check_references(path: Path, mode: str, found: References, limits: Limits) -> None:
+    """Refuse references that no mining leaves: their numbers are looked up in data sets, layers and lists of names.
+
+    Raises
+    ------
+    LibraryError
+    """
+    for name, least, most in (
+        ("sample", -1, limits.samples),
+        ("target", -1, limits.classes),
+        ("position", 0, limits.positions),
+    ):
+        values = getattr(found, name)
+        wrong = values[(values < least) | (values >= most)]
+        if len(wrong):
+            raise damaged(path, f"{name} {wrong[0]} is not within {least} and {most - 1}")
+    score = -found.score if mode == "negative" else found.score
+    if not (np.isfinite(score) | (np.isneginf(score) & (found.sample < 0))).all():
+        raise damaged(path, "the score of a sample is no finite number")
+    if (score[:, 1:] > score[:, :-1]).any():
+        raise damaged(path, "references are not in order of their scores")
+
+
+def check_statistics(path: Path, found: ClassStatistics) -> None:
+    """Refuse statistics that no mining leaves.
+
+    Raises
+    ------
+    LibraryError
+    """
+    for name, values in vars(found).items():
+        if not np.isfinite(values).all():
+            raise damaged(path, f"a value of '{name}' is no finite number")
+        if name not in ("share", "activation") and (values < 0).any():
+            raise damaged(path, f"a value of '{name}' is below 0")

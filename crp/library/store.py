@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import html
+import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crp.errors import InputError, LibraryError, nearest
+from crp.errors import InputError, LibraryError, inert, nearest, shortened
 from crp.explanation import Patch
 from crp.images import Preprocessing
 
 from .concept import LibraryConcept
 from .fingerprints import weights_fingerprint
 from .manifest import layer_folder, read_manifest
-from .patches import MODES, decoded, read_patches, stored_concepts
-from .references import ClassStatistics, DeadConcepts, References
-from .tables import damaged, open_table
+from .patches import MODES, LayerPatches, check_patches, decoded, read_patches, stored_concepts
+from .references import ClassStatistics, DeadConcepts, Limits, References, check_references, check_statistics
+from .tables import check_file, damaged, open_table
 from .usage import ConceptUse, uses
-from .vectors import Vectors, read_vectors
+from .vectors import Vectors, read_vectors, samples_file, vectors_file
 
 if TYPE_CHECKING:
     from torch import nn
 
     from crp.concepts import ConceptKind
+
+
+TABLES = ("references", "statistics", "patches")
 
 
 def open_library(path: str | os.PathLike[str]) -> Library:
@@ -74,11 +79,15 @@ class Library:
         try:
             self.preprocessing = Preprocessing.from_json(stored) if stored is not None else None
         except InputError as error:
-            raise damaged(path / "manifest.json", str(error)) from error
-        for layer in self.layers:
-            for table in ("references", "statistics", "patches"):
-                if not self.file(layer, table).is_file():
-                    raise damaged(self.file(layer, table), "it is missing")
+            raise damaged(path / "manifest.json", shortened(error, 300)) from error
+        settings = self.manifest["settings"]
+        files = [self.file(layer, table) for layer in self.layers for table in TABLES]
+        if settings["class_references"]:
+            files += [self.file(layer, "class_references") for layer in self.layers]
+        if settings["vectors"]:
+            files += [samples_file(path), *(vectors_file(path, layer) for layer in self.layers)]
+        for file in files:
+            check_file(path, file)
 
     def file(self, layer: str, table: str) -> Path:
         """File of a layer's table: `"references"`, `"class_references"`, `"statistics"` or `"patches"`."""
@@ -115,14 +124,16 @@ class Library:
         """
         self.shape(layer)
         _check_mode(mode)
-        shape = (self._concepts(layer), self.manifest["settings"]["k"])
-        with open_table(self.file(layer, "references")) as table:
-            return References(
+        shape, file = (self._concepts(layer), self.manifest["settings"]["k"]), self.file(layer, "references")
+        with open_table(file) as table:
+            found = References(
                 sample=table.array(f"{mode}.sample", np.int64, shape),
                 score=table.array(f"{mode}.score", np.float32, shape),
                 target=table.array(f"{mode}.target", np.int64, shape),
                 position=table.array(f"{mode}.position", np.int64, shape),
             )
+        check_references(file, mode, found, self.limits(layer))
+        return found
 
     def class_references(self, layer: str, target: int | str, mode: str) -> References:
         """The best samples of every concept of a layer, of those explained for one class; only its part is read.
@@ -156,18 +167,21 @@ class Library:
             raise InputError(f"The library '{self.path}' keeps no references by class: mine with class_references=3.")
         with open_table(self.file(layer, "class_references")) as table:
             sample = table.part(f"{mode}.sample", np.int64, shape, target)
-            return References(
+            found = References(
                 sample=sample,
                 score=table.part(f"{mode}.score", np.float32, shape, target),
                 target=np.where(sample >= 0, target, -1),
                 position=table.part(f"{mode}.position", np.int64, shape, target),
             )
+        check_references(self.file(layer, "class_references"), mode, found, self.limits(layer))
+        return found
 
     def statistics(self, layer: str) -> ClassStatistics:
         """How much each class uses each concept of a layer; errors as in `references`."""
         classes, concepts = self.manifest["classes"], self._concepts(layer)
-        with open_table(self.file(layer, "statistics")) as table:
-            return ClassStatistics(
+        file = self.file(layer, "statistics")
+        with open_table(file) as table:
+            found = ClassStatistics(
                 **{
                     name: table.array(name, np.float64, (classes, concepts))
                     for name in ("share", "share_variance", "activation", "activation_variance")
@@ -175,6 +189,8 @@ class Library:
                 among_top=table.array("among_top", np.int64, (classes, concepts)),
                 count=table.array("count", np.int64, (classes,)),
             )
+        check_statistics(file, found)
+        return found
 
     def concepts_of(
         self, target: int | str, layer: str, *, order: str = "share", count: int | None = None
@@ -233,7 +249,7 @@ class Library:
         concepts = self._concepts(layer)
         if not self.manifest["settings"]["vectors"]:
             raise InputError(f"The library '{self.path}' holds no concept vectors: mine with vectors=True (--vectors).")
-        return read_vectors(self.path, layer, self.manifest["data"]["length"], concepts)
+        return read_vectors(self.path, layer, self.manifest["data"]["length"], concepts, self.manifest["classes"])
 
     def class_index(self, target: int | str) -> int:
         """Index of a class given by index or name; of an int as a word, too.
@@ -267,9 +283,16 @@ class Library:
         shape = self.shape(layer)
         _check_mode(mode)
         self.check_concepts(layer, [concept])
+        stored = self.stored_patches(layer, [concept]).get(concept, {}).get(mode, ())
+        return tuple(decoded(self.file(layer, "patches"), patch, shape[1:], self.class_names) for patch in stored)
+
+    def stored_patches(self, layer: str, concepts: Iterable[int] | None = None) -> LayerPatches:
+        """Patches as they are kept, encoded, of some concepts (default: all that have any); errors as in `patches`."""
+        self.shape(layer)
         file = self.file(layer, "patches")
-        stored = read_patches(file, [concept]).get(concept, {}).get(mode, ())
-        return tuple(decoded(file, patch, shape[1:], self.class_names) for patch in stored)
+        stored = read_patches(file, concepts)
+        check_patches(file, stored, self.limits(layer))
+        return stored
 
     def concept(self, layer: str, concept: int) -> LibraryConcept:
         """One concept as a value: its patches, the classes that use it, the concepts that are like it.
@@ -287,6 +310,20 @@ class Library:
         self.shape(layer)
         return stored_concepts(self.file(layer, "patches"))
 
+    def limits(self, layer: str) -> Limits:
+        """Between what the numbers in a layer's tables lie, as the manifest has it."""
+        shape, settings, data = self.shape(layer), self.manifest["settings"], self.manifest["data"]
+        return Limits(
+            samples=data["length"],
+            classes=self.manifest["classes"],
+            concepts=self._concepts(layer),
+            # a kind of concept of the user's own may count positions along another axis
+            positions=math.prod(shape[1:] if settings["concept"] == "ChannelConcept" else shape),
+            references=settings["k"],
+            picture=tuple(data["shape"][-2:]),
+            patch_size=settings["patch_size"],
+        )
+
     def check_concepts(self, layer: str, concepts: list[int]) -> None:
         """Refuse concepts that the layer does not have.
 
@@ -300,13 +337,14 @@ class Library:
                 raise InputError(f"There is no concept {concept}: layer {layer!r} has the concepts 0 to {count - 1}.")
 
     def check_model(self, model: nn.Module) -> None:
-        """Refuse a model with other weights than the one that was mined.
+        """Refuse a model with other weights, or another part of its output, than the one that was mined.
 
         Raises
         ------
         LibraryError
         """
         self.check_weights(weights_fingerprint(model))
+        self.check_output(model)
 
     def check_weights(self, given: str) -> None:
         """Refuse weights, by their fingerprint, that are not those of the model that was mined.
@@ -320,6 +358,20 @@ class Library:
             raise LibraryError(
                 f"The library '{self.path}' was mined with other weights ({mined[:12]}, and this model has "
                 f"{given[:12]}): use the model it was mined with, or mine a library for this one."
+            )
+
+    def check_output(self, model: nn.Module) -> None:
+        """Refuse a model that gives another part of its output than the one that was mined.
+
+        Raises
+        ------
+        LibraryError
+        """
+        mined, given = self.manifest["model"].get("output"), getattr(model, "explained_output", None)
+        if mined != given:
+            raise LibraryError(
+                f"The library '{self.path}' explains the part {shortened(mined)} of the model's output, and this model "
+                f"gives {shortened(given)} (None: all of it): select the part with crp.select_output."
             )
 
     def check_concept_kind(self, concept: ConceptKind) -> None:
@@ -337,16 +389,17 @@ class Library:
         """What the library holds, in pairs of a word and a value, for people."""
         manifest, settings = self.manifest, self.manifest["settings"]
         layers = [f"{layer} {list(self.shape(layer))}" for layer in self.layers]
-        return [
+        facts = [
             ("path", str(self.path)),
             ("model", f"{manifest['model'].get('class')}, weights {manifest['model']['weights'][:12]}"),
-            ("data", f"{manifest['data'].get('length')} samples, fingerprint {manifest['data']['fingerprint'][:12]}"),
+            ("data", f"{manifest['data']['length']} samples, fingerprint {manifest['data']['fingerprint'][:12]}"),
             ("layers", ", ".join(layers)),
             ("composite", manifest["composite"]["name"]),
             ("explained class", str(settings.get("targets"))),
             ("scores", f"relevance {settings.get('relevance_score')}, activation {settings.get('activation_score')}"),
             ("references", f"{settings['k']} for each concept, patches of {settings['patches']}"),
         ]
+        return [(word, inert(value)) for word, value in facts]
 
     def __repr__(self) -> str:
         width = max(len(word) for word, _ in self.facts())

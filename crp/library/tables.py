@@ -70,6 +70,11 @@ def write_table(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_file(path, _pieces(arrays))
 
 
+def table_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """What `write_table` writes."""
+    return b"".join(_pieces(arrays))
+
+
 def _pieces(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes | memoryview]:
     """The content of a safetensors file: the header, then the arrays."""
     header, places = table_header({name: (array.dtype.type, array.shape) for name, array in arrays.items()})
@@ -191,6 +196,26 @@ def open_table(path: Path) -> Iterator[Table]:
         raise damaged(path, "it is missing") from error
     except (SafetensorError, OSError) as error:
         raise damaged(path, str(error)) from error
+
+
+def check_file(folder: Path, file: Path) -> None:
+    """Refuse what is no file, or a link to a place outside the library's folder: whose file it is, nobody knows then.
+
+    Raises
+    ------
+    LibraryError
+    """
+    try:
+        place, there = file.resolve(), file.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, names that the system does not have
+        raise damaged(file, str(error)) from error
+    if not there:
+        raise damaged(file, "it is missing")
+    if not place.is_relative_to(folder.resolve()):
+        raise LibraryError(
+            f"'{file}' is a link out of the library, to '{place}', and is not followed: copy the library with what its "
+            "links lead to (cp -rL)."
+        )
 
 
 def damaged(path: Path, fact: str) -> LibraryError:

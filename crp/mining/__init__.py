@@ -5,7 +5,7 @@
 `merge`            the library from what shards have done
 `add_patches`      patches of more concepts, added to an existing library
 `blocks`           the data set as absolute blocks, and what is refused of a data set
-`targets`          which class is explained for each sample
+`targets`          what is explained for each sample: one class, several, or what a `Question` starts
 `scores`           what a sample counts for a concept
 `topk`             the k best samples of every concept, while samples stream by
 `statistics`       what each class makes of each concept, while samples stream by
@@ -26,5 +26,6 @@
 
 from .merging import merge
 from .pipeline import add_patches, mine
+from .targets import Question
 
-__all__ = ["add_patches", "merge", "mine"]
+__all__ = ["Question", "add_patches", "merge", "mine"]

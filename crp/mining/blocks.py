@@ -10,7 +10,7 @@ nothing is counted: what is computed for the others stays the same to the last b
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from crp.errors import CrpError, InputError, SampleError
+from crp.errors import CrpError, InputError, SampleError, shortened
 from crp.library.fingerprints import sample_digest
 
 from .spans import Spans
@@ -35,7 +35,7 @@ class Block:
     samples
         Indices in the data set, int64 `[N]`; at the place of a skipped sample that of its stand-in.
     data, labels
-        `[N, c, *S]`, and int64 `[N]` (-1: none).
+        `[N, c, *S]`, and int64 `[N]` (-1: none); `[N, L]`, filled up with -1, where samples have several labels.
     counted
         Places that hold samples, ints; at the others are stand-ins.
     skipped
@@ -66,9 +66,10 @@ class SampleReader:
     Parameters
     ----------
     dataset
-        Has `__len__` and `__getitem__`; an item is a float tensor, or `(tensor, label)`.
+        Has `__len__` and `__getitem__`; an item is a float tensor, or `(tensor, label)`. A label is a whole number, a
+        list of them, or a vector (array, tensor) of 0 and 1, one entry for each class.
     labelled
-        Whether every sample must have a whole number as label. If not, labels are -1 where there is none.
+        Whether every sample must have a label. If not, it is -1 where there is none.
     skip_bad
         Whether the first samples may be such that they cannot be used.
 
@@ -111,14 +112,14 @@ class SampleReader:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Sample `index` as `(data [c, *S], label)`.
+    def __getitem__(self, index: int) -> tuple[Tensor, int | tuple[int, ...]]:
+        """Sample `index` as `(data [c, *S], label)`, the label as a tuple where a sample may have several.
 
         Raises
         ------
         SampleError
             If reading it fails; if it is not a finite float tensor with the shape and dtype of the first sample; if
-            its label is missing or not a whole number. Names the sample.
+            its label is missing or none. Names the sample.
         """
         try:
             item = self.dataset[index]
@@ -152,15 +153,34 @@ class SampleReader:
         if not data.isfinite().all():
             raise self.failed(index, "holds NaN or infinite values.")
 
-    def _label(self, index: int, label: object) -> int:
+    def _label(self, index: int, label: object) -> int | tuple[int, ...]:
         if label is None and self.labelled:
             raise self.failed(index, "has no label; pass targets='prediction' to explain the prediction.")
-        try:
-            return operator.index(label)
-        except (TypeError, RuntimeError) as error:
-            if not self.labelled:
-                return -1
-            raise self.failed(index, f"has the label {label!r}, which is not a whole number.") from error
+        found = _read_label(label)
+        if found is None and self.labelled:
+            raise self.failed(
+                index,
+                f"has the label {shortened(label)}, which is not a whole number, a list of them, or a vector of 0 and "
+                "1.",
+            )
+        return -1 if found is None else found
+
+
+def _read_label(label: object) -> int | tuple[int, ...] | None:
+    """A whole number, or the numbers of several classes; None for anything else."""
+    try:
+        return operator.index(label)
+    except (TypeError, RuntimeError, ValueError):
+        pass
+    try:
+        if isinstance(label, list | tuple | set | frozenset):
+            return tuple(operator.index(number) for number in label)
+        entries = np.asarray(label.detach().cpu() if isinstance(label, Tensor) else label)
+        if entries.ndim == 1 and ((entries == 0) | (entries == 1)).all():
+            return tuple(np.flatnonzero(entries).tolist())
+    except (TypeError, RuntimeError, ValueError):
+        pass
+    return None
 
 
 def check_repeatable(reader: SampleReader, digests: Mapping[int, str], limit: int = 4) -> None:
@@ -248,7 +268,7 @@ class _Answers:
     def __len__(self) -> int:
         return len(self.reader)
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor, int, SampleError | None]:
+    def __getitem__(self, index: int) -> tuple[int, Tensor, int | tuple[int, ...], SampleError | None]:
         try:
             return index, *self.reader[index], None
         except SampleError as error:
@@ -262,12 +282,21 @@ class _Answers:
                 samples[0] // self.size,
                 torch.tensor(samples),
                 torch.stack(data),
-                torch.tensor(labels),
+                label_table(labels),
                 np.arange(len(samples)),
                 {},
             ),
             [error for error in errors if error is not None],
         )
+
+
+def label_table(labels: Sequence[int | tuple[int, ...]]) -> Tensor:
+    """Labels of some samples as int64 `[N]`, or `[N, L]` filled up with -1 where one of them is a tuple."""
+    if all(isinstance(label, int) for label in labels):
+        return torch.tensor(labels)
+    several = [label if isinstance(label, tuple) else (label,) for label in labels]
+    longest = max(1, *map(len, several))
+    return torch.tensor([[*label, *[-1] * (longest - len(label))] for label in several])
 
 
 def _compare(index: int, data: Tensor, digests: Mapping[int, str]) -> None:

@@ -17,7 +17,7 @@ from crp.library.store import Library
 from .checkpoints import blocks_of, read_parts
 from .pipeline import CHANNELS, CHECKPOINT, mine
 from .spans import difference
-from .targets import TargetRule
+from .targets import TargetRule, named_rule
 from .work import PARTS, SURVEYED, difference_of, gather, stored_identity, work_folder
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def merge(
     settings = manifest["settings"]
     if targets is None:
         targets = settings["targets"]
-        if targets not in ("label", "prediction"):
+        if not named_rule(targets):
             raise InputError(f"The shards explained the class that '{targets}' gives: pass that function as targets.")
     stored = manifest["preprocessing"]
     return mine(

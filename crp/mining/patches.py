@@ -17,7 +17,8 @@ from crp.concepts import ConceptKind
 from crp.library.patches import MODES, LayerPatches, StoredPatch, encode_picture, encode_signal
 from crp.library.references import References
 
-from .blocks import SampleReader
+from .blocks import SampleReader, label_table
+from .targets import TargetRule, questions
 
 # The crop is where the heatmap exceeds this part of its maximum.
 _FAINTEST = 0.1
@@ -75,6 +76,8 @@ class PatchMaker:
     ----------
     replica
         The prepared model.
+    targets
+        The rule that says what relevance starts as; None where that is the logit.
     concept
         What a concept is.
     reader
@@ -89,6 +92,7 @@ class PatchMaker:
     """
 
     replica: Replica
+    targets: TargetRule | None
     concept: ConceptKind
     reader: SampleReader
     fields: Mapping[str, np.ndarray]
@@ -136,11 +140,11 @@ class PatchMaker:
         return self._of_sample(group[0].sample, group)
 
     def _of_sample(self, sample: int, wanted: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
-        data = self.reader[sample][0]
+        data, label = self.reader[sample]
         picture = self.to_picture(data)
         layers = sorted({request.layer for request in wanted})
         with RelevanceFlow(self.replica, None, data[None], layers) as flow:
-            signs = self._signs(flow, layers, wanted)
+            signs = self._signs(flow, layers, wanted, label)
             for layer in layers:
                 sharing = defaultdict(list)
                 for request in wanted:
@@ -161,7 +165,7 @@ class PatchMaker:
                             yield request, StoredPatch(*origin, *stored)
 
     def _signs(
-        self, flow: RelevanceFlow, layers: Sequence[str], wanted: Sequence[Request]
+        self, flow: RelevanceFlow, layers: Sequence[str], wanted: Sequence[Request], label: int | tuple[int, ...]
     ) -> dict[tuple[str, str], Tensor]:
         """By layer and mode, the sign `[C, *S]` of what a heatmap starts from."""
         signs = {(layer, "activation"): flow.activation(layer)[0].sign() for layer in layers}
@@ -169,9 +173,17 @@ class PatchMaker:
         if explained:
             reached = sorted({request.layer for request in explained})
             # all requests handled together explain the same class
-            start = flow.output_relevance([explained[0].target])
+            start = self._start(flow, explained[0], label)[None]
             flow.sweep(start, reached, lambda layer, arriving: signs.update({(layer, "relevance"): arriving[0].sign()}))
         return signs
+
+    def _start(self, flow: RelevanceFlow, request: Request, label: int | tuple[int, ...]) -> Tensor:
+        """What starts at the output of the one sample for a target, of the output's shape."""
+        if self.targets is None:
+            return flow.output_relevance([request.target])[0]
+        sample = torch.tensor([request.sample])
+        asked = questions(self.targets, flow.prediction, label_table([label]), sample, 1 << 62)
+        return next(question.relevance for question in asked if question.targets[0] == request.target)
 
     def _heatmaps(self, flow: RelevanceFlow, layer: str, starts: Sequence[tuple[int, int, float, bool]]) -> np.ndarray:
         """Conditional heatmaps float32 `[K, *S]` of single positions, each with its sign."""

@@ -20,9 +20,10 @@ from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, LibraryError
 from crp.images import Preprocessing, shown_input
 from crp.library.building import check_free
+from crp.library.checksums import replace_file
 from crp.library.fingerprints import value_fingerprint
 from crp.library.manifest import write_manifest
-from crp.library.patches import MODES, read_patches, write_patches
+from crp.library.patches import MODES, encoded
 from crp.library.store import Library, open_library
 
 from .blocks import SampleReader
@@ -33,7 +34,15 @@ from .processes import joined
 from .scores import Score
 from .stages import Pass, make_patches, read_references
 from .statistics import LEADING
-from .subjects import DataSubject, ModelSubject, check_same, data_subject, model_subject
+from .subjects import (
+    DataSubject,
+    ModelSubject,
+    check_composite,
+    check_data,
+    check_shapes,
+    data_subject,
+    model_subject,
+)
 from .surroundings import surroundings
 from .survey import Surveyor, sizes_of
 from .tally import Tally, default_class_references
@@ -107,9 +116,12 @@ def mine(
     Parameters
     ----------
     model
-        Its output is `[N, classes]`. It is not changed, and explained in evaluation mode.
+        Its output is `[N, classes]`, or `[N]` (a regression). A model that gives a dict or a tuple is one after
+        `crp.select_output`; another shape needs `targets` that start relevance. It is not changed, and explained in
+        evaluation mode.
     dataset
-        Map-style; an item is a float tensor `[c, *S]`, or `(tensor, label)`. It must answer the same when asked twice.
+        Map-style; an item is a float tensor `[c, *S]`, or `(tensor, label)`. A label is a class, a list of classes, or
+        a vector of 0 and 1 for each class. It must answer the same when asked twice.
     layers
         Names of the layers (`model.named_modules()`).
     path
@@ -119,9 +131,13 @@ def mine(
     concept
         What a concept is: `crp.concepts.ChannelConcept()`, or another object with its interface.
     targets
-        Class to explain: `"label"`, `"prediction"`, or a function of `(prediction [N, classes], labels [N])` that
-        returns `N` ints (labels are -1 where there are none). The relevance that starts is the logit of that class,
-        with its sign.
+        What is explained of each sample: `"label"` (each of its labels, if it has several), `"prediction"` (the largest
+        output), `"top3"` (each of the three largest), or a function of `(prediction [N, ...], labels)` that returns
+        classes, `[N]` or `[N, T]` with -1 for none, or `crp.mining.Question`s, which also say what relevance starts
+        as. `labels` are int64 `[N]`, `[N, L]` with -1 for none where samples have several, and -1 where there are none.
+        Otherwise the relevance that starts is the model's output for that class, with its sign (of a regression: its
+        value). What is explained of a sample counts for statistics each by itself; a concept's references hold a
+        sample at most once, with the class for which it scores most there.
     k
         References of each concept and mode.
     top
@@ -222,7 +238,16 @@ def mine(
         to_picture = partial(shown_input, preprocessing=preprocessing)
         if patches:
             _check_pictures(data.reader.like, to_picture)
-        subject = model_subject(model, composite, data.reader, layers, device, _PRECISIONS[precision])
+        subject = model_subject(
+            model,
+            composite,
+            data.reader,
+            layers,
+            device,
+            _PRECISIONS[precision],
+            targets=targets,
+            classes=len(class_names) if class_names is not None else None,
+        )
         if class_names is not None and len(class_names) != subject.classes:
             raise InputError(f"There are {len(class_names)} class names, and the model has {subject.classes} classes.")
         sizes = sizes_of(concept, subject.shapes)
@@ -289,7 +314,8 @@ def mine(
                     ).run(state)
             if piece is not None:
                 return None
-            maker = PatchMaker(subject.replica, concept, data.reader, fields, to_picture, PATCH_SIZE)
+            own_start = targets if subject.start == "function" else None
+            maker = PatchMaker(subject.replica, own_start, concept, data.reader, fields, to_picture, PATCH_SIZE)
             make_patches(work, maker, read_references(work.library, sizes, k), concepts, patches, **shared)
             if processes.first:
                 _complete(work, data.reader)
@@ -340,6 +366,7 @@ def add_patches(
     *,
     composite: Composite | None = None,
     concept: ConceptKind = CHANNELS,
+    targets: TargetRule | None = None,
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> None:
@@ -358,6 +385,9 @@ def add_patches(
         One of the library's layers.
     concepts
         Ids of concepts.
+    targets
+        The function that was given to `mine`, if it said what relevance starts as: a library keeps no more than its
+        name.
     device
         Where to compute; by default where the model is.
     progress
@@ -375,26 +405,28 @@ def add_patches(
     library.check_concepts(layer, concepts)
     library.check_model(model)
     library.check_concept_kind(concept)
-    settings, file = library.manifest["settings"], library.file(layer, "patches")
+    settings = library.manifest["settings"]
     if not settings["patches"]:
         raise LibraryError(f"The library '{library.path}' was mined with patches=0: mine again with patches.")
+    if settings["start"] == "function" and (targets is None or rule_name(targets) != settings["targets"]):
+        raise LibraryError(
+            f"The library '{library.path}' starts relevance as the function {settings['targets']!r} says: give it as "
+            "targets=."
+        )
     with surroundings(settings["threads"]):
         data = data_subject(dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")))
-        stored_data, stored_composite = library.manifest["data"], library.manifest["composite"]
-        check_same(stored_data, data.data, ["length", "fingerprint"], "This is not the data set that was mined")
-        subject = model_subject(model, composite, data.reader, [layer], device)
-        check_same(
-            stored_composite,
-            subject.composite,
-            ["name", "rules", "canonizers"],
-            "This is not the composite of the library",
-        )
-        stored = read_patches(file)
+        check_data(library, data)
+        explained = {"targets": targets or "prediction", "classes": library.manifest["classes"]}
+        subject = model_subject(model, composite, data.reader, [layer], device, **explained)
+        check_composite(library, subject.composite)
+        check_shapes(library, subject.shapes, concept)
+        stored = library.stored_patches(layer)
         missing = {layer: [concept for concept in concepts if concept not in stored]}
         references = {(layer, mode): library.references(layer, mode) for mode in MODES}
         preprocessing = library.preprocessing
         maker = PatchMaker(
             subject.replica,
+            targets if settings["start"] == "function" else None,
             concept,
             data.reader,
             _fields(model, data.reader.like, [layer]),
@@ -402,7 +434,7 @@ def add_patches(
             settings["patch_size"],
         )
         made = maker.make(requests(references, missing, settings["patches"]), missing, progress=progress)
-        write_patches(file, {**stored, **made[layer]})
+        replace_file(library.path, library.file(layer, "patches"), encoded({**stored, **made[layer]}))
 
 
 def _check_pictures(sample: Tensor, to_picture: Callable[[Tensor], np.ndarray]) -> None:
@@ -470,7 +502,7 @@ def described(
         "settings": {
             **settings,
             "patch_size": PATCH_SIZE,
-            "start": "logit",
+            "start": subject.start,
             **{name: score.name for name, score in scores.items()},
         },
         "definitions": {name: score.definition for name, score in scores.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -16,9 +17,12 @@ from crp.errors import CrpError, ModelError, SampleError
 from .blocks import Block
 from .scores import Score, shares
 from .tally import Tally
-from .targets import TargetRule, explained_classes
+from .targets import Question, TargetRule, questions
 from .topk import check_finite
 from .vectors import VectorWriter
+
+# Scores and positions, `[N, concepts]`.
+Scored = tuple[np.ndarray, np.ndarray]
 
 
 class Surveyor:
@@ -33,7 +37,7 @@ class Surveyor:
     concept
         What a concept is.
     targets
-        Which class is explained.
+        What is explained.
     relevance_score, activation_score
         What a sample counts.
     vectors
@@ -73,57 +77,105 @@ class Surveyor:
         except ModelError as error:
             raise self._failing(block, error) from error
         with flow:
-            targets = explained_classes(self._targets, flow.prediction, block.labels, block.samples)
-            scores, leading = self._scored(flow, targets)
-            predictions = flow.prediction.argmax(1).cpu().numpy()
+            asked = questions(self._targets, flow.prediction, block.labels, block.samples, self.tally.classes)
+            active = {layer: self._scored("activation", flow.activation(layer)) for layer in self.tally.sums}
+            answers = [self._answer(flow, question) for question in asked]
+            predictions = flow.prediction.argmax(1).cpu().numpy() if flow.prediction.ndim == 2 else None
         # All is looked at before any of it is kept, so that a block counts as a whole or not at all.
-        for found in (*(values for values, _ in scores.values()), *leading.values()):
-            check_finite(block.samples.numpy(), found)
-        counted = block.counted
-        samples, targets = block.samples.numpy()[counted], targets[counted]
-        vectors = {
-            layer: (found[counted], scores[layer, "activation"][0][counted].astype(np.float64))
-            for layer, found in leading.items()
-        }
+        for scores, _ in (*active.values(), *(scored for answer in answers for scored in answer.scores.values())):
+            check_finite(block.samples.numpy(), scores)
+        for leading in (leading for answer in answers for leading in answer.leading.values()):
+            check_finite(block.samples.numpy(), leading)
+        self._keep_activation(block, active, answers)
+        for answer in answers:
+            self._keep_answer(block, active, answer)
+        self._keep_best(block, answers)
         if self._vectors is not None:
-            labels = block.labels.numpy()[counted]
-            self._vectors.add(samples, targets, predictions[counted], labels, vectors)
-        for (layer, mode), (values, positions) in scores.items():
-            among = values[counted] > 0 if mode == "negative" else None
-            self.tally.add(layer, mode, samples, values[counted], targets, positions[counted], among=among)
-        for layer, both in vectors.items():
-            self.tally.sums[layer].add(targets, *both)
+            self._keep_vectors(block, active, answers, predictions)
 
     def sync(self) -> None:
         """Wait until the disk has the vectors of all blocks so far, before it is noted that these are done."""
         if self._vectors is not None:
             self._vectors.sync()
 
-    def _scored(
-        self, flow: RelevanceFlow, targets: np.ndarray
-    ) -> tuple[dict[tuple[str, str], tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]:
-        """Scores and positions `[N, concepts]` by layer and mode, and shares float64 `[N, concepts]` by layer.
+    def _answer(self, flow: RelevanceFlow, question: Question) -> _Answer:
+        """Carry one question down and score what arrives.
 
-        In mode `"negative"` they are those of the negated relevance; it is missing where no relevance is negative.
+        In mode `"negative"` scores are those of the negated relevance; it is missing where no relevance is negative.
         """
-        found, leading = {}, {}
-
-        def score(layer: str, mode: str, values: Tensor, total: Tensor | None = None) -> None:
-            scored = self._scores[mode](self._concept, values, total)
-            found[layer, mode] = tuple(array.cpu().numpy() for array in scored)
+        scores, leading = {}, {}
 
         def visit(layer: str, arriving: Tensor) -> None:
             total = self._concept.total(arriving)
-            score(layer, "relevance", arriving, total)
+            scores[layer, "relevance"] = self._scored("relevance", arriving, total)
             # rules that keep relevance positive leave nothing to look for
             if not arriving.amin() >= 0:
-                score(layer, "negative", -arriving, -total)
+                scores[layer, "negative"] = self._scored("negative", -arriving, -total)
             leading[layer] = shares(total)
 
-        for layer in self.tally.sums:
-            score(layer, "activation", flow.activation(layer))
-        flow.sweep(flow.output_relevance(targets), list(self.tally.sums), visit)
-        return found, leading
+        flow.sweep(question.relevance[None], list(self.tally.sums), visit)
+        return _Answer(question.targets, scores, leading)
+
+    def _scored(self, mode: str, values: Tensor, total: Tensor | None = None) -> Scored:
+        scores, positions = self._scores[mode](self._concept, values, total)
+        return scores.cpu().numpy(), positions.cpu().numpy()
+
+    def _keep_activation(self, block: Block, active: dict[str, Scored], answers: list[_Answer]) -> None:
+        """Activation knows no class: a sample competes once, and in each of its classes; the first stands beside it."""
+        samples, first = block.samples.numpy(), _first(block, answers)
+        for layer, (scores, positions) in active.items():
+            rows = block.counted
+            self.tally.add_best(layer, "activation", samples[rows], scores[rows], first[rows], positions[rows])
+            for answer in answers:
+                rows = answer.rows(block)
+                scored = scores[rows], answer.targets[rows], positions[rows]
+                self.tally.add_of_class(layer, "activation", samples[rows], *scored)
+
+    def _keep_answer(self, block: Block, active: dict[str, Scored], answer: _Answer) -> None:
+        """What counts for each pair of sample and target by itself."""
+        rows = answer.rows(block)
+        samples, targets = block.samples.numpy()[rows], answer.targets[rows]
+        for (layer, mode), (scores, positions) in answer.scores.items():
+            among = scores[rows] > 0 if mode == "negative" else None
+            self.tally.add_of_class(layer, mode, samples, scores[rows], targets, positions[rows], among=among)
+        for layer, leading in answer.leading.items():
+            self.tally.sums[layer].add(targets, leading[rows], active[layer][0][rows].astype(np.float64))
+
+    def _keep_best(self, block: Block, answers: list[_Answer]) -> None:
+        """A sample competes once for each concept, with the target for which it scores most (the first of equals)."""
+        for layer, mode in sorted({key for answer in answers for key in answer.scores}):
+            held = [answer for answer in answers if (layer, mode) in answer.scores]
+            scores = np.stack([answer.scores[layer, mode][0] for answer in held])
+            asked = np.stack([answer.targets >= 0 for answer in held])
+            best = np.where(asked[..., None], scores, -np.inf).argmax(0)[None]
+            scores, positions, targets = (
+                np.take_along_axis(values, best, axis=0)[0]
+                for values in (
+                    scores,
+                    np.stack([answer.scores[layer, mode][1] for answer in held]),
+                    np.stack([np.broadcast_to(answer.targets[:, None], scores.shape[1:]) for answer in held]),
+                )
+            )
+            rows = block.counted[asked.any(0)[block.counted]]
+            among = scores[rows] > 0 if mode == "negative" else None
+            samples = block.samples.numpy()[rows]
+            self.tally.add_best(layer, mode, samples, scores[rows], targets[rows], positions[rows], among=among)
+
+    def _keep_vectors(
+        self, block: Block, active: dict[str, Scored], answers: list[_Answer], predictions: np.ndarray | None
+    ) -> None:
+        """One row of each sample: of the first class explained for it, zero where there is none."""
+        rows, first = block.counted, _first(block, answers)
+        vectors = {}
+        for layer, (scores, _) in active.items():
+            leading = np.zeros(scores.shape)
+            for answer in reversed(answers):
+                leading = np.where((answer.targets >= 0)[:, None], answer.leading[layer], leading)
+            vectors[layer] = leading[rows], scores[rows].astype(np.float64)
+        predictions = np.full(len(first), -1) if predictions is None else predictions
+        labels = block.labels.numpy()
+        labels = labels[:, 0] if labels.ndim == 2 else labels
+        self._vectors.add(block.samples.numpy()[rows], first[rows], predictions[rows], labels[rows], vectors)
 
     def _failing(self, block: Block, error: ModelError) -> CrpError:
         """Which sample it is that the model fails on, found by trying one after the other."""
@@ -137,6 +189,27 @@ class Surveyor:
 
     def _converted(self, data: Tensor) -> Tensor:
         return data.to(self._replica.dtype or data.dtype)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What one question found: scores and positions `[N, concepts]` by layer and mode, shares float64 by layer."""
+
+    targets: np.ndarray
+    scores: dict[tuple[str, str], Scored]
+    leading: dict[str, np.ndarray]
+
+    def rows(self, block: Block) -> np.ndarray:
+        """Places of the samples that were asked about."""
+        return block.counted[self.targets[block.counted] >= 0]
+
+
+def _first(block: Block, answers: list[_Answer]) -> np.ndarray:
+    """The first target of each place, int64 `[N]`; -1 for none."""
+    first = np.full(len(block.samples), -1)
+    for answer in reversed(answers):
+        first = np.where(answer.targets >= 0, answer.targets, first)
+    return first
 
 
 def run_survey(

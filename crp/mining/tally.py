@@ -57,7 +57,7 @@ class Tally:
     sizes
         Number of concepts of each layer.
     classes
-        Number of the model's outputs.
+        Number of the model's outputs, or of whatever else is explained.
     k
         How many references to keep of each concept and mode.
     top
@@ -67,6 +67,7 @@ class Tally:
     """
 
     def __init__(self, sizes: Mapping[str, int], classes: int, k: int, top: int, class_references: int):
+        self.classes = classes
         kinds = [(layer, mode) for layer in sizes for mode in MODES]
         self.best = {(layer, mode): TopK(sizes[layer], k) for layer, mode in kinds}
         self.of_class = {
@@ -76,14 +77,17 @@ class Tally:
         }
         self.sums = {layer: ClassSums(classes, size, top) for layer, size in sizes.items()}
 
-    def add(self, layer: str, mode: str, *scored: np.ndarray, among: np.ndarray | None = None) -> None:
+    def add_best(self, layer: str, mode: str, *scored: np.ndarray, among: np.ndarray | None = None) -> None:
         """Let the samples of a block compete, the larger score winning: see `TopK.add` for what is given.
 
         In mode `"negative"`, scores are those of the negated relevance.
         """
-        for best in (self.best, self.of_class):
-            if (layer, mode) in best:
-                best[layer, mode].add(*scored, among=among)
+        self.best[layer, mode].add(*scored, among=among)
+
+    def add_of_class(self, layer: str, mode: str, *scored: np.ndarray, among: np.ndarray | None = None) -> None:
+        """The same among the samples explained for each class; with one target `[N]` for each sample."""
+        if (layer, mode) in self.of_class:
+            self.of_class[layer, mode].add(*scored, among=among)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is needed to go on from here, by `LAYER/PART/NAME`."""

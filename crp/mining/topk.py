@@ -74,14 +74,15 @@ class TopK:
         scores
             `[N, C]`, finite (see `check_finite`); kept, and compared, as float32.
         targets
-            Class explained for each sample, int64 `[N]`.
+            Class explained for each sample, int64 `[N]`; `[N, C]` where concepts differ in it.
         positions
             Flat position of each concept in each sample, int64 `[N, C]`.
         among
             Which scores compete, bool `[N, C]`; by default all.
         """
         scores = scores.astype(np.float32, copy=False)
-        candidates = (samples[:, None], scores, targets[:, None], positions)
+        targets = targets if targets.ndim == 2 else targets[:, None]
+        candidates = (samples[:, None], scores, targets, positions)
         if among is not None:
             candidates = (np.where(among, part, nothing) for part, nothing in zip(candidates, _NOTHING, strict=True))
         self._keep(*(np.broadcast_to(part, scores.shape).T for part in candidates))

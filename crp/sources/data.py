@@ -173,10 +173,13 @@ class PictureArrays:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int | list[int]]:
         image = self._images[index]
         data = self.preprocessing.to_input(image) if self._as_pictures else torch.from_numpy(image.copy())
-        return (data, int(self._labels[index])) if self.labelled else data
+        if not self.labelled:
+            return data
+        label = self._labels[index]
+        return data, np.flatnonzero(label).tolist() if label.ndim else int(label)
 
     def sample_name(self, index: int) -> str:
         """The picture's place in the file."""
@@ -262,10 +265,12 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _checked_labels(path: Path, labels: np.ndarray, count: int) -> np.ndarray:
+    if labels.ndim == 2 and len(labels) == count and labels.dtype.kind in "biu" and np.isin(labels, (0, 1)).all():
+        return labels  # several of each image
     if labels.dtype.kind not in "iu" or labels.shape != (count,):
         raise InputError(
             f"'labels' of '{path}' is {labels.dtype} {list(labels.shape)}; {count} whole numbers are needed, one for "
-            f"each image."
+            f"each image, or a table of 0 and 1, one line for each image and one column for each class."
         )
     if labels.min() < 0:
         raise InputError(

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
+from crp.attribution.outputs import described_output
 from crp.errors import InputError, ModelError, listed, nearest
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -49,13 +50,19 @@ def number_of_classes(model: nn.Module, data: Tensor, name: str) -> int:
     InputError
         When the model cannot take the sample (too small, other channels).
     ModelError
-        When the output is not a tensor `[1, classes]`.
+        When the output is not a tensor `[1, classes]`, or `[1]` (a regression, of one class).
     """
     output = run(model, data, name)
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        found = f"a tensor {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
-        raise ModelError(f"The model returns {found} for one sample; a tensor [1, classes] is explained.")
-    return output.shape[1]
+    if not isinstance(output, Tensor):
+        raise ModelError(
+            f"The model returns {described_output(output)} for one sample; a tensor [1, classes] is explained, so name "
+            "the part with --output."
+        )
+    if output.ndim not in (1, 2):
+        raise ModelError(
+            f"The model returns a tensor {list(output.shape)} for one sample; a tensor [1, classes] is explained."
+        )
+    return output.shape[1] if output.ndim == 2 else 1
 
 
 def run(model: nn.Module, data: Tensor, name: str) -> object:

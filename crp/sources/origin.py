@@ -6,13 +6,13 @@ model; and a weights file it names is read only if it still has the content it h
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crp.attribution import select_output
 from crp.errors import LibraryError
+from crp.library.fingerprints import file_digest
 from crp.sources.data import is_code, load_data
 from crp.sources.models import DEFAULT_WEIGHTS, load_model, runs_by_itself
 
@@ -47,16 +47,12 @@ def absolute(spec: str) -> str:
     return str(Path(spec).resolve()) if Path(spec).exists() and not colon else spec
 
 
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def model_of(
     library: Library, *, model: str | None = None, weights: str | None = None, trust: bool = False
 ) -> nn.Module:
     """Load the model a library was mined with, in evaluation mode; refuse it where its weights are others.
+
+    It gives the part of its output that was mined, if that has a name.
 
     Parameters
     ----------
@@ -78,8 +74,16 @@ def model_of(
     loaded = named_model(
         library.manifest.get("source"), f"library '{library.path}'", model=model, weights=weights, trust=trust
     )
+    loaded = selecting(loaded, library.manifest)
     library.check_model(loaded)
     return loaded
+
+
+def selecting(model: nn.Module, manifest: Mapping[str, Any]) -> nn.Module:
+    """The model with the part of its output that was mined, if that has a name."""
+    output = manifest["model"].get("output")
+    named = isinstance(output, int) or (isinstance(output, str) and ":" not in output)
+    return select_output(model, output) if named else model
 
 
 def named_model(

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from crp.attribution import select_output
 from crp.errors import InputError
 from crp.images import Preprocessing
 from crp.sources.data import load_data
@@ -41,6 +42,7 @@ def plan_mining(
     weights: str | None = None,
     layers: Sequence[str] | None = None,
     targets: str | None = None,
+    output: str | None = None,
     class_names: str | None = None,
     preprocessing: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -54,7 +56,9 @@ def plan_mining(
     layers:
         Names or patterns (`matching_layers`); None: the last convolutional stage.
     targets:
-        "label" or "prediction"; None: the label where the data has labels.
+        "label", "prediction" or "top3" and the like; None: the label where the data has labels.
+    output:
+        Name or index of the part of the model's output to explain (`crp.select_output`); None: all of it.
     class_names:
         A file (`read_class_names`). Without it: those of torchvision's weights with weights="DEFAULT", else the data
         set's own if they are as many as the model has classes.
@@ -74,6 +78,8 @@ def plan_mining(
         )
     names = _names(model, weights, class_names)
     network = load_model(model, weights)
+    if output is not None:
+        network = select_output(network, int(output) if output.isdecimal() else output)
     samples = load_data(data, preprocessing_for(model, weights, preprocessing, settings), class_names=names)
     first = samples[0][0] if samples.labelled else samples[0]
     if not isinstance(first, Tensor):

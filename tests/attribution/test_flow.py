@@ -303,7 +303,7 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("kind", "layers", "sentence"),
     [
-        ("tuple", [], r"^The model's output is a tuple, not a tensor: wrap the model in a module whose forward"),
+        ("tuple", [], r"^The model's output is a tuple with 0, 1, not a tensor: say which part is explained with"),
         ("pair inside", ["pair"], r"^Layer 'pair' gives a tuple, not a tensor; its relevance cannot be read\.$"),
         ("twice", ["linear"], r"^Layer 'linear' is called more than once in one forward pass, so its relevance has no"),
         ("constant", [], r"^The model's output does not depend on its input\.$"),

@@ -267,6 +267,9 @@ class TestPreprocessing:
     def test_refuses_unknown_entries(self):
         with pytest.raises(InputError, match=r"^Preprocessing has no entry 'crops'; did you mean 'crop'\?$"):
             Preprocessing.from_json({"crops": 3})
+        for name in ("mode", "interpolation"):
+            with pytest.raises(InputError, match=rf"^The {name} is \{{\}}; there are "):
+                Preprocessing.from_json({name: {}})
 
     def test_refuses_a_crop_larger_than_the_picture(self):
         with pytest.raises(InputError) as caught:

@@ -309,7 +309,7 @@ class Mined:
     path = "mined.crp"
 
     def __init__(self, source):
-        self.manifest = {"source": source}
+        self.manifest = {"source": source, "model": {}}
         self.checked = []
 
     def check_model(self, model):

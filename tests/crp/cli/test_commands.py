@@ -14,9 +14,11 @@ from click.testing import CliRunner
 from crp.cli import main
 from crp.cli.group import INTERRUPTED
 from crp.library import open_library
+from crp.library.describing import PRIVACY
+from crp.library.store import TABLES
 from crp.sources import load_model
 
-COMMANDS = ("atlas", "classes", "demo", "info", "merge", "mine", "search", "strategies")
+COMMANDS = ("atlas", "classes", "demo", "info", "merge", "mine", "search", "strategies", "verify")
 
 
 def crp(*words, folder, **options):
@@ -243,12 +245,31 @@ class TestSite:
 class TestInfo:
     def test_says_what_made_the_library(self, mined_shop):
         result = mined_shop.run("info", "mined.crp")
-        rows = dict(line.split("  ", 1) for line in result.stdout.splitlines())
+        lines = result.stdout.splitlines()
+        assert lines[0].startswith("mined.crp: 2 layers, ")
+        assert lines[2].split() == ["layer", "output", "concepts", "with", "patches", *TABLES]
+        assert lines[3].split()[:7] == ["0", "4", "x", "10", "x", "10", "4"]
+        assert lines[4].split()[:8] == ["2", "5", "x", "8", "x", "8", "5", "5"]
+        rows = dict(line.split("  ", 1) for line in lines[6:17])
         assert rows["made by"].split() == [
             *("crp", "mine", "net.py:make", "photos", "--layers", "0,2"),
             *("--references", "16", "--patches", "1", "--block-size", "32"),
         ]
-        assert rows["layers"].strip() == "0 [4, 10, 10], 2 [5, 8, 8]"
+        assert rows["explained"].strip().startswith("the classes each sample is labelled with; relevance starts as")
+        assert rows["classes"].strip() == "3: ant, bee, wasp"
+        assert "Explain a picture:  crp atlas mined.crp PICTURE" in lines
+        assert lines[-1] == PRIVACY
+
+    def test_as_json(self, mined_shop):
+        told = json.loads(mined_shop.run("info", "mined.crp", "--json").stdout)
+        library = mined_shop.folder / "mined.crp"
+        assert told["manifest"] == json.loads((library / "manifest.json").read_text())
+        assert told["layers"][1]["shape"] == [5, 8, 8]
+        for layer in told["layers"]:
+            for table, size in layer["bytes"].items():
+                assert size == (library / "layers" / layer["name"] / f"{table}.safetensors").stat().st_size
+        files = [file for file in library.rglob("*") if file.is_file() and file.name != "SHA256SUMS"]
+        assert told["bytes"] == sum(file.stat().st_size for file in files)
 
 
 class TestDemo:

@@ -181,7 +181,7 @@ COMMAND_LINES = [
         "There are 2 class names (two.txt), and the model has 3 classes; name them all with --class-names FILE, or "
         "explain predictions with --targets prediction.",
     ),
-    (f"{MINE} --targets truth", "Invalid value for '--targets': 'truth' is not one of 'label', 'prediction'."),
+    (f"{MINE} --targets truth", "Invalid value for '--targets': 'truth' is neither 'label', …"),
     (f"{MINE} --references 0", "Invalid value for '--references': 0 is not in the range x>=1."),
     (f"{MINE} --references few", "Invalid value for '--references': 'few' is not a valid integer range."),
     (f"{MINE} --patches -1", "Invalid value for '--patches': -1 is not in the range x>=0."),
@@ -439,7 +439,7 @@ CALLS = [
         "half a label",
         lambda at: at.mine(pairs(SQUARE, label=0.5)),
         SampleError,
-        "Sample 0 has the label 0.5, which is not a whole number.",
+        "Sample 0 has the label 0.5, which is not a whole number, a list of them, or a vector of 0 and 1.",
     ),
     (
         "unequal samples",

@@ -18,7 +18,7 @@ def manifest() -> dict:
     return {
         "versions": {"crp-atlas": "0"},
         "model": {"class": "some.Net", "parameters": 7, "weights": "ab" * 32},
-        "data": {"length": 9, "fingerprint": "cd" * 32},
+        "data": {"length": 9, "fingerprint": "cd" * 32, "shape": [3, 8, 8], "dtype": "float32"},
         "classes": CLASSES,
         "class_names": ["cat", "dog", "<owl>", "newt"],
         "layers": [{"name": name, "shape": shape, "concepts": shape[0]} for name, shape in LAYERS.items()],
@@ -30,10 +30,13 @@ def manifest() -> dict:
             "class_references": 0,
             "vectors": False,
             "patches": 1,
+            "patch_size": 96,
             "block_size": 32,
             "threads": 1,
             "concept": "ChannelConcept",
             "targets": "label",
+            "precision": "float32",
+            "start": "logit",
             "relevance_score": "sum/divided",
             "activation_score": "max",
         },
@@ -44,9 +47,10 @@ def references(concepts: int) -> dict[str, np.ndarray]:
     arrays = {}
     for shift, mode in enumerate(MODES):
         whole = np.arange(concepts * K).reshape(concepts, K)
+        down = np.arange(K) / (-2 if mode == "negative" else 2)
         arrays |= {
             f"{mode}.sample": whole + shift,
-            f"{mode}.score": (whole / 2 - shift).astype(np.float32),
+            f"{mode}.score": (whole[:, :1] / 2 - shift - down).astype(np.float32),
             f"{mode}.target": whole % CLASSES,
             f"{mode}.position": whole * 0,
         }

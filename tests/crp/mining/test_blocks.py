@@ -68,6 +68,7 @@ def raising():
     raise OSError("the disk is gone")
 
 
+NO_LABEL = "which is not a whole number, a list of them, or a vector of 0 and 1."
 SPECIAL = [
     (raising, "Sample 5 could not be read: OSError: the disk is gone"),
     (lambda: (torch.tensor([1.0, float("nan"), 0.0]), 1), "Sample 5 holds NaN or infinite values."),
@@ -81,11 +82,10 @@ SPECIAL = [
     ),
     (lambda: ([1, 2, 3], 1), "Sample 5 is a list; a float tensor, or (float tensor, label), is needed."),
     (lambda: {"image": torch.zeros(3)}, "Sample 5 is a dict; a float tensor, or (float tensor, label), is needed."),
-    (lambda: (torch.zeros(3), 0.5), "Sample 5 has the label 0.5, which is not a whole number."),
-    (
-        lambda: (torch.zeros(3), torch.zeros(3)),
-        "Sample 5 has the label tensor([0., 0., 0.]), which is not a whole number.",
-    ),
+    (lambda: (torch.zeros(3), 0.5), f"Sample 5 has the label 0.5, {NO_LABEL}"),
+    (lambda: (torch.zeros(3), torch.full((3,), 2)), f"Sample 5 has the label tensor([2, 2, 2]), {NO_LABEL}"),
+    (lambda: (torch.zeros(3), [1, "a"]), f"Sample 5 has the label [1, 'a'], {NO_LABEL}"),
+    (lambda: (torch.zeros(3), torch.zeros(1, 3)), f"Sample 5 has the label tensor([[0., 0., 0.]]), {NO_LABEL}"),
 ]
 
 

@@ -1,0 +1,123 @@
+"""SHA-256 of every file of a library, as files that `sha256sum --check` reads too.
+
+Each folder of a library that holds files also holds `SHA256SUMS`, whose lines name the files from the library's root.
+So a file of one layer does not pass for that of another, and two processes that add patches to two layers do not write
+to one file.
+
+Checksums tell that a library is what was written: that no copy was cut, no disk failed. They do not tell who wrote it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from .fingerprints import file_digest
+from .tables import check_file, damaged, write_file
+
+FILE = "SHA256SUMS"
+
+# Ends of the names of files that a library is made of; others (a desktop's, what a killed process left) are not read.
+_READ = (".json", ".safetensors")
+
+_LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the checksums of everything below a library's folder: the last step of making one."""
+    for parent in sorted({file.parent for file in library_files(folder)}):
+        _write(folder, parent, {_name(folder, file): [file_digest(file)] for file in library_files(folder, parent)})
+
+
+def replace_file(folder: Path, file: Path, content: bytes) -> None:
+    """Put a file of a library anew, with its checksum, so that an interruption leaves nothing that looks damaged.
+
+    Until the file is there, both its former and its new checksum are noted.
+
+    Raises
+    ------
+    LibraryError
+        If the system refuses, or the checksums are damaged.
+    """
+    known, name = read_checksums(folder, file.parent), _name(folder, file)
+    digest = hashlib.sha256(content).hexdigest()
+    _write(folder, file.parent, {**known, name: [*known.get(name, []), digest]})
+    write_file(file, content)
+    _write(folder, file.parent, {**known, name: [digest]})
+
+
+def read_checksums(folder: Path, parent: Path) -> dict[str, list[str]]:
+    """Checksums noted in one folder of a library, by name of the file from the library's root; empty if there are none.
+
+    Raises
+    ------
+    LibraryError
+        If the file of checksums cannot be read.
+    """
+    file = parent / FILE
+    if not file.exists():
+        return {}
+    check_file(folder, file)
+    try:
+        text = file.read_bytes().decode("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise damaged(file, str(error)) from error
+    known = defaultdict(list)
+    for line in text.splitlines():
+        parts = _LINE.fullmatch(line)
+        if parts is None:
+            raise damaged(file, f"a line is {line[:80]!r}")
+        known[parts[2]].append(parts[1])
+    return dict(known)
+
+
+def library_files(folder: Path, parent: Path | None = None) -> list[Path]:
+    """Files in a library's folder, links that lead to none among them; with `parent`, those directly in it.
+
+    Links to folders are not followed. Files of checksums are left out.
+    """
+    found = []
+    for place, folders, names in os.walk(folder if parent is None else parent):
+        if parent is not None:
+            folders.clear()
+        found += [Path(place) / name for name in names if name != FILE]
+    return sorted(found)
+
+
+def wrong_files(folder: Path) -> tuple[list[str], list[str]]:
+    """Compare every file with its checksum.
+
+    Returns
+    -------
+    tuple of two lists of str
+        Sentences about what is wrong, and about files that are no part of the library.
+    """
+    wrong, foreign = [], []
+    noted: dict[str, list[str]] = {}
+    files = {_name(folder, file): file for file in library_files(folder)}
+    for parent in sorted({folder, *(file.parent for file in files.values())}):
+        noted |= read_checksums(folder, parent)
+    if not noted:
+        return [f"It holds no checksums ({FILE}), so its files cannot be compared with what was written."], []
+    for name in sorted({*files, *noted}):
+        if name not in noted and name.endswith(_READ):
+            wrong.append(f"{name!r} has no checksum.")
+        elif name not in noted:
+            foreign.append(f"{name!r} is not part of the library, and nothing reads it.")
+        elif name not in files:
+            wrong.append(f"{name!r} is missing.")
+        elif not files[name].is_file() or file_digest(files[name]) not in noted[name]:
+            wrong.append(f"{name!r} does not hold what was written (its checksum differs).")
+    return wrong, foreign
+
+
+def _name(folder: Path, file: Path) -> str:
+    return file.relative_to(folder).as_posix()
+
+
+def _write(folder: Path, parent: Path, known: dict[str, list[str]]) -> None:
+    lines = [f"{digest}  {name}\n" for name, digests in sorted(known.items()) for digest in dict.fromkeys(digests)]
+    write_file(parent / FILE, "".join(lines).encode("ascii"))

@@ -1,0 +1,151 @@
+"""What a library holds, made how and of what, as plain values; and as people want to read it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from typing import Any
+
+from crp.errors import inert, shortened
+
+from .checksums import library_files
+from .store import TABLES, Library
+
+PRIVACY = "Patches are pieces of the data set, and heatmaps tell of it: pass a library on only as you would the data."
+
+
+def description(library: Library) -> dict[str, Any]:
+    """Everything that `crp info` says, as JSON's values: layers with their sizes on disk in bytes, and the manifest."""
+    layers = []
+    for layer in library.layers:
+        limits, folder = library.limits(layer), library.file(layer, TABLES[0]).parent
+        layers.append(
+            {
+                "name": layer,
+                "shape": list(library.shape(layer)),
+                "concepts": limits.concepts,
+                "with_patches": len(library.with_patches(layer)),
+                "bytes": {file.stem: file.lstat().st_size for file in library_files(library.path, folder)},
+            }
+        )
+    return {
+        "path": str(library.path),
+        "layers": layers,
+        "bytes": sum(file.lstat().st_size for file in library_files(library.path)),
+        "manifest": library.manifest,
+    }
+
+
+def described_in_words(library: Library) -> str:
+    """A library in lines of text: its layers as a table, what was mined with what, and how to go on."""
+    told, manifest = description(library), library.manifest
+    settings, source = manifest["settings"], manifest.get("source")
+    source = source if isinstance(source, dict) else {}
+    model, data, composite = manifest["model"], manifest["data"], manifest["composite"]
+    command = source.get("command")
+    facts = {
+        "model": f"{source.get('model') or model.get('class')} (weights {model['weights'][:12]})",
+        "data": f"{source.get('data') or 'a data set'} ({_counted(data['length'], 'sample')} {data['shape']}, "
+        f"fingerprint {data['fingerprint'][:12]})",
+        "classes": f"{manifest['classes']}{_some(library.class_names)}",
+        "composite": f"{composite['name']}: {composite.get('reason')}",
+        "explained": _explained(manifest),
+        "relevance": f"{settings['relevance_score']}: {_definition(manifest, 'relevance_score')}",
+        "activation": f"{settings['activation_score']}: {_definition(manifest, 'activation_score')}",
+        "references": f"the best {settings['k']} samples of each concept by relevance, and by activation; patches of "
+        f"{settings['patches']}",
+        "computed": f"in {settings['precision']} on {settings.get('device')}, {settings['block_size']} samples at a "
+        f"time, {_counted(settings['threads'], 'thread')}",
+        "versions": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
+    }
+    if isinstance(command, list):
+        facts["made by"] = shlex.join(map(str, command))
+    width = max(map(len, facts))
+    lines = [
+        f"{told['path']}: {_counted(len(told['layers']), 'layer')}, {_size(told['bytes'])}",
+        "",
+        *_table(told["layers"]),
+        "",
+        *(f"{word:<{width}}  {value}" for word, value in facts.items()),
+        "",
+        *_next(library),
+        PRIVACY,
+    ]
+    return inert("\n".join(lines))
+
+
+def _explained(manifest: dict[str, Any]) -> str:
+    rule, output = manifest["settings"]["targets"], manifest["model"].get("output")
+    if rule.startswith("top") and rule[3:].isdecimal():
+        what = f"the {rule[3:]} classes predicted most for each sample"
+    else:
+        what = {
+            "label": "the classes each sample is labelled with",
+            "prediction": "the class predicted for each sample",
+        }.get(rule, f"what the function {rule} says")
+    part = "" if output is None else f", of the model's output {shortened(output)}"
+    start = {"logit": "relevance starts as the model's output there, with its sign"}
+    return f"{what}{part}; {start.get(manifest['settings']['start'], 'relevance starts as that function says')}"
+
+
+def _table(layers: list[dict[str, Any]]) -> list[str]:
+    tables = list(dict.fromkeys([*TABLES, *(table for layer in layers for table in layer["bytes"])]))
+    rows = [("layer", "output", "concepts", "with patches", *tables)]
+    rows += [
+        (
+            layer["name"],
+            " x ".join(map(str, layer["shape"])),
+            str(layer["concepts"]),
+            str(layer["with_patches"]),
+            *(_size(layer["bytes"].get(table, 0)) for table in tables),
+        )
+        for layer in layers
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            # names stand to the left, numbers to the right
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _next(library: Library) -> list[str]:
+    path = shlex.quote(str(library.path))
+    by_shell = f"crp atlas {path} PICTURE"
+    if library.preprocessing is None:
+        by_shell = "(how pictures become the model's input is not known, so a tensor must be given in Python)"
+    return [
+        f"Explain a picture:  {by_shell}",
+        f"In Python:          crp.explain(model, image, crp.open_library({str(library.path)!r}))",
+        f"Check it:           crp verify {path}",
+    ]
+
+
+def _definition(manifest: dict[str, Any], score: str) -> str:
+    definitions = manifest.get("definitions")
+    return str(definitions.get(score)) if isinstance(definitions, dict) else "not told"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    if not names:
+        return ", without names"
+    return f": {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _size(count: int) -> str:
+    """Bytes for people.
+
+    >>> _size(999), _size(1_500_000)
+    ('999 B', '1.5 MB')
+    """
+    if count < 1000:
+        return f"{count} B"
+    power = min(int(math.log10(count)) // 3, 4)
+    return f"{count / 1000**power:.1f} {('kB', 'MB', 'GB', 'TB')[power - 1]}"

@@ -1,0 +1,70 @@
+"""From the shell: several labels in an .npz, the best classes, a part of the output, a regression."""
+
+import json
+
+import numpy as np
+import pytest
+
+NETS = """
+import torch
+from torch import nn
+
+
+class Whole(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.relu, self.pool = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, data):
+        features = self.relu(self.conv(data))
+        return {"features": features, "out": self.head(self.pool(features).flatten(1))}
+
+
+class Value(Whole):
+    def forward(self, data):
+        return super().forward(data)["out"][:, 0]
+"""
+
+
+@pytest.fixture
+def tasks(shop):
+    (shop.folder / "nets.py").write_text(NETS)
+    images = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3), dtype=np.uint8)
+    labels = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 1], [1, 0, 0], [0, 1, 1]])
+    np.savez(shop.folder / "many.npz", images=images, labels=labels)
+    return shop
+
+
+def mined(shop, *words):
+    result = shop.run("mine", *words, "--out", "x.crp", "--patches", 1, "--overwrite")
+    assert result.exit_code == 0, result.output
+    return json.loads((shop.folder / "x.crp" / "manifest.json").read_text())
+
+
+def test_a_part_of_the_output_and_several_labels(tasks):
+    refused = tasks.run("mine", "nets.py:Whole", "many.npz", "--out", "y.crp")
+    assert refused.exit_code == 2
+    assert "The model returns a dict with 'features', 'out' for one sample" in refused.stderr
+    assert "name the part with --output." in refused.stderr
+    manifest = mined(tasks, "nets.py:Whole", "many.npz", "--layers", "conv", "--output", "out")
+    assert (manifest["model"]["output"], manifest["settings"]["targets"]) == ("out", "label")
+    verified = tasks.run("verify", "x.crp", "--trust", "--data", "many.npz")
+    assert verified.exit_code == 0, verified.output
+    assert "were computed again" in verified.stdout
+    drawn = tasks.run("atlas", "x.crp", "new.png", "--trust", "--out", "a.json")
+    assert drawn.exit_code == 0, drawn.output
+    told = tasks.run("info", "x.crp").stdout
+    assert "the classes each sample is labelled with, of the model's output 'out'; relevance starts as" in told
+
+
+def test_the_best_classes(tasks):
+    assert mined(tasks, "net.py:make", "photos", "--layers", "0", "--targets", "top2")["settings"]["targets"] == "top2"
+    assert "the 2 classes predicted most for each sample" in tasks.run("info", "x.crp").stdout
+    assert tasks.run("mine", "net.py:make", "photos", "--out", "y.crp", "--targets", "top0").exit_code == 2
+
+
+def test_a_regression(tasks):
+    manifest = mined(tasks, "nets.py:Value", "many.npz", "--layers", "conv", "--targets", "prediction")
+    assert manifest["classes"] == 1
