@@ -136,7 +136,12 @@ class Mine(Work):
         count = self.row.check_units
         if self.samples.data.dtype == torch.float32:
             found = self.run(count, count).references
-            return {f"{mode} {layer}": _by_sample(found[layer, mode], count) for layer, mode in found}
+            # zennit-crp has no negative references
+            return {
+                f"{mode} {layer}": _by_sample(found[layer, mode], count)
+                for layer in self.layers
+                for mode in ("relevance", "activation")
+            }
         scores, score = {}, Score(SCORE)
         data = self.samples.data[:count].to(self.device)
         with RelevanceFlow(self.model, self.composite(), data, self.layers) as flow:

@@ -209,10 +209,10 @@ def _check_patch(path: Path, patch: StoredPatch, limits: Limits) -> None:
         raise damaged(path, f"position {patch.position} is not within 0 and {limits.positions - 1}")
     if not math.isfinite(patch.score):
         raise damaged(path, f"the score of a patch of sample {patch.sample} is {patch.score}")
-    top, left, bottom, right = patch.box
-    height, width = limits.picture if len(limits.picture) == 2 else (0, 0)
-    if not (0 <= top < bottom <= height and 0 <= left < right <= width):
-        raise damaged(path, f"the box {patch.box} of a patch is not within a picture of {list(limits.picture)} pixels")
+    axes = len(limits.picture)
+    sides = zip(patch.box[:axes], patch.box[axes:], limits.picture, strict=True) if len(patch.box) == 2 * axes else ()
+    if not sides or not all(0 <= first < last <= size for first, last, size in sides):
+        raise damaged(path, f"the box {patch.box} of a patch is not within a sample of size {list(limits.picture)}")
     if max(patch.heatmap.shape) > limits.patch_size:
         raise damaged(path, f"a patch of {patch.heatmap.shape} pixels is larger than {limits.patch_size}")
 
@@ -255,7 +255,10 @@ def _picture(path: Path, patch: StoredPatch) -> np.ndarray:
         length = len(patch.heatmap)
         if not patch.picture or len(patch.picture) % (4 * length):
             raise damaged(path, f"a signal of {len(patch.picture)} bytes has a heatmap of {length} values")
-        return np.frombuffer(patch.picture, dtype="<f4").reshape(-1, length)
+        values = np.frombuffer(patch.picture, dtype="<f4").reshape(-1, length)
+        if not np.isfinite(values).all():
+            raise damaged(path, f"a signal of sample {patch.sample} holds NaN or infinite values")
+        return values
     height, width = patch.heatmap.shape
     try:
         with warnings.catch_warnings():

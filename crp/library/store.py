@@ -320,7 +320,7 @@ class Library:
             # a kind of concept of the user's own may count positions along another axis
             positions=math.prod(shape[1:] if settings["concept"] == "ChannelConcept" else shape),
             references=settings["k"],
-            picture=tuple(data["shape"][-2:]),
+            picture=tuple(data["shape"][1:]),
             patch_size=settings["patch_size"],
         )
 
