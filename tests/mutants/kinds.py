@@ -184,7 +184,9 @@ def values(folder: Path, outside: Path, dice: random.Random) -> str:
         elif array.dtype == np.uint8:
             flat[place] ^= 255
         else:
-            flat[place] = dice.choice([-1, -2, 4, 10, 1000, 2**31, 2**62, 2**63 - 1, -(2**63)])
+            limits = np.iinfo(array.dtype)
+            number = dice.choice([-1, -2, 4, 10, 1000, 2**31, 2**62, 2**63 - 1, -(2**63)])
+            flat[place] = min(max(number, limits.min), limits.max)
     elif way == "dtype":
         array = array.astype(dice.choice([np.float16, np.float64, np.int8, np.int32, np.uint64, np.bool_]))
     elif way == "rows":
