@@ -180,7 +180,8 @@ def values(folder: Path, outside: Path, dice: random.Random) -> str:
     way = dice.choice([*ways, *(["number"] * 12 if array.size else [])])
     if way == "number":
         if array.dtype.kind == "f":
-            flat[place] = dice.choice([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45])
+            largest = float(np.finfo(array.dtype).max)
+            flat[place] = dice.choice([np.nan, np.inf, -np.inf, min(3e38, largest), max(-3e38, -largest), 1e-45])
         elif array.dtype == np.uint8:
             flat[place] ^= 255
         else:
