@@ -140,7 +140,7 @@ def suspects(
         As in `strategies`.
     """
     if targets is None:
-        counts = np.bincount(vectors.target[vectors.mined])
+        counts = np.bincount(vectors.target[vectors.mined & (vectors.target >= 0)])
         targets = np.flatnonzero(counts > neighbours).tolist()
     found = []
     for target in targets:

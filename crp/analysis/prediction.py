@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from crp.attribution import RelevanceFlow
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.mining.scores import shares
-from crp.mining.subjects import check_same, described_rules
+from crp.mining.subjects import check_composite, check_start, described_rules
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -56,8 +56,8 @@ def concept_vector(
     library.check_model(model)
     library.check_concept_kind(concept)
     composite, rules = described_rules(model, composite)
-    fact = "This is not the composite of the library"
-    check_same(library.manifest["composite"], rules, ["name", "rules", "canonizers"], fact)
+    check_composite(library, rules)
+    check_start(library)
     chosen = None if target is None else library.class_index(target)
     found = []
     with RelevanceFlow(model, composite, data[None], [layer]) as flow:

@@ -23,7 +23,7 @@ from crp.errors import InputError
 from crp.images import scaled_picture
 from crp.library.building import new_library
 from crp.library.store import Library
-from crp.mining.subjects import check_same, data_subject, model_subject
+from crp.mining.subjects import check_composite, check_data, check_start, data_subject, model_subject
 from crp.mining.surroundings import surroundings
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def export_virelay(
     h5py = optional("h5py", "h5py", "Writing for ViRelAy")
     vectors = library.vectors(layer)
     library.check_model(model)
+    check_start(library)
     chosen = _chosen(library, vectors.target[vectors.mined], targets)
     rows, found = {}, {}
     for target in chosen:
@@ -91,12 +92,10 @@ def export_virelay(
         found[target] = strategies(vectors.relevance[rows[target]], clusters=clusters)
     everything = np.concatenate(list(rows.values()))
     with surroundings(library.manifest["settings"]["threads"]), new_library(Path(path), overwrite=False) as folder:
-        data = data_subject(dataset, labelled=False)
-        fact = "This is not the data set that was mined"
-        check_same(library.manifest["data"], data.data, ["length", "fingerprint"], fact)
+        data = data_subject(dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")))
+        check_data(library, data)
         subject = model_subject(model, composite, data.reader, [layer], device)
-        fact = "This is not the composite of the library"
-        check_same(library.manifest["composite"], subject.composite, ["name", "rules", "canonizers"], fact)
+        check_composite(library, subject.composite)
         if len(data.reader.like.shape) != 3:
             raise InputError(f"ViRelAy shows pictures [c, H, W], and samples are {list(data.reader.like.shape)}.")
         to_picture = library.preprocessing.to_picture if library.preprocessing is not None else scaled_picture

@@ -15,6 +15,7 @@ from crp.errors import InputError, LibraryError, inert, nearest, shortened
 from crp.explanation import Patch
 from crp.images import Preprocessing
 
+from .concept import LibraryConcept
 from .fingerprints import weights_fingerprint
 from .manifest import layer_folder, read_manifest
 from .patches import MODES, LayerPatches, check_patches, decoded, read_patches, stored_concepts
@@ -248,7 +249,7 @@ class Library:
         concepts = self._concepts(layer)
         if not self.manifest["settings"]["vectors"]:
             raise InputError(f"The library '{self.path}' holds no concept vectors: mine with vectors=True (--vectors).")
-        return read_vectors(self.path, layer, self.manifest["data"]["length"], concepts)
+        return read_vectors(self.path, layer, self.manifest["data"]["length"], concepts, self.manifest["classes"])
 
     def class_index(self, target: int | str) -> int:
         """Index of a class given by index or name; of an int as a word, too.
@@ -293,6 +294,17 @@ class Library:
         check_patches(file, stored, self.limits(layer))
         return stored
 
+    def concept(self, layer: str, concept: int) -> LibraryConcept:
+        """One concept as a value: its patches, the classes that use it, the concepts that are like it.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer or concept.
+        """
+        self.check_concepts(layer, [concept])
+        return LibraryConcept(self, layer, concept)
+
     def with_patches(self, layer: str) -> list[int]:
         """Concepts of a layer whose patches have been made, in increasing order."""
         self.shape(layer)
@@ -331,12 +343,30 @@ class Library:
         ------
         LibraryError
         """
-        mined, given = self.manifest["model"]["weights"], weights_fingerprint(model)
+        self.check_weights(weights_fingerprint(model))
+        self.check_output(model)
+
+    def check_weights(self, given: str) -> None:
+        """Refuse weights, by their fingerprint, that are not those of the model that was mined.
+
+        Raises
+        ------
+        LibraryError
+        """
+        mined = self.manifest["model"]["weights"]
         if mined != given:
             raise LibraryError(
                 f"The library '{self.path}' was mined with other weights ({mined[:12]}, and this model has "
                 f"{given[:12]}): use the model it was mined with, or mine a library for this one."
             )
+
+    def check_output(self, model: nn.Module) -> None:
+        """Refuse a model that gives another part of its output than the one that was mined.
+
+        Raises
+        ------
+        LibraryError
+        """
         mined, given = self.manifest["model"].get("output"), getattr(model, "explained_output", None)
         if mined != given:
             raise LibraryError(

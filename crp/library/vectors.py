@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from crp.errors import LibraryError
+
 from .manifest import layer_folder
-from .tables import open_table
+from .tables import damaged, open_table
 
 # float16 ends at 65504.
 _LARGEST_EXPONENT = 15
@@ -53,6 +55,7 @@ class Matrix:
     """Samples x concepts, float16 on disk and float32 when read: `matrix[rows]` is `[n, C]`.
 
     `rows` is what numpy takes as a first index: a slice, numbers of samples, a mask. `numpy.asarray(matrix)` reads all.
+    What is no finite number is a `LibraryError` where it is read.
 
     Parameters
     ----------
@@ -72,18 +75,26 @@ class Matrix:
 
     def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
         stored = np.asarray(self._stored[rows], dtype=np.float32)
-        return np.ldexp(stored, np.asarray(self._exponent[rows]).astype(np.int32)[..., None])
+        return _scaled(stored, np.asarray(self._exponent[rows])[..., None])
 
     def __array__(self, dtype: type | None = None, copy: bool | None = None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype, copy=False)
 
     def column(self, concept: int) -> np.ndarray:
         """One concept on all samples, float32 `[N]`."""
-        return np.ldexp(self._stored[:, concept].astype(np.float32), self._exponent.astype(np.int32))
+        return _scaled(self._stored[:, concept].astype(np.float32), self._exponent)
 
     def chunks(self) -> Iterator[np.ndarray]:
         """All rows in order, some thousands at a time: for sums over data sets that do not fit into memory."""
         return (self[start : start + _CHUNK] for start in range(0, len(self), _CHUNK))
+
+
+def _scaled(stored: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        values = np.ldexp(stored, exponent.astype(np.int32))
+    if not np.isfinite(values).all():
+        raise LibraryError("A concept vector holds what is no finite number: the file of vectors is damaged.")
+    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +108,8 @@ class Vectors:
     activation
         Activation score of each concept, as in the references.
     target, prediction, label
-        Class that was explained, the model's largest output and the data set's label (-1: none), int64 `[N]`.
+        Class that was explained (of several the first), the model's largest output and the data set's label (of
+        several the first), int64 `[N]`; -1 where there is none. Relevance is that of this class.
     mined
         False for samples that were left out, bool `[N]`; their rows are zero.
     """
@@ -127,7 +139,7 @@ def encoded(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.ldexp(values.astype(np.float64), -exponent[:, None]).astype(np.float16), exponent.astype(np.int16)
 
 
-def read_vectors(folder: Path, layer: str, length: int, concepts: int) -> Vectors:
+def read_vectors(folder: Path, layer: str, length: int, concepts: int, classes: int) -> Vectors:
     """Open the vectors of a layer.
 
     Raises
@@ -137,6 +149,10 @@ def read_vectors(folder: Path, layer: str, length: int, concepts: int) -> Vector
     """
     with open_table(samples_file(folder)) as table:
         known = {name: table.mapped(name, dtype, (length,)) for name, (dtype, _) in SAMPLE_COLUMNS.items()}
+    for name in ("target", "prediction"):
+        wrong = known[name][(known[name] < -1) | (known[name] >= classes)]
+        if len(wrong):
+            raise damaged(samples_file(folder), f"{name} {wrong[0]} is not within -1 and {classes - 1}")
     with open_table(vectors_file(folder, layer)) as table:
         wanted = layer_columns(concepts)
         columns = {name: table.mapped(name, dtype, (length, *shape)) for name, (dtype, shape) in wanted.items()}

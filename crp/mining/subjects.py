@@ -182,7 +182,7 @@ def data_subject(dataset: object, *, labelled: bool, skip_bad: bool = False) -> 
     """
     reader = SampleReader(dataset, labelled, skip_bad)
     digests = sampled_digests(reader, len(reader), skip_bad)
-    check_repeatable(reader, {index: digest for index, digest in digests.items() if digest})
+    check_repeatable(_unlabelled(reader), {index: digest for index, digest in digests.items() if digest})
     return DataSubject(
         reader,
         digests,
@@ -199,14 +199,21 @@ def sampled_digests(reader: SampleReader, length: int, skip_bad: bool = False) -
     """Digests of the sampled ones among the first `length` samples; `""` for what is to be skipped."""
 
     def digest(index: int) -> str:
-        try:
+        if not skip_bad:
             return sample_digest(reader[index][0])
+        try:
+            return sample_digest(_unlabelled(reader)[index][0])
         except SampleError:
-            if not skip_bad:
-                raise
             return ""
 
     return {index: digest(index) for index in sampled_indices(length)}
+
+
+def _unlabelled(reader: SampleReader) -> SampleReader:
+    """The same without a need for labels: with or without them, it is the same data set."""
+    reader = copy.copy(reader)
+    reader.labelled = False
+    return reader
 
 
 def check_same(stored: Mapping[str, Any], given: Mapping[str, Any], keys: Sequence[str], fact: str) -> None:
@@ -253,6 +260,21 @@ def check_data(library: Library, data: DataSubject) -> None:
     """
     keys = ["length", "shape", "dtype", "fingerprint"]
     check_same(library.manifest["data"], data.data, keys, "This is not the data set that was mined")
+
+
+def check_start(library: Library) -> None:
+    """Refuse a library whose relevance a function started: a class alone does not say what that was.
+
+    Raises
+    ------
+    LibraryError
+    """
+    if library.manifest["settings"]["start"] != "logit":
+        raise LibraryError(
+            f"The library '{library.path}' starts relevance as a function says, "
+            f"{shortened(library.manifest['settings']['targets'])}, and not as the output of a class: this is not made "
+            "for it."
+        )
 
 
 def check_shapes(library: Library, shapes: Mapping[str, tuple[int, ...]], concept: ConceptKind) -> None:

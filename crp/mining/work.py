@@ -172,7 +172,7 @@ def open_work(
     Raises
     ------
     LibraryError
-        If another process is at work there, or an interrupted run mined something else.
+        If another process is at work there, an interrupted run mined something else, or the folder is somebody's own.
     """
     work = Work(path, f"shard-{shard.place}-of-{shard.count}" if shard else f"rank-{processes.rank}")
     locks: list[Lock] = []
@@ -205,6 +205,8 @@ def _claimed(folder: Path, shard: Shard | None) -> list[Lock]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(exist_ok=True)
+        if not (folder / _LOCK).exists() and any(entry.suffix != ".lock" for entry in folder.iterdir()):
+            raise LibraryError(f"'{folder}' is needed for work, and holds something else: choose another path.")
         locks.append(Lock(folder / _LOCK, shared=shard is not None))
         if shard is not None:
             locks.append(Lock(folder / f"shard-{shard.place}-of-{shard.count}.lock"))

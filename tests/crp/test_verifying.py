@@ -17,6 +17,7 @@ import crp
 from crp.errors import InputError, LibraryError
 from crp.library.checksums import FILE, replace_file, write_checksums
 from crp.library.tables import table_bytes, write_table
+from tests.durability import subject as durable
 
 K = 3
 
@@ -270,3 +271,11 @@ def test_checksums_are_those_of_sha256sum(library):
     done = subprocess.run(["sha256sum", "--check", "--strict", *sums], cwd=library, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(": OK") == 10
+
+
+def test_a_library_with_skipped_samples_is_sound(tmp_path):
+    library = durable.mined(tmp_path / "a.crp")
+    assert [skipped["sample"] for skipped in library.manifest["skipped"]] == [durable.UNREADABLE]
+    found = crp.verify(library, durable.net(), durable.Samples(), blocks=10)
+    assert found.sound, found.wrong
+    assert "Class statistics of all samples were computed again: they are those of the library." in found.held

@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import crp
+from crp.analysis import search, similarity, suspects
 from crp.errors import CrpError
 from crp.library.checksums import write_checksums
 from crp.library.describing import described_in_words, description
 from crp.library.patches import MODES
+from crp.library.vectors import Vectors
 from crp.visualization.atlas import Atlas
 
 from .kinds import HTML, KINDS, WEIGHTS
@@ -42,17 +44,24 @@ def read_everything(path: Path) -> None:
         _each(
             lambda layer=layer: library.statistics(layer),
             lambda layer=layer: library.with_patches(layer),
-            *(lambda layer=layer, mode=mode: library.references(layer, mode) for mode in MODES),
-            *(lambda layer=layer, mode=mode: library.class_references(layer, 1, mode) for mode in MODES),
             lambda layer=layer: library.dead_concepts(layer),
-            lambda layer=layer: library.concepts_of(1, layer),
-            lambda layer=layer: library.vectors(layer),
+            lambda layer=layer: library.concepts_of(0, layer),
+            lambda layer=layer: library.classes_of(layer, 0),
+            *(lambda layer=layer, mode=mode: library.class_references(layer, 1, mode) for mode in MODES),
+            lambda layer=layer: analyse(library.vectors(layer)),
+            *(lambda layer=layer, mode=mode: library.references(layer, mode) for mode in MODES),
             *(
                 lambda layer=layer, mode=mode, concept=concept: library.patches(layer, concept, mode)
                 for mode in MODES
                 for concept in range(min(library.limits(layer).concepts, 8))
             ),
         )
+
+
+def analyse(vectors: Vectors) -> None:
+    search(vectors, 0)
+    similarity(vectors)
+    suspects(vectors, neighbours=2)
 
 
 def tell(path: Path) -> None:

@@ -114,6 +114,40 @@ def test_samples_with_several_labels(model, dataset, passes, tmp_path):
         assert (listed.path / table).read_bytes() == (hot.path / table).read_bytes()
 
 
+def test_every_label_has_its_references_and_vectors_are_of_the_first(model, dataset, passes, tmp_path):
+    labels = several(len(dataset))
+    options = {"vectors": True, "class_references": 2, "patches": 0, "k": 60}
+    library = mined(model, Labelled(dataset.tensors[0], labels), tmp_path / "a.crp", **options)
+    for layer in LAYERS:
+        vectors = library.vectors(layer)
+        firsts = [label[0] if label else -1 for label in labels]
+        assert vectors.target.tolist() == firsts
+        for sample, first in enumerate(firsts):
+            expected = passes[sample, first, layer][0] if first >= 0 else 0
+            np.testing.assert_allclose(vectors.relevance[sample], expected, rtol=2.0**-11, atol=1e-8)
+            peaks = passes[sample, 0, layer][1]
+            np.testing.assert_allclose(vectors.activation[sample], peaks, rtol=2.0**-11, atol=1e-6)
+        for direction, mode in ((1, "relevance"), (-1, "negative")):
+            overall = library.references(layer, mode)
+            for concept in range(overall.sample.shape[0]):
+                best = {}  # by sample, of all its labels
+                for target in range(4):
+                    own = [sample for sample, label in enumerate(labels) if target in label]
+                    scores = {sample: direction * passes[sample, target, layer][2][concept] for sample in own}
+                    if mode == "negative":
+                        scores = {sample: score for sample, score in scores.items() if score > 0}
+                    order = sorted(scores, key=lambda sample: (-np.float32(scores[sample]), sample))
+                    found = library.class_references(layer, target, mode).sample[concept]
+                    assert found.tolist() == [*order, -1, -1][:2]
+                    for sample, score in scores.items():
+                        best[sample] = max(score, best.get(sample, -np.inf))
+                order = sorted(best, key=lambda sample: (-np.float32(best[sample]), sample))[:60]
+                assert overall.sample[concept].tolist() == order + [-1] * (60 - len(order))
+                np.testing.assert_allclose(
+                    direction * overall.score[concept, : len(order)], [best[one] for one in order], atol=1e-6
+                )
+
+
 def test_every_sample_is_held_once_though_it_has_several_labels(model, dataset, tmp_path):
     labels = several(len(dataset))
     library = mined(model, Labelled(dataset.tensors[0], labels), tmp_path / "a.crp", k=30, patches=0)

@@ -15,7 +15,7 @@ from torch import nn
 from crp.errors import InputError, LibraryError, SampleError
 from crp.library import open_library
 from crp.library.manifest import read_manifest
-from crp.mining import merge, patches
+from crp.mining import add_patches, merge, patches
 from crp.mining.locks import Lock
 from tests.durability import subject
 from tests.durability.sharing import split_run, torchrun
@@ -249,6 +249,18 @@ def test_two_processes_do_not_mine_to_one_path(tmp_path):
     running.close()
     shard.close()
     assert mined(path).layers == ("0", "3")
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    theirs = work(tmp_path / "a.crp") / "parts" / "thesis.tex"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("years")
+    with pytest.raises(LibraryError) as caught:
+        mined(tmp_path / "a.crp", restart=True)
+    assert str(caught.value) == (
+        f"'{work(tmp_path / 'a.crp')}' is needed for work, and holds something else: choose another path."
+    )
+    assert theirs.read_text() == "years"
 
 
 def test_a_lock_ends_with_its_process_although_its_children_live(tmp_path):
@@ -494,6 +506,24 @@ class TestSkipping:
             "input."
         )
         assert "the same command goes on from there" in caught.value.__notes__[0]
+
+    @pytest.mark.parametrize("labels", [(), (0, 21)])
+    def test_patches_are_added_to_such_a_library_too(self, tmp_path, monkeypatch, labels):
+        samples = Spoilt(unreadable=(21, 30))
+        without_labels = [(samples.data[index], None) for index in labels]
+        read = Spoilt.__getitem__
+        monkeypatch.setattr(
+            Spoilt,
+            "__getitem__",
+            lambda self, index: without_labels[labels.index(index)] if index in labels else read(self, index),
+        )
+        whole = self.mined(tmp_path / "a.crp", samples, monkeypatch)
+        some = self.mined(tmp_path / "b.crp", samples, monkeypatch, patch_concepts={})
+        for layer in ("3", "0"):
+            concepts = range(some.shape(layer)[0])
+            add_patches(some, net(), samples, layer, concepts, progress=False)
+        assert [entry["sample"] for entry in whole.manifest["skipped"]] == sorted({21, 30, *labels})
+        assert digest(some.path) == digest(whole.path)
 
     def test_all_of_them_is_an_error(self, tmp_path, monkeypatch):
         with pytest.raises(SampleError, match=r"^Sample 0 \('0\.png'\) could not be read: OSError: gone$"):

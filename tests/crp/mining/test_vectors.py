@@ -8,7 +8,7 @@ import pytest
 
 from crp.errors import LibraryError
 from crp.library.rows import RowTable, runs
-from crp.library.vectors import encoded, read_vectors, vectors_file
+from crp.library.vectors import encoded, layer_columns, read_vectors, vectors_file
 from crp.mining.vectors import VectorWriter
 
 SIZES = {"a": 3, "b/c": 2}
@@ -43,7 +43,7 @@ WHOLE = [list(range(start, min(start + 4, LENGTH))) for start in range(0, LENGTH
 
 def test_what_was_written_is_read(tmp_path):
     written(tmp_path, *WHOLE[:2], [8])
-    found = read_vectors(tmp_path, "a", LENGTH, 3)
+    found = read_vectors(tmp_path, "a", LENGTH, 3, 3)
     for sample in range(9):
         assert found.relevance[sample].tolist() == [sample, sample + 1, sample + 2]
         assert found.activation[sample].tolist() == [1024 * (sample + more) for more in range(3)]
@@ -87,11 +87,26 @@ def test_other_sizes_are_refused(tmp_path):
     with pytest.raises(LibraryError, match="holds other columns or another number of rows than 11"):
         VectorWriter(tmp_path, 11, SIZES)
     with pytest.raises(LibraryError, match="'relevance' is F16 of shape \\[10, 3\\]"):
-        read_vectors(tmp_path, "a", LENGTH, 4)
+        read_vectors(tmp_path, "a", LENGTH, 4, 3)
+    with pytest.raises(LibraryError, match="target 2 is not within -1 and 1"):
+        read_vectors(tmp_path, "a", LENGTH, 3, 2)
     file = vectors_file(tmp_path, "a")
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(LibraryError, match="is damaged"):
-        read_vectors(tmp_path, "a", LENGTH, 3)
+        read_vectors(tmp_path, "a", LENGTH, 3, 3)
+
+
+def test_values_that_are_no_numbers_are_refused(tmp_path):
+    written(tmp_path, *WHOLE)
+    table = RowTable(vectors_file(tmp_path, "a"), layer_columns(3), LENGTH)
+    table.write(np.array([4]), {"relevance": np.array([[1, np.nan, 2]])})
+    table.write(np.array([5]), {"activation.exponent": np.array([2000])})
+    table.close()
+    found = read_vectors(tmp_path, "a", LENGTH, 3, 3)
+    assert found.relevance[3].tolist() == [3, 4, 5]
+    for read in (lambda: found.relevance[4], lambda: found.relevance.column(1), lambda: found.activation[:]):
+        with pytest.raises(LibraryError, match="A concept vector holds what is no finite number"):
+            read()
 
 
 def test_a_full_disk_is_told(tmp_path, monkeypatch):
