@@ -167,14 +167,6 @@ def _look_at_tables(found: Verification, library: Library) -> None:
                 lists[mode] = library.references(layer, mode)
                 references += int((lists[mode].sample >= 0).sum())
         with _told(found):
-            if library.manifest["settings"]["class_references"]:
-                for target in range(library.manifest["classes"]):
-                    for mode in MODES:
-                        library.class_references(layer, target, mode)
-        with _told(found):
-            if library.manifest["settings"]["vectors"]:
-                library.vectors(layer)
-        with _told(found):
             stored = library.stored_patches(layer)
             for mode in lists:
                 _compare_patches(library, layer, mode, lists[mode], stored)
