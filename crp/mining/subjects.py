@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from crp.attribution import OUTPUT, RelevanceFlow, Replica, prepare
 from crp.attribution.composites import composite_for
@@ -128,12 +128,11 @@ def _probed(
 ) -> tuple[dict[str, tuple[int, ...]], int, str]:
     # a rule with a name needs no label to be seen to fit
     rule = targets if callable(targets) else "prediction"
-    data, label = _first_usable(reader)
-    with RelevanceFlow(replica, None, data[None], layers) as flow:
+    labels = label_table([_first_label(reader)]) if callable(targets) else torch.tensor([-1])
+    with RelevanceFlow(replica, None, reader.like[None], layers) as flow:
         if classes is None or flow.prediction.ndim == 2:
             classes = flow.prediction.shape[1]
         # refuses a rule that does not fit the output
-        labels = label_table([label])
         questions(rule, flow.prediction, labels, torch.tensor([0]), classes)
         own_start = callable(targets) and asks(answered(targets, flow.prediction, labels))
         for layer in layers:
@@ -143,13 +142,14 @@ def _probed(
         return shapes, classes, "function" if own_start else "logit"
 
 
-def _first_usable(reader: SampleReader) -> tuple[Tensor, int | tuple[int, ...]]:
+def _first_label(reader: SampleReader) -> int | tuple[int, ...]:
+    """The label of the first sample that can be used, which is `reader.like`."""
     for index in range(len(reader)):
         try:
-            return reader[index]
+            return reader[index][1]
         except SampleError:
-            continue  # the reader has found one that is like no other but itself
-    return reader.like, -1
+            continue
+    return -1
 
 
 @dataclass(frozen=True)

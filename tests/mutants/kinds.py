@@ -180,11 +180,14 @@ def values(folder: Path, outside: Path, dice: random.Random) -> str:
     way = dice.choice([*ways, *(["number"] * 12 if array.size else [])])
     if way == "number":
         if array.dtype.kind == "f":
-            flat[place] = dice.choice([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45])
+            largest = float(np.finfo(array.dtype).max)
+            flat[place] = dice.choice([np.nan, np.inf, -np.inf, min(3e38, largest), max(-3e38, -largest), 1e-45])
         elif array.dtype == np.uint8:
             flat[place] ^= 255
         else:
-            flat[place] = dice.choice([-1, -2, 4, 10, 1000, 2**31, 2**62, 2**63 - 1, -(2**63)])
+            limits = np.iinfo(array.dtype)
+            number = dice.choice([-1, -2, 4, 10, 1000, 2**31, 2**62, 2**63 - 1, -(2**63)])
+            flat[place] = min(max(number, limits.min), limits.max)
     elif way == "dtype":
         array = array.astype(dice.choice([np.float16, np.float64, np.int8, np.int32, np.uint64, np.bool_]))
     elif way == "rows":
