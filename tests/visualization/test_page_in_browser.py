@@ -8,20 +8,10 @@ import numpy as np
 import pytest
 
 import example_explanations as examples
-from browsing import CONTROL, SHIFT, Browser, find_browser
+from browsing import CONTROL, SHIFT
 from crp.visualization import wording
 from crp.visualization.atlas import Atlas
 from crp.visualization.page import render
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = find_browser()
-    if program is None:
-        pytest.skip("no Chromium: install chromium, or name one in CRP_TEST_BROWSER")
-    started = Browser(program)
-    yield started
-    started.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,23 +8,12 @@ from importlib import resources
 import pytest
 
 import crp
-from browsing import Browser, find_browser
 from crp.library.patches import MODES
 from crp.visualization import wording
 from crp.visualization.site import make_site
 from tests.visualization import small_site as small
 
 LAYER = "upper"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = find_browser()
-    if program is None:
-        pytest.skip("no Chromium: install chromium, or name one in CRP_TEST_BROWSER")
-    started = Browser(program)
-    yield started
-    started.close()
 
 
 @pytest.fixture(scope="module")
