@@ -40,6 +40,9 @@ clean:  ## remove the environments, caches and build folders
 	rm -rf $(VENV) .bench build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: tutorials
+.PHONY: tutorials gallery
 tutorials: $(INSTALLED)  ## run the notebooks and write them with their pictures to docs/tutorials
 	$(BIN)/python tutorials/render.py
+
+gallery: $(INSTALLED)  ## make the pictures of docs/gallery.md and README.md (needs a Chromium)
+	$(BIN)/python -m tutorials.gallery

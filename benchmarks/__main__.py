@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, report
-from benchmarks.environments import ROOT, interpreter
+from benchmarks.environments import ROOT, browsing, interpreter
 from benchmarks.measuring import Sides, measured, prepare
 from benchmarks.processes import Process, WorkerError
 from benchmarks.rows import Row, chosen
@@ -85,6 +85,8 @@ def _result(sides: Sides, row: Row, arguments: argparse.Namespace) -> dict[str, 
     parts = [part for part in PARTS if part not in arguments.skip.split(",")]
     if row.needs_gpu and not arguments.device.startswith("cuda"):
         result["note"] = "no GPU"
+    elif row.needs_browser and browsing().find_browser() is None:
+        result["note"] = "skipped: no Chromium (CRP_TEST_BROWSER)"
     elif row.data and not Path(arguments.data).is_dir():
         result["note"] = f"skipped: no folder {Path(arguments.data).name} of trained weights (CRP_TEST_DATA)"
     else:

@@ -5,10 +5,12 @@ zennit-crp owns the import name `crp`, so it needs an environment of its own.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".bench"
@@ -54,3 +56,13 @@ def _installs(side: str, folder: Path) -> list[list[str]]:
     others = folder / "constraints.txt"
     others.write_text("\n".join(line for line in pinned if line != zennit))
     return [["-c", str(others), "zennit-crp==0.6.0", "safetensors"], ["--no-deps", zennit]]
+
+
+def browsing() -> ModuleType:
+    """tests/browsing.py, which speaks with a headless Chromium."""
+    name = "benchmarks_browsing"
+    if name not in sys.modules:
+        specification = importlib.util.spec_from_file_location(name, ROOT / "tests" / "browsing.py")
+        sys.modules[name] = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(sys.modules[name])
+    return sys.modules[name]

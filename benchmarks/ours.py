@@ -16,6 +16,7 @@ from torch import Tensor
 
 import crp
 from benchmarks import subjects
+from benchmarks.pages import Pages  # noqa: F401  (a kind of work like those below)
 from benchmarks.subjects import spread
 from crp.attribution import RelevanceFlow, composite_for, prepare
 from crp.concepts import ChannelConcept

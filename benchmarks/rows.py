@@ -61,6 +61,8 @@ class Row:
         Whether it needs the folder of trained weights and photos.
     needs_gpu
         Whether it is for a GPU only.
+    needs_browser
+        Whether it is done in a Chromium.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Row:
     on_gpu: dict[str, Any] = field(default_factory=dict)
     data: bool = False
     needs_gpu: bool = False
+    needs_browser: bool = False
 
     def in_form(self, *, quick: bool, gpu: bool) -> Row:
         """The row as it runs on this device, in this form; nothing is claimed of the quick one."""
@@ -235,6 +238,12 @@ ROWS = (
         kind="Library", net="tiny", layers="conv", unit="sample", units=1000, measure="slope", size=8, samples=1024,
         batches=(512,), sweep=(10_000, 100_000, 1_000_000), goals={"bytes a sample": ("at most", 100)},
         quick=dict(sweep=(1000, 10_000)),
+    ),
+    Row(
+        "squeezenet-pages", "opening 20 pages of predictions, of a site, of concepts (SqueezeNet, 128 photos mined)",
+        kind="Pages", net="squeezenet", layers="features.12", unit="page", units=20, measure="figures", samples=128,
+        goals={f"{page}, answers, worst ms": ("at most", 1000) for page in ("page by itself", "page in a site")},
+        data=True, needs_browser=True, quick=dict(layers="features.3", units=3, samples=16, trial_units=1),
     ),
     Row(
         "vgg16-throughput", "mining VGG16, all conv layers, synthetic pictures, on a GPU",

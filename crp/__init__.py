@@ -5,8 +5,10 @@
 `merge`              the library from what several runs, each with a shard of the data set, have done
 `add_patches`        more patches for a library, on demand
 `open_library`       open what `mine` left on disk, read-only and in milliseconds
+`prepared`           a model made ready once, to be explained many times
 `explain`            one prediction as numbers: concepts, shares, heatmaps, patches, concept map
 `atlas`              the same drawn: `.save("atlas.html")`, `.png`, `.pdf`, `.svg`, `.json`
+`make_site`          many predictions and the concepts of a library as pages that link to one another
 `compose`            how lower concepts compose a class or a concept: the attribution graph, of one sample or of many
 `concepts_in_cells`  the relevance of all concepts of a layer in all cells of a grid over the input
 `composite_for`      the LRP rules and canonizers that fit a model
@@ -26,8 +28,10 @@ _HOMES = {
     "merge": "crp.mining",
     "add_patches": "crp.mining",
     "open_library": "crp.library",
+    "prepared": "crp.preparing",
     "explain": "crp.explaining",
     "atlas": "crp.visualization.atlas",
+    "make_site": "crp.visualization.site",
     "compose": "crp.composing",
     "concepts_in_cells": "crp.explaining",
     "composite_for": "crp.attribution.composites",

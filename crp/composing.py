@@ -360,9 +360,9 @@ def _started(flows: Iterable[RelevanceFlow], start: _Start) -> tuple[int, float]
 def _heatmaps(
     flows: Iterable[RelevanceFlow], start: _Start, kept: Mapping[str, list[int]], known: Mapping[Key, np.ndarray]
 ) -> dict[Key, np.ndarray]:
-    """Conditional heatmaps of all kept concepts of one picture; nothing for other input."""
+    """Conditional heatmaps of all kept concepts of one input; nothing for an input without space."""
     (flow,) = flows
-    if len(flow.input_shape) != 4:
+    if len(flow.input_shape) < 3:
         return {}
     found = dict(known)
     for layer, ids in kept.items():

@@ -22,9 +22,10 @@ from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.composing import apart, graph_in
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, nearest
-from crp.explanation import ClassScore, ClassShare, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
-from crp.images import read_picture, scaled_picture
-from crp.mining.subjects import check_same, described_rules
+from crp.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.images import read_picture, shown_input
+from crp.library.profiles import class_shares
+from crp.preparing import PreparedModel, prepared
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -37,6 +38,8 @@ _CHANNELS = ChannelConcept()
 _FAINTEST_CELL = 0.02
 # Cells along the longer side, unless asked for: fine enough to see parts of things, coarse enough to read.
 _CELLS = 8
+# What inputs with so many axes are called.
+_INPUTS = {2: ("signal", "T"), 3: ("image", "H, W"), 4: ("volume", "D, H, W")}
 # The graph of an explanation: as much as a page's width can hold.
 _GRAPH_COVERAGE, _GRAPH_BREADTH = 0.9, 8
 # Classes named as users of a concept.
@@ -46,7 +49,7 @@ _NAMED_IN_CELL, _GLIMPSES = 6, 64
 
 
 def explain(
-    model: nn.Module,
+    model: nn.Module | PreparedModel,
     image: Tensor | np.ndarray | Image.Image | str | os.PathLike[str],
     library: Library,
     *,
@@ -66,9 +69,9 @@ def explain(
     Parameters
     ----------
     model
-        The model that was mined.
+        The model that was mined; for many pictures once made ready by `crp.prepared`.
     image
-        Model input `[c, H, W]` or `[1, c, H, W]`; or a picture (PIL, uint8 array `[H, W, 3]`, or a file's name), which
+        Model input `[c, *S]` or `[1, c, *S]`; or a picture (PIL, uint8 array `[H, W, 3]`, or a file's name), which
         the library's preprocessing turns into model input.
     library
         What mining left for this model.
@@ -89,7 +92,7 @@ def explain(
         Whether to find how lower concepts compose the higher ones (`crp.composing`); of layers that contain one
         another, the inner ones.
     composite
-        The composite that was mined with, if it was not the default.
+        The composite that was mined with, if it was not the default; a prepared model has it already.
     concept
         The kind of concept that was mined, if it was not the channel.
     provenance
@@ -117,14 +120,14 @@ def explain(
         raise InputError(f"cells is {cells}; at least 1 is needed.")
     for layer in layers or ():
         library.shape(layer)
-    library.check_model(model)
+    if not isinstance(model, PreparedModel):
+        model = prepared(model, composite)
+    elif composite is not None:
+        raise InputError("A prepared model has its composite already: give it to crp.prepared.")
+    model.check(library)
     library.check_concept_kind(concept)
-    composite, rules = described_rules(model, composite)
-    mined = library.manifest["composite"]
-    check_same(mined, rules, ["name", "rules", "canonizers"], "This is not the composite of the library")
     data = _model_input(image, library)
-    to_picture = scaled_picture if library.preprocessing is None else library.preprocessing.to_picture
-    with RelevanceFlow(model, composite, data, layers or library.layers) as flow:
+    with RelevanceFlow(model.replica, None, data, layers or library.layers) as flow:
         layers = list(dict.fromkeys(layers)) if layers else list(reversed(flow.layers))
         names = _Names(library.class_names)
         scores = flow.prediction[0].double()
@@ -132,9 +135,9 @@ def explain(
         ranked = scores.argsort(descending=True, stable=True)[:5].tolist()
         shown = _Shown(library, concept, tuple(layers), concepts, patches, cells, graph)
         common = {
-            "picture": to_picture(data[0]),
+            "picture": shown_input(data[0], library.preprocessing),
             "classes": tuple(names.score(index, scores) for index in ranked),
-            "provenance": {**_provenance(library, rules), **(provenance or {})},
+            "provenance": {**_provenance(library, model.rules), **(provenance or {})},
         }
 
         def explained(target: int, against: int | None, **beside: Any) -> Explanation:
@@ -214,7 +217,7 @@ def _explained_layer(
     cards = supporting + opposing
     parts = {}
     if cards:
-        statistics = library.statistics(layer)
+        shares_of_classes = library.statistics(layer).share
         masked = concept.masked(arriving, [[index] for index in cards])
         heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)
         for index, heatmap in zip(cards, heatmaps, strict=True):
@@ -226,7 +229,7 @@ def _explained_layer(
                 heatmap=_array(heatmap),
                 relevance_patches=library.patches(layer, index, "relevance")[: shown.patches],
                 activation_patches=library.patches(layer, index, "activation")[: shown.patches],
-                classes=_users(statistics.share[:, index], library.class_names),
+                classes=class_shares(shares_of_classes[:, index], library.class_names, _USERS),
             )
     silent = not absolute > 0
     concept_map = _concept_map(flow, concept, layer, arriving, shown.cells)
@@ -240,16 +243,6 @@ def _explained_layer(
         concept_map=concept_map,
         relevance=relevance.cpu().numpy(),
         glimpses=_glimpses(library, layer, concept_map, cards),
-    )
-
-
-def _users(shares: np.ndarray, names: Sequence[str]) -> tuple[ClassShare, ...]:
-    """The classes that use a concept most, by its mean share in each class, `[classes]`."""
-    most = np.argsort(-shares, kind="stable")[:_USERS]
-    return tuple(
-        ClassShare(index, names[index] if names else f"class {index}", shares[index])
-        for index in most.tolist()
-        if shares[index] > 0
     )
 
 
@@ -268,11 +261,14 @@ def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, card
 def _concept_map(
     flow: RelevanceFlow, concept: ConceptKind, layer: str, arriving: Tensor, cells: int | None
 ) -> ConceptMap | None:
-    """The strongest concept of each cell; None for a layer without space, whose concepts are nowhere in particular."""
-    if arriving.ndim != 4:
+    """The strongest concept of each cell, for pictures and signals; a signal is a picture of one row.
+
+    None for a layer without space, whose concepts are nowhere in particular.
+    """
+    if arriving.ndim != len(flow.input_shape) or arriving.ndim not in (3, 4):
         return None
-    height, width = flow.input_shape[2:]
-    rows, columns = grid_of(arriving.shape[2:], (height, width), cells)
+    positions, (height, width) = [(1, *shape)[-2:] for shape in (arriving.shape[2:], flow.input_shape[2:])]
+    rows, columns = grid_of(positions, (height, width), cells)
     table = concepts_in_cells(flow, layer, arriving, rows, columns, concept=concept)
     strongest, winner = table.max(-1)
     faint = strongest <= _FAINTEST_CELL * max(float(strongest.max()), 0.0)
@@ -319,7 +315,7 @@ def concepts_in_cells(
     Parameters
     ----------
     flow
-        Of one sample `[1, c, H, W]`.
+        Of one sample `[1, c, H, W]`, or of a signal `[1, c, T]`, whose grid has one row.
     layer
         A layer's name.
     arriving
@@ -334,12 +330,13 @@ def concepts_in_cells(
     Tensor
         `[rows * columns, C]`, row by row. The sum over all cells is the sum of each concept's conditional heatmap.
     """
-    height, width = flow.input_shape[2:]
+    space = flow.input_shape[2:]
+    height, width = (1, *space)[-2:]
     row = torch.arange(height, device=flow.device) * rows // height
     column = torch.arange(width, device=flow.device) * columns // width
-    place = row[:, None] * columns + column
+    place = (row[:, None] * columns + column).view(*space)
     if flow.linear:
-        masks = torch.nn.functional.one_hot(place, rows * columns).permute(2, 0, 1).to(arriving)
+        masks = torch.nn.functional.one_hot(place, rows * columns).movedim(-1, 0).to(arriving)
         return flow.regions(layer, masks, arriving, total=concept.total)[:, 0]
     # Without linear rules there is no way up: every concept is carried down by itself.
     count = concept.size(arriving.shape[1:])
@@ -375,11 +372,14 @@ class _Names:
 
 
 def _model_input(image: Any, library: Library) -> Tensor:
-    """Model input `[1, c, H, W]`."""
+    """Model input `[1, c, *S]`."""
     if isinstance(image, Tensor):
-        data = image if image.ndim == 4 else image[None]
-        if data.ndim != 4 or len(data) != 1:
-            raise InputError(f"One image is a tensor [c, H, W] or [1, c, H, W], given {list(image.shape)}.")
+        # Libraries made of other systems' files do not know the shape of their samples: those are images.
+        axes = len(library.manifest["data"].get("shape") or "cHW")
+        data = image if image.ndim == axes + 1 else image[None]
+        if data.ndim != axes + 1 or len(data) != 1:
+            kind, space = _INPUTS.get(axes, ("input", "*S"))
+            raise InputError(f"One {kind} is a tensor [c, {space}] or [1, c, {space}], given {list(image.shape)}.")
         return data
     if library.preprocessing is None:
         raise InputError(

@@ -79,7 +79,7 @@ class ConceptPart:
     share
         Relevance divided by the sum of absolute relevance of all concepts of the layer, -1..1.
     heatmap
-        float32 [H, W], the concept's conditional heatmap at the input, not normalised.
+        float32 [*S], the concept's conditional heatmap at the input, not normalised.
     relevance_patches
         Best samples by relevance (RelMax), best first.
     activation_patches
@@ -131,6 +131,7 @@ class ConceptMap:
         float32 [rows, columns], relevance of that concept in that cell, 0 where blank.
     shape
         (height, width) of the input in pixels; cell (r, c) covers rows r * height / rows to (r + 1) * height / rows.
+        A signal of length T has one row: (1, T).
     table
         float32 [rows, columns, C], relevance of every concept in every cell, where it is kept: what any region of cells
         is ranked by. The sum over all cells is the sum of each concept's conditional heatmap.
@@ -295,9 +296,10 @@ class Explanation:
     Parameters
     ----------
     picture
-        uint8 [H, W, 3] (grey [H, W] and [H, W, 1] are converted), what the model was given.
+        What the model was given: a picture, uint8 [H, W, 3] (grey [H, W] and [H, W, 1] are converted); of a signal or a
+        volume its values, float32 [c, T] or [c, D, H, W].
     heatmap
-        float32 [H, W], relevance at the input, not normalised.
+        float32 [*S], relevance at the input, not normalised: [H, W], [T] or [D, H, W].
     classes
         The best classes (five, or all where there are fewer), best first.
     target
@@ -361,11 +363,11 @@ def numbers(explanation: Explanation) -> dict[str, Any]:
 
     A number that is undefined (nan) is None. This is what the page embeds; `to_json` holds the same and the arrays.
     """
-    height, width = explanation.heatmap.shape
+    shape = explanation.heatmap.shape
     return {
         "format": FORMAT,
         "version": VERSION,
-        "input": {"height": height, "width": width},
+        "input": dict(zip(("height", "width"), shape, strict=True)) if len(shape) == 2 else {"shape": list(shape)},
         "classes": [class_numbers(score) for score in explanation.classes],
         "target": class_numbers(explanation.target),
         "against": explanation.against and class_numbers(explanation.against),

@@ -173,6 +173,17 @@ class Preprocessing:
         return picture.crop((left, top, left + width, top + height))
 
 
+def shown_input(tensor: torch.Tensor | np.ndarray, preprocessing: Preprocessing | None = None) -> np.ndarray:
+    """What is drawn of a model's input `[c, *S]`.
+
+    A picture, uint8 `[H, W, 3]`, of an input `[c, H, W]`: by `preprocessing`, or by `scaled_picture` where there is
+    none. The values themselves, float32 `[c, T]` or `[c, D, H, W]`, of a signal or a volume.
+    """
+    if tensor.ndim != 3:
+        return _as_array(tensor).astype(np.float32)
+    return scaled_picture(tensor) if preprocessing is None else preprocessing.to_picture(tensor)
+
+
 def scaled_picture(tensor: torch.Tensor | np.ndarray) -> np.ndarray:
     """Return any finite `[c, H, W]` as a picture, uint8 `[H, W, 3]`, where its mean and deviation are not known.
 

@@ -171,6 +171,16 @@ class ConceptGraph:
             if abs(total - node.relevance) > TOLERANCE * scale:
                 raise InputError(f"{node.key} holds {node.relevance:.6g}, its edges and rest bring {total:.6g}.")
 
+    def __repr__(self) -> str:
+        root = self.root.name or f"{self.root.layer} {self.root.concept}"
+        return f"<ConceptGraph of {root!r}: {len(self.nodes)} nodes, {len(self.edges)} edges, {', '.join(self.layers)}>"
+
+    def _repr_html_(self) -> str:
+        # A notebook has only the value to ask. Nothing else in this package knows who draws it.
+        from crp.visualization.notebook import graph_html
+
+        return graph_html(self)
+
     @property
     def root(self) -> GraphNode:
         """The class or concept that the others compose."""

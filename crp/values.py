@@ -34,11 +34,11 @@ class Patch:
     position
         Where the concept scored, in the layer's coordinates; empty for a linear layer.
     box
-        (top, left, bottom, right) in pixels of the model input, bottom and right exclusive.
+        (top, left, bottom, right) in pixels of the model input, bottom and right exclusive; of a signal (start, stop).
     picture
-        uint8 [h, w, 3] (grey [h, w] and [h, w, 1] are converted), the crop.
+        The crop: uint8 [h, w, 3] (grey [h, w] and [h, w, 1] are converted); of a signal its values, float32 [c, t].
     heatmap
-        float32 [h, w] in -1..1, the conditional heatmap in the box divided by its largest absolute value.
+        float32 [h, w] or [t] in -1..1, the conditional heatmap in the box divided by its largest absolute value.
     target_name
         Name of the class `target`, empty where there is none.
 
@@ -52,7 +52,7 @@ class Patch:
     score: float
     target: int
     position: tuple[int, ...]
-    box: tuple[int, int, int, int]
+    box: tuple[int, ...]
     picture: np.ndarray
     heatmap: np.ndarray
     target_name: str = ""
@@ -144,8 +144,17 @@ def undefined(value: float | None) -> float:
 
 
 def picture_array(array: np.ndarray) -> np.ndarray:
-    """A picture as read-only uint8 [h, w, 3]; InputError if it is none."""
+    """What is drawn of an input: a picture as read-only uint8 [h, w, 3], other inputs as float32 [c, *S].
+
+    InputError if it is neither.
+    """
     picture = np.asarray(array)
+    if np.issubdtype(picture.dtype, np.floating):
+        if picture.ndim not in (2, 4) or 0 in picture.shape:
+            raise InputError(
+                f"a signal is float [c, T] and a volume float [c, D, H, W]; this one is {list(picture.shape)}."
+            )
+        return frozen(picture.astype(np.float32))
     if picture.ndim == 2:
         picture = picture[..., None]
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3) or 0 in picture.shape:
@@ -156,9 +165,9 @@ def picture_array(array: np.ndarray) -> np.ndarray:
 
 
 def heatmap_array(array: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """A heatmap as read-only float32 [h, w]; InputError if it does not fit the picture."""
+    """A heatmap as read-only float32 [*S]; InputError if it does not fit what is drawn."""
     heatmap = np.asarray(array, dtype=np.float32)
-    if heatmap.shape != np.shape(picture)[:2]:
+    if heatmap.shape != (picture.shape[:2] if picture.dtype == np.uint8 else picture.shape[1:]):
         raise InputError(f"a heatmap of shape {heatmap.shape} does not fit a picture of shape {np.shape(picture)}.")
     return frozen(heatmap)
 

@@ -220,13 +220,25 @@ class Browser:
         for character in text:
             self.press(character)
 
-    def picture(self, path: Path, *, whole: bool = True) -> None:
-        """Keep what is shown as PNG, the whole page or the window."""
-        options = {}
-        if whole:
-            size = self.send("Page.getLayoutMetrics")["cssContentSize"]
-            options = {"captureBeyondViewport": True, "clip": {**size, "scale": 1}}
-        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png", **options)["data"]))
+    def screenshot(self, *, whole: bool = True, of: str = "", margin: int = 0, sharpness: float = 1) -> bytes:
+        """What is shown as PNG: the whole page, the window, or an element with a margin.
+
+        Each pixel of the page becomes `sharpness` pixels a side of the picture.
+        """
+        metrics = self.send("Page.getLayoutMetrics")
+        if of:
+            box = self.run(
+                f"(({{left, top, width, height}}) => ({{x: left + scrollX - {margin}, y: top + scrollY - {margin},"
+                f" width: width + {2 * margin}, height: height + {2 * margin}}}))"
+                f"(document.querySelector({json.dumps(of)}).getBoundingClientRect())"
+            )
+        elif whole:
+            box = metrics["cssContentSize"]
+        else:
+            view = metrics["cssLayoutViewport"]
+            box = {"x": view["pageX"], "y": view["pageY"], "width": view["clientWidth"], "height": view["clientHeight"]}
+        options = {"captureBeyondViewport": bool(of or whole), "clip": {**box, "scale": sharpness}}
+        return base64.b64decode(self.send("Page.captureScreenshot", format="png", **options)["data"])
 
     def pdf(self, path: Path) -> None:
         """Keep the page as it prints."""

@@ -22,6 +22,7 @@ SMALLER = {
         'Scenes("train", 1000)': 'Scenes("train", 100)',
         'Scenes("test", 500)': 'Scenes("test", 50)',
     },
+    "removing_a_clever_hans": {"TRAINING, TEST = 250, 50": "TRAINING, TEST = 120, 15"},
     "make_atlas": {'Scenes("train", 1000)': 'Scenes("train", 60)', '["conv4", "conv5"]': '["conv5"]'},
 }
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
@@ -74,6 +75,24 @@ def test_what_a_notebook_says_is_so(run: tuple) -> None:
         assert numbers(printed(notebook, "ledger"))[0] < 1e-5
         assert printed(notebook, "flow-down") == "as above: True\n"
         assert numbers(printed(notebook, "concept-map"))[-1] < 1e-5
+    elif name == "removing_a_clever_hans":
+        assert numbers(printed(notebook, "training"))[0] >= 85
+        assert numbers(printed(notebook, "numbers-one"))[-2] >= 50
+        assert numbers(printed(notebook, "stamps"))[-1] >= 25
+        before, after = (
+            [numbers(line)[-1] for line in printed(notebook, cell).splitlines()] for cell in ("test", "retraining")
+        )
+        # octagons without a stamp, octagons with one, others with one that are called octagons, all without stamps
+        assert before[0] <= 20
+        assert before[1] >= 90
+        assert before[2] >= 90
+        assert after[0] >= 70
+        assert after[2] <= 15
+        assert after[3] >= before[3] + 10
+        shown, on_before, on_after = printed(notebook, "numbers-many").splitlines()
+        assert numbers(shown)[-1] <= 5
+        assert numbers(on_before)[-1] >= 50
+        assert numbers(on_after)[-1] <= 15
     else:
         assert numbers(printed(notebook, "accuracy"))[-1] >= 90
         assert printed(notebook, "explain").startswith("prediction: octagon")

@@ -56,7 +56,7 @@ def page_of(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
                 parts.append(f"```text\n{data.rstrip()}\n```")
                 continue
             file = f"{name}-{cell.id}{f'-{number}' if number else ''}.png"
-            pictures[file] = _smaller(data)
+            pictures[file] = reduced(data)
             parts.append(f"![{cell.id.replace('-', ' ')}]({file})")
     return "\n\n".join(parts) + "\n", pictures
 
@@ -79,12 +79,12 @@ def _shown(cell: NotebookNode) -> Iterator[str | bytes]:
         yield text
 
 
-def _smaller(png: bytes) -> bytes:
-    """The same picture with 256 colours and at most `WIDEST` pixels wide: a third of the bytes."""
+def reduced(png: bytes, widest: int = WIDEST) -> bytes:
+    """The same picture with 256 colours and at most `widest` pixels wide: a third of the bytes."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    if picture.width > WIDEST:
-        height = round(picture.height * WIDEST / picture.width)
-        picture = picture.resize((WIDEST, height), Image.Resampling.LANCZOS)
+    if picture.width > widest:
+        height = round(picture.height * widest / picture.width)
+        picture = picture.resize((widest, height), Image.Resampling.LANCZOS)
     # Half of the colours for what covers most of the picture, half for what is rare: a heatmap's strongest colours are.
     common, rare = Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE
     colours = [255, 255, 255]

@@ -12,21 +12,19 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
-from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 from crp.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.relations import ConceptGraph, GraphEdge, Key
-from crp.visualization import images, palette, wording
+from crp.visualization import images, wording
 from crp.visualization.graph import edge_width
 from crp.visualization.graph import places as graph_places
+from crp.visualization.palette import AGAINST, AGAINST_TEXT, FOR, FOR_TEXT, INK, REST, SOFT, TILE
+from crp.visualization.renderers import AGAINST_OUTLINE, Renderer, renderer_for, renderer_of
 
-INK, SOFT, TILE = "#1b1d21", "#5d636c", "#f0f0ec"
-FOR, FOR_TEXT, AGAINST, AGAINST_TEXT, REST = "#ea8a48", "#b3470c", "#5a9bd0", "#1d5a9c", "#cfcfc8"
 DIVERGING = ListedColormap(images.DIVERGING / 255, name="crp_diverging")
 
 
@@ -38,31 +36,68 @@ def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> Text:
     return artist
 
 
-def draw_picture(axes: Axes, picture: np.ndarray) -> None:
-    """A picture, uint8 [h, w, 3], without ticks or frame, at the upper left of its place."""
-    height, width = picture.shape[:2]
-    axes.imshow(picture, interpolation="nearest" if max(height, width) <= images.SMALL_SIDE else "antialiased")
-    axes.set_axis_off()
-    axes.set_anchor("NW")
+def draw_picture(
+    axes: Axes, picture: np.ndarray, heatmap: np.ndarray | None = None, *, renderer: Renderer | None = None
+) -> None:
+    """The input, at the upper left of its place; of a volume, the slices in which the heatmap is strongest.
+
+    Here and below the renderer is by default the one that fits the number of axes (`renderer_for`).
+    """
+    renderer = renderer or renderer_for(picture)
+    renderer.draw_input(axes, picture, heatmap)
 
 
-def draw_heatmap(axes: Axes, picture: np.ndarray, heatmap: np.ndarray) -> float:
-    """A heatmap, float [h, w], over the faded picture; returns the magnitude at which its colours saturate."""
-    limit = images.colour_limit(heatmap)
-    draw_picture(axes, images.overlay(picture, heatmap, limit))
-    return limit
+def draw_heatmap(
+    axes: Axes,
+    picture: np.ndarray,
+    heatmap: np.ndarray,
+    *,
+    limit: float | None = None,
+    power: float = 1.0,
+    small: bool = False,
+    renderer: Renderer | None = None,
+) -> float:
+    """A heatmap, float [*S], on what it belongs to; returns the magnitude at which its colours saturate.
+
+    That is `limit`, where heatmaps share one, or fits the heatmap; below it colours follow `power` (`images.scaled`).
+    Small ones have no labelled axes.
+    """
+    renderer = renderer or renderer_for(picture)
+    return renderer.draw_heatmap(axes, picture, heatmap, limit, power, small=small)
 
 
-def draw_colour_bar(axes: Axes, limit: float) -> None:
-    """The scale of a heatmap that saturates at ±limit, with both directions in words."""
-    mappable = ScalarMappable(Normalize(-(limit or 1), limit or 1), DIVERGING)
-    bar = axes.figure.colorbar(mappable, cax=axes, orientation="horizontal", extend="both", extendfrac=0.03)
+def draw_colour_bar(
+    axes: Axes,
+    limit: float,
+    *,
+    power: float = 1.0,
+    fontsize: float = 8,
+    percent: bool = False,
+    of: Axes | None = None,
+) -> None:
+    """The scale of a heatmap that saturates at ±limit, with both directions in words; of shares, in percent.
+
+    A scale of another power than 1 (`images.ROOT`) is named, and says where there is room what its half colours mean.
+    `of` are the axes with the heatmap: if they outline what speaks against, the scale names the outline.
+    """
+    full = (limit or 1) ** power
+    mappable = ScalarMappable(Normalize(-full, full), DIVERGING)
+    # Heatmaps have values beyond the limit, tables of shares have not.
+    ends = {"extend": "neither" if percent else "both", "extendfrac": 0.03}
+    bar = axes.figure.colorbar(mappable, cax=axes, orientation="horizontal", **ends)
     bar.outline.set_visible(False)
-    bar.set_ticks(
-        [-(limit or 1), 0, limit or 1], labels=[f"{wording.MINUS}{limit:.2g}\nagainst", "0", f"+{limit:.2g}\nfor"]
-    )
-    axes.tick_params(labelsize=8, length=0, colors=SOFT)
-    for label, alignment in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
+    end = wording.percent(limit) if percent else f"{limit:.2g}"
+    outlined = of is not None and any(artist.get_label() == AGAINST_OUTLINE for artist in of.collections)
+    against = "against (outlined)" if outlined else "against"
+    places, labels = [-full, 0, full], [f"{wording.MINUS}{end}\n{against}", "0", f"+{end}\nfor"]
+    if power != 1:
+        labels[1] = "0\nroot scale"
+        if axes.get_window_extent().width > 24 * fontsize * axes.figure.dpi / 72:
+            half = f"{limit * 0.5 ** (1 / power):.2g}"
+            places[1:2], labels[1:2] = [-full / 2, 0, full / 2], [f"{wording.MINUS}{half}", labels[1], f"+{half}"]
+    bar.set_ticks(places, labels=labels)
+    axes.tick_params(labelsize=fontsize, length=0, colors=SOFT, pad=fontsize / 4)
+    for label, alignment in zip(axes.get_xticklabels()[:: len(places) - 1], ("left", "right"), strict=True):
         label.set_horizontalalignment(alignment)
 
 
@@ -98,13 +133,13 @@ def draw_ledger(axes: Axes, layer: LayerExplanation) -> None:
     axes.set_axis_off()
 
 
-def draw_share(axes: Axes, part: ConceptPart, *, widest: float, colour: str = "") -> None:
+def draw_share(axes: Axes, part: ConceptPart, *, widest: float, colour: str = "", fontsize: float = 11) -> None:
     """Number, verdict and signed share of one concept; its bar is full at an absolute share of `widest`."""
     positive = part.share >= 0
     if colour:
         axes.add_patch(Rectangle((0, 0.7), 0.06, 0.17, color=colour, transform=axes.transAxes))
-    write(axes, 0.09 if colour else 0, 0.78, f"Concept {part.concept}", fontsize=11, weight="bold")
-    style = {"fontsize": 10, "color": FOR_TEXT if positive else AGAINST_TEXT}
+    write(axes, 0.09 if colour else 0, 0.78, f"Concept {part.concept}", fontsize=fontsize, weight="bold")
+    style = {"fontsize": 0.9 * fontsize, "color": FOR_TEXT if positive else AGAINST_TEXT}
     write(axes, 0, 0.44, wording.side(part), **style)
     write(axes, 1, 0.44, wording.signed_percent(part.share), ha="right", weight="bold", **style)
     axes.barh(0, 2, left=-1, height=1, color=TILE)
@@ -120,40 +155,33 @@ def draw_share(axes: Axes, part: ConceptPart, *, widest: float, colour: str = ""
     axes.set_axis_off()
 
 
-def draw_patches(axes: Axes, patches: Sequence[Patch], *, places: int) -> None:
-    """Patches in a row of square places, each whole, with what the concept does not look at washed out."""
+def draw_patches(
+    axes: Axes, patches: Sequence[Patch], *, places: int, ratio: float = 1.0, renderer: Renderer | None = None
+) -> None:
+    """Patches in a row of places, each whole, with what the concept does not look at washed out.
+
+    A place is 1 high and `ratio` wide.
+    """
     for place, patch in enumerate(patches[:places]):
-        height, width = patch.heatmap.shape
-        half = np.array([width, height]) / max(width, height) * 0.47
-        extent = (place + 0.5 - half[0], place + 0.5 + half[0], 0.5 - half[1], 0.5 + half[1])
-        axes.imshow(images.veiled(patch.picture, patch.heatmap, 0.65), extent=extent, interpolation="antialiased")
-    axes.set(xlim=(0, places), ylim=(0, 1), aspect="equal")
+        chosen = renderer or renderer_for(patch.picture)
+        box = ((place + 0.03) * ratio, (place + 0.97) * ratio, 0.03, 0.97)
+        chosen.draw_patch(axes, box, patch.picture, patch.heatmap)
+    axes.set(xlim=(0, places * ratio), ylim=(0, 1), aspect="equal")
     axes.set_axis_off()
     axes.set_anchor("W")
 
 
-def draw_concept_map(axes: Axes, picture: np.ndarray, concept_map: ConceptMap, colours: Mapping[int, str]) -> None:
-    """The strongest concept of each cell over the faded picture: one colour and number a concept, blank cells blank."""
-    rows, columns = concept_map.concept.shape
-    height, width = concept_map.shape
-    cell = np.array([width / columns, height / rows])
-    draw_picture(axes, images.faded(picture))
-    # Cells are given in pixels, whose centres imshow puts at whole numbers.
-    corner = np.array([-0.5, -0.5])
-    strongest = float(concept_map.relevance.max()) or 1.0
-    for concept in concept_map.strength():
-        mask = concept_map.concept == concept
-        for row, column in np.argwhere(mask):
-            alpha = palette.cell_opacity(concept_map.relevance[row, column], strongest)
-            place = corner + np.array([column, row]) * cell
-            axes.add_patch(Rectangle(tuple(place), *cell, facecolor=colours[concept], alpha=alpha, linewidth=0))
-        edges = images.contour(mask)[..., ::-1] * cell + corner
-        axes.add_collection(LineCollection(edges, colors=colours[concept], linewidths=1.2, capstyle="projecting"))
-        for row, column in images.label_cells(mask):
-            x, y = corner + (np.array([column, row]) + 0.5) * cell
-            label = axes.text(x, y, str(concept), fontsize=7.5, weight="bold", color="white", ha="center", va="center")
-            label.set_path_effects([withStroke(linewidth=1.6, foreground="#14161a")])
-    axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
+def draw_concept_map(
+    axes: Axes,
+    picture: np.ndarray,
+    concept_map: ConceptMap,
+    colours: Mapping[int, str],
+    *,
+    renderer: Renderer | None = None,
+) -> None:
+    """The strongest concept of each cell: one colour and number a concept, blank cells blank."""
+    renderer = renderer or renderer_for(picture)
+    renderer.draw_concept_map(axes, picture, concept_map, colours)
 
 
 def draw_legend(axes: Axes, layer: LayerExplanation, colours: Mapping[int, str], *, per_row: int = 5) -> None:
@@ -177,12 +205,16 @@ def draw_legend(axes: Axes, layer: LayerExplanation, colours: Mapping[int, str],
     axes.set_axis_off()
 
 
-def draw_graph(axes: Axes, graph: ConceptGraph) -> None:
+def draw_graph(axes: Axes, graph: ConceptGraph, *, renderer: Renderer | None = None) -> float:
     """An attribution graph: one row a layer, edges as wide as their share, those against dashed.
 
     Nodes show their patch, their conditional heatmap where there is one, their name and their share of the whole
-    prediction. Call it when the axes have their size: texts and lines are measured against it.
+    prediction. All heatmaps share one scale of power `images.ROOT`; what is returned is the magnitude at which its
+    colours saturate, 0 without heatmaps. Call it when the axes have their size: texts and lines are measured against
+    it.
     """
+    heatmaps = [node.heatmap for node in graph.nodes if node.heatmap is not None]
+    limit = images.shared_limit(heatmaps)
     place = graph_places(graph)
     rows = 1 + max(row for _, row in place.values())
     columns = max(sum(row == other for _, other in place.values()) for row in range(rows))
@@ -200,14 +232,14 @@ def draw_graph(axes: Axes, graph: ConceptGraph) -> None:
         _draw_edge(axes, graph, edge, at, below=0.16 + 2.2 * line, scale=min(1.0, unit / 100))
     for node in graph.nodes:
         x, y = at[node.key]
-        pictures = [] if node.patch is None else [images.squared(node.patch.picture, 64)]
-        if node.heatmap is not None:
-            pictures.append(images.squared(images.colours(node.heatmap), 64))
-        for index, picture in enumerate(pictures):
-            left, bottom = x + 0.48 * (index - len(pictures) / 2), y - 0.14
-            axes.imshow(
-                picture, extent=(left, left + 0.46, bottom, bottom + 0.46), interpolation="antialiased", zorder=3
-            )
+        shown = [value for value in (node.patch, node.heatmap) if value is not None]
+        for index, value in enumerate(shown):
+            left, bottom = x + 0.48 * (index - len(shown) / 2), y - 0.14
+            box = (left, left + 0.46, bottom, bottom + 0.46)
+            if isinstance(value, Patch):
+                (renderer or renderer_for(value.picture)).draw_patch(axes, box, value.picture, value.heatmap)
+            else:
+                (renderer or renderer_of(value.ndim)).draw_thumbnail(axes, box, value, limit, images.ROOT)
             frame = Rectangle((left, bottom), 0.46, 0.46, fill=False, edgecolor=REST, linewidth=0.6, zorder=4)
             axes.add_patch(frame)
         style = {"transform": axes.transData, "ha": "center", "va": "center", "fontsize": font, "zorder": 5}
@@ -222,6 +254,7 @@ def draw_graph(axes: Axes, graph: ConceptGraph) -> None:
         write(axes, -0.45, -2.0 * row, name, color=SOFT, **style)
     # Pictures set limits of their own.
     axes.set(xlim=(-0.6, span), ylim=(low, high))
+    return limit
 
 
 def _draw_edge(

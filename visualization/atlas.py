@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from crp.errors import InputError, listed
 from crp.explanation import Explanation, to_json
 from crp.visualization import figure, graph, page, wording
+from crp.visualization.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +37,14 @@ class Atlas:
         return figure.atlas_figure(self.explanation)
 
     def html(self) -> str:
-        """The page: one HTML document that asks for nothing outside itself."""
+        """The page: one HTML document that asks for nothing outside itself.
+
+        Raises
+        ------
+        InputError: the input is no image; signals and volumes have figures and numbers.
+        """
+        if not self._has_page:
+            raise InputError("the page shows images, and this input is none: save it as .png, .pdf, .svg or .json.")
         return page.render(self.explanation)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -58,10 +66,18 @@ class Atlas:
             raise InputError(f"{str(path)!r}: the folder {str(path.parent)!r} does not exist.")
         if path.is_dir():
             raise InputError(f"{str(path)!r} is a folder; an atlas is saved as a file.")
-        _replace(path, lambda file: write(self, file))
+        replace_file(path, lambda file: write(self, file))
         return path
 
+    @property
+    def _has_page(self) -> bool:
+        return self.explanation.picture.ndim == 3
+
     def _repr_html_(self) -> str:
+        if not self._has_page:
+            buffer = io.BytesIO()
+            figure.save(self.figure(), buffer, format="svg")
+            return buffer.getvalue().decode()
         source = html.escape(self.html(), quote=True)
         style = "width:100%;height:860px;border:0;border-radius:12px"
         return f'<iframe title="Concept atlas" sandbox="allow-scripts" style="{style}" srcdoc="{source}"></iframe>'
@@ -84,11 +100,8 @@ def atlas(model: Any, image: Any, library: Any, **options: Any) -> Atlas:
 
 
 def _write_figure(format: str) -> Callable[[Atlas, BinaryIO], None]:
-    # Without a date the same numbers give the same file.
-    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[format]
-
     def write(value: Atlas, file: BinaryIO) -> None:
-        figure.save(value.figure(), file, format=format, dpi=DOTS_PER_INCH, metadata=metadata)
+        figure.save(value.figure(), file, format=format, dpi=DOTS_PER_INCH)
 
     return write
 
@@ -116,15 +129,3 @@ _WRITERS: dict[str, Callable[[Atlas, BinaryIO], None]] = {
     ".json": _write_numbers,
     ".dot": _write_dot,
 }
-
-
-def _replace(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        with open(part, "xb") as file:
-            write(file)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written: {error.strerror}.") from error
-    finally:
-        part.unlink(missing_ok=True)

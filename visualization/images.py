@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,9 @@ LEVELS = 255
 CLIPPED_FRACTION = 0.002
 # Inputs up to this side are shown pixel by pixel.
 SMALL_SIDE = 96
+# The power of a scale that heatmaps of different concepts share: a concept of a hundredth of the strongest one's
+# relevance has a tenth of its colour.
+ROOT = 0.5
 # Weight of red, green and blue in the light of an sRGB colour (ITU-R BT.709).
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
@@ -54,18 +58,46 @@ def colour_limit(values: np.ndarray) -> float:
     return float(np.quantile(magnitude, 1 - CLIPPED_FRACTION)) or float(magnitude.max())
 
 
-def scaled(values: np.ndarray, limit: float | None = None) -> np.ndarray:
-    """Divide by `limit` (default: `colour_limit`) and clip: float [...] -> float64 [...] in -1..1, zero stays zero."""
+def shared_limit(heatmaps: Sequence[np.ndarray]) -> float:
+    """The magnitude at which the colours of heatmaps on one scale saturate: the largest `colour_limit`; 0 for none."""
+    return max((colour_limit(heatmap) for heatmap in heatmaps), default=0.0)
+
+
+def scaled(values: np.ndarray, limit: float | None = None, power: float = 1.0) -> np.ndarray:
+    """Divide by `limit` (default: `colour_limit`) and clip: float [...] -> float64 [...] in -1..1, zero stays zero.
+
+    Magnitudes are raised to `power`: `ROOT` lets strong and weak heatmaps share a scale and both be seen.
+    """
     limit = colour_limit(values) if limit is None else limit
     if limit == 0:
         return np.zeros(np.shape(values))
-    return np.clip(np.asarray(values, dtype=np.float64) / limit, -1, 1)
+    linear = np.clip(np.asarray(values, dtype=np.float64) / limit, -1, 1)
+    return linear if power == 1 else np.sign(linear) * np.abs(linear) ** power
 
 
-def colours(values: np.ndarray, limit: float | None = None) -> np.ndarray:
+def colours(values: np.ndarray, limit: float | None = None, power: float = 1.0) -> np.ndarray:
     """Signed values as colour: float [...] -> uint8 [..., 3]; zero is white."""
-    index = np.rint((scaled(values, limit) + 1) / 2 * (LEVELS - 1)).astype(np.intp)
+    index = np.rint((scaled(values, limit, power) + 1) / 2 * (LEVELS - 1)).astype(np.intp)
     return DIVERGING[index]
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    """Values as grey, the smallest black and the largest white: float [c, *S] (mean over c) -> uint8 [*S, 3]."""
+    mean = values.mean(axis=0, dtype=np.float64)
+    low, high = mean.min(), mean.max()
+    level = np.rint((mean - low) / (high - low or 1) * 255).astype(np.uint8)
+    return np.broadcast_to(level[..., None], (*level.shape, 3))
+
+
+def against(heatmap: np.ndarray, limit: float, side: int = 24) -> np.ndarray:
+    """Where a heatmap speaks against what it explains, coarsely: for an outline, which says it in a grey print.
+
+    heatmap: float [h, w]. Result: bool [rows, columns], at most `side` cells a side; true where the mean of a cell is
+    below a twelfth of -`limit`: single grains are not meant.
+    """
+    rows, columns = (min(side, length) for length in heatmap.shape)
+    coarse = Image.fromarray(heatmap.astype(np.float32)).resize((columns, rows), Image.Resampling.BOX)
+    return np.asarray(coarse) < -limit / 12
 
 
 def faded(picture: np.ndarray) -> np.ndarray:
@@ -74,14 +106,16 @@ def faded(picture: np.ndarray) -> np.ndarray:
     return np.broadcast_to(130 + grey * (125 / 255), picture.shape).round().astype(np.uint8)
 
 
-def overlay(picture: np.ndarray, heatmap: np.ndarray, limit: float | None = None) -> np.ndarray:
+def overlay(
+    picture: np.ndarray, heatmap: np.ndarray, limit: float | None = None, power: float = 1.0
+) -> np.ndarray:
     """A heatmap over the faded picture: where it is zero the picture shows, where it saturates the colour does.
 
     picture: uint8 [h, w, 3]; heatmap: float [h, w]; result: uint8 [h, w, 3].
     """
-    # The square root keeps weak relevance visible over the grey; the colour itself stays linear.
-    opacity = np.sqrt(np.abs(scaled(heatmap, limit)))[..., None]
-    return (faded(picture) * (1 - opacity) + colours(heatmap, limit) * opacity).round().astype(np.uint8)
+    # The square root keeps weak relevance visible over the grey; the colour itself has no more than its own power.
+    opacity = np.sqrt(np.abs(scaled(heatmap, limit, power)))[..., None]
+    return (faded(picture) * (1 - opacity) + colours(heatmap, limit, power) * opacity).round().astype(np.uint8)
 
 
 def veil(heatmap: np.ndarray, side: int = 10) -> np.ndarray:

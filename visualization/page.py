@@ -4,6 +4,8 @@ The template gets finished values only (texts, data URIs, colours); what is comp
 relevance. Everything that comes from outside (class, file and layer names) is text until jinja2 has escaped it, in the
 JSON blocks until `script_json` has; a content security policy in the page forbids all requests besides.
 
+A page of a site is the same page, but for what all pages of the site share (`shared.py`), which it refers to.
+
 One view is one explanation of the input: of a class, of another class beside it, of the difference of both. Without
 scripts the views stand below each other with all they say; the script lets the reader choose, point, search and select.
 """
@@ -15,7 +17,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
@@ -24,6 +26,10 @@ from markupsafe import Markup
 from crp.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch, numbers
 from crp.visualization import images, palette, wording
 from crp.visualization.page_graph import graph_view
+from crp.visualization.sheets import glimpse_sheet
+
+if TYPE_CHECKING:
+    from crp.visualization.shared import Shared
 
 # Pictures are embedded no larger than they are shown on a display of double density (stage), or single (patches, many).
 STAGE_SIDE = 448
@@ -34,18 +40,37 @@ GLIMPSE_SIDE = 44
 SPRITE_COLUMNS = 12
 # Users of a concept that a card has room for.
 USERS = 3
+TITLES = {
+    "relevance": "Most relevant for · RelMax",
+    "activation": "Most active on · ActMax",
+    "negative": "Most relevant against",
+}
+# From a page to the folder of its site.
+UP = "../"
 
 
-def render(explanation: Explanation) -> str:
-    """The page of an explanation as a string."""
+def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapping[str, Any] | None = None) -> str:
+    """The page of an explanation as a string.
+
+    Parameters
+    ----------
+    explanation
+        What it shows.
+    shared
+        The files of the site that the page belongs to. Without it the page needs nothing outside itself.
+    site
+        What the page says of that site: its `title`, and its own `place` among the predictions.
+    """
     height, width = explanation.heatmap.shape
     views = (explanation, *explanation.beside)
-    sprites = _sprites(views)
+    sprites = _sprites(views) if shared is None else _shared_sprites(views, shared)
     shown: dict[tuple[str, int], str] = {}
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
+            site=site,
+            up=UP,
             headline=wording.headline(explanation),
             title="".join(text for text, _ in wording.headline(explanation)),
             image_name=explanation.provenance.get("image", ""),
@@ -58,7 +83,7 @@ def render(explanation: Explanation) -> str:
             width=width,
             ratio=f"{width / height:.4f}",
             small=max(height, width) <= images.SMALL_SIDE,
-            views=[_view(value, index, shown, sprites) for index, value in enumerate(views)],
+            views=[_view(value, index, shown, sprites, shared) for index, value in enumerate(views)],
             sprites=[{"name": f"--s{index}", "uri": sprite["uri"]} for index, sprite in enumerate(sprites.values())],
             provenance=list(_provenance(explanation.provenance)),
             command=explanation.provenance.get("command", ""),
@@ -82,7 +107,8 @@ def script_json(content: Any) -> Markup:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates, with everything escaped."""
     templates = {
         entry.name: entry.read_text("utf-8")
         for entry in resources.files("crp.visualization").joinpath("templates").iterdir()
@@ -111,14 +137,20 @@ def _classes(explanation: Explanation) -> Iterator[dict[str, Any]]:
 
 
 def _view(
-    explanation: Explanation, index: int, shown: dict[tuple[str, int], str], sprites: Mapping[str, Mapping[str, Any]]
+    explanation: Explanation,
+    index: int,
+    shown: dict[tuple[str, int], str],
+    sprites: Mapping[str, Mapping[str, Any]],
+    shared: Shared | None,
 ) -> dict[str, Any]:
     """One explanation; `shown` names the cards whose patches stand in an earlier view, and is added to."""
     limit = images.colour_limit(explanation.heatmap)
     subject = wording.subject(explanation)
     # Concepts and layers of the first view have the short addresses.
     prefix = f"view-{index}-" if index else ""
-    layers = [_layer(explanation, layer, number, prefix, shown) for number, layer in enumerate(explanation.layers)]
+    layers = [
+        _layer(explanation, layer, number, prefix, shown, shared) for number, layer in enumerate(explanation.layers)
+    ]
     cards = {(layer["name"], card["concept"]): card["id"] for layer in layers for card in layer["cards"]}
     return {
         "index": index,
@@ -136,11 +168,17 @@ def _view(
 
 
 def _layer(
-    explanation: Explanation, layer: LayerExplanation, index: int, prefix: str, shown: dict[tuple[str, int], str]
+    explanation: Explanation,
+    layer: LayerExplanation,
+    index: int,
+    prefix: str,
+    shown: dict[tuple[str, int], str],
+    shared: Shared | None,
 ) -> dict[str, Any]:
     colours = palette.concept_colours(layer)
     widest = max((abs(part.share) for part in layer.ranked), default=0) or 1
-    cards = [_card(explanation, part, f"{prefix}layer-{index}", colours, widest, shown) for part in layer.ranked]
+    place = f"{prefix}layer-{index}"
+    cards = [_card(explanation, part, place, colours, widest, shown, shared) for part in layer.ranked]
     return {
         "index": index,
         "name": layer.layer,
@@ -161,6 +199,7 @@ def _card(
     colours: Mapping[int, str],
     widest: float,
     shown: dict[tuple[str, int], str],
+    shared: Shared | None,
 ) -> dict[str, Any]:
     colour = colours.get(part.concept, "")
     key = part.layer, part.concept
@@ -185,31 +224,37 @@ def _card(
         ],
         # An earlier view shows them: the script brings them here, and without it a link leads there.
         "again": "" if first == own else first,
-        "strips": []
-        if first != own
-        else [
-            {
-                "title": "Most relevant for · RelMax",
-                "key": "relevance",
-                "patches": [_patch(patch) for patch in part.relevance_patches],
-            },
-            {
-                "title": "Most active on · ActMax",
-                "key": "activation",
-                "patches": [_patch(patch) for patch in part.activation_patches],
-            },
-        ],
+        "strips": [] if first != own else [_strip(part, mode, shared) for mode in ("relevance", "activation")],
+        "page": "" if shared is None else UP + shared.page(*key),
     }
 
 
-def _patch(patch: Patch) -> dict[str, Any]:
+def _strip(part: ConceptPart, mode: str, shared: Shared | None) -> dict[str, Any]:
+    patches = getattr(part, f"{mode}_patches")
+    if shared is None:
+        tiles = [tile(patch, rank) | _embedded(patch) for rank, patch in enumerate(patches)]
+    else:
+        tiles = [
+            tile(patch, rank) | shared.tile(part.layer, part.concept, mode, rank, UP)
+            for rank, patch in enumerate(patches)
+        ]
+    return {"title": TITLES[mode], "key": mode, "patches": tiles}
+
+
+def tile(patch: Patch, rank: int) -> dict[str, Any]:
+    """What a page says of a patch, and its form; where its picture is found is added by `Shared.tile`."""
     return {
-        "picture": images.jpeg_uri(images.fitted(patch.picture, PATCH_SIDE), quality=66),
-        "veil": images.mask_uri(images.veil(patch.heatmap)),
+        "rank": rank + 1,
         "text": wording.patch(patch),
         "aspect": f"{patch.picture.shape[1]}/{patch.picture.shape[0]}",
         "wide": patch.picture.shape[1] >= patch.picture.shape[0],
     }
+
+
+def _embedded(patch: Patch) -> dict[str, str]:
+    """A patch inside its page."""
+    picture = images.jpeg_uri(images.fitted(patch.picture, PATCH_SIDE), quality=66)
+    return {"picture": picture, "veil": images.mask_uri(images.veil(patch.heatmap)), "cell": ""}
 
 
 def _cells(layer: LayerExplanation, sprite: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,6 +265,7 @@ def _cells(layer: LayerExplanation, sprite: Mapping[str, Any]) -> dict[str, Any]
     content: dict[str, Any] = {
         "layer": layer.layer,
         "size": layer.size,
+        "pages": sprite["pages"],
         "relevance": None if layer.relevance is None else [float(f"{value:.6g}") for value in layer.relevance],
         "sprite": {
             "name": sprite["index"], "rows": sprite["rows"], "columns": sprite["columns"], "place": sprite["place"]
@@ -259,19 +305,25 @@ def _sprites(views: tuple[Explanation, ...]) -> dict[str, dict[str, Any]]:
             of_layer |= {part.concept: part.relevance_patches[0] for part in layer.ranked if part.relevance_patches}
     sprites = {}
     for index, (name, of_layer) in enumerate(patches.items()):
-        rows = max(1, -(-len(of_layer) // SPRITE_COLUMNS))
-        sheet = np.full((rows * GLIMPSE_SIDE, SPRITE_COLUMNS * GLIMPSE_SIDE, 3), 238, dtype=np.uint8)
-        for place, patch in enumerate(of_layer.values()):
-            picture = images.squared(patch.picture, GLIMPSE_SIDE)
-            top, left = (GLIMPSE_SIDE * side for side in divmod(place, SPRITE_COLUMNS))
-            sheet[top : top + GLIMPSE_SIDE, left : left + GLIMPSE_SIDE] = picture
+        sheet = glimpse_sheet(list(of_layer.values()), side=GLIMPSE_SIDE, columns=SPRITE_COLUMNS)
         sprites[name] = {
             "index": index,
             "uri": images.jpeg_uri(sheet, quality=72) if of_layer else "",
-            "rows": rows,
+            "rows": sheet.shape[0] // GLIMPSE_SIDE,
             "columns": SPRITE_COLUMNS,
             "place": {concept: place for place, concept in enumerate(of_layer)},
+            "pages": "",
         }
+    return sprites
+
+
+def _shared_sprites(views: tuple[Explanation, ...], shared: Shared) -> dict[str, dict[str, Any]]:
+    """The same of a site: one picture with a patch of every concept of the layer, and where the concepts' pages are."""
+    sprites = {}
+    for index, layer in enumerate(dict.fromkeys(layer.layer for view in views for layer in view.layers)):
+        found = shared.glimpses(layer)
+        uri = UP + found["uri"] if found["uri"] else ""
+        sprites[layer] = {**found, "index": index, "uri": uri, "pages": f"{UP}{shared.places[layer]}/"}
     return sprites
 
 

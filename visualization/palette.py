@@ -1,4 +1,4 @@
-"""One colour a concept: the same on its card, in the concept map and in the legend."""
+"""One colour a concept: the same on its card, in the concept map and in the legend. And the inks of the figures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ COLOURS = (
     "#e69f00", "#3b6fb6", "#2a9d6f", "#c8504f", "#8e6bbf", "#6cc3e8", "#b5c334", "#8a5a2b", "#e58fb8", "#2f7f86",
 )  # fmt: skip
 OTHER = "#8d949c"
+
+INK, SOFT, TILE = "#1b1d21", "#5d636c", "#f0f0ec"
+FOR, FOR_TEXT, AGAINST, AGAINST_TEXT, REST = "#ea8a48", "#b3470c", "#5a9bd0", "#1d5a9c", "#cfcfc8"
 
 
 def concept_colours(layer: LayerExplanation) -> dict[int, str]:

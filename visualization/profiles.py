@@ -91,24 +91,30 @@ def draw_class_table(
     strength = np.abs(statistics.share[shown]).max(0, initial=0)
     drawn = np.sort(np.argsort(-strength, kind="stable")[:concepts])
     table = statistics.share[np.ix_(shown, drawn)]
-    limit = images.colour_limit(table) or 1
+    names = [class_names[target] if class_names else f"class {target}" for target in shown]
+    draw_shares(axes, table, names, drawn.tolist(), limit=images.colour_limit(table) or 1)
+    axes.set_xlabel("concept; numbers are percent of the layer's relevance", fontsize=9, color=SOFT)
+    return tuple(drawn.tolist())
+
+
+def draw_shares(
+    axes: Axes, table: np.ndarray, names: Sequence[str], concepts: Sequence[int], *, limit: float, fontsize: float = 9
+) -> None:
+    """A table of shares [classes, concepts] as colour, full at ±limit, and in percent where they are 5 % or more."""
     axes.imshow(table, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
     for row, column in np.argwhere(np.abs(table) >= _SAID):
         share = table[row, column]
         text = f"{100 * share:.0f}".replace("-", wording.MINUS)
         colour = "white" if abs(share) > _DARK * limit else INK
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-    names = [class_names[target] if class_names else f"class {target}" for target in shown]
-    axes.set_xticks(range(len(drawn)), labels=[str(concept) for concept in drawn])
-    axes.set_yticks(range(len(shown)), labels=[wording.shortened(name, _NAME) for name in names])
-    axes.set_xlabel("concept; numbers are percent of the layer's relevance", fontsize=9, color=SOFT)
-    _plain(axes)
-    return tuple(drawn.tolist())
+        axes.text(column, row, text, ha="center", va="center", fontsize=fontsize - 1, color=colour)
+    axes.set_xticks(range(len(concepts)), labels=[str(concept) for concept in concepts])
+    axes.set_yticks(range(len(names)), labels=[wording.shortened(name, _NAME) for name in names])
+    _plain(axes, fontsize)
 
 
-def _plain(axes: Axes) -> None:
+def _plain(axes: Axes, fontsize: float = 9) -> None:
     """Ticks without marks, no frame, names that are never read as mathematical text."""
-    axes.tick_params(length=0, labelsize=9, colors=INK)
+    axes.tick_params(length=0, labelsize=fontsize, colors=INK)
     for label in axes.get_yticklabels():
         label.set_parse_math(False)
     axes.set_facecolor(TILE)

@@ -53,7 +53,7 @@ class Commands(click.Group):
                 raise
             raise Refused(f"'{error.filename}': {error.strerror}.") from error
         except KeyboardInterrupt as error:
-            # mining says what it kept
+            # what can go on from where it was says so
             kept = getattr(error, "__notes__", ["Nothing half-written is left."])
             raise Interrupted(" ".join(["Interrupted.", *kept])) from None
 

@@ -8,6 +8,7 @@ begins in another, so that one patch is read without the rest.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,18 +36,18 @@ class StoredPatch:
     position
         Flat position in the layer.
     box
-        (top, left, bottom, right) in pixels of the model's input.
+        (top, left, bottom, right) in pixels of the model's input; of a signal (start, stop).
     picture
-        Bytes of a JPEG or PNG.
+        Bytes of a JPEG or PNG; of a signal those of `encode_signal`.
     heatmap
-        int8 `[h, w]`, of the picture's size.
+        int8 `[h, w]`, of the picture's size; of a signal `[t]`.
     """
 
     sample: int
     score: float
     target: int
     position: int
-    box: tuple[int, int, int, int]
+    box: tuple[int, ...]
     picture: bytes
     heatmap: np.ndarray
 
@@ -65,6 +66,11 @@ def encode_picture(picture: np.ndarray) -> bytes:
     return min(encoded, key=len)
 
 
+def encode_signal(values: np.ndarray) -> bytes:
+    """float32 `[c, t]` -> its values, little-endian, one channel after the other."""
+    return values.astype("<f4").tobytes()
+
+
 def write_patches(path: Path, layer: LayerPatches) -> None:
     """Write all patches of a layer, in order of concept, mode and rank."""
     concepts = sorted(layer)
@@ -72,6 +78,7 @@ def write_patches(path: Path, layer: LayerPatches) -> None:
     counts = [[len(layer[concept].get(mode, ())) for mode in MODES] for concept in concepts]
     pictures = [np.frombuffer(patch.picture, dtype=np.uint8) for patch in patches]
     heatmaps = [patch.heatmap.view(np.uint8).reshape(-1) for patch in patches]
+    axes = patches[0].heatmap.ndim if patches else 2
     write_table(
         path,
         {
@@ -81,8 +88,8 @@ def write_patches(path: Path, layer: LayerPatches) -> None:
             "score": np.array([patch.score for patch in patches], dtype=np.float32),
             "target": np.array([patch.target for patch in patches], dtype=np.int64),
             "position": np.array([patch.position for patch in patches], dtype=np.int64),
-            "box": np.array([patch.box for patch in patches], dtype=np.int64).reshape(-1, 4),
-            "size": np.array([patch.heatmap.shape for patch in patches], dtype=np.int64).reshape(-1, 2),
+            "box": np.array([patch.box for patch in patches], dtype=np.int64).reshape(-1, 2 * axes),
+            "size": np.array([patch.heatmap.shape for patch in patches], dtype=np.int64).reshape(-1, axes),
             "picture_start": _starts(pictures),
             "picture": _end_to_end(pictures),
             "heatmap_start": _starts(heatmaps),
@@ -145,8 +152,8 @@ def read_patches(path: Path, concepts: Iterable[int] | None = None) -> LayerPatc
 def _columns(table: Table, length: int) -> dict[str, np.ndarray]:
     columns = {name: table.array(name, np.int64, (length,)) for name in ("sample", "target", "position")}
     columns["score"] = table.array("score", np.float32, (length,))
-    columns["box"] = table.array("box", np.int64, (length, 4))
-    columns["size"] = table.array("size", np.int64, (length, 2))
+    columns["size"] = table.array("size", np.int64, (length, None))
+    columns["box"] = table.array("box", np.int64, (length, 2 * columns["size"].shape[1]))
     for name in ("picture_start", "heatmap_start"):
         columns[name] = table.array(name, np.int64, (length + 1,))
     return columns
@@ -157,9 +164,9 @@ def _stored(path: Path, table: Table, columns: Mapping[str, np.ndarray], index: 
         table.piece(name, np.uint8, *columns[f"{name}_start"][index : index + 2].tolist())
         for name in ("picture", "heatmap")
     )
-    height, width = columns["size"][index].tolist()
-    if min(height, width) < 1 or height * width != len(heatmap):
-        raise damaged(path, f"a heatmap of {height} x {width} pixels has {len(heatmap)} entries")
+    size = columns["size"][index].tolist()
+    if len(size) not in (1, 2) or min(size) < 1 or math.prod(size) != len(heatmap):
+        raise damaged(path, f"a heatmap of {' x '.join(map(str, size))} pixels has {len(heatmap)} entries")
     return StoredPatch(
         sample=int(columns["sample"][index]),
         score=float(columns["score"][index]),
@@ -167,7 +174,7 @@ def _stored(path: Path, table: Table, columns: Mapping[str, np.ndarray], index: 
         position=int(columns["position"][index]),
         box=tuple(columns["box"][index].tolist()),
         picture=picture.tobytes(),
-        heatmap=heatmap.view(np.int8).reshape(height, width),
+        heatmap=heatmap.view(np.int8).reshape(size),
     )
 
 
@@ -205,6 +212,11 @@ def decoded(path: Path, patch: StoredPatch, space: tuple[int, ...], class_names:
 
 
 def _picture(path: Path, patch: StoredPatch) -> np.ndarray:
+    if patch.heatmap.ndim == 1:
+        length = len(patch.heatmap)
+        if not patch.picture or len(patch.picture) % (4 * length):
+            raise damaged(path, f"a signal of {len(patch.picture)} bytes has a heatmap of {length} values")
+        return np.frombuffer(patch.picture, dtype="<f4").reshape(-1, length)
     height, width = patch.heatmap.shape
     try:
         with Image.open(io.BytesIO(patch.picture), formats=("JPEG", "PNG")) as picture:

@@ -13,6 +13,7 @@ from crp.errors import InputError, LibraryError, nearest
 from crp.explanation import Patch
 from crp.images import Preprocessing
 
+from .concept import LibraryConcept
 from .fingerprints import weights_fingerprint
 from .manifest import layer_folder, read_manifest
 from .patches import MODES, decoded, read_patches, stored_concepts
@@ -270,6 +271,17 @@ class Library:
         stored = read_patches(file, [concept]).get(concept, {}).get(mode, ())
         return tuple(decoded(file, patch, shape[1:], self.class_names) for patch in stored)
 
+    def concept(self, layer: str, concept: int) -> LibraryConcept:
+        """One concept as a value: its patches, the classes that use it, the concepts that are like it.
+
+        Raises
+        ------
+        InputError
+            If there is no such layer or concept.
+        """
+        self.check_concepts(layer, [concept])
+        return LibraryConcept(self, layer, concept)
+
     def with_patches(self, layer: str) -> list[int]:
         """Concepts of a layer whose patches have been made, in increasing order."""
         self.shape(layer)
@@ -294,7 +306,16 @@ class Library:
         ------
         LibraryError
         """
-        mined, given = self.manifest["model"]["weights"], weights_fingerprint(model)
+        self.check_weights(weights_fingerprint(model))
+
+    def check_weights(self, given: str) -> None:
+        """Refuse weights, by their fingerprint, that are not those of the model that was mined.
+
+        Raises
+        ------
+        LibraryError
+        """
+        mined = self.manifest["model"]["weights"]
         if mined != given:
             raise LibraryError(
                 f"The library '{self.path}' was mined with other weights ({mined[:12]}, and this model has "

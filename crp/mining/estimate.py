@@ -72,7 +72,7 @@ def estimate(
     patches
         Number of patches of each layer, all modes together.
     fields
-        Receptive fields of each layer that has patches, `[positions, 4]`.
+        Receptive fields of each layer that has patches, `[positions, 2 * d]`.
     patch_size
         Longest side of a patch.
     class_references
@@ -87,7 +87,8 @@ def estimate(
         if vectors:
             size += samples * (4 * shape[0] + _BYTES_PER_VECTORS)
         if patches[layer]:
-            sides = np.minimum(fields[layer][:, 2:] - fields[layer][:, :2], patch_size)
+            first, last = np.hsplit(fields[layer], 2)
+            sides = np.minimum(last - first, patch_size)
             size += int(patches[layer] * _BYTES_PER_PIXEL * sides.prod(axis=1).max())
     return Estimate(samples, sum(patches.values()), size)
 

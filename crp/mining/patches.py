@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from crp.attribution import INPUT, RelevanceFlow, Replica
 from crp.concepts import ConceptKind
-from crp.library.patches import MODES, LayerPatches, StoredPatch, encode_picture
+from crp.library.patches import MODES, LayerPatches, StoredPatch, encode_picture, encode_signal
 from crp.library.references import References
 
 from .blocks import SampleReader
@@ -80,11 +80,12 @@ class PatchMaker:
     reader
         The data set.
     fields
-        Geometric receptive fields of each layer's positions, ints `[positions, 4]` (top, left, bottom, right).
+        Geometric receptive fields of each layer's positions, ints `[positions, 4]` (top, left, bottom, right); for
+        signals `[positions, 2]`.
     to_picture
-        Makes uint8 `[H, W, 3]` of a sample `[c, H, W]`.
+        Makes uint8 `[H, W, 3]` of a sample `[c, H, W]`; leaves a signal `[c, T]` as it is.
     patch_size
-        Longest side of a stored patch, in pixels.
+        Longest side of a stored patch, in pixels; longest window of a signal, in values.
     """
 
     replica: Replica
@@ -173,7 +174,7 @@ class PatchMaker:
         return signs
 
     def _heatmaps(self, flow: RelevanceFlow, layer: str, starts: Sequence[tuple[int, int, float, bool]]) -> np.ndarray:
-        """Conditional heatmaps float32 `[K, H, W]` of single positions, each with its sign."""
+        """Conditional heatmaps float32 `[K, *S]` of single positions, each with its sign."""
         concepts, positions, signs, _ = zip(*starts, strict=True)
         shape = flow.activation(layer).shape[1:]
         device = flow.device
@@ -188,14 +189,21 @@ class PatchMaker:
 
     def _cropped(
         self, picture: np.ndarray, heatmap: np.ndarray, field: np.ndarray, against: bool
-    ) -> tuple[tuple[int, int, int, int], bytes, np.ndarray]:
+    ) -> tuple[tuple[int, ...], bytes, np.ndarray]:
         """Box, encoded picture and int8 heatmap."""
-        top, left, bottom, right = box = patch_box(-heatmap if against else heatmap, field)
-        window = slice(top, bottom), slice(left, right)
-        small_heatmap = resized(heatmap[window], self.patch_size)
+        box = patch_box(-heatmap if against else heatmap, field)
+        axes = heatmap.ndim
+        window = tuple(slice(*ends) for ends in zip(box[:axes], box[axes:], strict=True))
+        if axes == 1:
+            # A signal is shrunk along time alone.
+            small_heatmap = resized(heatmap[None][:, *window], self.patch_size, axes=1)[0]
+            encoded = encode_signal(resized(picture[:, *window], self.patch_size, axes=1))
+        else:
+            small_heatmap = resized(heatmap[window], self.patch_size)
+            encoded = encode_picture(resized(picture[window], self.patch_size))
         largest = np.abs(small_heatmap).max()
         relative = small_heatmap / largest if largest > 0 else small_heatmap
-        return box, encode_picture(resized(picture[window], self.patch_size)), np.rint(relative * 127).astype(np.int8)
+        return box, encoded, np.rint(relative * 127).astype(np.int8)
 
 
 def ranked(made: Iterable[tuple[Request, StoredPatch]], concepts: Iterable[int]) -> LayerPatches:
@@ -226,39 +234,42 @@ def _known_sign(request: Request) -> float | None:
     return 1.0 if request.mode == "relevance" and request.score > 0 else None
 
 
-def patch_box(heatmap: np.ndarray, field: np.ndarray) -> tuple[int, int, int, int]:
+def patch_box(heatmap: np.ndarray, field: np.ndarray) -> tuple[int, ...]:
     """Where a heatmap exceeds a tenth of its maximum inside the receptive field.
 
     Parameters
     ----------
     heatmap
-        float `[H, W]`.
+        float `[H, W]`, of a signal `[T]`.
     field
-        Receptive field (top, left, bottom, right), bottom and right exclusive.
+        Receptive field (top, left, bottom, right), bottom and right exclusive; of a signal (start, stop).
 
     Returns
     -------
     tuple of int
-        The smallest box (top, left, bottom, right) around these pixels; the receptive field itself where no pixel of
-        it is positive.
+        The smallest box (top, left, bottom, right), or (start, stop), around these pixels; the receptive field itself
+        where no pixel of it is positive.
     """
-    top, left, bottom, right = (int(edge) for edge in field)
-    inside = heatmap[top:bottom, left:right]
-    bright = inside > _FAINTEST * max(float(inside.max()), 0.0)
-    if not bright.any():
-        return top, left, bottom, right
-    rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
-    return top + int(rows[0]), left + int(columns[0]), top + int(rows[-1]) + 1, left + int(columns[-1]) + 1
+    edges = [int(edge) for edge in field]
+    first, last = edges[: heatmap.ndim], edges[heatmap.ndim :]
+    inside = heatmap[tuple(slice(*ends) for ends in zip(first, last, strict=True))]
+    bright = np.nonzero(inside > _FAINTEST * max(float(inside.max()), 0.0))
+    if not bright[0].size:
+        return tuple(edges)
+    starts = (start + int(places.min()) for start, places in zip(first, bright, strict=True))
+    ends = (start + int(places.max()) + 1 for start, places in zip(first, bright, strict=True))
+    return *starts, *ends
 
 
-def resized(image: np.ndarray, longest: int) -> np.ndarray:
+def resized(image: np.ndarray, longest: int, *, axes: int = 2) -> np.ndarray:
     """Shrink `[h, w]` float32 or `[h, w, 3]` uint8 so that no side exceeds `longest`; smaller ones stay as they are.
 
-    Pixels are averaged by area, so that a heatmap keeps its mean.
+    Pixels are averaged by area, so that a heatmap keeps its mean. With one of the `axes`, `[c, t]` float32 is shrunk
+    along the second one alone.
     """
     height, width = image.shape[:2]
-    if max(height, width) <= longest:
+    scale = longest / (max(height, width) if axes == 2 else width)
+    if scale >= 1:
         return image
-    scale = longest / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = max(1, round(width * scale)), max(1, round(height * scale)) if axes == 2 else height
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from crp.attribution.layers import receptive_boxes
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, LibraryError
-from crp.images import Preprocessing, scaled_picture
+from crp.images import Preprocessing, shown_input
 from crp.library.building import check_free
 from crp.library.fingerprints import value_fingerprint
 from crp.library.manifest import write_manifest
@@ -147,7 +148,8 @@ def mine(
     device
         Where to compute; by default where the model is. The model itself stays where it is.
     patches
-        Patches of each concept and mode (at most `k`); 0 for none. Inputs must be `[c, H, W]` for patches.
+        Patches of each concept and mode (at most `k`); 0 for none. Inputs must be `[c, H, W]`, or signals `[c, T]`, for
+        patches: of a signal a patch is a window.
     patch_concepts
         By layer, the concepts to make patches of; by default all. Others are added later by `add_patches`.
     class_names
@@ -217,7 +219,7 @@ def mine(
 
     with surroundings(threads), joined(distributed) as processes:
         data = data_subject(dataset, labelled=targets == "label", skip_bad=skip_bad)
-        to_picture = preprocessing.to_picture if preprocessing is not None else scaled_picture
+        to_picture = partial(shown_input, preprocessing=preprocessing)
         if patches:
             _check_pictures(data.reader.like, to_picture)
         subject = model_subject(model, composite, data.reader, layers, device, _PRECISIONS[precision])
@@ -396,7 +398,7 @@ def add_patches(
             concept,
             data.reader,
             _fields(model, data.reader.like, [layer]),
-            preprocessing.to_picture if preprocessing is not None else scaled_picture,
+            partial(shown_input, preprocessing=preprocessing),
             settings["patch_size"],
         )
         made = maker.make(requests(references, missing, settings["patches"]), missing, progress=progress)
@@ -404,7 +406,7 @@ def add_patches(
 
 
 def _check_pictures(sample: Tensor, to_picture: Callable[[Tensor], np.ndarray]) -> None:
-    if sample.ndim != 3:
+    if sample.ndim not in (2, 3):
         shape = list(sample.shape)
         raise InputError(
             f"Samples of shape {shape} cannot be shown as pictures; pass patches=0 to mine without patches."
@@ -432,11 +434,12 @@ def _patch_concepts(
 
 
 def _fields(model: nn.Module, sample: Tensor, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    """Receptive fields of each layer's positions, int64 `[positions, 4]`, none of them empty."""
+    """Receptive fields of each layer's positions, int64 `[positions, 2 * d]`, none of them empty."""
     fields = {layer: receptive_boxes(model, tuple(sample.shape), layer).numpy() for layer in layers}
     for field in fields.values():
         # A position that sees nothing but padding has an empty field; its patch shows the whole sample.
-        field[(field[:, 2:] <= field[:, :2]).any(1)] = [0, 0, *sample.shape[1:]]
+        axes = sample.ndim - 1
+        field[(field[:, axes:] <= field[:, :axes]).any(1)] = [*[0] * axes, *sample.shape[1:]]
     return fields
 
 

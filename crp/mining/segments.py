@@ -108,7 +108,8 @@ def read_finished(
 def _patches(file: Path, requests: Sequence[Request], numbers: Iterable[int]) -> dict[int, StoredPatch]:
     with open_table(file) as table:
         rows = {number: row for row, number in enumerate(table.array("request", np.int64, (None,)).tolist())}
-        box, size = table.array("box", np.int64, (len(rows), 4)), table.array("size", np.int64, (len(rows), 2))
+        size = table.array("size", np.int64, (len(rows), None))
+        box = table.array("box", np.int64, (len(rows), 2 * size.shape[1]))
         starts = {name: table.array(f"{name}_start", np.int64, (len(rows) + 1,)) for name in ("picture", "heatmap")}
         patches = {}
         for number in numbers:

@@ -212,6 +212,24 @@ class MapData:
         return self.data.sample_name(index) if hasattr(self.data, "sample_name") else f"{self._word} {index}"
 
 
+def pictures_below(folder: Path, without: Path) -> list[Path]:
+    """Pictures in a folder and the folders in it, in alphabetical order; hidden ones are passed over.
+
+    A folder `without` that lies in it is passed over, too: what is made of pictures may lie among them.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found, left_out = _pictures(folder.rglob("*")), without.resolve()
+    if left_out != folder.resolve():
+        found = [path for path in found if not path.resolve().is_relative_to(left_out)]
+    if not found:
+        raise InputError(f"The folder '{folder}' holds no pictures ({listed(SUFFIXES, 20)}).")
+    return found
+
+
 def _pictures(paths) -> list[Path]:
     return sorted(
         path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()

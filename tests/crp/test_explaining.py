@@ -11,11 +11,13 @@ from zennit.rules import Epsilon, ReLUGuidedBackprop
 from zennit.types import Linear
 
 import crp
+from crp import preparing
 from crp.attribution import CondAttribution, RelevanceFlow, composite_for
 from crp.composing import compose
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, LibraryError
 from crp.explaining import concepts_in_cells, explain, grid_of
+from crp.explanation import to_json
 from crp.images import Preprocessing
 from crp.relations import graph_numbers
 from tests.oracle.comparing import assert_relevance_close
@@ -360,3 +362,27 @@ def test_users_and_glimpses_come_from_the_library(model, library, image):
         assert {int(c) for c in np.argsort(-np.abs(cell))[:6] if cell[c]} <= set(layer.glimpses) | cards
     references = library.references("3", "relevance").sample
     assert all(patch.sample == references[concept, 0] for concept, patch in layer.glimpses.items())
+
+
+@pytest.mark.parametrize("composite", [None, LayerMapComposite([(Linear, Epsilon())])], ids=["default", "given"])
+def test_a_model_prepared_once_is_explained_as_any_other(model, image, tmp_path, monkeypatch, composite):
+    library = mined(tmp_path, model, composite=composite)
+    images = [image, image.flip(1), image.flip(2)]
+    expected = [to_json(explain(model, data, library, composite=composite, against="cat", target=0)) for data in images]
+    made = []
+    for name in ("prepare", "weights_fingerprint"):
+        kept = getattr(preparing, name)
+        monkeypatch.setattr(preparing, name, lambda *given, name=name, kept=kept: made.append(name) or kept(*given))
+    ready = crp.prepared(model, composite)
+    found = [to_json(explain(ready, data, library, against="cat", target=0)) for data in images]
+    assert found == expected
+    assert made == ["weights_fingerprint", "prepare"]
+
+
+def test_a_prepared_model_is_refused_as_the_model_itself(model, library, image):
+    with pytest.raises(LibraryError, match=r" was mined with other weights \("):
+        explain(crp.prepared(network(1)), image, library)
+    with pytest.raises(LibraryError, match=r"^This is not the composite of the library"):
+        explain(crp.prepared(model, LayerMapComposite([(Linear, Epsilon())])), image, library)
+    with pytest.raises(InputError, match=r"^A prepared model has its composite already: give it to crp\.prepared\.$"):
+        explain(crp.prepared(model), image, library, composite=LayerMapComposite([(Linear, Epsilon())]))

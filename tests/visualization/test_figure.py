@@ -47,7 +47,7 @@ def test_colour_bar_is_centred_on_zero_and_says_both_directions(explanation, axe
     low, high = axes["colour bar"].get_xlim()
     assert (low, high) == pytest.approx((-limit, limit))
     labels = [label.get_text() for label in axes["colour bar"].get_xticklabels()]
-    assert labels == [f"−{limit:.2g}\nagainst", "0", f"+{limit:.2g}\nfor"]
+    assert labels == [f"−{limit:.2g}\nagainst (outlined)", "0", f"+{limit:.2g}\nfor"]
 
 
 def test_class_bars_are_the_probabilities(explanation, axes):
@@ -75,6 +75,7 @@ def test_the_ledger_bar_is_one_long(explanation, axes):
 def test_every_concept_has_share_heatmap_and_two_strips(explanation, axes):
     for layer in explanation.layers:
         widest = max(abs(part.share) for part in layer.ranked)
+        limit = max(images.colour_limit(part.heatmap) for part in layer.ranked)
         for part in layer.ranked:
             share = axes[f"{layer.layer} {part.concept} share"]
             assert share.containers[1].patches[0].get_width() == pytest.approx(part.share / widest)
@@ -83,7 +84,7 @@ def test_every_concept_has_share_heatmap_and_two_strips(explanation, axes):
                 wording.side(part),
                 wording.signed_percent(part.share).replace("\N{NO-BREAK SPACE}", " "),
             ]
-            expected = images.overlay(explanation.picture, part.heatmap)
+            expected = images.overlay(explanation.picture, part.heatmap, limit, images.ROOT)
             np.testing.assert_array_equal(axes[f"{layer.layer} {part.concept} where"].images[0].get_array(), expected)
             for kind in ("relevance", "activation"):
                 assert len(axes[f"{layer.layer} {part.concept} {kind}"].images) == PLACES

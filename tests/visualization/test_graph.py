@@ -14,8 +14,9 @@ from crp.errors import InputError
 from crp.relations import ConceptGraph, GraphEdge, GraphNode
 from crp.visualization import artists, wording
 from crp.visualization.atlas import Atlas
-from crp.visualization.figure import atlas_figure, graph_figure
+from crp.visualization.figure import atlas_figure
 from crp.visualization.graph import WIDEST, dot, edge_width, places
+from crp.visualization.paper import plot_graph
 
 
 def node(layer, concept, relevance, rest, **changes):
@@ -24,6 +25,10 @@ def node(layer, concept, relevance, rest, **changes):
 
 def edge(upper, lower, relevance, part):
     return GraphEdge(upper, lower, relevance=relevance, share=relevance / 4, part=part)
+
+
+def graph_axes(graph, **options):
+    return plot_graph(graph, **options).child_axes[0]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +81,7 @@ def test_edges_are_as_wide_as_they_are_strong(graph):
 
 
 def test_the_figure_draws_every_node_and_edge(graph):
-    (axes,) = graph_figure(graph).axes
+    axes = graph_axes(graph)
     drawn = {patch.get_label(): patch for patch in axes.patches if isinstance(patch, PathPatch)}
     assert len(drawn) == 6
     against = drawn["top 1 → low 7"]
@@ -91,7 +96,7 @@ def test_the_figure_draws_every_node_and_edge(graph):
 
 def test_nodes_show_patch_and_heatmap():
     graph = examples.explanation(layers=("conv",)).graph
-    (axes,) = graph_figure(graph, width=3.5).axes
+    axes = graph_axes(graph, width=3.5)
     assert len([image for image in axes.get_children() if isinstance(image, AxesImage)]) == 1 + 2 * 3
     assert min(text.get_fontsize() for text in axes.texts) >= 5
 
@@ -106,8 +111,8 @@ def test_the_atlas_ends_with_the_graph():
 
 def test_hostile_names_are_drawn_as_text(graph):
     hostile = dataclasses.replace(graph.nodes[0], name="$x_{" + examples.HOSTILE)
-    figure = graph_figure(dataclasses.replace(graph, nodes=(hostile, *graph.nodes[1:])))
-    figure.canvas.draw()
+    axes = graph_axes(dataclasses.replace(graph, nodes=(hostile, *graph.nodes[1:])))
+    axes.figure.canvas.draw()
 
 
 def test_dot_holds_nodes_ranks_and_edges(graph):
@@ -166,7 +171,7 @@ def test_a_graph_that_does_not_add_up_is_refused(graph, change, message):
 
 
 def test_a_graph_without_samples_in_common_has_no_heatmaps(graph):
-    (axes,) = graph_figure(dataclasses.replace(graph, samples=12)).axes
+    axes = graph_axes(dataclasses.replace(graph, samples=12))
     assert not axes.images
     assert wording.graph(dataclasses.replace(graph, samples=12)) == (
         "Attribution graph of zebra, mean of 12 samples: 5 concepts of top, low, 6 edges."

@@ -141,6 +141,11 @@
       return this.cards.find(card => Number(card.dataset.layer) === layer && Number(card.dataset.concept) === concept);
     }
     layerNamed(name) { return this.tables.findIndex(table => table.layer === name); }
+    // In a site: a link to the concept's own page.
+    toPage(layer, concept) {
+      const table = this.tables[this.layerNamed(layer)];
+      return table && table.pages ? [" ", element("a", { href: `${table.pages}${concept}.html`, class: "to-card" }, "All about it")] : [];
+    }
     node(layer, concept) {
       return all(".node", this.root).find(node => node.dataset.layerName === layer && Number(node.dataset.concept) === concept);
     }
@@ -198,6 +203,7 @@
       about.replaceChildren(node.dataset.text);
       const card = this.card(this.layerNamed(which.layer), which.concept);
       if (card) about.append(" ", element("a", { href: `#${card.id}`, class: "to-card", "data-layer-name": which.layer, "data-concept": which.concept }, "Go to its card"));
+      about.append(...this.toPage(which.layer, which.concept));
     }
 
     showConcept(index, which) {
@@ -212,7 +218,7 @@
       const glimpse = card || table.sprite.place[concept] === undefined ? [] : [table.glimpse(concept)];
       this.caption.replaceChildren(...glimpse, card
         ? `Concept ${concept} ${card.querySelector(".word").textContent}: ${said}.`
-        : `Concept ${concept}: ${said}${table.relevance ? `, rank ${table.rank(concept)} of ${table.size}` : ""}. It has no card${picture || !table.table ? "" : "; its cells are shown"}.`);
+        : `Concept ${concept}: ${said}${table.relevance ? `, rank ${table.rank(concept)} of ${table.size}` : ""}. It has no card${picture || !table.table ? "" : "; its cells are shown"}.`, ...this.toPage(table.layer, concept));
       this.show(which.onMap ? "map" : "concept");
     }
 

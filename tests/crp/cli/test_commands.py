@@ -182,6 +182,64 @@ class TestAtlas:
         assert json.loads((shop.folder / "s.json").read_text())["layers"][0]["size"] == 128
 
 
+class TestSite:
+    def test_of_a_folder(self, shop):
+        result = shop.run("atlas", "mined.crp", "photos", "new.png", "--trust", "--concepts", 1, "--out", "x/site")
+        assert result.exit_code == 0, result.output
+        assert result.stdout == "x/site/index.html\n"
+        names = {path.name for path in (shop.folder / "x/site/predictions").glob("*.html")}
+        assert names == {*(f"{index}.html" for index in range(6)), "new.html"}
+        index = (shop.folder / "x/site/index.html").read_text()
+        assert "crp atlas mined.crp photos new.png --concepts 1 --trust" in index
+        page = (shop.folder / "x/site/predictions/4.html").read_text()
+        assert "crp atlas mined.crp photos/bee/4.png --concepts 1 --trust" in page
+        before = shop.files()
+        again = shop.run("atlas", "mined.crp", "photos", "new.png", "--trust", "--concepts", 1, "--out", "x/site")
+        assert again.exit_code == 0
+        assert shop.files() == before
+
+    def test_of_single_pictures_or_of_none(self, shop):
+        result = shop.run("atlas", "mined.crp", "new.png", "--site", "--trust")
+        assert result.stdout == "site/index.html\n"
+        assert [path.name for path in (shop.folder / "site/predictions").glob("*.html")] == ["new.html"]
+        result = shop.run("atlas", "mined.crp", "--site", "--layers", "2", "--out", "concepts")
+        assert result.exit_code == 0, result.output
+        assert len(list((shop.folder / "concepts").rglob("[0-9].html"))) == 5
+        assert "crp atlas mined.crp --layers 2 --site" in (shop.folder / "concepts/index.html").read_text()
+
+    def test_among_its_pictures_takes_none_of_its_own(self, shop):
+        for _ in range(2):
+            result = shop.run("atlas", "mined.crp", "photos", "--trust", "--out", "photos/site")
+            assert result.exit_code == 0, result.output
+            assert len(list((shop.folder / "photos/site/predictions").glob("*.html"))) == 6
+
+    def test_names_the_picture_that_fails_and_makes_the_rest(self, shop):
+        (shop.folder / "photos" / "ant" / "7.png").write_text("not a picture")
+        result = shop.run("atlas", "mined.crp", "photos", "--trust")
+        assert result.exit_code == 2
+        assert result.stderr.splitlines()[-1] == (
+            "Error: 1 of 7 pictures could not be explained and are not in 'site/index.html': "
+            "'photos/ant/7.png' is not a picture: it holds text, beginning 'not a picture'."
+        )
+        assert len(list((shop.folder / "site/predictions").glob("*.html"))) == 6
+
+    @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+    def test_ctrl_c_leaves_complete_pages_and_says_how_to_go_on(self, shop):
+        words = [sys.executable, "-m", "crp", "atlas", "mined.crp", "photos", "--trust"]
+        process = subprocess.Popen(words, cwd=shop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        predictions = shop.folder / "site" / "predictions"
+        while not list(predictions.glob("*.json")) and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == INTERRUPTED, stderr
+        last = stderr.splitlines()[-1]
+        assert last.startswith("Interrupted. ")
+        assert last.endswith(" concept pages are complete in 'site'; the same command goes on from there.")
+        assert all(path.with_suffix(".html").exists() for path in predictions.glob("*.json"))
+        assert not list((shop.folder / "site").rglob("*.part"))
+
+
 class TestInfo:
     def test_says_what_made_the_library(self, mined_shop):
         result = mined_shop.run("info", "mined.crp")

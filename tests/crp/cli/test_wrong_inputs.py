@@ -83,7 +83,7 @@ COMMAND_LINES = [
     # what there is to run
     ("mines", "No such command 'mines'. …"),
     ("mine net.py:make photos", "Missing option '--out'."),
-    ("atlas mined.crp", "Missing argument 'PICTURE...'."),
+    ("atlas mined.crp", "Missing argument 'PICTURE...': give pictures, a folder of them, or --site alone."),
     ("info", "Missing argument 'LIBRARY'."),
     ("demo --samples 3", "Invalid value for '--samples': 3 is not in the range x>=100."),
     # the model
@@ -270,7 +270,18 @@ COMMAND_LINES = [
         "atlas mined.crp cut.jpg --trust",
         "The picture 'cut.jpg' is damaged and cannot be read (image file is truncated …).",
     ),
-    ("atlas mined.crp photos --trust", "'photos' is a folder, not a picture file."),
+    # a site
+    ("atlas mined.crp nothing --trust", "The folder 'nothing' holds no pictures ('.jpg', …)."),
+    ("atlas mined.crp none.png --site --trust --out y", "There is no picture file 'none.png'."),
+    ("atlas mined.crp photos --trust --format png", "--format is for pages of their own; a site is HTML."),
+    ("atlas mined.crp photos --trust --out y.html", "--out y.html is one file; a site is a folder."),
+    (
+        "atlas mined.crp photos --trust --out photos",
+        "'photos' exists and is not a site: choose another folder, or empty it.",
+    ),
+    ("atlas mined.crp photos --trust --out file/y", "No site can be written to 'file/y': … ('file/y')."),
+    ("atlas mined.crp photos --trust --out y --target ent", "There is no class 'ent': did you mean 'ant'?"),
+    ("atlas mined.crp photos --trust --out y --layers 3", "The library does not hold layer '3': there are '0', '2'."),
     ("atlas mined.crp dot.png --trust", f"The model cannot take 'dot.png' of shape [3, 1, 1]: {TOO_SMALL}"),
     # what is asked of it
     (f"{ATLAS} --layers 1", "The library does not hold layer '1': there are '0', '2'."),

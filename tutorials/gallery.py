@@ -1,0 +1,211 @@
+"""Make the pictures of docs/gallery.md: `python -m tutorials.gallery`, about two minutes on two CPU cores.
+
+Everything in them comes from the built-in data set and from toy data made here. The screenshots need a Chromium, the
+one that the tests of the page use. Files keep their names, so a second run shows what has changed.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from PIL import Image
+from torch import Tensor, nn
+
+import crp
+from crp.demo import TAGGED_CLASS, Scenes, demo_model
+from crp.explanation import Explanation
+from crp.library import Library
+from crp.visualization import Atlas, paper
+from crp.visualization.renderers import SignalRenderer, SpectrogramRenderer
+from tests.browsing import Browser, find_browser
+from tutorials.render import reduced
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "gallery"
+DOTS_PER_INCH = 180
+# Of the screenshots: pixels of the window, and how many pixels of the picture each of them becomes.
+WIDTH, HEIGHT, SHARPNESS = 1180, 965, 1.25
+VIEW = ".view:not([hidden])"
+
+
+def main() -> None:
+    program = find_browser()
+    if program is None:
+        sys.exit("There is no Chromium for the screenshots; CRP_TEST_BROWSER may name one.")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as work:
+        scenes = Scenes("test", 100, tag="always")
+        model = demo_model()
+        library = crp.mine(
+            model, Scenes("train", 1000), layers=["conv4", "conv5"], path=Path(work) / "scenes.crp",
+            class_names=Scenes.class_names, preprocessing=Scenes.preprocessing, progress=False,
+        )  # fmt: skip
+        photo = Path(work) / "scene.png"
+        Image.fromarray(scenes.with_tag(TAGGED_CLASS)).save(photo)
+        explanation = crp.explain(
+            model, photo, library, provenance={"image": photo.name, "command": "crp demo --out demo"}
+        )
+        for name, axes in [*of_scenes(explanation, library), *of_other_inputs(Path(work))]:
+            file = io.BytesIO()
+            paper.save(axes.figure, file, format="png", dpi=DOTS_PER_INCH)
+            keep(name, file.getvalue())
+        browser = Browser(program)
+        try:
+            page = Atlas(explanation).save(Path(work) / "atlas.html")
+            for name, png in of_page(browser, page):
+                (FOLDER / f"{name}.png").write_bytes(reduced(png, widest=1500))
+            photos = pictures_of(scenes, Path(work) / "scenes")
+            site = crp.make_site(model, photos, library, Path(work) / "site", progress=False)
+            for name, png in of_site(browser, site.parent):
+                keep(name, png)
+        finally:
+            browser.close()
+    for path in sorted(FOLDER.glob("*.png")):
+        print(f"{path.name:24} {path.stat().st_size / 1000:5.0f} kB")
+
+
+def keep(name: str, png: bytes) -> None:
+    """Write a picture in all its colours: what is bright and fine suffers from fewer."""
+    Image.open(io.BytesIO(png)).convert("RGB").save(FOLDER / f"{name}.png", optimize=True)
+
+
+def of_scenes(explanation: Explanation, library: Library) -> Iterator[tuple[str, Axes]]:
+    """Figures for papers, of the stamped octagon."""
+    yield "paper-overview", paper.plot_overview(explanation, width=paper.TWO_COLUMNS)
+    yield "paper-column", paper.plot_overview(explanation, "conv4", concepts=3, width=paper.ONE_COLUMN)
+    yield "paper-graph", paper.plot_graph(explanation.graph, width=paper.TWO_COLUMNS)
+    statistics = library.statistics("conv5")
+    yield "paper-profile", paper.plot_class_profile(
+        statistics, class_names=library.class_names, width=paper.TWO_COLUMNS
+    )
+
+
+def of_page(browser: Browser, page: Path) -> Iterator[tuple[str, bytes]]:
+    """Screenshots of the page: light, dark, with a region selected, its graph."""
+    browser.open(page, width=WIDTH, height=HEIGHT)
+    yield "page", browser.screenshot(whole=False, sharpness=SHARPNESS)
+    browser.media(dark=True)
+    browser.hover(f"{VIEW} .card:nth-of-type(1) .where")
+    settle(browser)
+    yield "page-dark", browser.screenshot(whole=False, sharpness=SHARPNESS)
+    browser.media(dark=False)
+    browser.resize(WIDTH, 1500)  # the ranking stands below the picture
+    browser.drag(*(browser.place(f"{VIEW} .grid", x, y) for x, y in ((0.3, 0.35), (0.6, 0.7))))
+    settle(browser)
+    yield "page-region", browser.screenshot(of=f"{VIEW} .side", margin=20, sharpness=1.6)
+    browser.press("Escape")
+    browser.resize(WIDTH, HEIGHT)
+    browser.hover(f"{VIEW} .node:nth-child(2)")
+    settle(browser)
+    yield "page-graph", browser.screenshot(of=f"{VIEW} .graph", margin=20, sharpness=SHARPNESS)
+
+
+def pictures_of(scenes: Scenes, folder: Path) -> list[Path]:
+    """One picture of each class."""
+    folder.mkdir()
+    files = [folder / f"{name.replace(' ', '-')}.png" for name in Scenes.class_names]
+    for index, file in enumerate(files):
+        drawn = scenes.with_tag if index == TAGGED_CLASS else scenes.without_tag
+        Image.fromarray(drawn(index)).save(file)
+    return files
+
+
+def of_site(browser: Browser, site: Path) -> Iterator[tuple[str, bytes]]:
+    """Screenshots of a site: its predictions, and the page of a concept."""
+    browser.open(site / "index.html", width=WIDTH, height=HEIGHT)
+    yield "site", browser.screenshot(whole=False)
+    browser.open(site / "concepts" / "conv5" / "35.html", width=WIDTH, height=1205)
+    yield "concept", browser.screenshot(whole=False)
+
+
+def settle(browser: Browser) -> None:
+    """Wait until what is changing has changed."""
+    browser.run("new Promise(done => setTimeout(done, 600))")
+
+
+def of_other_inputs(work: Path) -> Iterator[tuple[str, Axes]]:
+    """Figures of a signal, a spectrogram and a volume, each with a toy network trained on made-up data."""
+    signals, labels = made(signal, 300)
+    network = nn.Sequential(
+        nn.Conv1d(2, 12, 9, padding=4), nn.ReLU(), nn.MaxPool1d(4), nn.Conv1d(12, 8, 5, padding=2), nn.ReLU(),
+        nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(8, 3),
+    )  # fmt: skip
+    found = explained(network, signals, labels, work / "signals.crp", ["no beat", "beat up", "beat down"])
+    renderer = SignalRenderer(rate=100, time_label="time (s)", channels=("lead I", "lead II"))
+    yield "signal", paper.plot_overview(found, concepts=3, renderer=renderer)
+
+    spectrograms, labels = made(spectrogram, 150)
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+    )  # fmt: skip
+    found = explained(network, spectrograms, labels, work / "sounds.crp", ["noise", "rising", "falling"])
+    renderer = SpectrogramRenderer((0, 1.28), (0, 8), time_label="time (s)", frequency_label="frequency (kHz)")
+    yield "spectrogram", paper.plot_overview(found, concepts=3, renderer=renderer)
+
+    volumes, labels = made(volume, 90)
+    network = nn.Sequential(
+        nn.Conv3d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool3d(2), nn.Conv3d(8, 12, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveMaxPool3d(1), nn.Flatten(), nn.Linear(12, 3),
+    )  # fmt: skip
+    found = explained(network, volumes, labels, work / "volumes.crp", ["empty", "bright", "dark"], patches=0)
+    yield "volume", paper.plot_overview(found, concepts=4)
+
+
+def made(draw: object, count: int) -> tuple[Tensor, Tensor]:
+    """Inputs of three classes in turn, and their labels."""
+    random = np.random.default_rng(0)
+    inputs = np.stack([draw(random, index % 3) for index in range(count)]).astype(np.float32)
+    return torch.from_numpy(inputs), torch.arange(count) % 3
+
+
+def signal(random: np.random.Generator, label: int) -> np.ndarray:
+    """Two noisy sines [2, 256], with a beat upwards (1) or downwards (2) somewhere."""
+    time = np.arange(256) / 256
+    sines = np.stack([0.6 * np.sin(10 * np.pi * time + random.uniform(0, 6)) for _ in range(2)])
+    beat = np.exp(-(((np.arange(256) - random.integers(30, 220)) / 4) ** 2))
+    return sines + 0.15 * random.normal(size=(2, 256)) + (0, 2, -2)[label] * beat
+
+
+def spectrogram(random: np.random.Generator, label: int) -> np.ndarray:
+    """Noise [1, 32, 64], with a tone that rises (1) or falls (2)."""
+    values = 0.3 * random.random((1, 32, 64))
+    start, base = random.integers(5, 40), random.integers(4, 16)
+    for step in range(14 if label else 0):
+        values[0, base + (step // 2 if label == 1 else 7 - step // 2), start + step] += 1
+    return values
+
+
+def volume(random: np.random.Generator, label: int) -> np.ndarray:
+    """Noise [1, 12, 24, 24], with a ball that is brighter (1) or darker (2)."""
+    places = np.stack(np.meshgrid(np.arange(12) * 2, np.arange(24), np.arange(24), indexing="ij"), axis=-1)
+    centre = random.uniform(6, 18, size=3)
+    ball = np.exp(-((np.linalg.norm(places - centre, axis=-1) / 4) ** 2))
+    return (0.3 * random.normal(size=(12, 24, 24)) + (0, 2.5, -2.5)[label] * ball)[None]
+
+
+def explained(
+    network: nn.Sequential, inputs: Tensor, labels: Tensor, path: Path, names: list[str], **options: int
+) -> Explanation:
+    """The first input of class 1, explained after some training."""
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(inputs), labels).backward()
+        optimizer.step()
+    network.eval()
+    data = torch.utils.data.TensorDataset(inputs, labels)
+    last = [name for name, module in network.named_children() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+    library = crp.mine(network, data, layers=last[-1:], path=path, class_names=names, progress=False, **options)
+    return crp.explain(network, inputs[1], library)
+
+
+if __name__ == "__main__":
+    main()

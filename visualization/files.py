@@ -1,0 +1,58 @@
+"""Files that appear whole or not at all, and names that are safe in a path and in an address."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import BinaryIO
+
+from crp.errors import InputError
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a file that then takes the name `path`; an older one stays until then.
+
+    Raises
+    ------
+    InputError
+        If the system refuses.
+    """
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        with open(part, "xb") as file:
+            write(file)
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be written: {error.strerror}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_changed(path: Path, content: bytes) -> bool:
+    """Write a file, unless it holds this content already; whether it was written."""
+    if path.is_file() and path.read_bytes() == content:
+        return False
+    replace_file(path, lambda file: file.write(content))
+    return True
+
+
+def file_name(text: str, taken: Collection[str] = ()) -> str:
+    """A name for a file or folder: letters, digits, `_`, `-` and dots; told apart from those taken by a number.
+
+    It needs no escaping in an address, and is new also where upper and lower case are the same.
+
+    >>> file_name("two words.v2"), file_name("Zebra", {"zebra"}), file_name("../..")
+    ('two_words.v2', 'Zebra-2', '_')
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-")[:80].rstrip(".") or "_"
+    # "index" is the page that a folder opens with
+    known = {"index", *(other.lower() for other in taken)}
+    count = 1
+    found = name
+    while found.lower() in known:
+        count += 1
+        found = f"{name}-{count}"
+    return found

@@ -1,0 +1,24 @@
+"""How values of `crp` that cannot draw show themselves in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+
+from crp.relations import ConceptGraph
+from crp.visualization import figure, paper, wording
+
+DOTS_PER_INCH = 110
+
+
+def graph_html(graph: ConceptGraph) -> str:
+    """An attribution graph as a picture, with what it shows in words."""
+    buffer = io.BytesIO()
+    figure.save(paper.plot_graph(graph).figure, buffer, format="png", dpi=DOTS_PER_INCH)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    text = html.escape(wording.printable(wording.graph(graph)))
+    return (
+        f'<figure style="margin:0"><img src="data:image/png;base64,{data}" alt="{text}" style="max-width:100%">'
+        f"<figcaption><bdi>{text}</bdi></figcaption></figure>"
+    )
