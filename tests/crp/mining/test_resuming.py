@@ -377,7 +377,7 @@ class TestExtending:
         assert digest(former) == digest(whole)
 
     def test_does_not_read_again_what_the_library_knows(self, tmp_path, monkeypatch):
-        mined(tmp_path / "a.crp", length=40)
+        mined(tmp_path / "a.crp", length=44)  # five full blocks
         samples = Interrupting(-1)
         monkeypatch.setattr(subject, "Samples", lambda length: samples)
         mined(tmp_path / "b.crp", extend=tmp_path / "a.crp", patches=2)
