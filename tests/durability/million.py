@@ -19,7 +19,7 @@ from crp.library import open_library
 from crp.mining import mine
 
 LAYERS = {"0": 8, "2": 16}
-CLASSES, K, PATCHES = 10, 16, 8
+CLASSES, K, OF_CLASS, PATCHES = 10, 16, 3, 8
 
 
 class Many:
@@ -43,11 +43,12 @@ def resident() -> float:
     return int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
-def formula(classes: int, concepts: int, k: int) -> dict[str, int]:
+def formula(concepts: int) -> dict[str, int]:
     """Bytes of a layer's tables (docs/scale.md)."""
-    references = 2 * concepts * k * 28
-    table = classes * concepts
-    return {"references": references, "statistics": 40 * table, "state": references + 72 * table}
+    table = CLASSES * concepts
+    references, of_class = 84 * K * concepts, 60 * OF_CLASS * table
+    state = references + of_class + 72 * table
+    return {"references": references, "class_references": of_class, "statistics": 40 * table, "state": state}
 
 
 def main() -> None:
@@ -60,21 +61,24 @@ def main() -> None:
     samples = Many(length)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "million.crp"
-        options = {"k": K, "patches": PATCHES, "block_size": 256, "threads": 1, "progress": False}
-        mine(net, samples, layers=list(LAYERS), path=path, **options)
-        # the fingerprint has asked for some samples before the pass began
-        last = max(place for place, note in enumerate(samples.notes) if note[0] == 0)
-        notes = samples.notes[last : last + 10]
+        kept = {"k": K, "class_references": OF_CLASS, "patches": PATCHES}
+        mine(net, samples, layers=list(LAYERS), path=path, block_size=256, threads=1, progress=False, **kept)
+        # fingerprints and patches ask for single samples, too
+        tenths = [length // 10 * place for place in range(10)]
+        asked = [note[0] for note in samples.notes]
+        begin = next(place for place in range(len(asked)) if asked[place : place + 10] == tenths)
+        notes = samples.notes[begin : begin + 10]
         print(f"{length} samples, 1 thread, blocks of 256, a checkpoint every 60 s")
         print("from sample   microseconds of CPU a sample   resident MB")
         for (index, begun, memory), (_, ended, _) in pairwise(notes):
             print(f"{index:>11}   {(ended - begun) / (length // 10) * 1e6:>28.0f}   {memory:>11.0f}")
-        sizes = [formula(CLASSES, concepts, K) for concepts in LAYERS.values()]
-        for table in ("references", "statistics", "state"):
+        sizes = [formula(concepts) for concepts in LAYERS.values()]
+        for table in sizes[0]:
             found = sum(file.stat().st_size for file in path.rglob(f"{table}.safetensors"))
             print(f"{table}: {found} bytes, formula {sum(size[table] for size in sizes)} and names")
         patches = sum(file.stat().st_size for file in path.rglob("patches.safetensors"))
-        print(f"patches: {patches} bytes, of {2 * PATCHES * sum(LAYERS.values())} patches of at most 5 x 5 pixels")
+        most = 3 * PATCHES * sum(LAYERS.values())
+        print(f"patches: {patches} bytes, of at most {most} patches of at most 5 x 5 pixels")
         whole = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         print(f"the library: {whole} bytes")
         opened = []
