@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,6 +138,15 @@ class SampleReader:
         """The error for a sample, with what the data set calls it, where that says more than index and fact."""
         name = self.dataset.sample_name(index) if hasattr(self.dataset, "sample_name") else ""
         return SampleError(index, fact, "" if name in (f"sample {index}", "") or name in fact else name)
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Let errors of samples, which know them by their index, say also what the data set calls them."""
+        try:
+            yield
+        except SampleError as error:
+            error.name = self.failed(error.sample, error.fact).name
+            raise
 
     def _check(self, index: int, data: object) -> None:
         if not isinstance(data, Tensor) or not data.is_floating_point():

@@ -43,7 +43,7 @@ from .subjects import (
     data_subject,
     model_subject,
 )
-from .surroundings import surroundings
+from .surroundings import peak_memory, surroundings
 from .survey import Surveyor, sizes_of
 from .tally import Tally, default_class_references
 from .targets import TargetRule, check_rule, rule_name
@@ -318,6 +318,7 @@ def mine(
             maker = PatchMaker(subject.replica, own_start, concept, data.reader, fields, to_picture, PATCH_SIZE)
             make_patches(work, maker, read_references(work.library, sizes, k), concepts, patches, **shared)
             if processes.first:
+                logger.info("Peak memory: %s.", peak_memory())
                 _complete(work, data.reader)
             processes.wait()
     return open_library(path)

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from crp.errors import SampleError
 from crp.library.manifest import layer_folder
 from crp.library.patches import MODES, write_patches
 from crp.library.references import References
@@ -154,7 +153,7 @@ class Pass:
         if not count(numbers):
             return
         reader, size = self.data.reader, self.block_size
-        try:
+        with reader.naming():
             run_survey(
                 self.surveyor,
                 blocks(reader, size, self.workers, self.data.digests, numbers=numbers, skip_bad=self.skip_bad),
@@ -164,9 +163,6 @@ class Pass:
                 skip_bad=self.skip_bad,
                 progress=self.progress,
             )
-        except SampleError as error:
-            error.name = reader.failed(error.sample, error.fact).name
-            raise
 
 
 def make_patches(

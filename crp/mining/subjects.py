@@ -129,7 +129,7 @@ def _probed(
     # a rule with a name needs no label to be seen to fit
     rule = targets if callable(targets) else "prediction"
     labels = label_table([_first_label(reader)]) if callable(targets) else torch.tensor([-1])
-    with RelevanceFlow(replica, None, reader.like[None], layers) as flow:
+    with RelevanceFlow(replica, None, reader.like[None], layers) as flow, reader.naming():
         if classes is None or flow.prediction.ndim == 2:
             classes = flow.prediction.shape[1]
         # refuses a rule that does not fit the output

@@ -1,8 +1,10 @@
-"""What mining sets for itself and gives back: thread count and random state."""
+"""What mining sets for itself and gives back, thread count and random state; and the memory it took."""
 
 from __future__ import annotations
 
 import random
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,3 +29,12 @@ def surroundings(threads: int) -> Iterator[None]:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         random.setstate(states[2])
+
+
+def peak_memory() -> str:
+    """What this process has taken at most so far, for people; libraries that it loaded are part of it."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    told = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6:,.0f} MB"
+    if torch.cuda.is_initialized():
+        told += f", on the GPU {torch.cuda.max_memory_allocated() / 1e6:,.0f} MB"
+    return told

@@ -2,6 +2,7 @@ import copy
 import hashlib
 import json
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -406,8 +407,10 @@ def test_fewer_samples_than_k(tmp_path):
 def test_the_estimate_is_logged_and_bars_can_be_silenced(tmp_path, caplog, capfd):
     with caplog.at_level(logging.INFO, logger="crp.mining"):
         mined(NET, DATA, tmp_path / "a.crp", layers=["0"])
-    (record,) = caplog.records
-    assert record.getMessage().startswith("Mining: 5 samples in about 0 s, then at most 48 patches in about")
+    estimated, memory = caplog.messages
+    assert estimated.startswith("Mining: 5 samples in about 0 s, then at most 48 patches in about")
+    # torch alone takes more than 50 MB
+    assert 50 < int(re.fullmatch(r"Peak memory: ([\d,]+) MB\.", memory)[1].replace(",", "")) < 100_000
     assert capfd.readouterr().err == ""
     mined(NET, DATA, tmp_path / "b.crp", layers=["0"], progress=True)
     bars = capfd.readouterr().err
