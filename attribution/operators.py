@@ -196,7 +196,12 @@ class LinearRule:
 
     def weighted(self, branch: int, values: Tensor) -> Tensor:
         """Weights of an affine module, without its bias, on `[N, C, *S]` or `[K, N, C, *S]`."""
-        return self._weighted(values, self.parameters(branch)["weight"], None)
+        weight = self.parameters(branch)["weight"]
+        if not (self.convolution and self._even(branch)):
+            return self._weighted(values, weight, None)
+        channels = values.ndim - weight.ndim + 1
+        weighted = self._weighted(values.sum(channels, keepdim=True), weight[:1, :1], None)
+        return weighted.repeat_interleave(len(weight), channels)
 
     def transposed(self, branch: int, relevance: Tensor, space: Sequence[int]) -> Tensor:
         """Transposed weights of an affine module on `[N, C, *S]` or `[K, N, C, *S]`, for an input of size `space`."""

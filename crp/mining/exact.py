@@ -52,13 +52,16 @@ class ExactSums:
         other._raise(self.top)
         self.digits += other.digits
 
-    def result(self) -> np.ndarray:
-        """The sums, float64 `[rows, columns]`."""
-        return sum(np.ldexp(self.digits[place].astype(np.float64), _BITS * (self.top - place)) for place in (1, 0))
+    def result(self, rows: np.ndarray) -> np.ndarray:
+        """The sums of the given rows, float64 `[len(rows), columns]`."""
+        return sum(
+            np.ldexp(self.digits[place, rows].astype(np.float64), _BITS * (self.top - place)) for place in (1, 0)
+        )
 
     def _raise(self, top: np.ndarray) -> None:
         """Move columns up to where larger values need them; digits that fall out at the lower end are dropped."""
-        steps = top - self.top
+        # a column of zeros has no digits to move
+        steps = np.where(self.top == _NOWHERE, 0, top - self.top)
         for _ in range(_WORDS):
             higher = np.flatnonzero(steps > 0)
             if len(higher):

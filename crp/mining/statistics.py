@@ -60,19 +60,18 @@ class ClassSums:
 
     def result(self) -> ClassStatistics:
         """Means, variances and frequencies; zero for classes without samples."""
-        count = np.maximum(self._count, 1)[:, None]
-        mean = {name: sums.result() / count for name, sums in self._sums.items()}
-        variance = {
-            name: np.maximum(mean[f"{name}_squared"] - mean[name] ** 2, 0) for name in ("share", "activation")
-        }
-        return ClassStatistics(
-            share=mean["share"],
-            share_variance=variance["share"],
-            activation=mean["activation"],
-            activation_variance=variance["activation"],
-            among_top=self._among_top.copy(),
-            count=self._count.copy(),
-        )
+        seen = np.flatnonzero(self._count)
+        tables = {}
+        for name in ("share", "activation"):
+            mean, mean_square = (
+                sums.result(seen) / self._count[seen, None]
+                for sums in (self._sums[name], self._sums[f"{name}_squared"])
+            )
+            tables |= {name: mean, f"{name}_variance": np.maximum(mean_square - mean**2, 0)}
+        for name, of_seen in tables.items():
+            tables[name] = np.zeros(self._among_top.shape)
+            tables[name][seen] = of_seen
+        return ClassStatistics(**tables, among_top=self._among_top.copy(), count=self._count.copy())
 
 
 def leading(shares: np.ndarray, count: int) -> np.ndarray:
