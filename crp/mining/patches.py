@@ -137,17 +137,14 @@ class PatchMaker:
 
     def of_group(self, group: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
         """Make the patches of a group, in no certain order."""
-        return self._of_sample(group[0].sample, group)
-
-    def _of_sample(self, sample: int, wanted: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
-        data, label = self.reader[sample]
+        data, label = self.reader[group[0].sample]
         picture = self.to_picture(data)
-        layers = sorted({request.layer for request in wanted})
+        layers = sorted({request.layer for request in group})
         with RelevanceFlow(self.replica, None, data[None], layers) as flow:
-            signs = self._signs(flow, layers, wanted, label)
+            signs = self._signs(flow, layers, group, label)
             for layer in layers:
                 sharing = defaultdict(list)
-                for request in wanted:
+                for request in group:
                     if request.layer == layer:
                         sign = _known_sign(request)
                         if sign is None:

@@ -80,7 +80,6 @@ class Surveyor:
             asked = questions(self._targets, flow.prediction, block.labels, block.samples, self.tally.classes)
             active = {layer: self._scored("activation", flow.activation(layer)) for layer in self.tally.sums}
             answers = [self._answer(flow, question) for question in asked]
-            predictions = flow.prediction.argmax(1).cpu().numpy() if flow.prediction.ndim == 2 else None
         # All is looked at before any of it is kept, so that a block counts as a whole or not at all.
         for scores, _ in (*active.values(), *(scored for answer in answers for scored in answer.scores.values())):
             check_finite(block.samples.numpy(), scores)
@@ -91,7 +90,7 @@ class Surveyor:
             self._keep_answer(block, active, answer)
         self._keep_best(block, answers)
         if self._vectors is not None:
-            self._keep_vectors(block, active, answers, predictions)
+            self._keep_vectors(block, active, answers, flow.prediction)
 
     def sync(self) -> None:
         """Wait until the disk has the vectors of all blocks so far, before it is noted that these are done."""
@@ -162,7 +161,7 @@ class Surveyor:
             self.tally.add_best(layer, mode, samples, scores[rows], targets[rows], positions[rows], among=among)
 
     def _keep_vectors(
-        self, block: Block, active: dict[str, Scored], answers: list[_Answer], predictions: np.ndarray | None
+        self, block: Block, active: dict[str, Scored], answers: list[_Answer], prediction: Tensor
     ) -> None:
         """One row of each sample: of the first class explained for it, zero where there is none."""
         rows, first = block.counted, _first(block, answers)
@@ -172,7 +171,7 @@ class Surveyor:
             for answer in reversed(answers):
                 leading = np.where((answer.targets >= 0)[:, None], answer.leading[layer], leading)
             vectors[layer] = leading[rows], scores[rows].astype(np.float64)
-        predictions = np.full(len(first), -1) if predictions is None else predictions
+        predictions = prediction.argmax(1).cpu().numpy() if prediction.ndim == 2 else np.full(len(first), -1)
         labels = block.labels.numpy()
         labels = labels[:, 0] if labels.ndim == 2 else labels
         self._vectors.add(block.samples.numpy()[rows], first[rows], predictions[rows], labels[rows], vectors)
