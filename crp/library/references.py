@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .tables import damaged
+from .tables import damaged, open_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +102,23 @@ class Limits:
     references: int
     picture: tuple[int, ...]
     patch_size: int
+
+
+def read_references(path: Path, mode: str, shape: tuple[int, int]) -> References:
+    """The references `[C, k]` of one mode, as a layer's file holds them, unchecked.
+
+    Raises
+    ------
+    LibraryError
+        If the file is missing or damaged.
+    """
+    with open_table(path) as table:
+        return References(
+            sample=table.array(f"{mode}.sample", np.int64, shape),
+            score=table.array(f"{mode}.score", np.float32, shape),
+            target=table.array(f"{mode}.target", np.int64, shape),
+            position=table.array(f"{mode}.position", np.int64, shape),
+        )
 
 
 def check_references(path: Path, mode: str, found: References, limits: Limits) -> None:

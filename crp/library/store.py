@@ -19,7 +19,15 @@ from .concept import LibraryConcept
 from .fingerprints import weights_fingerprint
 from .manifest import layer_folder, read_manifest
 from .patches import MODES, LayerPatches, check_patches, decoded, read_patches, stored_concepts
-from .references import ClassStatistics, DeadConcepts, Limits, References, check_references, check_statistics
+from .references import (
+    ClassStatistics,
+    DeadConcepts,
+    Limits,
+    References,
+    check_references,
+    check_statistics,
+    read_references,
+)
 from .tables import check_file, damaged, open_table
 from .usage import ConceptUse, uses
 from .vectors import Vectors, read_vectors, samples_file, vectors_file
@@ -125,13 +133,7 @@ class Library:
         self.shape(layer)
         _check_mode(mode)
         shape, file = (self._concepts(layer), self.manifest["settings"]["k"]), self.file(layer, "references")
-        with open_table(file) as table:
-            found = References(
-                sample=table.array(f"{mode}.sample", np.int64, shape),
-                score=table.array(f"{mode}.score", np.float32, shape),
-                target=table.array(f"{mode}.target", np.int64, shape),
-                position=table.array(f"{mode}.position", np.int64, shape),
-            )
+        found = read_references(file, mode, shape)
         check_references(file, mode, found, self.limits(layer))
         return found
 

@@ -32,7 +32,7 @@ from .extending import check_extends
 from .patches import PatchMaker, requests
 from .processes import joined
 from .scores import Score
-from .stages import Pass, make_patches, read_references
+from .stages import Pass, make_patches, surveyed_references
 from .statistics import LEADING
 from .subjects import (
     DataSubject,
@@ -316,7 +316,7 @@ def mine(
                 return None
             own_start = targets if subject.start == "function" else None
             maker = PatchMaker(subject.replica, own_start, concept, data.reader, fields, to_picture, PATCH_SIZE)
-            make_patches(work, maker, read_references(work.library, sizes, k), concepts, patches, **shared)
+            make_patches(work, maker, surveyed_references(work.library, sizes, k), concepts, patches, **shared)
             if processes.first:
                 logger.info("Peak memory: %s.", peak_memory())
                 _complete(work, data.reader)

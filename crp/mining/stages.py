@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from crp.library.manifest import layer_folder
 from crp.library.patches import MODES, write_patches
-from crp.library.references import References
-from crp.library.tables import open_table, write_file, write_table
+from crp.library.references import References, read_references
+from crp.library.tables import write_file, write_table
 
 from .blocks import Block, blocks
 from .checkpoints import EXTENDED, Checkpoint, blocks_of, read_parts, write_part
@@ -240,14 +239,10 @@ def write_survey(tables: Path, survey: Survey, layer: str) -> None:
     write_table(tables / "statistics.safetensors", vars(survey.statistics[layer]))
 
 
-def read_references(library: Path, sizes: Mapping[str, int], k: int) -> dict[tuple[str, str], References]:
+def surveyed_references(library: Path, sizes: Mapping[str, int], k: int) -> dict[tuple[str, str], References]:
     """The references of a library that is not complete yet, by layer and mode."""
-    found = {}
-    for layer, size in sizes.items():
-        with open_table(library / "layers" / layer_folder(layer) / "references.safetensors") as table:
-            for mode in MODES:
-                dtypes = {"sample": np.int64, "score": np.float32, "target": np.int64, "position": np.int64}
-                found[layer, mode] = References(
-                    **{name: table.array(f"{mode}.{name}", dtype, (size, k)) for name, dtype in dtypes.items()}
-                )
-    return found
+    return {
+        (layer, mode): read_references(library / "layers" / layer_folder(layer) / "references.safetensors", mode, shape)
+        for layer, shape in ((layer, (size, k)) for layer, size in sizes.items())
+        for mode in MODES
+    }
