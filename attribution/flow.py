@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from zennit.core import Composite
 
+from crp.attribution.memory import memory_kept
 from crp.attribution.operators import find_all, graph_below
 from crp.attribution.outputs import described_output
 from crp.attribution.replica import Replica, prepare
@@ -190,10 +191,13 @@ class RelevanceFlow:
         return tap
 
     def __enter__(self) -> RelevanceFlow:
+        self._memory = memory_kept()
+        self._memory.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+        self._memory.__exit__(None, None, None)
 
     def close(self) -> None:
         """Let go of the forward pass."""

@@ -20,7 +20,8 @@ from torch import nn
 from zennit.core import BasicHook, Composite
 from zennit.rules import Pass
 
-from crp.attribution.operators import LinearRule, PassRule, PoolRule, probe
+from crp.attribution.operators import LinearRule, PassRule, PoolRule
+from crp.attribution.probing import probe
 from crp.errors import InputError, ModelError, listed
 
 # Tables of hooks that a module keeps; they are copied so that what is put on the replica stays there.

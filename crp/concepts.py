@@ -27,6 +27,9 @@ from torch import Tensor, nn
 
 from crp.errors import InputError
 
+# Values of a channel up to which numpy, on one core, finds the largest faster than torch on all of them.
+_SMALL_PLANE = 2**14
+
 
 def __getattr__(name: str) -> object:
     """Hand on zennit-crp's base class `Concept`, which old code imports from here (PEP 562)."""
@@ -136,6 +139,10 @@ class ChannelConcept:
             # channels last, where this is the fastest; it takes the first of equal values, too
             best, places = nn.functional.adaptive_max_pool2d(values, 1, return_indices=True)
             return best.flatten(1), places.flatten(1)
+        if values.device.type == "cpu" and values.dtype != torch.bfloat16 and prod(values.shape[2:]) <= _SMALL_PLANE:
+            flat = values.detach().flatten(2)
+            place = torch.from_numpy(flat.numpy().argmax(-1))
+            return flat.gather(2, place[..., None])[..., 0], place
         # The best line first, then the best place in it: the largest value is found at the speed of memory, and only
         # one line of each channel is looked at twice.
         if values.ndim > 3:

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crp.attribution import INPUT, RelevanceFlow, Replica
+from crp.attribution.memory import memory_kept
 from crp.concepts import ConceptKind
 from crp.library.patches import MODES, LayerPatches, StoredPatch, encode_picture, encode_signal
 from crp.library.references import References
@@ -119,7 +120,7 @@ class PatchMaker:
             By layer, what `crp.library.patches.write_patches` takes.
         """
         made: list[tuple[Request, StoredPatch]] = []
-        with tqdm(total=len(wanted), desc="patches", unit="patch", disable=not progress) as bar:
+        with memory_kept(), tqdm(total=len(wanted), desc="patches", unit="patch", disable=not progress) as bar:
             for group in self.groups(wanted):
                 done = list(self.of_group(group))
                 made += done

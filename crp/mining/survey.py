@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crp.attribution import RelevanceFlow, Replica
+from crp.attribution.memory import memory_kept
 from crp.concepts import ConceptKind
 from crp.errors import CrpError, ModelError, SampleError
 
@@ -241,7 +242,7 @@ def run_survey(
         Whether to show a bar with rate and time left.
     """
     start = time.perf_counter()
-    with tqdm(total=length, desc="samples", unit="sample", disable=not progress) as bar:
+    with memory_kept(), tqdm(total=length, desc="samples", unit="sample", disable=not progress) as bar:
         for place, block in enumerate(stream):
             seen = _added(surveyor, block, skip_bad)
             if place == 0:

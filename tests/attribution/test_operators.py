@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from zennit.composites import LayerMapComposite
-from zennit.core import BasicHook, Composite
+from zennit.core import BasicHook, Composite, Stabilizer
 from zennit.layer import Sum
 from zennit.rules import (
     AlphaBeta,
@@ -23,7 +23,7 @@ from zennit.rules import (
 from zennit.types import Activation, AvgPool, Linear
 
 from crp.attribution import RelevanceFlow
-from crp.attribution.operators import InputFactor, probe, side_kept
+from crp.attribution.probing import InputFactor, probe, side_kept, stabilizer
 from crp.errors import ModelError
 from tests.oracle.comparing import assert_relevance_close
 
@@ -83,6 +83,24 @@ def zennit_relevance(model: nn.Module, composite: Composite, data: torch.Tensor,
         output = ruled(data)
         start = output.detach() * nn.functional.one_hot(torch.tensor(targets), output.shape[1])
         return torch.autograd.grad(output, data, start)[0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "epsilon"),
+    [
+        (Epsilon(), 1e-6),
+        (Epsilon(0.25), 0.25),
+        (ZPlus(), 1e-6),
+        (ZBox(-4.0, 4.0), None),
+        (Flat(), 1e-6),
+        (Epsilon(Stabilizer(1e-3, clip=True)), None),
+        (Epsilon(Stabilizer(1e-3, norm_scale=True)), None),
+        (AlphaBeta(2, 1), None),
+        (Gamma(0.5), None),
+    ],
+)
+def test_the_stabilizer_is_known_by_what_it_does(rule, epsilon):
+    assert stabilizer(rule) == (epsilon if epsilon is None else pytest.approx(epsilon, rel=1e-15))
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)

@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from crp import concepts
 from crp.concepts import ChannelConcept
 from crp.errors import InputError
 from crp.mining.scores import Score, shares
@@ -53,9 +56,11 @@ def test_shares_add_up_and_stay_zero_without_relevance():
 @given(
     values=arrays(np.float32, (2, 3, 4, 5), elements=st.integers(-2, 2).map(float)),
     layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
+    small=st.sampled_from([0, 2**14]),
 )
-def test_of_equal_values_the_first_place_counts_in_any_layout(values, layout):
-    found, places = ChannelConcept().peak(torch.from_numpy(values).contiguous(memory_format=layout))
+def test_of_equal_values_the_first_place_counts_in_any_layout_and_size(values, layout, small):
+    with mock.patch.object(concepts, "_SMALL_PLANE", small):
+        found, places = ChannelConcept().peak(torch.from_numpy(values).contiguous(memory_format=layout))
     flat = values.reshape(2, 3, 20)
     np.testing.assert_array_equal(found.numpy(), flat.max(-1))
     np.testing.assert_array_equal(places.numpy(), flat.argmax(-1))
