@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from zennit.core import Composite
 
+from crp.attribution.backward_graph import find_all, graph_below
 from crp.attribution.memory import memory_kept
-from crp.attribution.operators import find_all, graph_below
 from crp.attribution.outputs import described_output
 from crp.attribution.replica import Replica, prepare
 from crp.concepts import ChannelConcept
@@ -315,7 +315,7 @@ class RelevanceFlow:
         parts: list[list[Tensor]] = [[] for _ in goals]
         chunks = self._chunks(relevance)
         if len(chunks[0]) > 1:
-            find_all(source)
+            self._find_all(source)
         with self._blocking(blocked):
             for chunk in chunks:
                 for found, part, end in zip(parts, self._gradient(source, ends, chunk), ends, strict=True):
@@ -383,6 +383,7 @@ class RelevanceFlow:
             )
         if layer not in self._ups:
             source = self._at(layer).below
+            self._find_all(source)
             relevance = torch.zeros_like(source, requires_grad=True)
             (heatmap,) = torch.autograd.grad(source, self._input, relevance, create_graph=True, retain_graph=True)
             self._ups[layer] = (heatmap, relevance)
@@ -433,6 +434,9 @@ class RelevanceFlow:
 
     def _end(self, layer: str) -> Tensor:
         return self._input if layer == INPUT else self._at(layer).above
+
+    def _find_all(self, source: Tensor) -> None:
+        find_all(source, [tap.below for tap in self._taps.values()])
 
     @contextmanager
     def _blocking(self, layers: Collection[str]) -> Iterator[None]:

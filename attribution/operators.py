@@ -20,7 +20,7 @@ reducer once (`probing.py`). What does not pass the probe is left to zennit's ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -88,8 +88,9 @@ class LinearRule:
             for name, value in found.items():
                 own = self.module._parameters[name]
                 # what the rule leaves as it is need not be held twice
-                if value is not None and own is not None and value.shape == own.shape and torch.equal(value, own):
-                    found[name] = own.detach()
+                if value is not None and own is not None and value.shape == own.shape:
+                    if value.data_ptr() != own.data_ptr() and torch.equal(value, own):
+                        found[name] = own.detach()
             self._parameters[branch] = found
         return found
 
@@ -225,6 +226,12 @@ class Call:
         if self.branches is None:
             with torch.no_grad():
                 self.branches = self._find_branches()
+
+    def join(self, upper: Call) -> None:
+        """Take over the input factor of the call that relevance comes from, if both have but one branch."""
+        if len(self.branches) == len(upper.branches) == 1 and upper.branches[0].input_factor is not None:
+            self.branches[0].output_factor = self.branches[0].output_factor * upper.branches[0].input_factor
+            upper.branches[0].input_factor = None
 
     def down(self, relevance: Tensor) -> Tensor:
         """Relevance of the module's output -> relevance of its input."""
@@ -417,6 +424,7 @@ class PassRule:
 class _Passed(torch.autograd.Function):
     @staticmethod
     def forward(ctx, data: Tensor, original: Callable[..., Tensor], args: tuple, kwargs: dict) -> Tensor:
+        ctx.unchanged = True
         output = original(data, *args, **kwargs)
         if output.shape != data.shape:
             raise ModelError(
@@ -497,23 +505,3 @@ class _Pooled(torch.autograd.Function):
     @staticmethod
     def backward(ctx, relevance: Tensor) -> tuple[Tensor, None]:
         return _Linear.apply(relevance, ctx.choice, False), None
-
-
-def find_all(output: Tensor) -> None:
-    """Find the factors of all calls that relevance can reach from `output`; under `torch.vmap` they cannot be found."""
-    for node in graph_below(output):
-        call = getattr(node, "call", None)
-        if isinstance(call, Call):
-            call.find()
-
-
-def graph_below(output: Tensor, closed: Collection[object] = ()) -> Iterator[torch.autograd.graph.Node]:
-    """All nodes of the graph of a forward pass from `output` down, none of them reached through a `closed` one."""
-    seen, waiting = set(closed), [output.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        yield node
-        seen.add(node)
-        waiting += [below for below, _ in node.next_functions]
