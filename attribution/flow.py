@@ -14,16 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from zennit.core import Composite
 
 from crp.attribution.backward_graph import find_all, graph_below
 from crp.attribution.memory import memory_kept
 from crp.attribution.outputs import described_output
+from crp.attribution.rearranging import Rearranging
 from crp.attribution.replica import Replica, prepare
 from crp.concepts import ChannelConcept
 from crp.errors import CrpError, InputError, ModelError, listed, nearest
@@ -32,9 +31,8 @@ from crp.errors import CrpError, InputError, ModelError, listed, nearest
 OUTPUT = "(output)"
 INPUT = "(input)"
 
-# Conditions share a downward pass as long as none of its tensors gets larger than this, in bytes. Beyond 32 MiB the C
-# library of a CPU maps the memory of each tensor anew, which costs more than the arithmetic on it.
-_LARGEST_CPU, _LARGEST_ACCELERATOR = 2**25, 2**28
+# Conditions share a downward pass as long as none of its tensors gets larger than this, in bytes.
+_LARGEST_CPU, _LARGEST_ACCELERATOR = 2**26, 2**28
 _CHUNK = 64
 
 
@@ -131,7 +129,7 @@ class RelevanceFlow:
             rule.calls, rule.careful = calls, careful
         handles = [names[layer].register_forward_hook(self._tap(layer)) for layer in layers]
         try:
-            with torch.enable_grad(), _SummandsApart():
+            with torch.enable_grad(), Rearranging():
                 # cloned, for a model may begin with an operation in place
                 output = self.replica.model(self._input.clone())
         except CrpError:
@@ -388,9 +386,7 @@ class RelevanceFlow:
             (heatmap,) = torch.autograd.grad(source, self._input, relevance, create_graph=True, retain_graph=True)
             self._ups[layer] = (heatmap, relevance)
         heatmap, relevance = self._ups[layer]
-        parts = [
-            self._gradient(heatmap, [relevance], chunk)[0] for chunk in self._chunks(regions.to(heatmap).contiguous())
-        ]
+        parts = [self._gradient(heatmap, [relevance], chunk)[0] for chunk in self._chunks(regions.to(heatmap))]
         return torch.cat(parts)
 
     def regions(
@@ -471,22 +467,6 @@ class RelevanceFlow:
         return [next(parts) if reaches else None for reaches in reached]
 
 
-class _SummandsApart(TorchFunctionMode):
-    """Lets a stack along the last axis keep its parts one after the other in memory, not element by element.
-
-    zennit makes a module of an addition that way. Values and shape are the same; stack, sum and gradient go over
-    whole tensors.
-    """
-
-    def __torch_function__(
-        self, function: Callable, types: Collection[type], args: tuple = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if function is torch.stack and len(args) == 1 and kwargs == {"dim": -1}:
-            return torch.stack(*args).movedim(0, -1)
-        return function(*args, **kwargs)
-
-
 def check_class(target: int, count: int) -> None:
     """Refuse a class that the output does not have.
 
@@ -504,6 +484,8 @@ def _laid_out(values: Tensor, axis: int = 1) -> Tensor:
 
     In float32 that layout would be faster, too, but oneDNN then sums in an order that loses a digit.
     """
+    if 0 in values.stride():
+        return values  # repeated; the first operation on it lays its result out
     if values.ndim - axis < 3 or values.dtype != torch.bfloat16:
         return values.contiguous()
     return values.movedim(axis, -1).contiguous().movedim(-1, axis)

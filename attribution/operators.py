@@ -87,10 +87,11 @@ class LinearRule:
                 }
             for name, value in found.items():
                 own = self.module._parameters[name]
+                if value is None or own is None or value.data_ptr() == own.data_ptr():
+                    continue
                 # what the rule leaves as it is need not be held twice
-                if value is not None and own is not None and value.shape == own.shape:
-                    if value.data_ptr() != own.data_ptr() and torch.equal(value, own):
-                        found[name] = own.detach()
+                if value.shape == own.shape and torch.equal(value, own):
+                    found[name] = own.detach()
             self._parameters[branch] = found
         return found
 
@@ -115,13 +116,20 @@ class LinearRule:
             self.module._parameters = own
 
     def weighted(self, branch: int, values: Tensor) -> Tensor:
-        """Weights of an affine module, without its bias, on `[N, C, *S]` or `[K, N, C, *S]`."""
+        """Weights of an affine module, without its bias, on `[N, C, *S]` or `[K, N, C, *S]`.
+
+        Channels that are equal share their memory.
+        """
         weight = self.parameters(branch)["weight"]
         if not (self.convolution and self._even(branch)):
             return self._weighted(values, weight, None)
         channels = values.ndim - weight.ndim + 1
-        weighted = self._weighted(values.sum(channels, keepdim=True), weight[:1, :1], None)
-        return weighted.repeat_interleave(len(weight), channels)
+        if values.stride(channels) == 0:
+            total = values.narrow(channels, 0, 1) * values.shape[channels]
+        else:
+            total = values.sum(channels, keepdim=True)
+        weighted = self._weighted(total, weight[:1, :1], None)
+        return weighted.expand(*weighted.shape[:channels], len(weight), *weighted.shape[channels + 1 :])
 
     def transposed(self, branch: int, relevance: Tensor, space: Sequence[int]) -> Tensor:
         """Transposed weights of an affine module on `[N, C, *S]` or `[K, N, C, *S]`, for an input of size `space`."""
@@ -265,9 +273,9 @@ class Call:
             else:
                 part = self.rule.transposed(branch.index, part, self.data.shape[2:])
             if last is not None:
-                # in place, for a second tensor of this size costs more than the product
-                part.mul_(last)
-            total = part if total is None else total.add_(part)
+                # in place where that can be, for a second tensor of this size costs more than the product
+                part = part * last if 0 in part.stride() else part.mul_(last)
+            total = part if total is None else total + part
         return total
 
     def _find_branches(self) -> list[_Branch]:
