@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from threading import Lock
+from types import SimpleNamespace
+from typing import Any
 
 # Parameters of glibc's mallopt (malloc.h): free memory at the end of the heap that goes back to the system, how much
 # the heap grows at a time, how many tensors may have a mapping of their own.
@@ -20,6 +23,9 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _KEPT = {_TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**26, _MMAP_MAX: 0}
 # glibc's own; but for the threshold, which rises up to this by itself
 _USUAL = {_TRIM_THRESHOLD: 2**26, _TOP_PAD: 2**17, _MMAP_MAX: 2**16}
+
+# Giving back what lies free between other things takes milliseconds: too much after less work than this, in seconds.
+_LONG = 1.0
 
 _lock = Lock()
 _held = 0
@@ -32,6 +38,7 @@ def memory_kept() -> Iterator[None]:
     Does nothing where the C library is not glibc.
     """
     global _held
+    start = time.monotonic()
     with _lock:
         _held += 1
         if _held == 1:
@@ -43,15 +50,18 @@ def memory_kept() -> Iterator[None]:
             _held -= 1
             if not _held:
                 _set(_USUAL)
+                if time.monotonic() - start > _LONG:
+                    _glibc().malloc_trim(0)
 
 
 def _set(options: dict[int, int]) -> None:
     for option, value in options.items():
-        _mallopt()(option, value)
+        _glibc().mallopt(option, value)
 
 
 @cache
-def _mallopt() -> Callable[[int, int], int]:
+def _glibc() -> Any:
+    """The C library, or what does nothing in its place."""
     if platform.libc_ver()[0] != "glibc":
-        return lambda option, value: 0
-    return ctypes.CDLL(None).mallopt
+        return SimpleNamespace(mallopt=lambda option, value: None, malloc_trim=lambda left: None)
+    return ctypes.CDLL(None)

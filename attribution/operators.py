@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from zennit.core import BasicHook, ParamMod
+from zennit.layer import Sum
 
 from crp.attribution.probing import InputFactor, mapped, side_kept, stabilizer
 from crp.errors import ModelError
@@ -36,6 +37,9 @@ _CONVOLUTIONS = {
     nn.Conv2d: (nn.functional.conv2d, nn.functional.conv_transpose2d),
     nn.Conv3d: (nn.functional.conv3d, nn.functional.conv_transpose3d),
 }
+
+# Values of a channel up to which it pays to change the layout of a max pooling's input and back.
+_SMALL_PLANE = 2**14
 
 Parameters = dict[str, Tensor | None]
 
@@ -69,7 +73,8 @@ class LinearRule:
         self.convolution = _CONVOLUTIONS.get(type(module)) if getattr(module, "padding_mode", "") == "zeros" else None
         if self.convolution and isinstance(module.padding, str):
             self.convolution = None
-        self.affine = self.convolution is not None or type(module) is nn.Linear
+        self.summed = module.dim if type(module) is Sum and module.dim < 0 else None
+        self.affine = self.convolution is not None or type(module) is nn.Linear or self.summed is not None
 
     def forward(self, data: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Take the place of the module's forward."""
@@ -107,7 +112,7 @@ class LinearRule:
         """The module with the branch's parameters."""
         parameters = self.parameters(branch)
         if self.affine:
-            return self._weighted(data, parameters["weight"], parameters["bias"])
+            return self._weighted(data, parameters.get("weight"), parameters.get("bias"))
         own = self.module._parameters
         self.module._parameters = dict(parameters)
         try:
@@ -120,7 +125,7 @@ class LinearRule:
 
         Channels that are equal share their memory.
         """
-        weight = self.parameters(branch)["weight"]
+        weight = self.parameters(branch).get("weight")
         if not (self.convolution and self._even(branch)):
             return self._weighted(values, weight, None)
         channels = values.ndim - weight.ndim + 1
@@ -131,12 +136,18 @@ class LinearRule:
         weighted = self._weighted(total, weight[:1, :1], None)
         return weighted.expand(*weighted.shape[:channels], len(weight), *weighted.shape[channels + 1 :])
 
-    def transposed(self, branch: int, relevance: Tensor, space: Sequence[int]) -> Tensor:
-        """Transposed weights of an affine module on `[N, C, *S]` or `[K, N, C, *S]`, for an input of size `space`."""
+    def transposed(self, branch: int, relevance: Tensor, shape: Sequence[int]) -> Tensor:
+        """Transposed weights of an affine module on `[N, C, *S]` or `[K, N, C, *S]`, for an input of that `shape`.
+
+        Parts that are equal share their memory.
+        """
+        if self.summed is not None:
+            repeated = relevance.unsqueeze(self.summed)
+            return repeated.expand(*repeated.shape[: -len(shape)], *shape)
         weight = self.parameters(branch)["weight"]
         if not self.convolution:
             return relevance @ weight
-        module = self.module
+        module, space = self.module, shape[2:]
         flat, lead = self._one_batch(relevance)
         forward, transposed = self.convolution
         around = [
@@ -187,7 +198,9 @@ class LinearRule:
             found = self._turned_weights[branch] = weight.flip(*range(2, weight.ndim)).transpose(0, 1).contiguous()
         return found
 
-    def _weighted(self, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _weighted(self, values: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        if self.summed is not None:
+            return values.sum(self.summed)
         if not self.convolution:
             return nn.functional.linear(values, weight, bias)
         module = self.module
@@ -271,7 +284,7 @@ class Call:
             if upward:
                 part = self.rule.weighted(branch.index, part)
             else:
-                part = self.rule.transposed(branch.index, part, self.data.shape[2:])
+                part = self.rule.transposed(branch.index, part, self.data.shape)
             if last is not None:
                 # in place where that can be, for a second tensor of this size costs more than the product
                 part = part * last if 0 in part.stride() else part.mul_(last)
@@ -353,7 +366,7 @@ class Call:
             if value is self.data and self.output._version == self.output_version and rule.unmodified(index):
                 return self.output
             if empty:
-                bias = rule.parameters(index)["bias"]
+                bias = rule.parameters(index).get("bias")
                 if bias is None or not bool(bias.any()):
                     return torch.zeros((), dtype=value.dtype, device=value.device).expand(self.output.shape)
             return rule.evaluate(index, value)
@@ -367,7 +380,8 @@ class Call:
 def _stabilized(outputs: Sequence[Tensor], epsilon: float) -> Tensor:
     """`1 / (z + epsilon * sign(z))` for the sum z of outputs: zennit's, in a fifth of the time.
 
-    Convolutions and products of matrices add to 0, so there is no -0, whose sign would differ from zennit's.
+    Convolutions and products of matrices add to 0, so they give no -0, whose sign would differ from zennit's; in a sum
+    -0 has summands of zero alone, and no relevance goes to these.
     """
     total = outputs[0] if len(outputs) == 1 else sum(outputs[1:], outputs[0])
     return torch.copysign(total.new_full((), epsilon), total).add_(total).reciprocal_()
@@ -498,8 +512,10 @@ class _Choice:
 class _Pooled(torch.autograd.Function):
     @staticmethod
     def forward(ctx, data: Tensor, module: nn.MaxPool2d) -> Tensor:
+        # torch goes over channels last with all lanes of a CPU, and over anything else value by value
+        fast = data.device.type == "cpu" and data.shape[2] * data.shape[3] <= _SMALL_PLANE
         output, indices = nn.functional.max_pool2d(
-            data,
+            data.contiguous(memory_format=torch.channels_last) if fast else data,
             module.kernel_size,
             module.stride,
             module.padding,
@@ -507,6 +523,8 @@ class _Pooled(torch.autograd.Function):
             module.ceil_mode,
             return_indices=True,
         )
+        if data.is_contiguous():
+            output, indices = output.contiguous(), indices.contiguous()
         ctx.choice = _Choice(module, data.detach(), indices)
         return output
 

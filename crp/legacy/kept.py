@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from crp.legacy.stored import read_tables, remove_tables, sub_folder, write_tables
-from crp.mining.topk import ranking
 
 
 class Kept:
@@ -83,7 +83,8 @@ class Kept:
 
     def _sort(self, dicts: Sequence[dict], key: Any) -> None:
         sample, score = (kept[key].t().cpu().numpy() for kept in dicts[:2])
-        order = torch.from_numpy(ranking(sample, score, self.SAMPLE_SIZE).T.copy()).to(dicts[0][key].device)
+        best = np.lexsort((sample, -score), axis=-1)[:, : self.SAMPLE_SIZE]
+        order = torch.from_numpy(best.T.copy()).to(dicts[0][key].device)
         for kept in dicts:
             kept[key] = kept[key].gather(0, order)
 

@@ -15,8 +15,16 @@ _NOTHING = (-1, np.float32(-np.inf), -1, 0)
 
 
 def ranking(sample: np.ndarray, score: np.ndarray, k: int) -> np.ndarray:
-    """Places of the `k` largest scores in each row, equal ones by sample index: two of `[C, n]` -> int64 `[C, k]`."""
-    return np.lexsort((sample, -score), axis=-1)[:, :k]
+    """Places of the `k` largest scores in each row, equal ones by sample index: two of `[C, n]` -> int64 `[C, k]`.
+
+    Scores are float32, sample indices -1 (the last of equals) to `2**32 - 2`. Both go into one whole number, score
+    first, which numpy sorts in half the time that sorting by two keys takes.
+    """
+    # + 0 makes 0 of -0; the bits of floats, but for the sign, are in the order of their absolute values
+    bits = (score + np.float32(0)).view(np.int32)
+    ascending = np.where(bits < 0, bits ^ np.int32(2**31 - 1), bits).astype(np.int64)
+    keys = (-1 - ascending) << 32 | sample & 0xFFFFFFFF
+    return np.argsort(keys, axis=-1)[:, :k]
 
 
 def check_finite(samples: np.ndarray, scores: np.ndarray) -> None:
@@ -104,7 +112,8 @@ class TopK:
         ]
         sample, score, *_ = merged
         order = ranking(sample, score, best.sample.shape[1])
-        self.best = References(*(np.take_along_axis(values, order, axis=1) for values in merged))
+        places = order + np.arange(len(sample))[:, None] * sample.shape[1]
+        self.best = References(*(values.take(places) for values in merged))
 
 
 class ClassTopK:

@@ -220,3 +220,23 @@ def test_squaring_mapper_is_not_taken_for_linear():
     with RelevanceFlow(model, composite, data) as flow:
         found = flow.down(flow.output_relevance([1]))
     assert_relevance_close(found[0], zennit_relevance(network(), composite, data, [1]), 1e-12)
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_a_sum_is_carried_as_it_is(axis):
+    """A module that adds up an axis, with the norm rule: each summand takes its share."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sum = Sum(axis)
+
+        def forward(self, data):
+            return self.sum(torch.stack([data, 3 * data, -data], axis))
+
+    composite = LayerMapComposite([(Sum, Norm())])
+    data = torch.tensor([[2.0, -4.0]], dtype=torch.float64)
+    with RelevanceFlow(nn.Sequential(Block()), composite, data) as flow:
+        relevance = torch.tensor([[[9.0, 6.0]], [[1.0, 0.0]]], dtype=torch.float64)
+        # The summands x, 3 x and -x take 1/3, 1 and -1/3 of R; then come their gradients 1, 3 and -1.
+        torch.testing.assert_close(flow.down(relevance), relevance * 11 / 3, rtol=1e-6, atol=0)

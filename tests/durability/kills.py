@@ -15,16 +15,18 @@ import sys
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from tests.durability.subject import digest, mined
 
 
 def in_a_process(path: Path, **options) -> int:
-    """Start mining in a process of its own; returns its id."""
+    """Start mining in a process of its own, the first of a group; returns its id."""
     child = os.fork()
     if child:
         return child
+    os.setpgid(0, 0)
     try:
         mined(path, **options)
         os._exit(0)
@@ -47,10 +49,11 @@ def moments(path: Path) -> str:
 
 def killed_run(path: Path, rng: random.Random, longest: float, seen: dict[str, int]) -> int:
     """Mine, killed and started again until done; returns how often it was killed."""
-    kills = 0
+    kills, children = 0, []
     while not path.exists():
         # time between checkpoints and processes that read ahead change nothing
         child = in_a_process(path, checkpoint=rng.choice([0.0, 0.02]), workers=rng.choice([0, 0, 0, 1]))
+        children.append(child)
         time.sleep(rng.uniform(0, longest if kills > 1 else longest / 3))  # so that each is killed several times
         finished, status = os.waitpid(child, os.WNOHANG)
         if not finished:
@@ -61,6 +64,10 @@ def killed_run(path: Path, rng: random.Random, longest: float, seen: dict[str, i
             seen[moment] = seen.get(moment, 0) + 1
         elif os.waitstatus_to_exitcode(status):
             sys.exit(f"mining failed after {kills} kills")
+    # torch's reader waits for ever where its parent was killed before it knew it
+    for child in children:
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
     return kills
 
 
