@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,14 @@ from benchmarks import subjects
 from benchmarks.pages import Pages  # noqa: F401  (a kind of work like those below)
 from benchmarks.subjects import spread
 from crp.attribution import RelevanceFlow, composite_for, prepare
+from crp.attribution.memory import memory_kept
 from crp.concepts import ChannelConcept
 from crp.explaining import concepts_in_cells
 from crp.library.references import References
 from crp.mining.blocks import SampleReader, blocks
 from crp.mining.scores import Score
 from crp.mining.statistics import LEADING
+from crp.mining.surroundings import tensor_cores
 from crp.mining.survey import Surveyor, run_survey, sizes_of
 from crp.mining.tally import Survey, Tally
 
@@ -47,6 +47,7 @@ TOP = 16
 class Work(subjects.Work):
     """What all our kinds of work share."""
 
+    @memory_kept()
     def floor(self, units: int, batch: int) -> float:
         """Seconds that `units` plain gradients take: forward, and the gradient of the class to the input."""
         self.synchronize()
@@ -75,6 +76,7 @@ class Generate(Work):
         """Heatmaps to compare."""
         return {"heatmap": self.run(self.row.check_units, self.row.check_units)}
 
+    @memory_kept()
     def floor(self, units: int, batch: int) -> float:
         """Seconds that `units` gradients take; the forward pass is done before, as the concepts share one, too."""
         if self._held is None or self._held[0] != batch:
@@ -118,7 +120,7 @@ class Mine(Work):
     def survey(self, units: int, batch: int, precision: str, activation_score: str, k: int) -> Survey:
         """One pass in a precision; what `crp.mine` does between fingerprints and patches."""
         reader = SampleReader(self.samples.first(units), labelled=True)
-        with _tf32(precision):
+        with tensor_cores(tf32=precision == "tf32"):
             surveyor = Surveyor(
                 prepare(self.model, self.composite(), dtype=_DTYPES[precision]),
                 Tally(sizes_of(CHANNELS, self.shapes), self._classes(), k, LEADING, 0),
@@ -284,17 +286,3 @@ def _by_sample(references: References, count: int) -> Tensor:
     for place in range(count):
         table[references.sample[:, place], torch.arange(table.shape[1])] = torch.from_numpy(references.score[:, place])
     return table
-
-
-@contextmanager
-def _tf32(precision: str) -> Iterator[None]:
-    """TF32 for convolutions and products on a GPU, where that is the precision."""
-    switches = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = [switch.allow_tf32 for switch in switches]
-    for switch in switches:
-        switch.allow_tf32 = precision == "tf32"
-    try:
-        yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.allow_tf32 = value

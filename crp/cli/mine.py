@@ -69,8 +69,8 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
 @options.workers
 @click.option(
     "--precision",
-    type=click.Choice(["bfloat16"]),
-    help="A faster pass over the data; patches are made in the model's own precision, which is the default.",
+    type=click.Choice(["bfloat16", "tf32"]),
+    help="A faster pass over the data (tf32: on an NVIDIA GPU); by default in the model's own.",
 )
 @options.device
 @options.skip_bad

@@ -251,9 +251,10 @@ def blocks(
             if not skip_bad:
                 raise error
             block = block.without(error)
-        for index, data in zip(block.samples[block.counted].tolist(), block.data[block.counted], strict=True):
+        for place in block.counted:
+            index = int(block.samples[place])
             if index in digests:
-                _compare(index, data, digests)
+                _compare(index, block.data[place], digests)
         yield block
 
 

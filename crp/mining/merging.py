@@ -87,7 +87,7 @@ def merge(
         composite=composite,
         concept=concept,
         targets=targets,
-        precision="bfloat16" if settings["precision"] == "bfloat16" != manifest["data"]["dtype"] else None,
+        precision=settings["precision"] if settings["precision"] != manifest["data"]["dtype"] else None,
         **{name: settings[name] for name in ("k", "top", "class_references", "vectors", "patches")},
         **{name: settings[name] for name in ("block_size", "threads")},
         **{name: settings[name] for name in ("relevance_score", "activation_score")},

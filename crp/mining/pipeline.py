@@ -43,7 +43,7 @@ from .subjects import (
     data_subject,
     model_subject,
 )
-from .surroundings import peak_memory, surroundings
+from .surroundings import peak_memory, surroundings, tensor_cores
 from .survey import Surveyor, sizes_of
 from .tally import Tally, default_class_references
 from .targets import TargetRule, check_rule, rule_name
@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 CHANNELS = ChannelConcept()
 
 # Of the pass over the data set.
-_PRECISIONS = {None: None, "bfloat16": torch.bfloat16}
+_PRECISIONS = {None: None, "tf32": None, "bfloat16": torch.bfloat16}
 
 # The last bits of relevance depend on the number of threads, so it is a setting of the library: the same on all
 # machines and whoever starts the process (torchrun says 1). More cores are used by more processes.
@@ -149,9 +149,9 @@ def mine(
     vectors
         Whether to keep each sample's concept vectors (`Library.vectors`): `4 * C` bytes for each sample and layer.
     precision
-        `"bfloat16"` for a faster pass over the data set, or None for the model's own. Lists of references then differ a
-        little (docs/performance.md says how much). Scores are stored in float32, and patches are made in the model's
-        own precision.
+        `"bfloat16"` for a faster pass over the data set, or `"tf32"` for one of a float32 model on an NVIDIA GPU; None
+        for the model's own. Lists of references then differ a little (docs/performance.md says how much). Scores are
+        stored in float32, and patches are made in the model's own precision.
     relevance_score, activation_score
         `"sum"`, `"max"`, `"sum/divided"` or `"max/divided"`; see `crp.mining.scores`.
     block_size
@@ -225,7 +225,9 @@ def mine(
         if not isinstance(value, int) or value < least:
             raise InputError(f"{name} is {value!r}; a whole number of at least {least} is needed.")
     if precision not in _PRECISIONS:
-        raise InputError(f"There is no precision {precision!r}: it is 'bfloat16', or None for the model's own.")
+        raise InputError(f"There is no precision {precision!r}: it is 'bfloat16', 'tf32', or None for the model's own.")
+    if precision == "tf32" and "cuda" not in (kind := str(device or _device_of(model))):
+        raise InputError(f"The precision 'tf32' is one of NVIDIA GPUs, and the device is {kind}.")
     check_rule(targets)
     scores = {"relevance_score": Score(relevance_score), "activation_score": Score(activation_score)}
     patches = min(patches, k)
@@ -296,7 +298,7 @@ def mine(
             if work.surveyed() is None:
                 tally = Tally(sizes, subject.classes, k, top, class_references)
                 keeping = VectorWriter(work.library, len(data.reader), sizes) if vectors else nullcontext()
-                with keeping as writer:
+                with keeping as writer, tensor_cores(tf32=precision == "tf32"):
                     if vectors and state is not None and processes.first:
                         known = open_library(state.parent).manifest["data"]["length"]
                         # its last, open block is computed anew

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from crp.mining.surroundings import surroundings
+from crp.mining.surroundings import surroundings, tensor_cores
 
 
 def test_threads_and_random_states_come_back_after_an_error():
@@ -23,3 +23,18 @@ def test_threads_and_random_states_come_back_after_an_error():
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
     assert random.getstate() == states[2]
+
+
+def test_float32_is_float32_on_a_gpu_unless_tf32_is_asked_for():
+    def states():
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    before = states()
+    # torch's own choice is TF32 for convolutions alone
+    assert before == (True, False)
+    with surroundings(1):
+        assert states() == (False, False)
+        with tensor_cores(tf32=True):
+            assert states() == (True, True)
+        assert states() == (False, False)
+    assert states() == before
