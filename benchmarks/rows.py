@@ -135,7 +135,7 @@ _VGG16 = dict(
 )
 _RESNET18 = dict(
     net="resnet18",
-    units=48,
+    units=96,
     samples=48,
     trial_units=16,
     batches=(8, 16, 48),
