@@ -29,8 +29,7 @@ def find_all(source: Tensor, starts: Iterable[Tensor]) -> None:
     starts
         Wherever it may ever start: what is joined stays so.
     """
-    nodes = {node for start in starts for node in graph_below(start)}
-    users = Counter(below for node in nodes for below, _ in node.next_functions)
+    users = Counter(below for node in graph_below(*starts) for below, _ in node.next_functions)
     calls = {node: node.call for node in graph_below(source) if isinstance(getattr(node, "call", None), Call)}
     for call in calls.values():
         call.find()
@@ -46,9 +45,9 @@ def _only_input(node: Node) -> Node | None:
     return node.next_functions[0][0]
 
 
-def graph_below(output: Tensor, closed: Collection[object] = ()) -> Iterator[Node]:
-    """All nodes of the graph of a forward pass from `output` down, none of them reached through a `closed` one."""
-    seen, waiting = set(closed), [output.grad_fn]
+def graph_below(*outputs: Tensor, closed: Collection[object] = ()) -> Iterator[Node]:
+    """All nodes of the graph of a forward pass from `outputs` down, none of them reached through a `closed` one."""
+    seen, waiting = set(closed), [output.grad_fn for output in outputs]
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:

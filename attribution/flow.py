@@ -273,7 +273,7 @@ class RelevanceFlow:
         closed = {self._at(layer).above.grad_fn for layer in around}
         return any(
             node is goal or (goal is None and getattr(node, "variable", None) is self._input)
-            for node in graph_below(self._at(start).below, closed)
+            for node in graph_below(self._at(start).below, closed=closed)
         )
 
     # -- flowing -----------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def probe(hook: BasicHook) -> list[InputFactor] | None:
     Returns
     -------
     list of InputFactor or None
-        One for each branch; None if the rule is not of the form in this module's docstring.
+        One for each branch; None if the rule is not of the form in the docstring of `operators.py`.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -75,8 +75,7 @@ def side_kept(modify: Callable[[Tensor], Tensor]) -> str | None:
     str or None
         `"all"`, `"positive"` or `"negative"`; None for a modifier that does anything else.
     """
-    sizes = 10.0 ** torch.arange(-30, 31, dtype=torch.float64)
-    values = torch.cat([-sizes, sizes.new_zeros(1), sizes])
+    values = _both_signs()
     try:
         modified = modify(values)
     except (RuntimeError, TypeError, ValueError, IndexError):
@@ -96,8 +95,7 @@ def stabilizer(hook: BasicHook) -> float | None:
         None for a rule whose output factor is anything else than `1 / (z + epsilon * sign(z))`, with 1 as the sign of
         zero, the same for all branches.
     """
-    sizes = 10.0 ** torch.arange(-30, 31, dtype=torch.float64)
-    values = torch.cat([-sizes, sizes.new_zeros(1), sizes]).view(1, -1, 1, 1)
+    values = _both_signs().view(1, -1, 1, 1)
     count = len(hook.input_modifiers)
     # unequal parts of a sum
     weights = [2.0**-branch for branch in range(1, count)] + [2.0 ** (1 - count)]
@@ -109,11 +107,17 @@ def stabilizer(hook: BasicHook) -> float | None:
         except (RuntimeError, TypeError, ValueError, IndexError):
             return None
         if epsilon is None:
-            epsilon = float(1 / factors[0].flatten()[len(sizes)])
+            epsilon = float(1 / factors[0][values == 0])
         expected = 1 / (total + torch.copysign(torch.full_like(total, epsilon), total))
         if not all(torch.allclose(factor, expected, rtol=1e-12, atol=0) for factor in factors):
             return None
     return epsilon
+
+
+def _both_signs() -> Tensor:
+    """Numbers of all sizes and both signs, and 0, float64."""
+    sizes = 10.0 ** torch.arange(-30, 31, dtype=torch.float64)
+    return torch.cat([-sizes, sizes.new_zeros(1), sizes])
 
 
 def mapped(hook: BasicHook, relevance: Tensor, outputs: list[Tensor]) -> Sequence[Tensor]:
