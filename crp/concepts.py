@@ -9,6 +9,7 @@ concept (a token, a direction, a head) is a class with the same methods:
 `at_positions(...)`       keeps one position of one concept for each sample
 `total(values)`           one number per concept: the sum over its part
 `peak(values)`            the largest signed value of each concept, and where it stands
+`trough(values)`          the smallest one; where a kind has none, it is found as the peak of the negated values
 ========================  ===================================================================================
 
 Axes: `N` samples, `K` conditions, `C` channels, `*S` space (none for a linear layer).
@@ -17,6 +18,7 @@ Axes: `N` samples, `K` conditions, `C` channels, `*S` space (none for a linear l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from math import prod
 from typing import Protocol
@@ -27,8 +29,8 @@ from torch import Tensor, nn
 
 from crp.errors import InputError
 
-# Values of a channel up to which numpy, on one core, finds the largest faster than torch on all of them.
-_SMALL_PLANE = 2**14
+# Values up to which a second thread costs more than it saves.
+_ONE_THREAD = 2**21
 
 
 def __getattr__(name: str) -> object:
@@ -133,27 +135,11 @@ class ChannelConcept:
 
         Of equal values the first position counts.
         """
-        if values.ndim == 2:
-            return values, torch.zeros_like(values, dtype=torch.int64)
-        if values.ndim == 4 and not values.is_contiguous():
-            # channels last, where this is the fastest; it takes the first of equal values, too
-            best, places = nn.functional.adaptive_max_pool2d(values, 1, return_indices=True)
-            return best.flatten(1), places.flatten(1)
-        if values.device.type == "cpu" and values.dtype != torch.bfloat16 and prod(values.shape[2:]) <= _SMALL_PLANE:
-            flat = values.detach().flatten(2)
-            place = torch.from_numpy(flat.numpy().argmax(-1))
-            return flat.gather(2, place[..., None])[..., 0], place
-        # The best line first, then the best place in it: the largest value is found at the speed of memory, and only
-        # one line of each channel is looked at twice.
-        if values.ndim > 3:
-            line = _first_largest(values.amax(-1).flatten(2))
-        else:
-            line = values.new_zeros(values.shape[:2], dtype=torch.int64)
-        width = values.shape[-1]
-        lines = values.reshape(*values.shape[:2], -1, width)
-        best = lines.gather(2, line[..., None, None].expand(*line.shape, 1, width))[:, :, 0]
-        place = _first_largest(best)
-        return best.gather(-1, place[..., None])[..., 0], line * width + place
+        return _extreme(values, largest=True)
+
+    def trough(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Smallest signed value of each channel and its flat position, as `peak` finds the largest."""
+        return _extreme(values, largest=False)
 
     # -- the names of zennit-crp -------------------------------------------------------------------------------
 
@@ -253,6 +239,60 @@ class ChannelConcept:
 def _divided(scores: Tensor) -> Tensor:
     """Scores `[N, C]` divided by their absolute sum; 1e-10 keeps a layer without any at zero."""
     return scores / (scores.abs().sum(1, keepdim=True) + 1e-10)
+
+
+def trough(concept: ConceptKind, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest signed value of each concept and its position, `[N, ...]` -> two of `[N, concepts]`."""
+    if hasattr(concept, "trough"):
+        return concept.trough(values)
+    highest, positions = concept.peak(-values)
+    return -highest, positions
+
+
+def _extreme(values: Tensor, largest: bool) -> tuple[Tensor, Tensor]:
+    """Largest or smallest value of each channel and its first flat position, `[N, C, *S]` -> two of `[N, C]`."""
+    if values.ndim == 2:
+        return values, torch.zeros_like(values, dtype=torch.int64)
+    last = values.ndim == 4 and not values.is_contiguous()
+    if values.device.type == "cpu" and values.dtype != torch.bfloat16 and not last:
+        flat = values.detach().flatten(2)
+        place = _by_numpy(flat, "argmax" if largest else "argmin")
+        return flat.gather(2, place[..., None])[..., 0], place
+    best, place = _peak(values if largest else -values, last)
+    return best if largest else -best, place
+
+
+def _by_numpy(flat: Tensor, name: str) -> Tensor:
+    """numpy's `argmax` or `argmin` along the last axis, which is faster than torch's, on as many threads as torch uses.
+
+    `[N, C, P]` -> int64 `[N, C]`.
+    """
+    threads = torch.get_num_threads() if flat.numel() > _ONE_THREAD else 1
+    if threads == 1:
+        return torch.from_numpy(getattr(flat.numpy(), name)(-1))
+    parts = np.array_split(flat.flatten(0, 1).numpy(), threads)
+    with ThreadPoolExecutor(threads) as pool:
+        found = np.concatenate([*pool.map(lambda part: getattr(part, name)(-1), parts)])
+    return torch.from_numpy(found).view(flat.shape[:2])
+
+
+def _peak(values: Tensor, last: bool) -> tuple[Tensor, Tensor]:
+    """Largest value of each channel and its position, on an accelerator, in bfloat16, or with the channels `last`."""
+    if last:
+        # the fastest for this layout; it takes the first of equal values, too
+        best, places = nn.functional.adaptive_max_pool2d(values, 1, return_indices=True)
+        return best.flatten(1), places.flatten(1)
+    # The best line first, then the best place in it: the largest value is found at the speed of memory, and only one
+    # line of each channel is looked at twice.
+    if values.ndim > 3:
+        line = _first_largest(values.amax(-1).flatten(2))
+    else:
+        line = values.new_zeros(values.shape[:2], dtype=torch.int64)
+    width = values.shape[-1]
+    lines = values.reshape(*values.shape[:2], -1, width)
+    best = lines.gather(2, line[..., None, None].expand(*line.shape, 1, width))[:, :, 0]
+    place = _first_largest(best)
+    return best.gather(-1, place[..., None])[..., 0], line * width + place
 
 
 def _first_largest(values: Tensor) -> Tensor:

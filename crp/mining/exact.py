@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 # A digit holds 32 bits, so an int64 has room for 2**32 of them.
@@ -35,14 +37,13 @@ class ExactSums:
         exponents = np.where(largest > 0, np.frexp(largest)[1], _NOWHERE * _BITS)
         # The smallest place at which the first digit is less than 2**31. Higher ones would split a value alike.
         self._raise(-((_BITS - 1 - exponents) // _BITS))
-        order = np.argsort(rows, kind="stable")
-        present, first = np.unique(rows[order], return_index=True)
-        rest = values[order]
+        present, joined = join_rows(rows)
+        rest = values
         for place, digits in enumerate(self.digits):
             shift = _BITS * (self.top - place)
-            split = np.rint(np.ldexp(rest, -shift))
-            rest = rest - np.ldexp(split, shift)  # exact
-            digits[present] += np.add.reduceat(split.astype(np.int64), first, axis=0)
+            split = np.rint(_scaled(rest, -shift))
+            rest = rest - _scaled(split, shift)  # exact
+            digits[present] += joined(split.astype(np.int64))
 
     def merge(self, digits: np.ndarray, top: np.ndarray) -> None:
         """Add the sums of another table of this size."""
@@ -54,9 +55,7 @@ class ExactSums:
 
     def result(self, rows: np.ndarray) -> np.ndarray:
         """The sums of the given rows, float64 `[len(rows), columns]`."""
-        return sum(
-            np.ldexp(self.digits[place, rows].astype(np.float64), _BITS * (self.top - place)) for place in (1, 0)
-        )
+        return sum(_scaled(self.digits[place, rows].astype(np.float64), _BITS * (self.top - place)) for place in (1, 0))
 
     def _raise(self, top: np.ndarray) -> None:
         """Move columns up to where larger values need them; digits that fall out at the lower end are dropped."""
@@ -69,3 +68,18 @@ class ExactSums:
                 self.digits[0, :, higher] = 0
                 steps[higher] -= 1
         self.top = np.maximum(self.top, top)
+
+
+def join_rows(rows: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Rows `[m]`, sorted, of `[N]` that may repeat, and what sums values `[N, ...]` over equal ones to `[m, ...]`."""
+    order = np.argsort(rows, kind="stable")
+    present, first = np.unique(rows[order], return_index=True)
+    if len(present) == len(rows):
+        return present, lambda values: values[order]
+    return present, lambda values: np.add.reduceat(values[order], first, axis=0)
+
+
+def _scaled(values: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+    """`values * 2**exponents`, exactly; `np.ldexp` takes twice as long, and one factor alone may not be a float64."""
+    half = exponents // 2
+    return values * np.ldexp(1.0, half) * np.ldexp(1.0, exponents - half)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crp.concepts import ConceptKind
+from crp.concepts import ConceptKind, trough
 from crp.errors import InputError, nearest
 
 # zennit-crp's constant (`abs_norm`): keeps a layer without any relevance at zero instead of NaN.
@@ -41,8 +41,13 @@ class Score:
         """One sentence for the manifest."""
         return _DEFINITIONS[self.name]
 
+    @property
+    def summed(self) -> bool:
+        """Whether the sum over space counts."""
+        return self.name.startswith("sum")
+
     def __call__(
-        self, concept: ConceptKind, values: Tensor, total: Tensor | None = None
+        self, concept: ConceptKind, values: Tensor, total: Tensor | None = None, *, negated: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Score every sample for every concept.
 
@@ -54,18 +59,21 @@ class Score:
             Relevance or activation, `[N, C, *S]`.
         total
             `concept.total(values)`, where it is known.
+        negated
+            Whether the negated values are scored.
 
         Returns
         -------
         scores
             `[N, concepts]`, of the values' dtype (float32 for bfloat16); within -1 and 1 if divided.
         positions
-            Flat position of the largest signed value, int64 `[N, concepts]`.
+            Flat position of the largest signed value (the smallest if negated), int64 `[N, concepts]`.
         """
-        peak, positions = concept.peak(values)
-        scores = peak
-        if self.name.startswith("sum"):
+        scores, positions = trough(concept, values) if negated else concept.peak(values)
+        if self.summed:
             scores = concept.total(values) if total is None else total
+        if negated:
+            scores = -scores
         if scores.dtype == torch.bfloat16:
             scores = scores.float()
         if self.name.endswith("/divided"):

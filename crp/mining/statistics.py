@@ -8,7 +8,7 @@ import numpy as np
 
 from crp.library.references import ClassStatistics
 
-from .exact import ExactSums
+from .exact import ExactSums, join_rows
 
 # How many concepts of a sample count as leading, unless said otherwise.
 LEADING = 10
@@ -37,9 +37,9 @@ class ClassSums:
 
     def add(self, targets: np.ndarray, shares: np.ndarray, activations: np.ndarray) -> None:
         """Add one block: explained classes int64 `[N]`, shares and activation scores float64 `[N, C]`."""
-        np.add.at(self._count, targets, 1)
-        rows, concepts = np.arange(len(shares))[:, None], leading(shares, self._top)
-        np.add.at(self._among_top, (targets[:, None], concepts), shares[rows, concepts] > 0)
+        present, joined = join_rows(targets)
+        self._count[present] += joined(np.ones_like(targets))
+        self._among_top[present] += joined((leading(shares, self._top) & (shares > 0)).astype(np.int64))
         for name, values in (("share", shares), ("activation", activations)):
             self._sums[name].add(targets, values)
             self._sums[f"{name}_squared"].add(targets, values**2)
@@ -75,5 +75,7 @@ class ClassSums:
 
 
 def leading(shares: np.ndarray, count: int) -> np.ndarray:
-    """The concepts with the `count` largest shares of each sample, equal ones by id: `[N, C]` -> int64 `[N, count]`."""
-    return np.argsort(-shares, axis=1, kind="stable")[:, :count]
+    """Which `count` shares are the largest of each sample, of equal ones the first: `[N, C]` -> bool `[N, C]`."""
+    least = -np.partition(-shares, count - 1, axis=1)[:, count - 1, None]
+    above, equal = shares > least, shares == least
+    return above | equal & (equal.cumsum(1) <= count - above.sum(1, keepdims=True))

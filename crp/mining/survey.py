@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from torch import Tensor
@@ -24,6 +25,8 @@ from .vectors import VectorWriter
 
 # Scores and positions, `[N, concepts]`.
 Scored = tuple[np.ndarray, np.ndarray]
+# Scores, positions and targets, `[N, concepts]`.
+Candidates = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Surveyor:
@@ -101,7 +104,7 @@ class Surveyor:
     def _answer(self, flow: RelevanceFlow, question: Question) -> _Answer:
         """Carry one question down and score what arrives.
 
-        In mode `"negative"` scores are those of the negated relevance; it is missing where no relevance is negative.
+        In mode `"negative"` scores are those of the negated relevance; it may be missing where none is above 0.
         """
         scores, leading = {}, {}
 
@@ -109,15 +112,15 @@ class Surveyor:
             total = self._concept.total(arriving)
             scores[layer, "relevance"] = self._scored("relevance", arriving, total)
             # rules that keep relevance positive leave nothing to look for
-            if not arriving.amin() >= 0:
-                scores[layer, "negative"] = self._scored("negative", -arriving, -total)
+            if not self._scores["negative"].summed or bool((total < 0).any()):
+                scores[layer, "negative"] = self._scored("negative", arriving, total)
             leading[layer] = shares(total)
 
         flow.sweep(question.relevance[None], list(self.tally.sums), visit)
         return _Answer(question.targets, scores, leading)
 
     def _scored(self, mode: str, values: Tensor, total: Tensor | None = None) -> Scored:
-        scores, positions = self._scores[mode](self._concept, values, total)
+        scores, positions = self._scores[mode](self._concept, values, total, negated=mode == "negative")
         return scores.cpu().numpy(), positions.cpu().numpy()
 
     def _keep_activation(self, block: Block, active: dict[str, Scored], answers: list[_Answer]) -> None:
@@ -144,19 +147,9 @@ class Surveyor:
     def _keep_best(self, block: Block, answers: list[_Answer]) -> None:
         """A sample competes once for each concept, with the target for which it scores most (the first of equals)."""
         for layer, mode in sorted({key for answer in answers for key in answer.scores}):
-            held = [answer for answer in answers if (layer, mode) in answer.scores]
-            scores = np.stack([answer.scores[layer, mode][0] for answer in held])
-            asked = np.stack([answer.targets >= 0 for answer in held])
-            best = np.where(asked[..., None], scores, -np.inf).argmax(0)[None]
-            scores, positions, targets = (
-                np.take_along_axis(values, best, axis=0)[0]
-                for values in (
-                    scores,
-                    np.stack([answer.scores[layer, mode][1] for answer in held]),
-                    np.stack([np.broadcast_to(answer.targets[:, None], scores.shape[1:]) for answer in held]),
-                )
-            )
-            rows = block.counted[asked.any(0)[block.counted]]
+            held = [answer.candidates(layer, mode) for answer in answers if (layer, mode) in answer.scores]
+            scores, positions, targets = reduce(_better, held)
+            rows = block.counted[(targets[block.counted] >= 0).any(axis=1)]
             among = scores[rows] > 0 if mode == "negative" else None
             samples = block.samples.numpy()[rows]
             self.tally.add_best(layer, mode, samples, scores[rows], targets[rows], positions[rows], among=among)
@@ -199,9 +192,21 @@ class _Answer:
     scores: dict[tuple[str, str], Scored]
     leading: dict[str, np.ndarray]
 
+    def candidates(self, layer: str, mode: str) -> Candidates:
+        """What competes for the references; where nothing was asked, -inf and -1 for target."""
+        scores, positions = self.scores[layer, mode]
+        targets = self.targets[:, None]
+        return np.where(targets >= 0, scores, -np.inf), positions, np.broadcast_to(targets, scores.shape)
+
     def rows(self, block: Block) -> np.ndarray:
         """Places of the samples that were asked about."""
         return block.counted[self.targets[block.counted] >= 0]
+
+
+def _better(first: Candidates, second: Candidates) -> Candidates:
+    """Of two the one that scores more, the first of equals, for each sample and concept."""
+    larger = second[0] > first[0]
+    return tuple(np.where(larger, *pair) for pair in zip(second, first, strict=True))
 
 
 def _first(block: Block, answers: list[_Answer]) -> np.ndarray:

@@ -106,14 +106,18 @@ class TopK:
     def _keep(self, *candidates: np.ndarray) -> None:
         """Keep the best of those so far and of candidates `[C, n]`: sample, score, target, position."""
         best = self.best
+        _, competing, *_ = candidates
+        # after some samples most concepts see none that comes near their last one
+        rows = np.flatnonzero((competing >= best.score[:, -1:]).any(axis=1))
         merged = [
-            np.concatenate([getattr(best, name), values], axis=1)
+            np.concatenate([getattr(best, name)[rows], values[rows]], axis=1)
             for name, values in zip(_FIELDS, candidates, strict=True)
         ]
         sample, score, *_ = merged
         order = ranking(sample, score, best.sample.shape[1])
         places = order + np.arange(len(sample))[:, None] * sample.shape[1]
-        self.best = References(*(values.take(places) for values in merged))
+        for name, values in zip(_FIELDS, merged, strict=True):
+            getattr(best, name)[rows] = values.take(places)
 
 
 class ClassTopK:

@@ -56,14 +56,39 @@ def test_shares_add_up_and_stay_zero_without_relevance():
 @given(
     values=arrays(np.float32, (2, 3, 4, 5), elements=st.integers(-2, 2).map(float)),
     layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
-    small=st.sampled_from([0, 2**14]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    one_thread=st.sampled_from([0, 2**21]),
 )
-def test_of_equal_values_the_first_place_counts_in_any_layout_and_size(values, layout, small):
-    with mock.patch.object(concepts, "_SMALL_PLANE", small):
-        found, places = ChannelConcept().peak(torch.from_numpy(values).contiguous(memory_format=layout))
-    flat = values.reshape(2, 3, 20)
-    np.testing.assert_array_equal(found.numpy(), flat.max(-1))
-    np.testing.assert_array_equal(places.numpy(), flat.argmax(-1))
+def test_of_equal_values_the_first_place_counts_in_any_layout_and_size(values, layout, dtype, one_thread):
+    given_values, flat = torch.from_numpy(values).to(dtype).contiguous(memory_format=layout), values.reshape(2, 3, 20)
+    with mock.patch.object(concepts, "_ONE_THREAD", one_thread):
+        highest, high = ChannelConcept().peak(given_values)
+        lowest, low = ChannelConcept().trough(given_values)
+    np.testing.assert_array_equal(highest.float().numpy(), flat.max(-1))
+    np.testing.assert_array_equal(high.numpy(), flat.argmax(-1))
+    np.testing.assert_array_equal(lowest.float().numpy(), flat.min(-1))
+    np.testing.assert_array_equal(low.numpy(), flat.argmin(-1))
+
+
+class OnlyPeak:
+    """A kind of concept as old code has it, without `trough`."""
+
+    def peak(self, values):
+        return ChannelConcept().peak(values)
+
+    def total(self, values):
+        return ChannelConcept().total(values)
+
+
+@pytest.mark.parametrize("concept", [ChannelConcept(), OnlyPeak()], ids=["trough", "without"])
+@pytest.mark.parametrize("name", ["sum", "max", "sum/divided", "max/divided"])
+def test_negated_scores_are_those_of_the_negated_values(name, concept):
+    values = torch.tensor([[[3.0, 1.0], [-2.0, -4.0], [0.0, -1.0]]], dtype=torch.float64)
+    expected, places = Score(name)(ChannelConcept(), -values)
+    for total in (None, values.sum(-1)):
+        scores, positions = Score(name)(concept, values, total, negated=True)
+        np.testing.assert_array_equal(scores, expected)
+        assert positions.tolist() == places.tolist() == [[1, 1, 1]]
 
 
 def test_bfloat16_is_counted_in_float32():

@@ -43,4 +43,4 @@ def test_tables_of_parts_merge_into_the_one_of_all():
 
 
 def test_equal_shares_lead_in_order_of_their_concepts():
-    assert leading(np.array([[0.2, 0.5, 0.2, 0.5]]), 3).tolist() == [[1, 3, 0]]
+    assert leading(np.array([[0.2, 0.5, 0.2, 0.5]]), 3).tolist() == [[True, True, False, True]]
