@@ -18,7 +18,6 @@ Axes: `N` samples, `K` conditions, `C` channels, `*S` space (none for a linear l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from math import prod
 from typing import Protocol
@@ -29,8 +28,9 @@ from torch import Tensor, nn
 
 from crp.errors import InputError
 
-# Values up to which a second thread costs more than it saves.
-_ONE_THREAD = 2**21
+# Values of a channel up to which numpy finds the largest on one core faster than torch does first in lines, of at least
+# and at most so many values, on all of them.
+_SMALL_PLANE, _SHORT_LINE, _LONG_LINE = 2**11, 2**6, 2**8
 
 
 def __getattr__(name: str) -> object:
@@ -256,24 +256,25 @@ def _extreme(values: Tensor, largest: bool) -> tuple[Tensor, Tensor]:
     last = values.ndim == 4 and not values.is_contiguous()
     if values.device.type == "cpu" and values.dtype != torch.bfloat16 and not last:
         flat = values.detach().flatten(2)
-        place = _by_numpy(flat, "argmax" if largest else "argmin")
+        place = _by_numpy(flat, largest)
         return flat.gather(2, place[..., None])[..., 0], place
     best, place = _peak(values if largest else -values, last)
     return best if largest else -best, place
 
 
-def _by_numpy(flat: Tensor, name: str) -> Tensor:
-    """numpy's `argmax` or `argmin` along the last axis, which is faster than torch's, on as many threads as torch uses.
-
-    `[N, C, P]` -> int64 `[N, C]`.
-    """
-    threads = torch.get_num_threads() if flat.numel() > _ONE_THREAD else 1
-    if threads == 1:
-        return torch.from_numpy(getattr(flat.numpy(), name)(-1))
-    parts = np.array_split(flat.flatten(0, 1).numpy(), threads)
-    with ThreadPoolExecutor(threads) as pool:
-        found = np.concatenate([*pool.map(lambda part: getattr(part, name)(-1), parts)])
-    return torch.from_numpy(found).view(flat.shape[:2])
+def _by_numpy(flat: Tensor, largest: bool) -> Tensor:
+    """First place of the largest or smallest value along the last axis, `[N, C, P]` -> int64 `[N, C]`."""
+    find = np.ndarray.argmax if largest else np.ndarray.argmin
+    size = flat.shape[2]
+    width = 0
+    if size > _SMALL_PLANE:
+        width = max(width for width in range(1, _LONG_LINE + 1) if size % width == 0)
+    if width < _SHORT_LINE:
+        return torch.from_numpy(find(flat.numpy(), -1))
+    lines = flat.view(-1, size // width, width)
+    line = find((lines.amax(-1) if largest else lines.amin(-1)).numpy(), -1)
+    place = line * width + find(lines.numpy()[np.arange(len(lines)), line], -1)
+    return torch.from_numpy(place).view(flat.shape[:2])
 
 
 def _peak(values: Tensor, last: bool) -> tuple[Tensor, Tensor]:

@@ -57,11 +57,12 @@ def test_shares_add_up_and_stay_zero_without_relevance():
     values=arrays(np.float32, (2, 3, 4, 5), elements=st.integers(-2, 2).map(float)),
     layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
-    one_thread=st.sampled_from([0, 2**21]),
+    line=st.sampled_from([1, 5, 8]),
 )
-def test_of_equal_values_the_first_place_counts_in_any_layout_and_size(values, layout, dtype, one_thread):
+def test_of_equal_values_the_first_place_counts_in_any_layout_and_size(values, layout, dtype, line):
     given_values, flat = torch.from_numpy(values).to(dtype).contiguous(memory_format=layout), values.reshape(2, 3, 20)
-    with mock.patch.object(concepts, "_ONE_THREAD", one_thread):
+    # lines of whole planes, of 5 and of 4 values
+    with mock.patch.multiple(concepts, _SMALL_PLANE=0, _SHORT_LINE=4, _LONG_LINE=line):
         highest, high = ChannelConcept().peak(given_values)
         lowest, low = ChannelConcept().trough(given_values)
     np.testing.assert_array_equal(highest.float().numpy(), flat.max(-1))
