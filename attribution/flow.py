@@ -60,6 +60,9 @@ class RelevanceFlow:
         Names of the layers (`model.named_modules()`) at which relevance can be read, masked or started.
     chunk
         How many conditions share one downward pass; by default as many as keep its tensors at a good size, at most 64.
+    to_input
+        Whether relevance may flow to the input. If not, it ends at the lowest layers, and of what the model computes
+        below them nothing is kept.
 
     Raises
     ------
@@ -88,6 +91,7 @@ class RelevanceFlow:
         layers: Iterable[str] = (),
         *,
         chunk: int | None = None,
+        to_input: bool = True,
     ) -> None:
         if isinstance(model, Replica):
             if composite is not None:
@@ -106,10 +110,11 @@ class RelevanceFlow:
         self.notes = self.replica.notes
         self._blocked: set[str] = set()
         self._ups: dict[str, tuple[Tensor, Tensor]] = {}
-        if not self._run(data, layers, names):
+        self._input = _laid_out(data.detach()).requires_grad_(to_input)
+        if not self._run(layers, names):
             # The model overwrites what was kept, in place. From now on this replica copies first.
             self.replica.careful = True
-            self._run(data, layers, names)
+            self._run(layers, names)
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
         self.chunk = chunk or max(1, min(_CHUNK, largest // self._widest))
         missing = [layer for layer in layers if layer not in self._taps]
@@ -118,12 +123,11 @@ class RelevanceFlow:
 
     # -- the forward pass --------------------------------------------------------------------------------------
 
-    def _run(self, data: Tensor, layers: Sequence[str], names: dict[str, nn.Module]) -> bool:
+    def _run(self, layers: Sequence[str], names: dict[str, nn.Module]) -> bool:
         """Run the model once; False if it overwrote in place what was to be kept."""
         careful = self.replica.careful
         self._taps: dict[str, _Tap] = {}
         self._versions: list[tuple[Tensor, int]] = []
-        self._input = _laid_out(data.detach()).requires_grad_()
         calls = []
         for rule in self.replica.rules:
             rule.calls, rule.careful = calls, careful
@@ -135,8 +139,10 @@ class RelevanceFlow:
         except CrpError:
             raise
         except (RuntimeError, ValueError) as error:
+            if not careful and "in-place operation" in str(error):
+                return False  # on a layer's output that the graph starts from, which autograd does not allow
             reason = str(error).strip().splitlines()[0]
-            raise ModelError(f"The model cannot run on input of shape {list(data.shape)}: {reason}") from error
+            raise ModelError(f"The model cannot run on input of shape {list(self._input.shape)}: {reason}") from error
         finally:
             for handle in handles:
                 handle.remove()
@@ -150,7 +156,8 @@ class RelevanceFlow:
         if output.ndim == 1:
             output = output[:, None]  # a regression's [N]: one output of each sample
         if not output.requires_grad:
-            raise ModelError("The model's output does not depend on its input.")
+            start = "its input" if self._input.requires_grad else f"what it makes of {listed(layers)}"
+            raise ModelError(f"The model's output does not depend on {start}.")
         if not bool(torch.isfinite(output.detach()).all()):
             raise ModelError("The model's output is not finite (NaN or infinite) for this input.")
         # the output is a tap like any other: relevance starts below it
@@ -165,6 +172,7 @@ class RelevanceFlow:
     def _tap(self, layer: str) -> Callable[[nn.Module, tuple, object], Tensor]:
         # no reference to the flow itself: the graph holds these hooks, and the flow holds the graph
         careful, taps, versions, blocked = self.replica.careful, self._taps, self._versions, self._blocked
+        to_input = self._input.requires_grad
 
         def tap(module: nn.Module, args: tuple, output: object) -> Tensor:
             if not isinstance(output, Tensor):
@@ -176,12 +184,15 @@ class RelevanceFlow:
                     f"Layer '{layer}' is called more than once in one forward pass, so its relevance has no single "
                     "place; name the layers around it."
                 )
-            if not output.requires_grad:
+            if to_input and not output.requires_grad:
                 raise ModelError(f"The output of layer '{layer}' does not depend on the model's input.")
             below = output
             # a node of its own, so that layers whose output is the same tensor can be told apart
             above = output.clone() if careful else output.view_as(output)
-            below.register_hook(lambda gradient: torch.zeros_like(gradient) if layer in blocked else None)
+            if below.requires_grad:
+                below.register_hook(lambda gradient: torch.zeros_like(gradient) if layer in blocked else None)
+            else:
+                above.requires_grad_()
             taps[layer] = _Tap(above, below)
             versions.append((above, above._version))
             return above.clone() if careful else above
@@ -231,7 +242,7 @@ class RelevanceFlow:
             `[N, C, *S]` each: where relevance arrives (gradients with respect to it are what arrives, and a hook on it
             changes what goes on), and where it leaves.
         """
-        return (self._input, self._input) if layer == INPUT else (self._at(layer).above, self._at(layer).below)
+        return self._end(layer), self._end(INPUT) if layer == INPUT else self._at(layer).below
 
     def output_relevance(self, targets: Sequence[int] | Tensor, init: Tensor | None = None) -> Tensor:
         """Relevance that starts at the model's output.
@@ -269,11 +280,11 @@ class RelevanceFlow:
 
     def reaches(self, start: str, to: str, *, around: Collection[str] = ()) -> bool:
         """Whether relevance can flow from layer `start` down to layer `to`, around (not through) some layers."""
-        goal = self._end(to).grad_fn
+        source, end = self._at(start).below, self._end(to)
         closed = {self._at(layer).above.grad_fn for layer in around}
-        return any(
-            node is goal or (goal is None and getattr(node, "variable", None) is self._input)
-            for node in graph_below(self._at(start).below, closed=closed)
+        return source is end or any(
+            node is end.grad_fn or getattr(node, "variable", None) is end
+            for node in graph_below(source, closed=closed)
         )
 
     # -- flowing -----------------------------------------------------------------------------------------------
@@ -383,7 +394,9 @@ class RelevanceFlow:
             source = self._at(layer).below
             self._find_all(source)
             relevance = torch.zeros_like(source, requires_grad=True)
-            (heatmap,) = torch.autograd.grad(source, self._input, relevance, create_graph=True, retain_graph=True)
+            (heatmap,) = torch.autograd.grad(
+                source, self._end(INPUT), relevance, create_graph=True, retain_graph=True
+            )
             self._ups[layer] = (heatmap, relevance)
         heatmap, relevance = self._ups[layer]
         parts = [self._gradient(heatmap, [relevance], chunk)[0] for chunk in self._chunks(regions.to(heatmap))]
@@ -429,7 +442,11 @@ class RelevanceFlow:
         return self._taps[layer]
 
     def _end(self, layer: str) -> Tensor:
-        return self._input if layer == INPUT else self._at(layer).above
+        if layer != INPUT:
+            return self._at(layer).above
+        if not self._input.requires_grad:
+            raise InputError("This flow was opened without its input (to_input=False).")
+        return self._input
 
     def _find_all(self, source: Tensor) -> None:
         find_all(source, [tap.below for tap in self._taps.values()])

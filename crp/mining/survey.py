@@ -77,7 +77,9 @@ class Surveyor:
         if not len(block.counted):
             return
         try:
-            flow = RelevanceFlow(self._replica, None, self._converted(block.data), list(self.tally.sums))
+            flow = RelevanceFlow(
+                self._replica, None, self._converted(block.data), list(self.tally.sums), to_input=False
+            )
         except ModelError as error:
             raise self._failing(block, error) from error
         with flow:
@@ -175,7 +177,7 @@ class Surveyor:
         for place in block.counted:
             data = self._converted(block.data[place, None])
             try:
-                RelevanceFlow(self._replica, None, data, list(self.tally.sums)).close()
+                RelevanceFlow(self._replica, None, data, list(self.tally.sums), to_input=False).close()
             except ModelError as alone:
                 return SampleError(int(block.samples[place]), f"cannot be explained: {alone}")
         return ModelError(f"Samples {block.samples[0]} to {block.samples[-1]}: {error}")

@@ -8,6 +8,7 @@ from zennit.layer import Sum
 from zennit.rules import Epsilon
 
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow, prepare
+from crp.attribution.backward_graph import graph_below
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, ModelError
 from tests.oracle.comparing import assert_relevance_close
@@ -323,3 +324,49 @@ def test_plain_gradient_without_a_composite(model, data):
         one = torch.zeros(1, 2, 3, dtype=torch.float64)
         one[..., 1] = 1
         assert_relevance_close(flow.down(one, start=OUTPUT)[0], expected, 1e-12)
+
+
+class OverwritingByFunction(nn.Module):
+    """Overwrites the output of a convolution in place, by a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(2, 3, 3), nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, data):
+        hidden = nn.functional.relu(self.second(self.first(data).relu()), inplace=True)
+        return self.head(hidden.mean((2, 3)))
+
+
+@pytest.mark.parametrize("layers", [["second"], ["first", "second"], ["head"]])
+def test_without_the_input_what_arrives_is_the_same(layers):
+    torch.manual_seed(0)
+    model, data = OverwritingByFunction(), torch.randn(2, 2, 8, 8)
+    found, lowest = [], layers[0]
+    for to_input in (True, False):
+        with RelevanceFlow(model, EpsilonPlusFlat(), data, layers, to_input=to_input) as flow:
+            arriving = {}
+            flow.sweep(flow.output_relevance([1, 2]), layers, arriving.__setitem__)
+            assert flow.reaches(OUTPUT, lowest)
+            assert flow.reaches(layers[-1], lowest) is (len(layers) == 2)
+            blocked = flow.down(flow.output_relevance([1, 2]), to=lowest, blocked=[layers[-1]])
+            found.append([flow.activation(layer) for layer in layers] + [*arriving.values(), blocked])
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+    refused = r"^This flow was opened without its input \(to_input=False\)\.$"
+    with RelevanceFlow(model, EpsilonPlusFlat(), data, layers, to_input=False) as flow:
+        for ask in (
+            lambda: flow.down(flow.output_relevance([1, 2])),
+            lambda: flow.up(torch.ones(1, 8, 8), lowest),
+            lambda: flow.tensors(INPUT),
+            lambda: flow.reaches(OUTPUT, INPUT),
+        ):
+            with pytest.raises(InputError, match=refused):
+                ask()
+
+
+def test_without_the_input_nothing_is_kept_below_the_layers(model, data):
+    kept = []
+    for to_input in (True, False):
+        with RelevanceFlow(model, EpsilonPlusFlat(), data, ["top"], to_input=to_input) as flow:
+            kept.append(sum(1 for _ in graph_below(flow.tensors(OUTPUT)[1])))
+    assert kept[1] < kept[0]
