@@ -192,4 +192,6 @@ def prepare(
             handles += [own, own.register(module)]
     if dtype is not None:
         copy.to(dtype)
+    # a canonizer may have put in parameters of its own, and a graph would begin at them
+    copy.requires_grad_(False)
     return Replica(copy, not foreign, not foreign and not hooked, tuple(notes), tuple(rules), tuple(handles), dtype)
