@@ -331,17 +331,18 @@ class OverwritingByFunction(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second, self.head = nn.Conv2d(2, 3, 3), nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.first, self.pool, self.second = nn.Conv2d(2, 3, 3), nn.MaxPool2d(2), nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, 3)
 
     def forward(self, data):
-        hidden = nn.functional.relu(self.second(self.first(data).relu()), inplace=True)
+        hidden = nn.functional.relu(self.second(self.pool(self.first(data).relu())), inplace=True)
         return self.head(hidden.mean((2, 3)))
 
 
 @pytest.mark.parametrize("layers", [["second"], ["first", "second"], ["head"]])
 def test_without_the_input_what_arrives_is_the_same(layers):
     torch.manual_seed(0)
-    model, data = OverwritingByFunction(), torch.randn(2, 2, 8, 8)
+    model, data = OverwritingByFunction(), torch.randn(2, 2, 14, 14)
     found, lowest = [], layers[0]
     for to_input in (True, False):
         with RelevanceFlow(model, EpsilonPlusFlat(), data, layers, to_input=to_input) as flow:
@@ -356,7 +357,7 @@ def test_without_the_input_what_arrives_is_the_same(layers):
     with RelevanceFlow(model, EpsilonPlusFlat(), data, layers, to_input=False) as flow:
         for ask in (
             lambda: flow.down(flow.output_relevance([1, 2])),
-            lambda: flow.up(torch.ones(1, 8, 8), lowest),
+            lambda: flow.up(torch.ones(1, 14, 14), lowest),
             lambda: flow.tensors(INPUT),
             lambda: flow.reaches(OUTPUT, INPUT),
         ):
