@@ -21,6 +21,7 @@ from zennit.core import Composite
 
 from crp.attribution.backward_graph import find_all, graph_below
 from crp.attribution.memory import memory_kept
+from crp.attribution.operators import look_at_signs
 from crp.attribution.outputs import described_output
 from crp.attribution.rearranging import Rearranging
 from crp.attribution.replica import Replica, prepare
@@ -167,7 +168,10 @@ class RelevanceFlow:
         spoiled = any(call.overwritten() for call in calls) or any(
             kept._version != version for kept, version in self._versions
         )
-        return careful or not spoiled
+        if spoiled and not careful:
+            return False
+        look_at_signs(calls)
+        return True
 
     def _tap(self, layer: str) -> Callable[[nn.Module, tuple, object], Tensor]:
         # no reference to the flow itself: the graph holds these hooks, and the flow holds the graph
@@ -522,4 +526,4 @@ def _fitting(model: nn.Module, data: Tensor) -> Tensor:
         raise ModelError("LRP divides by numbers near 1e-6, which float16 cannot hold: call model.float() first.")
     if weight.dtype != data.dtype:
         raise InputError(f"Model input is {data.dtype}, the model's weights are {weight.dtype}: convert one of them.")
-    return data.to(weight.device)
+    return data.to(weight.device, non_blocking=True)

@@ -20,7 +20,7 @@ reducer once (`probing.py`). What does not pass the probe is left to zennit's ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -64,6 +64,7 @@ class LinearRule:
         self.hook = hook
         self.factors = factors
         self.sides = [side_kept(modify) for modify in hook.input_modifiers]
+        self.sided = any(side in ("positive", "negative") for side in self.sides)
         self.epsilon = stabilizer(hook)
         self.original: Callable[..., Tensor] = module.forward
         self.calls: list[Call] = []
@@ -237,6 +238,7 @@ class Call:
     kwargs: dict = field(default_factory=dict)
     data_version: int = 0
     output_version: int = 0
+    nonnegative: bool = False
     branches: list[_Branch] | None = None
 
     def overwritten(self) -> bool:
@@ -320,16 +322,12 @@ class Call:
         After a ReLU it is one or the other for most rules, and one look at the signs tells.
         """
         data, sides = self.data, self.rule.sides
-        least, largest = -1.0, 1.0
-        if any(side in ("positive", "negative") for side in sides):
-            least = _least(data)
-            # not both at once: torch's aminmax takes ten times as long in bfloat16
-            largest = float(data.amax()) if least < 0 else largest
+        nonpositive = self.rule.sided and not self.nonnegative and bool(data.amax() <= 0)
         inputs = []
         for modify, side in zip(self.rule.hook.input_modifiers, sides, strict=True):
-            if side == "all" or (side == "positive" and least >= 0) or (side == "negative" and largest <= 0):
+            if side == "all" or (side == "positive" and self.nonnegative) or (side == "negative" and nonpositive):
                 value = data
-            elif (side == "positive" and largest <= 0) or (side == "negative" and least >= 0):
+            elif (side == "positive" and nonpositive) or (side == "negative" and self.nonnegative):
                 value = nothing
             else:
                 value = modify(data)
@@ -378,12 +376,21 @@ class Call:
         return output.detach()
 
 
-def _least(values: Tensor) -> float:
-    """Smallest value, or 0 if that is known not to be negative."""
-    # bfloat16 is compared five times as fast as whole numbers; the sign is in the same place
-    if values.dtype == torch.bfloat16 and bool(values.view(torch.int16).amin() >= 0):
-        return 0.0
-    return float(values.amin())
+def look_at_signs(calls: Iterable[Call]) -> None:
+    """Note of which calls the input is nowhere negative, where the rule asks: a GPU answers for all of them at once."""
+    asked = [call for call in calls if call.rule.sided]
+    if asked:
+        for call, found in zip(asked, torch.stack([_nonnegative(call.data) for call in asked]).tolist(), strict=True):
+            call.nonnegative = found
+
+
+def _nonnegative(values: Tensor) -> Tensor:
+    if values.dtype == torch.bfloat16 and values.device.type == "cpu":
+        # compared five times as fast as whole numbers, which have the sign in the same place; only -0 is told wrong
+        unsigned = values.view(torch.int16).amin() >= 0
+        if unsigned:
+            return unsigned
+    return values.amin() >= 0
 
 
 def _stabilized(outputs: Sequence[Tensor], epsilon: float) -> Tensor:

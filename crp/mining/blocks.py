@@ -12,7 +12,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -49,6 +49,10 @@ class Block:
     labels: Tensor
     counted: np.ndarray
     skipped: Mapping[int, str]
+
+    def pin_memory(self) -> Block:
+        """The block with its data in memory that a GPU reads by itself; `DataLoader` asks for it."""
+        return replace(self, data=self.data.pin_memory())
 
     def without(self, error: SampleError) -> Block:
         """The block with a stand-in for one more sample."""
@@ -213,6 +217,7 @@ def blocks(
     *,
     numbers: Spans | None = None,
     skip_bad: bool = False,
+    pinned: bool = False,
 ) -> Iterator[Block]:
     """Samples in order, `size` at a time (the last block may be smaller).
 
@@ -230,6 +235,8 @@ def blocks(
         Which blocks; by default all.
     skip_bad
         Whether samples that cannot be used are skipped.
+    pinned
+        Whether data are read into pinned memory, from which a CUDA device copies while others are computed.
 
     Raises
     ------
@@ -244,6 +251,7 @@ def blocks(
         batch_sampler=_Indices([(0, -(-len(reader) // size))] if numbers is None else numbers, size, len(reader)),
         num_workers=workers,
         collate_fn=answers.block,
+        pin_memory=pinned,
         generator=torch.Generator(),  # else the loader draws its seed from the caller's random state
     )
     for block, errors in loader:

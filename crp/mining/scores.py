@@ -41,11 +41,6 @@ class Score:
         """One sentence for the manifest."""
         return _DEFINITIONS[self.name]
 
-    @property
-    def summed(self) -> bool:
-        """Whether the sum over space counts."""
-        return self.name.startswith("sum")
-
     def __call__(
         self, concept: ConceptKind, values: Tensor, total: Tensor | None = None, *, negated: bool = False
     ) -> tuple[Tensor, Tensor]:
@@ -70,7 +65,7 @@ class Score:
             Flat position of the largest signed value (the smallest if negated), int64 `[N, concepts]`.
         """
         scores, positions = trough(concept, values) if negated else concept.peak(values)
-        if self.summed:
+        if self.name.startswith("sum"):
             scores = concept.total(values) if total is None else total
         if negated:
             scores = -scores

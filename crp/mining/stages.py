@@ -155,7 +155,15 @@ class Pass:
         with reader.naming():
             run_survey(
                 self.surveyor,
-                blocks(reader, size, self.workers, self.data.digests, numbers=numbers, skip_bad=self.skip_bad),
+                blocks(
+                    reader,
+                    size,
+                    self.workers,
+                    self.data.digests,
+                    numbers=numbers,
+                    skip_bad=self.skip_bad,
+                    pinned=self.surveyor.device.type == "cuda",
+                ),
                 sum(min(stop * size, len(reader)) - start * size for start, stop in numbers),
                 after_first=say,
                 after_each=after_each,

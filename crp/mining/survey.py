@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -46,6 +47,11 @@ class Surveyor:
         What a sample counts.
     vectors
         Takes the concept vectors of every sample, if they are to be kept.
+
+    Attributes
+    ----------
+    device
+        Where the model is, and blocks go.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class Surveyor:
     ):
         self.tally = tally
         self._replica = replica
+        self.device = next(replica.model.parameters(), torch.empty(0)).device
         self._targets = targets
         self._concept = concept
         self._vectors = vectors
@@ -84,8 +91,9 @@ class Surveyor:
             raise self._failing(block, error) from error
         with flow:
             asked = questions(self._targets, flow.prediction, block.labels, block.samples, self.tally.classes)
-            active = {layer: self._scored("activation", flow.activation(layer)) for layer in self.tally.sums}
+            scored = {layer: self._scored("activation", flow.activation(layer)) for layer in self.tally.sums}
             answers = [self._answer(flow, question) for question in asked]
+        active = {layer: _on_host(found) for layer, found in scored.items()}
         # All is looked at before any of it is kept, so that a block counts as a whole or not at all.
         for scores, _ in (*active.values(), *(scored for answer in answers for scored in answer.scores.values())):
             check_finite(block.samples.numpy(), scores)
@@ -104,26 +112,21 @@ class Surveyor:
             self._vectors.sync()
 
     def _answer(self, flow: RelevanceFlow, question: Question) -> _Answer:
-        """Carry one question down and score what arrives.
-
-        In mode `"negative"` scores are those of the negated relevance; it may be missing where none is above 0.
-        """
-        scores, leading = {}, {}
+        """Carry one question down and score what arrives; in mode `"negative"` the negated relevance."""
+        scores, totals = {}, {}
 
         def visit(layer: str, arriving: Tensor) -> None:
-            total = self._concept.total(arriving)
-            scores[layer, "relevance"] = self._scored("relevance", arriving, total)
-            # rules that keep relevance positive leave nothing to look for
-            if not self._scores["negative"].summed or bool((total < 0).any()):
-                scores[layer, "negative"] = self._scored("negative", arriving, total)
-            leading[layer] = shares(total)
+            totals[layer] = self._concept.total(arriving)
+            for mode in ("relevance", "negative"):
+                scores[layer, mode] = self._scored(mode, arriving, totals[layer])
 
         flow.sweep(question.relevance[None], list(self.tally.sums), visit)
-        return _Answer(question.targets, scores, leading)
+        # not on the way down, where a GPU would be waited for at every layer
+        leading = {layer: shares(total) for layer, total in totals.items()}
+        return _Answer(question.targets, {key: _on_host(scored) for key, scored in scores.items()}, leading)
 
-    def _scored(self, mode: str, values: Tensor, total: Tensor | None = None) -> Scored:
-        scores, positions = self._scores[mode](self._concept, values, total, negated=mode == "negative")
-        return scores.cpu().numpy(), positions.cpu().numpy()
+    def _scored(self, mode: str, values: Tensor, total: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._scores[mode](self._concept, values, total, negated=mode == "negative")
 
     def _keep_activation(self, block: Block, active: dict[str, Scored], answers: list[_Answer]) -> None:
         """Activation knows no class: a sample competes once, and in each of its classes; the first stands beside it."""
@@ -183,7 +186,8 @@ class Surveyor:
         return ModelError(f"Samples {block.samples[0]} to {block.samples[-1]}: {error}")
 
     def _converted(self, data: Tensor) -> Tensor:
-        return data.to(self._replica.dtype or data.dtype)
+        # to the device first: the copy of a pinned block need not be waited for
+        return data.to(self.device, non_blocking=True).to(self._replica.dtype or data.dtype)
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,11 @@ class _Answer:
     def rows(self, block: Block) -> np.ndarray:
         """Places of the samples that were asked about."""
         return block.counted[self.targets[block.counted] >= 0]
+
+
+def _on_host(scored: tuple[Tensor, Tensor]) -> Scored:
+    scores, positions = scored
+    return scores.cpu().numpy(), positions.cpu().numpy()
 
 
 def _better(first: Candidates, second: Candidates) -> Candidates:

@@ -23,6 +23,7 @@ from zennit.rules import (
 from zennit.types import Activation, AvgPool, Linear
 
 from crp.attribution import RelevanceFlow
+from crp.attribution.operators import Call, LinearRule, look_at_signs
 from crp.attribution.probing import InputFactor, probe, side_kept, stabilizer
 from crp.errors import ModelError
 from tests.oracle.comparing import assert_relevance_close
@@ -240,3 +241,14 @@ def test_a_sum_is_carried_as_it_is(axis):
         relevance = torch.tensor([[[9.0, 6.0]], [[1.0, 0.0]]], dtype=torch.float64)
         # The summands x, 3 x and -x take 1/3, 1 and -1/3 of R; then come their gradients 1, 3 and -1.
         torch.testing.assert_close(flow.down(relevance), relevance * 11 / 3, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("value", "nowhere_negative"), [(0.5, True), (0.0, True), (-0.0, True), (-1e-30, False)])
+def test_signs_of_all_inputs_are_found_at_once(dtype, value, nowhere_negative):
+    data = torch.ones(2, 3, 4, 4, dtype=dtype)
+    data[1, 2, 3, 0] = value
+    sided, other = (LinearRule(nn.Conv2d(3, 2, 1), hook, probe(hook)) for hook in (ZPlus(), Epsilon()))
+    calls = [Call(rule, data, data) for rule in (sided, other, sided)]
+    look_at_signs(calls)
+    assert [call.nonnegative for call in calls] == [nowhere_negative, False, nowhere_negative]

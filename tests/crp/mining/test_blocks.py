@@ -1,3 +1,5 @@
+from unittest import mock
+
 import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
@@ -129,3 +131,11 @@ def test_the_callers_random_state_is_left_alone(workers):
     before = torch.get_rng_state()
     list(blocks(SampleReader(TensorDataset(DATA), False), 4, workers, {}))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_pinned_blocks_hold_pinned_data_and_the_same_of_all_else():
+    (block,) = blocks(SampleReader(TensorDataset(DATA, LABELS), True), 20, 0, {})
+    with mock.patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor + 1000):
+        pinned = block.pin_memory()
+    assert torch.equal(pinned.data, DATA + 1000)
+    assert (pinned.number, pinned.samples, pinned.labels) == (block.number, block.samples, block.labels)
