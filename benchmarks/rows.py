@@ -205,7 +205,7 @@ ROWS = (
     ),
     Row(
         "vgg16-mine-bfloat16", "mining VGG16 in bfloat16 (theirs in float32)",
-        precisions=("bfloat16",), least_ratio=8, **{**_MINE, **_VGG16, "check_units": 0},
+        precisions=("bfloat16",), least_ratio=8, **{**_MINE, **_VGG16, "check_units": 0, "units": 64, "samples": 64},
     ),
     Row(
         "squeezenet-patches", "patches of all 384 concepts of SqueezeNet's features.9, 16 each, of 892 photos",
