@@ -24,6 +24,9 @@ from .targets import TargetRule, questions
 # The crop is where the heatmap exceeds this part of its maximum.
 _FAINTEST = 0.1
 
+# Concept, position, sign of what starts there, and whether the heatmap's negative side is looked for.
+Start = tuple[int, int, float, bool]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -152,15 +155,17 @@ class PatchMaker:
                             sign = float(signs[layer, request.mode][request.concept].flatten()[request.position])
                         against = request.mode == "negative"
                         sharing[request.concept, request.position, sign, against].append(request)
-                starts = list(sharing)
-                for chunk in range(0, len(starts), flow.chunk):
-                    some = starts[chunk : chunk + flow.chunk]
-                    for start, heatmap in zip(some, self._heatmaps(flow, layer, some), strict=True):
-                        _, position, _, against = start
-                        stored = self._cropped(picture, heatmap, self.fields[layer][position], against)
-                        for request in sharing[start]:
-                            origin = request.sample, request.score, request.target, request.position
-                            yield request, StoredPatch(*origin, *stored)
+                fields = self.fields[layer]
+                passes = _apart(sharing, fields) if flow.linear else [[start] for start in sharing]
+                for chunk in range(0, len(passes), flow.chunk):
+                    some = passes[chunk : chunk + flow.chunk]
+                    for starts, heatmap in zip(some, self._heatmaps(flow, layer, some), strict=True):
+                        for start in starts:
+                            _, position, _, against = start
+                            stored = self._cropped(picture, heatmap, fields[position], against)
+                            for request in sharing[start]:
+                                origin = request.sample, request.score, request.target, request.position
+                                yield request, StoredPatch(*origin, *stored)
 
     def _signs(
         self, flow: RelevanceFlow, layers: Sequence[str], wanted: Sequence[Request], label: int | tuple[int, ...]
@@ -183,18 +188,20 @@ class PatchMaker:
         asked = questions(self.targets, flow.prediction, label_table([label]), sample, 1 << 62)
         return next(question.relevance for question in asked if question.targets[0] == request.target)
 
-    def _heatmaps(self, flow: RelevanceFlow, layer: str, starts: Sequence[tuple[int, int, float, bool]]) -> np.ndarray:
-        """Conditional heatmaps float32 `[K, *S]` of single positions, each with its sign."""
+    def _heatmaps(self, flow: RelevanceFlow, layer: str, passes: Sequence[Sequence[Start]]) -> np.ndarray:
+        """Conditional heatmaps float32 `[K, *S]` of single positions, each with its sign; in a pass all add up."""
+        starts = [start for together in passes for start in together]
         concepts, positions, signs, _ = zip(*starts, strict=True)
         shape = flow.activation(layer).shape[1:]
         device = flow.device
         values = torch.tensor(signs, device=device, dtype=flow.prediction.dtype)
-        kept = self.concept.at_positions(
+        (kept,) = self.concept.at_positions(
             values.view(-1, *[1] * len(shape)).expand(-1, *shape),
             torch.tensor(concepts, device=device),
             torch.tensor(positions, device=device),
         )
-        arriving = flow.down(kept.transpose(0, 1), start=layer, to=INPUT)
+        added = [part.sum(0, keepdim=True) for part in kept.split([len(together) for together in passes])]
+        arriving = flow.down(torch.stack(added), start=layer, to=INPUT)
         return arriving[:, 0].sum(1).float().cpu().numpy()
 
     def _cropped(
@@ -242,6 +249,21 @@ def _known_sign(request: Request) -> float | None:
     if request.mode == "negative":
         return -1.0
     return 1.0 if request.mode == "relevance" and request.score > 0 else None
+
+
+def _apart(starts: Iterable[Start], fields: np.ndarray) -> list[list[Start]]:
+    """Starts that can go down together: no two of a list see a common pixel, so each finds its heatmap in its field."""
+    passes: list[list[Start]] = []
+    for start in starts:
+        first, last = np.split(fields[start[1]], 2)
+        for together in passes:
+            firsts, lasts = np.split(fields[[position for _, position, _, _ in together]], 2, axis=1)
+            if ((lasts <= first) | (last <= firsts)).any(axis=1).all():
+                together.append(start)
+                break
+        else:
+            passes.append([start])
+    return passes
 
 
 def patch_box(heatmap: np.ndarray, field: np.ndarray) -> tuple[int, ...]:
