@@ -39,7 +39,7 @@ _CONVOLUTIONS = {
     nn.Conv3d: (nn.functional.conv3d, nn.functional.conv_transpose3d),
 }
 
-# Values that a CPU is given at a time, so that what is made of them on the way stays in its cache: in products, and in
+# Values that a CPU is given at a time, so that what is made of them on the way stays in its cache: in factors, and in
 # pooling, whose vectors need so many channels, too.
 _PIECE, _POOLED_PIECE, _POOLED_CHANNELS = 2**18, 2**19, 16
 
@@ -107,7 +107,8 @@ class LinearRule:
         """Whether the branch uses the module's parameters as they are."""
         own = self.module._parameters
         return all(
-            value is None or value.data_ptr() == own[name].data_ptr() for name, value in self.parameters(branch).items()
+            value is None or value.data_ptr() == own[name].data_ptr()
+            for name, value in self.parameters(branch).items()
         )
 
     def evaluate(self, branch: int, data: Tensor, args: tuple = (), kwargs: dict | None = None) -> Tensor:

@@ -253,52 +253,36 @@ def _extreme(values: Tensor, largest: bool) -> tuple[Tensor, Tensor]:
     """Largest or smallest value of each channel and its first flat position, `[N, C, *S]` -> two of `[N, C]`."""
     if values.ndim == 2:
         return values, torch.zeros_like(values, dtype=torch.int64)
-    last = values.ndim == 4 and not values.is_contiguous()
-    if values.device.type == "cpu" and values.dtype != torch.bfloat16 and not last:
-        flat = values.detach().flatten(2)
-        place = _by_numpy(flat, largest)
+    if values.ndim == 4 and not values.is_contiguous():
+        # channels last, where this is the fastest; it takes the first of equal values, too
+        best, places = nn.functional.adaptive_max_pool2d(values if largest else -values, 1, return_indices=True)
+        return (best if largest else -best).flatten(1), places.flatten(1)
+    flat = values.detach().flatten(2)
+    size, width = flat.shape[2], _line_width(flat.shape[2])
+    if width == size:
+        place = _first(flat, largest)
         return flat.gather(2, place[..., None])[..., 0], place
-    best, place = _peak(values if largest else -values, last)
-    return best if largest else -best, place
-
-
-def _by_numpy(flat: Tensor, largest: bool) -> Tensor:
-    """First place of the largest or smallest value along the last axis, `[N, C, P]` -> int64 `[N, C]`."""
-    find = np.ndarray.argmax if largest else np.ndarray.argmin
-    size = flat.shape[2]
-    width = 0
-    if size > _SMALL_PLANE:
-        width = max(width for width in range(1, _LONG_LINE + 1) if size % width == 0)
-    if width < _SHORT_LINE:
-        return torch.from_numpy(find(flat.numpy(), -1))
-    lines = flat.view(-1, size // width, width)
-    line = find((lines.amax(-1) if largest else lines.amin(-1)).numpy(), -1)
-    place = line * width + find(lines.numpy()[np.arange(len(lines)), line], -1)
-    return torch.from_numpy(place).view(flat.shape[:2])
-
-
-def _peak(values: Tensor, last: bool) -> tuple[Tensor, Tensor]:
-    """Largest value of each channel and its position, on an accelerator, in bfloat16, or with the channels `last`."""
-    if last:
-        # the fastest for this layout; it takes the first of equal values, too
-        best, places = nn.functional.adaptive_max_pool2d(values, 1, return_indices=True)
-        return best.flatten(1), places.flatten(1)
     # The best line first, then the best place in it: the largest value is found at the speed of memory, and only one
     # line of each channel is looked at twice.
-    if values.ndim > 3:
-        line = _first_largest(values.amax(-1).flatten(2))
-    else:
-        line = values.new_zeros(values.shape[:2], dtype=torch.int64)
-    width = values.shape[-1]
-    lines = values.reshape(*values.shape[:2], -1, width)
+    lines = flat.unflatten(2, (-1, width))
+    line = _first(lines.amax(-1) if largest else lines.amin(-1), largest)
     best = lines.gather(2, line[..., None, None].expand(*line.shape, 1, width))[:, :, 0]
-    place = _first_largest(best)
+    place = _first(best, largest)
     return best.gather(-1, place[..., None])[..., 0], line * width + place
 
 
-def _first_largest(values: Tensor) -> Tensor:
-    """Index of the first largest value along the last axis; `max` does not promise which of equal ones it names."""
-    return (values == values.amax(-1, keepdim=True)).to(torch.uint8).argmax(-1)
+def _line_width(size: int) -> int:
+    """Values of a line, a part of a channel of that size; all of them where lines are of no use."""
+    width = max(width for width in range(1, _LONG_LINE + 1) if size % width == 0) if size > _SMALL_PLANE else 0
+    return width if width >= _SHORT_LINE else size
+
+
+def _first(values: Tensor, largest: bool) -> Tensor:
+    """First place of the largest or smallest value along the last axis; torch does not promise which of equal ones."""
+    if values.device.type == "cpu" and values.dtype != torch.bfloat16:
+        return torch.from_numpy(values.numpy().argmax(-1) if largest else values.numpy().argmin(-1))
+    extreme = values.amax(-1, keepdim=True) if largest else values.amin(-1, keepdim=True)
+    return (values == extreme).to(torch.uint8).argmax(-1)
 
 
 def check_channels(ids: Sequence[int], count: int, layer: str | None = None) -> None:
