@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, zip_longest
 
 import numpy as np
 import torch
@@ -19,13 +21,13 @@ from crp.library.patches import MODES, LayerPatches, StoredPatch, encode_picture
 from crp.library.references import References
 
 from .blocks import SampleReader, label_table
-from .targets import TargetRule, questions
+from .targets import TargetRule, logits, questions
 
 # The crop is where the heatmap exceeds this part of its maximum.
 _FAINTEST = 0.1
 
-# Concept, position, sign of what starts there, and whether the heatmap's negative side is looked for.
-Start = tuple[int, int, float, bool]
+# A group of samples is full with so many requests: more of them cost no less each, and an interrupted one is lost.
+_GROUP = 64
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,21 @@ def requests(
     ]
 
 
+# Requests whose heatmaps differ at most in sign, so that one is carried down for all of them.
+Start = list[Request]
+# Requests of samples and the classes explained for them.
+Explained = Mapping[tuple[int, int], list[Request]]
+
+
 @dataclass(frozen=True)
 class PatchMaker:
-    """Makes patches, one sample after the other.
+    """Makes patches, a block of samples after the other.
 
     A patch's heatmap is the relevance that the *scoring position* of the concept sends to the input. It starts from the
     relevance of the explained class there (modes `"relevance"` and `"negative"`) or from the activation there
     (`"activation"`); in mode `"negative"` that is below zero, and so is the heatmap where the crop is. Heatmaps are
     kept relative to their largest absolute value, and rules are linear, so only the sign of the start matters, and a
-    position that is a reference in two modes is carried down once.
+    position that is a reference in several modes is carried down once.
 
     Attributes
     ----------
@@ -93,6 +101,8 @@ class PatchMaker:
         Makes uint8 `[H, W, 3]` of a sample `[c, H, W]`; leaves a signal `[c, T]` as it is.
     patch_size
         Longest side of a stored patch, in pixels; longest window of a signal, in values.
+    block_size
+        The most samples that share a forward pass.
     """
 
     replica: Replica
@@ -102,6 +112,7 @@ class PatchMaker:
     fields: Mapping[str, np.ndarray]
     to_picture: Callable[[Tensor], np.ndarray]
     patch_size: int
+    block_size: int
 
     def make(
         self, wanted: Sequence[Request], concepts: Mapping[str, Iterable[int]], *, progress: bool
@@ -132,83 +143,125 @@ class PatchMaker:
         return {layer: ranked(by_layer[layer], ids) for layer, ids in concepts.items()}
 
     def groups(self, wanted: Sequence[Request]) -> list[list[Request]]:
-        """What is made together: requests of one sample for one class. They depend on what is wanted alone."""
-        # a sample with several labels may be a reference for several classes
-        alike = defaultdict(list)
-        for request in wanted:
-            alike[request.sample, request.target].append(request)
-        return [alike[key] for key in sorted(alike)]
+        """What is made together: requests of samples that need as many passes down.
+
+        They depend on what is wanted alone, so that a run that goes on makes the same patches.
+        """
+        explained = _explained(wanted)
+        layers = sorted({request.layer for request in wanted})
+        passes = {key: [len(self._passes(own, layer)) for layer in layers] for key, own in explained.items()}
+        groups: list[list[Request]] = []
+        samples = 0
+        for key in sorted(explained, key=lambda key: (passes[key], key)):
+            if not groups or samples == self.block_size or len(groups[-1]) >= _GROUP:
+                groups.append([])
+                samples = 0
+            groups[-1] += explained[key]
+            samples += 1
+        return groups
 
     def of_group(self, group: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
         """Make the patches of a group, in no certain order."""
-        data, label = self.reader[group[0].sample]
-        picture = self.to_picture(data)
+        explained = _explained(group)
+        read = [self.reader[sample] for sample, _ in explained]
+        pictures = [self.to_picture(data) for data, _ in read]
         layers = sorted({request.layer for request in group})
-        with RelevanceFlow(self.replica, None, data[None], layers) as flow:
-            signs = self._signs(flow, layers, group, label)
+        with RelevanceFlow(self.replica, None, torch.stack([data for data, _ in read]), layers) as flow:
+            signs = self._signs(flow, explained, label_table([label for _, label in read]))
             for layer in layers:
-                sharing = defaultdict(list)
-                for request in group:
-                    if request.layer == layer:
-                        sign = _known_sign(request)
-                        if sign is None:
-                            sign = float(signs[layer, request.mode][request.concept].flatten()[request.position])
-                        against = request.mode == "negative"
-                        sharing[request.concept, request.position, sign, against].append(request)
-                fields = self.fields[layer]
-                passes = _apart(sharing, fields) if flow.linear else [[start] for start in sharing]
-                for chunk in range(0, len(passes), flow.chunk):
-                    some = passes[chunk : chunk + flow.chunk]
-                    for starts, heatmap in zip(some, self._heatmaps(flow, layer, some), strict=True):
-                        for start in starts:
-                            _, position, _, against = start
-                            stored = self._cropped(picture, heatmap, fields[position], against)
-                            for request in sharing[start]:
-                                origin = request.sample, request.score, request.target, request.position
-                                yield request, StoredPatch(*origin, *stored)
+                for place, request, heatmap in self._carried(flow, explained, layer, signs):
+                    yield request, self._stored(request, pictures[place], heatmap)
 
-    def _signs(
-        self, flow: RelevanceFlow, layers: Sequence[str], wanted: Sequence[Request], label: int | tuple[int, ...]
-    ) -> dict[tuple[str, str], Tensor]:
-        """By layer and mode, the sign `[C, *S]` of what a heatmap starts from."""
-        signs = {(layer, "activation"): flow.activation(layer)[0].sign() for layer in layers}
-        explained = [request for request in wanted if request.mode == "relevance" and _known_sign(request) is None]
-        if explained:
-            reached = sorted({request.layer for request in explained})
-            # all requests handled together explain the same class
-            start = self._start(flow, explained[0], label)[None]
-            flow.sweep(start, reached, lambda layer, arriving: signs.update({(layer, "relevance"): arriving[0].sign()}))
+    def _carried(
+        self, flow: RelevanceFlow, explained: Explained, layer: str, signs: Mapping[Request, float]
+    ) -> Iterator[tuple[int, Request, np.ndarray]]:
+        """Place in the flow, request and heatmap float32 `[*S]` of all that is wanted in a layer."""
+        passes = [self._passes(own, layer) for own in explained.values()]
+        for first in range(0, max(map(len, passes)), flow.chunk):
+            some = [own[first : first + flow.chunk] for own in passes]
+            heatmaps = self._heatmaps(flow, layer, some, signs)
+            for place, own in enumerate(some):
+                for k, starts in enumerate(own):
+                    for request in chain(*starts):
+                        sign = signs[request] if self.replica.linear else 1.0
+                        yield place, request, sign * heatmaps[k, place]
+
+    def _passes(self, wanted: Iterable[Request], layer: str) -> list[list[Start]]:
+        """What a sample's requests in a layer need carried down: lists of starts that can share a pass."""
+        sharing = defaultdict(list)
+        for request in wanted:
+            if request.layer == layer:
+                # where rules are not linear, a heatmap's sign is not all that follows from that of its start
+                mode = "" if self.replica.linear else request.mode
+                sharing[request.concept, request.position, mode].append(request)
+        starts = list(sharing.values())
+        return _apart(starts, self.fields[layer]) if self.replica.linear else [[start] for start in starts]
+
+    def _signs(self, flow: RelevanceFlow, explained: Explained, labels: Tensor) -> dict[Request, float]:
+        """The sign of what a patch's heatmap starts from: 1, -1, or 0 where there is nothing."""
+        signs, unknown = {}, defaultdict(list)
+        for place, own in enumerate(explained.values()):
+            for request in own:
+                if (sign := _known_sign(request)) is None:
+                    unknown[request.mode, request.layer].append((place, request))
+                else:
+                    signs[request] = sign
+
+        def look(mode: str, layer: str, values: Tensor) -> None:
+            places, asked = zip(*unknown[mode, layer], strict=True)
+            flat = values.flatten(2) if values.ndim > 2 else values[..., None]
+            found = flat[list(places), [one.concept for one in asked], [one.position for one in asked]]
+            signs.update(zip(asked, found.sign().tolist(), strict=True))
+
+        for mode, layer in unknown:
+            if mode == "activation":
+                look(mode, layer, flow.activation(layer))
+        if reached := [layer for mode, layer in unknown if mode == "relevance"]:
+            flow.sweep(self._explaining(flow, list(explained), labels), reached, partial(look, "relevance"))
         return signs
 
-    def _start(self, flow: RelevanceFlow, request: Request, label: int | tuple[int, ...]) -> Tensor:
-        """What starts at the output of the one sample for a target, of the output's shape."""
+    def _explaining(self, flow: RelevanceFlow, explained: Sequence[tuple[int, int]], labels: Tensor) -> Tensor:
+        """What starts at the output for each sample's target, `[1, N, ...]`; nothing where it has none."""
+        samples, targets = map(np.array, zip(*explained, strict=True))
         if self.targets is None:
-            return flow.output_relevance([request.target])[0]
-        sample = torch.tensor([request.sample])
-        asked = questions(self.targets, flow.prediction, label_table([label]), sample, 1 << 62)
-        return next(question.relevance for question in asked if question.targets[0] == request.target)
+            return logits(flow.prediction, targets)[None]
+        start = torch.zeros_like(flow.prediction)
+        for question in questions(self.targets, flow.prediction, labels, torch.from_numpy(samples), 1 << 62):
+            these = torch.from_numpy((question.targets == targets) & (targets >= 0))
+            start[these] = question.relevance[these].to(start)
+        return start[None]
 
-    def _heatmaps(self, flow: RelevanceFlow, layer: str, passes: Sequence[Sequence[Start]]) -> np.ndarray:
-        """Conditional heatmaps float32 `[K, *S]` of single positions, each with its sign; in a pass all add up."""
-        starts = [start for together in passes for start in together]
-        concepts, positions, signs, _ = zip(*starts, strict=True)
-        shape = flow.activation(layer).shape[1:]
-        device = flow.device
-        values = torch.tensor(signs, device=device, dtype=flow.prediction.dtype)
-        (kept,) = self.concept.at_positions(
-            values.view(-1, *[1] * len(shape)).expand(-1, *shape),
-            torch.tensor(concepts, device=device),
-            torch.tensor(positions, device=device),
-        )
-        added = [part.sum(0, keepdim=True) for part in kept.split([len(together) for together in passes])]
-        arriving = flow.down(torch.stack(added), start=layer, to=INPUT)
-        return arriving[:, 0].sum(1).float().cpu().numpy()
+    def _heatmaps(
+        self,
+        flow: RelevanceFlow,
+        layer: str,
+        passes: Sequence[Sequence[Sequence[Start]]],
+        signs: Mapping[Request, float],
+    ) -> np.ndarray:
+        """Conditional heatmaps float32 `[K, N, *S]` of the passes of each sample; in a pass all starts add up."""
+        # where a sample needs fewer passes than others, nothing starts in the last ones
+        slots = list(chain(*zip_longest(*passes, fillvalue=())))
+        shape = flow.activation(layer).shape
+        arriving = torch.zeros(len(slots), *shape[1:], dtype=flow.prediction.dtype, device=flow.device)
+        of = partial(torch.tensor, device=flow.device)
+        # the first start of every pass, then the second ones, and so on
+        for row in zip_longest(*slots):
+            places = [place for place, start in enumerate(row) if start]
+            first = [row[place][0] for place in places]
+            values = of([1.0 if self.replica.linear else signs[one] for one in first], dtype=arriving.dtype)
+            (kept,) = self.concept.at_positions(
+                values.view(-1, *[1] * (len(shape) - 1)).expand(-1, *shape[1:]),
+                of([one.concept for one in first]),
+                of([one.position for one in first]),
+            )
+            arriving.index_add_(0, of(places), kept)
+        heatmaps = flow.down(arriving.unflatten(0, (-1, len(passes))), start=layer, to=INPUT)
+        return heatmaps.sum(2).float().cpu().numpy()
 
-    def _cropped(
-        self, picture: np.ndarray, heatmap: np.ndarray, field: np.ndarray, against: bool
-    ) -> tuple[tuple[int, ...], bytes, np.ndarray]:
-        """Box, encoded picture and int8 heatmap."""
-        box = patch_box(-heatmap if against else heatmap, field)
+    def _stored(self, request: Request, picture: np.ndarray, heatmap: np.ndarray) -> StoredPatch:
+        """The patch of a request, cropped from a sample's picture and the heatmap."""
+        field = self.fields[request.layer][request.position]
+        box = patch_box(-heatmap if request.mode == "negative" else heatmap, field)
         axes = heatmap.ndim
         window = tuple(slice(*ends) for ends in zip(box[:axes], box[axes:], strict=True))
         if axes == 1:
@@ -220,7 +273,8 @@ class PatchMaker:
             encoded = encode_picture(resized(picture[window], self.patch_size))
         largest = np.abs(small_heatmap).max()
         relative = small_heatmap / largest if largest > 0 else small_heatmap
-        return box, encoded, np.rint(relative * 127).astype(np.int8)
+        origin = request.sample, request.score, request.target, request.position
+        return StoredPatch(*origin, box, encoded, np.rint(relative * 127).astype(np.int8))
 
 
 def ranked(made: Iterable[tuple[Request, StoredPatch]], concepts: Iterable[int]) -> LayerPatches:
@@ -251,13 +305,22 @@ def _known_sign(request: Request) -> float | None:
     return 1.0 if request.mode == "relevance" and request.score > 0 else None
 
 
+def _explained(wanted: Iterable[Request]) -> Explained:
+    """Requests by what they explain, in the order in which that first comes."""
+    explained = defaultdict(list)
+    # a sample with several labels may be a reference for several classes
+    for request in wanted:
+        explained[request.sample, request.target].append(request)
+    return explained
+
+
 def _apart(starts: Iterable[Start], fields: np.ndarray) -> list[list[Start]]:
     """Starts that can go down together: no two of a list see a common pixel, so each finds its heatmap in its field."""
     passes: list[list[Start]] = []
     for start in starts:
-        first, last = np.split(fields[start[1]], 2)
+        first, last = np.split(fields[start[0].position], 2)
         for together in passes:
-            firsts, lasts = np.split(fields[[position for _, position, _, _ in together]], 2, axis=1)
+            firsts, lasts = np.split(fields[[other[0].position for other in together]], 2, axis=1)
             if ((lasts <= first) | (last <= firsts)).any(axis=1).all():
                 together.append(start)
                 break

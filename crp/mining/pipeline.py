@@ -317,7 +317,8 @@ def mine(
             if piece is not None:
                 return None
             own_start = targets if subject.start == "function" else None
-            maker = PatchMaker(subject.replica, own_start, concept, data.reader, fields, to_picture, PATCH_SIZE)
+            sizes_used = PATCH_SIZE, block_size
+            maker = PatchMaker(subject.replica, own_start, concept, data.reader, fields, to_picture, *sizes_used)
             make_patches(work, maker, surveyed_references(work.library, sizes, k), concepts, patches, **shared)
             if processes.first:
                 logger.info("Peak memory: %s.", peak_memory())
@@ -435,6 +436,7 @@ def add_patches(
             _fields(model, data.reader.like, [layer]),
             partial(shown_input, preprocessing=preprocessing),
             settings["patch_size"],
+            settings["block_size"],
         )
         made = maker.make(requests(references, missing, settings["patches"]), missing, progress=progress)
         replace_file(library.path, library.file(layer, "patches"), encoded({**stored, **made[layer]}))

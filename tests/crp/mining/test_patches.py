@@ -1,3 +1,4 @@
+import itertools
 from unittest import mock
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from torch import nn
 from zennit.composites import EpsilonPlusFlat
 
-from crp.attribution import prepare
+from crp.attribution import RelevanceFlow, prepare
 from crp.attribution.layers import receptive_boxes
 from crp.concepts import ChannelConcept
 from crp.library.patches import MODES
@@ -83,33 +84,82 @@ def test_requests_skip_places_never_filled():
 @given(positions=st.lists(st.integers(0, 143), min_size=1, max_size=12))
 def test_starts_go_down_together_only_where_they_see_no_common_pixel(positions):
     fields = receptive_boxes(MODEL, (2, 28, 28), "2").numpy()
-    starts = [(concept, position, 1.0, False) for concept, position in enumerate(positions)]
+    starts = [[Request("2", "relevance", concept, 0, 0, 1.0, 0, at)] for concept, at in enumerate(positions)]
     passes = _apart(starts, fields)
-    assert sorted(start for together in passes for start in together) == sorted(starts)
+    found = [start for together in passes for start in together]
+    assert sorted(found, key=starts.index) == starts
     for together in passes:
         seen = np.zeros((28, 28), dtype=int)
-        for _, position, _, _ in together:
-            top, left, bottom, right = fields[position]
+        for (request,) in together:
+            top, left, bottom, right = fields[request.position]
             seen[top:bottom, left:right] += 1
         assert seen.max() == 1
 
 
-def test_patches_are_the_same_whether_or_not_heatmaps_share_a_pass():
+def maker(block_size):
     reader = SampleReader(torch.randn(3, 2, 28, 28, generator=torch.Generator().manual_seed(1)), labelled=False)
     fields = {"2": receptive_boxes(MODEL, (2, 28, 28), "2").numpy()}
     picture = lambda data: np.zeros((28, 28, 3), np.uint8)  # noqa: E731
-    maker = PatchMaker(prepare(MODEL, EpsilonPlusFlat()), None, ChannelConcept(), reader, fields, picture, 28)
+    replica = prepare(MODEL, EpsilonPlusFlat())
+    return PatchMaker(replica, None, ChannelConcept(), reader, fields, picture, 28, block_size)
+
+
+def assert_same_patches(one, other):
+    assert one.keys() == other.keys()
+    for request, patch in one.items():
+        assert patch.box == other[request].box
+        np.testing.assert_array_equal(patch.heatmap, other[request].heatmap)
+
+
+def test_patches_are_the_same_whether_or_not_heatmaps_share_a_pass():
     wanted = [
         Request("2", mode, concept, 0, 1, score, 0, position)
         for mode, score in (("relevance", 1.0), ("negative", -1.0))
         for concept, position in enumerate((0, 11, 78, 143))
     ]
-    assert len(_apart([(0, one.position, 1.0, False) for one in wanted[:4]], fields["2"])) == 1
-    shared = dict(maker.of_group(wanted))
+    assert len(_apart([[one] for one in wanted[:4]], maker(1).fields["2"])) == 1
+    shared = dict(maker(1).of_group(wanted))
     with mock.patch.object(patches, "_apart", lambda starts, fields: [[start] for start in starts]):
-        single = dict(maker.of_group(wanted))
-    assert shared.keys() == single.keys() == set(wanted)
-    for request, patch in single.items():
-        assert patch.box == shared[request].box
-        np.testing.assert_array_equal(patch.heatmap, shared[request].heatmap)
-        assert np.abs(patch.heatmap).max() == 127
+        single = dict(maker(1).of_group(wanted))
+    assert shared.keys() == set(wanted)
+    assert_same_patches(single, shared)
+    assert {np.abs(patch.heatmap).max() for patch in single.values()} == {127}
+
+
+def test_patches_are_the_same_whether_or_not_samples_share_a_block():
+    # the middle sample needs most passes; what relevance starts as is not known from a score below zero
+    wanted = [
+        Request("2", mode, concept, 0, sample, -1.0, target, 60 + concept)
+        for sample, target, concepts in ((0, 1, 1), (1, 0, 4), (2, 1, 2))
+        for concept in range(concepts)
+        for mode in MODES
+    ]
+    alone, together = maker(1), maker(2)
+    assert [len({one.sample for one in group}) for group in alone.groups(wanted)] == [1, 1, 1]
+    assert [sorted({one.sample for one in group}) for group in together.groups(wanted)] == [[0, 2], [1]]
+    single = dict(itertools.chain.from_iterable(map(alone.of_group, alone.groups(wanted))))
+    assert_same_patches(single, dict(together.of_group(wanted)))
+    # some starts are zero, and stay so
+    assert {np.abs(patch.heatmap).max() for patch in single.values()} == {0, 127}
+
+
+def test_heatmaps_by_hand():
+    """A heatmap starts with what is at the scoring position, of either sign."""
+    makes = maker(3)
+    data = torch.stack([makes.reader[sample][0] for sample in range(3)])
+    found = set()
+    with RelevanceFlow(makes.replica, None, data, ["2"]) as flow:
+        arriving = flow.down(flow.output_relevance([1, 0, 1]), to="2")[0]
+        for sample, position in itertools.product(range(3), range(0, 144, 13)):
+            asked = [Request("2", mode, 3, 0, sample, -1.0, (1, 0, 1)[sample], position) for mode in MODES]
+            for request, patch in makes.of_group(asked):
+                values = {"relevance": arriving, "activation": flow.activation("2"), "negative": -arriving.abs() - 1}
+                start = torch.zeros_like(arriving)
+                start[sample, 3].view(-1)[position] = values[request.mode][sample, 3].flatten()[position]
+                found.add((request.mode, float(start.sum().sign())))
+                heatmap = flow.down(start[None], start="2")[0, sample].sum(0).numpy()
+                top, left, bottom, right = patch.box
+                heatmap = heatmap[top:bottom, left:right]
+                relative = heatmap / (np.abs(heatmap).max() or 1.0)
+                np.testing.assert_array_equal(patch.heatmap, np.rint(relative * 127))
+    assert found >= {*itertools.product(("relevance", "activation"), (-1.0, 1.0)), ("negative", -1.0)}
