@@ -7,10 +7,10 @@ old import paths of zennit-crp.
 from __future__ import annotations
 
 import importlib
-import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 # The operators for which torchvision registers a fake kernel even without its compiled part; their schemas.
@@ -38,7 +38,7 @@ def import_zennit_safely() -> None:
     if "torchvision" in sys.modules:
         return
     spec = importlib.util.find_spec("torchvision")
-    if spec is None or _compiled_part_loads(Path(spec.origin).parent):
+    if spec is None or _compiled_part_loads(spec):
         return
 
     import torch
@@ -50,21 +50,21 @@ def import_zennit_safely() -> None:
             library.define(schema)
 
 
-def _compiled_part_loads(folder: Path) -> bool:
-    """Load torchvision's compiled operators as torchvision itself does, without importing torchvision."""
-    import torch
+def _compiled_part_loads(spec: ModuleSpec) -> bool:
+    """Let torchvision load its compiled operators as it does itself, without the rest of `import torchvision`.
 
-    finder = importlib.machinery.FileFinder(
-        str(folder), (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES)
-    )
-    spec = finder.find_spec("_C")
-    if spec is None:
-        return False
+    What the file is called is left to torchvision: 0.29 renamed it. To declare an operator that a file defines after
+    all would end the process.
+    """
+    # a package that was not run, as a place for its submodule
+    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:
-        torch.ops.load_library(spec.origin)
-    except OSError:  # a shared library it was linked with is missing, here those of CUDA
-        return False
-    return True
+        return importlib.import_module(f"{spec.name}.extension")._has_ops()
+    except RuntimeError:  # loaded, but made for another CUDA than torch: the real import will say so
+        return True
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == spec.name]:
+            del sys.modules[name]
 
 
 def refuse_zennit_crp() -> None:

@@ -26,28 +26,47 @@ def test_zennit_and_torchvision_models_import_after_the_cure() -> None:
     assert (done.stdout, done.stderr) == ("1000\n", "")
 
 
-def test_only_what_is_missing_is_declared() -> None:
-    done = run(
+def declared(folder: Path, extension: str) -> subprocess.CompletedProcess:
+    """What is declared beside a torchvision with this `extension.py`, and whether that torchvision imports then."""
+    package = folder / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text("from . import extension\n")
+    (package / "extension.py").write_text(f"import torch\n{extension}\n")
+    program = (
         "from crp import compat\n"
-        "import torch\n"
-        "theirs = torch.library.Library('torchvision', 'DEF')\n"
-        "theirs.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
-        "compat._compiled_part_loads = lambda folder: False\n"
         "compat.import_zennit_safely()\n"
-        "print(torch.ops.torchvision.qnms.default._schema.name, len(compat._kept_alive))\n"
-        "import zennit"
+        "import torch, sys\n"
+        "names = [name for name in compat.TORCHVISION_OPERATORS if hasattr(torch.ops.torchvision, name)]\n"
+        "print(names, len(compat._kept_alive), 'torchvision' in sys.modules)\n"
+        "import torchvision"
     )
-    assert (done.stdout, done.stderr) == ("torchvision::qnms 1\n", "")
+    return run(f"import sys; sys.path.insert(0, {str(folder)!r})\n{program}")
 
 
-def test_nothing_is_declared_where_torchvision_brings_its_operators() -> None:
-    done = run(
-        "from crp import compat\n"
-        "compat._compiled_part_loads = lambda folder: True\n"
-        "compat.import_zennit_safely()\n"
-        "print(len(compat._kept_alive))"
-    )
-    assert done.stdout == "0\n"
+DEFINING = """
+first = not hasattr(torch.ops.torchvision, "nms")  # a compiled file defines once, however often it is loaded
+if first:
+    torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+"""
+
+
+@pytest.mark.parametrize(
+    ("extension", "expected"),
+    [
+        ("_has_ops = lambda: False", "['nms', 'qnms'] 1 False\n"),
+        (f"{DEFINING}_has_ops = lambda: False", "['nms', 'qnms'] 1 False\n"),
+        (f"{DEFINING}_has_ops = lambda: True", "['nms'] 0 False\n"),
+    ],
+)
+def test_only_what_is_missing_is_declared(tmp_path: Path, extension: str, expected: str) -> None:
+    done = declared(tmp_path, extension)
+    assert (done.stdout, done.stderr) == (expected, "")
+
+
+def test_a_torchvision_for_another_cuda_speaks_for_itself(tmp_path: Path) -> None:
+    done = declared(tmp_path, f"{DEFINING}raise RuntimeError('compiled with different CUDA major versions')")
+    assert done.stdout == "['nms'] 0 False\n"
+    assert done.stderr.endswith("RuntimeError: compiled with different CUDA major versions\n")
 
 
 def test_declared_operators_do_not_pretend_to_work() -> None:
