@@ -41,6 +41,13 @@ def find_all(source: Tensor, starts: Iterable[Tensor]) -> None:
             calls[below].join(upper)
 
 
+def use_once(source: Tensor) -> None:
+    """Let each call that relevance can reach from `source` be let go when it has passed."""
+    for node in graph_below(source):
+        if isinstance(call := getattr(node, "call", None), Call):
+            call.once = True
+
+
 def _only_input(node: Node) -> Node | None:
     return node.next_functions[0][0]
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from zennit.core import Composite
 
-from crp.attribution.backward_graph import find_all, graph_below
+from crp.attribution.backward_graph import find_all, graph_below, use_once
 from crp.attribution.memory import memory_kept
 from crp.attribution.operators import look_at_signs
 from crp.attribution.outputs import described_output
@@ -338,7 +338,9 @@ class RelevanceFlow:
         }
         return arriving[to] if isinstance(to, str) else arriving
 
-    def sweep(self, relevance: Tensor, layers: Sequence[str], visit: Callable[[str, Tensor], None]) -> None:
+    def sweep(
+        self, relevance: Tensor, layers: Sequence[str], visit: Callable[[str, Tensor], None], *, last: bool = False
+    ) -> None:
         """Carry relevance from the output down, and show it at each layer as it arrives.
 
         Nothing is kept after a visit, and the pass goes no lower than the lowest of the layers.
@@ -351,19 +353,25 @@ class RelevanceFlow:
             Names of layers.
         visit
             Called as `visit(layer, arriving)` with `arriving` `[N, C, *S]`, in the order in which it arrives.
+        last
+            Whether nothing more is asked of this flow: what relevance has passed is let go at once, and the flow is
+            closed.
         """
         lowest = [low for low in layers if not any(low != other and self.reaches(low, other) for other in layers)]
         handles = [
             self._at(layer).above.register_hook(lambda gradient, layer=layer: visit(layer, gradient.detach()))
             for layer in layers
         ]
+        output = self._at(OUTPUT).below
+        if last:
+            use_once(output)
         try:
-            torch.autograd.grad(
-                self._at(OUTPUT).below, [self._at(low).above for low in lowest], relevance[0], retain_graph=True
-            )
+            torch.autograd.grad(output, [self._at(low).above for low in lowest], relevance[0], retain_graph=not last)
         finally:
             for handle in handles:
                 handle.remove()
+        if last:
+            self.close()
 
     def up(self, regions: Tensor, layer: str) -> Tensor:
         """Carry regions of the input up to a layer: the transpose of `down` from there.

@@ -72,6 +72,7 @@ class LinearRule:
         self._parameters: list[Parameters | None] = [None] * len(factors)
         self._turned_weights: list[Tensor | None] = [None] * len(factors)
         self._evens: list[bool | None] = [None] * len(factors)
+        self._keeps_sign: list[bool | None] = [None] * len(factors)
         # `type`, not `isinstance`: a subclass may compute something else from the same attributes
         self.convolution = _CONVOLUTIONS.get(type(module)) if getattr(module, "padding_mode", "") == "zeros" else None
         if self.convolution and isinstance(module.padding, str):
@@ -102,6 +103,17 @@ class LinearRule:
                     found[name] = own.detach()
             self._parameters[branch] = found
         return found
+
+    def keeps_sign(self, branch: int) -> bool:
+        """Whether the branch of an affine module makes no negative value of an input that has none."""
+        if self._keeps_sign[branch] is None:
+            weights = [value for value in self.parameters(branch).values() if value is not None]
+            self._keeps_sign[branch] = (
+                self.sides[branch] is not None
+                and side_kept(self.hook.output_modifiers[branch]) in ("all", "positive")
+                and all(bool((weight >= 0).all()) for weight in weights)
+            )
+        return self._keeps_sign[branch]
 
     def unmodified(self, branch: int) -> bool:
         """Whether the branch uses the module's parameters as they are."""
@@ -240,6 +252,7 @@ class Call:
     data_version: int = 0
     output_version: int = 0
     nonnegative: bool = False
+    once: bool = False
     branches: list[_Branch] | None = None
 
     def overwritten(self) -> bool:
@@ -339,8 +352,9 @@ class Call:
         """What the rule's gradient mapper makes of ones."""
         if self.rule.affine and self.rule.epsilon is not None:
             # that of a branch without input is one zero everywhere
-            summands = [output for output in outputs if any(output.stride())]
-            return [_stabilized(summands, self.rule.epsilon)] * len(outputs)
+            summands = {index: output for index, output in enumerate(outputs) if any(output.stride())}
+            nonnegative = self.nonnegative and all(map(self.rule.keeps_sign, summands))
+            return [_stabilized([*summands.values()], self.rule.epsilon, nonnegative)] * len(outputs)
         hook, shape = self.rule.hook, self.output.shape
         ones = torch.ones((), dtype=self.data.dtype, device=self.data.device).expand(shape)
         if self.data.device.type != "cpu" or len(outputs[0]) == 1:
@@ -378,11 +392,19 @@ class Call:
 
 
 def look_at_signs(calls: Iterable[Call]) -> None:
-    """Note of which calls the input is nowhere negative, where the rule asks: a GPU answers for all of them at once."""
-    asked = [call for call in calls if call.rule.sided]
+    """Note of which calls the input is nowhere negative, where the rule asks and no ReLU has said it.
+
+    A GPU answers for all of them at once.
+    """
+    asked = [call for call in calls if call.rule.sided and not call.nonnegative]
     if asked:
         for call, found in zip(asked, torch.stack([_nonnegative(call.data) for call in asked]).tolist(), strict=True):
             call.nonnegative = found
+
+
+def _known_nonnegative(values: Tensor) -> bool:
+    """Whether the values come from a ReLU, or from one through max pooling."""
+    return getattr(values.grad_fn, "nonnegative", False)
 
 
 def _nonnegative(values: Tensor) -> Tensor:
@@ -394,7 +416,7 @@ def _nonnegative(values: Tensor) -> Tensor:
     return values.amin() >= 0
 
 
-def _stabilized(outputs: Sequence[Tensor], epsilon: float) -> Tensor:
+def _stabilized(outputs: Sequence[Tensor], epsilon: float, nonnegative: bool) -> Tensor:
     """`1 / (z + epsilon * sign(z))` for the sum z of outputs: zennit's, in a fifth of the time.
 
     Convolutions and products of matrices add to 0, so they give no -0, whose sign would differ from zennit's; in a sum
@@ -403,7 +425,10 @@ def _stabilized(outputs: Sequence[Tensor], epsilon: float) -> Tensor:
     total = outputs[0] if len(outputs) == 1 else sum(outputs[1:], outputs[0])
     epsilon, factor = total.new_full((), epsilon), torch.empty_like(total)
     for some, found in zip(*_pieces(total, factor), strict=True):
-        torch.copysign(epsilon, some, out=found).add_(some).reciprocal_()
+        if nonnegative:
+            torch.add(some, epsilon, out=found).reciprocal_()
+        else:
+            torch.copysign(epsilon, some, out=found).add_(some).reciprocal_()
     return factor
 
 
@@ -445,17 +470,21 @@ class _Ruled(torch.autograd.Function):
     @staticmethod
     def forward(ctx, data: Tensor, rule: LinearRule, args: tuple, kwargs: dict) -> Tensor:
         output = rule.original(data, *args, **kwargs)
+        nonnegative = _known_nonnegative(data)
         # detached, or the node would hold the tensor that holds the node
         data, kept = data.detach(), output.detach()
         if rule.careful:
             data = data.clone()
-        ctx.call = Call(rule, data, kept, args, kwargs, data._version, kept._version)
+        ctx.call = Call(rule, data, kept, args, kwargs, data._version, kept._version, nonnegative)
         rule.calls.append(ctx.call)
         return output
 
     @staticmethod
     def backward(ctx, relevance: Tensor) -> tuple[Tensor, None, None, None]:
-        return ctx.call.down(relevance), None, None, None
+        call = ctx.call
+        if call.once:
+            del ctx.call
+        return call.down(relevance), None, None, None
 
 
 class PassRule:
@@ -463,19 +492,20 @@ class PassRule:
 
     def __init__(self, module: nn.Module) -> None:
         self.original = module.forward
+        self.nonnegative = type(module) is nn.ReLU
 
     def forward(self, data: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Take the place of the module's forward."""
         if not data.requires_grad:
             return self.original(data, *args, **kwargs)
-        return _Passed.apply(data, self.original, args, kwargs)
+        return _Passed.apply(data, self, args, kwargs)
 
 
 class _Passed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, data: Tensor, original: Callable[..., Tensor], args: tuple, kwargs: dict) -> Tensor:
-        ctx.unchanged = True
-        output = original(data, *args, **kwargs)
+    def forward(ctx, data: Tensor, rule: PassRule, args: tuple, kwargs: dict) -> Tensor:
+        ctx.unchanged, ctx.nonnegative = True, rule.nonnegative
+        output = rule.original(data, *args, **kwargs)
         if output.shape != data.shape:
             raise ModelError(
                 f"The rule Pass is put on a module that changes the shape of its input from {tuple(data.shape)} to "
@@ -563,7 +593,7 @@ class _Pooled(torch.autograd.Function):
         )
         by_channel = data.device.type == "cpu" and data.is_contiguous()
         output, indices = _pooled_last(data, pool) if by_channel else pool(data)
-        ctx.choice = _Choice(module, data.detach(), indices)
+        ctx.choice, ctx.nonnegative = _Choice(module, data.detach(), indices), _known_nonnegative(data)
         return output
 
     @staticmethod

@@ -92,7 +92,7 @@ class Surveyor:
         with flow:
             asked = questions(self._targets, flow.prediction, block.labels, block.samples, self.tally.classes)
             scored = {layer: self._scored("activation", flow.activation(layer)) for layer in self.tally.sums}
-            answers = [self._answer(flow, question) for question in asked]
+            answers = [self._answer(flow, question, last=question is asked[-1]) for question in asked]
         active = {layer: _on_host(found) for layer, found in scored.items()}
         # All is looked at before any of it is kept, so that a block counts as a whole or not at all.
         for scores, _ in (*active.values(), *(scored for answer in answers for scored in answer.scores.values())):
@@ -111,7 +111,7 @@ class Surveyor:
         if self._vectors is not None:
             self._vectors.sync()
 
-    def _answer(self, flow: RelevanceFlow, question: Question) -> _Answer:
+    def _answer(self, flow: RelevanceFlow, question: Question, *, last: bool) -> _Answer:
         """Carry one question down and score what arrives; in mode `"negative"` the negated relevance."""
         scores, totals = {}, {}
 
@@ -120,7 +120,7 @@ class Surveyor:
             for mode in ("relevance", "negative"):
                 scores[layer, mode] = self._scored(mode, arriving, totals[layer])
 
-        flow.sweep(question.relevance[None], list(self.tally.sums), visit)
+        flow.sweep(question.relevance[None], list(self.tally.sums), visit, last=last)
         # not on the way down, where a GPU would be waited for at every layer
         leading = {layer: shares(total) for layer, total in totals.items()}
         return _Answer(question.targets, {key: _on_host(scored) for key, scored in scores.items()}, leading)

@@ -1,5 +1,7 @@
 """One forward pass held open: what arrives, what adds up, what is refused."""
 
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from zennit.rules import Epsilon
 
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow, prepare
 from crp.attribution.backward_graph import graph_below
+from crp.attribution.operators import Call
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, ModelError
 from tests.oracle.comparing import assert_relevance_close
@@ -106,6 +109,28 @@ def test_sweep_visits_what_down_brings(model, data):
     assert list(visited)[:3] == ["top", "top.1", "block"]
     for layer in LAYERS:
         assert_relevance_close(visited[layer], expected[layer][0], 0)
+
+
+def test_the_last_sweep_brings_the_same_and_keeps_nothing(model, data):
+    """Each module's factors, and its input, are let go when relevance has passed it; then the flow is closed."""
+    kept, counts, last = {}, {}, {}
+    others = [thing for thing in gc.get_objects() if type(thing) is Call]
+    alive = lambda: sum(type(thing) is Call for thing in gc.get_objects()) - len(others)  # noqa: E731
+    with RelevanceFlow(model, EpsilonPlusFlat(), data, LAYERS) as flow:
+        start = flow.output_relevance([2, 0])
+        flow.sweep(start, LAYERS, kept.__setitem__)
+        assert alive() == 7
+
+        def visit(layer, arriving):
+            last[layer], counts[layer] = arriving, alive()
+
+        flow.sweep(start, LAYERS, visit, last=True)
+        assert list(counts.values()) == sorted(counts.values(), reverse=True)
+        assert counts["top"] == 6
+        assert counts["stem"] == 1
+        with pytest.raises(InputError, match=r"^This flow is closed\.$"):
+            flow.down(start)
+    assert all(torch.equal(last[layer], kept[layer]) for layer in LAYERS)
 
 
 def test_regions_equal_channel_by_channel(model, data):

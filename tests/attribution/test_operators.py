@@ -1,5 +1,7 @@
 """Rules as linear operators: the same relevance as zennit's own hooks, and an upward pass that is their transpose."""
 
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ from zennit.rules import (
 )
 from zennit.types import Activation, AvgPool, Linear
 
-from crp.attribution import RelevanceFlow
+from crp.attribution import RelevanceFlow, operators
 from crp.attribution.operators import Call, LinearRule, look_at_signs
 from crp.attribution.probing import InputFactor, probe, side_kept, stabilizer
 from crp.errors import ModelError
@@ -252,3 +254,38 @@ def test_signs_of_all_inputs_are_found_at_once(dtype, value, nowhere_negative):
     calls = [Call(rule, data, data) for rule in (sided, other, sided)]
     look_at_signs(calls)
     assert [call.nonnegative for call in calls] == [nowhere_negative, False, nowhere_negative]
+
+
+def test_what_a_relu_says_is_not_looked_at():
+    """Of inputs that come from a ReLU, or from one through max pooling, the sign is known."""
+
+    class Changing(nn.Module):
+        def forward(self, data):
+            return data - 0.5
+
+    parts = [nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3)]
+    model = nn.Sequential(*parts, nn.ReLU(), Changing(), nn.Conv2d(4, 2, 1), nn.Flatten()).double()
+    data = torch.randn(2, 2, 11, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    composite = LayerMapComposite([(nn.ReLU, Pass()), (nn.Conv2d, ZPlus())])
+    looking = mock.patch.object(operators, "_nonnegative", side_effect=operators._nonnegative)
+    with looking as looked, RelevanceFlow(model, composite, data) as flow:
+        found = flow.down(flow.output_relevance([0, 1]))
+    assert [call.args[0].shape[1:] for call in looked.call_args_list] == [(2, 11, 11), (4, 1, 1)]
+    assert_relevance_close(found[0], zennit_relevance(model, composite, data, [0, 1]), 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        (ZPlus(), [True, False]),
+        (Epsilon(), [False]),
+        (ZBox(-1.0, 1.0), [False, False, False]),
+        (BasicHook(input_modifiers=[torch.relu], output_modifiers=[torch.neg]), [False]),
+        (BasicHook(param_modifiers=[lambda weight, name: weight.abs()]), [True]),
+    ],
+    ids=["z+", "epsilon", "z-box", "negated", "absolute"],
+)
+def test_branches_that_keep_the_sign(rule, kept):
+    torch.manual_seed(0)
+    operator = LinearRule(nn.Conv2d(3, 2, 3), rule, [InputFactor(1.0, True)] * len(kept))
+    assert [operator.keeps_sign(branch) for branch in range(len(kept))] == kept
