@@ -553,17 +553,17 @@ class _Choice:
         # laid out like the data
         carried = torch.empty_like(self.data.expand(len(values), *self.data.shape))
         for one, relevance in zip(carried, values, strict=True):
-            one.copy_(self._down(relevance))
+            self._down(relevance, grad_input=one)
         return carried
 
-    def _down(self, relevance: Tensor) -> Tensor:
+    def _down(self, relevance: Tensor, **out: Tensor) -> Tensor:
         module = self.module
         sizes = [
             [size] * 2 if isinstance(size, int) else size
             for size in (module.kernel_size, module.stride, module.padding, module.dilation)
         ]
         return torch.ops.aten.max_pool2d_with_indices_backward(
-            relevance, self.data, *sizes, module.ceil_mode, self.indices
+            relevance, self.data, *sizes, module.ceil_mode, self.indices, **out
         )
 
 

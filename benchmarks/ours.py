@@ -230,6 +230,8 @@ class Patches(Work):
                 composite=self.composite(),
                 patches=PATCHES,
                 patch_concepts={layer: []},
+                # patches are made with so many samples at a time, as theirs
+                block_size=self.row.memory_batch,
                 progress=False,
             )
             for mode in ("relevance", "activation"):
