@@ -135,8 +135,8 @@ _VGG16 = dict(
 )
 _RESNET18 = dict(
     net="resnet18",
-    units=96,
-    samples=96,
+    units=192,
+    samples=192,
     trial_units=16,
     batches=(8, 16, 48),
     their_batches=(8, 16),
