@@ -30,7 +30,7 @@ def find_all(source: Tensor, starts: Iterable[Tensor]) -> None:
         Wherever it may ever start: what is joined stays so.
     """
     users = Counter(below for node in graph_below(*starts) for below, _ in node.next_functions)
-    calls = {node: node.call for node in graph_below(source) if isinstance(getattr(node, "call", None), Call)}
+    calls = _calls_below(source)
     for call in calls.values():
         call.find()
     for node, upper in calls.items():
@@ -43,9 +43,12 @@ def find_all(source: Tensor, starts: Iterable[Tensor]) -> None:
 
 def use_once(source: Tensor) -> None:
     """Let each call that relevance can reach from `source` be let go when it has passed."""
-    for node in graph_below(source):
-        if isinstance(call := getattr(node, "call", None), Call):
-            call.once = True
+    for call in _calls_below(source).values():
+        call.once = True
+
+
+def _calls_below(source: Tensor) -> dict[Node, Call]:
+    return {node: node.call for node in graph_below(source) if isinstance(getattr(node, "call", None), Call)}
 
 
 def _only_input(node: Node) -> Node | None:

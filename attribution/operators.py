@@ -420,7 +420,8 @@ def _stabilized(outputs: Sequence[Tensor], epsilon: float, nonnegative: bool) ->
     """`1 / (z + epsilon * sign(z))` for the sum z of outputs: zennit's, in a fifth of the time.
 
     Convolutions and products of matrices add to 0, so they give no -0, whose sign would differ from zennit's; in a sum
-    -0 has summands of zero alone, and no relevance goes to these.
+    -0 has summands of zero alone, and no relevance goes to these. Of a sum known to be nowhere negative the sign need
+    not be copied, which takes half of the time.
     """
     total = outputs[0] if len(outputs) == 1 else sum(outputs[1:], outputs[0])
     epsilon, factor = total.new_full((), epsilon), torch.empty_like(total)

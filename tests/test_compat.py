@@ -44,8 +44,7 @@ def declared(folder: Path, extension: str) -> subprocess.CompletedProcess:
 
 
 DEFINING = """
-first = not hasattr(torch.ops.torchvision, "nms")  # a compiled file defines once, however often it is loaded
-if first:
+if not hasattr(torch.ops.torchvision, "nms"):  # a compiled file defines once, however often it is loaded
     torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 """
 

@@ -317,8 +317,9 @@ def mine(
             if piece is not None:
                 return None
             own_start = targets if subject.start == "function" else None
-            sizes_used = PATCH_SIZE, block_size
-            maker = PatchMaker(subject.replica, own_start, concept, data.reader, fields, to_picture, *sizes_used)
+            maker = PatchMaker(
+                subject.replica, own_start, concept, data.reader, fields, to_picture, PATCH_SIZE, block_size
+            )
             make_patches(work, maker, surveyed_references(work.library, sizes, k), concepts, patches, **shared)
             if processes.first:
                 logger.info("Peak memory: %s.", peak_memory())
