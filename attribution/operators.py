@@ -111,7 +111,7 @@ class LinearRule:
             self._keeps_sign[branch] = (
                 self.sides[branch] is not None
                 and side_kept(self.hook.output_modifiers[branch]) in ("all", "positive")
-                and all(bool((weight >= 0).all()) for weight in weights)
+                and all(bool(weight.amin() >= 0) for weight in weights)
             )
         return self._keeps_sign[branch]
 
@@ -471,7 +471,7 @@ class _Ruled(torch.autograd.Function):
     @staticmethod
     def forward(ctx, data: Tensor, rule: LinearRule, args: tuple, kwargs: dict) -> Tensor:
         output = rule.original(data, *args, **kwargs)
-        nonnegative = _known_nonnegative(data)
+        nonnegative = rule.sided and _known_nonnegative(data)
         # detached, or the node would hold the tensor that holds the node
         data, kept = data.detach(), output.detach()
         if rule.careful:
