@@ -119,8 +119,7 @@ class LinearRule:
         """Whether the branch uses the module's parameters as they are."""
         own = self.module._parameters
         return all(
-            value is None or value.data_ptr() == own[name].data_ptr()
-            for name, value in self.parameters(branch).items()
+            value is None or value.data_ptr() == own[name].data_ptr() for name, value in self.parameters(branch).items()
         )
 
     def evaluate(self, branch: int, data: Tensor, args: tuple = (), kwargs: dict | None = None) -> Tensor:
