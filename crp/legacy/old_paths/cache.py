@@ -12,8 +12,8 @@ from typing import Any
 from PIL import Image
 
 from crp.errors import InputError
+from crp.files import write_file
 from crp.library.fingerprints import value_fingerprint, weights_fingerprint
-from crp.library.tables import write_file
 
 
 class Cache:

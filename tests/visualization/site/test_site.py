@@ -17,7 +17,7 @@ from crp.errors import InputError, LibraryError
 from crp.explanations.explanation import numbers
 from crp.library.patches import MODES
 from crp.visualization import wording
-from crp.visualization.files import file_name, write_changed
+from crp.visualization.page_files import file_name, write_changed
 from crp.visualization.sheets import SIDE
 from crp.visualization.site import site_maker as site_module
 from crp.visualization.site.site_maker import make_site
