@@ -8,7 +8,7 @@ import pytest
 import example_explanations as examples
 from crp.errors import InputError
 from crp.explanations.explanation import from_json, numbers, to_json
-from crp.visualization import Atlas, atlas, files, wording
+from crp.visualization import Atlas, atlas, page_files, wording
 
 
 def plain(text):
