@@ -92,7 +92,7 @@ def test_what_cannot_be_written_is_refused(tmp_path, value, monkeypatch, error):
         raise error
 
     # Not by taking away rights: who runs tests as root has them all.
-    monkeypatch.setattr(files, "open", failing, raising=False)
+    monkeypatch.setattr(page_files, "open", failing, raising=False)
     refused(value, tmp_path / "atlas.html", f"{str(tmp_path / 'atlas.html')!r} cannot be written: {error.strerror}.")
     assert os.listdir(tmp_path) == []
 

@@ -324,7 +324,7 @@ def test_an_interruption_leaves_complete_pages_and_says_how_to_go_on(model, libr
 def test_an_interruption_at_any_file_leaves_no_half_of_one(model, library, files, tmp_path, monkeypatch, made):
     """Cut after 1, 8, 15, ... files written: what is there is whole, and going on leads to the same site."""
     folder, kept, limit = tmp_path / "site", site_module.replace_file, [0]
-    from crp.visualization import files as files_module
+    from crp.visualization import page_files as files_module
     from crp.visualization.site import shared as shared_module
 
     def limited(path, write):
