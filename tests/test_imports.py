@@ -65,7 +65,7 @@ BANNED = {
                     "matplotlib", "click", "zennit"),
     "visualization": ("crp.legacy", "crp.attribution", "crp.mining", "crp.cli", "crp.demo", "zennit", "click"),
 }  # fmt: skip
-LEAVES = ("errors", "compat", "concepts")
+LEAVES = ("errors", "compat", "concepts", "indices")
 
 
 def imported_in(source: str, package: str) -> set[str]:
