@@ -16,7 +16,7 @@ refuse_zennit_crp()
 import_zennit_safely()
 
 from crp.attribution.composites import FittingComposite, composite_for  # noqa: E402  (zennit needs the cure first)
-from crp.attribution.conditional import attrResult  # noqa: E402
+from crp.attribution.conditional import ConditionalAttribution, attrResult  # noqa: E402
 from crp.attribution.flow import INPUT, OUTPUT, RelevanceFlow  # noqa: E402
 from crp.attribution.outputs import select_output  # noqa: E402
 from crp.attribution.replica import Replica, prepare  # noqa: E402
@@ -26,6 +26,7 @@ __all__ = [
     "OUTPUT",
     "AttributionGraph",
     "CondAttribution",
+    "ConditionalAttribution",
     "FittingComposite",
     "RelevanceFlow",
     "Replica",
@@ -38,5 +39,10 @@ __all__ = [
 
 # `CondAttribution` is that of conditional.py with the rest of zennit-crp's seams.
 __getattr__ = handed_on(
-    __name__, dict.fromkeys(("CondAttribution", "AttributionGraph", "attrGraphResult"), "crp.legacy.attribution")
+    __name__,
+    {
+        "CondAttribution": "crp.legacy.attribution",
+        "AttributionGraph": "crp.legacy.attribution_graph",
+        "attrGraphResult": "crp.legacy.attribution_graph",
+    },
 )

@@ -64,6 +64,11 @@ def class_ids(value: object, count: int, where: str = "the model's output") -> t
     return _Ids(count, where, "class", "classes", from_the_end=False).read(value)
 
 
+def position_ids(value: object, count: int, where: str = "the layer") -> tuple[int, ...]:
+    """Read positions of a layer's flattened space as `concept_ids` reads concepts."""
+    return _Ids(count, where, "position", "positions", from_the_end=True).read(value)
+
+
 @dataclass(frozen=True)
 class _Ids:
     """Which ids are allowed, and what they are called in messages."""

@@ -14,9 +14,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crp.attribution import RelevanceFlow, Replica, prepare
-from crp.concepts import ChannelConcept, check_channels
+from crp.concepts import ChannelConcept
 from crp.errors import InputError
-from crp.legacy.attribution import CondAttribution
+from crp.indices import concept_ids as read_concepts
+from crp.legacy.attribution import CondAttribution, replaced
 from crp.legacy.cache import Cache, cache_reference, numbers, ranks
 from crp.legacy.image import vis_img_heatmap, vis_opaque_img
 from crp.legacy.kept import picked
@@ -246,8 +247,7 @@ class FeatureVisualization:
 
     def _flows(self) -> bool:
         """Whether relevance flows as the engine lets it flow, and no subclass of `CondAttribution` says otherwise."""
-        seams, own = ("__call__", "backward", "broadcast"), type(self.attribution)
-        return all(getattr(own, seam, None) is getattr(CondAttribution, seam) for seam in seams)
+        return not replaced(self.attribution, "__call__", "backward", "broadcast")
 
     # -- references --------------------------------------------------------------------------------------------
 
@@ -296,7 +296,8 @@ class FeatureVisualization:
         """
         tables = self._tables(mode, layer_name)
         how = layer_name, r_range, composite, rf, plot_fn, batch_size
-        return {concept: self._reference(tables, concept, *how) for concept in numbers(concept_ids)}
+        chosen = read_concepts(concept_ids, tables[0].shape[1], f"layer '{layer_name}'")
+        return {concept: self._reference(tables, concept, *how) for concept in chosen}
 
     @cache_reference
     def get_stats_reference(
@@ -329,7 +330,6 @@ class FeatureVisualization:
         composite: Composite | None, *options: Any,
     ) -> Any:
         samples, _, positions = tables
-        check_channels([concept], samples.shape[1], layer)
         if options[0] and not composite:
             warnings.warn("The receptive field is computed with a composite only: give one.", stacklevel=4)
         chosen = slice(*ranks(r_range, len(samples), layer))
