@@ -11,7 +11,7 @@ from zennit.core import Composite
 from crp.attribution.conditional import ConditionalAttribution
 from crp.concepts import ConceptKind
 from crp.errors import InputError, nearest
-from crp.legacy.graph import ModelGraph
+from crp.graph import ModelGraph
 
 attrGraphResult = namedtuple("AttributionGraphResults", "nodes, connections")
 
@@ -29,7 +29,9 @@ class AttributionGraph:
         The kind of concept of each layer.
     """
 
-    def __init__(self, attribution: ConditionalAttribution, graph: ModelGraph, layer_map: Mapping[str, ConceptKind]) -> None:
+    def __init__(
+        self, attribution: ConditionalAttribution, graph: ModelGraph, layer_map: Mapping[str, ConceptKind]
+    ) -> None:
         self.attribution = attribution
         self.graph = graph
         self.set_layer_map(layer_map)
