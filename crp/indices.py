@@ -123,6 +123,11 @@ def classes_of_samples(value: object, samples: int, count: int, where: str = "th
     return tuple(ids.single(each) for each in several)
 
 
+def position_ids(value: object, count: int, where: str = "the layer") -> tuple[int, ...]:
+    """Read positions of a layer's flattened space as `concept_ids` reads concepts."""
+    return _Ids(count, where, "position", "positions", from_the_end=True).read(value)
+
+
 @dataclass(frozen=True)
 class _Ids:
     """Which ids are allowed, and what they are called in messages."""
