@@ -117,7 +117,7 @@ def classes_of_samples(value: object, samples: int, count: int, where: str = "th
     ids = _Ids(count, where, "class", "classes", from_the_end=False)
     several = _several(value)
     if several is None:
-        return (ids.single(_scalar(value)),) * samples
+        return (ids.single(plain_number(value)),) * samples
     if len(several) != samples:
         raise InputError(f"{samples} samples need one class each, given {len(several)}: {shortened(value)}.")
     return tuple(ids.single(each) for each in several)
@@ -144,7 +144,7 @@ class _Ids:
             return self._sliced(value)
         several = _several(value)
         if several is None:
-            return (self.single(_scalar(value)),)
+            return (self.single(plain_number(value)),)
         if any(isinstance(each, bool) for each in several):
             return self._masked(several)
         if self.hot and self._looks_hot(several):
@@ -194,25 +194,25 @@ class _Ids:
 
 def _several(value: object) -> list | None:
     """List the entries of a collection or row of numbers as Python values; None for anything else."""
-    array = _as_array(value)
+    array = as_array(value)
     if array is not None:
         if array.ndim and array.size != max(array.shape):
             raise InputError(f"Ids form a single row, given an array of shape {list(array.shape)}.")
         return array.ravel().tolist() if array.ndim else None
     if isinstance(value, set | frozenset):
-        return sorted((_scalar(each) for each in value), key=lambda each: (str(type(each)), each))
+        return sorted((plain_number(each) for each in value), key=lambda each: (str(type(each)), each))
     if isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping):
-        return [_scalar(each) for each in value]
+        return [plain_number(each) for each in value]
     return None
 
 
-def _scalar(value: object) -> object:
-    """Turn a number of numpy or torch into one of Python."""
-    array = _as_array(value)
+def plain_number(value: object) -> object:
+    """Turn a number of numpy or torch into one of Python; anything else stays as it is."""
+    array = as_array(value)
     return value if array is None or array.size != 1 else array.item()
 
 
-def _as_array(value: object) -> np.ndarray | None:
+def as_array(value: object) -> np.ndarray | None:
     """Turn an array or tensor into an array of numpy; None for anything else."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):

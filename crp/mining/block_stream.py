@@ -9,7 +9,6 @@ nothing is counted: what is computed for the others stays the same to the last b
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from crp.errors import CrpError, InputError, SampleError, shortened
+from crp.errors import CrpError, InputError, SampleError
 from crp.library.fingerprints import sample_digest
 from crp.mining.durable.spans import Spans
+from crp.mining.labels import Label, read_label
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class SampleReader:
     Parameters
     ----------
     dataset
-        Has `__len__` and `__getitem__`; an item is a float tensor, or `(tensor, label)`. A label is a whole number, a
-        list of them, or a vector (array, tensor) of 0 and 1, one entry for each class.
+        Has `__len__` and `__getitem__`; an item is a float tensor, or `(tensor, label)` with a label that
+        `crp.mining.labels` reads.
     labelled
         Whether every sample must have a label. If not, it is -1 where there is none.
     skip_bad
@@ -80,7 +80,9 @@ class SampleReader:
     Attributes
     ----------
     like
-        The first sample; with `skip_bad` the first one that can be used. All others must be like it.
+        The first sample; with `skip_bad` the first usable one. All others must have its shape and dtype.
+    classes
+        Number of the model's classes, for vectors of 0 and 1; None until the model is known.
 
     Raises
     ------
@@ -101,6 +103,7 @@ class SampleReader:
             raise InputError("The data set is empty; at least one sample is needed.")
         self.dataset = dataset
         self.labelled = labelled
+        self.classes: int | None = None
         self.like: Tensor | None = None
         self.like = self._first(skip_bad)
 
@@ -116,7 +119,7 @@ class SampleReader:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int | tuple[int, ...]]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Label]:
         """Sample `index` as `(data [c, *S], label)`, the label as a tuple where a sample may have several.
 
         Raises
@@ -166,34 +169,17 @@ class SampleReader:
         if not data.isfinite().all():
             raise self.failed(index, "holds NaN or infinite values.")
 
-    def _label(self, index: int, label: object) -> int | tuple[int, ...]:
+    def _label(self, index: int, label: object) -> Label:
         if label is None and self.labelled:
             raise self.failed(index, "has no label; pass targets='prediction' to explain the prediction.")
-        found = _read_label(label)
-        if found is None and self.labelled:
-            raise self.failed(
-                index,
-                f"has the label {shortened(label)}, which is not a whole number, a list of them, or a vector of 0 and "
-                "1.",
-            )
-        return -1 if found is None else found
-
-
-def _read_label(label: object) -> int | tuple[int, ...] | None:
-    """A whole number, or the numbers of several classes; None for anything else."""
-    try:
-        return operator.index(label)
-    except (TypeError, RuntimeError, ValueError):
-        pass
-    try:
-        if isinstance(label, list | tuple | set | frozenset):
-            return tuple(operator.index(number) for number in label)
-        entries = np.asarray(label.detach().cpu() if isinstance(label, Tensor) else label)
-        if entries.ndim == 1 and ((entries == 0) | (entries == 1)).all():
-            return tuple(np.flatnonzero(entries).tolist())
-    except (TypeError, RuntimeError, ValueError):
-        pass
-    return None
+        if label is None:
+            return -1
+        try:
+            return read_label(label, self.classes)
+        except InputError as error:
+            if self.labelled:
+                raise self.failed(index, str(error)) from None
+            return -1
 
 
 def check_repeatable(reader: SampleReader, digests: Mapping[int, str], limit: int = 4) -> None:
@@ -286,7 +272,7 @@ class _Answers:
     def __len__(self) -> int:
         return len(self.reader)
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor, int | tuple[int, ...], SampleError | None]:
+    def __getitem__(self, index: int) -> tuple[int, Tensor, Label, SampleError | None]:
         try:
             return index, *self.reader[index], None
         except SampleError as error:
@@ -308,7 +294,7 @@ class _Answers:
         )
 
 
-def label_table(labels: Sequence[int | tuple[int, ...]]) -> Tensor:
+def label_table(labels: Sequence[Label]) -> Tensor:
     """Labels of some samples as int64 `[N]`, or `[N, L]` filled up with -1 where one of them is a tuple."""
     if all(isinstance(label, int) for label in labels):
         return torch.tensor(labels)

@@ -16,6 +16,7 @@ from crp.library.fingerprints import weights_fingerprint
 from crp.models import described_rules
 
 from .block_stream import SampleReader, label_table
+from .labels import Label
 from .targets import TargetRule, answered, asks, questions
 
 if TYPE_CHECKING:
@@ -98,10 +99,11 @@ def _probed(
 ) -> tuple[dict[str, tuple[int, ...]], int, str]:
     # a rule with a name needs no label to be seen to fit
     rule = targets if callable(targets) else "prediction"
-    labels = label_table([_first_label(reader)]) if callable(targets) else torch.tensor([-1])
     with RelevanceFlow(replica, None, reader.like[None], layers) as flow, reader.naming():
         if classes is None or flow.prediction.ndim == 2:
             classes = flow.prediction.shape[1]
+        reader.classes = classes
+        labels = label_table([_first_label(reader)]) if callable(targets) else torch.tensor([-1])
         # refuses a rule that does not fit the output
         questions(rule, flow.prediction, labels, torch.tensor([0]), classes)
         own_start = callable(targets) and asks(answered(targets, flow.prediction, labels))
@@ -112,7 +114,7 @@ def _probed(
         return shapes, classes, "function" if own_start else "logit"
 
 
-def _first_label(reader: SampleReader) -> int | tuple[int, ...]:
+def _first_label(reader: SampleReader) -> Label:
     """The label of the first sample that can be used, which is `reader.like`."""
     for index in range(len(reader)):
         try:

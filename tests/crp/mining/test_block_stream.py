@@ -85,9 +85,12 @@ SPECIAL = [
     (lambda: ([1, 2, 3], 1), "Sample 5 is a list; a float tensor, or (float tensor, label), is needed."),
     (lambda: {"image": torch.zeros(3)}, "Sample 5 is a dict; a float tensor, or (float tensor, label), is needed."),
     (lambda: (torch.zeros(3), 0.5), f"Sample 5 has the label 0.5, {NO_LABEL}"),
-    (lambda: (torch.zeros(3), torch.full((3,), 2)), f"Sample 5 has the label tensor([2, 2, 2]), {NO_LABEL}"),
+    (lambda: (torch.zeros(3), torch.full((3,), 2)), "Sample 5 has the label tensor([2, 2, 2]), an array that is not a vector of 0 and 1: give a list of classes."),
     (lambda: (torch.zeros(3), [1, "a"]), f"Sample 5 has the label [1, 'a'], {NO_LABEL}"),
-    (lambda: (torch.zeros(3), torch.zeros(1, 3)), f"Sample 5 has the label tensor([[0., 0., 0.]]), {NO_LABEL}"),
+    (
+        lambda: (torch.zeros(3), torch.zeros(1, 3)),
+        "Sample 5 has a label of shape [1, 3]; a class, or a single row of them, is needed.",
+    ),
 ]
 
 
