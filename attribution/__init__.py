@@ -10,7 +10,7 @@
 ==================  =================================================================================================
 """
 
-from crp.compat import handed_on, import_zennit_safely, refuse_zennit_crp
+from crp.compat import import_zennit_safely, old_names, refuse_zennit_crp
 
 refuse_zennit_crp()
 import_zennit_safely()
@@ -36,7 +36,4 @@ __all__ = [
     "select_output",
 ]
 
-# `CondAttribution` is that of conditional.py with the rest of zennit-crp's seams.
-__getattr__ = handed_on(
-    __name__, dict.fromkeys(("CondAttribution", "AttributionGraph", "attrGraphResult"), "crp.legacy.attribution")
-)
+__getattr__ = old_names(__name__)

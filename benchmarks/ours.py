@@ -19,12 +19,12 @@ from benchmarks.subjects import spread
 from crp.attribution import RelevanceFlow, composite_for, prepare
 from crp.attribution.memory import memory_kept
 from crp.concepts import ChannelConcept
-from crp.explaining import concepts_in_cells
+from crp.explanations.computation import concepts_in_cells
 from crp.library.references import References
-from crp.mining.blocks import SampleReader, blocks
+from crp.mining.block_stream import SampleReader, blocks
+from crp.mining.class_sums import LEADING
+from crp.mining.runtime import tensor_cores
 from crp.mining.scores import Score
-from crp.mining.statistics import LEADING
-from crp.mining.surroundings import tensor_cores
 from crp.mining.survey import Surveyor, run_survey, sizes_of
 from crp.mining.tally import Survey, Tally
 

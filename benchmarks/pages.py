@@ -12,8 +12,8 @@ import crp
 from benchmarks import subjects
 from benchmarks.environments import browsing
 from benchmarks.subjects import spread
-from crp.images import Preprocessing
-from crp.visualization.site import make_site
+from crp.preprocessing import Preprocessing
+from crp.visualization.site.site_maker import make_site
 
 # Answers once the page has drawn a frame after it was loaded, and does what it is asked: milliseconds since the start
 # of the navigation until the load event, until something was drawn first, until then.

@@ -25,21 +25,24 @@ Names are loaded on first use (PEP 562): this file runs before any `import crp.a
 To add a name, add its row here and in `_HOMES`.
 """
 
+# zennit-crp's modules (crp.image, crp.helper, ...) are in a folder of their own, and are imported by their old names.
+__path__ = [*__path__, *(f"{folder}/legacy/old_paths" for folder in __path__)]
+
 _HOMES = {
     "mine": "crp.mining",
     "merge": "crp.mining",
     "add_patches": "crp.mining",
     "open_library": "crp.library",
-    "prepared": "crp.preparing",
-    "verify": "crp.verifying",
-    "explain": "crp.explaining",
-    "atlas": "crp.visualization.atlas",
-    "make_site": "crp.visualization.site",
-    "compose": "crp.composing",
-    "concepts_in_cells": "crp.explaining",
+    "prepared": "crp.models",
+    "verify": "crp.verification",
+    "explain": "crp.explanations.computation",
+    "atlas": "crp.visualization.atlases",
+    "make_site": "crp.visualization.site.site_maker",
+    "compose": "crp.graphs.composition",
+    "concepts_in_cells": "crp.explanations.computation",
     "composite_for": "crp.attribution.composites",
     "select_output": "crp.attribution",
-    "Preprocessing": "crp.images",
+    "Preprocessing": "crp.preprocessing",
     "CondAttribution": "crp.attribution",
     "RelevanceFlow": "crp.attribution",
     "ChannelConcept": "crp.concepts",

@@ -1,7 +1,7 @@
 """Two neighbours to live with: torchvision, which zennit imports, and zennit-crp, which installs a folder `crp/` too.
 
-Both checks look before anything foreign is imported, and both do nothing where nothing is wrong. `handed_on` serves the
-old import paths of zennit-crp.
+Both checks run before anything else is imported, and both do nothing where nothing is wrong. `old_names` serves the
+names that zennit-crp's users import from modules of ours.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -92,18 +92,29 @@ def refuse_zennit_crp() -> None:
         )
 
 
-def handed_on(module: str, homes: Mapping[str, str]) -> Callable[[str], object]:
-    """Make the `__getattr__` (PEP 562) of a module that hands on names which live elsewhere, loaded on first use.
+# zennit-crp's names that its users import from modules of ours: module -> name -> where it is. No other module of the
+# core names `crp.legacy`.
+OLD_NAMES: dict[str, dict[str, str]] = {
+    "crp.attribution": dict.fromkeys(
+        ("CondAttribution", "AttributionGraph", "attrGraphResult"), "crp.legacy.cond_attribution"
+    ),
+    "crp.concepts": {"Concept": "crp.legacy.concept_base"},
+    "crp.visualization": {"FeatureVisualization": "crp.legacy.feature_visualization"},
+    "crp.helper": dict.fromkeys(("load_maximization", "load_statistics", "load_stat_targets"), "crp.legacy.stored"),
+}
+
+
+def old_names(module: str) -> Callable[[str], object]:
+    """Make the `__getattr__` (PEP 562) of a module that also has names of zennit-crp, loaded on first use.
 
     Parameters
     ----------
     module
-        The module's `__name__`.
-    homes
-        Name -> the module it lives in.
+        The module's `__name__`, a key of `OLD_NAMES`.
     """
 
     def load(name: str) -> object:
+        homes = OLD_NAMES[module]
         if name not in homes:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(homes[name]), name)

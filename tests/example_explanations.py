@@ -8,8 +8,16 @@ import itertools
 import numpy as np
 from PIL import Image
 
-from crp.explanation import ClassScore, ClassShare, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
-from crp.relations import ConceptGraph, GraphEdge, GraphNode
+from crp.explanations.explanation import (
+    ClassScore,
+    ClassShare,
+    ConceptMap,
+    ConceptPart,
+    Explanation,
+    LayerExplanation,
+    Patch,
+)
+from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode
 
 NAMES = ("zebra", "horse", "tiger", "dog", "fence")
 HOSTILE = "</script><script>alert(1)</script>\"'&$x_{$\u2028\u202e\n"

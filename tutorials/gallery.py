@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 import crp
 from crp.demo import TAGGED_CLASS, Scenes, demo_model
-from crp.explanation import Explanation
+from crp.explanations.explanation import Explanation
 from crp.library import Library
-from crp.visualization import Atlas, paper
-from crp.visualization.renderers import SignalRenderer, SpectrogramRenderer
+from crp.visualization import Atlas
+from crp.visualization.figures import paper
+from crp.visualization.figures.renderers import SignalRenderer, SpectrogramRenderer
 from tests.browsing import Browser, find_browser
 from tutorials.render import reduced
 

@@ -6,8 +6,10 @@ import base64
 import html
 import io
 
-from crp.relations import ConceptGraph
-from crp.visualization import figure, paper, wording
+from crp.graphs.concept_graph import ConceptGraph
+from crp.visualization import wording
+from crp.visualization.figures import overview as figure
+from crp.visualization.figures import paper
 
 DOTS_PER_INCH = 110
 

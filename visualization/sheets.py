@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from crp.values import Patch
-from crp.visualization import images
+from crp.visualization import encoding as images
 
 # Cells of a concept's sheet: as large as the library keeps patches, and whole blocks of a JPEG.
 SIDE = 96

@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from crp.explanation import ClassScore, ConceptPart, Explanation, LayerExplanation, Patch
-from crp.relations import ConceptGraph, GraphNode
+from crp.explanations.explanation import ClassScore, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.graphs.concept_graph import ConceptGraph, GraphNode
 
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"

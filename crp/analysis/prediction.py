@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from crp.attribution import RelevanceFlow
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.mining.scores import shares
-from crp.mining.subjects import check_composite, check_start, described_rules
+from crp.models import check_composite, check_start, described_rules
 
 if TYPE_CHECKING:
     from zennit.core import Composite

@@ -8,15 +8,15 @@ from typing import IO, Any
 
 import click
 
-from crp.cli.atlas import atlas
-from crp.cli.classes import classes
-from crp.cli.demo import demo
-from crp.cli.info import info
-from crp.cli.merge import merge
-from crp.cli.mine import mine
-from crp.cli.search import search
-from crp.cli.strategies import strategies
-from crp.cli.verify import verify
+from crp.cli.atlas_command import atlas
+from crp.cli.classes_command import classes
+from crp.cli.demo_command import demo
+from crp.cli.info_command import info
+from crp.cli.merge_command import merge
+from crp.cli.mine_command import mine
+from crp.cli.search_command import search
+from crp.cli.strategies_command import strategies
+from crp.cli.verify_command import verify
 from crp.compat import refuse_zennit_crp
 from crp.errors import CrpError, inert
 

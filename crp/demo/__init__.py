@@ -8,7 +8,7 @@
 ================  ===================================================================================================
 
 A `Scene` (what is drawn) becomes a `Drawing` (the picture and its masks) by `draw`; `Scenes` does both by index.
-`python -m crp.demo.train` trains the network again. Names are loaded on first use, so that drawing needs no torch.
+`python -m crp.demo.training` trains the network again. Names are loaded on first use, so that drawing needs no torch.
 """
 
 from importlib import import_module

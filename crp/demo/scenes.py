@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from crp.errors import InputError, nearest
-from crp.images import Preprocessing
+from crp.preprocessing import Preprocessing
 
 from .drawing import CLASSES, TAG_SIZE, Drawing, Scene, describe, draw
 

@@ -20,11 +20,13 @@ from crp.analysis.clustering import Strategies, strategies
 from crp.analysis.extras import optional
 from crp.attribution import INPUT, RelevanceFlow
 from crp.errors import InputError
-from crp.images import scaled_picture
 from crp.library.building import new_library
 from crp.library.store import Library
-from crp.mining.subjects import check_composite, check_data, check_start, data_subject, model_subject
-from crp.mining.surroundings import surroundings
+from crp.mining.dataset import check_data, data_subject
+from crp.mining.mined_model import model_subject
+from crp.mining.runtime import surroundings
+from crp.models import check_composite, check_start
+from crp.preprocessing import scaled_picture
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it

@@ -20,19 +20,20 @@ from crp.library.manifest import layer_folder, write_manifest
 from crp.library.patches import write_patches
 from crp.library.references import References
 from crp.library.store import Library, open_library
-from crp.mining.blocks import SampleReader
+from crp.mining.block_stream import SampleReader
+from crp.mining.class_sums import LEADING
+from crp.mining.dataset import data_subject
+from crp.mining.durable.stages import write_survey
+from crp.mining.mined_model import model_subject
 from crp.mining.pipeline import described
 from crp.mining.scores import Score
-from crp.mining.stages import write_survey
-from crp.mining.statistics import LEADING
-from crp.mining.subjects import data_subject, model_subject
 from crp.mining.tally import Tally
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
     from zennit.core import Composite
 
-    from crp.images import Preprocessing
+    from crp.preprocessing import Preprocessing
 
 # It looks for no samples that a concept speaks against.
 _THEIRS = ("relevance", "activation")

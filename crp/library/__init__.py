@@ -20,7 +20,7 @@
 The format is described in docs/library-format.md. Nothing here loads torch, except to fingerprint what torch holds.
 """
 
-from .concept import LibraryConcept
+from .library_concept import LibraryConcept
 from .references import ClassStatistics, References
 from .store import Library, open_library
 

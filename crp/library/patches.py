@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from crp.errors import LibraryError
-from crp.explanation import Patch
+from crp.values import Patch
 
 from .references import Limits
 from .tables import Table, damaged, open_table, table_bytes, write_file

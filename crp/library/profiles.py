@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crp.values import ClassShare
 
-if TYPE_CHECKING:
-    from .store import Library
+from .references import ClassStatistics, References
 
 
 @dataclass(frozen=True)
@@ -62,22 +60,17 @@ class LayerProfiles:
 
     Parameters
     ----------
-    library, layer
-        Where they are read from, once.
-
-    Raises
-    ------
-    InputError
-        If the library does not hold the layer.
-    LibraryError
-        If a table is damaged.
+    statistics
+        What each class makes of every concept of the layer.
+    references
+        The layer's reference samples by relevance.
+    class_names
+        May be empty.
     """
 
-    def __init__(self, library: Library, layer: str):
-        statistics = library.statistics(layer)
-        self.names = library.class_names
+    def __init__(self, statistics: ClassStatistics, references: References, class_names: Sequence[str]) -> None:
+        self.names = class_names
         self.share = statistics.share
-        references = library.references(layer, "relevance")
         # A sample without relevance for a concept is among its references only where there are too few others.
         self.samples = np.where(references.score > 0, references.sample, -1)
         length = np.linalg.norm(self.share, axis=0)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crp.errors import InputError, LibraryError, inert, nearest, shortened
-from crp.explanation import Patch
-from crp.images import Preprocessing
+from crp.preprocessing import Preprocessing
+from crp.values import Patch
 
-from .concept import LibraryConcept
 from .fingerprints import weights_fingerprint
+from .library_concept import LibraryConcept
 from .manifest import layer_folder, read_manifest
 from .patches import MODES, LayerPatches, check_patches, decoded, read_patches, stored_concepts
+from .profiles import LayerProfiles
 from .references import (
     ClassStatistics,
     DeadConcepts,
@@ -295,6 +296,18 @@ class Library:
         stored = read_patches(file, concepts)
         check_patches(file, stored, self.limits(layer))
         return stored
+
+    def profiles(self, layer: str) -> LayerProfiles:
+        """Class profiles and reference samples of a layer's concepts: who uses them, and which are alike.
+
+        Raises
+        ------
+        InputError
+            If the library does not hold the layer.
+        LibraryError
+            If a table is damaged.
+        """
+        return LayerProfiles(self.statistics(layer), self.references(layer, "relevance"), self.class_names)
 
     def concept(self, layer: str, concept: int) -> LibraryConcept:
         """One concept as a value: its patches, the classes that use it, the concepts that are like it.

@@ -24,7 +24,8 @@
 =================  =======================================================================================
 """
 
-from .merging import merge
+from crp.mining.durable.merging import merge
+
 from .pipeline import add_patches, mine
 from .targets import Question
 

@@ -18,37 +18,31 @@ from torch import Tensor, nn
 from crp.attribution.layers import receptive_boxes
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, LibraryError
-from crp.images import Preprocessing, shown_input
 from crp.library.building import check_free
 from crp.library.checksums import replace_file
 from crp.library.fingerprints import value_fingerprint
 from crp.library.manifest import write_manifest
 from crp.library.patches import MODES, encoded
 from crp.library.store import Library, open_library
+from crp.mining.durable.extending import check_extends
+from crp.mining.durable.processes import joined
+from crp.mining.durable.stages import Pass, make_patches, surveyed_references
+from crp.mining.durable.work import Shard, Work, open_work, stored_identity, work_folder
+from crp.models import check_composite, check_shapes
+from crp.preprocessing import Preprocessing, shown_input
 
-from .blocks import SampleReader
-from .estimate import estimate
-from .extending import check_extends
-from .patches import PatchMaker, requests
-from .processes import joined
+from .block_stream import SampleReader
+from .class_sums import LEADING
+from .dataset import DataSubject, check_data, data_subject
+from .estimation import estimate
+from .mined_model import ModelSubject, model_subject
+from .patch_maker import PatchMaker, requests
+from .runtime import peak_memory, surroundings, tensor_cores
 from .scores import Score
-from .stages import Pass, make_patches, surveyed_references
-from .statistics import LEADING
-from .subjects import (
-    DataSubject,
-    ModelSubject,
-    check_composite,
-    check_data,
-    check_shapes,
-    data_subject,
-    model_subject,
-)
-from .surroundings import peak_memory, surroundings, tensor_cores
 from .survey import Surveyor, sizes_of
 from .tally import Tally, default_class_references
 from .targets import TargetRule, check_rule, rule_name
-from .vectors import VectorWriter
-from .work import Shard, Work, open_work, stored_identity, work_folder
+from .vector_writer import VectorWriter
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it

@@ -17,12 +17,12 @@ from crp.attribution.memory import memory_kept
 from crp.concepts import ConceptKind
 from crp.errors import CrpError, ModelError, SampleError
 
-from .blocks import Block
+from .block_stream import Block
 from .scores import Score, shares
 from .tally import Tally
 from .targets import Question, TargetRule, questions
 from .topk import check_finite
-from .vectors import VectorWriter
+from .vector_writer import VectorWriter
 
 # Scores and positions, `[N, concepts]`.
 Scored = tuple[np.ndarray, np.ndarray]

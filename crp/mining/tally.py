@@ -10,7 +10,7 @@ import numpy as np
 from crp.library.patches import MODES
 from crp.library.references import ClassStatistics, References
 
-from .statistics import ClassSums
+from .class_sums import ClassSums
 from .topk import ClassTopK, TopK
 
 # References of each class, unless said otherwise; and the memory, in bytes, that they may take then.

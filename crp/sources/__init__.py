@@ -12,7 +12,7 @@
 """
 
 from crp.sources.data import load_data
-from crp.sources.models import load_model
+from crp.sources.named_models import load_model
 from crp.sources.names import read_class_names
 
 __all__ = ["load_data", "load_model", "read_class_names"]

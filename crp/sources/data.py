@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from crp.errors import InputError, listed, nearest
-from crp.images import Preprocessing, read_picture
+from crp.preprocessing import Preprocessing, read_picture
 from crp.sources.python import called, named_object
 
 DEMO = "demo"

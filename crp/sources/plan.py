@@ -12,10 +12,17 @@ from torch import Tensor, nn
 
 from crp.attribution import select_output
 from crp.errors import InputError
-from crp.images import Preprocessing
+from crp.preprocessing import Preprocessing
 from crp.sources.data import load_data
 from crp.sources.fitting import default_layer, matching_layers, number_of_classes
-from crp.sources.models import DEFAULT_WEIGHTS, DEMO, TORCHVISION, known_classifier, load_model, torchvision_weights
+from crp.sources.named_models import (
+    DEFAULT_WEIGHTS,
+    DEMO,
+    TORCHVISION,
+    known_classifier,
+    load_model,
+    torchvision_weights,
+)
 from crp.sources.names import read_class_names
 
 

@@ -17,10 +17,10 @@ from zennit.types import Activation, Convolution, Linear
 
 import crp
 from crp.errors import InputError, LibraryError
-from crp.explanation import from_json, to_json
-from crp.images import shown_input
+from crp.explanations.explanation import from_json, to_json
 from crp.library.patches import StoredPatch, encode_signal, read_patches, write_patches
-from crp.mining.patches import patch_box, resized
+from crp.mining.patch_maker import patch_box, resized
+from crp.preprocessing import shown_input
 from crp.visualization import Atlas
 
 SIGNALS = torch.tensor([[[0, 2, 0, -3, 1, 0, 0, 4]], [[0, 0, 5, 0, 0, 0, -1, 0]]], dtype=torch.float32)

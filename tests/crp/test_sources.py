@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from crp.errors import InputError, LibraryError, ModelError
-from crp.images import Preprocessing
+from crp.preprocessing import Preprocessing
 from crp.sources import load_data, load_model, read_class_names
 from crp.sources.fitting import default_layer, matching_layers, number_of_classes, pick_device
-from crp.sources.origin import model_of, origin
 from crp.sources.plan import plan_mining, preprocessing_for
+from crp.sources.provenance import model_of, origin
 
 NET = textwrap.dedent(
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crp.mining.checkpoints import read_part, write_part
+from crp.mining.durable.checkpoints import read_part, write_part
 from crp.mining.tally import Tally
 
 NETS = {

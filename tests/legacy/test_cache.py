@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from crp.legacy.cache import Cache, ImageCache, plot_name
+from crp.cache import Cache, ImageCache, plot_name
 from crp.library.fingerprints import value_fingerprint
 from tests.legacy import scripts_mining
 from tests.legacy.golden import assert_as_recorded

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from crp.errors import InputError
-from crp.legacy.image import get_crop_range, imgify, plot_grid, vis_img_heatmap, vis_opaque_img
+from crp.image import get_crop_range, imgify, plot_grid, vis_img_heatmap, vis_opaque_img
 from tests.legacy import scripts_mining
 from tests.legacy.golden import assert_as_recorded
 

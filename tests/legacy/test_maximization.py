@@ -8,8 +8,8 @@ import torch
 
 from crp.concepts import ChannelConcept
 from crp.errors import InputError
-from crp.legacy.maximization import Maximization
 from crp.legacy.stored import load_maximization
+from crp.maximization import Maximization
 from tests.legacy import scripts_mining
 from tests.legacy.golden import assert_as_recorded
 

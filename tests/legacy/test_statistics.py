@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from crp.legacy.statistics import Statistics
 from crp.legacy.stored import load_stat_targets, load_statistics
+from crp.statistics import Statistics
 
 
 def column(*values):

@@ -14,7 +14,6 @@ from zennit.composites import EpsilonPlusFlat
 import crp
 from crp.attribution import RelevanceFlow
 from crp.errors import InputError, LibraryError
-from crp.images import Preprocessing
 from crp.interchange import export_zennit_crp, import_zennit_crp
 from crp.legacy.stored import (
     load_maximization,
@@ -23,6 +22,7 @@ from crp.legacy.stored import (
     read_tables,
     sub_folder,
 )
+from crp.preprocessing import Preprocessing
 from tests.legacy.scripts_mining import Samples, net
 from tests.oracle.comparing import assert_relevance_close
 
@@ -137,8 +137,8 @@ def test_patches_are_added_to_an_imported_library(tmp_path):
 def imported_pictures(tmp_path):
     """A library of a run of ours in zennit-crp's layout, with samples of two labels each."""
     from crp.concepts import ChannelConcept
-    from crp.legacy.attribution import CondAttribution
-    from crp.legacy.visualization import FeatureVisualization
+    from crp.legacy.cond_attribution import CondAttribution
+    from crp.legacy.feature_visualization import FeatureVisualization
 
     class BothLabels(FeatureVisualization):
         def multitarget_to_single(self, multi_target):

@@ -14,12 +14,12 @@ from torch.utils.data import TensorDataset
 from zennit.composites import EpsilonPlusFlat
 
 from crp.attribution import CondAttribution
+from crp.cache import ImageCache
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, SampleError
-from crp.legacy.cache import ImageCache
-from crp.legacy.image import imgify, vis_img_heatmap, vis_opaque_img
+from crp.image import imgify, vis_img_heatmap, vis_opaque_img
+from crp.legacy.feature_visualization import FeatureVisualization
 from crp.legacy.stored import load_maximization, load_stat_targets, load_statistics
-from crp.legacy.visualization import FeatureVisualization
 from tests.legacy import scripts_mining
 from tests.legacy.golden import assert_as_recorded
 from tests.legacy.scripts_mining import MultiLabel, Samples, net, visualization

@@ -23,10 +23,10 @@ import crp
 from crp.analysis import search, similarity, suspects
 from crp.errors import CrpError
 from crp.library.checksums import write_checksums
-from crp.library.describing import described_in_words, description
 from crp.library.patches import MODES
+from crp.library.summary import described_in_words, description
 from crp.library.vectors import Vectors
-from crp.visualization.atlas import Atlas
+from crp.visualization.atlases import Atlas
 
 from .kinds import HTML, KINDS, WEIGHTS
 from .subject import dataset, model

@@ -1,4 +1,4 @@
-"""Real pictures as the real networks take them, preprocessed here by hand, independently of `crp.images`."""
+"""Real pictures as the real networks take them, preprocessed here by hand, independently of `crp.preprocessing`."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import re
 
 import example_explanations as examples
 from crp.visualization import wording
-from crp.visualization.atlas import Atlas
+from crp.visualization.atlases import Atlas
 
 
 def test_a_graph_shows_itself_as_a_picture_with_words():

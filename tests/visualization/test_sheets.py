@@ -3,7 +3,8 @@
 import numpy as np
 
 from crp.values import Patch
-from crp.visualization import images, sheets
+from crp.visualization import encoding as images
+from crp.visualization import sheets
 
 
 def patch(value, height, width):

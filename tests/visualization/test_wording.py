@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import example_explanations as examples
-from crp.visualization import palette, wording
+from crp.visualization import colours as palette
+from crp.visualization import wording
 
 
 def plain(text):

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from crp.cli import main
 from crp.cli.group import INTERRUPTED
 from crp.library import open_library
-from crp.library.describing import PRIVACY
 from crp.library.store import TABLES
+from crp.library.summary import PRIVACY
 from crp.sources import load_model
 
 COMMANDS = ("atlas", "classes", "demo", "info", "merge", "mine", "search", "strategies", "verify")
@@ -122,7 +122,7 @@ class TestAtlas:
         assert [layer["layer"] for layer in content["layers"]] == ["2"]
         assert content["provenance"]["image"] == "new.png"
         with torch.no_grad():
-            from crp.images import Preprocessing, read_picture
+            from crp.preprocessing import Preprocessing, read_picture
 
             data = Preprocessing().to_input(read_picture(shop.folder / "new.png"))
             logits = load_model(f"{shop.folder}/net.py:make")(data[None])[0]

@@ -8,7 +8,7 @@ import torch
 from crp.attribution import INPUT, RelevanceFlow, composite_for
 from crp.demo import TAGGED_CLASS, Scenes, demo_model
 from crp.demo.model import WEIGHTS
-from crp.demo.train import report
+from crp.demo.training import report
 from crp.mining import mine
 
 LAYER = "conv5"

@@ -10,9 +10,9 @@ from torch.utils.data import TensorDataset
 
 from crp.attribution import RelevanceFlow, composite_for
 from crp.errors import InputError, LibraryError
-from crp.images import Preprocessing
 from crp.interchange import export_virelay
 from crp.mining import mine
+from crp.preprocessing import Preprocessing
 
 h5py = pytest.importorskip("h5py", reason="h5py, an optional extra, is not installed")
 pytest.importorskip("sklearn", reason="scikit-learn, an optional extra, is not installed")

@@ -10,7 +10,7 @@ from crp.errors import InputError
 from crp.library import open_library
 from crp.library.manifest import layer_folder, write_manifest
 from crp.library.patches import MODES, StoredPatch, encode_signal, write_patches
-from crp.library.profiles import LayerProfiles, Likeness
+from crp.library.profiles import Likeness
 from crp.library.tables import write_table
 
 from .conftest import LAYERS, manifest, references, stored_patch
@@ -31,7 +31,7 @@ def library(folder):
 
 
 def test_users_stand_in_the_order_of_their_share(library):
-    profiles = LayerProfiles(library, "block/one")
+    profiles = library.profiles("block/one")
     assert [(use.name, use.share) for use in profiles.users(1, 2)] == [("dog", 0.5), ("cat", 0.25)]
     assert [(use.index, use.share) for use in profiles.users(0, 5)] == [(0, 0.5)]
     assert [(use.name, use.share) for use in profiles.users(0, 5, sign=-1)] == [("dog", -0.25)]
@@ -39,13 +39,13 @@ def test_users_stand_in_the_order_of_their_share(library):
 
 
 def test_likeness_by_classes_is_the_cosine(library):
-    profiles = LayerProfiles(library, "block/one")
+    profiles = library.profiles("block/one")
     one, other = SHARE[:, 1], SHARE[:, 0]
     expected = one @ other / np.sqrt((one @ one) * (other @ other))  # (0.125 - 0.125) = 0: nothing alike
     assert expected == 0
     assert profiles.alike_by_classes(0, 5) == ()
     # without the class that tells them apart
-    profiles = LayerProfiles(_with_share(library, np.abs(SHARE)), "block/one")
+    profiles = _with_share(library, np.abs(SHARE)).profiles("block/one")
     one, other = np.abs(SHARE[:, 0]), np.abs(SHARE[:, 1])
     (found,) = profiles.alike_by_classes(0, 5)
     assert found.concept == 1
@@ -60,7 +60,7 @@ def _with_share(library, share):
 
 
 def test_likeness_by_samples_counts_those_in_common(library):
-    profiles = LayerProfiles(library, "block/one")
+    profiles = library.profiles("block/one")
     # sample 1, but not sample 0: it has no relevance for the second concept
     assert profiles.alike_by_samples(0, 5) == profiles.alike_by_samples(0, 1) == (Likeness(1, 1.0),)
     # places without a sample are in common with nobody

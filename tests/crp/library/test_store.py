@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from crp.errors import CrpError, InputError, LibraryError
-from crp.images import Preprocessing
 from crp.library import open_library
 from crp.library.fingerprints import weights_fingerprint
+from crp.preprocessing import Preprocessing
 
 from .conftest import manifest, references
 

@@ -16,11 +16,11 @@ from torch.utils.data import Dataset, TensorDataset
 from zennit.composites import EpsilonAlpha2Beta1
 
 from crp.errors import InputError, LibraryError, ModelError, SampleError
-from crp.images import Preprocessing
 from crp.library import open_library
 from crp.library.patches import MODES, read_patches
 from crp.mining import add_patches, mine
-from crp.mining.patches import patch_box
+from crp.mining.patch_maker import patch_box
+from crp.preprocessing import Preprocessing
 
 from .conftest import LAYERS, naive_heatmap, naive_truth
 

@@ -1,0 +1,184 @@
+"""`crp atlas`: pictures explained with a library."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crp.cli import options
+from crp.errors import InputError, LibraryError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from crp.library import Library
+    from crp.models import PreparedModel
+
+CONCEPTS = 6
+FORMATS = ("html", "png", "pdf", "svg", "json", "dot")
+
+
+SITE = "site"
+
+
+@click.command(short_help="Explain pictures with a library: one page each, or a site.")
+@click.argument("library")
+@click.argument("images", nargs=-1, metavar="PICTURE...")
+@click.option(
+    "--out",
+    metavar="PATH",
+    help="A file (zebra.html, zebra.png, ...), or a folder for PICTURE.html; by default the folder one works in. "
+    f"For a site its folder; by default '{SITE}'.",
+)
+@click.option("--site", is_flag=True, help="Make a site, also of single pictures, or of the library's concepts alone.")
+@click.option(
+    "--format", "formats", type=click.Choice(FORMATS), multiple=True, help="May be repeated; by default html."
+)
+@click.option("--layers", type=options.Names(), help="Some of the library's layers, commas between them; default all.")
+@click.option(
+    "--concepts",
+    type=click.IntRange(min=1),
+    default=CONCEPTS,
+    show_default=True,
+    help="Concepts for and against, of each layer.",
+)
+@click.option("--target", metavar="CLASS", help="Class to explain, by index or name; by default the predicted one.")
+@click.option("--against", metavar="CLASS", help="Explain also this class, and the difference: why not this one?")
+@click.option("--graph/--no-graph", default=True, help="How lower concepts compose higher ones; by default shown.")
+@click.option("--model", metavar="MODEL", help="The model that was mined, named as for `crp mine`.")
+@options.weights
+@click.option("--trust", is_flag=True, help="Run the model code that the library names. Only for libraries you trust.")
+@options.device
+def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
+    """Explain a model's predictions for PICTUREs by the concepts in LIBRARY, one page each.
+
+    Where a PICTURE is a folder, all pictures in it become a site: an index, a page for each prediction, and a page for
+    each concept of the layers, which link to one another. After an interruption the same command goes on; pages that
+    are complete are kept while nothing they show has changed.
+
+    The model is found from what the library keeps of `crp mine`. torchvision's models are loaded by themselves; code of
+    your own runs only if you name it again with --model, or say --trust. Weights must be those that were mined.
+
+    \b
+    Example:
+        crp atlas squeezenet.crp zebra.jpg ladybird.jpg --format html --format png --out atlases/
+        crp atlas squeezenet.crp photos/ --out site/
+    """
+    sys.path.append(os.getcwd())
+    from crp.library import open_library
+    from crp.models import prepared
+    from crp.sources.fitting import pick_device
+    from crp.sources.provenance import model_of
+    from crp.visualization.atlases import atlas as draw
+
+    site = given["site"] or any(Path(image).is_dir() for image in images)
+    if not images and not site:
+        raise click.UsageError("Missing argument 'PICTURE...': give pictures, a folder of them, or --site alone.")
+    opened = open_library(library)
+    options = {name: given[name] for name in ("layers", "target", "against", "graph", "concepts")}
+    if not images:
+        _site(None, images, opened, library, given, options)
+        return
+    paths = {} if site else _paths(images, given["out"], given["formats"])
+    model = model_of(opened, model=given["model"], weights=given["weights"], trust=given["trust"])
+    model = model.to(pick_device(given["device"]))
+    if opened.preprocessing is None:
+        raise LibraryError(
+            f"The library '{library}' does not know how pictures become the model's input; mine it again and say it "
+            "with --size, --mean and --std, or --preprocessing."
+        )
+    if site:
+        _site(prepared(model), images, opened, library, given, options)
+        return
+    _check(model, images, opened)
+    model = prepared(model)
+    for image in images:
+        provenance = {"image": Path(image).name, "command": _command(library, [image], given)}
+        explained = draw(model, image, opened, provenance=provenance, **options)
+        for path in paths[image]:
+            _make_folder(path.parent)
+            click.echo(explained.save(path))
+
+
+def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> None:
+    """Tell what does not fit before the first picture is explained, not after the last."""
+    from crp.preprocessing import read_picture
+    from crp.sources.fitting import run
+
+    tried = set()
+    for image in images:
+        data = library.preprocessing.to_input(read_picture(image))
+        if data.shape not in tried:
+            run(model, data, f"'{image}'")
+        tried.add(data.shape)
+
+
+def _site(
+    model: PreparedModel | None,
+    images: tuple[str, ...],
+    opened: Library,
+    library: str,
+    given: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    from crp.sources.data import pictures_below
+    from crp.visualization.site.site_maker import make_site
+
+    if given["formats"]:
+        raise click.UsageError("--format is for pages of their own; a site is HTML.")
+    folder = Path(given["out"] or SITE)
+    if folder.suffix.removeprefix(".").lower() in FORMATS and not folder.is_dir():
+        raise click.UsageError(f"--out {folder} is one file; a site is a folder.")
+    pictures = []
+    for image in map(Path, images):
+        pictures += pictures_below(image, without=folder) if image.is_dir() else [image]
+    index = make_site(
+        model,
+        list(dict.fromkeys(pictures)),
+        opened,
+        folder,
+        command=_command(library, images, given, ["--site"] if given["site"] else []),
+        page_command=lambda picture: _command(library, [str(picture)], given),
+        **options,
+    )
+    click.echo(index)
+
+
+def _command(library: str, images: Sequence[str], given: dict[str, Any], switches: Sequence[str] = ()) -> str:
+    """What to type for this page again: what was asked for, without where it was written."""
+    asked = {name: given[name] for name in ("layers", "target", "against", "model", "weights")}
+    asked["concepts"] = given["concepts"] if given["concepts"] != CONCEPTS else None
+    words = options.command_line("atlas", [library, *images], asked)
+    switches = [*switches, *(["--trust"] if given["trust"] else []), *([] if given["graph"] else ["--no-graph"])]
+    return shlex.join([*words, *switches])
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder '{folder}' cannot be made: {error.strerror} ('{error.filename}').") from error
+
+
+def _paths(images: tuple[str, ...], out: str | None, formats: tuple[str, ...]) -> dict[str, list[Path]]:
+    """Return by picture the files to write."""
+    place = Path(out or ".")
+    suffix = place.suffix.removeprefix(".").lower()
+    if suffix in FORMATS and not place.is_dir():
+        if len(images) > 1 or len({suffix, *formats}) > 1:
+            raise click.UsageError(f"--out {out} is one file; for several pictures or formats give a folder.")
+        return {images[0]: [place]}
+    files = {image: [place / f"{Path(image).stem}.{format}" for format in formats or ("html",)] for image in images}
+    seen: dict[Path, str] = {}
+    for image, written in files.items():
+        if (other := seen.setdefault(written[0], image)) != image:
+            raise click.UsageError(
+                f"'{other}' and '{image}' would both be written to {written[0]}; explain them apart."
+            )
+    return files

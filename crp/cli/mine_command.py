@@ -1,0 +1,158 @@
+"""`crp mine`: a model and its data set into a library."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from crp.cli import options
+
+# Options that decide what is in the library, beside those that the plan takes.
+_DECIDING = ("references", "class_references", "vectors", "patches", "block_size", "precision",
+             "threads", "skip_bad")  # fmt: skip
+
+
+@click.command(short_help="Mine a model and its data set into a library.")
+@click.argument("model")
+@click.argument("data")
+@click.option("--out", required=True, metavar="LIBRARY", help="Folder to write, such as resnet18.crp.")
+@click.option(
+    "--layers",
+    type=options.Names(),
+    help="Names with commas between them, or patterns as 'layer*', 'features.*'; default the last convolutional stage.",
+)
+@options.weights
+@click.option("--size", type=options.Pixels(), help="Resize the short side (224), or exactly (224x320).")
+@click.option("--crop", type=options.Pixels(), help="Centre crop; by default the square of --size.")
+@click.option("--mean", type=options.Numbers(), help="Subtracted after scaling to 0..1; one number or one a channel.")
+@click.option("--std", type=options.Numbers(), help="Divided by after that.")
+@click.option(
+    "--preprocessing",
+    metavar="FILE",
+    help="All of that in a JSON file (size, crop, mean, std, mode, interpolation); the options above go before it.",
+)
+@click.option("--class-names", metavar="FILE", help="One name a line (.txt), or a list (.json).")
+@click.option(
+    "--targets",
+    type=options.Targets(),
+    metavar="label|prediction|topN",
+    help="Class to explain of each sample; by default the label (each, of several), where the data has labels.",
+)
+@click.option("--output", metavar="NAME", help="Part of the model's output to explain, if it is a dict or tuple.")
+@click.option(
+    "--references",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Samples kept of each concept and mode.",
+)
+@click.option(
+    "--patches", type=click.IntRange(min=0), default=8, show_default=True, help="Of these, how many with their picture."
+)
+@click.option(
+    "--class-references",
+    type=click.IntRange(min=0),
+    help="Samples kept of each concept and mode for each class; default 3, or as many as fit into 256 MB.",
+)
+@click.option("--vectors", is_flag=True, help="Keep every sample's concept vectors: for crp search, crp strategies.")
+@click.option(
+    "--block-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples computed at a time."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Of each process; 4 if nothing is said, whatever the machine, as the last digits depend on it.",
+)
+@options.workers
+@click.option(
+    "--precision",
+    type=click.Choice(["bfloat16", "tf32"]),
+    help="A faster pass over the data (tf32: on an NVIDIA GPU); by default in the model's own.",
+)
+@options.device
+@options.skip_bad
+@click.option("--extend", metavar="LIBRARY", help="A library of the first samples of DATA: these are not mined again.")
+@click.option("--shard", type=options.Share(), help="Mine this part alone, as 2/5; `crp merge` joins all of them.")
+@options.checkpoint
+@options.overwrite
+@click.option("--restart", is_flag=True, help="Begin anew where an interrupted run left its work.")
+def mine(model: str, data: str, **given: Any) -> None:
+    """Find the samples of DATA that show each concept of MODEL, and keep them in a library.
+
+    MODEL is torchvision:NAME, package.module:function, file.py:function (a function without arguments that returns a
+    torch.nn.Module), or demo. DATA is a folder of pictures (class subfolders are labels), an .npz with images (and
+    labels, class_names), package.module:function or file.py:function (a function without arguments that returns a
+    map-style data set), or demo.
+
+    Pictures are prepared for torchvision's models as for ImageNet (short side 256, crop 224), for others scaled to
+    0..1 only; the options say otherwise. What was said is stored: `crp atlas` then needs the library and a picture.
+
+    Mining may be interrupted, killed and started again: the same command goes on from what LIBRARY.partial holds. With
+    torchrun in front of it (the second example) processes share the work; with --shard, runs on several machines do.
+    The library is the same, byte for byte.
+
+    \b
+    Example:
+        crp mine torchvision:squeezenet1_1 photos/ --weights squeezenet.safetensors \\
+            --layers features.9,features.12 --class-names imagenet.txt --out squeezenet.crp
+        torchrun --nproc-per-node 4 -m crp mine torchvision:resnet18 photos/ --weights DEFAULT --out resnet18.crp
+    """
+    # Functions in the folder one works in can be named, as with `python -m`.
+    sys.path.append(os.getcwd())
+    from crp.mining import mine as run
+    from crp.sources.fitting import pick_device
+    from crp.sources.plan import plan_mining
+    from crp.sources.provenance import origin
+
+    distributed = "TORCHELASTIC_RUN_ID" in os.environ
+    first = not distributed or os.environ["RANK"] == "0"
+    device = pick_device(given["device"], place=int(os.environ["LOCAL_RANK"]) if distributed else 0)
+    shape = {name: given[name] for name in ("size", "crop", "mean", "std")}
+    told = {name: given[name] for name in ("weights", "layers", "targets", "output", "class_names", "preprocessing")}
+    plan = plan_mining(model, data, settings=shape, **told)
+    for note in plan.notes if first else ():
+        click.echo(note, err=True)
+    if first and (note := _cores(device.type, given["threads"], distributed or given["shard"] is not None)):
+        click.echo(note, err=True)
+    decides = {**told, **shape, **{name: given[name] for name in _DECIDING}}
+    same = ("block_size", "workers", "precision", "threads", "skip_bad", "extend", "shard", "checkpoint")
+    library = run(
+        plan.model.to(device),
+        plan.data,
+        layers=plan.layers,
+        path=given["out"],
+        targets=plan.targets,
+        k=given["references"],
+        class_references=given["class_references"],
+        vectors=given["vectors"],
+        patches=given["patches"],
+        device=device,
+        class_names=plan.class_names,
+        preprocessing=plan.preprocessing,
+        source=origin(model, data, given["weights"], options.command_line("mine", [model, data], decides)),
+        distributed=distributed,
+        overwrite=given["overwrite"],
+        restart=given["restart"],
+        **{name: given[name] for name in same},
+    )
+    if library is None:
+        click.echo(f"Shard {'/'.join(map(str, given['shard']))} is done. When all are:  crp merge {given['out']}")
+    elif first:
+        click.echo(f"Library: {library.path}")
+        click.echo(f"Next:    crp atlas {library.path} PICTURE")
+
+
+def _cores(device: str, threads: int | None, shared: bool) -> str | None:
+    """How to use the cores that one process leaves idle."""
+    from crp.mining.pipeline import THREADS
+
+    cores, threads = os.cpu_count() or 1, threads or THREADS
+    if device != "cpu" or shared or cores < 2 * threads:
+        return None
+    return (
+        f"Mining with {threads} of {cores} cores; `torchrun --nproc-per-node {cores // threads} -m crp mine ...` uses "
+        "them all, and makes the same library."
+    )

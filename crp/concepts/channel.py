@@ -1,0 +1,215 @@
+"""Channels as concepts: `ChannelConcept`, and the check of channel ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crp.errors import InputError
+
+from .extremes import extreme
+
+
+class ChannelConcept:
+    """One channel, or one unit of a linear layer, is one concept.
+
+    Examples
+    --------
+    >>> relevance = torch.arange(6.0).reshape(1, 3, 2)              # one sample, three channels, two positions
+    >>> ChannelConcept().total(relevance)
+    tensor([[1., 5., 9.]])
+    >>> ChannelConcept().masked(relevance, [[0], [1, 2]]).sum(-1)   # two conditions
+    tensor([[[1., 0., 0.]],
+    <BLANKLINE>
+            [[0., 5., 9.]]])
+    """
+
+    def size(self, shape: Sequence[int]) -> int:
+        """Number of concepts in a layer's output of shape `[C, *S]` (without the samples' axis)."""
+        return shape[0]
+
+    def masked(self, relevance: Tensor, ids: Sequence[Sequence[int]]) -> Tensor:
+        """Keep only the chosen channels, once per condition.
+
+        Parameters
+        ----------
+        relevance
+            Relevance that arrives at the layer, `[N, C, *S]`.
+        ids
+            For each of the `K` conditions the channels that may pass.
+
+        Returns
+        -------
+        Tensor
+            `[K, N, C, *S]`, a new tensor.
+
+        Raises
+        ------
+        InputError
+            If a channel is not one of `0 .. C - 1`.
+        """
+        mask = relevance.new_zeros(len(ids), relevance.shape[1])
+        for row, channels in enumerate(ids):
+            check_channels(channels, relevance.shape[1])
+            mask[row, list(channels)] = 1
+        return relevance[None] * mask.view(len(ids), 1, -1, *[1] * (relevance.ndim - 2))
+
+    def at_positions(self, relevance: Tensor, ids: Tensor, positions: Tensor) -> Tensor:
+        """Keep one position of one channel for each sample.
+
+        Parameters
+        ----------
+        relevance
+            `[N, C, *S]`.
+        ids
+            Channel of each sample, int64 `[N]`.
+        positions
+            Position of each sample, counted along the flattened space, int64 `[N]` (all 0 for a linear layer).
+
+        Returns
+        -------
+        Tensor
+            `[1, N, C, *S]`, zero everywhere but in `N` entries.
+        """
+        flat = relevance.flatten(2) if relevance.ndim > 2 else relevance[..., None]
+        samples = torch.arange(len(flat), device=flat.device)
+        kept = torch.zeros_like(flat)
+        kept[samples, ids, positions] = flat[samples, ids, positions]
+        return kept.view_as(relevance)[None]
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over space, `[N, C, *S]` -> `[N, C]`; of bfloat16 in float32, which keeps the digits there are."""
+        if values.dtype != torch.bfloat16:
+            return values.flatten(2).sum(-1) if values.ndim > 2 else values
+        if values.ndim == 2:
+            return values.float()
+        # a sample at a time, for a sum into another type makes a copy in that type first
+        return torch.stack([sample.flatten(1).sum(-1, dtype=torch.float32) for sample in values])
+
+    def peak(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Largest signed value of each channel and its flat position, `[N, C, *S]` -> two of `[N, C]`.
+
+        Of equal values the first position counts.
+        """
+        return extreme(values, largest=True)
+
+    def trough(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Smallest signed value of each channel and its flat position, as `peak` finds the largest."""
+        return extreme(values, largest=False)
+
+    # -- the names of zennit-crp -------------------------------------------------------------------------------
+
+    @staticmethod
+    def mask(batch_id: int, concept_ids: Sequence[int], layer_name: str | None = None) -> Callable[[Tensor], Tensor]:
+        """Make a function that keeps `concept_ids` in row `batch_id` of a relevance `[N, C, *S]`.
+
+        The `mask_map` of `crp.attribution.CondAttribution` takes functions of this signature.
+        """
+
+        def mask_row(relevance: Tensor) -> Tensor:
+            check_channels(concept_ids, relevance.shape[1], layer_name)
+            keep = torch.zeros_like(relevance[batch_id])
+            keep[list(concept_ids)] = 1
+            relevance[batch_id] = relevance[batch_id] * keep
+            return relevance
+
+        return mask_row
+
+    @staticmethod
+    def mask_rf(
+        batch_id: int, c_n_map: Mapping[int, Sequence[int]], layer_name: str | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """Make a function that keeps single positions: `c_n_map` maps a channel to its flat positions."""
+
+        def mask_row(relevance: Tensor) -> Tensor:
+            check_channels(list(c_n_map), relevance.shape[1], layer_name)
+            keep = torch.zeros_like(relevance[batch_id]).reshape(relevance.shape[1], -1)
+            for channel, positions in c_n_map.items():
+                keep[channel, positions] = 1
+            relevance[batch_id] = relevance[batch_id] * keep.view_as(relevance[batch_id])
+            return relevance
+
+        return mask_row
+
+    def get_rf_indices(self, output_shape: Sequence[int], layer_name: str | None = None) -> np.ndarray:
+        """Positions that an output of shape `[C, *S]` has, for `mask_rf`."""
+        return np.arange(prod(output_shape[1:]))
+
+    def attribute(
+        self,
+        relevance: Tensor,
+        mask: Tensor | None = None,
+        layer_name: str | None = None,
+        abs_norm: bool = True,
+    ) -> Tensor:
+        """Relevance of every concept, `[N, C, *S]` -> `[N, C]`.
+
+        Parameters
+        ----------
+        relevance
+            `[N, C, *S]`.
+        mask
+            What to multiply relevance with before it is added up: 1 inside a region of the layer, 0 outside.
+        layer_name
+            Without effect; kinds of concept that differ from layer to layer need it.
+        abs_norm
+            Whether to divide by the sum over concepts of the absolute value.
+        """
+        totals = self.total(relevance if mask is None else relevance * mask)
+        return _divided(totals) if abs_norm else totals
+
+    def reference_sampling(
+        self,
+        relevance: Tensor,
+        layer_name: str | None = None,
+        max_target: str = "sum",
+        abs_norm: bool = True,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sort the samples of a batch by how much they count for each concept.
+
+        Parameters
+        ----------
+        relevance
+            Relevance or activation, `[N, C, *S]`.
+        layer_name
+            Without effect, as in `attribute`.
+        max_target
+            `"sum"` over space, or `"max"`, the largest signed value.
+        abs_norm
+            As in `attribute`.
+
+        Returns
+        -------
+        tuple of three Tensors
+            `[N, C]` each, best first: the place in the batch (of equal scores the first), the score, and the flat
+            position of the largest signed value.
+        """
+        peak, positions = self.peak(relevance)
+        if max_target not in ("sum", "max"):
+            raise InputError(f"max_target is 'sum' or 'max', given {max_target!r}.")
+        scores = self.total(relevance) if max_target == "sum" else peak
+        scores, samples = (_divided(scores) if abs_norm else scores).sort(dim=0, descending=True, stable=True)
+        return samples, scores, positions.gather(0, samples)
+
+
+def _divided(scores: Tensor) -> Tensor:
+    """Scores `[N, C]` divided by their absolute sum; 1e-10 keeps a layer without any at zero."""
+    return scores / (scores.abs().sum(1, keepdim=True) + 1e-10)
+
+
+def check_channels(ids: Sequence[int], count: int, layer: str | None = None) -> None:
+    """Refuse concept ids that a layer of `count` channels does not have.
+
+    Raises
+    ------
+    InputError
+        With the id, and the range that is allowed. Negative ids count from the end, as in numpy.
+    """
+    for concept in ids:
+        if not -count <= concept < count:
+            where = f"layer '{layer}'" if layer else "the layer"
+            raise InputError(f"There is no concept {concept}: {where} has the concepts 0 to {count - 1}.")

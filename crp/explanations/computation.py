@@ -1,0 +1,407 @@
+"""From a model, an input and a library to the numbers of an atlas.
+
+`explain` is the only place where a prediction's concepts are computed. It returns an `Explanation`, a value that
+anything may draw. One forward pass serves it all.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from crp.attribution import INPUT, OUTPUT, RelevanceFlow
+from crp.concepts import ChannelConcept, ConceptKind
+from crp.errors import InputError, nearest
+from crp.explanations.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.graphs.composition import apart, graph_in
+from crp.library.profiles import class_shares
+from crp.models import PreparedModel, prepared
+from crp.preprocessing import read_picture, shown_input
+
+if TYPE_CHECKING:
+    from zennit.core import Composite
+
+    from crp.library import Library
+
+_CHANNELS = ChannelConcept()
+
+# A cell of the concept map stays blank below this part of the strongest cell's relevance.
+_FAINTEST_CELL = 0.02
+# Cells along the longer side, unless asked for: fine enough to see parts of things, coarse enough to read.
+_CELLS = 8
+# What inputs with so many axes are called.
+_INPUTS = {2: ("signal", "T"), 3: ("image", "H, W"), 4: ("volume", "D, H, W")}
+# The graph of an explanation: as much as a page's width can hold.
+_GRAPH_COVERAGE, _GRAPH_BREADTH = 0.9, 8
+# Classes named as users of a concept.
+_USERS = 5
+# One patch is kept of the concepts that are among so many strongest of some cell, but of no more than so many.
+_NAMED_IN_CELL, _GLIMPSES = 6, 64
+
+
+def explain(
+    model: nn.Module | PreparedModel,
+    image: Tensor | np.ndarray | Image.Image | str | os.PathLike[str],
+    library: Library,
+    *,
+    layers: Sequence[str] | None = None,
+    target: int | str | None = None,
+    against: int | str | None = None,
+    concepts: int = 6,
+    patches: int = 8,
+    cells: int | None = None,
+    graph: bool = True,
+    composite: Composite | None = None,
+    concept: ConceptKind = _CHANNELS,
+    provenance: Mapping[str, Any] | None = None,
+) -> Explanation:
+    """Explain one prediction by the concepts of some layers.
+
+    Parameters
+    ----------
+    model
+        The model that was mined; for many pictures once made ready by `crp.prepared`.
+    image
+        Model input `[c, *S]` or `[1, c, *S]`; or a picture (PIL, uint8 array `[H, W, 3]`, or a file's name), which
+        the library's preprocessing turns into model input.
+    library
+        What mining left for this model.
+    layers
+        Some of the library's layers, in the order in which they are shown; by default all, from the output down.
+    target
+        Class to explain, by index or name; by default the predicted one.
+    against
+        Another class, by index or name: why `target` and not this one? It is explained too, and so is the difference,
+        of what the two start at the output (`Explanation.beside`).
+    concepts
+        How many supporting and how many opposing concepts of each layer to show, at most.
+    patches
+        How many patches of each kind to show of a concept, at most.
+    cells
+        Cells of the concept map along its longer side, never more than the layer has positions; by default 8.
+    graph
+        Whether to find how lower concepts compose the higher ones (`crp.compose`); of layers that contain one another,
+        the inner ones.
+    composite
+        The composite that was mined with, if it was not the default; a prepared model has it already.
+    concept
+        The kind of concept that was mined, if it was not the channel.
+    provenance
+        More entries for `Explanation.provenance`.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    InputError
+        If the image, a layer or the target does not fit.
+    LibraryError
+        If the library belongs to another model, composite or kind of concept.
+
+    Notes
+    -----
+    The concept map is the concept atlas of Achtibat et al. (2023), Fig. 3: each cell shows the concept, of all the
+    layer's, with the largest positive relevance in it (`RelevanceFlow.regions`).
+    """
+    if concepts < 1:
+        raise InputError(f"concepts is {concepts}; at least 1 must be shown.")
+    if cells is not None and cells < 1:
+        raise InputError(f"cells is {cells}; at least 1 is needed.")
+    for layer in layers or ():
+        library.shape(layer)
+    if not isinstance(model, PreparedModel):
+        model = prepared(model, composite)
+    elif composite is not None:
+        raise InputError("A prepared model has its composite already: give it to crp.prepared.")
+    model.check(library)
+    library.check_concept_kind(concept)
+    data = _model_input(image, library)
+    with RelevanceFlow(model.replica, None, data, layers or library.layers) as flow:
+        layers = list(dict.fromkeys(layers)) if layers else list(reversed(flow.layers))
+        names = _Names(library.class_names)
+        scores = flow.prediction[0].double()
+        chosen = int(scores.argmax()) if target is None else names.index(target, len(scores))
+        ranked = scores.argsort(descending=True, stable=True)[:5].tolist()
+        shown = _Shown(library, concept, tuple(layers), concepts, patches, cells, graph)
+        common = {
+            "picture": shown_input(data[0], library.preprocessing),
+            "classes": tuple(names.score(index, scores) for index in ranked),
+            "provenance": {**_provenance(library, model.rules), **(provenance or {})},
+        }
+
+        def explained(target: int, against: int | None, **beside: Any) -> Explanation:
+            found = _explained(flow, shown, target, against)  # refuses classes that there are not
+            return Explanation(
+                target=names.score(target, scores),
+                against=None if against is None else names.score(against, scores),
+                **found,
+                **common,
+                **beside,
+            )
+
+        if against is None:
+            return explained(chosen, None)
+        other = names.index(against, len(scores))
+        if other == chosen:
+            raise InputError(f"target and against are the same class, {names.score(chosen, scores).name!r}.")
+        return explained(chosen, None, beside=(explained(other, None), explained(chosen, other)))
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What the caller of `explain` asked to be shown."""
+
+    library: Library
+    concept: ConceptKind
+    layers: tuple[str, ...]
+    concepts: int
+    patches: int
+    cells: int | None
+    graph: bool
+
+
+def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | None) -> dict[str, Any]:
+    """What an explanation says of one class, or of the difference of two, by the names of its fields."""
+    started = flow.output_relevance([target])
+    if against is not None:
+        # Relevance is linear in what is started: this is the difference of the two classes' relevance, everywhere.
+        started = started - flow.output_relevance([against])
+    arriving = flow.down(started, to=[INPUT, *shown.layers])
+    heatmap = arriving[INPUT][0, 0].sum(0)
+    total = float(started.double().sum())
+    layers = [_explained_layer(flow, shown, layer, arriving[layer][0], total) for layer in shown.layers]
+    graph = None
+    if shown.graph:
+        known = {(part.layer, part.concept): part.heatmap for layer in layers for part in layer.ranked}
+        graph = graph_in(
+            [flow],
+            apart(shown.layers),
+            target,
+            against=against,
+            library=shown.library,
+            concept=shown.concept,
+            coverage=_GRAPH_COVERAGE,
+            breadth=_GRAPH_BREADTH,
+            heatmaps={(OUTPUT, target): _array(heatmap), **known},
+        )
+    return {
+        "heatmap": _array(heatmap),
+        "layers": tuple(layers),
+        "absorbed": 1 - float(heatmap.double().sum()) / total if total else math.nan,
+        "graph": graph,
+    }
+
+
+def _explained_layer(
+    flow: RelevanceFlow, shown: _Shown, layer: str, arriving: Tensor, started: float
+) -> LayerExplanation:
+    """One layer of an explanation; `arriving` is `[1, C, *S]`."""
+    concept, library = shown.concept, shown.library
+    relevance = concept.total(arriving.double())[0]
+    absolute = relevance.abs().sum()
+    shares = relevance / absolute if absolute > 0 else torch.zeros_like(relevance)
+    order = relevance.argsort(descending=True, stable=True).tolist()
+    supporting = [index for index in order[: shown.concepts] if relevance[index] > 0]
+    opposing = [index for index in order[::-1][: shown.concepts] if relevance[index] < 0]
+    cards = supporting + opposing
+    parts = {}
+    if cards:
+        library.check_concepts(layer, cards)
+        shares_of_classes = library.statistics(layer).share
+        masked = concept.masked(arriving, [[index] for index in cards])
+        heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)
+        for index, heatmap in zip(cards, heatmaps, strict=True):
+            parts[index] = ConceptPart(
+                layer=layer,
+                concept=index,
+                relevance=float(relevance[index]),
+                share=float(shares[index]),
+                heatmap=_array(heatmap),
+                relevance_patches=library.patches(layer, index, "relevance")[: shown.patches],
+                activation_patches=library.patches(layer, index, "activation")[: shown.patches],
+                classes=class_shares(shares_of_classes[:, index], library.class_names, _USERS),
+            )
+    silent = not absolute > 0
+    concept_map = _concept_map(flow, concept, layer, arriving, shown.cells)
+    return LayerExplanation(
+        layer=layer,
+        size=len(relevance),
+        supporting=tuple(parts[index] for index in supporting),
+        opposing=tuple(parts[index] for index in opposing),
+        rest=0.0 if silent else max(0.0, 1 - math.fsum(abs(part.share) for part in parts.values())),
+        coverage=float(relevance.sum()) / started if started else math.nan,
+        concept_map=concept_map,
+        relevance=relevance.cpu().numpy(),
+        glimpses=_glimpses(library, layer, concept_map, cards),
+    )
+
+
+def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, cards: Sequence[int]) -> dict[int, Patch]:
+    """One patch of every concept without a card that is among the strongest of some cell."""
+    if concept_map is None:
+        return {}
+    magnitude = np.abs(concept_map.table).reshape(-1, concept_map.table.shape[2])
+    magnitude[:, list(cards)] = 0
+    named = np.unique(np.argsort(-magnitude, axis=1, kind="stable")[:, :_NAMED_IN_CELL])
+    strongest = sorted(named.tolist(), key=lambda index: -magnitude[:, index].max())[:_GLIMPSES]
+    found = {index: library.patches(layer, index, "relevance")[:1] for index in strongest if magnitude[:, index].any()}
+    return {index: patches[0] for index, patches in sorted(found.items()) if patches}
+
+
+def _concept_map(
+    flow: RelevanceFlow, concept: ConceptKind, layer: str, arriving: Tensor, cells: int | None
+) -> ConceptMap | None:
+    """The strongest concept of each cell, for pictures and signals; a signal is a picture of one row.
+
+    None for a layer without space, whose concepts are nowhere in particular.
+    """
+    if arriving.ndim != len(flow.input_shape) or arriving.ndim not in (3, 4):
+        return None
+    positions, (height, width) = [(1, *shape)[-2:] for shape in (arriving.shape[2:], flow.input_shape[2:])]
+    rows, columns = grid_of(positions, (height, width), cells)
+    table = concepts_in_cells(flow, layer, arriving, rows, columns, concept=concept)
+    strongest, winner = table.max(-1)
+    faint = strongest <= _FAINTEST_CELL * max(float(strongest.max()), 0.0)
+    winner[faint], strongest[faint] = -1, 0
+    return ConceptMap(
+        layer=layer,
+        concept=winner.view(rows, columns).cpu().numpy(),
+        relevance=_array(strongest.view(rows, columns)),
+        shape=(height, width),
+        table=_array(table.view(rows, columns, -1)),
+    )
+
+
+def grid_of(positions: Sequence[int], size: Sequence[int], cells: int | None = None) -> tuple[int, int]:
+    """Rows and columns of a concept map: cells about square, no finer than the layer.
+
+    Parameters
+    ----------
+    positions
+        Height and width of the layer's output.
+    size
+        Height and width of the input, in pixels.
+    cells
+        Cells along the longer side.
+
+    Examples
+    --------
+    >>> grid_of((13, 13), (224, 224)), grid_of((4, 8), (64, 128), 16)
+    ((8, 8), (4, 8))
+    """
+    cells = cells or _CELLS
+    longest = max(size)
+    rows, columns = (
+        max(1, min(position, round(cells * side / longest))) for position, side in zip(positions, size, strict=True)
+    )
+    return rows, columns
+
+
+def concepts_in_cells(
+    flow: RelevanceFlow, layer: str, arriving: Tensor, rows: int, columns: int, *, concept: ConceptKind = _CHANNELS
+) -> Tensor:
+    """Relevance of every concept of a layer in every cell of a grid over the input.
+
+    Parameters
+    ----------
+    flow
+        Of one sample `[1, c, H, W]`, or of a signal `[1, c, T]`, whose grid has one row.
+    layer
+        A layer's name.
+    arriving
+        Relevance that arrives there, `[1, C, *S]`.
+    rows, columns
+        The grid; cell (r, c) covers pixel rows `r * H / rows` to `(r + 1) * H / rows`, and columns likewise.
+    concept
+        What a concept is.
+
+    Returns
+    -------
+    Tensor
+        `[rows * columns, C]`, row by row. The sum over all cells is the sum of each concept's conditional heatmap.
+    """
+    space = flow.input_shape[2:]
+    height, width = (1, *space)[-2:]
+    row = torch.arange(height, device=flow.device) * rows // height
+    column = torch.arange(width, device=flow.device) * columns // width
+    place = (row[:, None] * columns + column).view(*space)
+    if flow.linear:
+        masks = torch.nn.functional.one_hot(place, rows * columns).movedim(-1, 0).to(arriving)
+        return flow.regions(layer, masks, arriving, total=concept.total)[:, 0]
+    # Without linear rules there is no way up: every concept is carried down by itself.
+    count = concept.size(arriving.shape[1:])
+    table = arriving.new_zeros(rows * columns, count)
+    for index in range(count):
+        heatmap = flow.down(concept.masked(arriving, [[index]]), start=layer)[0, 0].sum(0)
+        table[:, index].index_add_(0, place.flatten(), heatmap.flatten())
+    return table
+
+
+class _Names:
+    """Class names, where there are any."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def index(self, target: int | str, count: int) -> int:
+        """Index of a class given by index or name; the flow refuses an index out of range."""
+        if not isinstance(target, str):
+            return int(target)
+        if target in self._names:
+            return self._names.index(target)
+        if target.lstrip("-").isdigit():
+            return int(target)
+        if not self._names:
+            raise InputError(f"There is no class '{target}': the library has no names; give an index below {count}.")
+        raise InputError(f"There is no class '{target}': {nearest(target, self._names)}")
+
+    def score(self, index: int, scores: Tensor) -> ClassScore:
+        """One class of the prediction."""
+        name = self._names[index] if self._names else f"class {index}"
+        return ClassScore(index, name, float(scores[index]), float(scores.softmax(0)[index]))
+
+
+def _model_input(image: Any, library: Library) -> Tensor:
+    """Model input `[1, c, *S]`."""
+    if isinstance(image, Tensor):
+        # Libraries made of other systems' files do not know the shape of their samples: those are images.
+        axes = len(library.manifest["data"].get("shape") or "cHW")
+        data = image if image.ndim == axes + 1 else image[None]
+        if data.ndim != axes + 1 or len(data) != 1:
+            kind, space = _INPUTS.get(axes, ("input", "*S"))
+            raise InputError(f"One {kind} is a tensor [c, {space}] or [1, c, {space}], given {list(image.shape)}.")
+        return data
+    if library.preprocessing is None:
+        raise InputError(
+            "The library does not know how pictures become model input: give a tensor, or mine with preprocessing=."
+        )
+    if isinstance(image, str | os.PathLike):
+        image = read_picture(image)
+    if not isinstance(image, np.ndarray | Image.Image):
+        raise InputError(f"An image is a tensor, a picture, an array or a file's name, given {type(image).__name__}.")
+    return library.preprocessing.to_input(image)[None]
+
+
+def _provenance(library: Library, rules: Mapping[str, Any]) -> dict[str, Any]:
+    """What is needed to trust an explanation and to make it again."""
+    manifest = library.manifest
+    return {
+        "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy")},
+        "fingerprints": {"weights": manifest["model"]["weights"], "data": manifest["data"]["fingerprint"]},
+        "settings": {"composite": rules["name"], "reason": rules["reason"], **manifest["settings"]},
+    }
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.detach().float().cpu().numpy()

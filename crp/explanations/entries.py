@@ -1,0 +1,160 @@
+"""What several explanations say together: where each concept shows up, and its neighbours in the graphs.
+
+    Entry          what is kept of one explanation: classes, shares of the concepts shown, edges of the graph
+    appearances    by concept, the entries that show it
+    neighbours     by concept, its neighbours in the graphs of all entries
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crp.errors import InputError
+from crp.explanations.explanation import Explanation
+from crp.graphs.concept_graph import Key
+from crp.values import ClassScore, class_numbers
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is kept of one explanation.
+
+    Attributes
+    ----------
+    name
+        Of the input.
+    page
+        Name of its page.
+    classes
+        The best classes, best first.
+    target
+        The class that is explained.
+    shares
+        By layer, in the order shown, the concepts with a card and their signed shares, largest absolute share first.
+    edges
+        Of the graph: (upper, lower, signed share of the whole prediction); a class stands as (output, index).
+    output
+        The layer's name under which the graph knows the class; empty where there is no graph.
+    """
+
+    name: str
+    page: str
+    classes: tuple[ClassScore, ...]
+    target: ClassScore
+    shares: Mapping[str, tuple[tuple[int, float], ...]]
+    edges: tuple[tuple[Key, Key, float], ...] = ()
+    output: str = ""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A concept (or class, with its name) at the other end of an edge.
+
+    Attributes
+    ----------
+    layer, concept
+        Which.
+    name
+        Of the class; empty for a concept.
+    predictions
+        In how many graphs the edge was drawn.
+    share
+        Mean signed share of the whole prediction over these graphs.
+    """
+
+    layer: str
+    concept: int
+    name: str
+    predictions: int
+    share: float
+
+
+def entry_of(explanation: Explanation, name: str, page: str) -> Entry:
+    """What is kept of an explanation."""
+    graph = explanation.graph
+    return Entry(
+        name=name,
+        page=page,
+        classes=explanation.classes,
+        target=explanation.target,
+        shares={
+            layer.layer: tuple((part.concept, part.share) for part in layer.ranked) for layer in explanation.layers
+        },
+        edges=() if graph is None else tuple((edge.upper, edge.lower, edge.share) for edge in graph.edges),
+        output="" if graph is None else graph.root.layer,
+    )
+
+
+def entry_numbers(entry: Entry) -> dict[str, Any]:
+    """An entry as plain JSON values."""
+    return {
+        "name": entry.name,
+        "page": entry.page,
+        "classes": [class_numbers(score) for score in entry.classes],
+        "target": class_numbers(entry.target),
+        "shares": [[layer, [list(pair) for pair in shares]] for layer, shares in entry.shares.items()],
+        "edges": [[*upper, *lower, share] for upper, lower, share in entry.edges],
+        "output": entry.output,
+    }
+
+
+def entry_from(content: Mapping[str, Any]) -> Entry:
+    """The entry that `entry_numbers` wrote.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    try:
+        return Entry(
+            name=str(content["name"]),
+            page=str(content["page"]),
+            classes=tuple(ClassScore(**score) for score in content["classes"]),
+            target=ClassScore(**content["target"]),
+            shares={
+                str(layer): tuple((int(concept), float(share)) for concept, share in shares)
+                for layer, shares in content["shares"]
+            },
+            edges=tuple(
+                ((str(above), int(upper)), (str(below), int(lower)), float(share))
+                for above, upper, below, lower, share in content["edges"]
+            ),
+            output=str(content["output"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"this is no entry of a site: {type(error).__name__} {error}.") from error
+
+
+def appearances(entries: Iterable[Entry]) -> dict[Key, list[tuple[Entry, float]]]:
+    """By concept, the entries that show it with its share in each, the largest absolute share first."""
+    found: dict[Key, list[tuple[Entry, float]]] = defaultdict(list)
+    for entry in entries:
+        for layer, shares in entry.shares.items():
+            for concept, share in shares:
+                found[layer, concept].append((entry, share))
+    return {key: sorted(shown, key=lambda pair: -abs(pair[1])) for key, shown in found.items()}
+
+
+def neighbours(entries: Iterable[Entry]) -> dict[Key, tuple[tuple[Neighbour, ...], tuple[Neighbour, ...]]]:
+    """By concept, what it goes into and what it is made of: (above, below).
+
+    Neighbours stand in the order of the absolute sum of their shares over all entries.
+    """
+    sums: dict[tuple[Key, Key], list[float]] = defaultdict(list)
+    names: dict[Key, str] = {}
+    for entry in entries:
+        names[entry.output, entry.target.index] = entry.target.name
+        for upper, lower, share in entry.edges:
+            sums[upper, lower].append(share)
+    above: dict[Key, list[Neighbour]] = defaultdict(list)
+    below: dict[Key, list[Neighbour]] = defaultdict(list)
+    for (upper, lower), shares in sorted(sums.items(), key=lambda item: -abs(math.fsum(item[1]))):
+        count, mean = len(shares), math.fsum(shares) / len(shares)
+        above[lower].append(Neighbour(*upper, names.get(upper, ""), count, mean))
+        below[upper].append(Neighbour(*lower, names.get(lower, ""), count, mean))
+    return {key: (tuple(above[key]), tuple(below[key])) for key in {**above, **below}}

@@ -1,0 +1,534 @@
+"""One prediction explained, as frozen values: what an atlas draws and what its JSON holds.
+
+    Explanation              one input, one class: picture, heatmap, prediction, provenance
+    ├── LayerExplanation     one layer: which concepts count, what they leave over, how much relevance came by
+    │   ├── ConceptPart      one concept: signed share, conditional heatmap, the classes that use it
+    │   │   └── Patch        one crop of a reference sample, with the concept's heatmap in it
+    │   └── ConceptMap       the input cut into cells: the strongest concept of each, and all concepts in all cells
+    ├── ConceptGraph         how lower concepts compose higher ones (crp.graphs.concept_graph)
+    └── Explanation …        the same input beside it: for another class, for the difference of two
+
+Only numpy arrays and plain Python numbers live here, so that drawing needs neither torch nor the model. The values
+refuse to be built where their promises fail (shares that do not add up, a heatmap of another shape than the picture),
+and their arrays are read-only. `numbers` gives everything but the pixels and heatmaps, `to_json` everything,
+`from_json` reads it back.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from crp.errors import InputError
+from crp.graphs.concept_graph import ConceptGraph, graph_arrays, graph_from, graph_numbers
+from crp.values import (
+    ClassScore,
+    ClassShare,
+    Patch,
+    class_numbers,
+    defined,
+    frozen,
+    heatmap_array,
+    packed,
+    packed_patch,
+    patch_from,
+    patch_numbers,
+    picture_array,
+    set_fields,
+    undefined,
+    unpacked,
+)
+
+FORMAT = "crp-atlas explanation"
+VERSION = 1
+
+# Shares are sums of float32 relevance over a whole layer; what is further off than this is a mistake, not rounding.
+SHARE_TOLERANCE = 1e-4
+
+__all__ = [
+    "ClassScore",
+    "ClassShare",
+    "ConceptMap",
+    "ConceptPart",
+    "Explanation",
+    "LayerExplanation",
+    "Patch",
+    "from_json",
+    "numbers",
+    "to_json",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptPart:
+    """What one concept contributes to the prediction.
+
+    Parameters
+    ----------
+    layer
+        Name of the layer.
+    concept
+        Id of the concept in the layer.
+    relevance
+        Signed relevance that arrives at the concept, summed over space.
+    share
+        Relevance divided by the sum of absolute relevance of all concepts of the layer, -1..1.
+    heatmap
+        float32 [*S], the concept's conditional heatmap at the input, not normalised.
+    relevance_patches
+        Best samples by relevance (RelMax), best first.
+    activation_patches
+        Best samples by activation (ActMax), best first.
+    classes
+        The classes that use the concept most in the mined data, largest mean share first.
+
+    Raises
+    ------
+    InputError
+        Share and relevance differ in sign, or the share is outside -1..1.
+    """
+
+    layer: str
+    concept: int
+    relevance: float
+    share: float
+    heatmap: np.ndarray
+    relevance_patches: tuple[Patch, ...] = ()
+    activation_patches: tuple[Patch, ...] = ()
+    classes: tuple[ClassShare, ...] = ()
+
+    def __post_init__(self) -> None:
+        set_fields(self, classes=tuple(self.classes))
+        set_fields(self, concept=int(self.concept), relevance=float(self.relevance), share=float(self.share))
+        set_fields(self, heatmap=frozen(np.asarray(self.heatmap, dtype=np.float32)))
+        set_fields(self, relevance_patches=tuple(self.relevance_patches))
+        set_fields(self, activation_patches=tuple(self.activation_patches))
+        if not -1 - SHARE_TOLERANCE <= self.share <= 1 + SHARE_TOLERANCE:
+            raise InputError(f"the share of concept {self.concept} of {self.layer!r} is {self.share}, outside -1..1.")
+        if self.share * self.relevance < 0:
+            raise InputError(
+                f"concept {self.concept} of {self.layer!r} has relevance {self.relevance} and share {self.share}: "
+                "signs differ."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptMap:
+    """The input cut into a grid of cells, each with the concept that has most positive relevance in it.
+
+    Parameters
+    ----------
+    layer
+        Name of the layer.
+    concept
+        int64 [rows, columns], id of the concept (of all of the layer's), -1 where the cell holds almost no relevance.
+    relevance
+        float32 [rows, columns], relevance of that concept in that cell, 0 where blank.
+    shape
+        (height, width) of the input in pixels; cell (r, c) covers rows r * height / rows to (r + 1) * height / rows.
+        A signal of length T has one row: (1, T).
+    table
+        float32 [rows, columns, C], relevance of every concept in every cell, where it is kept: what any region of cells
+        is ranked by. The sum over all cells is the sum of each concept's conditional heatmap.
+
+    Raises
+    ------
+    InputError
+        The tables differ in shape, or an id is below -1.
+    """
+
+    layer: str
+    concept: np.ndarray
+    relevance: np.ndarray
+    shape: tuple[int, int]
+    table: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        set_fields(self, concept=frozen(np.asarray(self.concept, dtype=np.int64)))
+        set_fields(
+            self,
+            relevance=frozen(np.asarray(self.relevance, dtype=np.float32)),
+            shape=tuple(int(i) for i in self.shape),
+        )
+        if self.concept.ndim != 2 or self.concept.shape != self.relevance.shape:
+            raise InputError(
+                f"the concept map of {self.layer!r} has concepts of shape {self.concept.shape} and relevance of shape "
+                f"{self.relevance.shape}; both are [rows, columns]."
+            )
+        if (self.concept < -1).any():
+            raise InputError(
+                f"the concept map of {self.layer!r} has concept {self.concept.min()}; ids start at 0, -1 is blank."
+            )
+        if self.table is not None:
+            set_fields(self, table=frozen(np.asarray(self.table, dtype=np.float32)))
+            if self.table.ndim != 3 or self.table.shape[:2] != self.concept.shape:
+                raise InputError(
+                    f"the concept map of {self.layer!r} has cells of shape {self.concept.shape} and a table of shape "
+                    f"{self.table.shape}; the table is [rows, columns, C]."
+                )
+
+    def ranking(self, cells: np.ndarray) -> tuple[tuple[int, float], ...]:
+        """Concepts by their relevance in a region, the largest absolute relevance first (ties: the smaller id first).
+
+        Parameters
+        ----------
+        cells
+            bool [rows, columns], the cells of the region.
+
+        Returns
+        -------
+        tuple of (int, float)
+            Id and signed relevance of every concept that has any there.
+
+        Raises
+        ------
+        InputError
+            The region has another shape, or no table was kept.
+        """
+        cells = np.asarray(cells, dtype=bool)
+        if self.table is None or cells.shape != self.concept.shape:
+            raise InputError(
+                f"the concept map of {self.layer!r} has "
+                + ("no table of all concepts." if self.table is None else f"cells of shape {self.concept.shape}.")
+            )
+        sums = self.table[cells].sum(0, dtype=np.float64)
+        order = np.argsort(-np.abs(sums), kind="stable")
+        return tuple((int(concept), float(sums[concept])) for concept in order if sums[concept])
+
+    def strength(self) -> dict[int, float]:
+        """Relevance each concept gathers over its cells: id -> sum, the largest first (ties: the smaller id first)."""
+        ids = [int(i) for i in np.unique(self.concept) if i >= 0]
+        sums = {i: float(self.relevance[self.concept == i].sum(dtype=np.float64)) for i in ids}
+        return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
+
+
+@dataclass(frozen=True, eq=False)
+class LayerExplanation:
+    """What one layer contributes: the concepts for and against, and what they leave over.
+
+    Parameters
+    ----------
+    layer
+        Name of the layer.
+    size
+        Number of concepts of the layer.
+    supporting
+        Concepts with positive relevance, largest first.
+    opposing
+        Concepts with negative relevance, most negative first.
+    rest
+        Sum of absolute shares of all concepts not shown, 0..1.
+    coverage
+        Relevance arriving at the layer / relevance started at the output; nan where none was started.
+    concept_map
+        None for a layer without a place in the input.
+    relevance
+        float64 [size], signed relevance of all concepts, where it is kept.
+    glimpses
+        One patch of concepts that are not shown but that a region may name: id -> patch.
+
+    Raises
+    ------
+    InputError
+        Absolute shares and rest do not add up to 1 (or, where no relevance arrives at all, to 0), a concept is listed
+        twice or on the wrong side, or the lists are not sorted.
+    """
+
+    layer: str
+    size: int
+    supporting: tuple[ConceptPart, ...]
+    opposing: tuple[ConceptPart, ...]
+    rest: float
+    coverage: float
+    concept_map: ConceptMap | None = None
+    relevance: np.ndarray | None = None
+    glimpses: Mapping[int, Patch] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        set_fields(self, supporting=tuple(self.supporting), opposing=tuple(self.opposing))
+        set_fields(self, size=int(self.size), rest=float(self.rest), coverage=float(self.coverage))
+        where = f"layer {self.layer!r}"
+        for side, parts, sign in (("supporting", self.supporting, 1), ("opposing", self.opposing, -1)):
+            shares = [sign * part.share for part in parts]
+            if any(share < 0 for share in shares):
+                raise InputError(f"{where} lists a concept as {side} whose share is {sign * min(shares)}.")
+            if shares != sorted(shares, reverse=True):
+                raise InputError(f"the {side} concepts of {where} are not sorted by share.")
+        ids = [part.concept for part in self.ranked]
+        if len(set(ids)) < len(ids):
+            raise InputError(f"{where} lists concept {next(i for i in ids if ids.count(i) > 1)} twice.")
+        if any(not 0 <= i < self.size for i in ids):
+            raise InputError(
+                f"{where} lists concept {next(i for i in ids if not 0 <= i < self.size)}; it has 0..{self.size - 1}."
+            )
+        if self.relevance is not None:
+            set_fields(self, relevance=frozen(np.asarray(self.relevance, dtype=np.float64)))
+            if self.relevance.shape != (self.size,):
+                raise InputError(f"{where} has {self.size} concepts and relevance of shape {self.relevance.shape}.")
+        set_fields(self, glimpses={int(concept): patch for concept, patch in self.glimpses.items()})
+        total = self.shown + self.rest
+        silent = total == 0
+        if self.rest < -SHARE_TOLERANCE or not (silent or abs(total - 1) <= SHARE_TOLERANCE):
+            raise InputError(
+                f"{where} shows {self.shown:.6f} of the relevance and leaves {self.rest:.6f}: together that must be 1."
+            )
+
+    @property
+    def ranked(self) -> tuple[ConceptPart, ...]:
+        """Supporting and opposing concepts in one list, the largest absolute share first."""
+        return tuple(sorted((*self.supporting, *self.opposing), key=lambda part: -abs(part.share)))
+
+    @property
+    def shown(self) -> float:
+        """Sum of absolute shares of the concepts that are shown, 0..1."""
+        return math.fsum(abs(part.share) for part in (*self.supporting, *self.opposing))
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One prediction explained.
+
+    Parameters
+    ----------
+    picture
+        What the model was given: a picture, uint8 [H, W, 3] (grey [H, W] and [H, W, 1] are converted); of a signal or a
+        volume its values, float32 [c, T] or [c, D, H, W].
+    heatmap
+        float32 [*S], relevance at the input, not normalised: [H, W], [T] or [D, H, W].
+    classes
+        The best classes (five, or all where there are fewer), best first.
+    target
+        The class that is explained.
+    layers
+        In the order they are shown.
+    absorbed
+        Part of the relevance started at the output that does not reach the input (biases, stabilisers);
+        negative where biases add relevance, nan where none was started.
+    provenance
+        What is needed to trust and repeat it; plain values only. Known keys, all optional: "image" (name of the
+        input), "command", "versions" (dict), "fingerprints" (dict), "settings" (dict).
+    against
+        The class whose relevance was subtracted, where a difference is explained: "why `target` and not `against`".
+    graph
+        How lower concepts compose higher ones, where it was computed.
+    beside
+        The same input explained for another class, or for the difference of two.
+
+    Raises
+    ------
+    InputError
+        Heatmaps and picture differ in shape, classes are not sorted by logit, or what stands beside is another input.
+    """
+
+    picture: np.ndarray
+    heatmap: np.ndarray
+    classes: tuple[ClassScore, ...]
+    target: ClassScore
+    layers: tuple[LayerExplanation, ...]
+    absorbed: float
+    provenance: Mapping[str, Any]
+    against: ClassScore | None = None
+    graph: ConceptGraph | None = None
+    beside: tuple[Explanation, ...] = ()
+
+    def __post_init__(self) -> None:
+        set_fields(self, picture=picture_array(self.picture), heatmap=heatmap_array(self.heatmap, self.picture))
+        set_fields(self, classes=tuple(self.classes), layers=tuple(self.layers), absorbed=float(self.absorbed))
+        set_fields(self, provenance=dict(self.provenance), beside=tuple(self.beside))
+        if any(not np.array_equal(other.picture, self.picture) for other in self.beside):
+            raise InputError("explanations that stand beside each other are of one input; these have other pictures.")
+        logits = [score.logit for score in self.classes]
+        if not logits or logits != sorted(logits, reverse=True):
+            raise InputError(f"the classes of an explanation are given best first; these have the logits {logits}.")
+        for part in (part for layer in self.layers for part in layer.ranked):
+            if part.heatmap.shape != self.heatmap.shape:
+                raise InputError(
+                    f"the heatmap of concept {part.concept} of {part.layer!r} has shape {part.heatmap.shape}, "
+                    f"the picture {self.heatmap.shape}."
+                )
+
+    @property
+    def best(self) -> ClassScore:
+        """The class with the largest logit."""
+        return self.classes[0]
+
+
+def numbers(explanation: Explanation) -> dict[str, Any]:
+    """All numbers and names of an explanation as plain JSON values, without pictures, heatmaps and tables of cells.
+
+    A number that is undefined (nan) is None. This is what the page embeds; `to_json` holds the same and the arrays.
+    """
+    shape = explanation.heatmap.shape
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "input": dict(zip(("height", "width"), shape, strict=True)) if len(shape) == 2 else {"shape": list(shape)},
+        "classes": [class_numbers(score) for score in explanation.classes],
+        "target": class_numbers(explanation.target),
+        "against": explanation.against and class_numbers(explanation.against),
+        "absorbed": defined(explanation.absorbed),
+        "layers": [_layer_numbers(layer) for layer in explanation.layers],
+        "graph": explanation.graph and graph_numbers(explanation.graph),
+        "provenance": dict(explanation.provenance),
+        "beside": [numbers(other) for other in explanation.beside],
+    }
+
+
+def to_json(explanation: Explanation) -> dict[str, Any]:
+    """The whole explanation as plain JSON values: `numbers` and a table "arrays".
+
+    An array is {"dtype": "|u1" or "<f4", "shape": [...], "data": base64 of zlib of its bytes in C order}; its name says
+    where it belongs, as in "layers/0/supporting/2/heatmap".
+    """
+    arrays = _arrays(explanation, "")
+    return numbers(explanation) | {"arrays": {name: packed(array) for name, array in arrays.items()}}
+
+
+def from_json(content: Mapping[str, Any]) -> Explanation:
+    """Build the explanation that `to_json` wrote.
+
+    Raises
+    ------
+    InputError
+        `content` is something else, of a newer version, or incomplete.
+    """
+    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+        raise InputError(f'this is no explanation: its "format" is not {FORMAT!r}.')
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"this explanation has version {content.get('version')!r}; this program reads version {VERSION}."
+        )
+    if "arrays" not in content:
+        raise InputError(
+            "this explanation holds numbers only (as embedded in a page); the file saved as .json holds the arrays too."
+        )
+    try:
+        return _explanation(content, {name: unpacked(array) for name, array in content["arrays"].items()}, "")
+    except (KeyError, IndexError, TypeError, ValueError, zlib.error) as error:
+        raise InputError(f"this explanation is damaged: {type(error).__name__} {error}.") from error
+
+
+def _arrays(explanation: Explanation, place: str) -> dict[str, np.ndarray]:
+    """Arrays of an explanation by name; `place` begins the names, and is empty or ends with a slash."""
+    arrays = {f"{place}picture": explanation.picture, f"{place}heatmap": explanation.heatmap}
+    for index, layer in enumerate(explanation.layers):
+        here = f"{place}layers/{index}"
+        for side, number, part in _parts(layer):
+            arrays[f"{here}/{side}/{number}/heatmap"] = part.heatmap
+            for kind in ("relevance_patches", "activation_patches"):
+                for rank, patch in enumerate(getattr(part, kind)):
+                    arrays |= packed_patch(f"{here}/{side}/{number}/{kind}/{rank}", patch)
+        if layer.concept_map is not None and layer.concept_map.table is not None:
+            arrays[f"{here}/concept_map/table"] = layer.concept_map.table
+        for concept, patch in layer.glimpses.items():
+            arrays |= packed_patch(f"{here}/glimpses/{concept}", patch)
+    if explanation.graph is not None:
+        arrays |= graph_arrays(explanation.graph, f"{place}graph")
+    for index, other in enumerate(explanation.beside):
+        arrays |= _arrays(other, f"{place}beside/{index}/")
+    return arrays
+
+
+def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], place: str) -> Explanation:
+    # What was added to version 1 since it was first written may be missing.
+    against, graph = content.get("against"), content.get("graph")
+    return Explanation(
+        picture=arrays[f"{place}picture"],
+        heatmap=arrays[f"{place}heatmap"],
+        classes=tuple(ClassScore(**score) for score in content["classes"]),
+        target=ClassScore(**content["target"]),
+        layers=tuple(_layer(layer, f"{place}layers/{index}", arrays) for index, layer in enumerate(content["layers"])),
+        absorbed=undefined(content["absorbed"]),
+        provenance=content["provenance"],
+        against=None if against is None else ClassScore(**against),
+        graph=None if graph is None else graph_from(graph, arrays, f"{place}graph"),
+        beside=tuple(
+            _explanation(other, arrays, f"{place}beside/{index}/")
+            for index, other in enumerate(content.get("beside", ()))
+        ),
+    )
+
+
+def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarray]) -> LayerExplanation:
+    concept_map = content["concept_map"]
+    if concept_map is not None:
+        table = arrays.get(f"{place}/concept_map/table")
+        concept_map = ConceptMap(layer=content["layer"], **concept_map, table=table)
+    sides = {
+        side: tuple(
+            _part(content["layer"], part, f"{place}/{side}/{i}", arrays) for i, part in enumerate(content[side])
+        )
+        for side in ("supporting", "opposing")
+    }
+    return LayerExplanation(
+        layer=content["layer"],
+        size=content["size"],
+        rest=content["rest"],
+        coverage=undefined(content["coverage"]),
+        concept_map=concept_map,
+        relevance=content.get("relevance"),
+        glimpses={
+            glimpse["concept"]: patch_from(glimpse, f"{place}/glimpses/{glimpse['concept']}", arrays)
+            for glimpse in content.get("glimpses", ())
+        },
+        **sides,
+    )
+
+
+def _part(layer: str, content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarray]) -> ConceptPart:
+    patches = {
+        kind: tuple(patch_from(patch, f"{place}/{kind}/{i}", arrays) for i, patch in enumerate(content[kind]))
+        for kind in ("relevance_patches", "activation_patches")
+    }
+    return ConceptPart(
+        layer=layer,
+        concept=content["concept"],
+        relevance=content["relevance"],
+        share=content["share"],
+        heatmap=arrays[f"{place}/heatmap"],
+        classes=tuple(ClassShare(**use) for use in content.get("classes", ())),
+        **patches,
+    )
+
+
+def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
+    concept_map = layer.concept_map
+    if concept_map is not None:
+        concept_map = {
+            "concept": concept_map.concept.tolist(),
+            "relevance": concept_map.relevance.tolist(),
+            "shape": list(concept_map.shape),
+        }
+    return {
+        "layer": layer.layer,
+        "size": layer.size,
+        "supporting": [_part_numbers(part) for part in layer.supporting],
+        "opposing": [_part_numbers(part) for part in layer.opposing],
+        "rest": layer.rest,
+        "coverage": defined(layer.coverage),
+        "concept_map": concept_map,
+        "relevance": None if layer.relevance is None else layer.relevance.tolist(),
+        "glimpses": [{"concept": concept, **patch_numbers(patch)} for concept, patch in layer.glimpses.items()],
+    }
+
+
+def _part_numbers(part: ConceptPart) -> dict[str, Any]:
+    return {
+        "concept": part.concept,
+        "relevance": part.relevance,
+        "share": part.share,
+        "relevance_patches": [patch_numbers(patch) for patch in part.relevance_patches],
+        "activation_patches": [patch_numbers(patch) for patch in part.activation_patches],
+        "classes": [{"index": use.index, "name": use.name, "share": use.share} for use in part.classes],
+    }
+
+
+def _parts(layer: LayerExplanation) -> Iterator[tuple[str, int, ConceptPart]]:
+    for side in ("supporting", "opposing"):
+        for number, part in enumerate(getattr(layer, side)):
+            yield side, number, part

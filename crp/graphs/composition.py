@@ -1,0 +1,378 @@
+"""Attribution graphs: which lower concepts compose a class or a concept.
+
+`compose` computes a `ConceptGraph` from `RelevanceFlow` alone. From the root down, layer by layer: relevance
+is masked to each concept that was kept so far, carried to the layers that lie directly below while the graph's other
+layers let nothing through, and the strongest of what arrives are the concepts kept there. Which layers lie directly
+below is read from the graph of the forward pass itself, so skip connections, branches and control flow need no tracing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crp.attribution import OUTPUT, RelevanceFlow, prepare
+from crp.concepts import ChannelConcept, ConceptKind
+from crp.errors import InputError
+from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
+from crp.models import check_composite, described_rules
+
+if TYPE_CHECKING:
+    from zennit.core import Composite
+
+    from crp.library import Library
+
+_CHANNELS = ChannelConcept()
+
+
+def compose(
+    model: nn.Module,
+    data: Tensor,
+    layers: Sequence[str],
+    *,
+    target: int,
+    of: Key | None = None,
+    coverage: float = 0.8,
+    breadth: int = 6,
+    composite: Composite | None = None,
+    library: Library | None = None,
+    concept: ConceptKind = _CHANNELS,
+    batch: int = 8,
+) -> ConceptGraph:
+    """Find how lower concepts compose a class, or one concept, in one or many samples.
+
+    Parameters
+    ----------
+    model
+        Any model.
+    data
+        Samples `[N, c, *S]`. With several (samples of one class, say) the graph's numbers are their mean.
+    layers
+        Layers of the graph. None may contain another.
+    target
+        Class whose logit is explained.
+    of
+        (layer, concept): compose this concept, by what it is relevant for in `target`; by default the class itself.
+        Layers that do not lie below it hold no part of it, and are left out.
+    coverage
+        Of each concept keep the strongest edges that carry this part of the absolute relevance that leaves it.
+    breadth
+        Most concepts of one layer; where they are more, those with the strongest incoming edges stay.
+    composite
+        Rules and canonizers; by default those that fit the model.
+    library
+        Gives the concepts of its layers a patch, and the class its name.
+    concept
+        What a concept is.
+    batch
+        Samples in one forward pass.
+
+    Returns
+    -------
+    ConceptGraph
+
+    Raises
+    ------
+    InputError
+        If layers contain one another, nothing lies below `of`, or a number is out of range.
+    LibraryError
+        If the library belongs to another model, composite or kind of concept.
+
+    Notes
+    -----
+    The attribution graph of Achtibat et al. (2023), Fig. 3d, with shared concepts as one node and edges of both signs.
+    Edges from all upper concepts add up to a concept's relevance where the rules are linear (`RelevanceFlow.linear`);
+    with rules that are not, what they miss is part of the rest.
+    """
+    layers = list(dict.fromkeys([*layers, of[0]] if of else layers))
+    inner = apart(layers)
+    for layer in layers:
+        if layer not in inner:
+            within = next(other for other in layers if other.startswith(f"{layer}."))
+            raise InputError(f"Layers of a graph do not contain one another, and '{layer}' contains '{within}'.")
+    if not 0 < coverage <= 1:
+        raise InputError(f"coverage is {coverage}; it is above 0 and at most 1.")
+    if breadth < 1:
+        raise InputError(f"breadth is {breadth}; at least 1 concept of a layer must be kept.")
+    if library is not None:
+        library.check_model(model)
+        library.check_concept_kind(concept)
+    composite, rules = described_rules(model, composite)
+    if library is not None:
+        check_composite(library, rules)
+    return graph_in(
+        _Flows(model, composite, data, layers, batch),
+        layers,
+        target,
+        of=of,
+        coverage=coverage,
+        breadth=breadth,
+        library=library,
+        concept=concept,
+    )
+
+
+def apart(layers: Sequence[str]) -> list[str]:
+    """Those of some layers that contain no other of them.
+
+    >>> apart(["layer4", "layer4.0.conv1", "fc"])
+    ['layer4.0.conv1', 'fc']
+    """
+    return [layer for layer in layers if not any(other.startswith(f"{layer}.") for other in layers)]
+
+
+def graph_in(
+    flows: Iterable[RelevanceFlow],
+    layers: Sequence[str],
+    target: int,
+    *,
+    of: Key | None = None,
+    against: int | None = None,
+    coverage: float = 0.8,
+    breadth: int = 6,
+    library: Library | None = None,
+    concept: ConceptKind = _CHANNELS,
+    heatmaps: Mapping[Key, np.ndarray] | None = None,
+) -> ConceptGraph:
+    """The graph of forward passes that are open already.
+
+    Parameters
+    ----------
+    flows
+        Gone through once for each layer, so no mere iterator: a list, or something that opens flows anew each time.
+    layers
+        Some of the flows' layers, of which none contains another.
+    against
+        A class whose relevance is subtracted.
+    heatmaps
+        Conditional heatmaps of concepts under the same condition that are known already.
+
+    The other parameters are those of `compose`.
+    """
+    start = _Start(target, against, of, concept)
+    for flow in flows:
+        # Asked inside the loop: flows that are opened anew are closed behind it.
+        below = _directly_below(flow, start.layer, layers)
+        break
+    if of is not None and not below[start.layer]:
+        raise InputError(f"No layer of the graph lies below '{start.layer}'.")
+    kept: dict[str, list[int]] = {start.layer: [start.id]}
+    incoming: dict[str, dict[int, float]] = {layer: {} for layer in below}
+    arriving: dict[Key, float] = {}
+    sent: dict[Key, dict[Key, float]] = {}
+    passed, leaving = {}, {}
+    for upper, lower in below.items():
+        if upper != start.layer:
+            strongest = sorted(incoming[upper], key=lambda index: (-incoming[upper][index], index))
+            kept[upper] = sorted(strongest[:breadth])
+        level = _level(flows, start, upper, kept[upper], lower, set(below) - {upper})
+        for row, index in enumerate(kept[upper]):
+            node = upper, index
+            arriving[node] = float(level.arriving[index])
+            edges = {
+                (layer, other): value for layer in lower for other, value in enumerate(level.sent[layer][row].tolist())
+            }
+            passed[node] = math.fsum(edges.values())
+            leaving[node] = math.fsum(abs(value) for value in edges.values())
+            sent[node] = _covering(edges, coverage * leaving[node])
+            for (layer, other), value in sent[node].items():
+                incoming[layer][other] = incoming[layer].get(other, 0) + abs(value)
+    # The mean over samples, and the part of the whole prediction that a number is.
+    samples, started = _started(flows, start)
+    edges = [
+        GraphEdge(
+            upper=upper,
+            lower=lower,
+            relevance=value / samples,
+            share=value / started if started else math.nan,
+            part=value / arriving[lower] if arriving[lower] else math.nan,
+        )
+        for upper, lowers in sent.items()
+        for lower, value in lowers.items()
+        if lower in arriving
+    ]
+    pictures = _heatmaps(flows, start, kept, heatmaps or {}) if samples == 1 else {}
+    nodes = []
+    for key, relevance in arriving.items():
+        layer, index = key
+        into = math.fsum(edge.relevance for edge in edges if edge.lower == key)
+        out = math.fsum(abs(edge.relevance) for edge in edges if edge.upper == key) * samples
+        patches = library.patches(layer, index, "relevance")[:1] if library and layer in library.layers else ()
+        nodes.append(
+            GraphNode(
+                layer=layer,
+                concept=index,
+                relevance=relevance / samples,
+                share=relevance / started if started else math.nan,
+                rest=relevance / samples - into,
+                passed=passed[key] / samples,
+                carried=out / leaving[key] if leaving[key] else math.nan,
+                heatmap=pictures.get(key),
+                patch=next(iter(patches), None),
+                name=start.name(library) if layer == OUTPUT else "",
+            )
+        )
+    return ConceptGraph(
+        layers=tuple(below),
+        nodes=tuple(nodes),
+        edges=tuple(edges),
+        started=started / samples,
+        coverage=coverage,
+        breadth=breadth,
+        samples=samples,
+    )
+
+
+class _Flows:
+    """Forward passes over batches of samples: opened anew each time they are asked for, but for a single one."""
+
+    def __init__(
+        self, model: nn.Module, composite: Composite, data: Tensor, layers: Sequence[str], batch: int
+    ) -> None:
+        self._replica = prepare(model, composite)
+        self._batches = data.split(batch)
+        self._layers = layers
+        self._single = self._open(data) if len(self._batches) == 1 else None
+
+    def _open(self, data: Tensor) -> RelevanceFlow:
+        return RelevanceFlow(self._replica, None, data, self._layers)
+
+    def __iter__(self) -> Iterator[RelevanceFlow]:
+        if self._single is not None:
+            yield self._single
+            return
+        for batch in self._batches:
+            with self._open(batch) as flow:
+                yield flow
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The root's condition: what relevance flows from where."""
+
+    target: int
+    against: int | None
+    of: Key | None
+    concept: ConceptKind
+
+    @property
+    def layer(self) -> str:
+        return OUTPUT if self.of is None else self.of[0]
+
+    @property
+    def id(self) -> int:
+        return self.target if self.of is None else self.of[1]
+
+    def name(self, library: Library | None) -> str:
+        named = [
+            library.class_names[index] if library and library.class_names else f"class {index}"
+            for index in (self.target, self.against)
+            if index is not None
+        ]
+        return " \N{MINUS SIGN} ".join(named)
+
+    def output(self, flow: RelevanceFlow) -> Tensor:
+        """Relevance that starts at the output, `[1, N, classes]`."""
+        samples = len(flow.prediction)
+        started = flow.output_relevance([self.target] * samples)
+        return started if self.against is None else started - flow.output_relevance([self.against] * samples)
+
+    def at(self, flow: RelevanceFlow, layer: str) -> tuple[Tensor, Tensor]:
+        """Relevance at a layer under the condition, `[N, C, *S]`; and the sum that each concept holds, `[C]`."""
+        relevance = self.output(flow)
+        if layer != OUTPUT and self.of is not None:
+            relevance = flow.down(relevance, to=self.layer)
+            if layer == self.layer:
+                totals = self.concept.total(relevance[0].double()).sum(0)
+                return relevance[0], totals
+            relevance = flow.down(self.concept.masked(relevance[0], [[self.id]]), start=self.layer, to=layer)
+        elif layer != OUTPUT:
+            relevance = flow.down(relevance, to=layer)
+        if layer == OUTPUT:
+            # The root of a whole prediction is one node, whatever classes its relevance started at.
+            whole = relevance[0].double().sum()
+            return relevance[0], whole.repeat(relevance.shape[-1])
+        return relevance[0], self.concept.total(relevance[0].double()).sum(0)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """What arrives at a layer, and what its kept concepts send down; sums over the samples."""
+
+    arriving: Tensor
+    sent: dict[str, Tensor]
+
+
+def _directly_below(flow: RelevanceFlow, root: str, layers: Sequence[str]) -> dict[str, list[str]]:
+    """Of the root and every layer below it, from the top down: the layers that relevance reaches from it directly."""
+    chosen = [layer for layer in reversed(flow.layers) if layer in layers and layer != root]
+    order = [layer for layer in chosen if flow.reaches(root, layer)]
+    return {
+        upper: [
+            lower
+            for lower in order[order.index(upper) + 1 if upper != root else 0 :]
+            if flow.reaches(upper, lower, around=set(order) - {upper, lower})
+        ]
+        for upper in (root, *order)
+    }
+
+
+def _level(
+    flows: Iterable[RelevanceFlow], start: _Start, upper: str, ids: list[int], lower: list[str], others: set[str]
+) -> _Level:
+    arriving: Tensor | float = 0.0
+    sent: dict[str, Tensor | float] = dict.fromkeys(lower, 0.0)
+    for flow in flows:
+        relevance, totals = start.at(flow, upper)
+        arriving = arriving + totals
+        if not (lower and ids):
+            continue
+        masked = relevance[None] if upper == OUTPUT else start.concept.masked(relevance, [[index] for index in ids])
+        reached = flow.down(masked, start=upper, to=lower, blocked=others - {OUTPUT})
+        for layer, found in reached.items():
+            totals = start.concept.total(found.flatten(0, 1).double()).unflatten(0, found.shape[:2])
+            sent[layer] = sent[layer] + totals.sum(1)
+    return _Level(torch.as_tensor(arriving), sent)
+
+
+def _covering(edges: Mapping[Key, float], goal: float) -> dict[Key, float]:
+    """The fewest edges whose absolute relevance reaches the goal, the strongest first."""
+    kept, carried = {}, 0.0
+    for key, value in sorted(edges.items(), key=lambda edge: -abs(edge[1])):
+        # A hair below the goal is the goal: all edges together may miss their own sum by its last digit.
+        if carried >= goal * (1 - 1e-12) or value == 0:
+            break
+        kept[key] = value
+        carried += abs(value)
+    return kept
+
+
+def _started(flows: Iterable[RelevanceFlow], start: _Start) -> tuple[int, float]:
+    """Number of samples, and the sum of the relevance started at their outputs."""
+    sums = [(len(flow.prediction), float(start.output(flow).double().sum())) for flow in flows]
+    return sum(samples for samples, _ in sums), math.fsum(relevance for _, relevance in sums)
+
+
+def _heatmaps(
+    flows: Iterable[RelevanceFlow], start: _Start, kept: Mapping[str, list[int]], known: Mapping[Key, np.ndarray]
+) -> dict[Key, np.ndarray]:
+    """Conditional heatmaps of all kept concepts of one input; nothing for an input without space."""
+    (flow,) = flows
+    if len(flow.input_shape) < 3:
+        return {}
+    found = dict(known)
+    for layer, ids in kept.items():
+        missing = [index for index in ids if (layer, index) not in found]
+        if not missing:
+            continue
+        relevance, _ = start.at(flow, layer)
+        masked = relevance[None] if layer == OUTPUT else start.concept.masked(relevance, [[i] for i in missing])
+        for index, heatmap in zip(missing, flow.down(masked, start=layer)[:, 0].sum(1), strict=True):
+            found[layer, index] = heatmap.float().cpu().numpy()
+    return found

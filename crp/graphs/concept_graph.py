@@ -1,0 +1,266 @@
+"""How lower concepts compose higher ones, as frozen values: the attribution graph.
+
+    ConceptGraph     a directed graph without cycles, from one root (a class or a concept) down
+    ├── GraphNode    one concept, once, however many ways lead to it: all relevance that arrives there
+    └── GraphEdge    relevance at a lower concept that comes directly from an upper one
+
+**What an edge is.** Relevance flows from the root down (all of it: nothing is cut on the way). At the upper concept's
+layer it is masked to that concept, and carried on to the lower layer *without passing any other layer of the graph*:
+what then arrives at the lower concept is the edge. So an edge never counts a way that leads through a third layer of
+the graph; that way is two edges. Edges from *all* upper concepts to one lower concept add up to that concept's
+relevance; those that are not in the graph are its `rest`.
+
+`crp.graphs.composition.compose` computes graphs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from crp.errors import InputError
+from crp.values import Patch, defined, frozen, packed_patch, patch_from, patch_numbers, set_fields, undefined
+
+# Incoming edges and rest are sums of float32 relevance.
+TOLERANCE = 1e-4
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class GraphNode:
+    """One concept of the graph.
+
+    Parameters
+    ----------
+    layer
+        Name of the layer; for the root of a whole prediction `crp.attribution.OUTPUT`.
+    concept
+        Id of the concept; at the output, of the class.
+    relevance
+        Signed relevance that arrives at the concept under the root's condition, whatever way it came; mean over the
+        samples.
+    share
+        `relevance` / relevance started at the output: the part of the whole prediction. nan where none was started.
+    rest
+        Part of `relevance` that no edge of the graph brings. For the root, all of it.
+    passed
+        Relevance that its direct lower layers receive from the concept, all their concepts together. What is missing to
+        `relevance` was absorbed (bias, stabiliser) or went to the input past all of them. 0 where none lies below.
+    carried
+        Absolute relevance of the edges that leave the concept / that of all edges that leave it, drawn or not: 0..1.
+        nan where no layer of the graph lies below.
+    heatmap
+        float32 [H, W], conditional heatmap at the input; None for graphs over several samples.
+    patch
+        The sample's crop that shows the concept best, where a library was given.
+    name
+        What the node is called, where it has a name (the class).
+    """
+
+    layer: str
+    concept: int
+    relevance: float
+    share: float
+    rest: float
+    passed: float = 0.0
+    carried: float = math.nan
+    heatmap: np.ndarray | None = None
+    patch: Patch | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        set_fields(self, concept=int(self.concept))
+        for field in ("relevance", "share", "rest", "passed", "carried"):
+            set_fields(self, **{field: float(getattr(self, field))})
+        if self.heatmap is not None:
+            set_fields(self, heatmap=frozen(np.asarray(self.heatmap, dtype=np.float32)))
+
+    @property
+    def key(self) -> Key:
+        """(layer, concept)."""
+        return self.layer, self.concept
+
+
+@dataclass(frozen=True)
+class GraphEdge:
+    """Relevance that flows from an upper to a lower concept, directly.
+
+    Parameters
+    ----------
+    upper, lower
+        (layer, concept) of both ends.
+    relevance
+        Signed relevance; mean over the samples.
+    share
+        `relevance` / relevance started at the output. nan where none was started.
+    part
+        `relevance` / relevance of the lower concept: the incoming parts and the rest's are 1. nan where it has none.
+    """
+
+    upper: Key
+    lower: Key
+    relevance: float
+    share: float
+    part: float
+
+    def __post_init__(self) -> None:
+        for end in ("upper", "lower"):
+            layer, concept = getattr(self, end)
+            set_fields(self, **{end: (str(layer), int(concept))})
+        for field in ("relevance", "share", "part"):
+            set_fields(self, **{field: float(getattr(self, field))})
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptGraph:
+    """How lower concepts compose a class or a concept.
+
+    Parameters
+    ----------
+    layers
+        Layers of the nodes, the root's first, from the output down.
+    nodes
+        The root first, then by layer.
+    edges
+        From upper to lower layers.
+    started
+        Relevance started at the output; mean over the samples.
+    coverage
+        Of every concept, the strongest edges that together carry this part of its absolute relevance were kept,
+        as far as `breadth` let them.
+    breadth
+        Most concepts of one layer.
+    samples
+        How many samples the numbers are the mean of.
+
+    Raises
+    ------
+    InputError
+        A node is there twice, an edge leads up or to nowhere, or incoming edges and rest do not add up.
+    """
+
+    layers: tuple[str, ...]
+    nodes: tuple[GraphNode, ...]
+    edges: tuple[GraphEdge, ...]
+    started: float
+    coverage: float
+    breadth: int
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        set_fields(self, layers=tuple(self.layers), nodes=tuple(self.nodes), edges=tuple(self.edges))
+        set_fields(self, started=float(self.started), coverage=float(self.coverage))
+        set_fields(self, breadth=int(self.breadth), samples=int(self.samples))
+        keys = [node.key for node in self.nodes]
+        if len(set(keys)) < len(keys):
+            raise InputError(f"the graph holds {next(key for key in keys if keys.count(key) > 1)} twice.")
+        depth = {layer: index for index, layer in enumerate(self.layers)}
+        for edge in self.edges:
+            if not {edge.upper, edge.lower} <= set(keys):
+                raise InputError(f"the edge from {edge.upper} to {edge.lower} ends at a concept outside the graph.")
+            if depth[edge.upper[0]] >= depth[edge.lower[0]]:
+                raise InputError(f"the edge from {edge.upper} to {edge.lower} does not lead down.")
+        scale = max((abs(node.relevance) for node in self.nodes), default=0)
+        for node in self.nodes:
+            total = math.fsum(edge.relevance for edge in self.into(node)) + node.rest
+            if abs(total - node.relevance) > TOLERANCE * scale:
+                raise InputError(f"{node.key} holds {node.relevance:.6g}, its edges and rest bring {total:.6g}.")
+
+    def __repr__(self) -> str:
+        root = self.root.name or f"{self.root.layer} {self.root.concept}"
+        return f"<ConceptGraph of {root!r}: {len(self.nodes)} nodes, {len(self.edges)} edges, {', '.join(self.layers)}>"
+
+    def _repr_html_(self) -> str:
+        # A notebook has only the value to ask. Nothing else in this package knows who draws it.
+        from crp.visualization.notebook import graph_html
+
+        return graph_html(self)
+
+    @property
+    def root(self) -> GraphNode:
+        """The class or concept that the others compose."""
+        return self.nodes[0]
+
+    def node(self, layer: str, concept: int) -> GraphNode | None:
+        """The node of a concept, or None."""
+        return next((node for node in self.nodes if node.key == (layer, concept)), None)
+
+    def into(self, node: GraphNode) -> tuple[GraphEdge, ...]:
+        """Edges that lead to a node."""
+        return tuple(edge for edge in self.edges if edge.lower == node.key)
+
+    def out_of(self, node: GraphNode) -> tuple[GraphEdge, ...]:
+        """Edges that leave a node."""
+        return tuple(edge for edge in self.edges if edge.upper == node.key)
+
+
+def graph_numbers(graph: ConceptGraph) -> dict[str, Any]:
+    """All numbers and names of a graph as plain JSON values; undefined numbers (nan) are None."""
+    return {
+        "layers": list(graph.layers),
+        "started": graph.started,
+        "coverage": graph.coverage,
+        "breadth": graph.breadth,
+        "samples": graph.samples,
+        "nodes": [
+            {
+                "layer": node.layer,
+                "concept": node.concept,
+                "name": node.name,
+                "relevance": node.relevance,
+                "share": defined(node.share),
+                "rest": node.rest,
+                "passed": node.passed,
+                "carried": defined(node.carried),
+                "patch": node.patch and patch_numbers(node.patch),
+            }
+            for node in graph.nodes
+        ],
+        "edges": [
+            {
+                "upper": list(edge.upper),
+                "lower": list(edge.lower),
+                "relevance": edge.relevance,
+                "share": defined(edge.share),
+                "part": defined(edge.part),
+            }
+            for edge in graph.edges
+        ],
+    }
+
+
+def graph_arrays(graph: ConceptGraph, place: str) -> dict[str, np.ndarray]:
+    """Arrays of a graph by name, `place` being where it belongs."""
+    arrays = {}
+    for index, node in enumerate(graph.nodes):
+        if node.heatmap is not None:
+            arrays[f"{place}/{index}/heatmap"] = node.heatmap
+        if node.patch is not None:
+            arrays |= packed_patch(f"{place}/{index}/patch", node.patch)
+    return arrays
+
+
+def graph_from(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], place: str) -> ConceptGraph:
+    """The graph of `graph_numbers` and `graph_arrays`."""
+    nodes = [
+        GraphNode(
+            **node
+            | {
+                "share": undefined(node["share"]),
+                "carried": undefined(node["carried"]),
+                "heatmap": arrays.get(f"{place}/{index}/heatmap"),
+                "patch": node["patch"] and patch_from(node["patch"], f"{place}/{index}/patch", arrays),
+            }
+        )
+        for index, node in enumerate(content["nodes"])
+    ]
+    edges = [
+        GraphEdge(**edge | {"share": undefined(edge["share"]), "part": undefined(edge["part"])})
+        for edge in content["edges"]
+    ]
+    return ConceptGraph(**{**content, "nodes": nodes, "edges": edges})

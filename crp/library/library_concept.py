@@ -1,0 +1,97 @@
+"""One concept of a library: a light value that reads what is asked of it, and shows itself in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import html
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from crp.values import ClassShare, Patch
+
+from .patches import MODES, LayerPatches, StoredPatch
+from .profiles import LayerProfiles, Likeness
+
+_TITLES = {"relevance": "most relevant for", "activation": "most active on", "negative": "most relevant against"}
+_SHOWN = 5
+
+
+class ConceptSource(Protocol):
+    """What a concept reads of its library."""
+
+    def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]: ...
+
+    def stored_patches(self, layer: str, concepts: list[int]) -> LayerPatches: ...
+
+    def profiles(self, layer: str) -> LayerProfiles: ...
+
+
+@dataclass(frozen=True, eq=False)
+class LibraryConcept:
+    """One concept of a library, as `Library.concept` hands it out.
+
+    Attributes
+    ----------
+    library
+        Where it is read from.
+    layer, concept
+        Which one it is.
+    """
+
+    library: ConceptSource
+    layer: str
+    concept: int
+
+    def patches(self, mode: str) -> tuple[Patch, ...]:
+        """Its stored patches of a mode, best first; see `Library.patches`."""
+        return self.library.patches(self.layer, self.concept, mode)
+
+    @cached_property
+    def users(self) -> tuple[ClassShare, ...]:
+        """The classes that use it most, by its mean share in them, largest first."""
+        return self._profiles.users(self.concept, _SHOWN)
+
+    @cached_property
+    def alike_by_classes(self) -> tuple[Likeness, ...]:
+        """Concepts of the layer that the same classes use: largest cosine of class profiles first."""
+        return self._profiles.alike_by_classes(self.concept, _SHOWN)
+
+    @cached_property
+    def alike_by_samples(self) -> tuple[Likeness, ...]:
+        """Concepts of the layer with the most reference samples in common."""
+        return self._profiles.alike_by_samples(self.concept, _SHOWN)
+
+    @cached_property
+    def _profiles(self) -> LayerProfiles:
+        return self.library.profiles(self.layer)
+
+    def __repr__(self) -> str:
+        users = ", ".join(f"{use.name} {use.share:+.1%}" for use in self.users)
+        return f"<concept {self.concept} of {self.layer}: used most by {users or 'no class'}>"
+
+    def _repr_html_(self) -> str:
+        stored = self.library.stored_patches(self.layer, [self.concept]).get(self.concept, {})
+        rows = [
+            ("used most by", ", ".join(f"<bdi>{html.escape(use.name)}</bdi> {use.share:+.1%}" for use in self.users)),
+            ("alike, by classes", ", ".join(f"{other.concept} ({other.value:.2f})" for other in self.alike_by_classes)),
+            ("alike, by samples", ", ".join(f"{other.concept} ({other.value:.0f})" for other in self.alike_by_samples)),
+        ]
+        rows = [(_TITLES[mode], "".join(map(_picture, stored.get(mode, ())))) for mode in MODES] + rows
+        cells = "".join(
+            f'<tr><th style="text-align:left">{title}</th><td style="text-align:left">{content}</td></tr>'
+            for title, content in rows
+            if content
+        )
+        caption = f"Concept {self.concept} of <bdi>{html.escape(self.layer)}</bdi>"
+        return f"<table><caption>{caption}</caption>{cells}</table>"
+
+
+def _picture(patch: StoredPatch) -> str:
+    text = f"sample {patch.sample}, score {patch.score:.3g}"
+    if patch.heatmap.ndim == 1:
+        return f"{text}, from {patch.box[0]} to {patch.box[1]}<br>"  # a window of a signal
+    kind = "png" if patch.picture.startswith(b"\x89PNG") else "jpeg"
+    data = base64.b64encode(patch.picture).decode("ascii")
+    style = "height:72px;display:inline-block;margin:0 4px 0 0"
+    return f'<img src="data:image/{kind};base64,{data}" alt="{text}" title="{text}" style="{style}">'

@@ -1,0 +1,61 @@
+"""A longer data set: what a library knows of its first samples is not computed again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crp.errors import LibraryError
+from crp.library.fingerprints import data_fingerprint
+from crp.library.store import open_library
+from crp.mining.block_stream import SampleReader
+from crp.mining.dataset import sampled_digests
+
+from .stages import STATE
+from .work import difference_of
+
+# What a longer data set may change.
+_MAY_DIFFER = ("data.length", "data.fingerprint", "source", "skipped", "format", "schema")
+
+
+def check_extends(
+    extended: str | os.PathLike[str], manifest: Mapping[str, Any], reader: SampleReader, skip_bad: bool
+) -> Path:
+    """Refuse to extend a library that was mined otherwise, or from other samples than the first ones of a data set.
+
+    Parameters
+    ----------
+    extended
+        The library.
+    manifest
+        Of the library to be.
+    reader
+        The longer data set.
+    skip_bad
+        Whether samples that cannot be used are skipped.
+
+    Returns
+    -------
+    Path
+        The file with the exact sums over its full blocks, from which mining goes on.
+
+    Raises
+    ------
+    LibraryError
+        Names the first difference.
+    """
+    library = open_library(extended)
+    fact = f"The library '{library.path}' cannot be extended to this data set"
+    if not (library.path / STATE).is_file():
+        raise LibraryError(f"The library '{library.path}' cannot be extended: it holds no {STATE}.")
+    if difference := difference_of(library.manifest, manifest, _MAY_DIFFER):
+        raise LibraryError(f"{fact}: {difference}.")
+    mined = library.manifest["data"]
+    if mined["length"] > len(reader):
+        raise LibraryError(f"{fact}: it was mined from {mined['length']} samples, and there are {len(reader)}.")
+    digests = sampled_digests(reader, mined["length"], skip_bad)
+    if data_fingerprint(mined["length"], digests) != mined["fingerprint"]:
+        raise LibraryError(f"{fact}: its first {mined['length']} samples are not those that were mined.")
+    return library.path / STATE

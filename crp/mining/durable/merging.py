@@ -1,0 +1,141 @@
+"""`merge`: what shards left becomes a library."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from crp.concepts import ConceptKind
+from crp.errors import InputError, LibraryError
+from crp.library.store import Library
+from crp.mining.pipeline import CHANNELS, CHECKPOINT, mine
+from crp.mining.targets import TargetRule, named_rule
+from crp.preprocessing import Preprocessing
+
+from .checkpoints import blocks_of, read_parts
+from .spans import difference
+from .work import PARTS, SURVEYED, difference_of, gather, stored_identity, work_folder
+
+if TYPE_CHECKING:
+    import torch
+
+    # zennit is loaded by crp.attribution alone, which prepares torchvision for it
+    from zennit.core import Composite
+
+
+def merge(
+    model: nn.Module,
+    dataset: object,
+    *,
+    path: str | os.PathLike[str],
+    others: Sequence[str | os.PathLike[str]] = (),
+    composite: Composite | None = None,
+    concept: ConceptKind = CHANNELS,
+    targets: TargetRule | None = None,
+    workers: int = 0,
+    device: str | torch.device | None = None,
+    skip_bad: bool = False,
+    checkpoint: float = CHECKPOINT,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> Library:
+    """Make the library from what shards have done: merge their parts, compute the last block, make the patches.
+
+    The settings are those that the shards were started with. It may be interrupted, and goes on when called again.
+
+    Parameters
+    ----------
+    model, dataset, composite, concept
+        Those that the shards mined.
+    path
+        Folder of the library, as given to the shards.
+    others
+        Work folders (`NAME.partial`) of shards that ran elsewhere, in any order; they are left as they are.
+    targets
+        The function, if the rule is one.
+    workers, device, skip_bad, checkpoint, progress, overwrite
+        As in `mine`.
+
+    Returns
+    -------
+    Library
+        Opened.
+
+    Raises
+    ------
+    LibraryError
+        If there is nothing to merge, folders do not belong together, or samples are missing.
+    """
+    path, others = Path(path), [Path(other) for other in others]
+    identity = _gathered(path, others)
+    manifest = identity["manifest"]
+    settings = manifest["settings"]
+    if targets is None:
+        targets = settings["targets"]
+        if not named_rule(targets):
+            raise InputError(f"The shards explained the class that '{targets}' gives: pass that function as targets.")
+    stored = manifest["preprocessing"]
+    return mine(
+        model,
+        dataset,
+        path=path,
+        layers=[layer["name"] for layer in manifest["layers"]],
+        composite=composite,
+        concept=concept,
+        targets=targets,
+        precision=settings["precision"] if settings["precision"] != manifest["data"]["dtype"] else None,
+        **{name: settings[name] for name in ("k", "top", "class_references", "vectors", "patches")},
+        **{name: settings[name] for name in ("block_size", "threads")},
+        **{name: settings[name] for name in ("relevance_score", "activation_score")},
+        patch_concepts=identity["patch_concepts"],
+        class_names=manifest["class_names"],
+        preprocessing=Preprocessing.from_json(stored) if stored is not None else None,
+        workers=workers,
+        device=device,
+        skip_bad=skip_bad,
+        checkpoint=checkpoint,
+        progress=progress,
+        overwrite=overwrite,
+    )
+
+
+def shard_identity(path: Path, others: Sequence[Path] = ()) -> dict[str, Any]:
+    """What the shards mined, as the first of their work folders says.
+
+    Raises
+    ------
+    LibraryError
+        If none of the folders is one.
+    """
+    for folder in (work_folder(path), *others):
+        if (identity := stored_identity(folder)) is not None:
+            return identity
+    raise LibraryError(f"There is nothing to merge: '{work_folder(path)}' is no folder that `crp mine` left.")
+
+
+def _gathered(path: Path, others: Sequence[Path]) -> dict[str, Any]:
+    """Copy the parts of other folders into the library's own, when all that is needed is there."""
+    folder, identity = work_folder(path), shard_identity(path, others)
+    for other in others:
+        found = stored_identity(other)
+        if found is None:
+            raise LibraryError(f"'{other}' is no folder that `crp mine` left.")
+        if differs := difference_of(identity, found, ("manifest.source",)):
+            raise LibraryError(f"'{other}' does not belong to what is merged: {differs}.")
+    if (folder / SURVEYED).exists():
+        return identity
+    parts = [part for place in (folder, *others) for part in read_parts(place / PARTS)]
+    block_size = identity["manifest"]["settings"]["block_size"]
+    missing = difference([(0, identity["manifest"]["data"]["length"] // block_size)], blocks_of(parts))
+    if missing:
+        start, stop = missing[0]
+        raise LibraryError(
+            f"Samples {start * block_size} to {stop * block_size - 1} have not been mined yet: run the shard that is "
+            "missing, or the whole command without --shard, which mines what is missing itself."
+        )
+    gather(folder, others)
+    return identity

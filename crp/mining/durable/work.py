@@ -1,0 +1,339 @@
+"""The folder beside a library in which mining keeps what it has done, until the library is complete.
+
+    resnet.crp.partial/
+      identity.json         what is mined, with what: the library's manifest, and fingerprints of what that cannot say
+      parts/                checkpoints of the pass over the data set (`checkpoints`)
+      library/              the library to be; complete up to its patches when `surveyed.json` is there
+      surveyed.json         the samples that were skipped
+      segments/             finished patches (`segments`)
+      replaced/             the library that is being overwritten, for a moment
+      *.lock                who is at work
+
+A file counts only when it is whole (written aside, synced, renamed), and the folder only when identity.json is there.
+So the process may end at any moment.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crp.errors import LibraryError, shortened
+from crp.library.building import check_free, publish
+from crp.library.tables import write_file
+from crp.mining.vector_writer import take_vectors
+
+from .locks import Lock
+from .processes import Processes
+
+IDENTITY = "identity.json"
+PARTS = "parts"
+LIBRARY = "library"
+SURVEYED = "surveyed.json"
+_FOLDERS = (PARTS, "segments", LIBRARY)
+_LOCK = "run.lock"
+_REPLACED = "replaced"
+_SUFFIX = ".partial"
+
+_DONE = (f"{PARTS}/*.safetensors", "segments/*.safetensors", SURVEYED)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several runs, on whatever machines, that share the pass over the data set: `place` 1 to `count`."""
+
+    place: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.place}/{self.count}"
+
+
+@dataclass(frozen=True)
+class Work:
+    """An open work folder.
+
+    Attributes
+    ----------
+    path
+        Where the library is to be.
+    owner
+        Who writes here, as the beginning of names of files.
+    """
+
+    path: Path
+    owner: str
+
+    @property
+    def folder(self) -> Path:
+        """The work folder."""
+        return work_folder(self.path)
+
+    @property
+    def library(self) -> Path:
+        """The library to be."""
+        return self.folder / LIBRARY
+
+    @property
+    def parts(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.folder / PARTS
+
+    @property
+    def segments(self) -> Path:
+        """Folder of the finished patches."""
+        return self.folder / "segments"
+
+    def surveyed(self) -> dict[int, str] | None:
+        """Skipped samples and why, if the pass over the data set is complete, else None."""
+        try:
+            return {int(sample): fact for sample, fact in json.loads((self.folder / SURVEYED).read_bytes()).items()}
+        except FileNotFoundError:
+            return None
+
+    def set_surveyed(self, skipped: Mapping[int, str]) -> None:
+        """Say that the library is complete up to its patches."""
+        write_file(self.folder / SURVEYED, json.dumps(skipped).encode())
+
+    def anything_done(self) -> bool:
+        """Whether the folder holds anything worth going on from."""
+        return any(next(self.folder.glob(pattern), None) for pattern in _DONE)
+
+    def publish(self) -> None:
+        """Give the library its place, and remove all that led to it."""
+        publish(self.library, self.path, aside=self.folder / "replaced")
+        _empty(self.folder)
+        _remove(self.folder)
+
+
+def work_folder(path: Path) -> Path:
+    """The work folder of a library."""
+    return path.with_name(f"{path.name}{_SUFFIX}")
+
+
+def stored_identity(folder: Path) -> dict[str, Any] | None:
+    """What a work folder says is mined; None if it is none.
+
+    Raises
+    ------
+    LibraryError
+        If it cannot be read.
+    """
+    file = folder / IDENTITY
+    try:
+        identity = json.loads(file.read_bytes())
+        settings = identity["manifest"]["settings"]
+        for name in ("k", "top", "patches", "block_size", "threads"):
+            operator.index(settings[name])
+        return identity
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise LibraryError(
+            f"'{file}' is damaged ({shortened(error)}): start anew (restart=True, --restart), or remove the folder."
+        ) from error
+
+
+@contextmanager
+def open_work(
+    path: Path,
+    identity: Mapping[str, Any],
+    *,
+    shard: Shard | None,
+    processes: Processes,
+    overwrite: bool,
+    restart: bool,
+) -> Iterator[Work]:
+    """Make the work folder, or take up what an interrupted run left there.
+
+    When the block ends without an error and the library has its place, nothing is left. After an error what was done
+    is kept, and the error says so in a note; if nothing was done, nothing is left.
+
+    Parameters
+    ----------
+    path
+        Where the library is to be.
+    identity
+        What is mined: `"manifest"` and more, as JSON has it.
+    shard
+        Which of several runs this is.
+    processes
+        Those that share this run.
+    overwrite, restart
+        As in `mine`.
+
+    Raises
+    ------
+    LibraryError
+        If another process is at work there, an interrupted run mined something else, or the folder is somebody's own.
+    """
+    work = Work(path, f"shard-{shard.place}-of-{shard.count}" if shard else f"rank-{processes.rank}")
+    locks: list[Lock] = []
+    begun = False
+    try:
+        if processes.first:
+            locks = _claimed(work.folder, shard)
+            _take_up(work, identity, alone=shard is None, overwrite=overwrite, restart=restart)
+            if processes.count > 1:
+                locks[0].take(shared=True)
+        processes.wait()
+        if not processes.first:
+            locks = [Lock(work.folder / _LOCK, shared=True)]
+        processes.wait()
+        begun = True
+        yield work
+    except BaseException as error:
+        if begun and work.anything_done():
+            error.add_note(f"What was done is kept in '{work.folder}': the same command goes on from there.")
+        if locks and not work.anything_done():
+            _leave_nothing(work.folder, locks[0])
+        raise
+    finally:
+        for lock in locks:
+            lock.close()
+
+
+def _claimed(folder: Path, shard: Shard | None) -> list[Lock]:
+    locks = []
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        if not (folder / _LOCK).exists() and any(entry.suffix != ".lock" for entry in folder.iterdir()):
+            raise LibraryError(f"'{folder}' is needed for work, and holds something else: choose another path.")
+        locks.append(Lock(folder / _LOCK, shared=shard is not None))
+        if shard is not None:
+            locks.append(Lock(folder / f"shard-{shard.place}-of-{shard.count}.lock"))
+        return locks
+    except BlockingIOError as error:
+        for lock in locks:
+            lock.close()
+        doing = f"shard {shard}, or all of it," if shard else "it"
+        raise LibraryError(
+            f"Another process is mining {doing} in '{folder}': wait for it to end, or choose another path."
+        ) from error
+    except OSError as error:
+        path = folder.with_name(folder.name.removesuffix(_SUFFIX))
+        raise LibraryError(f"No library can be written to '{path}': {error.strerror} ('{error.filename}').") from error
+
+
+def _take_up(work: Work, identity: Mapping[str, Any], *, alone: bool, overwrite: bool, restart: bool) -> None:
+    """Compare what is there with what is to be mined, or begin; `alone` if no other process works in the folder."""
+    folder = work.folder
+    setup = Lock(folder / "setup.lock", wait=True)  # of two shards that start at the same time, one begins
+    try:
+        if alone:
+            if (folder / _REPLACED).exists() and not work.path.exists():
+                os.rename(folder / _REPLACED, work.path)  # ended in the middle of overwriting
+            for unfinished in [file for file in folder.rglob(".*") if file.is_file()]:
+                unfinished.unlink()
+        check_free(work.path, overwrite=overwrite)
+        stored = None if restart or (alone and not work.anything_done()) else stored_identity(folder)
+        if stored is not None:
+            check_identity(folder, stored, identity)
+            return
+        _begin(folder, json.dumps(identity, indent=1, ensure_ascii=False, sort_keys=True).encode())
+    finally:
+        setup.close()
+
+
+def _begin(folder: Path, identity: bytes) -> None:
+    _empty(folder)
+    for name in _FOLDERS:
+        (folder / name).mkdir()
+    write_file(folder / IDENTITY, identity)
+
+
+def gather(folder: Path, others: Sequence[Path]) -> None:
+    """Copy parts and vectors of other work folders of the same identity into a folder, which is made if it is none yet.
+
+    Raises
+    ------
+    LibraryError
+        If another process is at work there, or the system refuses to write.
+    """
+    locks = _claimed(folder, None)
+    try:
+        if not (folder / IDENTITY).exists():
+            _begin(folder, (others[0] / IDENTITY).read_bytes())
+        manifest = stored_identity(folder)["manifest"]
+        if others and manifest["settings"]["vectors"]:
+            # first, so that what the parts say is done is there
+            take_vectors(folder / LIBRARY, [other / LIBRARY for other in others], manifest)
+        for number, other in enumerate(others):
+            for file in sorted((other / PARTS).glob("*.safetensors")):
+                write_file(folder / PARTS / f"from-{number}-{file.name}", file.read_bytes())
+    finally:
+        for lock in locks:
+            lock.close()
+
+
+def check_identity(folder: Path, stored: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Refuse to go on with something else; where model and data were found ("source") may differ.
+
+    Raises
+    ------
+    LibraryError
+        Names the first difference.
+    """
+    if difference := difference_of(stored, identity, ("manifest.source",)):
+        raise LibraryError(
+            f"'{folder}' holds an interrupted run of something else: {difference}. Choose another path, or start anew "
+            "(restart=True, --restart)."
+        )
+
+
+def difference_of(stored: Mapping[str, Any], given: Mapping[str, Any], ignored: tuple[str, ...]) -> str:
+    """The first difference of two descriptions, as the end of a sentence; empty if there is none.
+
+    >>> difference_of({"settings": {"k": 4}, "n": 1}, {"settings": {"k": 5}, "n": 2}, ("n",))
+    'its settings.k is 4, and now it is 5'
+    """
+    theirs, ours = (
+        {key: value for key, value in _leaves(json.loads(json.dumps(some))) if not key.startswith(ignored)}
+        for some in (stored, given)
+    )
+    for key in sorted({*ours, *theirs}):
+        if ours.get(key) != theirs.get(key):
+            then, now = shortened(theirs.get(key)), shortened(ours.get(key))
+            return f"its {key.removeprefix('manifest.')} is {then}, and now it is {now}"
+    return ""
+
+
+def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else key)
+    else:
+        yield name, value
+
+
+def _leave_nothing(folder: Path, lock: Lock) -> None:
+    try:
+        lock.take(shared=False)
+    except BlockingIOError:
+        return  # others are at work
+    _empty(folder)
+    _remove(folder)
+
+
+def _empty(folder: Path) -> None:
+    """Remove all work, first of all what makes it count."""
+    (folder / IDENTITY).unlink(missing_ok=True)
+    (folder / SURVEYED).unlink(missing_ok=True)
+    for name in (*_FOLDERS, _REPLACED):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the empty folder with its locks; it stays if somebody else put something there."""
+    for lock in folder.glob("*.lock"):
+        lock.unlink()
+    with suppress(OSError):
+        folder.rmdir()

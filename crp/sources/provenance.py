@@ -1,0 +1,153 @@
+"""What mining was told, as plain values that a library keeps, and the model found again from them.
+
+A library is a file from anywhere, so nothing it names runs by itself but torchvision's classifiers and the built-in
+model; and a weights file it names is read only if it still has the content it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crp.attribution import select_output
+from crp.errors import LibraryError
+from crp.library.fingerprints import file_digest
+from crp.sources.data import is_code, load_data
+from crp.sources.named_models import DEFAULT_WEIGHTS, load_model, runs_by_itself
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from crp.library import Library
+    from crp.preprocessing import Preprocessing
+
+
+def origin(model: str, data: str, weights: str | None, command: Sequence[str]) -> dict[str, Any]:
+    """Return what a library keeps under "source".
+
+    Paths are made absolute, so that they are found from another folder; the weights file comes with its SHA-256.
+    """
+    file = None
+    if weights is not None and weights != DEFAULT_WEIGHTS:
+        file = {"path": str(Path(weights).resolve()), "sha256": file_digest(weights)}
+    return {
+        "model": absolute(model),
+        "weights": DEFAULT_WEIGHTS if weights == DEFAULT_WEIGHTS else file,
+        "data": absolute(data),
+        "command": list(command),
+    }
+
+
+def absolute(spec: str) -> str:
+    """Return the name of a model or data set with its path, if it has one, made absolute."""
+    place, colon, name = spec.rpartition(":")
+    if place.endswith(".py"):
+        return f"{Path(place).resolve()}{colon}{name}"
+    return str(Path(spec).resolve()) if Path(spec).exists() and not colon else spec
+
+
+def model_of(
+    library: Library, *, model: str | None = None, weights: str | None = None, trust: bool = False
+) -> nn.Module:
+    """Load the model a library was mined with, in evaluation mode; refuse it where its weights are others.
+
+    It gives the part of its output that was mined, if that has a name.
+
+    Parameters
+    ----------
+    library:
+        The opened library.
+    model, weights:
+        As in `load_model`; by default those the library names.
+    trust:
+        Whether code that the library names may run. Pass True only for a library you made or trust.
+
+    Raises
+    ------
+    LibraryError
+        When the library names no model, names one that does not run by itself, or names a weights file that is gone or
+        changed; or when the model has other weights than the one mined.
+    InputError, ModelError
+        As `load_model`.
+    """
+    loaded = named_model(
+        library.manifest.get("source"), f"library '{library.path}'", model=model, weights=weights, trust=trust
+    )
+    loaded = selecting(loaded, library.manifest)
+    library.check_model(loaded)
+    return loaded
+
+
+def selecting(model: nn.Module, manifest: Mapping[str, Any]) -> nn.Module:
+    """The model with the part of its output that was mined, if that has a name."""
+    output = manifest["model"].get("output")
+    named = isinstance(output, int) or (isinstance(output, str) and ":" not in output)
+    return select_output(model, output) if named else model
+
+
+def named_model(
+    source: object, owner: str, *, model: str | None = None, weights: str | None = None, trust: bool = False
+) -> nn.Module:
+    """Load the model that a "source" names, whoever its `owner` is ("library 'a.crp'"); the rest as in `model_of`."""
+    source = source if isinstance(source, dict) else {}
+    named = model or _string(source, "model")
+    if named is None:
+        raise LibraryError(f"The {owner} does not say which model it was mined with; name it with --model.")
+    if model is None and not trust and not runs_by_itself(named):
+        raise LibraryError(
+            f"The {owner} names the model '{named}', which is code that does not run by itself; "
+            f"give --model '{named}', or --trust if you trust the {owner.split()[0]}."
+        )
+    # A model named again may bring its weights with it; only the library's own model needs the library's weights file.
+    if weights is None and (model is None or absolute(model) == _string(source, "model")):
+        weights = _stored_weights(source.get("weights"), owner)
+    return load_model(named, weights)
+
+
+def named_data(
+    source: object,
+    owner: str,
+    *,
+    data: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+    trust: bool = False,
+) -> Any:
+    """Load the data set that a "source" names, or the one named again.
+
+    Raises
+    ------
+    LibraryError
+        When none is named, or one that is code and does not run by itself.
+    InputError
+        As `load_data`.
+    """
+    named = data or (_string(source, "data") if isinstance(source, dict) else None)
+    if named is None:
+        raise LibraryError(f"The {owner} does not say which data it was mined from; name it with --data.")
+    if data is None and not trust and is_code(named):
+        raise LibraryError(
+            f"The {owner} names the data '{named}', which is code that does not run by itself; "
+            f"give --data '{named}', or --trust if you trust the {owner.split()[0]}."
+        )
+    return load_data(named, preprocessing, class_names=class_names)
+
+
+def _string(source: dict[str, Any], name: str) -> str | None:
+    return source[name] if isinstance(source.get(name), str) else None
+
+
+def _stored_weights(stored: object, owner: str) -> str | None:
+    if stored is None or stored == DEFAULT_WEIGHTS:
+        return stored
+    if not isinstance(stored, dict) or not all(isinstance(stored.get(name), str) for name in ("path", "sha256")):
+        raise LibraryError(f"The {owner} does not say where the weights are; give --weights FILE.")
+    if not Path(stored["path"]).is_file():
+        raise LibraryError(f"The weights file '{stored['path']}' that the {owner} names is gone; give --weights FILE.")
+    if file_digest(stored["path"]) != stored["sha256"]:
+        raise LibraryError(
+            f"The weights file '{stored['path']}' has changed since the {owner} was mined; "
+            "give the former one with --weights FILE, or mine again."
+        )
+    return stored["path"]

@@ -1,0 +1,55 @@
+"""What several explanations say together, against sums by hand."""
+
+import json
+
+import pytest
+
+import example_explanations as examples
+from crp.errors import InputError
+from crp.explanations.entries import Entry, Neighbour, appearances, entry_from, entry_numbers, entry_of, neighbours
+from crp.values import ClassScore
+
+ZEBRA, HORSE = ClassScore(0, "zebra", 2.0, 0.8), ClassScore(1, "horse", 1.0, 0.2)
+
+
+def entry(name, target, shares, edges):
+    return Entry(name, name, (ZEBRA, HORSE), target, {"conv": shares}, edges, "y")
+
+
+ENTRIES = [
+    entry("a", ZEBRA, ((3, 0.5), (1, -0.25)), ((("y", 0), ("conv", 3), 0.5), (("conv", 3), ("low", 7), 0.25))),
+    entry("b", HORSE, ((3, -0.75),), ((("y", 1), ("conv", 3), -0.75), (("conv", 3), ("low", 7), 0.5))),
+    entry("c", ZEBRA, ((1, 0.125),), ((("conv", 3), ("low", 8), -1.0),)),
+]
+
+
+def test_appearances_stand_in_the_order_of_absolute_share():
+    found = appearances(ENTRIES)
+    assert [(shown.name, share) for shown, share in found["conv", 3]] == [("b", -0.75), ("a", 0.5)]
+    assert [(shown.name, share) for shown, share in found["conv", 1]] == [("a", -0.25), ("c", 0.125)]
+    assert found.keys() == {("conv", 3), ("conv", 1)}
+
+
+def test_neighbours_are_means_over_the_graphs_that_draw_the_edge():
+    found = neighbours(ENTRIES)
+    above, below = found["conv", 3]
+    assert above == (Neighbour("y", 1, "horse", 1, -0.75), Neighbour("y", 0, "zebra", 1, 0.5))
+    # in the order of the absolute sums 1.0 and 0.75
+    assert below == (Neighbour("low", 8, "", 1, -1.0), Neighbour("low", 7, "", 2, 0.375))
+    assert found["low", 7] == ((Neighbour("conv", 3, "", 2, 0.375),), ())
+    assert found["y", 0][0] == ()
+
+
+def test_an_entry_keeps_what_the_explanation_says_and_comes_back_from_json():
+    explanation = examples.explanation(patches=1)
+    found = entry_of(explanation, "zebra.jpg", "zebra")
+    layer = explanation.layers[0]
+    assert found.shares["layer3"] == tuple((part.concept, part.share) for part in layer.ranked)
+    assert found.edges == tuple((edge.upper, edge.lower, edge.share) for edge in explanation.graph.edges)
+    assert (found.target, found.output) == (explanation.target, "y")
+    assert entry_from(json.loads(json.dumps(entry_numbers(found)))) == found
+
+
+def test_something_else_is_no_entry():
+    with pytest.raises(InputError, match=r"^this is no entry of a site: KeyError 'name'\.$"):
+        entry_from({"page": "a"})

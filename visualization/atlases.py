@@ -1,0 +1,134 @@
+"""An explanation that can be looked at: saved in six formats, shown in notebooks."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from crp.errors import InputError, listed
+from crp.explanations.explanation import Explanation, to_json
+from crp.visualization import graph_layout as graph
+from crp.visualization import wording
+from crp.visualization.figures import overview as figure
+from crp.visualization.files import replace_file
+from crp.visualization.page import explanation_page as page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DOTS_PER_INCH = 120
+
+
+class Atlas:
+    """One explained prediction as page, figure or numbers.
+
+    Parameters
+    ----------
+    explanation: the numbers; the atlas adds nothing to them.
+    """
+
+    def __init__(self, explanation: Explanation) -> None:
+        self.explanation = explanation
+
+    def figure(self) -> Figure:
+        """The whole atlas as a new matplotlib Figure, unknown to pyplot."""
+        return figure.atlas_figure(self.explanation)
+
+    def html(self) -> str:
+        """The page: one HTML document that asks for nothing outside itself.
+
+        Raises
+        ------
+        InputError: the input is no image; signals and volumes have figures and numbers.
+        """
+        if not self._has_page:
+            raise InputError("the page shows images, and this input is none: save it as .png, .pdf, .svg or .json.")
+        return page.render(self.explanation)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the atlas in the format its suffix names and return the path.
+
+        .html is the page, .png, .pdf and .svg the figure, .json all numbers and arrays (read by
+        `crp.explanations.from_json`), .dot the attribution graph for Graphviz. The file appears whole or not at all;
+        an older one is replaced.
+
+        Raises
+        ------
+        InputError: another suffix, no graph to save, or the folder does not exist or cannot be written.
+        """
+        path = Path(path)
+        write = _WRITERS.get(path.suffix.lower())
+        if write is None:
+            raise InputError(f"{str(path)!r}: an atlas is saved as {listed(_WRITERS)}, not as {path.suffix!r}.")
+        if not path.parent.is_dir():
+            raise InputError(f"{str(path)!r}: the folder {str(path.parent)!r} does not exist.")
+        if path.is_dir():
+            raise InputError(f"{str(path)!r} is a folder; an atlas is saved as a file.")
+        replace_file(path, lambda file: write(self, file))
+        return path
+
+    @property
+    def _has_page(self) -> bool:
+        return self.explanation.picture.ndim == 3
+
+    def _repr_html_(self) -> str:
+        if not self._has_page:
+            buffer = io.BytesIO()
+            figure.save(self.figure(), buffer, format="svg")
+            return buffer.getvalue().decode()
+        source = html.escape(self.html(), quote=True)
+        style = "width:100%;height:860px;border:0;border-radius:12px"
+        return f'<iframe title="Concept atlas" sandbox="allow-scripts" style="{style}" srcdoc="{source}"></iframe>'
+
+    def __repr__(self) -> str:
+        sentence = "".join(text for text, _ in wording.headline(self.explanation))
+        lines = [f"Atlas: {sentence}"]
+        for layer in self.explanation.layers:
+            parts = ", ".join(f"{part.concept} {wording.signed_percent(part.share)}" for part in layer.ranked[:4])
+            lines.append(f"  {layer.layer}: {parts or 'no concept shown'} (rest {wording.ledger(layer)['rest']})")
+        return "\n".join(lines)
+
+
+def atlas(model: Any, image: Any, library: Any, **options: Any) -> Atlas:
+    """Explain a prediction and return its atlas; arguments and options are those of `crp.explain`."""
+    # Explaining needs torch and zennit; drawing a finished explanation does not.
+    from crp.explanations.computation import explain
+
+    return Atlas(explain(model, image, library, **options))
+
+
+def _write_figure(format: str) -> Callable[[Atlas, BinaryIO], None]:
+    def write(value: Atlas, file: BinaryIO) -> None:
+        figure.save(value.figure(), file, format=format, dpi=DOTS_PER_INCH)
+
+    return write
+
+
+def _write_page(value: Atlas, file: BinaryIO) -> None:
+    # File names may hold bytes that are no text (lone surrogates); they become question marks.
+    file.write(value.html().encode("utf-8", "replace"))
+
+
+def _write_numbers(value: Atlas, file: BinaryIO) -> None:
+    file.write(json.dumps(to_json(value.explanation), indent=1, allow_nan=False).encode("ascii"))
+
+
+def _write_dot(value: Atlas, file: BinaryIO) -> None:
+    if value.explanation.graph is None:
+        raise InputError("this atlas has no graph to save as .dot: explain with graph=True.")
+    file.write(graph.dot(value.explanation.graph).encode("utf-8", "replace"))
+
+
+_WRITERS: dict[str, Callable[[Atlas, BinaryIO], None]] = {
+    ".html": _write_page,
+    ".png": _write_figure("png"),
+    ".pdf": _write_figure("pdf"),
+    ".svg": _write_figure("svg"),
+    ".json": _write_numbers,
+    ".dot": _write_dot,
+}

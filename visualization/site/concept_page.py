@@ -1,0 +1,207 @@
+"""The pages of a site that are about concepts: one for each concept, one for all concepts of a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from crp.explanations.entries import Entry, Neighbour
+from crp.graphs.concept_graph import Key
+from crp.library.patches import MODES
+from crp.library.profiles import Likeness
+from crp.values import ClassShare, Patch
+from crp.visualization import wording
+from crp.visualization.page.explanation_page import TITLES, environment, tile
+from crp.visualization.site.shared import Shared
+
+UP = "../../"
+USERS, OPPONENTS, ALIKE, PREDICTIONS, NEIGHBOURS = 8, 4, 8, 24, 8
+# Shares below are written as 0.0 %: such a class does not use the concept.
+_LEAST_SHARE = 0.0005
+
+
+class ConceptPages:
+    """Draws the concept pages of a layer.
+
+    Parameters
+    ----------
+    shared
+        Files of the site.
+    layer
+        The layer.
+    site
+        What pages say of their site: its `title` and the `layers` with their pages.
+    shown, neighbours
+        By concept, the entries that show it (`appearances`), and its neighbours in their graphs.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        layer: str,
+        site: Mapping[str, Any],
+        shown: Mapping[Key, Sequence[tuple[Entry, float]]],
+        neighbours: Mapping[Key, tuple[Sequence[Neighbour], Sequence[Neighbour]]],
+    ) -> None:
+        self._shared = shared
+        self._layer = layer
+        self._site = site
+        self._shown = shown
+        self._neighbours = neighbours
+        self._profiles = shared.library.profiles(layer)
+        self.size = self._profiles.share.shape[1]
+
+    def overview(self) -> str:
+        """The page of all concepts of the layer."""
+        return _rendered(
+            "concepts.html",
+            self._site,
+            title=self._layer,
+            layer=self._layer,
+            items=[self._item(concept) for concept in range(self.size)],
+            references=self._shared.library.manifest["data"].get("length"),
+            sprites=self._sprites([self._layer]),
+        )
+
+    def page(self, concept: int) -> str:
+        """The page of one concept."""
+        key = self._layer, concept
+        patches = self._shared.patches(self._layer, concept)
+        sheet = self._shared.sheet(self._layer, concept, patches)
+        strips = [
+            {
+                "title": TITLES[mode],
+                "mode": mode,
+                "patches": [
+                    {**tile(patch, rank), **self._shared.tile(self._layer, concept, mode, rank, UP), **_caption(patch)}
+                    for rank, patch in enumerate(of_mode)
+                ],
+            }
+            for mode, of_mode in zip(MODES, patches, strict=True)
+            if of_mode
+        ]
+        users, opponents = self._users(concept, USERS), self._users(concept, OPPONENTS, sign=-1)
+        # One scale for both, so that a bar against can be compared with one for.
+        widest = max((abs(use.share) for use in (*users, *opponents)), default=1)
+        shown = self._shown.get(key, ())
+        above, below = self._neighbours.get(key, ((), ()))
+        layers = {self._layer, *(other.layer for other in (*above, *below))} & self._shared.places.keys()
+        return _rendered(
+            "concept.html",
+            self._site,
+            title=f"{self._layer}, concept {concept}",
+            layer=self._layer,
+            concept=concept,
+            size=self.size,
+            strips=strips,
+            columns=sheet.columns,
+            users=_bars(users, widest),
+            opponents=_bars(opponents, widest),
+            alike_by_classes=[
+                self._alike(other, f"{other.value:.2f}") for other in self._profiles.alike_by_classes(concept, ALIKE)
+            ],
+            alike_by_samples=[
+                self._alike(other, f"{other.value:.0f} of {self._profiles.samples.shape[1]}")
+                for other in self._profiles.alike_by_samples(concept, ALIKE)
+            ],
+            predictions=[self._prediction(entry, share) for entry, share in shown[:PREDICTIONS]],
+            further=max(0, len(shown) - PREDICTIONS),
+            count=len(shown),
+            above=[self._neighbour(other) for other in above[:NEIGHBOURS]],
+            below=[self._neighbour(other) for other in below[:NEIGHBOURS]],
+            sprites=self._sprites(sorted(layers)),
+        )
+
+    def _users(self, concept: int, limit: int, *, sign: int = 1) -> list[ClassShare]:
+        users = self._profiles.users(concept, limit, sign=sign)
+        return [use for use in users if abs(use.share) >= _LEAST_SHARE]
+
+    def _item(self, concept: int) -> dict[str, Any]:
+        users = self._users(concept, 3)
+        count = len(self._shown.get((self._layer, concept), ()))
+        names = [wording.printable(use.name) for use in users]
+        return {
+            "concept": concept,
+            "glimpse": self._glimpse(self._layer, concept),
+            "user": names[0] if names else "",
+            "count": count,
+            "text": " ".join([str(concept), *names]).lower(),
+        }
+
+    def _alike(self, other: Likeness, text: str) -> dict[str, Any]:
+        return {
+            "concept": other.concept,
+            "page": f"{other.concept}.html",
+            "glimpse": self._glimpse(self._layer, other.concept),
+            "text": text,
+        }
+
+    def _prediction(self, entry: Entry, share: float) -> dict[str, Any]:
+        return {
+            "name": entry.name,
+            "page": f"{UP}predictions/{entry.page}.html#{quote(self._layer, safe='')}",
+            "picture": f"{UP}predictions/{entry.page}.jpg",
+            "class": wording.class_name(entry.target),
+            "share": wording.signed_percent(share),
+            "side": "supports" if share > 0 else "opposes",
+        }
+
+    def _neighbour(self, other: Neighbour) -> dict[str, Any]:
+        known = other.layer in self._shared.places
+        return {
+            "name": other.name or str(other.concept),
+            "layer": "" if other.name else other.layer,
+            "page": UP + self._shared.page(other.layer, other.concept) if known else "",
+            "glimpse": self._glimpse(other.layer, other.concept) if known else "",
+            "share": wording.share_of_all(other.share),
+            "side": "supports" if other.share > 0 else "opposes",
+            "count": other.predictions,
+        }
+
+    def _glimpse(self, layer: str, concept: int) -> str:
+        """Where the concept's patch lies on the layer's glimpses, as style; empty where it has none."""
+        return glimpse_style(self._shared, layer, concept)
+
+    def _sprites(self, layers: Sequence[str]) -> list[dict[str, str]]:
+        return sprites(self._shared, layers, UP)
+
+
+def glimpse_style(shared: Shared, layer: str, concept: int) -> str:
+    """Style of an element that shows a glimpse of a concept; empty where it has none."""
+    found = shared.glimpses(layer)
+    if concept not in found["place"]:
+        return ""
+    down, across = divmod(found["place"][concept], found["columns"])
+    x, y = across / (found["columns"] - 1), down / max(1, found["rows"] - 1)
+    name = list(shared.places).index(layer)
+    return f"background:var(--g{name}) {x:.4%} {y:.4%} / {found['columns'] * 100}% auto"
+
+
+def sprites(shared: Shared, layers: Sequence[str], up: str) -> list[dict[str, str]]:
+    """The custom properties that `glimpse_style` refers to."""
+    return [
+        {"name": f"--g{list(shared.places).index(layer)}", "uri": up + shared.glimpses(layer)["uri"]}
+        for layer in layers
+        if shared.glimpses(layer)["uri"]
+    ]
+
+
+def _caption(patch: Patch) -> dict[str, str]:
+    name = patch.target_name or (f"class {patch.target}" if patch.target >= 0 else f"sample {patch.sample}")
+    return {"name": name, "score": f"{patch.score:.3g}".replace("-", wording.MINUS)}
+
+
+def _bars(uses: Sequence[ClassShare], widest: float) -> list[dict[str, str]]:
+    return [
+        {
+            "name": use.name,
+            "text": wording.signed_percent(use.share),
+            "width": f"{100 * abs(use.share) / widest:.1f}",
+        }
+        for use in uses
+    ]
+
+
+def _rendered(template: str, site: Mapping[str, Any], **values: Any) -> str:
+    return environment().get_template(template).render(site=site, up=UP, **values)

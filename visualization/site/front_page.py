@@ -1,0 +1,79 @@
+"""The first page of a site: all predictions, to be searched and filtered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from crp.explanations.entries import Entry
+from crp.visualization import wording
+from crp.visualization.page.explanation_page import environment
+from crp.visualization.site.concept_page import glimpse_style, sprites
+from crp.visualization.site.shared import Shared
+
+# Concepts named with a prediction, of its first layer.
+TOP = 4
+
+
+def index_page(
+    entries: Sequence[Entry], shared: Shared, site: Mapping[str, Any], provenance: Sequence[tuple[str, str]]
+) -> str:
+    """The index.
+
+    Parameters
+    ----------
+    entries
+        All predictions, in the order shown.
+    shared
+        Files of the site.
+    site
+        What pages say of their site: its `title`, the `layers` with their pages, the `command`.
+    provenance
+        What the library holds, in pairs of a word and a value.
+    """
+    classes = Counter(wording.class_name(entry.target) for entry in entries)
+    numbers = {name: number for number, name in enumerate(sorted(classes, key=str.lower))}
+    return (
+        environment()
+        .get_template("index.html")
+        .render(
+            site=site,
+            up="",
+            title=site["title"],
+            items=[_item(entry, shared, numbers) for entry in entries],
+            classes=[{"number": number, "name": name, "count": classes[name]} for name, number in numbers.items()],
+            sprites=sprites(shared, list(shared.places), ""),
+            provenance=provenance,
+        )
+    )
+
+
+def _item(entry: Entry, shared: Shared, numbers: Mapping[str, int]) -> dict[str, Any]:
+    best, target = entry.classes[0], entry.target
+    layer, shares = next(iter(entry.shares.items()), ("", ()))
+    return {
+        "name": entry.name,
+        "page": f"predictions/{entry.page}.html",
+        "picture": f"predictions/{entry.page}.jpg",
+        "class": wording.class_name(target),
+        "class_number": numbers[wording.class_name(target)],
+        "probability": wording.probability(target.probability),
+        # Another class than the predicted one may have been asked for.
+        "seen": "" if best.index == target.index else wording.class_name(best),
+        "layer": layer,
+        "concepts": [
+            {
+                "concept": concept,
+                "page": shared.page(layer, concept),
+                "glimpse": glimpse_style(shared, layer, concept),
+                "share": wording.signed_percent(share),
+                "side": "supports" if share > 0 else "opposes",
+            }
+            for concept, share in shares[:TOP]
+        ],
+        "text": " ".join(
+            [entry.name, *(wording.class_name(score) for score in dict.fromkeys([target, best]))]
+            + [f"{name}/{concept}" for name, ranked in entry.shares.items() for concept, _ in ranked]
+        ).lower(),
+    }

@@ -1,0 +1,135 @@
+"""What the pages of a site share, written once: script and style, the patches of every concept.
+
+    assets/page.css, page.js, site.css, site.js
+    assets/order.js                    the predictions in their order: which page comes before and after another
+    concepts/LAYER/glimpses.jpg        one patch of every concept, and glimpses.json: where each lies
+    concepts/LAYER/37.jpg, 37.png      all patches of a concept, and what of each is washed out
+
+Files are made when they are first asked for, and never again while they are there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from crp.library import Library
+from crp.library.patches import MODES
+from crp.values import Patch
+from crp.visualization import sheets
+from crp.visualization.files import file_name, replace_file, write_changed
+from crp.visualization.package_files import template_files
+from crp.visualization.sheets import SIDE, Sheet
+
+ASSETS = {"page.css": "style.css", "page.js": "script.js", "site.css": "site.css", "site.js": "site.js"}
+
+
+class Shared:
+    """Files below a site's folder, and how a page two folders or one below refers to them.
+
+    Parameters
+    ----------
+    library
+        Where patches come from.
+    folder
+        Of the site.
+    layers
+        Whose concepts have pages.
+    """
+
+    def __init__(self, library: Library, folder: Path, layers: Sequence[str]) -> None:
+        self.library = library
+        self.folder = folder
+        self.places: dict[str, str] = {}
+        for layer in layers:
+            self.places[layer] = f"concepts/{file_name(layer, {Path(place).name for place in self.places.values()})}"
+        self._sheets: dict[tuple[str, int], Sheet] = {}
+        self._glimpses: dict[str, dict[str, Any]] = {}
+
+    @cached_property
+    def assets(self) -> dict[str, bytes]:
+        """Scripts and styles by name, as the program brings them."""
+        return {name: template_files()[source] for name, source in ASSETS.items()}
+
+    def write_assets(self) -> None:
+        """Make the folders, and write script and style."""
+        for place in ("assets", "predictions", *self.places.values()):
+            (self.folder / place).mkdir(parents=True, exist_ok=True)
+        for name, content in self.assets.items():
+            write_changed(self.folder / "assets" / name, content)
+        if not (self.folder / "assets" / "order.js").exists():
+            self.write_order([])
+
+    def write_order(self, predictions: Sequence[tuple[str, str]]) -> None:
+        """Write which predictions there are: page and name of each.
+
+        A script that all pages load, so that a new prediction changes none of its neighbours.
+        """
+        content = f"window.predictions = {json.dumps(predictions)};\n"
+        write_changed(self.folder / "assets" / "order.js", content.encode())
+
+    def page(self, layer: str, concept: int) -> str:
+        """Address of a concept's page, from the site's folder."""
+        return f"{self.places[layer]}/{concept}.html"
+
+    def patches(self, layer: str, concept: int) -> list[tuple[Patch, ...]]:
+        """All stored patches of a concept, mode by mode (`MODES`)."""
+        return [self.library.patches(layer, concept, mode) for mode in MODES]
+
+    def sheet(self, layer: str, concept: int, patches: Sequence[Sequence[Patch]] | None = None) -> Sheet:
+        """Where the patches of a concept lie on its sheet, which is made if it is not there.
+
+        `patches` are those of the concept, if the caller has read them already.
+        """
+        key = layer, concept
+        if key not in self._sheets:
+            place = self.folder / self.places[layer]
+            pictures, veils = place / f"{concept}.jpg", place / f"{concept}.png"
+            if pictures.exists() and veils.exists():
+                with Image.open(pictures) as picture:
+                    self._sheets[key] = Sheet(picture.height // SIDE, picture.width // SIDE)
+            else:
+                rows = self.patches(layer, concept) if patches is None else patches
+                self._sheets[key] = sheets.sheet_of(rows)
+                if self._sheets[key].rows:
+                    _save(pictures, sheets.patch_sheet(rows), "JPEG", quality=78)
+                    _save(veils, sheets.veil_sheet(rows), "PNG", optimize=True)
+        return self._sheets[key]
+
+    def glimpses(self, layer: str) -> dict[str, Any]:
+        """Where one patch of every concept lies on the layer's glimpses: `columns`, `rows`, `place` by concept."""
+        if layer not in self._glimpses:
+            place = self.folder / self.places[layer]
+            listed, picture = place / "glimpses.json", place / "glimpses.jpg"
+            if not (listed.exists() and picture.exists()):
+                stored = self.library.with_patches(layer)
+                found = {concept: self.library.patches(layer, concept, "relevance")[:1] for concept in stored}
+                shown = {concept: patches[0] for concept, patches in found.items() if patches}
+                sheet = sheets.glimpse_sheet(
+                    list(shown.values()), side=sheets.GLIMPSE_SIDE, columns=sheets.GLIMPSE_COLUMNS
+                )
+                _save(picture, sheet, "JPEG", quality=76)
+                write_changed(listed, json.dumps(list(shown)).encode())
+            concepts = json.loads(listed.read_bytes())
+            self._glimpses[layer] = {
+                "uri": f"{self.places[layer]}/glimpses.jpg" if concepts else "",
+                "columns": sheets.GLIMPSE_COLUMNS,
+                "rows": max(1, -(-len(concepts) // sheets.GLIMPSE_COLUMNS)),
+                "place": {concept: index for index, concept in enumerate(concepts)},
+            }
+        return self._glimpses[layer]
+
+    def tile(self, layer: str, concept: int, mode: str, rank: int, up: str) -> dict[str, str]:
+        """One patch on its sheet; `up` leads from the page to the site's folder."""
+        place = f"{up}{self.places[layer]}/{concept}"
+        cell = self.sheet(layer, concept).style(MODES.index(mode), rank)
+        return {"picture": f"{place}.jpg", "veil": f"{place}.png", "cell": cell}
+
+
+def _save(path: Path, picture: Any, kind: str, **options: Any) -> None:
+    replace_file(path, lambda file: Image.fromarray(picture).save(file, kind, **options))

@@ -1,0 +1,343 @@
+"""Many predictions and the library they are explained with, as pages that link to one another: a site that opens from
+a disk.
+
+    index.html                    all predictions
+    predictions/NAME.html         one page a prediction; NAME.jpg its thumbnail, NAME.json what the other pages need
+    concepts/LAYER/37.html        one page a concept; index.html all concepts of the layer
+    assets/, concepts/LAYER/...   what pages share (`shared.py`)
+    site.json                     what the folder is, and which library its patches are of
+
+A page is complete when its NAME.json is there, which is written last. It holds a fingerprint of all that decides the
+page, so that a second run makes only what is missing or has changed. A layer's pages.json says so of its concepts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from crp.errors import CrpError, InputError
+from crp.explanations.entries import Entry, appearances, entry_from, entry_numbers, entry_of, neighbours
+from crp.library import Library
+from crp.library.fingerprints import value_fingerprint
+from crp.visualization.encoding import fitted
+from crp.visualization.files import file_name, replace_file, write_changed
+from crp.visualization.page import explanation_page as page
+from crp.visualization.site.concept_page import ConceptPages
+from crp.visualization.site.front_page import index_page
+from crp.visualization.site.shared import ASSETS, Shared
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from crp.explanations.explanation import Explanation
+    from crp.models import PreparedModel
+
+FORMAT = "crp-atlas site"
+THUMBNAIL = 256
+# After so many pictures that failed, and none that did not, the cause is not in the pictures.
+_HOPELESS = 3
+# Failed pictures named in the sentence about them.
+_NAMED = 5
+
+
+def make_site(
+    model: nn.Module | PreparedModel | None,
+    pictures: Sequence[str | os.PathLike[str]],
+    library: Library,
+    folder: str | os.PathLike[str],
+    *,
+    layers: Sequence[str] | None = None,
+    command: str = "",
+    page_command: Callable[[Path], str] | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Path:
+    """Explain pictures, and write a page for each of them and for each concept of the layers.
+
+    Pages that are complete are left as they are if nothing that decides them has changed; pages of pictures that are no
+    longer given are removed. A picture that fails does not stop the others.
+
+    Parameters
+    ----------
+    model
+        The model that was mined; None will do for a site without pictures.
+    pictures
+        Picture files; none for a site of the concepts alone.
+    library
+        What mining left for this model.
+    folder
+        The site's folder: new, empty, or a site of before.
+    layers
+        Some of the library's layers; by default all.
+    command
+        What to type for this site again, shown on its first page.
+    page_command
+        What to type for one picture's page alone, shown at its foot.
+    progress
+        Whether to show bars.
+    options
+        As for `crp.explain`, but for its `provenance`.
+
+    Returns
+    -------
+    Path
+        The first page.
+
+    Raises
+    ------
+    InputError
+        If the folder is something else, cannot be written, or (when all others are made) if pictures failed.
+    LibraryError
+        If the library belongs to another model or composite.
+    KeyboardInterrupt
+        With a note on what is complete and how to go on.
+    """
+    about = {"command": command, "page_command": page_command or (lambda picture: "")}
+    return _Site(model, pictures, library, Path(folder), layers, about, options).make(progress=progress)
+
+
+class _Site:
+    def __init__(
+        self,
+        model: Any,
+        pictures: Sequence[str | os.PathLike[str]],
+        library: Library,
+        folder: Path,
+        layers: Sequence[str] | None,
+        about: dict[str, Any],
+        options: dict[str, Any],
+    ) -> None:
+        # Explaining needs torch and zennit; drawing a finished explanation does not.
+        from crp.models import PreparedModel, prepared
+
+        for layer in layers or ():
+            library.shape(layer)
+        shape = library.manifest["data"].get("shape", [3, 1, 1])
+        if len(shape) != 3:
+            raise InputError(f"A site shows images, and this library was mined from samples of shape {shape}.")
+        composite = options.pop("composite", None)
+        if pictures and model is None:
+            raise InputError("Pictures are explained with a model: give the one that was mined.")
+        if pictures:
+            self.model = model if isinstance(model, PreparedModel) else prepared(model, composite)
+            self.model.check(library)
+        self.library, self.folder, self.options = library, folder, options
+        self.layers = tuple(dict.fromkeys(layers or reversed(library.layers)))
+        self.pictures = _named(pictures)
+        self.shared = Shared(library, folder, self.layers)
+        self.digest = _digest(library)
+        name = str(library.manifest["model"].get("class", "")).rpartition(".")[2]
+        self.about = {
+            "title": f"Concept atlas of {name}" if name else "Concept atlas",
+            "predictions": len(self.pictures),
+            **about,
+            "layers": [{"name": layer, "page": f"{place}/index.html"} for layer, place in self.shared.places.items()],
+        }
+        self.drawing = _drawing()
+        self.done = {"predictions": 0, "concept pages": 0}
+        self.total = {
+            "predictions": len(self.pictures),
+            "concept pages": sum(library.statistics(layer).share.shape[1] for layer in self.layers),
+        }
+
+    def make(self, *, progress: bool) -> Path:
+        before = self.folder.exists()
+        self._open()
+        try:
+            return self._make(progress)
+        except CrpError:
+            if not before and not any((self.folder / "predictions").glob("*.json")):
+                shutil.rmtree(self.folder)  # nothing was made
+            raise
+
+    def _make(self, progress: bool) -> Path:
+        with self._interruptible():
+            entries, failed = self._predictions(progress)
+            self._concepts(entries, progress)
+            index = self.folder / "index.html"
+            # Where the library lay is nobody's business.
+            facts = [fact for fact in self.library.facts() if fact[0] != "path"]
+            write_changed(index, _bytes(index_page(entries, self.shared, self.about, facts)))
+            self.shared.write_order([(entry.page, entry.name) for entry in entries])
+        if failed:
+            named = [_told(path, error) for path, error in failed]
+            more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+            raise InputError(
+                f"{len(failed)} of {len(self.pictures)} pictures could not be explained and are not in '{index}': "
+                f"{'; '.join(named[:_NAMED])}{more}."
+            )
+        return index
+
+    def _open(self) -> None:
+        """Make sure that the folder is ours, and that what is shared in it belongs to the library."""
+        stored, listed = {}, self.folder / "site.json"
+        if self.folder.exists():
+            stored = _read(listed)
+            occupied = not self.folder.is_dir() or any(self.folder.iterdir())
+            if occupied and stored.get("format") != FORMAT:
+                raise InputError(f"'{self.folder}' exists and is not a site: choose another folder, or empty it.")
+        content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers)}
+        if stored != content:
+            shutil.rmtree(self.folder / "concepts", ignore_errors=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # First, so that the folder is known as ours whenever this ends.
+            write_changed(listed, json.dumps(content, indent=1).encode())
+            self.shared.write_assets()
+        except OSError as error:
+            reason = f"{error.strerror} ('{error.filename}')"
+            raise InputError(f"No site can be written to '{self.folder}': {reason}.") from error
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        try:
+            yield
+        except KeyboardInterrupt as interruption:
+            complete = " and ".join(f"{self.done[kind]} of {self.total[kind]} {kind}" for kind in self.done)
+            interruption.add_note(f"{complete} are complete in '{self.folder}'; the same command goes on from there.")
+            raise
+
+    # -- predictions
+
+    def _predictions(self, progress: bool) -> tuple[list[Entry], list[tuple[Path, CrpError]]]:
+        entries, failed = [], []
+        self._remove_others()
+        for path, place in tqdm(self.pictures.items(), desc="predictions", unit="page", disable=not progress):
+            try:
+                entries.append(self._prediction(path, place))
+            except CrpError as error:
+                failed.append((path, error))
+                if not entries and len(failed) == min(_HOPELESS, len(self.pictures)):
+                    raise
+            else:
+                self.done["predictions"] += 1
+        return entries, failed
+
+    def _remove_others(self) -> None:
+        """Remove pages of pictures that are not given any more."""
+        for entry in (self.folder / "predictions").glob("*.json"):
+            if entry.stem not in self.pictures.values():
+                for file in self._files(entry.stem):
+                    file.unlink(missing_ok=True)
+
+    def _files(self, place: str) -> tuple[Path, Path, Path]:
+        """What is kept of a prediction, its thumbnail, its page; the first is written last."""
+        folder = self.folder / "predictions"
+        return folder / f"{place}.json", folder / f"{place}.jpg", folder / f"{place}.html"
+
+    def _prediction(self, path: Path, place: str) -> Entry:
+        """One prediction's page, made unless it is there."""
+        key = value_fingerprint(
+            *(version("crp-atlas"), self.drawing, self.digest, self.layers, self.options),
+            # What is no file is refused where it is read.
+            *(path.name, path.is_file() and _file_digest(path), self.about["page_command"](path)),
+        )
+        listed, thumbnail, written = files = self._files(place)
+        stored = _read(listed)
+        if stored.get("key") == key and thumbnail.exists() and written.exists():
+            return entry_from(stored)
+        for file in files:
+            file.unlink(missing_ok=True)
+        explanation = self._explained(path)
+        entry = entry_of(explanation, path.name, place)
+        text = page.render(explanation, self.shared, site={"title": self.about["title"], "place": place})
+        write_changed(written, _bytes(text))
+        small = Image.fromarray(fitted(explanation.picture, THUMBNAIL))
+        replace_file(thumbnail, lambda file: small.save(file, "JPEG", quality=82))
+        write_changed(listed, json.dumps({"key": key, **entry_numbers(entry)}, allow_nan=False).encode())
+        return entry
+
+    def _explained(self, path: Path) -> Explanation:
+        from crp.explanations.computation import explain
+
+        provenance = {"image": path.name, "command": self.about["page_command"](path)}
+        return explain(self.model, path, self.library, layers=self.layers, provenance=provenance, **self.options)
+
+    # -- concepts
+
+    def _concepts(self, entries: Sequence[Entry], progress: bool) -> None:
+        shown, around = appearances(entries), neighbours(entries)
+        about = {name: self.about[name] for name in ("title", "layers", "predictions")}
+        key = value_fingerprint(
+            *(version("crp-atlas"), self.drawing, self.digest, about), [entry_numbers(entry) for entry in entries]
+        )
+        total = self.total["concept pages"]
+        with tqdm(total=total, desc="concepts", unit="page", disable=not progress) as bar:
+            for layer, place in self.shared.places.items():
+                pages = ConceptPages(self.shared, layer, self.about, shown, around)
+                listed = self.folder / place / "pages.json"
+                files = [self.folder / place / f"{concept}.html" for concept in range(pages.size)]
+                complete = _read(listed).get("key") == key and all(file.exists() for file in files)
+                if not complete:
+                    listed.unlink(missing_ok=True)
+                for concept, file in enumerate(files):
+                    if not complete:
+                        write_changed(file, _bytes(pages.page(concept)))
+                    self.done["concept pages"] += 1
+                    bar.update()
+                write_changed(self.folder / place / "index.html", _bytes(pages.overview()))
+                write_changed(listed, json.dumps({"key": key}).encode())
+
+
+def _told(path: Path, error: CrpError) -> str:
+    reason = str(error).rstrip(".")
+    return reason if str(path) in reason else f"'{path}': {reason}"
+
+
+def _named(pictures: Sequence[str | os.PathLike[str]]) -> dict[Path, str]:
+    """By picture the name of its page."""
+    named: dict[Path, str] = {}
+    for path in map(Path, pictures):
+        named[path] = file_name(path.stem, named.values())
+    return named
+
+
+def _digest(library: Library) -> str:
+    """What a library holds, whatever its folder is called."""
+    digest = hashlib.sha256()
+    files = [library.path / "manifest.json"]
+    tables = ("references", "statistics", "patches")
+    files += [library.file(layer, table) for layer in library.layers for table in tables]
+    for file in files:
+        digest.update(_file_digest(file).encode())
+    return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror}.") from error
+
+
+def _drawing() -> str:
+    """Fingerprint of the templates: another version of the program draws other pages. What is shared is not in them."""
+    environment = page.environment()
+    names = [name for name in environment.list_templates() if name not in ASSETS.values()]
+    return value_fingerprint([environment.loader.get_source(environment, name)[0] for name in names])
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """The content of a JSON file of ours; empty where there is none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _bytes(text: str) -> bytes:
+    # File names may hold bytes that are no text (lone surrogates); they become question marks.
+    return text.encode("utf-8", "replace")
