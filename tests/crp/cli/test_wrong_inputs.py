@@ -7,8 +7,6 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from crp.attribution import CondAttribution, RelevanceFlow
 from crp.errors import CrpError, InputError, LibraryError, ModelError, SampleError
 from crp.mining import add_patches
 from crp.sources import load_data
+from tests import processes
 
 from .conftest import Shop, make_shop, picture
 
@@ -326,8 +325,7 @@ def test_the_table_is_long_enough() -> None:
 
 
 def test_a_process_says_it_on_stderr_and_exits_with_2(spoilt: Shop) -> None:
-    words = [sys.executable, "-m", "crp", "atlas", "mined.crp", "dot.png", "--trust"]
-    result = subprocess.run(words, cwd=spoilt.folder, capture_output=True, text=True, check=False)
+    result = processes.run(["-m", "crp", "atlas", "mined.crp", "dot.png", "--trust"], cwd=spoilt.folder)
     assert (result.returncode, result.stdout) == (2, "")
     check(result.stderr.rstrip("\n"), f"Error: The model cannot take 'dot.png' of shape [3, 1, 1]: {TOO_SMALL}")
 
