@@ -126,11 +126,14 @@ _OLD_COMPOSITES = (
 def _accepting_canonizers(initialise: Callable[..., None], place: int) -> Callable[..., None]:
     from zennit.canonizers import Canonizer
 
+    def is_canonizers(given: object) -> bool:
+        several = isinstance(given, list | tuple)
+        return given is None or (several and all(isinstance(each, Canonizer) for each in given))
+
     @functools.wraps(initialise)
     def accepting(self: object, *args: object, **options: object) -> None:
-        given = args[place:]
-        if len(given) == 1 and all(isinstance(each, Canonizer) for each in given[0] or ()):
-            args, options = args[:place], {"canonizers": given[0], **options}
+        if len(args) == place + 1 and is_canonizers(args[place]):
+            args, options = args[:place], {"canonizers": args[place], **options}
         initialise(self, *args, **options)
 
     return accepting
@@ -219,3 +222,11 @@ def old_names(module: str) -> Callable[[str], object]:
         return value
 
     return load
+
+
+def as_patched(name: str, ours: object) -> object:
+    """Return what a script has assigned to a name of `crp.visualization`, or `ours`.
+
+    zennit-crp's `FeatureVisualization` looks up its parts there, so scripts replace them there.
+    """
+    return vars(sys.modules.get("crp.visualization", object)).get(name, ours)

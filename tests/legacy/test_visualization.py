@@ -290,7 +290,9 @@ def test_references_that_there_are_not(tmp_path):
     fv = mined(tmp_path)
     with pytest.raises(InputError, match="no concept 5: layer 'conv2' has the concepts 0 to 4"):
         fv.get_max_reference(5, "conv2")
-    with pytest.raises(InputError, match=r"r_range \(12, 14\) holds no reference: 12 are kept"):
+    with pytest.raises(
+        InputError, match=r"^r_range \(12, 14\) selects no reference: each concept of 'conv2' has 12 references\.$"
+    ):
         fv.get_max_reference(1, "conv2", r_range=(12, 14))
     with pytest.raises(InputError, match="`mode` must be"):
         fv.get_max_reference(1, "conv2", mode="gradient")
