@@ -64,7 +64,8 @@ def test_a_name_is_there_and_takes_what_it_took(module, name):
 MEANS = {
     "np": "numpy", "torch": "torch", "plt": "matplotlib.pyplot", "gridspec": "matplotlib.gridspec",
     "zimage": "zennit.image", "Image": "PIL.Image", "os": "os", "re": "re", "gc": "gc", "math": "math",
-    "warnings": "warnings", "functools": "functools", "inspect": "inspect", "weakref": "weakref", "concurrent": "concurrent",
+    "warnings": "warnings", "functools": "functools", "inspect": "inspect", "weakref": "weakref",
+    "concurrent": "concurrent",
 }  # fmt: skip
 
 
