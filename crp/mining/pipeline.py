@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crp.attribution.layers import receptive_boxes
+from crp.attribution.receptive_fields import receptive_boxes
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, LibraryError
 from crp.library.building import check_free
