@@ -1,8 +1,8 @@
 """Canonizers that read a model's source instead of knowing its classes.
 
 A rule can only be put on a module. Additions of two tensors and means over space are often function calls in a module's
-`forward`. Autograd then copies the relevance of a sum to *both* summands, so that nine residual blocks multiply it by up
-to 2^9, and it spreads the relevance of a mean evenly, also over inactive positions. zennit's canonizers recognise the
+`forward`. Autograd then copies the relevance of a sum to *both* summands, so that nine residual blocks multiply it by
+up to 2^9, and it spreads the relevance of a mean evenly, also over inactive positions. zennit's canonizers know the
 blocks of torchvision's ResNet by class. `FunctionCanonizer` reads the `forward` of any block with `torch.fx` and
 replaces such calls by modules. `sequential_batch_norms` finds which batch norm really follows which convolution
 (zennit's `SequentialMergeBatchNorm` uses the order of registration, not the order of calls).
@@ -226,7 +226,7 @@ def _average(data: Tensor, function: Callable[..., Tensor], args: tuple, kwargs:
 
 
 def _rewritten(name: str, module: nn.Module) -> dict[str, object] | None:
-    """Attributes that replace the `forward` of `module`, in the format of `AttributeCanonizer`; None to leave it unchanged."""
+    """Attributes that replace the `forward` of `module`, as `AttributeCanonizer` takes them; None to keep it."""
     graph = _read(module) if _is_custom(module) else None
     if graph is None:
         return None

@@ -181,7 +181,7 @@ class RelevanceFlow:
         return (start * torch.nn.functional.one_hot(targets.long(), prediction.shape[1]).to(start))[None]
 
     def reaches(self, start: str, to: str, *, around: Collection[str] = ()) -> bool:
-        """Return whether relevance can flow from layer `start` down to layer `to` without passing the layers `around`."""
+        """Return whether relevance can flow from layer `start` down to layer `to`, bypassing the layers `around`."""
         source, end = self._at(start).below, self._end(to)
         closed = {self._at(layer).above.grad_fn for layer in around}
         return source is end or any(

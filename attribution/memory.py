@@ -17,8 +17,8 @@ from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
-# Parameters of glibc's mallopt (malloc.h): how much free memory at the end of the heap is returned to the kernel, by how
-# much the heap grows at a time, and how many allocations may be mapped separately.
+# Parameters of glibc's mallopt (malloc.h): how much free memory at the end of the heap is returned to the kernel, by
+# how much the heap grows at a time, and how many allocations may be mapped separately.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _KEPT = {_TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**26, _MMAP_MAX: 0}
 # glibc's defaults, except for the threshold, which glibc raises up to this value by itself

@@ -16,9 +16,9 @@ notebook.py      how values of `crp` that cannot draw show themselves
 >>> Atlas(explanation).save("atlas.html")                                      # doctest: +SKIP
 """
 
-from crp.compat import old_names
+from crp.compat import OLD_NAMES, old_names
 from crp.visualization.atlases import Atlas, atlas
 
-__all__ = ["Atlas", "FeatureVisualization", "atlas"]
+__all__ = ["Atlas", "atlas", *OLD_NAMES[__name__]]
 
 __getattr__ = old_names(__name__)
