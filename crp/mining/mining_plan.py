@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crp.attribution.layers import receptive_boxes
+from crp.attribution.receptive_fields import receptive_boxes
 from crp.errors import InputError
 from crp.indices import concept_ids
 from crp.library.fingerprints import value_fingerprint
