@@ -50,7 +50,7 @@ class ReferenceDrawing:
         r_range: tuple[int, int] = (0, 8), composite: Composite | None = None, rf: bool = False,
         plot_fn: Callable | None = vis_img_heatmap, batch_size: int = 32,
     ) -> dict[int, Any]:
-        """Reference samples of concepts, with conditional heatmaps that start with the concept's activation.
+        """Load reference samples of concepts, with conditional heatmaps that start with the concept's activation.
 
         Parameters
         ----------
@@ -95,7 +95,7 @@ class ReferenceDrawing:
         r_range: tuple[int, int] = (0, 8), composite: Composite | None = None, rf: bool = False,
         plot_fn: Callable | None = vis_img_heatmap, batch_size: int = 32,
     ) -> dict[str, Any]:
-        """Reference samples of a concept within each class, by `"concept:class"`; otherwise as `get_max_reference`."""
+        """Load reference samples of a concept in each class, by `"concept:class"`; otherwise as `get_max_reference`."""
         how = layer_name, r_range, composite, rf, plot_fn, batch_size
         concept = self._concept(concept_id, layer_name, mode)
         return {
@@ -187,7 +187,7 @@ class ReferenceDrawing:
         self, concept_id: int, layer_name: str, mode: str = "relevance", top_N: int = 5, mean_N: int = 10,
         norm: bool = False,
     ) -> tuple[np.ndarray, Tensor]:
-        """Classes with the highest mean score of a concept over their best samples.
+        """Find the classes with the highest mean score of a concept over their best samples.
 
         `crp.open_library(path).statistics(layer)` has the means over all samples.
 

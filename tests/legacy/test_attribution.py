@@ -74,7 +74,7 @@ MEANT = {
 
 @pytest.mark.parametrize("form", MEANT)
 def test_bug_ids_meant_something_else(form):
-    """concepts.py:53. A tuple was one index for each axis, a one-hot vector was the ids 0 and 1."""
+    """concepts.py:57. A tuple was one index for each axis, a one-hot vector was the ids 0 and 1."""
     value, ids = MEANT[form]
     assert_relevance_close(heatmap_of({"conv2": value, "y": 1}), heatmap_of({"conv2": ids, "y": [1]}), 1e-12)
 
