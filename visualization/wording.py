@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from crp import class_names
 from crp.explanations.explanation import ClassScore, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.graphs.concept_graph import ConceptGraph, GraphNode
 
@@ -48,8 +49,13 @@ def probability(value: float) -> str:
 
 
 def class_name(score: ClassScore) -> str:
-    """The name of a class, or its number where it has none."""
-    return score.name or f"class {score.index}"
+    """Name of a class; `class 3` where it has none."""
+    return score.name or class_names.class_name((), score.index)
+
+
+def patch_class(value: Patch) -> str:
+    """Name of the class that a patch was mined for; empty where there is none."""
+    return "" if value.target < 0 else value.target_name or class_names.class_name((), value.target)
 
 
 def printable(name: str) -> str:
@@ -224,7 +230,7 @@ def graph(value: ConceptGraph) -> str:
 
 def patch(value: Patch) -> str:
     """One patch in words: sample, class and score."""
-    explained = f", {value.target_name or f'class {value.target}'}" if value.target >= 0 else ""
+    explained = f", {patch_class(value)}" if value.target >= 0 else ""
     return f"sample {value.sample}{explained}, score {value.score:.3g}".replace("-", MINUS)
 
 

@@ -28,6 +28,7 @@ def search(library: str, layer: str, concept: int, by: str, count: int, **classe
         crp search demo.crp conv5 37 --prediction octagon
     """
     from crp.analysis import search as run
+    from crp.class_names import class_name
     from crp.library import open_library
 
     opened = open_library(library)
@@ -35,11 +36,10 @@ def search(library: str, layer: str, concept: int, by: str, count: int, **classe
     opened.check_concepts(layer, [concept])
     chosen = {name: None if value is None else opened.class_index(value) for name, value in classes.items()}
     found = run(vectors, concept, by=by, count=count, **chosen)
-    names = opened.class_names or [str(target) for target in range(opened.manifest["classes"])]
     click.echo(f"  sample  {by:>10}  {'explained':<20} {'predicted':<20} label")
     for sample, value, *known in zip(
         found.sample.tolist(), found.value.tolist(), found.target, found.prediction, found.label, strict=True
     ):
-        # a label may be none, or no class of the model
-        target, prediction, label = (names[one] if 0 <= one < len(names) else str(one) for one in known)
+        # -1 where the data set has no label
+        target, prediction, label = (class_name(opened.class_names, one) if one >= 0 else "none" for one in known)
         click.echo(f"{sample:>8}  {value:>10.4g}  {target:<20} {prediction:<20} {label}")

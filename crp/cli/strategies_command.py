@@ -22,16 +22,17 @@ def strategies(library: str, layer: str, targets: tuple[str, ...], clusters: int
         crp strategies demo.crp conv5
     """
     from crp.analysis import suspects
+    from crp.class_names import class_name
     from crp.library import open_library
 
     opened = open_library(library)
     chosen = [opened.class_index(target) for target in targets] or None
-    names = opened.class_names or [f"class {target}" for target in range(opened.manifest["classes"])]
     click.echo(f"{'class':<24} {'samples':>12}  concept  share here  elsewhere  for example")
     for suspect in suspects(opened.vectors(layer), targets=chosen, clusters=clusters)[:count]:
         own = len(suspect.samples)
         examples = " ".join(str(sample) for sample in suspect.samples[:4])
+        name = class_name(opened.class_names, suspect.target)
         click.echo(
-            f"{names[suspect.target]:<24} {f'{own} of {own + suspect.others}':>12} {suspect.concept:>8} "
+            f"{name:<24} {f'{own} of {own + suspect.others}':>12} {suspect.concept:>8} "
             f"{suspect.share:>11.1%} {suspect.share_of_others:>10.1%}  {examples}"
         )

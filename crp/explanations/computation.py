@@ -19,8 +19,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
+from crp.class_names import class_index, class_name
 from crp.concepts import ChannelConcept, ConceptKind
-from crp.errors import InputError, nearest
+from crp.errors import InputError
 from crp.explanations.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.graphs.composition import apart, graph_in
 from crp.library.profiles import class_shares
@@ -129,22 +130,22 @@ def explain(
     data = _model_input(image, library)
     with RelevanceFlow(model.replica, None, data, layers or library.layers) as flow:
         layers = list(dict.fromkeys(layers)) if layers else list(reversed(flow.layers))
-        names = _Names(library.class_names)
+        names = library.class_names
         scores = flow.prediction[0].double()
-        chosen = int(scores.argmax()) if target is None else names.index(target, len(scores))
+        chosen = int(scores.argmax()) if target is None else class_index(names, target, len(scores))
         ranked = scores.argsort(descending=True, stable=True)[:5].tolist()
         shown = _Shown(library, concept, tuple(layers), concepts, patches, cells, graph)
         common = {
             "picture": shown_input(data[0], library.preprocessing),
-            "classes": tuple(names.score(index, scores) for index in ranked),
+            "classes": tuple(_class_score(names, index, scores) for index in ranked),
             "provenance": {**_provenance(library, model.rules), **(provenance or {})},
         }
 
         def explained(target: int, against: int | None, **beside: Any) -> Explanation:
             found = _explained(flow, shown, target, against)  # refuses classes that there are not
             return Explanation(
-                target=names.score(target, scores),
-                against=None if against is None else names.score(against, scores),
+                target=_class_score(names, target, scores),
+                against=None if against is None else _class_score(names, against, scores),
                 **found,
                 **common,
                 **beside,
@@ -152,9 +153,9 @@ def explain(
 
         if against is None:
             return explained(chosen, None)
-        other = names.index(against, len(scores))
+        other = class_index(names, against, len(scores))
         if other == chosen:
-            raise InputError(f"target and against are the same class, {names.score(chosen, scores).name!r}.")
+            raise InputError(f"target and against are the same class, {class_name(names, chosen)!r}.")
         return explained(chosen, None, beside=(explained(other, None), explained(chosen, other)))
 
 
@@ -348,28 +349,9 @@ def concepts_in_cells(
     return table
 
 
-class _Names:
-    """Class names, where there are any."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
-
-    def index(self, target: int | str, count: int) -> int:
-        """Index of a class given by index or name; the flow refuses an index out of range."""
-        if not isinstance(target, str):
-            return int(target)
-        if target in self._names:
-            return self._names.index(target)
-        if target.lstrip("-").isdigit():
-            return int(target)
-        if not self._names:
-            raise InputError(f"There is no class '{target}': the library has no names; give an index below {count}.")
-        raise InputError(f"There is no class '{target}': {nearest(target, self._names)}")
-
-    def score(self, index: int, scores: Tensor) -> ClassScore:
-        """One class of the prediction."""
-        name = self._names[index] if self._names else f"class {index}"
-        return ClassScore(index, name, float(scores[index]), float(scores.softmax(0)[index]))
+def _class_score(names: Sequence[str], index: int, scores: Tensor) -> ClassScore:
+    """One class of the prediction."""
+    return ClassScore(index, class_name(names, index), float(scores[index]), float(scores.softmax(0)[index]))
 
 
 def _model_input(image: Any, library: Library) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from crp.attribution import OUTPUT, RelevanceFlow, prepare
+from crp.class_names import class_name
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
@@ -271,7 +272,7 @@ class _Start:
 
     def name(self, library: Library | None) -> str:
         named = [
-            library.class_names[index] if library and library.class_names else f"class {index}"
+            class_name(library.class_names if library else (), index)
             for index in (self.target, self.against)
             if index is not None
         ]

@@ -19,6 +19,7 @@ from torch import nn
 from crp.analysis.clustering import Strategies, strategies
 from crp.analysis.extras import optional
 from crp.attribution import INPUT, RelevanceFlow
+from crp.class_names import class_name
 from crp.errors import InputError
 from crp.library.building import new_library
 from crp.library.store import Library
@@ -149,8 +150,10 @@ def _write_analysis(group: object, clustered: Strategies, own: np.ndarray) -> No
 
 
 def _write_project(folder: Path, library: Library, layer: str) -> None:
-    names = library.class_names or [f"class {target}" for target in range(library.manifest["classes"])]
-    labels = [{"index": index, "word_net_id": _category(index), "name": name} for index, name in enumerate(names)]
+    labels = [
+        {"index": index, "word_net_id": _category(index), "name": class_name(library.class_names, index)}
+        for index in range(library.manifest["classes"])
+    ]
     by_prediction = library.manifest["settings"]["targets"] == "prediction"
     project = {
         "name": f"{library.path.name}, layer {layer}",

@@ -15,7 +15,7 @@ from crp.cache import Cache, cache_reference, ranks
 from crp.concepts import ChannelConcept
 from crp.errors import InputError
 from crp.image import vis_img_heatmap, vis_opaque_img
-from crp.indices import class_ids, concept_ids
+from crp.indices import class_ids, concept_id, concept_ids
 from crp.legacy.cond_attribution import CondAttribution
 from crp.legacy.stored import load_maximization, load_stat_targets, load_statistics
 from crp.maximization import Maximization
@@ -120,10 +120,7 @@ class ReferenceDrawing:
         return concept_ids(ids, self._tables(mode, layer)[0].shape[1], f"layer '{layer}'")
 
     def _concept(self, concept: Any, layer: str, mode: str) -> int:
-        found = self._concepts(concept, layer, mode)
-        if len(found) != 1:
-            raise InputError(f"One concept is needed, given {len(found)}.")
-        return found[0]
+        return concept_id(concept, self._tables(mode, layer)[0].shape[1], f"layer '{layer}'")
 
     def _classes(self, targets: Any, mode: str) -> tuple[int, ...]:
         known = load_stat_targets(self._stores(mode)[1].PATH)

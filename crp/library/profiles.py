@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crp.class_names import class_name
 from crp.values import ClassShare
 
 from .references import ClassStatistics, References
@@ -49,7 +50,7 @@ def class_shares(shares: np.ndarray, names: Sequence[str], limit: int, *, sign: 
     """
     order = np.argsort(-sign * shares, kind="stable")[:limit]
     return tuple(
-        ClassShare(index, names[index] if names else f"class {index}", shares[index])
+        ClassShare(index, class_name(names, index), shares[index])
         for index in order.tolist()
         if sign * shares[index] > 0
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crp.class_names import class_index
 from crp.errors import InputError, LibraryError, inert, nearest, shortened
 from crp.preprocessing import Preprocessing
 from crp.values import Patch
@@ -254,24 +255,15 @@ class Library:
             raise InputError(f"The library '{self.path}' holds no concept vectors: mine with vectors=True (--vectors).")
         return read_vectors(self.path, layer, self.manifest["data"]["length"], concepts, self.manifest["classes"])
 
-    def class_index(self, target: int | str) -> int:
-        """Index of a class given by index or name; of an int as a word, too.
+    def class_index(self, target: object) -> int:
+        """Index of one class, by name or by index as `crp.class_names.class_index` reads it.
 
         Raises
         ------
         InputError
             If there is no such class.
         """
-        count = self.manifest["classes"]
-        if isinstance(target, str):
-            if target in self.class_names:
-                return self.class_names.index(target)
-            if not target.lstrip("-").isdigit():
-                known = nearest(target, self.class_names) if self.class_names else "the library has no class names."
-                raise InputError(f"There is no class {target!r}: {known}")
-        if not 0 <= int(target) < count:
-            raise InputError(f"There is no class {target}: the library has the classes 0 to {count - 1}.")
-        return int(target)
+        return class_index(self.class_names, target, self.manifest["classes"], "the library")
 
     def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]:
         """The stored patches of a concept, best first; empty where none have been made (see `crp.mining.add_patches`).

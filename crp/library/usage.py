@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crp.class_names import class_name
 from crp.errors import InputError, nearest
 
 from .references import ClassStatistics
@@ -62,7 +63,7 @@ def uses(
     rows = [
         ConceptUse(
             target=target,
-            target_name=names[target] if names else f"class {target}",
+            target_name=class_name(names, target),
             concept=concept,
             share=float(statistics.share[target, concept]),
             share_variance=float(statistics.share_variance[target, concept]),

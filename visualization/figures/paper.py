@@ -28,9 +28,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from crp.class_names import class_name
 from crp.errors import InputError, nearest
 from crp.explanations.explanation import Explanation, LayerExplanation, Patch
 from crp.graphs.concept_graph import ConceptGraph
+from crp.indices import class_ids, concept_ids
 from crp.library.references import ClassStatistics
 from crp.visualization import colours as palette
 from crp.visualization import encoding as images
@@ -335,23 +337,22 @@ def plot_class_profile(
     InputError
         A class or a concept is not there.
     """
-    rows = np.flatnonzero(statistics.count).tolist() if classes is None else list(classes)
+    count, size = statistics.share.shape
+    rows = np.flatnonzero(statistics.count).tolist() if classes is None else class_ids(classes, count, "the library")
     label = 1.1
     if concepts is None:
         most = np.abs(statistics.share[rows]).max(axis=0, initial=0)
         fitting = int((_width_of(ax, width) - label) / 0.27)
         order = np.argsort(-most, kind="stable")[:fitting]
         concepts = order[most[order] > _FAINTEST_SHARE].tolist()
-    for what, chosen, count in zip(("class", "concept"), (rows, concepts), statistics.share.shape, strict=True):
-        for index in chosen:
-            if not 0 <= index < count:
-                raise InputError(f"There is no {what} {index}: there are 0 to {count - 1}.")
+    else:
+        concepts = concept_ids(concepts, size)
     shares = statistics.share[np.ix_(rows, concepts)]
     limit = float(np.abs(shares).max(initial=0)) if limit is None else limit
     sheet = _Sheet(ax, width, LINE * 1.5 + 0.2 * len(rows) + BAR + LINE, "class profile panel")
     top, height = LINE * 1.5, sheet.height - LINE * 2.5 - BAR
     table = sheet.place(label, top, sheet.width - label, height, "table")
-    names = [class_names[i] if class_names else f"class {i}" for i in rows]
+    names = [class_name(class_names, index) for index in rows]
     profiles.draw_shares(table, shares, names, concepts, limit=limit or 1, fontsize=SMALL)
     table.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, pad=1)
     sheet.write(label - 0.05, LINE / 2, "class", color=SOFT, ha="right")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from crp.class_names import class_name
 from crp.errors import InputError
 from crp.library.references import ClassStatistics
 from crp.library.usage import ConceptUse
@@ -92,7 +93,7 @@ def draw_class_table(
     strength = np.abs(statistics.share[shown]).max(0, initial=0)
     drawn = np.sort(np.argsort(-strength, kind="stable")[:concepts])
     table = statistics.share[np.ix_(shown, drawn)]
-    names = [class_names[target] if class_names else f"class {target}" for target in shown]
+    names = [class_name(class_names, target) for target in shown.tolist()]
     draw_shares(axes, table, names, drawn.tolist(), limit=images.colour_limit(table) or 1)
     axes.set_xlabel("concept; numbers are percent of the layer's relevance", fontsize=9, color=SOFT)
     return tuple(drawn.tolist())

@@ -188,7 +188,7 @@ def sprites(shared: Shared, layers: Sequence[str], up: str) -> list[dict[str, st
 
 
 def _caption(patch: Patch) -> dict[str, str]:
-    name = patch.target_name or (f"class {patch.target}" if patch.target >= 0 else f"sample {patch.sample}")
+    name = wording.patch_class(patch) or f"sample {patch.sample}"
     return {"name": name, "score": f"{patch.score:.3g}".replace("-", wording.MINUS)}
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from crp.compat import OLD_NAMES, old_names
 from crp.errors import InputError
+from crp.files import write_file
 from crp.library.fingerprints import value_fingerprint, weights_fingerprint
-from crp.library.tables import write_file
 
 __all__ = [*OLD_NAMES[__name__]]
 

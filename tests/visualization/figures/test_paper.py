@@ -192,8 +192,14 @@ def test_a_profile_shows_what_it_is_asked_for():
             ),
             r"^Layer 'layer3' has no concept map",
         ),
-        (lambda e: paper.plot_class_profile(STATISTICS, concepts=[4]), r"^There is no concept 4: there are 0 to 3\.$"),
-        (lambda e: paper.plot_class_profile(STATISTICS, classes=[-1]), r"^There is no class -1: there are 0 to 1\.$"),
+        (
+            lambda e: paper.plot_class_profile(STATISTICS, concepts=[4]),
+            r"^There is no concept 4: the layer has the concepts 0 to 3\.$",
+        ),
+        (
+            lambda e: paper.plot_class_profile(STATISTICS, classes=[-1]),
+            r"^There is no class -1: the library has the classes 0 to 1\.$",
+        ),
     ],
 )
 def test_what_is_not_there_is_refused(explanation, plot, message):

@@ -1,0 +1,61 @@
+"""Names and indices of classes: one reading for every place that shows or takes a class."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from crp.class_names import class_index, class_name
+from crp.errors import InputError
+
+NAMES = ("ant", "bee", "crane", "dog", "crane", "3")
+
+
+@pytest.mark.parametrize(
+    ("names", "index", "name"),
+    [
+        (NAMES, 1, "bee"),
+        ((), 7, "class 7"),
+        (("ant", ""), 1, "class 1"),
+        (("ant",), 1, "class 1"),
+        (NAMES, -1, "class -1"),
+    ],
+)
+def test_a_class_has_its_name_or_its_number(names, index, name):
+    assert class_name(names, index) == name
+
+
+@pytest.mark.parametrize(
+    ("target", "index"),
+    [
+        ("bee", 1),
+        ("5", 5),
+        ("3", 5),
+        (2, 2),
+        (np.int64(4), 4),
+        (torch.tensor(0), 0),
+        ([1], 1),
+        (np.arange(6) == 3, 3),
+        (torch.tensor([0.1, 0.2, 0.9]).topk(1).indices, 2),
+    ],
+)
+def test_a_class_is_read_by_name_or_index(target, index):
+    assert class_index(NAMES, target, 6) == index
+
+
+@pytest.mark.parametrize(
+    ("names", "target", "message"),
+    [
+        (NAMES, "bae", "There is no class 'bae': did you mean 'bee'?"),
+        (NAMES, "crane", "2 classes have the name 'crane': give one of the indices 2, 4."),
+        (NAMES, 6, "There is no class 6: the library has the classes 0 to 5."),
+        (NAMES, "-1", "There is no class -1: the library has the classes 0 to 5."),
+        (NAMES, 1.5, "A class is a whole number, given 1.5: the library has the classes 0 to 5."),
+        (NAMES, [1, 2], "One class is expected, given 2: [1, 2]."),
+        ((), "bee", "There is no class 'bee': the library has no class names, give an index below 6."),
+    ],
+)
+def test_what_names_no_single_class_is_refused(names, target, message):
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        class_index(names, target, 6, "the library")
