@@ -62,7 +62,7 @@ class FittingComposite:
     Parameters
     ----------
     composite
-        A zennit composite with canonizers, for `RelevanceFlow` or `CondAttribution`.
+        A zennit composite with canonizers, for `RelevanceFlow` or `ConditionalAttribution`.
     name
         Short name, the same for the same rules: `"epsilon-plus-flat"`, `"epsilon-plus-flat, epsilon on classifier.1"`,
         `"epsilon-plus-flat, without biases of convolutions"`, `"epsilon"`.

@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     data = os.environ.get("CRP_TEST_DATA", str(ROOT.parent / "shared" / "data"))
-    parser.add_argument("--quick", action="store_true", help="smaller pictures, fewer concepts; for a check, not for conclusions")
+    parser.add_argument("--quick", action="store_true", help="smaller pictures and fewer concepts, as a quick check")
     parser.add_argument("--rows", metavar="A,B", default="", help="only these rows; --list prints their names")
     parser.add_argument("--list", action="store_true", help="print the names of the rows and exit")
     parser.add_argument("--profile", metavar="ROW", help="profile our side of a row and exit")
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only-ours", action="store_true", help="do not run zennit-crp")
     parser.add_argument("--threads", type=int, default=0, help="threads of both sides; default: torch's own choice")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--data", default=data, help="folder of weights and photos; default: %(default)s (CRP_TEST_DATA)")
+    parser.add_argument("--data", default=data, help="weights and photos (CRP_TEST_DATA); default: %(default)s")
     parser.add_argument("--write", action="store_true", help="write the rows into docs/performance.md and .json")
     return parser
 

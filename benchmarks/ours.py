@@ -49,7 +49,7 @@ class Work(subjects.Work):
 
     @memory_kept()
     def floor(self, units: int, batch: int) -> float:
-        """Measure the seconds of `units` plain gradients: forward pass, and gradient of the class with respect to the input."""
+        """Measure the seconds of `units` plain gradients: forward pass, then the gradient of the class at the input."""
         self.synchronize()
         start = time.perf_counter()
         for first in range(0, units, batch):

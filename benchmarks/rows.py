@@ -28,7 +28,7 @@ class Row:
         How many of them one run processes.
     measure
         What is measured (`measuring.py`): `"timed"`, time compared with zennit-crp; `"sweep"`, our time per unit for
-        several numbers of units; `"slope"`, our peak memory for them; `"figures"`, what the kind of work measures itself.
+        several numbers of units; `"slope"`, our peak memory for them; `"figures"`, what this kind of work measures.
     size
         Side of the input pictures, in pixels.
     samples

@@ -1,7 +1,7 @@
 """Runs in either environment and answers messages: `python -I benchmarks/worker.py ours` (or `theirs`).
 
-A message is a line of JSON on standard input, the answer a line on standard output. `-I` keeps the checkout's `crp/` off
-the path in the environment of zennit-crp; whatever libraries print goes to standard error.
+A message is a line of JSON on standard input, the answer a line on standard output. `-I` keeps the checkout's `crp/`
+off the path in the environment of zennit-crp; whatever libraries print goes to standard error.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from crp.attribution import CondAttribution, RelevanceFlow, composite_for, select_output
+from crp.attribution import ConditionalAttribution, RelevanceFlow, composite_for, select_output
 from crp.errors import InputError, ModelError
 
 Pair = namedtuple("Pair", "logits hidden")
@@ -68,7 +68,7 @@ def test_relevance_is_that_of_the_tensor_alone(kind):
     assert torch.equal(*heatmaps)
     conditions = [{"y": [1], "conv": [2]}]
     theirs, ours = (
-        CondAttribution(model)(DATA.clone().requires_grad_(), conditions, fitting.composite).heatmap
+        ConditionalAttribution(model)(DATA.clone().requires_grad_(), conditions, fitting.composite).heatmap
         for model in (plain, part)
     )
     assert torch.equal(ours, theirs)

@@ -67,16 +67,17 @@ MEANT = {
     "tuple": ((0, 2), [0, 2]),
     "set": ({2, 0}, [0, 2]),
     "range": (range(1, 3), [1, 2]),
-    "one-hot": (torch.tensor([0, 0, 1, 0]), [2]),
     "mask of a batch of one": (torch.tensor([[True, False, True, False]]), [0, 2]),
 }
 
 
 @pytest.mark.parametrize("form", MEANT)
 def test_bug_ids_meant_something_else(form):
-    """concepts.py:53. A tuple was one index for each axis, a one-hot vector was the ids 0 and 1."""
+    """concepts.py:57. A tuple was one index for each axis, a one-hot vector the classes 0 and 1."""
     value, ids = MEANT[form]
     assert_relevance_close(heatmap_of({"conv2": value, "y": 1}), heatmap_of({"conv2": ids, "y": [1]}), 1e-12)
+    one_hot = heatmap_of({"conv2": ids, "y": torch.tensor([0, 1, 0])})
+    assert_relevance_close(one_hot, heatmap_of({"conv2": ids, "y": [1]}), 1e-12)
 
 
 NO_IDS = {

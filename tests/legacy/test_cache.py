@@ -34,7 +34,7 @@ def test_a_cache_of_ones_own_says_what_is_missing():
     cache = Cache("somewhere")
     assert str(cache.path) == "somewhere"
     for call in (lambda: cache.save(*[None] * 8), lambda: cache.load(*[None] * 8), lambda: cache.extend_dict({}, {})):
-        with pytest.raises(NotImplementedError, match=r"give it '(save|load|extend_dict)'"):
+        with pytest.raises(NotImplementedError, match=r"must define '(save|load|extend_dict)'"):
             call()
 
 

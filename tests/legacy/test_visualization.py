@@ -295,7 +295,7 @@ def test_ids_of_references_in_every_form(tmp_path):
     targets, means = fv.compute_stats(torch.tensor(2), "conv2")
     assert torch.equal(means, fv.compute_stats(2, "conv2")[1])
     assert sorted(targets) == [0, 1, 2]
-    with pytest.raises(InputError, match=r"^One concept is needed, given 2\.$"):
+    with pytest.raises(InputError, match=r"^One concept is expected, given 2: \[1, 2\]\.$"):
         fv.compute_stats([1, 2], "conv2")
     with pytest.raises(InputError, match=r"^There is no class 7: the data set has the classes 0 to 2\.$"):
         fv.get_stats_reference(1, "conv2", 7)

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 import crp
-from crp.attribution import CondAttribution, RelevanceFlow
+from crp.attribution import ConditionalAttribution, RelevanceFlow
 from crp.errors import CrpError, InputError, LibraryError, ModelError, SampleError
 from crp.mining import add_patches
 from crp.sources import load_data
@@ -356,7 +356,8 @@ class Desk:
 
     def attribute(self, *conditions: dict) -> Any:
         """One conditional attribution."""
-        return CondAttribution(self.model)(self.sample, list(conditions), crp.composite_for(self.model).composite)
+        composite = crp.composite_for(self.model).composite
+        return ConditionalAttribution(self.model)(self.sample, list(conditions), composite)
 
     def add_patches(self, model: Any = None, data: Any = None, concepts: Any = (0,)) -> None:
         """Add patches to the library."""
