@@ -23,6 +23,7 @@ from crp.class_names import class_index, class_name
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError
 from crp.explanations.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.explanations.map_computation import concept_map_in
 from crp.graphs.composition import apart, graph_in
 from crp.library.profiles import class_shares
 from crp.models import PreparedModel, prepared
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
 
 _CHANNELS = ChannelConcept()
 
-# A cell of the concept map stays blank below this part of the strongest cell's relevance.
-_FAINTEST_CELL = 0.02
-# Cells along the longer side, unless asked for: fine enough to see parts of things, coarse enough to read.
-_CELLS = 8
 # What inputs with so many axes are called.
 _INPUTS = {2: ("signal", "T"), 3: ("image", "H, W"), 4: ("volume", "D, H, W")}
 # The graph of an explanation: as much as a page's width can hold.
@@ -234,7 +231,7 @@ def _explained_layer(
                 classes=class_shares(shares_of_classes[:, index], library.class_names, _USERS),
             )
     silent = not absolute > 0
-    concept_map = _concept_map(flow, concept, layer, arriving, shown.cells)
+    concept_map = concept_map_in(flow, concept, layer, arriving, shown.cells)
     return LayerExplanation(
         layer=layer,
         size=len(relevance),
@@ -258,95 +255,6 @@ def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, card
     strongest = sorted(named.tolist(), key=lambda index: -magnitude[:, index].max())[:_GLIMPSES]
     found = {index: library.patches(layer, index, "relevance")[:1] for index in strongest if magnitude[:, index].any()}
     return {index: patches[0] for index, patches in sorted(found.items()) if patches}
-
-
-def _concept_map(
-    flow: RelevanceFlow, concept: ConceptKind, layer: str, arriving: Tensor, cells: int | None
-) -> ConceptMap | None:
-    """The strongest concept of each cell, for pictures and signals; a signal is a picture of one row.
-
-    None for a layer without space, whose concepts are nowhere in particular.
-    """
-    if arriving.ndim != len(flow.input_shape) or arriving.ndim not in (3, 4):
-        return None
-    positions, (height, width) = [(1, *shape)[-2:] for shape in (arriving.shape[2:], flow.input_shape[2:])]
-    rows, columns = grid_of(positions, (height, width), cells)
-    table = concepts_in_cells(flow, layer, arriving, rows, columns, concept=concept)
-    strongest, winner = table.max(-1)
-    faint = strongest <= _FAINTEST_CELL * max(float(strongest.max()), 0.0)
-    winner[faint], strongest[faint] = -1, 0
-    return ConceptMap(
-        layer=layer,
-        concept=winner.view(rows, columns).cpu().numpy(),
-        relevance=_array(strongest.view(rows, columns)),
-        shape=(height, width),
-        table=_array(table.view(rows, columns, -1)),
-    )
-
-
-def grid_of(positions: Sequence[int], size: Sequence[int], cells: int | None = None) -> tuple[int, int]:
-    """Rows and columns of a concept map: cells about square, no finer than the layer.
-
-    Parameters
-    ----------
-    positions
-        Height and width of the layer's output.
-    size
-        Height and width of the input, in pixels.
-    cells
-        Cells along the longer side.
-
-    Examples
-    --------
-    >>> grid_of((13, 13), (224, 224)), grid_of((4, 8), (64, 128), 16)
-    ((8, 8), (4, 8))
-    """
-    cells = cells or _CELLS
-    longest = max(size)
-    rows, columns = (
-        max(1, min(position, round(cells * side / longest))) for position, side in zip(positions, size, strict=True)
-    )
-    return rows, columns
-
-
-def concepts_in_cells(
-    flow: RelevanceFlow, layer: str, arriving: Tensor, rows: int, columns: int, *, concept: ConceptKind = _CHANNELS
-) -> Tensor:
-    """Relevance of every concept of a layer in every cell of a grid over the input.
-
-    Parameters
-    ----------
-    flow
-        Of one sample `[1, c, H, W]`, or of a signal `[1, c, T]`, whose grid has one row.
-    layer
-        A layer's name.
-    arriving
-        Relevance that arrives there, `[1, C, *S]`.
-    rows, columns
-        The grid; cell (r, c) covers pixel rows `r * H / rows` to `(r + 1) * H / rows`, and columns likewise.
-    concept
-        What a concept is.
-
-    Returns
-    -------
-    Tensor
-        `[rows * columns, C]`, row by row. The sum over all cells is the sum of each concept's conditional heatmap.
-    """
-    space = flow.input_shape[2:]
-    height, width = (1, *space)[-2:]
-    row = torch.arange(height, device=flow.device) * rows // height
-    column = torch.arange(width, device=flow.device) * columns // width
-    place = (row[:, None] * columns + column).view(*space)
-    if flow.linear:
-        masks = torch.nn.functional.one_hot(place, rows * columns).movedim(-1, 0).to(arriving)
-        return flow.regions(layer, masks, arriving, total=concept.total)[:, 0]
-    # Without linear rules there is no way up: every concept is carried down by itself.
-    count = concept.size(arriving.shape[1:])
-    table = arriving.new_zeros(rows * columns, count)
-    for index in range(count):
-        heatmap = flow.down(concept.masked(arriving, [[index]]), start=layer)[0, 0].sum(0)
-        table[:, index].index_add_(0, place.flatten(), heatmap.flatten())
-    return table
 
 
 def _class_score(names: Sequence[str], index: int, scores: Tensor) -> ClassScore:

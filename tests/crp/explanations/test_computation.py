@@ -15,8 +15,9 @@ from crp import models as preparing
 from crp.attribution import CondAttribution, RelevanceFlow, composite_for
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, LibraryError
-from crp.explanations.computation import concepts_in_cells, explain, grid_of
-from crp.explanations.explanation import to_json
+from crp.explanations import to_json
+from crp.explanations.computation import explain
+from crp.explanations.map_computation import concepts_in_cells, grid_of
 from crp.graphs.composition import compose
 from crp.graphs.concept_graph import graph_numbers
 from crp.preprocessing import Preprocessing

@@ -8,7 +8,7 @@ import pytest
 
 import example_explanations as examples
 from crp.errors import InputError
-from crp.explanations.explanation import (
+from crp.explanations import (
     ClassScore,
     ConceptMap,
     ConceptPart,
