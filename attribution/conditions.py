@@ -1,8 +1,8 @@
-"""Conditions, checked at the door and put in order.
+"""Conditions: which relevance may pass at which layer.
 
-A condition is a dict `{layer: concept ids, "y": classes}`: which relevance may pass at which layer. Users give the
-layers in any order, and `"y"` in some conditions only. Here a list of them becomes `Condition` values whose layers
-stand from the output down, and a `Grid` that says which condition meets which sample.
+A condition is a dict `{layer: concept ids, "y": classes}`. Users name the layers in any order, and `"y"` in some
+conditions only. Here a list of such dicts becomes `Condition` values, whose layers are sorted from the output down,
+and a `Grid` that says which condition applies to which sample.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from crp.attribution.flow import RelevanceFlow, check_class
+from crp.attribution.flow import RelevanceFlow
 from crp.errors import InputError, listed
 
-# A function `(row, concept_ids, layer)` that makes a function `relevance -> relevance`.
+# A function `(row, concept_ids, layer)` that returns a function `relevance -> relevance`.
 MaskMap = Callable[[int, Any, str], Callable[[Tensor], Tensor]]
 
 
@@ -27,14 +27,14 @@ class Condition:
     Attributes
     ----------
     targets
-        Classes whose relevance starts at the output; None for all of them.
+        Classes whose relevance starts at the output, as the caller gave them; None for all classes.
     masks
-        Pairs of layer and concept ids, from the output down.
+        Pairs of layer and concept ids, from the output down. The ids are as the caller gave them.
     number
-        Its place in the caller's list, for messages.
+        Position in the caller's list, for messages.
     """
 
-    targets: tuple[int, ...] | None
+    targets: Any
     masks: tuple[tuple[str, Any], ...]
     number: int
 
@@ -45,7 +45,7 @@ class Condition:
 
 
 def read_conditions(conditions: Sequence[Mapping[str, Any]], output_name: str) -> list[Condition]:
-    """Check the shape of a caller's conditions.
+    """Check that conditions are a list of dicts.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ def read_conditions(conditions: Sequence[Mapping[str, Any]], output_name: str) -
     Returns
     -------
     list of Condition
-        In the order given; the layers of each not yet in order.
+        In the given order. The layers of each are not sorted yet.
 
     Raises
     ------
     InputError
-        If it is not a list of dicts, or is empty.
+        If `conditions` is not a list of dicts, or is empty.
     """
     if isinstance(conditions, Mapping) or not isinstance(conditions, Sequence) or not len(conditions):
         given = "an empty list" if isinstance(conditions, list) else type(conditions).__name__
@@ -72,65 +72,58 @@ def read_conditions(conditions: Sequence[Mapping[str, Any]], output_name: str) -
         if not isinstance(condition, Mapping):
             raise InputError(f"Condition {number} is a {type(condition).__name__}, not a dict of layer names to ids.")
         masks = tuple((layer, ids) for layer, ids in condition.items() if layer != output_name)
-        targets = None
-        if output_name in condition:
-            targets = condition[output_name]
-            targets = tuple(int(target) for target in (targets if hasattr(targets, "__len__") else [targets]))
-        found.append(Condition(targets, masks, number))
+        found.append(Condition(condition.get(output_name), masks, number))
     return found
 
 
 def ordered(condition: Condition, flow: RelevanceFlow, *, start: str, chain: bool) -> Condition:
-    """Put the layers of a condition in order, from the output down.
+    """Sort the layers of a condition from the output down.
 
     Parameters
     ----------
     condition
         With its layers in any order.
     flow
-        The forward pass that knows the order.
+        The forward pass, which knows the order of the layers.
     start
-        Where relevance starts: no layer may stand above it.
+        Where relevance starts. No layer may be above it.
     chain
-        Whether relevance must flow through the layers one after the other (no parallel ways).
+        Whether relevance must pass the layers one after the other, with no path around them.
 
     Raises
     ------
     InputError
-        If no relevance of one layer reaches the next, or a class does not exist.
+        If no relevance of one layer reaches the next.
     """
     rank = {layer: index for index, layer in enumerate(reversed(flow.layers))}
     masks = tuple(sorted(condition.masks, key=lambda mask: rank[mask[0]]))
-    if condition.targets and flow.prediction.ndim == 2:
-        for target in condition.targets:
-            check_class(target, flow.prediction.shape[1])
     above = start
     for layer, _ in masks:
         if layer == start:
             continue
         if not flow.reaches(above if chain else start, layer):
             raise InputError(
-                f"Condition {condition.number}: no relevance of '{above if chain else start}' reaches '{layer}'. "
-                + ("Layers side by side go together only with exclude_parallel=False." if above != start else "")
+                f"Condition {condition.number}: no relevance of '{above if chain else start}' reaches '{layer}'."
+                + (" Parallel layers in one condition need exclude_parallel=False." if above != start else "")
             )
         above = layer
     return Condition(condition.targets, masks, condition.number)
 
 
-def targets_of(conditions: Sequence[Condition]) -> list[list[int] | None] | None:
-    """Classes of each condition, None for one that names none; None if no condition names any."""
+def targets_of(conditions: Sequence[Condition]) -> list[Any] | None:
+    """Classes of each condition, None for one without; None if no condition has any."""
     if all(condition.targets is None for condition in conditions):
         return None
-    return [None if condition.targets is None else list(condition.targets) for condition in conditions]
+    return [condition.targets for condition in conditions]
 
 
 def mask_function(mask_map: MaskMap | Mapping[str, MaskMap], layer: str) -> MaskMap:
-    """What masks a layer: `mask_map` itself, or its entry.
+    """Look up the function that masks a layer: `mask_map` itself, or its entry.
 
     Raises
     ------
     InputError
-        If it is a dict without the layer.
+        If `mask_map` is a dict without the layer.
     """
     if not isinstance(mask_map, Mapping):
         return mask_map
@@ -141,16 +134,16 @@ def mask_function(mask_map: MaskMap | Mapping[str, MaskMap], layer: str) -> Mask
 
 @dataclass(frozen=True)
 class Grid:
-    """Which condition meets which sample.
+    """Which condition applies to which sample.
 
-    As in zennit-crp, `N` samples and `N` conditions are paired; any other numbers make every pair, sample by sample.
+    As in zennit-crp, `N` samples and `N` conditions are paired. Any other numbers give all pairs, sample by sample.
 
     Attributes
     ----------
     cells
-        `[K][N]` conditions. Paired samples and conditions make one row.
+        `[K][N]` conditions. Paired samples and conditions form a single row.
     paired
-        Whether they were paired.
+        Whether they are paired.
     """
 
     cells: tuple[tuple[Condition, ...], ...]
@@ -158,27 +151,34 @@ class Grid:
 
     @classmethod
     def of(cls, conditions: Sequence[Condition], samples: int) -> Grid:
-        """Pair, or multiply, conditions and samples."""
+        """Pair or multiply conditions and samples."""
         if len(conditions) == samples:
             return cls((tuple(conditions),), True)
         return cls(tuple((condition,) * samples for condition in conditions), False)
 
+    def ordered(self, flow: RelevanceFlow, *, start: str, chain: bool) -> Grid:
+        """Sort the layers of each condition, as `ordered` does."""
+        cells = [tuple(ordered(cell, flow, start=start, chain=chain) for cell in row) for row in self.cells]
+        return Grid(tuple(cells), self.paired)
+
     def row(self, k: int, n: int) -> int:
-        """Place of a cell among the results."""
+        """Position of cell `(k, n)` in the results."""
         return n if self.paired else n * len(self.cells) + k
 
-    @property
-    def rows(self) -> int:
-        """Number of results."""
-        return len(self.cells) * len(self.cells[0])
+    def in_order(self) -> list[tuple[int, int]]:
+        """Cells `(k, n)` in the order of the results."""
+        cells = [(k, n) for k in range(len(self.cells)) for n in range(len(self.cells[0]))]
+        return sorted(cells, key=lambda cell: self.row(*cell))
 
 
 def frozen(ids: Any) -> Any:
-    """Make a key of concept ids, equal only for ids that mask the same."""
+    """Turn concept ids into a dict key. Equal keys mean equal masks."""
     if isinstance(ids, Mapping):
         return tuple((key, frozen(value)) for key, value in ids.items())
     if isinstance(ids, list | tuple | set | range):
         return tuple(frozen(item) for item in ids)
+    if isinstance(ids, bool):
+        return str(ids)  # True is equal to 1, but a mask of booleans is not a list of ids
     if isinstance(ids, int | str | float):
         return ids
     if hasattr(ids, "tolist"):

@@ -1,11 +1,13 @@
-"""Two neighbours to live with: torchvision, which zennit imports, and zennit-crp, which installs a folder `crp/` too.
+"""Workarounds for three neighbours: torchvision, which zennit imports; zennit-crp, which installs a folder `crp/` too;
+and the older zennit that code for zennit-crp was written for.
 
-Both checks run before anything else is imported, and both do nothing where nothing is wrong. `old_names` serves the
-names that zennit-crp's users import from modules of ours.
+The two checks run before anything else is imported, and do nothing where nothing is wrong. `old_names` serves the names
+that zennit-crp's users import from our modules.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import sys
@@ -92,20 +94,116 @@ def refuse_zennit_crp() -> None:
         )
 
 
-# zennit-crp's names that its users import from modules of ours: module -> name -> where it is. No other module of the
-# core names `crp.legacy`.
-OLD_NAMES: dict[str, dict[str, str]] = {
-    "crp.attribution": dict.fromkeys(
-        ("CondAttribution", "AttributionGraph", "attrGraphResult"), "crp.legacy.cond_attribution"
-    ),
-    "crp.concepts": {"Concept": "crp.legacy.concept_base"},
-    "crp.visualization": {"FeatureVisualization": "crp.legacy.feature_visualization"},
-    "crp.helper": dict.fromkeys(("load_maximization", "load_statistics", "load_stat_targets"), "crp.legacy.stored"),
+def accept_old_zennit_calls() -> None:
+    """Let code for the zennit of zennit-crp (0.4.6 at most) run with the zennit that is needed here (0.5.1 at least).
+
+    zennit 0.5 put other arguments before `canonizers`, and replaced the list `LAYER_MAP_BASE` by the function
+    `layer_map_base`. Here the list is put back, and canonizers are accepted at their old place. No call that zennit 0.5
+    accepts changes its meaning: a list of canonizers is no valid value of the arguments that are at that place now.
+    """
+    from zennit import composites
+
+    if hasattr(composites, "LAYER_MAP_BASE"):
+        return
+    composites.LAYER_MAP_BASE = composites.layer_map_base()
+    for name in _OLD_COMPOSITES:
+        kind = getattr(composites, name)
+        kind.__init__ = _accepting_canonizers(kind.__init__, 2 if name == "EpsilonGammaBox" else 0)
+
+
+_OLD_COMPOSITES = (
+    "DeconvNet",
+    "EpsilonAlpha2Beta1",
+    "EpsilonAlpha2Beta1Flat",
+    "EpsilonGammaBox",
+    "EpsilonPlus",
+    "EpsilonPlusFlat",
+    "ExcitationBackprop",
+    "GuidedBackprop",
+)
+
+
+def _accepting_canonizers(initialise: Callable[..., None], place: int) -> Callable[..., None]:
+    from zennit.canonizers import Canonizer
+
+    def is_canonizers(given: object) -> bool:
+        several = isinstance(given, list | tuple)
+        return given is None or (several and all(isinstance(each, Canonizer) for each in given))
+
+    @functools.wraps(initialise)
+    def accepting(self: object, *args: object, **options: object) -> None:
+        if len(args) == place + 1 and is_canonizers(args[place]):
+            args, options = args[:place], {"canonizers": args[place], **options}
+        initialise(self, *args, **options)
+
+    return accepting
+
+
+# All that `from MODULE import *` gave with zennit-crp, and that scripts take from its modules: what it defined there,
+# and what it had imported for itself. `tests/legacy/make_inventory.py` lists the names of its wheel.
+OLD_NAMES: dict[str, tuple[str, ...]] = {
+    module: tuple(names.split())
+    for module, names in {
+        "crp.attribution": """
+            AttributionGraph Callable ChannelConcept Composite Concept CondAttribution Dict List MaskHook ModelGraph
+            NameMapComposite Tuple Union attrGraphResult attrResult math namedtuple np torch tqdm warnings""",
+        "crp.cache": "Any Cache Dict Image ImageCache List Path Tuple Union",
+        "crp.concepts": "ChannelConcept Concept Dict List np torch",
+        "crp.graph": "GraphNode List ModelGraph dump_pytorch_graph torch trace_model_graph",
+        "crp.helper": """
+            List Path abs_norm find_files get_layer_names get_output_shapes load_maximization load_receptive_field
+            load_stat_targets load_statistics max_norm np os torch""",
+        "crp.hooks": "FeatVisHook MaskHook RemovableHandle RemovableHandleList functools torch weakref",
+        "crp.image": """
+            Any Dict Image Iterable List Tuple Union gaussian_blur get_crop_range gridspec imgify max_norm np plot_grid
+            plt torch vis_img_heatmap vis_opaque_img zimage""",
+        "crp.maximization": "Concept List Maximization Path Tuple gc np os re torch tqdm",
+        "crp.statistics": "List Path Statistics Tuple gc np os torch tqdm",
+        "crp.visualization": """
+            Cache Callable ChannelConcept Composite Concept CondAttribution Dict FeatVisHook FeatureVisualization
+            Iterable List Maximization NameMapComposite Statistics Tuple Union concurrent functools inspect
+            load_maximization load_stat_targets load_statistics math np torch tqdm vis_img_heatmap vis_opaque_img
+            warnings""",
+    }.items()
+}
+
+# Where a name is that its module does not define. No other module of the core names `crp.legacy`.
+_HOMES = {
+    "collections": "namedtuple",
+    "crp.cache": "Cache",
+    "crp.concepts": "ChannelConcept",
+    "crp.graph": "ModelGraph",
+    "crp.helper": "max_norm",
+    "crp.hooks": "FeatVisHook MaskHook",
+    "crp.image": "vis_img_heatmap vis_opaque_img",
+    "crp.legacy.attribution_graph": "AttributionGraph attrGraphResult",
+    "crp.legacy.concept_base": "Concept",
+    "crp.legacy.cond_attribution": "CondAttribution",
+    "crp.legacy.feature_visualization": "FeatureVisualization",
+    "crp.legacy.stored": "load_maximization load_stat_targets load_statistics",
+    "crp.maximization": "Maximization",
+    "crp.statistics": "Statistics",
+    "pathlib": "Path",
+    "torchvision.transforms.functional": "gaussian_blur",
+    "tqdm": "tqdm",
+    "typing": "Any Callable Dict Iterable List Tuple Union",
+    "zennit.composites": "NameMapComposite",
+    "zennit.core": "Composite RemovableHandle RemovableHandleList",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+# Modules under another name.
+_MODULES = {
+    "Image": "PIL.Image",
+    "gridspec": "matplotlib.gridspec",
+    "np": "numpy",
+    "plt": "matplotlib.pyplot",
+    "zimage": "zennit.image",
 }
 
 
 def old_names(module: str) -> Callable[[str], object]:
-    """Make the `__getattr__` (PEP 562) of a module that also has names of zennit-crp, loaded on first use.
+    """Make the `__getattr__` (PEP 562) of a module that has names of zennit-crp, loaded on first use.
 
     Parameters
     ----------
@@ -114,11 +212,21 @@ def old_names(module: str) -> Callable[[str], object]:
     """
 
     def load(name: str) -> object:
-        homes = OLD_NAMES[module]
-        if name not in homes:
+        if name not in OLD_NAMES[module]:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(homes[name]), name)
+        if name in _HOME_OF:
+            value = getattr(importlib.import_module(_HOME_OF[name]), name)
+        else:
+            value = importlib.import_module(_MODULES.get(name, name))
         setattr(sys.modules[module], name, value)
         return value
 
     return load
+
+
+def as_patched(name: str, ours: object) -> object:
+    """Return what a script has assigned to a name of `crp.visualization`, or `ours`.
+
+    zennit-crp's `FeatureVisualization` looks up its parts there, so scripts replace them there.
+    """
+    return vars(sys.modules.get("crp.visualization", object)).get(name, ours)

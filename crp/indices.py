@@ -7,10 +7,12 @@ Everything that takes ids from a user reads them here, so that a value means the
 a list, tuple, set, range, an array of ints    those ids, each once, in the given order (a set: ascending)
 `slice(0, 8, 2)`                               as for a list of all ids
 booleans, one for each id                      the ids that are True
-0 and 1, one for each id, with repetitions     a one-hot or multi-hot vector: the ids that are 1
 =============================================  ====================================================================
 
 Floating-point numbers, single booleans and ids out of range are refused.
+
+For concepts, integers are always ids, also in `[0, 1, 1, 0]`: a mask is made of booleans. For classes, integers 0 and
+1, one for each class with at least one of them repeated, are a one-hot or multi-hot vector, as labels often are.
 """
 
 from __future__ import annotations
@@ -56,12 +58,74 @@ def concept_ids(value: object, count: int, where: str = "the layer") -> tuple[in
     return _Ids(count, where, "concept", "concepts", from_the_end=True).read(value)
 
 
+def concept_id(value: object, count: int, where: str = "the layer") -> int:
+    """Read the id of a single concept, in any form of the table above.
+
+    Raises
+    ------
+    InputError
+        As `concept_ids`, or if `value` names no concept, or several.
+
+    Examples
+    --------
+    >>> concept_id(np.int64(-1), 8), concept_id([3], 8)
+    (7, 3)
+    """
+    ids = concept_ids(value, count, where)
+    if len(ids) != 1:
+        raise InputError(f"One concept is expected, given {len(ids)}: {shortened(value)}.")
+    return ids[0]
+
+
 def class_ids(value: object, count: int, where: str = "the model's output") -> tuple[int, ...]:
     """Read class indices as `concept_ids` reads concepts, except that negative ones are refused.
 
     Data sets use -1 for "no label", so it must not mean the last class.
     """
-    return _Ids(count, where, "class", "classes", from_the_end=False).read(value)
+    return _Ids(count, where, "class", "classes", from_the_end=False, hot=True).read(value)
+
+
+def classes_of_samples(value: object, samples: int, count: int, where: str = "the model's output") -> tuple[int, ...]:
+    """Read one class for each of some samples; a single class stands for all of them.
+
+    Parameters
+    ----------
+    value
+        A class, or a list, tuple, array or tensor of classes, one for each sample.
+    samples
+        How many samples there are.
+    count
+        How many classes there are.
+    where
+        What has the classes, for messages.
+
+    Returns
+    -------
+    tuple of int
+        One class in `0 .. count - 1` for each sample.
+
+    Raises
+    ------
+    InputError
+        If a class is not a whole number or out of range, or their number is not that of the samples.
+
+    Examples
+    --------
+    >>> classes_of_samples([2, 2, 0], 3, 5), classes_of_samples(4, 3, 5)
+    ((2, 2, 0), (4, 4, 4))
+    """
+    ids = _Ids(count, where, "class", "classes", from_the_end=False)
+    several = _several(value)
+    if several is None:
+        return (ids.single(_scalar(value)),) * samples
+    if len(several) != samples:
+        raise InputError(f"{samples} samples need one class each, given {len(several)}: {shortened(value)}.")
+    return tuple(ids.single(each) for each in several)
+
+
+def position_ids(value: object, count: int, where: str = "the layer") -> tuple[int, ...]:
+    """Read positions of a layer's flattened space as `concept_ids` reads concepts."""
+    return _Ids(count, where, "position", "positions", from_the_end=True).read(value)
 
 
 @dataclass(frozen=True)
@@ -73,18 +137,19 @@ class _Ids:
     one: str
     many: str
     from_the_end: bool
+    hot: bool = False
 
     def read(self, value: object) -> tuple[int, ...]:
         if isinstance(value, slice):
             return self._sliced(value)
         several = _several(value)
         if several is None:
-            return (self._id(_scalar(value)),)
+            return (self.single(_scalar(value)),)
         if any(isinstance(each, bool) for each in several):
             return self._masked(several)
-        if self._looks_hot(several):
+        if self.hot and self._looks_hot(several):
             return tuple(place for place, each in enumerate(several) if each)
-        return tuple(dict.fromkeys(self._id(each) for each in several))
+        return tuple(dict.fromkeys(self.single(each) for each in several))
 
     def _sliced(self, value: slice) -> tuple[int, ...]:
         try:
@@ -116,7 +181,7 @@ class _Ids:
             )
         return True
 
-    def _id(self, value: object) -> int:
+    def single(self, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise InputError(f"A {self.one} is a whole number, given {shortened(value)}: {self._range()}.")
         if not (-self.count if self.from_the_end else 0) <= value < self.count:

@@ -63,17 +63,18 @@ def test_the_check_of_loaded_modules_can_fail() -> None:
 
 # What each place of the product may name, beside itself: the whole house in one table. A new module or folder of `crp`
 # fails until it has its row here.
-CORE = ("errors", "indices", "class_names", "values", "concepts", "attribution")
+CORE = ("errors", "files", "indices", "class_names", "values", "concepts", "attribution")
 MAY_NAME = {
     "errors": (),
+    "files": ("errors",),
     "compat": (),
     "indices": ("errors",),
     "class_names": ("errors", "indices"),
     "values": ("errors",),
-    "preprocessing": ("errors",),
+    "preprocessing": ("errors", "files"),
     "concepts": ("errors", "compat", "indices"),
     "attribution": ("errors", "compat", "indices", "concepts"),
-    "library": ("errors", "indices", "class_names", "values", "preprocessing", "concepts"),
+    "library": ("errors", "files", "indices", "class_names", "values", "preprocessing", "concepts"),
     "models": (*CORE, "library"),
     "graphs": (*CORE, "library", "models"),
     "explanations": (*CORE, "library", "models", "graphs", "preprocessing"),
@@ -84,8 +85,8 @@ MAY_NAME = {
     "sources": (*CORE, "compat", "library", "models", "preprocessing", "demo"),
     "legacy": (*CORE, "compat", "library", "mining"),
     "interchange": (*CORE, "library", "models", "preprocessing", "mining", "analysis", "legacy"),
-    "visualization": ("errors", "compat", "indices", "class_names", "values", "library", "explanations", "graphs",
-                      "preprocessing"),
+    "visualization": ("errors", "files", "compat", "indices", "class_names", "values", "library", "explanations",
+                      "graphs", "preprocessing"),
     "cli": (*CORE, "compat", "library", "models", "graphs", "explanations", "mining", "verification", "analysis",
             "demo", "sources", "interchange", "preprocessing", "visualization"),
     "__main__": ("cli",),

@@ -4,7 +4,7 @@ atlases.py       Atlas: one explanation, saved as picture, page or JSON, shown i
 page/            the page: one HTML file that opens offline
 site/            many predictions and the concepts of a library as pages that link to one another
 figures/         matplotlib: the atlas as one figure, its parts in given axes and at the width of a paper's column;
-                 renderers.py draws the input: image, spectrogram, signal, volume
+                 renderers/ draws the input: image, spectrogram, signal, volume
 wording.py       the sentences and numbers that pages and figures share
 colours.py       one colour a concept, the same on cards and concept map
 encoding.py      signed data as colour, pictures as bytes
@@ -16,9 +16,9 @@ notebook.py      how values of `crp` that cannot draw show themselves
 >>> Atlas(explanation).save("atlas.html")                                      # doctest: +SKIP
 """
 
-from crp.compat import old_names
+from crp.compat import OLD_NAMES, old_names
 from crp.visualization.atlases import Atlas, atlas
 
-__all__ = ["Atlas", "FeatureVisualization", "atlas"]
+__all__ = ["Atlas", "atlas", *OLD_NAMES[__name__]]
 
 __getattr__ = old_names(__name__)

@@ -15,8 +15,8 @@ from crp.explanations import Explanation, to_json
 from crp.visualization import graph_layout as graph
 from crp.visualization import wording
 from crp.visualization.figures import overview as figure
-from crp.visualization.files import replace_file
 from crp.visualization.page import explanation_page as page
+from crp.visualization.page_files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,11 +9,11 @@ Another kind of concept (a token, a direction, a head) is a class with the metho
 own in this folder.
 """
 
-from crp.compat import old_names
+from crp.compat import OLD_NAMES, old_names
 
-from .channel import ChannelConcept, check_channels
+from .channel import ChannelConcept
 from .protocol import ConceptKind, trough
 
-__all__ = ["ChannelConcept", "ConceptKind", "check_channels", "trough"]
+__all__ = ["ChannelConcept", "ConceptKind", "trough", *OLD_NAMES[__name__]]
 
 __getattr__ = old_names(__name__)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from crp.errors import InputError
+from crp.indices import concept_ids as read_concepts
+from crp.indices import position_ids
 
 from .extremes import extreme
 
@@ -54,8 +57,7 @@ class ChannelConcept:
         """
         mask = relevance.new_zeros(len(ids), relevance.shape[1])
         for row, channels in enumerate(ids):
-            check_channels(channels, relevance.shape[1])
-            mask[row, list(channels)] = 1
+            mask[row, list(read_concepts(channels, relevance.shape[1]))] = 1
         return relevance[None] * mask.view(len(ids), 1, -1, *[1] * (relevance.ndim - 2))
 
     def at_positions(self, relevance: Tensor, ids: Tensor, positions: Tensor) -> Tensor:
@@ -104,16 +106,16 @@ class ChannelConcept:
     # -- the names of zennit-crp -------------------------------------------------------------------------------
 
     @staticmethod
-    def mask(batch_id: int, concept_ids: Sequence[int], layer_name: str | None = None) -> Callable[[Tensor], Tensor]:
+    def mask(batch_id: int, concept_ids: Any, layer_name: str | None = None) -> Callable[[Tensor], Tensor]:
         """Make a function that keeps `concept_ids` in row `batch_id` of a relevance `[N, C, *S]`.
 
-        The `mask_map` of `crp.attribution.CondAttribution` takes functions of this signature.
+        Ids may have any form that `crp.indices.concept_ids` reads. The `mask_map` of conditional attributions takes
+        functions of this signature.
         """
 
         def mask_row(relevance: Tensor) -> Tensor:
-            check_channels(concept_ids, relevance.shape[1], layer_name)
             keep = torch.zeros_like(relevance[batch_id])
-            keep[list(concept_ids)] = 1
+            keep[list(read_concepts(concept_ids, relevance.shape[1], _named(layer_name)))] = 1
             relevance[batch_id] = relevance[batch_id] * keep
             return relevance
 
@@ -121,15 +123,16 @@ class ChannelConcept:
 
     @staticmethod
     def mask_rf(
-        batch_id: int, c_n_map: Mapping[int, Sequence[int]], layer_name: str | None = None
+        batch_id: int, c_n_map: Mapping[int, Any], layer_name: str | None = None
     ) -> Callable[[Tensor], Tensor]:
         """Make a function that keeps single positions: `c_n_map` maps a channel to its flat positions."""
 
         def mask_row(relevance: Tensor) -> Tensor:
-            check_channels(list(c_n_map), relevance.shape[1], layer_name)
             keep = torch.zeros_like(relevance[batch_id]).reshape(relevance.shape[1], -1)
+            where = _named(layer_name)
             for channel, positions in c_n_map.items():
-                keep[channel, positions] = 1
+                (row,) = read_concepts(channel, len(keep), where)
+                keep[row, list(position_ids(positions, keep.shape[1], where))] = 1
             relevance[batch_id] = relevance[batch_id] * keep.view_as(relevance[batch_id])
             return relevance
 
@@ -201,15 +204,5 @@ def _divided(scores: Tensor) -> Tensor:
     return scores / (scores.abs().sum(1, keepdim=True) + 1e-10)
 
 
-def check_channels(ids: Sequence[int], count: int, layer: str | None = None) -> None:
-    """Refuse concept ids that a layer of `count` channels does not have.
-
-    Raises
-    ------
-    InputError
-        With the id, and the range that is allowed. Negative ids count from the end, as in numpy.
-    """
-    for concept in ids:
-        if not -count <= concept < count:
-            where = f"layer '{layer}'" if layer else "the layer"
-            raise InputError(f"There is no concept {concept}: {where} has the concepts 0 to {count - 1}.")
+def _named(layer: str | None) -> str:
+    return f"layer '{layer}'" if layer else "the layer"

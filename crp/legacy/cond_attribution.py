@@ -1,12 +1,7 @@
-"""`CondAttribution` with the last two of zennit-crp's seams, and its attribution graph.
-
-The seams that fit our engine (`relevance_init`, `heatmap_modifier`, `MODEL_OUTPUT_NAME`) are in the core. `backward`
-and `broadcast` rest on one row of the data for each result; only a subclass that overrides one of them is served so.
-"""
+"""zennit-crp's `CondAttribution`, with the methods that its users override."""
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any
@@ -16,29 +11,32 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from zennit.core import Composite
 
-from crp.attribution.conditional import CondAttribution as _CondAttribution
-from crp.attribution.conditional import attrResult
+from crp.attribution.conditional import ConditionalAttribution, attrResult
 from crp.attribution.conditions import Condition, mask_function, ordered, targets_of
 from crp.attribution.flow import INPUT, OUTPUT, RelevanceFlow
-from crp.concepts import ConceptKind
-from crp.errors import InputError, nearest
-from crp.graph import ModelGraph
+from crp.errors import InputError
 
-attrGraphResult = namedtuple("AttributionGraphResults", "nodes, connections")
-
-# How zennit-crp put its results together, in methods that are not ours: an override would be without effect.
-_INNER = (
+# Methods in which zennit-crp computes its results. They do not exist here, so an override would have no effect.
+_INTERNAL = (
     "_append_recording_layer_hooks",
     "_attribute",
     "_check_arguments",
     "_collect_hook_activation_relevance",
     "_conditions_wrapper",
+    "_generate_hook",
     "_register_mask_fn",
+    "_reset_gradients",
+    "_separate_conditions",
 )
 
 
-class CondAttribution(_CondAttribution):
-    __doc__ = _CondAttribution.__doc__
+class CondAttribution(ConditionalAttribution):
+    """zennit-crp's conditional attributions; parameters as in `crp.attribution.ConditionalAttribution`.
+
+    `relevance_init`, `heatmap_modifier`, `backward` and `broadcast` may be replaced in a subclass, on this class or on
+    an object. `backward` and `broadcast` need one row of the forward pass for each result. Attributions are computed
+    that way only where one of them is replaced, because it is slower.
+    """
 
     def __init__(
         self,
@@ -49,17 +47,25 @@ class CondAttribution(_CondAttribution):
     ) -> None:
         super().__init__(model, device, overwrite_data_grad, no_param_grad)
         self.overwrite_data_grad = overwrite_data_grad
-        for name in _INNER:
+        for name in _INTERNAL:
             if hasattr(self, name):
-                raise InputError(
-                    f"{type(self).__name__} overrides '{name}', an inner method of zennit-crp that crp-atlas does not "
-                    "have: override 'relevance_init', 'heatmap_modifier', 'backward' or 'broadcast' instead."
-                )
+                raise self._without_effect(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _INTERNAL:
+            raise self._without_effect(name)
+        super().__setattr__(name, value)
+
+    def _without_effect(self, name: str) -> InputError:
+        return InputError(
+            f"{type(self).__name__} overrides '{name}', an internal method of zennit-crp that crp-atlas does not have: "
+            "override 'relevance_init', 'heatmap_modifier', 'backward' or 'broadcast' instead."
+        )
 
     def broadcast(self, data: Tensor, conditions: Sequence[Mapping]) -> tuple[Tensor, Sequence[Mapping]]:
-        """Make one row of data and one condition for each result; an override decides what meets what.
+        """Make one row of data and one condition for each result. An override decides which meet.
 
-        Equal numbers are paired; any other numbers are multiplied, sample by sample.
+        Equal numbers are paired. Any other numbers give all pairs, sample by sample.
         """
         if len(data) == len(conditions):
             return data, conditions
@@ -74,23 +80,23 @@ class CondAttribution(_CondAttribution):
         layer_out: Mapping[str, Tensor],
         generate: bool = False,
     ) -> None:
-        """Carry relevance from `pred` to the gradient of the data; called where a subclass overrides it.
+        """Carry relevance from `pred` to the gradient of the data. Called only where it or `broadcast` is replaced.
 
         Parameters
         ----------
         pred
-            Output of the model, or of the start layer, in the graph of a forward pass, `[rows, ...]`. Masks act on
-            relevance on its way through their layers.
+            Output of the model, or of the start layer, in the graph of a forward pass, `[rows, ...]`. The masks are
+            hooks on the outputs of their layers.
         grad_mask
             Relevance that starts there.
         partial_backward
-            Whether it must go through each layer in turn (`exclude_parallel`).
+            Whether it must pass through each layer in turn (`exclude_parallel`).
         layer_names
             Masked layers, from the output down.
         layer_out
             Their outputs (and those of recorded layers) in the same graph.
         generate
-            Whether the graph is to be kept.
+            Whether to keep the graph.
         """
         relevance = grad_mask.to(pred)
         for layer in layer_names if partial_backward else ():
@@ -99,17 +105,19 @@ class CondAttribution(_CondAttribution):
         torch.autograd.backward(pred, relevance, retain_graph=generate)
 
     def __call__(self, data: Tensor, conditions: Sequence[Mapping[str, Any]], *args: Any, **options: Any) -> attrResult:
-        if not self._overridden("backward", "broadcast"):
+        """Attribute under conditions; arguments and results as in `ConditionalAttribution`."""
+        if not replaced(self, "backward", "broadcast"):
             return super().__call__(data, conditions, *args, **options)
         rows, each = self.broadcast(data, conditions)
         if len(rows) != len(each):
-            raise InputError(f"broadcast gives one condition for each row, given {len(rows)} rows and {len(each)}.")
+            raise InputError(f"broadcast must return as many rows as conditions, given {len(rows)} and {len(each)}.")
         return self._by_rows(rows, each, **_bound(super().__call__, *args, **options))
 
     def generate(
         self, data: Tensor, conditions: Sequence[Mapping[str, Any]], *args: Any, **options: Any
     ) -> Iterator[attrResult]:
-        if not self._overridden("backward"):
+        """Attribute under many conditions, some at a time; arguments and results as in `ConditionalAttribution`."""
+        if not replaced(self, "backward"):
             yield from super().generate(data, conditions, *args, **options)
             return
         options = _bound(super().generate, *args, **options)
@@ -118,12 +126,8 @@ class CondAttribution(_CondAttribution):
             batch = conditions[first : first + size]
             yield self._by_rows(data.repeat_interleave(len(batch), 0), batch, **options)
 
-    # said once, in the core
-    __call__.__doc__, __call__.__signature__ = _CondAttribution.__call__.__doc__, signature(_CondAttribution.__call__)
-    generate.__doc__, generate.__signature__ = _CondAttribution.generate.__doc__, signature(_CondAttribution.generate)
-
-    def _overridden(self, *seams: str) -> bool:
-        return any(getattr(type(self), seam) is not getattr(CondAttribution, seam) for seam in seams)
+    __call__.__signature__ = signature(ConditionalAttribution.__call__)
+    generate.__signature__ = signature(ConditionalAttribution.generate)
 
     def _by_rows(
         self,
@@ -137,7 +141,7 @@ class CondAttribution(_CondAttribution):
         on_device: torch.device | str | None,
         exclude_parallel: bool,
     ) -> attrResult:
-        """Attribute row i under condition i: one call of `backward` for each set of layers."""
+        """Attribute row i under condition i, with one call of `backward` for each set of layers."""
         checked = self._checked(conditions, start_layer, init_rel)
         start = start_layer or OUTPUT
         groups: dict[frozenset | None, list[int]] = {}
@@ -172,7 +176,7 @@ class CondAttribution(_CondAttribution):
         on_device: torch.device | str | None,
         chain: bool,
     ) -> attrResult:
-        """Attribute rows whose conditions name the same layers (any, where parallel ways are open)."""
+        """Attribute rows whose conditions name the same layers (any layers, with `exclude_parallel=False`)."""
         relevances = {layer: torch.zeros_like(flow.activation(layer)) for layer in flow.layers}
         for layer in flow.layers:
             masks = {row: dict(cell.masks)[layer] for row, cell in enumerate(cells) if layer in cell.layers}
@@ -208,132 +212,24 @@ class CondAttribution(_CondAttribution):
         )
 
 
+# as defined here, whatever a script puts in their place later
+_OWN = {name: getattr(CondAttribution, name) for name in ("__call__", "backward", "broadcast")}
+
+
+def replaced(attribution: Any, *methods: str) -> bool:
+    """Whether one of the methods of `CondAttribution` is replaced: in a subclass, on the class or on the object."""
+    for name in methods:
+        # Python looks up the method of a call on the class alone
+        found = getattr(type(attribution) if name == "__call__" else attribution, name, None)
+        if getattr(found, "__func__", found) is not _OWN[name]:
+            return True
+    return False
+
+
 def _bound(function: Callable, *args: Any, **options: Any) -> dict[str, Any]:
-    """All arguments of a call after data and conditions, by name."""
+    """Bind the arguments of a call after data and conditions to their names."""
     call = signature(function).bind(None, None, *args, **options)
     call.apply_defaults()
     return {name: value for name, value in call.arguments.items() if name not in ("data", "conditions")}
 
 
-class AttributionGraph:
-    """Decomposes a concept into the lower concepts it is made of, in one prediction.
-
-    Parameters
-    ----------
-    attribution
-        Conditional attributions of the model.
-    graph
-        Which layers feed which (`crp.graph.trace_model_graph`).
-    layer_map
-        The kind of concept of each layer.
-    """
-
-    def __init__(self, attribution: _CondAttribution, graph: ModelGraph, layer_map: Mapping[str, ConceptKind]) -> None:
-        self.attribution = attribution
-        self.graph = graph
-        self.set_layer_map(layer_map)
-
-    def set_layer_map(self, layer_map: Mapping[str, ConceptKind]) -> None:
-        """Choose the kind of concept of each layer."""
-        self.layer_map = layer_map
-        self.mask_map = {layer: concept.mask for layer, concept in layer_map.items()}
-
-    def __call__(
-        self,
-        sample: Tensor,
-        composite: Composite | None,
-        concept_id: int,
-        layer_name: str,
-        target: int | None = None,
-        width: Sequence[int] = (4, 2),
-        parent_c_id: int | None = None,
-        parent_layer: str | None = None,
-        abs_norm: bool = True,
-        batch_size: int = 16,
-        verbose: bool = True,
-    ) -> attrGraphResult:
-        """Decompose one concept, level by level.
-
-        Every level passes relevance through the decomposed concept (and its parent), and through one concept of the
-        level above at a time; what arrives at the layers below says which of their concepts it was made of.
-
-        Parameters
-        ----------
-        sample
-            `[1, c, *S]`.
-        composite
-            zennit composite.
-        concept_id, layer_name
-            The concept to decompose.
-        target
-            The class whose relevance is decomposed; None to start from the activation of the concept's layer (or of
-            the parent's).
-        width
-            How many lower concepts are kept of each layer, one number a level.
-        parent_c_id, parent_layer
-            A higher concept in whose context the concept is decomposed.
-        abs_norm
-            Whether relevance is divided by the absolute sum over its layer's concepts.
-        batch_size
-            Concepts handled at a time.
-        verbose
-            Whether progress is shown.
-
-        Returns
-        -------
-        AttributionGraphResults
-            `nodes`, a list of `(layer, concept)`, each once; `connections`, a dict from a node to a list of
-            `(layer, concept, relevance)` it was made of, strongest first within each layer.
-
-        Raises
-        ------
-        KeyError
-            If the model graph has no such layer.
-        InputError
-            If `layer_map` lacks a layer that feeds a concept.
-        """
-        root = (layer_name, concept_id)
-        context: dict[str, list[int]] = {layer_name: [concept_id]}
-        if parent_c_id is not None and parent_layer:
-            context[parent_layer] = [parent_c_id]
-        start = None if target is not None else parent_layer or layer_name
-        if target is not None:
-            context[self.attribution.MODEL_OUTPUT_NAME] = [target]
-        nodes: dict[tuple[str, int], None] = {root: None}
-        connections: dict[tuple[str, int], list[tuple[str, int, float]]] = {}
-        level = [root]
-        for kept in width:
-            feeders = {node: self._feeders(node[0]) for node in level}
-            results = self.attribution.generate(
-                sample,
-                [{node[0]: [node[1]], **context} for node in level],
-                composite,
-                record_layer=list(dict.fromkeys(layer for layers in feeders.values() for layer in layers)),
-                mask_map=self.mask_map,
-                start_layer=start,
-                batch_size=batch_size,
-                exclude_parallel=False,
-                verbose=verbose,
-            )
-            lower: dict[tuple[str, int], None] = {}
-            for first, result in zip(range(0, len(level), batch_size), results, strict=True):
-                for row, node in enumerate(level[first : first + batch_size]):
-                    for layer in feeders[node]:
-                        arriving = result.relevances[layer][[row]]
-                        share = self.layer_map[layer].attribute(arriving, abs_norm=abs_norm)[0]
-                        best = share.argsort(descending=True, stable=True)[:kept].tolist()
-                        connections.setdefault(node, []).extend((layer, each, share[each].item()) for each in best)
-                        lower.update(((layer, each), None) for each in best)
-            nodes.update(lower)
-            level = list(lower)
-        return attrGraphResult(list(nodes), connections)
-
-    def _feeders(self, layer: str) -> list[str]:
-        feeders = self.graph.find_input_layers(layer)
-        for feeder in feeders:
-            if feeder not in self.layer_map:
-                raise InputError(
-                    f"Layer '{feeder}' feeds '{layer}', and layer_map has no concept for it: "
-                    f"{nearest(feeder, list(self.layer_map))}"
-                )
-        return feeders

@@ -1,4 +1,4 @@
-"""What `Maximization` and `Statistics` share: tables of the best samples, kept in memory and in zennit-crp's files."""
+"""Base of `Maximization` and `Statistics`: tables of the best samples, in memory and in zennit-crp's files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from crp.legacy.stored import read_tables, remove_tables, sub_folder, write_tabl
 
 
 class Kept:
-    """The `SAMPLE_SIZE` best samples of every concept, under one key or two.
+    """The `SAMPLE_SIZE` best samples of every concept.
 
-    `d_c_sorted`, `rel_c_sorted` and `rf_c_sorted` are dicts of the same keys. They hold samples, scores and positions
-    `[n, concepts]`, best first; equal scores by sample index.
+    `d_c_sorted`, `rel_c_sorted` and `rf_c_sorted` are dicts with the same keys. They hold samples, scores and positions
+    `[n, concepts]`, best first. Equal scores are sorted by sample index.
     """
+
+    LIST_SAMPLES_ONCE = False
 
     def __init__(self, kind: str, mode: str, max_target: str, abs_norm: bool, path: str | Path | None) -> None:
         self.SAMPLE_SIZE = 40
@@ -31,27 +33,27 @@ class Kept:
         self.delete_result_arrays()
 
     def delete_result_arrays(self) -> None:
-        """Forget what is in memory."""
+        """Clear the tables in memory."""
         self.d_c_sorted: dict = {}
         self.rel_c_sorted: dict = {}
         self.rf_c_sorted: dict = {}
 
     def collect_results(self, path_list: Sequence[str], d_index: tuple[int, int] | None = None) -> list[str]:
-        """Merge files that `_save_results` left, and remove them once what they hold is written.
+        """Merge the files that `_save_results` wrote, and remove them once the merged files are written.
 
         One layer (and class) is in memory at a time.
 
         Parameters
         ----------
         path_list
-            Beginnings of the files' paths, as `_save_results` returned them.
+            Path prefixes of the files, as returned by `_save_results`.
         d_index
             Range of samples for the names of the new files; None for the final ones.
 
         Returns
         -------
         list of str
-            Beginnings of the new files' paths.
+            Path prefixes of the new files.
         """
         self.delete_result_arrays()
         parts: dict[tuple, list[str]] = {}
@@ -68,7 +70,7 @@ class Kept:
         return saved
 
     def _save_results(self, d_index: tuple[int, int] | None = None) -> list[str]:
-        """Write what is in memory, and forget it; returns the beginnings of the files' paths."""
+        """Write the tables in memory, clear them, and return the path prefixes of the files."""
         return self._write(d_index)
 
     # -- tables of one key, in three dicts -----------------------------------------------------------------------
@@ -83,10 +85,12 @@ class Kept:
 
     def _sort(self, dicts: Sequence[dict], key: Any) -> None:
         sample, score = (kept[key].t().cpu().numpy() for kept in dicts[:2])
-        best = np.lexsort((sample, -score), axis=-1)[:, : self.SAMPLE_SIZE]
-        order = torch.from_numpy(best.T.copy()).to(dicts[0][key].device)
+        order = np.lexsort((sample, -score), axis=-1)
+        if self.LIST_SAMPLES_ONCE:
+            order = _without_repetitions(order, np.take_along_axis(sample, order, 1))
+        best = torch.from_numpy(order[:, : self.SAMPLE_SIZE].T.copy()).to(dicts[0][key].device)
         for kept in dicts:
-            kept[key] = kept[key].gather(0, order)
+            kept[key] = kept[key].gather(0, best)
 
     @staticmethod
     def _write_tables(start: Path, d_index: tuple[int, int] | None, dicts: Sequence[Mapping], key: Any) -> str:
@@ -95,6 +99,22 @@ class Kept:
         return str(start)
 
 
+def _without_repetitions(order: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Remove from an order `[C, n]` the places where a sample stands again; `samples` `[C, n]` in that order.
+
+    Before a table is cut, every concept has the same samples. Once it is cut, every concept has `SAMPLE_SIZE` different
+    ones. So the rows of the result that are too long are cut to the shortest without losing a sample of the best.
+    """
+    by_sample = samples.argsort(1, kind="stable")
+    ordered = np.take_along_axis(samples, by_sample, 1)
+    again = np.zeros_like(ordered, dtype=bool)
+    np.put_along_axis(again, by_sample[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
+    if not again.any():
+        return order
+    first = np.take_along_axis(order, again.argsort(1, kind="stable"), 1)
+    return first[:, : int((~again).sum(1).min())]
+
+
 def picked(mask: Tensor, *tables: Tensor) -> list[Tensor]:
-    """Entries of tables `[n, C]` where a mask is true, as often in every column: `[m, C]` each, in their order."""
+    """Select the entries of tables `[n, C]` where a mask is true, equally many in each column: `[m, C]` each."""
     return [table.t()[mask.t()].view(table.shape[1], -1).t() for table in tables]

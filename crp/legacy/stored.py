@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from crp.errors import InputError, nearest
-from crp.library.tables import damaged, write_file
+from crp.files import write_file
+from crp.library.tables import damaged
 
 _PREFIX = {"relevance": "Rel", "activation": "Act"}
 _TABLES = ("data", "rel", "rf")

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from crp.errors import LibraryError
+from crp.files import sync_folder
 
 from .checksums import write_checksums
 from .manifest import FILE
-from .tables import sync
 
 
 @contextmanager
@@ -75,5 +75,5 @@ def publish(folder: Path, path: Path, *, aside: Path) -> None:
         if aside.exists():
             os.rename(aside, path)
         raise
-    sync(path.parent)
+    sync_folder(path.parent)
     shutil.rmtree(aside, ignore_errors=True)

@@ -15,8 +15,10 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from crp.files import write_file
+
 from .fingerprints import file_digest
-from .tables import check_file, damaged, write_file
+from .tables import check_file, damaged
 
 FILE = "SHA256SUMS"
 
@@ -32,7 +34,7 @@ def write_checksums(folder: Path) -> None:
         _write(folder, parent, {_name(folder, file): [file_digest(file)] for file in library_files(folder, parent)})
 
 
-def replace_file(folder: Path, file: Path, content: bytes) -> None:
+def replace_with_checksum(folder: Path, file: Path, content: bytes) -> None:
     """Put a file of a library anew, with its checksum, so that an interruption leaves nothing that looks damaged.
 
     Until the file is there, both its former and its new checksum are noted.

@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from crp.errors import LibraryError, shortened
+from crp.files import write_file
 
-from .tables import check_file, damaged, write_file
+from .tables import check_file, damaged
 
 FILE = "manifest.json"
 FORMAT = "crp-atlas library"

@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from crp.errors import LibraryError
+from crp.files import write_file
 from crp.values import Patch
 
 from .references import Limits
-from .tables import Table, damaged, open_table, table_bytes, write_file
+from .tables import Table, damaged, open_table, table_bytes
 
 # Most relevant (RelMax), most active (ActMax), and what a concept speaks against: the most negative relevance.
 MODES = ("relevance", "activation", "negative")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,53 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from crp.errors import LibraryError
-
-
-def write_file(path: Path, content: bytes | Iterable[bytes | memoryview], *, durable: bool = True) -> None:
-    """Write a file as a whole or not at all: under another name, flushed to disk, then renamed.
-
-    Parameters
-    ----------
-    path
-        The file.
-    content
-        All of it, or piece by piece.
-    durable
-        Whether to wait until the disk has it. Thousands of small files, which can be made again, do without.
-
-    Raises
-    ------
-    LibraryError
-        If the system refuses (read-only folder, full disk); the file is as before then.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            for piece in [content] if isinstance(content, bytes) else content:
-                file.write(piece)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-        if durable:
-            sync(path.parent)
-    except OSError as error:
-        raise LibraryError(f"'{path}' cannot be written: {error.strerror}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync(folder: Path) -> None:
-    """Wait until the disk knows the names in a folder, so that a file renamed there survives a power cut."""
-    if os.name != "posix":
-        return  # other systems open no folders
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass  # some network file systems cannot, and the file itself is safe
-    finally:
-        os.close(handle)
+from crp.files import write_file
 
 
 def write_table(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

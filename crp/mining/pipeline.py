@@ -19,7 +19,7 @@ from crp.attribution.layers import receptive_boxes
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, LibraryError
 from crp.library.building import check_free
-from crp.library.checksums import replace_file
+from crp.library.checksums import replace_with_checksum
 from crp.library.fingerprints import value_fingerprint
 from crp.library.manifest import write_manifest
 from crp.library.patches import MODES, encoded
@@ -434,7 +434,7 @@ def add_patches(
             settings["block_size"],
         )
         made = maker.make(requests(references, missing, settings["patches"]), missing, progress=progress)
-        replace_file(library.path, library.file(layer, "patches"), encoded({**stored, **made[layer]}))
+        replace_with_checksum(library.path, library.file(layer, "patches"), encoded({**stored, **made[layer]}))
 
 
 def _check_pictures(sample: Tensor, to_picture: Callable[[Tensor], np.ndarray]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from crp.errors import InputError
-from crp.indices import class_ids, concept_ids
+from crp.indices import class_ids, classes_of_samples, concept_id, concept_ids
 
 ACTIVATION = torch.tensor([0.0, 5.0, 1.0, 4.0, 3.0, 2.0])
 
@@ -37,8 +37,6 @@ FORMS = {
     "bool array": (ACTIVATION.numpy() > 3, (1, 3)),
     "bool list": ([False, True, False, True, False, False], (1, 3)),
     "mask that keeps none": (ACTIVATION > 9, ()),
-    "one-hot tensor": (torch.tensor([0, 0, 0, 0, 1, 0]), (4,)),
-    "multi-hot list": ([1, 0, 0, 0, 1, 0], (0, 4)),
     "empty list": ([], ()),
     "empty tensor": (torch.tensor([], dtype=torch.int64), ()),
     "repeated": ([2, 2, 5, 2], (2, 5)),
@@ -65,6 +63,44 @@ def test_concepts_count_from_the_end_and_classes_do_not() -> None:
         class_ids([-1], 6)
 
 
+def test_integers_are_ids_of_concepts_and_may_be_a_hot_vector_of_classes() -> None:
+    for ones in ([1, 0, 0, 0, 1, 0], torch.tensor([1, 0, 0, 0, 1, 0])):
+        assert concept_ids(ones, 6) == (1, 0)
+        assert class_ids(ones, 6) == (0, 4)
+    assert class_ids([1, 0, 0, 1, 0], 6) == (1, 0)  # too short for a hot vector
+    assert concept_ids([0] * 6, 6) == (0,)
+    sentence = (
+        "[0, 0, 0, 0, 0, 0] may be classes or a mask, for the model's output has 6 classes: give each class once, "
+        "or booleans."
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):
+        class_ids([0] * 6, 6)
+
+
+def test_a_single_concept_in_any_form() -> None:
+    forms = (3, [3], np.int64(3), torch.tensor([3]), ACTIVATION == 4, -3, slice(3, 4))
+    assert [concept_id(form, 6) for form in forms] == [3] * 7
+    with pytest.raises(InputError, match=r"^One concept is expected, given 2: \[3, 4\]\.$"):
+        concept_id([3, 4], 6)
+
+
+def test_one_class_for_each_sample() -> None:
+    for value in ([1, 1, 0], (1, np.int64(1), 0), np.array([1, 1, 0]), torch.tensor([1, 1, 0])):
+        assert classes_of_samples(value, 3, 2) == (1, 1, 0)
+    assert classes_of_samples(torch.tensor(4), 2, 5) == (4, 4)
+    refused = {
+        "3 samples need one class each, given 2: [1, 0].": [1, 0],
+        "There is no class 2: the model's output has the classes 0 to 1.": [0, 2, 1],
+        "There is no class -1: the model's output has the classes 0 to 1.": [0, -1, 1],
+        "A class is a whole number, given 1.0: the model's output has the classes 0 to 1.": torch.ones(3),
+        "A class is a whole number, given True: the model's output has the classes 0 to 1.": [True, False, True],
+        "A class is a whole number, given None: the model's output has the classes 0 to 1.": None,
+    }
+    for sentence, value in refused.items():
+        with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):
+            classes_of_samples(value, 3, 2)
+
+
 RANGE = "layer 'top' has the concepts 0 to 5."
 REFUSED = {
     "out of range": ([2, 6], f"There is no concept 6: {RANGE}"),
@@ -88,11 +124,6 @@ REFUSED = {
     "long mask": ([True] * 7, f"A mask has one boolean for each concept, given 7 for 6: {RANGE}"),
     "mixed": ([True, 2], "[True, 2] mixes booleans and concepts: give one or the other."),
     "table": (torch.zeros(2, 3).long(), "Ids form a single row, given an array of shape [2, 3]."),
-    "all zeros": (
-        torch.zeros(6).long(),
-        "[0, 0, 0, 0, 0, 0] may be concepts or a mask, for layer 'top' has 6 concepts: give each concept once, "
-        "or booleans.",
-    ),
 }
 
 

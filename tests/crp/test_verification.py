@@ -15,7 +15,7 @@ from zennit.composites import EpsilonPlusFlat
 
 import crp
 from crp.errors import InputError, LibraryError
-from crp.library.checksums import FILE, replace_file, write_checksums
+from crp.library.checksums import FILE, replace_with_checksum, write_checksums
 from crp.library.tables import table_bytes, write_table
 from tests.durability import subject as durable
 
@@ -151,7 +151,7 @@ def test_false_scores_and_lists_are_found_by_computing_again(library, model, dat
     arrays = load_file(file)
     score = arrays["relevance.score"].copy()
     score[1] *= 1.01
-    replace_file(library, file, table_bytes({**arrays, "relevance.score": score}))
+    replace_with_checksum(library, file, table_bytes({**arrays, "relevance.score": score}))
     assert crp.verify(library).sound
     (wrong,) = crp.verify(library, model, dataset, blocks=3).wrong
     assert wrong.startswith("Sample ")
@@ -164,11 +164,11 @@ def test_false_scores_and_lists_are_found_by_computing_again(library, model, dat
     left_out = arrays["activation.sample"][:, 0]
     for name, empty in (("sample", -1), ("score", -np.inf), ("target", -1), ("position", 0)):
         shorter[f"activation.{name}"][:, -1] = empty
-    replace_file(library, file, table_bytes(shorter))
+    replace_with_checksum(library, file, table_bytes(shorter))
     found = crp.verify(library, model, dataset, blocks=3)
     assert [sentence for sentence in found.wrong if "is not among the references" in sentence]
     assert any(f"Sample {sample} scores" in found.wrong[0] for sample in left_out)
-    replace_file(library, file, content)
+    replace_with_checksum(library, file, content)
     assert crp.verify(library, model, dataset, blocks=3).sound
 
 
@@ -176,7 +176,7 @@ def test_false_statistics_are_found_by_computing_everything_again(library, model
     file = library / "layers/0/statistics.safetensors"
     arrays = load_file(file)
     arrays["share"][1, 2] += 0.05
-    replace_file(library, file, table_bytes(arrays))
+    replace_with_checksum(library, file, table_bytes(arrays))
     assert crp.verify(library, model, dataset, blocks=2).sound
     (wrong,) = crp.verify(library, model, dataset, blocks=3).wrong
     assert wrong == (

@@ -8,7 +8,7 @@ import pytest
 import example_explanations as examples
 from crp.errors import InputError
 from crp.explanations import from_json, numbers, to_json
-from crp.visualization import Atlas, atlas, files, wording
+from crp.visualization import Atlas, atlas, wording
 
 
 def plain(text):
@@ -92,7 +92,7 @@ def test_what_cannot_be_written_is_refused(tmp_path, value, monkeypatch, error):
         raise error
 
     # Not by taking away rights: who runs tests as root has them all.
-    monkeypatch.setattr(files, "open", failing, raising=False)
+    monkeypatch.setattr("crp.files.open", failing, raising=False)
     refused(value, tmp_path / "atlas.html", f"{str(tmp_path / 'atlas.html')!r} cannot be written: {error.strerror}.")
     assert os.listdir(tmp_path) == []
 

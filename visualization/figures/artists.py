@@ -23,7 +23,7 @@ from crp.visualization import encoding as images
 from crp.visualization import wording
 from crp.visualization.colours import AGAINST, AGAINST_TEXT, FOR, FOR_TEXT, INK, REST, SOFT, TILE
 from crp.visualization.figures.renderers import Renderer, renderer_for, renderer_of
-from crp.visualization.figures.renderers.drawing import AGAINST_OUTLINE
+from crp.visualization.figures.renderers.marks import AGAINST_OUTLINE
 from crp.visualization.graph_layout import edge_width
 from crp.visualization.graph_layout import places as graph_places
 

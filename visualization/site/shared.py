@@ -22,8 +22,8 @@ from crp.library import Library
 from crp.library.patches import MODES
 from crp.values import Patch
 from crp.visualization import sheets
-from crp.visualization.files import file_name, replace_file, write_changed
 from crp.visualization.package_files import template_files
+from crp.visualization.page_files import file_name, replace_file, write_changed
 from crp.visualization.sheets import SIDE, Sheet
 
 ASSETS = {"page.css": "style.css", "page.js": "script.js", "site.css": "site.css", "site.js": "site.js"}

@@ -31,8 +31,8 @@ from crp.explanations.entries import Entry, appearances, entry_from, entry_numbe
 from crp.library import Library
 from crp.library.fingerprints import value_fingerprint
 from crp.visualization.encoding import fitted
-from crp.visualization.files import file_name, replace_file, write_changed
 from crp.visualization.page import explanation_page as page
+from crp.visualization.page_files import file_name, replace_file, write_changed
 from crp.visualization.site.concept_page import ConceptPages
 from crp.visualization.site.front_page import index_page
 from crp.visualization.site.shared import ASSETS, Shared

@@ -1,4 +1,4 @@
-"""zennit-crp's caches of drawn references, and the decorator that asks them first."""
+"""zennit-crp's caches of drawn references, and the decorator that looks there first."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from typing import Any
 
 from PIL import Image
 
+from crp.compat import OLD_NAMES, old_names
 from crp.errors import InputError
+from crp.files import write_file
 from crp.library.fingerprints import value_fingerprint, weights_fingerprint
-from crp.library.tables import write_file
+
+__all__ = [*OLD_NAMES[__name__]]
+
+__getattr__ = old_names(__name__)
 
 
 class Cache:
@@ -117,9 +122,9 @@ class ImageCache(Cache):
 
 
 def cache_reference(method: Callable[..., dict]) -> Callable[..., dict]:
-    """Make a method of `FeatureVisualization` ask the cache first, where there is one and something is drawn.
+    """Make a method of `FeatureVisualization` look in the cache first, if there is one and something is drawn.
 
-    The method takes one more argument, `overwrite=False`: whether everything is drawn anew.
+    The method takes one more argument, `overwrite=False`: whether to draw everything again.
     """
     signature = inspect.signature(method)
 
@@ -127,26 +132,31 @@ def cache_reference(method: Callable[..., dict]) -> Callable[..., dict]:
     def cached(self: Any, *args: Any, overwrite: bool = False, **options: Any) -> dict:
         call = signature.bind(self, *args, **options)
         call.apply_defaults()
-        asked = call.arguments
-        if self.Cache is None or asked["plot_fn"] is None or asked["composite"] is None:
-            return method(**asked)
-        layer, mode = asked["layer_name"], asked["mode"]
+        given = call.arguments
+        if self.Cache is None or given["plot_fn"] is None or given["composite"] is None:
+            return method(**given)
+        layer, mode = given["layer_name"], given["mode"]
         if method.__name__ == "get_max_reference":
-            wanted = {concept: {"concept_ids": concept} for concept in numbers(asked["concept_ids"])}
+            chosen = self._concepts(given["concept_ids"], layer, mode)
+            wanted = {concept: {"concept_ids": concept} for concept in chosen}
         else:
-            targets = numbers(asked["targets"])
-            wanted = {f"{asked['concept_id']}:{target}": {"targets": target} for target in targets}
-        model = weights_fingerprint(self.attribution.model)
-        facts = model, self.preprocess_fn, type(self).preprocess_data, self.layer_map.get(layer), asked["composite"]
+            concept = self._concept(given["concept_id"], layer, mode)
+            chosen = self._classes(given["targets"], mode)
+            wanted = {f"{concept}:{target}": {"targets": target} for target in chosen}
+        preprocess = getattr(self.preprocess_data, "__func__", self.preprocess_data)
+        facts = (
+            weights_fingerprint(self.attribution.model), self.preprocess_fn, preprocess, self.layer_map.get(layer),
+            given["composite"],
+        )  # fmt: skip
         drawn: dict = {}
         for key, narrowed in wanted.items():
             tables = self._tables(mode, layer, narrowed.get("targets"))
-            span = ranks(asked["r_range"], len(tables[0]), layer)
-            plot = plot_name(asked["plot_fn"], *facts, *tables)
-            place = asked["composite"], asked["rf"], method.__name__, plot
+            span = ranks(given["r_range"], len(tables[0]), layer)
+            plot = plot_name(given["plot_fn"], *facts, *tables)
+            place = given["composite"], given["rf"], method.__name__, plot
             found, missing = ({}, {key: span}) if overwrite else self.Cache.load([key], layer, mode, span, *place)
             for rest in missing.values():
-                new = method(**{**asked, **narrowed, "r_range": rest})
+                new = method(**{**given, **narrowed, "r_range": rest})
                 self.Cache.save(new, layer, mode, rest, *place)
                 found = self.Cache.extend_dict(found, new)
             drawn |= found
@@ -155,14 +165,8 @@ def cache_reference(method: Callable[..., dict]) -> Callable[..., dict]:
     return cached
 
 
-def numbers(ids: Any) -> list[int]:
-    """One number or several, of whatever kind, as a list."""
-    ids = ids.tolist() if hasattr(ids, "tolist") else ids
-    return [int(each) for each in ids] if hasattr(ids, "__iter__") else [int(ids)]
-
-
 def ranks(r_range: Sequence[int | None], count: int, layer: str) -> tuple[int, int]:
-    """First and, exclusive, last rank of those that exist.
+    """First and, exclusive, last rank of the references that exist.
 
     Raises
     ------
@@ -171,12 +175,14 @@ def ranks(r_range: Sequence[int | None], count: int, layer: str) -> tuple[int, i
     """
     start, stop, _ = slice(*r_range).indices(count)
     if start >= stop:
-        raise InputError(f"r_range {tuple(r_range)} holds no reference: {count} are kept of a concept of '{layer}'.")
+        raise InputError(
+            f"r_range {tuple(r_range)} selects no reference: each concept of '{layer}' has {count} references."
+        )
     return start, stop
 
 
 def plot_name(function: Callable, *facts: Any) -> str:
-    """Name of the function that draws, and a digest of it and of all else that what it draws depends on."""
+    """Name of a plot function, with a digest of everything that its pictures depend on."""
     named = function.func if isinstance(function, functools.partial) else function
     name = getattr(named, "__name__", type(named).__name__).strip("<>")
     return f"{name}-{value_fingerprint(function, *facts)[:16]}"

@@ -9,7 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from crp.attribution.layers import ModuleCall, module_calls
+from crp.compat import OLD_NAMES, old_names
 from crp.errors import nearest
+
+__all__ = [*OLD_NAMES[__name__]]
+
+__getattr__ = old_names(__name__)
 
 
 class GraphNode:

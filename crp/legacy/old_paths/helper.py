@@ -10,7 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from crp.attribution.layers import layer_names, output_shapes
-from crp.compat import old_names
+from crp.compat import OLD_NAMES, old_names
+
+__all__ = [*OLD_NAMES[__name__]]
+
+__getattr__ = old_names(__name__)
 
 
 def get_layer_names(model: nn.Module, types: Sequence[type[nn.Module]]) -> list[str]:
@@ -49,6 +53,3 @@ def find_files(path: str | Path | None = None) -> tuple[list[str], ...]:
     found = sorted((Path.cwd() if path is None else Path(path)).iterdir())
     kinds = ("RelMax", "ActMax", "RelStats", "ActStats", "ReField")
     return tuple([str(entry) for entry in found if kind in entry.name] for kind in kinds)
-
-
-__getattr__ = old_names(__name__)

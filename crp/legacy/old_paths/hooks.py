@@ -10,6 +10,12 @@ import torch
 from torch import Tensor, nn
 from zennit.core import RemovableHandle, RemovableHandleList
 
+from crp.compat import OLD_NAMES, old_names
+
+__all__ = [*OLD_NAMES[__name__]]
+
+__getattr__ = old_names(__name__)
+
 
 class _OutputHook:
     """What both share: `backward(module, grad)` is called when relevance arrives at the module's output."""

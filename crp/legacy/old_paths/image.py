@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from crp.compat import import_zennit_safely
+from crp.compat import OLD_NAMES, import_zennit_safely, old_names
 
 import_zennit_safely()
 
@@ -21,6 +21,10 @@ from torchvision.transforms.functional import gaussian_blur  # noqa: E402
 
 from crp.errors import InputError  # noqa: E402
 from crp.helper import max_norm  # noqa: E402
+
+__all__ = [*OLD_NAMES[__name__]]
+
+__getattr__ = old_names(__name__)
 
 
 def get_crop_range(heatmap: Tensor, crop_th: float) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""zennit-crp's `Maximization`: the samples that count most for each concept of a layer."""
+"""zennit-crp's `Maximization`: the best samples of each concept of a layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crp.legacy.kept import Kept, picked
+from crp.compat import OLD_NAMES, old_names
+from crp.legacy.kept import Kept
+
+__all__ = [*OLD_NAMES[__name__]]
+
+__getattr__ = old_names(__name__)
 
 
 class Maximization(Kept):
@@ -20,23 +25,28 @@ class Maximization(Kept):
     Parameters
     ----------
     mode
-        `"relevance"` or `"activation"`; names the folder.
+        `"relevance"` or `"activation"`; part of the folder's name.
     max_target
-        `"sum"` or `"max"`: what a concept's part counts.
+        Score of a sample: `"sum"` or `"max"` over space.
     abs_norm
-        Whether it is divided by the absolute sum over the layer's concepts.
+        Whether to divide scores by the absolute sum over the layer's concepts.
     path
-        Folder above the folder of the files; by default the current one.
+        Parent of the folder of the files; by default the current folder.
 
     Attributes
     ----------
     SAMPLE_SIZE
-        How many samples are kept, 40; may be changed before a run.
+        How many samples are kept: 40. Change it before a run.
+    LIST_SAMPLES_ONCE
+        Whether a sample that is explained for several targets is listed once for each concept, with its best score. Set
+        it to False before a run for the lists of zennit-crp, where each target counts as a sample.
     PATH
         Folder of the files.
     d_c_sorted, rel_c_sorted, rf_c_sorted
         By layer: samples, scores and positions `[n, concepts]`, best first.
     """
+
+    LIST_SAMPLES_ONCE = True
 
     def __init__(
         self, mode: str = "relevance", max_target: str = "sum", abs_norm: bool = False, path: str | Path | None = None
@@ -47,8 +57,6 @@ class Maximization(Kept):
         self, rel: Tensor, concept: Any, layer_name: str, data_indices: np.ndarray, targets: np.ndarray
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Merge a batch.
-
-        A sample that is there more than once, under several classes, is kept once, as it counts most.
 
         Parameters
         ----------
@@ -68,21 +76,18 @@ class Maximization(Kept):
         """
         rows, scores, positions = concept.reference_sampling(rel, layer_name, self.max_target, self.abs_norm)
         samples = torch.as_tensor(data_indices).to(rows)[rows]
-        best = [samples, scores, positions]
-        if len(np.unique(data_indices)) < len(data_indices):
-            best = picked(_first_of_each(samples), *best)
-        self.concatenate_with_results(layer_name, *(table[: self.SAMPLE_SIZE] for table in best))
+        self.concatenate_with_results(layer_name, samples, scores, positions)
         self.sort_result_array(layer_name)
         return samples, scores, positions, torch.as_tensor(targets).to(rows)[rows]
 
     def concatenate_with_results(
         self, layer_name: str, d_c_sorted: Tensor, rel_c_sorted: Tensor, rf_c_sorted: Tensor
     ) -> None:
-        """Put tables `[m, concepts]` before those in memory."""
+        """Prepend tables `[m, concepts]` to those in memory."""
         self._concatenate(self._dicts(), layer_name, (d_c_sorted, rel_c_sorted, rf_c_sorted))
 
     def sort_result_array(self, layer_name: str) -> None:
-        """Sort a layer's tables, and keep the first `SAMPLE_SIZE` rows."""
+        """Sort a layer's tables and keep the first `SAMPLE_SIZE` rows."""
         self._sort(self._dicts(), layer_name)
 
     def _write(self, d_index: tuple[int, int] | None) -> list[str]:
@@ -94,11 +99,3 @@ class Maximization(Kept):
     @staticmethod
     def _key(path: Path) -> tuple[str]:
         return (re.sub(r"(_\d+_\d+)?_$", "", path.name),)
-
-
-def _first_of_each(samples: Tensor) -> Tensor:
-    """Where each sample stands for the first time in its column: `[n, C]` -> bool `[n, C]`."""
-    ordered, order = samples.sort(dim=0, stable=True)
-    first = torch.ones_like(ordered, dtype=torch.bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    return torch.zeros_like(first).scatter(0, order, first)

@@ -1,4 +1,4 @@
-"""zennit-crp's `Statistics`: the samples of each class that count most for each concept of a layer."""
+"""zennit-crp's `Statistics`: the best samples of each class for each concept of a layer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from crp.compat import OLD_NAMES, old_names
 from crp.legacy.kept import Kept, picked
 from crp.legacy.stored import write_stat_targets
+
+__all__ = [*OLD_NAMES[__name__]]
+
+__getattr__ = old_names(__name__)
 
 
 class Statistics(Kept):
@@ -26,7 +31,7 @@ class Statistics(Kept):
     def analyze_layer(
         self, d_c_sorted: Tensor, rel_c_sorted: Tensor, rf_c_sorted: Tensor, t_c_sorted: Tensor, layer_name: str
     ) -> None:
-        """Merge what `Maximization.analyze_layer` returned for a batch, class by class."""
+        """Merge a batch as returned by `Maximization.analyze_layer`, class by class."""
         for target in torch.unique(t_c_sorted).tolist():
             own = picked(t_c_sorted == target, d_c_sorted, rel_c_sorted, rf_c_sorted)
             self.concatenate_with_results(layer_name, target, *own)
@@ -35,21 +40,20 @@ class Statistics(Kept):
     def concatenate_with_results(
         self, layer_name: str, target: int, d_c_sorted: Tensor, rel_c_sorted: Tensor, rf_c_sorted: Tensor
     ) -> None:
-        """Put tables `[m, concepts]` before those in memory."""
+        """Prepend tables `[m, concepts]` to those in memory."""
         dicts = [kept.setdefault(target, {}) for kept in self._dicts()]
         self._concatenate(dicts, layer_name, (d_c_sorted, rel_c_sorted, rf_c_sorted))
 
     def sort_result_array(self, layer_name: str, target: int) -> None:
-        """Sort the tables of a layer and class, and keep the first `SAMPLE_SIZE` rows."""
+        """Sort the tables of a layer and class and keep the first `SAMPLE_SIZE` rows."""
         self._sort([kept[target] for kept in self._dicts()], layer_name)
 
     def collect_results(self, path_list: Sequence[str], d_index: tuple[int, int] | None = None) -> list[str]:
+        """Merge files as `Kept.collect_results` does, and write the list of classes."""
         saved = super().collect_results(path_list, d_index)
         if d_index is None:
             self._write_targets({self._key(Path(path))[1] for path in saved})
         return saved
-
-    collect_results.__doc__ = Kept.collect_results.__doc__
 
     def _save_results(self, d_index: tuple[int, int] | None = None) -> list[str]:
         if d_index is None:

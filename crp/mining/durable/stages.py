@@ -16,10 +16,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from crp.files import write_file
 from crp.library.manifest import layer_folder
 from crp.library.patches import MODES, write_patches
 from crp.library.references import References, read_references
-from crp.library.tables import write_file, write_table
+from crp.library.tables import write_table
 from crp.mining.block_stream import Block, blocks
 from crp.mining.dataset import DataSubject
 from crp.mining.estimation import Estimate

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from crp.errors import LibraryError, shortened
+from crp.files import write_file
 from crp.library.building import check_free, publish
-from crp.library.tables import write_file
 from crp.mining.vector_writer import take_vectors
 
 from .locks import Lock

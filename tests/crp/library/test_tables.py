@@ -1,11 +1,9 @@
-import os
-
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
 from crp.errors import LibraryError
-from crp.library.tables import open_table, write_file, write_table
+from crp.library.tables import open_table, write_table
 
 ARRAYS = {
     "matrix": np.arange(6, dtype=np.int64).reshape(2, 3).T,  # not in C order
@@ -54,16 +52,3 @@ def test_tables_that_do_not_fit(tmp_path, read, fact):
     assert str(caught.value) == (
         f"'{tmp_path / 'a'}' is damaged ({fact}): mine the library again, or restore the file from a copy."
     )
-
-
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
-    write_file(tmp_path / "a", b"old")
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(LibraryError) as caught:
-        write_file(tmp_path / "a", b"new")
-    assert str(caught.value) == f"'{tmp_path / 'a'}' cannot be written: No space left on device."
-    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"old")]

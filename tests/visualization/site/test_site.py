@@ -17,7 +17,7 @@ from crp.errors import InputError, LibraryError
 from crp.explanations import numbers
 from crp.library.patches import MODES
 from crp.visualization import wording
-from crp.visualization.files import file_name, write_changed
+from crp.visualization.page_files import file_name, write_changed
 from crp.visualization.sheets import SIDE
 from crp.visualization.site import site_maker as site_module
 from crp.visualization.site.site_maker import make_site
@@ -324,7 +324,7 @@ def test_an_interruption_leaves_complete_pages_and_says_how_to_go_on(model, libr
 def test_an_interruption_at_any_file_leaves_no_half_of_one(model, library, files, tmp_path, monkeypatch, made):
     """Cut after 1, 8, 15, ... files written: what is there is whole, and going on leads to the same site."""
     folder, kept, limit = tmp_path / "site", site_module.replace_file, [0]
-    from crp.visualization import files as files_module
+    from crp.visualization import page_files as files_module
     from crp.visualization.site import shared as shared_module
 
     def limited(path, write):

@@ -9,7 +9,7 @@ image_renderer.py        one module for each kind of input
 spectrogram_renderer.py
 signal_renderer.py
 volume_renderer.py
-drawing.py               cells, outlines and axes that they have in common
+marks.py                 cells, outlines and axes that they have in common
 choice.py                `renderer_for` and `renderer_of`
 """
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from crp.explanations import ConceptMap
 from crp.visualization import encoding as images
-from crp.visualization.figures.renderers.drawing import draw_cells, outline
+from crp.visualization.figures.renderers.marks import draw_cells, outline
 from crp.visualization.figures.renderers.renderer import Box
 
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from crp.explanations import ConceptMap
 from crp.visualization import encoding as images
 from crp.visualization.colours import AGAINST, AGAINST_TEXT, FOR, FOR_TEXT, INK, SOFT, TILE
-from crp.visualization.figures.renderers.drawing import draw_cells, style_axis
+from crp.visualization.figures.renderers.marks import draw_cells, style_axis
 from crp.visualization.figures.renderers.renderer import Box
 
 

@@ -297,7 +297,7 @@ def test_a_full_disk_costs_nothing_that_was_done(whole, tmp_path, monkeypatch, a
         written.append(file)
         fsync(file)
 
-    monkeypatch.setattr("crp.library.tables.sync", lambda folder: None)
+    monkeypatch.setattr("crp.files.sync_folder", lambda folder: None)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(LibraryError) as caught:
         mined(path, overwrite=True)

@@ -1,34 +1,25 @@
-"""Files that appear whole or not at all, and names that are safe in a path and in an address."""
+"""Files that appear complete or not at all, and names that are safe in a path and in an address."""
 
 from __future__ import annotations
 
-import os
 import re
-import uuid
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import BinaryIO
 
 from crp.errors import InputError
+from crp.files import write_file
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file that then takes the name `path`; an older one stays until then.
+    """Let `write` fill a file that replaces `path` once it is complete.
 
     Raises
     ------
     InputError
         If the system refuses.
     """
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        with open(part, "xb") as file:
-            write(file)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written: {error.strerror}.") from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_file(path, write, durable=False, refusal=InputError)
 
 
 def write_changed(path: Path, content: bytes) -> bool:
