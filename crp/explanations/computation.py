@@ -14,7 +14,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from crp.graphs.composition import apart, graph_in
 from crp.library.profiles import class_shares
 from crp.models import PreparedModel, prepared
 from crp.preprocessing import read_picture, shown_input
+from crp.relevance_shares import shares
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -207,8 +207,7 @@ def _explained_layer(
     """One layer of an explanation; `arriving` is `[1, C, *S]`."""
     concept, library = shown.concept, shown.library
     relevance = concept.total(arriving.double())[0]
-    absolute = relevance.abs().sum()
-    shares = relevance / absolute if absolute > 0 else torch.zeros_like(relevance)
+    share = shares(relevance.cpu().numpy())
     order = relevance.argsort(descending=True, stable=True).tolist()
     supporting = [index for index in order[: shown.concepts] if relevance[index] > 0]
     opposing = [index for index in order[::-1][: shown.concepts] if relevance[index] < 0]
@@ -224,20 +223,19 @@ def _explained_layer(
                 layer=layer,
                 concept=index,
                 relevance=float(relevance[index]),
-                share=float(shares[index]),
+                share=float(share[index]),
                 heatmap=_array(heatmap),
                 relevance_patches=library.patches(layer, index, "relevance")[: shown.patches],
                 activation_patches=library.patches(layer, index, "activation")[: shown.patches],
                 classes=class_shares(shares_of_classes[:, index], library.class_names, _USERS),
             )
-    silent = not absolute > 0
     concept_map = concept_map_in(flow, concept, layer, arriving, shown.cells)
     return LayerExplanation(
         layer=layer,
         size=len(relevance),
         supporting=tuple(parts[index] for index in supporting),
         opposing=tuple(parts[index] for index in opposing),
-        rest=0.0 if silent else max(0.0, 1 - math.fsum(abs(part.share) for part in parts.values())),
+        rest=0.0 if not share.any() else max(0.0, 1 - math.fsum(abs(part.share) for part in parts.values())),
         coverage=float(relevance.sum()) / started if started else math.nan,
         concept_map=concept_map,
         relevance=relevance.cpu().numpy(),

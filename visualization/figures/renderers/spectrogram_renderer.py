@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from crp.explanations import ConceptMap
-from crp.visualization.figures.renderers.marks import label_axis
 from crp.visualization.figures.renderers.image_renderer import ImageRenderer
+from crp.visualization.figures.renderers.marks import label_axis
 from crp.visualization.figures.renderers.renderer import Box
 
 

@@ -12,8 +12,8 @@ from matplotlib.patheffects import withStroke
 from crp.explanations import ConceptMap
 from crp.visualization import encoding as images
 from crp.visualization.colours import INK, REST, SOFT
-from crp.visualization.figures.renderers.marks import outline
 from crp.visualization.figures.renderers.image_renderer import ImageRenderer
+from crp.visualization.figures.renderers.marks import outline
 from crp.visualization.figures.renderers.renderer import Box
 
 
