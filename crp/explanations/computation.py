@@ -24,6 +24,7 @@ from crp.errors import InputError
 from crp.explanations.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.explanations.map_computation import concept_map_in
 from crp.graphs.composition import apart, graph_in
+from crp.graphs.finiteness import check_finite
 from crp.library.profiles import class_shares
 from crp.models import PreparedModel, prepared
 from crp.preprocessing import read_picture, shown_input
@@ -106,6 +107,8 @@ def explain(
         If the image, a layer or the target does not fit.
     LibraryError
         If the library belongs to another model, composite or kind of concept.
+    ModelError
+        If output or relevance is not finite.
 
     Notes
     -----
@@ -176,6 +179,7 @@ def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | N
         # Relevance is linear in what is started: this is the difference of the two classes' relevance, everywhere.
         started = started - flow.output_relevance([against])
     arriving = flow.down(started, to=[INPUT, *shown.layers])
+    _check_arriving(flow, arriving)
     heatmap = arriving[INPUT][0, 0].sum(0)
     total = float(started.double().sum())
     layers = [_explained_layer(flow, shown, layer, arriving[layer][0], total) for layer in shown.layers]
@@ -201,6 +205,16 @@ def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | N
     }
 
 
+def _check_arriving(flow: RelevanceFlow, arriving: Mapping[str, Tensor]) -> None:
+    """Refuse relevance that is not finite, and name the uppermost layer where it is not."""
+    above = "at the output"
+    for layer in (*reversed(flow.layers), INPUT):
+        if layer in arriving:
+            where = "at the input" if layer == INPUT else f"at layer {layer!r}"
+            check_finite(arriving[layer], where, above)
+            above = where
+
+
 def _explained_layer(
     flow: RelevanceFlow, shown: _Shown, layer: str, arriving: Tensor, started: float
 ) -> LayerExplanation:
@@ -218,6 +232,7 @@ def _explained_layer(
         shares_of_classes = library.statistics(layer).share
         masked = concept.masked(arriving, [[index] for index in cards])
         heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)
+        check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
         for index, heatmap in zip(cards, heatmaps, strict=True):
             parts[index] = ConceptPart(
                 layer=layer,

@@ -24,7 +24,7 @@ import numpy as np
 
 from crp.errors import InputError
 from crp.graphs.concept_graph import ConceptGraph
-from crp.values import ClassScore, ClassShare, Patch, frozen, heatmap_array, picture_array, set_fields
+from crp.values import ClassScore, ClassShare, Patch, finite_array, frozen, heatmap_array, picture_array, set_fields
 
 # Shares are sums of float32 relevance over a whole layer; what is further off than this is a mistake, not rounding.
 SHARE_TOLERANCE = 1e-4
@@ -71,7 +71,9 @@ class ConceptPart:
     def __post_init__(self) -> None:
         set_fields(self, classes=tuple(self.classes))
         set_fields(self, concept=int(self.concept), relevance=float(self.relevance), share=float(self.share))
-        set_fields(self, heatmap=frozen(np.asarray(self.heatmap, dtype=np.float32)))
+        set_fields(
+            self, heatmap=finite_array(self.heatmap, f"the heatmap of concept {self.concept} of {self.layer!r}")
+        )
         set_fields(self, relevance_patches=tuple(self.relevance_patches))
         set_fields(self, activation_patches=tuple(self.activation_patches))
         if not -1 - SHARE_TOLERANCE <= self.share <= 1 + SHARE_TOLERANCE:
@@ -131,7 +133,7 @@ class ConceptMap:
                 f"the concept map of {self.layer!r} has concept {self.concept.min()}; ids start at 0, -1 is blank."
             )
         if self.table is not None:
-            set_fields(self, table=frozen(np.asarray(self.table, dtype=np.float32)))
+            set_fields(self, table=finite_array(self.table, f"the table of the concept map of {self.layer!r}"))
             if self.table.ndim != 3 or self.table.shape[:2] != self.concept.shape:
                 raise InputError(
                     f"the concept map of {self.layer!r} has cells of shape {self.concept.shape} and a table of shape "

@@ -10,6 +10,7 @@ from torch import Tensor
 from crp.attribution import RelevanceFlow
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.explanations.explanation import ConceptMap
+from crp.graphs.finiteness import check_finite
 
 _CHANNELS = ChannelConcept()
 # A cell stays blank below this fraction of the relevance in the strongest cell.
@@ -30,6 +31,7 @@ def concept_map_in(
     positions, (height, width) = [(1, *shape)[-2:] for shape in (arriving.shape[2:], flow.input_shape[2:])]
     rows, columns = grid_of(positions, (height, width), cells)
     table = concepts_in_cells(flow, layer, arriving, rows, columns, concept=concept)
+    check_finite(table, f"at the input for cells of the concept map of layer {layer!r}", "at the layer itself")
     strongest, winner = table.max(-1)
     faint = strongest <= _FAINTEST_CELL * max(float(strongest.max()), 0.0)
     winner[faint], strongest[faint] = -1, 0
