@@ -19,7 +19,7 @@ from benchmarks.subjects import spread
 from crp.attribution import RelevanceFlow, composite_for, prepare
 from crp.attribution.memory import memory_kept
 from crp.concepts import ChannelConcept
-from crp.explanations.computation import concepts_in_cells
+from crp.explanations import concepts_in_cells
 from crp.library.references import References
 from crp.mining.block_stream import SampleReader, blocks
 from crp.mining.class_sums import LEADING

@@ -39,7 +39,7 @@ _HOMES = {
     "atlas": "crp.visualization.atlases",
     "make_site": "crp.visualization.site.site_maker",
     "compose": "crp.graphs.composition",
-    "concepts_in_cells": "crp.explanations.computation",
+    "concepts_in_cells": "crp.explanations.map_computation",
     "composite_for": "crp.attribution.composites",
     "select_output": "crp.attribution",
     "Preprocessing": "crp.preprocessing",

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import crp
 from crp.demo import TAGGED_CLASS, Scenes, demo_model
-from crp.explanations.explanation import Explanation
+from crp.explanations import Explanation
 from crp.library import Library
 from crp.visualization import Atlas
 from crp.visualization.figures import paper
