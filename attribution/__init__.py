@@ -1,5 +1,7 @@
-"""How relevance flows: conditional LRP on torch and zennit, without data sets, files or pictures.
+"""How relevance flows: conditional LRP on torch and zennit, without datasets, files or figures.
 
+Public names
+------------
 ========================  =========================================================================================
 `RelevanceFlow`           one forward pass held open: relevance flows `down`, regions flow `up`
 `prepare`                 a private copy of a model with its rules, for many flows
@@ -9,6 +11,23 @@
 ========================  =========================================================================================
 
 zennit-crp's names are here, too: `CondAttribution`, `AttributionGraph` and what else its module had (`crp.compat`).
+
+Modules
+-------
+======================================  =============================================================================
+`flow`                                  `RelevanceFlow`
+`replica`                               the copy of the model: rules and canonizers are put on it
+`forward_pass`, `tensor_joins`          one run of the copy, with access to the outputs of layers; faster `stack`, `cat`
+`rule_operator`, `modified_module`      a rule at a module as a linear operator: its factors, its weights
+`pooling`, `signs`, `linear_function`   max pooling; nonnegative inputs; an operator and its adjoint in autograd
+`probing`                               the form of a zennit rule, found by running it
+`backward_graph`                        autograd's graph of a forward pass, and backward passes through it
+`composites`, `canonizers`              `composite_for`, and the modules and merged weights that its rules need
+`conditions`, `conditional`             zennit-crp's conditions, checked; conditional attribution with them
+`layers`, `receptive_fields`            names, shapes and connections of layers; what part of the input they see
+`outputs`                               `select_output`
+`memory`                                freed memory kept for the next tensor
+======================================  =============================================================================
 """
 
 from crp.compat import OLD_NAMES, accept_old_zennit_calls, import_zennit_safely, old_names, refuse_zennit_crp
@@ -17,7 +36,7 @@ refuse_zennit_crp()
 import_zennit_safely()
 accept_old_zennit_calls()
 
-from crp.attribution.composites import FittingComposite, composite_for  # noqa: E402  (zennit needs the cure first)
+from crp.attribution.composites import FittingComposite, composite_for  # noqa: E402  (zennit needs the workaround)
 from crp.attribution.conditional import ConditionalAttribution, attrResult  # noqa: E402
 from crp.attribution.flow import INPUT, OUTPUT, RelevanceFlow  # noqa: E402
 from crp.attribution.outputs import select_output  # noqa: E402

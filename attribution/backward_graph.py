@@ -1,54 +1,54 @@
-"""Autograd's graph of one forward pass, and the rules' calls in it."""
+"""Autograd's graph of one forward pass, and the calls of rules in it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from crp.attribution.operators import Call
+from crp.attribution.rule_operator import RuleCall
 
 Node = torch.autograd.graph.Node
 
 
-def find_all(source: Tensor, starts: Iterable[Tensor]) -> None:
-    """Find the factors of all calls that relevance can reach from `source`, and join those of neighbours.
+def compute_factors(source: Tensor, starts: Iterable[Tensor]) -> None:
+    """Compute the factors of all calls that relevance can reach from `source`, and fuse those of neighbours.
 
-    Under `torch.vmap`, which carries several conditions, they cannot be found.
+    This must happen before relevance of several conditions flows, because `torch.vmap` does not allow it.
 
-    Where the output of one call goes to a second one alone, through nothing but rules that pass relevance on as it is,
-    relevance is multiplied by the second's factor at its input and at once by the first's at its output. The product
-    of the two is the same for all conditions, so it takes the place of the lower factor, and the upper one goes.
+    Suppose the output of one call is used by a second call only, with at most rules that pass relevance unchanged
+    between them. Then relevance is multiplied by the second call's input factor, and directly after by the first call's
+    output factor. The product of both is the same for all conditions, so it replaces the two factors.
 
     Parameters
     ----------
     source
         Where relevance starts.
     starts
-        Wherever it may ever start: what is joined stays so.
+        All places where relevance may start later: fused factors stay fused.
     """
     users = Counter(below for node in graph_below(*starts) for below, _ in node.next_functions)
     calls = _calls_below(source)
     for call in calls.values():
-        call.find()
+        call.compute_factors()
     for node, upper in calls.items():
         below = _only_input(node)
         while users[below] == 1 and getattr(below, "unchanged", False):
             below = _only_input(below)
         if users[below] == 1 and below in calls:
-            calls[below].join(upper)
+            calls[below].fuse(upper)
 
 
-def use_once(source: Tensor) -> None:
-    """Let each call that relevance can reach from `source` be let go when it has passed."""
+def free_after_use(source: Tensor) -> None:
+    """Free each call that relevance can reach from `source` as soon as relevance has passed it."""
     for call in _calls_below(source).values():
-        call.once = True
+        call.free_after_use = True
 
 
-def _calls_below(source: Tensor) -> dict[Node, Call]:
-    return {node: node.call for node in graph_below(source) if isinstance(getattr(node, "call", None), Call)}
+def _calls_below(source: Tensor) -> dict[Node, RuleCall]:
+    return {node: node.call for node in graph_below(source) if isinstance(getattr(node, "call", None), RuleCall)}
 
 
 def _only_input(node: Node) -> Node | None:
@@ -56,7 +56,7 @@ def _only_input(node: Node) -> Node | None:
 
 
 def graph_below(*outputs: Tensor, closed: Collection[object] = ()) -> Iterator[Node]:
-    """All nodes of the graph of a forward pass from `outputs` down, none of them reached through a `closed` one."""
+    """Iterate over all graph nodes below `outputs`, except those that are reached through a `closed` node only."""
     seen, waiting = set(closed), [output.grad_fn for output in outputs]
     while waiting:
         node = waiting.pop()
@@ -65,3 +65,38 @@ def graph_below(*outputs: Tensor, closed: Collection[object] = ()) -> Iterator[N
         yield node
         seen.add(node)
         waiting += [below for below, _ in node.next_functions]
+
+
+def jacobian_products(output: Tensor, inputs: Sequence[Tensor], relevance: Tensor) -> list[Tensor | None]:
+    """Multiply relevance of several conditions by the transposed Jacobian, with rules in place of derivatives.
+
+    Parameters
+    ----------
+    output
+        Where relevance starts, `[N, ...]`.
+    inputs
+        Where it arrives.
+    relevance
+        `[K, N, ...]` for `K` conditions.
+
+    Returns
+    -------
+    list of Tensor or None
+        `[K, *shape]` for each of `inputs`; None for those that relevance does not reach.
+    """
+
+    def product(single: Tensor) -> list[Tensor | None]:
+        return torch.autograd.grad(output, inputs, single, retain_graph=True, allow_unused=True)
+
+    if len(relevance) == 1:
+        return [None if part is None else part[None] for part in product(relevance[0])]
+    reached: list[bool] = []
+
+    def reached_products(single: Tensor) -> list[Tensor]:
+        parts = product(single)
+        reached[:] = [part is not None for part in parts]
+        return [part for part in parts if part is not None]
+
+    # Not `is_grads_batched`: it runs convolutions one condition at a time.
+    parts = iter(torch.vmap(reached_products)(relevance))
+    return [next(parts) if is_reached else None for is_reached in reached]

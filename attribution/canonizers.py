@@ -1,14 +1,14 @@
-"""Canonizers that read the model instead of knowing it.
+"""Canonizers that read a model's source instead of knowing its classes.
 
-A rule can only sit on a module. Additions of two tensors and means over space are often written as function calls in
-a module's `forward`: autograd then copies the relevance of a sum to *both* summands, so that nine residual blocks
-multiply it by up to 2^9, and spreads that of a mean evenly over places where nothing was active. zennit's canonizers
-know the blocks of torchvision's ResNet by type. `FunctionCanonizer` reads the `forward` of any block with `torch.fx`
-and puts modules in place of such calls; `sequential_batch_norms` reads which batch norm really follows which
-convolution (zennit's `SequentialMergeBatchNorm` goes by the order of registration, not by that of the calls).
+A rule can only be put on a module. Additions of two tensors and means over space are often function calls in a module's
+`forward`. Autograd then copies the relevance of a sum to *both* summands, so that nine residual blocks multiply it by
+up to 2^9, and it spreads the relevance of a mean evenly, also over inactive positions. zennit's canonizers know the
+blocks of torchvision's ResNet by class. `FunctionCanonizer` reads the `forward` of any block with `torch.fx` and
+replaces such calls by modules. `sequential_batch_norms` finds which batch norm really follows which convolution
+(zennit's `SequentialMergeBatchNorm` uses the order of registration, not the order of calls).
 
-What cannot be read (control flow that depends on the data, forwards with several arguments) is left as it is and
-listed, so that the caller can say so.
+A `forward` that cannot be read (control flow that depends on the data, several arguments) is left unchanged and listed,
+so that the caller can report it.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _NONLINEAR = {
     functional.layer_norm: "layer_norm",
     functional.scaled_dot_product_attention: "scaled_dot_product_attention",
 }
-# Methods and attributes that turn a tensor into numbers.
+# Methods and attributes of a tensor that return numbers.
 _NUMBERS = {"size", "dim", "numel", "shape", "ndim"}
 
 
 class Averaging(nn.Module):
-    """A mean over some axes that was written as a function call; takes zennit's `Norm` rule like an average pooling."""
+    """A mean that was a function call; zennit's `Norm` rule applies to it as to average pooling."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -66,21 +66,21 @@ class Averaging(nn.Module):
 
 
 class FunctionCanonizer(AttributeCanonizer):
-    """Puts a `Sum` or `Averaging` module in place of every addition of two tensors and every mean in a `forward`.
+    """Replaces every addition of two tensors and every mean in a `forward` by a `Sum` or `Averaging` module.
 
-    The outputs of the model stay the same. Modules of `torch.nn` are not read.
+    The model's outputs do not change. Modules of `torch.nn` are not read.
     """
 
     def __init__(self) -> None:
         super().__init__(_rewritten)
 
     def copy(self) -> FunctionCanonizer:
-        """Return a canonizer of the same kind, as zennit asks for one a module."""
+        """Return a canonizer of the same kind; zennit needs one per module."""
         return FunctionCanonizer()
 
 
 def sequential_batch_norms(model: nn.Module) -> list[tuple[list[str], str]]:
-    """Find the batch norms that take exactly what one linear or convolutional module gives.
+    """Find the batch norms whose input is the output of one linear or convolutional module.
 
     Parameters
     ----------
@@ -90,21 +90,21 @@ def sequential_batch_norms(model: nn.Module) -> list[tuple[list[str], str]]:
     Returns
     -------
     list of (list of str, str)
-        Names as `zennit.canonizers.NamedMergeBatchNorm` takes them: the linear module, the batch norm.
+        Names in the format of `zennit.canonizers.NamedMergeBatchNorm`: the linear module, the batch norm.
     """
     modules = dict(model.named_modules())
     pairs = []
     for prefix, module in modules.items():
         for linear, norm in _following(module):
             names = [f"{prefix}.{name}" if prefix else name for name in (linear, norm)]
-            # a module shared with another place is known there by its first name only
+            # a shared module is listed under its first name only
             if isinstance(modules.get(names[0]), Linear) and isinstance(modules.get(names[1]), BatchNorm):
                 pairs.append(([names[0]], names[1]))
     return pairs
 
 
 def rewritten_functions(model: nn.Module) -> Counter:
-    """Count the function calls that `FunctionCanonizer` puts modules in place of: `"sum"` and `"mean"`."""
+    """Count the function calls that `FunctionCanonizer` replaces by modules: `"sum"` and `"mean"`."""
     found: Counter = Counter()
     for graph in _graphs(model):
         tensors = _tensors(graph)
@@ -115,7 +115,7 @@ def rewritten_functions(model: nn.Module) -> Counter:
 
 
 def functions_left_to_gradient(model: nn.Module) -> list[str]:
-    """Name what in the forwards of `model` no rule reaches: products of tensors, non-linear functions.
+    """List the functions in the forwards of `model` that no rule covers: products of tensors, non-linear functions.
 
     Returns
     -------
@@ -134,19 +134,19 @@ def functions_left_to_gradient(model: nn.Module) -> list[str]:
 
 
 def unreadable_blocks(model: nn.Module) -> list[str]:
-    """Class names of the modules below `model` whose `forward` cannot be read, sorted."""
+    """List the class names of the modules of `model` whose `forward` cannot be read, sorted."""
     return sorted({type(module).__name__ for module in model.modules() if _is_custom(module) and _read(module) is None})
 
 
 class _Tracer(fx.Tracer):
-    """Reads one `forward`; every module called in it stays a call, so that hooks on it go on working."""
+    """Reads one `forward`; the modules called in it stay calls, so that hooks on them still work."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
 
 
 def _is_custom(module: nn.Module) -> bool:
-    """Whether `module` has a `forward` of its own that calls other modules."""
+    """Whether `module` has its own `forward` that calls other modules."""
     return any(True for _ in module.children()) and not type(module).forward.__module__.startswith("torch.nn.")
 
 
@@ -158,7 +158,7 @@ def _read(module: nn.Module) -> fx.Graph | None:
     try:
         return _Tracer().trace(module)
     except Exception:
-        # Arbitrary code meets a stand-in for a tensor here: whatever it raises, it cannot be read.
+        # Arbitrary code runs on a stand-in for a tensor here: whatever it raises, it cannot be read.
         return None
 
 
@@ -169,7 +169,7 @@ def _graphs(model: nn.Module) -> Iterator[fx.Graph]:
 
 
 def _following(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names of children of `module` of which the second takes what the first gives, and nobody else does."""
+    """Names of pairs of children of `module` where only the second reads the output of the first."""
     if type(module).forward is nn.Sequential.forward:
         yield from pairwise(module._modules)
     elif _is_custom(module) and (graph := _read(module)) is not None:
@@ -183,7 +183,7 @@ def _following(module: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _tensors(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes of `graph` that depend on values of its input; sizes and constants do not."""
+    """The nodes of `graph` that depend on values of its input, unlike sizes and constants."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
         is_size = (node.op == "call_method" and node.target in _NUMBERS) or (
@@ -226,7 +226,7 @@ def _average(data: Tensor, function: Callable[..., Tensor], args: tuple, kwargs:
 
 
 def _rewritten(name: str, module: nn.Module) -> dict[str, object] | None:
-    """Attributes that replace the `forward` of `module`, as `AttributeCanonizer` takes them; None to leave it."""
+    """Attributes that replace the `forward` of `module`, as `AttributeCanonizer` takes them; None to keep it."""
     graph = _read(module) if _is_custom(module) else None
     if graph is None:
         return None

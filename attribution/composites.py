@@ -1,16 +1,15 @@
-"""The fitting composite for a model: rules and canonizers picked by looking at its modules.
+"""A suitable composite for a model: rules and canonizers chosen by its modules.
 
 The convolutional rule is z+, with the flat rule at the first layer and epsilon at the fully connected ones (zennit's
 `EpsilonPlusFlat`; Kohlbrenner et al., "Towards best practice in explaining neural network decisions with LRP", 2020).
-Three kinds of net need something else:
+Three kinds of networks need other rules:
 
-- Where the classifier itself is a convolution (SqueezeNet), z+ on it would leave no negative relevance anywhere below:
-  it gets epsilon, as a fully connected classifier does.
-- Where convolutions are depthwise (MobileNet), each unit has few inputs and a large bias, which takes nearly all
-  relevance: of 12 photos, 4e-6 of it arrived at the input of MobileNet v1. There the biases of convolutions are left
-  out of the denominators, and 1e-2 arrives; what is still lost stood at units that only their bias made active.
-- Where there is no convolution, flat at the first layer would spread relevance evenly over the whole input: epsilon
-  everywhere.
+- If the classifier is a convolution (SqueezeNet), z+ on it would leave no negative relevance in any lower layer. It
+  gets epsilon, like a fully connected classifier.
+- In depthwise convolutions (MobileNet) each unit has few inputs and a large bias, which absorbs nearly all relevance:
+  on 12 photos a fraction of 4e-6 arrived at the input of MobileNet v1. There the biases of convolutions are excluded
+  from the denominators, and 1e-2 arrives. The rest is lost at units that are active because of their bias alone.
+- Without convolutions, flat at the first layer would spread relevance evenly over the whole input: epsilon everywhere.
 """
 
 from __future__ import annotations
@@ -52,23 +51,23 @@ _RESHAPING = (
     nn.modules.padding._ReplicationPadNd,
 )
 _RULED = (Linear, BatchNorm, AvgPool, MaxPool, Activation, Sum)
-# zennit 0.5.1 counts attention among the activations and would hand relevance through to the query alone.
+# zennit 0.5.1 counts attention among the activations and would pass relevance to the query alone.
 _NO_RULE = [(nn.MultiheadAttention, None)]
 
 
 @dataclass(frozen=True)
 class FittingComposite:
-    """A composite that fits a model, and why it was picked.
+    """A composite for a model, and why it was chosen.
 
     Parameters
     ----------
     composite
-        A zennit composite with canonizers; hand it to `RelevanceFlow` or `CondAttribution`.
+        A zennit composite with canonizers, for `RelevanceFlow` or `ConditionalAttribution`.
     name
         Short name, the same for the same rules: `"epsilon-plus-flat"`, `"epsilon-plus-flat, epsilon on classifier.1"`,
         `"epsilon-plus-flat, without biases of convolutions"`, `"epsilon"`.
     reason
-        One sentence: what was recognised, what was picked, and what runs by its gradient.
+        One sentence: what was recognised, what was chosen, and what has no rule and uses its gradient.
     """
 
     composite: Composite
@@ -76,12 +75,12 @@ class FittingComposite:
     reason: str
 
     def conservation(self, model: nn.Module, data: Tensor, targets: Sequence[int]) -> Tensor:
-        """Relevance arriving at the input, divided by the relevance started at the target's logit.
+        """Compute the relevance that arrives at the input, divided by the relevance that starts at the target's logit.
 
         Parameters
         ----------
         model
-            The model this composite was picked for.
+            The model that this composite was chosen for.
         data
             `[N, c, *S]`.
         targets
@@ -90,7 +89,7 @@ class FittingComposite:
         Returns
         -------
         Tensor
-            `[N]`; 1 where nothing was lost or added, below where biases and stabilisers absorbed.
+            `[N]`; 1 if nothing was lost or added, less if biases and stabilisers absorbed relevance.
         """
         with RelevanceFlow(model, self.composite, data) as flow:
             started = flow.output_relevance(targets)
@@ -99,23 +98,23 @@ class FittingComposite:
 
 
 def composite_for(model: nn.Module) -> FittingComposite:
-    """Pick rules and canonizers that fit `model`.
+    """Choose rules and canonizers for `model`.
 
     Parameters
     ----------
     model
-        Convolutional nets in one, two or three dimensions (VGG, ResNet, SqueezeNet, MobileNet and others) or fully
-        connected ones.
+        A convolutional network in one, two or three dimensions (VGG, ResNet, SqueezeNet, MobileNet and others) or a
+        fully connected one.
 
     Returns
     -------
     FittingComposite
-        With the composite, a name and the reason.
+        The composite, a name and the reason.
 
     Raises
     ------
     ModelError
-        If there is no linear or convolutional module for a rule to sit on.
+        If the model has no linear or convolutional module.
 
     Examples
     --------
@@ -126,7 +125,7 @@ def composite_for(model: nn.Module) -> FittingComposite:
     """
     ruled = [(name, module) for name, module in model.named_modules() if isinstance(module, Linear)]
     if not ruled:
-        raise ModelError(f"{type(model).__name__} has no linear or convolutional module for a rule to sit on.")
+        raise ModelError(f"{type(model).__name__} has no linear or convolutional module to put a rule on.")
     structure, canonizers = _canonizers(model)
     head, head_module = ruled[-1]
     layer_map = [*_NO_RULE, (Averaging, Norm())]
@@ -134,7 +133,7 @@ def composite_for(model: nn.Module) -> FittingComposite:
     if not any(isinstance(module, Convolution) for _, module in ruled):
         name = "epsilon"
         composite = LayerMapComposite([*layer_map, *layer_map_base(), (Linear, Epsilon())], canonizers=canonizers)
-        picked = (
+        choice = (
             "epsilon in all layers, because flat at a fully connected first layer would spread relevance evenly over "
             "the input"
         )
@@ -142,7 +141,7 @@ def composite_for(model: nn.Module) -> FittingComposite:
         name = f"epsilon-plus-flat, epsilon on {head}"
         rules = EpsilonPlusFlat(layer_map=layer_map)
         composite = MixedComposite([NameMapComposite([([head], Epsilon())]), rules], canonizers=canonizers)
-        picked = (
+        choice = (
             f"flat at the first layer, z+ at the other convolutions and epsilon at the last one, '{head}', which acts "
             "as the classifier: z+ there would leave no negative relevance"
         )
@@ -150,19 +149,19 @@ def composite_for(model: nn.Module) -> FittingComposite:
         name = "epsilon-plus-flat, without biases of convolutions"
         layer_map.append((nn.Linear, Epsilon()))
         composite = EpsilonPlusFlat(layer_map=layer_map, zero_params="bias", canonizers=canonizers)
-        picked = (
+        choice = (
             "flat at the first layer, z+ at the other convolutions with their biases left out of the denominators, "
             "where they would absorb nearly all relevance, and epsilon at the fully connected layers"
         )
     else:
         name = "epsilon-plus-flat"
         composite = EpsilonPlusFlat(layer_map=layer_map, canonizers=canonizers)
-        picked = "flat at the first layer, z+ at the other convolutions and epsilon at the fully connected layers"
-    return FittingComposite(composite, name, f"{structure}: {picked}{_left_to_gradient(model)}.")
+        choice = "flat at the first layer, z+ at the other convolutions and epsilon at the fully connected layers"
+    return FittingComposite(composite, name, f"{structure}: {choice}{_left_to_gradient(model)}.")
 
 
 def _canonizers(model: nn.Module) -> tuple[str, list[Canonizer]]:
-    """What kind of net `model` is, in words, and the canonizers it needs."""
+    """A description of `model`, and the canonizers it needs."""
     kinds = Counter(f"{type(module).__module__}.{type(module).__name__}" for module in model.modules())
     has_batch_norm = any(isinstance(module, BatchNorm) for module in model.modules())
 
@@ -193,7 +192,7 @@ def _is_depthwise(module: nn.Module) -> bool:
 
 
 def _described(model: nn.Module, kinds: Counter, sums: int) -> str:
-    """The kind of net in a few words."""
+    """The kind of network in a few words."""
     for name in ("VGG", "SqueezeNet", "MobileNetV2"):
         if any(kind.startswith("torchvision.models.") and kind.endswith(f".{name}") for kind in kinds):
             return f"A {name} of torchvision"
@@ -206,7 +205,7 @@ def _described(model: nn.Module, kinds: Counter, sums: int) -> str:
 
 
 def _left_to_gradient(model: nn.Module) -> str:
-    """End of the reason: what no rule reaches."""
+    """End of the reason: what no rule covers."""
     modules = {
         type(module).__name__
         for module in model.modules()

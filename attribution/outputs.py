@@ -1,4 +1,4 @@
-"""Models whose output is no single tensor: which part of it is explained."""
+"""Models whose output is not a single tensor: selects the part that is explained."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ OutputName = str | int | Callable[[Any], Tensor]
 
 
 def select_output(model: nn.Module, output: OutputName) -> nn.Module:
-    """The same model with one tensor of its output: `crp.mine`, `crp.explain` and all others take it as any model.
+    """Return a model that gives one tensor of the output of `model`.
 
-    Modules, weights, names and the class's name are those of `model`; the model itself is not changed. What was
-    selected is kept in a library that is mined with it, which then refuses the model with another output.
+    It can be passed wherever a model is expected (`crp.mine`, `crp.explain`, ...). It shares modules, weights, names of
+    modules and the name of its class with `model`, which is not changed. A library stores which output it was mined
+    with, and refuses the model with another output.
 
     Parameters
     ----------
     model
-        Gives a dict, tuple, list, named tuple or dataclass (torchvision's segmentation models, Hugging Face's outputs).
+        A model that returns a dict, tuple, list, named tuple or dataclass (torchvision's segmentation models, Hugging
+        Face's models).
     output
-        A key, an attribute's name or an index; or a function of the output that returns the tensor. Relevance starts at
-        that tensor, and passes what the function does as the gradient does.
+        A key, the name of an attribute, or an index; or a function that takes the output and returns the tensor.
+        Relevance starts at that tensor and passes through the function as the gradient does.
 
     Raises
     ------
     InputError
-        If the model is none, or the name begins with an underscore.
+        If `model` is not a module, or the name begins with an underscore.
 
     Examples
     --------
@@ -43,7 +45,7 @@ def select_output(model: nn.Module, output: OutputName) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InputError(f"A model is a torch.nn.Module, given {type(model).__name__}.")
     if isinstance(output, str) and output.startswith("_"):
-        raise InputError(f"The output's name is {output!r}; names of parts of an output do not begin with '_'.")
+        raise InputError(f"The output's name is {output!r}; names of outputs do not begin with '_'.")
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         model = model.module
     model = getattr(model, "_orig_mod", model)
@@ -62,7 +64,7 @@ def select_output(model: nn.Module, output: OutputName) -> nn.Module:
 
 
 def output_name(output: OutputName) -> str | int:
-    """How a library calls an output: its name or index, or where the function stands."""
+    """Return how a library identifies an output: its name or index, or the module and name of the function."""
     if isinstance(output, str | int):
         return output
     named = output if hasattr(output, "__qualname__") else type(output)
@@ -70,12 +72,12 @@ def output_name(output: OutputName) -> str | int:
 
 
 def part_of(whole: Any, output: OutputName) -> Tensor:
-    """The tensor of an output that is meant.
+    """Return one tensor of an output.
 
     Raises
     ------
     ModelError
-        If the output has no such part, or it is no tensor; names the parts there are.
+        If the output has no such part, or the part is not a tensor; names the parts that exist.
     """
     if callable(output):
         part = output(whole)
@@ -87,12 +89,12 @@ def part_of(whole: Any, output: OutputName) -> Tensor:
         raise ModelError(f"The model's output is a {type(whole).__name__} without {output!r}: {hint}")
     if not isinstance(part, Tensor):
         name, found = output_name(output), type(part).__name__
-        raise ModelError(f"The part {name!r} of the model's output is a {found}, no tensor.")
+        raise ModelError(f"The part {name!r} of the model's output is a {found}, not a tensor.")
     return part
 
 
 def described_output(whole: Any) -> str:
-    """An output that is no tensor, in words.
+    """Describe an output that is not a tensor.
 
     >>> described_output({"out": 1, "aux": 2}), described_output((1, 2)), described_output(None)
     ("a dict with 'out', 'aux'", 'a tuple with 0, 1', 'a NoneType')

@@ -1,4 +1,4 @@
-"""What a zennit rule is made of, found by trying its parts on numbers: nothing is read from its closures."""
+"""What a zennit rule computes, found by running its parts on numbers; its closures are not read."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from zennit.core import BasicHook
 
 @dataclass(frozen=True)
 class InputFactor:
-    """How a rule weighs a branch at the module's input: `scale * input` if `by_input`, else `scale`."""
+    """The factor of a branch at the module's input: `scale * input` if `by_input`, else `scale`."""
 
     scale: float
     by_input: bool
 
 
 def probe(hook: BasicHook) -> list[InputFactor] | None:
-    """Find whether a rule is linear branch by branch, and its input factors.
+    """Test whether a rule is linear branch by branch, and find its input factors.
 
     Parameters
     ----------
     hook
-        A zennit rule built of modifiers, gradient mapper and reducer.
+        A zennit rule, built of modifiers, a gradient mapper and a reducer.
 
     Returns
     -------
     list of InputFactor or None
-        One for each branch; None if the rule is not of the form in the docstring of `operators.py`.
+        One per branch; None if the rule does not have the form given in the docstring of `rule_operator.py`.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -58,7 +58,7 @@ def probe(hook: BasicHook) -> list[InputFactor] | None:
                 return None
         everything = hook.reducer(inputs, [relevance] * count)
     except (RuntimeError, TypeError, ValueError, IndexError):
-        # the rule expects shapes of its own module; zennit's hook will run it there
+        # the rule needs the shapes of its own module; it will run as zennit's hook
         return None
     parts = sum(
         factor.scale * (value if factor.by_input else 1.0) * relevance
@@ -67,8 +67,8 @@ def probe(hook: BasicHook) -> list[InputFactor] | None:
     return found if torch.allclose(everything, parts) else None
 
 
-def side_kept(modify: Callable[[Tensor], Tensor]) -> str | None:
-    """Which values a rule's input modifier keeps as they are, with zeros for the others.
+def sign_kept(modify: Callable[[Tensor], Tensor]) -> str | None:
+    """Find which values a rule's modifier keeps, if it replaces the others by zero.
 
     Returns
     -------
@@ -80,27 +80,26 @@ def side_kept(modify: Callable[[Tensor], Tensor]) -> str | None:
         modified = modify(values)
     except (RuntimeError, TypeError, ValueError, IndexError):
         return None
-    for side, kept in (("all", values), ("positive", values.clamp(min=0)), ("negative", values.clamp(max=0))):
+    for sign, kept in (("all", values), ("positive", values.clamp(min=0)), ("negative", values.clamp(max=0))):
         if torch.equal(modified, kept):
-            return side
+            return sign
     return None
 
 
 def stabilizer(hook: BasicHook) -> float | None:
-    """The epsilon of a rule that divides relevance by the sum of its branches' outputs, moved away from zero by it.
+    """Find the epsilon of a rule that divides relevance by the stabilised sum of its branches' outputs.
 
     Returns
     -------
     float or None
-        None for a rule whose output factor is anything else than `1 / (z + epsilon * sign(z))`, with 1 as the sign of
-        zero, the same for all branches.
+        None if the output factor of any branch is not `1 / (z + epsilon * sign(z))`, where the sign of zero is 1.
     """
     values = _both_signs().view(1, -1, 1, 1)
     count = len(hook.input_modifiers)
     # unequal parts of a sum
     weights = [2.0**-branch for branch in range(1, count)] + [2.0 ** (1 - count)]
     epsilon = None
-    # of two sizes, for an epsilon may be relative to the values
+    # at two scales, because an epsilon may be relative to the values
     for total in (values, 3 * values):
         try:
             factors = mapped(hook, torch.ones_like(total), [total * weight for weight in weights])
@@ -115,12 +114,12 @@ def stabilizer(hook: BasicHook) -> float | None:
 
 
 def _both_signs() -> Tensor:
-    """Numbers of all sizes and both signs, and 0, float64."""
+    """Numbers of all magnitudes and both signs, and 0, float64."""
     sizes = 10.0 ** torch.arange(-30, 31, dtype=torch.float64)
     return torch.cat([-sizes, sizes.new_zeros(1), sizes])
 
 
 def mapped(hook: BasicHook, relevance: Tensor, outputs: list[Tensor]) -> Sequence[Tensor]:
-    """The rule's gradient mapper; a rule of one branch may give a bare tensor."""
-    mapped = hook.gradient_mapper(relevance, outputs)
-    return (mapped,) if isinstance(mapped, Tensor) else mapped
+    """Run the rule's gradient mapper; a rule with one branch may return a bare tensor."""
+    result = hook.gradient_mapper(relevance, outputs)
+    return (result,) if isinstance(result, Tensor) else result

@@ -1,13 +1,12 @@
 """A private copy of the caller's modules, on which rules are put.
 
-zennit puts hooks and canonizers on the model itself and takes them off again. That works while nothing goes wrong
-between the two; an error, an abandoned generator or a second flow leaves the model changed (and zennit 1.0 leaves
-merged weights behind in any case). Here the modules are copied instead: new `Module` objects that share the caller's
-weights in memory. Whatever happens to the copy, the caller's model is as before, and two flows on one model do not
-meet.
+zennit registers hooks and canonizers on the model itself and removes them afterwards. An error, an abandoned generator
+or a second flow in between leaves the model changed (and zennit 1.0 leaves merged weights behind in any case). Here the
+modules are copied instead: new `Module` objects that share the weights in memory. The caller's model never changes, and
+several flows on one model do not interfere.
 
-The copy follows `torch.nn.parallel.replicate`: the attributes of each module are copied one level deep, never the data
-behind them. Modules found inside lists, tuples and dicts and methods bound to a module are re-bound to the copies.
+As in `torch.nn.parallel.replicate`, the attributes of each module are copied one level deep, without the data behind
+them. Modules inside lists, tuples and dicts, and methods bound to modules, are replaced by their copies.
 """
 
 from __future__ import annotations
@@ -20,34 +19,35 @@ from torch import nn
 from zennit.core import BasicHook, Composite
 from zennit.rules import Pass
 
-from crp.attribution.operators import LinearRule, PassRule, PoolRule
+from crp.attribution.pooling import PoolRule
 from crp.attribution.probing import probe
+from crp.attribution.rule_operator import PassRule, RuleOperator
 from crp.errors import InputError, ModelError, listed
 
-# Tables of hooks that a module keeps; they are copied so that what is put on the replica stays there.
+# Dicts that every module has (parameters, hooks, ...); copied, so that additions to the replica stay there.
 _TABLES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
 
 
 def replicate(model: nn.Module) -> nn.Module:
-    """Copy the modules of `model`, sharing its weights.
+    """Copy the modules of `model`; the copy shares its weights.
 
     Parameters
     ----------
     model
-        Any module; a `DataParallel` wrapper is taken off.
+        Any module. Wrappers (`DataParallel`, `torch.compile`) are removed.
 
     Returns
     -------
     nn.Module
-        The copy: in evaluation mode, without in-place activations, parameters without `requires_grad`. Hooks that the
-        caller has registered are on it, too.
+        The copy, in evaluation mode, without in-place activations, its parameters without `requires_grad`. Hooks that
+        the caller has registered are copied, too.
 
     Raises
     ------
     InputError
-        If it is no module.
+        If `model` is not a module.
     ModelError
-        If the model is a compiled TorchScript module, whose parts cannot be addressed.
+        If the model is a TorchScript module, whose parts cannot be accessed.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"A model is a torch.nn.Module, given {type(model).__name__}.")
@@ -56,7 +56,7 @@ def replicate(model: nn.Module) -> nn.Module:
     # torch.compile wraps the module it was given
     model = getattr(model, "_orig_mod", model)
     if isinstance(model, torch.jit.ScriptModule):
-        raise ModelError("A TorchScript model cannot be explained: give the Python module it was made from.")
+        raise ModelError("A TorchScript model cannot be explained: pass the Python module it was made from.")
 
     copies: dict[int, nn.Module] = {}
     for module in model.modules():
@@ -83,14 +83,14 @@ def replicate(model: nn.Module) -> nn.Module:
             if name not in _TABLES:
                 copy.__dict__[name] = _rebound(value, copies)
         copy.__dict__["training"] = False
-        # An in-place activation would overwrite what a rule or a record still needs.
+        # An in-place activation would overwrite a tensor that a rule needs later.
         if getattr(copy, "inplace", None) is True:
             copy.inplace = False
     return copies[id(model)]
 
 
 def _rebound(value: object, copies: dict[int, nn.Module]) -> object:
-    """Point `value` to the copies where it holds modules or methods bound to them."""
+    """Replace modules, and methods bound to them, by their copies inside `value`."""
     if isinstance(value, nn.Module):
         return copies.get(id(value), value)
     if isinstance(value, types.MethodType) and id(value.__self__) in copies:
@@ -104,54 +104,52 @@ def _rebound(value: object, copies: dict[int, nn.Module]) -> object:
 
 @dataclass
 class Replica:
-    """A copy of a model with rules put on it, on which any number of forward passes can be held open.
+    """A copy of a model with rules on it, for any number of flows.
 
     Attributes
     ----------
     model
         The copy.
     linear
-        Whether every rule is a linear operator, so that `RelevanceFlow.up` exists.
+        Whether every rule is a linear operator, which `RelevanceFlow.up` requires.
     batched
         Whether several conditions may share one downward pass.
     notes
-        One sentence for each module that runs as zennit runs it, and why.
-    careful
-        Whether tensors are copied before the model may overwrite them; set when a forward pass is seen to do that.
-    dtype
-        Of the weights, where `prepare` converted them.
+        One sentence for each module that runs zennit's own hook, with the reason.
     rules
-        The operators in place.
+        The rules that run as linear operators.
     handles
-        zennit's own hooks in place. They are kept because zennit refers to them weakly.
+        zennit's own hooks. They are stored because zennit only keeps weak references to them.
+    dtype
+        The dtype that `prepare` converted the weights to, if any.
+    clone_tensors
+        Whether tensors are cloned before the model can overwrite them; set after a forward pass that did so.
     """
 
     model: nn.Module
     linear: bool
     batched: bool
     notes: tuple[str, ...]
-    rules: tuple[LinearRule, ...]
+    rules: tuple[RuleOperator, ...]
     handles: tuple[object, ...]
     dtype: torch.dtype | None = None
-    careful: bool = False
+    clone_tensors: bool = False
 
 
-def prepare(
-    model: nn.Module, composite: Composite | None = None, *, dtype: torch.dtype | None = None
-) -> Replica:
+def prepare(model: nn.Module, composite: Composite | None = None, *, dtype: torch.dtype | None = None) -> Replica:
     """Copy a model and put the rules of a composite on the copy.
 
-    Use it when many forward passes follow: weights are copied and modified once.
+    Use it before many forward passes, so that weights are copied and modified only once.
 
     Parameters
     ----------
     model
         The model to explain. It is not changed.
     composite
-        zennit composite: its canonizers are applied to the copy and its rules put on the copy's modules. With None
-        relevance flows as the gradient does. The composite itself is not registered anywhere.
+        A zennit composite. Its canonizers are applied to the copy, and its rules are put on the copy's modules. With
+        None relevance flows as the gradient does. The composite itself is not registered anywhere.
     dtype
-        Weights of the copy, converted after the canonizers have merged them; by default those of the model.
+        The dtype of the copy's weights, converted after the canonizers have merged them; by default the model's.
 
     Returns
     -------
@@ -161,8 +159,8 @@ def prepare(
     hooked = [name for name, module in copy.named_modules() if module._forward_hooks or module._forward_pre_hooks]
     notes = []
     if hooked:
-        notes.append(f"Hooks that were on the model already run one condition at a time: {listed(hooked)}.")
-    rules: list[LinearRule] = []
+        notes.append(f"Modules with hooks of your own run one condition at a time: {listed(hooked)}.")
+    rules: list[RuleOperator] = []
     handles: list[object] = []
     foreign = False
     if composite is not None:
@@ -183,15 +181,15 @@ def prepare(
             if kind.backward is BasicHook.backward and kind.forward is BasicHook.forward:
                 factors = probe(hook)
             if factors is not None:
-                rules.append(LinearRule(module, hook, factors))
+                rules.append(RuleOperator(module, hook, factors))
                 module.forward = rules[-1].forward
                 continue
             foreign = True
-            notes.append(f"'{name}': {kind.__name__} is not a linear operator; it runs as zennit runs it.")
+            notes.append(f"'{name}': {kind.__name__} is not a linear operator, so zennit's own hook is used.")
             own = hook.copy()
             handles += [own, own.register(module)]
     if dtype is not None:
         copy.to(dtype)
-    # a canonizer may have put in parameters of its own, and a graph would begin at them
+    # a canonizer may have added parameters, and the graph must not start at them
     copy.requires_grad_(False)
     return Replica(copy, not foreign, not foreign and not hooked, tuple(notes), tuple(rules), tuple(handles), dtype)

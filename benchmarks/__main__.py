@@ -1,6 +1,6 @@
-"""`python -m benchmarks`: this package and zennit-crp in turn, and one table.
+"""`python -m benchmarks`: run this package and zennit-crp in turn and print a table.
 
-Environments are made in `.bench/` on first use; BENCH_OURS_PYTHON and BENCH_THEIRS_PYTHON name ready ones.
+Environments are made in `.bench/` on first use; BENCH_OURS_PYTHON and BENCH_THEIRS_PYTHON name existing ones.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     data = os.environ.get("CRP_TEST_DATA", str(ROOT.parent / "shared" / "data"))
-    parser.add_argument("--quick", action="store_true", help="smaller pictures, fewer concepts; claims nothing")
-    parser.add_argument("--rows", metavar="A,B", default="", help="some rows only; --list names them")
-    parser.add_argument("--list", action="store_true", help="name the rows and stop")
-    parser.add_argument("--profile", metavar="ROW", help="print where our time goes in a row, and stop")
-    parser.add_argument("--repeats", type=int, help="rounds of each row; by default 3, and up to 15 of fast ones")
+    parser.add_argument("--quick", action="store_true", help="smaller pictures and fewer concepts, as a quick check")
+    parser.add_argument("--rows", metavar="A,B", default="", help="only these rows; --list prints their names")
+    parser.add_argument("--list", action="store_true", help="print the names of the rows and exit")
+    parser.add_argument("--profile", metavar="ROW", help="profile our side of a row and exit")
+    parser.add_argument("--repeats", type=int, help="rounds per row; by default 3, up to 15 for fast rows")
     parser.add_argument("--skip", metavar="A,B", default="", help=f"parts to leave out: {','.join(PARTS)}")
     parser.add_argument("--only-ours", action="store_true", help="do not run zennit-crp")
-    parser.add_argument("--threads", type=int, default=0, help="threads of both sides; by default torch's own choice")
+    parser.add_argument("--threads", type=int, default=0, help="threads of both sides; default: torch's own choice")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--data", default=data, help="weights and photos, by default %(default)s (CRP_TEST_DATA)")
+    parser.add_argument("--data", default=data, help="weights and photos (CRP_TEST_DATA); default: %(default)s")
     parser.add_argument("--write", action="store_true", help="write the rows into docs/performance.md and .json")
     return parser
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Measure and print; 0 if every row could be measured."""
+    """Measure and print; return 0 if every row could be measured."""
     parser = _parser()
     arguments = parser.parse_args(given)
     if arguments.write and (arguments.quick or arguments.skip or arguments.only_ours):
-        parser.error("--write is for the full form: not with --quick, --skip or --only-ours.")
+        parser.error("--write needs the full form: it does not work with --quick, --skip or --only-ours.")
     gpu = arguments.device.startswith("cuda")
     try:
         rows = chosen([name for name in (arguments.profile or arguments.rows).split(",") if name])
@@ -79,7 +79,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def _result(sides: Sides, row: Row, arguments: argparse.Namespace) -> dict[str, Any]:
-    """A row's figures, or a note that says why there are none."""
+    """Return the figures of a row, or a note that says why there are none."""
     start = time.monotonic()
     result: dict[str, Any] = {"row": row.name}
     parts = [part for part in PARTS if part not in arguments.skip.split(",")]

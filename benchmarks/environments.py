@@ -16,14 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".bench"
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
 
-# By side, the environment variable that names a ready interpreter.
+# For each side, the environment variable that names an existing interpreter.
 GIVEN = {"ours": "BENCH_OURS_PYTHON", "theirs": "BENCH_THEIRS_PYTHON"}
 
 
 def interpreter(side: str) -> str:
-    """Python of a side: the one given by its environment variable, or that of an environment made on first use.
+    """Python of a side: the one its environment variable names, or that of an environment made on first use.
 
-    pip takes torch from where it is told to: `PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu` is the small
+    pip gets torch from its configured index: `PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu` gives the small
     build without CUDA.
 
     Raises
@@ -50,7 +50,7 @@ def _installs(side: str, folder: Path) -> list[list[str]]:
     """Arguments of `pip install`, call by call."""
     if side == "ours":
         return [["-c", str(CONSTRAINTS), "-e", str(ROOT)]]
-    # zennit-crp asks for an older zennit than the one both sides are to run with, which is put over it
+    # zennit-crp pins an older zennit; both sides should run with the same one, so it is replaced
     pinned = CONSTRAINTS.read_text().splitlines()
     (zennit,) = (line for line in pinned if line.startswith("zennit=="))
     others = folder / "constraints.txt"
@@ -59,7 +59,7 @@ def _installs(side: str, folder: Path) -> list[list[str]]:
 
 
 def browsing() -> ModuleType:
-    """tests/browsing.py, which speaks with a headless Chromium."""
+    """Load tests/browsing.py, which drives a headless Chromium."""
     name = "benchmarks_browsing"
     if name not in sys.modules:
         specification = importlib.util.spec_from_file_location(name, ROOT / "tests" / "browsing.py")

@@ -1,4 +1,4 @@
-"""What was measured on, and when."""
+"""The machine that was measured on, and when."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def facts() -> dict[str, Any]:
-    """Processor, cores, memory, system."""
+    """Describe processor, cores, memory and system."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": _processor(),
@@ -24,12 +24,12 @@ def facts() -> dict[str, Any]:
 
 
 def moment() -> dict[str, str]:
-    """Date, and the commit that is checked out."""
+    """Return the date and the commit that is checked out."""
     return {"date": datetime.now(UTC).date().isoformat(), "commit": _git("rev-parse", "--short", "HEAD") + _changed()}
 
 
 def _processor() -> str:
-    """The processor's name, and what of it decides about bfloat16."""
+    """Return the name of the processor and those of its features that matter for bfloat16."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -41,12 +41,12 @@ def _processor() -> str:
 
 
 def _changed() -> str:
-    """A mark if the code that is measured is not that of the commit."""
+    """Return a mark if the measured code differs from the commit."""
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", "crp", "attribution", "benchmarks")
     return " with changes" if changes else ""
 
 
 def _git(*arguments: str) -> str:
-    """What git says; nothing where this is no checkout."""
+    """Return the output of git, or nothing outside a checkout."""
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip()

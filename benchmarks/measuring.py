@@ -1,4 +1,4 @@
-"""One row measured. What is compared runs in turn: ours, the plain gradient, theirs, ours, ..."""
+"""Measure one row. What is compared runs in turn: ours, the plain gradient, theirs, ours, ..."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.processes import Process
 from benchmarks.rows import Row
 
-# Rounds of a row: so many, more while they took few seconds, fewer once they took many.
+# Rounds per row: ROUNDS, but more while they took less than FEW_SECONDS, and fewer once they took MANY_SECONDS.
 ROUNDS, MOST_ROUNDS, FEW_SECONDS, MANY_SECONDS = 3, 15, 20.0, 150.0
 
 
@@ -27,7 +27,7 @@ class Spread:
 
     @classmethod
     def of(cls, figures: Sequence[float]) -> Spread:
-        """That of `figures`, at least one.
+        """Compute median and range of `figures`, at least one.
 
         >>> Spread.of([3.0, 1.0, 2.0, 10.0])
         Spread(median=2.5, low=1.0, high=10.0)
@@ -38,7 +38,7 @@ class Spread:
 def ratio(above: Sequence[float], below: Sequence[float]) -> Spread:
     """Ratio of two medians, with the range of the ratios within one round.
 
-    Both sides of a round ran one after the other, so that other work on the machine weighs on both.
+    The two sides of a round run one after the other, so that other load on the machine affects both.
 
     >>> ratio([8.0, 9.0, 30.0], [2.0, 3.0, 5.0])
     Spread(median=3.0, low=3.0, high=6.0)
@@ -48,7 +48,7 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Spread:
 
 
 def slope(places: Sequence[float], values: Sequence[float]) -> float:
-    """Slope of the straight line that fits best (least squares).
+    """Slope of the least-squares line.
 
     >>> slope([10, 20, 30], [105.0, 125.0, 145.0])
     2.0
@@ -63,9 +63,9 @@ class Sides:
     Attributes
     ----------
     start
-        Starts a worker of a side.
+        Starts the worker of a side.
     ours, theirs
-        The two that live as long as the run; `theirs` is None where only our side runs.
+        The workers of the whole run; `theirs` is None if only our side runs.
     data
         Folder of trained weights and photos.
     """
@@ -76,12 +76,12 @@ class Sides:
     data: str
 
     def both(self) -> dict[str, Process]:
-        """Those there are, by name."""
+        """Return the existing workers by name."""
         return {"ours": self.ours} | ({} if self.theirs is None else {"theirs": self.theirs})
 
 
 def measured(sides: Sides, row: Row, *, repeats: int | None = None, parts: Sequence[str] = ()) -> dict[str, Any]:
-    """All figures of a row.
+    """Measure all figures of a row.
 
     Parameters
     ----------
@@ -90,9 +90,9 @@ def measured(sides: Sides, row: Row, *, repeats: int | None = None, parts: Seque
     row
         What to measure.
     repeats
-        Rounds; by default 3, up to 15 while they took less than 20 seconds, fewer after 150.
+        Rounds; by default 3, up to 15 within 20 seconds, fewer after 150 seconds.
     parts
-        Of a timed row, `"memory"` and `"differences"` if they are wanted beside the times.
+        `"memory"` and `"differences"`, to measure these for a timed row too.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def measured(sides: Sides, row: Row, *, repeats: int | None = None, parts: Seque
 
 
 def prepare(workers: dict[str, Process], row: Row, data: str, scratch: str, dtype: str = "float32") -> None:
-    """Let workers make the same network and pictures; ours first, which may leave something for theirs.
+    """Have workers make the same network and pictures; ours goes first and may leave files for theirs.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def prepare(workers: dict[str, Process], row: Row, data: str, scratch: str, dtyp
 
 
 def rounds(repeats: int | None) -> Iterator[int]:
-    """Numbers of rounds, until there are enough: `repeats`, or by the time they take."""
+    """Count rounds until there are enough: `repeats`, or depending on how long they take."""
     start = time.monotonic()
     for number in range(repeats or MOST_ROUNDS):
         took = time.monotonic() - start
@@ -143,7 +143,7 @@ def rounds(repeats: int | None) -> Iterator[int]:
 
 
 def _best_batch(worker: Process, what: str, units: int, batches: Sequence[int]) -> int:
-    """The fastest batch size by one run each, after a run to warm up; 0 where there is no choice."""
+    """Return the fastest batch size, with one run each after a warm-up; 0 if there is none to choose."""
 
     def seconds(batch: int) -> float:
         tried = max(units, batch)
@@ -155,7 +155,7 @@ def _best_batch(worker: Process, what: str, units: int, batches: Sequence[int]) 
 
 
 def _timings(sides: Sides, row: Row, repeats: int | None) -> dict[str, Any]:
-    """Seconds per unit of all runs, and the batch sizes they ran with."""
+    """Measure seconds per unit for all runs; return them with the batch sizes used."""
     # what is timed: worker, message, units of a run, units of a trial, batch sizes
     work = {"ours": (sides.ours, "run", row.units, row.trial_units, row.batches)}
     if row.floor_batches:
@@ -174,7 +174,7 @@ def _timings(sides: Sides, row: Row, repeats: int | None) -> dict[str, Any]:
 
 
 def _differences(sides: Sides, row: Row, scratch: str) -> dict[str, float]:
-    """Largest relative differences: in float64, in float32, and of each side's float32 from theirs in float64."""
+    """Largest relative differences: in float64, in float32, and from each side in float32 to theirs in float64."""
 
     def path(name: str, dtype: str) -> str:
         return str(Path(scratch) / f"{name}-{dtype}.safetensors")
@@ -196,7 +196,7 @@ def _differences(sides: Sides, row: Row, scratch: str) -> dict[str, float]:
 
 
 def _peaks(sides: Sides, row: Row, scratch: str) -> dict[str, int]:
-    """Peak bytes of each side in a process of its own, at equal batch size, over two batches."""
+    """Measure each side's peak memory in bytes, in a fresh process, over two batches of equal size."""
     peaks = {}
     for side in sides.both():
         units = min(row.their_units or row.units, 2 * row.memory_batch)
@@ -212,7 +212,7 @@ def _peak(sides: Sides, side: str, row: Row, scratch: str, units: int, batch: in
 
 
 def _sweep(sides: Sides, row: Row, scratch: str, repeats: int | None) -> dict[str, float]:
-    """Our milliseconds per unit, by number of units."""
+    """Measure our milliseconds per unit, by number of units."""
     prepare({"ours": sides.ours}, row, sides.data, scratch)
     (batch,) = row.batches
     sides.ours.ask("run", units=row.sweep[0], batch=batch)
@@ -227,7 +227,7 @@ def _sweep(sides: Sides, row: Row, scratch: str, repeats: int | None) -> dict[st
 
 
 def _memory_slope(sides: Sides, row: Row, scratch: str) -> dict[str, float]:
-    """Our peak memory by number of units, each in a process of its own, and the slope of the line through them."""
+    """Measure our peak memory by number of units, in a fresh process each, and the slope of the line through them."""
     (batch,) = row.batches
     peaks = [_peak(sides, "ours", row, scratch, units, batch) for units in row.sweep]
     megabytes = {f"MB, {units:,} {row.unit}s": peak / 1e6 for units, peak in zip(row.sweep, peaks, strict=True)}

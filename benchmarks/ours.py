@@ -1,4 +1,4 @@
-"""Each kind of work with this package, and the plain gradient as its floor."""
+"""Each kind of work with this package, and the plain gradient as its lower bound."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.subjects import spread
 from crp.attribution import RelevanceFlow, composite_for, prepare
 from crp.attribution.memory import memory_kept
 from crp.concepts import ChannelConcept
-from crp.explanations.computation import concepts_in_cells
+from crp.explanations import concepts_in_cells
 from crp.library.references import References
 from crp.mining.block_stream import SampleReader, blocks
 from crp.mining.class_sums import LEADING
@@ -28,19 +28,19 @@ from crp.mining.scores import Score
 from crp.mining.survey import Surveyor, run_survey, sizes_of
 from crp.mining.tally import Survey, Tally
 
-# Of the weights, where it is not their own.
+# Dtype of the weights, where it changes.
 _DTYPES = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16}
 
 CHANNELS = ChannelConcept()
 
-# zennit-crp keeps as many, and knows one score for both modes.
+# zennit-crp keeps as many, and has one score for both modes.
 REFERENCES = 40
 SCORE = "sum/divided"
 
 # Patches of each concept and mode.
 PATCHES = 8
 
-# Lists are compared to this length.
+# Length to which lists are compared.
 TOP = 16
 
 
@@ -49,7 +49,7 @@ class Work(subjects.Work):
 
     @memory_kept()
     def floor(self, units: int, batch: int) -> float:
-        """Seconds that `units` plain gradients take: forward, and the gradient of the class to the input."""
+        """Measure the seconds of `units` plain gradients: forward pass, then the gradient of the class at the input."""
         self.synchronize()
         start = time.perf_counter()
         for first in range(0, units, batch):
@@ -64,21 +64,21 @@ class Work(subjects.Work):
 class Generate(Work):
     """Conditional heatmaps of many concepts for one picture."""
 
-    # the forward pass of the floor, by batch size
+    # the forward pass of `floor` and its batch size
     _held: tuple[int, Tensor, Tensor] | None = None
 
     def run(self, units: int, batch: int) -> Tensor:
-        """`units` heatmaps `[units, H, W]`."""
+        """Compute `units` heatmaps, `[units, H, W]`."""
         (layer,) = self.layers
         return self.heatmaps(spread(units, self.shapes[layer][0]), batch)
 
     def check(self) -> dict[str, Tensor]:
-        """Heatmaps to compare."""
+        """Return heatmaps to compare."""
         return {"heatmap": self.run(self.row.check_units, self.row.check_units)}
 
     @memory_kept()
     def floor(self, units: int, batch: int) -> float:
-        """Seconds that `units` gradients take; the forward pass is done before, as the concepts share one, too."""
+        """Measure the seconds of `units` gradients, without the forward pass, which the concepts share too."""
         if self._held is None or self._held[0] != batch:
             data = self.samples.data.expand(batch, -1, -1, -1).to(self.device, copy=True).requires_grad_()
             self._held = batch, self.model(data)[:, self.samples.labels[0]].sum(), data
@@ -96,14 +96,14 @@ class Cells(Work):
     """Relevance of all concepts of a layer in all cells of one picture."""
 
     def run(self, units: int, batch: int) -> Tensor:
-        """The table `[cells, C]`, of all concepts whatever `units` says."""
+        """Return the table `[cells, C]`; always of all concepts, whatever `units` is."""
         (layer,), side = self.layers, self.row.cells
         with RelevanceFlow(self.model, self.composite(), self.picture(), [layer]) as flow:
             arriving = flow.down(flow.output_relevance(self.samples.labels), to=layer)[0]
             return concepts_in_cells(flow, layer, arriving, side, side)
 
     def check(self) -> dict[str, Tensor]:
-        """The columns of some concepts, a row each."""
+        """Return the cells of some concepts, one row each."""
         table = self.run(0, 0)
         return {"cells": table[:, spread(self.row.check_units, table.shape[1])].T}
 
@@ -112,13 +112,13 @@ class Mine(Work):
     """One pass over a data set: relevance and activation of all concepts of some layers."""
 
     def run(self, units: int, batch: int) -> Survey:
-        """References and statistics of the first `units` samples."""
+        """Compute references and statistics of the first `units` samples."""
         (precision,) = self.row.precisions
         # zennit-crp has one score for both modes
         return self.survey(units, batch, precision, SCORE, REFERENCES)
 
     def survey(self, units: int, batch: int, precision: str, activation_score: str, k: int) -> Survey:
-        """One pass in a precision; what `crp.mine` does between fingerprints and patches."""
+        """Run one pass in a precision: what `crp.mine` does between fingerprints and patches."""
         reader = SampleReader(self.samples.first(units), labelled=True)
         with tensor_cores(tf32=precision == "tf32"):
             surveyor = Surveyor(
@@ -134,7 +134,7 @@ class Mine(Work):
             return surveyor.tally.result()
 
     def check(self) -> dict[str, Tensor]:
-        """Scores `[n, C]` of each layer and mode; in float64 before mining rounds them to float32."""
+        """Return scores `[n, C]` of each layer and mode; in float64, those before mining rounds them to float32."""
         count = self.row.check_units
         if self.samples.data.dtype == torch.float32:
             found = self.run(count, count).references
@@ -165,15 +165,15 @@ class Lists(Mine):
     """Reference lists in several precisions, compared with those of float32."""
 
     def composite(self) -> Any:
-        """The rules that mining takes where none are named: ResNet-20 has blocks that no canonizer of zennit knows."""
+        """Return the default rules of mining, because zennit has no canonizer for the blocks of ResNet-20."""
         return composite_for(self.model).composite
 
     def run(self, units: int, batch: int) -> Survey:
-        """A pass in float32, for the choice of a batch size."""
+        """Run a pass in float32, to choose a batch size."""
         return self.survey(units, batch, "float32", "max", TOP)
 
     def figures(self, batch: int) -> dict[str, float]:
-        """Samples a second in each precision; how much of float32's lists the others name."""
+        """Measure samples per second in each precision, and how many samples of float32's lists the others share."""
         figures, exact = {}, None
         for precision in self.row.precisions:
             self.synchronize()
@@ -197,7 +197,7 @@ class Lists(Mine):
 
 
 class Library(Work):
-    """A whole library, as a user makes it, without patches."""
+    """A complete library, mined as a user does it, without patches."""
 
     def run(self, units: int, batch: int) -> None:
         """Mine `units` samples."""
@@ -215,7 +215,7 @@ class Library(Work):
 
 
 class Patches(Work):
-    """Patches of the concepts of a layer, in both modes. References are mined before, for both sides."""
+    """Patches of the concepts of a layer, in both modes; their references are mined beforehand, for both sides."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -230,7 +230,7 @@ class Patches(Work):
                 composite=self.composite(),
                 patches=PATCHES,
                 patch_concepts={layer: []},
-                # patches are made with so many samples at a time, as theirs
+                # patches are made with as many samples at a time as in zennit-crp
                 block_size=self.row.memory_batch,
                 progress=False,
             )
@@ -259,7 +259,7 @@ class Patches(Work):
             )
 
     def check(self) -> dict[str, Tensor]:
-        """Heatmaps `[n, H, W]` of the scoring positions of some concepts, each started with its activation."""
+        """Compute heatmaps `[n, H, W]` of scoring positions of some concepts; each starts from its activation."""
         (layer,) = self.layers
         found, heatmaps = np.load(self.scratch / "relevance.npz"), []
         replica = prepare(self.model, self.composite())
@@ -274,7 +274,7 @@ class Patches(Work):
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Share of the same entries in two lists of samples, `[C, k]` each, for every concept `[C]`.
+    """Fraction of samples that two lists `[C, k]` have in common, for every concept `[C]`.
 
     >>> overlap(np.array([[1, 2, 3, 4], [5, 6, 7, 8]]), np.array([[4, 3, 2, 1], [5, 6, 1, 2]]))
     array([1. , 0.5])
@@ -283,7 +283,7 @@ def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _by_sample(references: References, count: int) -> Tensor:
-    """Scores `[n, C]` of the first `count` samples, all of which are in the lists."""
+    """Return the scores `[n, C]` of the first `count` samples, all of which are in the lists."""
     table = torch.full((count, len(references.sample)), torch.nan)
     for place in range(count):
         table[references.sample[:, place], torch.arange(table.shape[1])] = torch.from_numpy(references.score[:, place])

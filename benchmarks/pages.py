@@ -1,4 +1,4 @@
-"""How long pages take to open: in headless Chromium, from the disk, one after the other."""
+"""How long pages take to open from disk in headless Chromium, one after the other."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from benchmarks.subjects import spread
 from crp.preprocessing import Preprocessing
 from crp.visualization.site.site_maker import make_site
 
-# Answers once the page has drawn a frame after it was loaded, and does what it is asked: milliseconds since the start
-# of the navigation until the load event, until something was drawn first, until then.
+# Resolves when the page has drawn a frame after the load event and responds. Returns the milliseconds from the start of
+# the navigation to the load event, to the first paint, and to that moment.
 _TIMES = """
 new Promise(done => requestAnimationFrame(() => setTimeout(() => {
   const [page] = performance.getEntriesByType("navigation");
@@ -28,9 +28,9 @@ _MOMENTS = ("load event", "first paint", "answers")
 
 
 class Pages(subjects.Work):
-    """Pages of predictions, by themselves and in a site, and pages of concepts.
+    """Pages of predictions, standalone and in a site, and pages of concepts.
 
-    As many predictions as the row has units are explained with a library of its samples.
+    The row's `units` is the number of predictions; they are explained with a library mined from its samples.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -62,11 +62,11 @@ class Pages(subjects.Work):
         }
 
     def run(self, units: int, batch: int) -> None:
-        """Open some pages, so that the browser's files are in memory."""
+        """Open some pages, so that the browser's files are in the file cache."""
         _opened(self.pages["page by itself"][:units])
 
     def figures(self, batch: int) -> dict[str, float]:
-        """Median and worst times in milliseconds, and sizes in kilobytes."""
+        """Measure median and worst times in milliseconds, and sizes in kilobytes."""
         figures = {}
         for kind, paths in self.pages.items():
             times = _opened(paths)
@@ -78,7 +78,7 @@ class Pages(subjects.Work):
 
 
 def _opened(paths: Sequence[Path]) -> list[list[float]]:
-    """Times of each page, in a browser of their own; the first is opened once before, for the browser to be awake."""
+    """Measure the times of each page in a fresh browser, after opening the first page once to warm it up."""
     module = browsing()
     browser = module.Browser(module.find_browser())
     try:

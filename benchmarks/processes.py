@@ -1,4 +1,4 @@
-"""A worker process, and the messages to it."""
+"""A worker process, and messages to it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ HERE = Path(__file__).resolve().parent
 
 
 class WorkerError(Exception):
-    """A worker failed, or is gone; the message ends with its own words."""
+    """A worker failed or died; the message ends with its output."""
 
 
 class Process:
-    """A worker in one of the environments, alive until the block is left.
+    """A worker in one of the environments; it ends with the `with` block.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            # waiting threads that spin take the cores from whoever has work
+            # waiting threads that spin would take the cores from threads with work
             env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
         )
         try:
@@ -80,7 +80,7 @@ class Process:
         """End the process."""
         self._process.kill()
         self._process.wait()
-        with contextlib.suppress(BrokenPipeError):  # what was not yet sent has nowhere to go
+        with contextlib.suppress(BrokenPipeError):  # closing flushes what was not sent yet
             self._process.stdin.close()
         self._process.stdout.close()
         self._log.close()

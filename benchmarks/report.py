@@ -1,4 +1,4 @@
-"""Results as tables, in plain text and in docs/performance.md."""
+"""Results as tables, as plain text and in docs/performance.md."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ TIMED = (
 )
 OTHERS = ("work", "figure", "value", "goal")
 
-# What every timed row has to keep.
+# Bounds that hold for every timed row.
 MOST_MEMORY, MOST_DIFFERENCE, MOST_ERROR = 1.5, 1e-9, 2.0
 
 Lines = list[tuple[str, ...]]
 
 
 def text(results: Sequence[Mapping[str, Any]], rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
-    """Both tables aligned, the machine, and what missed its goal."""
+    """Format both tables, the missed goals and the machine as text."""
     parts = [aligned(lines) for lines in _tables(results, rows) if len(lines) > 1]
     named = {row.name: row for row in rows}
     parts += [f"{result['row']}: {miss}" for result in results for miss in missed(result, named[result["row"]])]
@@ -30,7 +30,7 @@ def text(results: Sequence[Mapping[str, Any]], rows: Sequence[Row], facts: Mappi
 
 
 def sentence(result: Mapping[str, Any], row: Row) -> str:
-    """One result, for whoever waits."""
+    """One result on one line, to show progress."""
     timed, others = _tables([result], [row])
     if len(timed) > 1:
         return ", ".join(f"{head} {cell}" for head, cell in zip(timed[0][1:], timed[1][1:], strict=True) if cell)
@@ -38,7 +38,7 @@ def sentence(result: Mapping[str, Any], row: Row) -> str:
 
 
 def aligned(lines: Lines) -> str:
-    """Columns as wide as their widest cell.
+    """Pad columns to the width of their widest cell.
 
     >>> print(aligned([("a", "b"), ("long", "c")]))
     a     b
@@ -51,7 +51,7 @@ def aligned(lines: Lines) -> str:
 
 
 def markdown(lines: Lines) -> str:
-    """A table of Markdown.
+    """Format a table as Markdown.
 
     >>> print(markdown([("a", "b"), ("1", "2")]))
     | a | b |
@@ -63,7 +63,7 @@ def markdown(lines: Lines) -> str:
 
 
 def missed(result: Mapping[str, Any], row: Row) -> list[str]:
-    """Sentences on the goals that a result does not reach."""
+    """Return a sentence for each goal that a result misses."""
     misses = []
 
     def require(name: str, value: float, bound: str, goal: float) -> None:
@@ -88,16 +88,16 @@ def missed(result: Mapping[str, Any], row: Row) -> list[str]:
 
 
 def write(results: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], folder: Path, device: str) -> None:
-    """Put results into performance.json and the tables of performance.md, in place of the same rows of before.
+    """Write results into performance.json and the tables of performance.md, replacing the same rows.
 
     Parameters
     ----------
     results
         Rows of this run.
     facts
-        What they ran on.
+        The machine they ran on.
     folder
-        Of both files.
+        Where both files are.
     device
         `cpu` or `cuda`; each has its own tables.
     """
@@ -116,7 +116,7 @@ def write(results: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], folder
 
 
 def between_markers(page: str, name: str, body: str) -> str:
-    """The page with another text between `<!-- name -->` and `<!-- end of name -->`.
+    """Replace the text of a page between `<!-- name -->` and `<!-- end of name -->`.
 
     >>> between_markers("a <!-- t --> old <!-- end of t --> z", "t", "new").split()
     ['a', '<!--', 't', '-->', 'new', '<!--', 'end', 'of', 't', '-->', 'z']

@@ -13,56 +13,56 @@ class Row:
     Attributes
     ----------
     name
-        By which the command line knows it.
+        Its name on the command line.
     title
-        What the table says.
+        Its name in the table.
     kind
-        What is done: the name of a class in `ours.py`, and in `theirs.py` if the row is timed.
+        The kind of work: the name of a class in `ours.py`, and in `theirs.py` if the row is timed.
     net
         A network of `subjects.py`.
     layers
-        A layer's name, or `"conv"` for all convolutions, or `"conv:PREFIX"` for those below a module.
+        The name of a layer, `"conv"` for all convolutions, or `"conv:PREFIX"` for those inside a module.
     unit
-        What is counted: `"concept"` or `"sample"`.
+        What is counted: `"concept"`, `"sample"` or `"page"`.
     units
-        How many of them one run does.
+        How many of them one run processes.
     measure
-        What is measured (`measuring.py`): `"timed"` beside zennit-crp; `"sweep"`, our time per unit for several
-        numbers of units; `"slope"`, our peak memory for them; `"figures"`, what the kind of work itself measures.
+        What is measured (`measuring.py`): `"timed"`, time compared with zennit-crp; `"sweep"`, our time per unit for
+        several numbers of units; `"slope"`, our peak memory for them; `"figures"`, what this kind of work measures.
     size
         Side of the input pictures, in pixels.
     samples
-        Pictures of the data set; 1 where one picture is explained.
+        Pictures in the data set; 1 if a single picture is explained.
     their_units
-        How many units zennit-crp does in a run, if not as many as we; its time is scaled up.
+        Units in a run of zennit-crp, if fewer than ours; its time is scaled up. 0 for as many as ours.
     trial_units
-        How many a trial of a batch size does, and a run of the plain gradient.
+        Units in a trial of a batch size, and in a run of the plain gradient.
     check_units
-        How many are compared in float64 and float32; 0 for none.
+        Units whose results are compared in float64 and float32; 0 for none.
     batches, their_batches, floor_batches
-        Batch sizes to try; empty where there is no choice.
+        Batch sizes to try; empty if there is nothing to choose.
     memory_batch
         The batch size at which peak memory is compared; 0 for none.
     sweep
         Numbers of units of a sweep or slope.
     precisions
-        What ours computes in. A timed row has one; theirs is float32.
+        Precisions that we compute in. A timed row has one; zennit-crp computes in float32.
     cells
-        Cells of the concept map along a side.
+        Cells along each side of the concept map.
     least_ratio
-        Goal: their time divided by ours.
+        Goal: lower bound of their time divided by ours.
     most_gradients
-        Goal: our time divided by the plain gradient's.
+        Goal: upper bound of our time divided by that of the plain gradient.
     goals
-        Goals of figures: by name, `"at least"` or `"at most"`, and the number.
+        Goals for figures: name to `"at least"` or `"at most"` and a number.
     quick, on_gpu
-        Attributes that the `--quick` form changes, and those that a GPU does.
+        Attributes that are different in the `--quick` form, and on a GPU.
     data
         Whether it needs the folder of trained weights and photos.
     needs_gpu
-        Whether it is for a GPU only.
+        Whether it runs on a GPU only.
     needs_browser
-        Whether it is done in a Chromium.
+        Whether it needs Chromium.
     """
 
     name: str
@@ -95,12 +95,12 @@ class Row:
     needs_browser: bool = False
 
     def in_form(self, *, quick: bool, gpu: bool) -> Row:
-        """The row as it runs on this device, in this form; nothing is claimed of the quick one."""
+        """Return the row for this device and form; the quick form has no goals."""
         row = replace(self, **self.on_gpu) if gpu else self
         return replace(row, **self.quick, least_ratio=None, most_gradients=None, goals={}) if quick else row
 
 
-# What the rows of one kind share.
+# What rows of one kind share.
 _GENERATE = dict(
     kind="Generate",
     unit="concept",
@@ -257,12 +257,12 @@ ROWS = (
 
 
 def chosen(names: list[str], rows: tuple[Row, ...] = ROWS) -> list[Row]:
-    """Rows by name, all of them for an empty list.
+    """Return rows by name, all of them for an empty list.
 
     Raises
     ------
     ValueError
-        With the names there are.
+        If a name is unknown; the message lists the known ones.
     """
     known = {row.name: row for row in rows}
     unknown = [name for name in names if name not in known]

@@ -21,19 +21,19 @@ from zennit.torchvision import ResNetCanonizer
 
 from benchmarks.rows import Row
 
-# the name is the same in both environments: ours here, zennit-crp there
+# the same name in both environments, from this package or from zennit-crp
 from crp.attribution import CondAttribution
 
-# The class that is explained where any will do.
+# The class that is explained where it does not matter which.
 TARGET = 1
 
-# As many classes as a batch of a data set of a thousand shows. zennit-crp loops over the classes of a batch, and writes
-# files for each class it has met: a few classes keep those from weighing more than they do in a long run.
+# Few classes, as in one batch of a data set with a thousand. zennit-crp loops over the classes of a batch and writes
+# files for each class it has seen: with more classes these files would cost more than they do in a long run.
 _CLASSES = 16
 
 
 class Samples(torch.utils.data.Dataset):
-    """Pictures in memory with their labels, `(tensor [c, H, W], int)`; over again where more are asked for."""
+    """Pictures in memory with their labels, `(tensor [c, H, W], int)`; repeated if `length` is larger."""
 
     def __init__(self, data: Tensor, labels: Sequence[int], length: int | None = None) -> None:
         self.data, self.labels = data, list(labels)
@@ -47,25 +47,25 @@ class Samples(torch.utils.data.Dataset):
         return self.data[place], self.labels[place]
 
     def first(self, count: int) -> Samples:
-        """The first of them."""
+        """Return the first `count` samples."""
         return Samples(self.data, self.labels, count)
 
 
 class Work:
-    """What all kinds of work share, on both sides: a network, its rules, its pictures.
+    """What all kinds of work share on both sides: a network, its rules, its pictures.
 
     Parameters
     ----------
     row
-        What to do.
+        The row to run.
     dtype
-        Of weights and pictures.
+        Dtype of weights and pictures.
     device
-        Where to compute; the pictures of a data set stay where they are.
+        Where to compute; the pictures of a data set stay on the CPU.
     folder
-        Of trained weights and photos.
+        Folder of trained weights and photos.
     scratch
-        A folder for what the other side, or another process, has to see too.
+        Folder for files that the other side, or another process, reads too.
     """
 
     def __init__(self, row: Row, dtype: torch.dtype, device: str, folder: Path, scratch: Path) -> None:
@@ -77,16 +77,16 @@ class Work:
         self.shapes = self._shapes()
 
     def composite(self) -> Composite:
-        """The rules of all rows."""
+        """Return the rules that all rows use."""
         canonizers: list[Canonizer] = [ResNetCanonizer()] if self.row.net in ("resnet18", "resnet50") else []
         return EpsilonPlusFlat(canonizers=canonizers)
 
     def picture(self) -> Tensor:
-        """The picture that is explained, `[1, c, H, W]`, requiring gradients, as zennit-crp wants it."""
+        """Return the picture to explain, `[1, c, H, W]`; it requires gradients, because zennit-crp needs that."""
         return self.samples.data[:1].to(self.device, copy=True).requires_grad_()
 
     def heatmaps(self, concepts: list[int], batch: int) -> Tensor:
-        """Conditional heatmaps `[K, H, W]` of one picture."""
+        """Compute conditional heatmaps `[K, H, W]` of one picture."""
         (layer,) = self.layers
         parts = CondAttribution(self.model).generate(
             self.picture(),
@@ -98,19 +98,19 @@ class Work:
         return torch.cat([part.heatmap for part in parts])
 
     def digest(self) -> str:
-        """What both sides compare before they are measured."""
+        """Return a digest of weights and pictures, compared between both sides before they are measured."""
         sha = hashlib.sha256()
         for tensor in [*self.model.state_dict().values(), self.samples.data]:
             sha.update(tensor.flatten()[:: max(1, tensor.numel() // 1000)].cpu().numpy().tobytes())
         return sha.hexdigest()
 
     def synchronize(self) -> None:
-        """Wait for the device; a CPU does not run ahead."""
+        """Wait for the GPU; a CPU does not run asynchronously."""
         if self.device.startswith("cuda"):
             torch.cuda.synchronize()
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape `[C, *S]` of each layer's output."""
+        """Find the shape `[C, *S]` of each layer's output."""
         shapes: dict[str, tuple[int, ...]] = {}
 
         def hook(layer: str) -> Any:
@@ -134,7 +134,7 @@ def spread(count: int, of: int) -> list[int]:
 
 
 def _network(name: str, folder: Path) -> nn.Module:
-    """In evaluation mode, float32; with random weights but for those in the folder of real data."""
+    """Make a network in evaluation mode, float32; with random weights unless the folder has trained ones."""
     if name == "squeezenet":
         return _helpers("nets").trained_squeezenet(folder)
     if name == "resnet20":
@@ -154,7 +154,7 @@ def _network(name: str, folder: Path) -> nn.Module:
 
 
 def _layers(model: nn.Module, layers: str) -> list[str]:
-    """Names of layers, from the notation of `Row.layers`."""
+    """Expand the notation of `Row.layers` to names of layers."""
     if not layers.startswith("conv"):
         return [layers]
     prefix = layers.partition(":")[2]
@@ -163,7 +163,7 @@ def _layers(model: nn.Module, layers: str) -> list[str]:
 
 
 def _samples(row: Row, folder: Path) -> Samples:
-    """Pictures for a network: noise for those with random weights, photos for the trained ones."""
+    """Make pictures for a network: noise for random weights, photos for trained ones."""
     if row.net == "squeezenet":
         photos = folder / ("imagenet_photos" if row.samples > 1 else "imagenet_samples")
         index = json.loads((photos / "index.json").read_text())[: row.samples]
@@ -177,7 +177,7 @@ def _samples(row: Row, folder: Path) -> Samples:
 
 
 def _helpers(name: str) -> ModuleType:
-    """A module of tests/oracle, which knows the trained networks and reads their pictures."""
+    """Load a module of tests/oracle, which has the trained networks and reads their pictures."""
     qualified = f"benchmarks_oracle_{name}"
     if qualified not in sys.modules:
         path = Path(__file__).resolve().parent.parent / "tests" / "oracle" / f"{name}.py"

@@ -1,4 +1,4 @@
-"""Each kind of work with zennit-crp. Read `ours.py` beside it: the classes and methods are the same."""
+"""Each kind of work with zennit-crp, in the same classes and methods as `ours.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks import subjects
 from benchmarks.subjects import spread
 
-# of zennit-crp, in whose environment this runs
+# zennit-crp's modules: this runs in its environment
 from crp.attribution import CondAttribution
 from crp.concepts import ChannelConcept
 from crp.helper import load_maximization
@@ -21,10 +21,10 @@ from crp.visualization import FeatureVisualization
 
 
 class Work(subjects.Work):
-    """What all their kinds of work share."""
+    """What all kinds of work share with zennit-crp."""
 
     def visualization(self, samples: subjects.Samples, folder: str | Path) -> FeatureVisualization:
-        """What mines, and shows what was mined."""
+        """Make the object that mines and returns references."""
         layers = {layer: ChannelConcept() for layer in self.layers}
         return FeatureVisualization(
             CondAttribution(self.model), samples, layers, max_target="sum", abs_norm=True, path=str(folder)
@@ -35,11 +35,11 @@ class Generate(Work):
     """Conditional heatmaps of many concepts for one picture."""
 
     def run(self, units: int, batch: int) -> Tensor:
-        """`units` heatmaps `[units, H, W]`."""
+        """Compute `units` heatmaps, `[units, H, W]`."""
         return self.heatmaps(spread(units, self.shapes[self.layers[0]][0]), batch)
 
     def check(self) -> dict[str, Tensor]:
-        """Heatmaps to compare."""
+        """Return heatmaps to compare."""
         return {"heatmap": self.run(self.row.check_units, self.row.check_units)}
 
 
@@ -47,7 +47,7 @@ class Cells(Work):
     """Relevance of concepts of a layer in all cells of one picture, concept by concept."""
 
     def run(self, units: int, batch: int) -> Tensor:
-        """The table `[units, cells]`."""
+        """Compute the table `[units, cells]`."""
         side = self.row.cells
         heatmaps = self.heatmaps(spread(units, self.shapes[self.layers[0]][0]), batch)
         rows, columns = (torch.arange(size, device=heatmaps.device) * side // size for size in heatmaps.shape[1:])
@@ -55,7 +55,7 @@ class Cells(Work):
         return heatmaps.new_zeros(units, side * side).index_add_(1, place, heatmaps.flatten(1))
 
     def check(self) -> dict[str, Tensor]:
-        """The cells of some concepts, a row each."""
+        """Return the cells of some concepts, one row each."""
         return {"cells": self.run(self.row.check_units, self.row.check_units)}
 
 
@@ -63,12 +63,12 @@ class Mine(Work):
     """One pass over a data set: relevance and activation of all concepts of some layers."""
 
     def run(self, units: int, batch: int) -> None:
-        """Files of references and statistics of the first `units` samples, in a folder of their own."""
+        """Write references and statistics of the first `units` samples to a temporary folder."""
         with tempfile.TemporaryDirectory() as folder:
             self._mine(units, batch, folder)
 
     def check(self) -> dict[str, Tensor]:
-        """Scores `[n, C]` of each layer and mode."""
+        """Return scores `[n, C]` of each layer and mode."""
         count, scores = self.row.check_units, {}
         with tempfile.TemporaryDirectory() as folder:
             found = self._mine(count, count, folder)
@@ -85,7 +85,7 @@ class Mine(Work):
 
 
 class Patches(Work):
-    """Reference samples and heatmaps of the concepts of a layer, in both modes, from the references that ours mined."""
+    """Reference samples and heatmaps of the concepts of a layer, in both modes, for the references that we mined."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -97,12 +97,12 @@ class Patches(Work):
                 np.save(path / f"{layer}_{name}.npy", array.T)
 
     def run(self, units: int, batch: int) -> None:
-        """Samples and heatmaps of `units` concepts, as tensors: nothing is cropped, drawn or written."""
+        """Compute samples and heatmaps of `units` concepts as tensors; nothing is cropped, drawn or written."""
         for mode in ("relevance", "activation"):
             self._shown(mode, units, batch)
 
     def check(self) -> dict[str, Tensor]:
-        """Heatmaps `[n, H, W]` of some concepts."""
+        """Compute heatmaps `[n, H, W]` of some concepts."""
         shown = self._shown("relevance", self.row.check_units, 8)
         return {"heatmap": torch.cat([heatmaps for _, heatmaps in shown.values()])}
 

@@ -1,7 +1,7 @@
 """Runs in either environment and answers messages: `python -I benchmarks/worker.py ours` (or `theirs`).
 
-A message is a line of JSON on standard input, its answer one on standard output. `-I` keeps the checkout's `crp/` off
-the path of the environment of zennit-crp; whatever libraries print goes to standard error.
+A message is a line of JSON on standard input, the answer a line on standard output. `-I` keeps the checkout's `crp/`
+off the path in the environment of zennit-crp; whatever libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Worker:
-    """Holds the work that was prepared last; each public method answers the message of its name.
+    """Holds the work that was last prepared; each public method answers the message of its name.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Worker:
         self._after_import = _peak_resident()
 
     def setup(self, device: str, threads: int) -> dict[str, Any]:
-        """Settings of the process; answers what it runs on."""
+        """Set device and threads; return versions, threads and GPU."""
         self._device, self._gpu = device, device.startswith("cuda")
         if threads:
             torch.set_num_threads(threads)
@@ -58,7 +58,7 @@ class Worker:
         }
 
     def prepare(self, row: dict[str, Any], dtype: str, folder: str, scratch: str) -> dict[str, Any]:
-        """Make network and pictures; answers a digest of both."""
+        """Make network and pictures; return a digest of both."""
         self._work = None
         gc.collect()
         row = self._rows.Row(**row)
@@ -81,23 +81,23 @@ class Worker:
         return {"seconds": self._work.floor(units, batch)}
 
     def memory(self) -> dict[str, Any]:
-        """Most bytes held at any time so far: of the process beyond its imports, or of the GPU."""
+        """Return the peak memory in bytes so far: of the process, beyond its imports, or of the GPU."""
         peak = torch.cuda.max_memory_allocated() if self._gpu else _peak_resident() - self._after_import
         return {"peak": peak}
 
     def figures(self, batch: int) -> dict[str, Any]:
-        """What this kind of work measures by itself."""
+        """Return what this kind of work measures itself."""
         return {"figures": self._work.figures(batch)}
 
     def check(self, path: str) -> dict[str, Any]:
-        """Write what is to be compared."""
+        """Write results to compare."""
         from safetensors.torch import save_file
 
         save_file({name: value.detach().cpu().contiguous() for name, value in self._work.check().items()}, path)
         return {}
 
     def compare(self, path: str, reference: str) -> dict[str, Any]:
-        """Largest difference of two files, in each row of an array relative to the row's largest absolute value."""
+        """Return the largest difference between two files, relative to the largest absolute value in each row."""
         from safetensors.torch import load_file
 
         found, expected = load_file(path), load_file(reference)
@@ -107,13 +107,13 @@ class Worker:
         for name, rows in found.items():
             for one, other in zip(rows.double(), expected[name].double(), strict=True):
                 difference, largest = float((one - other).abs().max()), float(other.abs().max())
-                # an all-zero map equals an all-zero map; and a NaN must not pass for a small difference
+                # two all-zero maps are equal; and a NaN must not pass for a small difference
                 relative = difference / largest if largest else difference
                 worst = relative if relative != relative else max(worst, relative)
         return {"difference": worst}
 
     def profile(self, units: int, batch: int) -> dict[str, Any]:
-        """Where the time of the work goes."""
+        """Profile the work."""
         self._work.run(units, batch)
         with torch.profiler.profile() as profile:
             self._work.run(units, batch)
@@ -123,13 +123,13 @@ class Worker:
 
 
 def _peak_resident() -> int:
-    """Most bytes of memory that this process ever held."""
+    """Return the peak memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _loaded(name: str, path: Path, **options: Any) -> Any:
-    """A module from its file, without its folder on the path."""
+    """Load a module from its file, without its folder on the path."""
     specification = importlib.util.spec_from_file_location(name, path, **options)
     sys.modules[name] = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(sys.modules[name])
@@ -137,10 +137,10 @@ def _loaded(name: str, path: Path, **options: Any) -> Any:
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Answer messages until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    # PyPI's torchvision does not import beside a CPU build of torch; zennit-crp needs the same cure as we do.
+    # PyPI's torchvision cannot be imported with a CPU build of torch; zennit-crp needs the same workaround as we do.
     _loaded("benchmarks_compat", HERE.parent / "crp" / "compat.py").import_zennit_safely()
     _loaded("benchmarks", HERE / "__init__.py", submodule_search_locations=[str(HERE)])
     worker = Worker(sys.argv[1])

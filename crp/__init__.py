@@ -1,25 +1,25 @@
 """Concept relevance propagation: which concepts a model used for a prediction, where, and what each concept is.
 
-===================  ==============================================================================================
-`mine`               stream a data set once; keep, for every concept, the samples that show it: a library on disk
-`merge`              the library from what several runs, each with a shard of the data set, have done
-`add_patches`        more patches for a library, on demand
-`open_library`       open what `mine` left on disk, read-only and in milliseconds
-`prepared`           a model made ready once, to be explained many times
-`verify`             whether a library is whole, unchanged and true, in sentences
-`explain`            one prediction as numbers: concepts, shares, heatmaps, patches, concept map
-`atlas`              the same drawn: `.save("atlas.html")`, `.png`, `.pdf`, `.svg`, `.json`
-`make_site`          many predictions and the concepts of a library as pages that link to one another
-`compose`            how lower concepts compose a class or a concept: the attribution graph, of one sample or of many
-`concepts_in_cells`  the relevance of all concepts of a layer in all cells of a grid over the input
-`composite_for`      the LRP rules and canonizers that fit a model
-`select_output`      a model that gives a dict or a tuple, as one that gives the tensor to explain
-`Preprocessing`      picture file -> model input -> picture
-`CondAttribution`    conditional heatmaps with zennit-crp's names and arguments
-`RelevanceFlow`      one forward pass held open: relevance flows down, regions flow up
-`ChannelConcept`     a channel (or one position of it) as a concept
-`CrpError`           anything this package refuses; `InputError`, `ModelError`, `SampleError`, `LibraryError` below it
-===================  ==============================================================================================
+========================  ===========================================================================================
+`mine`                    stream a data set once; keep, for every concept, the samples that show it: a library on disk
+`merge`                   the library from what several runs, each with a shard of the data set, have done
+`add_patches`             more patches for a library, on demand
+`open_library`            open what `mine` left on disk, read-only and in milliseconds
+`prepared`                a model made ready once, to be explained many times
+`verify`                  whether a library is whole, unchanged and true, in sentences
+`explain`                 one prediction as numbers: concepts, shares, heatmaps, patches, concept map
+`atlas`                   the same drawn: `.save("atlas.html")`, `.png`, `.pdf`, `.svg`, `.json`
+`make_site`               many predictions and the concepts of a library as pages that link to one another
+`compose`                 how lower concepts compose a class or a concept: the attribution graph of one sample or many
+`concepts_in_cells`       the relevance of all concepts of a layer in all cells of a grid over the input
+`composite_for`           the LRP rules and canonizers that fit a model
+`select_output`           a model that gives a dict or a tuple, as one that gives the tensor to explain
+`Preprocessing`           picture file -> model input -> picture
+`ConditionalAttribution`  conditional heatmaps, with the arguments of zennit-crp
+`RelevanceFlow`           one forward pass held open: relevance flows down, regions flow up
+`ChannelConcept`          a channel (or one position of it) as a concept
+`CrpError`                base of all errors: `InputError`, `ModelError`, `SampleError`, `LibraryError`
+========================  ===========================================================================================
 
 Names are loaded on first use (PEP 562): this file runs before any `import crp.attribution`, so it imports nothing.
 To add a name, add its row here and in `_HOMES`.
@@ -39,11 +39,11 @@ _HOMES = {
     "atlas": "crp.visualization.atlases",
     "make_site": "crp.visualization.site.site_maker",
     "compose": "crp.graphs.composition",
-    "concepts_in_cells": "crp.explanations.computation",
+    "concepts_in_cells": "crp.explanations.map_computation",
     "composite_for": "crp.attribution.composites",
     "select_output": "crp.attribution",
     "Preprocessing": "crp.preprocessing",
-    "CondAttribution": "crp.attribution",
+    "ConditionalAttribution": "crp.attribution",
     "RelevanceFlow": "crp.attribution",
     "ChannelConcept": "crp.concepts",
     "CrpError": "crp.errors",
@@ -53,6 +53,9 @@ _HOMES = {
     "LibraryError": "crp.errors",
 }
 
+# still importable under its former name
+_FORMER = {"CondAttribution": "crp.attribution"}
+
 __all__ = [*_HOMES, "__version__"]
 
 
@@ -61,13 +64,13 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         value = version("crp-atlas")
-    elif name in _HOMES:
+    elif name in _HOMES or name in _FORMER:
         from importlib import import_module
 
         from crp.compat import refuse_zennit_crp
 
         refuse_zennit_crp()
-        value = getattr(import_module(_HOMES[name]), name)
+        value = getattr(import_module({**_HOMES, **_FORMER}[name]), name)
     else:
         raise AttributeError(f"module 'crp' has no attribute {name!r}")
     globals()[name] = value

@@ -1,8 +1,11 @@
-"""Workarounds for three neighbours: torchvision, which zennit imports; zennit-crp, which installs a folder `crp/` too;
-and the older zennit that code for zennit-crp was written for.
+"""Workarounds for other packages, and the names of zennit-crp.
 
-The two checks run before anything else is imported, and do nothing where nothing is wrong. `old_names` serves the names
-that zennit-crp's users import from our modules.
+- `import_zennit_safely`: torchvision, which zennit imports, beside a CPU build of torch;
+- `refuse_zennit_crp`: zennit-crp, which installs a folder `crp/` as well;
+- `accept_old_zennit_calls`: code for the older zennit that zennit-crp pins;
+- `old_names`: what zennit-crp's users import from our modules.
+
+The first two run before anything else is imported. Where nothing is wrong, they do nothing.
 """
 
 from __future__ import annotations
@@ -15,13 +18,13 @@ from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-# The operators for which torchvision registers a fake kernel even without its compiled part; their schemas.
+# Operators for which torchvision registers a fake kernel even without its compiled part, with their schemas.
 TORCHVISION_OPERATORS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
 
-# A torch.library.Library takes its definitions back when it is collected, so the one made here has to live on.
+# A torch.library.Library removes its definitions when it is collected, so this one has to stay alive.
 _kept_alive: list[object] = []
 
 
@@ -30,12 +33,12 @@ def import_zennit_safely() -> None:
 
     zennit imports torchvision. PyPI's Linux build of torchvision is compiled for CUDA; beside a CPU build of torch its
     compiled part cannot be loaded, and `import torchvision` ends with ``operator torchvision::nms does not exist``.
-    Here the compiled part is loaded if it can be; if it cannot, the operators that are missing are declared (not
-    implemented: box suppression then raises torchvision's own error), which is all that the import asks for.
+    This function loads the compiled part if possible. Otherwise it declares the missing operators, which is all that
+    the import needs. They are not implemented: box suppression then raises torchvision's own error.
 
-    Nothing is done where torchvision is not installed, was imported already, or brings its operators itself.
-    Who imports torchvision before the first import of `crp.attribution` gets no cure: then the import that fails is not
-    ours, and a half-imported torchvision cannot be repaired. `import crp.attribution` first, or a matching torchvision.
+    Nothing is done if torchvision is not installed, is already imported, or has its operators. The workaround has no
+    effect if torchvision is imported before `crp.attribution`, because a half-imported torchvision cannot be repaired:
+    import `crp.attribution` first, or install a matching torchvision.
     """
     if "torchvision" in sys.modules:
         return
@@ -53,16 +56,16 @@ def import_zennit_safely() -> None:
 
 
 def _compiled_part_loads(spec: ModuleSpec) -> bool:
-    """Let torchvision load its compiled operators as it does itself, without the rest of `import torchvision`.
+    """Let torchvision load its compiled operators, without the rest of `import torchvision`.
 
-    What the file is called is left to torchvision: 0.29 renamed it. To declare an operator that a file defines after
-    all would end the process.
+    Torchvision itself finds the file, whose name changed in 0.29. Declaring an operator that the file also defines
+    would end the process.
     """
-    # a package that was not run, as a place for its submodule
+    # an empty package, as the parent of its submodule
     sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:
         return importlib.import_module(f"{spec.name}.extension")._has_ops()
-    except RuntimeError:  # loaded, but made for another CUDA than torch: the real import will say so
+    except RuntimeError:  # built for another CUDA version than torch: the real import will report it
         return True
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == spec.name]:
@@ -126,11 +129,14 @@ _OLD_COMPOSITES = (
 def _accepting_canonizers(initialise: Callable[..., None], place: int) -> Callable[..., None]:
     from zennit.canonizers import Canonizer
 
+    def is_canonizers(given: object) -> bool:
+        several = isinstance(given, list | tuple)
+        return given is None or (several and all(isinstance(each, Canonizer) for each in given))
+
     @functools.wraps(initialise)
     def accepting(self: object, *args: object, **options: object) -> None:
-        given = args[place:]
-        if len(given) == 1 and all(isinstance(each, Canonizer) for each in given[0] or ()):
-            args, options = args[:place], {"canonizers": given[0], **options}
+        if len(args) == place + 1 and is_canonizers(args[place]):
+            args, options = args[:place], {"canonizers": args[place], **options}
         initialise(self, *args, **options)
 
     return accepting
@@ -219,3 +225,11 @@ def old_names(module: str) -> Callable[[str], object]:
         return value
 
     return load
+
+
+def as_patched(name: str, ours: object) -> object:
+    """Return what a script has assigned to a name of `crp.visualization`, or `ours`.
+
+    zennit-crp's `FeatureVisualization` looks up its parts there, so scripts replace them there.
+    """
+    return vars(sys.modules.get("crp.visualization", object)).get(name, ours)

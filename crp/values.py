@@ -164,12 +164,32 @@ def picture_array(array: np.ndarray) -> np.ndarray:
     return frozen(np.broadcast_to(picture, (*picture.shape[:2], 3)))
 
 
+def finite_array(array: np.ndarray, what: str) -> np.ndarray:
+    """Relevance as read-only float32 of any shape; `what` names it in messages.
+
+    Raises
+    ------
+    InputError
+        If a value is NaN or infinite.
+    """
+    relevance = np.asarray(array, dtype=np.float32)
+    if not np.isfinite(relevance).all():
+        raise InputError(f"{what} holds values that are not finite (NaN or infinite).")
+    return frozen(relevance)
+
+
 def heatmap_array(array: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """A heatmap as read-only float32 [*S]; InputError if it does not fit what is drawn."""
-    heatmap = np.asarray(array, dtype=np.float32)
+    """A heatmap as read-only float32 `[*S]`.
+
+    Raises
+    ------
+    InputError
+        If it does not have the shape of the picture, or a value is not finite.
+    """
+    heatmap = finite_array(array, "a heatmap")
     if heatmap.shape != (picture.shape[:2] if picture.dtype == np.uint8 else picture.shape[1:]):
         raise InputError(f"a heatmap of shape {heatmap.shape} does not fit a picture of shape {np.shape(picture)}.")
-    return frozen(heatmap)
+    return heatmap
 
 
 def frozen(array: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 from PIL import Image
 
-from crp.explanations.explanation import (
+from crp.explanations import (
     ClassScore,
     ClassShare,
     ConceptMap,

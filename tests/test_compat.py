@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from crp import compat
+from tests import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,7 +41,8 @@ def declared(folder: Path, extension: str) -> subprocess.CompletedProcess:
         "print(names, len(compat._kept_alive), 'torchvision' in sys.modules)\n"
         "import torchvision"
     )
-    return run(f"import sys; sys.path.insert(0, {str(folder)!r})\n{program}")
+    # the program begins where torch is imported, and torchvision is not
+    return processes.run(["-c", program], cwd=folder, imported=("torch",))
 
 
 DEFINING = """

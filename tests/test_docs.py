@@ -8,12 +8,12 @@ first line starts with `crp ` runs in that folder too, command by command, in it
 
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -57,7 +57,7 @@ def run_page(path: Path, page: str) -> int:
             count += 1
         elif block.language == "bash" and block.text.startswith("crp "):
             for arguments in commands_of(block.text):
-                done = subprocess.run([sys.executable, "-m", "crp", *arguments], capture_output=True, text=True)
+                done = processes.run(["-m", "crp", *arguments], cwd=Path.cwd())
                 assert done.returncode == 0, f"{path.name}:{block.line}: crp {shlex.join(arguments)}\n{done.stderr}"
             count += 1
     return count

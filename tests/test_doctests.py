@@ -20,6 +20,8 @@ def module_names() -> list[str]:
     for folder, package in FOLDERS.items():
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            if path.parent.name == "old_paths":  # imported as crp.NAME only
+                parts = parts[-1:]
             if parts[-1] != "__main__":  # importing it runs the command line
                 names.append(".".join([package, *(part for part in parts if part != "__init__")]))
     return names

@@ -63,16 +63,17 @@ def test_the_check_of_loaded_modules_can_fail() -> None:
 
 # What each place of the product may name, beside itself: the whole house in one table. A new module or folder of `crp`
 # fails until it has its row here.
-CORE = ("errors", "files", "indices", "class_names", "values", "concepts", "attribution")
+CORE = ("errors", "files", "indices", "class_names", "relevance_shares", "values", "concepts", "attribution")
 MAY_NAME = {
     "errors": (),
     "files": ("errors",),
     "compat": (),
     "indices": ("errors",),
     "class_names": ("errors", "indices"),
+    "relevance_shares": (),
     "values": ("errors",),
     "preprocessing": ("errors", "files"),
-    "concepts": ("errors", "compat", "indices"),
+    "concepts": ("errors", "compat", "indices", "relevance_shares"),
     "attribution": ("errors", "compat", "indices", "concepts"),
     "library": ("errors", "files", "indices", "class_names", "values", "preprocessing", "concepts"),
     "models": (*CORE, "library"),

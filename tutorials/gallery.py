@@ -1,7 +1,7 @@
 """Make the pictures of docs/gallery.md: `python -m tutorials.gallery`, about two minutes on two CPU cores.
 
-Everything in them comes from the built-in data set and from toy data made here. The screenshots need a Chromium, the
-one that the tests of the page use. Files keep their names, so a second run shows what has changed.
+All data is built in or made here. The screenshots need Chromium, found in the same way as for the browser tests. File
+names do not change, so `git diff` after a second run shows what has changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import crp
 from crp.demo import TAGGED_CLASS, Scenes, demo_model
-from crp.explanations.explanation import Explanation
+from crp.explanations import Explanation
 from crp.library import Library
 from crp.visualization import Atlas
 from crp.visualization.figures import paper
@@ -30,15 +30,16 @@ from tutorials.render import reduced
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "gallery"
 DOTS_PER_INCH = 180
-# Of the screenshots: pixels of the window, and how many pixels of the picture each of them becomes.
+# For screenshots: the size of the window in CSS pixels, and how many image pixels one of them becomes.
 WIDTH, HEIGHT, SHARPNESS = 1180, 965, 1.25
 VIEW = ".view:not([hidden])"
 
 
 def main() -> None:
+    """Write all pictures of the gallery."""
     program = find_browser()
     if program is None:
-        sys.exit("There is no Chromium for the screenshots; CRP_TEST_BROWSER may name one.")
+        sys.exit("No Chromium found for the screenshots; set CRP_TEST_BROWSER to its path.")
     FOLDER.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as work:
@@ -73,12 +74,12 @@ def main() -> None:
 
 
 def keep(name: str, png: bytes) -> None:
-    """Write a picture in all its colours: what is bright and fine suffers from fewer."""
+    """Write a picture without reducing its colours: a palette would spoil bright, fine detail."""
     Image.open(io.BytesIO(png)).convert("RGB").save(FOLDER / f"{name}.png", optimize=True)
 
 
 def of_scenes(explanation: Explanation, library: Library) -> Iterator[tuple[str, Axes]]:
-    """Figures for papers, of the stamped octagon."""
+    """Draw figures for papers of the stamped octagon."""
     yield "paper-overview", paper.plot_overview(explanation, width=paper.TWO_COLUMNS)
     yield "paper-column", paper.plot_overview(explanation, "conv4", concepts=3, width=paper.ONE_COLUMN)
     yield "paper-graph", paper.plot_graph(explanation.graph, width=paper.TWO_COLUMNS)
@@ -89,7 +90,7 @@ def of_scenes(explanation: Explanation, library: Library) -> Iterator[tuple[str,
 
 
 def of_page(browser: Browser, page: Path) -> Iterator[tuple[str, bytes]]:
-    """Screenshots of the page: light, dark, with a region selected, its graph."""
+    """Take screenshots of the page: light, dark, with a region selected, and its graph."""
     browser.open(page, width=WIDTH, height=HEIGHT)
     yield "page", browser.screenshot(whole=False, sharpness=SHARPNESS)
     browser.media(dark=True)
@@ -97,7 +98,7 @@ def of_page(browser: Browser, page: Path) -> Iterator[tuple[str, bytes]]:
     settle(browser)
     yield "page-dark", browser.screenshot(whole=False, sharpness=SHARPNESS)
     browser.media(dark=False)
-    browser.resize(WIDTH, 1500)  # the ranking stands below the picture
+    browser.resize(WIDTH, 1500)  # the ranking is below the picture
     browser.drag(*(browser.place(f"{VIEW} .grid", x, y) for x, y in ((0.3, 0.35), (0.6, 0.7))))
     settle(browser)
     yield "page-region", browser.screenshot(of=f"{VIEW} .side", margin=20, sharpness=1.6)
@@ -109,7 +110,7 @@ def of_page(browser: Browser, page: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def pictures_of(scenes: Scenes, folder: Path) -> list[Path]:
-    """One picture of each class."""
+    """Write one picture of each class."""
     folder.mkdir()
     files = [folder / f"{name.replace(' ', '-')}.png" for name in Scenes.class_names]
     for index, file in enumerate(files):
@@ -119,7 +120,7 @@ def pictures_of(scenes: Scenes, folder: Path) -> list[Path]:
 
 
 def of_site(browser: Browser, site: Path) -> Iterator[tuple[str, bytes]]:
-    """Screenshots of a site: its predictions, and the page of a concept."""
+    """Take screenshots of a site: its list of predictions, and the page of a concept."""
     browser.open(site / "index.html", width=WIDTH, height=HEIGHT)
     yield "site", browser.screenshot(whole=False)
     browser.open(site / "concepts" / "conv5" / "35.html", width=WIDTH, height=1205)
@@ -127,12 +128,12 @@ def of_site(browser: Browser, site: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def settle(browser: Browser) -> None:
-    """Wait until what is changing has changed."""
+    """Wait for transitions to end."""
     browser.run("new Promise(done => setTimeout(done, 600))")
 
 
 def of_other_inputs(work: Path) -> Iterator[tuple[str, Axes]]:
-    """Figures of a signal, a spectrogram and a volume, each with a toy network trained on made-up data."""
+    """Draw a signal, a spectrogram and a volume, each explained for a toy network trained on synthetic data."""
     signals, labels = made(signal, 300)
     network = nn.Sequential(
         nn.Conv1d(2, 12, 9, padding=4), nn.ReLU(), nn.MaxPool1d(4), nn.Conv1d(12, 8, 5, padding=2), nn.ReLU(),
@@ -161,14 +162,14 @@ def of_other_inputs(work: Path) -> Iterator[tuple[str, Axes]]:
 
 
 def made(draw: object, count: int) -> tuple[Tensor, Tensor]:
-    """Inputs of three classes in turn, and their labels."""
+    """Make inputs of three classes in turn, and their labels."""
     random = np.random.default_rng(0)
     inputs = np.stack([draw(random, index % 3) for index in range(count)]).astype(np.float32)
     return torch.from_numpy(inputs), torch.arange(count) % 3
 
 
 def signal(random: np.random.Generator, label: int) -> np.ndarray:
-    """Two noisy sines [2, 256], with a beat upwards (1) or downwards (2) somewhere."""
+    """Two noisy sines [2, 256], with an upward (1) or downward (2) beat at a random time."""
     time = np.arange(256) / 256
     sines = np.stack([0.6 * np.sin(10 * np.pi * time + random.uniform(0, 6)) for _ in range(2)])
     beat = np.exp(-(((np.arange(256) - random.integers(30, 220)) / 4) ** 2))
@@ -195,7 +196,7 @@ def volume(random: np.random.Generator, label: int) -> np.ndarray:
 def explained(
     network: nn.Sequential, inputs: Tensor, labels: Tensor, path: Path, names: list[str], **options: int
 ) -> Explanation:
-    """The first input of class 1, explained after some training."""
+    """Train the network and explain the first input of class 1."""
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(150):
         optimizer.zero_grad()

@@ -1,10 +1,10 @@
 """Concept atlases for your own model and data. Copy this file, change what is marked CHANGE, run it.
 
-As it stands it explains the built-in model on the built-in scenes, in about a minute:
+Unchanged, it explains the built-in model on the built-in scenes in about a minute:
 
     python make_atlas.py
 
-It mines the model once and leaves a library in the folder `out`; then it writes one page for each picture. The next run
+It mines the model once and stores a library in the folder `out`, then writes one page for each picture. The next run
 finds the library and only writes pages. Delete `out/library.crp` when you change the model, the data or the layers.
 """
 
@@ -15,13 +15,15 @@ from crp.demo import Scenes, demo_model
 
 OUT = Path("out")
 
-# CHANGE: the layers whose channels are the concepts: late ones see whole parts of objects, early ones edges, colours.
-# `crp.attribution.layers.layer_names(model)` lists convolutions and linear layers; a block such as "layer4" will do.
+# CHANGE: the layers whose channels are the concepts. Late layers detect parts of objects, early ones edges and colours.
+# `crp.attribution.layers.layer_names(model)` lists convolutions and linear layers; a block such as "layer4" works too.
 LAYERS = ["conv4", "conv5"]
 
 
 def load_model():
-    """CHANGE: a torch module with its trained weights; its output is [N, classes]. For instance:
+    """CHANGE: return a torch module with trained weights, whose output is [N, classes].
+
+    For example:
 
     from torchvision.models import ResNet18_Weights, resnet18
     return resnet18(weights=ResNet18_Weights.DEFAULT)
@@ -30,7 +32,9 @@ def load_model():
 
 
 def load_data():
-    """CHANGE: data set, class names, preprocessing. Items are (float tensor [c, H, W], label), without augmentation.
+    """CHANGE: return data set, class names and preprocessing.
+
+    Items of the data set are (float tensor [c, H, W], label), without augmentation. For example:
 
     from torchvision.datasets import ImageFolder
     preprocessing = crp.Preprocessing.imagenet()
@@ -42,7 +46,9 @@ def load_data():
 
 
 def load_pictures():
-    """CHANGE: what to explain, by the name of its page: files, PIL pictures, uint8 arrays [H, W, 3] or model inputs.
+    """CHANGE: return what to explain, by the name of its page.
+
+    Files, PIL images, uint8 arrays [H, W, 3] or model inputs. For example:
 
     return {path.stem: path for path in Path("to_explain").glob("*.jpg")}
     """
@@ -51,7 +57,7 @@ def load_pictures():
 
 
 def main():
-    """Mine unless that has been done, then one page for each picture."""
+    """Mine unless the library exists, then write one page for each picture."""
     model, path = load_model(), OUT / "library.crp"
     if path.exists():
         library = crp.open_library(path)
@@ -64,8 +70,8 @@ def main():
             path=path,
             class_names=class_names,
             preprocessing=preprocessing,
-            targets="label",  # the class explained for each sample; "prediction" for data without labels
-            workers=0,  # processes that read ahead; 2 to 8 where reading files is what takes time
+            targets="label",  # explain each sample for its label; "prediction" for data without labels
+            workers=0,  # processes that read ahead; 2 to 8 if reading files is the bottleneck
             device=None,  # "cuda" to mine on a GPU
         )
     for name, picture in load_pictures().items():

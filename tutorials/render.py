@@ -1,7 +1,7 @@
 """Run the tutorials and write them with their pictures to docs/tutorials: `python tutorials/render.py [NAME ...]`.
 
-The notebooks are stored without output; the pages are what a reader sees on the web. A page is the notebook's text, its
-code, what the code printed, and its pictures, each a png beside the page. Needs the packages of the extra "test".
+The notebooks are stored without output; the pages are for reading on the web. A page holds the notebook's text, its
+code, what the code printed, and its pictures, each a PNG beside the page. Needs the packages of the extra "test".
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from PIL import Image
 
 FOLDER = Path(__file__).resolve().parent
 PAGES = FOLDER.parent / "docs" / "tutorials"
-WIDEST = 1000  # pixels; what a page shows without scrolling
+WIDEST = 1000  # pixels; what a page can show without scrolling
 
 
 def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """Run a notebook in `folder` with a kernel of this Python; the same notebook, now with output.
+    """Run a notebook in `folder` with a kernel of this Python, and return it with its output.
 
     Raises
     ------
@@ -34,16 +34,16 @@ def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
         If a cell fails.
     """
     client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
-    # Pictures become output of their cell, also where the caller's environment names another backend.
+    # Pictures become output of their cell, even if the environment sets another backend.
     client.execute(env={**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
     return notebook
 
 
 def page_of(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
-    """The page of an executed notebook, and its pictures by file name.
+    """Return the page of an executed notebook, and its pictures by file name.
 
-    Of what a cell shows a picture is preferred, then plain text: HTML (a whole atlas) has no place in a page of text.
-    What went to stderr, progress bars, is left out.
+    Of each output the picture is taken, or else the plain text: HTML (a whole atlas) does not fit into a page of text.
+    Standard error (progress bars) is left out.
     """
     parts, pictures = [f"<!-- Written by tutorials/render.py from tutorials/{name}.ipynb; edit that. -->"], {}
     for cell in notebook.cells:
@@ -62,7 +62,7 @@ def page_of(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
 
 
 def _shown(cell: NotebookNode) -> Iterator[str | bytes]:
-    """What a cell printed (str) and drew (bytes), in order; what it printed in one go is one piece."""
+    """Yield what a cell printed (str) and drew (bytes), in order; consecutive prints are joined."""
     text = ""
     for output in cell.outputs:
         if output.output_type == "stream":
@@ -80,12 +80,12 @@ def _shown(cell: NotebookNode) -> Iterator[str | bytes]:
 
 
 def reduced(png: bytes, widest: int = WIDEST) -> bytes:
-    """The same picture with 256 colours and at most `widest` pixels wide: a third of the bytes."""
+    """Reduce a picture to 256 colours and at most `widest` pixels in width: a third of the bytes."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     if picture.width > widest:
         height = round(picture.height * widest / picture.width)
         picture = picture.resize((widest, height), Image.Resampling.LANCZOS)
-    # Half of the colours for what covers most of the picture, half for what is rare: a heatmap's strongest colours are.
+    # Half of the palette for common colours, half for rare ones, such as the strongest colours of a heatmap.
     common, rare = Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE
     colours = [255, 255, 255]
     for method, count in ((common, 127), (rare, 128)):
@@ -93,7 +93,7 @@ def reduced(png: bytes, widest: int = WIDEST) -> bytes:
     palette = Image.new("P", (1, 1))
     palette.putpalette(colours)
     reduced = picture.quantize(palette=palette, dither=Image.Dither.NONE)
-    # Pillow takes a colour close to the nearest one; the ground has to be white.
+    # Pillow does not always pick the nearest colour, but the background has to be white.
     reduced.paste(0, mask=picture.convert("L").point(lambda grey: 255 * (grey == 255)))
     buffer = io.BytesIO()
     reduced.save(buffer, "PNG", optimize=True)
@@ -101,7 +101,7 @@ def reduced(png: bytes, widest: int = WIDEST) -> bytes:
 
 
 def _relinked(text: str) -> str:
-    """Links that hold beside the notebook, made to hold beside the page; a notebook's link leads to its page."""
+    """Make links relative to the page instead of the notebook; a link to a notebook becomes one to its page."""
 
     def relinked(link: re.Match[str]) -> str:
         target = (FOLDER / link["target"]).resolve()
@@ -112,7 +112,7 @@ def _relinked(text: str) -> str:
 
 
 def render(name: str) -> None:
-    """Run one tutorial and write its page and pictures, in place of older ones."""
+    """Run one tutorial and write its page and pictures, replacing older ones."""
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         page, pictures = page_of(executed(notebook, Path(folder)), name)

@@ -1,6 +1,6 @@
 """Conditional attributions with the names of zennit-crp: its attribution tutorial, as a script.
 
-As it stands it explains a scene with the built-in model:
+Without arguments it explains a scene with the built-in model:
 
     python zennit_crp_attributions.py
 
@@ -8,7 +8,7 @@ With the weights of torchvision's SqueezeNet 1.1 (a .safetensors or .pth file) i
 
     python zennit_crp_attributions.py --weights squeezenet1_1.safetensors --photo lizard.jpg --pictures out
 
-All that is imported from `crp` here, zennit-crp has too; only the built-in model and scene are ours.
+Everything imported from `crp` here also exists in zennit-crp, except the built-in model and scene.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-# crp before zennit, which it lets be imported beside a CPU build of torch (docs/install.md)
+# crp first: it makes zennit importable with a CPU build of torch (docs/install.md)
 # isort: off
 from crp.attribution import AttributionGraph, CondAttribution
 from crp.concepts import ChannelConcept
@@ -27,7 +27,7 @@ from zennit.composites import EpsilonPlusFlat
 
 
 def photo(weights, path):
-    """Model, input, and two of its layers, the higher first."""
+    """Return model, input, and two of its layers, the higher one first."""
     from torchvision import models, transforms
 
     model = models.squeezenet1_1(weights=None)
@@ -52,14 +52,14 @@ def photo(weights, path):
 
 
 def scene():
-    """The same of the built-in model and scenes."""
+    """Return the same for the built-in model and scenes."""
     from crp.demo import Scenes, demo_model
 
     return demo_model(), Scenes("test", 10)[9][0][None], ["conv5", "conv4"]
 
 
 def analyse(model, sample, layers, save):
-    """All steps of the tutorial. `save(name, heatmaps)` keeps pictures; returns the numbers that are printed."""
+    """Run all steps of the tutorial; `save(name, heatmaps)` stores pictures, the numbers to print are returned."""
     sample.requires_grad = True
     composite, attribution, channels = EpsilonPlusFlat(), CondAttribution(model), ChannelConcept()
     high, low = layers
@@ -74,25 +74,25 @@ def analyse(model, sample, layers, save):
     numbers["arrived"] = float(attr.heatmap.sum())
     save("class", attr.heatmap)
 
-    # Recording: activation and relevance of a layer; the most relevant channels of it.
+    # Recording: relevance of a layer, and its most relevant channels.
     relevance = channels.attribute(attr.relevances[high], abs_norm=True)[0]
     best = torch.argsort(relevance, descending=True)[:6].tolist()
     numbers["channels"] = {channel: float(relevance[channel]) for channel in best}
 
-    # Broadcasting: one sample under several conditions, one heatmap for each.
+    # Broadcasting: one sample under several conditions gives one heatmap per condition.
     conditions = [{high: [channel], "y": [target]} for channel in best]
     attr = attribution(sample, conditions, composite)
     numbers["heatmaps"] = list(attr.heatmap.shape)
     save("channels", attr.heatmap)
 
-    # Several channels at once, and several layers, one after the other from the output down.
+    # Several channels at once, and several layers, from the output down.
     arrived = channels.attribute(attribution(sample, conditions[:1], composite, [low]).relevances[low])[0]
     below = torch.argsort(arrived, descending=True)[:3].tolist()
     several = [{high: best[:3], "y": [target]}, {high: best[:1], low: below, "y": [target]}]
     attr = attribution(sample, several, composite)
     numbers["several"] = [float(heatmap.sum()) for heatmap in attr.heatmap]
 
-    # Relevance initialisation: a number instead of the logit; a tensor; a function; another layer to start from.
+    # Relevance initialisation: a number instead of the logit, a tensor, a function, or another layer to start from.
     ones = attribution(sample, [{"y": [target]}], composite, init_rel=1).heatmap
     start = torch.zeros_like(attr.prediction[:1])
     start[0, target] = 1
@@ -102,7 +102,7 @@ def analyse(model, sample, layers, save):
     numbers["one, tensor, softmax"] = [float(heatmap.sum()) for heatmap in (ones, tensor, softmax)]
     numbers["start layer"] = list(hidden.prediction.shape)
 
-    # The generator, for many conditions: the forward pass is shared, results come some at a time.
+    # The generator, for many conditions: they share one forward pass, and results come batch by batch.
     # Local analysis: which channels are relevant inside a region? Here the middle of the picture.
     rows, columns = sample.shape[2] // 4, sample.shape[3] // 4
     region = torch.zeros(sample.shape[2:])
@@ -116,7 +116,7 @@ def analyse(model, sample, layers, save):
     local = torch.argsort(inside, descending=True)[:3].tolist()
     numbers["in the region"] = {channel: float(inside[channel]) for channel in local}
 
-    # Decomposition: of what is the most relevant channel made, one layer below?
+    # Decomposition: what is the most relevant channel made of, one layer below?
     attr = attribution(sample, [{high: best[:1], "y": [target]}], composite, record_layer=[low])
     parts = channels.attribute(attr.relevances[low], abs_norm=True)[0]
     strongest = torch.argsort(parts, descending=True)[:3].tolist()

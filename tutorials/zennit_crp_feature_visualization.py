@@ -1,16 +1,16 @@
-"""Feature visualisation with the names of zennit-crp: its tutorial, as a script.
+r"""Feature visualisation with the names of zennit-crp: its tutorial, as a script.
 
-As it stands it mines built-in scenes with the built-in model:
+Without arguments it mines built-in scenes with the built-in model:
 
     python zennit_crp_feature_visualization.py
 
 With the weights of torchvision's SqueezeNet 1.1 (a .safetensors or .pth file) it mines photos: a folder of pictures,
-and a JSON list of `{"file": ..., "class_index": ...}` that says of which class each is.
+and a JSON list of `{"file": ..., "class_index": ...}` that gives their classes.
 
-    python zennit_crp_feature_visualization.py --weights squeezenet1_1.safetensors --photos imagenet_samples \\
+    python zennit_crp_feature_visualization.py --weights squeezenet1_1.safetensors --photos imagenet_samples \
         --labels imagenet_samples/index.json --out out
 
-All that is imported from `crp` here, zennit-crp has too; only the built-in model and scenes are ours.
+Everything imported from `crp` here also exists in zennit-crp, except the built-in model and scenes.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-# crp before zennit, which it lets be imported beside a CPU build of torch (docs/install.md)
+# crp first: it makes zennit importable with a CPU build of torch (docs/install.md)
 # isort: off
 from crp.attribution import CondAttribution
 from crp.cache import ImageCache
@@ -37,7 +37,7 @@ MEAN, DEVIATION = (torch.tensor(each)[:, None, None] for each in ([0.485, 0.456,
 
 
 class Photos(torch.utils.data.Dataset):
-    """Pictures as they are drawn, 3 x 224 x 224 within 0 and 1, with their classes."""
+    """Pictures before normalisation, [3, 224, 224] from 0 to 1, with their classes."""
 
     def __init__(self, folder, labels):
         self.folder, self.entries = Path(folder), json.loads(Path(labels).read_text())
@@ -55,7 +55,7 @@ class Photos(torch.utils.data.Dataset):
 
 
 def photos(weights, folder, labels):
-    """Model, data set, what makes model input of its samples, and layers."""
+    """Return model, data set, the function that turns its samples into model input, and layers."""
     from torchvision import models
 
     model = models.squeezenet1_1(weights=None)
@@ -70,7 +70,7 @@ def photos(weights, folder, labels):
 
 
 class Drawn(torch.utils.data.Dataset):
-    """The built-in scenes as they are drawn."""
+    """The built-in scenes before normalisation."""
 
     def __init__(self, count):
         from crp.demo import Scenes
@@ -86,18 +86,18 @@ class Drawn(torch.utils.data.Dataset):
 
 
 def scenes(count):
-    """The same of the built-in model and scenes."""
+    """Return the same for the built-in model and scenes."""
     from crp.demo import demo_model
 
     return demo_model(), Drawn(count), lambda data: (data - 0.5) / 0.25, ["conv5", "conv4"]
 
 
 def analyse(model, dataset, preprocess, layers, out):
-    """All steps of the tutorial; pictures go to `out`, and what is printed is returned."""
+    """Run all steps of the tutorial; pictures go to `out`, the values to print are returned."""
     composite, attribution = EpsilonPlusFlat(), CondAttribution(model)
     layer, found = layers[0], {}
 
-    # Run: one pass over the data set. What it finds lies in files afterwards, and is not mined again.
+    # Run: one pass over the data set. Its results are stored in files and are not mined again.
     fv = FeatureVisualization(
         attribution, dataset, dict.fromkeys(layers, ChannelConcept()), preprocess, path=out / "mined",
         cache=ImageCache(out / "cache"),
@@ -105,21 +105,21 @@ def analyse(model, dataset, preprocess, layers, out):
     files = fv.run(composite, 0, len(dataset), batch_size=16, checkpoint=100)
     found["files"] = {name: len(paths) for name, paths in files.items()}
 
-    # The concepts to look at: those that are relevant for a prediction.
+    # The concepts to look at: those most relevant for one prediction.
     data, target = fv.get_data_sample(min(9, len(dataset) - 1))
     attr = attribution(data, [{"y": [target]}], composite, record_layer=[layer])
     relevance = ChannelConcept().attribute(attr.relevances[layer], abs_norm=True)[0]
     concepts = torch.argsort(relevance, descending=True)[:4].tolist()
     found["concepts"] = {concept: float(relevance[concept]) for concept in concepts}
 
-    # References: the samples on which they are most relevant, and those on which they are most active.
+    # References: the samples for which they are most relevant, and those on which they are most active.
     samples, _scores, _positions = load_maximization(fv.RelMax.PATH, layer)
     found["best"] = {concept: samples[:4, concept].tolist() for concept in concepts}
     for mode in ("relevance", "activation"):
         drawn = fv.get_max_reference(concepts, layer, mode, (0, 6))
         picture(out / f"{mode}.png", {concept: list(images) for concept, images in drawn.items()})
 
-    # With a composite, their conditional heatmaps; with `rf`, no more than the position that scored sees.
+    # With a composite, their conditional heatmaps; with `rf`, cropped to what the scoring position sees.
     drawn = fv.get_max_reference(concepts, layer, "relevance", (0, 6), composite, plot_fn=vis_img_heatmap)
     picture(out / "heatmaps.png", drawn)
     drawn = fv.get_max_reference(concepts, layer, "relevance", (0, 6), composite, rf=True, plot_fn=vis_opaque_img)
@@ -131,7 +131,7 @@ def analyse(model, dataset, preprocess, layers, out):
     found["tensors"] = [list(data.shape), list(heatmaps.shape)]
     imgify(heatmaps[0], symmetric=True, resize=300).save(out / "heatmap.png")
 
-    # Class statistics: for which classes is the concept most relevant, and on which samples of each?
+    # Class statistics: for which classes is the concept most relevant, and for which of their samples?
     targets, means = fv.compute_stats(concepts[0], layer, "relevance", top_N=4, mean_N=3)
     found["classes"] = {int(target): float(mean) for target, mean in zip(targets, means, strict=True)}
     drawn = fv.get_stats_reference(
@@ -139,14 +139,14 @@ def analyse(model, dataset, preprocess, layers, out):
     )
     picture(out / "classes.png", drawn)
 
-    # Caching: what was drawn is read from now on. Precomputing draws many at once.
+    # Caching: what was drawn once is read from disk from now on. Precomputing draws many at once.
     fv.precompute_ref({layer: concepts[:2]}, composite, rf=True, r_range=(0, 4), plot_list=[vis_opaque_img])
     found["cached"] = len(list((out / "cache").rglob("*.png")))
     return found
 
 
 def picture(path, drawn):
-    """Keep a grid of references."""
+    """Save a grid of references."""
     plot_grid(drawn, figsize=(8, 7), resize=120, symmetric=True)
     plt.savefig(path, dpi=100)
     plt.close()
@@ -159,7 +159,7 @@ def main():
     parser.add_argument("--photos", help="folder of pictures to mine with SqueezeNet")
     parser.add_argument("--labels", help="JSON list of their files and classes")
     parser.add_argument("--scenes", type=int, default=200, help="how many built-in scenes are mined")
-    parser.add_argument("--out", type=Path, help="folder for all that is kept; by default a temporary one")
+    parser.add_argument("--out", type=Path, help="folder for the results; by default a temporary one")
     arguments = parser.parse_args()
     given = [each is not None for each in (arguments.weights, arguments.photos, arguments.labels)]
     if any(given) and not all(given):

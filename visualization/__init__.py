@@ -4,7 +4,7 @@ atlases.py       Atlas: one explanation, saved as picture, page or JSON, shown i
 page/            the page: one HTML file that opens offline
 site/            many predictions and the concepts of a library as pages that link to one another
 figures/         matplotlib: the atlas as one figure, its parts in given axes and at the width of a paper's column;
-                 renderers.py draws the input: image, spectrogram, signal, volume
+                 renderers/ draws the input: image, spectrogram, signal, volume
 wording.py       the sentences and numbers that pages and figures share
 colours.py       one colour a concept, the same on cards and concept map
 encoding.py      signed data as colour, pictures as bytes

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from crp.errors import InputError, listed
-from crp.explanations.explanation import Explanation, to_json
+from crp.explanations import Explanation, to_json
 from crp.visualization import graph_layout as graph
 from crp.visualization import wording
 from crp.visualization.figures import overview as figure

@@ -6,7 +6,7 @@ import base64
 import html
 import io
 
-from crp.graphs.concept_graph import ConceptGraph
+from crp.graphs import ConceptGraph
 from crp.visualization import wording
 from crp.visualization.figures import overview as figure
 from crp.visualization.figures import paper

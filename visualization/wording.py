@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from crp import class_names
-from crp.explanations.explanation import ClassScore, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.explanations import ClassScore, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.graphs.concept_graph import ConceptGraph, GraphNode
 
 MINUS = "\N{MINUS SIGN}"

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from crp.attribution import RelevanceFlow
 from crp.concepts import ChannelConcept, ConceptKind
-from crp.mining.scores import shares
 from crp.models import check_composite, check_start, described_rules
+from crp.relevance_shares import shares
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -63,5 +63,5 @@ def concept_vector(
     with RelevanceFlow(model, composite, data[None], [layer]) as flow:
         explained = int(flow.prediction[0].argmax()) if chosen is None else chosen
         started = flow.output_relevance([explained])
-        flow.sweep(started, [layer], lambda _, arriving: found.append(shares(concept.total(arriving))[0]))
-    return found[0]
+        flow.sweep(started, [layer], lambda _, arriving: found.append(concept.total(arriving)[0]))
+    return shares(found[0].double().cpu().numpy())

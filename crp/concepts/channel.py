@@ -13,6 +13,7 @@ from torch import Tensor
 from crp.errors import InputError
 from crp.indices import concept_ids as read_concepts
 from crp.indices import position_ids
+from crp.relevance_shares import stabilised_shares
 
 from .extremes import extreme
 
@@ -163,7 +164,7 @@ class ChannelConcept:
             Whether to divide by the sum over concepts of the absolute value.
         """
         totals = self.total(relevance if mask is None else relevance * mask)
-        return _divided(totals) if abs_norm else totals
+        return stabilised_shares(totals) if abs_norm else totals
 
     def reference_sampling(
         self,
@@ -195,13 +196,8 @@ class ChannelConcept:
         if max_target not in ("sum", "max"):
             raise InputError(f"max_target is 'sum' or 'max', given {max_target!r}.")
         scores = self.total(relevance) if max_target == "sum" else peak
-        scores, samples = (_divided(scores) if abs_norm else scores).sort(dim=0, descending=True, stable=True)
+        scores, samples = (stabilised_shares(scores) if abs_norm else scores).sort(dim=0, descending=True, stable=True)
         return samples, scores, positions.gather(0, samples)
-
-
-def _divided(scores: Tensor) -> Tensor:
-    """Scores `[N, C]` divided by their absolute sum; 1e-10 keeps a layer without any at zero."""
-    return scores / (scores.abs().sum(1, keepdim=True) + 1e-10)
 
 
 def _named(layer: str | None) -> str:

@@ -1,6 +1,40 @@
-"""One prediction explained: the values, and how they are computed.
+"""One prediction explained: its values, their JSON, and how they are computed.
 
-explanation.py  `Explanation` and its parts as frozen values, and their JSON
-computation.py  `explain`: from a model, an input and a library to these values
-entries.py      what several explanations say together: where a concept shows up, its neighbours in their graphs
+    from crp.explanations import Explanation, explain, from_json, to_json
+
+explanation.py      `Explanation` and its parts as frozen values
+plausibility.py     which coverage and absorption can be read as a share
+serialisation.py    an explanation as JSON
+computation.py      `explain`: from a model, an input and a library to these values
+map_computation.py  the concept map
+entries.py          what several explanations say together: where a concept appears, its neighbours in their graphs
+
+Names are loaded on first use, so that reading and drawing an explanation needs no torch.
 """
+
+from __future__ import annotations
+
+_HOMES = {
+    "ClassScore": "crp.values",
+    "ClassShare": "crp.values",
+    "ConceptMap": "crp.explanations.explanation",
+    "ConceptPart": "crp.explanations.explanation",
+    "Explanation": "crp.explanations.explanation",
+    "LayerExplanation": "crp.explanations.explanation",
+    "Patch": "crp.values",
+    "concepts_in_cells": "crp.explanations.map_computation",
+    "explain": "crp.explanations.computation",
+    "from_json": "crp.explanations.serialisation",
+    "numbers": "crp.explanations.serialisation",
+    "to_json": "crp.explanations.serialisation",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

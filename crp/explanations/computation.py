@@ -14,7 +14,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -23,10 +22,13 @@ from crp.class_names import class_index, class_name
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError
 from crp.explanations.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.explanations.map_computation import concept_map_in
 from crp.graphs.composition import apart, graph_in
+from crp.graphs.finiteness import check_finite
 from crp.library.profiles import class_shares
 from crp.models import PreparedModel, prepared
 from crp.preprocessing import read_picture, shown_input
+from crp.relevance_shares import shares
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -35,10 +37,6 @@ if TYPE_CHECKING:
 
 _CHANNELS = ChannelConcept()
 
-# A cell of the concept map stays blank below this part of the strongest cell's relevance.
-_FAINTEST_CELL = 0.02
-# Cells along the longer side, unless asked for: fine enough to see parts of things, coarse enough to read.
-_CELLS = 8
 # What inputs with so many axes are called.
 _INPUTS = {2: ("signal", "T"), 3: ("image", "H, W"), 4: ("volume", "D, H, W")}
 # The graph of an explanation: as much as a page's width can hold.
@@ -109,6 +107,8 @@ def explain(
         If the image, a layer or the target does not fit.
     LibraryError
         If the library belongs to another model, composite or kind of concept.
+    ModelError
+        If output or relevance is not finite.
 
     Notes
     -----
@@ -179,6 +179,7 @@ def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | N
         # Relevance is linear in what is started: this is the difference of the two classes' relevance, everywhere.
         started = started - flow.output_relevance([against])
     arriving = flow.down(started, to=[INPUT, *shown.layers])
+    _check_arriving(flow, arriving)
     heatmap = arriving[INPUT][0, 0].sum(0)
     total = float(started.double().sum())
     layers = [_explained_layer(flow, shown, layer, arriving[layer][0], total) for layer in shown.layers]
@@ -204,14 +205,23 @@ def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | N
     }
 
 
+def _check_arriving(flow: RelevanceFlow, arriving: Mapping[str, Tensor]) -> None:
+    """Refuse relevance that is not finite, and name the uppermost layer where it is not."""
+    above = "at the output"
+    for layer in (*reversed(flow.layers), INPUT):
+        if layer in arriving:
+            where = "at the input" if layer == INPUT else f"at layer {layer!r}"
+            check_finite(arriving[layer], where, above)
+            above = where
+
+
 def _explained_layer(
     flow: RelevanceFlow, shown: _Shown, layer: str, arriving: Tensor, started: float
 ) -> LayerExplanation:
     """One layer of an explanation; `arriving` is `[1, C, *S]`."""
     concept, library = shown.concept, shown.library
     relevance = concept.total(arriving.double())[0]
-    absolute = relevance.abs().sum()
-    shares = relevance / absolute if absolute > 0 else torch.zeros_like(relevance)
+    share = shares(relevance.cpu().numpy())
     order = relevance.argsort(descending=True, stable=True).tolist()
     supporting = [index for index in order[: shown.concepts] if relevance[index] > 0]
     opposing = [index for index in order[::-1][: shown.concepts] if relevance[index] < 0]
@@ -222,25 +232,25 @@ def _explained_layer(
         shares_of_classes = library.statistics(layer).share
         masked = concept.masked(arriving, [[index] for index in cards])
         heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)
+        check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
         for index, heatmap in zip(cards, heatmaps, strict=True):
             parts[index] = ConceptPart(
                 layer=layer,
                 concept=index,
                 relevance=float(relevance[index]),
-                share=float(shares[index]),
+                share=float(share[index]),
                 heatmap=_array(heatmap),
                 relevance_patches=library.patches(layer, index, "relevance")[: shown.patches],
                 activation_patches=library.patches(layer, index, "activation")[: shown.patches],
                 classes=class_shares(shares_of_classes[:, index], library.class_names, _USERS),
             )
-    silent = not absolute > 0
-    concept_map = _concept_map(flow, concept, layer, arriving, shown.cells)
+    concept_map = concept_map_in(flow, concept, layer, arriving, shown.cells)
     return LayerExplanation(
         layer=layer,
         size=len(relevance),
         supporting=tuple(parts[index] for index in supporting),
         opposing=tuple(parts[index] for index in opposing),
-        rest=0.0 if silent else max(0.0, 1 - math.fsum(abs(part.share) for part in parts.values())),
+        rest=0.0 if not share.any() else max(0.0, 1 - math.fsum(abs(part.share) for part in parts.values())),
         coverage=float(relevance.sum()) / started if started else math.nan,
         concept_map=concept_map,
         relevance=relevance.cpu().numpy(),
@@ -258,95 +268,6 @@ def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, card
     strongest = sorted(named.tolist(), key=lambda index: -magnitude[:, index].max())[:_GLIMPSES]
     found = {index: library.patches(layer, index, "relevance")[:1] for index in strongest if magnitude[:, index].any()}
     return {index: patches[0] for index, patches in sorted(found.items()) if patches}
-
-
-def _concept_map(
-    flow: RelevanceFlow, concept: ConceptKind, layer: str, arriving: Tensor, cells: int | None
-) -> ConceptMap | None:
-    """The strongest concept of each cell, for pictures and signals; a signal is a picture of one row.
-
-    None for a layer without space, whose concepts are nowhere in particular.
-    """
-    if arriving.ndim != len(flow.input_shape) or arriving.ndim not in (3, 4):
-        return None
-    positions, (height, width) = [(1, *shape)[-2:] for shape in (arriving.shape[2:], flow.input_shape[2:])]
-    rows, columns = grid_of(positions, (height, width), cells)
-    table = concepts_in_cells(flow, layer, arriving, rows, columns, concept=concept)
-    strongest, winner = table.max(-1)
-    faint = strongest <= _FAINTEST_CELL * max(float(strongest.max()), 0.0)
-    winner[faint], strongest[faint] = -1, 0
-    return ConceptMap(
-        layer=layer,
-        concept=winner.view(rows, columns).cpu().numpy(),
-        relevance=_array(strongest.view(rows, columns)),
-        shape=(height, width),
-        table=_array(table.view(rows, columns, -1)),
-    )
-
-
-def grid_of(positions: Sequence[int], size: Sequence[int], cells: int | None = None) -> tuple[int, int]:
-    """Rows and columns of a concept map: cells about square, no finer than the layer.
-
-    Parameters
-    ----------
-    positions
-        Height and width of the layer's output.
-    size
-        Height and width of the input, in pixels.
-    cells
-        Cells along the longer side.
-
-    Examples
-    --------
-    >>> grid_of((13, 13), (224, 224)), grid_of((4, 8), (64, 128), 16)
-    ((8, 8), (4, 8))
-    """
-    cells = cells or _CELLS
-    longest = max(size)
-    rows, columns = (
-        max(1, min(position, round(cells * side / longest))) for position, side in zip(positions, size, strict=True)
-    )
-    return rows, columns
-
-
-def concepts_in_cells(
-    flow: RelevanceFlow, layer: str, arriving: Tensor, rows: int, columns: int, *, concept: ConceptKind = _CHANNELS
-) -> Tensor:
-    """Relevance of every concept of a layer in every cell of a grid over the input.
-
-    Parameters
-    ----------
-    flow
-        Of one sample `[1, c, H, W]`, or of a signal `[1, c, T]`, whose grid has one row.
-    layer
-        A layer's name.
-    arriving
-        Relevance that arrives there, `[1, C, *S]`.
-    rows, columns
-        The grid; cell (r, c) covers pixel rows `r * H / rows` to `(r + 1) * H / rows`, and columns likewise.
-    concept
-        What a concept is.
-
-    Returns
-    -------
-    Tensor
-        `[rows * columns, C]`, row by row. The sum over all cells is the sum of each concept's conditional heatmap.
-    """
-    space = flow.input_shape[2:]
-    height, width = (1, *space)[-2:]
-    row = torch.arange(height, device=flow.device) * rows // height
-    column = torch.arange(width, device=flow.device) * columns // width
-    place = (row[:, None] * columns + column).view(*space)
-    if flow.linear:
-        masks = torch.nn.functional.one_hot(place, rows * columns).movedim(-1, 0).to(arriving)
-        return flow.regions(layer, masks, arriving, total=concept.total)[:, 0]
-    # Without linear rules there is no way up: every concept is carried down by itself.
-    count = concept.size(arriving.shape[1:])
-    table = arriving.new_zeros(rows * columns, count)
-    for index in range(count):
-        heatmap = flow.down(concept.masked(arriving, [[index]]), start=layer)[0, 0].sum(0)
-        table[:, index].index_add_(0, place.flatten(), heatmap.flatten())
-    return table
 
 
 def _class_score(names: Sequence[str], index: int, scores: Tensor) -> ClassScore:

@@ -10,58 +10,24 @@
 
 Only numpy arrays and plain Python numbers live here, so that drawing needs neither torch nor the model. The values
 refuse to be built where their promises fail (shares that do not add up, a heatmap of another shape than the picture),
-and their arrays are read-only. `numbers` gives everything but the pixels and heatmaps, `to_json` everything,
-`from_json` reads it back.
+and their arrays are read-only.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from crp.errors import InputError
-from crp.graphs.concept_graph import ConceptGraph, graph_arrays, graph_from, graph_numbers
-from crp.values import (
-    ClassScore,
-    ClassShare,
-    Patch,
-    class_numbers,
-    defined,
-    frozen,
-    heatmap_array,
-    packed,
-    packed_patch,
-    patch_from,
-    patch_numbers,
-    picture_array,
-    set_fields,
-    undefined,
-    unpacked,
-)
-
-FORMAT = "crp-atlas explanation"
-VERSION = 1
+from crp.graphs.concept_graph import ConceptGraph
+from crp.values import ClassScore, ClassShare, Patch, finite_array, frozen, heatmap_array, picture_array, set_fields
 
 # Shares are sums of float32 relevance over a whole layer; what is further off than this is a mistake, not rounding.
 SHARE_TOLERANCE = 1e-4
-
-__all__ = [
-    "ClassScore",
-    "ClassShare",
-    "ConceptMap",
-    "ConceptPart",
-    "Explanation",
-    "LayerExplanation",
-    "Patch",
-    "from_json",
-    "numbers",
-    "to_json",
-]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +71,9 @@ class ConceptPart:
     def __post_init__(self) -> None:
         set_fields(self, classes=tuple(self.classes))
         set_fields(self, concept=int(self.concept), relevance=float(self.relevance), share=float(self.share))
-        set_fields(self, heatmap=frozen(np.asarray(self.heatmap, dtype=np.float32)))
+        set_fields(
+            self, heatmap=finite_array(self.heatmap, f"the heatmap of concept {self.concept} of {self.layer!r}")
+        )
         set_fields(self, relevance_patches=tuple(self.relevance_patches))
         set_fields(self, activation_patches=tuple(self.activation_patches))
         if not -1 - SHARE_TOLERANCE <= self.share <= 1 + SHARE_TOLERANCE:
@@ -165,7 +133,7 @@ class ConceptMap:
                 f"the concept map of {self.layer!r} has concept {self.concept.min()}; ids start at 0, -1 is blank."
             )
         if self.table is not None:
-            set_fields(self, table=frozen(np.asarray(self.table, dtype=np.float32)))
+            set_fields(self, table=finite_array(self.table, f"the table of the concept map of {self.layer!r}"))
             if self.table.ndim != 3 or self.table.shape[:2] != self.concept.shape:
                 raise InputError(
                     f"the concept map of {self.layer!r} has cells of shape {self.concept.shape} and a table of shape "
@@ -356,179 +324,3 @@ class Explanation:
     def best(self) -> ClassScore:
         """The class with the largest logit."""
         return self.classes[0]
-
-
-def numbers(explanation: Explanation) -> dict[str, Any]:
-    """All numbers and names of an explanation as plain JSON values, without pictures, heatmaps and tables of cells.
-
-    A number that is undefined (nan) is None. This is what the page embeds; `to_json` holds the same and the arrays.
-    """
-    shape = explanation.heatmap.shape
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "input": dict(zip(("height", "width"), shape, strict=True)) if len(shape) == 2 else {"shape": list(shape)},
-        "classes": [class_numbers(score) for score in explanation.classes],
-        "target": class_numbers(explanation.target),
-        "against": explanation.against and class_numbers(explanation.against),
-        "absorbed": defined(explanation.absorbed),
-        "layers": [_layer_numbers(layer) for layer in explanation.layers],
-        "graph": explanation.graph and graph_numbers(explanation.graph),
-        "provenance": dict(explanation.provenance),
-        "beside": [numbers(other) for other in explanation.beside],
-    }
-
-
-def to_json(explanation: Explanation) -> dict[str, Any]:
-    """The whole explanation as plain JSON values: `numbers` and a table "arrays".
-
-    An array is {"dtype": "|u1" or "<f4", "shape": [...], "data": base64 of zlib of its bytes in C order}; its name says
-    where it belongs, as in "layers/0/supporting/2/heatmap".
-    """
-    arrays = _arrays(explanation, "")
-    return numbers(explanation) | {"arrays": {name: packed(array) for name, array in arrays.items()}}
-
-
-def from_json(content: Mapping[str, Any]) -> Explanation:
-    """Build the explanation that `to_json` wrote.
-
-    Raises
-    ------
-    InputError
-        `content` is something else, of a newer version, or incomplete.
-    """
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        raise InputError(f'this is no explanation: its "format" is not {FORMAT!r}.')
-    if content.get("version") != VERSION:
-        raise InputError(
-            f"this explanation has version {content.get('version')!r}; this program reads version {VERSION}."
-        )
-    if "arrays" not in content:
-        raise InputError(
-            "this explanation holds numbers only (as embedded in a page); the file saved as .json holds the arrays too."
-        )
-    try:
-        return _explanation(content, {name: unpacked(array) for name, array in content["arrays"].items()}, "")
-    except (KeyError, IndexError, TypeError, ValueError, zlib.error) as error:
-        raise InputError(f"this explanation is damaged: {type(error).__name__} {error}.") from error
-
-
-def _arrays(explanation: Explanation, place: str) -> dict[str, np.ndarray]:
-    """Arrays of an explanation by name; `place` begins the names, and is empty or ends with a slash."""
-    arrays = {f"{place}picture": explanation.picture, f"{place}heatmap": explanation.heatmap}
-    for index, layer in enumerate(explanation.layers):
-        here = f"{place}layers/{index}"
-        for side, number, part in _parts(layer):
-            arrays[f"{here}/{side}/{number}/heatmap"] = part.heatmap
-            for kind in ("relevance_patches", "activation_patches"):
-                for rank, patch in enumerate(getattr(part, kind)):
-                    arrays |= packed_patch(f"{here}/{side}/{number}/{kind}/{rank}", patch)
-        if layer.concept_map is not None and layer.concept_map.table is not None:
-            arrays[f"{here}/concept_map/table"] = layer.concept_map.table
-        for concept, patch in layer.glimpses.items():
-            arrays |= packed_patch(f"{here}/glimpses/{concept}", patch)
-    if explanation.graph is not None:
-        arrays |= graph_arrays(explanation.graph, f"{place}graph")
-    for index, other in enumerate(explanation.beside):
-        arrays |= _arrays(other, f"{place}beside/{index}/")
-    return arrays
-
-
-def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], place: str) -> Explanation:
-    # What was added to version 1 since it was first written may be missing.
-    against, graph = content.get("against"), content.get("graph")
-    return Explanation(
-        picture=arrays[f"{place}picture"],
-        heatmap=arrays[f"{place}heatmap"],
-        classes=tuple(ClassScore(**score) for score in content["classes"]),
-        target=ClassScore(**content["target"]),
-        layers=tuple(_layer(layer, f"{place}layers/{index}", arrays) for index, layer in enumerate(content["layers"])),
-        absorbed=undefined(content["absorbed"]),
-        provenance=content["provenance"],
-        against=None if against is None else ClassScore(**against),
-        graph=None if graph is None else graph_from(graph, arrays, f"{place}graph"),
-        beside=tuple(
-            _explanation(other, arrays, f"{place}beside/{index}/")
-            for index, other in enumerate(content.get("beside", ()))
-        ),
-    )
-
-
-def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarray]) -> LayerExplanation:
-    concept_map = content["concept_map"]
-    if concept_map is not None:
-        table = arrays.get(f"{place}/concept_map/table")
-        concept_map = ConceptMap(layer=content["layer"], **concept_map, table=table)
-    sides = {
-        side: tuple(
-            _part(content["layer"], part, f"{place}/{side}/{i}", arrays) for i, part in enumerate(content[side])
-        )
-        for side in ("supporting", "opposing")
-    }
-    return LayerExplanation(
-        layer=content["layer"],
-        size=content["size"],
-        rest=content["rest"],
-        coverage=undefined(content["coverage"]),
-        concept_map=concept_map,
-        relevance=content.get("relevance"),
-        glimpses={
-            glimpse["concept"]: patch_from(glimpse, f"{place}/glimpses/{glimpse['concept']}", arrays)
-            for glimpse in content.get("glimpses", ())
-        },
-        **sides,
-    )
-
-
-def _part(layer: str, content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarray]) -> ConceptPart:
-    patches = {
-        kind: tuple(patch_from(patch, f"{place}/{kind}/{i}", arrays) for i, patch in enumerate(content[kind]))
-        for kind in ("relevance_patches", "activation_patches")
-    }
-    return ConceptPart(
-        layer=layer,
-        concept=content["concept"],
-        relevance=content["relevance"],
-        share=content["share"],
-        heatmap=arrays[f"{place}/heatmap"],
-        classes=tuple(ClassShare(**use) for use in content.get("classes", ())),
-        **patches,
-    )
-
-
-def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
-    concept_map = layer.concept_map
-    if concept_map is not None:
-        concept_map = {
-            "concept": concept_map.concept.tolist(),
-            "relevance": concept_map.relevance.tolist(),
-            "shape": list(concept_map.shape),
-        }
-    return {
-        "layer": layer.layer,
-        "size": layer.size,
-        "supporting": [_part_numbers(part) for part in layer.supporting],
-        "opposing": [_part_numbers(part) for part in layer.opposing],
-        "rest": layer.rest,
-        "coverage": defined(layer.coverage),
-        "concept_map": concept_map,
-        "relevance": None if layer.relevance is None else layer.relevance.tolist(),
-        "glimpses": [{"concept": concept, **patch_numbers(patch)} for concept, patch in layer.glimpses.items()],
-    }
-
-
-def _part_numbers(part: ConceptPart) -> dict[str, Any]:
-    return {
-        "concept": part.concept,
-        "relevance": part.relevance,
-        "share": part.share,
-        "relevance_patches": [patch_numbers(patch) for patch in part.relevance_patches],
-        "activation_patches": [patch_numbers(patch) for patch in part.activation_patches],
-        "classes": [{"index": use.index, "name": use.name, "share": use.share} for use in part.classes],
-    }
-
-
-def _parts(layer: LayerExplanation) -> Iterator[tuple[str, int, ConceptPart]]:
-    for side in ("supporting", "opposing"):
-        for number, part in enumerate(getattr(layer, side)):
-            yield side, number, part

@@ -1,5 +1,28 @@
 """The attribution graph: how lower concepts compose higher ones.
 
+    from crp.graphs import ConceptGraph, compose
+
 concept_graph.py  `ConceptGraph`, its nodes and edges as frozen values, and their JSON
 composition.py    `compose`, which computes it
+
+Names are loaded on first use, so that drawing a graph needs no torch.
 """
+
+from __future__ import annotations
+
+_HOMES = {
+    "ConceptGraph": "crp.graphs.concept_graph",
+    "GraphEdge": "crp.graphs.concept_graph",
+    "GraphNode": "crp.graphs.concept_graph",
+    "compose": "crp.graphs.composition",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -22,6 +22,7 @@ from crp.class_names import class_name
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
+from crp.graphs.finiteness import check_finite
 from crp.models import check_composite, described_rules
 
 if TYPE_CHECKING:
@@ -331,12 +332,15 @@ def _level(
     sent: dict[str, Tensor | float] = dict.fromkeys(lower, 0.0)
     for flow in flows:
         relevance, totals = start.at(flow, upper)
+        above = "at the output" if upper == OUTPUT else f"at layer {upper!r}"
+        check_finite(relevance, above, "at the output")
         arriving = arriving + totals
         if not (lower and ids):
             continue
         masked = relevance[None] if upper == OUTPUT else start.concept.masked(relevance, [[index] for index in ids])
         reached = flow.down(masked, start=upper, to=lower, blocked=others - {OUTPUT})
         for layer, found in reached.items():
+            check_finite(found, f"at layer {layer!r}", above)
             totals = start.concept.total(found.flatten(0, 1).double()).unflatten(0, found.shape[:2])
             sent[layer] = sent[layer] + totals.sum(1)
     return _Level(torch.as_tensor(arriving), sent)
@@ -374,6 +378,8 @@ def _heatmaps(
             continue
         relevance, _ = start.at(flow, layer)
         masked = relevance[None] if layer == OUTPUT else start.concept.masked(relevance, [[i] for i in missing])
-        for index, heatmap in zip(missing, flow.down(masked, start=layer)[:, 0].sum(1), strict=True):
+        heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)
+        check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
+        for index, heatmap in zip(missing, heatmaps, strict=True):
             found[layer, index] = heatmap.float().cpu().numpy()
     return found

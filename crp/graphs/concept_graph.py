@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from crp.errors import InputError
-from crp.values import Patch, defined, frozen, packed_patch, patch_from, patch_numbers, set_fields, undefined
+from crp.values import Patch, defined, finite_array, packed_patch, patch_from, patch_numbers, set_fields, undefined
 
 # Incoming edges and rest are sums of float32 relevance.
 TOLERANCE = 1e-4
@@ -78,7 +78,7 @@ class GraphNode:
         for field in ("relevance", "share", "rest", "passed", "carried"):
             set_fields(self, **{field: float(getattr(self, field))})
         if self.heatmap is not None:
-            set_fields(self, heatmap=frozen(np.asarray(self.heatmap, dtype=np.float32)))
+            set_fields(self, heatmap=finite_array(self.heatmap, f"the heatmap of {self.key}"))
 
     @property
     def key(self) -> Key:

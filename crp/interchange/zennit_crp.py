@@ -25,7 +25,7 @@ from crp.mining.class_sums import LEADING
 from crp.mining.dataset import data_subject
 from crp.mining.durable.stages import write_survey
 from crp.mining.mined_model import model_subject
-from crp.mining.pipeline import described
+from crp.mining.mining_plan import Shown, described
 from crp.mining.scores import Score
 from crp.mining.tally import Tally
 
@@ -120,9 +120,9 @@ def import_zennit_crp(
             "threads": torch.get_num_threads(),
             "device": "not known",
         }
-        shown = {"class_names": class_names, "preprocessing": preprocessing, "source": {"imported from": "zennit-crp"}}
+        shown = Shown(class_names, preprocessing, {"imported from": "zennit-crp"})
         scores = {f"{mode}_score": score for mode in _THEIRS}
-        write_manifest(folder, described(subject, data, sizes, scores, settings, **shown))
+        write_manifest(folder, described(subject, data, sizes, scores, settings, shown))
     return open_library(Path(out))
 
 

@@ -1,16 +1,19 @@
-"""The names of zennit-crp 0.6.0, as thin faces on our own engine, mining and library. No relevance is computed here.
+"""The names of zennit-crp 0.6.0, as thin wrappers around our own engine, mining and library.
 
-Old code imports them from where they were: `crp.attribution`, `crp.concepts` and `crp.visualization` hand them on on
-first use, the modules `crp.helper`, `crp.hooks`, `crp.graph`, `crp.image`, `crp.cache`, `crp.maximization` and
-`crp.statistics` are nothing else. What is old and what is new, side by side: docs/migrating-from-zennit-crp.md.
+Code written for zennit-crp imports them from where they were. `crp.attribution`, `crp.concepts` and `crp.visualization`
+load them on first use (`crp.compat`), and the modules in old_paths/ are imported as `crp.helper`, `crp.hooks`, ...
+docs/migrating-from-zennit-crp.md compares old and new.
 
-attribution.py     CondAttribution with the seams `backward` and `broadcast`; AttributionGraph
-concepts.py        Concept, the base class that old concepts inherit from
-graph.py           trace_model_graph, ModelGraph
-hooks.py           MaskHook, FeatVisHook
-helper.py          get_layer_names, get_output_shapes, ...
-visualization.py   FeatureVisualization, with maximization.py and statistics.py (what these share: kept.py)
-stored.py          the .npy files that zennit-crp leaves; `crp.interchange` makes libraries of them
-cache.py           Cache, ImageCache
-image.py           imgify, vis_img_heatmap, vis_opaque_img, plot_grid
+cond_attribution.py       CondAttribution, with the methods that its users override
+attribution_graph.py      AttributionGraph
+concept_base.py           Concept, the base class of concepts
+feature_visualization.py  FeatureVisualization: mining; reference_drawing.py: its references and classes
+kept.py                   the base of Maximization and Statistics
+stored.py                 the .npy files of zennit-crp; `crp.interchange` turns them into libraries
+old_paths/cache.py        Cache, ImageCache
+old_paths/graph.py        trace_model_graph, ModelGraph
+old_paths/helper.py       get_layer_names, get_output_shapes, ...
+old_paths/hooks.py        MaskHook, FeatVisHook
+old_paths/image.py        imgify, vis_img_heatmap, vis_opaque_img, plot_grid
+old_paths/maximization.py, old_paths/statistics.py
 """

@@ -52,6 +52,7 @@ class CondAttribution(ConditionalAttribution):
                 raise self._without_effect(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse to replace a method that would never be called."""
         if name in _INTERNAL:
             raise self._without_effect(name)
         super().__setattr__(name, value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from crp.attribution import INPUT, RelevanceFlow, Replica, prepare
 from crp.cache import Cache
+from crp.compat import as_patched
 from crp.errors import InputError
 from crp.hooks import FeatVisHook
 from crp.legacy.cond_attribution import CondAttribution, replaced
@@ -66,10 +66,11 @@ class FeatureVisualization(ReferenceDrawing):
         self.layer_map = layer_map if isinstance(layer_map, Mapping) else dict(layer_map)
         self.preprocess_fn = preprocess_fn
         self.device = attribution.device if device is None else device
-        self.RelMax = Maximization("relevance", max_target, abs_norm, path)
-        self.ActMax = Maximization("activation", max_target, abs_norm, path)
-        self.RelStats = Statistics("relevance", max_target, abs_norm, path)
-        self.ActStats = Statistics("activation", max_target, abs_norm, path)
+        best, of_classes = as_patched("Maximization", Maximization), as_patched("Statistics", Statistics)
+        self.RelMax = best("relevance", max_target, abs_norm, path)
+        self.ActMax = best("activation", max_target, abs_norm, path)
+        self.RelStats = of_classes("relevance", max_target, abs_norm, path)
+        self.ActStats = of_classes("activation", max_target, abs_norm, path)
         self.Cache = cache
         self.saved_checkpoints: dict[str, list[str]] = {name: [] for name in self._results()}
 
@@ -226,7 +227,7 @@ class FeatureVisualization(ReferenceDrawing):
         on_device: torch.device | str | None,
     ) -> None:
         """Hand activation and relevance of a batch to `analyze_activation` and `analyze_relevance`."""
-        hook = getattr(sys.modules.get("crp.visualization"), "FeatVisHook", FeatVisHook)
+        hook = as_patched("FeatVisHook", FeatVisHook)
         if replaced(self.attribution, "__call__", "backward", "broadcast"):
             self._analyze_by_call(composite, data, samples, targets, on_device)
         elif hook is not FeatVisHook:
@@ -265,7 +266,7 @@ class FeatureVisualization(ReferenceDrawing):
         self, kind: Callable[..., Any], replica: Replica, data: Tensor, samples: np.ndarray, targets: np.ndarray,
         on_device: torch.device | str | None,
     ) -> None:
-        """Use the hooks that a script has put in the place of `crp.visualization.FeatVisHook`."""
+        """Use the hooks that a script has put in the place of `FeatVisHook`."""
         inputs, modules = {"sample_indices": samples, "targets": targets}, dict(replica.model.named_modules())
         handles = [
             kind(self, concept, layer, inputs, on_device).register(modules[layer])

@@ -15,7 +15,7 @@ from crp.cache import Cache, cache_reference, ranks
 from crp.concepts import ChannelConcept
 from crp.errors import InputError
 from crp.image import vis_img_heatmap, vis_opaque_img
-from crp.indices import class_ids, concept_ids
+from crp.indices import class_ids, concept_id, concept_ids
 from crp.legacy.cond_attribution import CondAttribution
 from crp.legacy.stored import load_maximization, load_stat_targets, load_statistics
 from crp.maximization import Maximization
@@ -50,7 +50,7 @@ class ReferenceDrawing:
         r_range: tuple[int, int] = (0, 8), composite: Composite | None = None, rf: bool = False,
         plot_fn: Callable | None = vis_img_heatmap, batch_size: int = 32,
     ) -> dict[int, Any]:
-        """Reference samples of concepts, with conditional heatmaps that start with the concept's activation.
+        """Load reference samples of concepts, with conditional heatmaps that start with the concept's activation.
 
         Parameters
         ----------
@@ -95,7 +95,7 @@ class ReferenceDrawing:
         r_range: tuple[int, int] = (0, 8), composite: Composite | None = None, rf: bool = False,
         plot_fn: Callable | None = vis_img_heatmap, batch_size: int = 32,
     ) -> dict[str, Any]:
-        """Reference samples of a concept within each class, by `"concept:class"`; otherwise as `get_max_reference`."""
+        """Load reference samples of a concept in each class, by `"concept:class"`; otherwise as `get_max_reference`."""
         how = layer_name, r_range, composite, rf, plot_fn, batch_size
         concept = self._concept(concept_id, layer_name, mode)
         return {
@@ -120,10 +120,7 @@ class ReferenceDrawing:
         return concept_ids(ids, self._tables(mode, layer)[0].shape[1], f"layer '{layer}'")
 
     def _concept(self, concept: Any, layer: str, mode: str) -> int:
-        found = self._concepts(concept, layer, mode)
-        if len(found) != 1:
-            raise InputError(f"One concept is needed, given {len(found)}.")
-        return found[0]
+        return concept_id(concept, self._tables(mode, layer)[0].shape[1], f"layer '{layer}'")
 
     def _classes(self, targets: Any, mode: str) -> tuple[int, ...]:
         known = load_stat_targets(self._stores(mode)[1].PATH)
@@ -187,7 +184,7 @@ class ReferenceDrawing:
         self, concept_id: int, layer_name: str, mode: str = "relevance", top_N: int = 5, mean_N: int = 10,
         norm: bool = False,
     ) -> tuple[np.ndarray, Tensor]:
-        """Classes with the highest mean score of a concept over their best samples.
+        """Find the classes with the highest mean score of a concept over their best samples.
 
         `crp.open_library(path).statistics(layer)` has the means over all samples.
 

@@ -1,11 +1,11 @@
-"""The .npy files that zennit-crp leaves behind, read and written. `crp.interchange` makes libraries of them.
+"""Reads and writes the .npy files of zennit-crp. `crp.interchange` turns them into libraries.
 
     PATH/RelMax_sum_normed/LAYER_data.npy, LAYER_rel.npy, LAYER_rf.npy            samples, scores, positions [n, C]
     PATH/RelStats_sum_normed/LAYER/CLASS_data.npy, CLASS_rel.npy, CLASS_rf.npy    the same for one class
     PATH/RelStats_sum_normed/targets.npy                                          the classes
 
-`ActMax_...` and `ActStats_...` hold what activations gave; `_max_` and `_unnormed` stand for the other scores. Files of
-a part of the data set have `_START_END_` in their names. Nothing in them is executed (no pickle).
+`ActMax_...` and `ActStats_...` are the same for activations; `_max_` and `_unnormed` stand for the other scores. Files
+of a part of the data set have `_START_END_` in their names. Pickled data are refused, so nothing is executed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TABLES = ("data", "rel", "rf")
 
 
 def sub_folder(kind: str, mode: str, max_target: str, abs_norm: bool) -> str:
-    """Name of the folder for a kind (`"Max"`, `"Stats"`), a mode and a score.
+    """Return the name of the folder for a kind (`"Max"`, `"Stats"`), a mode and a score.
 
     >>> sub_folder("Max", "relevance", "sum", True)
     'RelMax_sum_normed'
@@ -39,14 +39,14 @@ def sub_folder(kind: str, mode: str, max_target: str, abs_norm: bool) -> str:
 
 
 def read_tables(start: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Map samples, scores and positions `[n, C]` into memory; their paths begin with `start`.
+    """Memory-map samples, scores and positions `[n, C]`; `start` is the prefix of their paths.
 
     Raises
     ------
     FileNotFoundError
-        If one is missing; names the nearest there are.
+        If a file is missing; names similar ones.
     LibraryError
-        If a file is damaged, or they do not belong together.
+        If a file is damaged, or the shapes do not match.
     """
     start = Path(start)
     found = []
@@ -67,7 +67,7 @@ def read_tables(start: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def write_tables(start: Path, samples: np.ndarray, scores: np.ndarray, positions: np.ndarray) -> None:
-    """Write them, each file as a whole or not at all."""
+    """Write samples, scores and positions, each file atomically."""
     start.parent.mkdir(parents=True, exist_ok=True)
     for table, array in zip(_TABLES, (samples, scores, positions), strict=True):
         _write(start.with_name(f"{start.name}{table}.npy"), array)
@@ -80,7 +80,7 @@ def remove_tables(start: str | Path) -> None:
 
 
 def write_stat_targets(folder: Path, targets: Sequence[int]) -> None:
-    """Write the classes that statistics are of."""
+    """Write the list of classes."""
     _write(folder / "targets.npy", np.array(targets, dtype=np.int64))
 
 
@@ -94,7 +94,7 @@ def _write(path: Path, array: np.ndarray) -> None:
 
 
 def load_maximization(path_folder: str | Path, layer_name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Samples, scores and positions `[n, C]` of a layer, best first, from a folder such as `RelMax_sum_normed`.
+    """Load samples, scores and positions `[n, C]` of a layer, best first, from a folder such as `RelMax_sum_normed`.
 
     Errors as in `read_tables`.
     """
@@ -104,11 +104,11 @@ def load_maximization(path_folder: str | Path, layer_name: str) -> tuple[np.ndar
 def load_statistics(
     path_folder: str | Path, layer_name: str, target: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same for one class, from a folder such as `RelStats_sum_normed`."""
+    """Load the same for one class, from a folder such as `RelStats_sum_normed`."""
     return read_tables(Path(path_folder) / layer_name / f"{target}_")
 
 
 def load_stat_targets(path_folder: str | Path) -> np.ndarray:
-    """Classes that statistics are of, int64."""
+    """Load the list of classes, int64."""
     # zennit-crp writes them as text
     return np.load(Path(path_folder) / "targets.npy").astype(np.int64)

@@ -1,47 +1,49 @@
-"""`mine` and `add_patches`: checks, then one pass, then patches, then a folder that appears at once."""
+"""`mine` and `add_patches`: checks, a plan, one pass over the data set, then patches.
+
+The library appears at its path at once, when it is complete.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from crp.attribution.layers import receptive_boxes
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, LibraryError
+from crp.files import user_path
+from crp.indices import concept_ids
 from crp.library.building import check_free
 from crp.library.checksums import replace_with_checksum
-from crp.library.fingerprints import value_fingerprint
 from crp.library.manifest import write_manifest
 from crp.library.patches import MODES, encoded
 from crp.library.store import Library, open_library
 from crp.mining.durable.extending import check_extends
-from crp.mining.durable.processes import joined
+from crp.mining.durable.processes import Processes, joined
 from crp.mining.durable.stages import Pass, make_patches, surveyed_references
-from crp.mining.durable.work import Shard, Work, open_work, stored_identity, work_folder
+from crp.mining.durable.work import Work, open_work, stored_identity, work_folder
 from crp.models import check_composite, check_shapes
 from crp.preprocessing import Preprocessing, shown_input
 
 from .block_stream import SampleReader
 from .class_sums import LEADING
-from .dataset import DataSubject, check_data, data_subject
-from .estimation import estimate
-from .mined_model import ModelSubject, model_subject
+from .dataset import check_data, data_subject
+from .mined_model import model_subject
+from .mining_plan import MiningPlan, Shown, device_of, plan_mining_run, receptive_fields
 from .patch_maker import PatchMaker, requests
 from .runtime import peak_memory, surroundings, tensor_cores
 from .scores import Score
-from .survey import Surveyor, sizes_of
-from .tally import Tally, default_class_references
-from .targets import TargetRule, check_rule, rule_name
+from .settings import Settings, chosen_shard
+from .survey import Surveyor
+from .targets import TargetRule, rule_name
 from .vector_writer import VectorWriter
 
 if TYPE_CHECKING:
@@ -52,18 +54,12 @@ logger = logging.getLogger(__name__)
 
 CHANNELS = ChannelConcept()
 
-# Of the pass over the data set.
-_PRECISIONS = {None: None, "tf32": None, "bfloat16": torch.bfloat16}
-
 # The last bits of relevance depend on the number of threads, so it is a setting of the library: the same on all
 # machines and whoever starts the process (torchrun says 1). More cores are used by more processes.
 THREADS = 4
 
 # Seconds between checkpoints: what a kill costs at most.
 CHECKPOINT = 60.0
-
-# Longest side of a stored patch, in pixels: what fits a page of them, several in a row.
-PATCH_SIZE = 96
 
 
 def mine(
@@ -206,132 +202,101 @@ def mine(
         If the path is taken or cannot be written, another process mines to it, an interrupted run there mined something
         else, or the library to extend does not fit.
     """
-    path = Path(path)
+    path = user_path(path)
     layers = list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
     if not layers:
         raise InputError("No layers are given; at least one is needed.")
-    numbers = {"k": k, "top": top, "block_size": block_size, "threads": threads, "workers": workers, "patches": patches}
-    numbers["class_references"] = class_references
-    for name, value in numbers.items():
-        if name in ("threads", "class_references") and value is None:
-            continue
-        least = 0 if name in ("class_references", "workers", "patches") else 1
-        if not isinstance(value, int) or value < least:
-            raise InputError(f"{name} is {value!r}; a whole number of at least {least} is needed.")
-    if precision not in _PRECISIONS:
-        raise InputError(f"There is no precision {precision!r}: it is 'bfloat16', 'tf32', or None for the model's own.")
-    if precision == "tf32" and "cuda" not in (kind := str(device or _device_of(model))):
+    if precision == "tf32" and "cuda" not in (kind := str(device or device_of(model))):
         raise InputError(f"The precision 'tf32' is one of NVIDIA GPUs, and the device is {kind}.")
-    check_rule(targets)
-    scores = {"relevance_score": Score(relevance_score), "activation_score": Score(activation_score)}
-    patches = min(patches, k)
-    piece = _shard(shard, distributed, restart)
+    settings = Settings(
+        k=k,
+        top=top,
+        class_references=class_references,
+        vectors=vectors,
+        patches=patches,
+        block_size=block_size,
+        threads=threads,
+        workers=workers,
+        precision=precision,
+        skip_bad=skip_bad,
+        targets=targets,
+        concept=concept,
+        relevance_score=Score(relevance_score),
+        activation_score=Score(activation_score),
+        device=device,
+        shard=chosen_shard(shard, distributed=distributed, restart=restart),
+    )
     check_free(path, overwrite=overwrite)
-    threads = threads or _stored_threads(path, extend, restart) or THREADS
-
-    with surroundings(threads), joined(distributed) as processes:
-        data = data_subject(dataset, labelled=targets == "label", skip_bad=skip_bad)
-        to_picture = partial(shown_input, preprocessing=preprocessing)
-        if patches:
-            _check_pictures(data.reader.like, to_picture)
-        subject = model_subject(
-            model,
-            composite,
-            data.reader,
-            layers,
-            device,
-            _PRECISIONS[precision],
-            targets=targets,
-            classes=len(class_names) if class_names is not None else None,
-        )
-        if class_names is not None and len(class_names) != subject.classes:
-            raise InputError(f"There are {len(class_names)} class names, and the model has {subject.classes} classes.")
-        sizes = sizes_of(concept, subject.shapes)
-        if class_references is None:
-            class_references = default_class_references(subject.classes, sum(sizes.values()))
-        concepts = _patch_concepts(sizes, patch_concepts, patches)
-        fields = _fields(model, data.reader.like, layers) if patches else {}
-        settings = {
-            "k": k,
-            "top": top,
-            "class_references": class_references,
-            "vectors": vectors,
-            "patches": patches,
-            "concept": type(concept).__name__,
-            "targets": rule_name(targets),
-            "block_size": block_size,
-            "precision": precision or data.data["dtype"],
-            "threads": threads,
-            "device": str(torch.device(device).type if device is not None else _device_of(model)),
-        }
-        shown = {"class_names": class_names, "preprocessing": preprocessing, "source": source}
-        manifest = described(subject, data, sizes, scores, settings, **shown)
-        identity = {
-            "manifest": manifest,
-            # what the manifest has no words for
-            "composite": value_fingerprint(composite),
-            "concept": value_fingerprint(concept),
-            "targets": value_fingerprint(targets),
-            "patch_concepts": None if patch_concepts is None else concepts,
-        }
-        state = check_extends(extend, manifest, data.reader, skip_bad) if extend is not None else None
-        expected = estimate(
-            len(data.reader),
-            subject.classes,
-            subject.shapes,
-            k,
-            {layer: len(MODES) * patches * len(ids) for layer, ids in concepts.items()},
-            fields,
-            PATCH_SIZE,
-            class_references=class_references,
-            vectors=vectors,
-        )
-        shared = {"processes": processes, "every": checkpoint, "progress": progress and processes.first}
-        work_at = open_work(path, identity, shard=piece, processes=processes, overwrite=overwrite, restart=restart)
-        with work_at as work:
+    settings = replace(settings, threads=threads or _stored_threads(path, extend, restart) or THREADS)
+    shown = Shown(class_names, preprocessing, source)
+    with surroundings(settings.threads), joined(distributed) as processes:
+        plan = plan_mining_run(model, dataset, layers, composite, settings, patch_concepts, shown)
+        state = check_extends(extend, plan.manifest, plan.data.reader, skip_bad) if extend is not None else None
+        shared = Sharing(processes, checkpoint, progress and processes.first)
+        with open_work(
+            path,
+            plan.identity,
+            shard=settings.shard,
+            processes=processes,
+            overwrite=overwrite,
+            restart=restart,
+        ) as work:
             if work.surveyed() is None:
-                tally = Tally(sizes, subject.classes, k, top, class_references)
-                keeping = VectorWriter(work.library, len(data.reader), sizes) if vectors else nullcontext()
-                with keeping as writer, tensor_cores(tf32=precision == "tf32"):
-                    if vectors and state is not None and processes.first:
-                        known = open_library(state.parent).manifest["data"]["length"]
-                        # its last, open block is computed anew
-                        writer.take(state.parent, known, stop=known // block_size * block_size)
-                    Pass(
-                        work,
-                        Surveyor(subject.survey, tally, concept=concept, targets=targets, **scores, vectors=writer),
-                        data,
-                        block_size,
-                        shard=piece,
-                        workers=workers,
-                        skip_bad=skip_bad,
-                        expected=expected,
-                        **shared,
-                    ).run(state)
-            if piece is not None:
+                _survey(plan, work, state, shared)
+            if settings.shard is not None:
                 return None
-            own_start = targets if subject.start == "function" else None
-            maker = PatchMaker(
-                subject.replica, own_start, concept, data.reader, fields, to_picture, PATCH_SIZE, block_size
-            )
-            make_patches(work, maker, surveyed_references(work.library, sizes, k), concepts, patches, **shared)
-            if processes.first:
-                logger.info("Peak memory: %s.", peak_memory())
-                _complete(work, data.reader)
-            processes.wait()
+            _finish(plan, work, shared)
     return open_library(path)
 
 
-def _shard(shard: tuple[int, int] | None, distributed: bool, restart: bool) -> Shard | None:
-    if shard is None:
-        return None
-    place, count = shard
-    if not 1 <= place <= count:
-        raise InputError(f"There is no shard {place}/{count}: the shards of {count} are 1/{count} to {count}/{count}.")
-    for given, name in ((distributed, "distributed (torchrun)"), (restart, "restart (--restart)")):
-        if given:
-            raise InputError(f"A shard runs by itself, beside others: {name} does not go with it.")
-    return Shard(place, count)
+@dataclass(frozen=True)
+class Sharing:
+    """How a run is shared and how often it saves: its processes, seconds between checkpoints, progress bar or not."""
+
+    processes: Processes
+    every: float
+    progress: bool
+
+
+def _survey(plan: MiningPlan, work: Work, state: Path | None, shared: Sharing) -> None:
+    """Make the pass over the data set, from the `state` of a library to extend if there is one."""
+    settings, reader = plan.settings, plan.data.reader
+    keeping = VectorWriter(work.library, len(reader), plan.sizes) if settings.vectors else nullcontext()
+    with keeping as writer, tensor_cores(tf32=settings.precision == "tf32"):
+        if settings.vectors and state is not None and shared.processes.first:
+            known = open_library(state.parent).manifest["data"]["length"]
+            # its last, incomplete block is computed again
+            writer.take(state.parent, known, stop=known // settings.block_size * settings.block_size)
+        surveyor = Surveyor(
+            plan.subject.survey,
+            plan.tally(),
+            concept=settings.concept,
+            targets=settings.targets,
+            **settings.scores,
+            vectors=writer,
+        )
+        Pass(
+            work,
+            surveyor,
+            plan.data,
+            settings.block_size,
+            shard=settings.shard,
+            workers=settings.workers,
+            skip_bad=settings.skip_bad,
+            expected=plan.estimate(),
+            **vars(shared),
+        ).run(state)
+
+
+def _finish(plan: MiningPlan, work: Work, shared: Sharing) -> None:
+    """Make the patches; then the first process writes the manifest and moves the library to its place."""
+    settings, processes = plan.settings, shared.processes
+    references = surveyed_references(work.library, plan.sizes, settings.k)
+    make_patches(work, plan.patch_maker(), references, plan.concepts, settings.patches, **vars(shared))
+    if processes.first:
+        logger.info("Peak memory: %s.", peak_memory())
+        _complete(work, plan.data.reader)
+    processes.wait()
 
 
 def _stored_threads(path: Path, extend: str | os.PathLike[str] | None, restart: bool) -> int | None:
@@ -400,8 +365,7 @@ def add_patches(
         If model, data set, composite or kind of concept are others than those mined, or the library cannot be written.
     """
     library.shape(layer)
-    concepts = sorted(set(concepts))
-    library.check_concepts(layer, concepts)
+    concepts = sorted(concept_ids(concepts, library.limits(layer).concepts, f"layer '{layer}'"))
     library.check_model(model)
     library.check_concept_kind(concept)
     settings = library.manifest["settings"]
@@ -428,90 +392,10 @@ def add_patches(
             targets if settings["start"] == "function" else None,
             concept,
             data.reader,
-            _fields(model, data.reader.like, [layer]),
+            receptive_fields(model, data.reader.like, [layer]),
             partial(shown_input, preprocessing=preprocessing),
             settings["patch_size"],
             settings["block_size"],
         )
         made = maker.make(requests(references, missing, settings["patches"]), missing, progress=progress)
         replace_with_checksum(library.path, library.file(layer, "patches"), encoded({**stored, **made[layer]}))
-
-
-def _check_pictures(sample: Tensor, to_picture: Callable[[Tensor], np.ndarray]) -> None:
-    if sample.ndim not in (2, 3):
-        shape = list(sample.shape)
-        raise InputError(
-            f"Samples of shape {shape} cannot be shown as pictures; pass patches=0 to mine without patches."
-        )
-    to_picture(sample)  # refuses a sample that the preprocessing does not fit, before the pass
-
-
-def _patch_concepts(
-    sizes: Mapping[str, int], chosen: Mapping[str, Iterable[int]] | None, patches: int
-) -> dict[str, list[int]]:
-    """By layer, the concepts to make patches of."""
-    if not patches:
-        return {layer: [] for layer in sizes}
-    if chosen is None:
-        return {layer: list(range(size)) for layer, size in sizes.items()}
-    for layer, ids in chosen.items():
-        if layer not in sizes:
-            raise InputError(f"patch_concepts names layer {layer!r}, which is not among the layers to mine.")
-        for concept in ids:
-            if not 0 <= concept < sizes[layer]:
-                raise InputError(
-                    f"There is no concept {concept}: layer {layer!r} has the concepts 0 to {sizes[layer] - 1}."
-                )
-    return {layer: sorted(set(chosen.get(layer, ()))) for layer in sizes}
-
-
-def _fields(model: nn.Module, sample: Tensor, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    """Receptive fields of each layer's positions, int64 `[positions, 2 * d]`, none of them empty."""
-    fields = {layer: receptive_boxes(model, tuple(sample.shape), layer).numpy() for layer in layers}
-    for field in fields.values():
-        # A position that sees nothing but padding has an empty field; its patch shows the whole sample.
-        axes = sample.ndim - 1
-        field[(field[:, axes:] <= field[:, :axes]).any(1)] = [*[0] * axes, *sample.shape[1:]]
-    return fields
-
-
-def described(
-    subject: ModelSubject,
-    data: DataSubject,
-    sizes: Mapping[str, int],
-    scores: Mapping[str, Score],
-    settings: Mapping[str, Any],
-    *,
-    class_names: Sequence[str] | None,
-    preprocessing: Preprocessing | None,
-    source: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Put together the manifest of a library (docs/library-format.md)."""
-    return {
-        "versions": _versions(),
-        "model": subject.model,
-        "data": data.data,
-        "classes": subject.classes,
-        "class_names": list(class_names) if class_names is not None else None,
-        "layers": [
-            {"name": layer, "shape": list(subject.shapes[layer]), "concepts": size} for layer, size in sizes.items()
-        ],
-        "composite": subject.composite,
-        "preprocessing": preprocessing.to_json() if preprocessing is not None else None,
-        "source": dict(source) if source is not None else None,
-        "settings": {
-            **settings,
-            "patch_size": PATCH_SIZE,
-            "start": subject.start,
-            **{name: score.name for name, score in scores.items()},
-        },
-        "definitions": {name: score.definition for name, score in scores.items()},
-    }
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy", "Pillow")}
-
-
-def _device_of(model: nn.Module) -> str:
-    return next(model.parameters()).device.type

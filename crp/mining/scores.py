@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from crp.concepts import ConceptKind, trough
 from crp.errors import InputError, nearest
-
-# zennit-crp's constant (`abs_norm`): keeps a layer without any relevance at zero instead of NaN.
-_STABILIZER = 1e-10
+from crp.relevance_shares import stabilised_shares
 
 _DEFINITIONS = {
     "sum": "sum over space",
@@ -72,15 +69,5 @@ class Score:
         if scores.dtype == torch.bfloat16:
             scores = scores.float()
         if self.name.endswith("/divided"):
-            scores = scores / (scores.abs().sum(1, keepdim=True) + _STABILIZER)
+            scores = stabilised_shares(scores)
         return scores, positions
-
-
-def shares(total: Tensor) -> np.ndarray:
-    """Signed share of each concept in the layer's relevance, sums `[N, concepts]` -> float64 of that shape.
-
-    `R_c / sum_c |R_c|`; all zero where no relevance arrives.
-    """
-    totals = total.double().cpu().numpy()
-    absolute = np.abs(totals).sum(1, keepdims=True)
-    return np.divide(totals, absolute, out=np.zeros_like(totals), where=absolute > 0)

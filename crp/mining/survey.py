@@ -16,9 +16,10 @@ from crp.attribution import RelevanceFlow, Replica
 from crp.attribution.memory import memory_kept
 from crp.concepts import ConceptKind
 from crp.errors import CrpError, ModelError, SampleError
+from crp.relevance_shares import shares
 
 from .block_stream import Block
-from .scores import Score, shares
+from .scores import Score
 from .tally import Tally
 from .targets import Question, TargetRule, questions
 from .topk import check_finite
@@ -122,7 +123,7 @@ class Surveyor:
 
         flow.sweep(question.relevance[None], list(self.tally.sums), visit, last=last)
         # not on the way down, where a GPU would be waited for at every layer
-        leading = {layer: shares(total) for layer, total in totals.items()}
+        leading = {layer: shares(total.double().cpu().numpy()) for layer, total in totals.items()}
         return _Answer(question.targets, {key: _on_host(scored) for key, scored in scores.items()}, leading)
 
     def _scored(self, mode: str, values: Tensor, total: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import nn
 from zennit.composites import LayerMapComposite, MixedComposite, NameMapComposite, layer_map_base
 from zennit.rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 
-from crp.attribution import CondAttribution
+from crp.attribution import ConditionalAttribution
 from tests.oracle import numpy_lrp
 from tests.oracle.comparing import assert_relevance_close
 from tests.oracle.nets import SkipNet, plain_net, with_random_weights
@@ -135,7 +135,7 @@ def test_ours_equals_numpy(net, case, rules, exclude_parallel):
     # as many conditions as samples would be paired, not multiplied
     assert len(conditions) != len(data)
 
-    result = CondAttribution(model)(
+    result = ConditionalAttribution(model)(
         data, conditions, composite(rules, "conv1"), record_layer=record, exclude_parallel=exclude_parallel
     )
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from zennit.composites import EpsilonPlusFlat
 
-from crp.attribution import CondAttribution, RelevanceFlow, composite_for
+from crp.attribution import ConditionalAttribution, RelevanceFlow, composite_for
 
 
 def model_in_training_mode() -> nn.Module:
@@ -54,17 +54,17 @@ CONDITIONS = [{"0": [1], "y": [0]}, {"0": [2], "y": [0]}, {"0": [0, 3], "y": [1]
 
 
 def succeed(model, data):
-    CondAttribution(model)(data, CONDITIONS, composite_for(model).composite, exclude_parallel=False)
+    ConditionalAttribution(model)(data, CONDITIONS, composite_for(model).composite, exclude_parallel=False)
 
 
 def fail_at_a_layer(model, data):
     with pytest.raises(ValueError, match="no layer 'nothing'"):
-        CondAttribution(model)(data, [{"nothing": [1], "y": [0]}], EpsilonPlusFlat())
+        ConditionalAttribution(model)(data, [{"nothing": [1], "y": [0]}], EpsilonPlusFlat())
 
 
 def fail_at_a_concept(model, data):
     with pytest.raises(ValueError, match="no concept 99"):
-        CondAttribution(model)(data, [{"0": [99], "y": [0]}], EpsilonPlusFlat())
+        ConditionalAttribution(model)(data, [{"0": [99], "y": [0]}], EpsilonPlusFlat())
 
 
 def fail_in_the_model(model, data):
@@ -77,11 +77,11 @@ def interrupt(model, data):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        CondAttribution(model)(data, CONDITIONS, EpsilonPlusFlat(), mask_map=mask)
+        ConditionalAttribution(model)(data, CONDITIONS, EpsilonPlusFlat(), mask_map=mask)
 
 
 def abandon_a_generator(model, data):
-    generator = CondAttribution(model).generate(data, CONDITIONS, EpsilonPlusFlat(), batch_size=1, verbose=False)
+    generator = ConditionalAttribution(model).generate(data, CONDITIONS, EpsilonPlusFlat(), batch_size=1, verbose=False)
     next(generator)
     kept_alive.append(generator)
 

@@ -272,7 +272,7 @@ def test_attention_is_left_without_a_rule():
 
 
 def test_a_model_without_a_place_for_rules_is_refused():
-    message = "Flatten has no linear or convolutional module for a rule to sit on."
+    message = "Flatten has no linear or convolutional module to put a rule on."
     with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
         composite_for(nn.Flatten())
 

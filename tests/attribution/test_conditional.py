@@ -1,4 +1,4 @@
-"""CondAttribution: result i belongs to condition i, whatever is mixed."""
+"""ConditionalAttribution: result i belongs to condition i, whatever is mixed."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 from zennit.composites import EpsilonPlusFlat
 from zennit.layer import Sum
 
-from crp.attribution import CondAttribution
+from crp.attribution import ConditionalAttribution
 from crp.concepts import ChannelConcept
 from crp.errors import InputError
 from tests.oracle.comparing import assert_relevance_close
@@ -104,7 +104,7 @@ MIXED = [
 @pytest.mark.parametrize("around", [False, True], ids=["through", "around"])
 def test_mixed_conditions_keep_their_place(model, data, around):
     """Different layers, in any order, several classes: row n * K + k is sample n under condition k."""
-    result = CondAttribution(model)(data, MIXED, EpsilonPlusFlat(), exclude_parallel=not around)
+    result = ConditionalAttribution(model)(data, MIXED, EpsilonPlusFlat(), exclude_parallel=not around)
     assert result.heatmap.shape == (3 * len(MIXED), 8, 8)
     for n, sample in enumerate(data):
         for k, condition in enumerate(MIXED):
@@ -118,7 +118,7 @@ def test_mixed_conditions_keep_their_place(model, data, around):
 def test_equal_numbers_are_paired(model, data):
     """Three samples and three conditions make three results, also with different layers."""
     conditions = [MIXED[0], MIXED[3], MIXED[1]]
-    result = CondAttribution(model)(data, conditions, EpsilonPlusFlat())
+    result = ConditionalAttribution(model)(data, conditions, EpsilonPlusFlat())
     assert len(result.heatmap) == 3
     for row, (sample, condition) in enumerate(zip(data, conditions, strict=True)):
         heatmap, arrived = naive(model, sample, condition, around=False)
@@ -131,7 +131,8 @@ def test_equal_numbers_are_paired(model, data):
 def test_y_in_only_some_conditions(model, data):
     """Where a condition has no "y", all that init_rel gives starts; the others keep their own class."""
     conditions = [{"top": [1]}, {"top": [1], "y": [2]}, {"top": [0]}, {"top": [3], "y": [0]}]
-    result = CondAttribution(model)(data[:1], conditions, EpsilonPlusFlat(), init_rel=lambda prediction: prediction)
+    attribution = ConditionalAttribution(model)
+    result = attribution(data[:1], conditions, EpsilonPlusFlat(), init_rel=lambda prediction: prediction)
     for row, condition in enumerate(conditions):
         assert_relevance_close(result.heatmap[row], naive(model, data[0], condition, around=False)[0], 1e-9)
 
@@ -139,7 +140,7 @@ def test_y_in_only_some_conditions(model, data):
 @pytest.mark.parametrize("conditions", [[{"top": [1]}], [{"top": [1], "stem": [2]}, {"top": [0]}, {"stem": [1, 3]}]])
 def test_start_at_a_layer(model, data, conditions):
     """Relevance is the layer's activation there, masked by the layer's own condition; the prediction is the layer's."""
-    result = CondAttribution(model)(data[:1], conditions, EpsilonPlusFlat(), start_layer="top")
+    result = ConditionalAttribution(model)(data[:1], conditions, EpsilonPlusFlat(), start_layer="top")
     for row, condition in enumerate(conditions):
         heatmap, _ = naive(model, data[0], condition, around=False, start="top")
         assert_relevance_close(result.heatmap[row], heatmap, 1e-9)
@@ -149,7 +150,7 @@ def test_start_at_a_layer(model, data, conditions):
 
 def test_generate_equals_call(model, data):
     conditions = [{"top": [c], "y": [1]} for c in range(5)] + MIXED
-    attribution = CondAttribution(model)
+    attribution = ConditionalAttribution(model)
     whole = attribution(data[:1], conditions, EpsilonPlusFlat(), record_layer=["inside"])
     parts = list(attribution.generate(data[:1], conditions, EpsilonPlusFlat(), ["inside"], batch_size=5, verbose=False))
     assert [len(part.heatmap) for part in parts] == [5, 5, 2]
@@ -168,7 +169,7 @@ INITIAL = {
 @pytest.mark.parametrize(("init", "expected"), INITIAL.values(), ids=INITIAL)
 def test_initial_relevance(model, data, init, expected):
     """A condition without masks is the heatmap of what starts: linear in it."""
-    attribution = CondAttribution(model)
+    attribution = ConditionalAttribution(model)
     classes = attribution(data[:1], [{"y": [c]} for c in range(4)], EpsilonPlusFlat(), init_rel=1).heatmap
     result = attribution(data[:1], [{"top": range(5)}], EpsilonPlusFlat(), init_rel=init)
     start = expected(model(data[:1]))
@@ -177,7 +178,7 @@ def test_initial_relevance(model, data, init, expected):
 
 def test_recorded_layers(model, data):
     """Relevance above the condition is the unconditioned one, below it the conditional one; a side way is empty."""
-    attribution = CondAttribution(model)
+    attribution = ConditionalAttribution(model)
     condition = [{"inside": [3], "y": [0]}]
     result = attribution(data[:1], condition, EpsilonPlusFlat(), record_layer=["top", "side", "stem"])
     free = attribution(data[:1], [{"y": [0]}], EpsilonPlusFlat(), record_layer=["top", "inside"])
@@ -190,7 +191,7 @@ def test_recorded_layers(model, data):
 
 def test_mask_map_by_layer_and_single_positions(model, data):
     """Channels at one layer, one position of a channel at another: the parts of a channel add up to it."""
-    attribution = CondAttribution(model)
+    attribution = ConditionalAttribution(model)
     maps = {"top": ChannelConcept.mask_rf, "stem": ChannelConcept.mask}
     conditions = [{"top": {1: [position]}, "stem": [0, 1], "y": [2]} for position in range(16)]
     parts = attribution(data[:1], conditions, EpsilonPlusFlat(), mask_map=maps).heatmap
@@ -203,24 +204,31 @@ def test_flat_input_keeps_its_features():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 3, bias=False)).double()
     data = torch.randn(2, 6, dtype=torch.float64)
-    result = CondAttribution(model)(data, [{"y": [0]}, {"y": [2]}, {"0": [1], "y": [2]}], EpsilonPlusFlat())
+    result = ConditionalAttribution(model)(data, [{"y": [0]}, {"y": [2]}, {"0": [1], "y": [2]}], EpsilonPlusFlat())
     assert result.heatmap.shape == (6, 6)
 
 
 def test_subclass_that_changes_the_heatmap(model, data):
-    """zennit-crp's seam: `heatmap_modifier` sees the relevance as the data's gradient."""
+    """`heatmap_modifier` sees each row's input, with its relevance as the gradient."""
+    seen = []
 
-    class Absolute(CondAttribution):
+    class Absolute(ConditionalAttribution):
         def heatmap_modifier(self, data, on_device=None):
-            return data.grad.abs().amax(1)
+            seen.append(data)
+            return (data * data.grad).abs().amax(1)
 
-    found = Absolute(model)(data[:1], [{"y": [1]}], EpsilonPlusFlat()).heatmap
-    assert (found >= 0).all()
-    assert found.shape == (1, 8, 8)
+    conditions = [{"y": [1]}, {"top": [2], "y": [0]}]
+    found = Absolute(model)(data, conditions, EpsilonPlusFlat()).heatmap
+    assert torch.equal(seen[0].detach(), data.repeat_interleave(2, 0))
+    assert seen[0].requires_grad
+    assert torch.equal(found, (data.repeat_interleave(2, 0) * seen[0].grad).abs().amax(1))
+    assert not found.requires_grad
+    heatmap = ConditionalAttribution(model)(data, conditions, EpsilonPlusFlat()).heatmap
+    assert_relevance_close(seen[0].grad.sum(1), heatmap, 1e-12)
 
 
 REFUSED = {
-    "no start": ([{"top": [1]}], {}, r"^Condition 0 does not say what relevance starts from: give it 'y', or give"),
+    "no start": ([{"top": [1]}], {}, r"^Condition 0 does not say where relevance starts: give it 'y', or give"),
     "class": ([{"y": [4]}], {}, r"^There is no class 4: the model's output has the classes 0 to 3\.$"),
     "negative class": ([{"y": [-1]}], {}, r"^There is no class -1: the model's output has the classes 0 to 3\.$"),
     "concept": ([{"top": [9999], "y": [1]}], {}, r"^There is no concept 9999: layer 'top' has the concepts 0 to 4\.$"),
@@ -230,18 +238,22 @@ REFUSED = {
     "parallel": (
         [{"y": [1]}, {"inside": [1], "side": [1], "y": [1]}],
         {},
-        r"^Condition 1: no relevance of '(inside|side)' reaches '(inside|side)'\. Layers side by side go together only",
+        r"^Condition 1: no relevance of '(inside|side)' reaches '(inside|side)'\. Parallel layers in one",
     ),
     "above the start": ([{"top": [1]}], {"start_layer": "stem"}, r"^Condition 0: no relevance of 'stem' reaches 'top'"),
     "a dict": ({"y": [1]}, {}, r"^Conditions are a list of one dict or more, given dict\.$"),
     "empty": ([], {}, r"^Conditions are a list of one dict or more, given an empty list\.$"),
     "not dicts": ([["top", 1]], {}, r"^Condition 0 is a list, not a dict of layer names to ids\.$"),
     "mask map": ([{"top": [1], "y": [1]}], {"mask_map": {"stem": ChannelConcept.mask}}, r"^mask_map has no entry for"),
-    "init shape": ([{"top": [1]}], {"init_rel": torch.ones(7)}, r"^init_rel has the shape \[7\]; the relevance that"),
+    "init shape": (
+        [{"top": [1]}],
+        {"init_rel": torch.ones(7)},
+        r"^init_rel has the shape \[7\]; the relevance that starts has the shape \[1, 4\], one row for each result\.$",
+    ),
 }
 
 
 @pytest.mark.parametrize(("conditions", "options", "sentence"), REFUSED.values(), ids=REFUSED)
 def test_refused(model, data, conditions, options, sentence):
     with pytest.raises(InputError, match=sentence):
-        CondAttribution(model)(data[:1], conditions, EpsilonPlusFlat(), **options)
+        ConditionalAttribution(model)(data[:1], conditions, EpsilonPlusFlat(), **options)

@@ -11,7 +11,7 @@ from zennit.rules import Epsilon
 
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow, prepare
 from crp.attribution.backward_graph import graph_below
-from crp.attribution.operators import Call
+from crp.attribution.rule_operator import RuleCall
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, ModelError
 from tests.oracle.comparing import assert_relevance_close
@@ -114,8 +114,8 @@ def test_sweep_visits_what_down_brings(model, data):
 def test_the_last_sweep_brings_the_same_and_keeps_nothing(model, data):
     """Each module's factors, and its input, are let go when relevance has passed it; then the flow is closed."""
     kept, counts, last = {}, {}, {}
-    others = [thing for thing in gc.get_objects() if type(thing) is Call]
-    alive = lambda: sum(type(thing) is Call for thing in gc.get_objects()) - len(others)  # noqa: E731
+    others = [thing for thing in gc.get_objects() if type(thing) is RuleCall]
+    alive = lambda: sum(type(thing) is RuleCall for thing in gc.get_objects()) - len(others)  # noqa: E731
     with RelevanceFlow(model, EpsilonPlusFlat(), data, LAYERS) as flow:
         start = flow.output_relevance([2, 0])
         flow.sweep(start, LAYERS, kept.__setitem__)
@@ -171,7 +171,7 @@ class Overwriting(nn.Module):
         return self.head(nn.functional.relu_(first).flatten(1))
 
 
-class Careful(Overwriting):
+class NotOverwriting(Overwriting):
     """The same without overwriting."""
 
     def forward(self, data):
@@ -182,7 +182,7 @@ class Careful(Overwriting):
 def test_model_that_overwrites_in_place(data):
     """A recorded output and a rule's input survive what the model does to them later."""
     torch.manual_seed(0)
-    model, twin = Overwriting().double(), Careful().double()
+    model, twin = Overwriting().double(), NotOverwriting().double()
     twin.load_state_dict(model.state_dict())
     found = []
     for network in (model, twin):
@@ -302,7 +302,7 @@ def test_refused_while_open(model, data):
 
 
 def test_float16_is_refused(model, data):
-    with pytest.raises(ModelError, match=r"^LRP divides by numbers near 1e-6, which float16 cannot hold: call model"):
+    with pytest.raises(ModelError, match=r"^LRP divides by numbers near 1e-6, too small for float16: call model"):
         RelevanceFlow(model.half(), EpsilonPlusFlat(), data.half())
 
 
@@ -329,9 +329,9 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("kind", "layers", "sentence"),
     [
-        ("tuple", [], r"^The model's output is a tuple with 0, 1, not a tensor: say which part is explained with"),
+        ("tuple", [], r"^The model's output is a tuple with 0, 1, not a tensor: select the part to explain with"),
         ("pair inside", ["pair"], r"^Layer 'pair' gives a tuple, not a tensor; its relevance cannot be read\.$"),
-        ("twice", ["linear"], r"^Layer 'linear' is called more than once in one forward pass, so its relevance has no"),
+        ("twice", ["linear"], r"^Layer 'linear' is called more than once in one forward pass, so its relevance is"),
         ("constant", [], r"^The model's output does not depend on its input\.$"),
         ("unused", ["unused"], r"^The model has, but never calls, 'unused'\.$"),
     ],

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from crp.attribution import CondAttribution, RelevanceFlow, composite_for, select_output
+from crp.attribution import ConditionalAttribution, RelevanceFlow, composite_for, select_output
 from crp.errors import InputError, ModelError
 
 Pair = namedtuple("Pair", "logits hidden")
@@ -68,7 +68,7 @@ def test_relevance_is_that_of_the_tensor_alone(kind):
     assert torch.equal(*heatmaps)
     conditions = [{"y": [1], "conv": [2]}]
     theirs, ours = (
-        CondAttribution(model)(DATA.clone().requires_grad_(), conditions, fitting.composite).heatmap
+        ConditionalAttribution(model)(DATA.clone().requires_grad_(), conditions, fitting.composite).heatmap
         for model in (plain, part)
     )
     assert torch.equal(ours, theirs)
@@ -89,7 +89,7 @@ def test_a_wrapper_is_taken_off():
         (Pair, 2, "The model's output is a Pair without 2: there are 'logits', 'hidden', 0, 1."),
         (lambda *parts: {"out": parts[0]}, 0, "The model's output is a dict without 0: there are 'out'."),
         (lambda *parts: parts[0], "out", "The model's output is a Tensor without 'out': there are none."),
-        (lambda *parts: {"out": [1]}, "out", "The part 'out' of the model's output is a list, no tensor."),
+        (lambda *parts: {"out": [1]}, "out", "The part 'out' of the model's output is a list, not a tensor."),
     ],
 )
 def test_parts_that_there_are_not(whole, name, sentence):
@@ -99,7 +99,7 @@ def test_parts_that_there_are_not(whole, name, sentence):
 
 
 def test_what_is_refused_at_once():
-    with pytest.raises(InputError, match=r"^The output's name is '__class__'; names of parts of an output do"):
+    with pytest.raises(InputError, match=r"^The output's name is '__class__'; names of outputs do not"):
         select_output(Net(Pair), "__class__")
     with pytest.raises(InputError, match=r"^A model is a torch.nn.Module, given int\.$"):
         select_output(3, "out")

@@ -17,7 +17,7 @@ from zennit.types import Activation, Convolution, Linear
 
 import crp
 from crp.errors import InputError, LibraryError
-from crp.explanations.explanation import from_json, to_json
+from crp.explanations import from_json, to_json
 from crp.library.patches import StoredPatch, encode_signal, read_patches, write_patches
 from crp.mining.patch_maker import patch_box, resized
 from crp.preprocessing import shown_input

@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from crp.mining import merge
+from tests import processes
 from tests.durability.subject import Samples, digest, mined, net
 
 _RANK = """
@@ -39,16 +41,32 @@ def split_run(folder: Path, rng: random.Random) -> tuple[Path, str]:
     return path, f"{count} shards, {len(elsewhere)} of them in folders of their own"
 
 
-def torchrun(path: Path, processes: int) -> None:
+def torchrun(path: Path, count: int) -> None:
     """Mine with several processes."""
     script = path.with_suffix(".py")
     script.write_text(_RANK)
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": root}
     done = subprocess.run([*words, str(script), str(path)], capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(done.stderr)
+
+
+def ranks(path: Path, count: int) -> None:
+    """Mine with several processes that are given what torchrun gives."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    meeting = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    started = [
+        processes.start(["-c", _RANK, path], cwd=processes.ROOT, env={**meeting, "RANK": str(rank)})
+        for rank in range(count)
+    ]
+    for process in started:
+        _, stderr = process.communicate()
+        if process.returncode:
+            sys.exit(stderr)
 
 
 def main() -> None:
@@ -65,12 +83,12 @@ def main() -> None:
             same = digest(path) == expected
             wrong += not same
             print(f"{told}: {'the same bytes' if same else 'DIFFERENT'}")
-        for processes in map(int, filter(None, options.processes.split(","))):
-            path = Path(folder) / f"{processes}-processes.crp"
-            torchrun(path, processes)
+        for count in map(int, filter(None, options.processes.split(","))):
+            path = Path(folder) / f"{count}-processes.crp"
+            torchrun(path, count)
             same = digest(path) == expected
             wrong += not same
-            print(f"torchrun with {processes} processes: {'the same bytes' if same else 'DIFFERENT'}")
+            print(f"torchrun with {count} processes: {'the same bytes' if same else 'DIFFERENT'}")
     sys.exit(bool(wrong))
 
 

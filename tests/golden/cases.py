@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -15,8 +16,9 @@ from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 
 MODELS = {"vgg16": models.vgg16, "resnet18": models.resnet18}
 
-# Layers mined, and how many of their channels are kept.
+# Layers mined, the samples mined and the side of their images, and how many channels are kept.
 MINED = {"vgg16": ("features.26", "features.28"), "resnet18": ("layer4",)}
+MINED_SAMPLES = {"vgg16": (24, 32), "resnet18": (60, 64)}
 MINED_CHANNELS = 32
 
 
@@ -87,11 +89,30 @@ ATTRIBUTIONS = {
 }
 
 
+def exact(shape: Iterable[int], generator: torch.Generator) -> Tensor:
+    """Uniform numbers in [-1, 1), float32, the same bits on every machine.
+
+    They are whole numbers divided by a power of two. `randn` and `interpolate` depend on the vector instructions of the
+    processor.
+    """
+    return torch.empty(tuple(shape), dtype=torch.int16).random_(-(2**15), 2**15, generator=generator) / 2**15
+
+
 def model(name: str) -> nn.Module:
-    """One of `MODELS` with weights from seed 0, in evaluation mode."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return MODELS[name](weights=None).eval()
+    """One of `MODELS` in float64 and evaluation mode, with the variance of He's initialisation."""
+    with torch.device("meta"):
+        made = MODELS[name](weights=None)
+    made = made.double().to_empty(device="cpu").eval()
+    generator = torch.Generator().manual_seed(0)
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+            bound = math.sqrt(6 / module.weight[0].numel())
+            module.weight.data.copy_(exact(module.weight.shape, generator)).mul_(bound)
+    return made
 
 
 def composite(name: str) -> Composite:
@@ -100,17 +121,17 @@ def composite(name: str) -> Composite:
     return EpsilonPlusFlat(canonizers=[canonizers[name]()])
 
 
-def images(count: int) -> Tensor:
-    """Noise, `[count, 3, 64, 64]`, smooth enough to have regions."""
+def images(count: int, size: int = 64) -> Tensor:
+    """Noise of blocks, so that there are regions, and of pixels: `[count, 3, size, size]`, float64."""
     generator = torch.Generator().manual_seed(5)
-    coarse = torch.randn(count, 3, 8, 8, generator=generator)
-    fine = torch.randn(count, 3, 64, 64, generator=generator)
-    return nn.functional.interpolate(coarse, size=64, mode="bilinear") + 0.3 * fine
+    coarse = exact((count, 3, 8, 8), generator).repeat_interleave(size // 8, 2).repeat_interleave(size // 8, 3)
+    return (2 * coarse + exact((count, 3, size, size), generator) / 2).double()
 
 
-def mining_samples() -> tuple[Tensor, Tensor]:
-    """200 images and labels."""
-    return images(200), torch.randint(1000, (200,), generator=torch.Generator().manual_seed(6))
+def mining_samples(name: str) -> tuple[Tensor, Tensor]:
+    """Images and labels for one of `MINED`."""
+    count, size = MINED_SAMPLES[name]
+    return images(count, size), torch.randint(1000, (count,), generator=torch.Generator().manual_seed(6))
 
 
 def checksum_of_tensors(tensors: Iterable[Tensor]) -> str:
@@ -122,5 +143,10 @@ def checksum_of_tensors(tensors: Iterable[Tensor]) -> str:
 
 
 def checksum(of: nn.Module) -> str:
-    """SHA-256 of all weights."""
-    return checksum_of_tensors(of.state_dict().values())
+    """SHA-256 of the first weights of each parameter, which come from one stream of random numbers."""
+    return checksum_of_tensors(tensor.flatten()[:64] for tensor in of.state_dict().values())
+
+
+def checksum_of_images() -> str:
+    """SHA-256 of everything that the models are given."""
+    return checksum_of_tensors([images(2), *(part for name in MINED for part in mining_samples(name))])

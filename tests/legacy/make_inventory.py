@@ -1,4 +1,4 @@
-"""Writes inventory.json beside this file: every public name of zennit-crp, its kind, and what it takes.
+"""Writes inventory.json beside this file: every public name of zennit-crp, its kind, its arguments, and star-imports.
 
     python -m pip download --no-deps zennit-crp==0.6.0
     python tests/legacy/make_inventory.py zennit_crp-0.6.0-py3-none-any.whl
@@ -60,20 +60,32 @@ def of_module(source: str) -> dict:
     return found
 
 
+def star(source: str) -> list[str]:
+    """Names that `from module import *` gives: all public ones, since zennit-crp has no `__all__`."""
+    names = set(of_module(source))
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+    return sorted(filter(public, names))
+
+
 def main(wheel: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        modules = {
-            name.removesuffix(".py").replace("/", "."): of_module(archive.read(name).decode())
+        sources = {
+            name.removesuffix(".py").replace("/", "."): archive.read(name).decode()
             for name in sorted(archive.namelist())
             if name.startswith("crp/") and name.endswith(".py") and not Path(name).stem.startswith("__")
         }
+    modules = {module: of_module(source) for module, source in sources.items()}
+    stars = [f'"{module}": {json.dumps(star(source))}' for module, source in sources.items()]
     # one line a name
     tables = [
         f'"{module}": {{\n' + ",\n".join(f'  "{name}": {json.dumps(entry)}' for name, entry in names.items()) + "\n}"
         for module, names in modules.items()
         if names
     ]
-    text = f'{{"made from": "{Path(wheel).name}", "modules": {{\n' + ",\n".join(tables) + "\n}}\n"
+    text = f'{{"made from": "{Path(wheel).name}", "modules": {{\n' + ",\n".join(tables)
+    text += '\n}, "star": {\n' + ",\n".join(stars) + "\n}}\n"
     Path(__file__).with_name("inventory.json").write_text(text)
 
 

@@ -6,6 +6,9 @@ packages it imports.
 
 from __future__ import annotations
 
+import types
+
+import numpy as np
 import torch
 from torch import nn
 from zennit.composites import EpsilonPlusFlat, NameMapComposite
@@ -145,6 +148,95 @@ def subclasses():
         parts = kind(model).generate(data(1), conditions * 2, composite, batch_size=3, verbose=False)
         found[f"{kind.__name__}/generate"] = torch.cat([part.heatmap for part in parts])
     found["Named"] = Named(model)(data(), [{"conv2": [1], "class": [2]}], composite).heatmap
+    return found
+
+
+class GradTimesInput(CondAttribution):
+    """Needs the values of the input beside their relevance."""
+
+    def heatmap_modifier(self, data, on_device=None):
+        return (data.detach() * data.grad.detach()).sum(1)
+
+
+def input_in_heatmaps():
+    """`heatmap_modifier` sees the input of each row."""
+    attribution, composite = GradTimesInput(skip_net()), EpsilonPlusFlat()
+    conditions = [{"conv3": [0, 2], "y": [1]}, {"conv3": [1], "y": [2]}, {"conv3": [2], "y": [0]}]
+    parts = attribution.generate(data(), conditions, composite, batch_size=2, verbose=False)
+    return {
+        "pairs": attribution(data(3), conditions, composite).heatmap,
+        "product": attribution(data(2), conditions, composite).heatmap,
+        "generate": torch.cat([part.heatmap for part in parts]),
+        "gradient": attribution(data(2), [{"y": [1]}], None).heatmap,
+    }
+
+
+def replaced_on_objects():
+    """The methods that subclasses override, put on one object."""
+
+    def doubled(self, pred, grad_mask, partial_backward, layer_names, layer_out, generate=False):
+        torch.autograd.backward((pred,), (2 * grad_mask.to(pred),), retain_graph=generate)
+
+    def product(data, conditions):
+        return Product.broadcast(None, data, conditions)
+
+    found = {}
+    for name, method in {
+        "backward": doubled,
+        "relevance_init": Margin.relevance_init,
+        "heatmap_modifier": GradTimesInput.heatmap_modifier,
+    }.items():
+        attribution = CondAttribution(skip_net())
+        setattr(attribution, name, types.MethodType(method, attribution))
+        result = attribution(data(2), [{"y": [1]}, {"y": [2]}], EpsilonPlusFlat(), ["conv2"])
+        found[f"{name}/heatmap"], found[f"{name}/conv2"] = result.heatmap, result.relevances["conv2"]
+    attribution = CondAttribution(skip_net())
+    attribution.broadcast = product
+    found["broadcast"] = attribution(data(2), [{"y": [1]}, {"y": [2]}], EpsilonPlusFlat()).heatmap
+    return found
+
+
+def ids():
+    """Classes and concepts in every form that means the same in both."""
+    attribution, composite = CondAttribution(skip_net()), EpsilonPlusFlat()
+    scores = torch.tensor([0.0, 3.0, 1.0, 2.0])
+    forms = {
+        "int": 1,
+        "numpy.int64": np.int64(2),
+        "0-d tensor": scores.argmax(),
+        "0-d array": np.array(2),
+        "list": [2, 0],
+        "negative": [-1],
+        "topk": scores.topk(2).indices,
+        "topk of one": scores[None].topk(2).indices,
+        "array": np.array([0, 2]),
+        "bool tensor": scores > 1.5,
+        "bool array": scores.numpy() > 1.5,
+        "bool list": [False, True, False, True],
+        "slice": slice(1, 3),
+        "empty": [],
+    }
+    found = {}
+    for name, value in forms.items():
+        heatmap = attribution(data(), [{"conv2": value, "y": 1}], composite).heatmap
+        found["layer/empty of zero" if name == "empty" else f"layer/{name}"] = heatmap
+    classes = {
+        "int": 1,
+        "numpy.int64": np.int64(2),
+        "0-d tensor": torch.tensor(2),
+        "argmax of a batch": torch.tensor([[0.0, 1.0, 0.5]]).argmax(1),
+        "list": [2, 0],
+        "array": np.array([0, 2]),
+        "bool tensor": torch.tensor([True, False, True]),
+        "bool list": [False, True, False],
+        "slice": slice(1, None),
+    }
+    for name, value in classes.items():
+        found[f"y/{name}"] = attribution(data(), [{"conv2": [1], "y": value}], composite).heatmap
+    position = attribution(
+        data(), [{"conv3": {np.int64(1): torch.tensor([5, 6])}, "y": 1}], composite, mask_map=ChannelConcept.mask_rf
+    )
+    found["positions"] = position.heatmap
     return found
 
 
@@ -310,6 +402,9 @@ ALL = (
     attributions,
     generated,
     subclasses,
+    input_in_heatmaps,
+    replaced_on_objects,
+    ids,
     channels,
     own_concepts,
     connections,

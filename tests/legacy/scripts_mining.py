@@ -155,6 +155,15 @@ def mined_with_several_labels(folder):
 
 
 @in_folder
+def mined_with_each_target_counted(folder):
+    """A sample of several labels is listed for each of them, as zennit-crp does by default."""
+    fv = visualization(folder, MultiLabel, Samples(several=True))
+    fv.RelMax.LIST_SAMPLES_ONCE = False
+    fv.run(EpsilonPlusFlat(), 0, 24, batch_size=8)
+    return {"length": len(load_maximization(fv.RelMax.PATH, "conv2")[0])} | tables_of(fv, ["relevance"], ["relevance"])
+
+
+@in_folder
 def mined_by_subclasses(folder):
     found = {}
     for kind in (Clamped, Doubling):
@@ -263,5 +272,12 @@ def leave_a_run(archive):
         shutil.make_archive(archive, "zip", f"{folder}/run")
 
 
-MINED = (mined, mined_in_parts, mined_with_several_labels, mined_by_subclasses, references)
+MINED = (
+    mined,
+    mined_in_parts,
+    mined_with_several_labels,
+    mined_with_each_target_counted,
+    mined_by_subclasses,
+    references,
+)
 ALL = (*MINED, maximization, pictures, cached)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 
 import pytest
 import torch
@@ -41,6 +42,92 @@ def test_subclasses_are_theirs():
     found = assert_as_recorded(scripts.subclasses)
     assert found["Signed/heatmap"].shape == (2, 2, 8, 8)
     assert found["Product/heatmap"].shape == (4, 8, 8)
+
+
+def test_the_input_in_heatmaps_is_theirs():
+    assert_as_recorded(scripts.input_in_heatmaps)
+
+
+def test_methods_replaced_on_an_object_are_theirs():
+    assert_as_recorded(scripts.replaced_on_objects)
+
+
+def test_ids_in_every_form_are_theirs():
+    found = assert_as_recorded(scripts.ids)
+    assert torch.equal(found["layer/topk"], found["layer/bool tensor"])
+    assert not torch.equal(found["layer/topk"], found["layer/list"])
+    assert torch.equal(found["y/0-d tensor"], found["y/numpy.int64"])
+
+
+def heatmap_of(condition):
+    return CondAttribution(scripts.skip_net())(scripts.data(), [condition], COMPOSITE).heatmap
+
+
+MEANT = {
+    "tuple": ((0, 2), [0, 2]),
+    "set": ({2, 0}, [0, 2]),
+    "range": (range(1, 3), [1, 2]),
+    "mask of a batch of one": (torch.tensor([[True, False, True, False]]), [0, 2]),
+}
+
+
+@pytest.mark.parametrize("form", MEANT)
+def test_bug_ids_meant_something_else(form):
+    """concepts.py:57. A tuple was one index for each axis, a one-hot vector the classes 0 and 1."""
+    value, ids = MEANT[form]
+    assert_relevance_close(heatmap_of({"conv2": value, "y": 1}), heatmap_of({"conv2": ids, "y": [1]}), 1e-12)
+    one_hot = heatmap_of({"conv2": ids, "y": torch.tensor([0, 1, 0])})
+    assert_relevance_close(one_hot, heatmap_of({"conv2": ids, "y": [1]}), 1e-12)
+
+
+NO_IDS = {
+    "float": ({"y": 1.0}, "A class is a whole number, given 1.0: the model's output has the classes 0 to 2."),
+    "bool": ({"y": True}, "A class is a whole number, given True: the model's output has the classes 0 to 2."),
+    "table": ({"y": torch.tensor([[0, 1], [1, 2]])}, "Ids form a single row, given an array of shape [2, 2]."),
+    "short mask": (
+        {"conv2": [True, False], "y": 1},
+        "A mask has one boolean for each concept, given 2 for 4: layer 'conv2' has the concepts 0 to 3.",
+    ),
+    "float concept": (
+        {"conv2": torch.tensor([2.7]), "y": 1},
+        f"A concept is a whole number, given {torch.tensor(2.7).item()}: layer 'conv2' has the concepts 0 to 3.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NO_IDS)
+def test_what_is_no_id_is_refused(case):
+    condition, sentence = NO_IDS[case]
+    with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):
+        heatmap_of(condition)
+
+
+def test_a_mask_of_booleans_is_told_from_the_ids_0_and_1():
+    """Both compare as equal in Python, and conditions that start alike share their way down."""
+    conditions = [{"conv2": [False, True, True, True], "y": 1}, {"conv2": [0, 1, 1, 1, 0], "y": 1}]
+    together = CondAttribution(scripts.skip_net())(scripts.data(), conditions, COMPOSITE).heatmap
+    for row, ids in enumerate(([1, 2, 3], [0, 1])):
+        assert_relevance_close(together[row], heatmap_of({"conv2": ids, "y": 1})[0], 1e-12)
+
+
+@pytest.mark.parametrize("name", ["backward", "broadcast"])
+def test_a_method_replaced_on_the_class_itself_takes_effect(model, monkeypatch, name):
+    calls = []
+    own = getattr(CondAttribution, name)
+    monkeypatch.setattr(CondAttribution, name, lambda *args, **options: calls.append(name) or own(*args, **options))
+    CondAttribution(model)(scripts.data(), [{"y": [1]}], COMPOSITE)
+    assert calls == [name]
+
+
+def test_a_relevance_init_of_the_users_own_gets_the_classes_as_given(model):
+    """As in zennit-crp, where they may be anything that it can read."""
+
+    class Named(CondAttribution):
+        def relevance_init(self, prediction, target_list, init_rel):
+            return super().relevance_init(prediction, [["ant", "bee"].index(name) for name in target_list], init_rel)
+
+    found = Named(model)(scripts.data(), [{"y": "bee"}], COMPOSITE).heatmap
+    assert_relevance_close(found, CondAttribution(model)(scripts.data(), [{"y": [1]}], COMPOSITE).heatmap, 1e-12)
 
 
 class SideBySide(nn.Module):
@@ -92,7 +179,7 @@ def test_a_device_may_be_named_with_or_without_its_number(model, device):
 
 
 def test_another_device_is_refused(model):
-    with pytest.raises(InputError, match=r"^The model is on cpu, asked for meta: call model\.to\('meta'\) first\.$"):
+    with pytest.raises(InputError, match=r"^The model is on cpu, not on meta: call model\.to\('meta'\) first\.$"):
         CondAttribution(model, "meta")
 
 
@@ -115,7 +202,7 @@ def test_a_broadcast_that_does_not_fit_is_refused(model):
         def broadcast(self, data, conditions):
             return data.repeat(3, 1, 1, 1), conditions
 
-    with pytest.raises(InputError, match=r"^broadcast gives one condition for each row, given 3 rows and 2\.$"):
+    with pytest.raises(InputError, match=r"^broadcast must return as many rows as conditions, given 3 and 2\.$"):
         Uneven(model)(scripts.data(), [{"y": [0]}, {"y": [1]}], COMPOSITE)
 
 
@@ -139,8 +226,15 @@ def test_an_override_that_would_be_without_effect_is_refused(model):
         def _collect_hook_activation_relevance(self, layer_out, on_device=None, length=None):
             """As a gradient-times-input convention needs it."""
 
-    with pytest.raises(InputError, match=r"^Inner overrides '_collect_hook_activation_relevance', an inner method of"):
+    sentence = (
+        r"^Inner overrides '_collect_hook_activation_relevance', an internal method of zennit-crp that crp-atlas does "
+        r"not have: override 'relevance_init', 'heatmap_modifier', 'backward' or 'broadcast' instead\.$"
+    )
+    with pytest.raises(InputError, match=sentence):
         Inner(model)
+    attribution = CondAttribution(model)
+    with pytest.raises(InputError, match=r"^CondAttribution overrides '_attribute', an internal method of"):
+        attribution._attribute = None
 
 
 class Ends(nn.Module):

@@ -31,11 +31,11 @@ def test_channels_are_concepts():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda concept: concept.mask(0, [1], "conv"), "^Nothing does not say how it is masked: give it a method"),
-        (lambda concept: concept.mask_rf({1: [0]}, "conv"), "^Nothing has no positions: give it a method 'mask_rf'"),
-        (lambda concept: concept.attribute(torch.ones(1, 2)), "^Nothing does not add relevance up: give it a method"),
-        (lambda concept: concept.reference_sampling(torch.ones(1, 2)), "^Nothing does not rank samples: give it"),
-        (lambda concept: concept.get_rf_indices((1, 2), "conv"), "^Nothing has no positions: give it a method 'get_"),
+        (lambda concept: concept.mask(0, [1], "conv"), "^Nothing must define 'mask'"),
+        (lambda concept: concept.mask_rf({1: [0]}, "conv"), "^Nothing must define 'mask_rf'"),
+        (lambda concept: concept.attribute(torch.ones(1, 2)), "^Nothing must define 'attribute'"),
+        (lambda concept: concept.reference_sampling(torch.ones(1, 2)), "^Nothing must define 'reference_sampling'"),
+        (lambda concept: concept.get_rf_indices((1, 2), "conv"), "^Nothing must define 'get_rf_indices'"),
     ],
 )
 def test_what_a_concept_lacks_is_said(call, sentence):

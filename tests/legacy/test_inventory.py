@@ -6,13 +6,18 @@ import ast
 import importlib
 import inspect
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-MODULES = json.loads(Path(__file__).with_name("inventory.json").read_text())["modules"]
+from crp.compat import OLD_NAMES
+
+INVENTORY = json.loads(Path(__file__).with_name("inventory.json").read_text())
+MODULES, STAR = INVENTORY["modules"], INVENTORY["star"]
 NAMES = [(module, name) for module, names in MODULES.items() for name in names]
 
 
@@ -53,6 +58,47 @@ def test_a_name_is_there_and_takes_what_it_took(module, name):
         assert differences(ours, entry["parameters"]) == []
     for method, theirs in entry.get("methods", {}).items():
         assert differences(getattr(ours, method), theirs) == [], method
+
+
+# names that are modules
+MEANS = {
+    "np": "numpy", "torch": "torch", "plt": "matplotlib.pyplot", "gridspec": "matplotlib.gridspec",
+    "zimage": "zennit.image", "Image": "PIL.Image", "os": "os", "re": "re", "gc": "gc", "math": "math",
+    "warnings": "warnings", "functools": "functools", "inspect": "inspect", "weakref": "weakref",
+    "concurrent": "concurrent",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("module", STAR)
+def test_a_star_import_gives_what_it_gave(module):
+    names: dict[str, object] = {}
+    exec(f"from {module} import *", names)
+    assert [name for name in STAR[module] if name not in names] == []
+    assert sorted(OLD_NAMES[module]) == STAR[module]
+    for name in STAR[module]:
+        value = names[name]
+        if inspect.ismodule(value):
+            assert value.__name__ == MEANS[name], name
+        else:
+            assert name not in MEANS, name
+        # and so does an import by name
+        assert getattr(importlib.import_module(module), name) is value
+
+
+def test_what_a_star_import_brings_is_of_use():
+    """As the scripts of PURE and Reveal2Revise begin."""
+    names: dict[str, object] = {}
+    exec("from crp.image import *\nfrom crp.visualization import *", names)
+    exec("kept: Dict[str, List[int]] = {}\nmade = np.asarray(torch.ones(2)).sum()", names)
+    assert names["made"] == 2
+    assert list(names["tqdm"]([1], disable=True)) == [1]
+
+
+def test_a_star_import_of_the_attribution_side_draws_nothing():
+    star = "from crp.attribution import *\nfrom crp.concepts import *\n"
+    program = f"{star}import sys; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def examples() -> dict[str, object]:

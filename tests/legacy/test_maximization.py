@@ -66,6 +66,47 @@ def test_bug_a_sample_of_several_labels_was_listed_several_times(tmp_path):
     assert found[3].T.tolist() == [[1, 1, 2, 0], [0, 2, 1, 1]]
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0)])
+def test_bug_a_sample_was_listed_again_in_the_next_call(tmp_path, order):
+    """L-CRP's loop hands the rows of a sample on in two calls; each concept lists it once, with its best score."""
+    values = relevance([1, 9], [5, 2], [3, 7], [4, 4])
+    samples, targets = np.array([0, 0, 0, 1]), np.array([0, 1, 2, 1])
+    best = Maximization("relevance", path=tmp_path)
+    for row in order:
+        best.analyze_layer(values[[row]], ChannelConcept(), "a", samples[[row]], targets[[row]])
+    assert best.d_c_sorted["a"].tolist() == [[0, 0], [1, 1]]
+    assert best.rel_c_sorted["a"].tolist() == [[5, 9], [4, 4]]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 90])
+def test_lists_that_are_cut_hold_different_samples(tmp_path, batch):
+    """By brute force: the best score of each sample, sorted."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(90, 3, 4, generator=generator, dtype=torch.float64)
+    samples = torch.randint(30, (90,), generator=generator).numpy()
+    best = Maximization("relevance", "max", path=tmp_path)
+    best.SAMPLE_SIZE = 8
+    for start in range(0, 90, batch):
+        rows = slice(start, start + batch)
+        best.analyze_layer(values[rows], ChannelConcept(), "a", samples[rows], np.zeros(len(samples[rows])))
+    for concept in range(3):
+        scores = values[:, concept].amax(1)
+        highest = {sample: max(scores[samples == sample].tolist()) for sample in samples.tolist()}
+        expected = sorted(highest, key=lambda sample: -highest[sample])[:8]
+        assert best.d_c_sorted["a"][:, concept].tolist() == expected
+        assert best.rel_c_sorted["a"][:, concept].tolist() == [highest[sample] for sample in expected]
+
+
+def test_each_target_counts_when_asked_for(tmp_path):
+    best = Maximization("relevance", path=tmp_path)
+    best.LIST_SAMPLES_ONCE = False
+    for rows, samples in (([1, 5], [0, 0]), ([4, 2], [0, 1])):
+        values = relevance(*([value] for value in rows))
+        best.analyze_layer(values, ChannelConcept(), "a", np.array(samples), np.arange(2))
+    assert best.d_c_sorted["a"].T.tolist() == [[0, 0, 1, 0]]
+    assert best.rel_c_sorted["a"].T.tolist() == [[5, 4, 2, 1]]
+
+
 def test_bug_checkpoints_were_deleted_before_the_merged_result_was_written(tmp_path, monkeypatch):
     best = Maximization("relevance", path=tmp_path)
     parts = []

@@ -17,9 +17,11 @@ from crp.attribution import CondAttribution
 from crp.cache import ImageCache
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, SampleError
+from crp.hooks import FeatVisHook
 from crp.image import imgify, vis_img_heatmap, vis_opaque_img
 from crp.legacy.feature_visualization import FeatureVisualization
 from crp.legacy.stored import load_maximization, load_stat_targets, load_statistics
+from crp.maximization import Maximization
 from tests.legacy import scripts_mining
 from tests.legacy.golden import assert_as_recorded
 from tests.legacy.scripts_mining import MultiLabel, Samples, net, visualization
@@ -227,6 +229,78 @@ def test_relevance_starts_as_a_subclass_says(tmp_path):
     assert not torch.equal(found["Margin"], found["CondAttribution"])
 
 
+def tables(fv):
+    return {layer: load_maximization(fv.RelMax.PATH, layer)[:2] for layer in fv.layer_map}
+
+
+def test_hooks_and_tables_that_a_script_puts_into_the_module(tmp_path, monkeypatch):
+    """zennit-crp's `FeatureVisualization` looks them up in `crp.visualization`."""
+    seen = []
+
+    class Halving(FeatVisHook):
+        def backward(self, module, grad):
+            seen.append((self.layer_name, type(module).__name__, list(grad.shape)))
+            super().backward(module, grad / 2)
+            return grad
+
+    class Ten(Maximization):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.SAMPLE_SIZE = 10
+
+    expected = tables(mined(tmp_path / "plain", abs_norm=False))
+    monkeypatch.setattr("crp.visualization.FeatVisHook", Halving)
+    monkeypatch.setattr("crp.visualization.Maximization", Ten)
+    fv = mined(tmp_path / "swapped", abs_norm=False)
+    assert len(seen) == 3 * 3
+    assert ("conv1", "Conv2d", [5, 4, 8, 8]) in seen
+    for layer, (samples, scores) in tables(fv).items():
+        assert samples.tolist() == expected[layer][0][:10].tolist()
+        np.testing.assert_allclose(2 * scores, expected[layer][1][:10], rtol=1e-9)
+    modules = list(fv.attribution.model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+
+
+def test_methods_replaced_on_an_object_take_effect_in_mining(tmp_path):
+    fv = visualization(tmp_path, abs_norm=False)
+    backward, doubled = fv.attribution.backward, []
+
+    def twice(pred, grad_mask, *args, **options):
+        doubled.append(len(grad_mask))
+        backward(pred, 2 * grad_mask, *args, **options)
+
+    fv.attribution.backward = twice
+    fv.get_data_sample = functools.partial(FeatureVisualization.get_data_sample, fv)
+    fv.multitarget_to_single = lambda label: [(label + 1) % 3]
+    fv.run(EpsilonPlusFlat(), 0, 12, batch_size=5)
+    assert doubled == [5, 5, 2]
+    fv.attribution.__dict__.pop("backward")
+    once = visualization(tmp_path / "once", abs_norm=False)
+    once.multitarget_to_single = fv.multitarget_to_single
+    once.run(EpsilonPlusFlat(), 0, 12, batch_size=5)
+    for layer, (samples, scores) in tables(once).items():
+        assert tables(fv)[layer][0].tolist() == samples.tolist()
+        np.testing.assert_allclose(tables(fv)[layer][1], 2 * scores, rtol=1e-9)
+
+
+def test_ids_of_references_in_every_form(tmp_path):
+    fv = mined(tmp_path)
+    expected = fv.get_max_reference([1, 2], "conv2", composite=EpsilonPlusFlat(), plot_fn=None)
+    wanted = torch.tensor([0.0, 3.0, 2.0, 1.0, 1.0])
+    for ids in (wanted.topk(2).indices, np.array([1, 2]), wanted > 1.5, range(1, 3), slice(1, 3), {1, 2}):
+        found = fv.get_max_reference(ids, "conv2", composite=EpsilonPlusFlat(), plot_fn=None)
+        assert list(found) == [1, 2]
+        assert torch.equal(found[2][1], expected[2][1])
+    assert list(fv.get_stats_reference(wanted.argmax(), "conv2", np.array([0, 2]), r_range=(0, 2))) == ["1:0", "1:2"]
+    targets, means = fv.compute_stats(torch.tensor(2), "conv2")
+    assert torch.equal(means, fv.compute_stats(2, "conv2")[1])
+    assert sorted(targets) == [0, 1, 2]
+    with pytest.raises(InputError, match=r"^One concept is expected, given 2: \[1, 2\]\.$"):
+        fv.compute_stats([1, 2], "conv2")
+    with pytest.raises(InputError, match=r"^There is no class 7: the data set has the classes 0 to 2\.$"):
+        fv.get_stats_reference(1, "conv2", 7)
+
+
 def test_samples_and_labels_that_cannot_be(tmp_path):
     fv = visualization(tmp_path)
     for start, end in ((0, 51), (4, 4), (-1, 5)):
@@ -290,7 +364,9 @@ def test_references_that_there_are_not(tmp_path):
     fv = mined(tmp_path)
     with pytest.raises(InputError, match="no concept 5: layer 'conv2' has the concepts 0 to 4"):
         fv.get_max_reference(5, "conv2")
-    with pytest.raises(InputError, match=r"r_range \(12, 14\) holds no reference: 12 are kept"):
+    with pytest.raises(
+        InputError, match=r"^r_range \(12, 14\) selects no reference: each concept of 'conv2' has 12 references\.$"
+    ):
         fv.get_max_reference(1, "conv2", r_range=(12, 14))
     with pytest.raises(InputError, match="`mode` must be"):
         fv.get_max_reference(1, "conv2", mode="gradient")

@@ -7,7 +7,7 @@ import pytest
 
 import example_explanations as examples
 from crp.errors import InputError
-from crp.explanations.explanation import from_json, numbers, to_json
+from crp.explanations import from_json, numbers, to_json
 from crp.visualization import Atlas, atlas, wording
 
 

@@ -15,7 +15,7 @@ def plain(text):
     return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
 
 
-@pytest.mark.parametrize("name", ["wording", "page"])
+@pytest.mark.parametrize("name", ["wording", "page.explanation_page", "figures.renderers.choice"])
 def test_examples_in_docstrings(name):
     result = doctest.testmod(import_module(f"crp.visualization.{name}"))
     assert result.attempted > 0

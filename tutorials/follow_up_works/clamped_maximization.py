@@ -1,7 +1,7 @@
-"""Another score for references: a subclass of `Maximization`, put in its place after `super().__init__`.
+"""Another score for references: a subclass of `Maximization` that replaces it after `super().__init__`.
 
-Follow-up works rank samples by the activation that is left after the ReLU, at a layer before it, and by its maximum
-instead of its normalised sum. The subclass clamps what it is given, and leaves the rest as it was.
+Follow-up works rank the samples of a layer before a ReLU by what the ReLU lets through, and do not normalise the
+scores. The subclass clamps the values it receives and leaves everything else as it was.
 
     python clamped_maximization.py --samples 40
 """
@@ -11,7 +11,7 @@ import tempfile
 
 import numpy as np
 
-# crp before zennit, which it lets be imported beside a CPU build of torch (docs/install.md)
+# crp first: it makes zennit importable with a CPU build of torch (docs/install.md)
 # isort: off
 from crp.attribution import CondAttribution
 from crp.concepts import ChannelConcept
@@ -25,11 +25,16 @@ from zennit.composites import EpsilonPlusFlat
 
 
 class ClampedMaximization(Maximization):
+    """Scores only positive values."""
+
     def analyze_layer(self, rel, concept, layer_name, data_indices, targets):
+        """Clamp `rel` at zero, then score as usual."""
         return super().analyze_layer(rel.clamp(min=0), concept, layer_name, data_indices, targets)
 
 
 class ClampedVisualization(FeatureVisualization):
+    """Uses `ClampedMaximization` for activations and keeps ten samples per channel."""
+
     def __init__(self, *args, path="FeatureVisualization", **options):
         super().__init__(*args, path=path, **options)
         self.ActMax = ClampedMaximization("activation", max_target="sum", abs_norm=False, path=path)
@@ -38,7 +43,7 @@ class ClampedVisualization(FeatureVisualization):
 
 def main():
     """Mine, and return the ten best samples of each channel with their scores."""
-    parser = argparse.ArgumentParser(description="Mining with a score of one's own.")
+    parser = argparse.ArgumentParser(description="Mining with a custom score.")
     parser.add_argument("--samples", type=int, default=40)
     arguments = parser.parse_args()
     scenes = Scenes("train", arguments.samples)

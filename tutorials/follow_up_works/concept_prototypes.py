@@ -1,8 +1,8 @@
-"""Prototypes of a class, as in PCX: its samples as vectors of concept relevance, and a Gaussian mixture on them.
+"""Prototypes of a class, as in PCX: a Gaussian mixture fitted to the concept relevance vectors of its samples.
 
-The built-in model on built-in scenes. One of the ten classes carries a sticker in most of its scenes, which the model
-has learnt to use: with two components the mixture tells the scenes with the sticker from those without.
-The mixture is scikit-learn's; without it the vectors are made all the same.
+It uses the built-in model and scenes. One of the ten classes carries a sticker in most of its training scenes, and the
+model has learnt to use it. With two components, the mixture separates the scenes with the sticker from those without.
+The mixture is scikit-learn's; without scikit-learn only the vectors are computed.
 
     python concept_prototypes.py
 """
@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 import torch
 
-# crp before zennit, which it lets be imported beside a CPU build of torch (docs/install.md)
+# crp first: it makes zennit importable with a CPU build of torch (docs/install.md)
 # isort: off
 from crp.attribution import CondAttribution
 from crp.concepts import ChannelConcept
@@ -23,7 +23,7 @@ CLASS = 9
 
 
 def concept_vectors(model, samples, target, layer, batch_size=16):
-    """Share of every channel of a layer in a class's relevance, `[samples, channels]`."""
+    """Return the share of every channel in the relevance of a layer for a class, `[samples, channels]`."""
     attribution, composite, channels = CondAttribution(model), EpsilonPlusFlat(), ChannelConcept()
     rows = []
     for batch in torch.stack(samples).split(batch_size):
@@ -33,7 +33,7 @@ def concept_vectors(model, samples, target, layer, batch_size=16):
 
 
 def mixture(vectors, components):
-    """Component of each sample, and each sample's log-likelihood."""
+    """Return the component and log-likelihood of each sample, and the means of the components."""
     from sklearn.mixture import GaussianMixture
 
     fitted = GaussianMixture(components, covariance_type="diag", reg_covar=1e-4, random_state=0, n_init=3).fit(vectors)
@@ -41,7 +41,7 @@ def mixture(vectors, components):
 
 
 def main():
-    """Vectors of the class's scenes, half shown with the sticker and half without; returns all that is found."""
+    """Fit the mixture to scenes of the class, half of them with the sticker; return vectors, stickers, components."""
     parser = argparse.ArgumentParser(description="Prototypes of a class of the built-in scenes.")
     parser.add_argument("--samples", type=int, default=40, help="scenes of the class")
     count = parser.parse_args().samples
@@ -57,7 +57,7 @@ def main():
     try:
         found, likelihood, means = mixture(vectors, 2)
     except ImportError:
-        print("no scikit-learn: no mixture")
+        print("scikit-learn is not installed: no mixture")
         return vectors, tagged, None
     for component, mean in enumerate(means):
         share = 100 * tagged[found == component].mean()

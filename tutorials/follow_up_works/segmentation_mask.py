@@ -1,7 +1,8 @@
 """Relevance that starts from a segmentation mask, as in L-CRP: an explanation for each instance.
 
-A segmentation net gives `[N, classes, H, W]`. What is explained is not a class of the whole picture but one found
-object, so the relevance starts from its class's logits inside its mask. The seam is `relevance_init`.
+A segmentation net returns `[N, classes, H, W]`. The thing to explain is not a class of the whole picture but one
+detected object, so relevance starts from the logits of its class inside its mask. The method to override is
+`relevance_init`.
 
     python segmentation_mask.py
 """
@@ -9,7 +10,7 @@ object, so the relevance starts from its class's logits inside its mask. The sea
 import torch
 from torch import nn
 
-# crp before zennit, which it lets be imported beside a CPU build of torch (docs/install.md)
+# crp first: it makes zennit importable with a CPU build of torch (docs/install.md)
 # isort: off
 from crp.attribution import CondAttribution
 from crp.concepts import ChannelConcept
@@ -17,14 +18,15 @@ from zennit.composites import EpsilonPlus
 
 
 class SegmentationAttribution(CondAttribution):
-    """`init_rel` is a mask `[H, W]`: 1 where the instance is. "y" names its class, as ever."""
+    """`init_rel` is a mask `[H, W]`: 1 where the instance is. "y" names its class, as usual."""
 
     def relevance_init(self, prediction, target_list, init_rel):
+        """Start with the logits inside the mask."""
         return super().relevance_init(prediction, target_list, lambda logits: logits * init_rel)
 
 
 def stripes_net():
-    """A net made by hand that segments upright (class 0) and level (class 1) bars: `[N, 1, H, W]` -> `[N, 2, H, W]`."""
+    """Make a net that segments vertical (0) and horizontal (1) bars: `[N, 1, H, W]` -> `[N, 2, H, W]`."""
     edges = nn.Conv2d(1, 2, 3, padding=1, bias=False)
     across = torch.tensor([[-1.0, 2.0, -1.0]] * 3)
     edges.weight = nn.Parameter(torch.stack([across, across.T])[:, None])
@@ -34,14 +36,14 @@ def stripes_net():
 
 
 def bars():
-    """Two upright bars and a level one, `[1, 1, 12, 12]`."""
+    """Draw two vertical bars and a horizontal one, `[1, 1, 12, 12]`."""
     picture = torch.zeros(1, 1, 12, 12)
     picture[..., 1:6, 2] = picture[..., 1:6, 8] = picture[..., 9, 2:10] = 1
     return picture
 
 
 def main():
-    """Explain the two upright bars, each for itself; returns their heatmaps and the channels' shares."""
+    """Explain the two vertical bars separately; return their heatmaps and the shares of the channels."""
     model, data = stripes_net(), bars().requires_grad_()
     found = model(data).argmax(1)[0].eq(0) & model(data).amax(1)[0].gt(0)
     left, right = found.clone(), found.clone()

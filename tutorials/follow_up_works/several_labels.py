@@ -1,8 +1,8 @@
 """Samples with several labels, as in multi-label data sets: a subclass says which classes are explained.
 
-A scene may show several things. Here the labels of the built-in scenes are made multi-hot vectors: the class of the
-scene, and for some scenes the model's second choice. Each labelled class is explained by itself; a sample that is a
-reference for several of its classes is listed once, as it counts most.
+Here the labels of the built-in scenes become multi-hot vectors: the class of the scene and the model's two best
+classes. Each labelled class is explained separately. A sample that is a reference for several of its classes is listed
+once, with its highest score.
 
     python several_labels.py --samples 40
 """
@@ -13,7 +13,7 @@ import tempfile
 import numpy as np
 import torch
 
-# crp before zennit, which it lets be imported beside a CPU build of torch (docs/install.md)
+# crp first: it makes zennit importable with a CPU build of torch (docs/install.md)
 # isort: off
 from crp.attribution import CondAttribution
 from crp.concepts import ChannelConcept
@@ -26,7 +26,7 @@ from zennit.composites import EpsilonPlusFlat
 
 
 class MultiHot(torch.utils.data.Dataset):
-    """Scenes with a vector of zeros and ones as label; every fifth has no label at all."""
+    """Scenes with a vector of zeros and ones as label; every fifth scene has no label."""
 
     def __init__(self, count, model):
         self.scenes, self.model = Scenes("train", count), model
@@ -45,12 +45,15 @@ class MultiHot(torch.utils.data.Dataset):
 
 
 class MultiLabelVisualization(FeatureVisualization):
+    """Explains every class whose entry in the label vector is 1."""
+
     def multitarget_to_single(self, multi_target):
+        """Return the classes of a label vector."""
         return np.flatnonzero(multi_target).tolist()
 
 
 def main():
-    """Mine, and return the references of a layer with those of each class."""
+    """Mine; return the data set, the references of a layer, and those of each class."""
     parser = argparse.ArgumentParser(description="Mining samples with several labels.")
     parser.add_argument("--samples", type=int, default=40)
     arguments = parser.parse_args()

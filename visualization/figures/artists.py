@@ -17,12 +17,13 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.text import Text
 
-from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.explanations import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, Key
 from crp.visualization import encoding as images
 from crp.visualization import wording
 from crp.visualization.colours import AGAINST, AGAINST_TEXT, FOR, FOR_TEXT, INK, REST, SOFT, TILE
-from crp.visualization.figures.renderers import AGAINST_OUTLINE, Renderer, renderer_for, renderer_of
+from crp.visualization.figures.renderers import Renderer, renderer_for, renderer_of
+from crp.visualization.figures.renderers.marks import AGAINST_OUTLINE
 from crp.visualization.graph_layout import edge_width
 from crp.visualization.graph_layout import places as graph_places
 

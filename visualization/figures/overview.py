@@ -14,8 +14,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from crp.explanations.explanation import Explanation, LayerExplanation
-from crp.graphs.concept_graph import ConceptGraph
+from crp.explanations import Explanation, LayerExplanation
+from crp.graphs import ConceptGraph
 from crp.visualization import colours as palette
 from crp.visualization import encoding as images
 from crp.visualization import wording

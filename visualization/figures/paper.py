@@ -21,28 +21,31 @@ ones; `limit` shares it between figures. Signs are also carried by words, signs 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from crp.class_names import class_name
 from crp.errors import InputError, nearest
-from crp.explanations.explanation import Explanation, LayerExplanation, Patch
-from crp.graphs.concept_graph import ConceptGraph
-from crp.indices import class_ids, concept_ids
-from crp.library.references import ClassStatistics
+from crp.explanations import Explanation, LayerExplanation, Patch
 from crp.visualization import colours as palette
 from crp.visualization import encoding as images
 from crp.visualization import wording
 from crp.visualization.colours import SOFT
 from crp.visualization.figures import artists
-from crp.visualization.figures import profile_plots as profiles
+from crp.visualization.figures.class_table import plot_class_profile
+from crp.visualization.figures.graph_figure import plot_graph
 from crp.visualization.figures.overview import save
+from crp.visualization.figures.panel import (
+    BAR,
+    FONT,
+    GAP,
+    LINE,
+    ONE_COLUMN,
+    SMALL,
+    TWO_COLUMNS,
+    Panel,
+    width_of,
+)
 from crp.visualization.figures.renderers import Renderer, renderer_for
-from crp.visualization.graph_layout import places
 
 __all__ = [
     "ONE_COLUMN",
@@ -56,15 +59,7 @@ __all__ = [
     "save",
 ]
 
-# Inches, as in the templates of IEEE; other journals differ by a few millimetres.
-ONE_COLUMN, TWO_COLUMNS = 3.5, 7.16
-
-FONT, SMALL = 7.0, 6.0
-# Inches: a line of text, the space between parts, a colour bar with its labels.
-LINE, GAP, BAR = 0.16, 0.12, 0.36
 SHARE = 0.95
-# What the table writes as a number in no class is no column by itself.
-_FAINTEST_SHARE = 0.05
 ROW, PATCH = 0.52, 0.4
 
 
@@ -97,7 +92,7 @@ def plot_heatmap(
         `ax`, or the new ones.
     """
     renderer = renderer or renderer_for(explanation.picture)
-    sheet = _Sheet(ax, width, _heatmap_height(explanation, renderer, _width_of(ax, width)), "heatmap panel")
+    sheet = Panel(ax, width, _heatmap_height(explanation, renderer, width_of(ax, width)), "heatmap panel")
     stacked, box, height = _heatmap_boxes(explanation, renderer, sheet.width)
     margin, foot = renderer.margins
     below = height + foot + LINE + 0.04
@@ -156,7 +151,7 @@ def plot_concepts(
     found = _layer(explanation, layer)
     renderer = renderer or renderer_for(explanation.picture)
     parts = found.ranked[:concepts]
-    sheet = _Sheet(ax, width, _concepts_height(len(parts)), "concepts panel")
+    sheet = Panel(ax, width, _concepts_height(len(parts)), "concepts panel")
     row = min(ROW, (sheet.height - LINE - BAR - LINE) / max(1, len(parts)))
     both = sheet.width > 5
     wide = min((row - 0.06) * renderer.strip, 0.32 * sheet.width)
@@ -234,7 +229,7 @@ def plot_concept_map(
     if found.concept_map is None:
         raise InputError(f"Layer {found.layer!r} has no concept map: it has no place in the input.")
     renderer = renderer or renderer_for(explanation.picture)
-    sheet = _Sheet(ax, width, _map_height(explanation, found, renderer, _width_of(ax, width)), "concept map panel")
+    sheet = Panel(ax, width, _map_height(explanation, found, renderer, width_of(ax, width)), "concept map panel")
     stacked, box, height = _map_boxes(explanation, renderer, sheet.width)
     margin, foot = renderer.margins
     height = min(height, sheet.height - LINE - foot)
@@ -261,105 +256,6 @@ def plot_concept_map(
     others = len(colours) - len(listed)
     if others:
         sheet.write(left, top + len(listed) * row + LINE / 2, f"and {others} more in the map", color=SOFT)
-    return sheet.axes
-
-
-def plot_graph(
-    graph: ConceptGraph,
-    *,
-    ax: Axes | None = None,
-    width: float = TWO_COLUMNS,
-    renderer: Renderer | None = None,
-) -> Axes:
-    """Draw an attribution graph: one row a layer, edges as wide as their share of the prediction, those against dashed.
-
-    Parameters
-    ----------
-    graph
-        What to draw. Many concepts of one layer need two columns, or a smaller `breadth` in `crp.compose`.
-    ax, width, renderer
-        As in `plot_heatmap`; heatmaps of all nodes share one scale.
-
-    Returns
-    -------
-    Axes
-        `ax`, or the new ones.
-    """
-    place = places(graph)
-    rows = 1 + max(row for _, row in place.values())
-    columns = max(sum(row == other for _, other in place.values()) for row in range(rows))
-    bar = BAR if any(node.heatmap is not None for node in graph.nodes) else 0.0
-    height = _width_of(ax, width) * (2 * rows - 0.45) / (1.15 * columns + 0.6) + bar
-    sheet = _Sheet(ax, width, height, "graph panel")
-    axes = sheet.place(0, 0, sheet.width, sheet.height - bar, "graph")
-    limit = artists.draw_graph(axes, graph, renderer=renderer)
-    if bar:
-        scale = sheet.place(0.1, sheet.height - bar + 0.02, min(2.2, sheet.width - 0.2), 0.07, "colour bar")
-        artists.draw_colour_bar(scale, limit, power=images.ROOT, fontsize=SMALL)
-    return sheet.axes
-
-
-def plot_class_profile(
-    statistics: ClassStatistics,
-    *,
-    class_names: Sequence[str] = (),
-    classes: Sequence[int] | None = None,
-    concepts: Sequence[int] | None = None,
-    ax: Axes | None = None,
-    width: float = ONE_COLUMN,
-    limit: float | None = None,
-) -> Axes:
-    """Draw which classes use which concepts of a layer: a table of mean signed shares, as numbers and as colour.
-
-    Parameters
-    ----------
-    statistics
-        `library.statistics(layer)`.
-    class_names
-        `library.class_names`; by default classes are numbered.
-    classes
-        Rows; by default all classes that have samples.
-    concepts
-        Columns; by default those with the largest absolute mean share in one of the classes, as many as are read well,
-        and none below 5 %.
-    ax, width
-        As in `plot_heatmap`.
-    limit
-        Mean share (0..1) at which colours saturate; by default the largest one in the table.
-
-    Returns
-    -------
-    Axes
-        `ax`, or the new ones.
-
-    Raises
-    ------
-    InputError
-        A class or a concept is not there.
-    """
-    count, size = statistics.share.shape
-    rows = np.flatnonzero(statistics.count).tolist() if classes is None else class_ids(classes, count, "the library")
-    label = 1.1
-    if concepts is None:
-        most = np.abs(statistics.share[rows]).max(axis=0, initial=0)
-        fitting = int((_width_of(ax, width) - label) / 0.27)
-        order = np.argsort(-most, kind="stable")[:fitting]
-        concepts = order[most[order] > _FAINTEST_SHARE].tolist()
-    else:
-        concepts = concept_ids(concepts, size)
-    shares = statistics.share[np.ix_(rows, concepts)]
-    limit = float(np.abs(shares).max(initial=0)) if limit is None else limit
-    sheet = _Sheet(ax, width, LINE * 1.5 + 0.2 * len(rows) + BAR + LINE, "class profile panel")
-    top, height = LINE * 1.5, sheet.height - LINE * 2.5 - BAR
-    table = sheet.place(label, top, sheet.width - label, height, "table")
-    names = [class_name(class_names, index) for index in rows]
-    profiles.draw_shares(table, shares, names, concepts, limit=limit or 1, fontsize=SMALL)
-    table.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, pad=1)
-    sheet.write(label - 0.05, LINE / 2, "class", color=SOFT, ha="right")
-    sheet.write(label, LINE / 2, "concept", color=SOFT)
-    bar = sheet.place(label, top + height + 0.06, sheet.width - label, 0.07, "colour bar")
-    artists.draw_colour_bar(bar, limit, fontsize=SMALL, percent=True)
-    sheet.write(label, sheet.height - LINE / 2, "mean share of the layer's absolute relevance, %", color=SOFT)
     return sheet.axes
 
 
@@ -400,7 +296,7 @@ def plot_overview(
     """
     found = _layer(explanation, layer)
     renderer = renderer or renderer_for(explanation.picture)
-    total = _width_of(ax, width)
+    total = width_of(ax, width)
     mapped = found.concept_map is not None
     # What stands beside a where there is room: b, or c if it needs none for patches.
     beside = total > 5 and (mapped or not _has_patches(found))
@@ -421,7 +317,7 @@ def plot_overview(
         else:
             places.append((0.0, top, total, height))
         top = max(top, places[-1][1] + height + GAP)
-    sheet = _Sheet(ax, width, top - GAP, "overview")
+    sheet = Panel(ax, width, top - GAP, "overview")
     # Axes that are too low squeeze all parts alike.
     squeeze = min(1.0, sheet.height / (top - GAP))
     panels = []
@@ -433,38 +329,6 @@ def plot_overview(
         plot_concept_map(explanation, layer, ax=panels[1], renderer=renderer)
     plot_concepts(explanation, layer, concepts=concepts, ax=panels[-1], renderer=renderer)
     return sheet.axes
-
-
-class _Sheet:
-    """Axes as a sheet on which things are placed in inches from the upper left corner."""
-
-    def __init__(self, ax: Axes | None, width: float, height: float, label: str) -> None:
-        if ax is None:
-            ax = Figure(figsize=(width, height), facecolor="white").add_axes((0, 0, 1, 1), label=label)
-        ax.set_axis_off()
-        self.axes = ax
-        self.width, self.height = _size_of(ax)
-
-    def place(self, left: float, top: float, width: float, height: float, label: str) -> Axes:
-        bottom = self.height - top - height
-        box = (left / self.width, bottom / self.height, width / self.width, height / self.height)
-        return self.axes.inset_axes(box, label=label)
-
-    def write(self, left: float, top: float, text: str, **style: object) -> None:
-        artists.write(
-            self.axes, left / self.width, 1 - top / self.height, text, **{"fontsize": SMALL + 0.5} | style
-        )
-
-
-def _size_of(ax: Axes) -> tuple[float, float]:
-    """Width and height of axes, in inches."""
-    ax.apply_aspect()
-    box = ax.get_window_extent()
-    return box.width / ax.figure.dpi, box.height / ax.figure.dpi
-
-
-def _width_of(ax: Axes | None, width: float) -> float:
-    return width if ax is None else _size_of(ax)[0]
 
 
 def _layer(explanation: Explanation, name: str | None) -> LayerExplanation:

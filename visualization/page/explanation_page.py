@@ -22,7 +22,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch, numbers
+from crp.explanations import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch, numbers
 from crp.visualization import colours as palette
 from crp.visualization import encoding as images
 from crp.visualization import wording

@@ -22,26 +22,26 @@ __getattr__ = old_names(__name__)
 
 
 class Cache:
-    """What a cache of drawn references has to do; zennit-crp's arguments."""
+    """Base class of caches for drawn references."""
 
     def __init__(self, path: str | Path = "cache") -> None:
         self.path = Path(path)
 
     def save(self, ref_c, layer_name, mode, r_range, composite, rf, f_name, plot_name) -> None:
-        """Keep what was drawn of ranks `r_range`, by concept (or `"concept:class"`)."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how references are saved: give it 'save'.")
+        """Save the drawn references of ranks `r_range`, by concept (or `"concept:class"`)."""
+        raise NotImplementedError(f"{type(self).__name__} must define 'save'.")
 
     def load(self, concept_ids, layer_name, mode, r_range, composite, rf, f_name, plot_name) -> tuple:
-        """Find what was kept: what there is, and the ranks that are missing, both by concept."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how references are loaded: give it 'load'.")
+        """Load references. Return those that were found and the ranks that are missing, both by concept."""
+        raise NotImplementedError(f"{type(self).__name__} must define 'load'.")
 
     def extend_dict(self, ref_original, rf_addition) -> dict:
-        """Append newly drawn references to those that were found."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how to append: give it 'extend_dict'.")
+        """Append new references to loaded ones."""
+        raise NotImplementedError(f"{type(self).__name__} must define 'extend_dict'.")
 
 
 class ImageCache(Cache):
-    """Keeps lists of PIL pictures, or pairs of lists, as PNG files below `path`."""
+    """Stores lists of PIL pictures, or pairs of lists, as PNG files below `path`."""
 
     def _create_path(self, layer_name, mode, composite, rf, func_name, plot_name) -> Path:
         folder = f"{mode}_{type(composite).__name__}{'_rf' if rf else ''}"
@@ -50,7 +50,7 @@ class ImageCache(Cache):
         return path
 
     def save(self, ref_dict, layer_name, mode, r_range, composite, rf, func_name, plot_name) -> None:
-        """Write each picture, as a whole or not at all.
+        """Write each picture atomically.
 
         Parameters
         ----------
@@ -62,7 +62,7 @@ class ImageCache(Cache):
         Raises
         ------
         TypeError
-            If something else than pictures is to be saved.
+            If `ref_dict` holds anything but pictures.
         """
         path = self._create_path(layer_name, mode, composite, rf, func_name, plot_name)
         for concept, drawn in ref_dict.items():
@@ -82,8 +82,7 @@ class ImageCache(Cache):
         Returns
         -------
         tuple of two dicts
-            By concept: the pictures of the first ranks, as they were saved; and the ranks from the first one that is
-            missing on.
+            By concept: the pictures up to the first missing rank, as they were saved; and the ranks from there on.
         """
         path = self._create_path(layer_name, mode, composite, rf, func_name, plot_name)
         found, missing = {}, {}

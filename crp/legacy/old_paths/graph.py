@@ -52,18 +52,18 @@ class ModelGraph:
             for feeder in node.input_nodes:
                 feeder.output_nodes.append(node)
         self.id_node_map = {node.id: node for node in nodes.values()}
-        # of a module called several times the last call, as in zennit-crp
+        # the last call of a module that is called several times, as in zennit-crp
         self.layer_node_map = {node.layer_name: node for node in nodes.values()}
         self.layer_names: Sequence[str] = ()
 
     def set_layer_names(self, layer_names: Sequence[str]) -> None:
-        """Choose the layers that `find_input_layers` names."""
+        """Set the layers that `find_input_layers` may return."""
         self.layer_names = layer_names
         for name in layer_names:
             self.layer_node_map[name].input_layers = self.find_input_layers(name)
 
     def find_input_layers(self, layer_name: str) -> list[str]:
-        """Those of `layer_names` that feed a layer with no other of them between, each once.
+        """List the layers of `layer_names` that feed a layer with no other of them in between, each once.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class ModelGraph:
 
 
 def trace_model_graph(model: nn.Module, sample: Tensor, layer_names: list[str], debug: bool = False) -> ModelGraph:
-    """Find out how the layers of a model are connected, from one forward pass.
+    """Trace how the layers of a model are connected, with one forward pass.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def trace_model_graph(model: nn.Module, sample: Tensor, layer_names: list[str], 
     sample
         Model input, `[1, ...]`.
     layer_names
-        The layers that the graph is about.
+        Layers of the graph.
     debug
         Whether to print all connections.
 
@@ -123,7 +123,7 @@ def trace_model_graph(model: nn.Module, sample: Tensor, layer_names: list[str], 
 
 
 def dump_pytorch_graph(graph: Any) -> None:
-    """Print the nodes of a `torch.jit` graph: kind, scope, and the values it takes and gives."""
+    """Print the nodes of a `torch.jit` graph: kind, scope, inputs and outputs."""
     line = "{:25} {:40}   {} -> {}\n"
     sys.stdout.write(line.format("kind", "scopeName", "inputs", "outputs"))
     for node in graph.nodes():

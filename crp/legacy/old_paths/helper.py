@@ -1,4 +1,4 @@
-"""zennit-crp's `crp.helper`, but for the readers of its files (`crp.legacy.stored`)."""
+"""zennit-crp's `crp.helper`. The functions that read its files are in `crp.legacy.stored`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __getattr__ = old_names(__name__)
 
 
 def get_layer_names(model: nn.Module, types: Sequence[type[nn.Module]]) -> list[str]:
-    """Names of the modules of some types, in the model's order."""
+    """List the names of modules of some types, in the model's order."""
     return layer_names(model, types)
 
 
 def get_output_shapes(model: nn.Module, single_sample: Tensor, record_layers: Sequence[str]) -> dict[str, torch.Size]:
-    """Shape of each layer's output without the samples' axis, for model input `[1, ...]`."""
+    """Return the shape of each layer's output without the sample axis, for model input `[1, ...]`."""
     return {layer: torch.Size(shape) for layer, shape in output_shapes(model, single_sample, record_layers).items()}
 
 
@@ -38,12 +38,12 @@ def max_norm(rel: Tensor, stabilize: float = 1e-10) -> Tensor:
 
 
 def load_receptive_field(path_folder: str | Path, layer_name: str) -> np.ndarray:
-    """Read `<layer_name>.npy` of a folder, mapped into memory."""
+    """Memory-map `<layer_name>.npy` of a folder."""
     return np.load(Path(path_folder) / f"{layer_name}.npy", mmap_mode="r")
 
 
 def find_files(path: str | Path | None = None) -> tuple[list[str], ...]:
-    """Folders that zennit-crp left in `path` (by default the current folder).
+    """List the folders that zennit-crp wrote to `path` (by default the current folder).
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""zennit-crp's hooks: they go into a zennit composite, and see the output of a module and the relevance there."""
+"""zennit-crp's hooks for zennit composites. They get the output of a module and its relevance."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ __getattr__ = old_names(__name__)
 
 
 class _OutputHook:
-    """What both share: `backward(module, grad)` is called when relevance arrives at the module's output."""
+    """Base of both hooks: calls `backward(module, grad)` when relevance arrives at the module's output."""
 
     def post_forward(self, module: nn.Module, input: Any, output: Any) -> None:
-        """See the module's output, and wait for the relevance of it (of the first tensor, if it is a tuple)."""
+        """Register for the relevance of the module's output (of its first tensor, if it is a tuple)."""
         hook = weakref.ref(self)
         tensor = output[0] if isinstance(output, tuple) else output
         if tensor.requires_grad:
-            # a clone, for masks write into what they are given
+            # a clone, because masks write into their argument
             tensor.register_hook(lambda grad: None if hook() is None else hook().backward(module, grad.clone()))
 
     def register(self, module: nn.Module) -> RemovableHandleList:
-        """Put this hook on a module."""
+        """Register this hook on a module."""
         handle = module.register_forward_hook(self.post_forward)
-        # a rule of zennit 1.0 takes relevance where the last hook of the module left it, so this one has to be the last
+        # rules of zennit 1.0 take the relevance that the module's last hook returns, so this hook has to be the last
         last = module.register_forward_pre_hook(lambda *_: module._forward_hooks.move_to_end(handle.id))
         return RemovableHandleList([RemovableHandle(self), handle, last])
 
     def remove(self) -> None:
-        """Let go of what the hook holds."""
+        """Release the references of the hook."""
 
 
 class MaskHook(_OutputHook):
@@ -45,8 +45,8 @@ class MaskHook(_OutputHook):
     Parameters
     ----------
     fn_list
-        Functions `relevance -> relevance`, applied one after the other. Copies of the hook share the list; taking the
-        hook off the model empties it.
+        Functions `relevance -> relevance`, applied one after the other. Copies of the hook share the list. Removing the
+        hook from the model empties it.
     """
 
     def __init__(self, fn_list: list[Callable[[Tensor], Tensor]]) -> None:
@@ -59,7 +59,7 @@ class MaskHook(_OutputHook):
         return grad
 
     def copy(self) -> MaskHook:
-        """Make a hook for another module, with the same list."""
+        """Copy the hook for another module, with the same list."""
         return type(self)(self.fn_list)
 
     def remove(self) -> None:
@@ -68,7 +68,7 @@ class MaskHook(_OutputHook):
 
 
 class FeatVisHook(_OutputHook):
-    """Hands activation and relevance of a layer to a `FeatureVisualization`.
+    """Passes activation and relevance of a layer to a `FeatureVisualization`.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class FeatVisHook(_OutputHook):
     layer_name
         Name of the layer.
     dict_inputs
-        Holds `"sample_indices"` and `"targets"` of the batch at the time of the pass.
+        Holds `"sample_indices"` and `"targets"` of the current batch.
     on_device
         Where values are moved to; None leaves them.
     """
@@ -100,17 +100,17 @@ class FeatVisHook(_OutputHook):
         self.on_device = on_device
 
     def post_forward(self, module: nn.Module, input: Any, output: Any) -> None:
-        """Hand on the activation, and wait for the relevance."""
+        """Pass on the activation and register for the relevance."""
         self._hand(self.FV.analyze_activation, output[0] if isinstance(output, tuple) else output)
         super().post_forward(module, input, output)
 
     def backward(self, module: nn.Module, grad: Tensor) -> Tensor:
-        """Hand on the relevance; it passes unchanged."""
+        """Pass on the relevance and return it unchanged."""
         self._hand(self.FV.analyze_relevance, grad)
         return grad
 
     def copy(self) -> FeatVisHook:
-        """Make a hook for another module."""
+        """Copy the hook for another module."""
         return type(self)(self.FV, self.concept, self.layer_name, self.dict_inputs, self.on_device)
 
     def _hand(self, analyze: Callable[..., None], values: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""zennit-crp's pictures: references with their conditional heatmaps, cropped, masked, and in a grid."""
+"""zennit-crp's pictures: references with their conditional heatmaps, cropped, masked and in a grid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crp.compat import OLD_NAMES, import_zennit_safely, old_names
 
 import_zennit_safely()
 
-import matplotlib.pyplot as plt  # noqa: E402  (after the cure, as the next two lines)
+import matplotlib.pyplot as plt  # noqa: E402  (after the workaround, as the next two lines)
 import zennit.image  # noqa: E402
 from torchvision.transforms.functional import gaussian_blur  # noqa: E402
 
@@ -28,7 +28,7 @@ __getattr__ = old_names(__name__)
 
 
 def get_crop_range(heatmap: Tensor, crop_th: float) -> tuple[int, int, int, int]:
-    """Smallest box around what exceeds a threshold.
+    """Find the smallest box around all values above a threshold.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def get_crop_range(heatmap: Tensor, crop_th: float) -> tuple[int, int, int, int]
     Returns
     -------
     tuple of int
-        First row, end of the rows, first column, end of the columns; ends are exclusive. Everything, if nothing exceeds
-        the threshold.
+        First row, last row, first column, last column; the last ones are exclusive. The whole heatmap, if no value is
+        above the threshold.
     """
     bright = heatmap > crop_th
     if not bright.any():
@@ -55,7 +55,7 @@ def vis_opaque_img(
     data_batch: Tensor, heatmaps: Tensor, rf: bool = False, alpha: float = 0.3, vis_th: float = 0.2,
     crop_th: float = 0.1, kernel_size: int = 19,
 ) -> list[Image.Image]:
-    """Draw samples darkened where their heatmap is weak.
+    """Draw samples, darkened where their heatmap is low.
 
     Parameters
     ----------
@@ -64,18 +64,18 @@ def vis_opaque_img(
     heatmaps
         `[N, H, W]`.
     rf
-        Whether to crop to where the smoothed heatmap exceeds `crop_th`.
+        Whether to crop to the region where the smoothed heatmap is above `crop_th`.
     alpha
-        What remains of the light where the smoothed heatmap does not exceed `vis_th`, 0 to 1.
+        Brightness, 0 to 1, where the smoothed heatmap is not above `vis_th`.
     vis_th, crop_th
-        Parts of the smoothed heatmap's maximum, at least 0 and below 1.
+        Fractions of the smoothed heatmap's maximum, at least 0 and below 1.
     kernel_size
-        Side of the Gaussian that smooths; smaller for heatmaps that have no room for it.
+        Side of the Gaussian kernel. It is reduced for small heatmaps.
 
     Raises
     ------
     InputError
-        If one of the numbers is out of its range.
+        If a number is out of its range.
     """
     if not 0 <= alpha <= 1:
         raise InputError(f"'alpha' must be between 0 and 1, given {alpha}.")
@@ -99,7 +99,7 @@ def vis_img_heatmap(
 ) -> tuple[list[Image.Image], list[Image.Image]]:
     """Draw samples and their heatmaps; arguments as in `vis_opaque_img` and `imgify`.
 
-    Each heatmap is scaled by itself; give `vmin` and `vmax` to compare them.
+    Each heatmap has its own colour scale; give `vmin` and `vmax` for a common one.
     """
     pictures, maps = [], []
     for sample, heatmap in zip(data_batch, heatmaps, strict=True):
@@ -114,24 +114,24 @@ def imgify(
     symmetric: bool = False, level: float = 1.0, grid: bool | tuple[int, int] = False, gridfill: Any = None,
     resize: int | None = None, padding: bool = False,
 ) -> Image.Image:
-    """Make a PIL picture, with `zennit.image.imgify` for numbers.
+    """Make a PIL picture, from numbers with `zennit.image.imgify`.
 
     Parameters
     ----------
     image
-        A picture, `[H, W]` numbers, or numbers with 1 or 3 channels in the first or last axis. Numbers that are all the
-        same are shown in the middle of the colour map.
+        A picture, `[H, W]` numbers, or numbers with 1 or 3 channels in the first or last axis. A constant array gets
+        the middle of the colour map.
     cmap, vmin, vmax, symmetric, level, grid, gridfill
         As in zennit.
     resize
         Length of the longer side.
     padding
-        Whether to make it a square, transparent around the picture.
+        Whether to pad it to a square with transparent pixels.
 
     Raises
     ------
     TypeError
-        If it is none of these.
+        If `image` is of another type.
     """
     if isinstance(image, Tensor):
         image = image.detach().cpu().numpy()
@@ -143,10 +143,10 @@ def imgify(
             image, cmap=cmap, vmin=vmin, vmax=vmax, symmetric=symmetric, level=level, grid=grid, gridfill=gridfill
         )
         if image.mode == "P":
-            # zennit gives Pillow an array, which Pillow 13 can neither show nor save
+            # zennit passes an array to Pillow, and Pillow 13 can neither show nor save such a palette
             image.putpalette(zennit.image.palette(cmap, level).tobytes())
     elif not isinstance(image, Image.Image):
-        raise TypeError(f"Pictures are made of PIL pictures, tensors and arrays, given {type(image).__name__}.")
+        raise TypeError(f"'image' must be a PIL picture, a tensor or an array, given {type(image).__name__}.")
     if resize:
         longest = max(image.size)
         image = image.resize([max(1, int(side * resize / longest)) for side in image.size], Image.Resampling.NEAREST)
@@ -163,15 +163,15 @@ def plot_grid(
     vmax: float | None = None, symmetric: bool = True, resize: int | None = None, padding: bool = True,
     figsize: tuple[float, float] | None = (6, 6),
 ) -> None:
-    """Show references in a pyplot figure, a row (or two) for each concept; save it with `plt.savefig`.
+    """Show references in a pyplot figure, with a row (or two) for each concept. Save it with `plt.savefig`.
 
     Parameters
     ----------
     ref_c
-        What `FeatureVisualization.get_max_reference` returned: by concept a list of pictures (or of numbers for
+        The result of `FeatureVisualization.get_max_reference`: by concept a list of pictures (or of numbers for
         `imgify`), or a tuple of lists. Rows may differ in length.
     cmap_dim
-        Which list of the tuple is drawn with the colour map, 0 or 1; None for neither.
+        Which list of the tuple gets the colour map, 0 or 1; None for neither.
     cmap, vmin, vmax, symmetric, resize, padding
         As in `imgify`.
     figsize
@@ -180,13 +180,13 @@ def plot_grid(
     Raises
     ------
     InputError
-        If `cmap_dim` is something else, or there are no references.
+        If `cmap_dim` has another value, or there are no references.
     """
     if cmap_dim not in (0, 1, None):
         raise InputError(f"'cmap_dim' must be 0, 1 or None, given {cmap_dim}.")
     rows = {concept: value if isinstance(value, tuple) else (value,) for concept, value in ref_c.items()}
     if not rows or not all(isinstance(images, Iterable) for value in rows.values() for images in value):
-        raise InputError("'ref_c' is a dict of concepts to lists of pictures, or to tuples of lists.")
+        raise InputError("'ref_c' must map concepts to lists of pictures, or to tuples of lists.")
     figure = plt.figure(figsize=figsize)
     columns = max(len(images) for value in rows.values() for images in value)
     outer = figure.add_gridspec(len(rows), 1, wspace=0, hspace=0.2)
@@ -209,8 +209,8 @@ def plot_grid(
 
 
 def _smoothed(heatmap: Tensor, kernel_size: int) -> Tensor:
-    """Blur `[H, W]`, and divide by the maximum."""
-    # the blur mirrors the heatmap at its border, by half the kernel
+    """Blur `[H, W]` and divide by the maximum."""
+    # the blur reflects the heatmap at its border, by half the kernel
     height, width = (min(kernel_size, 2 * side - 1) for side in heatmap.shape)
     return max_norm(gaussian_blur(heatmap[None], kernel_size=[width, height])[0])
 

@@ -17,13 +17,13 @@ from crp.library import open_library
 from crp.library.store import TABLES
 from crp.library.summary import PRIVACY
 from crp.sources import load_model
+from tests import processes
 
 COMMANDS = ("atlas", "classes", "demo", "info", "merge", "mine", "search", "strategies", "verify")
 
 
 def crp(*words, folder, **options):
-    command = [sys.executable, "-m", "crp", *map(str, words)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, **options)
+    return processes.run(["-m", "crp", *words], cwd=folder, **options)
 
 
 class TestHelp:
@@ -227,13 +227,12 @@ class TestSite:
 
     @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
     def test_ctrl_c_leaves_complete_pages_and_says_how_to_go_on(self, shop):
-        words = [sys.executable, "-m", "crp", "atlas", "mined.crp", "photos", "--trust"]
-        process = subprocess.Popen(words, cwd=shop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = processes.start(["-m", "crp", "atlas", "mined.crp", "photos", "--trust"], cwd=shop.folder)
         predictions = shop.folder / "site" / "predictions"
         while not list(predictions.glob("*.json")) and process.poll() is None:
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate()
         assert process.returncode == INTERRUPTED, stderr
         last = stderr.splitlines()[-1]
         assert last.startswith("Interrupted. ")
@@ -309,13 +308,13 @@ class TestExitCodes:
             "    def __getitem__(self, index):\n        open('started', 'w').close()\n"
             "        time.sleep(index * 60)\n        return torch.zeros(3, 12, 12)\n"
         )
-        words = [sys.executable, "-m", "crp", "mine", "net.py:make", "slow.py:Slow", "--out", "x.crp"]
-        process = subprocess.Popen(words, cwd=shop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        words = ["-m", "crp", "mine", "net.py:make", "slow.py:Slow", "--out", "x.crp"]
+        process = processes.start(words, cwd=shop.folder)
         while not (shop.folder / "started").exists() and process.poll() is None:
             time.sleep(0.02)
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate()
         assert process.returncode == INTERRUPTED
         assert stderr.splitlines()[-1] == "Interrupted. Nothing half-written is left."
         assert not list(shop.folder.glob("x.crp*"))

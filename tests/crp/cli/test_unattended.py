@@ -2,14 +2,13 @@
 
 import resource
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 
 from crp.library import open_library
+from tests import processes
 from tests.durability.subject import digest
 
 from .conftest import picture
@@ -38,12 +37,11 @@ MINE = ("mine", "net.py:make", "photos", "--layers", "0,2", "--patches", "1", "-
 def test_ctrl_c_says_how_to_go_on(shop):
     (shop.folder / "slow.py").write_text(SLOW)
     words = ["mine", "net.py:make", "slow.py:Slow", "--out", "x.crp", "--block-size", "2", "--checkpoint", "0"]
-    command = [sys.executable, "-m", "crp", *words]
-    process = subprocess.Popen(command, cwd=shop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = processes.start(["-m", "crp", *words], cwd=shop.folder)
     while not (shop.folder / "waiting").exists() and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate()
     assert process.returncode == 130
     kept = "Interrupted. What was done is kept in 'x.crp.partial': the same command goes on from there."
     assert stderr.splitlines()[-1] == kept
@@ -61,13 +59,7 @@ def test_ctrl_c_says_how_to_go_on(shop):
 def test_a_file_size_limit_is_one_sentence_and_the_former_library_stays(shop):
     before = digest(shop.folder / "mined.crp")
     words = [*MINE, "--out", "mined.crp", "--overwrite"]
-    done = subprocess.run(
-        [sys.executable, "-m", "crp", *words],
-        cwd=shop.folder,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)),
-    )
+    done = processes.run(["-m", "crp", *words], cwd=shop.folder, limits={resource.RLIMIT_FSIZE: 6000})
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith("Error: 'mined.crp.partial/")
     assert "cannot be written: File too large." in done.stderr.splitlines()[-1]

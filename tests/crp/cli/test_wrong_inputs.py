@@ -7,8 +7,6 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +20,11 @@ from PIL import Image
 from torch import nn
 
 import crp
-from crp.attribution import CondAttribution, RelevanceFlow
+from crp.attribution import ConditionalAttribution, RelevanceFlow
 from crp.errors import CrpError, InputError, LibraryError, ModelError, SampleError
 from crp.mining import add_patches
 from crp.sources import load_data
+from tests import processes
 
 from .conftest import Shop, make_shop, picture
 
@@ -326,8 +325,7 @@ def test_the_table_is_long_enough() -> None:
 
 
 def test_a_process_says_it_on_stderr_and_exits_with_2(spoilt: Shop) -> None:
-    words = [sys.executable, "-m", "crp", "atlas", "mined.crp", "dot.png", "--trust"]
-    result = subprocess.run(words, cwd=spoilt.folder, capture_output=True, text=True, check=False)
+    result = processes.run(["-m", "crp", "atlas", "mined.crp", "dot.png", "--trust"], cwd=spoilt.folder)
     assert (result.returncode, result.stdout) == (2, "")
     check(result.stderr.rstrip("\n"), f"Error: The model cannot take 'dot.png' of shape [3, 1, 1]: {TOO_SMALL}")
 
@@ -358,7 +356,8 @@ class Desk:
 
     def attribute(self, *conditions: dict) -> Any:
         """One conditional attribution."""
-        return CondAttribution(self.model)(self.sample, list(conditions), crp.composite_for(self.model).composite)
+        composite = crp.composite_for(self.model).composite
+        return ConditionalAttribution(self.model)(self.sample, list(conditions), composite)
 
     def add_patches(self, model: Any = None, data: Any = None, concepts: Any = (0,)) -> None:
         """Add patches to the library."""

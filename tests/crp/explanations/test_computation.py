@@ -1,6 +1,7 @@
 """The numbers of an atlas, against the slow way: every concept carried down by itself and summed up cell by cell."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ import crp
 from crp import models as preparing
 from crp.attribution import CondAttribution, RelevanceFlow, composite_for
 from crp.concepts import ChannelConcept
-from crp.errors import InputError, LibraryError
-from crp.explanations.computation import concepts_in_cells, explain, grid_of
-from crp.explanations.explanation import to_json
+from crp.errors import InputError, LibraryError, ModelError
+from crp.explanations import to_json
+from crp.explanations.computation import explain
+from crp.explanations.map_computation import concepts_in_cells, grid_of
 from crp.graphs.composition import compose
 from crp.graphs.concept_graph import graph_numbers
 from crp.preprocessing import Preprocessing
@@ -386,3 +388,39 @@ def test_a_prepared_model_is_refused_as_the_model_itself(model, library, image):
         explain(crp.prepared(model, LayerMapComposite([(Linear, Epsilon())])), image, library)
     with pytest.raises(InputError, match=r"^A prepared model has its composite already: give it to crp\.prepared\.$"):
         explain(crp.prepared(model), image, library, composite=LayerMapComposite([(Linear, Epsilon())]))
+
+
+class Exploding(nn.Flatten):
+    """A flatten whose gradient is not finite, as relevance is after many layers without a fitting rule."""
+
+    def forward(self, data):
+        flat = super().forward(data)
+        if flat.requires_grad:
+            flat.register_hook(lambda gradient: gradient * math.inf)
+        return flat
+
+
+@pytest.mark.parametrize(
+    ("layers", "where"),
+    [
+        (["0", "3", "6"], "at layer '3', but it is at layer '6'"),
+        (["0", "3"], "at layer '3', but it is at the output"),
+        (["6"], "at the input, but it is at layer '6'"),
+    ],
+)
+def test_relevance_that_is_not_finite_is_refused_at_the_uppermost_layer(library, image, layers, where):
+    model = network()
+    model[5] = Exploding()
+    message = (
+        f"Relevance is not finite (NaN or infinite) {where}: give model and input in float64, or a composite with "
+        "other rules for the layers in between."
+    )
+    with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
+        explain(model, image, library, layers=layers)
+
+
+def test_a_graph_refuses_relevance_that_is_not_finite(image):
+    model = network()
+    model[5] = Exploding()
+    with pytest.raises(ModelError, match=r"^Relevance is not finite \(NaN or infinite\) at layer '3', but it is at "):
+        compose(model, image[None], ["3", "6"], target=0)

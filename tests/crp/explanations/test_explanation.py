@@ -8,7 +8,7 @@ import pytest
 
 import example_explanations as examples
 from crp.errors import InputError
-from crp.explanations.explanation import (
+from crp.explanations import (
     ClassScore,
     ConceptMap,
     ConceptPart,
@@ -19,6 +19,7 @@ from crp.explanations.explanation import (
     numbers,
     to_json,
 )
+from crp.graphs import GraphNode
 
 BLACK = np.zeros((4, 6, 3), dtype=np.uint8)
 FLAT = np.zeros((4, 6), dtype=np.float32)
@@ -280,3 +281,16 @@ def test_an_array_unpacks_no_further_than_its_shape():
 def test_a_list_is_no_explanation():
     with pytest.raises(InputError, match=r"^this is no explanation"):
         from_json([])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_heatmaps_and_tables_that_are_not_finite_are_refused(value):
+    flat = np.where(np.arange(24).reshape(4, 6) == 5, value, 0)
+    with pytest.raises(InputError, match=r"^the heatmap of concept 3 of 'conv' holds values that are not finite \(NaN"):
+        part(3, 0.5, heatmap=flat)
+    with pytest.raises(InputError, match=r"^a heatmap holds values that are not finite \(NaN or infinite\)\.$"):
+        dataclasses.replace(examples.explanation(patches=0), heatmap=np.full((64, 64), value))
+    with pytest.raises(InputError, match=r"^the table of the concept map of 'conv' holds values that are not finite"):
+        ConceptMap("conv", np.zeros((4, 6)), np.zeros((4, 6)), (4, 6), table=flat[..., None])
+    with pytest.raises(InputError, match=r"^the heatmap of \('conv', 3\) holds values that are not finite"):
+        GraphNode("conv", 3, relevance=1.0, share=1.0, rest=1.0, heatmap=flat)

@@ -11,7 +11,7 @@ from torch import nn
 from zennit.composites import EpsilonPlusFlat
 
 from crp.attribution import RelevanceFlow, prepare
-from crp.attribution.layers import receptive_boxes
+from crp.attribution.receptive_fields import receptive_boxes
 from crp.concepts import ChannelConcept
 from crp.library.patches import MODES
 from crp.library.references import References

@@ -269,7 +269,7 @@ def test_a_part_of_the_output(model, dataset, name, tmp_path):
     )
     for ours_layer, theirs_layer in zip(ours.layers, theirs.layers, strict=True):
         assert ours_layer.relevance.tolist() == theirs_layer.relevance.tolist()
-    with pytest.raises(ModelError, match=r"not a tensor: say which part is explained with crp.select_output"):
+    with pytest.raises(ModelError, match=r"not a tensor: select the part to explain with crp.select_output"):
         mined(whole, dataset, tmp_path / "none.crp")
     with pytest.raises(LibraryError, match=f"the part {name!r} of the model's output, and this model gives None"):
         library.check_model(model)

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from crp import concepts
 from crp.concepts import ChannelConcept
 from crp.errors import InputError
-from crp.mining.scores import Score, shares
+from crp.mining.scores import Score
 
 # one sample, three channels, two positions
 VALUES = torch.tensor([[[3.0, 1.0], [-2.0, -4.0], [0.0, 0.0]]], dtype=torch.float64)
@@ -46,11 +46,6 @@ def test_unknown_score():
     with pytest.raises(InputError) as caught:
         Score("summ")
     assert str(caught.value) == "There is no score 'summ': did you mean 'sum'?"
-
-
-def test_shares_add_up_and_stay_zero_without_relevance():
-    found = shares(ChannelConcept().total(torch.cat([VALUES, torch.zeros_like(VALUES)])))
-    np.testing.assert_allclose(found, [[0.4, -0.6, 0.0], [0.0, 0.0, 0.0]], rtol=1e-15)
 
 
 @given(

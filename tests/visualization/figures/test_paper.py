@@ -275,7 +275,7 @@ def test_a_root_scale_says_what_its_half_colours_mean():
 def test_pyplot_is_left_alone():
     script = (
         "import sys; sys.path.insert(0, 'tests'); import example_explanations as examples\n"
-        "from crp.visualization import paper\n"
+        "from crp.visualization.figures import paper\n"
         "value = examples.explanation(patches=1); paper.plot_overview(value); paper.plot_graph(value.graph)\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
     )

@@ -7,7 +7,8 @@ from crp.errors import InputError
 from crp.library.references import ClassStatistics
 from crp.library.usage import ConceptUse
 from crp.visualization.figures.artists import AGAINST, FOR
-from crp.visualization.figures.profile_plots import draw_class_table, draw_profile
+from crp.visualization.figures.class_table import draw_class_table
+from crp.visualization.figures.profile_plots import draw_profile
 
 
 def use(target: int, concept: int, share: float) -> ConceptUse:

@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from crp.explanations.explanation import ConceptMap
+from crp.explanations import ConceptMap
 from crp.visualization import colours as palette
 from crp.visualization import encoding as images
 from crp.visualization.figures.artists import draw_colour_bar

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import example_explanations as examples
-from crp.explanations.explanation import numbers
+from crp.explanations import numbers
 from crp.visualization import wording
 from crp.visualization.page.explanation_page import render
 

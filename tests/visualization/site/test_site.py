@@ -14,7 +14,7 @@ from PIL import Image
 
 import crp
 from crp.errors import InputError, LibraryError
-from crp.explanations.explanation import numbers
+from crp.explanations import numbers
 from crp.library.patches import MODES
 from crp.visualization import wording
 from crp.visualization.page_files import file_name, write_changed

@@ -4,8 +4,6 @@ import json
 import logging
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +16,9 @@ from crp.library.manifest import read_manifest
 from crp.mining import add_patches, merge
 from crp.mining import patch_maker as patches
 from crp.mining.durable.locks import Lock
+from tests import processes
 from tests.durability import subject
-from tests.durability.sharing import split_run, torchrun
+from tests.durability.sharing import ranks, split_run, torchrun
 from tests.durability.subject import BLOCK, UNREADABLE, Samples, digest, mined, net
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -123,16 +122,14 @@ def test_interrupted_patches_go_on_to_the_same_bytes(whole, tmp_path, monkeypatc
 
 
 def test_killed_at_random_moments():
-    command = [sys.executable, "-m", "tests.durability.kills", "--runs", "2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    done = processes.run(["-m", "tests.durability.kills", "--runs", "2"], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 libraries equal the one of a run that was left alone" in done.stdout
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments_a_hundred_times():
-    command = [sys.executable, "-m", "tests.durability.kills", "--runs", "100", "--seed", "1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = processes.run(["-m", "tests.durability.kills", "--runs", "100", "--seed", "1"], cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 
@@ -143,9 +140,12 @@ def test_shards_in_any_order_make_the_same_bytes(whole, tmp_path, seed):
     assert not work(path).exists()
 
 
-@pytest.mark.parametrize("processes", [2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 3))])
-def test_processes_of_torchrun_make_the_same_bytes(whole, tmp_path, processes):
-    torchrun(tmp_path / "a.crp", processes)
+@pytest.mark.parametrize(
+    ("started", "count"),
+    [(ranks, 2), *(pytest.param(torchrun, count, marks=pytest.mark.slow) for count in (1, 2, 3))],
+)
+def test_processes_that_share_a_run_make_the_same_bytes(whole, tmp_path, started, count):
+    started(tmp_path / "a.crp", count)
     assert digest(tmp_path / "a.crp") == digest(whole)
     assert not work(tmp_path / "a.crp").exists()
 
@@ -275,14 +275,10 @@ def test_a_lock_ends_with_its_process_although_its_children_live(tmp_path):
         "lock = Lock(Path(sys.argv[1])); child = os.fork(); "
         "print(child, flush=True) if child else time.sleep(60); os._exit(0)"
     )
-    command = [sys.executable, "-c", program, str(tmp_path / "a.lock")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True)
-    child = int(process.stdout.readline())
-    process.wait()
+    child = int(processes.run(["-c", program, tmp_path / "a.lock"], cwd=ROOT).stdout)
     os.kill(child, 0)  # alive
     Lock(tmp_path / "a.lock").close()
     os.kill(child, 9)
-    process.stdout.close()
 
 
 @pytest.mark.parametrize("after", [0, 6, 24, 42])

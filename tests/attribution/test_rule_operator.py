@@ -24,9 +24,9 @@ from zennit.rules import (
 )
 from zennit.types import Activation, AvgPool, Linear
 
-from crp.attribution import RelevanceFlow, operators
-from crp.attribution.operators import Call, LinearRule, look_at_signs
-from crp.attribution.probing import InputFactor, probe, side_kept, stabilizer
+from crp.attribution import RelevanceFlow, rule_operator
+from crp.attribution.probing import InputFactor, probe, sign_kept, stabilizer
+from crp.attribution.rule_operator import RuleCall, RuleOperator, mark_nonnegative_inputs
 from crp.errors import ModelError
 from tests.oracle.comparing import assert_relevance_close
 
@@ -170,13 +170,13 @@ def test_every_kind_of_convolution(convolution, shape, rule):
     assert_relevance_close(found[0], zennit_relevance(model, composite_of(rule), data, [0, 2]), 1e-12)
 
 
-def test_side_that_a_modifier_keeps():
-    assert side_kept(lambda data: data) == "all"
-    assert side_kept(lambda data: data.clamp(min=0)) == side_kept(torch.relu) == "positive"
-    assert side_kept(lambda data: -torch.relu(-data)) == "negative"
+def test_sign_that_a_modifier_keeps():
+    assert sign_kept(lambda data: data) == "all"
+    assert sign_kept(lambda data: data.clamp(min=0)) == sign_kept(torch.relu) == "positive"
+    assert sign_kept(lambda data: -torch.relu(-data)) == "negative"
     for other in (torch.ones_like, lambda data: data.clamp(0, 1e6), lambda data: data.clamp(min=1e-20), torch.abs):
-        assert side_kept(other) is None
-    assert side_kept(lambda data: data.view(2, 3)) is None
+        assert sign_kept(other) is None
+    assert sign_kept(lambda data: data.view(2, 3)) is None
 
 
 @pytest.mark.parametrize("shift", [0.0, 5.0, -5.0], ids=["both signs", "positive", "negative"])
@@ -207,7 +207,7 @@ def test_rule_that_is_not_linear_runs_as_zennit_runs_it():
         started = torch.cat([flow.output_relevance(row) for row in ([0, 1], [2, 3])])
         found = flow.down(started)
         assert not flow.linear
-        assert flow.notes[0] == "'1': ReLUGuidedBackprop is not a linear operator; it runs as zennit runs it."
+        assert flow.notes[0] == "'1': ReLUGuidedBackprop is not a linear operator, so zennit's own hook is used."
         with pytest.raises(ModelError, match=r"Regions flow up through linear rules only\."):
             flow.up(torch.ones(1, 9, 9, dtype=torch.float64), "y")
     for row, targets in zip(found, ([0, 1], [2, 3]), strict=True):
@@ -250,9 +250,9 @@ def test_a_sum_is_carried_as_it_is(axis):
 def test_signs_of_all_inputs_are_found_at_once(dtype, value, nowhere_negative):
     data = torch.ones(2, 3, 4, 4, dtype=dtype)
     data[1, 2, 3, 0] = value
-    sided, other = (LinearRule(nn.Conv2d(3, 2, 1), hook, probe(hook)) for hook in (ZPlus(), Epsilon()))
-    calls = [Call(rule, data, data) for rule in (sided, other, sided)]
-    look_at_signs(calls)
+    sided, other = (RuleOperator(nn.Conv2d(3, 2, 1), hook, probe(hook)) for hook in (ZPlus(), Epsilon()))
+    calls = [RuleCall(rule, data, data) for rule in (sided, other, sided)]
+    mark_nonnegative_inputs(calls)
     assert [call.nonnegative for call in calls] == [nowhere_negative, False, nowhere_negative]
 
 
@@ -267,7 +267,7 @@ def test_what_a_relu_says_is_not_looked_at():
     model = nn.Sequential(*parts, nn.ReLU(), Changing(), nn.Conv2d(4, 2, 1), nn.Flatten()).double()
     data = torch.randn(2, 2, 11, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     composite = LayerMapComposite([(nn.ReLU, Pass()), (nn.Conv2d, ZPlus())])
-    looking = mock.patch.object(operators, "_nonnegative", side_effect=operators._nonnegative)
+    looking = mock.patch.object(rule_operator, "is_nonnegative", side_effect=rule_operator.is_nonnegative)
     with looking as looked, RelevanceFlow(model, composite, data) as flow:
         found = flow.down(flow.output_relevance([0, 1]))
     assert [call.args[0].shape[1:] for call in looked.call_args_list] == [(2, 11, 11), (4, 1, 1)]
@@ -287,5 +287,5 @@ def test_what_a_relu_says_is_not_looked_at():
 )
 def test_branches_that_keep_the_sign(rule, kept):
     torch.manual_seed(0)
-    operator = LinearRule(nn.Conv2d(3, 2, 3), rule, [InputFactor(1.0, True)] * len(kept))
-    assert [operator.keeps_sign(branch) for branch in range(len(kept))] == kept
+    operator = RuleOperator(nn.Conv2d(3, 2, 3), rule, [InputFactor(1.0, True)] * len(kept))
+    assert [operator.modified.keeps_sign(branch) for branch in range(len(kept))] == kept

@@ -1,4 +1,4 @@
-"""torch's `stack` and `cat` as a flow runs them: the same values, rearranged with fewer passes over memory."""
+"""Faster `stack` and `cat` for the forward pass of a flow: the same values with fewer passes over memory."""
 
 from __future__ import annotations
 
@@ -9,36 +9,38 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_JOINS = (torch.cat, torch.concat, torch.concatenate)
+_CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
 
 
-class Rearranging(TorchFunctionMode):
-    """Changes what a model's forward pass does where it stacks or joins tensors.
+class FastJoins(TorchFunctionMode):
+    """Replaces `torch.stack` and `torch.cat` while a model runs.
 
-    A stack along the last axis, which is how zennit makes a module of an addition, keeps its parts one after the other
-    in memory, not element by element: sum and gradient go over whole tensors.
+    zennit turns an addition into a module by stacking the summands along a new last axis. Here each summand stays
+    contiguous in memory instead of being interleaved with the others, so that the sum and its gradient process whole
+    tensors.
 
-    What is joined is taken apart by relevance that flows down, and joined again by regions that flow up. torch adds up
-    tensors of zeros with one part filled in instead.
+    Relevance that flows down splits a concatenated tensor, and regions that flow up concatenate the parts again.
+    torch's own derivative would add zero-filled tensors instead.
     """
 
     def __torch_function__(
         self, function: Callable, types: Collection[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        """Run `function`, or its replacement."""
         kwargs = kwargs or {}
         if function is torch.stack and len(args) == 1 and kwargs == {"dim": -1}:
             return torch.stack(*args).movedim(0, -1)
-        if function in _JOINS and kwargs.keys() <= {"dim"}:
+        if function in _CONCATENATIONS and kwargs.keys() <= {"dim"}:
             tensors, axis = args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0)
             alike = len({(tensor.ndim, tensor.dtype) for tensor in tensors}) == 1
             if alike and isinstance(axis, int):
-                # counted from the end, an axis has the same number with and without conditions
-                return _Joined.apply(axis if axis < 0 else axis - tensors[0].ndim, *tensors)
+                # counted from the end, the axis has the same number with and without an axis of conditions
+                return _Concatenation.apply(axis if axis < 0 else axis - tensors[0].ndim, *tensors)
         return function(*args, **kwargs)
 
 
-class _Joined(torch.autograd.Function):
-    """`torch.cat`, whose transpose is `_Parts`."""
+class _Concatenation(torch.autograd.Function):
+    """`torch.cat`, whose transpose is `_Split`."""
 
     @staticmethod
     def forward(axis: int, *tensors: Tensor) -> Tensor:
@@ -51,7 +53,7 @@ class _Joined(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, joined: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *_Parts.apply(joined, ctx.sizes, ctx.axis)
+        return None, *_Split.apply(joined, ctx.sizes, ctx.axis)
 
     @staticmethod
     def vmap(info, axes: tuple, axis: int, *tensors: Tensor) -> tuple[Tensor, int]:
@@ -59,11 +61,11 @@ class _Joined(torch.autograd.Function):
             tensor.expand(info.batch_size, *tensor.shape) if place is None else tensor.movedim(place, 0)
             for tensor, place in zip(tensors, axes[1:], strict=True)
         ]
-        return _Joined.apply(axis, *batched), 0
+        return _Concatenation.apply(axis, *batched), 0
 
 
-class _Parts(torch.autograd.Function):
-    """`torch.split`, whose transpose is `_Joined`."""
+class _Split(torch.autograd.Function):
+    """`torch.split`, whose transpose is `_Concatenation`."""
 
     @staticmethod
     def forward(joined: Tensor, sizes: Sequence[int], axis: int) -> tuple[Tensor, ...]:
@@ -75,9 +77,9 @@ class _Parts(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *parts: Tensor) -> tuple[Tensor, None, None]:
-        return _Joined.apply(ctx.axis, *parts), None, None
+        return _Concatenation.apply(ctx.axis, *parts), None, None
 
     @staticmethod
     def vmap(info, axes: tuple, joined: Tensor, sizes: Sequence[int], axis: int) -> tuple[tuple[Tensor, ...], tuple]:
-        parts = _Parts.apply(joined.movedim(axes[0], 0), sizes, axis)
+        parts = _Split.apply(joined.movedim(axes[0], 0), sizes, axis)
         return parts, (0,) * len(parts)

@@ -8,7 +8,7 @@ from zennit.rules import Epsilon, Pass
 from zennit.types import Activation, Linear
 
 from crp.attribution import RelevanceFlow
-from crp.attribution.rearranging import Rearranging
+from crp.attribution.tensor_joins import FastJoins
 from tests.oracle.comparing import assert_relevance_close
 
 COMPOSITE = LayerMapComposite([(Activation, Pass()), (Linear, Epsilon())])
@@ -67,7 +67,7 @@ def test_one_part_alone_may_differ_between_conditions():
     fixed, values = torch.ones(2, 3), torch.arange(8.0).view(4, 2, 1)
 
     def joined(part):
-        with Rearranging():
+        with FastJoins():
             return torch.cat([part, fixed], dim=1)
 
     torch.testing.assert_close(
@@ -77,7 +77,7 @@ def test_one_part_alone_may_differ_between_conditions():
 
 def test_stacked_parts_lie_apart_in_memory():
     parts = [torch.ones(2, 3), torch.zeros(2, 3)]
-    with Rearranging():
+    with FastJoins():
         stacked = torch.stack(parts, dim=-1)
     assert torch.equal(stacked, torch.stack(parts, -1))
     assert stacked.unbind(-1)[0].is_contiguous()

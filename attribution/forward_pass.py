@@ -1,0 +1,210 @@
+"""One forward pass of a replica, with access to the outputs of some layers in autograd's graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from crp.attribution.outputs import described_output
+from crp.attribution.replica import Replica
+from crp.attribution.rule_operator import RuleCall, mark_nonnegative_inputs
+from crp.attribution.tensor_joins import FastJoins
+from crp.errors import CrpError, InputError, ModelError, listed
+
+# No module can have these names, whereas layers called "y" or "input" exist.
+OUTPUT = "(output)"
+INPUT = "(input)"
+
+
+@dataclass
+class Tap:
+    """A layer's output in the graph: relevance arrives at `above`, and leaves from `below`."""
+
+    above: Tensor
+    below: Tensor
+
+
+@dataclass
+class ForwardPass:
+    """What one forward pass leaves behind.
+
+    Attributes
+    ----------
+    taps
+        The layers in the order in which the model completes them, then `OUTPUT`.
+    blocked
+        Layers that let no relevance through; may be changed between backward passes.
+    largest
+        Size of the largest output of a rule's module, in bytes.
+    """
+
+    taps: dict[str, Tap] = field(default_factory=dict)
+    blocked: set[str] = field(default_factory=set)
+    largest: int = 0
+
+    @property
+    def prediction(self) -> Tensor:
+        """The model's output, detached."""
+        return self.taps[OUTPUT].below.detach()
+
+
+def run_forward(replica: Replica, data: Tensor, layers: Sequence[str]) -> ForwardPass:
+    """Run the replica once.
+
+    If the model overwrites in place a tensor that is needed later, it is run a second time with clones, and so is every
+    later forward pass of this replica.
+
+    Parameters
+    ----------
+    replica
+        The model with its rules.
+    data
+        A leaf of the graph. If it does not require a gradient, the graph starts at the lowest layers.
+    layers
+        Names of layers to keep.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, or a
+        layer is called more than once or never.
+    """
+    found = _attempt(replica, data, layers)
+    if found is None:
+        replica.clone_tensors = True
+        found = _attempt(replica, data, layers)
+    missing = [layer for layer in layers if layer not in found.taps]
+    if missing:
+        raise ModelError(f"The model has, but never calls, {listed(missing)}.")
+    return found
+
+
+def _attempt(replica: Replica, data: Tensor, layers: Sequence[str]) -> ForwardPass | None:
+    """Run the replica; None if the model overwrote in place a tensor that is needed later."""
+    clone, result = replica.clone_tensors, ForwardPass()
+    versions: list[tuple[Tensor, int]] = []
+    calls: list[RuleCall] = []
+    for rule in replica.rules:
+        rule.calls, rule.clone_inputs = calls, clone
+    names = dict(replica.model.named_modules())
+    handles = [
+        names[layer].register_forward_hook(_tap_hook(layer, result, versions, clone, data.requires_grad))
+        for layer in layers
+    ]
+    try:
+        with torch.enable_grad(), FastJoins():
+            # cloned, because a model may start with an in-place operation
+            output = replica.model(data.clone())
+    except CrpError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        if not clone and "in-place operation" in str(error):
+            return None  # on a layer's output at which the graph starts, which autograd does not allow
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"The model cannot run on input of shape {list(data.shape)}: {reason}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        for rule in replica.rules:
+            rule.calls = []
+    output = _checked_output(output, "its input" if data.requires_grad else f"what it makes of {listed(layers)}")
+    # the output is a tap like any other: relevance starts below it
+    result.taps[OUTPUT] = Tap(output, output)
+    result.largest = max(tensor.nbytes for tensor in (output, *(call.output for call in calls)))
+    overwritten = any(call.overwritten() for call in calls) or any(
+        kept._version != version for kept, version in versions
+    )
+    if overwritten and not clone:
+        return None
+    mark_nonnegative_inputs(calls)
+    return result
+
+
+def _checked_output(output: object, start: str) -> Tensor:
+    """The model's output as `[N, ...]` with at least two axes, if it can be explained."""
+    if not isinstance(output, Tensor):
+        raise ModelError(
+            f"The model's output is {described_output(output)}, not a tensor: select the part to explain with "
+            "crp.select_output(model, name)."
+        )
+    if output.ndim == 1:
+        output = output[:, None]  # [N] of a regression: one output per sample
+    if not output.requires_grad:
+        raise ModelError(f"The model's output does not depend on {start}.")
+    if not bool(torch.isfinite(output.detach()).all()):
+        raise ModelError("The model's output is not finite (NaN or infinite) for this input.")
+    return output
+
+
+def _tap_hook(
+    layer: str, result: ForwardPass, versions: list[tuple[Tensor, int]], clone: bool, to_input: bool
+) -> Callable[[nn.Module, tuple, object], Tensor]:
+    """Make the forward hook that adds a layer to the taps."""
+    # The graph holds this hook: a reference to an object that holds the graph would keep both alive.
+    taps, blocked = result.taps, result.blocked
+
+    def tap(module: nn.Module, args: tuple, output: object) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise ModelError(
+                f"Layer '{layer}' gives a {type(output).__name__}, not a tensor; its relevance cannot be read."
+            )
+        if layer in taps:
+            raise ModelError(
+                f"Layer '{layer}' is called more than once in one forward pass, so its relevance is ambiguous; name "
+                "the layers around it."
+            )
+        if to_input and not output.requires_grad:
+            raise ModelError(f"The output of layer '{layer}' does not depend on the model's input.")
+        below = output
+        # a graph node of its own, to tell apart layers whose output is the same tensor
+        above = output.clone() if clone else output.view_as(output)
+        if below.requires_grad:
+            below.register_hook(lambda gradient: torch.zeros_like(gradient) if layer in blocked else None)
+        else:
+            above.requires_grad_()
+        taps[layer] = Tap(above, below)
+        versions.append((above, above._version))
+        return above.clone() if clone else above
+
+    return tap
+
+
+def checked_input(model: nn.Module, data: Tensor) -> Tensor:
+    """Check the dtype of model input, and move it to the model's device.
+
+    Raises
+    ------
+    InputError
+        If the input is empty, not a floating point tensor, or of another dtype than the weights.
+    ModelError
+        If the weights are float16.
+    """
+    weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
+    if not isinstance(data, Tensor) or not data.is_floating_point():
+        kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
+        raise InputError(f"Model input must be a tensor of floating point numbers, given {kind}.")
+    if not data.numel():
+        raise InputError(f"Model input is empty: {list(data.shape)}.")
+    if weight is None:
+        return data
+    if weight.dtype == torch.float16:
+        raise ModelError("LRP divides by numbers near 1e-6, too small for float16: call model.float() first.")
+    if weight.dtype != data.dtype:
+        raise InputError(f"Model input is {data.dtype}, the model's weights are {weight.dtype}: convert one of them.")
+    return data.to(weight.device, non_blocking=True)
+
+
+def fast_layout(values: Tensor, axis: int = 1) -> Tensor:
+    """Convert to the memory layout in which convolutions are fast without loss of precision.
+
+    That is channels last (with the channels at `axis`) for images and volumes in bfloat16, and contiguous otherwise.
+    Channels last would be faster in float32, too, but there oneDNN sums in an order that loses a digit.
+    """
+    if 0 in values.stride():
+        return values  # expanded; the first operation on it produces a proper layout
+    if values.ndim - axis < 3 or values.dtype != torch.bfloat16:
+        return values.contiguous()
+    return values.movedim(axis, -1).contiguous().movedim(-1, axis)

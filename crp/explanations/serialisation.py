@@ -1,0 +1,207 @@
+"""Explanations as JSON.
+
+`numbers` gives names and numbers, which a page embeds; `to_json` adds every array; `from_json` reads the latter back.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from crp.errors import InputError
+from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation
+from crp.graphs.concept_graph import graph_arrays, graph_from, graph_numbers
+from crp.values import (
+    ClassScore,
+    ClassShare,
+    class_numbers,
+    defined,
+    packed,
+    packed_patch,
+    patch_from,
+    patch_numbers,
+    undefined,
+    unpacked,
+)
+
+FORMAT = "crp-atlas explanation"
+VERSION = 1
+
+
+def numbers(explanation: Explanation) -> dict[str, Any]:
+    """All numbers and names of an explanation as plain JSON values, without pictures, heatmaps and tables of cells.
+
+    A number that is undefined (nan) is None. This is what the page embeds; `to_json` holds the same and the arrays.
+    """
+    shape = explanation.heatmap.shape
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "input": dict(zip(("height", "width"), shape, strict=True)) if len(shape) == 2 else {"shape": list(shape)},
+        "classes": [class_numbers(score) for score in explanation.classes],
+        "target": class_numbers(explanation.target),
+        "against": explanation.against and class_numbers(explanation.against),
+        "absorbed": defined(explanation.absorbed),
+        "layers": [_layer_numbers(layer) for layer in explanation.layers],
+        "graph": explanation.graph and graph_numbers(explanation.graph),
+        "provenance": dict(explanation.provenance),
+        "beside": [numbers(other) for other in explanation.beside],
+    }
+
+
+def to_json(explanation: Explanation) -> dict[str, Any]:
+    """The whole explanation as plain JSON values: `numbers` and a table "arrays".
+
+    An array is {"dtype": "|u1" or "<f4", "shape": [...], "data": base64 of zlib of its bytes in C order}; its name says
+    where it belongs, as in "layers/0/supporting/2/heatmap".
+    """
+    arrays = _arrays(explanation, "")
+    return numbers(explanation) | {"arrays": {name: packed(array) for name, array in arrays.items()}}
+
+
+def from_json(content: Mapping[str, Any]) -> Explanation:
+    """Build the explanation that `to_json` wrote.
+
+    Raises
+    ------
+    InputError
+        `content` is something else, of a newer version, or incomplete.
+    """
+    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+        raise InputError(f'this is no explanation: its "format" is not {FORMAT!r}.')
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"this explanation has version {content.get('version')!r}; this program reads version {VERSION}."
+        )
+    if "arrays" not in content:
+        raise InputError(
+            "this explanation holds numbers only (as embedded in a page); the file saved as .json holds the arrays too."
+        )
+    try:
+        return _explanation(content, {name: unpacked(array) for name, array in content["arrays"].items()}, "")
+    except (KeyError, IndexError, TypeError, ValueError, zlib.error) as error:
+        raise InputError(f"this explanation is damaged: {type(error).__name__} {error}.") from error
+
+
+def _arrays(explanation: Explanation, place: str) -> dict[str, np.ndarray]:
+    """Arrays of an explanation by name; `place` begins the names, and is empty or ends with a slash."""
+    arrays = {f"{place}picture": explanation.picture, f"{place}heatmap": explanation.heatmap}
+    for index, layer in enumerate(explanation.layers):
+        here = f"{place}layers/{index}"
+        for side, number, part in _parts(layer):
+            arrays[f"{here}/{side}/{number}/heatmap"] = part.heatmap
+            for kind in ("relevance_patches", "activation_patches"):
+                for rank, patch in enumerate(getattr(part, kind)):
+                    arrays |= packed_patch(f"{here}/{side}/{number}/{kind}/{rank}", patch)
+        if layer.concept_map is not None and layer.concept_map.table is not None:
+            arrays[f"{here}/concept_map/table"] = layer.concept_map.table
+        for concept, patch in layer.glimpses.items():
+            arrays |= packed_patch(f"{here}/glimpses/{concept}", patch)
+    if explanation.graph is not None:
+        arrays |= graph_arrays(explanation.graph, f"{place}graph")
+    for index, other in enumerate(explanation.beside):
+        arrays |= _arrays(other, f"{place}beside/{index}/")
+    return arrays
+
+
+def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], place: str) -> Explanation:
+    # What was added to version 1 since it was first written may be missing.
+    against, graph = content.get("against"), content.get("graph")
+    return Explanation(
+        picture=arrays[f"{place}picture"],
+        heatmap=arrays[f"{place}heatmap"],
+        classes=tuple(ClassScore(**score) for score in content["classes"]),
+        target=ClassScore(**content["target"]),
+        layers=tuple(_layer(layer, f"{place}layers/{index}", arrays) for index, layer in enumerate(content["layers"])),
+        absorbed=undefined(content["absorbed"]),
+        provenance=content["provenance"],
+        against=None if against is None else ClassScore(**against),
+        graph=None if graph is None else graph_from(graph, arrays, f"{place}graph"),
+        beside=tuple(
+            _explanation(other, arrays, f"{place}beside/{index}/")
+            for index, other in enumerate(content.get("beside", ()))
+        ),
+    )
+
+
+def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarray]) -> LayerExplanation:
+    concept_map = content["concept_map"]
+    if concept_map is not None:
+        table = arrays.get(f"{place}/concept_map/table")
+        concept_map = ConceptMap(layer=content["layer"], **concept_map, table=table)
+    sides = {
+        side: tuple(
+            _part(content["layer"], part, f"{place}/{side}/{i}", arrays) for i, part in enumerate(content[side])
+        )
+        for side in ("supporting", "opposing")
+    }
+    return LayerExplanation(
+        layer=content["layer"],
+        size=content["size"],
+        rest=content["rest"],
+        coverage=undefined(content["coverage"]),
+        concept_map=concept_map,
+        relevance=content.get("relevance"),
+        glimpses={
+            glimpse["concept"]: patch_from(glimpse, f"{place}/glimpses/{glimpse['concept']}", arrays)
+            for glimpse in content.get("glimpses", ())
+        },
+        **sides,
+    )
+
+
+def _part(layer: str, content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarray]) -> ConceptPart:
+    patches = {
+        kind: tuple(patch_from(patch, f"{place}/{kind}/{i}", arrays) for i, patch in enumerate(content[kind]))
+        for kind in ("relevance_patches", "activation_patches")
+    }
+    return ConceptPart(
+        layer=layer,
+        concept=content["concept"],
+        relevance=content["relevance"],
+        share=content["share"],
+        heatmap=arrays[f"{place}/heatmap"],
+        classes=tuple(ClassShare(**use) for use in content.get("classes", ())),
+        **patches,
+    )
+
+
+def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
+    concept_map = layer.concept_map
+    if concept_map is not None:
+        concept_map = {
+            "concept": concept_map.concept.tolist(),
+            "relevance": concept_map.relevance.tolist(),
+            "shape": list(concept_map.shape),
+        }
+    return {
+        "layer": layer.layer,
+        "size": layer.size,
+        "supporting": [_part_numbers(part) for part in layer.supporting],
+        "opposing": [_part_numbers(part) for part in layer.opposing],
+        "rest": layer.rest,
+        "coverage": defined(layer.coverage),
+        "concept_map": concept_map,
+        "relevance": None if layer.relevance is None else layer.relevance.tolist(),
+        "glimpses": [{"concept": concept, **patch_numbers(patch)} for concept, patch in layer.glimpses.items()],
+    }
+
+
+def _part_numbers(part: ConceptPart) -> dict[str, Any]:
+    return {
+        "concept": part.concept,
+        "relevance": part.relevance,
+        "share": part.share,
+        "relevance_patches": [patch_numbers(patch) for patch in part.relevance_patches],
+        "activation_patches": [patch_numbers(patch) for patch in part.activation_patches],
+        "classes": [{"index": use.index, "name": use.name, "share": use.share} for use in part.classes],
+    }
+
+
+def _parts(layer: LayerExplanation) -> Iterator[tuple[str, int, ConceptPart]]:
+    for side in ("supporting", "opposing"):
+        for number, part in enumerate(getattr(layer, side)):
+            yield side, number, part

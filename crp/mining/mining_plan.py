@@ -1,0 +1,250 @@
+"""What one call of `mine` does, worked out before the pass: model, data set, layers, patches, manifest, identity."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crp.attribution.receptive_fields import receptive_boxes
+from crp.errors import InputError
+from crp.indices import concept_ids
+from crp.library.fingerprints import value_fingerprint
+from crp.library.patches import MODES
+from crp.preprocessing import Preprocessing, shown_input
+
+from .dataset import DataSubject, data_subject
+from .estimation import Estimate, estimate
+from .mined_model import ModelSubject, model_subject
+from .patch_maker import PatchMaker
+from .scores import Score
+from .settings import PATCH_SIZE, Settings
+from .survey import sizes_of
+from .tally import Tally, default_class_references
+
+if TYPE_CHECKING:
+    # zennit is loaded by crp.attribution alone, which prepares torchvision for it
+    from zennit.core import Composite
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a library needs to show its samples and classes to people, and where they come from."""
+
+    class_names: Sequence[str] | None
+    preprocessing: Preprocessing | None
+    source: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class MiningPlan:
+    """One call of `mine`, ready to run.
+
+    Attributes
+    ----------
+    settings
+        The options, the number of class references among them.
+    subject, data
+        The model and the data set.
+    sizes
+        Number of concepts of each layer.
+    concepts
+        By layer, the concepts to make patches of.
+    fields
+        Receptive fields of each layer's positions, int64 `[positions, 2 * d]`; empty without patches.
+    manifest
+        Of the library, all but the samples that will be skipped.
+    identity
+        The manifest and fingerprints of what it does not describe. An interrupted run of the same identity is resumed.
+    preprocessing
+        How samples are shown as pictures.
+    """
+
+    settings: Settings
+    subject: ModelSubject
+    data: DataSubject
+    sizes: dict[str, int]
+    concepts: dict[str, list[int]]
+    fields: dict[str, np.ndarray]
+    manifest: dict[str, Any]
+    identity: dict[str, Any]
+    preprocessing: Preprocessing | None
+
+    def tally(self) -> Tally:
+        """Return an empty tally for the pass over the data set."""
+        settings = self.settings
+        return Tally(self.sizes, self.subject.classes, settings.k, settings.top, settings.class_references)
+
+    def estimate(self) -> Estimate:
+        """Estimate time, memory and disk space."""
+        settings = self.settings
+        return estimate(
+            len(self.data.reader),
+            self.subject.classes,
+            self.subject.shapes,
+            settings.k,
+            {layer: len(MODES) * settings.patches * len(ids) for layer, ids in self.concepts.items()},
+            self.fields,
+            PATCH_SIZE,
+            class_references=settings.class_references,
+            vectors=settings.vectors,
+        )
+
+    def patch_maker(self) -> PatchMaker:
+        """Return what makes the patches after the pass."""
+        settings = self.settings
+        return PatchMaker(
+            self.subject.replica,
+            settings.targets if self.subject.start == "function" else None,
+            settings.concept,
+            self.data.reader,
+            self.fields,
+            partial(shown_input, preprocessing=self.preprocessing),
+            PATCH_SIZE,
+            settings.block_size,
+        )
+
+
+def plan_mining_run(
+    model: nn.Module,
+    dataset: object,
+    layers: Sequence[str],
+    composite: Composite | None,
+    settings: Settings,
+    patch_concepts: Mapping[str, Iterable[int]] | None,
+    shown: Shown,
+) -> MiningPlan:
+    """Read the first samples, put rules on a copy of the model, and work out what is to be done.
+
+    Parameters
+    ----------
+    model, dataset, layers, composite, patch_concepts
+        As in `crp.mine`.
+    settings
+        The checked options.
+    shown
+        Class names, preprocessing and source.
+
+    Raises
+    ------
+    InputError
+        If layers, class names or patch concepts do not fit the model, or samples cannot be shown as pictures.
+    SampleError
+        If one of the first samples cannot be used.
+    ModelError
+        If the model cannot be explained.
+    """
+    data = data_subject(dataset, labelled=settings.targets == "label", skip_bad=settings.skip_bad)
+    if settings.patches:
+        _check_pictures(data.reader.like, shown.preprocessing)
+    names = shown.class_names
+    subject = model_subject(
+        model,
+        composite,
+        data.reader,
+        layers,
+        settings.device,
+        settings.dtype,
+        targets=settings.targets,
+        classes=len(names) if names is not None else None,
+    )
+    if names is not None and len(names) != subject.classes:
+        raise InputError(f"There are {len(names)} class names, and the model has {subject.classes} classes.")
+    sizes = sizes_of(settings.concept, subject.shapes)
+    if settings.class_references is None:
+        by_default = default_class_references(subject.classes, sum(sizes.values()))
+        settings = dataclasses.replace(settings, class_references=by_default)
+    concepts = _patch_concepts(sizes, patch_concepts, settings.patches)
+    device = torch.device(settings.device).type if settings.device is not None else device_of(model)
+    manifest = described(
+        subject, data, sizes, settings.scores, settings.stored(data.data["dtype"], device), shown
+    )
+    identity = {
+        "manifest": manifest,
+        "composite": value_fingerprint(composite),
+        "concept": value_fingerprint(settings.concept),
+        "targets": value_fingerprint(settings.targets),
+        "patch_concepts": None if patch_concepts is None else concepts,
+    }
+    fields = receptive_fields(model, data.reader.like, layers) if settings.patches else {}
+    return MiningPlan(settings, subject, data, sizes, concepts, fields, manifest, identity, shown.preprocessing)
+
+
+def described(
+    subject: ModelSubject,
+    data: DataSubject,
+    sizes: Mapping[str, int],
+    scores: Mapping[str, Score],
+    settings: Mapping[str, Any],
+    shown: Shown,
+) -> dict[str, Any]:
+    """Put together the manifest of a library (docs/library-format.md)."""
+    names, preprocessing, source = shown.class_names, shown.preprocessing, shown.source
+    return {
+        "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy", "Pillow")},
+        "model": subject.model,
+        "data": data.data,
+        "classes": subject.classes,
+        "class_names": list(names) if names is not None else None,
+        "layers": [
+            {"name": layer, "shape": list(subject.shapes[layer]), "concepts": size} for layer, size in sizes.items()
+        ],
+        "composite": subject.composite,
+        "preprocessing": preprocessing.to_json() if preprocessing is not None else None,
+        "source": dict(source) if source is not None else None,
+        "settings": {
+            **settings,
+            "patch_size": PATCH_SIZE,
+            "start": subject.start,
+            **{name: score.name for name, score in scores.items()},
+        },
+        "definitions": {name: score.definition for name, score in scores.items()},
+    }
+
+
+def receptive_fields(model: nn.Module, sample: Tensor, layers: Sequence[str]) -> dict[str, np.ndarray]:
+    """Receptive fields of each layer's positions, int64 `[positions, 2 * d]`, none of them empty."""
+    fields = {layer: receptive_boxes(model, tuple(sample.shape), layer).numpy() for layer in layers}
+    for field in fields.values():
+        # A position that sees nothing but padding has an empty field; its patch shows the whole sample.
+        axes = sample.ndim - 1
+        field[(field[:, axes:] <= field[:, :axes]).any(1)] = [*[0] * axes, *sample.shape[1:]]
+    return fields
+
+
+def device_of(model: nn.Module) -> str:
+    """Type of the device that holds a model's parameters."""
+    return next(model.parameters()).device.type
+
+
+def _check_pictures(sample: Tensor, preprocessing: Preprocessing | None) -> None:
+    if sample.ndim not in (2, 3):
+        shape = list(sample.shape)
+        raise InputError(
+            f"Samples of shape {shape} cannot be shown as pictures; pass patches=0 to mine without patches."
+        )
+    shown_input(sample, preprocessing)  # raises here, before the pass, if the preprocessing does not fit the sample
+
+
+def _patch_concepts(
+    sizes: Mapping[str, int], chosen: Mapping[str, Iterable[int]] | None, patches: int
+) -> dict[str, list[int]]:
+    """By layer, the concepts to make patches of."""
+    if not patches:
+        return {layer: [] for layer in sizes}
+    if chosen is None:
+        return {layer: list(range(size)) for layer, size in sizes.items()}
+    for layer in chosen:
+        if layer not in sizes:
+            raise InputError(f"patch_concepts names layer {layer!r}, which is not among the layers to mine.")
+    return {
+        layer: sorted(concept_ids(chosen[layer], size, f"layer {layer!r}")) if layer in chosen else []
+        for layer, size in sizes.items()
+    }

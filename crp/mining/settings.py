@@ -1,0 +1,123 @@
+"""The options of `mine`, checked before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from crp.concepts import ConceptKind
+from crp.errors import InputError
+from crp.mining.durable.work import Shard
+
+from .scores import Score
+from .targets import TargetRule, check_rule, rule_name
+
+# The dtype of the pass over the data set, by precision; None is the model's own.
+PRECISIONS = {None: None, "tf32": None, "bfloat16": torch.bfloat16}
+
+# Longest side of a stored patch, in pixels: several fit in a row of a page.
+PATCH_SIZE = 96
+
+# Options that are whole numbers, and the smallest valid value of each.
+_LEAST = {"k": 1, "top": 1, "block_size": 1, "threads": 1, "workers": 0, "patches": 0, "class_references": 0}
+_OPTIONAL = ("threads", "class_references")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of `mine` that do not depend on the model or the data set.
+
+    Parameters
+    ----------
+    k, top, class_references, vectors, patches, block_size, threads, workers, precision, skip_bad, targets, concept
+        As in `crp.mine`.
+    relevance_score, activation_score
+        What a sample counts for a concept.
+    device
+        Where to compute; None for the model's device.
+    shard
+        The shard to compute; None for the whole data set.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range, or there is no such precision or target rule.
+    """
+
+    k: int
+    top: int
+    class_references: int | None
+    vectors: bool
+    patches: int
+    block_size: int
+    threads: int | None
+    workers: int
+    precision: str | None
+    skip_bad: bool
+    targets: TargetRule
+    concept: ConceptKind
+    relevance_score: Score
+    activation_score: Score
+    device: str | torch.device | None
+    shard: Shard | None
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is None and name in _OPTIONAL:
+                continue
+            if not isinstance(value, int) or value < least:
+                raise InputError(f"{name} is {value!r}; a whole number of at least {least} is needed.")
+        if self.precision not in PRECISIONS:
+            raise InputError(
+                f"There is no precision {self.precision!r}: it is 'bfloat16', 'tf32', or None for the model's own."
+            )
+        check_rule(self.targets)
+        object.__setattr__(self, "patches", min(self.patches, self.k))
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Dtype of the pass over the data set; None for the model's own."""
+        return PRECISIONS[self.precision]
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """The two scores by the names of their options."""
+        return {"relevance_score": self.relevance_score, "activation_score": self.activation_score}
+
+    def stored(self, own_precision: str, device: str) -> dict[str, Any]:
+        """Return what the manifest says of the options (docs/library-format.md)."""
+        return {
+            "k": self.k,
+            "top": self.top,
+            "class_references": self.class_references,
+            "vectors": self.vectors,
+            "patches": self.patches,
+            "concept": type(self.concept).__name__,
+            "targets": rule_name(self.targets),
+            "block_size": self.block_size,
+            "precision": self.precision or own_precision,
+            "threads": self.threads,
+            "device": device,
+        }
+
+
+def chosen_shard(shard: tuple[int, int] | None, *, distributed: bool, restart: bool) -> Shard | None:
+    """Check the option `shard=(i, n)`.
+
+    Raises
+    ------
+    InputError
+        If there is no such shard, or it is combined with `distributed` or `restart`.
+    """
+    if shard is None:
+        return None
+    place, count = shard
+    if not 1 <= place <= count:
+        raise InputError(f"There is no shard {place}/{count}: the shards of {count} are 1/{count} to {count}/{count}.")
+    for given, name in ((distributed, "distributed (torchrun)"), (restart, "restart (--restart)")):
+        if given:
+            raise InputError(f"A shard is computed in a run of its own and cannot be combined with {name}.")
+    return Shard(place, count)

@@ -1,0 +1,72 @@
+"""Cells, outlines and axes that renderers have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.collections import LineCollection
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+from crp.explanations import ConceptMap
+from crp.visualization import colours as palette
+from crp.visualization import encoding as images
+from crp.visualization.colours import AGAINST_TEXT, SOFT
+from crp.visualization.figures.renderers.renderer import Box
+
+# Label of the artist that outlines regions that speak against.
+AGAINST_OUTLINE = "against"
+
+
+def draw_cells(
+    axes: Axes, concept_map: ConceptMap, colours: Mapping[int, str], *, corner: np.ndarray, cell: np.ndarray
+) -> None:
+    """Coloured cells of (width, height) `cell`, the first at `corner`; each connected piece has outline and number."""
+    strongest = float(concept_map.relevance.max()) or 1.0
+    for concept in concept_map.strength():
+        mask = concept_map.concept == concept
+        for row, column in np.argwhere(mask):
+            alpha = palette.cell_opacity(concept_map.relevance[row, column], strongest)
+            place = corner + np.array([column, row]) * cell
+            axes.add_patch(Rectangle(tuple(place), *cell, facecolor=colours[concept], alpha=alpha, linewidth=0))
+        edges = images.contour(mask)[..., ::-1] * cell + corner
+        axes.add_collection(LineCollection(edges, colors=colours[concept], linewidths=1.2, capstyle="projecting"))
+        for row, column in images.label_cells(mask):
+            x, y = corner + (np.array([column, row]) + 0.5) * cell
+            label = axes.text(x, y, str(concept), fontsize=7.5, weight="bold", color="white", ha="center", va="center")
+            label.set_path_effects([withStroke(linewidth=1.6, foreground="#14161a")])
+
+
+def outline(axes: Axes, box: Box, cells: np.ndarray) -> None:
+    """A dashed line around the cells of a grid [rows, columns] over a box that are true."""
+    left, right, bottom, top = box
+    size = np.array([(right - left) / cells.shape[1], (bottom - top) / cells.shape[0]])
+    edges = images.contour(cells)[..., ::-1] * size + (left, top)
+    if len(edges):
+        style = {"colors": AGAINST_TEXT, "linewidths": 0.7, "linestyles": (0, (2, 1)), "label": AGAINST_OUTLINE}
+        axes.add_collection(LineCollection(edges, **style))
+
+
+def label_axis(axis: Axis, length: int, ends: tuple[float, float] | None, label: str) -> None:
+    """Ticks of an axis of `length` pixels that runs from one end to the other in the label's unit."""
+    style_axis(axis, label)
+    if ends is None:
+        return
+    values = np.linspace(*ends, 3)
+    axis.set_ticks(np.linspace(-0.5, length - 0.5, 3), labels=[f"{value:g}" for value in values])
+    first, *_, last = axis.get_ticklabels()
+    # Labels of the ends stay beside the picture.
+    if axis.axis_name == "x":
+        first.set_horizontalalignment("left")
+        last.set_horizontalalignment("right")
+    else:
+        first.set_verticalalignment("bottom")
+        last.set_verticalalignment("top")
+
+
+def style_axis(axis: Axis, label: str) -> None:
+    axis.set_tick_params(labelsize=6, length=2, colors=SOFT, pad=1)
+    axis.set_label_text(label, fontsize=6.5, color=SOFT)
