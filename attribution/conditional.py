@@ -268,4 +268,6 @@ class ConditionalAttribution:
         if isinstance(record_layer, str):
             record_layer = [record_layer]
         layers = [*record_layer, *(layer for condition in conditions for layer in condition.layers)]
-        return RelevanceFlow(self.model, composite, data, layers + [start_layer] * (start_layer is not None))
+        layers += [start_layer] * (start_layer is not None)
+        # as in zennit-crp, a final softmax is part of the model
+        return RelevanceFlow(self.model, composite, data, layers, before_activation=False)

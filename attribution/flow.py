@@ -20,10 +20,12 @@ from zennit.core import Composite
 
 from crp.attribution.backward_graph import compute_factors, free_after_use, graph_below, jacobian_products
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
+from crp.attribution.isolation import isolated
 from crp.attribution.memory import memory_kept
 from crp.attribution.replica import Replica, prepare
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, ModelError, nearest
+from crp.indices import classes_of_samples
 
 # Conditions share a downward pass as long as none of its tensors exceeds this size in bytes.
 _LARGEST_CPU, _LARGEST_ACCELERATOR = 2**26, 2**28
@@ -49,6 +51,9 @@ class RelevanceFlow:
     to_input
         Whether relevance can flow to the input. If not, it ends at the lowest layers, and nothing that the model
         computes below them is kept.
+    before_activation
+        Whether a softmax, log-softmax or sigmoid at the model's end is left out: `prediction` holds the logits before
+        it, and relevance starts there. `notes` says so.
 
     Raises
     ------
@@ -69,6 +74,7 @@ class RelevanceFlow:
     (torch.Size([1, 1, 4, 2, 2]), torch.Size([1, 1, 1, 4, 4]))
     """
 
+    @isolated()
     def __init__(
         self,
         model: nn.Module | Replica,
@@ -78,6 +84,7 @@ class RelevanceFlow:
         *,
         chunk: int | None = None,
         to_input: bool = True,
+        before_activation: bool = True,
     ) -> None:
         if isinstance(model, Replica):
             if composite is not None:
@@ -93,9 +100,10 @@ class RelevanceFlow:
         data = checked_input(self.replica.model, data)
         self.device = data.device
         self.linear = self.replica.linear
-        self.notes = self.replica.notes
         self._input = fast_layout(data.detach()).requires_grad_(to_input)
-        forward = run_forward(self.replica, self._input, layers)
+        forward = run_forward(self.replica, self._input, layers, before_activation=before_activation)
+        self.start_note = forward.note
+        self.notes = (*self.replica.notes, forward.note) if forward.note else self.replica.notes
         self.prediction = forward.prediction
         self._taps, self._blocked = forward.taps, forward.blocked
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}
@@ -153,7 +161,7 @@ class RelevanceFlow:
         Parameters
         ----------
         targets
-            One class per sample, `N` in all.
+            One class for each of the `N` samples, or one for all of them.
         init
             Relevance of each class, `[N, classes]`; by default the model's output (the logit, with its sign).
 
@@ -172,13 +180,9 @@ class RelevanceFlow:
             raise InputError(
                 f"Targets name classes of an output [N, classes]; this model's output is {list(prediction.shape)}."
             )
-        targets = torch.as_tensor(targets, device=prediction.device)
-        if targets.shape != prediction.shape[:1]:
-            raise InputError(f"{len(prediction)} samples need as many targets, given {list(targets.shape)}.")
-        for target in targets.tolist():
-            check_class(target, prediction.shape[1])
+        targets = torch.tensor(classes_of_samples(targets, *prediction.shape), device=prediction.device)
         start = prediction if init is None else init
-        return (start * torch.nn.functional.one_hot(targets.long(), prediction.shape[1]).to(start))[None]
+        return (start * torch.nn.functional.one_hot(targets, prediction.shape[1]).to(start))[None]
 
     def reaches(self, start: str, to: str, *, around: Collection[str] = ()) -> bool:
         """Return whether relevance can flow from layer `start` down to layer `to`, bypassing the layers `around`."""
@@ -191,6 +195,7 @@ class RelevanceFlow:
 
     # -- flowing -----------------------------------------------------------------------------------------------
 
+    @isolated()
     def down(
         self,
         relevance: Tensor,
@@ -236,6 +241,7 @@ class RelevanceFlow:
         }
         return arriving[to] if isinstance(to, str) else arriving
 
+    @isolated()
     def sweep(
         self, relevance: Tensor, layers: Sequence[str], visit: Callable[[str, Tensor], None], *, last: bool = False
     ) -> None:
@@ -271,6 +277,7 @@ class RelevanceFlow:
         if last:
             self.close()
 
+    @isolated()
     def up(self, regions: Tensor, layer: str) -> Tensor:
         """Propagate regions of the input up to a layer: the transpose of `down` from that layer.
 
@@ -376,14 +383,3 @@ class RelevanceFlow:
         # In the layout of the forward pass; otherwise each module would convert the gradient again.
         return jacobian_products(output, inputs, fast_layout(relevance, 2))
 
-
-def check_class(target: int, count: int) -> None:
-    """Raise an error if the output has no such class.
-
-    Raises
-    ------
-    InputError
-        With the class and the valid range.
-    """
-    if not 0 <= target < count:
-        raise InputError(f"There is no class {target}: the model's output has the classes 0 to {count - 1}.")

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from crp.attribution.final_activation import FinalActivation
+from crp.attribution.isolation import callers_default, outside_inference
 from crp.attribution.outputs import described_output
 from crp.attribution.replica import Replica
 from crp.attribution.rule_operator import RuleCall, mark_nonnegative_inputs
@@ -39,19 +41,24 @@ class ForwardPass:
         Layers that let no relevance through; may be changed between backward passes.
     largest
         Size of the largest output of a rule's module, in bytes.
+    note
+        Says which final activation was left out; empty if none was.
     """
 
     taps: dict[str, Tap] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)
     largest: int = 0
+    note: str = ""
 
     @property
     def prediction(self) -> Tensor:
-        """The model's output, detached."""
+        """The model's output, detached; with a final activation left out, its input."""
         return self.taps[OUTPUT].below.detach()
 
 
-def run_forward(replica: Replica, data: Tensor, layers: Sequence[str]) -> ForwardPass:
+def run_forward(
+    replica: Replica, data: Tensor, layers: Sequence[str], *, before_activation: bool = True
+) -> ForwardPass:
     """Run the replica once.
 
     If the model overwrites in place a tensor that is needed later, it is run a second time with clones, and so is every
@@ -65,6 +72,8 @@ def run_forward(replica: Replica, data: Tensor, layers: Sequence[str]) -> Forwar
         A leaf of the graph. If it does not require a gradient, the graph starts at the lowest layers.
     layers
         Names of layers to keep.
+    before_activation
+        Whether a final softmax, log-softmax or sigmoid is left out.
 
     Raises
     ------
@@ -72,17 +81,17 @@ def run_forward(replica: Replica, data: Tensor, layers: Sequence[str]) -> Forwar
         If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, or a
         layer is called more than once or never.
     """
-    found = _attempt(replica, data, layers)
+    found = _attempt(replica, data, layers, before_activation)
     if found is None:
         replica.clone_tensors = True
-        found = _attempt(replica, data, layers)
+        found = _attempt(replica, data, layers, before_activation)
     missing = [layer for layer in layers if layer not in found.taps]
     if missing:
         raise ModelError(f"The model has, but never calls, {listed(missing)}.")
     return found
 
 
-def _attempt(replica: Replica, data: Tensor, layers: Sequence[str]) -> ForwardPass | None:
+def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activation: bool) -> ForwardPass | None:
     """Run the replica; None if the model overwrote in place a tensor that is needed later."""
     clone, result = replica.clone_tensors, ForwardPass()
     versions: list[tuple[Tensor, int]] = []
@@ -95,7 +104,7 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str]) -> ForwardPa
         for layer in layers
     ]
     try:
-        with torch.enable_grad(), FastJoins():
+        with callers_default(data.device), FastJoins(), FinalActivation(replica.model) as final:
             # cloned, because a model may start with an in-place operation
             output = replica.model(data.clone())
     except CrpError:
@@ -110,6 +119,9 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str]) -> ForwardPa
             handle.remove()
         for rule in replica.rules:
             rule.calls = []
+    logits = final.logits(output) if before_activation else None
+    if logits is not None:
+        output, result.note = logits, f"Relevance starts at the logits, before the final {final.name}."
     output = _checked_output(output, "its input" if data.requires_grad else f"what it makes of {listed(layers)}")
     # the output is a tap like any other: relevance starts below it
     result.taps[OUTPUT] = Tap(output, output)
@@ -182,6 +194,8 @@ def checked_input(model: nn.Module, data: Tensor) -> Tensor:
     ModelError
         If the weights are float16.
     """
+    if isinstance(data, Tensor):
+        data = outside_inference(data)
     weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
     if not isinstance(data, Tensor) or not data.is_floating_point():
         kind = data.dtype if isinstance(data, Tensor) else type(data).__name__

@@ -19,6 +19,7 @@ from torch import nn
 from zennit.core import BasicHook, Composite
 from zennit.rules import Pass
 
+from crp.attribution.isolation import isolated, outside_inference
 from crp.attribution.pooling import PoolRule
 from crp.attribution.probing import probe
 from crp.attribution.rule_operator import PassRule, RuleOperator
@@ -74,11 +75,11 @@ def replicate(model: nn.Module) -> nn.Module:
             if parameter is not None:
                 # tied weights stay tied
                 copy._parameters[name] = tensors.setdefault(
-                    id(parameter), nn.Parameter(parameter.detach(), requires_grad=False)
+                    id(parameter), nn.Parameter(outside_inference(parameter.detach()), requires_grad=False)
                 )
         for name, buffer in copy._buffers.items():
             if buffer is not None:
-                copy._buffers[name] = tensors.setdefault(id(buffer), buffer.detach())
+                copy._buffers[name] = tensors.setdefault(id(buffer), outside_inference(buffer.detach()))
         for name, value in copy.__dict__.items():
             if name not in _TABLES:
                 copy.__dict__[name] = _rebound(value, copies)
@@ -136,6 +137,7 @@ class Replica:
     clone_tensors: bool = False
 
 
+@isolated()
 def prepare(model: nn.Module, composite: Composite | None = None, *, dtype: torch.dtype | None = None) -> Replica:
     """Copy a model and put the rules of a composite on the copy.
 

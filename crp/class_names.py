@@ -1,11 +1,54 @@
-"""The name of a class by its index, and the index of a class by its name."""
+"""Names of classes: read from the caller, looked up by index, and an index looked up by name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from crp.errors import InputError, listed, nearest, shortened
-from crp.indices import class_ids
+from crp.indices import class_ids, plain_number
+
+
+def as_class_names(names: object, where: str = "class_names") -> tuple[str, ...]:
+    """Read the names of all classes as a caller has them.
+
+    Parameters
+    ----------
+    names
+        A list, tuple, array or other sequence of strings, by class index; or a dict from index to name, as in
+        `model.config.id2label` of `transformers`. Its keys are integers, or integers as strings. Several classes may
+        have the same name, as ImageNet's cranes do.
+    where
+        What holds the names, for messages.
+
+    Raises
+    ------
+    InputError
+        If a name is not a string, or the keys of a dict are not 0, 1, 2 and so on.
+
+    Examples
+    --------
+    >>> as_class_names(["ant", "bee"]), as_class_names({"1": "bee", "0": "ant"})
+    (('ant', 'bee'), ('ant', 'bee'))
+    """
+    if isinstance(names, str | bytes | set | frozenset) or not isinstance(names, Iterable):
+        raise InputError(f"{where} must be a list of names or a dict from index to name, given {shortened(names)}.")
+    if isinstance(names, Mapping):
+        by_index = {_index(key): name for key, name in names.items()}
+        if len(by_index) < len(names) or set(by_index) != set(range(len(names))):
+            raise InputError(f"{where} must have the keys 0 to {len(names) - 1}, given {listed(names)}.")
+        names = [by_index[index] for index in range(len(by_index))]
+    names = list(names)
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            raise InputError(f"{where} must hold strings, given {shortened(name)} for class {index}.")
+    return tuple(map(str, names))
+
+
+def _index(key: object) -> object:
+    """Turn a dict's key into an int where it stands for one."""
+    if isinstance(key, str):
+        return int(key) if key.isdecimal() else key
+    return repr(key) if isinstance(key, bool) else plain_number(key)
 
 
 def class_name(names: Sequence[str], index: int) -> str:

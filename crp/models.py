@@ -1,4 +1,4 @@
-"""A model made ready once, to be explained many times; and whether a model is the one of a library."""
+"""A model made ready for explanation, and the checks that a model belongs to a library."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import nn
 
 from crp.attribution import Replica, prepare
 from crp.attribution.composites import composite_for
+from crp.attribution.isolation import isolated
 from crp.concepts import ConceptKind
-from crp.errors import LibraryError, shortened
+from crp.errors import InputError, LibraryError, ModelError, shortened
 from crp.library.fingerprints import options_in, weights_fingerprint
 
 if TYPE_CHECKING:
@@ -25,36 +26,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A model with rules put on a copy of it, and what is needed to tell whether a library is its own.
+    """A model and a copy of it with rules.
 
     Attributes
     ----------
+    model
+        The caller's model.
+    composite
+        The composite whose rules are on the copy.
     replica
-        The copy, which shares the model's weights in memory. They must not be changed while it is used.
+        The copy. It shares the weights in memory; they must not be changed while it is used.
     weights
-        Their fingerprint.
+        Fingerprint of the weights.
     rules
-        What a library says of a composite: its name, the reason for it, its rules and canonizers.
+        Description of the composite as a library stores it: name, reason, rules and canonizers.
     """
 
+    model: nn.Module
+    composite: Composite
     replica: Replica
     weights: str
     rules: dict[str, Any]
 
-    def check(self, library: Library) -> None:
-        """Refuse a library that was mined with other weights, another part of the output or another composite.
+    def check(self, library: Library, concept: ConceptKind | None = None) -> None:
+        """Refuse a library that was mined with other weights, another output, composite or (if given) kind of concept.
 
         Raises
         ------
         LibraryError
         """
-        library.check_weights(self.weights)
-        library.check_output(self.replica.model)
+        check_weights(library, self.weights)
+        check_output(library, self.model)
+        if concept is not None:
+            check_concept_kind(library, concept)
         check_composite(library, self.rules)
 
 
 def prepared(model: nn.Module, composite: Composite | None = None) -> PreparedModel:
-    """Make a model ready for many calls of `crp.explain`: its weights are read, and its rules put in place, once.
+    """Make a model ready for many explanations: its weights are read and its rules attached only once.
 
     Parameters
     ----------
@@ -63,18 +72,60 @@ def prepared(model: nn.Module, composite: Composite | None = None) -> PreparedMo
     composite
         The composite that was mined with, if it was not the default.
 
+    Raises
+    ------
+    ModelError
+        If weights are NaN or infinite, or the model cannot be explained.
+
     Examples
     --------
     >>> ready = crp.prepared(model)                                                # doctest: +SKIP
     >>> atlases = [crp.atlas(ready, image, library) for image in images]          # doctest: +SKIP
     """
+    check_weights_finite(model)
     weights = weights_fingerprint(model)
     composite, rules = described_rules(model, composite)
-    return PreparedModel(prepare(model, composite), weights, rules)
+    return PreparedModel(model, composite, prepare(model, composite), weights, rules)
 
 
+def ready_model(model: nn.Module | PreparedModel, composite: Composite | None = None) -> PreparedModel:
+    """Prepare a model, unless it is prepared already.
+
+    Raises
+    ------
+    InputError
+        If `model` is neither, or is prepared and a composite is given, too.
+    ModelError
+        As `prepared`.
+    """
+    if isinstance(model, PreparedModel):
+        if composite is not None:
+            raise InputError("A prepared model has its composite already: give it to crp.prepared.")
+        return model
+    if not isinstance(model, nn.Module):
+        raise InputError(f"A model is a torch.nn.Module or made by crp.prepared, given {type(model).__name__}.")
+    return prepared(model, composite)
+
+
+def check_weights_finite(model: nn.Module) -> None:
+    """Refuse weights that are NaN or infinite: every explanation made with them would be NaN.
+
+    Raises
+    ------
+    ModelError
+        Names the first such parameter or buffer.
+    """
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not (finite := value.isfinite()).all():
+            count = int((~finite).sum())
+            raise ModelError(
+                f"The model's '{name}' holds {count} NaN or infinite values of {value.numel()}; it cannot be explained."
+            )
+
+
+@isolated()
 def described_rules(model: nn.Module, composite: Composite | None) -> tuple[Composite, dict[str, Any]]:
-    """A composite and what a library says of it; without one, the composite that fits the model."""
+    """Return a composite (by default the one that fits the model) and its description as a library stores it."""
     if composite is None:
         fitting = composite_for(model)
         composite, name, reason = fitting.composite, fitting.name, fitting.reason
@@ -93,12 +144,12 @@ def described_rules(model: nn.Module, composite: Composite | None) -> tuple[Comp
 
 
 def check_same(stored: Mapping[str, Any], given: Mapping[str, Any], keys: Sequence[str], fact: str) -> None:
-    """Refuse a subject whose description differs from the library's.
+    """Refuse a model, data set or composite whose description differs from the library's.
 
     Raises
     ------
     LibraryError
-        Names the first key that differs, with both values (of mappings, what differs in them).
+        Names the first key that differs, with both values (of mappings only the entries that differ).
     """
     for key in keys:
         ours, theirs = given[key], stored.get(key)
@@ -111,10 +162,63 @@ def check_same(stored: Mapping[str, Any], given: Mapping[str, Any], keys: Sequen
             )
 
 
-def check_composite(library: Library, given: Mapping[str, Any]) -> None:
-    """Refuse a composite, as `described_rules` describes it, that is another one than the library's.
+def check_model(library: Library, model: nn.Module) -> None:
+    """Refuse a model with other weights, or another part of its output, than the one that was mined.
 
-    Options of rules are read from zennit's objects, so they are compared where zennit is the version that mined.
+    Raises
+    ------
+    LibraryError
+    """
+    check_weights(library, weights_fingerprint(model))
+    check_output(library, model)
+
+
+def check_weights(library: Library, given: str) -> None:
+    """Refuse weights, by their fingerprint, that are not those of the mined model.
+
+    Raises
+    ------
+    LibraryError
+    """
+    mined = library.manifest["model"]["weights"]
+    if mined != given:
+        raise LibraryError(
+            f"The library '{library.path}' was mined with other weights ({mined[:12]}, and this model has "
+            f"{given[:12]}): use the model it was mined with, or mine a library for this one."
+        )
+
+
+def check_output(library: Library, model: nn.Module) -> None:
+    """Refuse a model that gives another part of its output than the one that was mined.
+
+    Raises
+    ------
+    LibraryError
+    """
+    mined, given = library.manifest["model"].get("output"), getattr(model, "explained_output", None)
+    if mined != given:
+        raise LibraryError(
+            f"The library '{library.path}' explains the part {shortened(mined)} of the model's output, and this model "
+            f"gives {shortened(given)} (None: all of it): select the part with crp.select_output."
+        )
+
+
+def check_concept_kind(library: Library, concept: ConceptKind) -> None:
+    """Refuse another kind of concept than the one that was mined.
+
+    Raises
+    ------
+    LibraryError
+    """
+    mined, given = library.manifest["settings"]["concept"], type(concept).__name__
+    if mined != given:
+        raise LibraryError(f"The library '{library.path}' holds concepts of the kind {mined}, given {given}.")
+
+
+def check_composite(library: Library, given: Mapping[str, Any]) -> None:
+    """Refuse a composite, described by `described_rules`, that is not the library's.
+
+    Options of rules are read from zennit's objects, so they are compared only if zennit has the version that mined.
 
     Raises
     ------
@@ -128,7 +232,7 @@ def check_composite(library: Library, given: Mapping[str, Any]) -> None:
 
 
 def check_start(library: Library) -> None:
-    """Refuse a library whose relevance a function started: a class alone does not say what that was.
+    """Refuse a library whose relevance was started by a function: a class alone does not tell what it started.
 
     Raises
     ------
@@ -136,14 +240,13 @@ def check_start(library: Library) -> None:
     """
     if library.manifest["settings"]["start"] != "logit":
         raise LibraryError(
-            f"The library '{library.path}' starts relevance as a function says, "
-            f"{shortened(library.manifest['settings']['targets'])}, and not as the output of a class: this is not made "
-            "for it."
+            f"In the library '{library.path}' the function {shortened(library.manifest['settings']['targets'])} "
+            "starts relevance; this needs a library whose relevance starts as the output of a class."
         )
 
 
 def check_shapes(library: Library, shapes: Mapping[str, tuple[int, ...]], concept: ConceptKind) -> None:
-    """Refuse layers whose outputs have another shape, or another number of concepts, than the library says.
+    """Refuse layers whose outputs have another shape or number of concepts than in the library.
 
     Raises
     ------

@@ -27,7 +27,7 @@ from crp.mining.scores import Score
 from crp.mining.survey import Surveyor
 from crp.mining.tally import Tally
 from crp.mining.targets import TargetRule, named_rule
-from crp.models import check_composite, check_shapes
+from crp.models import PreparedModel, check_concept_kind, check_model, check_shapes, ready_model
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -77,7 +77,7 @@ class Verification:
 
 def verify(
     library: Library | str | os.PathLike[str],
-    model: nn.Module | None = None,
+    model: nn.Module | PreparedModel | None = None,
     dataset: object = None,
     *,
     composite: Composite | None = None,
@@ -136,10 +136,10 @@ def verify(
         if model is None:
             found.notes.append("Whether scores are true was not looked at: give model and data to compute some again.")
         else:
-            opened.check_model(model)
+            check_model(opened, model.model if isinstance(model, PreparedModel) else model)
             found.held.append("The model has the weights that were mined.")
         if dataset is not None:
-            _compute_again(found, opened, model, dataset, composite, concept, targets, blocks)
+            _compute_again(found, opened, ready_model(model, composite), dataset, concept, targets, blocks)
     return found
 
 
@@ -211,9 +211,8 @@ def _compare_patches(library: Library, layer: str, mode: str, lists: References,
 def _compute_again(
     found: Verification,
     library: Library,
-    model: nn.Module,
+    model: PreparedModel,
     dataset: object,
-    composite: Composite | None,
     concept: ConceptKind,
     targets: TargetRule | None,
     count: int,
@@ -227,15 +226,15 @@ def _compute_again(
             "more than the name; give it as targets=."
         )
         return
-    library.check_concept_kind(concept)
+    check_concept_kind(library, concept)
     with surroundings(settings["threads"]):
         skip_bad = bool(library.manifest.get("skipped"))
         data = data_subject(dataset, labelled=rule == "label", skip_bad=skip_bad)
         check_data(library, data)
         explained = {"targets": rule, "classes": library.manifest["classes"]}
         found.held.append(f"The data set is the one that was mined ({len(data.reader)} samples).")
-        subject = model_subject(model, composite, data.reader, library.layers, None, dtype, **explained)
-        check_composite(library, subject.composite)
+        model.check(library)
+        subject = model_subject(model, None, data.reader, library.layers, None, dtype, **explained)
         check_shapes(library, subject.shapes, concept)
         found.held.append("The rules of relevance are those that were mined with.")
         size = min(settings["block_size"] or _BLOCK_SIZE, len(data.reader))

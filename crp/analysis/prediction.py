@@ -1,4 +1,4 @@
-"""The concept vector of a new prediction, made as mining makes those of the data set."""
+"""The concept vector of a new prediction, computed as mining computes those of the data set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from crp.attribution import RelevanceFlow
 from crp.concepts import ChannelConcept, ConceptKind
-from crp.models import check_composite, check_start, described_rules
+from crp.models import PreparedModel, check_start, ready_model
 from crp.relevance_shares import shares
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _CHANNELS = ChannelConcept()
 
 
 def concept_vector(
-    model: nn.Module,
+    model: nn.Module | PreparedModel,
     data: Tensor,
     library: Library,
     layer: str,
@@ -30,38 +30,41 @@ def concept_vector(
     composite: Composite | None = None,
     concept: ConceptKind = _CHANNELS,
 ) -> np.ndarray:
-    """Signed share of each concept of a layer in one prediction, float64 `[C]`.
+    """Compute the signed share of each concept of a layer in one prediction.
 
     Parameters
     ----------
     model, composite, concept
-        Those that were mined.
+        Those that were mined; for many predictions the model once prepared by `crp.prepared`.
     data
-        Model input `[c, *S]` (`library.preprocessing.to_input(picture)` makes it of a picture).
+        Model input `[c, *S]` (`library.preprocessing.to_input(picture)` converts a picture).
     library
-        What was mined.
+        The library.
     layer
         One of its layers.
     target
         Class to explain, by index or name; by default the predicted one.
 
+    Returns
+    -------
+    numpy.ndarray
+        float64 `[C]`. The absolute values add up to 1, or are all 0 where no relevance arrives.
+
     Raises
     ------
     InputError
-        If layer, class or input do not fit.
+        If the layer, the class or the input does not fit.
     LibraryError
         If the library belongs to another model, composite or kind of concept.
     """
     library.shape(layer)
-    library.check_model(model)
-    library.check_concept_kind(concept)
-    composite, rules = described_rules(model, composite)
-    check_composite(library, rules)
+    model = ready_model(model, composite)
+    model.check(library, concept)
     check_start(library)
     chosen = None if target is None else library.class_index(target)
     found = []
-    with RelevanceFlow(model, composite, data[None], [layer]) as flow:
-        explained = int(flow.prediction[0].argmax()) if chosen is None else chosen
-        started = flow.output_relevance([explained])
+    with RelevanceFlow(model.replica, None, data[None], [layer]) as flow:
+        explained = flow.prediction[0].argmax() if chosen is None else chosen
+        started = flow.output_relevance(explained)
         flow.sweep(started, [layer], lambda _, arriving: found.append(concept.total(arriving)[0]))
     return shares(found[0].double().cpu().numpy())

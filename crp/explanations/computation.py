@@ -26,7 +26,7 @@ from crp.explanations.map_computation import concept_map_in
 from crp.graphs.composition import apart, graph_in
 from crp.graphs.finiteness import check_finite
 from crp.library.profiles import class_shares
-from crp.models import PreparedModel, prepared
+from crp.models import PreparedModel, ready_model
 from crp.preprocessing import read_picture, shown_input
 from crp.relevance_shares import shares
 
@@ -121,12 +121,8 @@ def explain(
         raise InputError(f"cells is {cells}; at least 1 is needed.")
     for layer in layers or ():
         library.shape(layer)
-    if not isinstance(model, PreparedModel):
-        model = prepared(model, composite)
-    elif composite is not None:
-        raise InputError("A prepared model has its composite already: give it to crp.prepared.")
-    model.check(library)
-    library.check_concept_kind(concept)
+    model = ready_model(model, composite)
+    model.check(library, concept)
     data = _model_input(image, library)
     with RelevanceFlow(model.replica, None, data, layers or library.layers) as flow:
         layers = list(dict.fromkeys(layers)) if layers else list(reversed(flow.layers))
@@ -138,7 +134,7 @@ def explain(
         common = {
             "picture": shown_input(data[0], library.preprocessing),
             "classes": tuple(_class_score(names, index, scores) for index in ranked),
-            "provenance": {**_provenance(library, model.rules), **(provenance or {})},
+            "provenance": {**_provenance(library, model.rules, flow), **(provenance or {})},
         }
 
         def explained(target: int, against: int | None, **beside: Any) -> Explanation:
@@ -296,13 +292,14 @@ def _model_input(image: Any, library: Library) -> Tensor:
     return library.preprocessing.to_input(image)[None]
 
 
-def _provenance(library: Library, rules: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(library: Library, rules: Mapping[str, Any], flow: RelevanceFlow) -> dict[str, Any]:
     """What is needed to trust an explanation and to make it again."""
     manifest = library.manifest
+    reason = " ".join(filter(None, [rules["reason"], flow.start_note]))
     return {
         "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy")},
         "fingerprints": {"weights": manifest["model"]["weights"], "data": manifest["data"]["fingerprint"]},
-        "settings": {"composite": rules["name"], "reason": rules["reason"], **manifest["settings"]},
+        "settings": {"composite": rules["name"], "reason": reason, **manifest["settings"]},
     }
 
 

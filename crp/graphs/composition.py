@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from crp.attribution import OUTPUT, RelevanceFlow, prepare
-from crp.class_names import class_name
+from crp.attribution import OUTPUT, RelevanceFlow, Replica
+from crp.class_names import class_index, class_name
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
 from crp.graphs.finiteness import check_finite
-from crp.models import check_composite, described_rules
+from crp.indices import concept_id
+from crp.models import PreparedModel, ready_model
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -34,11 +34,11 @@ _CHANNELS = ChannelConcept()
 
 
 def compose(
-    model: nn.Module,
+    model: nn.Module | PreparedModel,
     data: Tensor,
     layers: Sequence[str],
     *,
-    target: int,
+    target: int | str,
     of: Key | None = None,
     coverage: float = 0.8,
     breadth: int = 6,
@@ -52,13 +52,13 @@ def compose(
     Parameters
     ----------
     model
-        Any model.
+        Any model; for many graphs prepared once by `crp.prepared`.
     data
         Samples `[N, c, *S]`. With several (samples of one class, say) the graph's numbers are their mean.
     layers
         Layers of the graph. None may contain another.
     target
-        Class whose logit is explained.
+        Class whose logit is explained, by index or name.
     of
         (layer, concept): compose this concept, by what it is relevant for in `target`; by default the class itself.
         Layers that do not lie below it hold no part of it, and are left out.
@@ -67,7 +67,7 @@ def compose(
     breadth
         Most concepts of one layer; where they are more, those with the strongest incoming edges stay.
     composite
-        Rules and canonizers; by default those that fit the model.
+        Rules and canonizers; by default those that fit the model. A prepared model has its composite already.
     library
         Gives the concepts of its layers a patch, and the class its name.
     concept
@@ -102,14 +102,11 @@ def compose(
         raise InputError(f"coverage is {coverage}; it is above 0 and at most 1.")
     if breadth < 1:
         raise InputError(f"breadth is {breadth}; at least 1 concept of a layer must be kept.")
+    model = ready_model(model, composite)
     if library is not None:
-        library.check_model(model)
-        library.check_concept_kind(concept)
-    composite, rules = described_rules(model, composite)
-    if library is not None:
-        check_composite(library, rules)
+        model.check(library, concept)
     return graph_in(
-        _Flows(model, composite, data, layers, batch),
+        _Flows(model.replica, data, layers, batch),
         layers,
         target,
         of=of,
@@ -132,10 +129,10 @@ def apart(layers: Sequence[str]) -> list[str]:
 def graph_in(
     flows: Iterable[RelevanceFlow],
     layers: Sequence[str],
-    target: int,
+    target: int | str,
     *,
     of: Key | None = None,
-    against: int | None = None,
+    against: int | str | None = None,
     coverage: float = 0.8,
     breadth: int = 6,
     library: Library | None = None,
@@ -151,15 +148,15 @@ def graph_in(
     layers
         Some of the flows' layers, of which none contains another.
     against
-        A class whose relevance is subtracted.
+        A class whose relevance is subtracted, by index or name.
     heatmaps
         Conditional heatmaps of concepts under the same condition that are known already.
 
     The other parameters are those of `compose`.
     """
-    start = _Start(target, against, of, concept)
     for flow in flows:
-        # Asked inside the loop: flows that are opened anew are closed behind it.
+        # Inside the loop, because flows that are opened anew are closed after it.
+        start = _start(flow, target, against, of, concept, library)
         below = _directly_below(flow, start.layer, layers)
         break
     if of is not None and not below[start.layer]:
@@ -234,10 +231,8 @@ def graph_in(
 class _Flows:
     """Forward passes over batches of samples: opened anew each time they are asked for, but for a single one."""
 
-    def __init__(
-        self, model: nn.Module, composite: Composite, data: Tensor, layers: Sequence[str], batch: int
-    ) -> None:
-        self._replica = prepare(model, composite)
+    def __init__(self, replica: Replica, data: Tensor, layers: Sequence[str], batch: int) -> None:
+        self._replica = replica
         self._batches = data.split(batch)
         self._layers = layers
         self._single = self._open(data) if len(self._batches) == 1 else None
@@ -303,6 +298,24 @@ class _Start:
         return relevance[0], self.concept.total(relevance[0].double()).sum(0)
 
 
+def _start(
+    flow: RelevanceFlow,
+    target: int | str,
+    against: int | str | None,
+    of: Key | None,
+    concept: ConceptKind,
+    library: Library | None,
+) -> _Start:
+    """Look up the classes and the concept that the caller named."""
+    names, count = library.class_names if library else (), flow.prediction.shape[1]
+    chosen = class_index(names, target, count)
+    other = None if against is None else class_index(names, against, count)
+    if of is not None:
+        layer, index = of
+        of = layer, concept_id(index, concept.size(flow.activation(layer).shape[1:]), f"layer {layer!r}")
+    return _Start(chosen, other, of, concept)
+
+
 @dataclass(frozen=True)
 class _Level:
     """What arrives at a layer, and what its kept concepts send down; sums over the samples."""
@@ -343,7 +356,7 @@ def _level(
             check_finite(found, f"at layer {layer!r}", above)
             totals = start.concept.total(found.flatten(0, 1).double()).unflatten(0, found.shape[:2])
             sent[layer] = sent[layer] + totals.sum(1)
-    return _Level(torch.as_tensor(arriving), sent)
+    return _Level(arriving, sent)
 
 
 def _covering(edges: Mapping[Key, float], goal: float) -> dict[Key, float]:

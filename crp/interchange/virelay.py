@@ -26,7 +26,7 @@ from crp.library.store import Library
 from crp.mining.dataset import check_data, data_subject
 from crp.mining.mined_model import model_subject
 from crp.mining.runtime import surroundings
-from crp.models import check_composite, check_start
+from crp.models import PreparedModel, check_start, ready_model
 from crp.preprocessing import scaled_picture
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _METHOD = "concept relevance, spectral clustering"
 
 def export_virelay(
     library: Library,
-    model: nn.Module,
+    model: nn.Module | PreparedModel,
     dataset: object,
     layer: str,
     path: str | os.PathLike[str],
@@ -85,7 +85,8 @@ def export_virelay(
     """
     h5py = optional("h5py", "h5py", "Writing for ViRelAy")
     vectors = library.vectors(layer)
-    library.check_model(model)
+    model = ready_model(model, composite)
+    model.check(library)
     check_start(library)
     chosen = _chosen(library, vectors.target[vectors.mined], targets)
     rows, found = {}, {}
@@ -97,8 +98,7 @@ def export_virelay(
     with surroundings(library.manifest["settings"]["threads"]), new_library(Path(path), overwrite=False) as folder:
         data = data_subject(dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")))
         check_data(library, data)
-        subject = model_subject(model, composite, data.reader, [layer], device)
-        check_composite(library, subject.composite)
+        subject = model_subject(model, None, data.reader, [layer], device)
         if len(data.reader.like.shape) != 3:
             raise InputError(f"ViRelAy shows pictures [c, H, W], and samples are {list(data.reader.like.shape)}.")
         to_picture = library.preprocessing.to_picture if library.preprocessing is not None else scaled_picture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from crp.class_names import as_class_names
 from crp.concepts import ChannelConcept
 from crp.errors import LibraryError
+from crp.files import user_path
 from crp.legacy.stored import load_maximization, load_stat_targets, load_statistics, sub_folder, write_tables
 from crp.library.building import new_library
 from crp.library.manifest import layer_folder, write_manifest
@@ -50,7 +52,7 @@ def import_zennit_crp(
     max_target: str = "sum",
     abs_norm: bool = True,
     patches: int = 8,
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | Mapping[int, str] | None = None,
     preprocessing: Preprocessing | None = None,
     device: str | torch.device | None = None,
     overwrite: bool = False,
@@ -87,8 +89,9 @@ def import_zennit_crp(
         If they are damaged, do not fit model or data set, or `out` is taken.
     """
     score = Score(f"{max_target}/divided" if abs_norm else max_target)
-    path, layers = Path(path), list(layers)
-    with new_library(Path(out), overwrite=overwrite) as folder:
+    path, layers = user_path(path), list(layers)
+    names = None if class_names is None else as_class_names(class_names)
+    with new_library(user_path(out), overwrite=overwrite) as folder:
         data = data_subject(dataset, labelled=False)
         subject = model_subject(model, composite, data.reader, layers, device)
         references = {}
@@ -120,10 +123,10 @@ def import_zennit_crp(
             "threads": torch.get_num_threads(),
             "device": "not known",
         }
-        shown = Shown(class_names, preprocessing, {"imported from": "zennit-crp"})
+        shown = Shown(names, preprocessing, {"imported from": "zennit-crp"})
         scores = {f"{mode}_score": score for mode in _THEIRS}
         write_manifest(folder, described(subject, data, sizes, scores, settings, shown))
-    return open_library(Path(out))
+    return open_library(out)
 
 
 def export_zennit_crp(library: Library, path: str | os.PathLike[str]) -> None:

@@ -240,7 +240,7 @@ class FeatureVisualization(ReferenceDrawing):
         on_device: torch.device | str | None,
     ) -> None:
         """Read both from one forward pass and one pass down to the lowest layer."""
-        with RelevanceFlow(replica, None, data, list(self.layer_map)) as flow:
+        with RelevanceFlow(replica, None, data, list(self.layer_map), before_activation=False) as flow:
             start = self._start(flow, samples, targets)
             for layer in self.layer_map:
                 self._hand(self.analyze_activation, layer, flow.activation(layer), samples, targets, on_device)
@@ -273,7 +273,7 @@ class FeatureVisualization(ReferenceDrawing):
             for layer, concept in self.layer_map.items()
         ]
         try:
-            with RelevanceFlow(replica, None, data) as flow:
+            with RelevanceFlow(replica, None, data, before_activation=False) as flow:
                 flow.down(self._start(flow, samples, targets), to=INPUT)
         finally:
             for handle in handles:

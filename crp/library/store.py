@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crp.class_names import class_index
-from crp.errors import InputError, LibraryError, inert, nearest, shortened
+from crp.errors import InputError, inert, nearest, shortened
 from crp.preprocessing import Preprocessing
 from crp.values import Patch
 
-from .fingerprints import weights_fingerprint
 from .library_concept import LibraryConcept
 from .manifest import layer_folder, read_manifest
 from .patches import MODES, LayerPatches, check_patches, decoded, read_patches, stored_concepts
@@ -35,9 +34,8 @@ from .usage import ConceptUse, uses
 from .vectors import Vectors, read_vectors, samples_file, vectors_file
 
 if TYPE_CHECKING:
-    from torch import nn
 
-    from crp.concepts import ConceptKind
+    pass
 
 
 TABLES = ("references", "statistics", "patches")
@@ -342,55 +340,6 @@ class Library:
         for concept in concepts:
             if not 0 <= concept < count:
                 raise InputError(f"There is no concept {concept}: layer {layer!r} has the concepts 0 to {count - 1}.")
-
-    def check_model(self, model: nn.Module) -> None:
-        """Refuse a model with other weights, or another part of its output, than the one that was mined.
-
-        Raises
-        ------
-        LibraryError
-        """
-        self.check_weights(weights_fingerprint(model))
-        self.check_output(model)
-
-    def check_weights(self, given: str) -> None:
-        """Refuse weights, by their fingerprint, that are not those of the model that was mined.
-
-        Raises
-        ------
-        LibraryError
-        """
-        mined = self.manifest["model"]["weights"]
-        if mined != given:
-            raise LibraryError(
-                f"The library '{self.path}' was mined with other weights ({mined[:12]}, and this model has "
-                f"{given[:12]}): use the model it was mined with, or mine a library for this one."
-            )
-
-    def check_output(self, model: nn.Module) -> None:
-        """Refuse a model that gives another part of its output than the one that was mined.
-
-        Raises
-        ------
-        LibraryError
-        """
-        mined, given = self.manifest["model"].get("output"), getattr(model, "explained_output", None)
-        if mined != given:
-            raise LibraryError(
-                f"The library '{self.path}' explains the part {shortened(mined)} of the model's output, and this model "
-                f"gives {shortened(given)} (None: all of it): select the part with crp.select_output."
-            )
-
-    def check_concept_kind(self, concept: ConceptKind) -> None:
-        """Refuse another kind of concept than the one that was mined.
-
-        Raises
-        ------
-        LibraryError
-        """
-        mined, given = self.manifest["settings"]["concept"], type(concept).__name__
-        if mined != given:
-            raise LibraryError(f"The library '{self.path}' holds concepts of the kind {mined}, given {given}.")
 
     def facts(self) -> list[tuple[str, str]]:
         """What the library holds, in pairs of a word and a value, for people."""

@@ -12,8 +12,7 @@ from torch import nn
 
 from crp.attribution import OUTPUT, RelevanceFlow, Replica, prepare
 from crp.errors import ModelError, SampleError
-from crp.library.fingerprints import weights_fingerprint
-from crp.models import described_rules
+from crp.models import PreparedModel, ready_model
 
 from .block_stream import SampleReader, label_table
 from .labels import Label
@@ -22,6 +21,10 @@ from .targets import TargetRule, answered, asks, questions
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
     from zennit.core import Composite
+
+
+# Outputs of two forward passes of one sample may differ by this part of the largest one: more than rounding does.
+_UNSTEADY = 1e-3
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class ModelSubject:
 
 
 def model_subject(
-    model: nn.Module,
+    model: nn.Module | PreparedModel,
     composite: Composite | None,
     reader: SampleReader,
     layers: Sequence[str],
@@ -75,28 +78,29 @@ def model_subject(
     InputError
         If a layer is not one of the model's, or the samples do not fit the model.
     """
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise ModelError(f"The model's '{name}' holds NaN or infinite values.")
+    if device is not None:
+        if isinstance(model, PreparedModel):
+            model, composite = model.model, model.composite
+        # `to` would move the caller's weights
+        model = copy.deepcopy(model).to(device)
+    ready = ready_model(model, composite)
+    model = ready.model
     description = {
         "class": f"{type(model).__module__}.{type(model).__qualname__}",
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "weights": weights_fingerprint(model),
+        "weights": ready.weights,
         "output": getattr(model, "explained_output", None),
     }
-    if device is not None:
-        # `to` would move the caller's weights
-        model = copy.deepcopy(model).to(device)
-    rules, composite_description = described_rules(model, composite)
-    replica = prepare(model, rules)
-    shapes, classes, start = _probed(replica, reader, layers, targets, classes)
-    survey = replica if dtype is None else prepare(model, rules, dtype=dtype)
-    return ModelSubject(replica, survey, shapes, classes, start, description, composite_description)
+    shapes, classes, start, note = _probed(ready.replica, reader, layers, targets, classes)
+    rules = {**ready.rules, "reason": " ".join(filter(None, [ready.rules["reason"], note]))}
+    survey = ready.replica if dtype is None else prepare(model, ready.composite, dtype=dtype)
+    return ModelSubject(ready.replica, survey, shapes, classes, start, description, rules)
 
 
 def _probed(
     replica: Replica, reader: SampleReader, layers: Sequence[str], targets: TargetRule, classes: int | None
-) -> tuple[dict[str, tuple[int, ...]], int, str]:
+) -> tuple[dict[str, tuple[int, ...]], int, str, str]:
+    """Shapes of the layers, number of classes, what starts relevance, and what `RelevanceFlow.start_note` says."""
     # a rule with a name needs no label to be seen to fit
     rule = targets if callable(targets) else "prediction"
     with RelevanceFlow(replica, None, reader.like[None], layers) as flow, reader.naming():
@@ -111,7 +115,19 @@ def _probed(
             if not flow.reaches(OUTPUT, layer):
                 raise ModelError(f"No relevance can reach layer '{layer}': the output does not depend on it.")
         shapes = {layer: tuple(flow.activation(layer).shape[1:]) for layer in layers}
-        return shapes, classes, "function" if own_start else "logit"
+        _check_repeatable(flow, replica, reader, layers)
+        return shapes, classes, "function" if own_start else "logit", flow.start_note
+
+
+def _check_repeatable(flow: RelevanceFlow, replica: Replica, reader: SampleReader, layers: Sequence[str]) -> None:
+    """Refuse a model that answers differently when it is given the same sample twice."""
+    with RelevanceFlow(replica, None, reader.like[None], layers) as again:
+        off = (again.prediction - flow.prediction).abs().max()
+    if off > _UNSTEADY * flow.prediction.abs().max():
+        raise ModelError(
+            f"The model gives different outputs for the same sample (they differ by {float(off):.3g}), although it is "
+            "in evaluation mode: is a dropout written as F.dropout(x) instead of F.dropout(x, training=self.training)?"
+        )
 
 
 def _first_label(reader: SampleReader) -> Label:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from crp.class_names import as_class_names
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, LibraryError
 from crp.files import user_path
@@ -30,7 +31,7 @@ from crp.mining.durable.extending import check_extends
 from crp.mining.durable.processes import Processes, joined
 from crp.mining.durable.stages import Pass, make_patches, surveyed_references
 from crp.mining.durable.work import Work, open_work, stored_identity, work_folder
-from crp.models import check_composite, check_shapes
+from crp.models import check_shapes, ready_model
 from crp.preprocessing import Preprocessing, shown_input
 
 from .block_stream import SampleReader
@@ -84,7 +85,7 @@ def mine(
     device: str | torch.device | None = None,
     patches: int = 8,
     patch_concepts: Mapping[str, Iterable[int]] | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | Mapping[int, str] | None = None,
     preprocessing: Preprocessing | None = None,
     source: Mapping[str, Any] | None = None,
     skip_bad: bool = False,
@@ -159,7 +160,7 @@ def mine(
     patch_concepts
         By layer, the concepts to make patches of; by default all. Others are added later by `add_patches`.
     class_names
-        One for each output.
+        A name for each output: a list, or a dict of index to name (`model.config.id2label`).
     preprocessing
         How pictures became the samples; used to show samples as pictures, and stored for the atlas. By default the
         smallest value of a sample is shown black, the largest white.
@@ -228,7 +229,8 @@ def mine(
     )
     check_free(path, overwrite=overwrite)
     settings = replace(settings, threads=threads or _stored_threads(path, extend, restart) or THREADS)
-    shown = Shown(class_names, preprocessing, source)
+    names = None if class_names is None else as_class_names(class_names)
+    shown = Shown(names, preprocessing, source)
     with surroundings(settings.threads), joined(distributed) as processes:
         plan = plan_mining_run(model, dataset, layers, composite, settings, patch_concepts, shown)
         state = check_extends(extend, plan.manifest, plan.data.reader, skip_bad) if extend is not None else None
@@ -366,8 +368,8 @@ def add_patches(
     """
     library.shape(layer)
     concepts = sorted(concept_ids(concepts, library.limits(layer).concepts, f"layer '{layer}'"))
-    library.check_model(model)
-    library.check_concept_kind(concept)
+    model = ready_model(model, composite)
+    model.check(library, concept)
     settings = library.manifest["settings"]
     if not settings["patches"]:
         raise LibraryError(f"The library '{library.path}' was mined with patches=0: mine again with patches.")
@@ -380,8 +382,7 @@ def add_patches(
         data = data_subject(dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")))
         check_data(library, data)
         explained = {"targets": targets or "prediction", "classes": library.manifest["classes"]}
-        subject = model_subject(model, composite, data.reader, [layer], device, **explained)
-        check_composite(library, subject.composite)
+        subject = model_subject(model, None, data.reader, [layer], device, **explained)
         check_shapes(library, subject.shapes, concept)
         stored = library.stored_patches(layer)
         missing = {layer: [concept for concept in concepts if concept not in stored]}
@@ -392,7 +393,7 @@ def add_patches(
             targets if settings["start"] == "function" else None,
             concept,
             data.reader,
-            receptive_fields(model, data.reader.like, [layer]),
+            receptive_fields(model.model, data.reader.like, [layer]),
             partial(shown_input, preprocessing=preprocessing),
             settings["patch_size"],
             settings["block_size"],

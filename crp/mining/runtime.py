@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from crp.attribution.isolation import isolated
+
 
 @contextmanager
 def surroundings(threads: int) -> Iterator[None]:
@@ -26,7 +28,7 @@ def surroundings(threads: int) -> Iterator[None]:
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002  (the global state is what is kept)
     torch.set_num_threads(threads)
     try:
-        with tensor_cores(tf32=False):
+        with tensor_cores(tf32=False), isolated():
             yield
     finally:
         torch.set_num_threads(before)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from crp.compat import import_zennit_safely
 from crp.errors import InputError, ModelError, nearest
+from crp.models import check_weights_finite
 from crp.sources.python import called, named_object
-from crp.sources.weights import check_finite, put_weights, read_weights
+from crp.sources.weights import put_weights, read_weights
 
 TORCHVISION = "torchvision:"
 DEMO = "demo"
@@ -50,7 +51,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
         model = _demo_model() if spec == DEMO else _python_model(spec)
         if weights is not None:
             put_weights(model, read_weights(weights), weights)
-    check_finite(model)
+    check_weights_finite(model)
     return model.eval()
 
 

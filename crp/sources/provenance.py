@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crp.attribution import select_output
 from crp.errors import LibraryError
 from crp.library.fingerprints import file_digest
+from crp.models import check_model
 from crp.sources.data import is_code, load_data
 from crp.sources.named_models import DEFAULT_WEIGHTS, load_model, runs_by_itself
 
@@ -75,7 +76,7 @@ def model_of(
         library.manifest.get("source"), f"library '{library.path}'", model=model, weights=weights, trust=trust
     )
     loaded = selecting(loaded, library.manifest)
-    library.check_model(loaded)
+    check_model(library, loaded)
     return loaded
 
 

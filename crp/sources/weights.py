@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from crp.errors import InputError, ModelError, listed, nearest
+from crp.errors import InputError, listed, nearest
 
 TORCH_SUFFIXES = (".pt", ".pth", ".th", ".bin", ".ckpt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
@@ -83,22 +83,6 @@ def put_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Pat
     if facts:
         raise InputError(f"The weights of '{source}' do not fit the model: {', '.join(facts)}.")
     model.load_state_dict(state, strict=False)
-
-
-def check_finite(model: nn.Module) -> None:
-    """Refuse weights that are NaN or infinite; every explanation made with them would be NaN.
-
-    Raises
-    ------
-    ModelError
-        Naming the first such parameter or buffer.
-    """
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not (finite := value.isfinite()).all():
-            count = int((~finite).sum())
-            raise ModelError(
-                f"The model's '{name}' holds {count} NaN or infinite values of {value.numel()}; it cannot be explained."
-            )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -289,7 +289,7 @@ def test_refused_while_open(model, data):
             flow.output_relevance([0, 3])
         with pytest.raises(InputError, match=r"^There is no class -1: "):
             flow.output_relevance([0, -1])
-        with pytest.raises(InputError, match=r"^2 samples need as many targets, given \[1\]\.$"):
+        with pytest.raises(InputError, match=r"^2 samples need one class each, given 1: \[0\]\.$"):
             flow.output_relevance([0])
         with pytest.raises(InputError, match=r"^This flow does not hold layer 'stem': there are 'block', '\(outp"):
             flow.down(flow.output_relevance([0, 1]), to="stem")

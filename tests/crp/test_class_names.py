@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crp.class_names import class_index, class_name
+from crp.class_names import as_class_names, class_index, class_name
 from crp.errors import InputError
 
 NAMES = ("ant", "bee", "crane", "dog", "crane", "3")
@@ -59,3 +59,44 @@ def test_a_class_is_read_by_name_or_index(target, index):
 def test_what_names_no_single_class_is_refused(names, target, message):
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         class_index(names, target, 6, "the library")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["ant", "bee", "ant"],
+        ("ant", "bee", "ant"),
+        np.array(["ant", "bee", "ant"]),
+        {0: "ant", 1: "bee", 2: "ant"},
+        {2: "ant", 0: "ant", 1: "bee"},
+        {"0": "ant", "1": "bee", "2": "ant"},
+        {np.int64(0): "ant", 1: "bee", "2": "ant"},
+        {"x": "ant", "y": "bee", "z": "ant"}.values(),
+        (name for name in ("ant", "bee", "ant")),
+    ],
+)
+def test_names_in_every_form(names):
+    found = as_class_names(names)
+    assert found == ("ant", "bee", "ant")
+    assert all(type(name) is str for name in found)
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ("abc", "class_names must be a list of names or a dict from index to name, given 'abc'."),
+        (3, "class_names must be a list of names or a dict from index to name, given 3."),
+        ({"a"}, "class_names must be a list of names or a dict from index to name, given {'a'}."),
+        (range(3), "class_names must hold strings, given 0 for class 0."),
+        (["a", None], "class_names must hold strings, given None for class 1."),
+        (["a", b"b"], "class_names must hold strings, given b'b' for class 1."),
+        ({"cat": 0, "dog": 1}, "class_names must have the keys 0 to 1, given 'cat', 'dog'."),
+        ({1: "a", 2: "b"}, "class_names must have the keys 0 to 1, given 1, 2."),
+        ({0: "a", "0": "b"}, "class_names must have the keys 0 to 1, given 0, '0'."),
+        ({True: "a", 0: "b"}, "class_names must have the keys 0 to 1, given True, 0."),
+        ({0: 1}, "class_names must hold strings, given 1 for class 0."),
+    ],
+)
+def test_what_is_no_list_of_names_is_refused(names, sentence):
+    with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):
+        as_class_names(names)

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from crp.errors import InputError, LibraryError, ModelError
+from crp.library.fingerprints import weights_fingerprint
 from crp.preprocessing import Preprocessing
 from crp.sources import load_data, load_model, read_class_names
 from crp.sources.fitting import default_layer, matching_layers, number_of_classes, pick_device
@@ -308,12 +309,8 @@ class Mined:
 
     path = "mined.crp"
 
-    def __init__(self, source):
-        self.manifest = {"source": source, "model": {}}
-        self.checked = []
-
-    def check_model(self, model):
-        self.checked.append(model)
+    def __init__(self, source, weights=""):
+        self.manifest = {"source": source, "model": {"weights": weights}}
 
 
 class TestOrigin:
@@ -334,9 +331,14 @@ class TestOrigin:
             f"The library 'mined.crp' names the model '{net}', which is code that does not run by itself; "
             f"give --model '{net}', or --trust if you trust the library."
         )
+        zeros = load_model(net, tmp_path / "w.pt")
+        library.manifest["model"]["weights"] = weights_fingerprint(zeros)
         models = [model_of(library, trust=True), model_of(library, model=net)]
         assert all((value == 0).all() for model in models for value in model.state_dict().values())
-        assert library.checked == models
+        library.manifest["model"]["weights"] = "of another model"
+        for named in ({"trust": True}, {"model": net}):
+            with pytest.raises(LibraryError, match="^The library 'mined.crp' was mined with other weights"):
+                model_of(library, **named)
 
     def test_changed_weights_are_refused(self, tmp_path, net):
         library = Mined(self.stored(tmp_path, net))

@@ -8,6 +8,7 @@ import torch
 from crp.errors import CrpError, InputError, LibraryError
 from crp.library import open_library
 from crp.library.fingerprints import weights_fingerprint
+from crp.models import check_model
 from crp.preprocessing import Preprocessing
 
 from .conftest import manifest, references
@@ -70,7 +71,7 @@ def test_what_is_not_there(folder, asked, message):
 def test_another_model_is_refused(folder):
     net = torch.nn.Linear(2, 1)
     with pytest.raises(LibraryError) as caught:
-        open_library(folder).check_model(net)
+        check_model(open_library(folder), net)
     assert str(caught.value) == (
         f"The library '{folder}' was mined with other weights (abababababab, and this model has "
         f"{weights_fingerprint(net)[:12]}): use the model it was mined with, or mine a library for this one."
@@ -79,7 +80,7 @@ def test_another_model_is_refused(folder):
     content["model"]["weights"] = weights_fingerprint(net)
     content |= {"format": "crp-atlas library", "schema": 2}
     (folder / "manifest.json").write_text(json.dumps(content))
-    open_library(folder).check_model(net)
+    check_model(open_library(folder), net)
 
 
 def test_both_faces_tell_the_same_facts(folder):

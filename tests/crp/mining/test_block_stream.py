@@ -85,7 +85,10 @@ SPECIAL = [
     (lambda: ([1, 2, 3], 1), "Sample 5 is a list; a float tensor, or (float tensor, label), is needed."),
     (lambda: {"image": torch.zeros(3)}, "Sample 5 is a dict; a float tensor, or (float tensor, label), is needed."),
     (lambda: (torch.zeros(3), 0.5), f"Sample 5 has the label 0.5, {NO_LABEL}"),
-    (lambda: (torch.zeros(3), torch.full((3,), 2)), "Sample 5 has the label tensor([2, 2, 2]), an array that is not a vector of 0 and 1: give a list of classes."),
+    (
+        lambda: (torch.zeros(3), torch.full((3,), 2)),
+        "Sample 5 has the label tensor([2, 2, 2]), an array that is not a vector of 0 and 1: give a list of classes.",
+    ),
     (lambda: (torch.zeros(3), [1, "a"]), f"Sample 5 has the label [1, 'a'], {NO_LABEL}"),
     (
         lambda: (torch.zeros(3), torch.zeros(1, 3)),

@@ -20,6 +20,7 @@ from crp.library import open_library
 from crp.library.patches import MODES, read_patches
 from crp.mining import add_patches, mine
 from crp.mining.patch_maker import patch_box
+from crp.models import check_model
 from crp.preprocessing import Preprocessing
 
 from .conftest import LAYERS, naive_heatmap, naive_truth
@@ -430,7 +431,7 @@ def test_manifest_tells_what_made_the_library(library, model):
     assert manifest["settings"]["threads"] == 4  # whatever torch would take
     assert manifest["versions"]["torch"] == importlib.metadata.version("torch")
     assert manifest["composite"]["name"] == "epsilon-plus-flat"
-    library.check_model(model)
+    check_model(library, model)
 
 
 def test_every_file_reads_without_torch(library):

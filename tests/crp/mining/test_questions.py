@@ -14,6 +14,7 @@ import crp
 from crp.errors import InputError, LibraryError, ModelError, SampleError
 from crp.mining import Question, add_patches, mine
 from crp.mining.targets import questions
+from crp.models import check_model
 
 from .conftest import LAYERS, naive_pass, recording
 
@@ -272,7 +273,7 @@ def test_a_part_of_the_output(model, dataset, name, tmp_path):
     with pytest.raises(ModelError, match=r"not a tensor: select the part to explain with crp.select_output"):
         mined(whole, dataset, tmp_path / "none.crp")
     with pytest.raises(LibraryError, match=f"the part {name!r} of the model's output, and this model gives None"):
-        library.check_model(model)
+        check_model(library, model)
     with pytest.raises(ModelError, match=r"without 'outt': (did you mean|there are) "):
         mined(crp.select_output(whole, "outt"), dataset, tmp_path / "none.crp")
     assert list(whole.state_dict()) == list(part.state_dict())
