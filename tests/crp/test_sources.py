@@ -443,20 +443,20 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("name", "content", "sentence"),
         [
-            ("a.json", b"{", "The class names 'FILE' are no JSON (Expecting "),
-            ("a.json", b'{"1": "a"}', "The class names 'FILE' have the key '1'; the keys must be '0' to '0'."),
+            ("a.json", b"{", "The class names 'FILE' are not JSON (Expecting "),
+            ("a.json", b'{"1": "a"}', "The class names 'FILE' must have the keys 0 to 0, given '1'."),
             (
                 "a.json",
                 b"3",
-                "The class names 'FILE' are of type int; give a list of names,",
+                "The class names 'FILE' must be a list of names or a dict from index to name, given 3.",
             ),
-            ("a.json", b'["a", 3]', "The class names 'FILE' have 3 for class 1; a name is a string."),
-            ("a.txt", b"a\n\nb", "The class names 'FILE' have an empty line; give one name a line."),
-            ("a.txt", b"", "The class names 'FILE' have no entry; give one name a line."),
+            ("a.json", b'["a", 3]', "The class names 'FILE' must hold strings, given 3 for class 1."),
+            ("a.txt", b"a\n\nb", "The class names 'FILE' have an empty line; give one name per line."),
+            ("a.txt", b"", "The class names 'FILE' have no entry; give one name per line."),
             (
                 "a.txt",
                 b"\xff\xfe\x00",
-                "The class names 'FILE' are no UTF-8 text; give one name a line",
+                "The class names 'FILE' are not UTF-8 text; give one name per line",
             ),
         ],
     )

@@ -358,7 +358,7 @@ BROKEN[3].weight.data[0, 0] = float("nan")
             SampleError,
             "Sample 0 holds NaN or infinite values.",
         ),
-        (BROKEN, DATA, {}, ModelError, "The model's '3.weight' holds NaN or infinite values."),
+        (BROKEN, DATA, {}, ModelError, "The model's '3.weight' holds 54 NaN or infinite values of 54; it cannot be explained."),
     ],
 )
 def test_one_sentence_and_nothing_half_written(tmp_path, model, dataset, options, error, message):
