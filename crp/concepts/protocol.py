@@ -2,11 +2,11 @@
 
 ========================  ===================================================================================
 `size(shape)`             how many concepts an output of that shape holds
-`masked(relevance, ids)`  keeps the relevance of chosen concepts, one chosen set per condition
+`masked(relevance, ids)`  keeps the relevance of the chosen concepts of each condition
 `at_positions(...)`       keeps one position of one concept for each sample
 `total(values)`           one number per concept: the sum over its part
 `peak(values)`            the largest signed value of each concept, and its position
-`trough(values)`          the smallest one; optional: without it, the peak of the negated values is taken
+`trough(values)`          the smallest one; optional: by default, the peak of the negated values
 ========================  ===================================================================================
 
 Axes: `N` samples, `K` conditions, `C` channels, `*S` space (none for a linear layer).
@@ -21,7 +21,7 @@ from torch import Tensor
 
 
 class ConceptKind(Protocol):
-    """The interface that mining, explanation and attribution ask of a kind of concept."""
+    """Interface of a kind of concept, used by mining, explanation and attribution; see the table above."""
 
     def size(self, shape: Sequence[int]) -> int: ...
 
@@ -35,7 +35,7 @@ class ConceptKind(Protocol):
 
 
 def trough(concept: ConceptKind, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Smallest signed value of each concept and its position, `[N, ...]` -> two of `[N, concepts]`."""
+    """Find the smallest signed value of each concept and its position, `[N, ...]` -> two of `[N, concepts]`."""
     if hasattr(concept, "trough"):
         return concept.trough(values)
     highest, positions = concept.peak(-values)

@@ -12,7 +12,8 @@ from torch import nn
 from crp.concepts import ConceptKind
 from crp.errors import InputError, LibraryError
 from crp.library.store import Library
-from crp.mining.pipeline import CHANNELS, CHECKPOINT, mine
+from crp.mining.pipeline import mine
+from crp.mining.settings import CHANNELS, CHECKPOINT
 from crp.mining.targets import TargetRule, named_rule
 from crp.preprocessing import Preprocessing
 

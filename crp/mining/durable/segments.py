@@ -12,7 +12,7 @@ import numpy as np
 from crp.errors import LibraryError
 from crp.library.patches import StoredPatch
 from crp.library.tables import open_table, write_table
-from crp.mining.patch_maker import Request
+from crp.mining.patch_requests import Request
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from crp.errors import InputError, LibraryError, ModelError, SampleError
 from crp.library import open_library
 from crp.library.patches import MODES, read_patches
 from crp.mining import add_patches, mine
-from crp.mining.patch_maker import patch_box
+from crp.mining.crops import patch_box
 from crp.preprocessing import Preprocessing
 
 from .conftest import LAYERS, naive_heatmap, naive_truth

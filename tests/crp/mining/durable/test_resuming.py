@@ -14,8 +14,8 @@ from crp.errors import InputError, LibraryError, SampleError
 from crp.library import open_library
 from crp.library.manifest import read_manifest
 from crp.mining import add_patches, merge
-from crp.mining import patch_maker as patches
 from crp.mining.durable.locks import Lock
+from crp.mining.patch_maker import PatchMaker
 from tests import processes
 from tests.durability import subject
 from tests.durability.sharing import ranks, split_run, torchrun
@@ -90,13 +90,13 @@ def test_an_interrupted_pass_goes_on_to_the_same_bytes(whole, tmp_path, monkeypa
     assert [file.name for file in tmp_path.iterdir()] == ["a.crp"]
     done = at // BLOCK * BLOCK
     if done:
-        assert f"Going on: {done} of 77 samples are done." in caplog.messages
+        assert f"Resuming: {done} of 77 samples are done." in caplog.messages
         assert was_passed_from(done, samples.read)
 
 
 def test_interrupted_patches_go_on_to_the_same_bytes(whole, tmp_path, monkeypatch):
     path, made = tmp_path / "a.crp", []
-    of_group = patches.PatchMaker.of_group
+    of_group = PatchMaker.of_group
 
     def failing(self, group):
         if len(made) == 4:
@@ -104,7 +104,7 @@ def test_interrupted_patches_go_on_to_the_same_bytes(whole, tmp_path, monkeypatc
         made.append(group)
         return of_group(self, group)
 
-    monkeypatch.setattr(patches.PatchMaker, "of_group", failing)
+    monkeypatch.setattr(PatchMaker, "of_group", failing)
     with pytest.raises(KeyboardInterrupt) as caught:
         mined(path)
     assert "the same command goes on" in caught.value.__notes__[0]
@@ -114,7 +114,7 @@ def test_interrupted_patches_go_on_to_the_same_bytes(whole, tmp_path, monkeypatc
         made.append(group)
         return of_group(self, group)
 
-    monkeypatch.setattr(patches.PatchMaker, "of_group", counting)
+    monkeypatch.setattr(PatchMaker, "of_group", counting)
     assert digest(mined(path).path) == digest(whole)
     again = [group for group in made[len(first) :] if group in first]
     assert again == []
