@@ -43,7 +43,7 @@ def test_ctrl_c_says_how_to_go_on(shop):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
     assert process.returncode == 130
-    kept = "Interrupted. What was done is kept in 'x.crp.partial': the same command goes on from there."
+    kept = "Interrupted. Finished work is kept in 'x.crp.partial': the same command resumes from there."
     assert stderr.splitlines()[-1] == kept
     (shop.folder / "go").touch()
     resumed = shop.run(*words)

@@ -69,7 +69,7 @@ def shared(total):
 
 
 def check_by_brute_force(library, passes, labels):
-    """References, classes and statistics of a library whose sample i explains the classes labels[i]."""
+    """Compare references, targets and statistics of a library that explains the classes labels[i] of sample i."""
     for layer in LAYERS:
         statistics = library.statistics(layer)
         for target in range(4):
@@ -80,7 +80,7 @@ def check_by_brute_force(library, passes, labels):
         best = library.references(layer, "relevance")
         seen = library.references(layer, "activation")
         for concept in range(len(best.sample)):
-            # every sample once, with the class it scores most for
+            # every sample once, with the class for which it scores highest
             rows = [
                 max((passes[sample, target, layer][2][concept], -place, target) for place, target in enumerate(label))
                 for sample, label in enumerate(labels)
@@ -91,7 +91,7 @@ def check_by_brute_force(library, passes, labels):
             assert best.sample[concept].tolist() == [samples[row] for row in order]
             assert best.target[concept].tolist() == [rows[row][2] for row in order]
             np.testing.assert_allclose(best.score[concept], [rows[row][0] for row in order], atol=1e-6)
-            # activation knows no class: every sample once, those without a label too
+            # activation does not depend on the class: every sample once, including those without a label
             peaks = [passes[sample, 0, layer][1][concept] for sample in range(len(labels))]
             order = sorted(range(len(peaks)), key=lambda sample: (-np.float32(peaks[sample]), sample))[:K]
             assert seen.sample[concept].tolist() == order
@@ -130,7 +130,7 @@ def test_every_label_has_references_and_vectors_are_of_the_first_label(model, da
         for direction, mode in ((1, "relevance"), (-1, "negative")):
             overall = library.references(layer, mode)
             for concept in range(overall.sample.shape[0]):
-                best = {}  # by sample, of all its labels
+                best = {}  # by sample, over all its labels
                 for target in range(4):
                     own = [sample for sample, label in enumerate(labels) if target in label]
                     scores = {sample: direction * passes[sample, target, layer][2][concept] for sample in own}
@@ -193,7 +193,7 @@ def test_functions_receive_all_labels():
 def test_a_regression_starts_its_value_with_its_sign(model, dataset, truth, shape, tmp_path):
     model = copy.deepcopy(model)
     with torch.no_grad():
-        model.linear2.bias[2] -= float(np.sort(truth.prediction[:, 2])[37:39].mean())  # values of both signs, none 0
+        model.linear2.bias[2] -= float(np.sort(truth.prediction[:, 2])[37:39].mean())  # values of both signs
 
     class Regression(nn.Module):
         def __init__(self):
@@ -238,7 +238,7 @@ WHOLE = {
 
 
 class Several(nn.Module):
-    """A classifier with more than one output, as `WHOLE` puts them together."""
+    """A classifier with more than one output, combined by a function of `WHOLE`."""
 
     def __init__(self, net, whole):
         super().__init__()
@@ -280,14 +280,14 @@ def test_a_part_of_the_output(model, dataset, name, tmp_path):
 
 
 class Segmenter(nn.Module):
-    """Classes by pixel, `[N, 3, 8, 8]` of samples `[N, 2, 10, 10]`."""
+    """Classes per pixel, `[N, 3, 8, 8]` for samples `[N, 2, 10, 10]`."""
 
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(2, 5, 3, padding=1)
         self.relu = nn.ReLU()
         self.head = nn.Conv2d(5, 3, 3, bias=False)
-        self.head.weight.data -= self.head.weight.data.mean(0)  # so that no class is everywhere
+        self.head.weight.data -= self.head.weight.data.mean(0)  # so that no class covers everything
 
     def forward(self, data):
         return self.head(self.relu(self.conv(data)))

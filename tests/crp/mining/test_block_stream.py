@@ -13,7 +13,7 @@ LABELS = torch.arange(11) % 4
 
 
 class Answering(Dataset):
-    """Samples of three numbers; `special` says what one of them answers (called), the others have label 1."""
+    """Samples of three numbers with label 1; `special` is a function that returns another item for one sample."""
 
     def __init__(self, special, index=5, length=9):
         self.special, self.index, self.length = special, index, length
@@ -104,7 +104,7 @@ def test_samples_of_no_size():
         SampleReader(TensorDataset(torch.zeros(5, 3, 0)), False)
 
 
-def test_answering_differently_when_asked_twice():
+def test_values_that_change_between_reads_are_refused():
     reader = SampleReader(Answering(lambda: (torch.rand(3), 1)), True)
     digests = {index: sample_digest(reader[index][0]) for index in (0, 5)}
     sentence = (

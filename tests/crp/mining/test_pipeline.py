@@ -161,7 +161,7 @@ def test_pictures_come_from_the_preprocessing(model, tmp_path):
     assert (patch.picture == pictures[patch.sample, top:bottom, left:right]).all()
 
 
-def test_same_bytes_whatever_workers_and_runs(model, dataset, library, tmp_path):
+def test_same_bytes_for_any_number_of_workers(model, dataset, library, tmp_path):
     expected = digests(library.path)
     assert len(expected) == 3 + 5 * len(LAYERS)  # checksums in each folder
     for workers in (0, 1, 2):
@@ -239,7 +239,7 @@ def test_a_composite_of_the_caller_is_used_and_described(model, dataset, tmp_pat
     )
 
 
-def test_everything_of_the_caller_is_as_before(model, dataset, tmp_path):
+def test_the_callers_model_and_random_state_are_not_changed(model, dataset, tmp_path):
     model = copy.deepcopy(model).train()
     hook = model.conv1.register_forward_hook(lambda module, args, output: None)
     parameters = dict(model.named_parameters())
@@ -256,17 +256,17 @@ def test_everything_of_the_caller_is_as_before(model, dataset, tmp_path):
 
 
 class Failing(Dataset):
-    """A data set whose sample 70 raises when it is asked for the second time (the first time is the fingerprint's)."""
+    """A data set whose sample 70 raises on the second read (the first one is for the fingerprint)."""
 
     def __init__(self, dataset, error):
-        self.dataset, self.error, self.asked = dataset, error, 0
+        self.dataset, self.error, self.reads = dataset, error, 0
 
     def __len__(self):
         return len(self.dataset)
 
     def __getitem__(self, index):
-        self.asked += index == 70
-        if self.asked > 1:
+        self.reads += index == 70
+        if self.reads > 1:
             raise self.error
         return self.dataset[index]
 
@@ -360,7 +360,7 @@ BROKEN[3].weight.data[0, 0] = float("nan")
         (BROKEN, DATA, {}, ModelError, "The model's '3.weight' holds NaN or infinite values."),
     ],
 )
-def test_one_sentence_and_nothing_half_written(tmp_path, model, dataset, options, error, message):
+def test_wrong_input_is_refused_in_one_sentence_and_leaves_no_files(tmp_path, model, dataset, options, error, message):
     with pytest.raises(error) as caught:
         mined(model, dataset, tmp_path / "a.crp", **{"layers": ["0"], **options})
     assert str(caught.value).startswith(message)
@@ -369,7 +369,7 @@ def test_one_sentence_and_nothing_half_written(tmp_path, model, dataset, options
 
 
 class SideTrack(nn.Module):
-    """Has a layer that is called, and whose output nobody uses."""
+    """Has a layer that is called but whose output is not used."""
 
     def __init__(self):
         super().__init__()
@@ -387,7 +387,7 @@ def test_a_layer_that_no_relevance_reaches_is_refused(tmp_path):
     assert str(caught.value) == "No relevance can reach layer 'unused': the output does not depend on it."
 
 
-def test_inputs_that_are_no_pictures_are_mined_without_patches(tmp_path):
+def test_inputs_that_are_not_pictures_are_mined_without_patches(tmp_path):
     net = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)).eval()
     data = torch.randn(9, 2, 10, generator=torch.Generator().manual_seed(0))
     library = mined(net, TensorDataset(data), tmp_path / "a.crp", layers=["0"], targets="prediction", patches=0)
@@ -420,14 +420,14 @@ def test_the_estimate_is_logged_and_bars_can_be_silenced(tmp_path, caplog, capfd
     assert "patches: 100%" in bars
 
 
-def test_manifest_tells_what_made_the_library(library, model):
+def test_the_manifest_describes_how_the_library_was_made(library, model):
     manifest = json.loads((library.path / "manifest.json").read_bytes())
     assert manifest == library.manifest
     assert manifest["data"]["length"] == 75
     assert manifest["data"]["shape"] == [2, 10, 10]
     assert manifest["model"]["parameters"] == sum(value.numel() for value in model.parameters())
     assert manifest["settings"]["block_size"] == 16
-    assert manifest["settings"]["threads"] == 4  # whatever torch would take
+    assert manifest["settings"]["threads"] == 4  # and not torch's default
     assert manifest["versions"]["torch"] == importlib.metadata.version("torch")
     assert manifest["composite"]["name"] == "epsilon-plus-flat"
     library.check_model(model)
@@ -443,7 +443,7 @@ def test_every_file_reads_without_torch(library):
     assert done.stdout == "False\n", done.stderr
 
 
-def test_stored_patches_are_those_that_are_handed_out(library):
+def test_opened_libraries_return_the_stored_patches(library):
     stored = read_patches(library.file("conv1", "patches"))
     assert sorted(stored) == list(range(4))
     patches = open_library(library.path).patches("conv1", 2, "activation")

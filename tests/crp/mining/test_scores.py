@@ -43,7 +43,7 @@ def test_unknown_score():
 
 
 class OnlyPeak:
-    """A kind of concept as old code has it, without `trough`."""
+    """A kind of concept without `trough`, as in old code."""
 
     def peak(self, values):
         return ChannelConcept().peak(values)
@@ -64,7 +64,7 @@ def test_negated_scores_are_those_of_the_negated_values(name, concept):
 
 
 def test_bfloat16_is_counted_in_float32():
-    # 1 + 1/256 has no bfloat16; the sum of its two parts must keep it
+    # 1 + 1/256 is not a bfloat16; the sum of its two parts must not be rounded
     values = torch.tensor([1.0, 1 / 256]).to(torch.bfloat16).view(1, 1, 1, 2)
     scores, places = Score("sum")(ChannelConcept(), values)
     assert scores.dtype == torch.float32

@@ -8,7 +8,7 @@ from crp.mining.topk import ClassTopK, TopK, check_finite
 
 
 def naive(scores: np.ndarray, k: int) -> list[list[int]]:
-    """For each concept the k best samples; equal scores by index."""
+    """The k best samples of each concept; equal scores by index."""
     return [
         sorted(range(len(scores)), key=lambda sample: (-scores[sample, concept], sample))[:k]
         for concept in range(scores.shape[1])
