@@ -33,7 +33,7 @@ class ChannelConcept:
     """
 
     def size(self, shape: Sequence[int]) -> int:
-        """Number of concepts in a layer's output of shape `[C, *S]` (without the samples' axis)."""
+        """Return the number of concepts in a layer's output of shape `[C, *S]` (without the samples' axis)."""
         return shape[0]
 
     def masked(self, relevance: Tensor, ids: Sequence[Sequence[int]]) -> Tensor:

@@ -115,6 +115,7 @@ class SampleReader:
         raise failed
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int | tuple[int, ...]]:
@@ -181,7 +182,7 @@ class SampleReader:
 
 
 def _read_label(label: object) -> int | tuple[int, ...] | None:
-    """A whole number, or the numbers of several classes; None for anything else."""
+    """Read one class or several; None for anything else."""
     try:
         return operator.index(label)
     except (TypeError, RuntimeError, ValueError):

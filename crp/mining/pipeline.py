@@ -274,7 +274,7 @@ def _finish(plan: MiningPlan, work: Work, shared: Sharing) -> None:
 
 
 def _stored_threads(path: Path, extend: str | os.PathLike[str] | None, restart: bool) -> int | None:
-    """Number of threads of the interrupted run, or of the library to extend."""
+    """Look up the number of threads of the interrupted run, or of the library to extend."""
     stored = None if restart else stored_identity(work_folder(path))
     if stored is not None:
         return stored["manifest"]["settings"]["threads"]

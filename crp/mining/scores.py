@@ -29,7 +29,8 @@ class Score:
 
     name: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Check the name."""
         if self.name not in _DEFINITIONS:
             raise InputError(f"There is no score {self.name!r}: {nearest(str(self.name), list(_DEFINITIONS))}")
 

@@ -74,6 +74,7 @@ class Settings:
     shard: Shard | None
 
     def __post_init__(self) -> None:
+        """Check the options."""
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:

@@ -296,5 +296,5 @@ def _added(surveyor: Surveyor, block: Block, skip_bad: bool) -> Block:
 
 
 def sizes_of(concept: ConceptKind, shapes: dict[str, Sequence[int]]) -> dict[str, int]:
-    """Number of concepts of each layer, from the shapes `[C, *S]` of the layers' outputs."""
+    """Count the concepts of each layer, from the shapes `[C, *S]` of the layers' outputs."""
     return {layer: concept.size(shape) for layer, shape in shapes.items()}

@@ -105,9 +105,11 @@ class VectorWriter:
             table.sync()
 
     def __enter__(self) -> VectorWriter:
+        """Return the writer."""
         return self
 
     def __exit__(self, *error: object) -> None:
+        """Close the files."""
         self.close()
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ _TIMEOUT = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that share the run: number `rank` of `count`."""
+    """The place of this process among those that share the run: number `rank` of `count`."""
 
     rank: int = 0
     count: int = 1

@@ -262,7 +262,7 @@ def write_survey(tables: Path, survey: Survey, layer: str) -> None:
 
 
 def surveyed_references(library: Path, sizes: Mapping[str, int], k: int) -> dict[tuple[str, str], References]:
-    """References of a library that is not complete yet, by layer and mode."""
+    """Read the references of a library that is not complete yet, by layer and mode."""
     return {
         (layer, mode): read_references(library / "layers" / layer_folder(layer) / "references.safetensors", mode, shape)
         for layer, shape in ((layer, (size, k)) for layer, size in sizes.items())

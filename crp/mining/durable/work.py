@@ -53,6 +53,7 @@ class Shard:
     count: int
 
     def __str__(self) -> str:
+        """Return the form of the command line, `2/3`."""
         return f"{self.place}/{self.count}"
 
 
