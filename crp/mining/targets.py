@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crp.attribution.starts import Logits, Start
 from crp.errors import InputError, SampleError, nearest
 
 TargetRule = str | Callable[[Tensor, Tensor], object]
@@ -33,12 +34,12 @@ class AttributionTarget:
         Target of each sample, int64 `[N]`: a class, or any other number to keep statistics by; -1 for samples that do
         not take part.
     relevance
-        Relevance that starts at the model's output, `[N, ...]` like the output. It is set to zero for samples that do
-        not take part.
+        Relevance that starts at the model's output, `[N, ...]` like the output; or a start (`crp.attribution.starts`),
+        which computes it. It is set to zero for samples that do not take part.
     """
 
     targets: np.ndarray
-    relevance: Tensor
+    relevance: Tensor | Start
 
 
 def check_rule(rule: TargetRule) -> None:
@@ -135,9 +136,9 @@ def explained_classes(rule: TargetRule, prediction: Tensor, labels: Tensor, samp
 
 
 def logits(prediction: Tensor, targets: np.ndarray) -> Tensor:
-    """Output `[N, classes]` at the targets, with its sign; zero elsewhere, and everywhere for a target of -1."""
-    columns = torch.arange(prediction.shape[1], device=prediction.device)
-    return prediction * (columns == torch.as_tensor(targets, device=prediction.device)[:, None]).to(prediction)
+    """Relevance `[N, classes]` that starts at the logits of the targets; all zero for a target of -1."""
+    start = Logits(np.maximum(targets, 0)).relevance(prediction)
+    return start * torch.as_tensor(targets >= 0, device=prediction.device)[:, None]
 
 
 def _named(rule: str, prediction: Tensor, labels: Tensor) -> np.ndarray:
@@ -189,6 +190,8 @@ def _checked(
     rule: Callable, target: AttributionTarget, prediction: Tensor, samples: Tensor, classes: int
 ) -> AttributionTarget:
     targets, relevance = np.asarray(target.targets), target.relevance  # a list is accepted
+    if isinstance(relevance, Start):
+        relevance = relevance.relevance(prediction)
     where = f"An AttributionTarget of the target rule {rule_name(rule)}"
     if targets.dtype.kind not in "iu" or targets.shape != (len(prediction),):
         raise InputError(
