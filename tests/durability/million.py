@@ -65,8 +65,8 @@ def main() -> None:
         mine(net, samples, layers=list(LAYERS), path=path, block_size=256, threads=1, progress=False, **kept)
         # fingerprints and patches also read single samples
         tenths = [length // 10 * place for place in range(10)]
-        asked = [note[0] for note in samples.notes]
-        begin = next(place for place in range(len(asked)) if asked[place : place + 10] == tenths)
+        read = [note[0] for note in samples.notes]
+        begin = next(place for place in range(len(read)) if read[place : place + 10] == tenths)
         notes = samples.notes[begin : begin + 10]
         print(f"{length} samples, 1 thread, blocks of 256, a checkpoint every 60 s")
         print("from sample   microseconds of CPU a sample   resident MB")

@@ -79,10 +79,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         expected = digest(mined(Path(folder) / "whole.crp").path)
         for number in range(options.splits):
-            path, told = split_run(Path(folder) / f"split-{number}", rng)
+            path, described = split_run(Path(folder) / f"split-{number}", rng)
             same = digest(path) == expected
             wrong += not same
-            print(f"{told}: {'the same bytes' if same else 'DIFFERENT'}")
+            print(f"{described}: {'the same bytes' if same else 'DIFFERENT'}")
         for count in map(int, filter(None, options.processes.split(","))):
             path = Path(folder) / f"{count}-processes.crp"
             torchrun(path, count)

@@ -1,6 +1,8 @@
 """A small net and data set, and a naive computation in float64 of everything that mining finds in them."""
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,9 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 from zennit.composites import EpsilonPlusFlat
+
+from crp.library import Library
+from crp.mining import mine
 
 LAYERS = ("conv1", "conv2", "linear1")
 
@@ -105,3 +110,19 @@ def dataset() -> TensorDataset:
 @pytest.fixture(scope="module")
 def truth(model, dataset) -> Truth:
     return naive_truth(model, dataset.tensors[0], dataset.tensors[1].numpy())
+
+
+def mined(model, dataset, path, **options) -> Library:
+    """Mine in blocks of 16 samples, without progress bars."""
+    return mine(model, dataset, **{"layers": LAYERS, "path": path, "progress": False, "block_size": 16, **options})
+
+
+def digests(path: Path) -> dict[str, str]:
+    """SHA-256 of every file of a folder."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.fixture(scope="module")
+def library(model, dataset, tmp_path_factory) -> Library:
+    return mined(model, dataset, tmp_path_factory.mktemp("mined") / "small.crp", k=6, patches=2)
