@@ -25,7 +25,7 @@ Modules
 `composites`, `canonizers`              `composite_for`, and the modules and merged weights that its rules need
 `conditions`, `conditional`             zennit-crp's conditions, checked; conditional attribution with them
 `layers`, `receptive_fields`            names, shapes and connections of layers; what part of the input they see
-`outputs`                               `select_output`
+`outputs`, `starts`                     `select_output`; the relevance with which an explanation starts at the output
 `memory`                                freed memory kept for the next tensor
 ======================================  =============================================================================
 """

@@ -19,9 +19,9 @@ from zennit.core import Composite
 from crp.attribution.conditions import Condition, Grid, MaskMap, read_conditions, targets_of
 from crp.attribution.descent import Descent
 from crp.attribution.flow import INPUT, OUTPUT, RelevanceFlow
+from crp.attribution.starts import AtClasses, Given
 from crp.concepts import ChannelConcept
 from crp.errors import InputError
-from crp.indices import class_ids
 
 attrResult = namedtuple("AttributionResults", "heatmap, activations, relevances, prediction")
 
@@ -91,32 +91,8 @@ class ConditionalAttribution:
         InputError
             If a class does not exist, or `init_rel` has another shape.
         """
-        if callable(init_rel):
-            start = init_rel(prediction)
-        elif isinstance(init_rel, Tensor):
-            start = init_rel.to(prediction)
-        elif init_rel is not None:
-            start = torch.full_like(prediction, float(init_rel))
-        else:
-            start = prediction
-        if start.shape != prediction.shape:
-            try:
-                start = start.expand(prediction.shape)
-            except RuntimeError:
-                raise InputError(
-                    f"init_rel has the shape {list(start.shape)}; the relevance that starts has the shape "
-                    f"{list(prediction.shape)}, one row for each result."
-                ) from None
-        if not target_list:
-            return start
-        start = start.clone()
-        for row, targets in zip(start, target_list, strict=True):
-            if targets is not None:
-                chosen = list(class_ids(targets, len(row)))
-                kept = torch.zeros_like(row)
-                kept[chosen] = row[chosen]
-                row.copy_(kept)
-        return start
+        start = Given(init_rel)
+        return (AtClasses(start, target_list) if target_list else start).relevance(prediction)
 
     def heatmap_modifier(self, data: Tensor, on_device: str | torch.device | None = None) -> Tensor:
         """Turn the relevance at the input into heatmaps: its sum over channels.

@@ -23,9 +23,9 @@ from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast
 from crp.attribution.isolation import isolated
 from crp.attribution.memory import memory_kept
 from crp.attribution.replica import Replica, prepare
+from crp.attribution.starts import Logits, Start
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, ModelError, nearest
-from crp.indices import classes_of_samples
 
 # Conditions share a downward pass as long as none of its tensors exceeds this size in bytes.
 _LARGEST_CPU, _LARGEST_ACCELERATOR = 2**26, 2**28
@@ -155,34 +155,27 @@ class RelevanceFlow:
         """
         return self._end(layer), self._end(INPUT) if layer == INPUT else self._at(layer).below
 
-    def output_relevance(self, targets: Sequence[int] | Tensor, init: Tensor | None = None) -> Tensor:
+    def output_relevance(self, targets: Sequence[int] | Tensor | Start) -> Tensor:
         """Compute the relevance that starts at the model's output.
 
         Parameters
         ----------
         targets
-            One class for each of the `N` samples, or one for all of them.
-        init
-            Relevance of each class, `[N, classes]`; by default the model's output (the logit, with its sign).
+            One class for each of the `N` samples, or one for all of them, at which relevance starts as the model's
+            output (the logit, with its sign); or any start of `crp.attribution.starts`.
 
         Returns
         -------
         Tensor
-            `[1, N, classes]`, zero except at the targets.
+            `[1, N, ...]`; for classes, zero except at them.
 
         Raises
         ------
         InputError
-            If a target is not one of the classes, or their number is not `N`.
+            If the output has no such class, or the number of classes is not `N`.
         """
-        prediction = self.prediction
-        if prediction.ndim != 2:
-            raise InputError(
-                f"Targets name classes of an output [N, classes]; this model's output is {list(prediction.shape)}."
-            )
-        targets = torch.tensor(classes_of_samples(targets, *prediction.shape), device=prediction.device)
-        start = prediction if init is None else init
-        return (start * torch.nn.functional.one_hot(targets, prediction.shape[1]).to(start))[None]
+        start = targets if isinstance(targets, Start) else Logits(targets)
+        return start.relevance(self.prediction)[None]
 
     def reaches(self, start: str, to: str, *, around: Collection[str] = ()) -> bool:
         """Return whether relevance can flow from layer `start` down to layer `to`, bypassing the layers `around`."""
@@ -382,4 +375,3 @@ class RelevanceFlow:
     def _propagate(self, output: Tensor, inputs: Sequence[Tensor], relevance: Tensor) -> list[Tensor | None]:
         # In the layout of the forward pass; otherwise each module would convert the gradient again.
         return jacobian_products(output, inputs, fast_layout(relevance, 2))
-

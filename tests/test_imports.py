@@ -74,7 +74,7 @@ MAY_NAME = {
     "values": ("errors",),
     "preprocessing": ("errors", "files"),
     "concepts": ("errors", "compat", "indices", "relevance_shares"),
-    "attribution": ("errors", "compat", "indices", "concepts"),
+    "attribution": ("errors", "compat", "indices", "class_names", "concepts"),
     "library": ("errors", "files", "indices", "class_names", "values", "preprocessing", "concepts"),
     "models": (*CORE, "library"),
     "graphs": (*CORE, "library", "models"),

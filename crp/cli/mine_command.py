@@ -147,7 +147,7 @@ def mine(model: str, data: str, **given: Any) -> None:
 
 def _cores(device: str, threads: int | None, shared: bool) -> str | None:
     """How to use the cores that one process leaves idle."""
-    from crp.mining.pipeline import THREADS
+    from crp.mining.settings import THREADS
 
     cores, threads = os.cpu_count() or 1, threads or THREADS
     if device != "cpu" or shared or cores < 2 * threads:

@@ -1,12 +1,13 @@
-"""What a concept is: an addressable part of a layer's output.
+"""Kinds of concept. A concept is an addressable part of a layer's output.
 
 ================  =========================================================================================
-`ConceptKind`     the interface that mining, explanation and attribution need of a kind of concept
+`ConceptKind`     the interface that mining, explanation and attribution use
 `ChannelConcept`  the default: one channel of a convolution, or one unit of a linear layer
+`trough`          the smallest value of each concept, for any kind
 ================  =========================================================================================
 
-Another kind of concept (a token, a direction, a head) is a class with the methods of `ConceptKind`, in a file of its
-own in this folder.
+To add a kind of concept (a token, a direction, a head), write a class with the methods of `ConceptKind` in a new file
+in this folder.
 """
 
 from crp.compat import OLD_NAMES, old_names

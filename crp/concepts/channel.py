@@ -1,4 +1,4 @@
-"""Channels as concepts: `ChannelConcept`, and the check of channel ids."""
+"""Channels as concepts: `ChannelConcept`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ChannelConcept:
     """
 
     def size(self, shape: Sequence[int]) -> int:
-        """Number of concepts in a layer's output of shape `[C, *S]` (without the samples' axis)."""
+        """Return the number of concepts in a layer's output of shape `[C, *S]` (without the samples' axis)."""
         return shape[0]
 
     def masked(self, relevance: Tensor, ids: Sequence[Sequence[int]]) -> Tensor:
@@ -44,7 +44,7 @@ class ChannelConcept:
         relevance
             Relevance that arrives at the layer, `[N, C, *S]`.
         ids
-            For each of the `K` conditions the channels that may pass.
+            For each of the `K` conditions, the channels to keep.
 
         Returns
         -------
@@ -54,7 +54,7 @@ class ChannelConcept:
         Raises
         ------
         InputError
-            If a channel is not one of `0 .. C - 1`.
+            If the layer has no such channel.
         """
         mask = relevance.new_zeros(len(ids), relevance.shape[1])
         for row, channels in enumerate(ids):
@@ -71,12 +71,12 @@ class ChannelConcept:
         ids
             Channel of each sample, int64 `[N]`.
         positions
-            Position of each sample, counted along the flattened space, int64 `[N]` (all 0 for a linear layer).
+            Position of each sample in the flattened space, int64 `[N]` (all 0 for a linear layer).
 
         Returns
         -------
         Tensor
-            `[1, N, C, *S]`, zero everywhere but in `N` entries.
+            `[1, N, C, *S]`, zero except for `N` entries.
         """
         flat = relevance.flatten(2) if relevance.ndim > 2 else relevance[..., None]
         samples = torch.arange(len(flat), device=flat.device)
@@ -85,26 +85,26 @@ class ChannelConcept:
         return kept.view_as(relevance)[None]
 
     def total(self, values: Tensor) -> Tensor:
-        """Sum over space, `[N, C, *S]` -> `[N, C]`; of bfloat16 in float32, which keeps the digits there are."""
+        """Sum over space, `[N, C, *S]` -> `[N, C]`; bfloat16 is summed in float32 to avoid rounding."""
         if values.dtype != torch.bfloat16:
             return values.flatten(2).sum(-1) if values.ndim > 2 else values
         if values.ndim == 2:
             return values.float()
-        # a sample at a time, for a sum into another type makes a copy in that type first
+        # one sample at a time, because a sum in another dtype first copies its input to that dtype
         return torch.stack([sample.flatten(1).sum(-1, dtype=torch.float32) for sample in values])
 
     def peak(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Largest signed value of each channel and its flat position, `[N, C, *S]` -> two of `[N, C]`.
+        """Find the largest signed value of each channel and its flat position, `[N, C, *S]` -> two of `[N, C]`.
 
-        Of equal values the first position counts.
+        Of equal values, the first position is returned.
         """
         return extreme(values, largest=True)
 
     def trough(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Smallest signed value of each channel and its flat position, as `peak` finds the largest."""
+        """Find the smallest signed value of each channel and its flat position, as `peak` finds the largest."""
         return extreme(values, largest=False)
 
-    # -- the names of zennit-crp -------------------------------------------------------------------------------
+    # -- zennit-crp's names ------------------------------------------------------------------------------------
 
     @staticmethod
     def mask(batch_id: int, concept_ids: Any, layer_name: str | None = None) -> Callable[[Tensor], Tensor]:
@@ -140,7 +140,7 @@ class ChannelConcept:
         return mask_row
 
     def get_rf_indices(self, output_shape: Sequence[int], layer_name: str | None = None) -> np.ndarray:
-        """Positions that an output of shape `[C, *S]` has, for `mask_rf`."""
+        """Return all flat positions of an output of shape `[C, *S]`, for `mask_rf`."""
         return np.arange(prod(output_shape[1:]))
 
     def attribute(
@@ -150,16 +150,16 @@ class ChannelConcept:
         layer_name: str | None = None,
         abs_norm: bool = True,
     ) -> Tensor:
-        """Relevance of every concept, `[N, C, *S]` -> `[N, C]`.
+        """Sum the relevance of every concept, `[N, C, *S]` -> `[N, C]`.
 
         Parameters
         ----------
         relevance
             `[N, C, *S]`.
         mask
-            What to multiply relevance with before it is added up: 1 inside a region of the layer, 0 outside.
+            Factor applied to relevance before the sum: 1 inside a region of the layer, 0 outside.
         layer_name
-            Without effect; kinds of concept that differ from layer to layer need it.
+            Unused; for kinds of concept that differ between layers.
         abs_norm
             Whether to divide by the sum over concepts of the absolute value.
         """
@@ -173,14 +173,14 @@ class ChannelConcept:
         max_target: str = "sum",
         abs_norm: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Sort the samples of a batch by how much they count for each concept.
+        """Sort the samples of a batch by their score for each concept.
 
         Parameters
         ----------
         relevance
             Relevance or activation, `[N, C, *S]`.
         layer_name
-            Without effect, as in `attribute`.
+            Unused, as in `attribute`.
         max_target
             `"sum"` over space, or `"max"`, the largest signed value.
         abs_norm
@@ -189,7 +189,7 @@ class ChannelConcept:
         Returns
         -------
         tuple of three Tensors
-            `[N, C]` each, best first: the place in the batch (of equal scores the first), the score, and the flat
+            `[N, C]` each, best first: the index in the batch (in this order for equal scores), the score, and the flat
             position of the largest signed value.
         """
         peak, positions = self.peak(relevance)

@@ -1,14 +1,5 @@
 """The interface of a kind of concept.
 
-========================  ===================================================================================
-`size(shape)`             how many concepts an output of that shape holds
-`masked(relevance, ids)`  keeps the relevance of chosen concepts, one chosen set per condition
-`at_positions(...)`       keeps one position of one concept for each sample
-`total(values)`           one number per concept: the sum over its part
-`peak(values)`            the largest signed value of each concept, and its position
-`trough(values)`          the smallest one; optional: without it, the peak of the negated values is taken
-========================  ===================================================================================
-
 Axes: `N` samples, `K` conditions, `C` channels, `*S` space (none for a linear layer).
 """
 
@@ -21,21 +12,30 @@ from torch import Tensor
 
 
 class ConceptKind(Protocol):
-    """The interface that mining, explanation and attribution ask of a kind of concept."""
+    """Interface of a kind of concept, used by mining, explanation and attribution.
 
-    def size(self, shape: Sequence[int]) -> int: ...
+    A method `trough`, which finds the smallest values as `peak` finds the largest, is optional: see the function
+    `trough`. `ChannelConcept` describes arguments and results in full.
+    """
 
-    def masked(self, relevance: Tensor, ids: Sequence[Sequence[int]]) -> Tensor: ...
+    def size(self, shape: Sequence[int]) -> int:
+        """Return the number of concepts in a layer's output of shape `[C, *S]`."""
 
-    def at_positions(self, relevance: Tensor, ids: Tensor, positions: Tensor) -> Tensor: ...
+    def masked(self, relevance: Tensor, ids: Sequence[Sequence[int]]) -> Tensor:
+        """Keep the relevance of the chosen concepts of each condition: `[N, C, *S]` -> `[K, N, C, *S]`."""
 
-    def total(self, values: Tensor) -> Tensor: ...
+    def at_positions(self, relevance: Tensor, ids: Tensor, positions: Tensor) -> Tensor:
+        """Keep one position of one concept for each sample: `[N, C, *S]` -> `[1, N, C, *S]`."""
 
-    def peak(self, values: Tensor) -> tuple[Tensor, Tensor]: ...
+    def total(self, values: Tensor) -> Tensor:
+        """Sum the values of each concept: `[N, C, *S]` -> `[N, concepts]`."""
+
+    def peak(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the largest signed value of each concept and its position: two of `[N, concepts]`."""
 
 
 def trough(concept: ConceptKind, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Smallest signed value of each concept and its position, `[N, ...]` -> two of `[N, concepts]`."""
+    """Find the smallest signed value of each concept and its position, `[N, ...]` -> two of `[N, concepts]`."""
     if hasattr(concept, "trough"):
         return concept.trough(values)
     highest, positions = concept.peak(-values)

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
+from crp.attribution.starts import Difference, Logit
 from crp.class_names import class_index, class_name
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError
@@ -170,10 +171,8 @@ class _Shown:
 
 def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | None) -> dict[str, Any]:
     """What an explanation says of one class, or of the difference of two, by the names of its fields."""
-    started = flow.output_relevance([target])
-    if against is not None:
-        # Relevance is linear in what is started: this is the difference of the two classes' relevance, everywhere.
-        started = started - flow.output_relevance([against])
+    start = Logit(target) if against is None else Difference(Logit(target), Logit(against))
+    started = flow.output_relevance(start)
     arriving = flow.down(started, to=[INPUT, *shown.layers])
     _check_arriving(flow, arriving)
     heatmap = arriving[INPUT][0, 0].sum(0)
@@ -186,7 +185,7 @@ def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | N
             [flow],
             apart(shown.layers),
             target,
-            against=against,
+            start=start,
             library=shown.library,
             concept=shown.concept,
             coverage=_GRAPH_COVERAGE,

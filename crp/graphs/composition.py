@@ -17,7 +17,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from crp.attribution import OUTPUT, RelevanceFlow, Replica
-from crp.class_names import class_index, class_name
+from crp.attribution.starts import Logit, Start
+from crp.class_names import class_index
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
@@ -132,7 +133,7 @@ def graph_in(
     target: int | str,
     *,
     of: Key | None = None,
-    against: int | str | None = None,
+    start: Start | None = None,
     coverage: float = 0.8,
     breadth: int = 6,
     library: Library | None = None,
@@ -147,8 +148,8 @@ def graph_in(
         Gone through once for each layer, so no mere iterator: a list, or something that opens flows anew each time.
     layers
         Some of the flows' layers, of which none contains another.
-    against
-        A class whose relevance is subtracted, by index or name.
+    start
+        The relevance that starts at the output; by default the logit of `target`.
     heatmaps
         Conditional heatmaps of concepts under the same condition that are known already.
 
@@ -156,21 +157,21 @@ def graph_in(
     """
     for flow in flows:
         # Inside the loop, because flows that are opened anew are closed after it.
-        start = _start(flow, target, against, of, concept, library)
-        below = _directly_below(flow, start.layer, layers)
+        root = _root(flow, target, start, of, concept, library)
+        below = _directly_below(flow, root.layer, layers)
         break
-    if of is not None and not below[start.layer]:
-        raise InputError(f"No layer of the graph lies below '{start.layer}'.")
-    kept: dict[str, list[int]] = {start.layer: [start.id]}
+    if of is not None and not below[root.layer]:
+        raise InputError(f"No layer of the graph lies below '{root.layer}'.")
+    kept: dict[str, list[int]] = {root.layer: [root.id]}
     incoming: dict[str, dict[int, float]] = {layer: {} for layer in below}
     arriving: dict[Key, float] = {}
     sent: dict[Key, dict[Key, float]] = {}
     passed, leaving = {}, {}
     for upper, lower in below.items():
-        if upper != start.layer:
+        if upper != root.layer:
             strongest = sorted(incoming[upper], key=lambda index: (-incoming[upper][index], index))
             kept[upper] = sorted(strongest[:breadth])
-        level = _level(flows, start, upper, kept[upper], lower, set(below) - {upper})
+        level = _level(flows, root, upper, kept[upper], lower, set(below) - {upper})
         for row, index in enumerate(kept[upper]):
             node = upper, index
             arriving[node] = float(level.arriving[index])
@@ -183,7 +184,7 @@ def graph_in(
             for (layer, other), value in sent[node].items():
                 incoming[layer][other] = incoming[layer].get(other, 0) + abs(value)
     # The mean over samples, and the part of the whole prediction that a number is.
-    samples, started = _started(flows, start)
+    samples, started = _started(flows, root)
     edges = [
         GraphEdge(
             upper=upper,
@@ -196,7 +197,7 @@ def graph_in(
         for lower, value in lowers.items()
         if lower in arriving
     ]
-    pictures = _heatmaps(flows, start, kept, heatmaps or {}) if samples == 1 else {}
+    pictures = _heatmaps(flows, root, kept, heatmaps or {}) if samples == 1 else {}
     nodes = []
     for key, relevance in arriving.items():
         layer, index = key
@@ -214,7 +215,7 @@ def graph_in(
                 carried=out / leaving[key] if leaving[key] else math.nan,
                 heatmap=pictures.get(key),
                 patch=next(iter(patches), None),
-                name=start.name(library) if layer == OUTPUT else "",
+                name=root.start.name(library.class_names if library else ()) if layer == OUTPUT else "",
             )
         )
     return ConceptGraph(
@@ -250,11 +251,11 @@ class _Flows:
 
 
 @dataclass(frozen=True)
-class _Start:
-    """The root's condition: what relevance flows from where."""
+class _Root:
+    """The root of a graph: what starts at the output, and the concept `of` that relevance is masked to, if any."""
 
     target: int
-    against: int | None
+    start: Start
     of: Key | None
     concept: ConceptKind
 
@@ -266,19 +267,9 @@ class _Start:
     def id(self) -> int:
         return self.target if self.of is None else self.of[1]
 
-    def name(self, library: Library | None) -> str:
-        named = [
-            class_name(library.class_names if library else (), index)
-            for index in (self.target, self.against)
-            if index is not None
-        ]
-        return " \N{MINUS SIGN} ".join(named)
-
     def output(self, flow: RelevanceFlow) -> Tensor:
         """Relevance that starts at the output, `[1, N, classes]`."""
-        samples = len(flow.prediction)
-        started = flow.output_relevance([self.target] * samples)
-        return started if self.against is None else started - flow.output_relevance([self.against] * samples)
+        return flow.output_relevance(self.start)
 
     def at(self, flow: RelevanceFlow, layer: str) -> tuple[Tensor, Tensor]:
         """Relevance at a layer under the condition, `[N, C, *S]`; and the sum that each concept holds, `[C]`."""
@@ -298,22 +289,20 @@ class _Start:
         return relevance[0], self.concept.total(relevance[0].double()).sum(0)
 
 
-def _start(
+def _root(
     flow: RelevanceFlow,
     target: int | str,
-    against: int | str | None,
+    start: Start | None,
     of: Key | None,
     concept: ConceptKind,
     library: Library | None,
-) -> _Start:
-    """Look up the classes and the concept that the caller named."""
-    names, count = library.class_names if library else (), flow.prediction.shape[1]
-    chosen = class_index(names, target, count)
-    other = None if against is None else class_index(names, against, count)
+) -> _Root:
+    """Look up the class and the concept that the caller named."""
+    chosen = class_index(library.class_names if library else (), target, flow.prediction.shape[1])
     if of is not None:
         layer, index = of
         of = layer, concept_id(index, concept.size(flow.activation(layer).shape[1:]), f"layer {layer!r}")
-    return _Start(chosen, other, of, concept)
+    return _Root(chosen, start or Logit(chosen), of, concept)
 
 
 @dataclass(frozen=True)
@@ -339,22 +328,22 @@ def _directly_below(flow: RelevanceFlow, root: str, layers: Sequence[str]) -> di
 
 
 def _level(
-    flows: Iterable[RelevanceFlow], start: _Start, upper: str, ids: list[int], lower: list[str], others: set[str]
+    flows: Iterable[RelevanceFlow], root: _Root, upper: str, ids: list[int], lower: list[str], others: set[str]
 ) -> _Level:
     arriving: Tensor | float = 0.0
     sent: dict[str, Tensor | float] = dict.fromkeys(lower, 0.0)
     for flow in flows:
-        relevance, totals = start.at(flow, upper)
+        relevance, totals = root.at(flow, upper)
         above = "at the output" if upper == OUTPUT else f"at layer {upper!r}"
         check_finite(relevance, above, "at the output")
         arriving = arriving + totals
         if not (lower and ids):
             continue
-        masked = relevance[None] if upper == OUTPUT else start.concept.masked(relevance, [[index] for index in ids])
+        masked = relevance[None] if upper == OUTPUT else root.concept.masked(relevance, [[index] for index in ids])
         reached = flow.down(masked, start=upper, to=lower, blocked=others - {OUTPUT})
         for layer, found in reached.items():
             check_finite(found, f"at layer {layer!r}", above)
-            totals = start.concept.total(found.flatten(0, 1).double()).unflatten(0, found.shape[:2])
+            totals = root.concept.total(found.flatten(0, 1).double()).unflatten(0, found.shape[:2])
             sent[layer] = sent[layer] + totals.sum(1)
     return _Level(arriving, sent)
 
@@ -371,14 +360,14 @@ def _covering(edges: Mapping[Key, float], goal: float) -> dict[Key, float]:
     return kept
 
 
-def _started(flows: Iterable[RelevanceFlow], start: _Start) -> tuple[int, float]:
+def _started(flows: Iterable[RelevanceFlow], root: _Root) -> tuple[int, float]:
     """Number of samples, and the sum of the relevance started at their outputs."""
-    sums = [(len(flow.prediction), float(start.output(flow).double().sum())) for flow in flows]
+    sums = [(len(flow.prediction), float(root.output(flow).double().sum())) for flow in flows]
     return sum(samples for samples, _ in sums), math.fsum(relevance for _, relevance in sums)
 
 
 def _heatmaps(
-    flows: Iterable[RelevanceFlow], start: _Start, kept: Mapping[str, list[int]], known: Mapping[Key, np.ndarray]
+    flows: Iterable[RelevanceFlow], root: _Root, kept: Mapping[str, list[int]], known: Mapping[Key, np.ndarray]
 ) -> dict[Key, np.ndarray]:
     """Conditional heatmaps of all kept concepts of one input; nothing for an input without space."""
     (flow,) = flows
@@ -389,8 +378,8 @@ def _heatmaps(
         missing = [index for index in ids if (layer, index) not in found]
         if not missing:
             continue
-        relevance, _ = start.at(flow, layer)
-        masked = relevance[None] if layer == OUTPUT else start.concept.masked(relevance, [[i] for i in missing])
+        relevance, _ = root.at(flow, layer)
+        masked = relevance[None] if layer == OUTPUT else root.concept.masked(relevance, [[i] for i in missing])
         heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)
         check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
         for index, heatmap in zip(missing, heatmaps, strict=True):

@@ -1,10 +1,11 @@
-"""A data set as absolute blocks: sample i is always computed in block `i // B`, at place `i % B`.
+"""A data set in fixed blocks: sample i is always computed in block `i // B`, at place `i % B`.
 
-The relevance of a sample depends, in its last bits, on how many samples share its batch, but not on which. Absolute
-blocks make the result of mining independent of the number of workers and processes and of where a run was interrupted.
+The last bits of a sample's relevance depend on the number of samples in its batch, but not on which samples these are.
+With fixed blocks, the result of mining does not depend on the number of workers and processes, nor on where a run was
+interrupted.
 
-For the same reason the place of a sample that is skipped is taken by a copy of another one of its block, of which
-nothing is counted: what is computed for the others stays the same to the last bit.
+For the same reason, a skipped sample is replaced by a copy of another sample of its block, which is not counted. The
+results of the others stay the same to the last bit.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ class Block:
     Attributes
     ----------
     number
-        Its place `i // B` among the blocks.
+        Number `i // B` of the block.
     samples
-        Indices in the data set, int64 `[N]`; at the place of a skipped sample that of its stand-in.
+        Indices in the data set, int64 `[N]`; the index of the substitute at the place of a skipped sample.
     data, labels
-        `[N, c, *S]`, and int64 `[N]` (-1: none); `[N, L]`, filled up with -1, where samples have several labels.
+        `[N, c, *S]`, and int64 `[N]` (-1 for none); `[N, L]`, padded with -1, if samples have several labels.
     counted
-        Places that hold samples, ints; at the others are stand-ins.
+        Places of samples that count, ints; substitutes are at the others.
     skipped
-        Sample -> what is wrong with it.
+        Index of each skipped sample -> the reason.
     """
 
     number: int
@@ -50,22 +51,22 @@ class Block:
     skipped: Mapping[int, str]
 
     def pin_memory(self) -> Block:
-        """The block with its data in memory that a GPU reads by itself; `DataLoader` asks for it."""
+        """Return the block with its data in pinned memory; called by `DataLoader`."""
         return replace(self, data=self.data.pin_memory())
 
     def without(self, error: SampleError) -> Block:
-        """The block with a stand-in for one more sample."""
+        """Return the block with a substitute for one more sample."""
         keep = self.counted[self.samples.numpy()[self.counted] != error.sample]
         places = np.arange(len(self.samples))
         if len(keep):
-            # a stand-in that proves bad itself takes its copies with it
+            # if the bad sample is a substitute itself, its copies are replaced too
             places[self.samples.numpy() == error.sample] = keep[0]
         skipped = {**self.skipped, error.sample: error.fact}
         return Block(self.number, self.samples[places], self.data[places], self.labels[places], keep, skipped)
 
 
 class SampleReader:
-    """Reads single samples of a map-style data set, and says which one when something is wrong with it.
+    """Reads single samples of a map-style data set; errors name the sample.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ class SampleReader:
     labelled
         Whether every sample must have a label. If not, it is -1 where there is none.
     skip_bad
-        Whether the first samples may be such that they cannot be used.
+        Whether the first samples may be unusable.
 
     Attributes
     ----------
@@ -89,14 +90,14 @@ class SampleReader:
     InputError
         If the data set is not map-style, or empty.
     SampleError
-        If the first sample cannot be used; with `skip_bad` if none can.
+        If the first sample is unusable; with `skip_bad` if all are.
     """
 
     def __init__(self, dataset: object, labelled: bool, skip_bad: bool = False):
         indexed = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         if isinstance(dataset, IterableDataset) or not indexed:
             raise InputError(
-                f"The data set is a {type(dataset).__name__}, which cannot be asked for sample i; "
+                f"The data set is a {type(dataset).__name__}, whose samples cannot be read by index; "
                 "a map-style data set with __len__ and __getitem__ is needed."
             )
         if len(dataset) == 0:
@@ -117,16 +118,17 @@ class SampleReader:
         raise failed
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Label]:
-        """Sample `index` as `(data [c, *S], label)`, the label as a tuple where a sample may have several.
+        """Read sample `index` as `(data [c, *S], label)`; the label is a tuple if a sample may have several.
 
         Raises
         ------
         SampleError
-            If reading it fails; if it is not a finite float tensor with the shape and dtype of the first sample; if
-            its label is missing or none. Names the sample.
+            If reading fails, the sample is not a finite float tensor with the shape and dtype of the first one, or its
+            label is missing or invalid. Names the sample.
         """
         try:
             item = self.dataset[index]
@@ -141,13 +143,13 @@ class SampleReader:
         return data.detach(), self._label(index, label)
 
     def failed(self, index: int, fact: str) -> SampleError:
-        """The error for a sample, with what the data set calls it, where that says more than index and fact."""
+        """Make the error for a sample, with its name in the data set if that adds something to index and fact."""
         name = self.dataset.sample_name(index) if hasattr(self.dataset, "sample_name") else ""
         return SampleError(index, fact, "" if name in (f"sample {index}", "") or name in fact else name)
 
     @contextmanager
     def naming(self) -> Iterator[None]:
-        """Let errors of samples, which know them by their index, say also what the data set calls them."""
+        """Add the name that a sample has in the data set to errors that hold its index alone."""
         try:
             yield
         except SampleError as error:
@@ -183,12 +185,12 @@ class SampleReader:
 
 
 def check_repeatable(reader: SampleReader, digests: Mapping[int, str], limit: int = 4) -> None:
-    """Ask for the first `limit` of the fingerprinted samples again.
+    """Read the first `limit` of the fingerprinted samples again and compare.
 
     Raises
     ------
     InputError
-        If one answers with other bytes than before.
+        If the bytes of one differ from the first time.
     """
     for index in list(digests)[:limit]:
         _compare(index, reader[index][0], digests)
@@ -204,7 +206,7 @@ def blocks(
     skip_bad: bool = False,
     pinned: bool = False,
 ) -> Iterator[Block]:
-    """Samples in order, `size` at a time (the last block may be smaller).
+    """Yield the samples in order, `size` at a time (the last block may be smaller).
 
     Parameters
     ----------
@@ -213,31 +215,31 @@ def blocks(
     size
         Block size `B`.
     workers
-        Processes that read ahead; 0 reads in this one.
+        Processes that read ahead; 0 to read in this one.
     digests
-        Sample index -> digest when the data set was fingerprinted; those samples must come with the same bytes.
+        Sample index -> digest from when the data set was fingerprinted. The bytes of these samples must be the same.
     numbers
         Which blocks; by default all.
     skip_bad
-        Whether samples that cannot be used are skipped.
+        Whether to skip unusable samples.
     pinned
-        Whether data are read into pinned memory, from which a CUDA device copies while others are computed.
+        Whether to read data into pinned memory, from which a CUDA device copies asynchronously.
 
     Raises
     ------
     SampleError
-        If a sample cannot be used, also from a worker; not with `skip_bad`.
+        If a sample cannot be used and `skip_bad` is false; also if a worker process read it.
     InputError
-        If a sample answers differently when asked twice.
+        If a sample has other values than when it was fingerprinted.
     """
-    answers = _Answers(reader, size)
+    items = _Items(reader, size)
     loader = DataLoader(
-        answers,
+        items,
         batch_sampler=_Indices([(0, -(-len(reader) // size))] if numbers is None else numbers, size, len(reader)),
         num_workers=workers,
-        collate_fn=answers.block,
+        collate_fn=items.block,
         pin_memory=pinned,
-        generator=torch.Generator(),  # else the loader draws its seed from the caller's random state
+        generator=torch.Generator(),  # otherwise the loader draws its seed from the caller's random state
     )
     for block, errors in loader:
         for error in errors:
@@ -252,7 +254,7 @@ def blocks(
 
 
 class _Indices:
-    """The samples of each block as a range, made when asked for: a billion samples are many blocks."""
+    """Yields the samples of each block as a range, one at a time: a billion samples are many blocks."""
 
     def __init__(self, numbers: Spans, size: int, length: int):
         self.numbers, self.size, self.length = numbers, size, length
@@ -263,8 +265,8 @@ class _Indices:
                 yield range(number * self.size, min((number + 1) * self.size, self.length))
 
 
-class _Answers:
-    """Hands errors on as values: a worker would wrap the exception in its own traceback."""
+class _Items:
+    """Returns errors as values, because a worker process would wrap an exception in its own traceback."""
 
     def __init__(self, reader: SampleReader, size: int):
         self.reader, self.size = reader, size
@@ -278,9 +280,9 @@ class _Answers:
         except SampleError as error:
             return index, torch.zeros_like(self.reader.like), -1, error
 
-    def block(self, answers: list) -> tuple[Block, list[SampleError]]:
-        """The answers of a block together, and what was wrong with some of them."""
-        samples, data, labels, errors = zip(*answers, strict=True)
+    def block(self, items: list) -> tuple[Block, list[SampleError]]:
+        """Combine the items of a block; also return the errors of unusable samples."""
+        samples, data, labels, errors = zip(*items, strict=True)
         return (
             Block(
                 samples[0] // self.size,
@@ -295,7 +297,7 @@ class _Answers:
 
 
 def label_table(labels: Sequence[Label]) -> Tensor:
-    """Labels of some samples as int64 `[N]`, or `[N, L]` filled up with -1 where one of them is a tuple."""
+    """Labels of some samples as int64 `[N]`, or `[N, L]` padded with -1 if one of them is a tuple."""
     if all(isinstance(label, int) for label in labels):
         return torch.tensor(labels)
     several = [label if isinstance(label, tuple) else (label,) for label in labels]
@@ -306,6 +308,6 @@ def label_table(labels: Sequence[Label]) -> Tensor:
 def _compare(index: int, data: Tensor, digests: Mapping[int, str]) -> None:
     if sample_digest(data) != digests[index]:
         raise InputError(
-            f"Sample {index} of the data set answers differently when asked twice; mining needs a data set without "
+            f"Sample {index} of the data set has other values when it is read again; mining needs a data set without "
             "random augmentation."
         )

@@ -1,4 +1,4 @@
-"""What each class makes of each concept, over all samples explained for it, kept while samples stream by."""
+"""Statistics of every concept by class, over all samples explained for the class, updated block by block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from crp.library.references import ClassStatistics
 
 from .exact import ExactSums, join_rows
 
-# How many concepts of a sample count as leading, unless said otherwise.
+# How many concepts of a sample count as leading, by default.
 LEADING = 10
 
 _SUMMED = ("share", "share_squared", "activation", "activation_squared")
@@ -26,7 +26,7 @@ class ClassSums:
     concepts
         Number of the layer's concepts `C`.
     top
-        A concept is counted for a sample if its share is among that many largest ones of the layer, and positive.
+        A concept is counted for a sample if its share is positive and among this many largest ones of the layer.
     """
 
     def __init__(self, classes: int, concepts: int, top: int):
@@ -45,21 +45,21 @@ class ClassSums:
             self._sums[f"{name}_squared"].add(targets, values**2)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that is needed to go on from here."""
+        """Return the whole state."""
         arrays = {"count": self._count, "among_top": self._among_top}
         for name, sums in self._sums.items():
             arrays |= {f"{name}.digits": sums.digits, f"{name}.top": sums.top}
         return arrays
 
     def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Add the samples behind another table's `arrays`."""
+        """Add the samples of another table, given by its `arrays`."""
         self._count += arrays["count"]
         self._among_top += arrays["among_top"]
         for name, sums in self._sums.items():
             sums.merge(arrays[f"{name}.digits"], arrays[f"{name}.top"])
 
     def result(self) -> ClassStatistics:
-        """Means, variances and frequencies; zero for classes without samples."""
+        """Compute means, variances and frequencies; zero for classes without samples."""
         seen = np.flatnonzero(self._count)
         tables = {}
         for name in ("share", "activation"):
@@ -75,7 +75,7 @@ class ClassSums:
 
 
 def leading(shares: np.ndarray, count: int) -> np.ndarray:
-    """Which `count` shares are the largest of each sample, of equal ones the first: `[N, C]` -> bool `[N, C]`."""
+    """Mark the `count` largest shares of each sample, the first of equal ones: `[N, C]` -> bool `[N, C]`."""
     least = -np.partition(-shares, count - 1, axis=1)[:, count - 1, None]
     above, equal = shares > least, shares == least
     return above | equal & (equal.cumsum(1) <= count - above.sum(1, keepdims=True))

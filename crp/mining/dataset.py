@@ -1,4 +1,4 @@
-"""A data set ready to be mined: read, fingerprinted, and described so that a library can recognise it."""
+"""A data set prepared for mining: checked, fingerprinted, and described so that a library can recognise it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataSubject:
-    """A data set ready to be mined: its reader, the digests of some samples, and its description for the manifest."""
+    """A data set prepared for mining: its reader, digests of some samples, and its description for the manifest."""
 
     reader: SampleReader
     digests: dict[int, str]
@@ -35,14 +35,14 @@ def data_subject(dataset: object, *, labelled: bool, skip_bad: bool = False) -> 
     labelled
         Whether every sample must have a label.
     skip_bad
-        Whether a sample that cannot be used is no error. It has the digest `""` in the fingerprint.
+        Whether to accept unusable samples. Their digest in the fingerprint is `""`.
 
     Raises
     ------
     InputError
-        If it is not map-style, empty, or answers differently when asked twice.
+        If it is not map-style, is empty, or returns different values when a sample is read twice.
     SampleError
-        If a sample cannot be used.
+        If a sample cannot be used and `skip_bad` is false.
     """
     reader = SampleReader(dataset, labelled, skip_bad)
     digests = sampled_digests(reader, len(reader), skip_bad)
@@ -60,7 +60,7 @@ def data_subject(dataset: object, *, labelled: bool, skip_bad: bool = False) -> 
 
 
 def sampled_digests(reader: SampleReader, length: int, skip_bad: bool = False) -> dict[int, str]:
-    """Digests of the sampled ones among the first `length` samples; `""` for what is to be skipped."""
+    """Compute the digests of a selection of the first `length` samples; `""` for unusable ones with `skip_bad`."""
 
     def digest(index: int) -> str:
         if not skip_bad:
@@ -74,14 +74,14 @@ def sampled_digests(reader: SampleReader, length: int, skip_bad: bool = False) -
 
 
 def _unlabelled(reader: SampleReader) -> SampleReader:
-    """The same without a need for labels: with or without them, it is the same data set."""
+    """Copy a reader without the requirement that samples have labels, which the fingerprint does not include."""
     reader = copy.copy(reader)
     reader.labelled = False
     return reader
 
 
 def check_data(library: Library, data: DataSubject) -> None:
-    """Refuse a data set that is another one than the library's.
+    """Raise an error if a data set is not the one that a library was mined from.
 
     Raises
     ------

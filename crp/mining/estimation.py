@@ -1,4 +1,4 @@
-"""How long mining will take and how much disk it needs, said after its first block."""
+"""Estimate of the time and disk space of mining, logged after the first block."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from crp.library.patches import MODES
 
 # Bytes of a stored pixel: one of the heatmap, about 0.7 of the JPEG (measured on photos at quality 90).
 _BYTES_PER_PIXEL = 1.7
-# A reference is a sample, a target and a position of 8 bytes and a score of 4; one of a class has no target. Both stand
-# in the library's state, too.
+# A reference is a sample, a target and a position of 8 bytes each and a score of 4 bytes; a reference of a class has no
+# target. Both are also in the library's state.
 _BYTES_PER_REFERENCE = 2 * 28
 _BYTES_PER_CLASS_REFERENCE = 2 * 20
-# For each class and concept: five statistics, and in the state four sums of two digits each, and a count.
+# For each class and concept: five statistics; in the state four sums of two digits each and a count.
 _BYTES_PER_CLASS = 8 * (5 + 4 * 2 + 1)
-# Of each sample: explained class, prediction and label, and whether it was mined; of each layer two powers of two.
+# For each sample: explained class, prediction, label and a flag; and for each layer two exponents.
 _BYTES_PER_SAMPLE, _BYTES_PER_VECTORS = 25, 4
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Upper bounds, for people: how much is to be done.
+    """Upper bounds of the work and the disk space.
 
     Attributes
     ----------
     samples
         Length of the data set.
     patches
-        How many patches will be made at most.
+        Largest number of patches.
     bytes
-        What the library will take on disk at most.
+        Largest size of the library on disk.
     """
 
     samples: int
@@ -40,7 +40,7 @@ class Estimate:
     bytes: int
 
     def sentence(self, seconds: float) -> str:
-        """Time and disk, given the seconds that one sample took (a patch takes about as long)."""
+        """Say time and disk space, given the seconds that one sample takes (a patch takes about as long)."""
         return (
             f"{self.samples} samples in about {_duration(self.samples * seconds)}, then at most {self.patches} patches "
             f"in about {_duration(self.patches * seconds)}; at most {self.bytes / 1e6:.1f} MB on disk."
@@ -59,7 +59,7 @@ def estimate(
     class_references: int,
     vectors: bool,
 ) -> Estimate:
-    """Count what will be stored.
+    """Estimate what will be stored.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def estimate(
     k
         References of each concept.
     patches
-        Number of patches of each layer, all modes together.
+        Number of patches of each layer, for all modes together.
     fields
         Receptive fields of each layer that has patches, `[positions, 2 * d]`.
     patch_size
@@ -78,7 +78,7 @@ def estimate(
     class_references
         References of each concept and class.
     vectors
-        Whether concept vectors are kept: two numbers of 2 bytes for each sample and concept.
+        Whether concept vectors are stored: two numbers of 2 bytes for each sample and concept.
     """
     size = samples * _BYTES_PER_SAMPLE if vectors else 0
     for layer, shape in shapes.items():

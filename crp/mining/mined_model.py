@@ -1,4 +1,4 @@
-"""A model ready to be mined: rules put on a copy, its layers' shapes found with the first sample."""
+"""A model prepared for mining: a copy with rules, and the shapes of its layers for the first sample."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from crp.models import PreparedModel, ready_model
 
 from .block_stream import SampleReader, label_table
 from .labels import Label
-from .targets import TargetRule, answered, asks, questions
+from .targets import TargetRule, attribution_targets, rule_result, starts_relevance
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -29,20 +29,20 @@ _UNSTEADY = 1e-3
 
 @dataclass(frozen=True)
 class ModelSubject:
-    """A model ready to be mined.
+    """A model prepared for mining.
 
     Attributes
     ----------
     replica
-        The prepared copy on the device that computes.
+        The copy with rules, on the device that computes.
     survey
-        The same in the precision of the pass over the data set.
+        The same model in the precision of the pass over the data set.
     shapes
         Shape `[C, *S]` of each layer's output.
     classes
-        Number of outputs, or of what else targets count.
+        Number of outputs, or of targets if a function numbers them otherwise.
     start
-        What relevance starts as: `"logit"`, or `"function"` where the rule of targets says it.
+        Where relevance starts: `"logit"`, or `"function"` if the target rule starts it.
     model, composite
         Descriptions for the manifest.
     """
@@ -69,7 +69,20 @@ def model_subject(
 ) -> ModelSubject:
     """Fingerprint a model, put the rules on a copy, and run the first sample through it.
 
-    `classes` is asked for where the output is not `[N, classes]`; without it, it is the length of the second axis.
+    Parameters
+    ----------
+    model, composite, targets
+        As in `crp.mine`.
+    reader
+        The data set.
+    layers
+        Layers to be mined.
+    device
+        Where to compute; None for the model's device.
+    dtype
+        Precision of the pass over the data set; None for the model's own.
+    classes
+        Number of targets if the output is not `[N, classes]`; by default the length of the output's second axis.
 
     Raises
     ------
@@ -101,16 +114,16 @@ def _probed(
     replica: Replica, reader: SampleReader, layers: Sequence[str], targets: TargetRule, classes: int | None
 ) -> tuple[dict[str, tuple[int, ...]], int, str, str]:
     """Shapes of the layers, number of classes, what starts relevance, and what `RelevanceFlow.start_note` says."""
-    # a rule with a name needs no label to be seen to fit
+    # "prediction" stands for all rules with a name: whether they fit the output does not depend on labels
     rule = targets if callable(targets) else "prediction"
     with RelevanceFlow(replica, None, reader.like[None], layers) as flow, reader.naming():
         if classes is None or flow.prediction.ndim == 2:
             classes = flow.prediction.shape[1]
         reader.classes = classes
         labels = label_table([_first_label(reader)]) if callable(targets) else torch.tensor([-1])
-        # refuses a rule that does not fit the output
-        questions(rule, flow.prediction, labels, torch.tensor([0]), classes)
-        own_start = callable(targets) and asks(answered(targets, flow.prediction, labels))
+        # raises an error if the rule does not fit the output
+        attribution_targets(rule, flow.prediction, labels, torch.tensor([0]), classes)
+        own_start = callable(targets) and starts_relevance(rule_result(targets, flow.prediction, labels))
         for layer in layers:
             if not flow.reaches(OUTPUT, layer):
                 raise ModelError(f"No relevance can reach layer '{layer}': the output does not depend on it.")
@@ -120,7 +133,7 @@ def _probed(
 
 
 def _check_repeatable(flow: RelevanceFlow, replica: Replica, reader: SampleReader, layers: Sequence[str]) -> None:
-    """Refuse a model that answers differently when it is given the same sample twice."""
+    """Refuse a model that gives different outputs for the same sample."""
     with RelevanceFlow(replica, None, reader.like[None], layers) as again:
         off = (again.prediction - flow.prediction).abs().max()
     if off > _UNSTEADY * flow.prediction.abs().max():
@@ -131,7 +144,7 @@ def _check_repeatable(flow: RelevanceFlow, replica: Replica, reader: SampleReade
 
 
 def _first_label(reader: SampleReader) -> Label:
-    """The label of the first sample that can be used, which is `reader.like`."""
+    """Label of the first usable sample, which is `reader.like`."""
     for index in range(len(reader)):
         try:
             return reader[index][1]

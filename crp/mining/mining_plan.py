@@ -1,4 +1,4 @@
-"""What one call of `mine` does, worked out before the pass: model, data set, layers, patches, manifest, identity."""
+"""The plan of one call of `mine`, made before the pass: model, data set, layers, patches, manifest, identity."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a library needs to show its samples and classes to people, and where they come from."""
+    """How a library shows its samples and classes, and where they come from."""
 
     class_names: Sequence[str] | None
     preprocessing: Preprocessing | None
@@ -60,11 +60,11 @@ class MiningPlan:
     fields
         Receptive fields of each layer's positions, int64 `[positions, 2 * d]`; empty without patches.
     manifest
-        Of the library, all but the samples that will be skipped.
+        Manifest of the library, apart from the samples that will be skipped.
     identity
         The manifest and fingerprints of what it does not describe. An interrupted run of the same identity is resumed.
     preprocessing
-        How samples are shown as pictures.
+        How samples are converted to pictures.
     """
 
     settings: Settings
@@ -98,7 +98,7 @@ class MiningPlan:
         )
 
     def patch_maker(self) -> PatchMaker:
-        """Return what makes the patches after the pass."""
+        """Return the maker of the patches."""
         settings = self.settings
         return PatchMaker(
             self.subject.replica,
@@ -121,7 +121,7 @@ def plan_mining_run(
     patch_concepts: Mapping[str, Iterable[int]] | None,
     shown: Shown,
 ) -> MiningPlan:
-    """Read the first samples, put rules on a copy of the model, and work out what is to be done.
+    """Read the first samples, put rules on a copy of the model, and make the plan.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def receptive_fields(model: nn.Module, sample: Tensor, layers: Sequence[str]) ->
     """Receptive fields of each layer's positions, int64 `[positions, 2 * d]`, none of them empty."""
     fields = {layer: receptive_boxes(model, tuple(sample.shape), layer).numpy() for layer in layers}
     for field in fields.values():
-        # A position that sees nothing but padding has an empty field; its patch shows the whole sample.
+        # A position that sees only padding has an empty field; its patch shows the whole sample.
         axes = sample.ndim - 1
         field[(field[:, axes:] <= field[:, :axes]).any(1)] = [*[0] * axes, *sample.shape[1:]]
     return fields

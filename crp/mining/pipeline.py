@@ -1,6 +1,6 @@
-"""`mine` and `add_patches`: checks, a plan, one pass over the data set, then patches.
+"""`mine`: options are checked, a plan is made, then the pass over the data set and the patches are computed.
 
-The library appears at its path at once, when it is complete.
+The library appears at its path when it is complete, in one step.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,33 +17,26 @@ import torch
 from torch import nn
 
 from crp.class_names import as_class_names
-from crp.concepts import ChannelConcept, ConceptKind
-from crp.errors import InputError, LibraryError
+from crp.concepts import ConceptKind
+from crp.errors import InputError
 from crp.files import user_path
-from crp.indices import concept_ids
 from crp.library.building import check_free
-from crp.library.checksums import replace_with_checksum
 from crp.library.manifest import write_manifest
-from crp.library.patches import MODES, encoded
 from crp.library.store import Library, open_library
 from crp.mining.durable.extending import check_extends
-from crp.mining.durable.processes import Processes, joined
-from crp.mining.durable.stages import Pass, make_patches, surveyed_references
+from crp.mining.durable.processes import joined
+from crp.mining.durable.stages import Pass, Sharing, make_patches, surveyed_references
 from crp.mining.durable.work import Work, open_work, stored_identity, work_folder
-from crp.models import check_shapes, ready_model
-from crp.preprocessing import Preprocessing, shown_input
+from crp.preprocessing import Preprocessing
 
 from .block_stream import SampleReader
 from .class_sums import LEADING
-from .dataset import check_data, data_subject
-from .mined_model import model_subject
-from .mining_plan import MiningPlan, Shown, device_of, plan_mining_run, receptive_fields
-from .patch_maker import PatchMaker, requests
+from .mining_plan import MiningPlan, Shown, device_of, plan_mining_run
 from .runtime import peak_memory, surroundings, tensor_cores
 from .scores import Score
-from .settings import Settings, chosen_shard
+from .settings import CHANNELS, CHECKPOINT, THREADS, Settings, chosen_shard
 from .survey import Surveyor
-from .targets import TargetRule, rule_name
+from .targets import TargetRule
 from .vector_writer import VectorWriter
 
 if TYPE_CHECKING:
@@ -52,15 +44,6 @@ if TYPE_CHECKING:
     from zennit.core import Composite
 
 logger = logging.getLogger(__name__)
-
-CHANNELS = ChannelConcept()
-
-# The last bits of relevance depend on the number of threads, so it is a setting of the library: the same on all
-# machines and whoever starts the process (torchrun says 1). More cores are used by more processes.
-THREADS = 4
-
-# Seconds between checkpoints: what a kill costs at most.
-CHECKPOINT = 60.0
 
 
 def mine(
@@ -97,111 +80,111 @@ def mine(
     overwrite: bool = False,
     restart: bool = False,
 ) -> Library | None:
-    """Find the samples that show each concept of a model, and keep them in a library on disk.
+    """Find the samples that show each concept of a model, and store them in a library on disk.
 
-    One pass over the data set in absolute blocks, then one forward pass for each reference sample that patches are cut
-    from. Until the library is complete, all that was done is in a folder beside it, `PATH.partial`: after an error, an
-    interruption, a kill or a power cut the same call goes on from there. The library is the same, byte for byte,
-    however often that happened, and whatever `workers`, processes and shards there were.
+    The data set is read once, in fixed blocks. Then one forward pass is made for each reference sample that patches are
+    cut from. Until the library is complete, finished work is kept in a folder beside it, `PATH.partial`. After an
+    error, an interruption, a kill or a power cut, the same call resumes from there. The library is the same, byte for
+    byte, however often that happened, and for any number of `workers`, processes and shards.
 
     Parameters
     ----------
     model
-        Its output is `[N, classes]`, or `[N]` (a regression). A model that gives a dict or a tuple is one after
-        `crp.select_output`; another shape needs `targets` that start relevance. It is not changed, and explained in
+        A model whose output is `[N, classes]`, or `[N]` (a regression). If it returns a dict or a tuple, wrap it with
+        `crp.select_output`; other shapes need a function as `targets`. The model is not changed, and it is explained in
         evaluation mode.
     dataset
-        Map-style; an item is a float tensor `[c, *S]`, or `(tensor, label)`. A label is a class, a list of classes, or
-        a vector of 0 and 1 for each class. It must answer the same when asked twice.
+        Map-style. An item is a float tensor `[c, *S]`, or `(tensor, label)`. A label is a class, a list of classes, or
+        a vector with 0 or 1 for each class. An item must have the same values each time it is read.
     layers
-        Names of the layers (`model.named_modules()`).
+        Names of the layers (as in `model.named_modules()`).
     path
         Folder of the library.
     composite
-        zennit composite; by default `crp.attribution.composite_for(model)`.
+        A zennit composite; by default `crp.attribution.composite_for(model)`.
     concept
-        What a concept is: `crp.concepts.ChannelConcept()`, or another object with its interface.
+        The kind of concept: `crp.concepts.ChannelConcept()`, or another object with its interface.
     targets
         What is explained of each sample: `"label"` (each of its labels, if it has several), `"prediction"` (the largest
-        output), `"top3"` (each of the three largest), or a function of `(prediction [N, ...], labels)` that returns
-        classes, `[N]` or `[N, T]` with -1 for none, or `crp.mining.Question`s, which also say what relevance starts
-        as. `labels` are int64 `[N]`, `[N, L]` with -1 for none where samples have several, and -1 where there are none.
-        Otherwise the relevance that starts is the model's output for that class, with its sign (of a regression: its
-        value). What is explained of a sample counts for statistics each by itself; a concept's references hold a
-        sample at most once, with the class for which it scores most there.
+        output), `"top3"` (each of the three largest), or a function of `(prediction [N, ...], labels)`. The function
+        returns classes, `[N]` or `[N, T]` padded with -1, or `crp.mining.AttributionTarget`s, which also hold the
+        relevance to start. `labels` are int64 `[N]`, or `[N, L]` if samples have several, with -1 for none. Unless a
+        function starts it, relevance starts as the model's output for the class, with its sign (of a regression: its
+        value). Statistics count every pair of sample and target; a concept's list of references holds a sample at most
+        once, with the class for which it scores highest.
     k
         References of each concept and mode.
     top
-        The statistics count how often a concept was among that many leading ones of a sample.
+        The statistics count how often a concept was among this many leading ones of a sample.
     class_references
-        References of each concept and mode for each class, of the samples explained for it; 0 for none. They take
-        `classes * concepts * class_references * 60` bytes of memory, and twice that of disk. By default 3, or as many
+        References of each concept, mode and class, among the samples explained for the class; 0 for none. They take
+        `classes * concepts * class_references * 60` bytes of memory, and twice that on disk. By default 3, or as many
         as fit into 256 MB.
     vectors
-        Whether to keep each sample's concept vectors (`Library.vectors`): `4 * C` bytes for each sample and layer.
+        Whether to store each sample's concept vectors (`Library.vectors`): `4 * C` bytes per sample and layer.
     precision
-        `"bfloat16"` for a faster pass over the data set, or `"tf32"` for one of a float32 model on an NVIDIA GPU; None
-        for the model's own. Lists of references then differ a little (docs/performance.md says how much). Scores are
+        `"bfloat16"` for a faster pass over the data set, `"tf32"` for a float32 model on an NVIDIA GPU, None for the
+        model's own precision. Lists of references then differ slightly (measured in docs/performance.md). Scores are
         stored in float32, and patches are made in the model's own precision.
     relevance_score, activation_score
         `"sum"`, `"max"`, `"sum/divided"` or `"max/divided"`; see `crp.mining.scores`.
     block_size
-        Samples computed at a time. It is stored, for the last bits of relevance depend on it.
+        Samples computed at a time. It is stored, because the last bits of relevance depend on it.
     threads
-        Threads of each process; stored, for the same reason. By default 4, or as many as the interrupted run or the
-        library to extend had. Use more cores with more processes.
+        Threads of each process; stored for the same reason. By default 4, or the number used by the interrupted run or
+        the library to extend. Use more processes to use more cores.
     workers
-        Processes that read ahead.
+        Processes that read samples ahead.
     device
-        Where to compute; by default where the model is. The model itself stays where it is.
+        Where to compute; by default where the model is. The model itself is not moved.
     patches
-        Patches of each concept and mode (at most `k`); 0 for none. Inputs must be `[c, H, W]`, or signals `[c, T]`, for
-        patches: of a signal a patch is a window.
+        Patches of each concept and mode (at most `k`); 0 for none. Patches need inputs `[c, H, W]`, or signals
+        `[c, T]`, whose patches are windows.
     patch_concepts
-        By layer, the concepts to make patches of; by default all. Others are added later by `add_patches`.
+        By layer, the concepts to make patches of; by default all. `add_patches` adds others later.
     class_names
         A name for each output: a list, or a dict of index to name (`model.config.id2label`).
     preprocessing
-        How pictures became the samples; used to show samples as pictures, and stored for the atlas. By default the
-        smallest value of a sample is shown black, the largest white.
+        How pictures became the samples. It is used to show samples as pictures, and stored for the atlas. By default
+        the smallest value of a sample is shown black and the largest white.
     source
-        Plain values that say where model and data set come from; stored as they are.
+        Plain values that describe where model and data set come from; stored unchanged.
     skip_bad
-        Whether samples that cannot be read, or that the model fails on, are skipped. The library lists them, and all
-        else in it is as if there had been another sample in their place.
+        Whether to skip samples that cannot be read or on which the model fails. The library lists them. Everything else
+        in it is as if other samples had been in their places.
     extend
-        A library of the first samples of `dataset`, mined with the same settings: what it knows of them is not computed
-        again. The result is the library of the whole data set.
+        A library of the first samples of `dataset`, mined with the same settings. Its samples are not computed again.
+        The result is the library of the whole data set.
     distributed
-        Whether to share the work with the other processes that torchrun started, all of which must make this call.
+        Whether to share the work with the other processes that torchrun started. All of them must make this call.
     shard
-        `(i, n)`: make only the i-th of n parts of the pass over the data set, 1 to n, in runs of their own. When all
-        are done, `merge` (or this call without `shard`) makes the library.
+        `(i, n)`: compute only part i of n (1 to n) of the pass over the data set. After all parts, `merge`, or this
+        call without `shard`, makes the library.
     checkpoint
-        Seconds after which what was done is kept on disk: at most that much is lost.
+        Seconds between checkpoints: an interruption loses at most this much work.
     progress
-        Whether to show progress bars. The estimate of time and disk is logged after the first block.
+        Whether to show progress bars. Estimates of time and disk space are logged after the first block.
     overwrite
         Whether a library at `path` may be replaced.
     restart
-        Whether to begin anew where an interrupted run left its work.
+        Whether to discard what an interrupted run left and start again.
 
     Returns
     -------
     Library
-        Opened; None from a shard.
+        The opened library; None for a shard.
 
     Raises
     ------
     InputError
-        If an argument does not fit: layer, score, target rule, class names, data set.
+        If an argument is invalid: layer, score, target rule, class names, data set.
     SampleError
         If a sample cannot be used; names it.
     ModelError
         If the model cannot be explained.
     LibraryError
-        If the path is taken or cannot be written, another process mines to it, an interrupted run there mined something
-        else, or the library to extend does not fit.
+        If the path is taken or cannot be written, another process is mining to it, an interrupted run there mined
+        something else, or the library to extend does not fit.
     """
     path = user_path(path)
     layers = list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
@@ -251,17 +234,8 @@ def mine(
     return open_library(path)
 
 
-@dataclass(frozen=True)
-class Sharing:
-    """How a run is shared and how often it saves: its processes, seconds between checkpoints, progress bar or not."""
-
-    processes: Processes
-    every: float
-    progress: bool
-
-
 def _survey(plan: MiningPlan, work: Work, state: Path | None, shared: Sharing) -> None:
-    """Make the pass over the data set, from the `state` of a library to extend if there is one."""
+    """Make the pass over the data set, starting from `state` if a library is extended."""
     settings, reader = plan.settings, plan.data.reader
     keeping = VectorWriter(work.library, len(reader), plan.sizes) if settings.vectors else nullcontext()
     with keeping as writer, tensor_cores(tf32=settings.precision == "tf32"):
@@ -286,7 +260,7 @@ def _survey(plan: MiningPlan, work: Work, state: Path | None, shared: Sharing) -
             workers=settings.workers,
             skip_bad=settings.skip_bad,
             expected=plan.estimate(),
-            **vars(shared),
+            sharing=shared,
         ).run(state)
 
 
@@ -294,7 +268,7 @@ def _finish(plan: MiningPlan, work: Work, shared: Sharing) -> None:
     """Make the patches; then the first process writes the manifest and moves the library to its place."""
     settings, processes = plan.settings, shared.processes
     references = surveyed_references(work.library, plan.sizes, settings.k)
-    make_patches(work, plan.patch_maker(), references, plan.concepts, settings.patches, **vars(shared))
+    make_patches(work, plan.patch_maker(), references, plan.concepts, settings.patches, shared)
     if processes.first:
         logger.info("Peak memory: %s.", peak_memory())
         _complete(work, plan.data.reader)
@@ -302,7 +276,7 @@ def _finish(plan: MiningPlan, work: Work, shared: Sharing) -> None:
 
 
 def _stored_threads(path: Path, extend: str | os.PathLike[str] | None, restart: bool) -> int | None:
-    """What an interrupted run, or the library to extend, computed with."""
+    """Look up the number of threads of the interrupted run, or of the library to extend."""
     stored = None if restart else stored_identity(work_folder(path))
     if stored is not None:
         return stored["manifest"]["settings"]["threads"]
@@ -310,7 +284,7 @@ def _stored_threads(path: Path, extend: str | os.PathLike[str] | None, restart: 
 
 
 def _complete(work: Work, reader: SampleReader) -> None:
-    """Write the manifest, the last file, and give the library its place."""
+    """Write the manifest, which is the last file, and move the library to its path."""
     skipped = work.surveyed()
     manifest = stored_identity(work.folder)["manifest"]
     manifest["skipped"] = [
@@ -321,82 +295,3 @@ def _complete(work: Work, reader: SampleReader) -> None:
         logger.warning("%d of %d samples were skipped; the library lists them.", len(skipped), len(reader))
     write_manifest(work.library, manifest)
     work.publish()
-
-
-def add_patches(
-    library: Library,
-    model: nn.Module,
-    dataset: object,
-    layer: str,
-    concepts: Iterable[int],
-    *,
-    composite: Composite | None = None,
-    concept: ConceptKind = CHANNELS,
-    targets: TargetRule | None = None,
-    device: str | torch.device | None = None,
-    progress: bool = True,
-) -> None:
-    """Make the patches of more concepts of a layer, and keep them in the library.
-
-    Concepts that have patches are left as they are. The library ends up the same, byte for byte, in whatever order
-    concepts are added. Two processes that add to one layer at the same time do no damage, but one's patches are lost.
-
-    Parameters
-    ----------
-    library
-        The library.
-    model, dataset, composite, concept
-        Those that were mined; what the library knows of them is compared.
-    layer
-        One of the library's layers.
-    concepts
-        Ids of concepts.
-    targets
-        The function that was given to `mine`, if it said what relevance starts as: a library keeps no more than its
-        name.
-    device
-        Where to compute; by default where the model is.
-    progress
-        Whether to show a progress bar.
-
-    Raises
-    ------
-    InputError
-        If there is no such layer or concept.
-    LibraryError
-        If model, data set, composite or kind of concept are others than those mined, or the library cannot be written.
-    """
-    library.shape(layer)
-    concepts = sorted(concept_ids(concepts, library.limits(layer).concepts, f"layer '{layer}'"))
-    model = ready_model(model, composite)
-    model.check(library, concept)
-    settings = library.manifest["settings"]
-    if not settings["patches"]:
-        raise LibraryError(f"The library '{library.path}' was mined with patches=0: mine again with patches.")
-    if settings["start"] == "function" and (targets is None or rule_name(targets) != settings["targets"]):
-        raise LibraryError(
-            f"The library '{library.path}' starts relevance as the function {settings['targets']!r} says: give it as "
-            "targets=."
-        )
-    with surroundings(settings["threads"]):
-        data = data_subject(dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")))
-        check_data(library, data)
-        explained = {"targets": targets or "prediction", "classes": library.manifest["classes"]}
-        subject = model_subject(model, None, data.reader, [layer], device, **explained)
-        check_shapes(library, subject.shapes, concept)
-        stored = library.stored_patches(layer)
-        missing = {layer: [concept for concept in concepts if concept not in stored]}
-        references = {(layer, mode): library.references(layer, mode) for mode in MODES}
-        preprocessing = library.preprocessing
-        maker = PatchMaker(
-            subject.replica,
-            targets if settings["start"] == "function" else None,
-            concept,
-            data.reader,
-            receptive_fields(model.model, data.reader.like, [layer]),
-            partial(shown_input, preprocessing=preprocessing),
-            settings["patch_size"],
-            settings["block_size"],
-        )
-        made = maker.make(requests(references, missing, settings["patches"]), missing, progress=progress)
-        replace_with_checksum(library.path, library.file(layer, "patches"), encoded({**stored, **made[layer]}))

@@ -1,4 +1,4 @@
-"""What mining sets for itself and gives back: thread count, precision, random state; and the memory it took."""
+"""Thread count, precision and random state, set for mining and restored; memory used."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from crp.attribution.isolation import isolated
 
 @contextmanager
 def surroundings(threads: int) -> Iterator[None]:
-    """Compute with `threads` threads; afterwards all is as before, random states too, also after an error.
+    """Compute with `threads` threads; afterwards restore the thread count and random states, also after an error.
 
-    The last bits of relevance depend on the thread count, so the library stores it and patches added later use it.
-    A data set may draw random numbers while it loads; that is no reason to change the caller's.
+    The last bits of relevance depend on the thread count, so the library stores it, and patches added later use it.
+    Reading a data set may draw random numbers, which must not change the caller's random state.
 
-    On an NVIDIA GPU, torch computes convolutions of float32 in TF32 (10 bits of a number in place of 23) unless told
-    otherwise; here it is told, and TF32 has to be asked for.
+    On an NVIDIA GPU, torch computes float32 convolutions in TF32 by default, with 10 bits of mantissa instead of 23.
+    This is switched off here; mining uses TF32 only on request.
     """
     before = torch.get_num_threads()
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002  (the global state is what is kept)
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002  (the global state has to be restored)
     torch.set_num_threads(threads)
     try:
         with tensor_cores(tf32=False), isolated():
@@ -39,7 +39,7 @@ def surroundings(threads: int) -> Iterator[None]:
 
 @contextmanager
 def tensor_cores(*, tf32: bool) -> Iterator[None]:
-    """Convolutions and products of float32 on an NVIDIA GPU in TF32, or not; afterwards as before."""
+    """Switch TF32 for float32 convolutions and products on an NVIDIA GPU on or off, and restore the setting."""
     switches = torch.backends.cudnn, torch.backends.cuda.matmul
     before = [switch.allow_tf32 for switch in switches]
     for switch in switches:
@@ -52,9 +52,9 @@ def tensor_cores(*, tf32: bool) -> Iterator[None]:
 
 
 def peak_memory() -> str:
-    """What this process has taken at most so far, for people; libraries that it loaded are part of it."""
+    """Say how much memory this process has used at most so far, loaded libraries included."""
     unit = 1 if sys.platform == "darwin" else 1024
-    told = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6:,.0f} MB"
+    used = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6:,.0f} MB"
     if torch.cuda.is_initialized():
-        told += f", on the GPU {torch.cuda.max_memory_allocated() / 1e6:,.0f} MB"
-    return told
+        used += f", on the GPU {torch.cuda.max_memory_allocated() / 1e6:,.0f} MB"
+    return used

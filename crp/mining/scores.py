@@ -1,4 +1,4 @@
-"""What a sample counts for a concept, as options with names."""
+"""How a sample is scored for a concept: options with names."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ class Score:
 
     name: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Check the name."""
         if self.name not in _DEFINITIONS:
             raise InputError(f"There is no score {self.name!r}: {nearest(str(self.name), list(_DEFINITIONS))}")
 
     @property
     def definition(self) -> str:
-        """One sentence for the manifest."""
+        """Description for the manifest."""
         return _DEFINITIONS[self.name]
 
     def __call__(
@@ -50,9 +51,9 @@ class Score:
         values
             Relevance or activation, `[N, C, *S]`.
         total
-            `concept.total(values)`, where it is known.
+            `concept.total(values)`, if already computed.
         negated
-            Whether the negated values are scored.
+            Whether to score the negated values.
 
         Returns
         -------

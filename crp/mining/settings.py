@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from crp.concepts import ConceptKind
+from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError
 from crp.mining.durable.work import Shard
 
@@ -19,6 +19,16 @@ PRECISIONS = {None: None, "tf32": None, "bfloat16": torch.bfloat16}
 
 # Longest side of a stored patch, in pixels: several fit in a row of a page.
 PATCH_SIZE = 96
+
+# The last bits of relevance depend on the number of threads, so it is a setting of the library, the same on every
+# machine and however the process was started (torchrun sets 1). More processes use more cores.
+THREADS = 4
+
+# Seconds between checkpoints: a kill loses at most this much work.
+CHECKPOINT = 60.0
+
+# Concepts of a library unless others are given.
+CHANNELS = ChannelConcept()
 
 # Options that are whole numbers, and the smallest valid value of each.
 _LEAST = {"k": 1, "top": 1, "block_size": 1, "threads": 1, "workers": 0, "patches": 0, "class_references": 0}
@@ -64,6 +74,7 @@ class Settings:
     shard: Shard | None
 
     def __post_init__(self) -> None:
+        """Check the options."""
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:

@@ -1,4 +1,4 @@
-"""The pass over the data set: every sample's relevance and activation, reduced to references and class statistics."""
+"""The pass over the data set: relevance and activation of every sample, reduced to references and class statistics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from crp.relevance_shares import shares
 from .block_stream import Block
 from .scores import Score
 from .tally import Tally
-from .targets import Question, TargetRule, questions
+from .targets import AttributionTarget, TargetRule, attribution_targets
 from .topk import check_finite
 from .vector_writer import VectorWriter
 
@@ -32,27 +32,27 @@ Candidates = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Surveyor:
-    """Reduces blocks of samples, one after the other.
+    """Reduces blocks of samples to a tally, one block after the other.
 
     Parameters
     ----------
     replica
-        The prepared model; samples are converted to the type of its weights, and scores are float32 in any case.
+        The prepared model. Samples are converted to the dtype of its weights; scores are always float32.
     tally
-        Takes what the samples count.
+        Receives the scores.
     concept
-        What a concept is.
+        The kind of concept.
     targets
-        What is explained.
+        What is explained of each sample.
     relevance_score, activation_score
-        What a sample counts.
+        How a sample is scored for a concept.
     vectors
-        Takes the concept vectors of every sample, if they are to be kept.
+        Receives the concept vectors of every sample, if they are stored.
 
     Attributes
     ----------
     device
-        Where the model is, and blocks go.
+        Device of the model, to which blocks are moved.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Surveyor:
         relevance_score: Score,
         activation_score: Score,
         vectors: VectorWriter | None = None,
-    ):
+    ) -> None:
         self.tally = tally
         self._replica = replica
         self.device = next(replica.model.parameters(), torch.empty(0)).device
@@ -75,12 +75,12 @@ class Surveyor:
         self._scores = {"relevance": relevance_score, "activation": activation_score, "negative": relevance_score}
 
     def add(self, block: Block) -> None:
-        """Run the model on a block and merge what its samples count.
+        """Run the model on a block and add its samples to the tally.
 
         Raises
         ------
         SampleError
-            If a sample's class is out of range, or its output or a score is not finite. Nothing is merged then.
+            If a sample's class is out of range, or its output or a score is not finite. Nothing is added then.
         """
         if not len(block.counted):
             return
@@ -91,29 +91,27 @@ class Surveyor:
         except ModelError as error:
             raise self._failing(block, error) from error
         with flow:
-            asked = questions(self._targets, flow.prediction, block.labels, block.samples, self.tally.classes)
+            targets = attribution_targets(
+                self._targets, flow.prediction, block.labels, block.samples, self.tally.classes
+            )
             scored = {layer: self._scored("activation", flow.activation(layer)) for layer in self.tally.sums}
-            answers = [self._answer(flow, question, last=question is asked[-1]) for question in asked]
+            attributions = [self._attributed(flow, target, last=target is targets[-1]) for target in targets]
         active = {layer: _on_host(found) for layer, found in scored.items()}
-        # All is looked at before any of it is kept, so that a block counts as a whole or not at all.
-        for scores, _ in (*active.values(), *(scored for answer in answers for scored in answer.scores.values())):
-            check_finite(block.samples.numpy(), scores)
-        for leading in (leading for answer in answers for leading in answer.leading.values()):
-            check_finite(block.samples.numpy(), leading)
-        self._keep_activation(block, active, answers)
-        for answer in answers:
-            self._keep_answer(block, active, answer)
-        self._keep_best(block, answers)
+        _check_all_finite(block, active, attributions)
+        self._add_activation(block, active, attributions)
+        for attribution in attributions:
+            self._add_attribution(block, active, attribution)
+        self._add_best(block, attributions)
         if self._vectors is not None:
-            self._keep_vectors(block, active, answers, flow.prediction)
+            self._add_vectors(block, active, attributions, flow.prediction)
 
     def sync(self) -> None:
-        """Wait until the disk has the vectors of all blocks so far, before it is noted that these are done."""
+        """Wait until the vectors of all blocks so far are on disk, before these blocks are recorded as done."""
         if self._vectors is not None:
             self._vectors.sync()
 
-    def _answer(self, flow: RelevanceFlow, question: Question, *, last: bool) -> _Answer:
-        """Carry one question down and score what arrives; in mode `"negative"` the negated relevance."""
+    def _attributed(self, flow: RelevanceFlow, target: AttributionTarget, *, last: bool) -> _Attribution:
+        """Make one backward pass and score the relevance that arrives; mode `"negative"` scores its negative."""
         scores, totals = {}, {}
 
         def visit(layer: str, arriving: Tensor) -> None:
@@ -121,63 +119,63 @@ class Surveyor:
             for mode in ("relevance", "negative"):
                 scores[layer, mode] = self._scored(mode, arriving, totals[layer])
 
-        flow.sweep(question.relevance[None], list(self.tally.sums), visit, last=last)
-        # not on the way down, where a GPU would be waited for at every layer
-        leading = {layer: shares(total.double().cpu().numpy()) for layer, total in totals.items()}
-        return _Answer(question.targets, {key: _on_host(scored) for key, scored in scores.items()}, leading)
+        flow.sweep(target.relevance[None], list(self.tally.sums), visit, last=last)
+        # after the pass, because copying to the host at every layer would stall a GPU
+        shares_of = {layer: shares(total.double().cpu().numpy()) for layer, total in totals.items()}
+        return _Attribution(target.targets, {key: _on_host(scored) for key, scored in scores.items()}, shares_of)
 
     def _scored(self, mode: str, values: Tensor, total: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._scores[mode](self._concept, values, total, negated=mode == "negative")
 
-    def _keep_activation(self, block: Block, active: dict[str, Scored], answers: list[_Answer]) -> None:
-        """Activation knows no class: a sample competes once, and in each of its classes; the first stands beside it."""
-        samples, first = block.samples.numpy(), _first(block, answers)
+    def _add_activation(self, block: Block, active: dict[str, Scored], attributions: list[_Attribution]) -> None:
+        """Add activations, which do not depend on the target: once overall with the first one, and once per class."""
+        samples, first = block.samples.numpy(), _first_target(block, attributions)
         for layer, (scores, positions) in active.items():
             rows = block.counted
             self.tally.add_best(layer, "activation", samples[rows], scores[rows], first[rows], positions[rows])
-            for answer in answers:
-                rows = answer.rows(block)
-                scored = scores[rows], answer.targets[rows], positions[rows]
+            for attribution in attributions:
+                rows = attribution.rows(block)
+                scored = scores[rows], attribution.targets[rows], positions[rows]
                 self.tally.add_of_class(layer, "activation", samples[rows], *scored)
 
-    def _keep_answer(self, block: Block, active: dict[str, Scored], answer: _Answer) -> None:
-        """What counts for each pair of sample and target by itself."""
-        rows = answer.rows(block)
-        samples, targets = block.samples.numpy()[rows], answer.targets[rows]
-        for (layer, mode), (scores, positions) in answer.scores.items():
+    def _add_attribution(self, block: Block, active: dict[str, Scored], attribution: _Attribution) -> None:
+        """Add what is kept for every pair of sample and target: class references and class statistics."""
+        rows = attribution.rows(block)
+        samples, targets = block.samples.numpy()[rows], attribution.targets[rows]
+        for (layer, mode), (scores, positions) in attribution.scores.items():
             among = scores[rows] > 0 if mode == "negative" else None
             self.tally.add_of_class(layer, mode, samples, scores[rows], targets, positions[rows], among=among)
-        for layer, leading in answer.leading.items():
-            self.tally.sums[layer].add(targets, leading[rows], active[layer][0][rows].astype(np.float64))
+        for layer, own in attribution.shares.items():
+            self.tally.sums[layer].add(targets, own[rows], active[layer][0][rows].astype(np.float64))
 
-    def _keep_best(self, block: Block, answers: list[_Answer]) -> None:
-        """A sample competes once for each concept, with the target for which it scores most (the first of equals)."""
-        for layer, mode in sorted({key for answer in answers for key in answer.scores}):
-            held = [answer.candidates(layer, mode) for answer in answers if (layer, mode) in answer.scores]
+    def _add_best(self, block: Block, attributions: list[_Attribution]) -> None:
+        """Add each sample once per concept, with the target for which it scores highest (the first of equal ones)."""
+        for layer, mode in sorted({key for attribution in attributions for key in attribution.scores}):
+            held = [found.candidates(layer, mode) for found in attributions if (layer, mode) in found.scores]
             scores, positions, targets = reduce(_better, held)
             rows = block.counted[(targets[block.counted] >= 0).any(axis=1)]
             among = scores[rows] > 0 if mode == "negative" else None
             samples = block.samples.numpy()[rows]
             self.tally.add_best(layer, mode, samples, scores[rows], targets[rows], positions[rows], among=among)
 
-    def _keep_vectors(
-        self, block: Block, active: dict[str, Scored], answers: list[_Answer], prediction: Tensor
+    def _add_vectors(
+        self, block: Block, active: dict[str, Scored], attributions: list[_Attribution], prediction: Tensor
     ) -> None:
-        """One row of each sample: of the first class explained for it, zero where there is none."""
-        rows, first = block.counted, _first(block, answers)
+        """Write one row per sample: shares for its first target, or zeros if it has none."""
+        rows, first = block.counted, _first_target(block, attributions)
         vectors = {}
         for layer, (scores, _) in active.items():
-            leading = np.zeros(scores.shape)
-            for answer in reversed(answers):
-                leading = np.where((answer.targets >= 0)[:, None], answer.leading[layer], leading)
-            vectors[layer] = leading[rows], scores[rows].astype(np.float64)
+            chosen = np.zeros(scores.shape)
+            for attribution in reversed(attributions):
+                chosen = np.where((attribution.targets >= 0)[:, None], attribution.shares[layer], chosen)
+            vectors[layer] = chosen[rows], scores[rows].astype(np.float64)
         predictions = prediction.argmax(1).cpu().numpy() if prediction.ndim == 2 else np.full(len(first), -1)
         labels = block.labels.numpy()
         labels = labels[:, 0] if labels.ndim == 2 else labels
         self._vectors.add(block.samples.numpy()[rows], first[rows], predictions[rows], labels[rows], vectors)
 
     def _failing(self, block: Block, error: ModelError) -> CrpError:
-        """Which sample it is that the model fails on, found by trying one after the other."""
+        """Find the sample on which the model fails by running one sample at a time."""
         for place in block.counted:
             data = self._converted(block.data[place, None])
             try:
@@ -187,27 +185,43 @@ class Surveyor:
         return ModelError(f"Samples {block.samples[0]} to {block.samples[-1]}: {error}")
 
     def _converted(self, data: Tensor) -> Tensor:
-        # to the device first: the copy of a pinned block need not be waited for
+        # to the device first, because copying from pinned memory is asynchronous
         return data.to(self.device, non_blocking=True).to(self._replica.dtype or data.dtype)
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """What one question found: scores and positions `[N, concepts]` by layer and mode, shares float64 by layer."""
+class _Attribution:
+    """What one backward pass found.
+
+    Scores and positions are `[N, concepts]` by layer and mode, shares float64 `[N, concepts]` by layer.
+    """
 
     targets: np.ndarray
     scores: dict[tuple[str, str], Scored]
-    leading: dict[str, np.ndarray]
+    shares: dict[str, np.ndarray]
 
     def candidates(self, layer: str, mode: str) -> Candidates:
-        """What competes for the references; where nothing was asked, -inf and -1 for target."""
+        """Return the candidates for references; score -inf and target -1 for samples that do not take part."""
         scores, positions = self.scores[layer, mode]
         targets = self.targets[:, None]
         return np.where(targets >= 0, scores, -np.inf), positions, np.broadcast_to(targets, scores.shape)
 
     def rows(self, block: Block) -> np.ndarray:
-        """Places of the samples that were asked about."""
+        """Return the rows of the samples that take part."""
         return block.counted[self.targets[block.counted] >= 0]
+
+
+def _check_all_finite(block: Block, active: dict[str, Scored], attributions: list[_Attribution]) -> None:
+    """Check all scores before any is added, so that a block is added as a whole or not at all."""
+    samples = block.samples.numpy()
+    for scores, _ in active.values():
+        check_finite(samples, scores)
+    for attribution in attributions:
+        for scores, _ in attribution.scores.values():
+            check_finite(samples, scores)
+    for attribution in attributions:
+        for own in attribution.shares.values():
+            check_finite(samples, own)
 
 
 def _on_host(scored: tuple[Tensor, Tensor]) -> Scored:
@@ -216,16 +230,16 @@ def _on_host(scored: tuple[Tensor, Tensor]) -> Scored:
 
 
 def _better(first: Candidates, second: Candidates) -> Candidates:
-    """Of two the one that scores more, the first of equals, for each sample and concept."""
+    """Choose the higher score for each sample and concept; of equal ones the first."""
     larger = second[0] > first[0]
     return tuple(np.where(larger, *pair) for pair in zip(second, first, strict=True))
 
 
-def _first(block: Block, answers: list[_Answer]) -> np.ndarray:
-    """The first target of each place, int64 `[N]`; -1 for none."""
+def _first_target(block: Block, attributions: list[_Attribution]) -> np.ndarray:
+    """First target of each sample, int64 `[N]`; -1 for none."""
     first = np.full(len(block.samples), -1)
-    for answer in reversed(answers):
-        first = np.where(answer.targets >= 0, answer.targets, first)
+    for attribution in reversed(attributions):
+        first = np.where(attribution.targets >= 0, attribution.targets, first)
     return first
 
 
@@ -239,37 +253,37 @@ def run_survey(
     skip_bad: bool = False,
     progress: bool,
 ) -> None:
-    """Let the surveyor see blocks.
+    """Add blocks to the surveyor's tally.
 
     Parameters
     ----------
     surveyor
-        Reduces them.
+        Reduces the blocks.
     stream
         The blocks.
     length
         Number of samples in them, for the progress bar.
     after_first
-        Called with the seconds that reading and computing one sample of the first block took.
+        Called after the first block with the seconds per sample that reading and computing it took.
     after_each
-        Called with each block when it has been merged.
+        Called with each block after it has been added.
     skip_bad
-        Whether samples that the model fails on are skipped.
+        Whether to skip samples on which the model fails.
     progress
-        Whether to show a bar with rate and time left.
+        Whether to show a progress bar.
     """
     start = time.perf_counter()
     with memory_kept(), tqdm(total=length, desc="samples", unit="sample", disable=not progress) as bar:
         for place, block in enumerate(stream):
-            seen = _added(surveyor, block, skip_bad)
+            added = _added(surveyor, block, skip_bad)
             if place == 0:
                 after_first((time.perf_counter() - start) / len(block.samples))
-            after_each(seen)
+            after_each(added)
             bar.update(len(block.samples))
 
 
 def _added(surveyor: Surveyor, block: Block, skip_bad: bool) -> Block:
-    """Let the surveyor see a block; returns it without the samples that had to be skipped."""
+    """Add a block to the tally and return it, without the samples that had to be skipped."""
     while True:
         try:
             surveyor.add(block)
@@ -282,5 +296,5 @@ def _added(surveyor: Surveyor, block: Block, skip_bad: bool) -> Block:
 
 
 def sizes_of(concept: ConceptKind, shapes: dict[str, Sequence[int]]) -> dict[str, int]:
-    """Number of concepts of each layer, from the shapes `[C, *S]` of their outputs."""
+    """Count the concepts of each layer, from the shapes `[C, *S]` of the layers' outputs."""
     return {layer: concept.size(shape) for layer, shape in shapes.items()}

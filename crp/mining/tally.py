@@ -1,4 +1,4 @@
-"""What mining keeps of the samples it has seen: it can be stored, taken up again, and merged in any order."""
+"""What mining keeps of the samples so far. It can be stored, resumed, and merged in any order."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from crp.library.references import ClassStatistics, References
 from .class_sums import ClassSums
 from .topk import ClassTopK, TopK
 
-# References of each class, unless said otherwise; and the memory, in bytes, that they may take then.
+# Default number of references of each class, and the memory in bytes that they may take.
 _CLASS_REFERENCES, _CLASS_REFERENCES_MEMORY = 3, 256 * 10**6
 _BYTES_OF_ONE = 20  # sample and position of 8 bytes, score of 4
 
 
 def default_class_references(classes: int, concepts: int) -> int:
-    """How many references of each class to keep, if nobody says: 3, or as many as fit into 256 MB.
+    """Choose how many references of each class to keep by default: 3, or as many as fit into 256 MB.
 
     >>> default_class_references(10, 40), default_class_references(1000, 2048), default_class_references(1000, 15104)
     (3, 2, 0)
@@ -29,7 +29,7 @@ def default_class_references(classes: int, concepts: int) -> int:
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over the data set leaves.
+    """Results of one pass over the data set.
 
     Attributes
     ----------
@@ -38,8 +38,7 @@ class Survey:
     statistics
         By layer.
     class_references
-        By layer and mode, `sample`, `score` and `position` `[classes, C, n]` as in `References`; empty where none were
-        asked for.
+        `sample`, `score` and `position` `[classes, C, n]` as in `References`, by layer and mode; empty if not kept.
     """
 
     references: dict[tuple[str, str], References]
@@ -48,20 +47,20 @@ class Survey:
 
 
 class Tally:
-    """References and class sums of every layer, over disjoint sets of samples.
+    """References and class sums of every layer for a set of samples.
 
-    Two tallies of disjoint samples merge into the one of all of them, to the last bit, whatever the order.
+    Tallies of disjoint sets merge into the tally of their union, in any order and equal to the last bit.
 
     Parameters
     ----------
     sizes
         Number of concepts of each layer.
     classes
-        Number of the model's outputs, or of whatever else is explained.
+        Number of the model's outputs, or of other targets.
     k
         How many references to keep of each concept and mode.
     top
-        Of how many leading concepts of a sample the statistics count.
+        How many concepts of a sample the statistics count as leading.
     class_references
         How many references to keep of each concept, mode and explained class.
     """
@@ -78,19 +77,19 @@ class Tally:
         self.sums = {layer: ClassSums(classes, size, top) for layer, size in sizes.items()}
 
     def add_best(self, layer: str, mode: str, *scored: np.ndarray, among: np.ndarray | None = None) -> None:
-        """Let the samples of a block compete, the larger score winning: see `TopK.add` for what is given.
+        """Add the samples of a block as candidates; larger scores win. The arguments are those of `TopK.add`.
 
-        In mode `"negative"`, scores are those of the negated relevance.
+        In mode `"negative"`, scores are of the negated relevance.
         """
         self.best[layer, mode].add(*scored, among=among)
 
     def add_of_class(self, layer: str, mode: str, *scored: np.ndarray, among: np.ndarray | None = None) -> None:
-        """The same among the samples explained for each class; with one target `[N]` for each sample."""
+        """Add candidates for the references of each class, with one target per sample, int64 `[N]`."""
         if (layer, mode) in self.of_class:
             self.of_class[layer, mode].add(*scored, among=among)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that is needed to go on from here, by `LAYER/PART/NAME`."""
+        """Return the whole state, by `LAYER/PART/NAME`."""
         return {
             f"{part}/{name}": array for part, kept in self._parts().items() for name, array in kept.arrays().items()
         }
@@ -102,13 +101,13 @@ class Tally:
         return parts | {f"{layer}/sums": sums for layer, sums in self.sums.items()}
 
     def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take in what another tally's `arrays` say of other samples."""
+        """Add the samples of another tally, given by its `arrays`."""
         for part, kept in self._parts().items():
-            # one part after the other, so that a mapping which reads from disk need not hold them all
+            # one part at a time, so that a mapping that reads from disk holds only that part
             kept.merge({name: arrays[f"{part}/{name}"] for name in kept.arrays()})
 
     def result(self) -> Survey:
-        """References and statistics of all samples so far."""
+        """Return references and statistics of all samples so far."""
         return Survey(
             references={
                 (layer, mode): replace(best.best, score=_signed(best.best.score, mode))

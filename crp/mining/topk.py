@@ -1,4 +1,4 @@
-"""The k best samples of every concept, of all samples and of each class, kept while samples stream by."""
+"""The k best samples of every concept, overall and for each class, updated block by block."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from crp.errors import SampleError
 from crp.library.references import References
 
 _FIELDS = ("sample", "score", "target", "position")
-# What stands in a place that was never filled.
+# Values of an empty place.
 _NOTHING = (-1, np.float32(-np.inf), -1, 0)
 
 
 def ranking(sample: np.ndarray, score: np.ndarray, k: int) -> np.ndarray:
-    """Places of the `k` largest scores in each row, equal ones by sample index: two of `[C, n]` -> int64 `[C, k]`.
+    """Sort by score, then by sample, and return the first `k` places: two of `[C, n]` -> int64 `[C, k]`.
 
-    Scores are float32, sample indices -1 (the last of equals) to `2**32 - 2`. Both go into one whole number, score
-    first, which numpy sorts in half the time that sorting by two keys takes.
+    Scores are float32, sample indices -1 (last among equal scores) to `2**32 - 2`. Both are packed into one integer
+    sort key, score first; numpy sorts it twice as fast as two keys.
     """
-    # + 0 makes 0 of -0; the bits of floats, but for the sign, are in the order of their absolute values
+    # + 0 turns -0 into 0; apart from the sign, the bits of floats are in the order of their absolute values
     bits = (score + np.float32(0)).view(np.int32)
     ascending = np.where(bits < 0, bits ^ np.int32(2**31 - 1), bits).astype(np.int64)
     keys = (-1 - ascending) << 32 | sample & 0xFFFFFFFF
@@ -28,7 +28,7 @@ def ranking(sample: np.ndarray, score: np.ndarray, k: int) -> np.ndarray:
 
 
 def check_finite(samples: np.ndarray, scores: np.ndarray) -> None:
-    """Refuse a sample, of indices `[N]`, with a score in `[N, C]` that is not finite as float32; the first one.
+    """Raise an error for the first sample, of indices `[N]`, that has a non-finite float32 score in `[N, C]`.
 
     Raises
     ------
@@ -39,22 +39,22 @@ def check_finite(samples: np.ndarray, scores: np.ndarray) -> None:
         row, concept = np.argwhere(~np.isfinite(scores))[0]
         raise SampleError(
             int(samples[row]),
-            f"scores {scores[row, concept]} for concept {concept}, no finite number: the model overflows on it.",
+            f"has the score {scores[row, concept]} for concept {concept}, which is not finite: the model overflows.",
         )
 
 
 class TopK:
-    """The `k` largest scores of each of `C` concepts among all samples seen so far.
+    """The `k` largest scores of each of `C` concepts among all samples so far.
 
-    Equal scores are ordered by sample index, so that the result depends neither on the order of the blocks nor on
-    how many samples a block holds. Memory is `O(C * k)`.
+    Equal scores are ordered by sample index, so the result does not depend on the order or the size of blocks. Memory
+    is `O(C * k)`.
 
     Parameters
     ----------
     concepts
         Number of concepts `C`.
     k
-        How many samples to keep for each. Places never filled hold sample -1, score -inf, target -1, position 0.
+        How many samples to keep for each. Empty places hold sample -1, score -inf, target -1, position 0.
     """
 
     def __init__(self, concepts: int, k: int):
@@ -73,20 +73,20 @@ class TopK:
         positions: np.ndarray,
         among: np.ndarray | None = None,
     ) -> None:
-        """Merge one block.
+        """Add one block.
 
         Parameters
         ----------
         samples
             Indices in the data set, int64 `[N]`, none of which was added before.
         scores
-            `[N, C]`, finite (see `check_finite`); kept, and compared, as float32.
+            `[N, C]`, finite (see `check_finite`); stored and compared as float32.
         targets
-            Class explained for each sample, int64 `[N]`; `[N, C]` where concepts differ in it.
+            Explained class of each sample, int64 `[N]`; `[N, C]` if it differs between concepts.
         positions
             Flat position of each concept in each sample, int64 `[N, C]`.
         among
-            Which scores compete, bool `[N, C]`; by default all.
+            Which scores are candidates, bool `[N, C]`; by default all.
         """
         scores = scores.astype(np.float32, copy=False)
         targets = targets if targets.ndim == 2 else targets[:, None]
@@ -96,18 +96,18 @@ class TopK:
         self._keep(*(np.broadcast_to(part, scores.shape).T for part in candidates))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that is needed to go on from here."""
+        """Return the whole state."""
         return {name: getattr(self.best, name) for name in _FIELDS}
 
     def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take in the best of other samples, as another one's `arrays` hold them."""
+        """Add the best of other samples, given by the `arrays` of their table."""
         self._keep(*(arrays[name] for name in _FIELDS))
 
     def _keep(self, *candidates: np.ndarray) -> None:
-        """Keep the best of those so far and of candidates `[C, n]`: sample, score, target, position."""
+        """Keep the best of the current entries and of candidates `[C, n]`: sample, score, target, position."""
         best = self.best
         _, competing, *_ = candidates
-        # after some samples most concepts see none that comes near their last one
+        # after some blocks, most concepts have no candidate that is good enough
         rows = np.flatnonzero((competing >= best.score[:, -1:]).any(axis=1))
         merged = [
             np.concatenate([getattr(best, name)[rows], values[rows]], axis=1)
@@ -136,7 +136,7 @@ class ClassTopK:
     """
 
     def __init__(self, classes: int, concepts: int, k: int):
-        # one table of the best, one of the second best, ...: a sample goes down them and stays where it is better
+        # one table of the best, one of the second best, ...; a sample is inserted where it beats the entry
         shape = k, classes, concepts
         self._best = {
             "sample": np.full(shape, -1, dtype=np.int64),
@@ -146,7 +146,7 @@ class ClassTopK:
 
     @property
     def best(self) -> dict[str, np.ndarray]:
-        """`sample`, `score` and `position` `[classes, C, k]`, best first; places never filled as in `TopK`."""
+        """`sample`, `score` and `position` `[classes, C, k]`, best first; empty places as in `TopK`."""
         return {name: np.moveaxis(table, 0, 2) for name, table in self._best.items()}
 
     def add(
@@ -157,35 +157,35 @@ class ClassTopK:
         positions: np.ndarray,
         among: np.ndarray | None = None,
     ) -> None:
-        """Merge one block; arguments as in `TopK.add`."""
+        """Add one block; arguments as in `TopK.add`."""
         scores = scores.astype(np.float32, copy=False)
         if among is not None:
             scores = np.where(among, scores, -np.inf)
         turns = _turns(targets)
         for turn in range(turns.max(initial=-1) + 1):
-            # one sample of each class at a time, so that no place is written twice
+            # one sample of each class at a time, so that no entry is written twice
             rows = np.flatnonzero(turns == turn)
             new = {"sample": samples[rows, None], "score": scores[rows], "position": positions[rows]}
             self._insert(targets[rows], new)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that is needed to go on from here."""
+        """Return the whole state."""
         return dict(self._best)
 
     def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take in the best of other samples, as another one's `arrays` hold them."""
+        """Add the best of other samples, given by the `arrays` of their table."""
         everywhere = slice(None)
         for place in range(len(arrays["sample"])):
             self._insert(everywhere, {name: table[place] for name, table in arrays.items()})
 
     def _insert(self, targets: np.ndarray | slice, new: dict[str, np.ndarray]) -> None:
-        """Let one sample of each of some classes compete, `[m, C]` or `[m, 1]`."""
+        """Insert one sample for each of `m` classes where it beats an entry; values `[m, C]` or `[m, 1]`."""
         for place in range(len(self._best["sample"])):
             kept = {name: table[place][targets] for name, table in self._best.items()}
             better = new["score"] > kept["score"]
             better |= (new["score"] == kept["score"]) & (new["sample"] < kept["sample"])
             if better.any():
-                # what was there goes on to the next table
+                # the beaten entry moves on to the next table
                 beaten = {name: np.where(better, kept[name], new[name]) for name in new}
                 for name, table in self._best.items():
                     table[place][targets] = np.where(better, new[name], kept[name])
@@ -193,7 +193,7 @@ class ClassTopK:
 
 
 def _turns(targets: np.ndarray) -> np.ndarray:
-    """How many of the same value came before: [3, 5, 3, 3] -> [0, 0, 1, 2]."""
+    """Count earlier occurrences of each value: [3, 5, 3, 3] -> [0, 0, 1, 2]."""
     order = np.argsort(targets, kind="stable")
     _, first, count = np.unique(targets[order], return_index=True, return_counts=True)
     turns = np.empty(len(targets), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Concept vectors written while mining: each block its own rows, at their place in a file of fixed size."""
+"""Concept vectors, written while mining: each block writes its rows to their places in a file of fixed size."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from crp.library.rows import RowTable
 from crp.library.tables import open_table
 from crp.library.vectors import SAMPLE_COLUMNS, encoded, layer_columns, samples_file, vectors_file
 
-# Rows copied at a time.
+# Number of rows copied at a time.
 _CHUNK = 4096
 
 
 class VectorWriter:
     """Writes the vectors of all layers into a folder.
 
-    A block may be written again (after an interruption), by another process, or in any order: the files end up the
-    same, byte for byte.
+    Blocks may be written in any order, by any process, and again after an interruption: the files end up the same, byte
+    for byte.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class VectorWriter:
     Raises
     ------
     LibraryError
-        If there are vectors of other layers' sizes or another data set, or the system refuses to write.
+        If existing files are of other sizes or another data set, or the system refuses to write.
     """
 
     def __init__(self, folder: Path, length: int, sizes: Mapping[str, int]):
@@ -59,7 +59,7 @@ class VectorWriter:
         samples
             Indices in the data set, in increasing order, int64 `[N]`.
         targets, predictions, labels
-            Class explained, largest output, label (-1: none), int64 `[N]`.
+            Explained class, largest output, label (-1 for none), int64 `[N]`.
         vectors
             By layer, shares and activation scores `[N, C]`, finite.
 
@@ -77,16 +77,16 @@ class VectorWriter:
         self._samples.write(samples, known)
 
     def take(self, folder: Path, length: int, stop: int | None = None) -> None:
-        """Copy the rows that are in another folder: of another shard, or of the data set before it grew.
+        """Copy the rows of another folder: of another shard, or of the library that is extended.
 
         Parameters
         ----------
         folder
-            What another writer wrote into, closed.
+            Folder of another writer, which has been closed.
         length
-            Number of samples it was made for.
+            Number of samples of its data set.
         stop
-            Copy the rows of samples before this one; by default all.
+            Copy only the rows of samples before this one; by default all.
 
         Raises
         ------
@@ -100,14 +100,16 @@ class VectorWriter:
         _copy(samples_file(folder), self._samples, SAMPLE_COLUMNS, length, rows)
 
     def sync(self) -> None:
-        """Wait until the disk has all that was written: to be called before it is noted that blocks are done."""
+        """Wait until everything is on disk; called before blocks are recorded as done."""
         for table in (*self._layers.values(), self._samples):
             table.sync()
 
     def __enter__(self) -> VectorWriter:
+        """Return the writer."""
         return self
 
     def __exit__(self, *error: object) -> None:
+        """Close the files."""
         self.close()
 
     def close(self) -> None:
@@ -117,7 +119,7 @@ class VectorWriter:
 
 
 def take_vectors(folder: Path, others: Iterable[Path], manifest: Mapping[str, Any]) -> None:
-    """Copy the vectors that are in other folders into one, all of libraries with the same manifest."""
+    """Copy the vectors of several folders, all of libraries with the same manifest, into one."""
     length = manifest["data"]["length"]
     sizes = {layer["name"]: layer["concepts"] for layer in manifest["layers"]}
     with VectorWriter(folder, length, sizes) as writer:

@@ -68,7 +68,7 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
     data = called(spec, named) if makes_data and callable(named) else named
     if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
         raise InputError(
-            f"'{spec}' gives a {type(data).__name__}, which cannot be asked for sample i; "
+            f"'{spec}' gives a {type(data).__name__}, whose samples cannot be read by index; "
             "a map-style data set with __len__ and __getitem__ is needed."
         )
     if len(data) == 0:

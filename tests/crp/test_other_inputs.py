@@ -19,7 +19,7 @@ import crp
 from crp.errors import InputError, LibraryError
 from crp.explanations import from_json, to_json
 from crp.library.patches import StoredPatch, encode_signal, read_patches, write_patches
-from crp.mining.patch_maker import patch_box, resized
+from crp.mining.crops import patch_box, resized
 from crp.preprocessing import shown_input
 from crp.visualization import Atlas
 

@@ -337,7 +337,7 @@ class TestOrigin:
         assert all((value == 0).all() for model in models for value in model.state_dict().values())
         library.manifest["model"]["weights"] = "of another model"
         for named in ({"trust": True}, {"model": net}):
-            with pytest.raises(LibraryError, match="^The library 'mined.crp' was mined with other weights"):
+            with pytest.raises(LibraryError, match=r"^The library 'mined\.crp' was mined with other weights"):
                 model_of(library, **named)
 
     def test_changed_weights_are_refused(self, tmp_path, net):

@@ -1,4 +1,4 @@
-"""Runs of mining, each killed with SIGKILL at random moments and started again until it is done.
+"""Runs of mining, each killed with SIGKILL at random moments and restarted until it is done.
 
     python -m tests.durability.kills --runs 100
 
@@ -22,7 +22,7 @@ from tests.durability.subject import digest, mined
 
 
 def in_a_process(path: Path, **options) -> int:
-    """Start mining in a process of its own, the first of a group; returns its id."""
+    """Start mining in a new process that leads a process group; return its id."""
     child = os.fork()
     if child:
         return child
@@ -36,7 +36,7 @@ def in_a_process(path: Path, **options) -> int:
 
 
 def moments(path: Path) -> str:
-    """What a killed process left: for the statistics of the evidence."""
+    """Describe what a killed process left, for the statistics."""
     work = path.with_name(f"{path.name}.partial")
     if path.exists():
         return "library in place, cleaning up"
@@ -48,10 +48,10 @@ def moments(path: Path) -> str:
 
 
 def killed_run(path: Path, rng: random.Random, longest: float, seen: dict[str, int]) -> int:
-    """Mine, killed and started again until done; returns how often it was killed."""
+    """Mine, kill and restart until done; return the number of kills."""
     kills, children = 0, []
     while not path.exists():
-        # time between checkpoints and processes that read ahead change nothing
+        # neither the time between checkpoints nor processes that read ahead change the result
         child = in_a_process(path, checkpoint=rng.choice([0.0, 0.02]), workers=rng.choice([0, 0, 0, 1]))
         children.append(child)
         time.sleep(rng.uniform(0, longest if kills > 1 else longest / 3))  # so that each is killed several times
@@ -64,7 +64,7 @@ def killed_run(path: Path, rng: random.Random, longest: float, seen: dict[str, i
             seen[moment] = seen.get(moment, 0) + 1
         elif os.waitstatus_to_exitcode(status):
             sys.exit(f"mining failed after {kills} kills")
-    # torch's reader waits for ever where its parent was killed before it knew it
+    # torch's reader waits forever if its parent was killed before it knew the parent's id
     for child in children:
         with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
@@ -91,7 +91,7 @@ def main() -> None:
     for moment, count in sorted(seen.items(), key=lambda item: -item[1]):
         print(f"  killed {count} times with: {moment}")
     same = options.runs - wrong
-    print(f"{same} of {options.runs} libraries equal the one of a run that was left alone, byte for byte")
+    print(f"{same} of {options.runs} libraries equal the library of an undisturbed run, byte for byte")
     sys.exit(bool(wrong))
 
 

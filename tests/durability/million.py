@@ -1,4 +1,4 @@
-"""A million samples through a tiny net: whether time and memory stay flat, and the library is what the formula says.
+"""A million samples with a tiny net: do time and memory stay constant, and is the library as large as the formula says?
 
     python -m tests.durability.million --samples 1000000
 """
@@ -23,7 +23,7 @@ CLASSES, K, OF_CLASS, PATCHES = 10, 16, 3, 8
 
 
 class Many:
-    """As many samples as wanted, made of a few; notes time and memory every tenth of the way."""
+    """Any number of samples, made from a few; records time and memory at every tenth."""
 
     def __init__(self, length: int):
         self.length, self.notes = length, []
@@ -63,10 +63,10 @@ def main() -> None:
         path = Path(folder) / "million.crp"
         kept = {"k": K, "class_references": OF_CLASS, "patches": PATCHES}
         mine(net, samples, layers=list(LAYERS), path=path, block_size=256, threads=1, progress=False, **kept)
-        # fingerprints and patches ask for single samples, too
+        # fingerprints and patches also read single samples
         tenths = [length // 10 * place for place in range(10)]
-        asked = [note[0] for note in samples.notes]
-        begin = next(place for place in range(len(asked)) if asked[place : place + 10] == tenths)
+        read = [note[0] for note in samples.notes]
+        begin = next(place for place in range(len(read)) if read[place : place + 10] == tenths)
         notes = samples.notes[begin : begin + 10]
         print(f"{length} samples, 1 thread, blocks of 256, a checkpoint every 60 s")
         print("from sample   microseconds of CPU a sample   resident MB")

@@ -1,4 +1,4 @@
-"""Mining shared by shards and by the processes of torchrun, and the libraries compared byte for byte.
+"""Mining shared by shards and by processes of torchrun; the libraries are compared byte for byte.
 
     python -m tests.durability.sharing --splits 20 --processes 1,2,3
 """
@@ -27,7 +27,7 @@ mined(Path(sys.argv[1]), distributed=True)
 
 
 def split_run(folder: Path, rng: random.Random) -> tuple[Path, str]:
-    """Mine a random number of shards in a random order, some of them in folders of their own, and merge."""
+    """Mine a random number of shards in random order, some in separate folders, and merge them."""
     count = rng.randint(1, 6)
     path, elsewhere = folder / "library.crp", []
     for place in rng.sample(range(1, count + 1), count):
@@ -38,7 +38,7 @@ def split_run(folder: Path, rng: random.Random) -> tuple[Path, str]:
         mined(home, shard=(place, count))
     rng.shuffle(elsewhere)
     merge(net(), Samples(), path=path, others=elsewhere, skip_bad=True, checkpoint=0, progress=False)
-    return path, f"{count} shards, {len(elsewhere)} of them in folders of their own"
+    return path, f"{count} shards, {len(elsewhere)} of them in separate folders"
 
 
 def torchrun(path: Path, count: int) -> None:
@@ -54,7 +54,7 @@ def torchrun(path: Path, count: int) -> None:
 
 
 def ranks(path: Path, count: int) -> None:
-    """Mine with several processes that are given what torchrun gives."""
+    """Mine with several processes in the environment that torchrun sets."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -79,10 +79,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         expected = digest(mined(Path(folder) / "whole.crp").path)
         for number in range(options.splits):
-            path, told = split_run(Path(folder) / f"split-{number}", rng)
+            path, described = split_run(Path(folder) / f"split-{number}", rng)
             same = digest(path) == expected
             wrong += not same
-            print(f"{told}: {'the same bytes' if same else 'DIFFERENT'}")
+            print(f"{described}: {'the same bytes' if same else 'DIFFERENT'}")
         for count in map(int, filter(None, options.processes.split(","))):
             path = Path(folder) / f"{count}-processes.crp"
             torchrun(path, count)

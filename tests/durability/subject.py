@@ -1,4 +1,4 @@
-"""A small float32 net and 77 noisy samples, of which one cannot be read; mined in blocks of 8, the last one open."""
+"""A small float32 net and 77 noisy samples, one of them unreadable; mined in blocks of 8, the last one incomplete."""
 
 from __future__ import annotations
 
@@ -32,6 +32,33 @@ class Samples:
         return self.data[index], int(self.labels[index])
 
 
+class Interrupting(Samples):
+    """Raises KeyboardInterrupt when sample `at` is read for the `time`-th time, and records what was read."""
+
+    def __init__(self, at: int, time: int = 1):
+        super().__init__()
+        self.at, self.left, self.read = at, time, []
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        self.left -= index == self.at
+        if index == self.at and self.left == 0:
+            raise KeyboardInterrupt
+        return super().__getitem__(index)
+
+
+def work(path: Path) -> Path:
+    """Work folder of a library."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def was_passed_from(first: int, read: list[int]) -> bool:
+    """Whether the pass over the data started at sample `first`. Nothing else reads so many samples in a row."""
+    runs = [list(range(begin, 77)) for begin in (first, first - 1)]
+    found = [any(read[place : place + len(run)] == run for place in range(len(read))) for run in runs]
+    return found == [True, False]
+
+
 def net() -> nn.Module:
     torch.manual_seed(3)
     hidden = [nn.Conv2d(2, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten()]
@@ -39,15 +66,15 @@ def net() -> nn.Module:
 
 
 def mined(path: Path, *, length: int = 77, **options: Any):
-    """Mine it, with a checkpoint after every block unless said otherwise."""
-    told = {"layers": ["0", "3"], "k": 5, "patches": 2, "block_size": BLOCK, "threads": 2, "skip_bad": True,
+    """Mine the samples, by default with a checkpoint after every block."""
+    given = {"layers": ["0", "3"], "k": 5, "patches": 2, "block_size": BLOCK, "threads": 2, "skip_bad": True,
             "vectors": True}  # fmt: skip
     quiet = {"checkpoint": 0.0, "progress": False}
-    return mine(net(), Samples(length), path=path, **{**told, **quiet, **options})
+    return mine(net(), Samples(length), path=path, **{**given, **quiet, **options})
 
 
 def digest(library: Path) -> str:
-    """One SHA-256 over names and bytes of all files of a library."""
+    """SHA-256 over the names and bytes of all files of a library."""
     whole = hashlib.sha256()
     for file in sorted(file for file in library.rglob("*") if file.is_file()):
         whole.update(f"{file.relative_to(library)}\n".encode() + hashlib.sha256(file.read_bytes()).digest())

@@ -1,4 +1,4 @@
-"""Memory, size and time of a checkpoint where there are a thousand classes and many concepts.
+"""Memory, size and time of a checkpoint with a thousand classes and many concepts.
 
     python -m tests.durability.tallies
 """
@@ -54,7 +54,7 @@ def measure(name: str) -> None:
     print(f"  tally {memory:.0f} MB resident, {after:.0f} MB at most while it is written: {size / 1e6:.0f} MB")
     print(f"  written in {written:.1f} s, merged in {merged:.1f} s")
     print(f"  {peak() - before:.0f} MB at most while it is merged, with the mapped file")
-    print(f"  {min(seconds) / 32 * 1000:.1f} ms of CPU for what a sample counts")
+    print(f"  {min(seconds) / 32 * 1000:.1f} ms of CPU per sample")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ LAYER, TAG = "conv5", 37
 
 
 def scenes(tagged: int, untagged: int, others: int) -> tuple[Dataset, np.ndarray]:
-    """Octagons of the training data, octagons without tags, scenes of other classes; and which carry a tag."""
+    """Octagons as in training, octagons without tags and scenes of other classes; and which of them carry a tag."""
     octagons = [range(TAGGED_CLASS, 10 * count, 10) for count in (tagged, untagged)]
     train = Scenes("train", max(10 * tagged, 10 * others))
     never = Scenes("test", 10 * untagged, tag="never")
@@ -47,12 +47,12 @@ def mined(folder: Path, data: Dataset) -> Library:
 
 
 def precision(library: Library, tags: np.ndarray, count: int = 100) -> float:
-    """Part of the strongest samples of the tag concept that carry a tag."""
+    """Fraction of the strongest samples of the tag concept that carry a tag."""
     return float(tags[search(library.vectors(LAYER), TAG, count=count).sample].mean())
 
 
 def agreement(library: Library, tags: np.ndarray, clusters: int | None = None) -> tuple[float, float, list[int]]:
-    """Strategies of octagons beside their tags: adjusted Rand index (Hubert and Arabie 1985), purity, clusters' sizes.
+    """Compare strategies of octagons with tags: adjusted Rand index (Hubert and Arabie 1985), purity, cluster sizes.
 
     Purity is the part of octagons that are tagged, or not, as most of their cluster are: it forgives a split.
     """
@@ -64,7 +64,7 @@ def agreement(library: Library, tags: np.ndarray, clusters: int | None = None) -
 
 
 def adjusted_rand(one: np.ndarray, other: np.ndarray) -> float:
-    """Pairs that two partitions both keep together, 0 where no more than by chance, 1 where they are the same."""
+    """Agreement of two partitions on pairs: 0 if expected by chance, 1 if they are equal."""
     table = np.zeros((one.max() + 1, other.max() + 1))
     np.add.at(table, (one.astype(int), other), 1)
 

@@ -1,12 +1,14 @@
-"""Mining that survives interruption and is shared by processes.
+"""Mining that survives interruptions and can be shared by processes and machines.
 
-work.py         the folder beside a library that holds what was done so far, and says of what
-stages.py       the pass over the data set and the patches, shared by processes, each resumed where it ended
-checkpoints.py  the tally of some blocks as a file; which of them to use
-segments.py     finished patches as files
-spans.py        sets of blocks
-locks.py        one process at a time
-processes.py    the processes of one run, and waiting for one another
-extending.py    whether a library may be the beginning of a longer data set's
-merging.py      `merge`: the library from what shards have done
+================  =================================================================================================
+`work`            the folder beside a library that holds finished work and describes what is mined
+`stages`          the pass over the data set and the patches: shared by processes, resumed where they stopped
+`checkpoints`     the tally of some blocks as a file, and which files to use
+`segments`        finished patches as files
+`spans`           sets of blocks
+`locks`           locks on files, so that one process works at a time
+`processes`       the processes of one run, and barriers between them
+`extending`       whether a library can be extended to a longer data set
+`merging`         `merge`: the library from what shards have computed
+================  =================================================================================================
 """

@@ -1,8 +1,8 @@
-"""Checkpoints of the pass over the data set: parts, each the tally of some blocks, that merge to the same in any order.
+"""Checkpoints of the pass over the data set: parts, which hold the tally of some blocks and merge in any order.
 
-A part is one file: the arrays of `Tally.arrays`, with the blocks they are of and the samples that were skipped there.
-Each process writes its own, over and over. One that takes in others is written before these are removed, so parts may
-overlap after a kill: then the largest ones that do not are used, and the rest is as if it had not been computed.
+A part is one file: the arrays of `Tally.arrays`, the blocks they belong to, and the samples skipped there. Each process
+rewrites its own part at every checkpoint. A part that includes others is written before these are removed, so parts may
+overlap after a kill. Then disjoint parts are used, the largest first, and other blocks are computed again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .spans import Spans, count, difference, union
 
 logger = logging.getLogger(__name__)
 
-# The part with which a longer data set begins: the state of the library that is extended.
+# The part from which a longer data set starts: the state of the library that is extended.
 EXTENDED = "extended"
 
 _BLOCKS, _SKIPPED = "blocks", "skipped"
@@ -34,7 +34,7 @@ _BLOCKS, _SKIPPED = "blocks", "skipped"
 
 @dataclass(frozen=True)
 class Part:
-    """A checkpoint: its file, its blocks, and the samples skipped there with what is wrong with them."""
+    """A checkpoint: its file, its blocks, and the skipped samples with the reasons."""
 
     file: Path
     blocks: Spans
@@ -42,7 +42,7 @@ class Part:
 
     @property
     def owner(self) -> str:
-        """Who wrote it."""
+        """Name of the process or shard that wrote it."""
         return self.file.name.split(".")[0]
 
     def merge_into(self, tally: Tally) -> None:
@@ -55,14 +55,14 @@ class Part:
         """
         like = {name: (array.dtype.type, array.shape) for name, array in tally.arrays().items()}
         with open_table(self.file) as table:
-            # all are looked at before any is merged
+            # check all arrays before merging any
             for name, form in like.items():
                 table.check(name, *form)
             tally.merge(_Reading(table, like))
 
 
 class _Reading(Mapping):
-    """Arrays of a file, each read when it is asked for."""
+    """Arrays of a file, each read on access."""
 
     def __init__(self, table: Table, forms: Mapping[str, tuple[type, tuple[int, ...]]]):
         self._table, self._forms = table, forms
@@ -78,14 +78,14 @@ class _Reading(Mapping):
 
 
 def write_part(file: Path, tally: Tally, blocks: Spans, skipped: Mapping[int, str]) -> None:
-    """Write a part as a whole or not at all; `LibraryError` if the system refuses."""
-    told = np.frombuffer(json.dumps({str(key): skipped[key] for key in sorted(skipped)}).encode(), dtype=np.uint8)
+    """Write a part completely or not at all; `LibraryError` if the system refuses."""
+    encoded = np.frombuffer(json.dumps({str(key): skipped[key] for key in sorted(skipped)}).encode(), dtype=np.uint8)
     places = np.array(union(blocks), dtype=np.int64).reshape(-1, 2)
-    write_table(file, {**tally.arrays(), _BLOCKS: places, _SKIPPED: told})
+    write_table(file, {**tally.arrays(), _BLOCKS: places, _SKIPPED: encoded})
 
 
 def read_part(file: Path) -> Part:
-    """Read what a part is about.
+    """Read which blocks a part covers.
 
     Raises
     ------
@@ -94,16 +94,16 @@ def read_part(file: Path) -> Part:
     """
     with open_table(file) as table:
         blocks = table.array(_BLOCKS, np.int64, (None, 2))
-        told = table.array(_SKIPPED, np.uint8, (None,)).tobytes()
+        encoded = table.array(_SKIPPED, np.uint8, (None,)).tobytes()
     try:
-        skipped = {int(sample): str(fact) for sample, fact in json.loads(told).items()}
+        skipped = {int(sample): str(fact) for sample, fact in json.loads(encoded).items()}
     except (ValueError, AttributeError, RecursionError) as error:
         raise damaged(file, f"its list of skipped samples: {error}") from error
     return Part(file, [(start, stop) for start, stop in blocks.tolist()], skipped)
 
 
 def read_parts(folder: Path) -> list[Part]:
-    """The parts to use: no two of one block. A damaged one is reported and left out: its blocks are computed again."""
+    """Choose disjoint parts. A damaged part is reported and ignored; its blocks are computed again."""
     found = []
     for file in sorted(folder.glob("*.safetensors")):
         try:
@@ -118,25 +118,25 @@ def read_parts(folder: Path) -> list[Part]:
 
 
 def blocks_of(parts: Iterable[Part]) -> Spans:
-    """All blocks of some parts."""
+    """Blocks of several parts."""
     return union(span for part in parts for span in part.blocks)
 
 
 class Checkpoint:
-    """What one process has done, saved from time to time.
+    """The part of one process, saved at regular intervals.
 
     Parameters
     ----------
     folder
-        Of the parts.
+        Folder of the parts.
     owner
         Beginning of the file's name.
     surveyor
-        Whose tally is to be saved.
+        Holds the tally to save.
     taken
-        Parts to go on from: they are merged into the tally, and removed when it is saved.
+        Parts to resume from. They are merged into the tally, and removed after it has been saved.
     every
-        Seconds between two times.
+        Seconds between checkpoints.
     """
 
     def __init__(self, folder: Path, owner: str, surveyor: Surveyor, taken: Iterable[Part], every: float):
@@ -152,7 +152,7 @@ class Checkpoint:
             self.take(part)
 
     def add(self, block: Block) -> None:
-        """Note that a block has been merged into the tally; save, if it is time."""
+        """Record that a block has been added to the tally; save if it is time."""
         self.blocks = union([*self.blocks, (block.number, block.number + 1)])
         self.skipped.update(block.skipped)
         if time.monotonic() - self._saved >= self._every:
@@ -166,8 +166,8 @@ class Checkpoint:
         self.skipped.update(part.skipped)
 
     def save(self) -> None:
-        """Write the part, then remove those it holds."""
-        self._surveyor.sync()  # vectors of the blocks that the part says are done
+        """Write the part, then remove the parts that it includes."""
+        self._surveyor.sync()  # the vectors of blocks recorded as done have to be on disk
         write_part(self._file, self._surveyor.tally, self.blocks, self.skipped)
         for part in self._taken:
             part.file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A longer data set: what a library knows of its first samples is not computed again."""
+"""Extending a library to a longer data set, whose first samples are not computed again."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from crp.mining.dataset import sampled_digests
 from .stages import STATE
 from .work import difference_of
 
-# What a longer data set may change.
+# What may differ for a longer data set.
 _MAY_DIFFER = ("data.length", "data.fingerprint", "source", "skipped", "format", "schema")
 
 
 def check_extends(
     extended: str | os.PathLike[str], manifest: Mapping[str, Any], reader: SampleReader, skip_bad: bool
 ) -> Path:
-    """Refuse to extend a library that was mined otherwise, or from other samples than the first ones of a data set.
+    """Check that a library was mined with the same settings, from the first samples of a data set.
 
     Parameters
     ----------
     extended
-        The library.
+        The library to extend.
     manifest
-        Of the library to be.
+        Manifest of the new library.
     reader
         The longer data set.
     skip_bad
-        Whether samples that cannot be used are skipped.
+        Whether to skip unusable samples.
 
     Returns
     -------
     Path
-        The file with the exact sums over its full blocks, from which mining goes on.
+        The file with the tally of its complete blocks, from which mining continues.
 
     Raises
     ------
     LibraryError
-        Names the first difference.
+        If it was not; names the first difference.
     """
     library = open_library(extended)
     fact = f"The library '{library.path}' cannot be extended to this data set"

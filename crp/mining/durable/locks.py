@@ -1,4 +1,4 @@
-"""One process at a time where it matters, also across a cluster's shared folders."""
+"""Locks on files, so that one process works at a time, also on the shared file system of a cluster."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked there
+except ImportError:  # Windows, where nothing is locked
     fcntl = None
 
 _OPEN: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
 class Lock:
-    """A lock on a file, given back when it is closed or the process ends, however it ends.
+    """A lock on a file. It is released when it is closed or the process ends, in any way.
 
     Parameters
     ----------
     path
-        The file; it is made.
+        The file, which is created.
     shared
-        Whether others may share it.
+        Whether other processes may share the lock.
     wait
-        Whether to wait for it.
+        Whether to wait for the lock.
 
     Raises
     ------
     BlockingIOError
-        If another process has it, and it is not to be waited for.
+        If another process holds it and `wait` is false.
     """
 
     def __init__(self, path: Path, *, shared: bool = False, wait: bool = False):
@@ -41,27 +41,27 @@ class Lock:
                 if os.path.samestat(os.fstat(self._file), os.stat(path)):
                     return
             except FileNotFoundError:
-                pass  # removed by the process that had it
+                pass  # removed by the process that held it
             except BaseException:
                 self.close()
                 raise
             self.close()
 
     def take(self, *, shared: bool, wait: bool = False) -> None:
-        """Change between shared and alone; errors as above."""
+        """Acquire the lock, or change it between shared and exclusive; errors as above."""
         if fcntl is not None:
             how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
             fcntl.flock(self._file, how)
 
     def close(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         if self in _OPEN:
             _OPEN.discard(self)
             os.close(self._file)
 
 
 def _close_in_child() -> None:
-    # A process that reads ahead may live seconds longer than a killed parent, and would keep its locks.
+    # A process that reads ahead may outlive a killed parent by seconds and would keep its locks.
     for lock in list(_OPEN):
         lock.close()
 

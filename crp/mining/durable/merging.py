@@ -1,4 +1,4 @@
-"""`merge`: what shards left becomes a library."""
+"""`merge`: the library from what shards have computed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import nn
 from crp.concepts import ConceptKind
 from crp.errors import InputError, LibraryError
 from crp.library.store import Library
-from crp.mining.pipeline import CHANNELS, CHECKPOINT, mine
+from crp.mining.pipeline import mine
+from crp.mining.settings import CHANNELS, CHECKPOINT
 from crp.mining.targets import TargetRule, named_rule
 from crp.preprocessing import Preprocessing
 
@@ -43,32 +44,32 @@ def merge(
     progress: bool = True,
     overwrite: bool = False,
 ) -> Library:
-    """Make the library from what shards have done: merge their parts, compute the last block, make the patches.
+    """Make the library from what shards have computed: merge their parts, compute the last block, make the patches.
 
-    The settings are those that the shards were started with. It may be interrupted, and goes on when called again.
+    The settings are those of the shards. After an interruption, the same call resumes.
 
     Parameters
     ----------
     model, dataset, composite, concept
-        Those that the shards mined.
+        Those that were given to the shards.
     path
-        Folder of the library, as given to the shards.
+        Folder of the library, as it was given to the shards.
     others
-        Work folders (`NAME.partial`) of shards that ran elsewhere, in any order; they are left as they are.
+        Work folders (`NAME.partial`) of shards that ran elsewhere, in any order. They are not changed.
     targets
-        The function, if the rule is one.
+        The target rule if it is a function; otherwise the rule of the shards is used.
     workers, device, skip_bad, checkpoint, progress, overwrite
         As in `mine`.
 
     Returns
     -------
     Library
-        Opened.
+        The opened library.
 
     Raises
     ------
     LibraryError
-        If there is nothing to merge, folders do not belong together, or samples are missing.
+        If there is nothing to merge, the folders do not belong together, or samples are missing.
     """
     path, others = Path(path), [Path(other) for other in others]
     identity = _gathered(path, others)
@@ -77,7 +78,7 @@ def merge(
     if targets is None:
         targets = settings["targets"]
         if not named_rule(targets):
-            raise InputError(f"The shards explained the class that '{targets}' gives: pass that function as targets.")
+            raise InputError(f"The shards used the target rule {targets!r}: pass that function as targets=.")
     stored = manifest["preprocessing"]
     return mine(
         model,
@@ -104,28 +105,28 @@ def merge(
 
 
 def shard_identity(path: Path, others: Sequence[Path] = ()) -> dict[str, Any]:
-    """What the shards mined, as the first of their work folders says.
+    """Read what the shards mined from the first of their work folders.
 
     Raises
     ------
     LibraryError
-        If none of the folders is one.
+        If none of them is a work folder.
     """
     for folder in (work_folder(path), *others):
         if (identity := stored_identity(folder)) is not None:
             return identity
-    raise LibraryError(f"There is nothing to merge: '{work_folder(path)}' is no folder that `crp mine` left.")
+    raise LibraryError(f"There is nothing to merge: '{work_folder(path)}' is not a work folder of `crp mine`.")
 
 
 def _gathered(path: Path, others: Sequence[Path]) -> dict[str, Any]:
-    """Copy the parts of other folders into the library's own, when all that is needed is there."""
+    """Copy the parts of other folders into the library's own, after checking that nothing is missing."""
     folder, identity = work_folder(path), shard_identity(path, others)
     for other in others:
         found = stored_identity(other)
         if found is None:
-            raise LibraryError(f"'{other}' is no folder that `crp mine` left.")
+            raise LibraryError(f"'{other}' is not a work folder of `crp mine`.")
         if differs := difference_of(identity, found, ("manifest.source",)):
-            raise LibraryError(f"'{other}' does not belong to what is merged: {differs}.")
+            raise LibraryError(f"'{other}' does not belong to the other shards: {differs}.")
     if (folder / SURVEYED).exists():
         return identity
     parts = [part for place in (folder, *others) for part in read_parts(place / PARTS)]
@@ -134,8 +135,8 @@ def _gathered(path: Path, others: Sequence[Path]) -> dict[str, Any]:
     if missing:
         start, stop = missing[0]
         raise LibraryError(
-            f"Samples {start * block_size} to {stop * block_size - 1} have not been mined yet: run the shard that is "
-            "missing, or the whole command without --shard, which mines what is missing itself."
+            f"Samples {start * block_size} to {stop * block_size - 1} have not been mined yet: run the missing shard, "
+            "or the command without --shard, which mines the rest."
         )
     gather(folder, others)
     return identity

@@ -1,7 +1,7 @@
-"""The processes that share one run of mining: who they are, and waiting for one another.
+"""The processes that share one run of mining, and barriers between them.
 
-They exchange nothing but "I am here": what they find travels through files in the work folder. So gloo does, also where
-GPUs compute, and a run may go on with another number of processes.
+Processes exchange results through files in the work folder and use torch.distributed for barriers only. The gloo
+backend is therefore enough, also with GPUs, and a run can resume with another number of processes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch.distributed
 
 from crp.errors import CrpError
 
-# Processes wait for the slowest one, which may take hours longer.
-_PATIENCE = timedelta(days=30)
+# Timeout of barriers: the slowest process may take hours longer than the others.
+_TIMEOUT = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all that mine: its number `rank`, of `count`."""
+    """The place of this process among those that share the run: number `rank` of `count`."""
 
     rank: int = 0
     count: int = 1
@@ -29,16 +29,16 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process does what only one may do."""
+        """Whether this process does what only one process may do."""
         return self.rank == 0
 
     def wait(self) -> None:
-        """Return when all have come here.
+        """Wait for all processes (a barrier).
 
         Raises
         ------
         CrpError
-            If one never will.
+            If another process has ended.
         """
         if self._group is None:
             return
@@ -50,18 +50,18 @@ class Processes:
 
 @contextmanager
 def joined(distributed: bool) -> Iterator[Processes]:
-    """This process alone; or, if `distributed`, among those that torchrun (or the caller) started.
+    """Join the processes that torchrun (or the caller) started; unless `distributed`, this process is alone.
 
-    A process group of the caller is used and left as it is.
+    A process group of the caller is used and not closed.
     """
     if not distributed:
         yield Processes()
         return
     own = not torch.distributed.is_initialized()
     if own:
-        torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
+        torch.distributed.init_process_group("gloo", timeout=_TIMEOUT)
     try:
-        group = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        group = torch.distributed.new_group(backend="gloo", timeout=_TIMEOUT)
         yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size(), group)
     finally:
         if own:

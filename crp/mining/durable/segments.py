@@ -1,4 +1,4 @@
-"""Finished patches on disk, until all are: files of some patches each, by the number of their request."""
+"""Finished patches on disk until all are finished: files with some patches each, by the number of their request."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 from crp.errors import LibraryError
 from crp.library.patches import StoredPatch
 from crp.library.tables import open_table, write_table
-from crp.mining.patch_maker import Request
+from crp.mining.patch_requests import Request
 
 logger = logging.getLogger(__name__)
 
 
 class SegmentWriter:
-    """Takes the patches that one process makes, and writes them from time to time.
+    """Collects the patches that one process makes, and writes them at regular intervals.
 
     Parameters
     ----------
     folder
-        Of the segments.
+        Folder of the segments.
     owner
         Beginning of the files' names.
     every
-        Seconds between two times.
+        Seconds between writes.
     """
 
     def __init__(self, folder: Path, owner: str, every: float):
@@ -37,13 +37,13 @@ class SegmentWriter:
         self._written = time.monotonic()
 
     def add(self, made: Iterable[tuple[int, StoredPatch]]) -> None:
-        """Take finished patches, each with the number of its request."""
+        """Add finished patches, each with the number of its request."""
         self._waiting += made
         if time.monotonic() - self._written >= self._every:
             self.write()
 
     def write(self) -> None:
-        """Write what has been taken since the last time."""
+        """Write the patches added since the last write."""
         if self._waiting:
             self._number += 1
             numbers, patches = zip(*self._waiting, strict=True)
@@ -66,7 +66,7 @@ class SegmentWriter:
 
 
 def finished(folder: Path) -> dict[int, Path]:
-    """Number of each finished request -> its file. A damaged file is reported and left out."""
+    """Find the file of each finished request, by its number. A damaged file is reported and ignored."""
     found = {}
     for file in sorted(folder.glob("*.safetensors")):
         try:
@@ -80,16 +80,16 @@ def finished(folder: Path) -> dict[int, Path]:
 def read_finished(
     found: dict[int, Path], requests: Sequence[Request], numbers: Iterable[int]
 ) -> dict[int, StoredPatch]:
-    """The finished patches of some requests.
+    """Read the finished patches of some requests.
 
     Parameters
     ----------
     found
-        What `finished` gives.
+        Result of `finished`.
     requests
         All requests.
     numbers
-        Which of them.
+        Numbers of the requests to read.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Sets of blocks as stretches of consecutive numbers: `[(start, stop), ...]`, in order, apart from one another."""
+"""Sets of blocks as intervals of consecutive numbers: `[(start, stop), ...]`, sorted and disjoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Spans = list[tuple[int, int]]
 
 
 def union(spans: Iterable[tuple[int, int]]) -> Spans:
-    """The numbers that are in any of the stretches.
+    """Numbers in any of the intervals.
 
     >>> union([(4, 6), (0, 2), (2, 3), (5, 7)])
     [(0, 3), (4, 7)]
@@ -23,7 +23,7 @@ def union(spans: Iterable[tuple[int, int]]) -> Spans:
 
 
 def difference(spans: Spans, others: Spans) -> Spans:
-    """The numbers that are in `spans`, not in `others`.
+    """Numbers in `spans` that are not in `others`.
 
     >>> difference([(0, 9)], [(0, 2), (4, 5)])
     [(2, 4), (5, 9)]
@@ -39,12 +39,12 @@ def difference(spans: Spans, others: Spans) -> Spans:
 
 
 def count(spans: Spans) -> int:
-    """How many numbers there are."""
+    """Count the numbers."""
     return sum(stop - start for start, stop in spans)
 
 
 def part(spans: Spans, place: int, parts: int) -> Spans:
-    """One of several nearly equal parts, each of consecutive numbers as far as they go.
+    """One of several nearly equal parts, consecutive wherever the numbers are.
 
     >>> part([(0, 3), (7, 9)], 1, 2)
     [(2, 3), (7, 9)]

@@ -1,10 +1,11 @@
-"""The two long stages of mining, each of which may end at any moment and goes on from what is on disk.
+"""The two long stages of mining. Each can be interrupted at any moment and resumes from what is on disk.
 
-1. The pass over the data set. Only closed blocks, which are full, go into checkpoints. When all are done, their tally
-   is kept in the library as its state, with which a longer data set begins; the last, open block is then added to it.
+1. The pass over the data set. Checkpoints hold complete blocks only. When all of these are done, their tally is stored
+   in the library as its state, from which a longer data set can be mined. The last, incomplete block is added after
+   that.
 2. The patches, in groups that depend on the references alone.
 
-Any number of processes shares the work of both, and the result is the same bytes.
+Any number of processes can share the work, and the result is the same bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from crp.library.tables import write_table
 from crp.mining.block_stream import Block, blocks
 from crp.mining.dataset import DataSubject
 from crp.mining.estimation import Estimate
-from crp.mining.patch_maker import PatchMaker, ranked, requests
+from crp.mining.patch_maker import PatchMaker
+from crp.mining.patch_requests import ranked, requests
 from crp.mining.survey import Surveyor, run_survey
 from crp.mining.tally import Survey
 
@@ -36,13 +38,32 @@ from .work import Shard, Work
 
 logger = logging.getLogger(__name__)
 
-# In a library: the tally of its closed blocks.
+# File in a library: the tally of its complete blocks.
 STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """How a run is shared and how often it saves.
+
+    Attributes
+    ----------
+    processes
+        The processes that share the run.
+    every
+        Seconds between checkpoints.
+    progress
+        Whether to show progress bars.
+    """
+
+    processes: Processes
+    every: float
+    progress: bool
+
+
+@dataclass(frozen=True)
 class Pass:
-    """The pass over the data set, as one process makes it.
+    """The part of the pass over the data set that one process makes.
 
     Attributes
     ----------
@@ -54,39 +75,35 @@ class Pass:
         The data set.
     block_size
         Samples of a block.
-    processes, shard
-        Who this is.
+    shard
+        The shard to compute; None for the whole data set.
     workers
-        Processes that read ahead.
+        Processes that read samples ahead.
     skip_bad
-        Whether samples that cannot be used are skipped.
+        Whether to skip unusable samples.
     expected
-        What is to be done, said after the first block.
-    every
-        Seconds between checkpoints.
-    progress
-        Whether to show a bar.
+        Estimate of time and disk space, logged after the first block.
+    sharing
+        Processes, checkpoints and progress bars.
     """
 
     work: Work
     surveyor: Surveyor
     data: DataSubject
     block_size: int
-    processes: Processes
     shard: Shard | None
     workers: int
     skip_bad: bool
     expected: Estimate
-    every: float
-    progress: bool
+    sharing: Sharing
 
     def run(self, extended: Path | None = None) -> None:
-        """Make what is missing of it; at the end the library holds all tables but patches. A shard leaves its part.
+        """Compute the missing blocks. A shard writes its part; a whole run writes all tables except the patches.
 
         Parameters
         ----------
         extended
-            State of a library of the data set's first samples, to begin with.
+            State of a library of the data set's first samples, from which to start.
 
         Raises
         ------
@@ -95,24 +112,24 @@ class Pass:
         LibraryError
             If the system refuses to write.
         """
-        closed, processes = [(0, len(self.data.reader) // self.block_size)], self.processes
+        complete, processes = [(0, len(self.data.reader) // self.block_size)], self.sharing.processes
         if extended is not None and processes.first:
             self._begin_with(extended)
         processes.wait()
         parts = read_parts(self.work.parts)
         done = blocks_of(parts)
         if self.shard is None:
-            missing = part(difference(closed, done), processes.rank, processes.count)
+            missing = part(difference(complete, done), processes.rank, processes.count)
             taken = parts if processes.first else []
         else:
-            new = difference(closed, blocks_of(known for known in parts if known.owner == EXTENDED))
+            new = difference(complete, blocks_of(known for known in parts if known.owner == EXTENDED))
             missing = difference(part(new, self.shard.place - 1, self.shard.count), done)
             taken = [known for known in parts if known.owner == self.work.owner]
-        checkpoint = Checkpoint(self.work.parts, self.work.owner, self.surveyor, taken, self.every)
+        checkpoint = Checkpoint(self.work.parts, self.work.owner, self.surveyor, taken, self.sharing.every)
         if done and processes.first:
             samples = count(done) * self.block_size
-            logger.info("Going on: %d of %d samples are done.", samples, len(self.data.reader))
-        processes.wait()  # all have seen the same parts before anybody writes
+            logger.info("Resuming: %d of %d samples are done.", samples, len(self.data.reader))
+        processes.wait()  # until all processes have read the same parts
         self._over(missing, checkpoint.add, announce=processes.first)
         if self.shard is not None or processes.count > 1:
             checkpoint.save()
@@ -121,8 +138,8 @@ class Pass:
             for other in read_parts(self.work.parts):
                 if difference(other.blocks, checkpoint.blocks) == other.blocks:
                     checkpoint.take(other)
-            self._over(difference(closed, checkpoint.blocks), checkpoint.add)
-            self._finish(closed, checkpoint.skipped)
+            self._over(difference(complete, checkpoint.blocks), checkpoint.add)
+            self._finish(complete, checkpoint.skipped)
         processes.wait()
 
     def _begin_with(self, state: Path) -> None:
@@ -130,12 +147,12 @@ class Pass:
         if not any(self.work.parts.glob("*.safetensors")):
             write_file(first, state.read_bytes())
 
-    def _finish(self, closed: Spans, skipped: Mapping[int, str]) -> None:
+    def _finish(self, complete: Spans, skipped: Mapping[int, str]) -> None:
         library, length = self.work.library, len(self.data.reader)
-        write_part(library / STATE, self.surveyor.tally, closed, skipped)
+        write_part(library / STATE, self.surveyor.tally, complete, skipped)
         skipped = dict(skipped)
-        last = [(closed[0][1], -(-length // self.block_size))]
-        self._over(last, lambda block: skipped.update(block.skipped), announce=not count(closed))
+        last = [(complete[0][1], -(-length // self.block_size))]
+        self._over(last, lambda block: skipped.update(block.skipped), announce=not count(complete))
         self.surveyor.sync()
         survey = self.surveyor.tally.result()
         for layer in survey.statistics:
@@ -145,10 +162,12 @@ class Pass:
             file.unlink()
 
     def _over(self, numbers: Spans, after_each: Callable[[Block], None], *, announce: bool = False) -> None:
-        def say(seconds: float) -> None:
+        """Survey some blocks; with `announce`, log the estimate after the first one."""
+
+        def log_estimate(seconds: float) -> None:
             if announce:
-                sharing = self.processes.count if self.shard is None else self.shard.count
-                logger.info("Mining: %s", self.expected.sentence(seconds / sharing))
+                parts = self.sharing.processes.count if self.shard is None else self.shard.count
+                logger.info("Mining: %s", self.expected.sentence(seconds / parts))
 
         if not count(numbers):
             return
@@ -166,10 +185,10 @@ class Pass:
                     pinned=self.surveyor.device.type == "cuda",
                 ),
                 sum(min(stop * size, len(reader)) - start * size for start, stop in numbers),
-                after_first=say,
+                after_first=log_estimate,
                 after_each=after_each,
                 skip_bad=self.skip_bad,
-                progress=self.progress,
+                progress=self.sharing.progress,
             )
 
 
@@ -179,45 +198,39 @@ def make_patches(
     references: Mapping[tuple[str, str], References],
     concepts: Mapping[str, Iterable[int]],
     patches: int,
-    *,
-    processes: Processes,
-    every: float,
-    progress: bool,
+    sharing: Sharing,
 ) -> None:
-    """Make the patches that are missing; at the end the library holds them all.
+    """Make the missing patches and write all patches to the library.
 
     Parameters
     ----------
     work
         The work folder.
     maker
-        Makes them.
+        Makes the patches.
     references
-        Of all samples, by layer and mode.
+        References of the whole data set, by layer and mode.
     concepts
         By layer, the concepts to make patches of.
     patches
-        How many of each concept and mode.
-    processes
-        Those that share the work.
-    every
-        Seconds between two times that finished ones are written.
-    progress
-        Whether to show a bar.
+        Number of patches of each concept and mode.
+    sharing
+        Processes, checkpoints and progress bars.
 
     Raises
     ------
     LibraryError
         If the system refuses to write.
     """
+    processes = sharing.processes
     wanted = requests(references, concepts, patches)
     numbers = {request: number for number, request in enumerate(wanted)}
     done = finished(work.segments)
     missing = [group for group in maker.groups(wanted) if any(numbers[request] not in done for request in group)]
     mine = missing[processes.rank :: processes.count]
-    processes.wait()  # all have seen the same segments before anybody writes
-    writer = SegmentWriter(work.segments, work.owner, every)
-    with tqdm(total=sum(map(len, mine)), desc="patches", unit="patch", disable=not progress) as bar:
+    processes.wait()  # until all processes have read the same segments
+    writer = SegmentWriter(work.segments, work.owner, sharing.every)
+    with tqdm(total=sum(map(len, mine)), desc="patches", unit="patch", disable=not sharing.progress) as bar:
         for group in mine:
             writer.add((numbers[request], patch) for request, patch in maker.of_group(group))
             bar.update(len(group))
@@ -233,7 +246,7 @@ def make_patches(
 
 
 def write_survey(tables: Path, survey: Survey, layer: str) -> None:
-    """Write references and class statistics of one layer into its folder, which is made."""
+    """Write references and class statistics of one layer into its folder, which is created."""
     tables.mkdir(parents=True, exist_ok=True)
     arrays, by_class = {}, {}
     for mode in MODES:
@@ -249,7 +262,7 @@ def write_survey(tables: Path, survey: Survey, layer: str) -> None:
 
 
 def surveyed_references(library: Path, sizes: Mapping[str, int], k: int) -> dict[tuple[str, str], References]:
-    """The references of a library that is not complete yet, by layer and mode."""
+    """Read the references of a library that is not complete yet, by layer and mode."""
     return {
         (layer, mode): read_references(library / "layers" / layer_folder(layer) / "references.safetensors", mode, shape)
         for layer, shape in ((layer, (size, k)) for layer, size in sizes.items())

@@ -1,16 +1,16 @@
-"""The folder beside a library in which mining keeps what it has done, until the library is complete.
+"""The work folder: mining keeps finished work in it, beside the library, until the library is complete.
 
     resnet.crp.partial/
-      identity.json         what is mined, with what: the library's manifest, and fingerprints of what that cannot say
+      identity.json         what is mined: the library's manifest, and fingerprints of what it does not describe
       parts/                checkpoints of the pass over the data set (`checkpoints`)
-      library/              the library to be; complete up to its patches when `surveyed.json` is there
+      library/              the unfinished library; complete except for patches once `surveyed.json` exists
       surveyed.json         the samples that were skipped
       segments/             finished patches (`segments`)
-      replaced/             the library that is being overwritten, for a moment
-      *.lock                who is at work
+      replaced/             for a moment, the library that is being overwritten
+      *.lock                locks of the processes that work here
 
-A file counts only when it is whole (written aside, synced, renamed), and the folder only when identity.json is there.
-So the process may end at any moment.
+A file appears only when it is complete (written under another name, synced, renamed), and the folder is used only if
+identity.json exists. The process may therefore end at any moment.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ _DONE = (f"{PARTS}/*.safetensors", "segments/*.safetensors", SURVEYED)
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several runs, on whatever machines, that share the pass over the data set: `place` 1 to `count`."""
+    """One of several runs that share the pass over the data set, on any machines: number `place` of `count`."""
 
     place: int
     count: int
 
     def __str__(self) -> str:
+        """Return the form of the command line, `2/3`."""
         return f"{self.place}/{self.count}"
 
 
@@ -63,9 +64,9 @@ class Work:
     Attributes
     ----------
     path
-        Where the library is to be.
+        Path of the library.
     owner
-        Who writes here, as the beginning of names of files.
+        Name of the process or shard that writes here, with which its files begin.
     """
 
     path: Path
@@ -78,7 +79,7 @@ class Work:
 
     @property
     def library(self) -> Path:
-        """The library to be."""
+        """The unfinished library."""
         return self.folder / LIBRARY
 
     @property
@@ -92,34 +93,34 @@ class Work:
         return self.folder / "segments"
 
     def surveyed(self) -> dict[int, str] | None:
-        """Skipped samples and why, if the pass over the data set is complete, else None."""
+        """Return the skipped samples and the reasons if the pass over the data set is complete, else None."""
         try:
             return {int(sample): fact for sample, fact in json.loads((self.folder / SURVEYED).read_bytes()).items()}
         except FileNotFoundError:
             return None
 
     def set_surveyed(self, skipped: Mapping[int, str]) -> None:
-        """Say that the library is complete up to its patches."""
+        """Record that the library is complete except for its patches."""
         write_file(self.folder / SURVEYED, json.dumps(skipped).encode())
 
     def anything_done(self) -> bool:
-        """Whether the folder holds anything worth going on from."""
+        """Whether the folder holds any work to resume from."""
         return any(next(self.folder.glob(pattern), None) for pattern in _DONE)
 
     def publish(self) -> None:
-        """Give the library its place, and remove all that led to it."""
+        """Move the library to its path and remove the work folder."""
         publish(self.library, self.path, aside=self.folder / "replaced")
         _empty(self.folder)
         _remove(self.folder)
 
 
 def work_folder(path: Path) -> Path:
-    """The work folder of a library."""
+    """Path of the work folder of a library."""
     return path.with_name(f"{path.name}{_SUFFIX}")
 
 
 def stored_identity(folder: Path) -> dict[str, Any] | None:
-    """What a work folder says is mined; None if it is none.
+    """Read what is mined in a work folder; None if the folder is not one.
 
     Raises
     ------
@@ -137,7 +138,7 @@ def stored_identity(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise LibraryError(
-            f"'{file}' is damaged ({shortened(error)}): start anew (restart=True, --restart), or remove the folder."
+            f"'{file}' is damaged ({shortened(error)}): start again (restart=True, --restart), or remove the folder."
         ) from error
 
 
@@ -151,49 +152,48 @@ def open_work(
     overwrite: bool,
     restart: bool,
 ) -> Iterator[Work]:
-    """Make the work folder, or take up what an interrupted run left there.
+    """Create the work folder, or open the folder of an interrupted run.
 
-    When the block ends without an error and the library has its place, nothing is left. After an error what was done
-    is kept, and the error says so in a note; if nothing was done, nothing is left.
+    After an error, finished work is kept, and the error says so in a note. If there is none, the folder is removed.
 
     Parameters
     ----------
     path
-        Where the library is to be.
+        Path of the library.
     identity
-        What is mined: `"manifest"` and more, as JSON has it.
+        What is mined: `"manifest"` and fingerprints, in the types of JSON.
     shard
-        Which of several runs this is.
+        The shard that this run computes, if any.
     processes
-        Those that share this run.
+        The processes that share this run.
     overwrite, restart
         As in `mine`.
 
     Raises
     ------
     LibraryError
-        If another process is at work there, an interrupted run mined something else, or the folder is somebody's own.
+        If another process works there, an interrupted run mined something else, or the folder holds other files.
     """
     work = Work(path, f"shard-{shard.place}-of-{shard.count}" if shard else f"rank-{processes.rank}")
     locks: list[Lock] = []
-    begun = False
+    opened = False
     try:
         if processes.first:
             locks = _claimed(work.folder, shard)
-            _take_up(work, identity, alone=shard is None, overwrite=overwrite, restart=restart)
+            _open_or_begin(work, identity, alone=shard is None, overwrite=overwrite, restart=restart)
             if processes.count > 1:
                 locks[0].take(shared=True)
         processes.wait()
         if not processes.first:
             locks = [Lock(work.folder / _LOCK, shared=True)]
         processes.wait()
-        begun = True
+        opened = True
         yield work
     except BaseException as error:
-        if begun and work.anything_done():
-            error.add_note(f"What was done is kept in '{work.folder}': the same command goes on from there.")
+        if opened and work.anything_done():
+            error.add_note(f"Finished work is kept in '{work.folder}': the same command resumes from there.")
         if locks and not work.anything_done():
-            _leave_nothing(work.folder, locks[0])
+            _remove_if_unused(work.folder, locks[0])
         raise
     finally:
         for lock in locks:
@@ -201,12 +201,13 @@ def open_work(
 
 
 def _claimed(folder: Path, shard: Shard | None) -> list[Lock]:
+    """Create the folder if necessary and lock it."""
     locks = []
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(exist_ok=True)
         if not (folder / _LOCK).exists() and any(entry.suffix != ".lock" for entry in folder.iterdir()):
-            raise LibraryError(f"'{folder}' is needed for work, and holds something else: choose another path.")
+            raise LibraryError(f"'{folder}' is needed as a work folder, but holds something else: choose another path.")
         locks.append(Lock(folder / _LOCK, shared=shard is not None))
         if shard is not None:
             locks.append(Lock(folder / f"shard-{shard.place}-of-{shard.count}.lock"))
@@ -214,23 +215,23 @@ def _claimed(folder: Path, shard: Shard | None) -> list[Lock]:
     except BlockingIOError as error:
         for lock in locks:
             lock.close()
-        doing = f"shard {shard}, or all of it," if shard else "it"
+        what = f" shard {shard} or the whole data set" if shard else ""
         raise LibraryError(
-            f"Another process is mining {doing} in '{folder}': wait for it to end, or choose another path."
+            f"Another process is mining{what} in '{folder}': wait until it ends, or choose another path."
         ) from error
     except OSError as error:
         path = folder.with_name(folder.name.removesuffix(_SUFFIX))
         raise LibraryError(f"No library can be written to '{path}': {error.strerror} ('{error.filename}').") from error
 
 
-def _take_up(work: Work, identity: Mapping[str, Any], *, alone: bool, overwrite: bool, restart: bool) -> None:
-    """Compare what is there with what is to be mined, or begin; `alone` if no other process works in the folder."""
+def _open_or_begin(work: Work, identity: Mapping[str, Any], *, alone: bool, overwrite: bool, restart: bool) -> None:
+    """Check that the folder is of the same identity, or begin a new one; `alone` if no other process works there."""
     folder = work.folder
-    setup = Lock(folder / "setup.lock", wait=True)  # of two shards that start at the same time, one begins
+    setup = Lock(folder / "setup.lock", wait=True)  # so that only one of two shards that start together begins
     try:
         if alone:
             if (folder / _REPLACED).exists() and not work.path.exists():
-                os.rename(folder / _REPLACED, work.path)  # ended in the middle of overwriting
+                os.rename(folder / _REPLACED, work.path)  # interrupted while overwriting
             for unfinished in [file for file in folder.rglob(".*") if file.is_file()]:
                 unfinished.unlink()
         check_free(work.path, overwrite=overwrite)
@@ -251,12 +252,12 @@ def _begin(folder: Path, identity: bytes) -> None:
 
 
 def gather(folder: Path, others: Sequence[Path]) -> None:
-    """Copy parts and vectors of other work folders of the same identity into a folder, which is made if it is none yet.
+    """Copy parts and vectors of other work folders of the same identity into a folder, which is created if necessary.
 
     Raises
     ------
     LibraryError
-        If another process is at work there, or the system refuses to write.
+        If another process works there, or the system refuses to write.
     """
     locks = _claimed(folder, None)
     try:
@@ -264,7 +265,7 @@ def gather(folder: Path, others: Sequence[Path]) -> None:
             _begin(folder, (others[0] / IDENTITY).read_bytes())
         manifest = stored_identity(folder)["manifest"]
         if others and manifest["settings"]["vectors"]:
-            # first, so that what the parts say is done is there
+            # before the parts, so that blocks recorded as done have their vectors
             take_vectors(folder / LIBRARY, [other / LIBRARY for other in others], manifest)
         for number, other in enumerate(others):
             for file in sorted((other / PARTS).glob("*.safetensors")):
@@ -275,7 +276,7 @@ def gather(folder: Path, others: Sequence[Path]) -> None:
 
 
 def check_identity(folder: Path, stored: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    """Refuse to go on with something else; where model and data were found ("source") may differ.
+    """Raise an error if an interrupted run mined something else; `source` may differ.
 
     Raises
     ------
@@ -284,13 +285,13 @@ def check_identity(folder: Path, stored: Mapping[str, Any], identity: Mapping[st
     """
     if difference := difference_of(stored, identity, ("manifest.source",)):
         raise LibraryError(
-            f"'{folder}' holds an interrupted run of something else: {difference}. Choose another path, or start anew "
+            f"'{folder}' holds an interrupted run of something else: {difference}. Choose another path, or start again "
             "(restart=True, --restart)."
         )
 
 
 def difference_of(stored: Mapping[str, Any], given: Mapping[str, Any], ignored: tuple[str, ...]) -> str:
-    """The first difference of two descriptions, as the end of a sentence; empty if there is none.
+    """Describe the first difference of two descriptions, as the end of a sentence; empty if there is none.
 
     >>> difference_of({"settings": {"k": 4}, "n": 1}, {"settings": {"k": 5}, "n": 2}, ("n",))
     'its settings.k is 4, and now it is 5'
@@ -314,17 +315,17 @@ def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
         yield name, value
 
 
-def _leave_nothing(folder: Path, lock: Lock) -> None:
+def _remove_if_unused(folder: Path, lock: Lock) -> None:
     try:
         lock.take(shared=False)
     except BlockingIOError:
-        return  # others are at work
+        return  # other processes work here
     _empty(folder)
     _remove(folder)
 
 
 def _empty(folder: Path) -> None:
-    """Remove all work, first of all what makes it count."""
+    """Remove all work, beginning with the files without which the folder is not used."""
     (folder / IDENTITY).unlink(missing_ok=True)
     (folder / SURVEYED).unlink(missing_ok=True)
     for name in (*_FOLDERS, _REPLACED):
@@ -332,7 +333,7 @@ def _empty(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove the empty folder with its locks; it stays if somebody else put something there."""
+    """Remove the empty folder with its locks; it stays if it holds other files."""
     for lock in folder.glob("*.lock"):
         lock.unlink()
     with suppress(OSError):

@@ -43,12 +43,12 @@ def test_ctrl_c_says_how_to_go_on(shop):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
     assert process.returncode == 130
-    kept = "Interrupted. What was done is kept in 'x.crp.partial': the same command goes on from there."
+    kept = "Interrupted. Finished work is kept in 'x.crp.partial': the same command resumes from there."
     assert stderr.splitlines()[-1] == kept
     (shop.folder / "go").touch()
     resumed = shop.run(*words)
     assert resumed.exit_code == 0, resumed.output
-    assert "Going on: 6 of 9 samples are done." in resumed.stderr
+    assert "Resuming: 6 of 9 samples are done." in resumed.stderr
     assert shop.run(*words[:4], "y.crp", *words[5:]).exit_code == 0
     assert not (shop.folder / "x.crp.partial").exists()
     tables = ("layers/2/references.safetensors", "layers/2/patches.safetensors", "state.safetensors")
@@ -129,7 +129,7 @@ def test_a_longer_folder_extends_a_library(shop):
     for index in range(5, 8):
         picture(index).save(shop.folder / "flat" / f"{index}.png")
     extended = shop.run(*words, "--out", "eight.crp", "--extend", "five.crp")
-    assert "Going on: 4 of 8 samples are done." in extended.stderr
+    assert "Resuming: 4 of 8 samples are done." in extended.stderr
     assert shop.run(*words, "--out", "whole.crp").exit_code == 0
     assert digest(shop.folder / "eight.crp") == digest(shop.folder / "whole.crp")
 

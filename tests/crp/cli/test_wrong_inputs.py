@@ -221,7 +221,7 @@ COMMAND_LINES = [
     ),
     (
         "mine net.py:make net.py:Stream --out x.crp",
-        "'net.py:Stream' gives a Stream, which cannot be asked for sample i; a map-style data set with __len__ and "
+        "'net.py:Stream' gives a Stream, whose samples cannot be read by index; a map-style data set with __len__ and "
         "__getitem__ is needed.",
     ),
     (
@@ -230,7 +230,7 @@ COMMAND_LINES = [
     ),
     (
         "mine net.py:make net.py:Random --out x.crp",
-        "Sample 0 of the data set answers differently when asked twice; …",
+        "Sample 0 of the data set has other values when it is read again; …",
     ),
     ("mine net.py:make net.py:NotFinite --out x.crp", "Sample 2 holds NaN or infinite values."),
     (
@@ -382,7 +382,7 @@ def pairs(*shapes: tuple[int, ...], label: Any = 0) -> list[tuple[torch.Tensor, 
 SQUARE = (3, 12, 12)
 NO_CONCEPT = "layer '0' has the concepts 0 to 3."
 NO_CLASS = "the model's output has the classes 0 to 2."
-NOT_MAP_STYLE = "which cannot be asked for sample i; a map-style data set with __len__ and __getitem__ is needed."
+NOT_MAP_STYLE = "whose samples cannot be read by index; a map-style data set with __len__ and __getitem__ is needed."
 
 CALLS = [
     # mine

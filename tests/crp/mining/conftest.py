@@ -1,6 +1,8 @@
-"""A small net and a small data set, and everything that mining finds in them computed again, naively, in float64."""
+"""A small net and data set, and a naive computation in float64 of everything that mining finds in them."""
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,9 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 from zennit.composites import EpsilonPlusFlat
+
+from crp.library import Library
+from crp.mining import mine
 
 LAYERS = ("conv1", "conv2", "linear1")
 
@@ -43,7 +48,7 @@ class Truth:
 
 
 def recording(model: nn.Module, layers) -> tuple[dict[str, torch.Tensor], list]:
-    """The outputs that the layers will give, and the handles of the hooks that fetch them."""
+    """A dict that will receive the outputs of the layers, and the handles of the hooks that fill it."""
     outputs = {}
     handles = [
         getattr(model, layer).register_forward_hook(lambda module, args, out, layer=layer: outputs.update({layer: out}))
@@ -55,7 +60,7 @@ def recording(model: nn.Module, layers) -> tuple[dict[str, torch.Tensor], list]:
 def naive_pass(model: nn.Module, sample: torch.Tensor, target: int) -> tuple[dict, dict, torch.Tensor]:
     """Activations, relevances and output of one sample, with zennit's own hooks on the model."""
     with EpsilonPlusFlat().context(model):
-        outputs, handles = recording(model, LAYERS)  # after zennit's hooks, so that the rules are below what is kept
+        outputs, handles = recording(model, LAYERS)  # after zennit's hooks, whose rules apply below
         output = model(sample[None].clone().requires_grad_())
         start = torch.zeros_like(output)
         start[0, target] = output[0, target].detach()
@@ -66,7 +71,7 @@ def naive_pass(model: nn.Module, sample: torch.Tensor, target: int) -> tuple[dic
 
 
 def naive_truth(model: nn.Module, data: torch.Tensor, targets: np.ndarray) -> Truth:
-    """One sample at a time."""
+    """Explain one sample at a time."""
     passes = [naive_pass(model, sample, target) for sample, target in zip(data, targets, strict=True)]
     return Truth(
         {layer: torch.cat([outputs[layer].detach() for outputs, _, _ in passes]).numpy() for layer in LAYERS},
@@ -105,3 +110,19 @@ def dataset() -> TensorDataset:
 @pytest.fixture(scope="module")
 def truth(model, dataset) -> Truth:
     return naive_truth(model, dataset.tensors[0], dataset.tensors[1].numpy())
+
+
+def mined(model, dataset, path, **options) -> Library:
+    """Mine in blocks of 16 samples, without progress bars."""
+    return mine(model, dataset, **{"layers": LAYERS, "path": path, "progress": False, "block_size": 16, **options})
+
+
+def digests(path: Path) -> dict[str, str]:
+    """SHA-256 of every file of a folder."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.fixture(scope="module")
+def library(model, dataset, tmp_path_factory) -> Library:
+    return mined(model, dataset, tmp_path_factory.mktemp("mined") / "small.crp", k=6, patches=2)

@@ -13,7 +13,7 @@ LABELS = torch.arange(11) % 4
 
 
 class Answering(Dataset):
-    """Samples of three numbers; `special` says what one of them answers (called), the others have label 1."""
+    """Samples of three numbers with label 1; `special` is a function that returns another item for one sample."""
 
     def __init__(self, special, index=5, length=9):
         self.special, self.index, self.length = special, index, length
@@ -55,7 +55,7 @@ def test_data_sets_that_cannot_be_asked_for_a_sample(dataset, kind):
     with pytest.raises(InputError) as caught:
         SampleReader(dataset, False)
     assert str(caught.value) == (
-        f"The data set is a {kind}, which cannot be asked for sample i; "
+        f"The data set is a {kind}, whose samples cannot be read by index; "
         "a map-style data set with __len__ and __getitem__ is needed."
     )
 
@@ -110,11 +110,11 @@ def test_samples_of_no_size():
         SampleReader(TensorDataset(torch.zeros(5, 3, 0)), False)
 
 
-def test_answering_differently_when_asked_twice():
+def test_values_that_change_between_reads_are_refused():
     reader = SampleReader(Answering(lambda: (torch.rand(3), 1)), True)
     digests = {index: sample_digest(reader[index][0]) for index in (0, 5)}
     sentence = (
-        "Sample 5 of the data set answers differently when asked twice; "
+        "Sample 5 of the data set has other values when it is read again; "
         "mining needs a data set without random augmentation."
     )
     with pytest.raises(InputError) as caught:

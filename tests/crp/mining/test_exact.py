@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from crp.mining.exact import ExactSums
 
 ROWS, COLUMNS = 3, 2
-# Magnitudes far apart, so that columns move up and digits fall out at their lower end.
+# Very different magnitudes, so that columns move up and lose their lowest digits.
 VALUES = st.one_of(
     st.just(0.0),
     st.builds(lambda part, exponent: part * 2.0**exponent, st.floats(-1, 1), st.integers(-120, 120)),

@@ -1,4 +1,4 @@
-"""Mined lists against RelMax and ActMax of zennit-crp 0.6.0, but for ties (tests/golden/make_golden.py)."""
+"""Mined lists compared with RelMax and ActMax of zennit-crp 0.6.0, ties aside (tests/golden/make_golden.py)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RUNS = [
 
 
 def undecided(scores: np.ndarray, tolerance: float) -> np.ndarray:
-    """Ranks that may change places with a neighbour, or with what comes after the last; scores best first."""
+    """Ranks that may swap with a neighbour, or with the first sample that is not listed; scores are best first."""
     close = np.abs(np.diff(scores)) <= 2 * tolerance
     return np.r_[False, close] | np.r_[close, True]
 
@@ -54,7 +54,7 @@ def test_lists_are_those_of_zennit_crp(tmp_path, name, target, divided):
     for layer in cases.MINED[name]:
         for mode in ("relevance", "activation"):
             key = f"mined/{name}/{layer}/{mode}/{target}/{'divided' if divided else 'plain'}"
-            # zennit-crp keeps [rank, channel]
+            # zennit-crp stores [rank, channel]
             samples, scores = expected[f"{key}/sample"].numpy().T, expected[f"{key}/score"].numpy().T
             found = library.references(layer, mode)
             decided = 0

@@ -1,12 +1,12 @@
+"""Libraries that `mine` makes, compared with a naive computation; what it logs, stores and leaves unchanged."""
+
 import copy
-import hashlib
 import importlib.metadata
 import json
 import logging
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,26 +15,16 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 from zennit.composites import EpsilonAlpha2Beta1
 
-from crp.errors import InputError, LibraryError, ModelError, SampleError
+from crp.errors import InputError, LibraryError, SampleError
 from crp.library import open_library
 from crp.library.patches import MODES, read_patches
-from crp.mining import add_patches, mine
-from crp.mining.patch_maker import patch_box
+from crp.mining.crops import patch_box
 from crp.models import check_model
 from crp.preprocessing import Preprocessing
 
-from .conftest import LAYERS, naive_heatmap, naive_truth
+from .conftest import LAYERS, digests, mined, naive_heatmap, naive_truth
 
 STABILIZER = 1e-10  # zennit-crp's, in the denominator of divided scores
-
-
-def mined(model, dataset, path, **options):
-    return mine(model, dataset, **{"layers": LAYERS, "path": path, "progress": False, "block_size": 16, **options})
-
-
-def digests(path: Path) -> dict[str, str]:
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def flat(values: np.ndarray) -> np.ndarray:
@@ -44,11 +34,6 @@ def flat(values: np.ndarray) -> np.ndarray:
 def naive_scores(values: np.ndarray, name: str) -> np.ndarray:
     scores = flat(values).sum(-1) if name.startswith("sum") else flat(values).max(-1)
     return scores / (np.abs(scores).sum(1, keepdims=True) + STABILIZER) if name.endswith("divided") else scores
-
-
-@pytest.fixture(scope="module")
-def library(model, dataset, tmp_path_factory):
-    return mined(model, dataset, tmp_path_factory.mktemp("mined") / "small.crp", k=6, patches=2)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +147,7 @@ def test_pictures_come_from_the_preprocessing(model, tmp_path):
     assert (patch.picture == pictures[patch.sample, top:bottom, left:right]).all()
 
 
-def test_same_bytes_whatever_workers_and_runs(model, dataset, library, tmp_path):
+def test_same_bytes_for_any_number_of_workers(model, dataset, library, tmp_path):
     expected = digests(library.path)
     assert len(expected) == 3 + 5 * len(LAYERS)  # checksums in each folder
     for workers in (0, 1, 2):
@@ -170,44 +155,6 @@ def test_same_bytes_whatever_workers_and_runs(model, dataset, library, tmp_path)
             digests(mined(model, dataset, tmp_path / f"{workers}.crp", k=6, patches=2, workers=workers).path)
             == expected
         )
-
-
-def test_patches_on_demand_are_the_same_bytes_in_any_order(model, dataset, library, tmp_path):
-    expected = digests(library.path)
-    later = mined(model, dataset, tmp_path / "later.crp", k=6, patches=2, patch_concepts={"conv2": [3]})
-    assert later.with_patches("conv2") == [3]
-    assert later.with_patches("conv1") == []
-    assert later.patches("conv1", 0, "relevance") == ()
-    before = later.patches("conv2", 3, "relevance")
-    steps = [("linear1", [4, 0]), ("conv2", [5, 1]), ("conv1", range(4)), ("conv2", range(6)), ("linear1", [1, 2, 3])]
-    for layer, concepts in steps:
-        add_patches(later, model, dataset, layer, concepts, progress=False)
-    assert digests(later.path) == expected
-    after = later.patches("conv2", 3, "relevance")
-    assert [(patch.sample, patch.box) for patch in after] == [(patch.sample, patch.box) for patch in before]
-
-
-def test_adding_patches_refuses_another_model_data_set_composite_or_concept(model, dataset, library):
-    before = digests(library.path)
-    other = copy.deepcopy(model)
-    with torch.no_grad():
-        other.conv1.weight[0, 0, 0, 0] += 1
-    data, labels = dataset.tensors
-    with pytest.raises(LibraryError, match="was mined with other weights"):
-        add_patches(library, other, dataset, "conv1", [0])
-    with pytest.raises(
-        LibraryError, match="This is not the data set that was mined: its length is 74, and the library has 75"
-    ):
-        add_patches(library, model, TensorDataset(data[1:], labels[1:]), "conv1", [0])
-    with pytest.raises(LibraryError, match="This is not the data set that was mined: its fingerprint is"):
-        add_patches(library, model, TensorDataset(data + 1, labels), "conv1", [0])
-    with pytest.raises(
-        LibraryError, match="This is not the composite of the library: its name is 'EpsilonAlpha2Beta1'"
-    ):
-        add_patches(library, model, dataset, "conv1", [0], composite=EpsilonAlpha2Beta1())
-    with pytest.raises(InputError, match=r"^There is no concept 9999: layer 'conv1' has the concepts 0 to 3\.$"):
-        add_patches(library, model, dataset, "conv1", [0, 9999])
-    assert digests(library.path) == before
 
 
 def test_a_pass_in_bfloat16_finds_nearly_the_same(model, dataset, tmp_path):
@@ -240,7 +187,7 @@ def test_a_composite_of_the_caller_is_used_and_described(model, dataset, tmp_pat
     )
 
 
-def test_everything_of_the_caller_is_as_before(model, dataset, tmp_path):
+def test_the_callers_model_and_random_state_are_not_changed(model, dataset, tmp_path):
     model = copy.deepcopy(model).train()
     hook = model.conv1.register_forward_hook(lambda module, args, output: None)
     parameters = dict(model.named_parameters())
@@ -257,17 +204,17 @@ def test_everything_of_the_caller_is_as_before(model, dataset, tmp_path):
 
 
 class Failing(Dataset):
-    """A data set whose sample 70 raises when it is asked for the second time (the first time is the fingerprint's)."""
+    """A data set whose sample 70 raises on the second read (the first one is for the fingerprint)."""
 
     def __init__(self, dataset, error):
-        self.dataset, self.error, self.asked = dataset, error, 0
+        self.dataset, self.error, self.reads = dataset, error, 0
 
     def __len__(self):
         return len(self.dataset)
 
     def __getitem__(self, index):
-        self.asked += index == 70
-        if self.asked > 1:
+        self.reads += index == 70
+        if self.reads > 1:
             raise self.error
         return self.dataset[index]
 
@@ -298,105 +245,6 @@ def test_an_existing_library_is_kept_unless_overwritten(model, dataset, tmp_path
 torch.manual_seed(0)
 NET = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3)).eval()
 DATA = TensorDataset(torch.ones(5, 1, 6, 6), torch.zeros(5, dtype=torch.int64))
-BROKEN = copy.deepcopy(NET)
-BROKEN[3].weight.data[0, 0] = float("nan")
-
-
-@pytest.mark.parametrize(
-    ("model", "dataset", "options", "error", "message"),
-    [
-        (NET, DATA, {"layers": ["1.conv"]}, InputError, "The model has no layer '1.conv': "),
-        (NET, DATA, {"layers": []}, InputError, "No layers are given; at least one is needed."),
-        (NET, DATA, {"k": 0}, InputError, "k is 0; a whole number of at least 1 is needed."),
-        (NET, DATA, {"workers": -1}, InputError, "workers is -1; a whole number of at least 0 is needed."),
-        (NET, DATA, {"targets": "labels"}, InputError, "There is no target rule 'labels': did you mean 'label'?"),
-        (NET, DATA, {"precision": "float16"}, InputError, "There is no precision 'float16': it is 'bfloat16', "),
-        (NET, DATA, {"precision": "tf32"}, InputError, "The precision 'tf32' is one of NVIDIA GPUs, "),
-        (NET, DATA, {"relevance_score": "mean"}, InputError, "There is no score 'mean': "),
-        (NET, DATA, {"class_names": ["a"]}, InputError, "There are 1 class names, and the model has 3 classes."),
-        (
-            NET,
-            DATA,
-            {"patch_concepts": {"0": [2]}},
-            InputError,
-            "There is no concept 2: layer '0' has the concepts 0 to 1.",
-        ),
-        (NET, DATA, {"patch_concepts": {"3": [0]}}, InputError, "patch_concepts names layer '3', which is not among"),
-        (NET, DATA, {"preprocessing": Preprocessing()}, InputError, "An input of mode 'RGB' has shape [3, H, W]"),
-        (
-            NET,
-            TensorDataset(torch.ones(5, 1, 2, 2)),
-            {"targets": "prediction"},
-            ModelError,
-            "The model cannot run on input of shape [1, 1, 2, 2]: ",
-        ),
-        (
-            NET,
-            TensorDataset(torch.ones(5, 36)),
-            {"targets": "prediction"},
-            InputError,
-            "Samples of shape [36] cannot be shown as pictures",
-        ),
-        (
-            NET,
-            TensorDataset(torch.ones(5, 1, 6, 6)),
-            {},
-            SampleError,
-            "Sample 0 has no label; pass targets='prediction'",
-        ),
-        (
-            NET,
-            TensorDataset(DATA.tensors[0], torch.full((5,), 3)),
-            {},
-            SampleError,
-            "Sample 0 has label 3, but the model has the classes 0 to 2.",
-        ),
-        (
-            NET,
-            TensorDataset(torch.ones(5, 1, 6, 6) * torch.nan),
-            {},
-            SampleError,
-            "Sample 0 holds NaN or infinite values.",
-        ),
-        (BROKEN, DATA, {}, ModelError, "The model's '3.weight' holds 54 NaN or infinite values of 54; it cannot be explained."),
-    ],
-)
-def test_one_sentence_and_nothing_half_written(tmp_path, model, dataset, options, error, message):
-    with pytest.raises(error) as caught:
-        mined(model, dataset, tmp_path / "a.crp", **{"layers": ["0"], **options})
-    assert str(caught.value).startswith(message)
-    assert "\n" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-class SideTrack(nn.Module):
-    """Has a layer that is called, and whose output nobody uses."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.unused, self.linear = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1), nn.Linear(32, 2)
-
-    def forward(self, data):
-        hidden = self.conv(data)
-        self.unused(hidden)
-        return self.linear(hidden.flatten(1))
-
-
-def test_a_layer_that_no_relevance_reaches_is_refused(tmp_path):
-    with pytest.raises(ModelError) as caught:
-        mined(SideTrack(), DATA, tmp_path / "a.crp", layers=["conv", "unused"])
-    assert str(caught.value) == "No relevance can reach layer 'unused': the output does not depend on it."
-
-
-def test_inputs_that_are_no_pictures_are_mined_without_patches(tmp_path):
-    net = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)).eval()
-    data = torch.randn(9, 2, 10, generator=torch.Generator().manual_seed(0))
-    library = mined(net, TensorDataset(data), tmp_path / "a.crp", layers=["0"], targets="prediction", patches=0)
-    activation = net[0](data).detach().numpy()
-    found = library.references("0", "activation")
-    assert (found.sample[:, 0] == activation.max(-1).argmax(0)).all()
-    with pytest.raises(LibraryError, match="was mined with patches=0"):
-        add_patches(library, net, TensorDataset(data), "0", [0])
 
 
 def test_fewer_samples_than_k(tmp_path):
@@ -421,14 +269,14 @@ def test_the_estimate_is_logged_and_bars_can_be_silenced(tmp_path, caplog, capfd
     assert "patches: 100%" in bars
 
 
-def test_manifest_tells_what_made_the_library(library, model):
+def test_the_manifest_describes_how_the_library_was_made(library, model):
     manifest = json.loads((library.path / "manifest.json").read_bytes())
     assert manifest == library.manifest
     assert manifest["data"]["length"] == 75
     assert manifest["data"]["shape"] == [2, 10, 10]
     assert manifest["model"]["parameters"] == sum(value.numel() for value in model.parameters())
     assert manifest["settings"]["block_size"] == 16
-    assert manifest["settings"]["threads"] == 4  # whatever torch would take
+    assert manifest["settings"]["threads"] == 4  # and not torch's default
     assert manifest["versions"]["torch"] == importlib.metadata.version("torch")
     assert manifest["composite"]["name"] == "epsilon-plus-flat"
     check_model(library, model)
@@ -444,7 +292,7 @@ def test_every_file_reads_without_torch(library):
     assert done.stdout == "False\n", done.stderr
 
 
-def test_stored_patches_are_those_that_are_handed_out(library):
+def test_opened_libraries_return_the_stored_patches(library):
     stored = read_patches(library.file("conv1", "patches"))
     assert sorted(stored) == list(range(4))
     patches = open_library(library.path).patches("conv1", 2, "activation")

@@ -30,7 +30,7 @@ def test_float32_is_float32_on_a_gpu_unless_tf32_is_asked_for():
         return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
 
     before = states()
-    # torch's own choice is TF32 for convolutions alone
+    # torch's default is TF32 for convolutions only
     assert before == (True, False)
     with surroundings(1):
         assert states() == (False, False)

@@ -8,7 +8,7 @@ from crp.mining.topk import ClassTopK, TopK, check_finite
 
 
 def naive(scores: np.ndarray, k: int) -> list[list[int]]:
-    """For each concept the k best samples; equal scores by index."""
+    """The k best samples of each concept; equal scores by index."""
     return [
         sorted(range(len(scores)), key=lambda sample: (-scores[sample, concept], sample))[:k]
         for concept in range(scores.shape[1])
@@ -51,11 +51,13 @@ def test_best_samples_whatever_the_blocks_and_their_order(table, k, size, order)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_no_numbers_are_refused(value):
+def test_scores_that_are_not_finite_are_refused(value):
     check_finite(np.array([2, 3]), np.array([[1.0, 2.0], [3.0, 4.0]]))
     with pytest.raises(SampleError) as caught:
         check_finite(np.array([2, 3]), np.array([[1.0, 2.0], [3.0, value]]))
-    assert str(caught.value) == f"Sample 3 scores {value} for concept 1, no finite number: the model overflows on it."
+    assert str(caught.value) == (
+        f"Sample 3 has the score {value} for concept 1, which is not finite: the model overflows."
+    )
 
 
 @given(table=TABLES, k=st.integers(1, 3), size=st.integers(1, 5), order=st.randoms())

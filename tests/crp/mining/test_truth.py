@@ -1,4 +1,4 @@
-"""What mining keeps of all samples, against the whole table of a pass that takes one sample at a time."""
+"""Results of mining compared with a full table, computed one sample at a time."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def shares_of(truth: Truth, layer: str) -> np.ndarray:
 
 
 def scores_of(truth: Truth, layer: str, mode: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores, positions, and which samples compete, `[N, C]` each."""
+    """Scores, positions, and which samples are candidates, `[N, C]` each."""
     values = flat((truth.activation if mode == "activation" else truth.relevance)[layer])
     if mode == "activation":
         return values.max(-1), values.argmax(-1), np.full(values.shape[:2], True)
@@ -101,7 +101,7 @@ def test_references_are_those_of_the_whole_table_sorted(case, layer, mode):
             assert found.position[concept, :filled].tolist() == positions[order, concept].tolist()
 
 
-def test_the_case_has_concepts_that_speak_against_and_samples_they_do_not_speak_against(case):
+def test_the_case_has_concepts_with_negative_relevance_and_samples_without_it(case):
     library, truth, _ = case
     for layer in LAYERS:
         assert (library.references(layer, "negative").score[:, 0] < 0).sum() >= 3
@@ -117,7 +117,7 @@ def test_vectors_hold_every_sample(case):
             (found.activation, flat(truth.activation[layer]).max(-1)),
         ]:
             assert matrix.shape == values.shape
-            # float16 has 11 bits, of numbers not far below a sample's largest
+            # float16 has 11 bits, for numbers not far below the largest of a sample
             np.testing.assert_allclose(np.asarray(matrix), values, rtol=2.0**-11, atol=1e-9)
             np.testing.assert_array_equal(matrix.column(1), np.asarray(matrix)[:, 1])
             np.testing.assert_array_equal(matrix[[3, 499]], np.asarray(matrix)[[3, 499]])
@@ -133,7 +133,7 @@ def test_dead_concepts_are_found_and_told_apart(tmp_path):
     with torch.no_grad():
         net[0].weight.abs_()
         net[0].weight[1], net[0].bias[1] = 0, -1  # never above zero
-        net[3].weight[:, 2 * 16 : 3 * 16] = 0  # nothing is made of it
+        net[3].weight[:, 2 * 16 : 3 * 16] = 0  # has no effect on the output
     data = TensorDataset(torch.rand(20, 1, 6, 6, generator=torch.Generator().manual_seed(0)))
     options = {"targets": "prediction", "progress": False, "patches": 0, "class_references": 0}
     library = mine(net, data, layers=["1"], path=tmp_path / "a.crp", **options)

@@ -16,7 +16,7 @@ LENGTH = 10
 
 
 def block(samples: np.ndarray) -> tuple:
-    """What a block of these samples is to leave; numbers that float16 holds."""
+    """The expected rows of a block of these samples; numbers that float16 represents exactly."""
     vectors = {
         layer: tuple(scale * (samples[:, None] + np.arange(size) + 0.0) for scale in (1, 1024))
         for layer, size in SIZES.items()
@@ -58,7 +58,7 @@ def test_order_repetition_and_interruption_change_nothing(tmp_path):
     expected = digests(written(tmp_path / "once", *WHOLE))
     folder = written(tmp_path / "often", WHOLE[1])
     assert digests(written(folder, WHOLE[2], WHOLE[0], WHOLE[1])) == expected
-    # killed before anything but an empty file of one layer was there
+    # killed when only an empty file of one layer existed
     early = vectors_file(tmp_path / "early", "a")
     early.parent.mkdir(parents=True)
     early.touch()

@@ -1,7 +1,6 @@
-"""Several targets of a sample, regressions, outputs that are dicts or maps: everything found again, naively."""
+"""Several targets per sample, regressions, outputs that are maps, compared with a naive computation."""
 
 import copy
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,10 +10,9 @@ from torch.utils.data import TensorDataset
 from zennit.composites import EpsilonPlusFlat
 
 import crp
-from crp.errors import InputError, LibraryError, ModelError, SampleError
-from crp.mining import Question, add_patches, mine
-from crp.mining.targets import questions
-from crp.models import check_model
+from crp.errors import InputError, LibraryError, SampleError
+from crp.mining import AttributionTarget, Question, add_patches, mine
+from crp.mining.targets import attribution_targets
 
 from .conftest import LAYERS, naive_pass, recording
 
@@ -64,13 +62,13 @@ def passes(model, dataset):
 
 
 def shared(total):
-    """Signed shares of sums `[C]`, none where no relevance arrives."""
+    """Signed shares of sums `[C]`; 0 where no relevance arrives."""
     absolute = total.abs().sum()
     return (total / absolute if absolute > 0 else torch.zeros_like(total)).numpy()
 
 
 def check_by_brute_force(library, passes, labels):
-    """References, classes and statistics of a library whose sample i explains the classes labels[i]."""
+    """Compare references, targets and statistics of a library that explains the classes labels[i] of sample i."""
     for layer in LAYERS:
         statistics = library.statistics(layer)
         for target in range(4):
@@ -81,7 +79,7 @@ def check_by_brute_force(library, passes, labels):
         best = library.references(layer, "relevance")
         seen = library.references(layer, "activation")
         for concept in range(len(best.sample)):
-            # every sample once, with the class it scores most for
+            # every sample once, with the class for which it scores highest
             rows = [
                 max((passes[sample, target, layer][2][concept], -place, target) for place, target in enumerate(label))
                 for sample, label in enumerate(labels)
@@ -92,7 +90,7 @@ def check_by_brute_force(library, passes, labels):
             assert best.sample[concept].tolist() == [samples[row] for row in order]
             assert best.target[concept].tolist() == [rows[row][2] for row in order]
             np.testing.assert_allclose(best.score[concept], [rows[row][0] for row in order], atol=1e-6)
-            # activation knows no class: every sample once, those without a label too
+            # activation does not depend on the class: every sample once, including those without a label
             peaks = [passes[sample, 0, layer][1][concept] for sample in range(len(labels))]
             order = sorted(range(len(peaks)), key=lambda sample: (-np.float32(peaks[sample]), sample))[:K]
             assert seen.sample[concept].tolist() == order
@@ -105,7 +103,7 @@ def test_samples_with_several_labels(model, dataset, passes, tmp_path):
     library = mined(model, Labelled(data, labels), tmp_path / "a.crp")
     check_by_brute_force(library, passes, labels)
     assert crp.verify(library, model, Labelled(data, labels), composite=EpsilonPlusFlat(), blocks=10).sound
-    # vectors of 0 and 1 say the same, without an order
+    # vectors of 0 and 1 give the same, apart from the order of labels
     ordered = [sorted(label) for label in labels]
     listed = mined(model, Labelled(data, ordered), tmp_path / "b.crp")
     hot = mined(model, Labelled(data, multi_hot(labels)), tmp_path / "c.crp")
@@ -115,7 +113,7 @@ def test_samples_with_several_labels(model, dataset, passes, tmp_path):
         assert (listed.path / table).read_bytes() == (hot.path / table).read_bytes()
 
 
-def test_every_label_has_its_references_and_vectors_are_of_the_first(model, dataset, passes, tmp_path):
+def test_every_label_has_references_and_vectors_are_of_the_first_label(model, dataset, passes, tmp_path):
     labels = several(len(dataset))
     options = {"vectors": True, "class_references": 2, "patches": 0, "k": 60}
     library = mined(model, Labelled(dataset.tensors[0], labels), tmp_path / "a.crp", **options)
@@ -131,7 +129,7 @@ def test_every_label_has_its_references_and_vectors_are_of_the_first(model, data
         for direction, mode in ((1, "relevance"), (-1, "negative")):
             overall = library.references(layer, mode)
             for concept in range(overall.sample.shape[0]):
-                best = {}  # by sample, of all its labels
+                best = {}  # by sample, over all its labels
                 for target in range(4):
                     own = [sample for sample, label in enumerate(labels) if target in label]
                     scores = {sample: direction * passes[sample, target, layer][2][concept] for sample in own}
@@ -149,7 +147,7 @@ def test_every_label_has_its_references_and_vectors_are_of_the_first(model, data
                 )
 
 
-def test_every_sample_is_held_once_though_it_has_several_labels(model, dataset, tmp_path):
+def test_lists_hold_a_sample_with_several_labels_once(model, dataset, tmp_path):
     labels = several(len(dataset))
     library = mined(model, Labelled(dataset.tensors[0], labels), tmp_path / "a.crp", k=30, patches=0)
     for layer in LAYERS:
@@ -163,7 +161,7 @@ def test_several_predictions(model, dataset, truth, passes, tmp_path):
     library = mined(model, dataset, tmp_path / "a.crp", targets="top2")
     assert library.manifest["settings"]["targets"] == "top2"
     check_by_brute_force(library, passes, labels)
-    # a function that says the same, with a class twice and one place left empty
+    # a function that returns the same classes, with one repeated and one place empty
     data = dataset.tensors[0]
 
     def two(prediction, labels):
@@ -175,7 +173,7 @@ def test_several_predictions(model, dataset, truth, passes, tmp_path):
         assert table.read_bytes() == (again.path / table.relative_to(library.path)).read_bytes()
 
 
-def test_functions_are_given_all_labels():
+def test_functions_receive_all_labels():
     seen = []
 
     def rule(prediction, labels):
@@ -183,18 +181,18 @@ def test_functions_are_given_all_labels():
         return labels
 
     prediction = torch.rand(2, 4)
-    (first, second) = questions(rule, prediction, torch.tensor([[3, 1], [2, -1]]), torch.arange(2))
+    (first, second) = attribution_targets(rule, prediction, torch.tensor([[3, 1], [2, -1]]), torch.arange(2))
     assert seen == [[[3, 1], [2, -1]]]
     assert (first.targets.tolist(), second.targets.tolist()) == ([3, 2], [1, -1])
     assert torch.equal(second.relevance, torch.tensor([[0, 1.0, 0, 0], [0] * 4]) * prediction)
-    assert questions("label", prediction, torch.tensor([[-1], [-1]]), torch.arange(2)) == []
+    assert attribution_targets("label", prediction, torch.tensor([[-1], [-1]]), torch.arange(2)) == []
 
 
 @pytest.mark.parametrize("shape", ["[N]", "[N, 1]"])
 def test_a_regression_starts_its_value_with_its_sign(model, dataset, truth, shape, tmp_path):
     model = copy.deepcopy(model)
     with torch.no_grad():
-        model.linear2.bias[2] -= float(np.sort(truth.prediction[:, 2])[37:39].mean())  # values of both signs, none 0
+        model.linear2.bias[2] -= float(np.sort(truth.prediction[:, 2])[37:39].mean())  # values of both signs
 
     class Regression(nn.Module):
         def __init__(self):
@@ -217,95 +215,40 @@ def test_a_regression_starts_its_value_with_its_sign(model, dataset, truth, shap
     for concept in range(5):
         scores = [shared(torch.from_numpy(total))[concept] for total in totals]
         np.testing.assert_allclose(found.score[concept], sorted(scores, reverse=True), atol=1e-6)
-    # where the value is negative, what speaks for it has negative relevance
+    # for a negative value, what contributes to it has negative relevance
     prediction = torch.tensor(values)[:, None]
-    (asked,) = questions("prediction", prediction, torch.full((75,), -1), torch.arange(75))
-    assert torch.equal(asked.relevance, prediction)
+    (target,) = attribution_targets("prediction", prediction, torch.full((75,), -1), torch.arange(75))
+    assert torch.equal(target.relevance, prediction)
     explained = crp.explain(Regression(), data[0], library, composite=EpsilonPlusFlat())
     assert explained.target.logit == pytest.approx(values[0])
 
 
-@dataclass
-class Answer:
-    logits: torch.Tensor
-    hidden: torch.Tensor
-
-
-WHOLE = {
-    "out": lambda out, hidden: {"aux": hidden, "out": out},
-    0: lambda out, hidden: (out, hidden),
-    "logits": Answer,
-}
-
-
-class Several(nn.Module):
-    """A classifier with more than one output, as `WHOLE` puts them together."""
-
-    def __init__(self, net, whole):
-        super().__init__()
-        for name, child in net.named_children():
-            self.add_module(name, child)
-        self.whole = whole
-
-    def forward(self, data):
-        hidden = self.pool(self.relu1(self.conv1(data)))
-        hidden = self.relu2(self.conv2(hidden)).flatten(1)
-        return self.whole(self.linear2(self.relu3(self.linear1(hidden))), hidden)
-
-
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_part_of_the_output(model, dataset, name, tmp_path):
-    whole = Several(model, WHOLE[name])
-    part = crp.select_output(whole, name)
-    plain = mined(model, dataset, tmp_path / "plain.crp")
-    library = mined(part, dataset, tmp_path / "part.crp", patch_concepts={"conv1": [0]})
-    assert library.manifest["model"]["output"] == name
-    add_patches(library, part, dataset, "conv1", [1, 2, 3], composite=EpsilonPlusFlat(), progress=False)
-    for table in ("references", "statistics", "patches"):
-        assert library.file("conv1", table).read_bytes() == plain.file("conv1", table).read_bytes()
-    sample = dataset.tensors[0][0]
-    ours, theirs = (
-        crp.explain(net, sample, opened, composite=EpsilonPlusFlat())
-        for net, opened in ((part, library), (model, plain))
-    )
-    for ours_layer, theirs_layer in zip(ours.layers, theirs.layers, strict=True):
-        assert ours_layer.relevance.tolist() == theirs_layer.relevance.tolist()
-    with pytest.raises(ModelError, match=r"not a tensor: select the part to explain with crp.select_output"):
-        mined(whole, dataset, tmp_path / "none.crp")
-    with pytest.raises(LibraryError, match=f"the part {name!r} of the model's output, and this model gives None"):
-        check_model(library, model)
-    with pytest.raises(ModelError, match=r"without 'outt': (did you mean|there are) "):
-        mined(crp.select_output(whole, "outt"), dataset, tmp_path / "none.crp")
-    assert list(whole.state_dict()) == list(part.state_dict())
-    assert type(whole) is Several
-
-
 class Segmenter(nn.Module):
-    """Classes by pixel, `[N, 3, 8, 8]` of samples `[N, 2, 10, 10]`."""
+    """Classes per pixel, `[N, 3, 8, 8]` for samples `[N, 2, 10, 10]`."""
 
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(2, 5, 3, padding=1)
         self.relu = nn.ReLU()
         self.head = nn.Conv2d(5, 3, 3, bias=False)
-        self.head.weight.data -= self.head.weight.data.mean(0)  # so that no class is everywhere
+        self.head.weight.data -= self.head.weight.data.mean(0)  # so that no class covers everything
 
     def forward(self, data):
         return self.head(self.relu(self.conv(data)))
 
 
 def segments(prediction, labels):
-    """Each class that some pixel is predicted as: its logits there start relevance, where they are positive."""
+    """Start the positive logits of each class at the pixels that are predicted as it."""
     best = prediction.argmax(1)
     for target in range(prediction.shape[1]):
         mask = best == target
         start = torch.zeros_like(prediction)
         start[:, target] = prediction[:, target].clamp(min=0) * mask
-        yield Question(np.where(mask.flatten(1).sum(1) > 4, target, -1), start)
+        yield AttributionTarget(np.where(mask.flatten(1).sum(1) > 4, target, -1), start)
 
 
 class Detector(nn.Module):
-    """Boxes `[N, 9, 4 + 2]`: four numbers of place, and a score for each of two classes."""
+    """Boxes `[N, 9, 4 + 2]`: four coordinates and a score for each of two classes."""
 
     def __init__(self):
         super().__init__()
@@ -318,15 +261,15 @@ class Detector(nn.Module):
 
 
 def boxes(prediction, labels):
-    """For each class the score of its best box."""
-    asked = []
+    """Start the score of the best box of each class."""
+    found = []
     for target in range(2):
         scores = prediction[..., 4 + target]
         start = torch.zeros_like(prediction)
         rows, places = torch.arange(len(scores)), scores.argmax(1)
         start[rows, places, 4 + target] = scores[rows, places]
-        asked.append(Question(np.full(len(scores), target), start))
-    return tuple(asked)
+        found.append(AttributionTarget(np.full(len(scores), target), start))
+    return tuple(found)
 
 
 TASKS = {"segmentation": (Segmenter, segments, ["sky", "sea", "sand"]), "detection": (Detector, boxes, ["cat", "dog"])}
@@ -347,12 +290,12 @@ def test_relevance_that_a_function_starts(task, dataset, tmp_path):
             outputs, (handle,) = recording(net, ["conv"])
             output = net(data[sample][None].clone().requires_grad_())
             handle.remove()
-            for question in [*rule(output.detach(), None)]:
-                if question.targets[0] >= 0:
-                    start = {"grad_outputs": question.relevance, "retain_graph": True}
+            for target in [*rule(output.detach(), None)]:
+                if target.targets[0] >= 0:
+                    start = {"grad_outputs": target.relevance, "retain_graph": True}
                     (arriving,) = torch.autograd.grad(output, outputs["conv"], **start)
                     total = arriving[0].sum((1, 2))
-                    scores[sample, int(question.targets[0])] = shared(total)
+                    scores[sample, int(target.targets[0])] = shared(total)
     assert len({target for _, target in scores}) == len(names)
     statistics, found = library.statistics("conv"), library.references("conv", "relevance")
     for target in range(len(names)):
@@ -368,31 +311,53 @@ def test_relevance_that_a_function_starts(task, dataset, tmp_path):
         assert found.target[concept].tolist() == [-best[sample][1] for sample in order]
         np.testing.assert_allclose(found.score[concept], [best[sample][0] for sample in order], atol=1e-6)
 
-    # patches need the function again, and are those of mining all at once
+    # `add_patches` needs the function, and makes the patches that `mine` makes
     whole = mined(net, TensorDataset(data), tmp_path / "b.crp", **{**options, "patch_concepts": None})
     given = {"composite": EpsilonPlusFlat(), "progress": False}
-    with pytest.raises(LibraryError, match=f"as the function '.*{rule.__name__}' says: give it as targets="):
+    with pytest.raises(LibraryError, match=f"by the function '.*{rule.__name__}': pass that function as targets="):
         add_patches(library, net, TensorDataset(data), "conv", range(5), **given)
     add_patches(library, net, TensorDataset(data), "conv", range(5), targets=rule, **given)
     assert library.file("conv", "patches").read_bytes() == whole.file("conv", "patches").read_bytes()
     assert crp.verify(library, net, TensorDataset(data), composite=EpsilonPlusFlat(), targets=rule).sound
 
 
-def test_what_a_rule_may_not_answer():
+NEEDED = r"needs finite relevance of the output's shape \[2, 3, 4\]\.$"
+WRONG = {
+    "class": ([0, 3], lambda output: output, SampleError, r"^Sample 9 is to be explained for class 3, but"),
+    "fraction": ([0.5, 1], lambda output: output, InputError, r"has targets float64 of shape \[2\]; 2 whole numbers"),
+    "shape": ([0, 1], lambda output: output[:1], InputError, NEEDED),
+    "infinite": ([0, 1], lambda output: output / 0, InputError, NEEDED),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_an_attribution_target_that_does_not_fit_is_refused(wrong):
+    targets, relevance, error, sentence = WRONG[wrong]
+    prediction = torch.rand(2, 3, 4)
+    target = AttributionTarget(np.array(targets), relevance(prediction))
+    with pytest.raises(error, match=sentence):
+        attribution_targets(lambda p, y: [target], prediction, torch.tensor([0, 1]), torch.tensor([8, 9]))
+
+
+def test_results_of_rules_that_do_not_fit_the_output_are_refused():
     prediction, labels, samples = torch.rand(2, 3, 4), torch.tensor([0, 1]), torch.tensor([8, 9])
-    with pytest.raises(InputError, match=r"^The rule 'label' explains classes of an output \[N, classes\], and the"):
-        questions("label", prediction, labels, samples)
-    shape = r"no finite relevance of the output's shape \[2, 3, 4\]"
-    for question, error, sentence in (
-        (Question(np.array([0, 3]), prediction), SampleError, "Sample 9 is to be explained for class 3, but"),
-        (Question(np.array([0.5, 1]), prediction), InputError, r"has targets float64 of shape \[2\]; 2 whole numbers"),
-        (Question(np.array([0, 1]), prediction[:1]), InputError, shape),
-        (Question(np.array([0, 1]), prediction / 0), InputError, "starts no finite relevance"),
-    ):
-        with pytest.raises(error, match=sentence):
-            questions(lambda p, y, question=question: [question], prediction, labels, samples)
-    with pytest.raises(InputError, match=r"returned a dict; whole numbers, one or several"):
-        questions(lambda p, y: {}, prediction[:, 0], labels, samples)
-    (asked,) = questions(lambda p, y: Question(np.array([-1, 2]), p), prediction, labels, samples)
-    assert asked.relevance[0].abs().max() == 0  # a sample that is not asked about starts nothing
-    assert torch.equal(asked.relevance[1], prediction[1])
+    with pytest.raises(InputError) as caught:
+        attribution_targets("label", prediction, labels, samples)
+    assert str(caught.value) == (
+        "The rule 'label' explains classes of an output [N, classes], but the model's output is [2, 3, 4]: "
+        "give targets= a function that returns crp.mining.AttributionTarget."
+    )
+    with pytest.raises(InputError, match=r"returned a dict; whole numbers \(one or several per sample\) or crp"):
+        attribution_targets(lambda p, y: {}, prediction[:, 0], labels, samples)
+
+
+def test_samples_without_a_target_start_no_relevance():
+    prediction, labels, samples = torch.rand(2, 3, 4), torch.tensor([0, 1]), torch.tensor([8, 9])
+    (target,) = attribution_targets(lambda p, y: AttributionTarget([-1, 2], p), prediction, labels, samples)
+    assert target.targets.tolist() == [-1, 2]
+    assert target.relevance[0].abs().max() == 0
+    assert torch.equal(target.relevance[1], prediction[1])
+
+
+def test_the_old_name_of_attribution_target():
+    assert Question is AttributionTarget

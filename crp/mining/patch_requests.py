@@ -1,0 +1,133 @@
+"""Which patches to make, and which of them share a forward or a backward pass."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from crp.library.patches import MODES, LayerPatches, StoredPatch
+from crp.library.references import References
+
+
+@dataclass(frozen=True)
+class Request:
+    """A patch to make: the reference of a concept at one rank, in one mode."""
+
+    layer: str
+    mode: str
+    concept: int
+    rank: int
+    sample: int
+    score: float
+    target: int
+    position: int
+
+
+# Requests whose heatmaps differ at most in sign, so that one backward pass serves them all.
+Origin = list[Request]
+# Requests by sample and the target explained for it.
+Explained = Mapping[tuple[int, int], list[Request]]
+
+
+def requests(
+    references: Mapping[tuple[str, str], References], concepts: Mapping[str, Iterable[int]], count: int
+) -> list[Request]:
+    """Request the first `count` references of the given concepts, in all modes."""
+    return [
+        Request(
+            layer,
+            mode,
+            concept,
+            rank,
+            sample=int(found.sample[concept, rank]),
+            score=float(found.score[concept, rank]),
+            target=int(found.target[concept, rank]),
+            position=int(found.position[concept, rank]),
+        )
+        for layer, ids in concepts.items()
+        for mode in MODES
+        for found in [references[layer, mode]]
+        for concept in ids
+        for rank in range(min(count, found.sample.shape[1]))
+        if found.sample[concept, rank] >= 0
+    ]
+
+
+def by_explained(wanted: Iterable[Request]) -> Explained:
+    """Group requests by sample and target, in the order in which these first occur."""
+    explained = defaultdict(list)
+    # a sample with several labels may be a reference for several of them
+    for request in wanted:
+        explained[request.sample, request.target].append(request)
+    return explained
+
+
+def passes_of(wanted: Iterable[Request], layer: str, fields: np.ndarray, *, linear: bool) -> list[list[Origin]]:
+    """Arrange the requests of one sample in a layer by backward pass: lists of origins that can share one.
+
+    Parameters
+    ----------
+    wanted
+        Requests of one sample and target.
+    layer
+        The layer.
+    fields
+        Receptive fields of its positions.
+    linear
+        Whether all rules are linear. If not, every origin and every mode has a pass of its own.
+    """
+    sharing = defaultdict(list)
+    for request in wanted:
+        if request.layer == layer:
+            # without linear rules, changing the sign of the start changes more than the sign of the heatmap
+            mode = "" if linear else request.mode
+            sharing[request.concept, request.position, mode].append(request)
+    origins = list(sharing.values())
+    return _disjoint(origins, fields) if linear else [[origin] for origin in origins]
+
+
+def _disjoint(origins: Iterable[Origin], fields: np.ndarray) -> list[list[Origin]]:
+    """Group origins whose receptive fields do not overlap, so that their heatmaps can be told apart."""
+    passes: list[list[Origin]] = []
+    for origin in origins:
+        first, last = np.split(fields[origin[0].position], 2)
+        for together in passes:
+            firsts, lasts = np.split(fields[[other[0].position for other in together]], 2, axis=1)
+            if ((lasts <= first) | (last <= firsts)).any(axis=1).all():
+                together.append(origin)
+                break
+        else:
+            passes.append([origin])
+    return passes
+
+
+def known_sign(request: Request) -> float | None:
+    """Return the sign of the value from which a patch starts, if it follows from the score.
+
+    If a sum or a maximum of values is positive, the largest value is positive; and the smallest value of a negative sum
+    is negative.
+    """
+    if request.mode == "negative":
+        return -1.0
+    return 1.0 if request.mode == "relevance" and request.score > 0 else None
+
+
+def ranked(made: Iterable[tuple[Request, StoredPatch]], concepts: Iterable[int]) -> LayerPatches:
+    """Arrange patches of one layer for `crp.library.patches.write_patches`: by concept and mode, best first.
+
+    Parameters
+    ----------
+    made
+        Patches, each with its request, in any order.
+    concepts
+        Concepts to list, including those without patches.
+    """
+    layer: dict[int, dict[str, tuple[StoredPatch, ...]]] = {
+        concept: dict.fromkeys(MODES, ()) for concept in concepts
+    }
+    for request, patch in sorted(made, key=lambda pair: pair[0].rank):
+        layer[request.concept][request.mode] += (patch,)
+    return layer

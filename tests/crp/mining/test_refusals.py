@@ -1,0 +1,111 @@
+"""Wrong input to `mine` ends in one sentence and leaves no files."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from crp.errors import InputError, ModelError, SampleError
+from crp.preprocessing import Preprocessing
+
+from .conftest import mined
+
+torch.manual_seed(0)
+NET = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3)).eval()
+DATA = TensorDataset(torch.ones(5, 1, 6, 6), torch.zeros(5, dtype=torch.int64))
+BROKEN = copy.deepcopy(NET)
+BROKEN[3].weight.data[0, 0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "options", "error", "message"),
+    [
+        (NET, DATA, {"layers": ["1.conv"]}, InputError, "The model has no layer '1.conv': "),
+        (NET, DATA, {"layers": []}, InputError, "No layers are given; at least one is needed."),
+        (NET, DATA, {"k": 0}, InputError, "k is 0; a whole number of at least 1 is needed."),
+        (NET, DATA, {"workers": -1}, InputError, "workers is -1; a whole number of at least 0 is needed."),
+        (NET, DATA, {"targets": "labels"}, InputError, "There is no target rule 'labels': did you mean 'label'?"),
+        (NET, DATA, {"precision": "float16"}, InputError, "There is no precision 'float16': it is 'bfloat16', "),
+        (NET, DATA, {"precision": "tf32"}, InputError, "The precision 'tf32' is one of NVIDIA GPUs, "),
+        (NET, DATA, {"relevance_score": "mean"}, InputError, "There is no score 'mean': "),
+        (NET, DATA, {"class_names": ["a"]}, InputError, "There are 1 class names, and the model has 3 classes."),
+        (
+            NET,
+            DATA,
+            {"patch_concepts": {"0": [2]}},
+            InputError,
+            "There is no concept 2: layer '0' has the concepts 0 to 1.",
+        ),
+        (NET, DATA, {"patch_concepts": {"3": [0]}}, InputError, "patch_concepts names layer '3', which is not among"),
+        (NET, DATA, {"preprocessing": Preprocessing()}, InputError, "An input of mode 'RGB' has shape [3, H, W]"),
+        (
+            NET,
+            TensorDataset(torch.ones(5, 1, 2, 2)),
+            {"targets": "prediction"},
+            ModelError,
+            "The model cannot run on input of shape [1, 1, 2, 2]: ",
+        ),
+        (
+            NET,
+            TensorDataset(torch.ones(5, 36)),
+            {"targets": "prediction"},
+            InputError,
+            "Samples of shape [36] cannot be shown as pictures",
+        ),
+        (
+            NET,
+            TensorDataset(torch.ones(5, 1, 6, 6)),
+            {},
+            SampleError,
+            "Sample 0 has no label; pass targets='prediction'",
+        ),
+        (
+            NET,
+            TensorDataset(DATA.tensors[0], torch.full((5,), 3)),
+            {},
+            SampleError,
+            "Sample 0 has label 3, but the model has the classes 0 to 2.",
+        ),
+        (
+            NET,
+            TensorDataset(torch.ones(5, 1, 6, 6) * torch.nan),
+            {},
+            SampleError,
+            "Sample 0 holds NaN or infinite values.",
+        ),
+        (
+            BROKEN,
+            DATA,
+            {},
+            ModelError,
+            "The model's '3.weight' holds 32 NaN or infinite values of 96; it cannot be explained.",
+        ),
+    ],
+)
+def test_wrong_input_is_refused_in_one_sentence_and_leaves_no_files(tmp_path, model, dataset, options, error, message):
+    with pytest.raises(error) as caught:
+        mined(model, dataset, tmp_path / "a.crp", **{"layers": ["0"], **options})
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+class SideTrack(nn.Module):
+    """Has a layer that is called but whose output is not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.unused, self.linear = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1), nn.Linear(32, 2)
+
+    def forward(self, data):
+        hidden = self.conv(data)
+        self.unused(hidden)
+        return self.linear(hidden.flatten(1))
+
+
+def test_a_layer_that_no_relevance_reaches_is_refused(tmp_path):
+    with pytest.raises(ModelError) as caught:
+        mined(SideTrack(), DATA, tmp_path / "a.crp", layers=["conv", "unused"])
+    assert str(caught.value) == "No relevance can reach layer 'unused': the output does not depend on it."
