@@ -1,8 +1,10 @@
-"""What can go wrong, as types a caller may want to catch, and the sentence helpers they share.
+"""Error types that a caller may want to catch, and helpers for their sentences.
+
+::
 
     CrpError                    anything this package refuses
     ├── InputError(ValueError)  an argument does not fit: layer, concept, class, shape, file, option
-    ├── ModelError              the model cannot be explained (NaN weights, an output of an unknown kind)
+    ├── ModelError              the model cannot be explained (NaN weights, unknown type of output)
     ├── SampleError             one sample of a data set failed; names the sample
     └── LibraryError            a library cannot be read, or does not belong to this model, data or setting
 """
@@ -35,11 +37,11 @@ class SampleError(CrpError, RuntimeError):
     fact
         What is wrong with it: the sentence without its subject.
     name
-        What the data set calls it, such as the path of a picture; may be empty.
+        The data set's name of the sample, such as the path of a picture; may be empty.
     """
 
     def __init__(self, sample: int, fact: str, name: str = ""):
-        super().__init__(sample, fact, name)  # what pickle takes to make it again
+        super().__init__(sample, fact, name)  # the arguments with which pickle recreates it
         self.sample, self.fact, self.name = sample, fact, name
 
     def __str__(self) -> str:
@@ -66,7 +68,7 @@ def listed(names: Iterable[object], limit: int = 8) -> str:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """End of a sentence that offers what the caller may have meant.
+    """End a sentence with the names that the caller may have meant.
 
     >>> nearest("layer5", ["layer4", "fc"])
     "did you mean 'layer4'?"
@@ -80,7 +82,7 @@ def nearest(name: str, names: Sequence[str]) -> str:
 
 
 def shortened(value: object, length: int = 80) -> str:
-    """A value for a sentence, on one line and of bounded length, whatever it is.
+    """Format any value for a sentence, on one line and with limited length.
 
     >>> shortened("a" * 100, 20), shortened(10**5000)
     ("'aaaaaaa…aaaaaaaa'", 'a number of 16610 bits')
@@ -92,7 +94,7 @@ def shortened(value: object, length: int = 80) -> str:
 
 
 def inert(text: str) -> str:
-    r"""Text from a file, safe for a terminal: control characters and the like as escapes, line ends kept.
+    r"""Escape the characters of a text from a file that are not safe for a terminal, except line breaks.
 
     >>> inert("a\x1b[2Jb")
     'a\\x1b[2Jb'

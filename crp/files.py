@@ -17,7 +17,12 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     >>> user_path("~/nets/resnet.crp") == Path.home() / "nets" / "resnet.crp"
     True
     """
-    return Path(os.path.expanduser(os.fspath(path)))
+    return Path(expanded(os.fspath(path)))
+
+
+def expanded(text: str) -> str:
+    """Replace a leading `~` or `~name` of a text that may begin with a path, such as `~/nets.py:make`."""
+    return os.path.expanduser(text)
 
 
 def write_file(

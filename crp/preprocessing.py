@@ -1,9 +1,8 @@
 """From a picture file to a model's input and back.
 
-Two things a caller needs: `read_picture`, which turns whatever a file holds into an 8-bit RGB picture or says in one
-sentence why it cannot, and `Preprocessing`, a value that knows how pictures become the tensors a model was trained on,
-and how such tensors are shown as pictures again. torch is loaded only when a tensor is made, so that the command
-line's help stays quick.
+`read_picture` reads any picture file as 8-bit RGB, or says in one sentence why it cannot. `Preprocessing` turns
+pictures into the tensors that a model was trained on, and such tensors back into pictures. torch is imported only when
+a tensor is made, so that the help of the command line is shown quickly.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from crp.errors import InputError, nearest
+from crp.files import user_path
 
 if TYPE_CHECKING:
     import torch
@@ -38,28 +38,28 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Preprocessing:
     """How a picture becomes the input of a model.
 
-    In this order: convert, resize, crop, scale to 0..1, subtract the mean, divide by the deviation. Resizing
-    and cropping round as torchvision's `Resize` and `CenterCrop` do on PIL pictures, so that a model sees what it was
-    trained on.
+    The steps are: convert, resize, crop, scale to 0..1, subtract the mean, divide by the standard deviation. Resizing
+    and cropping round as torchvision's `Resize` and `CenterCrop` do for PIL pictures, so that the model's input is the
+    same as in training.
 
     Parameters
     ----------
-    size:
-        An int resizes the short side to it and keeps the proportions; a pair is the exact (height, width). None leaves
-        the size.
-    crop:
-        Side or (height, width) of the centre crop, taken after resizing. None keeps everything.
-    mean, std:
-        One number, or one for each channel, in units of the 0..1 scale. Stored with one number for each channel.
-    mode:
+    size
+        An int is the new short side, with the aspect ratio kept; a pair is the exact (height, width). None keeps the
+        size.
+    crop
+        Side or (height, width) of the centre crop, taken after resizing. None keeps the whole picture.
+    mean, std
+        One number, or one per channel, on the scale 0..1. Stored with one number per channel.
+    mode
         "RGB" (3 channels) or "L" (1 channel).
-    interpolation:
+    interpolation
         "nearest", "bilinear", "bicubic" or "lanczos".
 
     Raises
     ------
     InputError
-        When a value is out of its range.
+        If a value is out of range.
 
     Examples
     --------
@@ -75,7 +75,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.mode not in [*CHANNELS]:  # a list, for what a file says may be anything
+        if self.mode not in [*CHANNELS]:  # a list, because a value from a file may not be hashable
             raise InputError(f"The mode is {self.mode!r}; {nearest(str(self.mode), list(CHANNELS))}")
         if self.interpolation not in [*INTERPOLATIONS]:
             raise InputError(
@@ -86,11 +86,11 @@ class Preprocessing:
         for name in ("mean", "std"):
             object.__setattr__(self, name, _one_for_each_channel(name, getattr(self, name), CHANNELS[self.mode]))
         if min(self.std) <= 0:
-            raise InputError(f"The std is {self.std}, and every value must be above 0.")
+            raise InputError(f"The std is {self.std}; every value must be above 0.")
 
     @classmethod
     def imagenet(cls, size: int = 256, crop: int | None = 224) -> Preprocessing:
-        """Return what torchvision's ImageNet classifiers were trained with."""
+        """Return the preprocessing of torchvision's ImageNet classifiers."""
         return cls(size=size, crop=crop, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
     @classmethod
@@ -107,7 +107,7 @@ class Preprocessing:
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as values JSON knows (tuples become lists)."""
+        """Return the settings as JSON values (tuples become lists)."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def to_input(self, picture: Image.Image | np.ndarray) -> torch.Tensor:
@@ -115,17 +115,18 @@ class Preprocessing:
 
         Parameters
         ----------
-        picture:
+        picture
             A PIL picture, or a uint8 array `[H, W, 3]`, `[H, W, 1]` or `[H, W]`.
 
         Returns
         -------
-        float32 tensor `[c, H, W]`, c = 3 for mode "RGB", 1 for mode "L".
+        torch.Tensor
+            float32 `[c, H, W]`, with 3 channels in mode "RGB" and 1 in mode "L".
 
         Raises
         ------
         InputError
-            When the array is none of these, or the crop does not fit into the resized picture.
+            If the array has another form, or the crop is larger than the resized picture.
         """
         import torch
 
@@ -138,8 +139,8 @@ class Preprocessing:
     def to_picture(self, tensor: torch.Tensor | np.ndarray) -> np.ndarray:
         """Return a model input `[c, H, W]` as a picture, uint8 `[H, W, 3]`.
 
-        Mean and deviation are undone, what leaves 0..255 is clipped, greys are repeated. Raises InputError for another
-        number of channels.
+        The normalisation is inverted, values are clipped to 0..255, and a single channel is repeated. Raises InputError
+        for another number of channels.
         """
         values = _as_array(tensor)
         if values.ndim != 3 or values.shape[0] != CHANNELS[self.mode]:
@@ -179,10 +180,10 @@ class Preprocessing:
 
 
 def shown_input(tensor: torch.Tensor | np.ndarray, preprocessing: Preprocessing | None = None) -> np.ndarray:
-    """What is drawn of a model's input `[c, *S]`.
+    """Return how a model's input `[c, *S]` is drawn.
 
-    A picture, uint8 `[H, W, 3]`, of an input `[c, H, W]`: by `preprocessing`, or by `scaled_picture` where there is
-    none. The values themselves, float32 `[c, T]` or `[c, D, H, W]`, of a signal or a volume.
+    An input `[c, H, W]` becomes a picture, uint8 `[H, W, 3]`, by `preprocessing`, or by `scaled_picture` if there is
+    none. Signals `[c, T]` and volumes `[c, D, H, W]` are returned as float32.
     """
     if tensor.ndim != 3:
         return _as_array(tensor).astype(np.float32)
@@ -190,14 +191,14 @@ def shown_input(tensor: torch.Tensor | np.ndarray, preprocessing: Preprocessing 
 
 
 def scaled_picture(tensor: torch.Tensor | np.ndarray) -> np.ndarray:
-    """Return any finite `[c, H, W]` as a picture, uint8 `[H, W, 3]`, where its mean and deviation are not known.
+    """Return a finite `[c, H, W]` of unknown mean and standard deviation as a picture, uint8 `[H, W, 3]`.
 
-    The smallest value becomes black and the largest white (a constant input is black). Three channels are taken as
-    red, green and blue; of any other number the mean is shown as grey.
+    The smallest value becomes black and the largest white (a constant input is black). Three channels are red, green
+    and blue; for any other number, the mean over channels is shown as grey.
     """
     values = _as_array(tensor)
     if values.ndim != 3:
-        raise InputError(f"A picture is made of a tensor [c, H, W], not of shape {list(values.shape)}.")
+        raise InputError(f"A picture is made from a tensor [c, H, W], not from shape {list(values.shape)}.")
     if values.shape[0] != 3:
         values = values.mean(axis=0, keepdims=True)
     low, high = values.min(), values.max()
@@ -207,23 +208,24 @@ def scaled_picture(tensor: torch.Tensor | np.ndarray) -> np.ndarray:
 def read_picture(path: str | PathLike[str]) -> Image.Image:
     """Read a picture file as 8-bit RGB, upright.
 
-    Grey, palette, CMYK and 16-bit pictures are converted, transparent ones laid over white, the camera's rotation
-    (EXIF) is applied, and of an animation the first frame is taken. Colour profiles are not applied: the models'
-    training did not either.
+    Grey, palette, CMYK and 16-bit pictures are converted, transparent pictures are drawn on white, the camera's
+    rotation (EXIF) is applied, and an animation gives its first frame. Colour profiles are ignored, as in the training
+    of models.
 
     Returns
     -------
-    A loaded PIL picture of mode "RGB"; the file is closed.
+    PIL.Image.Image
+        A loaded picture of mode "RGB"; the file is closed.
 
     Raises
     ------
     InputError
-        Naming the file, when it is missing, no picture, damaged, or of more pixels than Pillow allows.
+        If the file does not exist, is not a picture, is damaged, or has more pixels than Pillow allows; names the file.
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         with warnings.catch_warnings():
-            # Pillow warns about oddities of files (broken EXIF, large pictures) that are converted all the same.
+            # Pillow warns of files that it can convert nevertheless (broken EXIF, large pictures).
             warnings.simplefilter("ignore")
             with Image.open(path) as picture:
                 return _as_rgb_picture(picture)
@@ -232,16 +234,16 @@ def read_picture(path: str | PathLike[str]) -> Image.Image:
     except IsADirectoryError:
         raise InputError(f"'{path}' is a folder, not a picture file.") from None
     except PermissionError:
-        raise InputError(f"The picture file '{path}' may not be read (permission denied).") from None
+        raise InputError(f"The picture file '{path}' cannot be read (permission denied).") from None
     except UnidentifiedImageError:
         raise InputError(f"'{path}' is not a picture: {_look_of(path)}.") from None
     except Image.DecompressionBombError:
         allowed = 2 * Image.MAX_IMAGE_PIXELS
         raise InputError(
             f"The picture '{path}' has more than the {allowed:,} pixels allowed (PIL.Image.MAX_IMAGE_PIXELS); make it "
-            f"smaller."
+            "smaller."
         ) from None
-    except Exception as error:  # Pillow's decoders answer damaged bytes with nearly any type
+    except Exception as error:  # Pillow's decoders raise nearly any type for damaged bytes
         raise InputError(
             f"The picture '{path}' is damaged and cannot be read ({' '.join(str(error).split())})."
         ) from error
@@ -264,7 +266,7 @@ def _from_16_bits(picture: Image.Image) -> Image.Image:
     # Pillow's own conversion clips 16-bit greys to 255 instead of scaling them.
     values = np.asarray(picture).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"its pixels go from {values.min()} to {values.max()}, and 0 to 65535 is read")
+        raise ValueError(f"its pixels range from {values.min()} to {values.max()}, but 0 to 65535 is allowed")
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
@@ -273,8 +275,8 @@ def _look_of(path: Path) -> str:
     if not start:
         return "the file is empty"
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
-        return f"it holds text, beginning {start[:20].decode('ascii')!r}"
-    return "its content is of no picture format that Pillow knows"
+        return f"it is a text that begins with {start[:20].decode('ascii')!r}"
+    return "it has no picture format that Pillow knows"
 
 
 def _picture_of(array: np.ndarray) -> Image.Image:
@@ -309,5 +311,5 @@ def _checked_size(name: str, size: Any) -> int | tuple[int, int] | None:
 def _one_for_each_channel(name: str, values: Any, channels: int) -> tuple[float, ...]:
     numbers = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,) * channels
     if len(numbers) != channels or not all(isinstance(value, (int, float)) and abs(value) < 1e30 for value in numbers):
-        raise InputError(f"The {name} is {values!r}; it must be one finite number or {channels}, one for each channel.")
+        raise InputError(f"The {name} is {values!r}; it must be one finite number, or {channels}, one per channel.")
     return tuple(float(value) for value in numbers)

@@ -1,4 +1,4 @@
-"""Whether a library is whole, unchanged, and true: `verify` says what it looked at and what is wrong."""
+"""`verify`: checks that a library is complete, unchanged and correct."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import nn
 
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import CrpError, InputError, LibraryError
+from crp.files import user_path
 from crp.library.checksums import wrong_files
 from crp.library.patches import MODES, LayerPatches, decoded
 from crp.library.references import ClassStatistics, References
@@ -35,29 +36,29 @@ if TYPE_CHECKING:
 
 _CHANNELS = ChannelConcept()
 
-# By the precision of the pass: how far a score computed again may be off, relative to the largest of its kind in the
-# layer. On the same machine it is off by nothing; other machines and versions add up in another order, and GPUs round
-# float32 to 10 bits in convolutions (TF32).
+# For each precision of the pass: the allowed difference of a score that is computed again, relative to the largest of
+# its kind in the layer. On the same machine the difference is 0. Other machines and versions sum in another order, and
+# GPUs round float32 to 10 bits in convolutions (TF32).
 TOLERANCES = {"float64": 1e-9, "float32": 1e-3, "tf32": 1e-2, "bfloat16": 5e-2}
 
-# Computed together where a library does not say (one made of another system's files).
+# The batch size if a library does not say it (because it was imported from another system).
 _BLOCK_SIZE = 32
 
 
 @dataclass
 class Verification:
-    """What was looked at in a library and what was found, in whole sentences.
+    """The result of checking a library, in sentences.
 
     Attributes
     ----------
     path
-        The library.
+        Folder of the library.
     held
-        What was looked at and is right.
+        Checks that passed.
     wrong
-        What is not.
+        Problems.
     notes
-        What was not looked at, and files that do not belong there.
+        Checks that were not made, and files that do not belong to the library.
     """
 
     path: Path
@@ -85,34 +86,34 @@ def verify(
     targets: TargetRule | None = None,
     blocks: int = 2,
 ) -> Verification:
-    """Look for everything that can be wrong with a library.
+    """Check a library.
 
-    Always: that it can be read, that every file is what was written (checksums), that every number is within its
-    range, every picture can be decoded, and patches belong to the references. With a model: that it is the one that was
-    mined. With model and data set: that both are, and some blocks of samples are computed again. In these, every
-    sample that the library has as a reference must have its score and class again, and every sample that scores more
-    than a concept's last reference must be one. With as many blocks as the data set has, lists and class statistics are
-    proven.
+    These checks are always made: the library can be read, every file is unchanged (checksums), every number is in its
+    valid range, every picture can be decoded, and patches belong to the references. With a model: it is the one that
+    was mined. With model and data set: both are those that were mined, and some blocks of samples are computed again.
+    There, every sample that is a reference must get its score and class again, and every sample with a higher score
+    than a concept's last reference must be a reference. If all blocks are computed again, the references and class
+    statistics are proven correct.
 
-    Checksums do not tell who made a library: whoever can change its files can change them, too.
+    Checksums do not show who made a library: anybody who can change its files can also change them.
 
     Parameters
     ----------
     library
         A library, or its folder.
     model, dataset
-        Those that were mined, as given to `crp.mine`.
+        Those that were mined, as given to `crp.mine`. The model may be prepared by `crp.prepared`.
     composite, concept
         As given to `crp.mine`, if they were not the defaults.
     targets
-        The rule that was given to `crp.mine`, if it was a function: a library keeps no more than its name.
+        The target rule that was given to `crp.mine`, if it was a function. A library stores only its name.
     blocks
-        How many blocks of samples to compute again, spread evenly over the data set.
+        Number of blocks of samples to compute again, evenly spaced in the data set.
 
     Returns
     -------
     Verification
-        `sound`, and sentences. What is wrong is never raised.
+        Problems of the library are reported here, not raised.
 
     Raises
     ------
@@ -120,21 +121,21 @@ def verify(
         If `dataset` is given without `model`, or `blocks` is below 1.
     """
     if dataset is not None and model is None:
-        raise InputError("A data set alone proves little: give the model that was mined, too.")
+        raise InputError("A data set alone proves little: also give the model that was mined.")
     if blocks < 1:
         raise InputError(f"blocks is {blocks}; at least 1 is needed.")
-    found = Verification(library.path if isinstance(library, Library) else Path(library))
-    with _told(found):
+    found = Verification(library.path if isinstance(library, Library) else user_path(library))
+    with _reported(found):
         wrong, foreign = wrong_files(found.path) if found.path.is_dir() else ([], [])
         found.wrong += wrong
         found.notes += foreign
         if found.path.is_dir() and not wrong:
-            found.held.append("Every file is what was written: its checksum is as noted.")
-    with _told(found):
+            found.held.append("Every file is unchanged: its checksum is the one listed.")
+    with _reported(found):
         opened = open_library(found.path)
-        _look_at_tables(found, opened)
+        _check_tables(found, opened)
         if model is None:
-            found.notes.append("Whether scores are true was not looked at: give model and data to compute some again.")
+            found.notes.append("Scores were not checked: give model and data to compute some of them again.")
         else:
             check_model(opened, model.model if isinstance(model, PreparedModel) else model)
             found.held.append("The model has the weights that were mined.")
@@ -144,31 +145,31 @@ def verify(
 
 
 @contextmanager
-def _told(found: Verification) -> Iterator[None]:
-    """What stops a look at something is told, and is what is wrong."""
+def _reported(found: Verification) -> Iterator[None]:
+    """Report an error of this package as a problem of the library."""
     try:
         yield
     except CrpError as error:
         found.wrong.append(str(error))
 
 
-def _look_at_tables(found: Verification, library: Library) -> None:
+def _check_tables(found: Verification, library: Library) -> None:
     references = patches = 0
     for layer in library.layers:
         lists = {}
-        with _told(found):
+        with _reported(found):
             explained = np.flatnonzero(library.statistics(layer).count)
             for mode in MODES if library.manifest["settings"]["class_references"] else ():
                 for target in explained.tolist():
                     library.class_references(layer, target, mode)
         if library.manifest["settings"]["vectors"]:
-            with _told(found):
-                _look_at_vectors(library, layer)
+            with _reported(found):
+                _check_vectors(library, layer)
         for mode in MODES:
-            with _told(found):
+            with _reported(found):
                 lists[mode] = library.references(layer, mode)
                 references += int((lists[mode].sample >= 0).sum())
-        with _told(found):
+        with _reported(found):
             stored = library.stored_patches(layer)
             for mode in lists:
                 _compare_patches(library, layer, mode, lists[mode], stored)
@@ -179,15 +180,15 @@ def _look_at_tables(found: Verification, library: Library) -> None:
                         decoded(library.file(layer, "patches"), patch, library.shape(layer)[1:], library.class_names)
     if not found.wrong:
         found.held.append(
-            f"Every number is within its range: {references} references and {patches} patches of "
+            f"Every number is in its valid range: {references} references and {patches} patches of "
             f"{len(library.layers)} layers."
         )
 
 
-def _look_at_vectors(library: Library, layer: str) -> None:
+def _check_vectors(library: Library, layer: str) -> None:
     vectors = library.vectors(layer)
     for matrix in (vectors.relevance, vectors.activation):
-        for _ in matrix.chunks():  # refuses what is no finite number
+        for _ in matrix.chunks():  # raises an error for values that are not finite
             pass
 
 
@@ -202,8 +203,8 @@ def _compare_patches(library: Library, layer: str, mode: str, lists: References,
         given = [(patch.sample, patch.target, patch.position) for patch in modes.get(mode, ())]
         if given != wanted:
             raise LibraryError(
-                f"The patches of concept {concept} of layer '{layer}' by {mode} are of the samples "
-                f"{[sample for sample, *_ in given]}, and its references {[sample for sample, *_ in wanted]}: "
+                f"The patches of concept {concept} of layer '{layer}' by {mode} show the samples "
+                f"{[sample for sample, *_ in given]}, but its references are {[sample for sample, *_ in wanted]}: "
                 "samples, classes or positions differ."
             )
 
@@ -222,8 +223,8 @@ def _compute_again(
     dtype = torch.bfloat16 if precision == "bfloat16" else None
     if targets is None and not named_rule(rule):
         found.notes.append(
-            f"No score was computed again: classes were explained by the rule {rule!r}, of which the library keeps no "
-            "more than the name; give it as targets=."
+            f"No score was computed again: the library stores only the name of the target rule {rule!r}; give the "
+            "function as targets=."
         )
         return
     check_concept_kind(library, concept)
@@ -236,7 +237,7 @@ def _compute_again(
         model.check(library)
         subject = model_subject(model, None, data.reader, library.layers, None, dtype, **explained)
         check_shapes(library, subject.shapes, concept)
-        found.held.append("The rules of relevance are those that were mined with.")
+        found.held.append("The rules are those that were mined with.")
         size = min(settings["block_size"] or _BLOCK_SIZE, len(data.reader))
         total = -(-len(data.reader) // size)
         chosen = sorted({place * (total - 1) // max(count - 1, 1) for place in range(count)})
@@ -246,7 +247,7 @@ def _compute_again(
         seen, worst, whole = 0, 0.0, Tally(sizes, subject.classes, 1, settings["top"], 0)
         numbers = [(number, number + 1) for number in chosen]
         for block in blocks(data.reader, size, 0, data.digests, numbers=numbers, skip_bad=skip_bad):
-            tally = Tally(sizes, subject.classes, size, settings["top"], 0)  # keeps all
+            tally = Tally(sizes, subject.classes, size, settings["top"], 0)  # keeps all samples
             Surveyor(subject.survey, tally, concept=concept, targets=rule, **scores).add(block)
             samples = block.samples.numpy()[block.counted]
             for (layer, mode), again in tally.result().references.items():
@@ -256,23 +257,23 @@ def _compute_again(
         found.held.append(
             f"{seen} references in {len(chosen)} of {total} blocks of samples were computed again: their scores "
             f"differ by at most {worst:.1e} of the largest in the layer (allowed with {precision}: {tolerance:g}), and "
-            "no sample there is missing among the references."
+            "no sample there is missing from the references."
         )
         if len(chosen) == total:
             for layer, sums in whole.sums.items():
                 _compare_statistics(layer, library.statistics(layer), sums.result(), tolerance)
-            found.held.append("Class statistics of all samples were computed again: they are those of the library.")
+            found.held.append("Class statistics of all samples were computed again and are equal.")
 
 
 def _compared(
     library: Library, layer: str, mode: str, again: References, samples: np.ndarray, tolerance: float
 ) -> tuple[int, float]:
-    """Compare the references that lie in a block with the best of the block.
+    """Compare the references in a block with the best samples of the block.
 
     Returns
     -------
     tuple of (int, float)
-        How many were compared, and the largest difference, relative to the largest score of the layer.
+        Number of references compared, and the largest difference relative to the largest score of the layer.
 
     Raises
     ------
@@ -287,27 +288,28 @@ def _compared(
     for concept in range(len(stored.sample)):
         mined = _by_sample(stored, concept, samples)
         now = _by_sample(again, concept, samples)
-        sign = -1 if mode == "negative" else 1  # the most negative come first there
-        last = sign * float(stored.score[concept, -1])  # -inf where places are left
+        sign = -1 if mode == "negative" else 1  # there, the most negative score is the best
+        last = sign * float(stored.score[concept, -1])  # -inf if the list is not full
         for key, score in mined.items():
             sample, target = key
-            # what is hardly negative may be hardly positive when computed elsewhere
+            # a score just below 0 may be just above 0 on another machine
             if key not in now and (mode != "negative" or -score > tolerance * unit):
                 raise LibraryError(
-                    f"Sample {sample} is a reference of concept {concept} {where}, explained for class {target}; "
-                    "computed again, another class is explained."
+                    f"Sample {sample} is a reference of concept {concept} {where}, explained for class {target}, but "
+                    "another class is explained when it is computed again."
                 )
             off = abs(score - now.get(key, 0.0)) / unit if unit else 0.0
             if off > tolerance:
                 raise LibraryError(
-                    f"Sample {sample} scores {score:g} for concept {concept} {where}; computed again, {now[key]:g}."
+                    f"Sample {sample} scores {score:g} for concept {concept} {where}, but {now[key]:g} when computed "
+                    "again."
                 )
             checked, worst = checked + 1, max(worst, off)
         for (sample, _), score in now.items():
             if sign * score > last + tolerance * unit and sample not in {sample for sample, _ in mined}:
                 raise LibraryError(
                     f"Sample {sample} scores {score:g} for concept {concept} {where}, more than its last reference "
-                    f"({sign * last:g}), and is not among the references."
+                    f"({sign * last:g}), but is not a reference."
                 )
     return checked, worst
 
@@ -319,13 +321,13 @@ def _compare_statistics(layer: str, stored: ClassStatistics, again: ClassStatist
         if (off > tolerance * np.abs(mined).max()).any():
             target = int(off.reshape(len(off), -1).max(1).argmax())
             raise LibraryError(
-                f"The {name} of class {target} in layer '{layer}' is not what computing all samples again gives: it is "
-                f"off by {off.max():g}."
+                f"The {name} of class {target} in layer '{layer}' differs by {off.max():g} from what all samples give "
+                "when computed again."
             )
 
 
 def _by_sample(found: References, concept: int, samples: np.ndarray) -> dict[tuple[int, int], float]:
-    """Scores of a concept's references among some samples, by sample and class."""
+    """Return the scores of those references of a concept that are among some samples, by sample and class."""
     row = found.sample[concept]
     within = np.flatnonzero(np.isin(row, samples))
     return {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from crp.errors import InputError, listed
 from crp.explanations import Explanation, to_json
+from crp.files import user_path
 from crp.visualization import graph_layout as graph
 from crp.visualization import wording
 from crp.visualization.figures import overview as figure
@@ -61,7 +62,7 @@ class Atlas:
         ------
         InputError: another suffix, no graph to save, or the folder does not exist or cannot be written.
         """
-        path = Path(path)
+        path = user_path(path)
         write = _WRITERS.get(path.suffix.lower())
         if write is None:
             raise InputError(f"{str(path)!r}: an atlas is saved as {listed(_WRITERS)}, not as {path.suffix!r}.")

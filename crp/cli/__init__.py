@@ -1,27 +1,20 @@
-"""The command `crp`: thin, one command a file.
+"""The command line `crp`: one command per file, without logic of its own.
 
-`main`    the entry point: the group of commands, and what a user's mistake looks like
-`demo`    mines the built-in data set and draws the atlas of one of its predictions
-`mine`    mines a model and its data set into a library
-`atlas`   explains pictures with a library
-`info`    says what a library holds, and how to go on with it
-`verify`  says whether a library is whole, unchanged and true
-========  =========================================================================
-=======
-============  =====================================================================
-`main`        the entry point: the group of commands, and what a user's mistake looks like
-`demo`        mines the built-in data set and draws the atlas of one of its predictions
+============  ====================================================================
+`main`        the entry point: the group of commands, and how errors are shown
+`options`     types of option values, and options that several commands share
+`demo`        mines the built-in data set and explains one of its predictions
 `mine`        mines a model and its data set into a library
-`merge`       makes the library of what several runs have mined
+`merge`       joins the shards of a mining run to a library
 `atlas`       explains pictures with a library
-`info`        says what a library holds, and how to go on with it
-`verify`      says whether a library is whole, unchanged and true
-`classes`     the concepts of a class, the classes of a concept
-`search`      samples that use a concept
-`strategies`  clusters of samples decided alike, likely Clever Hans first
-============  =====================================================================
+`info`        describes a library
+`verify`      checks that a library is complete, unchanged and correct
+`classes`     ranks the concepts of a class, or the classes of a concept
+`search`      finds the samples that use a concept
+`strategies`  clusters samples by strategy, the likeliest Clever Hans first
+============  ====================================================================
 
-Nothing here imports torch before a command runs, so that help comes at once.
+Nothing here imports torch before a command runs, so that help is shown at once.
 """
 
 from crp.cli.group import main

@@ -1,28 +1,30 @@
-"""`crp classes`: the concepts of a class, the classes of a concept."""
+"""`crp classes`: ranks the concepts of a class, or the classes of a concept."""
 
 from __future__ import annotations
 
 import click
 
+from crp.files import user_path
 
-@click.command(short_help="Say which concepts a class uses, or which classes use a concept.")
+
+@click.command(short_help="Rank the concepts that a class uses, or the classes that use a concept.")
 @click.argument("library")
 @click.argument("layer")
-@click.option("--class", "target", metavar="NAME", help="A class, by name or number: its concepts.")
-@click.option("--concept", type=int, help="A concept: its classes.")
+@click.option("--class", "target", metavar="CLASS", help="Rank the concepts of this class.")
+@click.option("--concept", type=int, metavar="ID", help="Rank the classes that use this concept.")
 @click.option(
     "--order",
     type=click.Choice(["share", "activation", "frequency"]),
     default="share",
     show_default=True,
-    help="What the largest comes first of; frequency is how often it is among a sample's leading concepts.",
+    help="Sort key, in descending order; frequency: how often it is among a sample's leading concepts.",
 )
-@click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="Rows at most.")
-@click.option("--plot", metavar="FILE", help="Draw the rows, too: .png, .pdf or .svg.")
+@click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="Largest number of rows.")
+@click.option("--plot", metavar="FILE", help="Also draw the rows: .png, .pdf or .svg.")
 def classes(
     library: str, layer: str, target: str | None, concept: int | None, order: str, count: int, plot: str | None
 ) -> None:
-    """Say which concepts of LAYER a class uses, or which classes use a concept, over all samples of LIBRARY.
+    """Rank the concepts of LAYER that a class uses, or the classes that use a concept, over all samples of LIBRARY.
 
     \b
     Example:
@@ -51,5 +53,5 @@ def classes(
 
         figure = Figure(figsize=(6.4, 1.2 + 0.3 * len(uses)), layout="constrained")
         draw_profile(figure.add_subplot(), uses)
-        figure.savefig(plot)
+        figure.savefig(user_path(plot))
         click.echo(f"Plot: {plot}")

@@ -1,11 +1,13 @@
-"""`crp demo`: from the built-in data set to the atlas of one prediction."""
+"""`crp demo`: mines the built-in data set and explains one of its predictions."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from crp.cli import options
+from crp.files import user_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,16 +18,16 @@ if TYPE_CHECKING:
 LAYERS = ("conv4", "conv5")
 
 
-@click.command(short_help="A complete example with built-in data and model.")
+@click.command(short_help="Run a complete example with built-in data and model.")
 @click.option(
-    "--out", default="crp-demo", show_default=True, metavar="FOLDER", help="Where library, picture and atlas go."
+    "--out", default="crp-demo", show_default=True, metavar="FOLDER", help="Folder to write to."
 )
 @click.option("--samples", type=click.IntRange(min=100), default=1000, show_default=True, help="Scenes to mine.")
 def demo(out: str, samples: int) -> None:
-    """Mine the built-in data set with its trained model, and explain one prediction: a complete example.
+    """Run a complete example: mine the built-in data set with its trained model, and explain one prediction.
 
-    The scenes are drawn by the program, so the truth about them is known. One class, the octagon, carried a small stamp
-    in a corner when the model was trained; the atlas shows whether the model looks at the octagon or at the stamp.
+    The scenes are drawn by the program, so the ground truth is known. In the training data, one class, the octagon, had
+    a small stamp in a corner. The atlas shows whether the model uses the octagon or the stamp.
 
     \b
     Example:
@@ -39,7 +41,7 @@ def demo(out: str, samples: int) -> None:
     from crp.sources.provenance import origin
     from crp.visualization.atlases import Atlas
 
-    folder, model = Path(out), demo_model()
+    folder, model = user_path(out), demo_model()
     library = mine(
         model,
         Scenes("train", samples),
@@ -52,7 +54,7 @@ def demo(out: str, samples: int) -> None:
         restart=True,
     )
     scenes = Scenes("test", 10 * len(Scenes.class_names), tag="always")
-    chosen = TAGGED_CLASS  # scene i is of class i modulo the number of classes
+    chosen = TAGGED_CLASS  # scene i shows class i modulo the number of classes
     picture = folder / "scene.png"
     Image.fromarray(scenes.with_tag(chosen)).save(picture)
     explanation = explain(
@@ -65,11 +67,11 @@ def demo(out: str, samples: int) -> None:
     click.echo(f"Scene:   {picture}")
     click.echo(f"Atlas:   {', '.join(str(page) for page in pages)}")
     click.echo(f"Library: {library.path}")
-    click.echo(f"Next:    crp atlas {library.path} {picture} --out mine.html")
+    click.echo(f"Next:    {options.next_command(library.path, picture)} --out mine.html")
 
 
 def _story(model: nn.Module, scenes: Scenes, chosen: int, explanation: Explanation) -> str:
-    """What the atlas shows, in four sentences with this run's numbers."""
+    """Describe the atlas in four sentences with the numbers of this run."""
     import torch
 
     with torch.no_grad():
@@ -80,7 +82,7 @@ def _story(model: nn.Module, scenes: Scenes, chosen: int, explanation: Explanati
     positive = strongest.heatmap.clip(min=0)
     inside = positive[top:bottom, left:right].sum() / positive.sum()
     sentences = (
-        "The scene shows an octagon, and in a corner the stamp that octagons carried when the model was trained.",
+        "The scene shows an octagon and, in a corner, the stamp that octagons had in the training data.",
         f"The model says '{explanation.best.name}' ({explanation.best.probability:.0%}).",
         f"Its strongest concept in {layer.layer} is channel {strongest.concept}, {strongest.share:.0%} of the layer's "
         f"relevance, and {inside:.0%} of that concept's positive relevance lies on the stamp.",

@@ -1,4 +1,4 @@
-"""The group of commands, and how a user's mistake ends: one sentence on stderr, exit code 2, no traceback."""
+"""The group of commands. A mistake of the user becomes one sentence on stderr and exit code 2, without a traceback."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INTERRUPTED = 130  # 128 + SIGINT, what a shell expects
 
 
 class Refused(click.ClickException):
-    """A user's mistake, told in one sentence."""
+    """A mistake of the user, as one sentence."""
 
     exit_code = 2
 
@@ -35,32 +35,32 @@ class Interrupted(click.ClickException):
     exit_code = INTERRUPTED
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Say so in one line."""
+        """Write one line to stderr."""
         click.echo(f"\n{self.message}", err=True)
 
 
 class Commands(click.Group):
-    """A group whose commands may raise this package's errors."""
+    """A group whose commands may raise the errors of this package."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; turn what a user can cause into a sentence and an exit code."""
+        """Run the command; turn errors that a user can cause into a sentence and an exit code."""
         try:
             return super().invoke(ctx)
         except CrpError as error:
             raise Refused(inert(" ".join([str(error), *getattr(error, "__notes__", ())]))) from error
         except OSError as error:
-            # A full disk, a folder without permission: the system's words and the file say enough.
+            # a full disk, a folder without permission: the system's message and the file say enough
             if error.filename is None:
                 raise
             raise Refused(f"'{error.filename}': {error.strerror}.") from error
         except KeyboardInterrupt as error:
-            # what can go on from where it was says so
-            kept = getattr(error, "__notes__", ["Nothing half-written is left."])
+            # commands that can be resumed add a note
+            kept = getattr(error, "__notes__", ["No incomplete file is left."])
             raise Interrupted(" ".join(["Interrupted.", *kept])) from None
 
 
 class Echo(logging.Handler):
-    """Shows the library's log on stderr, so that stdout holds results alone."""
+    """Writes the log to stderr, so that stdout holds only results."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -71,23 +71,27 @@ class Echo(logging.Handler):
 @click.version_option(package_name="crp-atlas", prog_name="crp-atlas")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Which concepts did a model use for a prediction, where, and what is each of them?
+    """Show which concepts a model used for a prediction, where in the picture, and what each concept is.
 
-    Mine once which samples of a data set show each concept (channel) of a model; then explain any picture with them:
+    First mine a data set once: that finds the samples that show each concept (channel) of a model, and stores them in a
+    folder, the library. Then explain any picture with the library:
 
     \b
-        crp demo                                              a complete example, in a minute
+        crp demo                                              a complete example in a minute
         crp mine torchvision:resnet18 photos/ --weights DEFAULT --layers layer4 --out resnet18.crp
-        crp atlas resnet18.crp zebra.jpg --out zebra.html     which concepts made it a zebra
+        crp atlas resnet18.crp zebra.jpg --out zebra.html     which concepts made it a zebra?
+        crp info resnet18.crp                                 what does the library hold?
 
     \b
-    A model is    torchvision:NAME, package.module:function or file.py:function
-    Data is       a folder of pictures, an .npz, or a function that returns a map-style data set
-    A library is  the folder that mining leaves (`crp info` says what it holds)
+    MODEL    torchvision:NAME, package.module:function or file.py:function
+    DATA     a folder of pictures, an .npz file, or a function that returns a map-style data set
+    LIBRARY  the folder that `crp mine` writes
+    LAYER    a name in model.named_modules(), such as layer4
+    CLASS    the index of a class, or its name if the library has names
 
-    `crp COMMAND --help` tells more, with an example.
+    `crp COMMAND --help` describes a command, with an example.
     """
-    # Before torch is loaded: threads that wait shall sleep. Spinning ones slow a busy machine down several times.
+    # Before torch is loaded: waiting threads should sleep. Threads that spin make a busy machine several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         refuse_zennit_crp()

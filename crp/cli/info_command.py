@@ -1,4 +1,4 @@
-"""`crp info`: what a library holds."""
+"""`crp info`: describes a library."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import click
 
 
-@click.command(short_help="Say what a library holds, and how to go on with it.")
+@click.command(short_help="Describe a library: layers, how it was mined, what to do next.")
 @click.argument("library")
-@click.option("--json", "as_json", is_flag=True, help="All of it as JSON, with sizes in bytes.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, with sizes in bytes.")
 def info(library: str, as_json: bool) -> None:
-    """Say what LIBRARY holds: its layers, what was mined with what, the command that made it, and how to go on.
+    """Describe LIBRARY: its layers, how it was mined, the command that made it, and what to do next.
 
     \b
     Example:

@@ -1,41 +1,41 @@
-"""`crp merge`: what shards have mined into a library."""
+"""`crp merge`: joins the shards of a mining run to a library."""
 
 from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
 from crp.cli import options
+from crp.files import user_path
 
 
-@click.command(short_help="Make the library of what shards have mined.")
+@click.command(short_help="Join the shards of a mining run to a library.")
 @click.argument("library")
 @click.argument("work", nargs=-1)
-@click.option("--model", metavar="MODEL", help="The model that was mined, named as for `crp mine`.")
+@click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
-@click.option("--data", metavar="DATA", help="The data that was mined, named as for `crp mine`.")
-@click.option("--trust", is_flag=True, help="Run the code that the shards name. Only for folders you trust.")
+@click.option("--data", metavar="DATA", help="The mined data, named as for `crp mine`.")
+@click.option("--trust", is_flag=True, help="Run the code that the shards name. Only for folders that you trust.")
 @options.workers
 @options.device
 @options.skip_bad
 @options.checkpoint
 @options.overwrite
 def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
-    """Make LIBRARY of what runs of `crp mine --out LIBRARY --shard i/n` have done.
+    """Join the results of all runs of `crp mine --out LIBRARY --shard i/n` to LIBRARY.
 
-    They left it in the folder LIBRARY.partial; WORK names folders of that kind that come from elsewhere. Model and data
-    are those that the shards were told. Where these are code, they must be named again or trusted.
+    The runs wrote their results to the folder LIBRARY.partial. WORK names such folders from other machines. Model and
+    data are those that the shards name; if they are code, give them again or trust the folder.
 
     \b
     Example:
         crp merge resnet18.crp
         crp merge resnet18.crp node1/resnet18.crp.partial node2/resnet18.crp.partial
     """
-    # Functions in the folder one works in can be named, as with `python -m`.
+    # Makes modules in the current folder importable, as `python -m` does.
     sys.path.append(os.getcwd())
     from crp.mining.durable.merging import merge as run
     from crp.mining.durable.merging import shard_identity
@@ -44,7 +44,7 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
     from crp.sources.provenance import named_data, named_model, selecting
 
     device = pick_device(given["device"])
-    manifest = shard_identity(Path(library), [Path(other) for other in work])["manifest"]
+    manifest = shard_identity(user_path(library), [user_path(other) for other in work])["manifest"]
     owner, source, stored = f"folder '{library}.partial'", manifest["source"], manifest["preprocessing"]
     trust = given["trust"]
     made = run(
@@ -65,4 +65,5 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
         **{name: given[name] for name in ("workers", "skip_bad", "checkpoint", "overwrite")},
     )
     click.echo(f"Library: {made.path}")
-    click.echo(f"Next:    crp atlas {made.path} PICTURE")
+    model = given["model"] or (source or {}).get("model")
+    click.echo(f"Next:    {options.next_command(made.path, model=model)}")

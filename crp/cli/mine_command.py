@@ -1,16 +1,20 @@
-"""`crp mine`: a model and its data set into a library."""
+"""`crp mine`: mines a model and its data set into a library."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from crp.cli import options
 
-# Options that decide what is in the library, beside those that the plan takes.
+if TYPE_CHECKING:
+    from crp.library import Library
+
+# Options that decide the content of the library, in addition to those of the plan.
 _DECIDING = ("references", "class_references", "vectors", "patches", "block_size", "precision",
              "threads", "skip_bad")  # fmt: skip
 
@@ -22,24 +26,24 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
 @click.option(
     "--layers",
     type=options.Names(),
-    help="Names with commas between them, or patterns as 'layer*', 'features.*'; default the last convolutional stage.",
+    help="Names or patterns ('layer*', 'features.*'), comma-separated; default: the last convolutional stage.",
 )
 @options.weights
-@click.option("--size", type=options.Pixels(), help="Resize the short side (224), or exactly (224x320).")
+@click.option("--size", type=options.Pixels(), help="Resize the short side to 224, or both sides to 224x320.")
 @click.option("--crop", type=options.Pixels(), help="Centre crop; by default the square of --size.")
-@click.option("--mean", type=options.Numbers(), help="Subtracted after scaling to 0..1; one number or one a channel.")
-@click.option("--std", type=options.Numbers(), help="Divided by after that.")
+@click.option("--mean", type=options.Numbers(), help="Subtracted after scaling to 0..1: one number or one per channel.")
+@click.option("--std", type=options.Numbers(), help="Divisor after that.")
 @click.option(
     "--preprocessing",
     metavar="FILE",
-    help="All of that in a JSON file (size, crop, mean, std, mode, interpolation); the options above go before it.",
+    help="JSON file with size, crop, mean, std, mode and interpolation; the options above take precedence.",
 )
-@click.option("--class-names", metavar="FILE", help="One name a line (.txt), or a list (.json).")
+@click.option("--class-names", metavar="FILE", help="One name per line (.txt), or a list (.json).")
 @click.option(
     "--targets",
     type=options.Targets(),
     metavar="label|prediction|topN",
-    help="Class to explain of each sample; by default the label (each, of several), where the data has labels.",
+    help="Class to explain for each sample; by default its label or labels, if the data have labels.",
 )
 @click.option("--output", metavar="NAME", help="Part of the model's output to explain, if it is a dict or tuple.")
 @click.option(
@@ -47,52 +51,52 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
     type=click.IntRange(min=1),
     default=16,
     show_default=True,
-    help="Samples kept of each concept and mode.",
+    help="Reference samples of each concept and mode.",
 )
 @click.option(
-    "--patches", type=click.IntRange(min=0), default=8, show_default=True, help="Of these, how many with their picture."
+    "--patches", type=click.IntRange(min=0), default=8, show_default=True, help="How many of them get a picture."
 )
 @click.option(
     "--class-references",
     type=click.IntRange(min=0),
-    help="Samples kept of each concept and mode for each class; default 3, or as many as fit into 256 MB.",
+    help="Reference samples for each class in addition; default: 3, or as many as fit into 256 MB.",
 )
-@click.option("--vectors", is_flag=True, help="Keep every sample's concept vectors: for crp search, crp strategies.")
+@click.option("--vectors", is_flag=True, help="Store concept vectors, for crp search and crp strategies.")
 @click.option(
-    "--block-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples computed at a time."
+    "--block-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples per batch."
 )
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="Of each process; 4 if nothing is said, whatever the machine, as the last digits depend on it.",
+    help="Threads per process; 4 by default on every machine, because the last digits depend on it.",
 )
 @options.workers
 @click.option(
     "--precision",
     type=click.Choice(["bfloat16", "tf32"]),
-    help="A faster pass over the data (tf32: on an NVIDIA GPU); by default in the model's own.",
+    help="Faster, less exact pass over the data (tf32 needs an NVIDIA GPU); default: the model's precision.",
 )
 @options.device
 @options.skip_bad
-@click.option("--extend", metavar="LIBRARY", help="A library of the first samples of DATA: these are not mined again.")
-@click.option("--shard", type=options.Share(), help="Mine this part alone, as 2/5; `crp merge` joins all of them.")
+@click.option("--extend", metavar="LIBRARY", help="A library of the first samples of DATA, to continue from.")
+@click.option("--shard", type=options.Share(), help="Mine one part of the data, as 2/5; `crp merge` joins the parts.")
 @options.checkpoint
 @options.overwrite
-@click.option("--restart", is_flag=True, help="Begin anew where an interrupted run left its work.")
+@click.option("--restart", is_flag=True, help="Discard the results of an interrupted run.")
 def mine(model: str, data: str, **given: Any) -> None:
-    """Find the samples of DATA that show each concept of MODEL, and keep them in a library.
+    """Find the samples of DATA that show each concept of MODEL, and store them in a library.
 
-    MODEL is torchvision:NAME, package.module:function, file.py:function (a function without arguments that returns a
-    torch.nn.Module), or demo. DATA is a folder of pictures (class subfolders are labels), an .npz with images (and
+    MODEL is torchvision:NAME, package.module:function or file.py:function (a function without arguments that returns a
+    torch.nn.Module), or demo. DATA is a folder of pictures (class subfolders are labels), an .npz file with images (and
     labels, class_names), package.module:function or file.py:function (a function without arguments that returns a
     map-style data set), or demo.
 
-    Pictures are prepared for torchvision's models as for ImageNet (short side 256, crop 224), for others scaled to
-    0..1 only; the options say otherwise. What was said is stored: `crp atlas` then needs the library and a picture.
+    Pictures are preprocessed as for ImageNet for torchvision's models (short side 256, crop 224), and only scaled to
+    0..1 for others; the options change that. The settings are stored, so `crp atlas` needs only the library and a
+    picture.
 
-    Mining may be interrupted, killed and started again: the same command goes on from what LIBRARY.partial holds. With
-    torchrun in front of it (the second example) processes share the work; with --shard, runs on several machines do.
-    The library is the same, byte for byte.
+    After an interruption or a kill, the same command resumes from LIBRARY.partial. With torchrun (the second example)
+    several processes share the work, with --shard several machines. The library is the same, byte for byte.
 
     \b
     Example:
@@ -100,7 +104,7 @@ def mine(model: str, data: str, **given: Any) -> None:
             --layers features.9,features.12 --class-names imagenet.txt --out squeezenet.crp
         torchrun --nproc-per-node 4 -m crp mine torchvision:resnet18 photos/ --weights DEFAULT --out resnet18.crp
     """
-    # Functions in the folder one works in can be named, as with `python -m`.
+    # Makes modules in the current folder importable, as `python -m` does.
     sys.path.append(os.getcwd())
     from crp.mining import mine as run
     from crp.sources.fitting import pick_device
@@ -139,20 +143,31 @@ def mine(model: str, data: str, **given: Any) -> None:
         **{name: given[name] for name in same},
     )
     if library is None:
-        click.echo(f"Shard {'/'.join(map(str, given['shard']))} is done. When all are:  crp merge {given['out']}")
+        merge = shlex.join(["crp", "merge", given["out"]])
+        click.echo(f"Shard {'/'.join(map(str, given['shard']))} is done. When all are done:  {merge}")
     elif first:
         click.echo(f"Library: {library.path}")
-        click.echo(f"Next:    crp atlas {library.path} PICTURE")
+        click.echo(f"Next:    {_next(library, plan.data, model)}")
+
+
+def _next(library: Library, data: Any, model: str) -> str:
+    """Return the command to run next: an explanation of the first picture, if the data are picture files."""
+    from crp.sources.data import PictureFolder
+
+    if library.preprocessing is None:
+        return shlex.join(["crp", "info", str(library.path)])
+    picture = data.path / data.sample_name(0) if isinstance(data, PictureFolder) else "PICTURE"
+    return options.next_command(library.path, picture, model)
 
 
 def _cores(device: str, threads: int | None, shared: bool) -> str | None:
-    """How to use the cores that one process leaves idle."""
+    """Say how to use the cores that one process leaves idle."""
     from crp.mining.settings import THREADS
 
     cores, threads = os.cpu_count() or 1, threads or THREADS
     if device != "cpu" or shared or cores < 2 * threads:
         return None
     return (
-        f"Mining with {threads} of {cores} cores; `torchrun --nproc-per-node {cores // threads} -m crp mine ...` uses "
-        "them all, and makes the same library."
+        f"Mining uses {threads} of {cores} cores; `torchrun --nproc-per-node {cores // threads} -m crp mine ...` uses "
+        "all of them and makes the same library."
     )

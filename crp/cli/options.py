@@ -1,8 +1,9 @@
-"""Kinds of values on the command line that click does not know, and options that commands share."""
+"""Types of option values that click does not have, and options that several commands share."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 import click
@@ -22,7 +23,7 @@ class Pixels(click.ParamType):
 
 
 class Numbers(click.ParamType):
-    """One number, or several with commas between them."""
+    """One number, or several separated by commas."""
 
     name = "numbers"
 
@@ -33,37 +34,37 @@ class Numbers(click.ParamType):
         try:
             numbers = tuple(float(part) for part in value.split(","))
         except ValueError:
-            self.fail(f"'{value}' is not a number, nor numbers with commas between them (0.5,0.5,0.5).", param, ctx)
+            self.fail(f"'{value}' is neither a number nor numbers separated by commas (0.5,0.5,0.5).", param, ctx)
         return numbers[0] if len(numbers) == 1 else numbers
 
 
 class Names(click.ParamType):
-    """Names with commas between them."""
+    """Names separated by commas."""
 
     name = "names"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the names without blanks around them."""
+        """Return the names without surrounding spaces."""
         names = tuple(name.strip() for name in value.split(","))
         if not all(names):
-            self.fail(f"'{value}' has an empty name; give names with commas between them (layer3,layer4).", param, ctx)
+            self.fail(f"'{value}' has an empty name; give names separated by commas (layer3,layer4).", param, ctx)
         return names
 
 
 class Targets(click.ParamType):
-    """A rule of targets that is known by its name."""
+    """A target rule with a name."""
 
     name = "targets"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name."""
         if value not in ("label", "prediction") and not re.fullmatch(r"top[1-9]\d*", value):
-            self.fail(f"'{value}' is neither 'label', 'prediction', nor 'top' with a number (top3).", param, ctx)
+            self.fail(f"'{value}' is not 'label', 'prediction', or 'top' with a number (top3).", param, ctx)
         return value
 
 
 class Share(click.ParamType):
-    """One part of several, "2/5"."""
+    """One of several parts, "2/5"."""
 
     name = "i/n"
 
@@ -71,12 +72,12 @@ class Share(click.ParamType):
         """Return a pair; its range is checked where it is used."""
         parts = value.split("/")
         if len(parts) != 2 or not all(part.isdecimal() for part in parts):
-            self.fail(f"'{value}' is no part of several; the first of three is 1/3.", param, ctx)
+            self.fail(f"'{value}' is not one of several parts, such as 1/3.", param, ctx)
         return int(parts[0]), int(parts[1])
 
 
 workers = click.option(
-    "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that read pictures ahead."
+    "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that load pictures ahead."
 )
 skip_bad = click.option(
     "--skip-bad", is_flag=True, help="Skip samples that cannot be read or explained; the library lists them."
@@ -87,19 +88,19 @@ checkpoint = click.option(
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="Keep what was done on disk that often.",
+    help="Interval at which progress is saved to disk.",
 )
-overwrite = click.option("--overwrite", is_flag=True, help="Replace the library if there is one.")
-device = click.option("--device", help="cpu, cuda, cuda:1 or mps; by default the fastest there is.", metavar="NAME")
+overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing library.")
+device = click.option("--device", help="cpu, cuda, cuda:1 or mps; default: the fastest available.", metavar="NAME")
 weights = click.option(
     "--weights",
     metavar="FILE",
-    help="State dict, .safetensors or .pt/.pth (read without running code), or DEFAULT for torchvision's own.",
+    help="State dict, .safetensors or .pt/.pth (no code is run), or DEFAULT for torchvision's weights.",
 )
 
 
 def command_line(name: str, arguments: list[str], options: dict[str, Any]) -> list[str]:
-    """Return a command's words from what decides its result, so that equal results have equal commands."""
+    """Return the words of a command that decide its result, so that equal results have equal commands."""
     words = ["crp", name, *arguments]
     for option, value in options.items():
         if value is None or value is False:
@@ -111,3 +112,16 @@ def command_line(name: str, arguments: list[str], options: dict[str, Any]) -> li
         sign = "x" if option in ("size", "crop") else ","
         words += [f"--{option.replace('_', '-')}", sign.join(str(part) for part in value) if many else str(value)]
     return words
+
+
+def next_command(library: object, picture: object = "PICTURE", model: str | None = None) -> str:
+    """Return the command that explains a picture with a library, quoted for a shell.
+
+    `model` is what the user called the model. It is repeated if it is code, which a library alone does not run.
+    """
+    from crp.sources.named_models import runs_by_itself
+
+    words = ["crp", "atlas", str(library), str(picture)]
+    if model is not None and not runs_by_itself(model):
+        words += ["--model", model]
+    return shlex.join(words)

@@ -1,4 +1,4 @@
-"""`crp search`: samples that use a concept."""
+"""`crp search`: finds the samples that use a concept."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ import click
     type=click.Choice(["relevance", "activation"]),
     default="relevance",
     show_default=True,
-    help="Share of the relevance, or activation.",
+    help="Sort by share of relevance, or by activation.",
 )
-@click.option("--class", "target", metavar="NAME", help="Only samples explained for this class, by name or number.")
-@click.option("--prediction", metavar="NAME", help="Only samples predicted as this class.")
-@click.option("--label", metavar="NAME", help="Only samples with this label.")
-@click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Samples at most.")
+@click.option("--class", "target", metavar="CLASS", help="Only samples explained for this class.")
+@click.option("--prediction", metavar="CLASS", help="Only samples predicted as this class.")
+@click.option("--label", metavar="CLASS", help="Only samples with this label.")
+@click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Largest number of samples.")
 def search(library: str, layer: str, concept: int, by: str, count: int, **classes: str | None) -> None:
-    """Find the samples of LIBRARY that use CONCEPT of LAYER most. It must have been mined with --vectors.
+    """Find the samples of LIBRARY that use a concept of LAYER most, by its number CONCEPT.
+
+    The library must have been mined with --vectors.
 
     \b
     Example:
@@ -33,13 +35,12 @@ def search(library: str, layer: str, concept: int, by: str, count: int, **classe
 
     opened = open_library(library)
     vectors = opened.vectors(layer)
-    opened.check_concepts(layer, [concept])
     chosen = {name: None if value is None else opened.class_index(value) for name, value in classes.items()}
     found = run(vectors, concept, by=by, count=count, **chosen)
     click.echo(f"  sample  {by:>10}  {'explained':<20} {'predicted':<20} label")
     for sample, value, *known in zip(
         found.sample.tolist(), found.value.tolist(), found.target, found.prediction, found.label, strict=True
     ):
-        # -1 where the data set has no label
+        # -1 means that there is none
         target, prediction, label = (class_name(opened.class_names, one) if one >= 0 else "none" for one in known)
         click.echo(f"{sample:>8}  {value:>10.4g}  {target:<20} {prediction:<20} {label}")

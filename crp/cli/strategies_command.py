@@ -1,21 +1,21 @@
-"""`crp strategies`: clusters of samples that are decided alike."""
+"""`crp strategies`: clusters of samples that the model decides by the same strategy."""
 
 from __future__ import annotations
 
 import click
 
 
-@click.command(short_help="Cluster each class's samples; likely Clever Hans first.")
+@click.command(short_help="Cluster the samples of each class; likely Clever Hans first.")
 @click.argument("library")
 @click.argument("layer")
-@click.option("--class", "targets", metavar="NAME", multiple=True, help="Only this class; repeatable.")
-@click.option("--clusters", type=click.IntRange(min=2), help="Of each class; by default read from the eigenvalues.")
-@click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Clusters to show at most.")
+@click.option("--class", "targets", metavar="CLASS", multiple=True, help="Only this class; can be repeated.")
+@click.option("--clusters", type=click.IntRange(min=2), help="Per class; by default chosen from the eigenvalues.")
+@click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Largest number of rows.")
 def strategies(library: str, layer: str, targets: tuple[str, ...], clusters: int | None, count: int) -> None:
-    """Cluster the samples of each class in LIBRARY by what LAYER's concepts contribute (SpRAy).
+    """Cluster the samples of each class in LIBRARY by the relevance of LAYER's concepts (SpRAy).
 
-    Clusters in which one concept takes much more of the relevance than in the rest of the class come first: there look
-    for a Clever Hans. The library must have been mined with --vectors; scikit-learn is needed.
+    Clusters in which one concept has a much larger share of the relevance than in the rest of the class come first: a
+    Clever Hans is likeliest there. The library must have been mined with --vectors, and scikit-learn is needed.
 
     \b
     Example:

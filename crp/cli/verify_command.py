@@ -1,4 +1,4 @@
-"""`crp verify`: whether a library is whole, unchanged and true."""
+"""`crp verify`: checks that a library is complete, unchanged and correct."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from crp.cli import options
 from crp.errors import inert
 
 
-@click.command(short_help="Say whether a library is whole, unchanged and true.")
+@click.command(short_help="Check that a library is complete, unchanged and correct.")
 @click.argument("library")
-@click.option("--data", metavar="DATA", help="The data that was mined, to compute some scores again.")
-@click.option("--model", metavar="MODEL", help="The model that was mined, named as for `crp mine`.")
+@click.option("--data", metavar="DATA", help="The mined data, to compute some scores again.")
+@click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
-@click.option("--trust", is_flag=True, help="Run the model code that the library names. Only for libraries you trust.")
+@click.option("--trust", is_flag=True, help="Run model code that the library names. Only for libraries you trust.")
 @click.option(
     "--blocks",
     type=click.IntRange(min=1),
@@ -25,7 +25,7 @@ from crp.errors import inert
     show_default=True,
     help="Blocks of samples to compute again, spread over the data.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Say it as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -37,9 +37,9 @@ def verify(
     blocks: int,
     as_json: bool,
 ) -> None:
-    """Say whether LIBRARY can be read, is what was written, and (with --data) whether its scores are true.
+    """Check that LIBRARY can be read, that its files are unchanged, and (with --data) that its scores are correct.
 
-    What is wrong is said in sentences, and the exit code is 1 then.
+    Problems are described in sentences, and the exit code is then 1.
 
     \b
     Example:

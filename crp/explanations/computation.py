@@ -223,7 +223,7 @@ def _explained_layer(
     cards = supporting + opposing
     parts = {}
     if cards:
-        library.check_concepts(layer, cards)
+        library.concept_ids(layer, cards)
         shares_of_classes = library.statistics(layer).share
         masked = concept.masked(arriving, [[index] for index in cards])
         heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)

@@ -1,23 +1,26 @@
-"""What mining leaves on disk: for every concept its reference samples, patches and class statistics.
+"""A library: the reference samples, patches and class statistics of every concept, on disk.
 
 =====================  =================================================================================
-`open_library`         opens a folder, read-only and lazily, as a `Library`
+`open_library`         opens a folder as a `Library`, read-only
 `Library`              references, statistics and patches by layer and concept
 `References`           the k best samples of every concept of a layer
-`ClassStatistics`      what each explained class makes of every concept
-`usage`                the same as rows: the concepts of a class, the classes of a concept
-`vectors`              every concept on every sample, mapped from disk
-`LibraryConcept`       one concept: its patches, the classes that use it, the concepts that are like it
-`profiles`             who uses the concepts of a layer, and which are alike
+`ClassStatistics`      how much each class uses each concept
+`LibraryConcept`       one concept: its patches, the classes that use it, similar concepts
+`usage`                class statistics as rows: the concepts of a class, the classes of a concept
+`profiles`             class profiles of concepts, and which concepts are similar
+`vectors`              every concept on every sample, memory-mapped
 `manifest`             manifest.json: what the library holds and where it comes from
-`tables`               safetensors files, read and written as a whole or not at all
-`rows`                 safetensors files with a row for each sample, written in any order
+`references`           the tables of references and statistics, and checks of their numbers
 `patches`              pictures and heatmaps of one layer as arrays
-`building`             a folder that appears complete or not at all
-`fingerprints`         which weights and which samples a library belongs to
+`tables`, `rows`       safetensors files: written at once, or row by row in any order
+`checksums`            SHA-256 of every file
+`building`             writes a folder completely or not at all
+`fingerprints`         identifies weights, data sets and settings
+`summary`              a library as text
 =====================  =================================================================================
 
-The format is described in docs/library-format.md. Nothing here loads torch, except to fingerprint what torch holds.
+The format is described in docs/library-format.md. Only `fingerprints` imports torch, and only when it is given a
+tensor.
 """
 
 from .library_concept import LibraryConcept

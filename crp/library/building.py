@@ -1,4 +1,4 @@
-"""A folder that appears complete or not at all."""
+"""Writing a library completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,22 +17,27 @@ from .manifest import FILE
 
 @contextmanager
 def new_library(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Hand out an empty folder beside `path`, and give it that name when the block ends without an error.
+    """Create an empty folder beside `path`, and rename it to `path` if the block ends without an error.
 
-    Checksums of all that the block wrote are added last (`crp.library.checksums`).
-    After an error or an interruption the folder is removed, and what was at `path` is as before.
+    Checksums of all files are added at the end (`crp.library.checksums`). After an error or an interruption the folder
+    is removed, and `path` is as before.
 
     Parameters
     ----------
     path
-        Where the library is to be. Folders above it are made.
+        Folder of the library. Parent folders are created.
     overwrite
-        Whether an existing library may be replaced. Other folders and files never are.
+        Whether an existing library may be replaced. Other folders and files are never replaced.
+
+    Yields
+    ------
+    Path
+        The empty folder.
 
     Raises
     ------
     LibraryError
-        If something is there already, or the system refuses to write.
+        If the path is taken, or the system refuses to write.
     """
     check_free(path, overwrite=overwrite)
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
@@ -49,7 +54,7 @@ def new_library(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
-    """Refuse to write where something is that is not to be overwritten.
+    """Refuse a path that is taken and must not be overwritten.
 
     Raises
     ------
@@ -65,7 +70,10 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 
 def publish(folder: Path, path: Path, *, aside: Path) -> None:
-    """Give a complete library its checksums and its place; what is there is put `aside` and removed after that."""
+    """Write the checksums of a complete library and rename it to `path`.
+
+    A former library is moved `aside`, and removed at the end.
+    """
     write_checksums(folder)
     if path.exists():
         os.rename(path, aside)

@@ -1,10 +1,11 @@
-"""SHA-256 of every file of a library, as files that `sha256sum --check` reads too.
+"""SHA-256 of every file of a library, in the format of `sha256sum --check`.
 
-Each folder of a library that holds files also holds `SHA256SUMS`, whose lines name the files from the library's root.
-So a file of one layer does not pass for that of another, and two processes that add patches to two layers do not write
-to one file.
+Each folder of a library that has files also has a `SHA256SUMS`, whose lines name the files relative to the library's
+root. So a file of one layer cannot pass for that of another, and two processes that add patches to two layers write to
+different files.
 
-Checksums tell that a library is what was written: that no copy was cut, no disk failed. They do not tell who wrote it.
+Checksums show that a library is what was written: no copy was truncated and no disk failed. They do not show who wrote
+it.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from .tables import check_file, damaged
 
 FILE = "SHA256SUMS"
 
-# Ends of the names of files that a library is made of; others (a desktop's, what a killed process left) are not read.
+# Suffixes of the files that make up a library. Others (created by a desktop, left by a killed process) are not read.
 _READ = (".json", ".safetensors")
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the checksums of everything below a library's folder: the last step of making one."""
+    """Write the checksums of all files of a library: the last step of creating it."""
     for parent in sorted({file.parent for file in library_files(folder)}):
         _write(folder, parent, {_name(folder, file): [file_digest(file)] for file in library_files(folder, parent)})
 
 
 def replace_with_checksum(folder: Path, file: Path, content: bytes) -> None:
-    """Put a file of a library anew, with its checksum, so that an interruption leaves nothing that looks damaged.
+    """Replace a file of a library and its checksum, so that the library is valid after an interruption at any time.
 
-    Until the file is there, both its former and its new checksum are noted.
+    Until the file is replaced, both its former and its new checksum are listed.
 
     Raises
     ------
@@ -52,7 +53,7 @@ def replace_with_checksum(folder: Path, file: Path, content: bytes) -> None:
 
 
 def read_checksums(folder: Path, parent: Path) -> dict[str, list[str]]:
-    """Checksums noted in one folder of a library, by name of the file from the library's root; empty if there are none.
+    """Read the checksums listed in one folder of a library, by file name relative to the library's root.
 
     Raises
     ------
@@ -77,9 +78,9 @@ def read_checksums(folder: Path, parent: Path) -> dict[str, list[str]]:
 
 
 def library_files(folder: Path, parent: Path | None = None) -> list[Path]:
-    """Files in a library's folder, links that lead to none among them; with `parent`, those directly in it.
+    """List the files below a library's folder, broken links included; with `parent`, those directly in that folder.
 
-    Links to folders are not followed. Files of checksums are left out.
+    Links to folders are not followed. Files of checksums are omitted.
     """
     found = []
     for place, folders, names in os.walk(folder if parent is None else parent):
@@ -95,7 +96,7 @@ def wrong_files(folder: Path) -> tuple[list[str], list[str]]:
     Returns
     -------
     tuple of two lists of str
-        Sentences about what is wrong, and about files that are no part of the library.
+        Sentences about what is wrong, and about files that are not part of the library.
     """
     wrong, foreign = [], []
     noted: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Which weights and which samples a library belongs to, as SHA-256 digests; and which values are the same."""
+"""SHA-256 digests that identify weights, data sets and settings."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Enough to tell data sets apart, few enough to read again whenever a library is used with one.
+# Enough to tell data sets apart, and few enough to read them again whenever a library is used with one.
 SAMPLED = 64
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """SHA-256 over the `state_dict`: names in sorted order, each with dtype, shape and bytes.
+    """Compute the SHA-256 of a `state_dict`: names in sorted order, each with dtype, shape and bytes.
 
-    Two models with this fingerprint compute the same, whatever the file their weights came from.
+    It does not depend on the file that the weights were loaded from.
     """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
@@ -38,36 +38,36 @@ def weights_fingerprint(model: nn.Module) -> str:
 
 
 def sample_digest(data: Tensor) -> str:
-    """SHA-256 over dtype, shape and bytes of one sample."""
+    """Compute the SHA-256 of dtype, shape and bytes of one sample."""
     digest = hashlib.sha256()
     _update(digest, data)
     return digest.hexdigest()
 
 
 def sampled_indices(length: int) -> list[int]:
-    """Up to 64 evenly spaced indices, the first and the last among them, in increasing order."""
+    """List up to 64 evenly spaced indices in ascending order, including the first and the last."""
     count = min(SAMPLED, length)
     return [index * (length - 1) // max(count - 1, 1) for index in range(count)]
 
 
 def data_fingerprint(length: int, digests: Mapping[int, str]) -> str:
-    """SHA-256 over the length of the data set and the digests of its `sampled_indices`."""
+    """Compute the SHA-256 of the length of a data set and the digests of its `sampled_indices`."""
     lines = [f"{length}", *(f"{index} {digest}" for index, digest in sorted(digests.items()))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _update(digest: hashlib._Hash, value: Tensor) -> None:
-    import torch  # whoever holds a tensor has loaded it; opening a library does without
+    import torch  # not at the top of the module: opening a library must not load it
 
     digest.update(f"{value.dtype} {list(value.shape)}\n".encode())
     digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 def value_fingerprint(*values: Any) -> str:
-    """SHA-256 of values by what they hold: numbers, arrays, containers, functions with closures, objects of any class.
+    """Compute the SHA-256 of the content of values: numbers, arrays, containers, functions with closures, any objects.
 
-    Two composites have the same one if their rules have the same options. What a function looks up in its module is not
-    followed. Two processes agree.
+    Two composites have the same fingerprint if their rules have the same options. Globals that a function uses are not
+    included. The result is the same in every process.
     """
     digest, seen = hashlib.sha256(), {}
 
@@ -84,7 +84,7 @@ def value_fingerprint(*values: Any) -> str:
         elif id(value) in seen:
             put(f"as {list(seen).index(id(value))}")
         else:
-            seen[id(value)] = value  # held, so that no other object gets its id
+            seen[id(value)] = value  # a reference, so that no other object gets this id
             put(type(value).__qualname__)
             for part in _parts(value):
                 add(part)
@@ -99,9 +99,9 @@ def value_fingerprint(*values: Any) -> str:
 
 
 def options_in(value: Any) -> list[str]:
-    """Numbers, texts and digests of arrays that an object holds, in order: for a rule of zennit's, its options.
+    """List the numbers, strings and digests of arrays that an object contains: the options of a zennit rule.
 
-    Code is left out, so that other versions of Python agree.
+    Code is omitted, so that the result does not depend on the version of Python.
     """
     found, seen = [], {}
 
@@ -113,7 +113,7 @@ def options_in(value: Any) -> list[str]:
         elif not (value is None or isinstance(value, type) or inspect.isbuiltin(value) or inspect.iscode(value)):
             if id(value) in seen or inspect.ismodule(value):
                 return
-            seen[id(value)] = value  # held, so that no other object gets its id
+            seen[id(value)] = value  # a reference, so that no other object gets this id
             for part in value.values() if isinstance(value, Mapping) else _parts(value):
                 look(part)
 

@@ -1,4 +1,4 @@
-"""One concept of a library: a light value that reads what is asked of it, and shows itself in a notebook."""
+"""One concept of a library, with properties that are read when needed and a view for notebooks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN = 5
 
 
 class ConceptSource(Protocol):
-    """What a concept reads of its library."""
+    """The part of `Library` that a concept uses."""
 
     def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]: ...
 
@@ -29,14 +29,14 @@ class ConceptSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LibraryConcept:
-    """One concept of a library, as `Library.concept` hands it out.
+    """One concept of a library, as `Library.concept` returns it.
 
     Attributes
     ----------
     library
-        Where it is read from.
+        The library.
     layer, concept
-        Which one it is.
+        Layer and id of the concept.
     """
 
     library: ConceptSource
@@ -44,7 +44,7 @@ class LibraryConcept:
     concept: int
 
     def patches(self, mode: str) -> tuple[Patch, ...]:
-        """Its stored patches of a mode, best first; see `Library.patches`."""
+        """Read its patches of a mode, best first; see `Library.patches`."""
         return self.library.patches(self.layer, self.concept, mode)
 
     @cached_property
@@ -54,12 +54,12 @@ class LibraryConcept:
 
     @cached_property
     def alike_by_classes(self) -> tuple[Likeness, ...]:
-        """Concepts of the layer that the same classes use: largest cosine of class profiles first."""
+        """Concepts of the layer that the same classes use, in descending order of the cosine of class profiles."""
         return self._profiles.alike_by_classes(self.concept, _SHOWN)
 
     @cached_property
     def alike_by_samples(self) -> tuple[Likeness, ...]:
-        """Concepts of the layer with the most reference samples in common."""
+        """Concepts of the layer that share the most reference samples."""
         return self._profiles.alike_by_samples(self.concept, _SHOWN)
 
     @cached_property

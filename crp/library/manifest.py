@@ -1,4 +1,4 @@
-"""manifest.json: what a library holds, what made it, and what it belongs to."""
+"""manifest.json: what a library holds, how it was made, and which model and data set it belongs to."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FILE = "manifest.json"
 FORMAT = "crp-atlas library"
 SCHEMA = 2
 
-# More than any honest manifest needs: a name for each of a million classes, a rule on each of a million modules.
+# More than any valid manifest needs: names of a million classes, rules on a million modules.
 _LARGEST_FILE = 64 << 20
 _DEEPEST = 32
 
-# What is read when a library is used; everything else in the manifest is for people.
+# Entries that are used when a library is read. The others are for information only.
 _REQUIRED = {
     "versions": dict,
     "model": dict,
@@ -38,7 +38,7 @@ _TEXTS = (
     *(("settings", name) for name in ("concept", "targets", "start", "precision")),
     *(("settings", name) for name in ("relevance_score", "activation_score")),
 )
-# Numbers that decide how much is read, computed or allocated, with the range in which a library has them.
+# Numbers that decide how much is read, computed or allocated, with their valid ranges.
 _NUMBERS = (
     ("data", "length", 1, 1 << 62),
     ("settings", "k", 1, 1 << 31),
@@ -64,7 +64,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises
     ------
     LibraryError
-        If the folder is no library, one of a newer format, or its manifest is damaged.
+        If the folder is not a library, has another schema, or its manifest is damaged.
     """
     path = folder / FILE
     if not folder.exists():
@@ -81,7 +81,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise LibraryError(f"'{path}' cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        raise damaged(path, f"no JSON: {shortened(error)}") from error
+        raise damaged(path, f"not JSON: {shortened(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise LibraryError(f"'{path}' does not describe a library: its \"format\" is not '{FORMAT}'.")
     if content.get("schema") != SCHEMA:
@@ -91,48 +91,48 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     for name, kind in _REQUIRED.items():
         if type(content.get(name)) is not kind:
-            raise damaged(path, f"'{name}' is missing or no {kind.__name__}")
+            raise damaged(path, f"'{name}' is missing or not of type {kind.__name__}")
     for owner, name in _TEXTS:
         if not isinstance(content[owner].get(name), str):
             raise damaged(path, f"'{owner}' has no '{name}'")
     for owner, name, least, most in _NUMBERS:
         number = content[owner].get(name)
         if type(number) is not int:
-            raise damaged(path, f"'{name}' of '{owner}' is missing or no int")
+            raise damaged(path, f"'{name}' of '{owner}' is missing or not an int")
         if not least <= number <= most:
             raise damaged(path, f"'{name}' of '{owner}' is {shortened(number)}")
     if type(content["settings"].get("vectors")) is not bool:
-        raise damaged(path, "'vectors' of 'settings' is missing or no bool")
+        raise damaged(path, "'vectors' of 'settings' is missing or not a bool")
     names = content.get("class_names")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise damaged(path, "'class_names' is no list of names")
+        raise damaged(path, "'class_names' is not a list of names")
     if names is not None and len(names) != content["classes"]:
         raise damaged(path, f"there are {len(names)} 'class_names' for {shortened(content['classes'])} classes")
     if not _is_shape(content["data"].get("shape")):
-        raise damaged(path, "'shape' of 'data' is missing or no shape")
+        raise damaged(path, "'shape' of 'data' is missing or not a shape")
     for layer in content["layers"]:
         if not _is_layer(layer):
             raise damaged(path, f"{shortened(layer)} does not describe a layer")
     if len({layer["name"] for layer in content["layers"]}) < len(content["layers"]):
-        raise damaged(path, "it names a layer twice")
+        raise damaged(path, "a layer is listed twice")
     return content
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; refuses a name that stands in it twice, of which readers take one or the other."""
+    """Build a dict from a JSON object; refuse a repeated name, because readers differ in which value they take."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("a name is repeated in one object")
     return found
 
 
 def _check_plain(value: Any, depth: int = 0) -> None:
-    """Refuse what JSON lets through and what would fail later, where it is shown or written."""
+    """Refuse values that JSON allows but that would fail later, when they are shown or written."""
     if depth > _DEEPEST:
-        raise ValueError(f"more than {_DEEPEST} values within one another")
+        raise ValueError(f"more than {_DEEPEST} nested values")
     if isinstance(value, dict):
         for name, part in value.items():
-            name.encode()  # lone surrogates are no text
+            name.encode()  # raises an error for lone surrogates
             _check_plain(part, depth + 1)
     elif isinstance(value, list):
         for part in value:
@@ -140,11 +140,11 @@ def _check_plain(value: Any, depth: int = 0) -> None:
     elif isinstance(value, str):
         value.encode()
     elif isinstance(value, int | float) and not abs(value) < 1e300:
-        raise ValueError("a number is infinite, or none")
+        raise ValueError("a number is infinite or NaN")
 
 
 def layer_folder(layer: str) -> str:
-    """Folder of a layer: its name, with everything but letters, digits and `_ . - ~` written as %XX.
+    """Return the folder name of a layer: its name, with everything but letters, digits and `_ . - ~` written as %XX.
 
     >>> layer_folder("features.3.squeeze"), layer_folder("block/one")
     ('features.3.squeeze', 'block%2Fone')
@@ -155,7 +155,7 @@ def layer_folder(layer: str) -> str:
 def _is_layer(layer: object) -> bool:
     if not isinstance(layer, dict) or not isinstance(layer.get("name"), str) or not layer["name"].strip("."):
         return False
-    fits = len(layer_folder(layer["name"])) <= 255  # the longest name that a folder can have
+    fits = len(layer_folder(layer["name"])) <= 255  # the longest possible name of a folder
     return fits and _is_shape(layer.get("shape")) and _is_shape([layer.get("concepts")])
 
 

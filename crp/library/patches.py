@@ -1,8 +1,8 @@
-"""The patches of one layer as arrays: small pictures and heatmaps with where they come from.
+"""The patches of one layer as arrays: small pictures and heatmaps with their origin.
 
-A patch's picture is kept as the bytes of a JPEG (quality 90, colours at full resolution) or of a PNG where that is
-smaller; its heatmap as int8, -127 to 127 for -1 to 1. Both lie end to end in one long array, with the places where each
-begins in another, so that one patch is read without the rest.
+A patch's picture is stored as the bytes of a JPEG (quality 90, colours at full resolution), or of a PNG if that is
+smaller, and its heatmap as int8, where -127 to 127 stands for -1 to 1. All pictures are concatenated in one array, with
+their offsets in another, and so are the heatmaps: one patch can be read without the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from crp.values import Patch
 from .references import Limits
 from .tables import Table, damaged, open_table, table_bytes
 
-# Most relevant (RelMax), most active (ActMax), and what a concept speaks against: the most negative relevance.
+# Largest relevance (RelMax), largest activation (ActMax), most negative relevance.
 MODES = ("relevance", "activation", "negative")
 
 
@@ -55,12 +55,12 @@ class StoredPatch:
     heatmap: np.ndarray
 
 
-# Concept -> mode -> patches, best first. A concept that is there without patches was asked for and has none.
+# Concept -> mode -> patches, best first. A concept with an entry but without patches was processed and has none.
 LayerPatches = Mapping[int, Mapping[str, tuple[StoredPatch, ...]]]
 
 
 def encode_picture(picture: np.ndarray) -> bytes:
-    """uint8 `[h, w, 3]` -> the smaller one of a JPEG of quality 90 and a PNG (the PNG, if equal)."""
+    """Encode uint8 `[h, w, 3]` as JPEG of quality 90 and as PNG, and return the smaller one (the PNG, if equal)."""
     encoded = []
     for kind, options in (("PNG", {}), ("JPEG", {"quality": 90, "subsampling": 0})):
         buffer = io.BytesIO()
@@ -70,17 +70,17 @@ def encode_picture(picture: np.ndarray) -> bytes:
 
 
 def encode_signal(values: np.ndarray) -> bytes:
-    """float32 `[c, t]` -> its values, little-endian, one channel after the other."""
+    """Encode float32 `[c, t]` as little-endian bytes, one channel after the other."""
     return values.astype("<f4").tobytes()
 
 
 def write_patches(path: Path, layer: LayerPatches) -> None:
-    """Write all patches of a layer, in order of concept, mode and rank."""
+    """Write all patches of a layer, sorted by concept, mode and rank."""
     write_file(path, encoded(layer))
 
 
 def encoded(layer: LayerPatches) -> bytes:
-    """All patches of a layer as the content of their file."""
+    """Encode all patches of a layer as the content of their file."""
     concepts = sorted(layer)
     patches = [patch for concept in concepts for mode in MODES for patch in layer[concept].get(mode, ())]
     counts = [[len(layer[concept].get(mode, ())) for mode in MODES] for concept in concepts]
@@ -114,7 +114,7 @@ def _end_to_end(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def stored_concepts(path: Path) -> list[int]:
-    """Concepts whose patches have been made, in increasing order.
+    """List the concepts whose patches have been made, in ascending order.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def stored_concepts(path: Path) -> list[int]:
 def read_patches(path: Path, concepts: Iterable[int] | None = None) -> LayerPatches:
     """Read the patches of some concepts, by default of all.
 
-    Concepts that have not been made are left out.
+    Concepts whose patches have not been made are omitted.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def read_patches(path: Path, concepts: Iterable[int] | None = None) -> LayerPatc
         count = table.array("count", np.int64, (len(known), len(MODES)))
         length = len(table.array("sample", np.int64, (None,)))
         if ((count < 0) | (count > length)).any() or count.sum() != length:
-            raise damaged(path, f"it counts other patches than the {length} it has")
+            raise damaged(path, f"it counts other patches than the {length} it holds")
         first = np.cumsum([0, *count.reshape(-1)])
         columns = _columns(table, length)
         wanted = set(known) if concepts is None else set(concepts)
@@ -187,7 +187,7 @@ def _stored(path: Path, table: Table, columns: Mapping[str, np.ndarray], index: 
 
 
 def check_patches(path: Path, stored: LayerPatches, limits: Limits) -> None:
-    """Refuse patches that no mining leaves.
+    """Refuse patches that mining cannot have written.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def check_patches(path: Path, stored: LayerPatches, limits: Limits) -> None:
     """
     for concept, modes in stored.items():
         if not 0 <= concept < limits.concepts:
-            raise damaged(path, f"it has patches of concept {concept}, and the layer {limits.concepts} concepts")
+            raise damaged(path, f"it has patches of concept {concept}, but the layer has {limits.concepts} concepts")
         for patches in modes.values():
             if len(patches) > limits.references:
                 raise damaged(path, f"concept {concept} has {len(patches)} patches of {limits.references} references")
@@ -205,7 +205,7 @@ def check_patches(path: Path, stored: LayerPatches, limits: Limits) -> None:
 
 def _check_patch(path: Path, patch: StoredPatch, limits: Limits) -> None:
     if not (0 <= patch.sample < limits.samples and -1 <= patch.target < limits.classes):
-        raise damaged(path, f"a patch is of sample {patch.sample} and class {patch.target}, and there are none such")
+        raise damaged(path, f"a patch is of sample {patch.sample} and class {patch.target}, which do not exist")
     if not 0 <= patch.position < limits.positions:
         raise damaged(path, f"position {patch.position} is not within 0 and {limits.positions - 1}")
     if not math.isfinite(patch.score):
@@ -219,16 +219,16 @@ def _check_patch(path: Path, patch: StoredPatch, limits: Limits) -> None:
 
 
 def decoded(path: Path, patch: StoredPatch, space: tuple[int, ...], class_names: tuple[str, ...]) -> Patch:
-    """A stored patch as a value to draw.
+    """Decode a stored patch.
 
     Parameters
     ----------
     path
-        The file it comes from, for messages.
+        Its file, for messages.
     patch
         The stored patch.
     space
-        Shape of the layer's space `*S`, in which the position is given.
+        Shape of the layer's space `*S`, to which the position refers.
     class_names
         Names of the classes; may be empty.
 
@@ -263,12 +263,12 @@ def _picture(path: Path, patch: StoredPatch) -> np.ndarray:
     height, width = patch.heatmap.shape
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures, which are refused here before decoding
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures, but here they are refused before decoding
             with Image.open(io.BytesIO(patch.picture), formats=("JPEG", "PNG")) as picture:
                 if picture.size != (width, height):
                     raise damaged(path, f"a picture is {picture.size}, its heatmap {(width, height)}")
                 return np.asarray(picture.convert("RGB"))
     except LibraryError:
         raise
-    except Exception as error:  # Pillow's decoders answer damaged bytes with nearly any type
+    except Exception as error:  # Pillow's decoders raise nearly any type for damaged bytes
         raise damaged(path, f"a picture of sample {patch.sample} cannot be decoded: {error}") from error

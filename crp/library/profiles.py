@@ -1,11 +1,11 @@
-"""Who uses the concepts of a layer, and which concepts are alike: read from what mining stored, nothing computed anew.
+"""Which classes use the concepts of a layer, and which concepts are similar; read from a library without a model.
 
-Two measures of likeness, because they answer different questions:
+There are two measures of similarity, for different questions:
 
-- **by classes**: the cosine of two concepts' class profiles, each the concept's mean share in every class that was
-  mined. Concepts that the same classes use are alike, whatever they look like.
-- **by samples**: how many reference samples (RelMax, of positive score) two concepts have in common. Concepts that
-  show up in the same pictures are alike.
+- **by classes**: the cosine of two concepts' class profiles. A profile is the concept's mean share in every class, so
+  concepts that the same classes use are similar, whatever they look like.
+- **by samples**: the number of reference samples (RelMax, with a positive score) that two concepts share, so concepts
+  that occur in the same pictures are similar.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from .references import ClassStatistics, References
 
 @dataclass(frozen=True)
 class Likeness:
-    """Another concept of the layer and how alike it is: a cosine (-1..1), or a number of samples in common."""
+    """Another concept of the layer and its similarity: a cosine (-1..1), or the number of shared samples."""
 
     concept: int
     value: float
 
 
 def class_shares(shares: np.ndarray, names: Sequence[str], limit: int, *, sign: int = 1) -> tuple[ClassShare, ...]:
-    """The classes that use a concept most, by its mean share in each class.
+    """Rank the classes that use a concept, by its mean share in each class.
 
     Parameters
     ----------
     shares
         Signed mean shares of one concept, `[classes]`.
     names
-        Of the classes; may be empty.
+        Names of the classes; may be empty.
     limit
-        How many at most.
+        Largest number of classes.
     sign
-        1: classes it speaks for, the largest share first; -1: those it speaks against, the most negative first.
+        1 for classes that it supports, the largest share first; -1 for those that it opposes, the most negative first.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class LayerProfiles:
     Parameters
     ----------
     statistics
-        What each class makes of every concept of the layer.
+        How much each class uses every concept of the layer.
     references
         The layer's reference samples by relevance.
     class_names
@@ -72,21 +72,21 @@ class LayerProfiles:
     def __init__(self, statistics: ClassStatistics, references: References, class_names: Sequence[str]) -> None:
         self.names = class_names
         self.share = statistics.share
-        # A sample without relevance for a concept is among its references only where there are too few others.
+        # A sample without relevance for a concept is a reference only if there are too few others.
         self.samples = np.where(references.score > 0, references.sample, -1)
         length = np.linalg.norm(self.share, axis=0)
         self._unit = self.share / np.where(length > 0, length, 1)
 
     def users(self, concept: int, limit: int, *, sign: int = 1) -> tuple[ClassShare, ...]:
-        """As `class_shares`."""
+        """Rank the classes that use a concept, as `class_shares`."""
         return class_shares(self.share[:, concept], self.names, limit, sign=sign)
 
     def alike_by_classes(self, concept: int, limit: int) -> tuple[Likeness, ...]:
-        """Concepts with the largest positive cosine of class profiles, largest first (ties: the smaller id first)."""
+        """List the concepts with a positive cosine of class profiles, largest first (ties: the smaller id first)."""
         return _largest(self._unit.T @ self._unit[:, concept], concept, limit)
 
     def alike_by_samples(self, concept: int, limit: int) -> tuple[Likeness, ...]:
-        """Concepts with most reference samples in common, most first (ties: the smaller id first)."""
+        """List the concepts that share reference samples, the most first (ties: the smaller id first)."""
         own = self.samples[concept]
         common = np.isin(self.samples, own[own >= 0]).sum(1)
         return _largest(common.astype(np.float64), concept, limit)

@@ -1,4 +1,4 @@
-"""Values that a library hands out (references, class statistics, dead concepts of a layer), and their limits."""
+"""References, class statistics and dead concepts of a layer, and the valid ranges of their numbers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .tables import damaged, open_table
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """The `k` best samples of each of a layer's `C` concepts, best first; equal scores by sample index.
+    """The `k` best samples of each of a layer's `C` concepts, best first; ties are sorted by sample index.
 
-    In mode `"negative"` the best are the most negative ones, and only samples with a negative score count.
+    In mode `"negative"` the best samples have the most negative scores, and only negative scores count.
 
     Attributes
     ----------
     sample
         Index in the data set, int64 `[C, k]`; -1 where there are fewer than `k` samples.
     score
-        What the sample counts, float32 `[C, k]`; -inf where there is no sample (+inf in mode `"negative"`).
+        Score of the sample, float32 `[C, k]`; -inf where there is no sample (+inf in mode `"negative"`).
     target
         Class that was explained, int64 `[C, k]`.
     position
-        Where the concept's largest signed value stood (in mode `"negative"` the smallest), counted along the flattened
-        space, int64 `[C, k]`.
+        Position of the concept's largest signed value (in mode `"negative"` the smallest) in the flattened space, int64
+        `[C, k]`.
     """
 
     sample: np.ndarray
@@ -39,7 +39,7 @@ class References:
 class ClassStatistics:
     """How much each class uses each concept of a layer, over all samples that were explained for the class.
 
-    Everything is zero for classes without samples. Variances are those of the samples (divided by their number).
+    All values are 0 for classes without samples. Variances are divided by the number of samples.
 
     Attributes
     ----------
@@ -48,8 +48,8 @@ class ClassStatistics:
     activation, activation_variance
         Mean and variance of the activation score, float64 `[classes, C]`.
     among_top
-        On how many of the samples the concept had one of the layer's largest shares, and a positive one
-        (`settings.top` of the library says how many are meant), int64 `[classes, C]`.
+        Number of samples on which the concept had a positive share that was among the layer's largest `settings.top`
+        (in the manifest), int64 `[classes, C]`.
     count
         Number of samples, int64 `[classes]`.
     """
@@ -69,10 +69,10 @@ class DeadConcepts:
     Attributes
     ----------
     never_active
-        Ids of concepts whose activation score was above zero on no sample, in increasing order, int64.
+        Ids of concepts whose activation score was not positive on any sample, in ascending order, int64.
     never_relevant
-        Ids of concepts whose relevance score was neither above nor below zero on any sample, likewise. A concept may
-        be active and yet never relevant: what comes after the layer makes nothing of it for any explained class.
+        Ids of concepts whose relevance score was 0 on all samples, in ascending order, int64. A concept can be active
+        and never relevant: the layers above do not use it for any explained class.
     """
 
     never_active: np.ndarray
@@ -81,16 +81,16 @@ class DeadConcepts:
 
 @dataclass(frozen=True)
 class Limits:
-    """Between what the numbers in the tables of a layer lie, as the manifest has it.
+    """Valid ranges of the numbers in the tables of a layer, according to the manifest.
 
     Attributes
     ----------
     samples, classes, concepts, positions
-        Indices are below these.
+        Upper bounds (exclusive) of indices.
     references
-        Entries of each list, at most.
+        Largest length of a list.
     picture
-        Height and width of the model's input in pixels, in which boxes lie.
+        Height and width of the model's input in pixels, the upper bounds of boxes.
     patch_size
         Longest side of a stored picture in pixels.
     """
@@ -105,7 +105,7 @@ class Limits:
 
 
 def read_references(path: Path, mode: str, shape: tuple[int, int]) -> References:
-    """The references `[C, k]` of one mode, as a layer's file holds them, unchecked.
+    """Read the references `[C, k]` of one mode from a layer's file, without checking their numbers.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def read_references(path: Path, mode: str, shape: tuple[int, int]) -> References
 
 
 def check_references(path: Path, mode: str, found: References, limits: Limits) -> None:
-    """Refuse references that no mining leaves: their numbers are looked up in data sets, layers and lists of names.
+    """Refuse references that mining cannot have written: their numbers are indices of samples, classes and positions.
 
     Raises
     ------
@@ -139,13 +139,13 @@ def check_references(path: Path, mode: str, found: References, limits: Limits) -
             raise damaged(path, f"{name} {wrong[0]} is not within {least} and {most - 1}")
     score = -found.score if mode == "negative" else found.score
     if not (np.isfinite(score) | (np.isneginf(score) & (found.sample < 0))).all():
-        raise damaged(path, "the score of a sample is no finite number")
+        raise damaged(path, "the score of a sample is not finite")
     if (score[:, 1:] > score[:, :-1]).any():
-        raise damaged(path, "references are not in order of their scores")
+        raise damaged(path, "references are not sorted by score")
 
 
 def check_statistics(path: Path, found: ClassStatistics) -> None:
-    """Refuse statistics that no mining leaves.
+    """Refuse statistics that mining cannot have written.
 
     Raises
     ------
@@ -153,6 +153,6 @@ def check_statistics(path: Path, found: ClassStatistics) -> None:
     """
     for name, values in vars(found).items():
         if not np.isfinite(values).all():
-            raise damaged(path, f"a value of '{name}' is no finite number")
+            raise damaged(path, f"a value of '{name}' is not finite")
         if name not in ("share", "activation") and (values < 0).any():
             raise damaged(path, f"a value of '{name}' is below 0")

@@ -1,7 +1,7 @@
-"""Tables with a row for each sample, on disk: a safetensors file of fixed size whose rows are written in any order.
+"""Tables with one row per sample: safetensors files of fixed size whose rows are written in any order.
 
-Nothing is appended, so rows may be written by several processes, again after an interruption, or never: the file
-depends on what is in the rows and on nothing else. Rows that were never written are zero.
+Nothing is appended. Rows can be written by several processes, repeatedly after an interruption, or never; the file
+depends only on the content of the rows. Rows that were never written are zero.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class RowTable:
     Parameters
     ----------
     path
-        The file. It is made if there is none; one of the same columns and length is written on.
+        The file. It is created if it does not exist; one with the same columns and length is reused.
     columns
-        By name, dtype and the shape of one row.
+        For each name the dtype and the shape of one row.
     length
         Number of rows.
 
@@ -47,18 +47,18 @@ class RowTable:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             found = os.fstat(self._file).st_size
-            # a run that was killed here left no file, an empty one, or one without a header
+            # a run that was killed here left no file, an empty file, or one without a header
             begin = os.pread(self._file, len(header), 0)
             if found and (found != size or (any(begin) and begin != header)):
                 os.close(self._file)
-                raise LibraryError(f"'{path}' holds other columns or another number of rows than {length}.")
+                raise LibraryError(f"'{path}' has other columns, or not {length} rows.")
             os.ftruncate(self._file, size)
             self._put(header, 0)
         except OSError as error:
             raise self._refused(error) from error
 
     def write(self, rows: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
-        """Write some rows, int64 `[n]` in increasing order: for each column `[n, *shape of a row]`.
+        """Write some rows (int64 `[n]`, in ascending order): for each column `[n, *shape of a row]`.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class RowTable:
                     raise self._refused(error) from error
 
     def sync(self) -> None:
-        """Wait until the disk has all rows written so far."""
+        """Wait until all rows written so far are on the disk."""
         try:
             os.fsync(self._file)
         except OSError as error:
@@ -91,7 +91,7 @@ class RowTable:
         return dtype.itemsize * math.prod(shape)
 
     def _put(self, content: bytes, place: int) -> None:
-        # not through a memory map, to which a full disk is a crash
+        # not through a memory map, which crashes on a full disk
         view = memoryview(content)
         while view:
             written = os.pwrite(self._file, view, place)
@@ -102,7 +102,7 @@ class RowTable:
 
 
 def runs(rows: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Where consecutive numbers begin and end in a sorted list: [3, 4, 8] -> (0, 2), (2, 3)."""
+    """Find the runs of consecutive numbers in a sorted list: [3, 4, 8] -> (0, 2), (2, 3)."""
     breaks = np.flatnonzero(np.diff(rows) != 1) + 1
     edges = [0, *breaks.tolist(), len(rows)]
     return ((first, last) for first, last in pairwise(edges) if first < last)

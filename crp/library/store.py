@@ -1,4 +1,4 @@
-"""A library, opened: what it holds is read when it is asked for."""
+"""An open library, whose tables are read when they are needed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 
 from crp.class_names import class_index
 from crp.errors import InputError, inert, nearest, shortened
+from crp.files import user_path
+from crp.indices import concept_id, concept_ids
 from crp.preprocessing import Preprocessing
 from crp.values import Patch
 
@@ -44,23 +46,23 @@ TABLES = ("references", "statistics", "patches")
 def open_library(path: str | os.PathLike[str]) -> Library:
     """Open a library for reading.
 
-    Only the manifest is read, and the presence of the tables checked.
+    Only the manifest is read; that the tables exist is checked.
 
     Parameters
     ----------
     path
-        The folder that `crp.mine` left.
+        The folder that `crp.mine` wrote. A leading `~` is the home folder.
 
     Raises
     ------
     LibraryError
-        If the folder is no library, of another schema, or damaged.
+        If the folder is not a library, has another schema, or is damaged.
     """
-    return Library(Path(path))
+    return Library(user_path(path))
 
 
 class Library:
-    """What mining left on disk.
+    """A library on disk: references, statistics and patches of concepts.
 
     Attributes
     ----------
@@ -69,11 +71,11 @@ class Library:
     manifest
         manifest.json as plain values; docs/library-format.md lists them.
     layers
-        Names of the layers, in the order given when mining.
+        Names of the layers, in the order in which `mine` got them.
     class_names
-        Names of the classes, empty where none were given.
+        Names of the classes by index; empty if the library has none.
     preprocessing
-        How pictures become the model's input, or None where mining was not told.
+        How pictures become model input; None if the library does not say.
     """
 
     def __init__(self, path: Path):
@@ -98,11 +100,11 @@ class Library:
             check_file(path, file)
 
     def file(self, layer: str, table: str) -> Path:
-        """File of a layer's table: `"references"`, `"class_references"`, `"statistics"` or `"patches"`."""
+        """Return the file of a layer's table: `"references"`, `"class_references"`, `"statistics"` or `"patches"`."""
         return self.path / "layers" / layer_folder(layer) / f"{table}.safetensors"
 
     def shape(self, layer: str) -> tuple[int, ...]:
-        """Shape `[C, *S]` of a layer's output.
+        """Return the shape `[C, *S]` of a layer's output.
 
         Raises
         ------
@@ -114,14 +116,14 @@ class Library:
         return self._shapes[layer]
 
     def references(self, layer: str, mode: str) -> References:
-        """The best samples of every concept of a layer.
+        """Read the reference samples of every concept of a layer.
 
         Parameters
         ----------
         layer
             One of `layers`.
         mode
-            `"relevance"` (RelMax), `"activation"` (ActMax), or `"negative"`: what a concept speaks against most.
+            `"relevance"` (RelMax), `"activation"` (ActMax) or `"negative"` (most negative relevance).
 
         Raises
         ------
@@ -138,7 +140,9 @@ class Library:
         return found
 
     def class_references(self, layer: str, target: int | str, mode: str) -> References:
-        """The best samples of every concept of a layer, of those explained for one class; only its part is read.
+        """Read the reference samples of every concept of a layer among the samples explained for one class.
+
+        Only this class's part of the table is read.
 
         Parameters
         ----------
@@ -152,12 +156,12 @@ class Library:
         Returns
         -------
         References
-            With `settings.class_references` places for each concept.
+            `[C, settings.class_references]`.
 
         Raises
         ------
         InputError
-            If there is no such layer, class or mode, or the library keeps no references by class.
+            If there is no such layer, class or mode, or the library has no references by class.
         LibraryError
             If the table is damaged.
         """
@@ -166,7 +170,7 @@ class Library:
         shape = (self.manifest["classes"], self._concepts(layer), count)
         _check_mode(mode)
         if not count:
-            raise InputError(f"The library '{self.path}' keeps no references by class: mine with class_references=3.")
+            raise InputError(f"The library '{self.path}' has no references by class: mine with class_references=3.")
         with open_table(self.file(layer, "class_references")) as table:
             sample = table.part(f"{mode}.sample", np.int64, shape, target)
             found = References(
@@ -179,7 +183,7 @@ class Library:
         return found
 
     def statistics(self, layer: str) -> ClassStatistics:
-        """How much each class uses each concept of a layer; errors as in `references`."""
+        """Read how much each class uses each concept of a layer; errors as in `references`."""
         classes, concepts = self.manifest["classes"], self._concepts(layer)
         file = self.file(layer, "statistics")
         with open_table(file) as table:
@@ -197,7 +201,7 @@ class Library:
     def concepts_of(
         self, target: int | str, layer: str, *, order: str = "share", count: int | None = None
     ) -> tuple[ConceptUse, ...]:
-        """The concepts of a layer that a class uses, the largest first.
+        """Rank the concepts of a layer by how much a class uses them.
 
         Parameters
         ----------
@@ -206,10 +210,10 @@ class Library:
         layer
             One of `layers`.
         order
-            What the largest is of: `"share"` (mean signed share), `"activation"` (mean score) or `"frequency"` (among
-            the leading ones).
+            Sort key, in descending order: `"share"` (mean signed share), `"activation"` (mean activation score) or
+            `"frequency"` (fraction of samples on which the concept is among the leading ones).
         count
-            How many rows, by default all.
+            Number of rows; all by default.
 
         Raises
         ------
@@ -223,14 +227,14 @@ class Library:
     def classes_of(
         self, layer: str, concept: int, *, order: str = "share", count: int | None = None
     ) -> tuple[ConceptUse, ...]:
-        """The classes that use a concept, the largest first, of those with samples; arguments as in `concepts_of`."""
-        self.check_concepts(layer, [concept])
+        """Rank the classes that have samples by how much they use a concept; arguments as in `concepts_of`."""
+        concept = self.concept_id(layer, concept)
         statistics = self.statistics(layer)
         pairs = [(target, concept) for target in np.flatnonzero(statistics.count).tolist()]
         return uses(statistics, self.class_names, pairs, order, count)
 
     def dead_concepts(self, layer: str) -> DeadConcepts:
-        """Concepts of a layer that no sample of the data set used; errors as in `references`."""
+        """Find the concepts of a layer that no sample of the data set used; errors as in `references`."""
         best = {mode: self.references(layer, mode) for mode in MODES}
         below = best["negative"].sample[:, 0] >= 0
         return DeadConcepts(
@@ -239,7 +243,7 @@ class Library:
         )
 
     def vectors(self, layer: str) -> Vectors:
-        """Concept vectors of every sample, mapped from disk.
+        """Open the concept vectors of every sample, memory-mapped.
 
         Raises
         ------
@@ -264,7 +268,7 @@ class Library:
         return class_index(self.class_names, target, self.manifest["classes"], "the library")
 
     def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]:
-        """The stored patches of a concept, best first; empty where none have been made (see `crp.mining.add_patches`).
+        """Read the patches of a concept, best first; empty if none have been made (see `crp.mining.add_patches`).
 
         Raises
         ------
@@ -275,12 +279,12 @@ class Library:
         """
         shape = self.shape(layer)
         _check_mode(mode)
-        self.check_concepts(layer, [concept])
+        concept = self.concept_id(layer, concept)
         stored = self.stored_patches(layer, [concept]).get(concept, {}).get(mode, ())
         return tuple(decoded(self.file(layer, "patches"), patch, shape[1:], self.class_names) for patch in stored)
 
     def stored_patches(self, layer: str, concepts: Iterable[int] | None = None) -> LayerPatches:
-        """Patches as they are kept, encoded, of some concepts (default: all that have any); errors as in `patches`."""
+        """Read encoded patches of some concepts (by default of all that have any); errors as in `patches`."""
         self.shape(layer)
         file = self.file(layer, "patches")
         stored = read_patches(file, concepts)
@@ -288,7 +292,7 @@ class Library:
         return stored
 
     def profiles(self, layer: str) -> LayerProfiles:
-        """Class profiles and reference samples of a layer's concepts: who uses them, and which are alike.
+        """Read class profiles and reference samples, which tell what classes use a concept and what is similar to it.
 
         Raises
         ------
@@ -300,49 +304,50 @@ class Library:
         return LayerProfiles(self.statistics(layer), self.references(layer, "relevance"), self.class_names)
 
     def concept(self, layer: str, concept: int) -> LibraryConcept:
-        """One concept as a value: its patches, the classes that use it, the concepts that are like it.
+        """Return one concept as an object: its patches, the classes that use it, similar concepts.
 
         Raises
         ------
         InputError
             If there is no such layer or concept.
         """
-        self.check_concepts(layer, [concept])
-        return LibraryConcept(self, layer, concept)
+        return LibraryConcept(self, layer, self.concept_id(layer, concept))
 
     def with_patches(self, layer: str) -> list[int]:
-        """Concepts of a layer whose patches have been made, in increasing order."""
+        """List the concepts of a layer whose patches have been made, in ascending order."""
         self.shape(layer)
         return stored_concepts(self.file(layer, "patches"))
 
     def limits(self, layer: str) -> Limits:
-        """Between what the numbers in a layer's tables lie, as the manifest has it."""
+        """Return the valid ranges of the numbers in a layer's tables, according to the manifest."""
         shape, settings, data = self.shape(layer), self.manifest["settings"], self.manifest["data"]
         return Limits(
             samples=data["length"],
             classes=self.manifest["classes"],
             concepts=self._concepts(layer),
-            # a kind of concept of the user's own may count positions along another axis
+            # a custom kind of concept may count positions along another axis
             positions=math.prod(shape[1:] if settings["concept"] == "ChannelConcept" else shape),
             references=settings["k"],
             picture=tuple(data["shape"][1:]),
             patch_size=settings["patch_size"],
         )
 
-    def check_concepts(self, layer: str, concepts: list[int]) -> None:
-        """Refuse concepts that the layer does not have.
+    def concept_ids(self, layer: str, concepts: object) -> tuple[int, ...]:
+        """Read ids of concepts of a layer, in any form that `crp.indices` reads.
 
         Raises
         ------
         InputError
+            If there is no such layer or concept.
         """
-        count = self._concepts(layer)
-        for concept in concepts:
-            if not 0 <= concept < count:
-                raise InputError(f"There is no concept {concept}: layer {layer!r} has the concepts 0 to {count - 1}.")
+        return concept_ids(concepts, self._concepts(layer), f"layer {layer!r}")
+
+    def concept_id(self, layer: str, concept: object) -> int:
+        """Read the id of a single concept of a layer; otherwise as `concept_ids`."""
+        return concept_id(concept, self._concepts(layer), f"layer {layer!r}")
 
     def facts(self) -> list[tuple[str, str]]:
-        """What the library holds, in pairs of a word and a value, for people."""
+        """List what the library holds as pairs of a label and a value, for display."""
         manifest, settings = self.manifest, self.manifest["settings"]
         layers = [f"{layer} {list(self.shape(layer))}" for layer in self.layers]
         facts = [
@@ -353,7 +358,7 @@ class Library:
             ("composite", manifest["composite"]["name"]),
             ("explained class", str(settings.get("targets"))),
             ("scores", f"relevance {settings.get('relevance_score')}, activation {settings.get('activation_score')}"),
-            ("references", f"{settings['k']} for each concept, patches of {settings['patches']}"),
+            ("references", f"{settings['k']} per concept, {settings['patches']} with patches"),
         ]
         return [(word, inert(value)) for word, value in facts]
 

@@ -1,4 +1,4 @@
-"""What a library holds, made how and of what, as plain values; and as people want to read it."""
+"""Describes a library as JSON values and as text: what it holds, how it was made, and how to go on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from crp.errors import inert, shortened
 from .checksums import library_files
 from .store import TABLES, Library
 
-PRIVACY = "Patches are pieces of the data set, and heatmaps tell of it: pass a library on only as you would the data."
+PRIVACY = "Patches are parts of the data set, and heatmaps reveal more of it: share a library only as the data."
 
 
 def description(library: Library) -> dict[str, Any]:
-    """Everything that `crp info` says, as JSON's values: layers with their sizes on disk in bytes, and the manifest."""
+    """Describe a library as JSON values: its layers with their sizes on disk in bytes, and the manifest."""
     layers = []
     for layer in library.layers:
         limits, folder = library.limits(layer), library.file(layer, TABLES[0]).parent
@@ -37,7 +37,7 @@ def description(library: Library) -> dict[str, Any]:
 
 
 def described_in_words(library: Library) -> str:
-    """A library in lines of text: its layers as a table, what was mined with what, and how to go on."""
+    """Describe a library as text: its layers as a table, how it was mined, and how to go on."""
     told, manifest = description(library), library.manifest
     settings, source = manifest["settings"], manifest.get("source")
     source = source if isinstance(source, dict) else {}
@@ -52,8 +52,8 @@ def described_in_words(library: Library) -> str:
         "explained": _explained(manifest),
         "relevance": f"{settings['relevance_score']}: {_definition(manifest, 'relevance_score')}",
         "activation": f"{settings['activation_score']}: {_definition(manifest, 'activation_score')}",
-        "references": f"the best {settings['k']} samples of each concept by relevance, and by activation; patches of "
-        f"{settings['patches']}",
+        "references": f"the best {settings['k']} samples of each concept by relevance and by activation, "
+        f"{settings['patches']} of them with patches",
         "computed": f"in {settings['precision']} on {settings.get('device')}, {settings['block_size']} samples at a "
         f"time, {_counted(settings['threads'], 'thread')}",
         "versions": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
@@ -77,15 +77,15 @@ def described_in_words(library: Library) -> str:
 def _explained(manifest: dict[str, Any]) -> str:
     rule, output = manifest["settings"]["targets"], manifest["model"].get("output")
     if rule.startswith("top") and rule[3:].isdecimal():
-        what = f"the {rule[3:]} classes predicted most for each sample"
+        what = f"the {rule[3:]} largest outputs for each sample"
     else:
         what = {
-            "label": "the classes each sample is labelled with",
+            "label": "the labels of each sample",
             "prediction": "the class predicted for each sample",
-        }.get(rule, f"what the function {rule} says")
+        }.get(rule, f"the classes that the function {rule} returns")
     part = "" if output is None else f", of the model's output {shortened(output)}"
-    start = {"logit": "relevance starts as the model's output there, with its sign"}
-    return f"{what}{part}; {start.get(manifest['settings']['start'], 'relevance starts as that function says')}"
+    start = {"logit": "relevance starts as the model's output for the class, with its sign"}
+    return f"{what}{part}; {start.get(manifest['settings']['start'], 'relevance starts as the function returns it')}"
 
 
 def _table(layers: list[dict[str, Any]]) -> list[str]:
@@ -104,7 +104,7 @@ def _table(layers: list[dict[str, Any]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            # names stand to the left, numbers to the right
+            # names are aligned left, numbers right
             cell.ljust(width) if place < 2 else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
@@ -116,7 +116,7 @@ def _next(library: Library) -> list[str]:
     path = shlex.quote(str(library.path))
     by_shell = f"crp atlas {path} PICTURE"
     if library.preprocessing is None:
-        by_shell = "(how pictures become the model's input is not known, so a tensor must be given in Python)"
+        by_shell = "(the library does not say how pictures become model input; pass a tensor in Python)"
     return [
         f"Explain a picture:  {by_shell}",
         f"In Python:          crp.explain(model, image, crp.open_library({str(library.path)!r}))",
@@ -126,7 +126,7 @@ def _next(library: Library) -> list[str]:
 
 def _definition(manifest: dict[str, Any], score: str) -> str:
     definitions = manifest.get("definitions")
-    return str(definitions.get(score)) if isinstance(definitions, dict) else "not told"
+    return str(definitions.get(score)) if isinstance(definitions, dict) else "not known"
 
 
 def _some(names: tuple[str, ...]) -> str:
@@ -140,7 +140,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _size(count: int) -> str:
-    """Bytes for people.
+    """Format a number of bytes.
 
     >>> _size(999), _size(1_500_000)
     ('999 B', '1.5 MB')

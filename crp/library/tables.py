@@ -1,4 +1,4 @@
-"""safetensors files: numpy arrays by name, the same bytes for the same content."""
+"""safetensors files: named numpy arrays, with the same bytes for the same content."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from crp.files import write_file
 
 
 def write_table(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays by name, in C order; files carry neither metadata nor time stamps.
+    """Write named arrays in C order, without metadata or time stamps.
 
-    The bytes are those of `safetensors.numpy.save`, which needs three times the arrays' memory.
+    The bytes are those of `safetensors.numpy.save`, which needs three times the memory of the arrays.
     """
     write_file(path, _pieces(arrays))
 
 
 def table_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """What `write_table` writes."""
+    """Return the bytes that `write_table` writes."""
     return b"".join(_pieces(arrays))
 
 
 def _pieces(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes | memoryview]:
-    """The content of a safetensors file: the header, then the arrays."""
+    """Yield the content of a safetensors file: the header, then the arrays."""
     header, places = table_header({name: (array.dtype.type, array.shape) for name, array in arrays.items()})
     yield header
     for name in places:
@@ -37,9 +37,9 @@ def _pieces(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes | memoryview]:
 
 
 def table_header(columns: Mapping[str, tuple[type, tuple[int, ...]]]) -> tuple[bytes, dict[str, int]]:
-    """Beginning of a safetensors file with arrays of these dtypes and shapes, and where each array begins in the file.
+    """Make the header of a safetensors file for arrays of these dtypes and shapes, and list their offsets in the file.
 
-    The arrays lie end to end, large types first, then by name.
+    The arrays are stored without gaps, sorted by the size of their dtype (large first), then by name.
     """
     order = sorted(columns, key=lambda name: (-_ORDER.index(columns[name][0]), name))
     entries, places, begin = {}, {}, 0
@@ -69,35 +69,35 @@ class Table:
         self._names = set(handle.keys())
 
     def array(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> np.ndarray:
-        """The whole array; None in `shape` stands for any length.
+        """Read a whole array; None in `shape` stands for any length.
 
         Raises
         ------
         LibraryError
-            If there is none of that name, dtype and shape.
+            If there is no array of that name, dtype and shape.
         """
         entries = self._checked(name, dtype, shape)
         # safetensors refuses to slice what is empty
         return entries[:] if all(entries.get_shape()) else np.zeros(entries.get_shape(), dtype)
 
     def check(self, name: str, dtype: type, shape: tuple[int | None, ...]) -> None:
-        """Refuse, as `array` does, without reading it."""
+        """Raise the errors of `array` without reading it."""
         self._checked(name, dtype, shape)
 
     def piece(self, name: str, dtype: type, start: int, stop: int) -> np.ndarray:
-        """Entries `start` to `stop` of a one-dimensional array; the rest of it is not read."""
+        """Read entries `start` to `stop` of a one-dimensional array, and no others."""
         entries = self._checked(name, dtype, (None,))
         length = entries.get_shape()[0]
         if not 0 <= start <= stop <= length:
-            raise damaged(self._path, f"'{name}' has {length} entries, and {start} to {stop} are referred to")
+            raise damaged(self._path, f"'{name}' has {length} entries, but {start} to {stop} are referred to")
         return entries[start:stop] if start < stop else np.zeros(0, dtype)
 
     def part(self, name: str, dtype: type, shape: tuple[int, ...], index: int) -> np.ndarray:
-        """Entry `index` along the first axis; the rest is not read."""
+        """Read entry `index` along the first axis, and no other."""
         return self._checked(name, dtype, shape)[index]
 
     def mapped(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-        """The array as it lies in the file, read when it is looked at. It cannot be written to."""
+        """Map an array from the file into memory, read-only."""
         self._checked(name, dtype, shape)
         with open(self._path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -115,7 +115,7 @@ class Table:
         return entries
 
 
-# In the order in which safetensors sorts them.
+# In the order in which safetensors stores them.
 NAMES = {
     np.bool_: "BOOL",
     np.uint8: "U8",
@@ -135,7 +135,7 @@ _ORDER = list(NAMES)
 
 @contextmanager
 def open_table(path: Path) -> Iterator[Table]:
-    """Open a safetensors file, mapped into memory.
+    """Open a safetensors file for reading in pieces.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def open_table(path: Path) -> Iterator[Table]:
 
 
 def check_file(folder: Path, file: Path) -> None:
-    """Refuse what is no file, or a link to a place outside the library's folder: whose file it is, nobody knows then.
+    """Refuse a missing file, and a link out of the library's folder, because it may lead to anybody's file.
 
     Raises
     ------
@@ -160,17 +160,17 @@ def check_file(folder: Path, file: Path) -> None:
     """
     try:
         place, there = file.resolve(), file.is_file()
-    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, names that the system does not have
+    except (OSError, RuntimeError, ValueError) as error:  # circular links, names that the system does not allow
         raise damaged(file, str(error)) from error
     if not there:
         raise damaged(file, "it is missing")
     if not place.is_relative_to(folder.resolve()):
         raise LibraryError(
-            f"'{file}' is a link out of the library, to '{place}', and is not followed: copy the library with what its "
-            "links lead to (cp -rL)."
+            f"'{file}' is a link out of the library, to '{place}', and is not followed: copy the library with the "
+            "targets of its links (cp -rL)."
         )
 
 
 def damaged(path: Path, fact: str) -> LibraryError:
-    """The error for a file that cannot be used: which, why, what to do."""
+    """Make the error for a damaged file: which file, why, and what to do."""
     return LibraryError(f"'{path}' is damaged ({fact}): mine the library again, or restore the file from a copy.")

@@ -1,4 +1,4 @@
-"""Which classes use which concepts, as rows to read: a class's concepts and a concept's classes, the largest first."""
+"""Class statistics as sorted rows: the concepts of a class and the classes of a concept."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from crp.errors import InputError, nearest
 
 from .references import ClassStatistics
 
-# What rows may be ordered by.
+# Sort keys.
 ORDERS = ("share", "activation", "frequency")
 
 
 @dataclass(frozen=True)
 class ConceptUse:
-    """What one class makes of one concept, over the samples that were explained for the class.
+    """How much one class uses one concept, over the samples that were explained for the class.
 
     Attributes
     ----------
     target, target_name
-        The class; its name is `class 3` where the library has no names.
+        The class; its name is `class 3` if the library has no names.
     concept
         Id of the concept.
     share, share_variance
@@ -30,9 +30,9 @@ class ConceptUse:
     activation, activation_variance
         Mean and variance of its activation score.
     frequency
-        On which part of the samples it was among the leading concepts (the library's `top`), 0 to 1.
+        Fraction of the samples on which it was among the leading concepts (`settings.top`), 0 to 1.
     samples
-        Number of the samples.
+        Number of samples.
     """
 
     target: int
@@ -49,7 +49,7 @@ class ConceptUse:
 def uses(
     statistics: ClassStatistics, names: tuple[str, ...], pairs: list[tuple[int, int]], order: str, count: int | None
 ) -> tuple[ConceptUse, ...]:
-    """Rows for some pairs of class and concept, the largest first; equal ones by class and concept.
+    """Make the rows for some pairs of class and concept, in descending order; ties are sorted by class and concept.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def uses(
     if order not in ORDERS:
         raise InputError(f"There is no order {order!r}: {nearest(str(order), ORDERS)}")
     if count is not None and count < 1:
-        raise InputError(f"count is {count}; at least 1 row must be asked for.")
+        raise InputError(f"count is {count}; at least 1 row is needed.")
     rows = [
         ConceptUse(
             target=target,

@@ -1,7 +1,7 @@
-"""Concept vectors: what every sample of the data set makes of every concept, read from disk as it is asked for.
+"""Concept vectors: the share and the activation of every concept on every sample, memory-mapped.
 
-A vector is kept as float16 with a power of two for each sample, so that no sample's numbers depend on another sample,
-nothing saturates, and rows may be computed in any order. Values down to `2**-29` of a sample's largest keep 11 bits.
+A vector is stored as float16 with a power of two for each sample. So no number depends on another sample, nothing
+overflows, and rows can be computed in any order. Values down to `2**-29` of a sample's largest keep 11 bits.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from crp.errors import LibraryError
+from crp.indices import plain_number
 
 from .manifest import layer_folder
 from .tables import damaged, open_table
 
-# float16 ends at 65504.
+# The largest float16 is 65504.
 _LARGEST_EXPONENT = 15
-# Rows read at a time by what goes through a whole matrix.
+# Rows that are read at a time when a whole matrix is processed.
 _CHUNK = 8192
 
 Columns = dict[str, tuple[type, tuple[int, ...]]]
@@ -32,7 +33,7 @@ SAMPLE_COLUMNS: Columns = {
 
 
 def layer_columns(concepts: int) -> Columns:
-    """Columns of a layer's file, by name dtype and shape of a row."""
+    """Return the columns of a layer's file: for each name the dtype and the shape of a row."""
     return {
         "relevance": (np.float16, (concepts,)),
         "relevance.exponent": (np.int16, ()),
@@ -42,27 +43,27 @@ def layer_columns(concepts: int) -> Columns:
 
 
 def samples_file(folder: Path) -> Path:
-    """File of what is known of each sample."""
+    """Return the file with target, prediction and label of each sample."""
     return folder / "samples.safetensors"
 
 
 def vectors_file(folder: Path, layer: str) -> Path:
-    """File of a layer's vectors."""
+    """Return the file of a layer's vectors."""
     return folder / "layers" / layer_folder(layer) / "vectors.safetensors"
 
 
 class Matrix:
-    """Samples x concepts, float16 on disk and float32 when read: `matrix[rows]` is `[n, C]`.
+    """A matrix of samples and concepts, float16 on disk and float32 when read: `matrix[rows]` is `[n, C]`.
 
-    `rows` is what numpy takes as a first index: a slice, numbers of samples, a mask. `numpy.asarray(matrix)` reads all.
-    What is no finite number is a `LibraryError` where it is read.
+    `rows` is any index of numpy: a slice, indices of samples, a mask. `numpy.asarray(matrix)` reads everything. Reading
+    values that are not finite raises a `LibraryError`.
 
     Parameters
     ----------
     stored
-        float16 `[N, C]`, mapped from disk.
+        float16 `[N, C]`, memory-mapped.
     exponent
-        int16 `[N]`: values are `stored * 2**exponent`.
+        int16 `[N]`; the values are `stored * 2**exponent`.
     """
 
     def __init__(self, stored: np.ndarray, exponent: np.ndarray):
@@ -81,11 +82,11 @@ class Matrix:
         return self[:] if dtype is None else self[:].astype(dtype, copy=False)
 
     def column(self, concept: int) -> np.ndarray:
-        """One concept on all samples, float32 `[N]`."""
+        """Read one concept on all samples, float32 `[N]`."""
         return _scaled(self._stored[:, concept].astype(np.float32), self._exponent)
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """All rows in order, some thousands at a time: for sums over data sets that do not fit into memory."""
+        """Read all rows in order, some thousands at a time, for data sets that do not fit into memory."""
         return (self[start : start + _CHUNK] for start in range(0, len(self), _CHUNK))
 
 
@@ -93,7 +94,7 @@ def _scaled(stored: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         values = np.ldexp(stored, exponent.astype(np.int32))
     if not np.isfinite(values).all():
-        raise LibraryError("A concept vector holds what is no finite number: the file of vectors is damaged.")
+        raise LibraryError("A concept vector holds NaN or infinite values: the file of vectors is damaged.")
     return values
 
 
@@ -108,10 +109,10 @@ class Vectors:
     activation
         Activation score of each concept, as in the references.
     target, prediction, label
-        Class that was explained (of several the first), the model's largest output and the data set's label (of
-        several the first), int64 `[N]`; -1 where there is none. Relevance is that of this class.
+        Explained class (the first of several), largest output of the model, and label (the first of several), int64
+        `[N]`; -1 where there is none. Relevance is that of the explained class.
     mined
-        False for samples that were left out, bool `[N]`; their rows are zero.
+        False for samples that were skipped, bool `[N]`; their rows are zero.
     """
 
     relevance: Matrix
@@ -124,16 +125,19 @@ class Vectors:
     def rows(
         self, *, target: int | None = None, prediction: int | None = None, label: int | None = None
     ) -> np.ndarray:
-        """Numbers of the samples of a class, int64, in increasing order; without a class, of all that were mined."""
+        """Find the samples of a class, int64 in ascending order; without arguments, all samples that were mined.
+
+        Classes may have any form of a single class, such as a 0-d tensor.
+        """
         chosen = self.mined.copy()
         for values, wanted in ((self.target, target), (self.prediction, prediction), (self.label, label)):
             if wanted is not None:
-                chosen &= values == wanted
+                chosen &= values == plain_number(wanted)
         return np.flatnonzero(chosen)
 
 
 def encoded(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float `[n, C]` -> float16 `[n, C]` and int16 exponents `[n]`."""
+    """Encode float `[n, C]` as float16 `[n, C]` and int16 exponents `[n]`."""
     largest = np.abs(values).max(axis=1, initial=0)
     exponent = np.where(largest > 0, np.frexp(largest)[1] - _LARGEST_EXPONENT, 0)
     return np.ldexp(values.astype(np.float64), -exponent[:, None]).astype(np.float16), exponent.astype(np.int16)

@@ -11,7 +11,6 @@ from torch import nn
 
 from crp.concepts import ConceptKind
 from crp.errors import LibraryError
-from crp.indices import concept_ids
 from crp.library.checksums import replace_with_checksum
 from crp.library.patches import MODES, encoded
 from crp.library.store import Library
@@ -76,8 +75,7 @@ def add_patches(
         If model, data set, composite or kind of concept differ from those that were mined, or the library cannot be
         written.
     """
-    library.shape(layer)
-    concepts = sorted(concept_ids(concepts, library.limits(layer).concepts, f"layer '{layer}'"))
+    concepts = sorted(library.concept_ids(layer, concepts))
     ready = ready_model(model, composite)
     ready.check(library, concept)
     settings = library.manifest["settings"]

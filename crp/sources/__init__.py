@@ -2,12 +2,13 @@
 
 ================  =================================================================================================
 `load_model`      "torchvision:NAME", "demo", "package.module:function" or "file.py:function", and a weights file
-`load_data`       a folder of pictures, an .npz, "demo", "package.module:function" or "file.py:function"
-`python`          the object that "module:name" or "file.py:name" stands for
-`weights`         a state dict read without running code, and put into a model with differences explained
+`load_data`       a folder of pictures, an .npz file, "demo", "package.module:function" or "file.py:function"
+`plan`            model, data and settings for `crp.mine`, checked together
+`fitting`         whether a model and a sample fit; devices; names and patterns of layers
 `names`           class names from a file
-`fitting`         whether model and data go together, which device, which layers
-`origin`          what mining was told, as a value that a library keeps, and the model found again from it
+`python`          the object that "module:name" or "file.py:name" stands for
+`weights`         state dicts, read without running code
+`provenance`      where a library's model and data come from, and loading them again
 ================  =================================================================================================
 """
 

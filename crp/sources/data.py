@@ -1,7 +1,7 @@
 """A map-style data set named by a string.
 
-Whatever it is named by, a data set here has `preprocessing` (or None), `class_names` (or None), `labelled` and
-`sample_name(i)`; `data[i]` is `(float32 [c, H, W], label)` where labelled, else the tensor alone.
+All data sets here have `preprocessing` (or None), `class_names` (or None), `labelled` and `sample_name(i)`. `data[i]`
+is `(float32 [c, H, W], label)` if labelled, otherwise the tensor alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from crp.errors import InputError, listed, nearest
+from crp.files import expanded
 from crp.preprocessing import Preprocessing, read_picture
 from crp.sources.python import called, named_object
 
@@ -33,22 +34,27 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
 
     Parameters
     ----------
-    spec:
-        A folder of pictures (class subfolders give labels), an .npz with `images`, "demo", or
+    spec
+        A folder of pictures (with one subfolder per class, if labelled), an .npz file with `images`, "demo", or
         "package.module:function" or "file.py:function": a function without arguments that returns a map-style data
-        set (or such a data set itself). Code of the last two kinds is executed.
-    preprocessing:
-        How pictures become model inputs. For data sets that give model inputs themselves it only tells how those are
-        shown as pictures, and theirs, if they have one, goes before. None: 0..1, no other change.
-    class_names:
-        Names of the model's classes; go before those of the data set. A folder's class subfolders are then looked up
-        among them.
+        set, or the data set itself. Code of the last two kinds is executed.
+    preprocessing
+        How pictures become model input; by default they are scaled to 0..1. For data sets of model inputs it only says
+        how these are shown as pictures, and a data set's own `preprocessing` takes precedence.
+    class_names
+        Names of the model's classes; they take precedence over those of the data set. The subfolders of a folder must
+        then be among them.
+
+    Returns
+    -------
+    PictureFolder, PictureArrays or MapData
 
     Raises
     ------
     InputError
-        When there is no such data set, it is empty, or it is not map-style.
+        If there is no such data set, or it is empty or not map-style.
     """
+    spec = expanded(spec)
     names = None if class_names is None else tuple(class_names)
     if spec == DEMO:
         from crp.demo import Scenes
@@ -60,8 +66,8 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
         return PictureArrays(Path(spec), preprocessing, names)
     if ":" not in spec:
         raise InputError(
-            f"The data '{spec}' is no folder, and none of an .npz file, 'demo', 'package.module:function', "
-            f"'file.py:function'."
+            f"The data '{spec}' are not a folder, an .npz file, 'demo', 'package.module:function' or "
+            "'file.py:function'."
         )
     named = named_object(spec)
     makes_data = isinstance(named, type) or not hasattr(named, "__getitem__")
@@ -77,21 +83,23 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
 
 
 def is_code(spec: str) -> bool:
-    """Whether a data set so named is code that somebody wrote, and not pictures or the built-in data."""
+    """Return whether a name of a data set refers to code, and not to pictures or the built-in data."""
+    spec = expanded(spec)
     return spec != DEMO and not Path(spec).is_dir() and not spec.endswith(".npz")
 
 
 class PictureFolder:
-    """Pictures in a folder, read when asked for.
+    """Pictures in a folder, read on access.
 
-    With class subfolders (pictures at any depth in them) the label is the place of the subfolder in alphabetical
-    order, or of its name in `class_names`. A flat folder has no labels. Hidden files and files without a picture's
-    suffix are passed over.
+    If the folder has class subfolders (with pictures at any depth), the label is the index of the subfolder in
+    alphabetical order, or of its name in `class_names`. A flat folder has no labels. Hidden files and files without the
+    suffix of a picture are ignored.
 
     Raises
     ------
     InputError
-        When there are no pictures, pictures lie both beside and in subfolders, or subfolders are no class names.
+        If there are no pictures, if there are pictures both in the folder and in subfolders, or if a subfolder is not a
+        class name.
     """
 
     def __init__(self, path: Path, preprocessing: Preprocessing, class_names: tuple[str, ...] | None) -> None:
@@ -109,7 +117,7 @@ class PictureFolder:
             raise InputError(
                 f"The folder '{path}' holds pictures ({listed([flat[0].name], 1)}) and subfolders of pictures "
                 f"({listed(folders, 2)}); "
-                "put every picture into a class subfolder, or none."
+                "move all pictures into class subfolders, or none."
             )
         self.labelled = bool(folders)
         self.class_names = class_names if class_names or flat else tuple(folders)
@@ -124,27 +132,27 @@ class PictureFolder:
         try:
             data = self.preprocessing.to_input(read_picture(self._files[index]))
         except InputError as error:
-            # read_picture names the file; what comes after it does not.
+            # errors of read_picture name the file, and those of the preprocessing do not
             raise (
                 error if str(self._files[index]) in str(error) else InputError(f"'{self._files[index]}': {error}")
             ) from None
         return (data, self._labels[index]) if self.labelled else data
 
     def sample_name(self, index: int) -> str:
-        """Path of the picture inside the folder."""
+        """Return the path of the picture relative to the folder."""
         return self._files[index].relative_to(self.path).as_posix()
 
 
 class PictureArrays:
-    """Pictures of an .npz file, which is read as a whole (never with pickle).
+    """Pictures in an .npz file, which is read completely (never with pickle).
 
-    `images` is uint8 `[N, H, W, 3]` or `[N, H, W]`, to be preprocessed, or float `[N, c, H, W]`, model inputs as they
-    are. Optional: `labels`, N whole numbers from 0; `class_names`, strings.
+    `images` is uint8 `[N, H, W, 3]` or `[N, H, W]` (pictures to preprocess), or float `[N, c, H, W]` (model inputs).
+    `labels` is optional: `N` whole numbers from 0, or `[N, classes]` of 0 and 1. So is `class_names`: strings.
 
     Raises
     ------
     InputError
-        Naming the file and the entry, when one is missing or of another kind.
+        If an entry is missing or of another kind; names the file and the entry.
     """
 
     def __init__(self, path: Path, preprocessing: Preprocessing | None, class_names: tuple[str, ...] | None) -> None:
@@ -157,8 +165,8 @@ class PictureArrays:
         as_inputs = images.dtype.kind == "f" and images.ndim == 4
         if not (as_pictures or as_inputs):
             raise InputError(
-                f"'images' of '{path}' is {images.dtype} {list(images.shape)}; uint8 [N, H, W, 3] or float [N, c, H, "
-                f"W] is read."
+                f"'images' of '{path}' is {images.dtype} {list(images.shape)}; uint8 [N, H, W, 3] or float "
+                "[N, c, H, W] is needed."
             )
         if images.size == 0:
             raise InputError(f"'images' of '{path}' is empty, {list(images.shape)}; at least one sample is needed.")
@@ -173,21 +181,21 @@ class PictureArrays:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int | list[int]]:
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int | np.ndarray]:
         image = self._images[index]
         data = self.preprocessing.to_input(image) if self._as_pictures else torch.from_numpy(image.copy())
         if not self.labelled:
             return data
         label = self._labels[index]
-        return data, np.flatnonzero(label).tolist() if label.ndim else int(label)
+        return data, label if label.ndim else int(label)
 
     def sample_name(self, index: int) -> str:
-        """The picture's place in the file."""
+        """Return the file's name with the index of the picture."""
         return f"{self.path.name}[{index}]"
 
 
 class MapData:
-    """Any map-style data set, with the names and preprocessing the atlas needs; its items are passed on as they are."""
+    """Any map-style data set, with class names and preprocessing; its items are returned unchanged."""
 
     def __init__(
         self, data: Any, preprocessing: Preprocessing | None, class_names: tuple[str, ...] | None, word: str
@@ -200,7 +208,7 @@ class MapData:
 
     @cached_property
     def labelled(self) -> bool:
-        """Whether the first sample comes with a label."""
+        """Whether the first sample has a label."""
         first = self.data[0]
         return isinstance(first, (tuple, list)) and len(first) == 2
 
@@ -211,19 +219,19 @@ class MapData:
         return self.data[index]
 
     def sample_name(self, index: int) -> str:
-        """The data set's own name of the sample, or its index."""
+        """Return the data set's own name of the sample, or its index."""
         return self.data.sample_name(index) if hasattr(self.data, "sample_name") else f"{self._word} {index}"
 
 
 def pictures_below(folder: Path, without: Path) -> list[Path]:
-    """Pictures in a folder and the folders in it, in alphabetical order; hidden ones are passed over.
+    """List the pictures in a folder and its subfolders, in alphabetical order, except hidden ones.
 
-    A folder `without` that lies in it is passed over, too: what is made of pictures may lie among them.
+    Pictures in the folder `without` are omitted: results made from pictures may be written into the same folder.
 
     Raises
     ------
     InputError
-        If there is none.
+        If there are no pictures.
     """
     found, left_out = _pictures(folder.rglob("*")), without.resolve()
     if left_out != folder.resolve():
@@ -244,7 +252,7 @@ def _labels(path: Path, folders: tuple[str, ...], class_names: tuple[str, ...] |
         return list(range(len(folders)))
     for name in folders:
         if class_names.count(name) != 1:
-            known = "no class name" if name not in class_names else "the name of several classes"
+            known = "not a class name" if name not in class_names else "the name of several classes"
             hint = nearest(name, class_names) if name not in class_names else "rename them."
             raise InputError(f"The subfolder '{name}' of '{path}' is {known}; {hint}")
     return [class_names.index(name) for name in folders]
@@ -259,18 +267,19 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise InputError(f"There is no data file '{path}'.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        # numpy takes anything that is no archive for a pickle.
-        reason = "it holds Python objects, which are not loaded" if zipfile.is_zipfile(path) else "it is no whole .npz"
+        # numpy treats anything that is not an archive as a pickle
+        objects = zipfile.is_zipfile(path)
+        reason = "it holds Python objects, which are not loaded" if objects else "it is not a complete .npz file"
         raise InputError(f"The data file '{path}' cannot be read ({reason}).") from None
 
 
 def _checked_labels(path: Path, labels: np.ndarray, count: int) -> np.ndarray:
     if labels.ndim == 2 and len(labels) == count and labels.dtype.kind in "biu" and np.isin(labels, (0, 1)).all():
-        return labels  # several of each image
+        return labels  # several per image
     if labels.dtype.kind not in "iu" or labels.shape != (count,):
         raise InputError(
-            f"'labels' of '{path}' is {labels.dtype} {list(labels.shape)}; {count} whole numbers are needed, one for "
-            f"each image, or a table of 0 and 1, one line for each image and one column for each class."
+            f"'labels' of '{path}' is {labels.dtype} {list(labels.shape)}; {count} whole numbers are needed, one per "
+            "image, or a table of 0 and 1 with a row for each image and a column for each class."
         )
     if labels.min() < 0:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Whether a model and a sample go together, on which device, and which of the model's layers are meant."""
+"""Whether a model and a sample fit together; the device to use; names and patterns of layers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def pick_device(name: str | None = None, place: int = 0) -> torch.device:
-    """Return the device asked for, or the first of cuda, mps and cpu that is there.
+    """Return the device of that name, or by default the first available one of cuda, mps and cpu.
 
-    Of several GPUs it is number `place`, so that processes with places of their own share them.
+    If there are several GPUs, it is number `place`, so that several processes share them.
 
     Raises
     ------
     InputError
-        When torch does not know the device, or the machine does not have it.
+        If torch does not know the device, or the machine does not have it.
     """
     there = [kind for kind, module in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if module.is_available()] + [
         "cpu"
@@ -41,51 +41,51 @@ def pick_device(name: str | None = None, place: int = 0) -> torch.device:
 
 
 def number_of_classes(model: nn.Module, data: Tensor, name: str) -> int:
-    """Run the model on one sample `[c, *S]` and return how many classes its output has.
+    """Run the model on one sample `[c, *S]` and return the number of classes of its output.
 
-    `name` is what the sample is called in messages.
+    `name` is the name of the sample in messages.
 
     Raises
     ------
     InputError
-        When the model cannot take the sample (too small, other channels).
+        If the model cannot run on the sample (too small, other channels).
     ModelError
-        When the output is not a tensor `[1, classes]`, or `[1]` (a regression, of one class).
+        If the output is not a tensor `[1, classes]`, or `[1]` (a regression with a single output).
     """
     output = run(model, data, name)
     if not isinstance(output, Tensor):
         raise ModelError(
-            f"The model returns {described_output(output)} for one sample; a tensor [1, classes] is explained, so name "
-            "the part with --output."
+            f"The model returns {described_output(output)} for one sample, not a tensor [1, classes]; name the part to "
+            "explain with --output."
         )
     if output.ndim not in (1, 2):
         raise ModelError(
-            f"The model returns a tensor {list(output.shape)} for one sample; a tensor [1, classes] is explained."
+            f"The model returns a tensor {list(output.shape)} for one sample; a tensor [1, classes] is needed."
         )
     return output.shape[1] if output.ndim == 2 else 1
 
 
 def run(model: nn.Module, data: Tensor, name: str) -> object:
-    """Return the model's output for one sample `[c, *S]`, its refusal put into one sentence (InputError)."""
+    """Return the model's output for one sample `[c, *S]`; its errors become an InputError of one sentence."""
     parameter = next(model.parameters(), data)
     try:
         with torch.no_grad():
             return model(data[None].to(parameter.device))
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
         text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise InputError(f"The model cannot take {name} of shape {list(data.shape)}: {text}.") from error
+        raise InputError(f"The model cannot run on {name} of shape {list(data.shape)}: {text}.") from error
 
 
 def matching_layers(model: nn.Module, patterns: Iterable[str]) -> list[str]:
-    """Return the layers that names and patterns mean, in the model's order.
+    """Return the layers that match names and patterns, in the model's order.
 
-    A pattern matches part by part between the dots ("layer*" means layer1 but not layer1.0), and means only modules
-    with a convolution or a linear map in them.
+    A pattern is matched between the dots (`layer*` matches layer1, but not layer1.0), and only against modules that
+    contain a convolution or a linear layer.
 
     Raises
     ------
     InputError
-        When one means no layer; with the nearest name.
+        If a name or pattern matches no layer; says the nearest name.
     """
     names = [name for name, _ in model.named_modules() if name]
     chosen = set()
@@ -103,15 +103,16 @@ def matching_layers(model: nn.Module, patterns: Iterable[str]) -> list[str]:
 
 
 def default_layer(model: nn.Module, data: Tensor, name: str) -> str:
-    """Return the last stage of the model that has convolutions and an output with space: where concepts are richest.
+    """Return the last convolutional stage of the model, where concepts are most abstract.
 
-    A stage is one of several such children; a wrapper with a single one (`features` of VGG) is looked into. That gives
-    layer4 of a ResNet, features.28 of VGG16, features.12 of SqueezeNet.
+    A stage is one of several children with convolutions whose output has more than one position. A child that is the
+    only one (`features` of VGG) is searched instead. The result is layer4 for a ResNet, features.28 for VGG16 and
+    features.12 for SqueezeNet.
 
     Raises
     ------
     InputError
-        When no child has convolutions and an output `[1, C, *S]` with more than one position.
+        If there is no such child.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     modules = dict(model.named_modules())
@@ -143,7 +144,7 @@ def default_layer(model: nn.Module, data: Tensor, name: str) -> str:
         found = inner
     if not found:
         raise InputError(
-            "The model has no convolutional stage to choose by itself; name the layers with --layers (layers=...)."
+            "The model has no convolutional stage to choose by default; name the layers with --layers (layers=...)."
         )
     return found[-1]
 

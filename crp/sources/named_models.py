@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from crp.compat import import_zennit_safely
 from crp.errors import InputError, ModelError, nearest
+from crp.files import expanded
 from crp.models import check_weights_finite
 from crp.sources.python import called, named_object
 from crp.sources.weights import put_weights, read_weights
@@ -24,28 +25,29 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
 
     Parameters
     ----------
-    spec:
-        "torchvision:NAME", a classifier of torchvision; "demo", the built-in model; "package.module:function" or
-        "file.py:function", a function without arguments that returns a `torch.nn.Module` (or such a module itself).
-        Code of the last two kinds is executed.
-    weights:
+    spec
+        "torchvision:NAME" (a classifier of torchvision), "demo" (the built-in model), "package.module:function" or
+        "file.py:function" (a function without arguments that returns a `torch.nn.Module`, or the module itself). Code
+        of the last two kinds is executed.
+    weights
         A state dict, .safetensors or .pt/.pth (read without running code; see `read_weights`), or "DEFAULT" for the
-        weights torchvision recommends (fetched once). None keeps the weights the model has when made: random ones for
-        a torchvision model. Of a torchvision model the number of classes is the weights file's.
+        weights that torchvision recommends (downloaded once). By default the model keeps its initial weights, which are
+        random for a torchvision model. The number of classes of a torchvision model is that of the weights file.
 
     Raises
     ------
     InputError
-        When there is no such model, or the weights do not fit it.
+        If there is no such model, or the weights do not fit.
     ModelError
-        When the weights are NaN or infinite, or the function returns no `torch.nn.Module`.
+        If weights are NaN or infinite, or the function does not return a `torch.nn.Module`.
     """
+    spec = expanded(spec)
     if spec.startswith(TORCHVISION):
         model = _torchvision_model(spec.removeprefix(TORCHVISION), weights)
     elif weights == DEFAULT_WEIGHTS:
         raise InputError(
-            f"--weights {DEFAULT_WEIGHTS} is for 'torchvision:NAME' models, and the model is '{spec}'; give a weights "
-            f"file."
+            f"--weights {DEFAULT_WEIGHTS} is for 'torchvision:NAME' models, but the model is '{spec}'; give a weights "
+            "file."
         )
     else:
         model = _demo_model() if spec == DEMO else _python_model(spec)
@@ -56,17 +58,17 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
 
 
 def torchvision_weights(name: str):
-    """Return torchvision's recommended weights of a classifier: an enum entry with `.transforms()` and `.meta`."""
+    """Return torchvision's recommended weights of a classifier: an enum member with `.transforms()` and `.meta`."""
     return _torchvision().get_model_weights(known_classifier(name)).DEFAULT
 
 
 def runs_by_itself(spec: str) -> bool:
-    """Whether a model so named comes from an installed package we trust, not from code somebody names."""
+    """Return whether a name of a model refers to torchvision or the built-in model, and not to other code."""
     return spec == DEMO or spec.startswith(TORCHVISION)
 
 
 def _torchvision():
-    import_zennit_safely()  # the cure that lets PyPI's torchvision meet a CPU torch
+    import_zennit_safely()  # also makes PyPI's torchvision work beside a CPU build of torch
     try:
         import torchvision.models
     except ModuleNotFoundError as error:
@@ -75,7 +77,7 @@ def _torchvision():
 
 
 def known_classifier(name: str) -> str:
-    """Return the name if torchvision has a classifier so called; raises InputError with the nearest name if not."""
+    """Return the name if torchvision has such a classifier; otherwise raise InputError with the nearest name."""
     models = _torchvision()
     names = models.list_models(module=models)
     if name not in names:
@@ -90,7 +92,7 @@ def _torchvision_model(name: str, weights: str | Path | None) -> nn.Module:
             return models.get_model(name, weights=DEFAULT_WEIGHTS)
         except (URLError, OSError, RuntimeError) as error:
             raise InputError(
-                f"torchvision's weights of '{name}' could not be fetched ({error}); give --weights FILE."
+                f"torchvision's weights of '{name}' could not be downloaded ({error}); give --weights FILE."
             ) from error
     state = None if weights is None else read_weights(weights)
     model = models.get_model(name, weights=None)
@@ -103,7 +105,7 @@ def _torchvision_model(name: str, weights: str | Path | None) -> nn.Module:
 
 
 def _other_number_of_classes(model: nn.Module, state: Mapping[str, Tensor]) -> int | None:
-    """Return the number of classes a fine-tuned state dict has, when nothing but that differs from the model."""
+    """Return the number of classes of a fine-tuned state dict, if nothing else differs from the model."""
     own = model.state_dict()
     wrong = [
         (own[name].shape, value.shape)
@@ -126,7 +128,7 @@ def _python_model(spec: str) -> nn.Module:
         models = _torchvision()
         hint = f" (did you mean '{TORCHVISION}{spec}'?)" if spec in models.list_models(module=models) else ""
         raise InputError(
-            f"The model '{spec}' is none of 'torchvision:NAME', 'demo', 'package.module:function', "
+            f"The model '{spec}' is not 'torchvision:NAME', 'demo', 'package.module:function' or "
             f"'file.py:function'{hint}."
         )
     named = named_object(spec)

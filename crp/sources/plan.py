@@ -1,4 +1,4 @@
-"""What is to be mined, worked out from a model, a data set and a few settings named on the command line."""
+"""A plan for `crp.mine`, made from the names of a model and a data set and some settings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from crp.attribution import select_output
 from crp.errors import InputError
+from crp.files import user_path
 from crp.preprocessing import Preprocessing
 from crp.sources.data import load_data
 from crp.sources.fitting import default_layer, matching_layers, number_of_classes
@@ -28,9 +29,9 @@ from crp.sources.names import read_class_names
 
 @dataclass(frozen=True)
 class MiningPlan:
-    """Model, data and settings that are known to go together, ready for `crp.mine`.
+    """Model, data and settings that fit together, as arguments of `crp.mine`.
 
-    `notes` are sentences about what was chosen because nothing was said.
+    `notes` are sentences about choices that were made by default.
     """
 
     model: nn.Module
@@ -54,34 +55,34 @@ def plan_mining(
     preprocessing: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> MiningPlan:
-    """Load model and data, try the model on the first sample, and settle what was left open.
+    """Load model and data, run the model on the first sample, and choose what was not given.
 
     Parameters
     ----------
-    model, weights, data:
+    model, weights, data
         As in `load_model` and `load_data`.
-    layers:
-        Names or patterns (`matching_layers`); None: the last convolutional stage.
-    targets:
-        "label", "prediction" or "top3" and the like; None: the label where the data has labels.
-    output:
-        Name or index of the part of the model's output to explain (`crp.select_output`); None: all of it.
-    class_names:
-        A file (`read_class_names`). Without it: those of torchvision's weights with weights="DEFAULT", else the data
-        set's own if they are as many as the model has classes.
-    preprocessing, settings:
-        A JSON file, and single entries of `Preprocessing` that go before it.
+    layers
+        Names or patterns (see `matching_layers`); by default the last convolutional stage.
+    targets
+        "label", "prediction", or "top3" and the like; by default the label, if the data have labels.
+    output
+        Name or index of the part of the model's output to explain (`crp.select_output`); by default all of it.
+    class_names
+        A file (see `read_class_names`). By default the names of torchvision's weights with weights="DEFAULT", or else
+        the data set's own, if their number is that of the model's classes.
+    preprocessing, settings
+        A JSON file, and single entries of `Preprocessing`, which take precedence.
 
     Raises
     ------
     InputError, ModelError
-        When one is wrong by itself, or they do not go together.
+        If an argument is wrong, or they do not fit together.
     """
     notes = []
     if model.startswith(TORCHVISION) and known_classifier(model.removeprefix(TORCHVISION)) and weights is None:
         raise InputError(
-            f"The model '{model}' has random weights as it is; give --weights FILE, "
-            f"or --weights {DEFAULT_WEIGHTS} for torchvision's."
+            f"Without weights the model '{model}' is random; give --weights FILE, or --weights {DEFAULT_WEIGHTS} for "
+            "torchvision's."
         )
     names = _names(model, weights, class_names)
     network = load_model(model, weights)
@@ -97,26 +98,26 @@ def plan_mining(
     classes = number_of_classes(network, first, name)
     if targets is None:
         targets = "label" if samples.labelled else "prediction"
-        notes.append(f"Explaining the {targets} of each sample.")
+        notes.append(f"The {targets} of each sample is explained.")
     elif targets == "label" and not samples.labelled:
-        raise InputError(f"The data '{data}' has no labels to explain; give --targets prediction.")
+        raise InputError(f"The data '{data}' have no labels to explain; give --targets prediction.")
     names = samples.class_names
     if names is not None and len(names) != classes:
         if class_names is not None or targets == "label":
             raise InputError(
-                f"There are {len(names)} class names ({class_names or data}), and the model has {classes} classes; "
-                "name them all with --class-names FILE, or explain predictions with --targets prediction."
+                f"There are {len(names)} class names ({class_names or data}), but the model has {classes} classes; "
+                "name all of them with --class-names FILE, or explain predictions with --targets prediction."
             )
         names = None
     if layers:
         chosen = matching_layers(network, layers)
     else:
         chosen = [default_layer(network, first, name)]
-        notes.append(f"Mining layer '{chosen[0]}', the last convolutional stage (choose with --layers).")
+        notes.append(f"Layer '{chosen[0]}' is mined, the last convolutional stage (choose others with --layers).")
     if samples.preprocessing is None:
         notes.append(
-            "How pictures become these samples is not known, so `crp atlas` will not read picture files "
-            "(say it with --size, --mean and --std, or --preprocessing)."
+            "It is not known how pictures become these samples, so `crp atlas` cannot read picture files "
+            "(tell it with --size, --mean and --std, or --preprocessing)."
         )
     return MiningPlan(network, samples, tuple(chosen), targets, names, samples.preprocessing, tuple(notes))
 
@@ -124,19 +125,19 @@ def plan_mining(
 def preprocessing_for(
     model: str, weights: str | None, file: str | None = None, settings: Mapping[str, Any] | None = None
 ) -> Preprocessing | None:
-    """Return the preprocessing for a model: what was said, on top of what the model is known to want.
+    """Return the preprocessing for a model: the given settings on top of those that the model is known to need.
 
-    torchvision's classifiers want ImageNet's (with weights="DEFAULT" exactly that of those weights); of other models
-    nothing is known, and None is returned when nothing was said. A side given as `size` without a `crop` also crops the
-    centre square of that side, so that all samples have one shape.
+    torchvision's classifiers need ImageNet's (with weights="DEFAULT" that of these weights). Nothing is known of other
+    models: the result is None if nothing is given. A `size` without a `crop` also crops the centre square of that size,
+    so that all samples have the same shape.
 
     Raises
     ------
     InputError
-        When the file is missing or no preprocessing, or a value is out of its range.
+        If the file is missing or does not hold a preprocessing, or a value is out of range.
     """
     settings = {name: value for name, value in (settings or {}).items() if value is not None}
-    known = _from_file(Path(file)) if file is not None else _known_preprocessing(model, weights)
+    known = _from_file(user_path(file)) if file is not None else _known_preprocessing(model, weights)
     if not settings:
         return known
     if "size" in settings and "crop" not in settings:
@@ -182,6 +183,6 @@ def _from_file(path: Path) -> Preprocessing:
     except OSError as error:
         raise InputError(f"The preprocessing '{path}' cannot be read: {error.strerror}.") from None
     except InputError as error:
-        raise InputError(f"The preprocessing '{path}' is not one: {error}") from None
+        raise InputError(f"The file '{path}' does not hold a preprocessing: {error}") from None
     except ValueError as error:
-        raise InputError(f"The preprocessing '{path}' is no JSON ({error}).") from None
+        raise InputError(f"The preprocessing '{path}' is not JSON ({error}).") from None

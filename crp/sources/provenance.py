@@ -1,7 +1,7 @@
-"""What mining was told, as plain values that a library keeps, and the model found again from them.
+"""Where a library's model and data come from, as JSON values, and loading them again.
 
-A library is a file from anywhere, so nothing it names runs by itself but torchvision's classifiers and the built-in
-model; and a weights file it names is read only if it still has the content it had.
+A library may come from anybody. So the code that it names is not run unless the user trusts it, except torchvision's
+classifiers and the built-in model, and a weights file that it names is read only if its content is unchanged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from crp.attribution import select_output
 from crp.errors import LibraryError
+from crp.files import expanded, user_path
 from crp.library.fingerprints import file_digest
 from crp.models import check_model
 from crp.sources.data import is_code, load_data
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
 
 
 def origin(model: str, data: str, weights: str | None, command: Sequence[str]) -> dict[str, Any]:
-    """Return what a library keeps under "source".
+    """Return the manifest's entry "source": model, data, weights and command.
 
-    Paths are made absolute, so that they are found from another folder; the weights file comes with its SHA-256.
+    Paths are absolute, so that they are found from another folder. The weights file has its SHA-256.
     """
     file = None
     if weights is not None and weights != DEFAULT_WEIGHTS:
-        file = {"path": str(Path(weights).resolve()), "sha256": file_digest(weights)}
+        path = user_path(weights).resolve()
+        file = {"path": str(path), "sha256": file_digest(path)}
     return {
         "model": absolute(model),
         "weights": DEFAULT_WEIGHTS if weights == DEFAULT_WEIGHTS else file,
@@ -41,7 +43,8 @@ def origin(model: str, data: str, weights: str | None, command: Sequence[str]) -
 
 
 def absolute(spec: str) -> str:
-    """Return the name of a model or data set with its path, if it has one, made absolute."""
+    """Return the name of a model or data set with an absolute path, if it has a path."""
+    spec = expanded(spec)
     place, colon, name = spec.rpartition(":")
     if place.endswith(".py"):
         return f"{Path(place).resolve()}{colon}{name}"
@@ -51,24 +54,24 @@ def absolute(spec: str) -> str:
 def model_of(
     library: Library, *, model: str | None = None, weights: str | None = None, trust: bool = False
 ) -> nn.Module:
-    """Load the model a library was mined with, in evaluation mode; refuse it where its weights are others.
+    """Load the model that a library was mined with, in evaluation mode.
 
-    It gives the part of its output that was mined, if that has a name.
+    Its output is the part that was mined, if that part has a name.
 
     Parameters
     ----------
-    library:
+    library
         The opened library.
-    model, weights:
-        As in `load_model`; by default those the library names.
-    trust:
-        Whether code that the library names may run. Pass True only for a library you made or trust.
+    model, weights
+        As in `load_model`; by default those that the library names.
+    trust
+        Whether code that the library names may run. Pass True only for a library that you made or trust.
 
     Raises
     ------
     LibraryError
-        When the library names no model, names one that does not run by itself, or names a weights file that is gone or
-        changed; or when the model has other weights than the one mined.
+        If the library names no model, untrusted code, or a weights file that is missing or changed, or if the model has
+        other weights than those that were mined.
     InputError, ModelError
         As `load_model`.
     """
@@ -81,7 +84,7 @@ def model_of(
 
 
 def selecting(model: nn.Module, manifest: Mapping[str, Any]) -> nn.Module:
-    """The model with the part of its output that was mined, if that has a name."""
+    """Select the part of the model's output that was mined, if that part has a name."""
     output = manifest["model"].get("output")
     named = isinstance(output, int) or (isinstance(output, str) and ":" not in output)
     return select_output(model, output) if named else model
@@ -90,17 +93,17 @@ def selecting(model: nn.Module, manifest: Mapping[str, Any]) -> nn.Module:
 def named_model(
     source: object, owner: str, *, model: str | None = None, weights: str | None = None, trust: bool = False
 ) -> nn.Module:
-    """Load the model that a "source" names, whoever its `owner` is ("library 'a.crp'"); the rest as in `model_of`."""
+    """Load the model named by the "source" of an `owner` (such as "library 'a.crp'"); the rest is as in `model_of`."""
     source = source if isinstance(source, dict) else {}
     named = model or _string(source, "model")
     if named is None:
-        raise LibraryError(f"The {owner} does not say which model it was mined with; name it with --model.")
+        raise LibraryError(f"The {owner} does not name the model it was mined with; give it with --model.")
     if model is None and not trust and not runs_by_itself(named):
         raise LibraryError(
-            f"The {owner} names the model '{named}', which is code that does not run by itself; "
+            f"The {owner} names the model '{named}', which is code that is not run without your consent; "
             f"give --model '{named}', or --trust if you trust the {owner.split()[0]}."
         )
-    # A model named again may bring its weights with it; only the library's own model needs the library's weights file.
+    # Another model has its own weights; only the library's model needs the library's weights file.
     if weights is None and (model is None or absolute(model) == _string(source, "model")):
         weights = _stored_weights(source.get("weights"), owner)
     return load_model(named, weights)
@@ -115,21 +118,21 @@ def named_data(
     class_names: Sequence[str] | None = None,
     trust: bool = False,
 ) -> Any:
-    """Load the data set that a "source" names, or the one named again.
+    """Load the data set named by a "source", or `data`.
 
     Raises
     ------
     LibraryError
-        When none is named, or one that is code and does not run by itself.
+        If none is named, or it is untrusted code.
     InputError
         As `load_data`.
     """
     named = data or (_string(source, "data") if isinstance(source, dict) else None)
     if named is None:
-        raise LibraryError(f"The {owner} does not say which data it was mined from; name it with --data.")
+        raise LibraryError(f"The {owner} does not name the data it was mined from; give them with --data.")
     if data is None and not trust and is_code(named):
         raise LibraryError(
-            f"The {owner} names the data '{named}', which is code that does not run by itself; "
+            f"The {owner} names the data '{named}', which is code that is not run without your consent; "
             f"give --data '{named}', or --trust if you trust the {owner.split()[0]}."
         )
     return load_data(named, preprocessing, class_names=class_names)
@@ -143,12 +146,14 @@ def _stored_weights(stored: object, owner: str) -> str | None:
     if stored is None or stored == DEFAULT_WEIGHTS:
         return stored
     if not isinstance(stored, dict) or not all(isinstance(stored.get(name), str) for name in ("path", "sha256")):
-        raise LibraryError(f"The {owner} does not say where the weights are; give --weights FILE.")
+        raise LibraryError(f"The {owner} does not say where its weights are; give --weights FILE.")
     if not Path(stored["path"]).is_file():
-        raise LibraryError(f"The weights file '{stored['path']}' that the {owner} names is gone; give --weights FILE.")
+        raise LibraryError(
+            f"The weights file '{stored['path']}' that the {owner} names does not exist; give --weights FILE."
+        )
     if file_digest(stored["path"]) != stored["sha256"]:
         raise LibraryError(
             f"The weights file '{stored['path']}' has changed since the {owner} was mined; "
-            "give the former one with --weights FILE, or mine again."
+            "give the original file with --weights FILE, or mine again."
         )
     return stored["path"]

@@ -1,4 +1,4 @@
-"""The object that "package.module:name" or "file.py:name" stands for."""
+"""Imports the object that "package.module:name" or "file.py:name" stands for."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from crp.errors import InputError, nearest
 
 
 def named_object(spec: str) -> Any:
-    """Import the module or file in front of the last colon and return the object named behind it.
+    """Import the module or file before the last colon, and return the object named after it.
 
-    The file's folder is importable while it runs, as it is for a script. The code named here is executed: call this
-    only for what the user named.
+    While a file runs, its folder is importable, as for a script. The code is executed: use this only for names that the
+    user gave.
 
     Raises
     ------
     InputError
-        When the file, the module or the name is missing, or running it fails.
+        If the file, the module or the name does not exist, or running the code fails.
     """
     place, _, name = spec.rpartition(":")
     with _explained(spec):
@@ -36,7 +36,7 @@ def named_object(spec: str) -> Any:
 
 
 def called(spec: str, function: Any) -> Any:
-    """Return what the function named by `spec` returns; its errors become one sentence with the line that raised."""
+    """Call the function named by `spec`; errors become one sentence with the line that raised them."""
     with _explained(spec):
         return function()
 
@@ -48,7 +48,7 @@ def _module(name: str) -> ModuleType:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise InputError(
                 f"There is no module '{name}' to import; name a Python file as 'file.py:function', or install the "
-                f"package."
+                "package."
             ) from None
         raise
 
@@ -56,7 +56,7 @@ def _module(name: str) -> ModuleType:
 def _file_as_module(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"There is no Python file '{path}'.")
-    # Not its bare stem: a file called `resnet.py` must not take the place of an installed `resnet`.
+    # Not its stem alone: a file `resnet.py` must not replace an installed module `resnet`.
     name = f"crp_user_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""A state dict read without running code, and put into a model with differences explained."""
+"""State dicts, read without running code and loaded with clear errors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crp.errors import InputError, listed, nearest
+from crp.files import user_path
 
 TORCH_SUFFIXES = (".pt", ".pth", ".th", ".bin", ".ckpt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
@@ -22,17 +23,17 @@ _PARALLEL_PREFIX = "module."
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict on the CPU, never executing what the file holds.
+    """Read a state dict on the CPU, without executing code from the file.
 
-    A checkpoint's entry "state_dict", "model_state_dict" or "model" is unwrapped, and the prefix "module." that
-    DataParallel leaves is taken off.
+    The entry "state_dict", "model_state_dict" or "model" of a checkpoint is unwrapped, and DataParallel's prefix
+    "module." is removed.
 
     Raises
     ------
     InputError
-        When the file is missing, of another format, damaged, or holds anything but tensors by name.
+        If the file does not exist, has another format, is damaged, or holds anything else than named tensors.
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise InputError(f"There is no weights file '{path}'.")
     if path.suffix not in SUFFIXES:
@@ -50,7 +51,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         or not all(isinstance(value, Tensor) for value in content.values())
     ):
         found = listed(content) if isinstance(content, Mapping) else type(content).__name__
-        raise InputError(f"The weights file '{path}' holds {found}, not tensors by name; save model.state_dict().")
+        raise InputError(f"The weights file '{path}' holds {found}, not named tensors; save model.state_dict().")
     if all(name.startswith(_PARALLEL_PREFIX) for name in content):
         return {name.removeprefix(_PARALLEL_PREFIX): value for name, value in content.items()}
     return dict(content)
@@ -62,10 +63,10 @@ def put_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Pat
     Raises
     ------
     InputError
-        When names or shapes differ: which, how many, and the nearest name.
+        If names or shapes differ; says which and how many.
     """
     own = model.state_dict()
-    # Counters of batch norm are missing from old checkpoints, and evaluation does not read them.
+    # Old checkpoints lack the counters of batch norms, which evaluation does not use.
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in own]
     facts = []
@@ -95,10 +96,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged pickles raise nearly any type
+    except Exception as error:  # damaged pickles raise nearly any type of error
         if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
             raise InputError(
                 f"The weights file '{path}' holds Python objects other than tensors, which are not loaded because they "
                 "can run code; save model.state_dict() instead."
             ) from None
-        raise InputError(f"The weights file '{path}' is damaged, or no file that torch.save wrote.") from error
+        raise InputError(f"The weights file '{path}' is damaged, or was not written by torch.save.") from error

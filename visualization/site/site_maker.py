@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from crp.errors import CrpError, InputError
 from crp.explanations.entries import Entry, appearances, entry_from, entry_numbers, entry_of, neighbours
+from crp.files import user_path
 from crp.library import Library
 from crp.library.fingerprints import value_fingerprint
 from crp.visualization.encoding import fitted
@@ -104,7 +105,7 @@ def make_site(
         With a note on what is complete and how to go on.
     """
     about = {"command": command, "page_command": page_command or (lambda picture: "")}
-    return _Site(model, pictures, library, Path(folder), layers, about, options).make(progress=progress)
+    return _Site(model, pictures, library, user_path(folder), layers, about, options).make(progress=progress)
 
 
 class _Site:

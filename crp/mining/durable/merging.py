@@ -11,6 +11,7 @@ from torch import nn
 
 from crp.concepts import ConceptKind
 from crp.errors import InputError, LibraryError
+from crp.files import user_path
 from crp.library.store import Library
 from crp.mining.pipeline import mine
 from crp.mining.settings import CHANNELS, CHECKPOINT
@@ -71,7 +72,7 @@ def merge(
     LibraryError
         If there is nothing to merge, the folders do not belong together, or samples are missing.
     """
-    path, others = Path(path), [Path(other) for other in others]
+    path, others = user_path(path), [user_path(other) for other in others]
     identity = _gathered(path, others)
     manifest = identity["manifest"]
     settings = manifest["settings"]
