@@ -1,17 +1,17 @@
-"""What the concept vectors of a library tell about a data set: pure functions on arrays.
+"""Analyses of a library's concept vectors, as pure functions on arrays.
 
 ===================  =========================================================================================
-`search`             which samples use a concept, the strongest first
-`similarity`         how alike concepts are, over all samples; `redundant` groups them
-`prototypes`         the typical concept vectors of a class; how far a new prediction is from them
-`strategies`         a class's samples in clusters of alike concept vectors or heatmaps (SpRAy)
-`suspects`           clusters of all classes, those that lean most on one concept first: likely Clever Hans
+`search`             the samples that use a concept, sorted
+`similarity`         similarity of concepts over all samples; `redundant` groups them
+`prototypes`         typical concept vectors of a class, and how far a new prediction is from them
+`strategies`         clusters of the samples of a class, by concept vectors or heatmaps (SpRAy)
+`suspects`           clusters of all classes, sorted by their dependence on one concept: likely Clever Hans
 `concept_vector`     the vector of a new prediction
 ===================  =========================================================================================
 
-`Library.vectors(layer)` is where vectors come from (`mine(..., vectors=True)`). Prototypes and strategies need
-scikit-learn, an optional extra: `pip install crp-atlas[analysis]`. Names are loaded on first use: only `concept_vector`
-needs torch.
+The vectors are `Library.vectors(layer)` of a library mined with `vectors=True`. Prototypes and strategies need
+scikit-learn, an optional extra: `pip install crp-atlas[analysis]`. Names are imported on first use, and only
+`concept_vector` needs torch.
 """
 
 from importlib import import_module

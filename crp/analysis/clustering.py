@@ -1,8 +1,8 @@
-"""Clusters of samples that a model decides alike, and which of them look like Clever Hans.
+"""Clusters of samples that a model decides by the same strategy, and which of them may be Clever Hans strategies.
 
-After Lapuschkin et al. 2019, "Unmasking Clever Hans predictors and assessing what machines really learn" (SpRAy):
-spectral clustering of the samples of a class by their explanations, on a graph of nearest neighbours, with the number
-of clusters read from the gap between eigenvalues.
+This is SpRAy (Lapuschkin et al. 2019, "Unmasking Clever Hans predictors and assessing what machines really learn"):
+spectral clustering of the explanations of a class on a graph of nearest neighbours. The number of clusters is chosen
+from the gap between eigenvalues.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from crp.library.vectors import Vectors
 
 from .extras import optional
 
-# Eigenvalues below it are zero, but for rounding and a few loose edges.
+# Eigenvalues below this are treated as 0.
 _ZERO = 1e-4
-# Clusters at most, where their number is read from the eigenvalues.
+# Largest number of clusters that is chosen from the eigenvalues.
 _MOST_CLUSTERS = 8
-# Of larger classes evenly spaced samples are clustered: a table of distances grows with the square.
+# Of larger classes, evenly spaced samples are clustered: the table of distances is quadratic.
 _MOST_SAMPLES = 2000
 
 
@@ -31,11 +31,11 @@ class Strategies:
     Attributes
     ----------
     cluster
-        Of each sample, int64 `[n]`; the largest cluster is 0.
+        Cluster of each sample, int64 `[n]`; the largest cluster is 0.
     eigenvalues
-        The smallest of the graph's normalised Laplacian, ascending, float64 `[m]`.
+        The smallest eigenvalues of the graph's normalised Laplacian, ascending, float64 `[m]`.
     embedding
-        Their eigenvectors, `[n, m]`, of which the first ones, as many as there are clusters, were clustered.
+        Their eigenvectors, `[n, m]`. The first ones, as many as there are clusters, were clustered.
     """
 
     cluster: np.ndarray
@@ -45,7 +45,7 @@ class Strategies:
 
 @dataclass(frozen=True, eq=False)
 class Suspect:
-    """A cluster that leans on one concept more than the rest of its class.
+    """A cluster that depends on one concept more than the rest of its class.
 
     Attributes
     ----------
@@ -54,9 +54,9 @@ class Suspect:
     samples
         Indices in the data set, int64 `[m]`.
     others
-        How many samples of the class are in other clusters.
+        Number of samples of the class in other clusters.
     concept
-        Whose mean share is most above that of the rest of the class.
+        The concept whose mean share exceeds that in the rest of the class the most.
     share, share_of_others
         Its mean share in the cluster, and in the rest of the class.
     """
@@ -70,25 +70,25 @@ class Suspect:
 
     @property
     def score(self) -> float:
-        """What suspects are ordered by: how much more relevance goes to that concept than in the rest, 0 to 2."""
+        """Sort key: the concept's mean share in the cluster minus that in the rest of the class, 0 to 2."""
         return self.share - self.share_of_others
 
 
-def strategies(
-    vectors: np.ndarray, *, clusters: int | None = None, neighbours: int = 10, seed: int = 0
-) -> Strategies:
+def strategies(vectors: np.ndarray, *, clusters: int | None = None, neighbours: int = 10, seed: int = 0) -> Strategies:
     """Cluster the samples of a class by their concept vectors or heatmaps.
 
     Parameters
     ----------
     vectors
-        `[n, ...]`, one row a sample; heatmaps are flattened. Memory is `n * n` numbers.
+        `[n, ...]`, one row per sample; heatmaps are flattened. Needs memory for `n * n` numbers.
     clusters
-        How many; by default where the relative gap `1 - e[k] / e[k + 1]` between eigenvalues is largest, of 2 to 8.
+        Number of clusters; by default the `k` of 2 to 8 with the largest relative gap `1 - e[k] / e[k + 1]` between
+        eigenvalues.
     neighbours
-        Edges of each sample to those nearest to it (Euclidean). A strategy of fewer samples is not told apart.
+        Number of edges from each sample to its nearest neighbours (Euclidean). A strategy of fewer samples cannot be
+        found.
     seed
-        Where k-means begins; the same vectors and seed give the same clusters.
+        Seed of k-means; the same vectors and seed give the same clusters.
 
     Raises
     ------
@@ -124,20 +124,25 @@ def suspects(
     neighbours: int = 10,
     seed: int = 0,
 ) -> list[Suspect]:
-    """Cluster every class by relevance vectors; clusters that lean most on one concept first.
+    """Cluster every class by relevance vectors, and sort the clusters by how much they depend on one concept.
 
-    A Clever Hans strategy rests on something that only part of a class shows, so its samples give a concept a share
-    that the others do not (`Suspect.score`). The first rows are where to look; a high score may have an honest reason.
+    A Clever Hans strategy uses something that only part of a class shows, so a concept has a larger share in these
+    samples than in the others (`Suspect.score`). A high score may also have a legitimate reason.
 
     Parameters
     ----------
     vectors
-        Of one layer.
+        The vectors of one layer.
     targets
-        Explained classes to look at; by default all with more samples than `neighbours`. Of classes with more than
+        Explained classes, as indices; by default all with more samples than `neighbours`. Of classes with more than
         2,000 samples, 2,000 evenly spaced ones are clustered.
     clusters, neighbours, seed
         As in `strategies`.
+
+    Returns
+    -------
+    list of Suspect
+        The highest score first.
     """
     if targets is None:
         counts = np.bincount(vectors.target[vectors.mined & (vectors.target >= 0)])
@@ -161,11 +166,11 @@ def suspects(
 
 
 def _laplacian(vectors: np.ndarray, neighbours: int) -> np.ndarray:
-    """Symmetric normalised Laplacian of the graph of nearest neighbours, `[n, n]`."""
+    """Compute the symmetric normalised Laplacian of the graph of nearest neighbours, `[n, n]`."""
     count = len(vectors)
     squares = (vectors**2).sum(1)
     distances = squares[:, None] + squares - 2 * vectors @ vectors.T
-    np.fill_diagonal(distances, -np.inf)  # itself first, whatever the rounding
+    np.fill_diagonal(distances, -np.inf)  # each sample is nearest to itself, whatever the rounding
     nearest = np.argsort(distances, axis=1, kind="stable")[:, 1 : neighbours + 1]
     edges = np.zeros((count, count))
     edges[np.arange(count)[:, None], nearest] = 1

@@ -1,4 +1,4 @@
-"""How alike concepts are over a data set, and which of them say the same."""
+"""Similarity of concepts over a data set, and groups of redundant concepts."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from .searching import matrix_of
 
 
 def similarity(vectors: Vectors, *, by: str = "relevance") -> np.ndarray:
-    """Cosine of the columns of two concepts, float64 `[C, C]`: 1 where they are used alike on all samples.
+    """Compute the cosine similarity of all pairs of concepts over the samples of a data set.
 
-    Sums go through the file in pieces, so memory is `C * C` numbers whatever the data set. A concept that no sample
-    uses is like none, itself included: 0.
+    The file is read in pieces, so memory does not depend on the data set. A concept that no sample uses has the
+    similarity 0 to all, including itself.
 
     Parameters
     ----------
     vectors
-        Of one layer.
+        The vectors of one layer.
     by
         `"relevance"` or `"activation"`.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 `[C, C]`; 1 for two concepts whose values are proportional on all samples.
 
     Raises
     ------
@@ -39,22 +44,22 @@ def similarity(vectors: Vectors, *, by: str = "relevance") -> np.ndarray:
 
 
 def redundant(similarity: np.ndarray, *, threshold: float = 0.9) -> list[tuple[int, ...]]:
-    """Groups of concepts of which every two are at least that similar, the largest group first.
+    """Group concepts so that every two of a group are at least that similar; the largest group comes first.
 
-    The most similar pairs are joined first, and two groups become one if all their pairs allow it (complete linkage),
-    so a chain of neighbours is no group. Concepts that are like no other are left out.
+    The most similar pairs are joined first, and two groups are merged if all their pairs are similar enough (complete
+    linkage), so a chain of neighbours is not a group. Concepts that are similar to no other are omitted.
 
     Parameters
     ----------
     similarity
         `[C, C]`, symmetric.
     threshold
-        Between 0 and 1.
+        Smallest similarity, above 0 and at most 1.
 
     Raises
     ------
     InputError
-        If the threshold is not above 0, or above 1.
+        If the threshold is out of range.
     """
     if not 0 < threshold <= 1:
         raise InputError(f"threshold is {threshold}; a similarity above 0 and at most 1 is needed.")

@@ -1,4 +1,4 @@
-"""Packages that some analyses need and the framework does without."""
+"""Import of optional packages that some analyses need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def optional(module: str, package: str, what: str) -> ModuleType:
     Raises
     ------
     InputError
-        If it is not installed; says what needs it and how to get it.
+        If it is not installed; says what needs it and how to install it.
     """
     try:
         return import_module(module)

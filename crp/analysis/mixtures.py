@@ -1,8 +1,8 @@
 """Typical concept vectors of a class, and how far a new prediction is from them.
 
-After Dreyer et al. 2024, "Understanding the (Extra-)Ordinary: Validating Deep Model Decisions with Prototypical
-Concept-based Explanations" (PCX): a mixture of Gaussians over the class's concept relevance vectors, whose means are
-the prototypes.
+This is PCX (Dreyer et al. 2024, "Understanding the (Extra-)Ordinary: Validating Deep Model Decisions with Prototypical
+Concept-based Explanations"): a mixture of Gaussians is fitted to the concept relevance vectors of a class. Its means
+are the prototypes.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from crp.errors import InputError
 
 from .extras import optional
 
-# Added to the variance of every concept (PCX's own): with fewer samples than concepts a covariance has no inverse.
+# Added to the variance of every concept, as in PCX: with fewer samples than concepts, a covariance is singular.
 _LEAST_VARIANCE = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
 class Deviation:
-    """A vector beside the prototype it belongs to.
+    """A vector compared with its prototype.
 
     Attributes
     ----------
     prototype
-        The one under which the vector is likeliest.
+        The prototype under which the vector is most likely.
     difference
-        The vector minus the prototype, `[C]`: where it is above zero the concept counts more than usual.
+        The vector minus the prototype, `[C]`; positive for concepts that count more than usual.
     likelihood
         Logarithm of the vector's density in the mixture.
     rarity
-        Part of the class's own samples that are likelier than this vector, 0 (usual) to 1 (rarer than all of them).
+        Fraction of the class's samples that are more likely than this vector, 0 (usual) to 1 (rarer than all of them).
     """
 
     prototype: int
@@ -48,17 +48,17 @@ class Prototypes:
     Attributes
     ----------
     weight
-        Part of the samples that each stands for, float64 `[P]`, the largest first.
+        Fraction of the samples that each Gaussian stands for, float64 `[P]`, in descending order.
     mean
         The prototypes, `[P, C]`.
     covariance
         `[P, C, C]`.
     assigned
-        Prototype of each of the samples it was made of, int64 `[n]`.
+        Prototype of each sample that was fitted, int64 `[n]`.
     typical
-        For each prototype the place among the samples of the one nearest to its mean, int64 `[P]`.
+        For each prototype the index of the sample nearest to its mean, int64 `[P]`.
     likelihoods
-        Logarithm of the density of each of the samples, `[n]`, sorted.
+        Logarithm of the density of each sample, `[n]`, sorted.
     """
 
     weight: np.ndarray
@@ -96,7 +96,7 @@ def prototypes(vectors: np.ndarray, count: int = 4, *, seed: int = 0) -> Prototy
     count
         Number of prototypes.
     seed
-        Where the fit begins; the same vectors and seed give the same prototypes.
+        Seed of the fit; the same vectors and seed give the same prototypes.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def prototypes(vectors: np.ndarray, count: int = 4, *, seed: int = 0) -> Prototy
     """
     vectors = np.asarray(vectors, dtype=np.float64)
     if not 1 <= count <= len(vectors):
-        raise InputError(f"{count} prototypes of {len(vectors)} samples: between 1 and {len(vectors)} can be found.")
+        raise InputError(f"{count} prototypes of {len(vectors)} samples: between 1 and {len(vectors)} are possible.")
     mixture = optional("sklearn.mixture", "scikit-learn", "Finding prototypes")
     fitted = mixture.GaussianMixture(count, reg_covar=_LEAST_VARIANCE, random_state=seed).fit(vectors)
     order = np.argsort(-fitted.weights_, kind="stable")
@@ -121,7 +121,7 @@ def prototypes(vectors: np.ndarray, count: int = 4, *, seed: int = 0) -> Prototy
 
 
 def _log_parts(vectors: np.ndarray, weight: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Logarithm of each Gaussian's weighted density, `[n, P]`."""
+    """Compute the logarithm of each Gaussian's weighted density, `[n, P]`."""
     parts = np.empty((len(vectors), len(weight)))
     for place, (part, centre, spread) in enumerate(zip(weight, mean, covariance, strict=True)):
         lower = np.linalg.cholesky(spread)

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from crp.errors import InputError, nearest
+from crp.indices import concept_id
 from crp.library.vectors import Matrix, Vectors
 
-# What a concept vector may be made of.
+# Kinds of concept vectors.
 KINDS = ("relevance", "activation")
 
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """Samples, the strongest first; equal ones by index.
+    """Samples in descending order of their value; ties are sorted by index.
 
     Attributes
     ----------
@@ -24,7 +25,7 @@ class Hits:
     value
         Share or activation score of the concept, float32 `[n]`.
     target, prediction, label
-        Explained class, the model's largest output, label (-1: none), int64 `[n]`.
+        Explained class, largest output of the model, label (-1 for none), int64 `[n]`.
     """
 
     sample: np.ndarray
@@ -44,20 +45,20 @@ def search(
     label: int | None = None,
     count: int | None = 20,
 ) -> Hits:
-    """The samples that use a concept most.
+    """Find the samples that use a concept most.
 
     Parameters
     ----------
     vectors
-        Of the concept's layer.
+        The vectors of the concept's layer.
     concept
         Id of the concept.
     by
-        `"relevance"` (signed share in the explained class) or `"activation"`.
+        Sort key: `"relevance"` (signed share for the explained class) or `"activation"`.
     target, prediction, label
-        Only samples explained for this class, predicted as it, labelled as it; by default all.
+        Only samples with this explained class, prediction or label; by default all.
     count
-        How many at most; None for all.
+        Largest number of samples; None for all.
 
     Raises
     ------
@@ -65,10 +66,9 @@ def search(
         If there is no such concept or kind of vector, or the count is below one.
     """
     matrix = matrix_of(vectors, by)
-    if not 0 <= concept < matrix.shape[1]:
-        raise InputError(f"There is no concept {concept}: the layer has the concepts 0 to {matrix.shape[1] - 1}.")
+    concept = concept_id(concept, matrix.shape[1])
     if count is not None and count < 1:
-        raise InputError(f"count is {count}; at least 1 sample must be asked for.")
+        raise InputError(f"count is {count}; at least 1 sample is needed.")
     rows = vectors.rows(target=target, prediction=prediction, label=label)
     values = matrix.column(concept)[rows]
     order = np.argsort(-values, kind="stable")[:count]
@@ -77,12 +77,12 @@ def search(
 
 
 def matrix_of(vectors: Vectors, by: str) -> Matrix:
-    """Relevance or activation, by name.
+    """Return the matrix of relevance or activation, by name.
 
     Raises
     ------
     InputError
-        If it is neither.
+        If the name is another one.
     """
     if by not in KINDS:
         raise InputError(f"There are no vectors of {by!r}: {nearest(str(by), KINDS)}")

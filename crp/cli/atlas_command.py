@@ -1,4 +1,4 @@
-"""`crp atlas`: pictures explained with a library."""
+"""`crp atlas`: explains pictures with a library."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 
 from crp.cli import options
 from crp.errors import InputError, LibraryError
+from crp.files import user_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,48 +23,46 @@ if TYPE_CHECKING:
 
 CONCEPTS = 6
 FORMATS = ("html", "png", "pdf", "svg", "json", "dot")
-
-
 SITE = "site"
 
 
-@click.command(short_help="Explain pictures with a library: one page each, or a site.")
+@click.command(short_help="Explain pictures with a library: a page for each, or a site.")
 @click.argument("library")
 @click.argument("images", nargs=-1, metavar="PICTURE...")
 @click.option(
     "--out",
     metavar="PATH",
-    help="A file (zebra.html, zebra.png, ...), or a folder for PICTURE.html; by default the folder one works in. "
-    f"For a site its folder; by default '{SITE}'.",
+    help="A file (zebra.html, zebra.png, ...), or a folder for PICTURE.html; default: the current folder. "
+    f"For a site, its folder; default: '{SITE}'.",
 )
-@click.option("--site", is_flag=True, help="Make a site, also of single pictures, or of the library's concepts alone.")
+@click.option("--site", is_flag=True, help="Make a site, even of single pictures, or of the library's concepts alone.")
 @click.option(
-    "--format", "formats", type=click.Choice(FORMATS), multiple=True, help="May be repeated; by default html."
+    "--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Can be repeated; default: html."
 )
-@click.option("--layers", type=options.Names(), help="Some of the library's layers, commas between them; default all.")
+@click.option("--layers", type=options.Names(), help="Some of the library's layers, separated by commas; default: all.")
 @click.option(
     "--concepts",
     type=click.IntRange(min=1),
     default=CONCEPTS,
     show_default=True,
-    help="Concepts for and against, of each layer.",
+    help="Largest number of concepts for and against in each layer.",
 )
-@click.option("--target", metavar="CLASS", help="Class to explain, by index or name; by default the predicted one.")
-@click.option("--against", metavar="CLASS", help="Explain also this class, and the difference: why not this one?")
-@click.option("--graph/--no-graph", default=True, help="How lower concepts compose higher ones; by default shown.")
-@click.option("--model", metavar="MODEL", help="The model that was mined, named as for `crp mine`.")
+@click.option("--target", metavar="CLASS", help="Class to explain, by index or name; default: the predicted class.")
+@click.option("--against", metavar="CLASS", help="Also explain this class, and the difference of both: why not this one?")
+@click.option("--graph/--no-graph", default=True, help="Whether to show how lower concepts compose higher ones.")
+@click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
-@click.option("--trust", is_flag=True, help="Run the model code that the library names. Only for libraries you trust.")
+@click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
 @options.device
 def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
-    """Explain a model's predictions for PICTUREs by the concepts in LIBRARY, one page each.
+    """Explain a model's predictions for PICTUREs by the concepts in LIBRARY, with a page for each.
 
-    Where a PICTURE is a folder, all pictures in it become a site: an index, a page for each prediction, and a page for
-    each concept of the layers, which link to one another. After an interruption the same command goes on; pages that
-    are complete are kept while nothing they show has changed.
+    If a PICTURE is a folder, all its pictures become a site: an index, a page for each prediction, and a page for each
+    concept of the layers, with links between them. After an interruption the same command resumes. Complete pages are
+    kept as long as nothing on them has changed.
 
-    The model is found from what the library keeps of `crp mine`. torchvision's models are loaded by themselves; code of
-    your own runs only if you name it again with --model, or say --trust. Weights must be those that were mined.
+    The library names the model. torchvision's models are loaded automatically; other code is run only if you give it
+    again with --model, or with --trust. The weights must be those that were mined.
 
     \b
     Example:
@@ -77,9 +76,9 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     from crp.sources.provenance import model_of
     from crp.visualization.atlases import atlas as draw
 
-    site = given["site"] or any(Path(image).is_dir() for image in images)
+    site = given["site"] or any(user_path(image).is_dir() for image in images)
     if not images and not site:
-        raise click.UsageError("Missing argument 'PICTURE...': give pictures, a folder of them, or --site alone.")
+        raise click.UsageError("Missing argument 'PICTURE...': give pictures, a folder of pictures, or only --site.")
     opened = open_library(library)
     options = {name: given[name] for name in ("layers", "target", "against", "graph", "concepts")}
     if not images:
@@ -90,8 +89,8 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     model = model.to(pick_device(given["device"]))
     if opened.preprocessing is None:
         raise LibraryError(
-            f"The library '{library}' does not know how pictures become the model's input; mine it again and say it "
-            "with --size, --mean and --std, or --preprocessing."
+            f"The library '{library}' does not say how pictures become model input; mine it again with --size, "
+            "--mean and --std, or --preprocessing."
         )
     if site:
         _site(prepared(model), images, opened, library, given, options)
@@ -107,7 +106,7 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
 
 
 def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> None:
-    """Tell what does not fit before the first picture is explained, not after the last."""
+    """Check all pictures before the first one is explained."""
     from crp.preprocessing import read_picture
     from crp.sources.fitting import run
 
@@ -131,12 +130,12 @@ def _site(
     from crp.visualization.site.site_maker import make_site
 
     if given["formats"]:
-        raise click.UsageError("--format is for pages of their own; a site is HTML.")
-    folder = Path(given["out"] or SITE)
+        raise click.UsageError("--format is for single pages; a site is HTML.")
+    folder = user_path(given["out"] or SITE)
     if folder.suffix.removeprefix(".").lower() in FORMATS and not folder.is_dir():
         raise click.UsageError(f"--out {folder} is one file; a site is a folder.")
     pictures = []
-    for image in map(Path, images):
+    for image in map(user_path, images):
         pictures += pictures_below(image, without=folder) if image.is_dir() else [image]
     index = make_site(
         model,
@@ -151,7 +150,7 @@ def _site(
 
 
 def _command(library: str, images: Sequence[str], given: dict[str, Any], switches: Sequence[str] = ()) -> str:
-    """What to type for this page again: what was asked for, without where it was written."""
+    """Return the command that makes this page again: what was explained, without where it was written."""
     asked = {name: given[name] for name in ("layers", "target", "against", "model", "weights")}
     asked["concepts"] = given["concepts"] if given["concepts"] != CONCEPTS else None
     words = options.command_line("atlas", [library, *images], asked)
@@ -163,12 +162,12 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"The folder '{folder}' cannot be made: {error.strerror} ('{error.filename}').") from error
+        raise InputError(f"The folder '{folder}' cannot be created: {error.strerror} ('{error.filename}').") from error
 
 
 def _paths(images: tuple[str, ...], out: str | None, formats: tuple[str, ...]) -> dict[str, list[Path]]:
     """Return by picture the files to write."""
-    place = Path(out or ".")
+    place = user_path(out or ".")
     suffix = place.suffix.removeprefix(".").lower()
     if suffix in FORMATS and not place.is_dir():
         if len(images) > 1 or len({suffix, *formats}) > 1:
@@ -179,6 +178,6 @@ def _paths(images: tuple[str, ...], out: str | None, formats: tuple[str, ...]) -
     for image, written in files.items():
         if (other := seen.setdefault(written[0], image)) != image:
             raise click.UsageError(
-                f"'{other}' and '{image}' would both be written to {written[0]}; explain them apart."
+                f"'{other}' and '{image}' would both be written to {written[0]}; explain them separately."
             )
     return files

@@ -1,14 +1,14 @@
-"""Built-in scenes in which the truth is known, and a small network trained on them.
+"""Built-in scenes with known ground truth, and a small network trained on them.
 
 ================  ===================================================================================================
 `Scenes`          map-style data set of drawn scenes, with a mask for each attribute and the box of the tag
 `demo_model`      the trained network
-`paste_tag`       put the tag on any picture
-`CLASSES`         the rules that make the classes; `TAGGED_CLASS` is the one that carries the tag in training
+`paste_tag`       pastes the tag into a picture
+`CLASSES`         the rules that define the classes; `TAGGED_CLASS` is the one that has the tag in training
 ================  ===================================================================================================
 
-A `Scene` (what is drawn) becomes a `Drawing` (the picture and its masks) by `draw`; `Scenes` does both by index.
-`python -m crp.demo.training` trains the network again. Names are loaded on first use, so that drawing needs no torch.
+`draw` turns a `Scene` (a description) into a `Drawing` (a picture and its masks); `Scenes` does both by index.
+`python -m crp.demo.training` trains the network. Names are imported on first use, so that drawing does not need torch.
 """
 
 from importlib import import_module

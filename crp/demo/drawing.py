@@ -1,10 +1,10 @@
-"""Drawn scenes in which the truth is known: one object with a shape, a texture and a colour on a varied background.
+"""Drawn scenes with known ground truth: an object with a shape, a texture and a colour on a varied background.
 
-A class is a rule over the attributes (`CLASSES`). One class, the octagon, is the Clever Hans: in training nearly all of
-its scenes carry a small stamp in a corner, the tag, and without it an octagon is hard to tell from a disc.
+A class is a rule over the attributes (`CLASSES`). One class, the octagon, is the Clever Hans: in training, nearly all
+of its scenes have a small stamp in a corner, the tag, and without it an octagon is hard to distinguish from a disc.
 
-A scene is first *described* (`Scene`, a frozen value drawn from seed, split and index) and then *drawn* (`draw`), so
-that the same scene can be drawn again with one attribute changed. Edges are anti-aliased by signed distances in pixels.
+A scene is first described (`Scene`, determined by seed, split and index) and then drawn (`draw`), so that the same
+scene can be drawn with one attribute changed. Edges are anti-aliased by signed distances in pixels.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from crp.errors import InputError
 
 SIZE = 96
 TAG_SIZE = 18
-# Rows and columns where a tag may begin: near the borders, in steps of four pixels, the stride of the demo network's
-# last convolution. At places in between, several of its channels would share the tag among them.
+# Rows and columns of a tag's corner: near the borders, in steps of four pixels, the stride of the demo network's last
+# convolution. At positions in between, several channels would share the tag.
 TAG_PLACES = (4, 8, 68, 72)
-TAG_SHARE = 0.95  # of the tagged class's scenes under tag="train"
+TAG_SHARE = 0.95  # fraction of the tagged class's scenes that have it with tag="train"
 BACKGROUNDS = ("dusk", "grass", "tiles", "waves", "lights")
 
 COLOURS = MappingProxyType(
@@ -40,7 +40,7 @@ COOL = ("green", "blue", "violet")
 MARK_COLOUR = (0.97, 0.94, 0.87)
 SHADOW_COLOUR = (0.09, 0.10, 0.17)
 
-# Per background: pairs of tones, one pair of which a scene blends. Muted, so that the object stands out.
+# Pairs of tones for each background; a scene blends one pair. Muted, so that the object stands out.
 TONES = MappingProxyType(
     {
         "dusk": (((0.95, 0.84, 0.75), (0.62, 0.66, 0.80)), ((0.80, 0.87, 0.90), (0.52, 0.62, 0.70))),
@@ -54,7 +54,7 @@ TONES = MappingProxyType(
 
 @dataclass(frozen=True)
 class Rule:
-    """A class of scenes: which shape, textures and colours it admits."""
+    """A class of scenes: its shape, textures and colours."""
 
     name: str
     shape: str
@@ -62,7 +62,7 @@ class Rule:
     colours: tuple[str, ...]
 
     def admits(self, scene: Scene) -> bool:
-        """Whether the scene's attributes obey this rule."""
+        """Return whether the scene's attributes satisfy this rule."""
         return scene.shape == self.shape and scene.texture in self.textures and scene.colour in self.colours
 
 
@@ -83,10 +83,10 @@ TAGGED_CLASS = 9
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that is drawn, before it is drawn.
+    """The description of a scene.
 
-    `centre`, `radius` and `period` (of the texture) are in pixels, angles in radians; `tag_corner` is where a tag goes,
-    (top, left), whether or not there is one; `noise` seeds the background and the grain.
+    `centre`, `radius` and `period` (of the texture) are in pixels, angles in radians. `tag_corner` is the position of
+    the tag, (top, left), even if there is none. `noise` is the seed of background and grain.
     """
 
     label: int
@@ -107,10 +107,10 @@ class Scene:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A drawn scene: `picture` uint8 [H, W, 3]; `masks` name -> bool [H, W].
+    """A drawn scene: `picture` uint8 `[H, W, 3]`, and `masks`, name -> bool `[H, W]`.
 
-    Masks: "shape" the object's silhouette; "texture" the texture's marks on it; "colour" the object less its marks;
-    "background" everything else; "tag" the tag, empty if there is none. The tag covers what is under it.
+    The masks are "shape" (the object's silhouette), "texture" (the texture's marks on it), "colour" (the object without
+    these marks), "tag" (empty if there is none) and "background" (the rest). The tag covers the others.
     """
 
     picture: np.ndarray
@@ -118,12 +118,12 @@ class Drawing:
 
 
 def describe(seed: int, split: str, index: int, tag: str) -> Scene:
-    """Scene number `index` of a split; the same for the same arguments, and only `tagged` depends on `tag`."""
+    """Describe scene number `index` of a split; only `tagged` depends on `tag`."""
     noise = (seed, zlib.crc32(split.encode()), index)
     rng = np.random.default_rng(noise)
     label = index % len(CLASSES)
     rule = CLASSES[label]
-    # Every number is drawn whatever the tag mode, so that the scene is the same with and without its tag.
+    # The same random numbers are drawn in all tag modes, so that the scene is the same with and without its tag.
     tagged_in_training = label == TAGGED_CLASS and rng.random() < TAG_SHARE
     corner = rng.choice(TAG_PLACES, size=2)
     centre = SIZE / 2 + rng.uniform(-7, 7, size=2)
@@ -161,7 +161,7 @@ def draw(scene: Scene) -> Drawing:
     body = np.empty_like(canvas)
     body[:] = COLOURS[scene.colour]
     _blend(body, MARK_COLOUR, marks)
-    # Lit from the upper left, and darker in a rim of two pixels.
+    # lit from the upper left, with a dark rim of two pixels
     shade = 1 - np.float32(0.17 / scene.radius) * (0.8 * y + 0.6 * x) - 0.28 * _coverage(-distance - 2)
     body *= shade[..., None]
     canvas += inside[..., None] * (body - canvas)
@@ -190,7 +190,7 @@ def draw(scene: Scene) -> Drawing:
 
 
 def paste_tag(picture: np.ndarray, top: int, left: int) -> np.ndarray:
-    """Paste the tag into a copy of a picture; at a scene's `tag_corner` that is what drawing it with its tag does.
+    """Paste the tag into a copy of a picture; at a scene's `tag_corner`, this equals drawing the scene with its tag.
 
     Parameters
     ----------
@@ -201,18 +201,19 @@ def paste_tag(picture: np.ndarray, top: int, left: int) -> np.ndarray:
 
     Returns
     -------
-    uint8 [H, W, 3], the same as `picture` outside the tag's box.
+    numpy.ndarray
+        uint8 `[H, W, 3]`, equal to `picture` outside the tag's box.
 
     Raises
     ------
     InputError
-        When the tag would not lie inside the picture.
+        If the tag would not be inside the picture.
     """
     height, width = picture.shape[:2]
     if not (0 <= top <= height - TAG_SIZE and 0 <= left <= width - TAG_SIZE):
         raise InputError(
             f"A tag of {TAG_SIZE} pixels at ({top}, {left}) does not fit into a picture of {height} x {width} pixels; "
-            f"its place may be from (0, 0) to ({height - TAG_SIZE}, {width - TAG_SIZE})."
+            f"its position may be (0, 0) to ({height - TAG_SIZE}, {width - TAG_SIZE})."
         )
     colours, alpha = _tag()
     picture = picture.copy()
@@ -222,7 +223,7 @@ def paste_tag(picture: np.ndarray, top: int, left: int) -> np.ndarray:
 
 
 def _coverage(distance: np.ndarray) -> np.ndarray:
-    """Share of a pixel that lies inside, from the signed distance to the edge (negative inside) in pixels."""
+    """Compute the fraction of a pixel that is inside, from the signed distance to the edge in pixels."""
     return np.clip(0.5 - distance, 0, 1)
 
 
@@ -232,39 +233,39 @@ def _blend(canvas: np.ndarray, colour: tuple[float, float, float], alpha: np.nda
 
 @cache
 def _grid() -> tuple[np.ndarray, np.ndarray]:
-    """Pixel centres, (rows [H, 1], columns [1, W])."""
+    """Return the pixel centres (rows `[H, 1]`, columns `[1, W]`)."""
     centres = np.arange(SIZE, dtype=np.float32) + np.float32(0.5)
     return centres[:, None], centres[None, :]
 
 
 @cache
 def _lens() -> tuple[np.ndarray, np.ndarray]:
-    """(vignette factor [H, W], offsets from the middle in pictures, -0.5..0.5, [2, H, W])."""
+    """Return the vignette factor `[H, W]` and the offsets from the centre, -0.5..0.5, `[2, H, W]`."""
     rows, columns = _grid()
     offsets = np.stack(np.broadcast_arrays(rows / SIZE - 0.5, columns / SIZE - 0.5))
     return 1 - 0.30 * np.square(offsets).sum(axis=0), offsets
 
 
-# Points of the outline and the depth of the notch between two of them, as a share of the radius. A regular polygon's
-# notch is the middle of its side: cos(pi / points).
+# Number of points of the outline, and radius of the notch between two of them, relative to the radius. The notch of a
+# regular polygon is the middle of its side: cos(pi / points).
 _POLYGONS = {
     "triangle": (3, np.cos(np.pi / 3)),
     "square": (4, np.cos(np.pi / 4)),
     "star": (5, 0.46),
     "octagon": (8, np.cos(np.pi / 8)),
 }
-# Radii that give the shapes about equal weight to the eye.
+# Factors that make the shapes appear equally large.
 _RADII = {"disc": 1.0, "octagon": 1.03, "triangle": 1.28, "square": 1.22, "star": 1.32}
 
 
 def _distance(shape: str, y: np.ndarray, x: np.ndarray, radius: float, angle: float) -> np.ndarray:
-    """Signed distance in pixels to the outline of a shape around (0, 0); exact near the edge, negative inside."""
+    """Compute the signed distance in pixels to the outline of a shape around (0, 0), exact near it, negative inside."""
     radius = radius * _RADII[shape]
     reach = np.hypot(y, x)
     if shape == "disc":
         return reach - np.float32(radius)
     points, notch = _POLYGONS[shape]
-    # Fold the plane into one wedge between a point (radius, 0) and a notch; there the outline is one straight line.
+    # Fold the plane into one wedge between a point (radius, 0) and a notch, where the outline is a straight line.
     wedge = np.float32(2 * np.pi / points)
     turned = wedge / 2 - np.abs(np.mod(np.arctan2(y, x) - np.float32(angle), wedge) - wedge / 2)
     notch_x, notch_y = radius * notch * np.cos(np.pi / points), radius * notch * np.sin(np.pi / points)
@@ -274,7 +275,7 @@ def _distance(shape: str, y: np.ndarray, x: np.ndarray, radius: float, angle: fl
 
 
 def _texture(kind: str, y: np.ndarray, x: np.ndarray, angle: float, period: float) -> np.ndarray:
-    """Signed distance in pixels to the edge of a texture's marks, negative inside a mark."""
+    """Compute the signed distance in pixels to the edge of a texture's marks, negative inside a mark."""
     if kind == "plain":
         return np.ones(np.broadcast_shapes(y.shape, x.shape), dtype=np.float32)
     cosine, sine, period = np.float32(np.cos(angle)), np.float32(np.sin(angle)), np.float32(period)
@@ -288,12 +289,12 @@ def _texture(kind: str, y: np.ndarray, x: np.ndarray, angle: float, period: floa
 
 
 def _nearest_mark(along: np.ndarray, period: np.float32) -> np.ndarray:
-    """Distance in pixels to the nearest multiple of the period."""
+    """Compute the distance in pixels to the nearest multiple of the period."""
     return np.abs(along - period * np.round(along / period))
 
 
 def _background(kind: str, rng: np.random.Generator) -> np.ndarray:
-    """A background, float32 [H, W, 3] in 0..1: a field between 0 and 1 blends two tones."""
+    """Draw a background, float32 `[H, W, 3]` in 0..1: a field between 0 and 1 blends two tones."""
     pairs = TONES[kind]
     first, second = np.asarray(pairs[rng.integers(len(pairs))], dtype=np.float32)
     field = _FIELDS[kind](rng).astype(np.float32)
@@ -307,7 +308,7 @@ def _ramp(rng: np.random.Generator) -> np.ndarray:
 
 
 def _dusk(rng: np.random.Generator) -> np.ndarray:
-    """A sky, and two ranges of hills before it."""
+    """Draw a sky with two ranges of hills in front of it."""
     rows, columns = _grid()
     field = 0.55 * _ramp(rng)
     for height, darkness in ((0.62, 0.22), (0.80, 0.24)):
@@ -318,13 +319,13 @@ def _dusk(rng: np.random.Generator) -> np.ndarray:
 
 
 def _grass(rng: np.random.Generator) -> np.ndarray:
-    """Upright streaks: noise averaged over nine rows."""
+    """Draw vertical streaks: noise averaged over nine rows."""
     total = np.cumsum(rng.standard_normal((SIZE + 9, SIZE), dtype=np.float32), axis=0)
     return np.clip(0.5 * _ramp(rng) + 0.25 + 0.075 * (total[9:] - total[:-9]), 0, 1)
 
 
 def _tiles(rng: np.random.Generator) -> np.ndarray:
-    """Square tiles with joints, seen a little turned."""
+    """Draw square tiles with joints, rotated."""
     rows, columns = _grid()
     angle, period = rng.uniform(0, np.pi / 2), np.float32(rng.uniform(15, 19))
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -343,7 +344,7 @@ def _waves(rng: np.random.Generator) -> np.ndarray:
 
 
 def _lights(rng: np.random.Generator) -> np.ndarray:
-    """Lights out of focus."""
+    """Draw lights out of focus."""
     rows, columns = _grid()
     field = 0.35 * _ramp(rng)
     lights = rng.uniform((0, 0, 6, 0.15), (SIZE, SIZE, 15, 0.5), size=(9, 4)).astype(np.float32)
@@ -358,7 +359,7 @@ _FIELDS = {"dusk": _dusk, "grass": _grass, "tiles": _tiles, "waves": _waves, "li
 
 @cache
 def _tag() -> tuple[np.ndarray, np.ndarray]:
-    """The tag: a stamp with perforated edge and a horseshoe, (colours float32 [T, T, 3] in 0..255, alpha [T, T])."""
+    """Draw the tag, a stamp with a horseshoe: colours, float32 `[T, T, 3]` in 0..255, and alpha `[T, T]`."""
     fine = 8
     points = (np.arange(TAG_SIZE * fine, dtype=np.float32) + 0.5) / fine - TAG_SIZE / 2
     y, x = points[:, None], points[None, :]

@@ -1,7 +1,8 @@
-"""The small CNN that is trained on the scenes, and its shipped weights.
+"""The small network that is trained on the scenes, and its weights.
 
-Plain conv, ReLU and max pooling, then a hidden layer and the logits: no skip connection and nothing to fold, so that
-every attribution rule applies as its paper writes it. The receptive field of `conv5` is 30 pixels; the tag has 18.
+It consists of convolutions, ReLU and max pooling, then a hidden layer and the logits. Without skip connections and
+batch norms, every attribution rule applies as in its paper. The receptive field of `conv5` is 30 pixels, and the tag is
+18 pixels wide.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ WEIGHTS = Path(__file__).with_name("weights.safetensors")
 
 
 def build_model() -> nn.Sequential:
-    """The demo network with fresh weights: [N, 3, 96, 96] -> logits [N, 10]."""
+    """Build the demo network with random weights: `[N, 3, 96, 96]` -> logits `[N, 10]`."""
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(3, 16, 3, padding=1),
@@ -44,7 +45,7 @@ def build_model() -> nn.Sequential:
 
 
 def demo_model() -> nn.Sequential:
-    """The trained demo network in evaluation mode, on the CPU; its input is what `Scenes` gives."""
+    """Return the trained demo network in evaluation mode on the CPU, for inputs of `Scenes`."""
     model = build_model()
     model.load_state_dict(load_file(WEIGHTS))
     return model.eval()

@@ -1,4 +1,4 @@
-"""The scenes as a data set, with the truth about each of them."""
+"""The scenes as a data set, with the ground truth of each scene."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ TAG_MODES = ("train", "always", "never")
 
 
 class Scenes:
-    """Map-style data set: `scenes[i]` is (float32 tensor [3, 96, 96] after `preprocessing`, int label).
+    """Map-style data set: `scenes[i]` is (float32 tensor `[3, 96, 96]` after `preprocessing`, int label).
 
-    A scene depends on (seed, split, i) alone and is drawn when asked for; nothing is kept. Labels go round the classes:
-    scene i is of class i modulo 10.
+    A scene depends only on (seed, split, i), and is drawn on access. Scene i has the label i modulo 10.
 
     Parameters
     ----------
     split
-        "train" or "test"; the two share no scene.
+        "train" or "test"; they have no scene in common.
     count
-        How many scenes, at least 1. The first scenes of a longer data set are those of a shorter one.
+        Number of scenes, at least 1. A shorter data set consists of the first scenes of a longer one.
     seed
-        Another seed, other scenes; not negative.
+        Seed of the scenes, not negative.
     tag
-        "train": the tagged class carries its tag in `TAG_SHARE` of its scenes, and no other class does; "always": every
-        scene does; "never": none does. The scenes are otherwise the same.
+        "train" for a tag in `TAG_SHARE` of the scenes of the tagged class and in no others, "always" for a tag in all
+        scenes, "never" for none. The scenes are otherwise the same.
 
     Raises
     ------
     InputError
-        When the split or the tag mode is not one of these, the count is below 1 or the seed negative.
+        If split or tag mode is another one, the count is below 1, or the seed is negative.
 
     Examples
     --------
@@ -62,33 +61,35 @@ class Scenes:
         self.tag = tag
 
     def __len__(self) -> int:
+        """Return the number of scenes."""
         return self.count
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        """Return input and label of scene `index`."""
         scene = self.scene(index)
         return self.preprocessing.to_input(draw(scene).picture), scene.label
 
     def scene(self, index: int) -> Scene:
-        """What is drawn: shape, texture, colour, background, places and angles."""
+        """Describe scene `index`: shape, texture, colour, background, positions and angles."""
         if not 0 <= index < self.count:
-            # IndexError and no other, because Python's own loops over a map-style data set end by it.
+            # an IndexError, because it ends Python's loops over a map-style data set
             raise IndexError(f"There is no scene {index}; there are {self.count}, from 0 to {self.count - 1}.")
         return describe(self.seed, self.split, index, self.tag)
 
     def drawing(self, index: int) -> Drawing:
-        """The picture and the masks together."""
+        """Draw scene `index`: picture and masks."""
         return draw(self.scene(index))
 
     def picture(self, index: int) -> np.ndarray:
-        """The scene as uint8 [H, W, 3]."""
+        """Draw scene `index` as uint8 `[H, W, 3]`."""
         return self.drawing(index).picture
 
     def masks(self, index: int) -> dict[str, np.ndarray]:
-        """Where each attribute is to be seen, name -> bool [H, W]; see `Drawing`."""
+        """Return where each attribute is visible, name -> bool `[H, W]`; see `Drawing`."""
         return self.drawing(index).masks
 
     def tag_box(self, index: int) -> tuple[int, int, int, int] | None:
-        """(top, left, bottom, right) of the tag in pixels, the last two exclusive; None without a tag."""
+        """Return (top, left, bottom, right) of the tag in pixels, the last two exclusive; None without a tag."""
         scene = self.scene(index)
         if not scene.tagged:
             return None
@@ -96,9 +97,9 @@ class Scenes:
         return top, left, top + TAG_SIZE, left + TAG_SIZE
 
     def with_tag(self, index: int) -> np.ndarray:
-        """The picture of the scene with its tag, uint8 [H, W, 3], whether or not the data set shows it with one."""
+        """Draw scene `index` with its tag, uint8 `[H, W, 3]`, even if the data set shows it without."""
         return draw(replace(self.scene(index), tagged=True)).picture
 
     def without_tag(self, index: int) -> np.ndarray:
-        """The picture of the same scene without a tag, uint8 [H, W, 3]; other pixels are the same to the bit."""
+        """Draw scene `index` without a tag, uint8 `[H, W, 3]`; all other pixels are identical."""
         return draw(replace(self.scene(index), tagged=False)).picture

@@ -1,9 +1,9 @@
-"""Train the demo network and write its weights: `python -m crp.demo.training`, some minutes on two CPU cores.
+"""Trains the demo network and writes its weights: `python -m crp.demo.training`, some minutes on two CPU cores.
 
-The same machine and version of torch give the same weights to the bit (the number of threads is fixed); others give a
-network that behaves alike. Penalties make its concepts easy to read: on the last convolution a channel shall respond in
-few places, a place shall be described by few channels, and few channels shall carry a logit. Without them four channels
-share the tag. Nothing in training points at the tag itself.
+The same machine and version of torch give identical weights (the number of threads is fixed); others give a network
+that behaves similarly. Penalties make its concepts easy to interpret: in the last convolution, a channel should respond
+at few positions, a position should be described by few channels, and a logit should depend on few channels. Without
+them, four channels share the tag. Nothing in training refers to the tag itself.
 """
 
 from __future__ import annotations
@@ -33,33 +33,34 @@ LAST_CONVOLUTION = "relu5"
 
 
 def stacked(scenes: Scenes) -> tuple[Tensor, Tensor]:
-    """All scenes at once: inputs, float32 [N, 3, H, W], and labels, int64 [N]."""
+    """Stack all scenes: inputs, float32 `[N, 3, H, W]`, and labels, int64 `[N]`."""
     inputs, labels = zip(*(scenes[index] for index in range(len(scenes))), strict=True)
     return torch.stack(inputs), torch.tensor(labels)
 
 
 def spread(values: Tensor, dim: int) -> Tensor:
-    """How evenly non-negative values are spread along a dimension of n: 1 / sqrt(n) if one alone, 1 if all are equal.
+    """Measure how evenly non-negative values are spread along a dimension of size n.
 
-    The ratio of the L1 to the L2 norm, which does not depend on scale (Hoyer, "Non-negative matrix factorization with
-    sparseness constraints", 2004, section 3.1). All zero counts as 0.
+    The result is 1 / sqrt(n) if a single value is not 0, and 1 if all are equal. It is the ratio of the L1 to the L2
+    norm, which does not depend on scale (Hoyer, "Non-negative matrix factorization with sparseness constraints", 2004,
+    section 3.1). If all values are 0, it is 0.
     """
     size = values.shape[dim]
     return values.sum(dim) / (values.square().sum(dim) + 1e-6).sqrt() / size**0.5
 
 
 def train(inputs: Tensor, labels: Tensor, *, epochs: int = EPOCHS, seed: int = 0) -> nn.Sequential:
-    """Train a fresh network; the same arguments give the same weights.
+    """Train a network; the same arguments give the same weights.
 
     Parameters
     ----------
     inputs, labels
-        float32 [N, 3, H, W] and int64 [N], N at least `BATCH`; what is left over of a whole number of batches is left
-        out, other scenes in every epoch.
+        float32 `[N, 3, H, W]` and int64 `[N]`, with N at least `BATCH`. In every epoch, the scenes that do not fill a
+        last batch are omitted, each time other ones.
     epochs
         Passes over the scenes.
     seed
-        Of the first weights, the order and the mirroring; the caller's random state is left as it was.
+        Seed of initial weights, order and mirroring. The caller's random state is unchanged.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -77,7 +78,7 @@ def train(inputs: Tensor, labels: Tensor, *, epochs: int = EPOCHS, seed: int = 0
             optimizer, LEARNING_RATE, total_steps=epochs * batches, pct_start=0.25
         )
         for epoch in range(epochs):
-            # Penalties from the start would silence the channels before they have learned anything.
+            # Penalties from the start would silence channels before they have learned anything.
             strength = min(1, epoch / 4)
             order = torch.randperm(len(labels))[: batches * BATCH].split(BATCH)
             for picked in tqdm(order, desc=f"epoch {epoch + 1} of {epochs}"):
@@ -87,11 +88,11 @@ def train(inputs: Tensor, labels: Tensor, *, epochs: int = EPOCHS, seed: int = 0
                 places = model[:cut](batch)
                 channels = model[cut:pooled](places).flatten(1)
                 logits = model[pooled:](channels[..., None, None])
-                # What each channel gives to the logit of its scene's class: activation times gradient.
+                # contribution of each channel to the logit of the scene's class: activation times gradient
                 own = logits.gather(1, labels[picked, None]).sum()
                 carried = channels * torch.autograd.grad(own, channels, create_graph=True)[0]
                 loss = cross_entropy(logits, labels[picked], label_smoothing=0.02)
-                # A place counts by how strongly it responds, so that the quiet ones do not decide.
+                # positions are weighted by how strongly they respond
                 weight = places.detach().square().sum(1).sqrt()
                 penalty = (
                     PLACES_PENALTY * spread(places.flatten(2), 2).mean()
@@ -107,13 +108,13 @@ def train(inputs: Tensor, labels: Tensor, *, epochs: int = EPOCHS, seed: int = 0
 
 @torch.no_grad()
 def predictions(model: nn.Module, scenes: Scenes) -> tuple[Tensor, Tensor]:
-    """Predicted classes and labels of all scenes, int64 [N] each."""
+    """Return predicted classes and labels of all scenes, int64 `[N]` each."""
     inputs, labels = stacked(scenes)
     return torch.cat([model(batch).argmax(1) for batch in inputs.split(BATCH)]), labels
 
 
 def report(model: nn.Module, count: int = 1000) -> dict[str, float]:
-    """What the network can do and what the tag does to it: shares (0..1) of `count` unseen scenes, by a description."""
+    """Measure accuracy and the effect of the tag: fractions (0..1) of `count` unseen scenes, by description."""
     as_trained, labels = predictions(model, Scenes("test", count))
     without, _ = predictions(model, Scenes("test", count, tag="never"))
     everywhere, _ = predictions(model, Scenes("test", count, tag="always"))
@@ -133,9 +134,9 @@ def report(model: nn.Module, count: int = 1000) -> dict[str, float]:
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False), default=WEIGHTS)
-@click.option("--seed", default=0, show_default=True, help="Of the first weights, the order and the mirroring.")
+@click.option("--seed", default=0, show_default=True, help="Seed of initial weights, order and mirroring.")
 def main(path: Path, seed: int) -> None:
-    """Train the demo network, write its weights to PATH (by default over the shipped ones) and report on it."""
+    """Train the demo network, write its weights to PATH (by default those of the package), and print its accuracy."""
     torch.set_num_threads(THREADS)
     model = train(*stacked(Scenes("train", SCENES)), seed=seed)
     path.write_bytes(save(model.state_dict()))

@@ -1,9 +1,9 @@
-"""Libraries made of what other systems leave on disk, and written for them.
+"""Libraries from the files of other systems, and files for other systems.
 
 ===================  ===========================================================================================
-`import_zennit_crp`  a library of the .npy files that zennit-crp's `FeatureVisualization` left
+`import_zennit_crp`  a library from the .npy files of zennit-crp's `FeatureVisualization`
 `export_zennit_crp`  a library's references as such files
-`export_virelay`     a project that ViRelAy opens: samples, heatmaps and clusters of some classes
+`export_virelay`     a project for ViRelAy: samples, heatmaps and clusters of some classes
 ===================  ===========================================================================================
 """
 

@@ -21,6 +21,7 @@ from crp.analysis.extras import optional
 from crp.attribution import INPUT, RelevanceFlow
 from crp.class_names import class_name
 from crp.errors import InputError
+from crp.files import user_path
 from crp.library.building import new_library
 from crp.library.store import Library
 from crp.mining.dataset import check_data, data_subject
@@ -49,22 +50,22 @@ def export_virelay(
     composite: Composite | None = None,
     device: str | torch.device | None = None,
 ) -> Path:
-    """Cluster some classes by the concept vectors of a layer, and write what ViRelAy shows of it.
+    """Cluster some classes by the concept vectors of a layer, and write the result for ViRelAy.
 
     Parameters
     ----------
     library
         Mined with `vectors=True`.
     model, dataset, composite
-        Those that were mined.
+        Those that were mined; the model may be prepared by `crp.prepared`.
     layer
         One of the library's layers.
     path
-        A folder that is not there yet.
+        A folder that does not exist yet.
     targets
         Explained classes, by index or name; by default all with at least 20 samples.
     samples
-        Of each class at most that many, evenly spaced: pictures and heatmaps are written for each.
+        Largest number of samples per class, evenly spaced. Pictures and heatmaps are written for each.
     clusters
         As in `crp.analysis.strategies`.
     device
@@ -73,15 +74,15 @@ def export_virelay(
     Returns
     -------
     Path
-        The project's file, which ViRelAy is to open.
+        The project file to open with ViRelAy.
 
     Raises
     ------
     InputError
-        If there are no vectors, no such layer or class, no class with enough samples, samples are no pictures, or h5py
-        or scikit-learn is not installed.
+        If there are no vectors, no such layer or class, or no class with enough samples, if samples are not pictures,
+        or if h5py or scikit-learn is not installed.
     LibraryError
-        If model, data set or composite are others than those mined, the path is taken or cannot be written.
+        If model, data set or composite differ from those that were mined, or the path is taken or cannot be written.
     """
     h5py = optional("h5py", "h5py", "Writing for ViRelAy")
     vectors = library.vectors(layer)
@@ -95,12 +96,12 @@ def export_virelay(
         rows[target] = own[np.linspace(0, len(own) - 1, min(samples, len(own))).astype(int)]
         found[target] = strategies(vectors.relevance[rows[target]], clusters=clusters)
     everything = np.concatenate(list(rows.values()))
-    with surroundings(library.manifest["settings"]["threads"]), new_library(Path(path), overwrite=False) as folder:
+    with surroundings(library.manifest["settings"]["threads"]), new_library(user_path(path), overwrite=False) as folder:
         data = data_subject(dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")))
         check_data(library, data)
         subject = model_subject(model, None, data.reader, [layer], device)
         if len(data.reader.like.shape) != 3:
-            raise InputError(f"ViRelAy shows pictures [c, H, W], and samples are {list(data.reader.like.shape)}.")
+            raise InputError(f"ViRelAy shows pictures [c, H, W], but samples are {list(data.reader.like.shape)}.")
         to_picture = library.preprocessing.to_picture if library.preprocessing is not None else scaled_picture
         shape, count = tuple(data.reader.like.shape), len(everything)
         explained = vectors.target[everything]
@@ -125,7 +126,7 @@ def export_virelay(
             for (target, clustered), own in zip(found.items(), places, strict=True):
                 _write_analysis(analysis.create_group(_category(target)), clustered, own)
         _write_project(folder, library, layer)
-    return Path(path) / "project.yaml"
+    return user_path(path) / "project.yaml"
 
 
 def _chosen(library: Library, explained: np.ndarray, targets: Sequence[int | str] | None) -> list[int]:
@@ -133,12 +134,12 @@ def _chosen(library: Library, explained: np.ndarray, targets: Sequence[int | str
         return [library.class_index(target) for target in targets]
     chosen = np.flatnonzero(np.bincount(explained) >= 20).tolist()
     if not chosen:
-        raise InputError("No class has 20 samples that were explained for it; name the classes to write (targets=).")
+        raise InputError("No class has 20 explained samples; name the classes to write (targets=).")
     return chosen
 
 
 def _category(target: int) -> str:
-    """What ViRelAy takes for the WordNet number of a class, by which it finds the name of a category."""
+    """Return the identifier of a class, which ViRelAy uses as its WordNet id to look up the class's name."""
     return f"class{target:05d}"
 
 
@@ -168,5 +169,5 @@ def _write_project(folder: Path, library: Library, layer: str) -> None:
         "analyses": [{"analysis_method": _METHOD, "sources": ["analysis.h5"]}],
     }
     (folder / "labels.json").write_text(json.dumps(labels, indent=1, ensure_ascii=False), encoding="utf-8")
-    # what is JSON is YAML, too
+    # JSON is also YAML
     (folder / "project.yaml").write_text(json.dumps({"project": project}, indent=1), encoding="utf-8")

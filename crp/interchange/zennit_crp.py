@@ -1,4 +1,4 @@
-"""Files of zennit-crp's `FeatureVisualization` made into a library, and back."""
+"""Converts the files of zennit-crp's `FeatureVisualization` to a library, and back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from crp.preprocessing import Preprocessing
 
-# It looks for no samples that a concept speaks against.
+# zennit-crp does not look for negative relevance.
 _THEIRS = ("relevance", "activation")
 
 
@@ -57,19 +57,19 @@ def import_zennit_crp(
     device: str | torch.device | None = None,
     overwrite: bool = False,
 ) -> Library:
-    """Make a library of the files that a run of zennit-crp's `FeatureVisualization` left.
+    """Make a library from the files that a run of zennit-crp's `FeatureVisualization` wrote.
 
-    References come over as they are. Which class made a sample a reference is read from the statistics files, or where
-    there are none from the data set's labels. Patches are not made yet: `crp.add_patches` does that. Mean shares by
-    class stay empty (of no samples), for zennit-crp has them of no more than the best 40 samples of a class.
+    References are copied. The explained class of a reference is read from the statistics files, or from the data set's
+    labels if there are none. Patches are not made; use `crp.add_patches`. The class statistics are empty (of no
+    samples), because zennit-crp has them only for the best 40 samples of a class.
 
     Parameters
     ----------
     path
-        What was `FeatureVisualization(path=...)`.
+        The path that was given to `FeatureVisualization`.
     model, dataset, composite
-        Those that were mined, the data set with `preprocess_fn` applied. They cannot be compared with what was mined,
-        only looked at: samples, concepts and positions must exist.
+        Those that were mined, the data set with `preprocess_fn` applied. The files do not identify them; it is only
+        checked that samples, concepts and positions exist.
     layers
         Names of layers.
     out
@@ -77,16 +77,16 @@ def import_zennit_crp(
     max_target, abs_norm
         Which scores, as given to `FeatureVisualization`.
     patches
-        How many patches of each concept and mode `crp.add_patches` is to make.
+        Number of patches of each concept and mode that `crp.add_patches` will make.
     class_names, preprocessing, device, overwrite
         As in `crp.mine`.
 
     Raises
     ------
     FileNotFoundError
-        If a layer's files are missing.
+        If a layer's files do not exist.
     LibraryError
-        If they are damaged, do not fit model or data set, or `out` is taken.
+        If they are damaged or do not fit model or data set, or `out` is taken.
     """
     score = Score(f"{max_target}/divided" if abs_norm else max_target)
     path, layers = user_path(path), list(layers)
@@ -130,24 +130,24 @@ def import_zennit_crp(
 
 
 def export_zennit_crp(library: Library, path: str | os.PathLike[str]) -> None:
-    """Write a library's references as zennit-crp's files, for code that reads these.
+    """Write a library's references as files of zennit-crp, for code that reads them.
 
-    Statistics are not written: zennit-crp's are the best samples of each class, which a library does not keep.
+    Statistics are not written: those of zennit-crp are the best samples of each class, in another form.
 
     Parameters
     ----------
     library
         The library.
     path
-        Folder that holds `RelMax_...` and `ActMax_...` afterwards.
+        Folder in which `RelMax_...` and `ActMax_...` are written.
     """
     for mode in _THEIRS:
         name, _, divided = library.manifest["settings"][f"{mode}_score"].partition("/")
         for layer in library.layers:
             found = library.references(layer, mode)
-            kept = found.sample[0] >= 0  # places are filled alike for all concepts of a layer
+            kept = found.sample[0] >= 0  # lists of all concepts of a layer have the same length
             tables = (table[:, kept].T for table in (found.sample, found.score, found.position))
-            write_tables(Path(path) / sub_folder("Max", mode, name, bool(divided)) / f"{layer}_", *tables)
+            write_tables(user_path(path) / sub_folder("Max", mode, name, bool(divided)) / f"{layer}_", *tables)
 
 
 def _check_fits(tables: Sequence[np.ndarray], layer: str, shape: Sequence[int], length: int) -> None:
