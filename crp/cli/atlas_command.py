@@ -48,7 +48,7 @@ SITE = "site"
     help="Largest number of concepts for and against in each layer.",
 )
 @click.option("--target", metavar="CLASS", help="Class to explain, by index or name; default: the predicted class.")
-@click.option("--against", metavar="CLASS", help="Also explain this class, and the difference of both: why not this one?")
+@click.option("--against", metavar="CLASS", help="Also explain this class, and the difference: why not this one?")
 @click.option("--graph/--no-graph", default=True, help="Whether to show how lower concepts compose higher ones.")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights

@@ -34,7 +34,7 @@ def search(library: str, layer: str, concept: int, by: str, count: int, **classe
     from crp.library import open_library
 
     opened = open_library(library)
-    vectors = opened.vectors(layer)
+    vectors, concept = opened.vectors(layer), opened.concept_id(layer, concept)
     chosen = {name: None if value is None else opened.class_index(value) for name, value in classes.items()}
     found = run(vectors, concept, by=by, count=count, **chosen)
     click.echo(f"  sample  {by:>10}  {'explained':<20} {'predicted':<20} label")

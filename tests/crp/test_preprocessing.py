@@ -128,7 +128,7 @@ class TestReadPictureRefuses:
         (tmp_path / "a.png").write_text("once upon a time there was a picture")
         assert (
             self.refused(tmp_path / "a.png")
-            == "'FILE' is not a picture: it holds text, beginning 'once upon a time the'."
+            == "'FILE' is not a picture: it is a text that begins with 'once upon a time the'."
         )
 
     def test_empty(self, tmp_path):
@@ -139,7 +139,7 @@ class TestReadPictureRefuses:
         (tmp_path / "a.png").write_bytes(bytes(range(200, 256)))
         assert (
             self.refused(tmp_path / "a.png")
-            == "'FILE' is not a picture: its content is of no picture format that Pillow knows."
+            == "'FILE' is not a picture: it has no picture format that Pillow knows."
         )
 
     @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "webp"])
@@ -252,9 +252,9 @@ class TestPreprocessing:
                 {"size": "large"},
                 "The size is 'large'; it must be a number of pixels above 0, or a pair (height, width).",
             ),
-            ({"mean": (0, 0)}, "The mean is (0, 0); it must be one finite number or 3, one for each channel."),
-            ({"mean": float("nan")}, "The mean is nan; it must be one finite number or 3, one for each channel."),
-            ({"std": (1, 0, 1)}, "The std is (1.0, 0.0, 1.0), and every value must be above 0."),
+            ({"mean": (0, 0)}, "The mean is (0, 0); it must be one finite number, or 3, one per channel."),
+            ({"mean": float("nan")}, "The mean is nan; it must be one finite number, or 3, one per channel."),
+            ({"std": (1, 0, 1)}, "The std is (1.0, 0.0, 1.0); every value must be above 0."),
             ({"mode": "RGBA"}, "The mode is 'RGBA'; did you mean 'RGB'?"),
             ({"interpolation": "cubic"}, "The interpolation is 'cubic'; did you mean 'bicubic'?"),
         ],

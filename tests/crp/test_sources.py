@@ -261,7 +261,7 @@ class TestFitting:
 
     def test_a_picture_too_small_for_the_model(self, net):
         with pytest.raises(
-            InputError, match=r"^The model cannot take 'a\.png' of shape \[3, 1, 1\]: .*Kernel size can't be"
+            InputError, match=r"^The model cannot run on 'a\.png' of shape \[3, 1, 1\]: .*Kernel size can't be"
         ):
             number_of_classes(load_model(net), torch.zeros(3, 1, 1), "'a.png'")
 
@@ -276,8 +276,8 @@ class TestPlan:
         plan = plan_mining(net, str(tmp_path / "data"))
         assert (plan.targets, plan.layers, plan.class_names) == ("prediction", ("2",), None)
         assert plan.notes == (
-            "Explaining the prediction of each sample.",
-            "Mining layer '2', the last convolutional stage (choose with --layers).",
+            "The prediction of each sample is explained.",
+            "Layer '2' is mined, the last convolutional stage (choose others with --layers).",
         )
 
     def test_labels_are_explained_where_there_are_any(self, tmp_path, net):
@@ -328,7 +328,7 @@ class TestOrigin:
         with pytest.raises(LibraryError) as caught:
             model_of(library)
         assert str(caught.value) == (
-            f"The library 'mined.crp' names the model '{net}', which is code that does not run by itself; "
+            f"The library 'mined.crp' names the model '{net}', which is code that is not run without your consent; "
             f"give --model '{net}', or --trust if you trust the library."
         )
         zeros = load_model(net, tmp_path / "w.pt")
@@ -347,13 +347,13 @@ class TestOrigin:
             model_of(library, trust=True)
         (tmp_path / "w.pt").unlink()
         with pytest.raises(
-            LibraryError, match=r"w\.pt' that the library 'mined\.crp' names is gone; give --weights FILE\."
+            LibraryError, match=r"w\.pt' that the library 'mined\.crp' names does not exist; give --weights FILE\."
         ):
             model_of(library, trust=True)
 
     @pytest.mark.parametrize("source", [None, 3, {}, {"model": 3}])
     def test_a_library_that_names_no_model(self, source):
-        with pytest.raises(LibraryError, match=r"does not say which model it was mined with; name it with --model\."):
+        with pytest.raises(LibraryError, match=r"does not name the model it was mined with; give it with --model\."):
             model_of(Mined(source), trust=True)
 
 
@@ -387,9 +387,9 @@ class TestRefusals:
         ("name", "spec", "sentence"),
         [
             ("empty folder", "", "The folder 'FOLDER' holds no pictures ('.jpg', "),
-            ("no such", "/none", "The data 'FOLDER/none' is no folder, and none of an .npz file, 'demo', "),
+            ("no such", "/none", "The data 'FOLDER/none' are not a folder, an .npz file, 'demo', "),
             ("no file", "/none.npz", "There is no data file 'FOLDER/none.npz'."),
-            ("text", "/text.npz", "The data file 'FOLDER/text.npz' cannot be read (it is no whole .npz)."),
+            ("text", "/text.npz", "The data file 'FOLDER/text.npz' cannot be read (it is not a complete .npz file)."),
             (
                 "pickle",
                 "/pickle.npz",
@@ -400,7 +400,7 @@ class TestRefusals:
             (
                 "count",
                 "/count.npz",
-                "'labels' of 'FOLDER/count.npz' is int64 [3]; 2 whole numbers are needed, one for ",
+                "'labels' of 'FOLDER/count.npz' is int64 [3]; 2 whole numbers are needed, one per ",
             ),
             ("negative", "/minus.npz", "'labels' of 'FOLDER/minus.npz' has -1 at sample 1; classes count from 0."),
             ("none", "/none.npz:x", "There is no module 'FOLDER/none.npz' to import; name a Python file as "),
@@ -424,13 +424,13 @@ class TestRefusals:
             load_data(str(tmp_path))
         assert str(caught.value) == (
             f"The folder '{tmp_path}' holds pictures ('a.png') and subfolders of pictures ('ant'); "
-            "put every picture into a class subfolder, or none."
+            "move all pictures into class subfolders, or none."
         )
 
     @pytest.mark.parametrize(
         ("names", "sentence"),
         [
-            (("bee", "hornet", "wasps"), "The subfolder 'wasp' of 'FOLDER' is no class name; did you mean 'wasps'?"),
+            (("bee", "hornet", "wasps"), "The subfolder 'wasp' of 'FOLDER' is not a class name; did you mean 'wasps'?"),
             (("wasp", "bee", "wasp"), "The subfolder 'wasp' of 'FOLDER' is the name of several classes; rename them."),
         ],
     )

@@ -62,22 +62,22 @@ def test_a_sound_library(library, model, dataset):
     found = crp.verify(library)
     assert found.sound
     assert found.held == [
-        "Every file is what was written: its checksum is as noted.",
+        "Every file is unchanged: its checksum is the one listed.",
         # 2 layers x 3 modes x 4 concepts x 3 references; 2 concepts x 3 modes x 2 patches in one layer
-        "Every number is within its range: 72 references and 12 patches of 2 layers.",
+        "Every number is in its valid range: 72 references and 12 patches of 2 layers.",
     ]
-    assert found.notes == ["Whether scores are true was not looked at: give model and data to compute some again."]
+    assert found.notes == ["Scores were not checked: give model and data to compute some of them again."]
     found = crp.verify(crp.open_library(library), model, dataset, blocks=3)
     assert found.sound, found.wrong
     assert found.held[2:] == [
         "The model has the weights that were mined.",
         "The data set is the one that was mined (22 samples).",
-        "The rules of relevance are those that were mined with.",
+        "The rules are those that were mined with.",
         "72 references in 3 of 3 blocks of samples were computed again: their scores differ by at most 0.0e+00 of the "
-        "largest in the layer (allowed with float32: 0.001), and no sample there is missing among the references.",
-        "Class statistics of all samples were computed again: they are those of the library.",
+        "largest in the layer (allowed with float32: 0.001), and no sample there is missing from the references.",
+        "Class statistics of all samples were computed again and are equal.",
     ]
-    assert str(found).splitlines()[0] == "ok     Every file is what was written: its checksum is as noted."
+    assert str(found).splitlines()[0] == "ok     Every file is unchanged: its checksum is the one listed."
 
 
 def test_every_changed_byte_is_found(library):
@@ -132,7 +132,7 @@ RESEALED = [
     # what a liar who writes the checksums anew cannot hide from the structure
     ("layers/0/patches.safetensors", "sample", lambda x: x[::-1], "The patches of concept 0 of layer '0' by relevance"),
     ("layers/2/references.safetensors", "relevance.sample", lambda x: x + 22, "is not within -1 and 21)"),
-    ("layers/2/references.safetensors", "activation.score", lambda x: x * np.nan, "the score of a sample is no finite"),
+    ("layers/2/references.safetensors", "activation.score", lambda x: x * np.nan, "a sample is not finite"),
 ]
 
 
@@ -155,7 +155,8 @@ def test_false_scores_and_lists_are_found_by_computing_again(library, model, dat
     assert crp.verify(library).sound
     (wrong,) = crp.verify(library, model, dataset, blocks=3).wrong
     assert wrong.startswith("Sample ")
-    assert "for concept 1 of layer '2' by relevance; computed again, " in wrong
+    assert "for concept 1 of layer '2' by relevance, but " in wrong
+    assert wrong.endswith(" when computed again.")
     # the best sample of a concept left out: the list that remains is in order and true, and not the best
     shorter = {
         name: np.concatenate([array[:, 1:], array[:, :1]], axis=1) if name.startswith("activation") else array
@@ -180,7 +181,7 @@ def test_false_statistics_are_found_by_computing_everything_again(library, model
     assert crp.verify(library, model, dataset, blocks=2).sound
     (wrong,) = crp.verify(library, model, dataset, blocks=3).wrong
     assert wrong == (
-        "The share of class 1 in layer '0' is not what computing all samples again gives: it is off by 0.05."
+        "The share of class 1 in layer '0' differs by 0.05 from what all samples give when computed again."
     )
 
 
@@ -233,7 +234,8 @@ def test_a_rule_that_is_a_function_must_be_given_again(model, dataset, tmp_path)
                     progress=False).path  # fmt: skip
     found = crp.verify(path, model, dataset)
     assert found.sound
-    assert found.notes[-1].startswith("No score was computed again: classes were explained by the rule '")
+    sentence = "No score was computed again: the library stores only the name of the target rule '"
+    assert found.notes[-1].startswith(sentence)
     assert crp.verify(path, model, dataset, targets=second).sound
     assert "another class is explained" in crp.verify(path, model, dataset, targets="prediction").wrong[0]
 
@@ -278,4 +280,4 @@ def test_a_library_with_skipped_samples_is_sound(tmp_path):
     assert [skipped["sample"] for skipped in library.manifest["skipped"]] == [durable.UNREADABLE]
     found = crp.verify(library, durable.net(), durable.Samples(), blocks=10)
     assert found.sound, found.wrong
-    assert "Class statistics of all samples were computed again: they are those of the library." in found.held
+    assert "Class statistics of all samples were computed again and are equal." in found.held

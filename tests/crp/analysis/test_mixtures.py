@@ -52,7 +52,7 @@ def test_a_new_vector_beside_its_prototype():
 
 def test_what_does_not_fit_is_refused():
     pytest.importorskip("sklearn", reason="scikit-learn, an optional extra, is not installed")
-    with pytest.raises(InputError, match=r"^5 prototypes of 4 samples: between 1 and 4 can be found\.$"):
+    with pytest.raises(InputError, match=r"^5 prototypes of 4 samples: between 1 and 4 are possible\.$"):
         prototypes(np.zeros((4, 2)), 5)
     with pytest.raises(InputError, match=r"^The vector has shape \[2\], the prototypes \[3\]\.$"):
         prototypes(clouds(), 1).deviation(np.zeros(2))

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -81,9 +83,9 @@ class TestMine:
     def test_says_what_it_chose(self, shop):
         result = shop.run("mine", "net.py:make", "photos", "--out", "b.crp", "--size", 10, "--mean", "0.5,0.4,0.3")
         assert result.exit_code == 0
-        assert "Mining layer '2', the last convolutional stage (choose with --layers)." in result.stderr
-        assert "Explaining the label of each sample." in result.stderr
-        assert result.stdout == "Library: b.crp\nNext:    crp atlas b.crp PICTURE\n"
+        assert "Layer '2' is mined, the last convolutional stage (choose others with --layers)." in result.stderr
+        assert "The label of each sample is explained." in result.stderr
+        assert result.stdout == "Library: b.crp\nNext:    crp atlas b.crp photos/ant/0.png --model net.py:make\n"
         library = open_library(shop.folder / "b.crp")
         assert library.preprocessing.to_json() == {
             "size": 10,
@@ -221,7 +223,7 @@ class TestSite:
         assert result.exit_code == 2
         assert result.stderr.splitlines()[-1] == (
             "Error: 1 of 7 pictures could not be explained and are not in 'site/index.html': "
-            "'photos/ant/7.png' is not a picture: it holds text, beginning 'not a picture'."
+            "'photos/ant/7.png' is not a picture: it is a text that begins with 'not a picture'."
         )
         assert len(list((shop.folder / "site/predictions").glob("*.html"))) == 6
 
@@ -254,7 +256,7 @@ class TestInfo:
             *("crp", "mine", "net.py:make", "photos", "--layers", "0,2"),
             *("--references", "16", "--patches", "1", "--block-size", "32"),
         ]
-        assert rows["explained"].strip().startswith("the classes each sample is labelled with; relevance starts as")
+        assert rows["explained"].strip().startswith("the labels of each sample; relevance starts as")
         assert rows["classes"].strip() == "3: ant, bee, wasp"
         assert "Explain a picture:  crp atlas mined.crp PICTURE" in lines
         assert lines[-1] == PRIVACY
@@ -284,6 +286,62 @@ class TestDemo:
         assert json.loads((tmp_path / "b.json").read_text())["target"]["name"] == "octagon"
 
 
+class TestNext:
+    """The last line of output is a command that works when it is pasted into a shell."""
+
+    def pasted(self, shop, stdout):
+        (line,) = [line for line in stdout.splitlines() if line.startswith("Next:")]
+        bin_folder = Path(sys.executable).parent
+        environment = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+        command = line.removeprefix("Next:").strip()
+        return subprocess.run(
+            command, shell=True, cwd=shop.folder, env=environment, capture_output=True, text=True, check=False
+        )
+
+    def test_after_mining_into_a_folder_with_a_quote_and_spaces(self, shop):
+        (shop.folder / "net.py").rename(shop.folder / "my net's.py")
+        (shop.folder / "photos").rename(shop.folder / "my photos")
+        result = shop.run("mine", "my net's.py:make", "my photos", "--out", "a 'b' $c.crp", "--layers", "0")
+        assert result.exit_code == 0, result.output
+        done = self.pasted(shop, result.stdout)
+        assert (done.returncode, done.stdout) == (0, "0.html\n"), done.stderr
+        assert (shop.folder / "0.html").exists()
+
+    def test_of_data_that_are_no_pictures(self, shop):
+        inputs, labels = np.random.default_rng(0).random((6, 3, 12, 12), np.float32), np.arange(6) % 3
+        np.savez(shop.folder / "inputs.npz", images=inputs, labels=labels)
+        result = shop.run("mine", "net.py:make", "inputs.npz", "--out", "my x.crp", "--layers", "0", "--patches", 0)
+        assert result.exit_code == 0, result.output
+        done = self.pasted(shop, result.stdout)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("my x.crp: 1 layer, ")
+
+
+class TestHome:
+    def test_a_tilde_is_expanded_in_every_path(self, shop, monkeypatch):
+        monkeypatch.setenv("HOME", str(shop.folder))
+        monkeypatch.chdir("/")
+        commands = (
+            ("mine", "~/net.py:make", "~/photos", "--out", "~/t.crp", "--layers", "0", "--class-names", "~/three.txt"),
+            ("info", "~/t.crp"),
+            ("verify", "~/t.crp", "--data", "~/photos", "--model", "~/net.py:make"),
+            ("classes", "~/t.crp", "0", "--concept", "1", "--plot", "~/plot.png"),
+            ("atlas", "~/t.crp", "~/new.png", "--trust", "--out", "~/out/one.html"),
+            ("atlas", "~/t.crp", "~/new.png", "--model", "~/net.py:make", "--out", "~/pages", "--format", "json"),
+            ("atlas", "~/t.crp", "~/photos", "--model", "~/net.py:make", "--out", "~/site", "--no-graph"),
+            ("demo", "--out", "~/demo", "--samples", "100"),
+        )
+        (shop.folder / "three.txt").write_text("a\nb\nc\n")
+        for words in commands:
+            result = CliRunner().invoke(main, words)
+            assert result.exit_code == 0, (words, result.output)
+        for name in ("t.crp/manifest.json", "plot.png", "out/one.html", "pages/new.json", "site/index.html",
+                     "demo/atlas.html"):  # fmt: skip
+            assert (shop.folder / name).exists(), name
+        source = open_library(shop.folder / "t.crp").manifest["source"]
+        assert (source["model"], source["data"]) == (f"{shop.folder}/net.py:make", f"{shop.folder}/photos")
+
+
 class TestExitCodes:
     def test_success(self, mined_shop):
         result = crp("info", "mined.crp", folder=mined_shop.folder)
@@ -297,7 +355,7 @@ class TestExitCodes:
     def test_an_interruption(self, shop):
         result = shop.run("mine", "net.py:make", "net.py:Interrupts", "--out", "x.crp")
         assert result.exit_code == INTERRUPTED == 130
-        assert result.stderr.splitlines()[-1] == "Interrupted. Nothing half-written is left."
+        assert result.stderr.splitlines()[-1] == "Interrupted. No incomplete file is left."
         assert not (shop.folder / "x.crp").exists()
 
     @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
@@ -316,5 +374,5 @@ class TestExitCodes:
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate()
         assert process.returncode == INTERRUPTED
-        assert stderr.splitlines()[-1] == "Interrupted. Nothing half-written is left."
+        assert stderr.splitlines()[-1] == "Interrupted. No incomplete file is left."
         assert not list(shop.folder.glob("x.crp*"))

@@ -47,7 +47,7 @@ def test_a_part_of_the_output_and_several_labels(tasks):
     refused = tasks.run("mine", "nets.py:Whole", "many.npz", "--out", "y.crp")
     assert refused.exit_code == 2
     assert "The model returns a dict with 'features', 'out' for one sample" in refused.stderr
-    assert "name the part with --output." in refused.stderr
+    assert "name the part to explain with --output." in refused.stderr
     manifest = mined(tasks, "nets.py:Whole", "many.npz", "--layers", "conv", "--output", "out")
     assert (manifest["model"]["output"], manifest["settings"]["targets"]) == ("out", "label")
     verified = tasks.run("verify", "x.crp", "--trust", "--data", "many.npz")
@@ -56,12 +56,12 @@ def test_a_part_of_the_output_and_several_labels(tasks):
     drawn = tasks.run("atlas", "x.crp", "new.png", "--trust", "--out", "a.json")
     assert drawn.exit_code == 0, drawn.output
     told = tasks.run("info", "x.crp").stdout
-    assert "the classes each sample is labelled with, of the model's output 'out'; relevance starts as" in told
+    assert "the labels of each sample, of the model's output 'out'; relevance starts as" in told
 
 
 def test_the_best_classes(tasks):
     assert mined(tasks, "net.py:make", "photos", "--layers", "0", "--targets", "top2")["settings"]["targets"] == "top2"
-    assert "the 2 classes predicted most for each sample" in tasks.run("info", "x.crp").stdout
+    assert "the 2 largest outputs for each sample" in tasks.run("info", "x.crp").stdout
     assert tasks.run("mine", "net.py:make", "photos", "--out", "y.crp", "--targets", "top0").exit_code == 2
 
 

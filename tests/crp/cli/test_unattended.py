@@ -75,16 +75,16 @@ def test_shards_are_merged(shop):
     assert shop.run(*MINE, "--out", "whole.crp").exit_code == 0
     for place in (2, 1):
         result = shop.run(*MINE, "--out", "x.crp", "--shard", f"{place}/2")
-        assert result.stdout == f"Shard {place}/2 is done. When all are:  crp merge x.crp\n"
+        assert result.stdout == f"Shard {place}/2 is done. When all are done:  crp merge x.crp\n"
     refused = shop.run("merge", "x.crp")
     assert refused.exit_code == 2
     assert refused.stderr.splitlines()[-1] == (
-        f"Error: The folder 'x.crp.partial' names the model '{shop.folder}/net.py:make', which is code that does not "
-        f"run by itself; give --model '{shop.folder}/net.py:make', or --trust if you trust the folder."
+        f"Error: The folder 'x.crp.partial' names the model '{shop.folder}/net.py:make', which is code that is not run "
+        f"without your consent; give --model '{shop.folder}/net.py:make', or --trust if you trust the folder."
     )
     merged = shop.run("merge", "x.crp", "--model", "net.py:make")
     assert merged.exit_code == 0, merged.output
-    assert merged.stdout == "Library: x.crp\nNext:    crp atlas x.crp PICTURE\n"
+    assert merged.stdout == "Library: x.crp\nNext:    crp atlas x.crp PICTURE --model net.py:make\n"
     assert digest(shop.folder / "x.crp") == digest(shop.folder / "whole.crp")
 
 
@@ -102,7 +102,7 @@ def test_data_that_is_code_is_named_again(shop):
 def test_a_shard_that_is_none(shop, share):
     result = shop.run(*MINE, "--out", "x.crp", "--shard", share)
     assert result.exit_code == 2
-    sentence = f"There is no shard {share}: " if share[1:] == "/2" and share[0] != "a" else f"'{share}' is no part of"
+    sentence = f"There is no shard {share}: " if share[1:] == "/2" and share[0] != "a" else f"'{share}' is not one of"
     assert sentence in result.stderr
     assert not list(shop.folder.glob("x.crp*"))
 
@@ -145,4 +145,4 @@ def test_idle_cores_are_pointed_out(shop, monkeypatch, cores, words, processes):
     if processes is None:
         assert "torchrun" not in told
     else:
-        assert f" of 64 cores; `torchrun --nproc-per-node {processes} -m crp mine ...` uses them all" in told
+        assert f" of 64 cores; `torchrun --nproc-per-node {processes} -m crp mine ...` uses all of them" in told

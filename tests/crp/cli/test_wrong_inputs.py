@@ -72,9 +72,9 @@ def check(sentence: str, expected: str) -> None:
 
 MINE = "mine net.py:make photos --out x.crp"
 ATLAS = "atlas mined.crp new.png --trust --out a.html"
-KINDS = "'torchvision:NAME', 'demo', 'package.module:function', 'file.py:function'"
+KINDS = "'torchvision:NAME', 'demo', 'package.module:function' or 'file.py:function'"
 NO_LAYER = "there are '0', '1', '2', '3', '4', '5', '6', '7'."
-RANDOM_WEIGHTS = "has random weights as it is; give --weights FILE, or --weights DEFAULT for torchvision's."
+RANDOM_WEIGHTS = "is random; give --weights FILE, or --weights DEFAULT for torchvision's."
 TOO_SMALL = "Calculated padded input size per channel: (1 x 1). Kernel size: (3 x 3). …"
 OTHER_WEIGHTS = "The library 'mined.crp' was mined with other weights (…, and this model has …): …"
 
@@ -82,7 +82,7 @@ COMMAND_LINES = [
     # what there is to run
     ("mines", "No such command 'mines'. …"),
     ("mine net.py:make photos", "Missing option '--out'."),
-    ("atlas mined.crp", "Missing argument 'PICTURE...': give pictures, a folder of them, or --site alone."),
+    ("atlas mined.crp", "Missing argument 'PICTURE...': give pictures, a folder of pictures, or only --site."),
     ("info", "Missing argument 'LIBRARY'."),
     ("demo --samples 3", "Invalid value for '--samples': 3 is not in the range x>=100."),
     # the model
@@ -108,14 +108,14 @@ COMMAND_LINES = [
     ),
     (
         "mine resnet18 photos --out x.crp",
-        f"The model 'resnet18' is none of {KINDS} (did you mean 'torchvision:resnet18'?).",
+        f"The model 'resnet18' is not {KINDS} (did you mean 'torchvision:resnet18'?).",
     ),
-    ("mine model photos --out x.crp", f"The model 'model' is none of {KINDS}."),
+    ("mine model photos --out x.crp", f"The model 'model' is not {KINDS}."),
     (
         "mine torchvision:resnet81 photos --out x.crp",
         "torchvision has no classifier 'resnet81'; did you mean 'resnet18' …",
     ),
-    ("mine torchvision:resnet18 photos --out x.crp", f"The model 'torchvision:resnet18' {RANDOM_WEIGHTS}"),
+    ("mine torchvision:resnet18 photos --out x.crp", f"Without weights the model 'torchvision:resnet18' {RANDOM_WEIGHTS}"),
     # its weights
     (f"{MINE} --weights none.safetensors", "There is no weights file 'none.safetensors'."),
     (
@@ -139,14 +139,14 @@ COMMAND_LINES = [
     ),
     (
         f"{MINE} --weights DEFAULT",
-        "--weights DEFAULT is for 'torchvision:NAME' models, and the model is 'net.py:make'; give a weights file.",
+        "--weights DEFAULT is for 'torchvision:NAME' models, but the model is 'net.py:make'; give a weights file.",
     ),
     # layers
     (f"{MINE} --layers layer5", f"The model has no layer 'layer5': {NO_LAYER}"),
     (f"{MINE} --layers 9*", f"The model has no layer '9*': {NO_LAYER}"),
     (
         f"{MINE} --layers 0,,2",
-        "Invalid value for '--layers': '0,,2' has an empty name; give names with commas between them (layer3,layer4).",
+        "Invalid value for '--layers': '0,,2' has an empty name; give names separated by commas (layer3,layer4).",
     ),
     # preprocessing
     (
@@ -154,7 +154,7 @@ COMMAND_LINES = [
         "Invalid value for '--size': 'large' is neither a number of pixels (224) nor HEIGHTxWIDTH (224x320).",
     ),
     (f"{MINE} --size 0", "The size is 0; it must be a number of pixels above 0, or a pair (height, width)."),
-    (f"{MINE} --size 1", f"The model cannot take 'ant/0.png' of shape [3, 1, 1]: {TOO_SMALL}"),
+    (f"{MINE} --size 1", f"The model cannot run on 'ant/0.png' of shape [3, 1, 1]: {TOO_SMALL}"),
     (
         f"{MINE} --crop 64",
         "'photos/ant/0.png': The crop of 64 x 64 pixels does not fit into a picture of 12 x 12; give a size (now None) "
@@ -162,25 +162,25 @@ COMMAND_LINES = [
     ),
     (
         f"{MINE} --mean a",
-        "Invalid value for '--mean': 'a' is not a number, nor numbers with commas between them (0.5,0.5,0.5).",
+        "Invalid value for '--mean': 'a' is neither a number nor numbers separated by commas (0.5,0.5,0.5).",
     ),
-    (f"{MINE} --mean 0.5,0.5", "The mean is (0.5, 0.5); it must be one finite number or 3, one for each channel."),
-    (f"{MINE} --std 0", "The std is (0.0, 0.0, 0.0), and every value must be above 0."),
+    (f"{MINE} --mean 0.5,0.5", "The mean is (0.5, 0.5); it must be one finite number, or 3, one per channel."),
+    (f"{MINE} --std 0", "The std is (0.0, 0.0, 0.0); every value must be above 0."),
     (f"{MINE} --preprocessing none.json", "The preprocessing 'none.json' cannot be read: No such file or directory."),
-    (f"{MINE} --preprocessing two.txt", "The preprocessing 'two.txt' is no JSON (…)."),
+    (f"{MINE} --preprocessing two.txt", "The preprocessing 'two.txt' is not JSON (…)."),
     (
         f"{MINE} --preprocessing bad.json",
-        "The preprocessing 'bad.json' is not one: Preprocessing has no entry 'sizes'; did you mean 'size'?",
+        "The file 'bad.json' does not hold a preprocessing: Preprocessing has no entry 'sizes'; did you mean 'size'?",
     ),
     # settings
     (f"{MINE} --class-names none.txt", "The class names 'none.txt' cannot be read: No such file or directory."),
-    (f"{MINE} --class-names two.txt", "The subfolder 'wasp' of 'photos' is no class name; there are 'ant', 'bee'."),
+    (f"{MINE} --class-names two.txt", "The subfolder 'wasp' of 'photos' is not a class name; there are 'ant', 'bee'."),
     (
         "mine net.py:make mixed --out x.crp --class-names two.txt",
-        "There are 2 class names (two.txt), and the model has 3 classes; name them all with --class-names FILE, or "
+        "There are 2 class names (two.txt), but the model has 3 classes; name all of them with --class-names FILE, or "
         "explain predictions with --targets prediction.",
     ),
-    (f"{MINE} --targets truth", "Invalid value for '--targets': 'truth' is neither 'label', …"),
+    (f"{MINE} --targets truth", "Invalid value for '--targets': 'truth' is not 'label', …"),
     (f"{MINE} --references 0", "Invalid value for '--references': 0 is not in the range x>=1."),
     (f"{MINE} --references few", "Invalid value for '--references': 'few' is not a valid integer range."),
     (f"{MINE} --patches -1", "Invalid value for '--patches': -1 is not in the range x>=0."),
@@ -191,14 +191,14 @@ COMMAND_LINES = [
     # the data
     (
         "mine net.py:make none --out x.crp",
-        "The data 'none' is no folder, and none of an .npz file, 'demo', 'package.module:function', "
+        "The data 'none' are not a folder, an .npz file, 'demo', 'package.module:function' or "
         "'file.py:function'.",
     ),
     ("mine net.py:make nothing --out x.crp", "The folder 'nothing' holds no pictures ('.jpg', …)."),
     ("mine net.py:make none.npz --out x.crp", "There is no data file 'none.npz'."),
     (
         "mine net.py:make other.npz --out x.crp",
-        "The data file 'other.npz' cannot be read (it is no whole .npz).",
+        "The data file 'other.npz' cannot be read (it is not a complete .npz file).",
     ),
     (
         "mine net.py:make corrupt --out x.crp",
@@ -210,14 +210,14 @@ COMMAND_LINES = [
         "Sample 1 could not be read: The picture 'corrupt/b.jpg' is damaged and cannot be read (image file is "
         "truncated …).",
     ),
-    ("mine net.py:make dots --out x.crp", f"The model cannot take 'a.png' of shape [3, 1, 1]: {TOO_SMALL}"),
+    ("mine net.py:make dots --out x.crp", f"The model cannot run on 'a.png' of shape [3, 1, 1]: {TOO_SMALL}"),
     (
         "mine net.py:make mixed --out x.crp",
         "Sample 1 ('b.png') is torch.float32 of shape [3, 14, 14], sample 0 is torch.float32 of shape [3, 12, 12]; …",
     ),
     (
         "mine net.py:make mixed --out x.crp --targets label",
-        "The data 'mixed' has no labels to explain; give --targets prediction.",
+        "The data 'mixed' have no labels to explain; give --targets prediction.",
     ),
     (
         "mine net.py:make net.py:Stream --out x.crp",
@@ -246,16 +246,16 @@ COMMAND_LINES = [
     ("mine net.py:make photos --out file/x.crp", "No library can be written to 'file/x.crp': … ('file')."),
     # the library
     ("info none.crp", "There is no library 'none.crp': the folder does not exist."),
-    ("info half.crp", "'half.crp/manifest.json' is damaged (no JSON: …): …"),
+    ("info half.crp", "'half.crp/manifest.json' is damaged (not JSON: …): …"),
     ("atlas none.crp new.png", "There is no library 'none.crp': the folder does not exist."),
     ("atlas photos new.png", "'photos' is not a library: it holds no manifest.json."),
     ("atlas new.png new.png", "'new.png' is not a library: it holds no manifest.json."),
-    ("atlas half.crp new.png --trust", "'half.crp/manifest.json' is damaged (no JSON: …): …"),
+    ("atlas half.crp new.png --trust", "'half.crp/manifest.json' is damaged (not JSON: …): …"),
     ("atlas cut.crp new.png --trust", "'cut.crp/layers/2/patches.safetensors' is damaged (…): …"),
     ("atlas lost.crp new.png --trust", "'lost.crp/layers/2/patches.safetensors' is damaged (it is missing): …"),
     (
         "atlas mined.crp new.png",
-        "The library 'mined.crp' names the model 'FOLDER/net.py:make', which is code that does not run by itself; give "
+        "The library 'mined.crp' names the model 'FOLDER/net.py:make', which is code that is not run without your consent; give "
         "--model 'FOLDER/net.py:make', or --trust if you trust the library.",
     ),
     ("atlas mined.crp new.png --model net.py:other", OTHER_WEIGHTS),
@@ -263,7 +263,7 @@ COMMAND_LINES = [
     # the picture
     ("atlas mined.crp none.png --trust", "There is no picture file 'none.png'."),
     ("atlas mined.crp new.png none.png --trust", "There is no picture file 'none.png'."),
-    ("atlas mined.crp text.png --trust", "'text.png' is not a picture: it holds text, beginning 'not a picture'."),
+    ("atlas mined.crp text.png --trust", "'text.png' is not a picture: it is a text that begins with 'not a picture'."),
     ("atlas mined.crp empty.png --trust", "'empty.png' is not a picture: the file is empty."),
     (
         "atlas mined.crp cut.jpg --trust",
@@ -272,7 +272,7 @@ COMMAND_LINES = [
     # a site
     ("atlas mined.crp nothing --trust", "The folder 'nothing' holds no pictures ('.jpg', …)."),
     ("atlas mined.crp none.png --site --trust --out y", "There is no picture file 'none.png'."),
-    ("atlas mined.crp photos --trust --format png", "--format is for pages of their own; a site is HTML."),
+    ("atlas mined.crp photos --trust --format png", "--format is for single pages; a site is HTML."),
     ("atlas mined.crp photos --trust --out y.html", "--out y.html is one file; a site is a folder."),
     (
         "atlas mined.crp photos --trust --out photos",
@@ -281,7 +281,7 @@ COMMAND_LINES = [
     ("atlas mined.crp photos --trust --out file/y", "No site can be written to 'file/y': … ('file/y')."),
     ("atlas mined.crp photos --trust --out y --target ent", "There is no class 'ent': did you mean 'ant'?"),
     ("atlas mined.crp photos --trust --out y --layers 3", "The library does not hold layer '3': there are '0', '2'."),
-    ("atlas mined.crp dot.png --trust", f"The model cannot take 'dot.png' of shape [3, 1, 1]: {TOO_SMALL}"),
+    ("atlas mined.crp dot.png --trust", f"The model cannot run on 'dot.png' of shape [3, 1, 1]: {TOO_SMALL}"),
     # what is asked of it
     (f"{ATLAS} --layers 1", "The library does not hold layer '1': there are '0', '2'."),
     (f"{ATLAS} --concepts 0", "Invalid value for '--concepts': 0 is not in the range x>=1."),
@@ -297,13 +297,13 @@ COMMAND_LINES = [
     ),
     (
         "atlas mined.crp new.png ./new.png --trust --out y",
-        "'new.png' and './new.png' would both be written to y/new.html; explain them apart.",
+        "'new.png' and './new.png' would both be written to y/new.html; explain them separately.",
     ),
     (
         "atlas mined.crp new.png --trust --format bmp",
         "Invalid value for '--format': 'bmp' is not one of 'html', 'png', 'pdf', 'svg', 'json', 'dot'.",
     ),
-    ("atlas mined.crp new.png --trust --out file/x.html", "The folder 'file' cannot be made: … ('file')."),
+    ("atlas mined.crp new.png --trust --out file/x.html", "The folder 'file' cannot be created: … ('file')."),
 ]
 
 
@@ -327,7 +327,7 @@ def test_the_table_is_long_enough() -> None:
 def test_a_process_says_it_on_stderr_and_exits_with_2(spoilt: Shop) -> None:
     result = processes.run(["-m", "crp", "atlas", "mined.crp", "dot.png", "--trust"], cwd=spoilt.folder)
     assert (result.returncode, result.stdout) == (2, "")
-    check(result.stderr.rstrip("\n"), f"Error: The model cannot take 'dot.png' of shape [3, 1, 1]: {TOO_SMALL}")
+    check(result.stderr.rstrip("\n"), f"Error: The model cannot run on 'dot.png' of shape [3, 1, 1]: {TOO_SMALL}")
 
 
 @dataclass(frozen=True)
@@ -461,7 +461,7 @@ CALLS = [
         SampleError,
         "Sample 0 holds NaN or infinite values.",
     ),
-    ("NaN weights", lambda at: at.mine(model=at.net.not_finite()), ModelError, "The model's '2.weight' holds NaN …"),
+    ("NaN weights", lambda at: at.mine(model=at.net.not_finite()), ModelError, "The model's '2.weight' holds 1 NaN …"),
     (
         "grey preprocessing",
         lambda at: at.mine(preprocessing=crp.Preprocessing(mode="L")),

@@ -153,5 +153,5 @@ def test_a_tag_outside_is_refused():
         paste_tag(np.zeros((96, 96, 3), dtype=np.uint8), 79, 0)
     assert str(error.value) == (
         "A tag of 18 pixels at (79, 0) does not fit into a picture of 96 x 96 pixels; "
-        "its place may be from (0, 0) to (78, 78)."
+        "its position may be (0, 0) to (78, 78)."
     )

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+import crp
 from crp.attribution import RelevanceFlow, composite_for
 from crp.errors import InputError, LibraryError
 from crp.interchange import export_virelay
@@ -56,6 +57,16 @@ def test_the_files_hold_what_they_say(case):
                 expected = flow.down(flow.output_relevance([int(samples[place]) % 3]))[0, 0].numpy()
                 np.testing.assert_allclose(heatmaps["attribution"][place], expected, atol=1e-5 * np.abs(expected).max())
                 assert heatmaps["prediction"][place].argmax() == vectors.prediction[samples[place]]
+
+
+def test_a_prepared_model_writes_the_same(case, tmp_path):
+    library, model, dataset, _, file = case
+    ready = crp.prepared(model)
+    again = export_virelay(library, ready, dataset, "0", tmp_path / "project", targets=["<jay>", 0], samples=20)
+    for name in ("dataset.h5", "attribution.h5"):
+        with h5py.File(file.with_name(name)) as theirs, h5py.File(again.with_name(name)) as ours:
+            for key in theirs:
+                np.testing.assert_array_equal(ours[key], theirs[key])
 
 
 def test_virelay_opens_the_project(case):

@@ -38,18 +38,21 @@ def test_no_library(tmp_path):
     [
         ({"format": "else"}, "does not describe a library: its \"format\" is not 'crp-atlas library'."),
         ({"schema": 3}, "is of schema 3, and this version of crp-atlas reads schema 2."),
-        ({"layers": None}, "is damaged ('layers' is missing or no list): "),
+        ({"layers": None}, "is damaged ('layers' is missing or not of type list): "),
         ({"layers": [{"name": "..", "shape": [1], "concepts": 1}]}, "does not describe a layer): "),
         ({"layers": [{"name": "a", "shape": [0], "concepts": 1}]}, "does not describe a layer): "),
-        ({"settings": manifest()["settings"] | {"k": "16"}}, "is damaged ('k' of 'settings' is missing or no int): "),
+        ({"settings": manifest()["settings"] | {"k": "16"}}, "is damaged ('k' of 'settings' is missing or not an int): "),
         ({"settings": manifest()["settings"] | {"k": 0}}, "is damaged ('k' of 'settings' is 0): "),
         ({"model": {}}, "is damaged ('model' has no 'weights'): "),
         ({"class_names": ["cat"]}, "is damaged (there are 1 'class_names' for 4 classes): "),
-        ({"layers": manifest()["layers"] * 2}, "is damaged (it names a layer twice): "),
+        ({"layers": manifest()["layers"] * 2}, "is damaged (a layer is listed twice): "),
         ({"layers": [{"name": "a" * 256, "shape": [1], "concepts": 1}]}, "does not describe a layer): "),
-        ({"data": {"length": 9, "fingerprint": "", "shape": [3, -1]}}, "('shape' of 'data' is missing or no shape): "),
-        ({"source": "\ud800"}, "is damaged (no JSON: "),
-        ({"source": float("nan")}, "is damaged (no JSON: a number is infinite, or none): "),
+        (
+            {"data": {"length": 9, "fingerprint": "", "shape": [3, -1]}},
+            "('shape' of 'data' is missing or not a shape): ",
+        ),
+        ({"source": "\ud800"}, "is damaged (not JSON: "),
+        ({"source": float("nan")}, "is damaged (not JSON: a number is infinite or NaN): "),
     ],
 )
 def test_manifests_that_are_refused(tmp_path, change, message):

@@ -52,7 +52,7 @@ ABSENT = [
     (("fc", 0, "relevance"), "The library does not hold layer 'fc': there are 'features.3', 'block/one'."),
     (("features.3", 0, "relevances"), "There is no mode 'relevances': did you mean 'relevance'?"),
     (("features.3", 9999, "relevance"), NO_CONCEPT.format(9999)),
-    (("features.3", -1, "relevance"), NO_CONCEPT.format(-1)),
+    (("features.3", -3, "relevance"), NO_CONCEPT.format(-3)),
 ]
 
 

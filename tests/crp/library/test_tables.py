@@ -41,8 +41,8 @@ def test_equal_arrays_are_equal_bytes_in_any_order(tmp_path):
         (lambda table: table.array("vector", np.int64, (3,)), "it has no 'vector'"),
         (lambda table: table.array("matrix", np.int64, (2, None)), "'matrix' is I64 of shape [3, 2]"),
         (lambda table: table.array("matrix", np.float32, (3, 2)), "'matrix' is I64 of shape [3, 2]"),
-        (lambda table: table.piece("bytes", np.uint8, 5, 10), "'bytes' has 9 entries, and 5 to 10 are referred to"),
-        (lambda table: table.piece("bytes", np.uint8, -1, 3), "'bytes' has 9 entries, and -1 to 3 are referred to"),
+        (lambda table: table.piece("bytes", np.uint8, 5, 10), "'bytes' has 9 entries, but 5 to 10 are referred to"),
+        (lambda table: table.piece("bytes", np.uint8, -1, 3), "'bytes' has 9 entries, but -1 to 3 are referred to"),
     ],
 )
 def test_tables_that_do_not_fit(tmp_path, read, fact):

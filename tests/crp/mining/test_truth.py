@@ -139,7 +139,7 @@ def test_dead_concepts_are_found_and_told_apart(tmp_path):
     library = mine(net, data, layers=["1"], path=tmp_path / "a.crp", **options)
     dead = library.dead_concepts("1")
     assert (dead.never_active.tolist(), dead.never_relevant.tolist()) == ([1], [1, 2])
-    with pytest.raises(InputError, match=r"keeps no references by class: mine with class_references=3\.$"):
+    with pytest.raises(InputError, match=r"has no references by class: mine with class_references=3\.$"):
         library.class_references("1", 0, "relevance")
     with pytest.raises(InputError, match=r"holds no concept vectors: mine with vectors=True \(--vectors\)\.$"):
         library.vectors("1")

@@ -105,7 +105,7 @@ def test_values_that_are_no_numbers_are_refused(tmp_path):
     found = read_vectors(tmp_path, "a", LENGTH, 3, 3)
     assert found.relevance[3].tolist() == [3, 4, 5]
     for read in (lambda: found.relevance[4], lambda: found.relevance.column(1), lambda: found.activation[:]):
-        with pytest.raises(LibraryError, match="A concept vector holds what is no finite number"):
+        with pytest.raises(LibraryError, match="A concept vector holds NaN or infinite values"):
             read()
 
 

@@ -355,7 +355,7 @@ def test_a_picture_that_fails_is_named_and_stops_no_other(model, library, files,
     index = tmp_path / "site" / "index.html"
     assert str(error.value) == (
         f"1 of 3 pictures could not be explained and are not in '{index}': "
-        f"'{broken}' is not a picture: it holds text, beginning 'no picture'."
+        f"'{broken}' is not a picture: it is a text that begins with 'no picture'."
     )
     assert len(Page(index).all("li", "prediction")) == 2
     assert "broken" not in (tmp_path / "site" / "assets" / "order.js").read_text()

@@ -1,0 +1,197 @@
+"""A prepared model in place of a model, and ids and classes in every form, in each function that takes them."""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from zennit.composites import EpsilonPlus
+
+import crp
+from crp.analysis import concept_vector, search
+from crp.errors import InputError, LibraryError, ModelError
+from crp.models import PreparedModel, prepared, ready_model
+
+NAMES = ["ant", "bee", "cat"]
+DATA = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+DATASET = TensorDataset(DATA, torch.arange(12) % 3)
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return net().eval()
+
+
+@pytest.fixture
+def library(model, tmp_path):
+    return crp.mine(
+        model, DATASET, layers=["0", "2"], path=tmp_path / "a.crp", class_names=NAMES, patches=1, vectors=True,
+        patch_concepts={"0": [0], "2": torch.tensor([True, False, False, False, True])}, progress=False,
+    )  # fmt: skip
+
+
+def same_graph(ours, theirs):
+    assert [node.name for node in ours.nodes] == [node.name for node in theirs.nodes]
+    assert [(edge.upper, edge.lower, edge.relevance) for edge in ours.edges] == [
+        (edge.upper, edge.lower, edge.relevance) for edge in theirs.edges
+    ]
+
+
+def test_a_prepared_model_gives_what_the_model_gives(model, library):
+    ready = prepared(model)
+    explained = [crp.explain(each, DATA[0], library, target="bee") for each in (model, ready)]
+    assert np.array_equal(explained[0].heatmap, explained[1].heatmap)
+    same_graph(*(crp.compose(each, DATA[:2], ["0", "2"], target="bee", library=library) for each in (model, ready)))
+    found = [concept_vector(each, DATA[0], library, "2", target="bee") for each in (model, ready)]
+    assert np.array_equal(*found)
+    assert np.abs(found[0]).sum() == pytest.approx(1)
+    assert crp.verify(library, ready, DATASET, blocks=3).sound
+    crp.add_patches(library, ready, DATASET, "0", [2], progress=False)
+    assert library.with_patches("0") == [0, 2]
+
+
+def test_one_door_for_all_that_takes_a_model(model, library):
+    ready = ready_model(model)
+    assert isinstance(ready, PreparedModel)
+    assert ready_model(ready) is ready
+    for call in (
+        lambda given, **options: crp.explain(given, DATA[0], library, **options),
+        lambda given, **options: crp.compose(given, DATA[:1], ["0"], target=0, **options),
+        lambda given, **options: concept_vector(given, DATA[0], library, "0", **options),
+        lambda given, **options: crp.add_patches(library, given, DATASET, "0", [1], **options),
+    ):
+        sentence = r"^A prepared model has its composite already: give it to crp\.prepared\.$"
+        with pytest.raises(InputError, match=sentence):
+            call(ready, composite=EpsilonPlus())
+        with pytest.raises(InputError, match=r"^A model is a torch\.nn\.Module or made by crp\.prepared, given str\.$"):
+            call("resnet18")
+        broken = copy.deepcopy(model)
+        broken[5].bias.data[1] = torch.nan
+        sentence = r"^The model's '5\.bias' holds 1 NaN or infinite values of 3; it cannot be explained\.$"
+        with pytest.raises(ModelError, match=sentence):
+            call(broken)
+
+
+def test_a_library_of_another_model_is_refused_everywhere(library):
+    torch.manual_seed(1)
+    other = prepared(nn.Sequential(*net()[:5], nn.Linear(80, 3)).eval())
+    calls = (
+        lambda: crp.explain(other, DATA[0], library),
+        lambda: crp.compose(other, DATA[:1], ["0"], target=0, library=library),
+        lambda: concept_vector(other, DATA[0], library, "0"),
+        lambda: crp.add_patches(library, other, DATASET, "0", [1]),
+    )
+    for call in calls:
+        with pytest.raises(LibraryError, match="was mined with other weights"):
+            call()
+    assert "was mined with other weights" in crp.verify(library, other).wrong[0]
+
+
+CLASSES = {
+    "name": "bee",
+    "digits": "1",
+    "int": 1,
+    "numpy": np.int64(1),
+    "tensor": torch.tensor(1),
+    "topk": torch.tensor([0.0, 5.0, 1.0]).topk(1).indices,
+    "mask": torch.tensor([False, True, False]),
+    "one-hot": torch.tensor([0, 1, 0]),
+    "list": [1],
+}
+
+
+@pytest.mark.parametrize("form", CLASSES)
+def test_a_class_in_every_form(form, model, library):
+    target = CLASSES[form]
+    assert crp.explain(model, DATA[0], library, target=target, graph=False).target.index == 1
+    against = crp.explain(model, DATA[0], library, target=0, against=target, graph=False)
+    assert against.beside[1].against.name == "bee"
+    same_graph(
+        crp.compose(model, DATA[:1], ["0"], target=target, library=library),
+        crp.compose(model, DATA[:1], ["0"], target=1, library=library),
+    )
+    found = [concept_vector(model, DATA[0], library, "2", target=each) for each in (target, 1)]
+    assert np.array_equal(*found)
+    assert library.concepts_of(target, "2") == library.concepts_of("bee", "2")
+    found = library.class_references("2", target, "relevance")
+    assert np.array_equal(found.sample, library.class_references("2", 1, "relevance").sample)
+
+
+@pytest.mark.parametrize("wrong", [2.7, True, 3, -1, [0, 1], "dog", b"bee", torch.tensor([0.0, 1.0, 0.0])])
+def test_what_is_no_class_is_refused(wrong, model, library):
+    for call in (
+        lambda: library.concepts_of(wrong, "2"),
+        lambda: crp.compose(model, DATA[:1], ["0"], target=wrong, library=library),
+        lambda: crp.explain(model, DATA[0], library, target=wrong),
+    ):
+        with pytest.raises(InputError, match=r"class"):
+            call()
+
+
+CONCEPTS = {
+    "int": 3,
+    "from the end": -2,
+    "numpy": np.int32(3),
+    "tensor": torch.tensor(3),
+    "topk": torch.tensor([0.0, 1.0, 2.0, 9.0, 3.0]).topk(1).indices,
+    "mask": np.array([False, False, False, True, False]),
+    "range": range(3, 4),
+    "slice": slice(3, 4),
+}
+
+
+@pytest.mark.parametrize("form", CONCEPTS)
+def test_a_concept_in_every_form(form, model, library):
+    concept = CONCEPTS[form]
+    crp.add_patches(library, model, DATASET, "2", concept, progress=False)
+    assert library.with_patches("2") == [0, 3, 4]
+    (patch,), (expected,) = (library.patches("2", each, "relevance") for each in (concept, 3))
+    assert (patch.sample, patch.score) == (expected.sample, expected.score)
+    assert library.concept("2", concept).concept == 3
+    assert library.classes_of("2", concept) == library.classes_of("2", 3)
+    vectors = library.vectors("2")
+    assert np.array_equal(search(vectors, concept).sample, search(vectors, 3).sample)
+    same_graph(
+        crp.compose(model, DATA[:1], ["0"], target=1, of=("2", concept)),
+        crp.compose(model, DATA[:1], ["0"], target=1, of=("2", 3)),
+    )
+
+
+def test_several_concepts_in_every_form(model, library):
+    assert library.with_patches("2") == [0, 4]  # a mask when it was mined
+    mask = np.array([False, True, True, False, False])
+    for concepts in (torch.tensor([1, 2]), mask, slice(1, 3), range(1, 3), {1, 2}):
+        assert library.concept_ids("2", concepts) == (1, 2)
+        crp.add_patches(library, model, DATASET, "2", concepts, progress=False)
+        assert library.with_patches("2") == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize("wrong", [2.0, True, 5, "3", torch.tensor([True, False]), [[1]]])
+def test_what_is_no_concept_is_refused(wrong, model, library):
+    for call in (
+        lambda: library.patches("2", wrong, "relevance"),
+        lambda: library.concept("2", wrong),
+        lambda: library.classes_of("2", wrong),
+        lambda: crp.add_patches(library, model, DATASET, "2", wrong),
+        lambda: search(library.vectors("2"), wrong),
+        lambda: crp.compose(model, DATA[:1], ["0"], target=1, of=("2", wrong)),
+    ):
+        with pytest.raises(InputError, match=r"concept|single row"):
+            call()
+    sentence = "One concept is expected, given 2: [1, 2]."
+    with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):
+        library.patches("2", [1, 2], "relevance")
+
+
+def test_rows_of_a_class_in_every_form(library):
+    vectors = library.vectors("0")
+    for label in (2, np.int64(2), torch.tensor(2), torch.tensor([2])):
+        assert vectors.rows(label=label).tolist() == [2, 5, 8, 11]
