@@ -115,7 +115,10 @@ COMMAND_LINES = [
         "mine torchvision:resnet81 photos --out x.crp",
         "torchvision has no classifier 'resnet81'; did you mean 'resnet18' …",
     ),
-    ("mine torchvision:resnet18 photos --out x.crp", f"Without weights the model 'torchvision:resnet18' {RANDOM_WEIGHTS}"),
+    (
+        "mine torchvision:resnet18 photos --out x.crp",
+        f"Without weights the model 'torchvision:resnet18' {RANDOM_WEIGHTS}",
+    ),
     # its weights
     (f"{MINE} --weights none.safetensors", "There is no weights file 'none.safetensors'."),
     (
@@ -255,7 +258,8 @@ COMMAND_LINES = [
     ("atlas lost.crp new.png --trust", "'lost.crp/layers/2/patches.safetensors' is damaged (it is missing): …"),
     (
         "atlas mined.crp new.png",
-        "The library 'mined.crp' names the model 'FOLDER/net.py:make', which is code that is not run without your consent; give "
+        "The library 'mined.crp' names the model 'FOLDER/net.py:make', which is code that is not run without your "
+        "consent; give "
         "--model 'FOLDER/net.py:make', or --trust if you trust the library.",
     ),
     ("atlas mined.crp new.png --model net.py:other", OTHER_WEIGHTS),

@@ -41,7 +41,10 @@ def test_no_library(tmp_path):
         ({"layers": None}, "is damaged ('layers' is missing or not of type list): "),
         ({"layers": [{"name": "..", "shape": [1], "concepts": 1}]}, "does not describe a layer): "),
         ({"layers": [{"name": "a", "shape": [0], "concepts": 1}]}, "does not describe a layer): "),
-        ({"settings": manifest()["settings"] | {"k": "16"}}, "is damaged ('k' of 'settings' is missing or not an int): "),
+        (
+            {"settings": manifest()["settings"] | {"k": "16"}},
+            "is damaged ('k' of 'settings' is missing or not an int): ",
+        ),
         ({"settings": manifest()["settings"] | {"k": 0}}, "is damaged ('k' of 'settings' is 0): "),
         ({"model": {}}, "is damaged ('model' has no 'weights'): "),
         ({"class_names": ["cat"]}, "is damaged (there are 1 'class_names' for 4 classes): "),
