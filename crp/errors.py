@@ -45,6 +45,7 @@ class SampleError(CrpError, RuntimeError):
         self.sample, self.fact, self.name = sample, fact, name
 
     def __str__(self) -> str:
+        """Return the sentence, with the name of the sample if there is one."""
         named = f" ({self.name!r})" if self.name else ""
         return f"Sample {self.sample}{named} {self.fact}"
 

@@ -75,6 +75,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
+        """Check the values and complete them."""
         if self.mode not in [*CHANNELS]:  # a list, because a value from a file may not be hashable
             raise InputError(f"The mode is {self.mode!r}; {nearest(str(self.mode), list(CHANNELS))}")
         if self.interpolation not in [*INTERPOLATIONS]:

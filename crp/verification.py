@@ -72,6 +72,7 @@ class Verification:
         return not self.wrong
 
     def __str__(self) -> str:
+        """Return all sentences, one per line, with a mark."""
         marked = (("ok", self.held), ("note", self.notes), ("WRONG", self.wrong))
         return "\n".join(f"{mark:<5}  {sentence}" for mark, sentences in marked for sentence in sentences)
 

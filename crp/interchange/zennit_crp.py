@@ -179,7 +179,7 @@ def _explained(tables: Sequence[np.ndarray], stats: Path, layer: str, reader: Sa
 def _filled_up(
     k: int, samples: np.ndarray, scores: np.ndarray, positions: np.ndarray, targets: np.ndarray
 ) -> References:
-    """References `[C, k]`: places never filled as in `crp.mining.topk.TopK`."""
+    """Extend lists to references `[C, k]`; unused entries are those of `crp.mining.topk.TopK`."""
 
     def wide(table: np.ndarray, dtype: type, empty: float) -> np.ndarray:
         return np.pad(table.astype(dtype), ((0, 0), (0, k - table.shape[1])), constant_values=empty)

@@ -20,11 +20,14 @@ _SHOWN = 5
 class ConceptSource(Protocol):
     """The part of `Library` that a concept uses."""
 
-    def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]: ...
+    def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]:
+        """See `Library.patches`."""
 
-    def stored_patches(self, layer: str, concepts: list[int]) -> LayerPatches: ...
+    def stored_patches(self, layer: str, concepts: list[int]) -> LayerPatches:
+        """See `Library.stored_patches`."""
 
-    def profiles(self, layer: str) -> LayerProfiles: ...
+    def profiles(self, layer: str) -> LayerProfiles:
+        """See `Library.profiles`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +70,7 @@ class LibraryConcept:
         return self.library.profiles(self.layer)
 
     def __repr__(self) -> str:
+        """Return a line with the classes that use the concept most."""
         users = ", ".join(f"{use.name} {use.share:+.1%}" for use in self.users)
         return f"<concept {self.concept} of {self.layer}: used most by {users or 'no class'}>"
 

@@ -142,7 +142,7 @@ class Library:
     def class_references(self, layer: str, target: int | str, mode: str) -> References:
         """Read the reference samples of every concept of a layer among the samples explained for one class.
 
-        Only this class's part of the table is read.
+        Only this class's part of the table is read. The tables are `[C, settings.class_references]`.
 
         Parameters
         ----------
@@ -152,11 +152,6 @@ class Library:
             The class, by index or name.
         mode
             `"relevance"`, `"activation"` or `"negative"`.
-
-        Returns
-        -------
-        References
-            `[C, settings.class_references]`.
 
         Raises
         ------
@@ -363,6 +358,7 @@ class Library:
         return [(word, inert(value)) for word, value in facts]
 
     def __repr__(self) -> str:
+        """Return the facts, one per line."""
         width = max(len(word) for word, _ in self.facts())
         return "\n".join(["<crp.Library>", *(f"  {word:<{width}}  {value}" for word, value in self.facts())])
 

@@ -72,13 +72,16 @@ class Matrix:
         self.shape: tuple[int, int] = stored.shape
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return self.shape[0]
 
     def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
+        """Read some rows."""
         stored = np.asarray(self._stored[rows], dtype=np.float32)
         return _scaled(stored, np.asarray(self._exponent[rows])[..., None])
 
     def __array__(self, dtype: type | None = None, copy: bool | None = None) -> np.ndarray:
+        """Read all rows."""
         return self[:] if dtype is None else self[:].astype(dtype, copy=False)
 
     def column(self, concept: int) -> np.ndarray:

@@ -126,9 +126,11 @@ class PictureFolder:
         self._labels = [label for label, files in zip(labels, folders.values(), strict=True) for _ in files]
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self._files)
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
+        """Return a sample, with its label if there are labels."""
         try:
             data = self.preprocessing.to_input(read_picture(self._files[index]))
         except InputError as error:
@@ -179,9 +181,11 @@ class PictureArrays:
         self.class_names = class_names or stored
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self._images)
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int | np.ndarray]:
+        """Return a sample, with its label if there are labels."""
         image = self._images[index]
         data = self.preprocessing.to_input(image) if self._as_pictures else torch.from_numpy(image.copy())
         if not self.labelled:
@@ -213,9 +217,11 @@ class MapData:
         return isinstance(first, (tuple, list)) and len(first) == 2
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.data)
 
     def __getitem__(self, index: int) -> Any:
+        """Return a sample, with its label if there are labels."""
         return self.data[index]
 
     def sample_name(self, index: int) -> str:
