@@ -80,7 +80,7 @@ BROKEN[3].weight.data[0, 0] = float("nan")
             DATA,
             {},
             ModelError,
-            "The model's '3.weight' holds 32 NaN or infinite values of 96; it cannot be explained.",
+            "The model's '3.weight' holds 1 NaN or infinite values of 96; it cannot be explained.",
         ),
     ],
 )
