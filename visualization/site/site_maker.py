@@ -120,7 +120,7 @@ class _Site:
         options: dict[str, Any],
     ) -> None:
         # Explaining needs torch and zennit; drawing a finished explanation does not.
-        from crp.models import PreparedModel, prepared
+        from crp.models import ready_model
 
         for layer in layers or ():
             library.shape(layer)
@@ -131,7 +131,7 @@ class _Site:
         if pictures and model is None:
             raise InputError("Pictures are explained with a model: give the one that was mined.")
         if pictures:
-            self.model = model if isinstance(model, PreparedModel) else prepared(model, composite)
+            self.model = ready_model(model, composite)
             self.model.check(library)
         self.library, self.folder, self.options = library, folder, options
         self.layers = tuple(dict.fromkeys(layers or reversed(library.layers)))

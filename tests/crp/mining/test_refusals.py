@@ -109,3 +109,40 @@ def test_a_layer_that_no_relevance_reaches_is_refused(tmp_path):
     with pytest.raises(ModelError) as caught:
         mined(SideTrack(), DATA, tmp_path / "a.crp", layers=["conv", "unused"])
     assert str(caught.value) == "No relevance can reach layer 'unused': the output does not depend on it."
+
+
+class AlwaysDropping(nn.Module):
+    """Forgets to tell dropout that it is being evaluated."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.conv, self.linear, self.part = nn.Conv2d(1, 2, 3), nn.Linear(32, 3), part
+
+    def forward(self, data):
+        return self.linear(nn.functional.dropout(self.conv(data).abs(), self.part).flatten(1))
+
+
+def test_a_model_that_answers_differently_when_run_twice_is_refused(tmp_path):
+    sentence = (
+        r"^The model gives different outputs for the same sample \(they differ by [\d.]+\), although it is in "
+        r"evaluation mode: is a dropout written as F\.dropout\(x\) instead of "
+        r"F\.dropout\(x, training=self\.training\)\?$"
+    )
+    with pytest.raises(ModelError, match=sentence):
+        mined(AlwaysDropping(0.5), DATA, tmp_path / "a.crp", layers=["conv"])
+    assert list(tmp_path.iterdir()) == []
+    assert mined(AlwaysDropping(0.0), DATA, tmp_path / "a.crp", layers=["conv"]).layers == ("conv",)
+
+
+def test_class_names_are_read_before_the_first_sample(tmp_path):
+    class Never:
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, index):
+            raise AssertionError("a sample was read")
+
+    with pytest.raises(InputError, match=r"^class_names must hold strings, given 0 for class 0\.$"):
+        mined(NET, Never(), tmp_path / "a.crp", class_names=range(3))
+    library = mined(NET, DATA, tmp_path / "a.crp", class_names={"0": "ant", "1": "bee", "2": "cat"}, layers=["0"])
+    assert library.class_names == ("ant", "bee", "cat")
