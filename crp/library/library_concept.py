@@ -78,8 +78,8 @@ class LibraryConcept:
         stored = self.library.stored_patches(self.layer, [self.concept]).get(self.concept, {})
         rows = [
             ("used most by", ", ".join(f"<bdi>{html.escape(use.name)}</bdi> {use.share:+.1%}" for use in self.users)),
-            ("similar, by classes", ", ".join(f"{other.concept} ({other.value:.2f})" for other in self.alike_by_classes)),
-            ("similar, by samples", ", ".join(f"{other.concept} ({other.value:.0f})" for other in self.alike_by_samples)),
+            ("similar, by classes", ", ".join(f"{one.concept} ({one.value:.2f})" for one in self.alike_by_classes)),
+            ("similar, by samples", ", ".join(f"{one.concept} ({one.value:.0f})" for one in self.alike_by_samples)),
         ]
         rows = [(_TITLES[mode], "".join(map(_picture, stored.get(mode, ())))) for mode in MODES] + rows
         cells = "".join(

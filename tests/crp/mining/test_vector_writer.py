@@ -84,7 +84,7 @@ def test_shards_and_a_data_set_that_grew_merge_into_the_same(tmp_path):
 
 def test_other_sizes_are_refused(tmp_path):
     written(tmp_path, *WHOLE)
-    with pytest.raises(LibraryError, match="holds other columns or another number of rows than 11"):
+    with pytest.raises(LibraryError, match="has other columns, or not 11 rows"):
         VectorWriter(tmp_path, 11, SIZES)
     with pytest.raises(LibraryError, match="'relevance' is F16 of shape \\[10, 3\\]"):
         read_vectors(tmp_path, "a", LENGTH, 4, 3)
