@@ -51,8 +51,8 @@ def _index(key: object) -> object:
     return repr(key) if isinstance(key, bool) else plain_number(key)
 
 
-def class_name(names: Sequence[str], index: int) -> str:
-    """Name of a class; `class 3` where it has none.
+def class_name(names: Sequence[str], index: int, count: int | None = None) -> str:
+    """Name of a class; `class 3` where it has none, and `output` for the only output of a model.
 
     Parameters
     ----------
@@ -60,13 +60,16 @@ def class_name(names: Sequence[str], index: int) -> str:
         Names of the classes by index, possibly empty.
     index
         Index of the class.
+    count
+        How many outputs the model has, where that is known.
 
     Examples
     --------
-    >>> class_name(["ant", "bee"], 1), class_name([], 1)
-    ('bee', 'class 1')
+    >>> class_name(["ant", "bee"], 1), class_name([], 1), class_name([], 0, count=1)
+    ('bee', 'class 1', 'output')
     """
-    return (names[index] if 0 <= index < len(names) else "") or f"class {index}"
+    named = names[index] if 0 <= index < len(names) else ""
+    return named or ("output" if count == 1 and index == 0 else f"class {index}")
 
 
 def class_index(names: Sequence[str], target: object, count: int, where: str = "the model's output") -> int:

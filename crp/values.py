@@ -1,6 +1,6 @@
 """Small frozen values that explanations and graphs are made of, and how arrays become JSON and come back.
 
-Values refuse to be built where their promises fail, and their arrays are read-only.
+Constructors raise an error if a value is inconsistent; arrays are read-only.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _ARRAY_DTYPES = ("|u1", "<f4", "<f8")
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """The part of one reference sample that a concept looks at.
+    """The part of one reference sample in which a concept scored.
 
     Parameters
     ----------
     sample
         Index of the sample in the data set.
     score
-        What the sample counts for the concept, in the unit the library names.
+        Score of the sample for the concept, as the library defines it.
     target
         Class that was explained when the sample was mined, -1 where none was.
     position
@@ -45,7 +45,7 @@ class Patch:
     Raises
     ------
     InputError
-        The arrays do not have these shapes.
+        If the arrays do not have these shapes.
     """
 
     sample: int
@@ -58,6 +58,7 @@ class Patch:
     target_name: str = ""
 
     def __post_init__(self) -> None:
+        """Check and convert the fields."""
         set_fields(self, picture=picture_array(self.picture), heatmap=heatmap_array(self.heatmap, self.picture))
         set_fields(self, sample=int(self.sample), score=float(self.score), target=int(self.target))
         set_fields(self, position=tuple(int(i) for i in self.position), box=tuple(int(i) for i in self.box))
@@ -65,36 +66,81 @@ class Patch:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class of the prediction: index, name, logit and softmax probability (0..1)."""
+    """One class of the prediction, or the only output of a model.
+
+    Parameters
+    ----------
+    index
+        Index of the class.
+    name
+        Its name.
+    logit
+        The model's output for it.
+    probability
+        Softmax over all classes, 0..1. None for a model with one output (a regression, a binary logit): there is
+        nothing to take a softmax over.
+    """
 
     index: int
     name: str
     logit: float
-    probability: float
+    probability: float | None
 
     def __post_init__(self) -> None:
-        set_fields(self, index=int(self.index), logit=float(self.logit), probability=float(self.probability))
+        """Check and convert the fields."""
+        set_fields(self, index=int(self.index), logit=float(self.logit))
+        if self.probability is not None:
+            set_fields(self, probability=float(self.probability))
 
 
 @dataclass(frozen=True)
 class ClassShare:
-    """How much a class uses a concept: index, name, and the concept's mean signed share over the class's samples."""
+    """How much a class uses a concept.
+
+    Parameters
+    ----------
+    index
+        Index of the class.
+    name
+        Its name.
+    share
+        Mean signed share of the layer over the samples explained for the class, -1..1.
+    samples
+        Number of these samples; None in files of earlier versions.
+    spread
+        Standard deviation of the share over these samples (divided by their number); None for fewer than two.
+    """
 
     index: int
     name: str
     share: float
+    samples: int | None = None
+    spread: float | None = None
 
     def __post_init__(self) -> None:
+        """Check and convert the fields."""
         set_fields(self, index=int(self.index), share=float(self.share))
+        if self.samples is not None:
+            set_fields(self, samples=int(self.samples))
+        if self.spread is not None:
+            set_fields(self, spread=float(self.spread))
 
 
 def class_numbers(score: ClassScore) -> dict[str, Any]:
-    """A class as plain JSON values."""
+    """Turn a class into plain JSON values."""
     return {"index": score.index, "name": score.name, "logit": score.logit, "probability": score.probability}
 
 
+def class_from(content: Mapping[str, Any], outputs: int) -> ClassScore:
+    """Read the class that `class_numbers` wrote, of a model with at least `outputs` outputs.
+
+    Files of earlier versions hold a probability of 1 for the only output of a model; it is dropped.
+    """
+    return ClassScore(**content) if outputs > 1 else ClassScore(**{**content, "probability": None})
+
+
 def patch_numbers(patch: Patch) -> dict[str, Any]:
-    """A patch as plain JSON values, without its two arrays."""
+    """Turn a patch into plain JSON values, without its two arrays."""
     return {
         "sample": patch.sample,
         "score": patch.score,
@@ -106,29 +152,29 @@ def patch_numbers(patch: Patch) -> dict[str, Any]:
 
 
 def packed_patch(place: str, patch: Patch) -> dict[str, np.ndarray]:
-    """The arrays of a patch by name, `place` being where it belongs."""
+    """Collect the arrays of a patch by name; `place` is the prefix of both names."""
     return {f"{place}/picture": patch.picture, f"{place}/heatmap": patch.heatmap}
 
 
 def patch_from(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarray]) -> Patch:
-    """The patch of `patch_numbers` and `packed_patch`; further entries of `content` are left alone."""
+    """Read the patch of `patch_numbers` and `packed_patch`; other entries of `content` are ignored."""
     fields = {name: content[name] for name in ("sample", "score", "target", "target_name", "position", "box")}
     return Patch(**fields, picture=arrays[f"{place}/picture"], heatmap=arrays[f"{place}/heatmap"])
 
 
 def packed(array: np.ndarray) -> dict[str, Any]:
-    """An array as {"dtype", "shape", "data": base64 of zlib of its bytes in C order}."""
+    """Pack an array as {"dtype", "shape", "data": base64 of zlib of its bytes in C order}."""
     little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     data = base64.b64encode(zlib.compress(little_endian.tobytes())).decode("ascii")
     return {"dtype": little_endian.dtype.str, "shape": list(array.shape), "data": data}
 
 
 def unpacked(packed: Mapping[str, Any]) -> np.ndarray:
-    """The array that `packed` wrote; ValueError or zlib.error if it is none."""
+    """Unpack the array that `packed` wrote; ValueError or zlib.error if it is damaged."""
     if packed["dtype"] not in _ARRAY_DTYPES:
         raise ValueError(f"array of dtype {packed['dtype']!r}")
     size = math.prod(packed["shape"]) * np.dtype(packed["dtype"]).itemsize
-    # No more than the shape asks for: a small file must not unpack into a large one.
+    # Unpack no more than the shape needs, so that a small file cannot fill the memory.
     data = zlib.decompressobj().decompress(base64.b64decode(packed["data"], validate=True), size + 1)
     return np.frombuffer(data, dtype=packed["dtype"]).reshape(packed["shape"])
 
@@ -144,9 +190,12 @@ def undefined(value: float | None) -> float:
 
 
 def picture_array(array: np.ndarray) -> np.ndarray:
-    """What is drawn of an input: a picture as read-only uint8 [h, w, 3], other inputs as float32 [c, *S].
+    """Convert an input for drawing: an image to read-only uint8 `[h, w, 3]`, other inputs to float32 `[c, *S]`.
 
-    InputError if it is neither.
+    Raises
+    ------
+    InputError
+        If it is neither.
     """
     picture = np.asarray(array)
     if np.issubdtype(picture.dtype, np.floating):
@@ -165,7 +214,7 @@ def picture_array(array: np.ndarray) -> np.ndarray:
 
 
 def finite_array(array: np.ndarray, what: str) -> np.ndarray:
-    """Relevance as read-only float32 of any shape; `what` names it in messages.
+    """Convert relevance to read-only float32 of any shape; `what` names it in messages.
 
     Raises
     ------
@@ -179,7 +228,7 @@ def finite_array(array: np.ndarray, what: str) -> np.ndarray:
 
 
 def heatmap_array(array: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """A heatmap as read-only float32 `[*S]`.
+    """Convert a heatmap to read-only float32 `[*S]`.
 
     Raises
     ------
@@ -193,7 +242,7 @@ def heatmap_array(array: np.ndarray, picture: np.ndarray) -> np.ndarray:
 
 
 def frozen(array: np.ndarray) -> np.ndarray:
-    """A read-only view: the caller's own array keeps its flags."""
+    """Make a read-only view; the caller's array keeps its flags."""
     view = array.view()
     view.flags.writeable = False
     return view

@@ -78,7 +78,7 @@ def layer(
             heatmap=smooth(random, *shape) * np.float32(shares[concept]),
             relevance_patches=tuple(patch(random, i, names) for i in range(patches)),
             activation_patches=tuple(patch(random, i + 100, names) for i in range(patches)),
-            classes=(ClassShare(0, names, 0.25), ClassShare(7, "fox", 0.125)),
+            classes=(ClassShare(0, names, 0.25, samples=40, spread=0.0625), ClassShare(7, "fox", 0.125, samples=1)),
         )
 
     strength = np.abs(smooth(random, *grid, detail=3))

@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,13 @@ def within(modules: set[str], packages: tuple[str, ...]) -> set[str]:
 )
 def test_an_import_loads_no_more_than_it_needs(statement: str, kept_out: tuple[str, ...]) -> None:
     assert within(loaded_by(statement), kept_out) == set()
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    # The list in pyproject.toml is written by hand, and an editable installation works with a package missing from it.
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    names = {".".join(file.parent.relative_to(ROOT).parts) for top in PRODUCT for file in (ROOT / top).rglob("*.py")}
+    assert listed == {name if name.split(".")[0] == "crp" else f"crp.{name}" for name in names}
 
 
 def test_the_check_of_loaded_modules_can_fail() -> None:

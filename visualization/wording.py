@@ -1,24 +1,61 @@
-"""The sentences and numbers that the page and the figure share, so that both say the same.
+"""The sentences and number formats that pages and figures share, so that both say the same.
 
-Names of classes and files are passed through as they are: whoever draws them makes them harmless.
+A concept has two numbers. Both have one definition, used wherever one of them is shown:
+
+========================  ==========================================================================================
+share of the layer        relevance of the concept / sum of the absolute relevance of all concepts of its layer
+                          (`ConceptPart.share`, JSON key `layers/supporting/share`); absolute shares add up to 100 %
+share of the prediction   relevance of the concept / relevance that started at the output (`GraphNode.share`, JSON key
+                          `graph/nodes/share`); exceeds 100 % where concepts for and against cancel out
+========================  ==========================================================================================
+
+Names of classes and files are passed through unchanged: the caller escapes them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from crp import class_names
-from crp.explanations import ClassScore, ConceptPart, Explanation, LayerExplanation, Patch
-from crp.graphs.concept_graph import ConceptGraph, GraphNode
+from crp.explanations import ClassScore, ClassShare, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
+from crp.graphs import ConceptGraph, GraphNode
 
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
 
+# The two numbers of a concept: what they are called, and their definitions.
+LAYER_SHARE, PREDICTION_SHARE = "share of the layer", "share of the prediction"
+LAYER_SHARE_MEANS = "relevance of the concept divided by the sum of the absolute relevance of all concepts of its layer"
+PREDICTION_SHARE_MEANS = "relevance of the concept divided by the relevance that started at the output"
+# What the numbers beside a class that uses a concept mean.
+USES_MEAN = (
+    "mean share of the layer over the n samples of the class that were mined, ± their standard deviation; classes with "
+    "few samples rank lower"
+)
+# Below this number of samples a mean says little.
+FEW_SAMPLES = 5
+# What the only output of a model is called where it has no name; the second one in files of earlier versions.
+_UNNAMED_OUTPUT = ("output", class_names.class_name((), 0))
+# The model's answer is spread over many classes if not even the best class has this probability.
+_SPREAD = 0.01
+
+
+def number(value: float) -> str:
+    """Format a number with three significant digits, or all digits before the decimal point.
+
+    >>> number(-0.1234), number(1234.5), number(0.0)
+    ('−0.123', '1234', '0')
+    """
+    text = f"{value:.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
+    return text.replace("-", MINUS)
+
 
 def percent(value: float) -> str:
-    """A part of one, to a tenth of a percent.
+    """Format a fraction as percent with one decimal.
 
     >>> percent(0.1234).replace(SPACE, " ")
     '12.3 %'
@@ -27,7 +64,7 @@ def percent(value: float) -> str:
 
 
 def signed_percent(value: float) -> str:
-    """A signed share; the sign is always written, for zero neither.
+    """Format a signed fraction as percent; the sign is always written, except for zero.
 
     >>> signed_percent(0.1234).replace(SPACE, " "), signed_percent(0.0).replace(SPACE, " ")
     ('+12.3 %', '0.0 %')
@@ -36,7 +73,7 @@ def signed_percent(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """A probability in whole percent; what would round to certainty or to nothing says so.
+    """Format a probability in whole percent; what would round to 0 or 100 % is given as a bound.
 
     >>> [probability(p).replace(SPACE, " ") for p in (0.914, 0.9991, 0.0001)]
     ['91 %', 'over 99 %', 'under 1 %']
@@ -46,6 +83,38 @@ def probability(value: float) -> str:
     if value < 0.01:
         return f"under 1{SPACE}%"
     return f"{value * 100:.0f}{SPACE}%"
+
+
+def spread_over_many_classes(best: ClassScore) -> bool:
+    """Whether not even the best class has a probability of 1 %."""
+    return best.probability is not None and best.probability < _SPREAD
+
+
+def class_value(score: ClassScore, best: ClassScore) -> str:
+    """Format what the model gives for a class: its probability, or the output itself if there is only one.
+
+    Parameters
+    ----------
+    score
+        The class.
+    best
+        The class with the largest logit. If its probability is below 1 %, probabilities keep two significant digits.
+    """
+    if score.probability is None:
+        return number(score.logit)
+    if spread_over_many_classes(best):
+        return f"{score.probability * 100:.2g}{SPACE}%"
+    return probability(score.probability)
+
+
+def classes_title(explanation: Explanation) -> str:
+    """Name the numbers of `class_value` in a heading."""
+    best = explanation.best
+    if best.probability is None:
+        return "Output of the model"
+    if spread_over_many_classes(best):
+        return "Class probabilities, spread over many classes"
+    return "Class probabilities"
 
 
 def class_name(score: ClassScore) -> str:
@@ -59,16 +128,16 @@ def patch_class(value: Patch) -> str:
 
 
 def printable(name: str) -> str:
-    """A name on one line; characters that draw nothing or turn the direction of writing become a replacement mark.
+    r"""Put a name on one line; invisible and direction-changing characters become a replacement mark.
 
-    >>> printable("two\\n  lines")
+    >>> printable("two\n  lines")
     'two lines'
     """
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(name.split()))
 
 
 def shortened(name: str, length: int) -> str:
-    """A name on one line of at most `length` characters; what is left out is an ellipsis.
+    """Shorten a name to one line of at most `length` characters, with an ellipsis for what is left out.
 
     >>> shortened("American lobster, Northern lobster", 18)
     'American lobster,…'
@@ -78,21 +147,28 @@ def shortened(name: str, length: int) -> str:
 
 
 def headline(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
-    """What the model sees, in one or two sentences, cut where a class name stands: (text, is it a name)."""
+    """Say what the model predicts, in one or two sentences, split at class names: (text, whether it is a name)."""
     best, target = explanation.best, explanation.target
-    seen = (("The model sees ", False), (class_name(best), True), (f" ({probability(best.probability)})", False))
+    value = class_value(best, best)
+    if best.probability is None:
+        seen = f"The model sees this input as {value}"
+        if class_name(best) in _UNNAMED_OUTPUT:
+            return ((seen, False),)
+        return ((f"{seen} for ", False), (class_name(best), True))
+    spread = ", spread over many classes" if spread_over_many_classes(best) else ""
+    seen = (("The model sees ", False), (class_name(best), True), (f" ({value}{spread})", False))
     if best.index == target.index:
         return seen
     return (
         *seen,
         (". What speaks for ", False),
         (class_name(target), True),
-        (f" ({probability(target.probability)})?", False),
+        (f" ({class_value(target, best)})?", False),
     )
 
 
 def question(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
-    """What is explained, in a few words, cut where a class name stands: (text, is it a name)."""
+    """Say what is explained, in a few words, split at class names: (text, whether it is a name)."""
     target = (class_name(explanation.target), True)
     if explanation.against is None:
         return (("What speaks for ", False), target)
@@ -100,21 +176,21 @@ def question(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
 
 
 def subject(explanation: Explanation) -> str:
-    """What relevance is for: the class, or one class rather than another."""
+    """Name what relevance is for: the class, or one class rather than another."""
     if explanation.against is None:
         return class_name(explanation.target)
     return f"{class_name(explanation.target)} rather than {class_name(explanation.against)}"
 
 
 def side(part: ConceptPart) -> str:
-    """ "supports", "opposes" or, for a concept without relevance, "is silent"."""
+    """Return "supports", "opposes" or, for a concept without relevance, "is silent"."""
     if part.share == 0:
         return "is silent"
     return "supports" if part.share > 0 else "opposes"
 
 
 def where(heatmap: np.ndarray) -> str:
-    """Where in the input the absolute relevance of a heatmap [H, W] gathers, in words: "in the upper left"."""
+    """Say where the absolute relevance of a heatmap `[H, W]` is concentrated: "in the upper left"."""
     magnitude = np.abs(heatmap).astype(np.float64)
     total = magnitude.sum()
     if total == 0:
@@ -132,16 +208,16 @@ def where(heatmap: np.ndarray) -> str:
 
 
 def coverage(layer: LayerExplanation) -> str:
-    """How much of the relevance that started at the output arrives at the layer, and where the difference is."""
+    """Say how much of the relevance that started at the output arrives at the layer, or that this is no share."""
     value = layer.coverage
     if math.isnan(value):
         return "No relevance started at the output."
-    amount = f"{value * 100:.0f}{SPACE}%".replace("-", MINUS)
-    if value < 0:
+    if not coverage_is_a_share(value):
         return (
-            f"What arrives here is {amount} of the relevance that started at the output: "
-            "biases on the way took more than all of it."
+            f"Relevance is not conserved here: {_times(value)} what started at the output arrives at this layer, so "
+            "shares are relative to this layer only."
         )
+    amount = f"{value * 100:.0f}{SPACE}%"
     if value < 0.995:
         return (
             f"{amount} of the relevance that started at the output arrives here; "
@@ -153,10 +229,15 @@ def coverage(layer: LayerExplanation) -> str:
 
 
 def absorbed(explanation: Explanation) -> str:
-    """How much of the relevance that started at the output reaches the input."""
+    """Say how much of the relevance that started at the output reaches the input, or that this is no share."""
     value = explanation.absorbed
     if math.isnan(value):
         return "No relevance started at the output."
+    if not absorbed_is_a_share(value):
+        return (
+            f"Relevance is not conserved: at the input it adds up to {_times(1 - value)} what started at the output, "
+            "so the heatmap shows relative strength only."
+        )
     amount = f"{abs(value) * 100:.0f}{SPACE}%"
     if abs(value) < 0.005:
         return "All relevance that started at the output reaches the input."
@@ -165,10 +246,45 @@ def absorbed(explanation: Explanation) -> str:
     return f"On the way from the output to the input {amount} of the relevance was absorbed by biases and stabilisers."
 
 
-def ledger(layer: LayerExplanation) -> dict[str, str]:
-    """The absolute shares of a layer as they are written: "for", "against", "shown" and "rest"; they add up to 100.0.
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g}{SPACE}times".replace("-", MINUS)
 
-    Each is rounded to a tenth; the rounding errors, at most a tenth, are left to the rest.
+
+def class_use(use: ClassShare) -> str:
+    """Say how much a class uses a concept: mean share of the layer, standard deviation, number of samples.
+
+    >>> plain = lambda text: text.replace(SPACE, " ")
+    >>> plain(class_use(ClassShare(3, "ant", 0.12, samples=40, spread=0.031)))
+    '+12.0 % ± 3.1 %, n = 40'
+    >>> plain(class_use(ClassShare(3, "ant", 0.059, samples=1)))
+    '+5.9 %, n = 1, few samples'
+    """
+    text = signed_percent(use.share)
+    if use.spread is not None:
+        text += f" ±{SPACE}{percent(use.spread)}"
+    if use.samples is None:
+        return text
+    few = ", few samples" if use.samples < FEW_SAMPLES else ""
+    return f"{text}, n{SPACE}={SPACE}{use.samples}{few}"
+
+
+def mined_classes(settings: Mapping[str, object]) -> str:
+    """Say that the classes of a library are the model's own predictions; empty if they are labels.
+
+    Parameters
+    ----------
+    settings
+        Those of the library: `library.manifest["settings"]` or `explanation.provenance["settings"]`.
+    """
+    if settings.get("targets") != "prediction":
+        return ""
+    return "Classes are what the model predicted for the mined samples, not labels."
+
+
+def ledger(layer: LayerExplanation) -> dict[str, str]:
+    """Format the absolute shares of a layer: "for", "against", "shown" and "rest"; they add up to 100.0.
+
+    Each is rounded to a tenth; the rest takes up the rounding errors, at most a tenth.
     """
     supporting = _rounded(math.fsum(part.share for part in layer.supporting))
     opposing = _rounded(-math.fsum(part.share for part in layer.opposing))
@@ -179,7 +295,7 @@ def ledger(layer: LayerExplanation) -> dict[str, str]:
 
 
 def hidden(layer: LayerExplanation) -> str:
-    """How many concepts the rest is made of, in words."""
+    """Say how many concepts the rest consists of."""
     count = layer.size - len(layer.ranked)
     if count == 0:
         return "no other concept"
@@ -187,21 +303,30 @@ def hidden(layer: LayerExplanation) -> str:
 
 
 def share_of_all(share: float) -> str:
-    """A signed part of the whole prediction; nothing where no relevance was started."""
+    """Format a share of the prediction; it is undefined if no relevance started."""
     return "no relevance" if math.isnan(share) else signed_percent(share)
 
 
+def both_shares(explanation: Explanation, part: ConceptPart) -> str:
+    """Give both numbers of a concept: its share of the layer and, if the graph has it, of the prediction."""
+    node = explanation.graph.node(part.layer, part.concept) if explanation.graph else None
+    own = f"{signed_percent(part.share)} of the layer"
+    return own if node is None else f"{own}, {share_of_all(node.share)} of the prediction"
+
+
 def node_name(node: GraphNode) -> str:
-    """What a node of the graph is called: the class's name, or layer and number."""
+    """Name a node of the graph: the class's name, or layer and number."""
     return node.name or f"{node.layer} {node.concept}"
 
 
 def node_sentence(graph: ConceptGraph, node: GraphNode) -> str:
-    """What one node of the graph holds, where it comes from, and what it is made of.
+    """Say what one node of the graph holds, where it comes from, and what it is made of.
 
-    The incoming parts and the rest are 100 %.
+    Incoming parts and rest add up to 100 %.
     """
-    sentences = [f"{node_name(node)}: {share_of_all(node.share)} of the whole prediction."]
+    sentences = [f"{node_name(node)}: {share_of_all(node.share)} of the prediction."]
+    if abs(node.share) > 1.005:
+        sentences.append("More than all of it: other concepts of the layer oppose and cancel it out.")
     into = graph.into(node)
     if into and node.relevance:
         parts = [f"{percent(edge.part)} from {node_name(graph.node(*edge.upper))}" for edge in into]
@@ -217,19 +342,34 @@ def node_sentence(graph: ConceptGraph, node: GraphNode) -> str:
 
 
 def graph(value: ConceptGraph) -> str:
-    """What a graph shows, in one sentence."""
+    """Say what a graph shows."""
     below = ", ".join(layer for layer in value.layers[1:] if any(node.layer == layer for node in value.nodes))
     mean = f", mean of {value.samples} samples" if value.samples > 1 else ""
     if not below:
         return f"Attribution graph of {node_name(value.root)}{mean}: no relevance flows into the layers chosen."
+    negative = ""
+    if value.started < 0:
+        negative = f" What is explained is negative ({number(value.started)}): positive shares make it more negative."
     return (
         f"Attribution graph of {node_name(value.root)}{mean}: {len(value.nodes) - 1} concepts of {below}, "
-        f"{len(value.edges)} edges."
+        f"{len(value.edges)} edges.{negative}"
+    )
+
+
+def edges_drawn(value: ConceptGraph) -> str:
+    """Say how much of the relevance that leaves a concept the drawn edges carry."""
+    carried = sorted(node.carried for node in value.nodes if not math.isnan(node.carried))
+    if not carried:
+        return "No edges are drawn."
+    low, middle, high = carried[0], float(np.median(carried)), carried[-1]
+    return (
+        f"Of each concept the strongest edges are drawn: they carry {percent(middle)} of the absolute relevance that "
+        f"leaves it (median; {percent(low)} to {percent(high)})."
     )
 
 
 def patch(value: Patch) -> str:
-    """One patch in words: sample, class and score."""
+    """Describe a patch: sample, class and score."""
     explained = f", {patch_class(value)}" if value.target >= 0 else ""
     return f"sample {value.sample}{explained}, score {value.score:.3g}".replace("-", MINUS)
 
@@ -240,5 +380,5 @@ def _rounded(share: float) -> float:
 
 
 def _third(position: float, low: str, high: str) -> str:
-    # Centres of mass crowd around the middle: less than half the width of a third already says a side.
+    # Centres of mass lie close to the middle, so that a small offset already indicates a side.
     return low if position < 0.42 else high if position > 0.58 else ""

@@ -170,7 +170,7 @@ class _Shown:
 
 
 def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | None) -> dict[str, Any]:
-    """What an explanation says of one class, or of the difference of two, by the names of its fields."""
+    """Explain one class, or the difference of two; return fields of `Explanation` by name."""
     start = Logit(target) if against is None else Difference(Logit(target), Logit(against))
     started = flow.output_relevance(start)
     arriving = flow.down(started, to=[INPUT, *shown.layers])
@@ -213,7 +213,7 @@ def _check_arriving(flow: RelevanceFlow, arriving: Mapping[str, Tensor]) -> None
 def _explained_layer(
     flow: RelevanceFlow, shown: _Shown, layer: str, arriving: Tensor, started: float
 ) -> LayerExplanation:
-    """One layer of an explanation; `arriving` is `[1, C, *S]`."""
+    """Explain one layer; `arriving` is `[1, C, *S]`."""
     concept, library = shown.concept, shown.library
     relevance = concept.total(arriving.double())[0]
     share = shares(relevance.cpu().numpy())
@@ -224,7 +224,7 @@ def _explained_layer(
     parts = {}
     if cards:
         library.concept_ids(layer, cards)
-        shares_of_classes = library.statistics(layer).share
+        statistics = library.statistics(layer)
         masked = concept.masked(arriving, [[index] for index in cards])
         heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)
         check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
@@ -237,7 +237,7 @@ def _explained_layer(
                 heatmap=_array(heatmap),
                 relevance_patches=library.patches(layer, index, "relevance")[: shown.patches],
                 activation_patches=library.patches(layer, index, "activation")[: shown.patches],
-                classes=class_shares(shares_of_classes[:, index], library.class_names, _USERS),
+                classes=class_shares(statistics, index, library.class_names, _USERS),
             )
     concept_map = concept_map_in(flow, concept, layer, arriving, shown.cells)
     return LayerExplanation(
@@ -254,7 +254,7 @@ def _explained_layer(
 
 
 def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, cards: Sequence[int]) -> dict[int, Patch]:
-    """One patch of every concept without a card that is among the strongest of some cell."""
+    """Find one patch for every concept without a card that is among the strongest of some cell."""
     if concept_map is None:
         return {}
     magnitude = np.abs(concept_map.table).reshape(-1, concept_map.table.shape[2])
@@ -266,8 +266,9 @@ def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, card
 
 
 def _class_score(names: Sequence[str], index: int, scores: Tensor) -> ClassScore:
-    """One class of the prediction."""
-    return ClassScore(index, class_name(names, index), float(scores[index]), float(scores.softmax(0)[index]))
+    """One class of the prediction; of a model with one output its value, without a probability."""
+    probability = None if len(scores) == 1 else float(scores.softmax(0)[index])
+    return ClassScore(index, class_name(names, index, len(scores)), float(scores[index]), probability)
 
 
 def _model_input(image: Any, library: Library) -> Tensor:
@@ -292,7 +293,7 @@ def _model_input(image: Any, library: Library) -> Tensor:
 
 
 def _provenance(library: Library, rules: Mapping[str, Any], flow: RelevanceFlow) -> dict[str, Any]:
-    """What is needed to trust an explanation and to make it again."""
+    """Collect what is needed to trust an explanation and to repeat it."""
     manifest = library.manifest
     reason = " ".join(filter(None, [rules["reason"], flow.start_note]))
     return {

@@ -1,8 +1,10 @@
 """What several explanations say together: where each concept shows up, and its neighbours in the graphs.
 
-    Entry          what is kept of one explanation: classes, shares of the concepts shown, edges of the graph
-    appearances    by concept, the entries that show it
-    neighbours     by concept, its neighbours in the graphs of all entries
+=============  ===========================================================================
+`Entry`        what is kept of one explanation: classes, shares of its concepts, edges
+`appearances`  for each concept the entries that show it
+`neighbours`   for each concept its neighbours in the graphs of all entries
+=============  ===========================================================================
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 from crp.errors import InputError
 from crp.explanations.explanation import Explanation
 from crp.graphs.concept_graph import Key
-from crp.values import ClassScore, class_numbers
+from crp.values import ClassScore, class_from, class_numbers
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Neighbour:
 
 
 def entry_of(explanation: Explanation, name: str, page: str) -> Entry:
-    """What is kept of an explanation."""
+    """Keep what a site needs of an explanation."""
     graph = explanation.graph
     return Entry(
         name=name,
@@ -90,7 +92,7 @@ def entry_of(explanation: Explanation, name: str, page: str) -> Entry:
 
 
 def entry_numbers(entry: Entry) -> dict[str, Any]:
-    """An entry as plain JSON values."""
+    """Turn an entry into plain JSON values."""
     return {
         "name": entry.name,
         "page": entry.page,
@@ -103,7 +105,7 @@ def entry_numbers(entry: Entry) -> dict[str, Any]:
 
 
 def entry_from(content: Mapping[str, Any]) -> Entry:
-    """The entry that `entry_numbers` wrote.
+    """Read the entry that `entry_numbers` wrote.
 
     Raises
     ------
@@ -114,8 +116,8 @@ def entry_from(content: Mapping[str, Any]) -> Entry:
         return Entry(
             name=str(content["name"]),
             page=str(content["page"]),
-            classes=tuple(ClassScore(**score) for score in content["classes"]),
-            target=ClassScore(**content["target"]),
+            classes=tuple(class_from(score, len(content["classes"])) for score in content["classes"]),
+            target=class_from(content["target"], len(content["classes"])),
             shares={
                 str(layer): tuple((int(concept), float(share)) for concept, share in shares)
                 for layer, shares in content["shares"]

@@ -1,16 +1,16 @@
 """One prediction explained, as frozen values: what an atlas draws and what its JSON holds.
 
     Explanation              one input, one class: picture, heatmap, prediction, provenance
-    ├── LayerExplanation     one layer: which concepts count, what they leave over, how much relevance came by
+    ├── LayerExplanation     one layer: its concepts for and against, the rest, how much relevance arrives
     │   ├── ConceptPart      one concept: signed share, conditional heatmap, the classes that use it
     │   │   └── Patch        one crop of a reference sample, with the concept's heatmap in it
-    │   └── ConceptMap       the input cut into cells: the strongest concept of each, and all concepts in all cells
+    │   └── ConceptMap       the input divided into cells: the strongest concept of each, all concepts in all cells
     ├── ConceptGraph         how lower concepts compose higher ones (crp.graphs.concept_graph)
     └── Explanation …        the same input beside it: for another class, for the difference of two
 
-Only numpy arrays and plain Python numbers live here, so that drawing needs neither torch nor the model. The values
-refuse to be built where their promises fail (shares that do not add up, a heatmap of another shape than the picture),
-and their arrays are read-only.
+They hold only numpy arrays and plain numbers, so that drawing needs neither torch nor the model. Constructors
+raise an error if a value is inconsistent (shares that do not add up, a heatmap of another shape than the picture), and
+arrays are read-only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from crp.errors import InputError
 from crp.graphs.concept_graph import ConceptGraph
 from crp.values import ClassScore, ClassShare, Patch, finite_array, frozen, heatmap_array, picture_array, set_fields
 
-# Shares are sums of float32 relevance over a whole layer; what is further off than this is a mistake, not rounding.
+# Shares are sums of float32 relevance over a whole layer; a larger deviation is an error, not rounding.
 SHARE_TOLERANCE = 1e-4
 
 
@@ -43,7 +43,8 @@ class ConceptPart:
     relevance
         Signed relevance that arrives at the concept, summed over space.
     share
-        Relevance divided by the sum of absolute relevance of all concepts of the layer, -1..1.
+        Share of the layer: `relevance` divided by the sum of the absolute relevance of all concepts of the layer,
+        -1..1.
     heatmap
         float32 [*S], the concept's conditional heatmap at the input, not normalised.
     relevance_patches
@@ -51,12 +52,12 @@ class ConceptPart:
     activation_patches
         Best samples by activation (ActMax), best first.
     classes
-        The classes that use the concept most in the mined data, largest mean share first.
+        The classes that use the concept most in the mined data, in the order of `crp.library.profiles.class_shares`.
 
     Raises
     ------
     InputError
-        Share and relevance differ in sign, or the share is outside -1..1.
+        If share and relevance differ in sign, the share is outside -1..1, or the heatmap is not finite.
     """
 
     layer: str
@@ -69,6 +70,7 @@ class ConceptPart:
     classes: tuple[ClassShare, ...] = ()
 
     def __post_init__(self) -> None:
+        """Check and convert the fields."""
         set_fields(self, classes=tuple(self.classes))
         set_fields(self, concept=int(self.concept), relevance=float(self.relevance), share=float(self.share))
         set_fields(
@@ -87,7 +89,7 @@ class ConceptPart:
 
 @dataclass(frozen=True, eq=False)
 class ConceptMap:
-    """The input cut into a grid of cells, each with the concept that has most positive relevance in it.
+    """The input divided into a grid of cells, each with the concept that has most positive relevance in it.
 
     Parameters
     ----------
@@ -117,6 +119,7 @@ class ConceptMap:
     table: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        """Check and convert the fields."""
         set_fields(self, concept=frozen(np.asarray(self.concept, dtype=np.int64)))
         set_fields(
             self,
@@ -177,7 +180,7 @@ class ConceptMap:
 
 @dataclass(frozen=True, eq=False)
 class LayerExplanation:
-    """What one layer contributes: the concepts for and against, and what they leave over.
+    """What one layer contributes: the concepts for and against, and the rest.
 
     Parameters
     ----------
@@ -218,6 +221,7 @@ class LayerExplanation:
     glimpses: Mapping[int, Patch] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Check and convert the fields."""
         set_fields(self, supporting=tuple(self.supporting), opposing=tuple(self.opposing))
         set_fields(self, size=int(self.size), rest=float(self.rest), coverage=float(self.coverage))
         where = f"layer {self.layer!r}"
@@ -305,6 +309,7 @@ class Explanation:
     beside: tuple[Explanation, ...] = ()
 
     def __post_init__(self) -> None:
+        """Check and convert the fields."""
         set_fields(self, picture=picture_array(self.picture), heatmap=heatmap_array(self.heatmap, self.picture))
         set_fields(self, classes=tuple(self.classes), layers=tuple(self.layers), absorbed=float(self.absorbed))
         set_fields(self, provenance=dict(self.provenance), beside=tuple(self.beside))

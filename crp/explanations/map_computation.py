@@ -22,9 +22,9 @@ _CELLS = 8
 def concept_map_in(
     flow: RelevanceFlow, concept: ConceptKind, layer: str, arriving: Tensor, cells: int | None
 ) -> ConceptMap | None:
-    """The strongest concept of each cell, for pictures and signals; a signal is a picture of one row.
+    """Find the strongest concept of each cell, for images and signals; a signal is an image with one row.
 
-    None for a layer without space, whose concepts are nowhere in particular.
+    None for a layer without spatial axes: its concepts have no place in the input.
     """
     if arriving.ndim != len(flow.input_shape) or arriving.ndim not in (3, 4):
         return None
@@ -100,7 +100,7 @@ def concepts_in_cells(
     if flow.linear:
         masks = torch.nn.functional.one_hot(place, rows * columns).movedim(-1, 0).to(arriving)
         return flow.regions(layer, masks, arriving, total=concept.total)[:, 0]
-    # Without linear rules there is no way up: every concept is carried down by itself.
+    # Rules that are not linear have no transpose: each concept gets a backward pass of its own.
     count = concept.size(arriving.shape[1:])
     table = arriving.new_zeros(rows * columns, count)
     for index in range(count):

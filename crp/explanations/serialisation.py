@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,8 +16,8 @@ from crp.errors import InputError
 from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation
 from crp.graphs.concept_graph import graph_arrays, graph_from, graph_numbers
 from crp.values import (
-    ClassScore,
     ClassShare,
+    class_from,
     class_numbers,
     defined,
     packed,
@@ -32,9 +33,10 @@ VERSION = 1
 
 
 def numbers(explanation: Explanation) -> dict[str, Any]:
-    """All numbers and names of an explanation as plain JSON values, without pictures, heatmaps and tables of cells.
+    """Turn names and numbers of an explanation into plain JSON values, without pictures, heatmaps and tables of cells.
 
-    A number that is undefined (nan) is None. This is what the page embeds; `to_json` holds the same and the arrays.
+    Undefined numbers (NaN) are None. Pages embed this; `to_json` adds the arrays. `share` is the share of the layer in
+    `layers`, and the share of the prediction in `graph` (see `ConceptPart` and `GraphNode`).
     """
     shape = explanation.heatmap.shape
     return {
@@ -53,10 +55,10 @@ def numbers(explanation: Explanation) -> dict[str, Any]:
 
 
 def to_json(explanation: Explanation) -> dict[str, Any]:
-    """The whole explanation as plain JSON values: `numbers` and a table "arrays".
+    """Turn the whole explanation into plain JSON values: `numbers` and a table "arrays".
 
-    An array is {"dtype": "|u1" or "<f4", "shape": [...], "data": base64 of zlib of its bytes in C order}; its name says
-    where it belongs, as in "layers/0/supporting/2/heatmap".
+    An array is {"dtype": "|u1" or "<f4", "shape": [...], "data": base64 of zlib of its bytes in C order}. Its name is
+    its place in the explanation, such as "layers/0/supporting/2/heatmap".
     """
     arrays = _arrays(explanation, "")
     return numbers(explanation) | {"arrays": {name: packed(array) for name, array in arrays.items()}}
@@ -68,7 +70,7 @@ def from_json(content: Mapping[str, Any]) -> Explanation:
     Raises
     ------
     InputError
-        `content` is something else, of a newer version, or incomplete.
+        If `content` is something else, has another version, or is incomplete.
     """
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
         raise InputError(f'this is no explanation: its "format" is not {FORMAT!r}.')
@@ -87,7 +89,7 @@ def from_json(content: Mapping[str, Any]) -> Explanation:
 
 
 def _arrays(explanation: Explanation, place: str) -> dict[str, np.ndarray]:
-    """Arrays of an explanation by name; `place` begins the names, and is empty or ends with a slash."""
+    """Collect the arrays of an explanation by name; `place`, the prefix of all names, is empty or ends with a slash."""
     arrays = {f"{place}picture": explanation.picture, f"{place}heatmap": explanation.heatmap}
     for index, layer in enumerate(explanation.layers):
         here = f"{place}layers/{index}"
@@ -109,16 +111,16 @@ def _arrays(explanation: Explanation, place: str) -> dict[str, np.ndarray]:
 
 def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], place: str) -> Explanation:
     # What was added to version 1 since it was first written may be missing.
-    against, graph = content.get("against"), content.get("graph")
+    against, graph, outputs = content.get("against"), content.get("graph"), len(content["classes"])
     return Explanation(
         picture=arrays[f"{place}picture"],
         heatmap=arrays[f"{place}heatmap"],
-        classes=tuple(ClassScore(**score) for score in content["classes"]),
-        target=ClassScore(**content["target"]),
+        classes=tuple(class_from(score, outputs) for score in content["classes"]),
+        target=class_from(content["target"], outputs),
         layers=tuple(_layer(layer, f"{place}layers/{index}", arrays) for index, layer in enumerate(content["layers"])),
         absorbed=undefined(content["absorbed"]),
         provenance=content["provenance"],
-        against=None if against is None else ClassScore(**against),
+        against=None if against is None else class_from(against, outputs),
         graph=None if graph is None else graph_from(graph, arrays, f"{place}graph"),
         beside=tuple(
             _explanation(other, arrays, f"{place}beside/{index}/")
@@ -197,7 +199,7 @@ def _part_numbers(part: ConceptPart) -> dict[str, Any]:
         "share": part.share,
         "relevance_patches": [patch_numbers(patch) for patch in part.relevance_patches],
         "activation_patches": [patch_numbers(patch) for patch in part.activation_patches],
-        "classes": [{"index": use.index, "name": use.name, "share": use.share} for use in part.classes],
+        "classes": [dataclasses.asdict(use) for use in part.classes],
     }
 
 

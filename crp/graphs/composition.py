@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from crp.attribution import OUTPUT, RelevanceFlow, Replica
 from crp.attribution.starts import Logit, Start
-from crp.class_names import class_index
+from crp.class_names import class_index, class_name
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
@@ -140,12 +140,12 @@ def graph_in(
     concept: ConceptKind = _CHANNELS,
     heatmaps: Mapping[Key, np.ndarray] | None = None,
 ) -> ConceptGraph:
-    """The graph of forward passes that are open already.
+    """Find the graph of forward passes that are already open.
 
     Parameters
     ----------
     flows
-        Gone through once for each layer, so no mere iterator: a list, or something that opens flows anew each time.
+        Iterated once for each layer: a list, or an iterable that opens the flows again each time.
     layers
         Some of the flows' layers, of which none contains another.
     start
@@ -156,9 +156,10 @@ def graph_in(
     The other parameters are those of `compose`.
     """
     for flow in flows:
-        # Inside the loop, because flows that are opened anew are closed after it.
+        # Inside the loop, because a flow that was opened for it is closed afterwards.
         root = _root(flow, target, start, of, concept, library)
         below = _directly_below(flow, root.layer, layers)
+        outputs = flow.prediction.shape[1]
         break
     if of is not None and not below[root.layer]:
         raise InputError(f"No layer of the graph lies below '{root.layer}'.")
@@ -198,6 +199,8 @@ def graph_in(
         if lower in arriving
     ]
     pictures = _heatmaps(flows, root, kept, heatmaps or {}) if samples == 1 else {}
+    known = library.class_names if library else ()
+    names = [class_name(known, index, outputs) for index in range(outputs)]
     nodes = []
     for key, relevance in arriving.items():
         layer, index = key
@@ -215,7 +218,7 @@ def graph_in(
                 carried=out / leaving[key] if leaving[key] else math.nan,
                 heatmap=pictures.get(key),
                 patch=next(iter(patches), None),
-                name=root.start.name(library.class_names if library else ()) if layer == OUTPUT else "",
+                name=root.start.name(names) if layer == OUTPUT else "",
             )
         )
     return ConceptGraph(
@@ -230,7 +233,7 @@ def graph_in(
 
 
 class _Flows:
-    """Forward passes over batches of samples: opened anew each time they are asked for, but for a single one."""
+    """Forward passes over batches of samples, opened again for each iteration; a single batch stays open."""
 
     def __init__(self, replica: Replica, data: Tensor, layers: Sequence[str], batch: int) -> None:
         self._replica = replica
@@ -314,7 +317,7 @@ class _Level:
 
 
 def _directly_below(flow: RelevanceFlow, root: str, layers: Sequence[str]) -> dict[str, list[str]]:
-    """Of the root and every layer below it, from the top down: the layers that relevance reaches from it directly."""
+    """For the root and every layer below, from the top down: list the layers that relevance reaches directly."""
     chosen = [layer for layer in reversed(flow.layers) if layer in layers and layer != root]
     order = [layer for layer in chosen if flow.reaches(root, layer)]
     return {
@@ -349,7 +352,7 @@ def _level(
 
 
 def _covering(edges: Mapping[Key, float], goal: float) -> dict[Key, float]:
-    """The fewest edges whose absolute relevance reaches the goal, the strongest first."""
+    """Keep the fewest edges whose absolute relevance reaches the goal, the strongest first."""
     kept, carried = {}, 0.0
     for key, value in sorted(edges.items(), key=lambda edge: -abs(edge[1])):
         # A hair below the goal is the goal: all edges together may miss their own sum by its last digit.
@@ -361,7 +364,7 @@ def _covering(edges: Mapping[Key, float], goal: float) -> dict[Key, float]:
 
 
 def _started(flows: Iterable[RelevanceFlow], root: _Root) -> tuple[int, float]:
-    """Number of samples, and the sum of the relevance started at their outputs."""
+    """Count the samples and add up the relevance started at their outputs."""
     sums = [(len(flow.prediction), float(root.output(flow).double().sum())) for flow in flows]
     return sum(samples for samples, _ in sums), math.fsum(relevance for _, relevance in sums)
 
@@ -369,7 +372,7 @@ def _started(flows: Iterable[RelevanceFlow], root: _Root) -> tuple[int, float]:
 def _heatmaps(
     flows: Iterable[RelevanceFlow], root: _Root, kept: Mapping[str, list[int]], known: Mapping[Key, np.ndarray]
 ) -> dict[Key, np.ndarray]:
-    """Conditional heatmaps of all kept concepts of one input; nothing for an input without space."""
+    """Compute the conditional heatmaps of all kept concepts of one input; none for an input without spatial axes."""
     (flow,) = flows
     if len(flow.input_shape) < 3:
         return {}

@@ -4,11 +4,10 @@
     ├── GraphNode    one concept, once, however many ways lead to it: all relevance that arrives there
     └── GraphEdge    relevance at a lower concept that comes directly from an upper one
 
-**What an edge is.** Relevance flows from the root down (all of it: nothing is cut on the way). At the upper concept's
-layer it is masked to that concept, and carried on to the lower layer *without passing any other layer of the graph*:
-what then arrives at the lower concept is the edge. So an edge never counts a way that leads through a third layer of
-the graph; that way is two edges. Edges from *all* upper concepts to one lower concept add up to that concept's
-relevance; those that are not in the graph are its `rest`.
+**What an edge is.** Relevance flows down from the root, all of it. At the upper concept's layer it is masked to that
+concept and carried on to the lower layer *without passing any other layer of the graph*; the edge is what arrives at
+the lower concept. A path through a third layer of the graph is therefore two edges. Edges from *all* upper concepts to
+one lower concept add up to that concept's relevance; those that are not in the graph are its `rest`.
 
 `crp.graphs.composition.compose` computes graphs.
 """
@@ -45,7 +44,8 @@ class GraphNode:
         Signed relevance that arrives at the concept under the root's condition, whatever way it came; mean over the
         samples.
     share
-        `relevance` / relevance started at the output: the part of the whole prediction. nan where none was started.
+        Share of the prediction: `relevance` divided by the relevance that started at the output. Beyond -1..1 where
+        concepts for and against cancel out; NaN where no relevance started.
     rest
         Part of `relevance` that no edge of the graph brings. For the root, all of it.
     passed
@@ -74,6 +74,7 @@ class GraphNode:
     name: str = ""
 
     def __post_init__(self) -> None:
+        """Check and convert the fields."""
         set_fields(self, concept=int(self.concept))
         for field in ("relevance", "share", "rest", "passed", "carried"):
             set_fields(self, **{field: float(getattr(self, field))})
@@ -109,6 +110,7 @@ class GraphEdge:
     part: float
 
     def __post_init__(self) -> None:
+        """Check and convert the fields."""
         for end in ("upper", "lower"):
             layer, concept = getattr(self, end)
             set_fields(self, **{end: (str(layer), int(concept))})
@@ -153,6 +155,7 @@ class ConceptGraph:
     samples: int = 1
 
     def __post_init__(self) -> None:
+        """Check and convert the fields."""
         set_fields(self, layers=tuple(self.layers), nodes=tuple(self.nodes), edges=tuple(self.edges))
         set_fields(self, started=float(self.started), coverage=float(self.coverage))
         set_fields(self, breadth=int(self.breadth), samples=int(self.samples))
@@ -172,11 +175,12 @@ class ConceptGraph:
                 raise InputError(f"{node.key} holds {node.relevance:.6g}, its edges and rest bring {total:.6g}.")
 
     def __repr__(self) -> str:
+        """Name the root and count nodes, edges and layers."""
         root = self.root.name or f"{self.root.layer} {self.root.concept}"
         return f"<ConceptGraph of {root!r}: {len(self.nodes)} nodes, {len(self.edges)} edges, {', '.join(self.layers)}>"
 
     def _repr_html_(self) -> str:
-        # A notebook has only the value to ask. Nothing else in this package knows who draws it.
+        # Notebooks call this method on the value; nothing else in this package depends on drawing.
         from crp.visualization.notebook import graph_html
 
         return graph_html(self)
@@ -187,20 +191,20 @@ class ConceptGraph:
         return self.nodes[0]
 
     def node(self, layer: str, concept: int) -> GraphNode | None:
-        """The node of a concept, or None."""
+        """Find the node of a concept, or None."""
         return next((node for node in self.nodes if node.key == (layer, concept)), None)
 
     def into(self, node: GraphNode) -> tuple[GraphEdge, ...]:
-        """Edges that lead to a node."""
+        """List the edges that lead to a node."""
         return tuple(edge for edge in self.edges if edge.lower == node.key)
 
     def out_of(self, node: GraphNode) -> tuple[GraphEdge, ...]:
-        """Edges that leave a node."""
+        """List the edges that leave a node."""
         return tuple(edge for edge in self.edges if edge.upper == node.key)
 
 
 def graph_numbers(graph: ConceptGraph) -> dict[str, Any]:
-    """All numbers and names of a graph as plain JSON values; undefined numbers (nan) are None."""
+    """Turn names and numbers of a graph into plain JSON values; undefined numbers (NaN) are None."""
     return {
         "layers": list(graph.layers),
         "started": graph.started,
@@ -235,7 +239,7 @@ def graph_numbers(graph: ConceptGraph) -> dict[str, Any]:
 
 
 def graph_arrays(graph: ConceptGraph, place: str) -> dict[str, np.ndarray]:
-    """Arrays of a graph by name, `place` being where it belongs."""
+    """Collect the arrays of a graph by name; `place` is the prefix of all names."""
     arrays = {}
     for index, node in enumerate(graph.nodes):
         if node.heatmap is not None:
@@ -246,7 +250,7 @@ def graph_arrays(graph: ConceptGraph, place: str) -> dict[str, np.ndarray]:
 
 
 def graph_from(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], place: str) -> ConceptGraph:
-    """The graph of `graph_numbers` and `graph_arrays`."""
+    """Build the graph from `graph_numbers` and `graph_arrays`."""
     nodes = [
         GraphNode(
             **node

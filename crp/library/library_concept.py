@@ -71,13 +71,18 @@ class LibraryConcept:
 
     def __repr__(self) -> str:
         """Return a line with the classes that use the concept most."""
-        users = ", ".join(f"{use.name} {use.share:+.1%}" for use in self.users)
+        users = ", ".join(f"{use.name} {use.share:+.1%} (n = {use.samples})" for use in self.users)
         return f"<concept {self.concept} of {self.layer}: used most by {users or 'no class'}>"
 
     def _repr_html_(self) -> str:
         stored = self.library.stored_patches(self.layer, [self.concept]).get(self.concept, {})
         rows = [
-            ("used most by", ", ".join(f"<bdi>{html.escape(use.name)}</bdi> {use.share:+.1%}" for use in self.users)),
+            (
+                "used most by",
+                ", ".join(
+                    f"<bdi>{html.escape(use.name)}</bdi> {use.share:+.1%} (n = {use.samples})" for use in self.users
+                ),
+            ),
             ("similar, by classes", ", ".join(f"{one.concept} ({one.value:.2f})" for one in self.alike_by_classes)),
             ("similar, by samples", ", ".join(f"{one.concept} ({one.value:.0f})" for one in self.alike_by_samples)),
         ]

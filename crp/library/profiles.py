@@ -20,6 +20,9 @@ from crp.values import ClassShare
 
 from .references import ClassStatistics, References
 
+# A class counts as if so many samples without relevance for the concept had been added to its own.
+_PRIOR_SAMPLES = 5
+
 
 @dataclass(frozen=True)
 class Likeness:
@@ -29,30 +32,49 @@ class Likeness:
     value: float
 
 
-def class_shares(shares: np.ndarray, names: Sequence[str], limit: int, *, sign: int = 1) -> tuple[ClassShare, ...]:
-    """Rank the classes that use a concept, by its mean share in each class.
+def class_shares(
+    statistics: ClassStatistics, concept: int, names: Sequence[str], limit: int, *, sign: int = 1
+) -> tuple[ClassShare, ...]:
+    """Rank the classes that use a concept.
 
     Parameters
     ----------
-    shares
-        Signed mean shares of one concept, `[classes]`.
+    statistics
+        Of the concept's layer.
+    concept
+        Id of the concept.
     names
         Names of the classes; may be empty.
     limit
         Largest number of classes.
     sign
-        1 for classes that it supports, the largest share first; -1 for those that it opposes, the most negative first.
+        1 for classes that it supports, -1 for those that it opposes.
+
+    Returns
+    -------
+    tuple of ClassShare
+        Ordered by the mean share shrunk towards zero, `share * n / (n + 5)` for a class of `n` samples: a class with
+        one lucky sample does not lead. `ClassShare.share` itself is not shrunk.
 
     Examples
     --------
-    >>> [use.name for use in class_shares(np.array([0.1, -0.3, 0.2]), ["ant", "bee", "cat"], 5)]
-    ['cat', 'ant']
+    >>> one, none = np.array([[0.4], [0.3]]), np.zeros((2, 1))
+    >>> statistics = ClassStatistics(one, none, none, none, none, np.array([1, 20]))
+    >>> [(use.name, use.share, use.samples) for use in class_shares(statistics, 0, ["ant", "bee"], 5)]
+    [('bee', 0.3, 20), ('ant', 0.4, 1)]
     """
-    order = np.argsort(-sign * shares, kind="stable")[:limit]
+    share, variance, count = statistics.share[:, concept], statistics.share_variance[:, concept], statistics.count
+    shrunk = sign * share * count / (count + _PRIOR_SAMPLES)
     return tuple(
-        ClassShare(index, class_name(names, index), shares[index])
-        for index in order.tolist()
-        if sign * shares[index] > 0
+        ClassShare(
+            index,
+            class_name(names, index, len(count)),
+            share[index],
+            samples=count[index],
+            spread=variance[index] ** 0.5 if count[index] > 1 else None,
+        )
+        for index in np.argsort(-shrunk, kind="stable")[:limit].tolist()
+        if shrunk[index] > 0
     )
 
 
@@ -72,6 +94,7 @@ class LayerProfiles:
     def __init__(self, statistics: ClassStatistics, references: References, class_names: Sequence[str]) -> None:
         self.names = class_names
         self.share = statistics.share
+        self._statistics = statistics
         # A sample without relevance for a concept is a reference only if there are too few others.
         self.samples = np.where(references.score > 0, references.sample, -1)
         length = np.linalg.norm(self.share, axis=0)
@@ -79,7 +102,7 @@ class LayerProfiles:
 
     def users(self, concept: int, limit: int, *, sign: int = 1) -> tuple[ClassShare, ...]:
         """Rank the classes that use a concept, as `class_shares`."""
-        return class_shares(self.share[:, concept], self.names, limit, sign=sign)
+        return class_shares(self._statistics, concept, self.names, limit, sign=sign)
 
     def alike_by_classes(self, concept: int, limit: int) -> tuple[Likeness, ...]:
         """List the concepts with a positive cosine of class profiles, largest first (ties: the smaller id first)."""

@@ -276,7 +276,8 @@ class Library:
         _check_mode(mode)
         concept = self.concept_id(layer, concept)
         stored = self.stored_patches(layer, [concept]).get(concept, {}).get(mode, ())
-        return tuple(decoded(self.file(layer, "patches"), patch, shape[1:], self.class_names) for patch in stored)
+        names = self.class_names or (("output",) if self.manifest["classes"] == 1 else ())
+        return tuple(decoded(self.file(layer, "patches"), patch, shape[1:], names) for patch in stored)
 
     def stored_patches(self, layer: str, concepts: Iterable[int] | None = None) -> LayerPatches:
         """Read encoded patches of some concepts (by default of all that have any); errors as in `patches`."""

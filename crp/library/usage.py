@@ -63,7 +63,7 @@ def uses(
     rows = [
         ConceptUse(
             target=target,
-            target_name=class_name(names, target),
+            target_name=class_name(names, target, len(statistics.count)),
             concept=concept,
             share=float(statistics.share[target, concept]),
             share_variance=float(statistics.share_variance[target, concept]),

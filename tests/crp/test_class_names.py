@@ -23,7 +23,12 @@ NAMES = ("ant", "bee", "crane", "dog", "crane", "3")
     ],
 )
 def test_a_class_has_its_name_or_its_number(names, index, name):
-    assert class_name(names, index) == name
+    assert class_name(names, index) == class_name(names, index, 20) == name
+
+
+@pytest.mark.parametrize(("names", "name"), [((), "output"), (("price",), "price"), (("",), "output")])
+def test_the_only_output_of_a_model_is_no_class(names, name):
+    assert class_name(names, 0, 1) == name
 
 
 @pytest.mark.parametrize(

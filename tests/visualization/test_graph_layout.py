@@ -144,12 +144,12 @@ def test_an_atlas_saves_its_graph(tmp_path, graph):
 def test_a_sentence_accounts_for_a_node(graph):
     sentence = wording.node_sentence(graph, graph.node("low", 7)).replace("\N{NO-BREAK SPACE}", " ")
     assert sentence == (
-        "low 7: +62.5 % of the whole prediction. "
+        "low 7: +62.5 % of the prediction. "
         "Of that, 120.0 % from top 2, −40.0 % from top 1, 20.0 % from concepts not drawn."
     )
     root = wording.node_sentence(graph, graph.root).replace("\N{NO-BREAK SPACE}", " ")
     assert root == (
-        "zebra: +100.0 % of the whole prediction. It is made of top 0 +50.0 %, top 1 −25.0 %, top 2 +75.0 %; "
+        "zebra: +100.0 % of the prediction. It is made of top 0 +50.0 %, top 1 −25.0 %, top 2 +75.0 %; "
         "edges drawn carry 90.0 % of what leaves it."
     )
 

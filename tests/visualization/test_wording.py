@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import example_explanations as examples
+from crp.explanations import ClassScore, ClassShare
 from crp.visualization import colours as palette
 from crp.visualization import wording
 
@@ -44,11 +45,16 @@ def test_a_class_without_name_is_called_by_its_number():
             "a parallel way.",
         ),
         (1.0, "All relevance that started at the output arrives here."),
-        (1.2, "120 % of the relevance that started at the output arrives here: biases on the way added to it."),
+        (1.03, "103 % of the relevance that started at the output arrives here: biases on the way added to it."),
         (
-            -0.1,
-            "What arrives here is −10 % of the relevance that started at the output: biases on the way took more than "
-            "all of it.",
+            -2.09,
+            "Relevance is not conserved here: −2.1 times what started at the output arrives at this layer, so shares "
+            "are relative to this layer only.",
+        ),
+        (
+            3.76,
+            "Relevance is not conserved here: 3.8 times what started at the output arrives at this layer, so shares "
+            "are relative to this layer only.",
         ),
         (math.nan, "No relevance started at the output."),
     ],
@@ -63,12 +69,98 @@ def test_coverage_in_words(coverage, sentence):
     [
         (0.04, "On the way from the output to the input 4 % of the relevance was absorbed by biases and stabilisers."),
         (0.0, "All relevance that started at the output reaches the input."),
-        (-0.2, "The input holds 20 % more relevance than started at the output: biases added it."),
+        (-0.04, "The input holds 4 % more relevance than started at the output: biases added it."),
+        (
+            2.76,
+            "Relevance is not conserved: at the input it adds up to −1.8 times what started at the output, so the "
+            "heatmap shows relative strength only.",
+        ),
+        (
+            0.998,
+            "Relevance is not conserved: at the input it adds up to 0.002 times what started at the output, so the "
+            "heatmap shows relative strength only.",
+        ),
         (math.nan, "No relevance started at the output."),
     ],
 )
 def test_absorption_in_words(absorbed, sentence):
     assert plain(wording.absorbed(dataclasses.replace(examples.explanation(), absorbed=absorbed))) == sentence
+
+
+def one_output(value, name="output"):
+    score = ClassScore(0, name, value, None)
+    return dataclasses.replace(examples.explanation(patches=0, layers=()), classes=(score,), target=score)
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "sentence"),
+    [
+        (-0.1158, "output", "The model sees this input as −0.116"),
+        (-0.1158, "class 0", "The model sees this input as −0.116"),
+        (12345.6, "price", "The model sees this input as 12346 for price"),
+    ],
+)
+def test_the_only_output_is_a_value_without_percent(value, name, sentence):
+    explanation = one_output(value, name)
+    assert "".join(text for text, _ in wording.headline(explanation)) == sentence
+    assert "%" not in wording.class_value(explanation.best, explanation.best)
+    assert wording.classes_title(explanation) == "Output of the model"
+
+
+def test_probabilities_below_one_percent_are_spread_over_many_classes():
+    scores = tuple(ClassScore(i, f"c{i}", 0.1 - 0.1 * i, p) for i, p in enumerate([0.0043, 0.0012]))
+    value = dataclasses.replace(examples.explanation(patches=0, layers=()), classes=scores, target=scores[1])
+    assert [plain(wording.class_value(score, scores[0])) for score in scores] == ["0.43 %", "0.12 %"]
+    assert plain("".join(text for text, _ in wording.headline(value))) == (
+        "The model sees c0 (0.43 %, spread over many classes). What speaks for c1 (0.12 %)?"
+    )
+    assert wording.classes_title(value) == "Class probabilities, spread over many classes"
+    assert wording.classes_title(examples.explanation(patches=0, layers=())) == "Class probabilities"
+
+
+def test_a_concept_has_two_numbers_with_their_names():
+    value = examples.explanation(patches=0)
+    part = value.layers[0].ranked[0]
+    node = dataclasses.replace(value.graph.node("layer3", part.concept), share=2.5, relevance=5.0, rest=5.0)
+    graph = dataclasses.replace(value.graph, nodes=(value.graph.root, node), edges=())
+    value = dataclasses.replace(value, graph=graph)
+    share = f"{100 * part.share:+.1f}".replace("-", "−")
+    assert plain(wording.both_shares(value, part)) == f"{share} % of the layer, +250.0 % of the prediction"
+    assert plain(wording.node_sentence(graph, node)) == (
+        f"layer3 {part.concept}: +250.0 % of the prediction. More than all of it: other concepts of the layer "
+        "oppose and cancel it out."
+    )
+    assert plain(wording.both_shares(dataclasses.replace(value, graph=None), part)) == f"{share} % of the layer"
+
+
+def test_the_drawn_part_of_a_graph_is_said_as_it_is():
+    graph = examples.explanation(patches=0).graph
+    carried = [0.5, 0.11, 0.02, *[math.nan] * (len(graph.nodes) - 3)]
+    nodes = [dataclasses.replace(node, carried=part) for node, part in zip(graph.nodes, carried, strict=True)]
+    assert plain(wording.edges_drawn(dataclasses.replace(graph, nodes=nodes))) == (
+        "Of each concept the strongest edges are drawn: they carry 11.0 % of the absolute relevance that leaves it "
+        "(median; 2.0 % to 50.0 %)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("use", "text"),
+    [
+        (ClassShare(0, "ant", 0.059, samples=1), "+5.9 %, n = 1, few samples"),
+        (ClassShare(0, "ant", -0.059, samples=4, spread=0.1), "−5.9 % ± 10.0 %, n = 4, few samples"),
+        (ClassShare(0, "ant", 0.059, samples=5, spread=0.0), "+5.9 % ± 0.0 %, n = 5"),
+        (ClassShare(0, "ant", 0.059), "+5.9 %"),
+    ],
+)
+def test_a_use_says_how_many_samples_it_rests_on(use, text):
+    assert plain(wording.class_use(use)) == text
+
+
+def test_classes_that_the_model_guessed_are_called_so():
+    assert wording.mined_classes({"targets": "label"}) == ""
+    assert wording.mined_classes({"targets": "prediction"}) == (
+        "Classes are what the model predicted for the mined samples, not labels."
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -1,11 +1,12 @@
-"""The parts of the figure: each function draws one part of an explanation into the Axes it is given.
+"""Parts of figures: each function draws one part of an explanation into given Axes.
 
-Names from outside (classes, files, layers) are never read as mathematical text: a dollar sign stays a dollar sign.
-Signs are carried by colour, by the sign or word in the label, and by hatching, so that a grey print says the same.
+Names of classes, files and layers are never parsed as mathematical text: a dollar sign stays a dollar sign. Colour,
+the sign or word in the label, and hatching all show the sign, so that a grey print shows it too.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.text import Text
+from matplotlib.textpath import TextPath
 
 from crp.explanations import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, Key
@@ -31,7 +34,7 @@ DIVERGING = ListedColormap(images.DIVERGING / 255, name="crp_diverging")
 
 
 def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> Text:
-    """Put one line of plain text at (x, y) in the coordinates of the axes."""
+    """Write one line of plain text at (x, y) in axes coordinates."""
     style = {"color": INK, "va": "center", "transform": axes.transAxes} | style
     artist = axes.text(x, y, wording.printable(text), **style)
     artist.set_parse_math(False)
@@ -41,9 +44,9 @@ def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> Text:
 def draw_picture(
     axes: Axes, picture: np.ndarray, heatmap: np.ndarray | None = None, *, renderer: Renderer | None = None
 ) -> None:
-    """The input, at the upper left of its place; of a volume, the slices in which the heatmap is strongest.
+    """Draw the input at the upper left of its axes; of a volume, the slices in which the heatmap is strongest.
 
-    Here and below the renderer is by default the one that fits the number of axes (`renderer_for`).
+    Here and below `renderer` defaults to the one that fits the number of axes (`renderer_for`).
     """
     renderer = renderer or renderer_for(picture)
     renderer.draw_input(axes, picture, heatmap)
@@ -59,10 +62,10 @@ def draw_heatmap(
     small: bool = False,
     renderer: Renderer | None = None,
 ) -> float:
-    """A heatmap, float [*S], on what it belongs to; returns the magnitude at which its colours saturate.
+    """Draw a heatmap, float `[*S]`, over its input; return the magnitude at which its colours saturate.
 
-    That is `limit`, where heatmaps share one, or fits the heatmap; below it colours follow `power` (`images.scaled`).
-    Small ones have no labelled axes.
+    That is `limit` if given, and otherwise fits the heatmap. Colours grow with `power` (`images.scaled`). Small
+    heatmaps have no labelled axes.
     """
     renderer = renderer or renderer_for(picture)
     return renderer.draw_heatmap(axes, picture, heatmap, limit, power, small=small)
@@ -77,10 +80,23 @@ def draw_colour_bar(
     percent: bool = False,
     of: Axes | None = None,
 ) -> None:
-    """The scale of a heatmap that saturates at ±limit, with both directions in words; of shares, in percent.
+    """Draw the scale of heatmaps that saturate at ±limit, with both directions in words.
 
-    A scale of another power than 1 (`images.ROOT`) is named, and says where there is room what its half colours mean.
-    `of` are the axes with the heatmap: if they outline what speaks against, the scale names the outline.
+    Parameters
+    ----------
+    axes
+        To fill.
+    limit
+        Magnitude at which colours saturate.
+    power
+        Exponent of the scale. Another one than 1 (`images.ROOT`) is named, and the values of half colours are given,
+        where the labels fit.
+    fontsize
+        In points.
+    percent
+        Whether values are shares, written in percent.
+    of
+        Axes with the heatmap: if an outline is drawn there around what speaks against, the scale names it.
     """
     full = (limit or 1) ** power
     mappable = ScalarMappable(Normalize(-full, full), DIVERGING)
@@ -91,40 +107,68 @@ def draw_colour_bar(
     end = wording.percent(limit) if percent else f"{limit:.2g}"
     outlined = of is not None and any(artist.get_label() == AGAINST_OUTLINE for artist in of.collections)
     against = "against (outlined)" if outlined else "against"
-    places, labels = [-full, 0, full], [f"{wording.MINUS}{end}\n{against}", "0", f"+{end}\nfor"]
-    if power != 1:
-        labels[1] = "0\nroot scale"
-        if axes.get_window_extent().width > 24 * fontsize * axes.figure.dpi / 72:
-            half = f"{limit * 0.5 ** (1 / power):.2g}"
-            places[1:2], labels[1:2] = [-full / 2, 0, full / 2], [f"{wording.MINUS}{half}", labels[1], f"+{half}"]
-    bar.set_ticks(places, labels=labels)
+    low, high = f"{wording.MINUS}{end}\n{against}", f"+{end}\nfor"
+    half = f"{limit * 0.5 ** (1 / power):.2g}"
+    candidates = [
+        {-1.0: low, -0.5: f"{wording.MINUS}{half}", 0.0: "0\nroot scale", 0.5: f"+{half}", 1.0: high},
+        {-1.0: low, 0.0: "0\nroot scale", 1.0: high},
+    ]
+    if power == 1:
+        candidates.clear()
+    candidates += [{-1.0: low, 0.0: "0", 1.0: high}, {-1.0: low, 1.0: high}]
+    width = axes.get_window_extent().width * 72 / axes.figure.dpi
+    labels = next((labels for labels in candidates if _fit(labels, fontsize, width)), candidates[-1])
+    bar.set_ticks([place * full for place in labels], labels=list(labels.values()))
     axes.tick_params(labelsize=fontsize, length=0, colors=SOFT, pad=fontsize / 4)
-    for label, alignment in zip(axes.get_xticklabels()[:: len(places) - 1], ("left", "right"), strict=True):
-        label.set_horizontalalignment(alignment)
+    first, *_, last = axes.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
+
+
+def _fit(labels: Mapping[float, str], fontsize: float, width: float) -> bool:
+    """Whether tick labels at places -1..1 of an axis of `width` points stay apart, line by line.
+
+    The outer two are aligned with the ends of the axis, the others are centred.
+    """
+    font = FontProperties(size=fontsize)
+    ends: dict[int, float] = {}
+    for place, label in labels.items():
+        for line, text in enumerate(label.split("\n")):
+            wide = TextPath((0, 0), text, prop=font).get_extents().width
+            before = {-1.0: 0.0, 1.0: wide}.get(place, wide / 2)
+            left = (place + 1) / 2 * width - before
+            if left < ends.get(line, -math.inf) + fontsize / 2:
+                return False
+            ends[line] = left + wide
+    return True
 
 
 def draw_classes(axes: Axes, explanation: Explanation) -> None:
-    """The best classes and, if it is not among them, the explained one, with their probabilities as bars."""
+    """Draw the best classes, and the explained one if it is not among them, with their probabilities as bars.
+
+    A model with one output has a value without a bar.
+    """
     scores = list(explanation.classes)
     if all(score.index != explanation.target.index for score in scores):
         scores.append(explanation.target)
     for row, score in enumerate(scores):
         explained = score.index == explanation.target.index
         weight = "bold" if explained else "normal"
-        axes.barh(row, 1, height=0.16, color=TILE)
-        axes.barh(row, score.probability, height=0.16, color=FOR if explained else REST)
+        if score.probability is not None:
+            axes.barh(row, 1, height=0.16, color=TILE)
+            axes.barh(row, score.probability, height=0.16, color=FOR if explained else REST)
         name = axes.text(
             0, row - 0.3, wording.shortened(wording.class_name(score), 44), fontsize=10, weight=weight, color=INK
         )
         name.set_parse_math(False)
-        value = wording.probability(score.probability)
+        value = wording.class_value(score, explanation.best)
         axes.text(1, row - 0.3, value, fontsize=10, weight=weight, color=INK if explained else SOFT, ha="right")
     axes.set(xlim=(0, 1), ylim=(max(5, len(scores)) - 0.5, -0.8))
     axes.set_axis_off()
 
 
 def draw_ledger(axes: Axes, layer: LayerExplanation) -> None:
-    """The absolute shares of a layer as one bar of length one: for, against (hatched), the rest."""
+    """Draw the absolute shares of a layer as one bar of length 1: for, against (hatched), the rest."""
     left = 0.0
     for part in (*layer.supporting, *layer.opposing):
         style = {"color": FOR} if part.share > 0 else {"facecolor": AGAINST, "edgecolor": AGAINST_TEXT, "hatch": "////"}
@@ -136,7 +180,7 @@ def draw_ledger(axes: Axes, layer: LayerExplanation) -> None:
 
 
 def draw_share(axes: Axes, part: ConceptPart, *, widest: float, colour: str = "", fontsize: float = 11) -> None:
-    """Number, verdict and signed share of one concept; its bar is full at an absolute share of `widest`."""
+    """Draw number, verdict and signed share of one concept; the bar is full at an absolute share of `widest`."""
     positive = part.share >= 0
     if colour:
         axes.add_patch(Rectangle((0, 0.7), 0.06, 0.17, color=colour, transform=axes.transAxes))
@@ -160,7 +204,7 @@ def draw_share(axes: Axes, part: ConceptPart, *, widest: float, colour: str = ""
 def draw_patches(
     axes: Axes, patches: Sequence[Patch], *, places: int, ratio: float = 1.0, renderer: Renderer | None = None
 ) -> None:
-    """Patches in a row of places, each whole, with what the concept does not look at washed out.
+    """Draw patches in a row of places, each as a whole, faded where the concept has no relevance.
 
     A place is 1 high and `ratio` wide.
     """
@@ -181,13 +225,13 @@ def draw_concept_map(
     *,
     renderer: Renderer | None = None,
 ) -> None:
-    """The strongest concept of each cell: one colour and number a concept, blank cells blank."""
+    """Draw the strongest concept of each cell, with one colour and number for each concept; empty cells stay blank."""
     renderer = renderer or renderer_for(picture)
     renderer.draw_concept_map(axes, picture, concept_map, colours)
 
 
 def draw_legend(axes: Axes, layer: LayerExplanation, colours: Mapping[int, str], *, per_row: int = 5) -> None:
-    """Colour and number of the concepts of the layer's map; bold are those that have a row of their own."""
+    """Draw colour and number of the concepts on the map; those with a row of their own are bold."""
     shown = {part.concept for part in layer.ranked}
     entries = list(colours.items())[: 4 * per_row]
     for index, (concept, colour) in enumerate(entries):
@@ -208,12 +252,11 @@ def draw_legend(axes: Axes, layer: LayerExplanation, colours: Mapping[int, str],
 
 
 def draw_graph(axes: Axes, graph: ConceptGraph, *, renderer: Renderer | None = None) -> float:
-    """An attribution graph: one row a layer, edges as wide as their share, those against dashed.
+    """Draw an attribution graph: one row for each layer, edges as wide as their share, those against dashed.
 
-    Nodes show their patch, their conditional heatmap where there is one, their name and their share of the whole
-    prediction. All heatmaps share one scale of power `images.ROOT`; what is returned is the magnitude at which its
-    colours saturate, 0 without heatmaps. Call it when the axes have their size: texts and lines are measured against
-    it.
+    Nodes show a patch, the conditional heatmap if there is one, name and share of the prediction. All heatmaps have one
+    root scale; the return value is the magnitude at which its colours saturate, 0 without heatmaps. The axes must have
+    their final size, because texts and lines are measured against it.
     """
     heatmaps = [node.heatmap for node in graph.nodes if node.heatmap is not None]
     limit = images.shared_limit(heatmaps)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from crp.class_names import class_name
+from crp.errors import InputError
 from crp.indices import class_ids, concept_ids
 from crp.library import ClassStatistics
 from crp.visualization import encoding as images
@@ -26,7 +27,7 @@ _DARK = 0.6
 def draw_class_table(
     axes: Axes, statistics: ClassStatistics, class_names: Sequence[str] = (), *, concepts: int = 12
 ) -> tuple[int, ...]:
-    """Mean shares of the strongest concepts for every class with samples, as a coloured table.
+    """Draw the mean shares of the strongest concepts for every class with samples, as a coloured table.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def draw_class_table(
     strength = np.abs(statistics.share[shown]).max(0, initial=0)
     drawn = np.sort(np.argsort(-strength, kind="stable")[:concepts])
     table = statistics.share[np.ix_(shown, drawn)]
-    names = [class_name(class_names, target) for target in shown.tolist()]
+    names = [class_name(class_names, target, len(statistics.count)) for target in shown.tolist()]
     draw_shares(axes, table, names, drawn.tolist(), limit=images.colour_limit(table) or 1)
     axes.set_xlabel("concept; numbers are percent of the layer's relevance", fontsize=9, color=SOFT)
     return tuple(drawn.tolist())
@@ -57,7 +58,7 @@ def draw_class_table(
 def draw_shares(
     axes: Axes, table: np.ndarray, names: Sequence[str], concepts: Sequence[int], *, limit: float, fontsize: float = 9
 ) -> None:
-    """A table of shares [classes, concepts] as colour, full at ±limit, and in percent where they are 5 % or more."""
+    """Draw shares `[classes, concepts]` as colours, saturated at ±limit, with numbers in percent from 5 % on."""
     axes.imshow(table, cmap=artists.DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
     for row, column in np.argwhere(np.abs(table) >= _SAID):
         share = table[row, column]
@@ -75,6 +76,7 @@ def plot_class_profile(
     class_names: Sequence[str] = (),
     classes: Sequence[int] | None = None,
     concepts: Sequence[int] | None = None,
+    most: int = 12,
     ax: Axes | None = None,
     width: float = ONE_COLUMN,
     limit: float | None = None,
@@ -88,10 +90,13 @@ def plot_class_profile(
     class_names
         `library.class_names`; by default classes are numbered.
     classes
-        Rows; by default all classes that have samples.
+        Rows; by default all classes that have samples. Where these are more than twice `most`, the table shows only
+        the `most` classes with the largest share of a drawn concept and the `most` with the lowest largest share.
     concepts
         Columns; by default those with the largest absolute mean share in one of the classes, as many as are read well,
         and none below 5 %.
+    most
+        How many classes to show from the top and from the bottom.
     ax, width
         As in `plot_heatmap`.
     limit
@@ -105,29 +110,46 @@ def plot_class_profile(
     Raises
     ------
     InputError
-        A class or a concept is not there.
+        If a class or a concept is not there, or `most` is below 1.
     """
+    if most < 1:
+        raise InputError(f"most is {most}; at least 1 class must be shown.")
     count, size = statistics.share.shape
     rows = np.flatnonzero(statistics.count).tolist() if classes is None else class_ids(classes, count, "the library")
     label = 1.1
     if concepts is None:
-        most = np.abs(statistics.share[rows]).max(axis=0, initial=0)
+        largest = np.abs(statistics.share[rows]).max(axis=0, initial=0)
         fitting = int((width_of(ax, width) - label) / 0.27)
-        order = np.argsort(-most, kind="stable")[:fitting]
-        concepts = order[most[order] > _SAID].tolist()
+        order = np.argsort(-largest, kind="stable")[:fitting]
+        concepts = order[largest[order] > _SAID].tolist()
     else:
         concepts = concept_ids(concepts, size)
+    left_out = 0
+    if classes is None and len(rows) > 2 * most:
+        strongest = statistics.share[np.ix_(rows, concepts)].max(1, initial=-1)
+        order = np.argsort(-strongest, kind="stable")
+        left_out = len(rows) - 2 * most
+        rows = [rows[place] for place in (*order[:most], *order[-most:])]
     shares = statistics.share[np.ix_(rows, concepts)]
     limit = float(np.abs(shares).max(initial=0)) if limit is None else limit
-    panel = Panel(ax, width, LINE * 1.5 + 0.2 * len(rows) + BAR + LINE, "class profile panel")
-    top, height = LINE * 1.5, panel.height - LINE * 2.5 - BAR
+    notes = 2 if left_out else 1
+    panel = Panel(ax, width, LINE * 1.5 + 0.2 * len(rows) + BAR + notes * LINE, "class profile panel")
+    top, height = LINE * 1.5, panel.height - LINE * (1.5 + notes) - BAR
     table = panel.place(label, top, panel.width - label, height, "table")
-    names = [class_name(class_names, index) for index in rows]
+    names = [
+        f"{wording.shortened(class_name(class_names, index, count), 17)} · {statistics.count[index]}" for index in rows
+    ]
     draw_shares(table, shares, names, concepts, limit=limit or 1, fontsize=SMALL)
     table.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, pad=1)
-    panel.write(label - 0.05, LINE / 2, "class", color=SOFT, ha="right")
+    panel.write(label - 0.05, LINE / 2, "class · samples", color=SOFT, ha="right")
     panel.write(label, LINE / 2, "concept", color=SOFT)
     bar = panel.place(label, top + height + 0.06, panel.width - label, 0.07, "colour bar")
     artists.draw_colour_bar(bar, limit, fontsize=SMALL, percent=True)
+    if left_out:
+        axis = table.get_ylim()
+        table.plot([0, 1], [most - 0.5] * 2, color=SOFT, linewidth=0.8, transform=table.get_yaxis_transform())
+        table.set_ylim(axis)
+        note = f"top {most} and bottom {most} classes; {left_out:,} left out".replace(",", "\N{NARROW NO-BREAK SPACE}")
+        panel.write(label, panel.height - 1.5 * LINE, note, color=SOFT)
     panel.write(label, panel.height - LINE / 2, "mean share of the layer's absolute relevance, %", color=SOFT)
     return panel.axes

@@ -6,6 +6,8 @@ from matplotlib.axes import Axes
 
 from crp.graphs import ConceptGraph
 from crp.visualization import encoding as images
+from crp.visualization import wording
+from crp.visualization.colours import SOFT
 from crp.visualization.figures import artists
 from crp.visualization.figures.panel import BAR, SMALL, TWO_COLUMNS, Panel, width_of
 from crp.visualization.figures.renderers import Renderer
@@ -44,4 +46,7 @@ def plot_graph(
     if bar:
         scale = sheet.place(0.1, sheet.height - bar + 0.02, min(2.2, sheet.width - 0.2), 0.07, "colour bar")
         artists.draw_colour_bar(scale, limit, power=images.ROOT, fontsize=SMALL)
+        if graph.started < 0:
+            note = f"{wording.number(graph.started)} is explained: positive shares make it more negative"
+            sheet.write(min(2.2, sheet.width - 0.2) + 0.3, sheet.height - bar + 0.06, note, color=SOFT)
     return sheet.axes

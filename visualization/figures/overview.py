@@ -23,6 +23,9 @@ from crp.visualization.figures import artists
 from crp.visualization.figures.renderers import Renderer, renderer_for
 from crp.visualization.graph_layout import places
 
+# What journals ask of pictures in print.
+_DOTS_PER_INCH = 300
+
 WIDTH, MARGIN = 15.0, 0.55
 # The graph's heading, and the height of one row of it.
 GRAPH_HEAD, GRAPH_ROW = 0.7, 2.1
@@ -72,7 +75,7 @@ def atlas_figure(explanation: Explanation, *, renderer: Renderer | None = None) 
 
 
 def save(figure: Figure, file: str | os.PathLike[str] | BinaryIO, **options: Any) -> None:
-    """Write a figure with its texts as text (SVG, PDF), the same bytes for the same figure.
+    """Write a figure at 300 dots per inch with its texts as text (SVG, PDF), the same bytes for the same figure.
 
     Parameters
     ----------
@@ -81,12 +84,12 @@ def save(figure: Figure, file: str | os.PathLike[str] | BinaryIO, **options: Any
     file
         A path, whose suffix names the format, or an open file with `format=` among the options.
     options
-        Those of `matplotlib.figure.Figure.savefig`.
+        Those of `matplotlib.figure.Figure.savefig`, such as `dpi`.
     """
     # Without a date the same figure gives the same file.
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     kind = options.get("format") or os.path.splitext(os.fspath(file))[1][1:].lower()
-    options = {"metadata": dates.get(kind)} | options
+    options = {"metadata": dates.get(kind), "dpi": _DOTS_PER_INCH} | options
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crp-atlas", "pdf.fonttype": 42}):
         figure.savefig(file, **options)
 
@@ -144,10 +147,11 @@ def _summary(figure: Figure, explanation: Explanation, renderer: Renderer, *, to
     classes = _place(figure, left, top + 0.3, min(5.2, MARGIN + _inner(figure) - left), side * 0.85, "classes")
     artists.draw_classes(classes, explanation)
     target = wording.shortened(wording.class_name(explanation.target), 24)
+    title = wording.classes_title(explanation)
     for column, text in (
         (MARGIN, "input"),
         (second, f"relevance for {target}"),
-        (left, "class probabilities"),
+        (left, title[0].lower() + title[1:]),
     ):
         _title(figure, column, top, text, label=f"{text} title")
 
@@ -220,8 +224,8 @@ def _graph(figure: Figure, graph: ConceptGraph, renderer: Renderer, *, top: floa
     head = _text_line(figure, top, "graph head")
     artists.write(head, 0, 0.5, "How concepts compose it", fontsize=14, weight="bold")
     account = (
-        f"Edges are as wide as their share of the whole prediction, dashed ones speak against; of each concept the "
-        f"strongest that carry {wording.percent(graph.coverage)}, as far as there is room."
+        "Edges are as wide as their share of the prediction, dashed ones speak against. "
+        f"{wording.edges_drawn(graph)}"
     )
     artists.write(_text_line(figure, top + 0.3, "graph account"), 0, 0.5, account, fontsize=9, color=artists.SOFT)
     axes = _place(figure, MARGIN, top + GRAPH_HEAD, _inner(figure), height - GRAPH_HEAD - LAYER_GAP, "graph")

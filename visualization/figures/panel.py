@@ -17,7 +17,7 @@ LINE, GAP, BAR = 0.16, 0.12, 0.36
 
 
 class Panel:
-    """Axes as a sheet on which things are placed in inches from the upper left corner."""
+    """Axes on which things are placed in inches from the upper left corner."""
 
     def __init__(self, ax: Axes | None, width: float, height: float, label: str) -> None:
         if ax is None:
@@ -27,11 +27,13 @@ class Panel:
         self.width, self.height = size_of(ax)
 
     def place(self, left: float, top: float, width: float, height: float, label: str) -> Axes:
+        """Add axes at (left, top), in inches from the upper left corner."""
         bottom = self.height - top - height
         box = (left / self.width, bottom / self.height, width / self.width, height / self.height)
         return self.axes.inset_axes(box, label=label)
 
     def write(self, left: float, top: float, text: str, **style: object) -> None:
+        """Write one line of text at (left, top), in inches from the upper left corner."""
         artists.write(
             self.axes, left / self.width, 1 - top / self.height, text, **{"fontsize": SMALL + 0.5} | style
         )
@@ -45,4 +47,5 @@ def size_of(ax: Axes) -> tuple[float, float]:
 
 
 def width_of(ax: Axes | None, width: float) -> float:
+    """Width in inches of given axes; `width` if there are none."""
     return width if ax is None else size_of(ax)[0]

@@ -136,7 +136,7 @@ def plot_concepts(
     concepts
         Rows, at most; the largest absolute shares come first.
     ax, width, limit, renderer
-        As in `plot_heatmap`; heatmaps of all rows share one scale.
+        As in `plot_heatmap`; all concepts of the layer share one scale.
 
     Returns
     -------
@@ -166,7 +166,8 @@ def plot_concepts(
         columns = []
     for left, title in ((0.0, "where"), (wide + 0.08, "share"), *((left, title) for left, title, _ in columns)):
         sheet.write(left, LINE / 2, title, color=SOFT)
-    limit = images.shared_limit([part.heatmap for part in parts]) if limit is None else limit
+    # One scale for the layer, however many of its concepts have a row.
+    limit = images.shared_limit([part.heatmap for part in found.ranked]) if limit is None else limit
     widest = max((abs(part.share) for part in parts), default=0)
     colours = palette.concept_colours(found)
     for index, part in enumerate(parts):
@@ -185,6 +186,7 @@ def plot_concepts(
     if parts:
         bar = sheet.place(0, foot + 0.03, wide + 0.08 + SHARE, 0.07, "colour bar")
         artists.draw_colour_bar(bar, limit, power=images.ROOT, fontsize=SMALL)
+        sheet.write(wide + 0.08 + SHARE + 0.15, foot + 0.07, "one scale for the layer", color=SOFT)
     shown = sum(abs(part.share) for part in parts)
     account = f"{wording.percent(shown)} shown + {wording.percent(1 - shown)} in {found.size - len(parts)} others"
     if not found.shown + found.rest:

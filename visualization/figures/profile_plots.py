@@ -16,15 +16,15 @@ NAME_LENGTH = 24
 
 
 def draw_profile(axes: Axes, uses: Sequence[ConceptUse]) -> None:
-    """Concepts of a class, or classes of a concept, as bars of their mean share, in the order given.
+    """Draw concepts of a class, or classes of a concept, as bars of their mean share, in the order given.
 
-    The line on a bar spans one standard deviation of the samples to both sides; the number beside it is the mean. What
-    varies among `uses`, class or concept, names the rows, and what does not is the title.
+    The line on a bar spans one standard deviation over the samples to both sides; the number beside it is the mean.
+    Rows are named after what varies among `uses`, class or concept; the other one is the title.
 
     Raises
     ------
     InputError
-        If there is nothing to draw, or both class and concept vary.
+        If `uses` is empty, or both class and concept vary.
     """
     targets, concepts = {use.target for use in uses}, {use.concept for use in uses}
     if not uses or min(len(targets), len(concepts)) > 1:
@@ -57,7 +57,7 @@ def draw_profile(axes: Axes, uses: Sequence[ConceptUse]) -> None:
 
 
 def plain_axes(axes: Axes, fontsize: float = 9) -> None:
-    """Ticks without marks, no frame, names that are never read as mathematical text."""
+    """Remove tick marks and frame, and keep names from being parsed as mathematical text."""
     axes.tick_params(length=0, labelsize=fontsize, colors=INK)
     for label in axes.get_yticklabels():
         label.set_parse_math(False)

@@ -77,6 +77,9 @@ def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapp
             title="".join(text for text, _ in wording.headline(explanation)),
             image_name=explanation.provenance.get("image", ""),
             target=wording.class_name(explanation.target),
+            classes_title=wording.classes_title(explanation),
+            uses_mean=wording.USES_MEAN,
+            mined_classes=wording.mined_classes(explanation.provenance.get("settings", {})),
             classes=list(_classes(explanation)),
             picture=images.picture_uri(explanation.picture, side=STAGE_SIDE, quality=88),
             faded=images.picture_uri(images.faded(explanation.picture), side=STAGE_SIDE, quality=75),
@@ -127,8 +130,8 @@ def _classes(explanation: Explanation) -> Iterator[dict[str, Any]]:
     for score in scores:
         yield {
             "name": wording.class_name(score),
-            "probability": score.probability,
-            "text": wording.probability(score.probability),
+            "width": f"{100 * (score.probability or 0):.2f}",
+            "text": wording.class_value(score, explanation.best),
             "logit": f"{score.logit:.2f}".replace("-", wording.MINUS),
             "explained": score.index == explanation.target.index,
         }
@@ -217,7 +220,7 @@ def _card(
         "ink": colour and palette.ink(colour),
         "heatmap": images.overlay_uri(explanation.picture, part.heatmap, side=WHERE_SIDE, quality=68),
         "users": [
-            {"name": use.name, "text": wording.signed_percent(use.share), "width": f"{100 * use.share:.1f}"}
+            {"name": use.name, "text": wording.class_use(use), "width": f"{100 * use.share:.1f}"}
             for use in part.classes[:USERS]
         ],
         # An earlier view shows them: the script brings them here, and without it a link leads there.

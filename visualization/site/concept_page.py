@@ -97,6 +97,8 @@ class ConceptPages:
             strips=strips,
             columns=sheet.columns,
             users=_bars(users, widest),
+            uses_mean=wording.USES_MEAN[0].upper() + wording.USES_MEAN[1:],
+            mined_classes=wording.mined_classes(self._shared.library.manifest["settings"]),
             opponents=_bars(opponents, widest),
             alike_by_classes=[
                 self._alike(other, f"{other.value:.2f}") for other in self._profiles.alike_by_classes(concept, ALIKE)
@@ -196,7 +198,7 @@ def _bars(uses: Sequence[ClassShare], widest: float) -> list[dict[str, str]]:
     return [
         {
             "name": use.name,
-            "text": wording.signed_percent(use.share),
+            "text": wording.class_use(use),
             "width": f"{100 * abs(use.share) / widest:.1f}",
         }
         for use in uses

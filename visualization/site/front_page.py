@@ -58,7 +58,7 @@ def _item(entry: Entry, shared: Shared, numbers: Mapping[str, int]) -> dict[str,
         "picture": f"predictions/{entry.page}.jpg",
         "class": wording.class_name(target),
         "class_number": numbers[wording.class_name(target)],
-        "probability": wording.probability(target.probability),
+        "probability": wording.class_value(target, best),
         # Another class than the predicted one may have been asked for.
         "seen": "" if best.index == target.index else wording.class_name(best),
         "layer": layer,

@@ -19,6 +19,7 @@ from crp.explanations import (
     numbers,
     to_json,
 )
+from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
 from crp.graphs import GraphNode
 
 BLACK = np.zeros((4, 6, 3), dtype=np.uint8)
@@ -228,7 +229,7 @@ def test_all_relevance_is_that_of_all_concepts():
 
 
 def test_undefined_numbers_survive_json_as_null():
-    score = ClassScore(0, "a", 0.0, 1.0)
+    score = ClassScore(0, "a", 0.0, None)
     value = Explanation(BLACK, FLAT, (score,), score, (layer(coverage=math.nan),), math.nan, {})
     content = json.loads(json.dumps(to_json(value), allow_nan=False))
     assert content["absorbed"] is None
@@ -294,3 +295,42 @@ def test_heatmaps_and_tables_that_are_not_finite_are_refused(value):
         ConceptMap("conv", np.zeros((4, 6)), np.zeros((4, 6)), (4, 6), table=flat[..., None])
     with pytest.raises(InputError, match=r"^the heatmap of \('conv', 3\) holds values that are not finite"):
         GraphNode("conv", 3, relevance=1.0, share=1.0, rest=1.0, heatmap=flat)
+
+
+def test_the_only_output_has_no_probability_in_json_and_none_is_read_from_earlier_files():
+    score = ClassScore(0, "output", -0.12, None)
+    value = Explanation(BLACK, FLAT, (score,), score, (layer(),), 0.0, {})
+    content = json.loads(json.dumps(to_json(value), allow_nan=False))
+    assert content["classes"] == [{"index": 0, "name": "output", "logit": -0.12, "probability": None}]
+    assert_same(from_json(content), value)
+    # an earlier version wrote the softmax of one number
+    for written in (content["target"], *content["classes"]):
+        written["probability"] = 1.0
+    assert from_json(content).best.probability is None
+
+
+def test_uses_of_earlier_files_have_no_samples():
+    value = examples.explanation(patches=1)
+    content = json.loads(json.dumps(to_json(value)))
+    written = content["layers"][0]["supporting"][0]["classes"]
+    assert written[0] == {"index": 0, "name": "zebra", "share": 0.25, "samples": 40, "spread": 0.0625}
+    for use in written:
+        del use["samples"], use["spread"]
+    read = from_json(content).layers[0].supporting[0].classes
+    assert [(use.share, use.samples, use.spread) for use in read] == [(0.25, None, None), (0.125, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("coverage", "plausible"),
+    [(-2.09, False), (-0.001, False), (0.0, True), (1.05, True), (1.06, False), (math.nan, False), (math.inf, False)],
+)
+def test_coverage_is_a_share_from_0_to_105_percent(coverage, plausible):
+    assert coverage_is_a_share(coverage) is plausible
+
+
+@pytest.mark.parametrize(
+    ("absorbed", "plausible"),
+    [(2.76, False), (1.0, False), (0.99, True), (0.0, True), (-0.05, True), (-0.06, False), (math.nan, False)],
+)
+def test_absorption_is_a_share_from_minus_5_to_99_percent(absorbed, plausible):
+    assert absorbed_is_a_share(absorbed) is plausible

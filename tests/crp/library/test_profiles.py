@@ -10,7 +10,8 @@ from crp.errors import InputError
 from crp.library import open_library
 from crp.library.manifest import layer_folder, write_manifest
 from crp.library.patches import MODES, StoredPatch, encode_signal, write_patches
-from crp.library.profiles import Likeness
+from crp.library.profiles import Likeness, class_shares
+from crp.library.references import ClassStatistics
 from crp.library.tables import write_table
 
 from .conftest import LAYERS, manifest, references, stored_patch
@@ -30,12 +31,31 @@ def library(folder):
     return open_library(folder)
 
 
-def test_users_stand_in_the_order_of_their_share(library):
+def test_users_have_samples_and_stand_in_the_order_of_their_share(library):
+    """The library has 0, 1, 2 and 3 samples of its four classes."""
     profiles = library.profiles("block/one")
-    assert [(use.name, use.share) for use in profiles.users(1, 2)] == [("dog", 0.5), ("cat", 0.25)]
-    assert [(use.index, use.share) for use in profiles.users(0, 5)] == [(0, 0.5)]
+    assert [(use.name, use.share, use.samples) for use in profiles.users(1, 2)] == [
+        ("dog", 0.5, 1),
+        ("<owl>", 0.125, 2),
+    ]
+    assert profiles.users(0, 5) == ()
     assert [(use.name, use.share) for use in profiles.users(0, 5, sign=-1)] == [("dog", -0.25)]
     assert profiles.users(2, 5) == ()
+
+
+def test_a_class_of_one_lucky_sample_does_not_lead():
+    share = np.array([[0.6], [0.3], [0.4], [-0.5]])
+    variance = np.array([[0.0], [0.01], [0.04], [0.0]])
+    nothing = np.zeros_like(share)
+    statistics = ClassStatistics(share, variance, nothing, nothing, nothing, np.array([1, 45, 5, 10]))
+    found = class_shares(statistics, 0, ["ant", "bee", "cat", "dog"], 5)
+    # 0.3 * 45 / 50 = 0.27, 0.4 * 5 / 10 = 0.2, 0.6 * 1 / 6 = 0.1
+    assert [(use.name, use.share, use.samples, use.spread) for use in found] == [
+        ("bee", 0.3, 45, 0.1),
+        ("cat", 0.4, 5, 0.2),
+        ("ant", 0.6, 1, None),
+    ]
+    assert [use.name for use in class_shares(statistics, 0, [], 5, sign=-1)] == ["class 3"]
 
 
 def test_likeness_by_classes_is_the_cosine(library):
@@ -70,9 +90,9 @@ def test_likeness_by_samples_counts_those_in_common(library):
 def test_a_concept_reads_what_it_is_asked(library):
     concept = library.concept("features.3", 1)
     assert [patch.sample for patch in concept.patches("relevance")] == [6]
-    assert [use.name for use in concept.users] == ["newt", "<owl>", "dog", "cat"]
+    assert [use.name for use in concept.users] == ["newt", "<owl>", "dog"]
     assert repr(concept) == (
-        "<concept 1 of features.3: used most by newt +700.0%, <owl> +500.0%, dog +300.0%, cat +100.0%>"
+        "<concept 1 of features.3: used most by newt +700.0% (n = 3), <owl> +500.0% (n = 2), dog +300.0% (n = 1)>"
     )
     with pytest.raises(InputError, match=r"^There is no concept 2: layer 'features\.3' has the concepts 0 to 1\.$"):
         library.concept("features.3", 2)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 import example_explanations as examples
 from crp.errors import InputError
@@ -77,6 +78,31 @@ def test_a_part_is_as_wide_as_asked_and_holds_all_its_texts(explanation, plot, w
         assert box.x1 <= page.x1 + slack, text.get_text()
         assert box.y0 >= page.y0 - slack, text.get_text()
         assert box.y1 <= page.y1 + slack, text.get_text()
+
+
+@pytest.mark.parametrize("width", [paper.ONE_COLUMN, paper.TWO_COLUMNS])
+@pytest.mark.parametrize("plot", EVERY.values(), ids=EVERY)
+@pytest.mark.parametrize("scale", [1.0, 1.234e-5])
+def test_no_text_overlaps_another(explanation, plot, width, scale):
+    """By the extents of all texts but the numbers on the concept map, which stand in cells of any size."""
+    relevance = [dataclasses.replace(node, heatmap=node.heatmap * scale) for node in explanation.graph.nodes]
+    value = dataclasses.replace(
+        explanation,
+        heatmap=explanation.heatmap * scale,
+        graph=dataclasses.replace(explanation.graph, nodes=relevance),
+    )
+    axes = plot(value, width=width)
+    axes.figure.draw_without_rendering()
+    on_map = {id(text) for text in parts(axes)["map"].texts} if "map" in parts(axes) else set()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts(axes) if id(text) not in on_map]
+    overlaps = {
+        (one, other)
+        for place, (one, first) in enumerate(boxes)
+        for other, second in boxes[place + 1 :]
+        if min(first.x1, second.x1) - max(first.x0, second.x0) > 0.5
+        and min(first.y1, second.y1) - max(first.y0, second.y0) > 0.5
+    }
+    assert overlaps == set()
 
 
 @pytest.mark.parametrize(
@@ -163,7 +189,7 @@ def test_a_profile_says_its_shares_in_numbers_and_colours():
     table = parts(axes)["table"]
     # the largest of each concept decides their order: 0.6, 0.5, 0.123; 0.004 is no column of its own
     assert [label.get_text() for label in table.get_xticklabels()] == ["3", "0", "1"]
-    assert [label.get_text() for label in table.get_yticklabels()] == ["cat", "dog"]
+    assert [label.get_text() for label in table.get_yticklabels()] == ["cat · 3", "dog · 2"]
     assert [text.get_text() for text in table.texts] == ["50", "−60", "25", "12"]  # what is 5 % or more
     np.testing.assert_array_equal(table.images[0].get_array(), STATISTICS.share[:, [3, 0, 1]])
     assert table.images[0].get_clim() == (-0.6, 0.6)
@@ -172,13 +198,53 @@ def test_a_profile_says_its_shares_in_numbers_and_colours():
     assert shown == ["−60.0 %\nagainst", "0", "+60.0 %\nfor"]
 
 
+def test_a_profile_of_a_thousand_classes_shows_the_top_and_the_bottom():
+    share = np.linspace(0.5, -0.5, 1000)[:, None]
+    nothing = np.zeros_like(share)
+    count = np.ones(1000, dtype=np.int64)
+    statistics = ClassStatistics(share, nothing, nothing, nothing, nothing, count)
+    axes = paper.plot_class_profile(statistics, most=2)
+    assert axes.figure.get_size_inches()[1] < 2
+    table = parts(axes)["table"]
+    shown = [label.get_text() for label in table.get_yticklabels()]
+    assert shown == ["class 0 · 1", "class 1 · 1", "class 998 · 1", "class 999 · 1"]
+    assert "top 2 and bottom 2 classes; 996 left out" in words(axes)
+    # the line between both
+    assert list(table.lines[0].get_ydata()) == [1.5, 1.5]
+    assert paper.plot_class_profile(statistics).figure.get_size_inches()[1] < 7
+    with pytest.raises(InputError, match=r"^most is 0; at least 1 class must be shown\.$"):
+        paper.plot_class_profile(statistics, most=0)
+
+
+def test_figures_are_saved_at_300_dots_per_inch_unless_asked_otherwise(tmp_path):
+    figure = Figure(figsize=(1, 0.5))
+    sizes = []
+    for options in ({}, {"dpi": 100}):
+        paper.save(figure, tmp_path / "figure.png", **options)
+        with Image.open(tmp_path / "figure.png") as picture:
+            sizes.append(picture.size)
+    assert sizes == [(300, 150), (100, 50)]
+
+
+def test_the_scale_of_a_layer_does_not_depend_on_the_rows_drawn(explanation):
+    limits = [parts(paper.plot_concepts(explanation, concepts=rows))["colour bar"].get_xlim()[1] for rows in (1, 3, 9)]
+    limit = max(images.colour_limit(part.heatmap) for part in explanation.layers[0].ranked)
+    assert limits == pytest.approx([limit**0.5] * 3)
+
+
+def test_a_graph_of_a_negative_output_says_what_its_signs_mean(explanation):
+    negative = dataclasses.replace(explanation.graph, started=-0.12)
+    assert "−0.12 is explained: positive shares make it more negative" in words(paper.plot_graph(negative))
+    assert "explained" not in " ".join(words(paper.plot_graph(explanation.graph)))
+
+
 def test_a_profile_shows_what_it_is_asked_for():
     table = parts(paper.plot_class_profile(STATISTICS, classes=[1], concepts=[2, 3], limit=1.0))["table"]
     assert [text.get_text() for text in table.texts] == ["−60"]
-    assert [label.get_text() for label in table.get_yticklabels()] == ["class 1"]
+    assert [label.get_text() for label in table.get_yticklabels()] == ["class 1 · 2"]
     without = dataclasses.replace(STATISTICS, count=np.array([3, 0]))
     names = parts(paper.plot_class_profile(without))["table"].get_yticklabels()
-    assert [label.get_text() for label in names] == ["class 0"]
+    assert [label.get_text() for label in names] == ["class 0 · 3"]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +327,9 @@ def test_names_from_outside_are_text():
 def test_a_root_scale_says_what_its_half_colours_mean():
     for width, expected in (
         (4.0, ["−0.5\nagainst", "−0.12", "0\nroot scale", "+0.12", "+0.5\nfor"]),
-        (1.0, ["−0.5\nagainst", "0\nroot scale", "+0.5\nfor"]),
+        (1.6, ["−0.5\nagainst", "0\nroot scale", "+0.5\nfor"]),
+        (1.0, ["−0.5\nagainst", "0", "+0.5\nfor"]),
+        (0.6, ["−0.5\nagainst", "+0.5\nfor"]),
     ):
         axes = Figure(figsize=(width, 1)).add_axes((0, 0.5, 1, 0.1))
         draw_colour_bar(axes, 0.5, power=images.ROOT)

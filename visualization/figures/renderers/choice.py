@@ -11,7 +11,7 @@ from crp.visualization.figures.renderers.volume_renderer import VolumeRenderer
 
 
 def renderer_for(picture: np.ndarray) -> Renderer:
-    """The renderer of what an explanation holds: by the number of its axes.
+    """Choose the renderer of an explanation's input by its number of axes.
 
     Parameters
     ----------
@@ -27,5 +27,5 @@ def renderer_for(picture: np.ndarray) -> Renderer:
 
 
 def renderer_of(axes: int) -> Renderer:
-    """The renderer of inputs, and heatmaps, with one, two or three axes of space."""
+    """Choose the renderer of inputs and heatmaps with one, two or three spatial axes."""
     return {1: SignalRenderer(), 2: ImageRenderer(), 3: VolumeRenderer()}[axes]

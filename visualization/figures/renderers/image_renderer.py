@@ -23,10 +23,12 @@ class ImageRenderer:
     margins = (0.0, 0.0)
 
     def ratio(self, picture: np.ndarray) -> float:
+        """Return the aspect ratio of the drawing."""
         height, width = picture.shape[:2]
         return width / height
 
     def draw_input(self, axes: Axes, picture: np.ndarray, heatmap: np.ndarray) -> None:
+        """Draw the input."""
         self._draw(axes, picture)
 
     def draw_heatmap(
@@ -39,6 +41,7 @@ class ImageRenderer:
         *,
         small: bool = False,
     ) -> float:
+        """Draw relevance over the input; see `Renderer`."""
         limit = images.colour_limit(heatmap) if limit is None else limit
         self._draw(axes, images.overlay(picture, heatmap, limit, power), small=small)
         if not small:
@@ -49,6 +52,7 @@ class ImageRenderer:
     def draw_concept_map(
         self, axes: Axes, picture: np.ndarray, concept_map: ConceptMap, colours: Mapping[int, str]
     ) -> None:
+        """Draw the strongest concept of each cell."""
         rows, columns = concept_map.concept.shape
         height, width = concept_map.shape
         cell = np.array([width / columns, height / rows])
@@ -58,6 +62,7 @@ class ImageRenderer:
         axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
 
     def draw_patch(self, axes: Axes, box: Box, picture: np.ndarray, heatmap: np.ndarray) -> None:
+        """Draw a patch into a box of the axes."""
         left, right, bottom, top = box
         height, width = heatmap.shape
         scale = min((right - left) / width, (top - bottom) / height) / 2
@@ -68,6 +73,7 @@ class ImageRenderer:
     def draw_thumbnail(
         self, axes: Axes, box: Box, heatmap: np.ndarray, limit: float, power: float = 1.0
     ) -> None:
+        """Draw relevance alone over the whole box."""
         picture = images.squared(images.colours(heatmap, limit, power), 64)
         axes.imshow(picture, extent=box, interpolation="antialiased", zorder=3)
 

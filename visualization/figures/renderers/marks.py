@@ -24,7 +24,7 @@ AGAINST_OUTLINE = "against"
 def draw_cells(
     axes: Axes, concept_map: ConceptMap, colours: Mapping[int, str], *, corner: np.ndarray, cell: np.ndarray
 ) -> None:
-    """Coloured cells of (width, height) `cell`, the first at `corner`; each connected piece has outline and number."""
+    """Draw cells of (width, height) `cell`, the first at `corner`; each connected piece has outline and number."""
     strongest = float(concept_map.relevance.max()) or 1.0
     for concept in concept_map.strength():
         mask = concept_map.concept == concept
@@ -41,7 +41,7 @@ def draw_cells(
 
 
 def outline(axes: Axes, box: Box, cells: np.ndarray) -> None:
-    """A dashed line around the cells of a grid [rows, columns] over a box that are true."""
+    """Draw a dashed line around the true cells of a grid `[rows, columns]` that covers a box."""
     left, right, bottom, top = box
     size = np.array([(right - left) / cells.shape[1], (bottom - top) / cells.shape[0]])
     edges = images.contour(cells)[..., ::-1] * size + (left, top)
@@ -51,7 +51,7 @@ def outline(axes: Axes, box: Box, cells: np.ndarray) -> None:
 
 
 def label_axis(axis: Axis, length: int, ends: tuple[float, float] | None, label: str) -> None:
-    """Ticks of an axis of `length` pixels that runs from one end to the other in the label's unit."""
+    """Set the ticks of an axis of `length` pixels whose ends are given in the label's unit."""
     style_axis(axis, label)
     if ends is None:
         return
@@ -68,5 +68,6 @@ def label_axis(axis: Axis, length: int, ends: tuple[float, float] | None, label:
 
 
 def style_axis(axis: Axis, label: str) -> None:
+    """Set label and tick style of an axis."""
     axis.set_tick_params(labelsize=6, length=2, colors=SOFT, pad=1)
     axis.set_label_text(label, fontsize=6.5, color=SOFT)

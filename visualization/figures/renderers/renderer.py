@@ -10,27 +10,27 @@ from matplotlib.axes import Axes
 
 from crp.explanations import ConceptMap
 
-# left, right, bottom, top: a place in the coordinates of the axes' data
+# left, right, bottom, top in data coordinates
 Box = tuple[float, float, float, float]
 
 
 class Renderer(Protocol):
-    """The interface that every part of a figure asks of a kind of input."""
+    """What figures need to draw one kind of input."""
 
     strip: float
-    """Width of a place for one concept's heatmap, in heights."""
+    """Aspect ratio (width / height) of the place for a concept's heatmap."""
 
     patch_ratio: float
-    """Width of a place for one patch, in heights."""
+    """Aspect ratio of the place for a patch."""
 
     margins: tuple[float, float]
     """Inches that labels need at the left and below, where the drawing is not small."""
 
     def ratio(self, picture: np.ndarray) -> float:
-        """Width of what is drawn, in heights."""
+        """Return the aspect ratio of the drawing."""
 
     def draw_input(self, axes: Axes, picture: np.ndarray, heatmap: np.ndarray) -> None:
-        """Draw the input; the heatmap says which part of it, where not all can be shown."""
+        """Draw the input; the heatmap selects the part to show where not all of it fits."""
 
     def draw_heatmap(
         self,
@@ -42,20 +42,20 @@ class Renderer(Protocol):
         *,
         small: bool = False,
     ) -> float:
-        """Draw relevance on the input, full at ±limit and below by its power; returns the limit.
+        """Draw relevance over the input, saturated at ±limit, below with exponent `power`; return the limit.
 
-        Small ones have no axis.
+        Small drawings have no labelled axes.
         """
 
     def draw_concept_map(
         self, axes: Axes, picture: np.ndarray, concept_map: ConceptMap, colours: Mapping[int, str]
     ) -> None:
-        """Draw the strongest concept of each cell: one colour and number a concept."""
+        """Draw the strongest concept of each cell, with one colour and number for each concept."""
 
     def draw_patch(self, axes: Axes, box: Box, picture: np.ndarray, heatmap: np.ndarray) -> None:
-        """Draw a patch into a box of the axes, as large as fits, with what its concept does not look at washed out."""
+        """Draw a patch into a box of the axes, as large as fits, faded where its concept has no relevance."""
 
     def draw_thumbnail(
         self, axes: Axes, box: Box, heatmap: np.ndarray, limit: float, power: float = 1.0
     ) -> None:
-        """Draw relevance alone over the whole box, full at ±limit and below by its power."""
+        """Draw relevance alone over the whole box, saturated at ±limit, below with exponent `power`."""

@@ -48,9 +48,11 @@ class SignalRenderer:
     _AREA = 0.34
 
     def ratio(self, picture: np.ndarray) -> float:
+        """Return the aspect ratio of the drawing."""
         return 3.0
 
     def draw_input(self, axes: Axes, picture: np.ndarray, heatmap: np.ndarray) -> None:
+        """Draw the input."""
         self._draw_traces(axes, picture, (0, self._end(picture), 0.02, 0.98), named=True)
         self._finish(axes, picture)
 
@@ -64,6 +66,7 @@ class SignalRenderer:
         *,
         small: bool = False,
     ) -> float:
+        """Draw relevance over the input; see `Renderer`."""
         limit = images.colour_limit(heatmap) if limit is None else limit
         end = self._end(picture)
         self._draw_band(axes, (0, end, self._AREA + 0.02, 1), heatmap, limit, power)
@@ -75,6 +78,7 @@ class SignalRenderer:
     def draw_concept_map(
         self, axes: Axes, picture: np.ndarray, concept_map: ConceptMap, colours: Mapping[int, str]
     ) -> None:
+        """Draw the strongest concept of each cell."""
         end = self._end(picture)
         self._draw_traces(axes, picture, (0, end, self._AREA + 0.04, 0.98), named=True)
         cell = np.array([end / concept_map.concept.shape[1], self._AREA])
@@ -82,6 +86,7 @@ class SignalRenderer:
         self._finish(axes, picture)
 
     def draw_patch(self, axes: Axes, box: Box, picture: np.ndarray, heatmap: np.ndarray) -> None:
+        """Draw a patch into a box of the axes."""
         left, right, bottom, top = box
         axes.add_patch(Rectangle((left, bottom), right - left, top - bottom, color=TILE, linewidth=0, zorder=2))
         for times, levels in self._traces(picture, box):
@@ -95,6 +100,7 @@ class SignalRenderer:
     def draw_thumbnail(
         self, axes: Axes, box: Box, heatmap: np.ndarray, limit: float, power: float = 1.0
     ) -> None:
+        """Draw relevance alone over the whole box."""
         self._draw_area(axes, box, heatmap, limit, power)
 
     def _end(self, picture: np.ndarray) -> float:

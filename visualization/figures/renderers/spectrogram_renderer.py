@@ -49,13 +49,16 @@ class SpectrogramRenderer(ImageRenderer):
     def draw_concept_map(
         self, axes: Axes, picture: np.ndarray, concept_map: ConceptMap, colours: Mapping[int, str]
     ) -> None:
+        """Draw the strongest concept of each cell."""
         super().draw_concept_map(axes, picture, concept_map, colours)
         axes.set_ylim(-0.5, picture.shape[0] - 0.5)
 
     def draw_patch(self, axes: Axes, box: Box, picture: np.ndarray, heatmap: np.ndarray) -> None:
+        """Draw a patch into a box of the axes."""
         super().draw_patch(axes, box, picture[::-1], heatmap[::-1])
 
     def draw_thumbnail(
         self, axes: Axes, box: Box, heatmap: np.ndarray, limit: float, power: float = 1.0
     ) -> None:
+        """Draw relevance alone over the whole box."""
         super().draw_thumbnail(axes, box, heatmap[::-1], limit, power)

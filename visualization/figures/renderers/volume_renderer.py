@@ -41,18 +41,21 @@ class VolumeRenderer:
 
     @property
     def strip(self) -> float:
+        """Aspect ratio of the place for a concept's heatmap."""
         return self.slices / (1 + self._PROFILE)
 
     def ratio(self, picture: np.ndarray) -> float:
+        """Return the aspect ratio of the drawing."""
         height, width = self._cut(picture.mean(axis=0)).shape[1:]
         return self.slices * width / (height * (1 + self._PROFILE))
 
     def chosen(self, heatmap: np.ndarray) -> list[int]:
-        """Indices of the slices with most absolute relevance, in order of place (of equal ones the first)."""
+        """Choose the slices with most absolute relevance, in order of position (of equal ones the first)."""
         strength = np.abs(self._cut(heatmap)).sum(axis=(1, 2), dtype=np.float64)
         return sorted(np.argsort(-strength, kind="stable")[: self.slices].tolist())
 
     def draw_input(self, axes: Axes, picture: np.ndarray, heatmap: np.ndarray) -> None:
+        """Draw the input."""
         self._draw(axes, picture, heatmap)
 
     def draw_heatmap(
@@ -65,6 +68,7 @@ class VolumeRenderer:
         *,
         small: bool = False,
     ) -> float:
+        """Draw relevance over the input; see `Renderer`."""
         limit = images.colour_limit(heatmap) if limit is None else limit
         self._draw(axes, picture, heatmap, limit, power, small=small)
         return limit
@@ -72,14 +76,17 @@ class VolumeRenderer:
     def draw_concept_map(
         self, axes: Axes, picture: np.ndarray, concept_map: ConceptMap, colours: Mapping[int, str]
     ) -> None:
+        """Draw the strongest concept of each cell."""
         raise NotImplementedError("an explanation of a volume has no concept map")
 
     def draw_patch(self, axes: Axes, box: Box, picture: np.ndarray, heatmap: np.ndarray) -> None:
+        """Draw a patch into a box of the axes."""
         raise NotImplementedError("a library of volumes has no patches")
 
     def draw_thumbnail(
         self, axes: Axes, box: Box, heatmap: np.ndarray, limit: float, power: float = 1.0
     ) -> None:
+        """Draw relevance alone over the whole box."""
         strongest = self._cut(heatmap)[np.abs(self._cut(heatmap)).sum(axis=(1, 2)).argmax()]
         ImageRenderer().draw_thumbnail(axes, box, strongest, limit, power)
 
