@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from crp.explanations.explanation import LayerExplanation
+from crp.explanations import Explanation, LayerExplanation
 
 # Chosen by search: as far apart as eight colours can be, from each other and from the orange and blue of for and
 # against, with normal vision and with deuteranopia and protanopia (tests/visualization/test_colours.py). The number of
@@ -16,23 +17,33 @@ INK, SOFT, TILE = "#1b1d21", "#5d636c", "#f0f0ec"
 FOR, FOR_TEXT, AGAINST, AGAINST_TEXT, REST = "#ea8a48", "#b3470c", "#5a9bd0", "#1d5a9c", "#cfcfc8"
 
 
-def concept_colours(*views: LayerExplanation) -> dict[int, str]:
-    """Give every concept of a layer that its map or a card shows a colour.
+def concept_colours(explanation: Explanation) -> dict[str, dict[int, str]]:
+    """Give every concept of each layer that a map or a card shows a colour.
 
-    Concepts of the map come first, those that gather most of its relevance leading, then the cards by absolute share.
-    The first ones get a colour of their own, all further ones the same grey and only their number.
+    A concept has one colour in an explanation and in those beside it. In each layer concepts of the map come first,
+    those that gather most of its relevance leading, then the cards by absolute share. The first ones get a colour of
+    their own, all further ones the same grey and only their number.
 
     Parameters
     ----------
-    views
-        The layer as one or several explanations have it (of two classes, of their difference): a concept has one colour
-        in all of them.
+    explanation
+        What is drawn.
 
     Returns
     -------
-    dict of int to str
-        "#rrggbb" by concept.
+    dict of str to dict of int to str
+        "#rrggbb" by layer and concept.
     """
+    layers: dict[str, list[LayerExplanation]] = {}
+    for layer in (layer for view in (explanation, *explanation.beside) for layer in view.layers):
+        layers.setdefault(layer.layer, []).append(layer)
+    return {
+        name: {concept: COLOURS[rank] if rank < len(COLOURS) else OTHER for rank, concept in enumerate(_ordered(views))}
+        for name, views in layers.items()
+    }
+
+
+def _ordered(views: Sequence[LayerExplanation]) -> list[int]:
     mapped: dict[int, float] = {}
     for view in views:
         strength = {} if view.concept_map is None else view.concept_map.strength()
@@ -42,11 +53,10 @@ def concept_colours(*views: LayerExplanation) -> dict[int, str]:
     carded: dict[int, float] = {}
     for part in (part for view in views for part in view.ranked):
         carded[part.concept] = max(carded.get(part.concept, 0.0), abs(part.share))
-    order = [
+    return [
         *sorted(mapped, key=lambda concept: (-mapped[concept], concept)),
         *sorted(carded.keys() - mapped.keys(), key=lambda concept: (-carded[concept], concept)),
     ]
-    return {concept: COLOURS[rank] if rank < len(COLOURS) else OTHER for rank, concept in enumerate(order)}
 
 
 def cell_opacity(share: float) -> float:

@@ -13,7 +13,7 @@ scripts the views stand below each other with all they say; the script lets the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapp
     """
     height, width = explanation.heatmap.shape
     views = (explanation, *explanation.beside)
-    context = _context(views, shared)
+    context = _context(explanation, shared)
     glimpses, colours = context.glimpses, context.colours
     return (
         environment()
@@ -134,14 +134,12 @@ def _classes(explanation: Explanation) -> Iterator[dict[str, Any]]:
         }
 
 
-def _context(views: Sequence[Explanation], shared: Shared | None) -> Context:
-    layers: dict[str, list[LayerExplanation]] = {}
-    for layer in (layer for view in views for layer in view.layers):
-        layers.setdefault(layer.layer, []).append(layer)
+def _context(explanation: Explanation, shared: Shared | None) -> Context:
+    views = (explanation, *explanation.beside)
     return Context(
         shared=shared,
         glimpses=embedded_glimpses(views) if shared is None else shared_glimpses(views, shared),
-        colours={name: palette.concept_colours(*found) for name, found in layers.items()},
+        colours=palette.concept_colours(explanation),
     )
 
 
