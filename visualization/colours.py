@@ -60,8 +60,8 @@ def _ordered(views: Sequence[LayerExplanation]) -> list[int]:
 
 
 def cell_opacity(share: float) -> float:
-    """Opacity of a cell of the concept map, 0..0.75: it grows with the root of the share that its winner holds.
+    """Opacity of a cell of the concept map, 0.15..0.75: it grows with the root of the share that its winner holds.
 
     NaN, an unknown share, gives the middle.
     """
-    return 0.4 if math.isnan(share) else 0.75 * math.sqrt(share)
+    return 0.4 if math.isnan(share) else 0.15 + 0.6 * math.sqrt(share)

@@ -284,7 +284,7 @@ def hidden(layer: LayerExplanation) -> str:
 
 def share_of_all(share: float) -> str:
     """Format a share of the prediction; it is undefined if no relevance started."""
-    return "no relevance" if math.isnan(share) else signed_percent(share)
+    return "no share" if math.isnan(share) else signed_percent(share)
 
 
 def both_shares(explanation: Explanation, part: ConceptPart) -> str:

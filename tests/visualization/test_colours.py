@@ -87,5 +87,5 @@ def test_without_a_map_cards_are_coloured_by_share():
 
 
 def test_cells_are_as_opaque_as_the_root_of_what_their_winner_holds():
-    assert [palette.cell_opacity(share) for share in (0.0, 0.04, 1.0)] == pytest.approx([0, 0.15, 0.75])
+    assert [palette.cell_opacity(share) for share in (0.0, 0.04, 1.0)] == pytest.approx([0.15, 0.27, 0.75])
     assert palette.cell_opacity(float("nan")) == 0.4

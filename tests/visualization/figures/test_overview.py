@@ -121,7 +121,7 @@ def test_the_concept_map_shows_every_cell_in_its_concepts_colour(explanation, ax
     for cell in cells:
         column, row = round((cell.get_x() + 0.5) / (width / columns)), round((cell.get_y() + 0.5) / (height / rows))
         assert to_hex(cell.get_facecolor()) == colours[int(layer.concept_map.concept[row, column])]
-        assert cell.get_alpha() == pytest.approx(0.75 * shares[row, column] ** 0.5)
+        assert cell.get_alpha() == pytest.approx(0.15 + 0.6 * shares[row, column] ** 0.5)
     assert {int(text.get_text()) for text in drawn.texts} == set(layer.concept_map.strength())
 
 
