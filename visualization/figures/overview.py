@@ -229,7 +229,7 @@ def _graph_height(graph: ConceptGraph | None) -> float:
 
 def _graph(figure: Figure, graph: ConceptGraph, renderer: Renderer, *, top: float, height: float) -> None:
     head = _text_line(figure, top, "graph head")
-    artists.write(head, 0, 0.5, "How concepts compose it", fontsize=14, weight="bold")
+    artists.write(head, 0, 0.5, "How concepts compose the prediction", fontsize=14, weight="bold")
     account = (
         "Edges are as wide as their share of the prediction, dashed ones speak against. "
         f"{wording.edges_drawn(graph)}"

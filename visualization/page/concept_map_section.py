@@ -101,7 +101,7 @@ def _caption(concept_map: ConceptMap, shares: np.ndarray, against: int) -> str:
             "the map does not name them, a selected region does."
         )
     if blank:
-        sentences.append(f"Blank: {blank} of {count} cells with almost no relevance for it.")
+        sentences.append(f"Blank: {blank} of {count} cells with almost no supporting relevance.")
     return " ".join(sentences)
 
 

@@ -41,7 +41,7 @@ class Table {
     const total = values.reduce((sum, value) => sum + Math.abs(value), 0);
     if (!total) return "No relevance in this cell.";
     const share = values.reduce((sum, value) => sum + Math.max(value, 0), 0) / total;
-    const most = winner < 0 ? "Almost no relevance for it in this cell" : `Concept ${winner} supports most in this cell and holds ${percent(values[winner] / total)} of the absolute relevance there`;
+    const most = winner < 0 ? "Almost no supporting relevance in this cell" : `Concept ${winner} supports most in this cell and holds ${percent(values[winner] / total)} of the absolute relevance there`;
     return `${most}; all concepts together: ${percent(share)} for, ${percent(1 - share)} against.`;
   }
 
