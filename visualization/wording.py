@@ -31,8 +31,8 @@ LAYER_SHARE_MEANS = "relevance of the concept divided by the sum of the absolute
 PREDICTION_SHARE_MEANS = "relevance of the concept divided by the relevance that started at the output"
 # What the numbers beside a class that uses a concept mean.
 USES_MEAN = (
-    "mean share of the layer over the n samples of the class that were mined, ± their standard deviation; classes with "
-    "few samples rank lower"
+    "mean share of the layer over the n samples of the class that were mined, ± their standard deviation; "
+    "classes with few samples rank lower"
 )
 # Below this number of samples a mean says little.
 FEW_SAMPLES = 5
@@ -156,9 +156,8 @@ def negative(explanation: Explanation) -> str:
     value = explanation.target.logit - (explanation.against.logit if explanation.against else 0.0)
     if value >= 0:
         return ""
-    return (
-        f"What is explained is negative ({number(value)}): what supports raises it, what opposes lowers it."
-        + (" Shares of the prediction have the opposite sign." if explanation.graph else "")
+    return f"What is explained is negative ({number(value)}): what supports raises it, what opposes lowers it." + (
+        " Shares of the prediction have the opposite sign." if explanation.graph else ""
     )
 
 
@@ -228,6 +227,11 @@ def absorbed(explanation: Explanation) -> str:
 
 def _times(ratio: float) -> str:
     return f"{ratio:.2g}{SPACE}times".replace("-", MINUS)
+
+
+def used_by(explanation: Explanation) -> str:
+    """Head the list of classes that use a concept most; a model with one output has no classes to list."""
+    return "Mean over mined samples" if explanation.target.probability is None else "Used most by"
 
 
 def class_use(use: ClassShare) -> str:

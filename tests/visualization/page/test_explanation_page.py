@@ -438,6 +438,9 @@ def test_the_only_output_is_a_value_and_no_class(explanation):
     assert "What is explained is negative (−0.116)" in text
     assert "class 0" not in text
     assert "over 99" not in text
+    assert "Used most by" not in text
+    assert text.count("Mean over mined samples") == 19  # on cards, and how to read the page
+    assert not page.all("span", **{"class": "track"})
     (caption,) = [words for words in page.text if words == "Output of the model"]
     rest = text[text.index(caption) : text.index("Heatmap colours")]
     assert "%" not in rest
