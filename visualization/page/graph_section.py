@@ -53,7 +53,7 @@ def _node(
     sprites: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     x, row = place
-    sprite = sprites.get(node.layer, {"place": {}})
+    sprite = sprites.get(node.layer)
     found = {
         "layer": node.layer,
         "concept": node.concept,
@@ -66,20 +66,15 @@ def _node(
         "text": wording.node_sentence(graph, node),
         "card": cards.get(node.key, ""),
         "heatmap": "",
-        "sprite": None,
+        "glimpse": "",
     }
     if node.heatmap is not None:
         found["heatmap"] = images.overlay_uri(picture, node.heatmap, side=NODE_SIDE, quality=66)
         found["where"] = wording.where(node.heatmap)
-    if node.concept in sprite["place"] and not node.name:
-        found["sprite"] = {"name": sprite["index"], "position": _position(sprite, node.concept)}
+    cell = "" if sprite is None or node.name else sprite["glimpses"].style(node.concept)
+    if cell:
+        found["glimpse"] = f"background-image:var(--s{sprite['index']});{cell}"
     return found
-
-
-def _position(sprite: Mapping[str, Any], concept: int) -> str:
-    """Where a concept's patch lies in its layer's common picture, as CSS wants it."""
-    down, across = divmod(sprite["place"][concept], sprite["columns"])
-    return f"{across / (sprite['columns'] - 1):.4%} {down / max(1, sprite['rows'] - 1):.4%}"
 
 
 def _edge(graph: ConceptGraph, edge: Any, place: Mapping[Key, tuple[float, int]]) -> dict[str, Any]:
