@@ -17,7 +17,7 @@ from crp.visualization.site.site_maker import make_site
 # More concepts than fit in one row or two of any sheet.
 SIZES = {"low": 20, "upper": 40}
 # (height, width): below `encoding.SMALL_SIDE` a heatmap is a PNG over the picture, above it both are one JPEG.
-INPUTS = {"portrait": (45, 30), "landscape": (96, 160), "square": (32, 32)}
+INPUTS = {"portrait": (48, 32), "landscape": (96, 160), "square": (32, 32)}
 WINDOWS = {
     "screen": dict(width=1300, density=1),
     "zoomed": dict(width=1040, density=1.25),
@@ -185,3 +185,98 @@ def test_each_tile_of_a_card_shows_its_patch(browser, folder, library):
             expected = np.asarray(Image.fromarray(patch.picture).resize(picture.shape[1::-1]), dtype=float)
             inner = slice(20, -20)
             assert np.abs(picture - expected)[inner, inner].mean() < 12
+
+
+# -- heatmaps on their pictures
+
+# In the page: gives the ground and every heatmap over it the same picture, a cross of four colours, and shows one of
+# the two alone, so that what is drawn of both can be compared.
+CROSS = """
+(() => {
+  const cross = (width, height) => {
+    const canvas = Object.assign(document.createElement("canvas"), {width, height}), pen = canvas.getContext("2d");
+    ["#f00", "#0a0", "#00f", "#000"].forEach((colour, at) => {
+      pen.fillStyle = colour;
+      pen.fillRect(at % 2 * width / 2, (at >> 1) * height / 2, width / 2, height / 2);
+    });
+    return canvas.toDataURL();
+  };
+  const images = [...document.querySelectorAll(".where, .node img, [data-frame=relevance]")];
+  const sizes = images.map(image => [image.naturalWidth, image.naturalHeight]);
+  document.querySelectorAll("*").forEach(e => { e.style.borderRadius = "0"; e.style.transition = "none"; });
+  document.querySelectorAll("svg, .grid").forEach(e => { e.style.visibility = "hidden"; });
+  document.querySelectorAll(".map svg").forEach(e => { e.style.visibility = "visible"; e.replaceChildren(); });
+  window.only = (which, width, height) => {
+    document.documentElement.style.setProperty("--faded", which === "ground" ? `url(${cross(width, height)})` : "none");
+    images.forEach((image, at) => {
+      image.src = which === "ground" ? "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+        : cross(...sizes[at]);
+    });
+    return Promise.all(images.map(image => image.decode()));
+  };
+})()
+"""
+
+
+def quadrants(picture):
+    """Where the cross is drawn: left, middle and right, top, middle and bottom, in pixels."""
+    # Nearest colours, because what is enlarged is blurred. Black counts as green: only the right end of both is used.
+    colours = np.array([(255, 0, 0), (0, 170, 0), (0, 0, 255), (255, 255, 255)])
+    nearest = np.abs(picture[:, :, None].astype(int) - colours).sum(3).argmin(2)
+    red, green, blue = (np.argwhere(nearest == colour) for colour in range(3))
+    (top, left), (middle, centre) = red.min(0), red.max(0) + 1
+    return [left, centre, green.max(0)[1] + 1, top, middle, blue.max(0)[0] + 1]
+
+
+def in_sight(page, place):
+    """The pixels of an element that may lie outside the part of the graph that is seen."""
+    page.run(f"document.querySelector('{place}').scrollIntoView({{inline: 'center', block: 'nearest'}})")
+    return page.pixels(place)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_heatmap_lies_on_its_picture(browser, folder, name, window):
+    """The whole picture, in its own proportions, is under the whole heatmap: on cards, in nodes, on the stage."""
+    height, width = INPUTS[name]
+    size = WINDOWS[window]
+    browser.open(folder / "predictions" / f"{name}.html", height=TALL)
+    browser.resize(size["width"], TALL, density=size["density"])
+    browser.media(kind="print" if window == "print" else "")
+    browser.run("document.querySelector('[data-show=relevance]').click()")
+    browser.run(CROSS)
+    places = (".where", ".node.root img", ".node:not(.root) img", "[data-frame=relevance]")
+    drawn_alone = {}
+    for which in ("ground", "heatmap"):
+        browser.run(f"only('{which}', {width}, {height})")
+        drawn_alone[which] = [quadrants(in_sight(browser, place)) for place in places]
+    for place, ground, heatmap in zip(places, *drawn_alone.values(), strict=True):
+        assert ground == pytest.approx(heatmap, abs=1), (place, ground, heatmap)
+        left, centre, right, top, middle, bottom = ground
+        assert centre == pytest.approx((left + right) / 2, abs=1)
+        assert middle == pytest.approx((top + bottom) / 2, abs=1)
+        # of a pixel more or less in height, and one in width
+        assert abs((right - left) * height - (bottom - top) * width) <= 1.5 * (height + width), place
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_what_the_stage_shows_in_turn_lies_in_one_place(browser, folder, name):
+    """Input, heatmap, concept map, concept and the cells to select have the same box, in the input's proportions."""
+    height, width = INPUTS[name]
+    frames = {"input": "[data-frame=input]", "relevance": "[data-frame=relevance]", "map": ".map svg"}
+    for window in (1300, 390):
+        browser.open(folder / "predictions" / f"{name}.html", width=window, height=TALL)
+        browser.click(".pick")
+        boxes = []
+        for frame, place in {**frames, "concept": ".frame.concept svg"}.items():
+            browser.run(f"document.querySelector('[data-show={frame}]').click()")
+            for each in (place, ".grid"):
+                boxes.append(
+                    browser.run(
+                        f"(({{left, top, width, height}}) => [left, top + scrollY, width, height])"
+                        f"(document.querySelector('{each}').getBoundingClientRect())"
+                    )
+                )
+        for box in boxes:
+            assert box == pytest.approx(boxes[0], abs=0.1)
+        assert boxes[0][2] / boxes[0][3] == pytest.approx(width / height, rel=2e-3)
