@@ -37,11 +37,11 @@ class Atlas:
         self.explanation = explanation
 
     def figure(self) -> Figure:
-        """The whole atlas as a new matplotlib Figure, unknown to pyplot."""
+        """Draw the whole atlas as a new matplotlib Figure, unknown to pyplot."""
         return figure.atlas_figure(self.explanation)
 
     def html(self) -> str:
-        """The page: one HTML document that asks for nothing outside itself.
+        """Write the page: one HTML document that asks for nothing outside itself.
 
         Raises
         ------
@@ -87,6 +87,7 @@ class Atlas:
         return f'<iframe title="Concept atlas" sandbox="allow-scripts" style="{style}" srcdoc="{source}"></iframe>'
 
     def __repr__(self) -> str:
+        """Say the prediction and the strongest concepts of each layer."""
         sentence = "".join(text for text, _ in wording.headline(self.explanation))
         lines = [f"Atlas: {sentence}"]
         for layer in self.explanation.layers:

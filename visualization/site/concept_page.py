@@ -12,7 +12,8 @@ from crp.library.patches import MODES
 from crp.library.profiles import Likeness
 from crp.values import ClassShare, Patch
 from crp.visualization import wording
-from crp.visualization.page.explanation_page import TITLES, environment, tile
+from crp.visualization.page.cards import TITLES, tile
+from crp.visualization.page.explanation_page import environment
 from crp.visualization.site.shared import Shared
 
 UP = "../../"

@@ -1,14 +1,19 @@
 """The page in a real browser: every control by mouse and by keyboard, numbers against Python's, nothing asked for."""
 
 import dataclasses
+import io
 import json
 from importlib import resources
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import example_explanations as examples
 from browsing import CONTROL, SHIFT
+from crp.explanations import ClassScore
+from crp.visualization import colours as palette
+from crp.visualization import encoding as images
 from crp.visualization import wording
 from crp.visualization.atlases import Atlas
 from crp.visualization.page.explanation_page import render
@@ -161,7 +166,7 @@ def test_a_ranked_concept_leads_to_its_card_or_shows_its_cells(page, explanation
     share = layer.relevance[without] / np.abs(layer.relevance).sum()
     rank = 1 + int((np.abs(layer.relevance) > abs(layer.relevance[without])).sum())
     assert caption(page) == (
-        f"Concept {without}: {wording.signed_percent(share)} of {layer.layer}, rank {rank} of 64. "
+        f"Concept {without} of {layer.layer}: {wording.signed_percent(share)} of the layer, rank {rank} of 64. "
         "It has no card; its cells are shown."
     )
     assert page.run(f"document.querySelectorAll('{VIEW} .frame.concept rect').length") > 5
@@ -182,23 +187,24 @@ def test_a_ranked_concept_leads_to_its_card_or_shows_its_cells(page, explanation
 def test_pointing_at_a_card_lights_it_up_everywhere(page, explanation):
     part = explanation.layers[0].ranked[0]
     card = f"#layer-0-concept-{part.concept}"
-    assert frame(page) == "map"
+    assert frame(page) == "relevance"
     page.hover(f"{card} .where")
     assert frame(page) == "concept"
-    share = wording.signed_percent(part.share)
-    assert caption(page) == f"Concept {part.concept} {wording.side(part)}: {share} of layer3."
+    shares = wording.both_shares(explanation, part)
+    assert "of the prediction" in shares
+    assert caption(page) == f"Concept {part.concept} of layer3 {wording.side(part)}: {shares}."
     pictures = (f"{VIEW} .frame.concept img", f"{card} .where")
     large, small = (f"document.querySelector('{picture}').src" for picture in pictures)
     assert page.run(f"{large} === {small}")
     lit = f"[...document.querySelectorAll('{VIEW} .sum .on, {VIEW} .legend .on')]"
     lit = page.run(f"{lit}.map(e => Number(e.dataset.concept))")
     assert set(lit) == {part.concept}
-    node = f"{VIEW} .node[data-layer-name=\"layer3\"][data-concept=\"{part.concept}\"]"
+    node = f'{VIEW} .node[data-layer-name="layer3"][data-concept="{part.concept}"]'
     assert page.run(f"document.querySelector('{node}').classList.contains('self')")
     edges = [e for e in explanation.graph.edges if ("layer3", part.concept) in (e.upper, e.lower)]
     assert page.run(f"document.querySelectorAll('{VIEW} .edge.on').length") == len(edges)
     page.mouse("Moved", (2, 2))
-    assert frame(page) == "map"
+    assert frame(page) == "relevance"
 
 
 def test_a_card_is_kept_by_click_and_by_enter_and_let_go_by_escape(page, explanation):
@@ -265,14 +271,29 @@ def test_a_second_class_and_the_difference_have_views_of_their_own(page, explana
 def test_the_map_names_the_strongest_concept_under_the_mouse(page, explanation):
     concept_map = explanation.layers[0].concept_map
     row, column = np.argwhere(concept_map.concept >= 0)[0]
+    page.click(f"{VIEW} [data-show=map]")
     page.mouse("Moved", at(page, row, column))
     assert frame(page) == "map"
-    assert caption(page).startswith(f"Concept {concept_map.concept[row, column]}")
+    cell = concept_map.table[row, column].astype(float)
+    total = np.abs(cell).sum()
+    share, *sides = (value / total for value in (cell.max(), cell[cell > 0].sum(), -cell[cell < 0].sum()))
+    sentence = (
+        f"Concept {concept_map.concept[row, column]} supports most in this cell and holds {wording.percent(share)} of "
+        f"the absolute relevance there; all concepts together: {wording.percent(sides[0])} for, "
+        f"{wording.percent(sides[1])} against."
+    )
+    assert caption(page) == sentence
     label = page.run(f"document.querySelector('{VIEW} [data-cell=\"{row * 7 + column}\"]').getAttribute('aria-label')")
-    assert label == f"row {row + 1}, column {column + 1}: concept {concept_map.concept[row, column]} is strongest"
+    assert label == f"row {row + 1}, column {column + 1}: {sentence}"
+    row, column = np.argwhere(concept_map.concept < 0)[0]
+    page.mouse("Moved", at(page, row, column))
+    assert caption(page) == "No relevance in this cell."
+    page.mouse("Moved", (2, 2))
+    assert caption(page).startswith("Concept map of layer3")
 
 
 def test_a_legend_leads_to_the_card(page):
+    page.click(f"{VIEW} [data-show=map]")
     link = f"document.querySelector('{VIEW} .legend:not([hidden]) a')"
     concept = page.run(f"Number({link}.closest('li').dataset.concept)")
     page.click(f'{VIEW} .legend:not([hidden]) [data-concept="{concept}"] a')
@@ -316,6 +337,124 @@ def test_nothing_moves_under_the_mouse(page, explanation):
         page.hover(selector)
         places.add(page.run(f"document.querySelector('{VIEW} .clear').getBoundingClientRect().top + scrollY"))
     assert len(places) == 1
+
+
+def test_the_page_opens_on_input_and_relevance(page):
+    assert frame(page) == "relevance"
+    assert page.run("document.querySelector('.given img').getBoundingClientRect().height") > 100
+
+
+# -- colours -----------------------------------------------------------------------------------------------------
+
+
+def opacities(page):
+    """Of the heatmaps that are shown: of cards, of the graph's nodes, of the picture."""
+    return page.run(
+        f"[...document.querySelectorAll('{VIEW} .panel:not([hidden]) .where, {VIEW} .node img, {VIEW} .picture')]"
+        ".map(e => Number(getComputedStyle(e).opacity))"
+    )
+
+
+def seen(page, selector):
+    """The heatmap of a card, pixel for pixel: uint8 [64, 64, 3]."""
+    box = f"document.querySelector('{selector}').style"
+    page.run(f"({box}.cssText += ';width:64px;height:64px;border-radius:0;transition:none')")
+    picture = Image.open(io.BytesIO(page.screenshot(of=selector))).convert("RGB")
+    page.run(f"({box}.cssText = '')")
+    assert picture.size == (64, 64)
+    return np.asarray(picture)
+
+
+def test_the_scale_of_heatmaps_is_switched_by_keyboard(page, explanation):
+    layer = explanation.layers[0]
+    limit = images.shared_limit([part.heatmap for part in layer.ranked])
+    part = min(layer.ranked, key=lambda part: images.colour_limit(part.heatmap))
+    own = images.colour_limit(part.heatmap)
+    nodes = [node.heatmap for node in explanation.graph.nodes if node.layer == layer.layer]
+    limit = max(limit, images.shared_limit(nodes))
+    card = f"#layer-0-concept-{part.concept}"
+    shared = opacities(page)
+    assert min(shared) < 0.5
+    text = f"document.querySelector('{VIEW} .panel:not([hidden]) .scale-note').innerText"
+    assert page.run(text) == f"Heatmaps of this layer share one colour scale: colours are full at ±{limit:.3g}."
+    expected = images.tinted(explanation.picture, part.heatmap, limit).astype(int)
+    # pictures of two steps (levels of a small picture, opacity), each rounded
+    assert np.abs(seen(page, f"{card} .heat") - expected).max() <= 4
+    page.run("document.querySelector('[data-scale=own]').focus()")
+    page.press(" ")
+    assert page.run("document.querySelector('[data-scale=own]').getAttribute('aria-pressed')") == "true"
+    assert set(opacities(page)) == {1}
+    assert page.run(text) == "Each heatmap has its own colour scale: compare concepts by share, not by colour."
+    assert page.run(f"document.querySelector('{card} .place .own').innerText") == f"full at ±{wording.number(own)}"
+    expected = images.tinted(explanation.picture, part.heatmap).astype(int)
+    assert np.abs(seen(page, f"{card} .heat") - expected).max() <= 4
+    # what is printed has the scale that is chosen, and says which
+    page.media(kind="print")
+    assert page.run(text).startswith("Each heatmap has its own colour scale")
+    page.run("document.querySelector('[data-scale=layer]').click()")
+    assert page.run(text).startswith("Heatmaps of this layer share one colour scale")
+    assert opacities(page) == shared
+    page.media()
+    # the large picture of a concept is on the scale of its card
+    page.hover(f"{card} .word")
+    large = f"Number(getComputedStyle(document.querySelector('{VIEW} .frame.concept .picture')).opacity)"
+    assert page.run(large) == pytest.approx((own / limit) ** 0.5, abs=1e-3)
+
+
+def test_a_concept_without_heatmap_shows_its_cells_on_the_scale_of_all_concepts(page, explanation):
+    layer = explanation.layers[0]
+    table = layer.concept_map.table
+    peaks = np.abs(table).max((0, 1))
+    shown = {part.concept for part in layer.ranked} | {node.concept for node in explanation.graph.nodes}
+    weak = min(set(range(64)) - shown, key=lambda concept: peaks[concept])
+    page.run(f"location.hash = 'layer3/{weak}'")
+    page.run("new Promise(done => setTimeout(done, 50))")
+    rect = f"document.querySelector('{VIEW} .frame.concept rect')"
+    fade = (peaks[weak] / peaks.max()) ** 0.5
+    assert page.run(f"Number(getComputedStyle({rect}).opacity)") == pytest.approx(fade, abs=1e-3)
+    page.click("[data-scale=own]")
+    assert page.run(f"getComputedStyle({rect}).opacity") == "1"
+
+
+def test_a_concept_has_one_colour_in_all_views(page, explanation):
+    """On cards, in the map, its legend, the ranking of a region and the graph, of every view."""
+    colours = palette.concept_colours(explanation)
+    found = set()
+    for view in range(3):
+        if view:
+            page.click(f'[data-switch="{view}"]')
+        page.drag(at(page, 0, 0), at(page, 6, 6))
+        for kind, one, place in (
+            ("card", ".card", ".chip"), ("node", ".node:not(.root)", ".chip"), ("legend", ".legend li", "i"),
+            ("map", ".region-of", ".cell"), ("ranking", ".ranking li", ".chip"),
+        ):  # fmt: skip
+            shown = page.run(
+                f"[...document.querySelectorAll('{VIEW} {one}')].map(e => [e.dataset.layerName ?? "
+                "Number(e.closest('[data-layer]').dataset.layer), Number(e.dataset.concept), "
+                f"e.querySelector('{place}')])"
+                ".filter(([, , c]) => c).map(([layer, concept, c]) => [layer, concept, "
+                "c.tagName === 'rect' ? getComputedStyle(c).fill : getComputedStyle(c).backgroundColor])"
+            )
+            assert shown
+            for layer, concept, colour in shown:
+                name = layer if isinstance(layer, str) else explanation.layers[layer].layer
+                code = colours[name].get(concept, palette.OTHER)
+                assert colour == f"rgb({', '.join(str(int(code[i : i + 2], 16)) for i in (1, 3, 5))})", (kind, concept)
+                found.add(kind)
+    assert found == {"card", "node", "legend", "map", "ranking"}
+
+
+def test_all_edges_of_the_graph_stay_drawn(page, explanation):
+    """The sentence above the graph counts them, so pointing at a concept makes none disappear."""
+    count = (
+        f"[...document.querySelectorAll('{VIEW} .edge')].filter(e => Number(getComputedStyle(e).opacity) > 0 && "
+        "e.getTotalLength() > 0 && parseFloat(getComputedStyle(e).strokeWidth) >= 1).length"
+    )
+    lead = page.run(f"document.querySelector('{VIEW} .graph .lead').textContent")
+    assert wording.edges_drawn(explanation.graph) in lead
+    assert page.run(count) == len(explanation.graph.edges)
+    page.hover(f"{VIEW} .node:nth-child(3)")
+    assert page.run(count) == len(explanation.graph.edges)
 
 
 # -- search and addresses ----------------------------------------------------------------------------------------
@@ -411,7 +550,8 @@ def test_axe_can_find_a_fault(page):
     axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
     page.run("document.querySelector('.where').removeAttribute('alt')")
     page.run(f"{axe}; 1")
-    assert "image-alt" in page.run("axe.run(document).then(result => result.violations.map(fault => fault.id))")
+    only = "axe.run({runOnly: ['image-alt']})"
+    assert page.run(f"{only}.then(result => result.violations.map(fault => fault.id))") == ["image-alt"]
 
 
 def test_everything_is_reached_by_tab(page):
@@ -512,7 +652,31 @@ def test_a_layer_without_space_has_no_cells(browser, tmp_path):
     assert pinned(browser) == [layer.ranked[0].concept]
     without = next(i for i in range(64) if i not in {part.concept for part in layer.ranked})
     browser.open(path, f"fc/{without}")
-    assert caption(browser).startswith(f"Concept {without}: ")
+    assert caption(browser).startswith(f"Concept {without} of fc: ")
+    assert browser.complaints == []
+
+
+def test_a_regression_whose_layer_conserves_nothing(browser, tmp_path, explanation):
+    """One negative output, negative coverage: sentences instead of shares, in words that fit a value."""
+    score = ClassScore(0, "output", -0.1158, None)
+    layer = dataclasses.replace(explanation.layers[0], coverage=-2.09)
+    value = dataclasses.replace(
+        explanation, classes=(score,), target=score, layers=(layer,), absorbed=2.76, beside=(), graph=None
+    )
+    path = tmp_path / "regression.html"
+    path.write_text(render(value), "utf-8")
+    browser.open(path)
+    text = browser.run("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
+    for sentence in (
+        "The model sees this input as −0.116",
+        "What is explained is negative (−0.116): what supports raises it, what opposes lowers it.",
+        "Relevance is not conserved here: −2.1 times what started at the output arrives at this layer",
+        "Relevance is not conserved: at the input it adds up to −1.8 times what started at the output",
+        "Relevance for the output: colours are full at",
+    ):
+        assert sentence in text
+    for wrong in ("class 0", "over 99", "209", "276", "of the prediction"):
+        assert wrong not in text.split("How to read this page")[0]
     assert browser.complaints == []
 
 
