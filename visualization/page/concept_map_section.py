@@ -132,12 +132,7 @@ def cells_view(layer: LayerExplanation, glimpses: Mapping[str, Any], colours: Ma
         "pages": glimpses["pages"],
         "relevance": None if layer.relevance is None else [float(f"{value:.6g}") for value in layer.relevance],
         "colours": dict(colours),
-        "sprite": {
-            "name": glimpses["index"],
-            "rows": glimpses["rows"],
-            "columns": glimpses["columns"],
-            "place": glimpses["place"],
-        },
+        "sprite": {"name": glimpses["index"], **glimpses["glimpses"].numbers()},
     }
     table = None if layer.concept_map is None else layer.concept_map.table
     if table is not None:

@@ -33,15 +33,9 @@ def embedded_glimpses(views: tuple[Explanation, ...]) -> dict[str, dict[str, Any
             of_layer |= {part.concept: part.relevance_patches[0] for part in layer.ranked if part.relevance_patches}
     sprites = {}
     for index, (name, of_layer) in enumerate(patches.items()):
-        sheet = glimpse_sheet(list(of_layer.values()), side=GLIMPSE_SIDE, columns=SPRITE_COLUMNS)
-        sprites[name] = {
-            "index": index,
-            "uri": images.jpeg_uri(sheet, quality=72) if of_layer else "",
-            "rows": sheet.shape[0] // GLIMPSE_SIDE,
-            "columns": SPRITE_COLUMNS,
-            "place": {concept: place for place, concept in enumerate(of_layer)},
-            "pages": "",
-        }
+        sheet, glimpses = glimpse_sheet(of_layer, side=GLIMPSE_SIDE, columns=SPRITE_COLUMNS)
+        uri = images.jpeg_uri(sheet, quality=72) if of_layer else ""
+        sprites[name] = {"index": index, "uri": uri, "glimpses": glimpses, "pages": ""}
     return sprites
 
 
@@ -49,7 +43,10 @@ def shared_glimpses(views: tuple[Explanation, ...], shared: Shared) -> dict[str,
     """Refer to those of a site: a patch of every concept of the layer, and where the pages of the concepts are."""
     sprites = {}
     for index, layer in enumerate(dict.fromkeys(layer.layer for view in views for layer in view.layers)):
-        found = shared.glimpses(layer)
-        uri = UP + found["uri"] if found["uri"] else ""
-        sprites[layer] = {**found, "index": index, "uri": uri, "pages": f"{UP}{shared.places[layer]}/"}
+        sprites[layer] = {
+            "index": index,
+            "uri": shared.glimpse_uri(layer, UP),
+            "glimpses": shared.glimpses(layer),
+            "pages": f"{UP}{shared.places[layer]}/",
+        }
     return sprites

@@ -75,8 +75,9 @@ def _note(graph: ConceptGraph) -> str:
 
 
 def _node(graph: ConceptGraph, node: GraphNode, cards: Mapping[Key, str], context: Context) -> dict[str, Any]:
-    glimpses = context.glimpses.get(node.layer, {"place": {}})
-    found = {
+    sheet = context.glimpses.get(node.layer)
+    cell = "" if sheet is None or node.name else sheet["glimpses"].style(node.concept)
+    return {
         "layer": node.layer,
         "concept": node.concept,
         "root": node is graph.root,
@@ -87,17 +88,8 @@ def _node(graph: ConceptGraph, node: GraphNode, cards: Mapping[Key, str], contex
         "card": cards.get(node.key, ""),
         "colour": "" if node.name else context.colours.get(node.layer, {}).get(node.concept, palette.OTHER),
         "heatmap": None,
-        "sprite": None,
+        "glimpse": cell and f"background-image:var(--s{sheet['index']});{cell}",
     }
-    if node.concept in glimpses["place"] and not node.name:
-        found["sprite"] = {"name": glimpses["index"], "position": _position(glimpses, node.concept)}
-    return found
-
-
-def _position(sprite: Mapping[str, Any], concept: int) -> str:
-    # Where a concept's patch lies in its layer's common picture, as CSS wants it.
-    down, across = divmod(sprite["place"][concept], sprite["columns"])
-    return f"{across / (sprite['columns'] - 1):.4%} {down / max(1, sprite['rows'] - 1):.4%}"
 
 
 def _edge(graph: ConceptGraph, edge: GraphEdge, place: Mapping[Key, tuple[float, int]]) -> dict[str, Any]:

@@ -46,12 +46,10 @@ class Table {
   }
 
   glimpse(concept) {
-    const place = this.sprite.place[concept];
-    if (place === undefined) return element("i", { class: "glimpse none" });
-    const { columns, rows } = this.sprite, across = place % columns, down = Math.floor(place / columns);
+    const { name, rows, columns, place } = this.sprite, at = place[concept];
+    if (at === undefined) return element("i", { class: "glimpse none" });
     const made = element("i", { class: "glimpse" });
-    made.style.backgroundImage = `var(--s${this.sprite.name})`;
-    made.style.backgroundPosition = `${across / (columns - 1) * 100}% ${rows > 1 ? down / (rows - 1) * 100 : 0}%`;
+    made.style.cssText = `background-image:var(--s${name});--r:${rows};--n:${columns};--y:${Math.floor(at / columns)};--x:${at % columns}`;
     return made;
   }
 
