@@ -108,10 +108,9 @@ def headline(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
     best, target = explanation.best, explanation.target
     value = class_value(best, best)
     if best.probability is None:
-        seen = f"The model sees this input as {value}"
         if class_name(best) in _UNNAMED_OUTPUT:
-            return ((seen, False),)
-        return ((f"{seen} for ", False), (class_name(best), True))
+            return ((f"The model’s output is {value}", False),)
+        return (("The model’s value for ", False), (class_name(best), True), (f" is {value}", False))
     spread = ", spread over many classes" if spread_over_many_classes(best) else ""
     seen = (("The model sees ", False), (class_name(best), True), (f" ({value}{spread})", False))
     if best.index == target.index:
