@@ -151,7 +151,7 @@ def _is_custom(module: nn.Module) -> bool:
 
 
 def _read(module: nn.Module) -> fx.Graph | None:
-    """The calls in the `forward` of `module`, or None if they depend on more than one tensor."""
+    """Return the calls in the `forward` of `module`, or None if they depend on more than one tensor."""
     arguments = list(inspect.signature(type(module).forward).parameters.values())[1:]
     if len(arguments) != 1 or arguments[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
         return None
@@ -183,7 +183,7 @@ def _following(module: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _tensors(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes of `graph` that depend on values of its input, unlike sizes and constants."""
+    """Return the nodes of `graph` that depend on values of its input, unlike sizes and constants."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
         is_size = (node.op == "call_method" and node.target in _NUMBERS) or (

@@ -37,11 +37,11 @@ class Atlas:
         self.explanation = explanation
 
     def figure(self) -> Figure:
-        """The whole atlas as a new matplotlib Figure, unknown to pyplot."""
+        """Draw the whole atlas as a new matplotlib Figure, not registered with pyplot."""
         return figure.atlas_figure(self.explanation)
 
     def html(self) -> str:
-        """The page: one HTML document that asks for nothing outside itself.
+        """Return the page: one HTML document that loads nothing from outside itself.
 
         Raises
         ------

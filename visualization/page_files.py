@@ -31,7 +31,7 @@ def write_changed(path: Path, content: bytes) -> bool:
 
 
 def file_name(text: str, taken: Collection[str] = ()) -> str:
-    """A name for a file or folder: letters, digits, `_`, `-` and dots; told apart from those taken by a number.
+    """Make a name for a file or folder of letters, digits, `_`, `-` and dots; a number is added if it is taken.
 
     It needs no escaping in an address, and is new also where upper and lower case are the same.
 
