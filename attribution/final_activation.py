@@ -1,8 +1,8 @@
 """A softmax, log-softmax or sigmoid at the end of a model, found while the model runs.
 
-Relevance that starts at probabilities is not relevance for the class: softmax's derivative subtracts that of all other
-classes, and log-softmax turns signs, because its values are negative. So relevance starts at the logits, the input of
-that last operation.
+Relevance that starts at probabilities is not relevance for the class: the derivative of softmax subtracts the relevance
+of all other classes, and log-softmax flips signs, because its values are negative. So relevance starts at the logits,
+the input of that last operation.
 """
 
 from __future__ import annotations
@@ -80,5 +80,5 @@ class FinalActivation(TorchFunctionMode):
             self.name, self._output, self._input = name, output, data
 
     def logits(self, output: object) -> Tensor | None:
-        """Input of the recorded operation if the model's `output` is its result; else None."""
+        """Return the input of the recorded operation if the model's `output` is its result; else None."""
         return self._input if output is self._output and self._input is not None else None

@@ -1,4 +1,4 @@
-"""How values of `crp` that cannot draw show themselves in a notebook."""
+"""Attribution graphs in notebooks: `crp.graphs` itself does not draw."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def described(
 
 
 def receptive_fields(model: nn.Module, sample: Tensor, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    """Receptive fields of each layer's positions, int64 `[positions, 2 * d]`, none of them empty."""
+    """Compute receptive fields of each layer's positions, int64 `[positions, 2 * d]`, none of them empty."""
     fields = {layer: receptive_boxes(model, tuple(sample.shape), layer).numpy() for layer in layers}
     for field in fields.values():
         # A position that sees only padding has an empty field; its patch shows the whole sample.
@@ -220,7 +220,7 @@ def receptive_fields(model: nn.Module, sample: Tensor, layers: Sequence[str]) ->
 
 
 def device_of(model: nn.Module) -> str:
-    """Type of the device that holds a model's parameters."""
+    """Return the type of the device that holds a model's parameters."""
     return next(model.parameters()).device.type
 
 
@@ -236,7 +236,7 @@ def _check_pictures(sample: Tensor, preprocessing: Preprocessing | None) -> None
 def _patch_concepts(
     sizes: Mapping[str, int], chosen: Mapping[str, Iterable[int]] | None, patches: int
 ) -> dict[str, list[int]]:
-    """By layer, the concepts to make patches of."""
+    """Return the concepts to make patches of, by layer."""
     if not patches:
         return {layer: [] for layer in sizes}
     if chosen is None:

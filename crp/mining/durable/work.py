@@ -6,7 +6,7 @@
       library/              the unfinished library; complete except for patches once `surveyed.json` exists
       surveyed.json         the samples that were skipped
       segments/             finished patches (`segments`)
-      replaced/             for a moment, the library that is being overwritten
+      replaced/             the library that is being overwritten, until the new one is in place
       *.lock                locks of the processes that work here
 
 A file appears only when it is complete (written under another name, synced, renamed), and the folder is used only if
@@ -115,7 +115,7 @@ class Work:
 
 
 def work_folder(path: Path) -> Path:
-    """Path of the work folder of a library."""
+    """Return the path of the work folder of a library."""
     return path.with_name(f"{path.name}{_SUFFIX}")
 
 
