@@ -219,7 +219,7 @@ def test_a_region_is_ranked_by_its_sums():
 
 def test_other_pictures_do_not_stand_beside():
     value = examples.explanation(layers=())
-    with pytest.raises(InputError, match=r"^all explanations in `beside` must be of the same input; these have other pictures\.$"):
+    with pytest.raises(InputError, match=r"^all explanations in `beside` must be of the same input; "):
         dataclasses.replace(value, beside=(examples.explanation(1, layers=()),))
 
 
