@@ -124,7 +124,7 @@ def test_the_architecture_names_every_folder_and_every_module_directly_below_the
 
 
 def test_places_are_read_below_the_folder_in_bold() -> None:
-    rows = ["| place | job |", "| --- | --- |", "| **`a/`**, as `b.a` | |", "| `x.py`, `y/` | `z.py` |", "| **`c/`** | |"]
+    rows = ["| place | job |", "| --- | --- |", "| **`a/`** | |", "| `x.py`, `y/` | `z.py` |", "| **`c/`** | |"]
     table = "\n".join([*rows, "| `x.py` | |"])
     assert places_in(table) == ["a/x.py", "a/y/", "c/x.py"]
 
