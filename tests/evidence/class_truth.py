@@ -100,7 +100,7 @@ def report(tagged: int, untagged: int, others: int) -> list[str]:
             "",
             "clusters of octagons, compared with whether they are tagged:",
         ]
-        for clusters, words in ((2, "two clusters requested"), (None, "number of clusters chosen from the eigenvalues")):
+        for clusters, words in ((2, "two clusters"), (None, "chosen from the eigenvalues")):
             rand, pure, sizes = agreement(library, tags, clusters)
             lines.append(f"  {words}: sizes {sizes}, adjusted Rand index {rand:.3f}, purity {pure:.1%}")
         lines += [
