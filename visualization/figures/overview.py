@@ -28,7 +28,7 @@ _DOTS_PER_INCH = 300
 
 WIDTH, MARGIN = 15.0, 0.55
 # Heights of the graph's heading and of one of its rows.
-GRAPH_HEAD, GRAPH_ROW = 0.7, 2.1
+GRAPH_HEAD, GRAPH_ROW = 0.9, 2.1
 HEADER, SUMMARY, FOOTER = 0.95, 3.75, 0.75
 LAYER_HEAD, ROW, LAYER_GAP = 1.35, 0.84, 0.2
 MAP = 3.0
@@ -227,7 +227,8 @@ def _graph(figure: Figure, graph: ConceptGraph, renderer: Renderer, *, top: floa
         "Edges are as wide as their share of the prediction, dashed ones speak against. "
         f"{wording.edges_drawn(graph)}"
     )
-    artists.write(_text_line(figure, top + 0.3, "graph account"), 0, 0.5, account, fontsize=9, color=artists.SOFT)
+    # Below the labels of the colour bar, because the sentence may be as long as the line.
+    artists.write(_text_line(figure, top + 0.55, "graph account"), 0, 0.5, account, fontsize=9, color=artists.SOFT)
     axes = _place(figure, MARGIN, top + GRAPH_HEAD, _inner(figure), height - GRAPH_HEAD - LAYER_GAP, "graph")
     limit = artists.draw_graph(axes, graph, renderer=renderer)
     if limit:
