@@ -31,10 +31,12 @@ from crp.attribution.canonizers import (
     Averaging,
     FunctionCanonizer,
     functions_left_to_gradient,
+    module_at_the_end,
     rewritten_functions,
     sequential_batch_norms,
     unreadable_blocks,
 )
+from crp.attribution.final_activation import is_final_activation
 from crp.attribution.flow import RelevanceFlow
 from crp.errors import ModelError
 
@@ -206,10 +208,13 @@ def _described(model: nn.Module, kinds: Counter, sums: int) -> str:
 
 def _left_to_gradient(model: nn.Module) -> str:
     """End of the reason: what no rule covers."""
+    end = module_at_the_end(model)
     modules = {
         type(module).__name__
         for module in model.modules()
-        if not any(True for _ in module.children()) and not isinstance(module, _RULED + _RESHAPING)
+        if not any(True for _ in module.children())
+        and not isinstance(module, _RULED + _RESHAPING)
+        and not (module is end and is_final_activation(module))
     } | {type(module).__name__ for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
     parts = [*sorted(modules), *functions_left_to_gradient(model)]
     sentence = f"; run by their gradient: {', '.join(parts)}" if parts else ""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.isolation import callers_default, outside_inference
 from crp.attribution.outputs import described_output
+from crp.attribution.repeatability import check_same_output, random_states
 from crp.attribution.replica import Replica
 from crp.attribution.rule_operator import RuleCall, mark_nonnegative_inputs
 from crp.attribution.tensor_joins import FastJoins
@@ -42,7 +43,7 @@ class ForwardPass:
     largest
         Size of the largest output of a rule's module, in bytes.
     note
-        Says which final activation was left out; empty if none was.
+        What was done about a final activation; empty if there is none.
     """
 
     taps: dict[str, Tap] = field(default_factory=dict)
@@ -78,9 +79,10 @@ def run_forward(
     Raises
     ------
     ModelError
-        If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, or a
-        layer is called more than once or never.
+        If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, a layer
+        is called more than once or never, or the model draws random numbers that its output depends on.
     """
+    drawn = random_states(data.device)
     found = _attempt(replica, data, layers, before_activation)
     if found is None:
         replica.clone_tensors = True
@@ -88,6 +90,9 @@ def run_forward(
     missing = [layer for layer in layers if layer not in found.taps]
     if missing:
         raise ModelError(f"The model has, but never calls, {listed(missing)}.")
+    if random_states(data.device) != drawn:
+        again = _attempt(replica, data, layers, before_activation)
+        check_same_output(found.prediction, again.prediction)
     return found
 
 
@@ -119,9 +124,8 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
             handle.remove()
         for rule in replica.rules:
             rule.calls = []
-    logits = final.logits(output) if before_activation else None
-    if logits is not None:
-        output, result.note = logits, f"Relevance starts at the logits, before the final {final.name}."
+    if before_activation:
+        output, result.note = final.removed(output)
     output = _checked_output(output, "its input" if data.requires_grad else f"what it makes of {listed(layers)}")
     # the output is a tap like any other: relevance starts below it
     result.taps[OUTPUT] = Tap(output, output)

@@ -100,7 +100,7 @@ def add_patches(
             targets if settings["start"] == "function" else None,
             concept,
             data.reader,
-            receptive_fields(ready.model, data.reader.like, [layer]),
+            receptive_fields(ready.model, data.reader.like, subject.shapes),
             partial(shown_input, preprocessing=library.preprocessing),
             settings["patch_size"],
             settings["block_size"],
