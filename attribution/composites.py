@@ -38,6 +38,7 @@ from crp.attribution.canonizers import (
 )
 from crp.attribution.final_activation import is_final_activation
 from crp.attribution.flow import RelevanceFlow
+from crp.attribution.replica import check_module
 from crp.errors import ModelError
 
 _RESHAPING = (
@@ -125,6 +126,7 @@ def composite_for(model: nn.Module) -> FittingComposite:
     >>> fitting.name
     'epsilon-plus-flat'
     """
+    check_module(model)
     ruled = [(name, module) for name, module in model.named_modules() if isinstance(module, Linear)]
     if not ruled:
         raise ModelError(f"{type(model).__name__} has no linear or convolutional module to put a rule on.")

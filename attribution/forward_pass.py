@@ -188,6 +188,18 @@ def _tap_hook(
     return tap
 
 
+def check_tensor(data: object) -> None:
+    """Refuse model input that is not a tensor of floating point numbers.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(data, Tensor) or not data.is_floating_point():
+        kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
+        raise InputError(f"Model input must be a tensor of floating point numbers, given {kind}.")
+
+
 def checked_input(model: nn.Module, data: Tensor) -> Tensor:
     """Check the dtype of model input, and move it to the model's device.
 
@@ -201,9 +213,7 @@ def checked_input(model: nn.Module, data: Tensor) -> Tensor:
     if isinstance(data, Tensor):
         data = outside_inference(data)
     weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
-    if not isinstance(data, Tensor) or not data.is_floating_point():
-        kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
-        raise InputError(f"Model input must be a tensor of floating point numbers, given {kind}.")
+    check_tensor(data)
     if not data.numel():
         raise InputError(f"Model input is empty: {list(data.shape)}.")
     if weight is None:

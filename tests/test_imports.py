@@ -71,19 +71,21 @@ def test_the_check_of_loaded_modules_can_fail() -> None:
 
 # What each place of the product may name, beside itself: the whole house in one table. A new module or folder of `crp`
 # fails until it has its row here.
-CORE = ("errors", "files", "indices", "class_names", "relevance_shares", "values", "concepts", "attribution")
+CORE = ("errors", "files", "indices", "arguments", "class_names", "relevance_shares", "values", "concepts",
+        "attribution")  # fmt: skip
 MAY_NAME = {
     "errors": (),
     "files": ("errors",),
     "compat": (),
     "indices": ("errors",),
     "class_names": ("errors", "indices"),
+    "arguments": ("errors", "indices"),
     "relevance_shares": (),
     "values": ("errors",),
     "preprocessing": ("errors", "files"),
     "concepts": ("errors", "compat", "indices", "relevance_shares"),
-    "attribution": ("errors", "compat", "indices", "class_names", "concepts"),
-    "library": ("errors", "files", "indices", "class_names", "values", "preprocessing", "concepts"),
+    "attribution": ("errors", "compat", "indices", "arguments", "class_names", "concepts"),
+    "library": ("errors", "files", "indices", "arguments", "class_names", "values", "preprocessing", "concepts"),
     "models": (*CORE, "library"),
     "graphs": (*CORE, "library", "models"),
     "explanations": (*CORE, "library", "models", "graphs", "preprocessing"),
@@ -94,8 +96,8 @@ MAY_NAME = {
     "sources": (*CORE, "compat", "library", "models", "preprocessing", "demo"),
     "legacy": (*CORE, "compat", "library", "mining"),
     "interchange": (*CORE, "library", "models", "preprocessing", "mining", "analysis", "legacy"),
-    "visualization": ("errors", "files", "compat", "indices", "class_names", "values", "library", "explanations",
-                      "graphs", "preprocessing"),
+    "visualization": ("errors", "files", "compat", "indices", "arguments", "class_names", "values", "library",
+                      "explanations", "graphs", "preprocessing"),
     "cli": (*CORE, "compat", "library", "models", "graphs", "explanations", "mining", "verification", "analysis",
             "demo", "sources", "interchange", "preprocessing", "visualization"),
     "__main__": ("cli",),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from crp.arguments import device_here
 from crp.attribution import OUTPUT, RelevanceFlow, Replica, prepare
 from crp.attribution.repeatability import check_same_output
 from crp.errors import ModelError, SampleError
@@ -92,7 +93,7 @@ def model_subject(
         if isinstance(model, PreparedModel):
             model, composite = model.model, model.composite
         # `to` would move the caller's weights
-        model = copy.deepcopy(model).to(device)
+        model = copy.deepcopy(model).to(device_here(device))
     ready = ready_model(model, composite)
     model = ready.model
     description = {
