@@ -13,6 +13,7 @@ from torch import nn
 from crp.attribution import Replica, prepare
 from crp.attribution.composites import composite_for
 from crp.attribution.isolation import isolated
+from crp.attribution.replica import check_module
 from crp.concepts import ConceptKind
 from crp.errors import InputError, LibraryError, ModelError, shortened
 from crp.library.fingerprints import options_in, weights_fingerprint
@@ -82,6 +83,7 @@ def prepared(model: nn.Module, composite: Composite | None = None) -> PreparedMo
     >>> ready = crp.prepared(model)                                                # doctest: +SKIP
     >>> atlases = [crp.atlas(ready, image, library) for image in images]          # doctest: +SKIP
     """
+    check_module(model)
     check_weights_finite(model)
     weights = weights_fingerprint(model)
     composite, rules = described_rules(model, composite)
@@ -169,6 +171,7 @@ def check_model(library: Library, model: nn.Module) -> None:
     ------
     LibraryError
     """
+    check_module(model)
     check_weights(library, weights_fingerprint(model))
     check_output(library, model)
 

@@ -70,19 +70,21 @@ def test_the_check_of_loaded_modules_can_fail() -> None:
 
 
 # What each folder or module directly below `crp` may import, in addition to itself. A new one fails until it has a row.
-CORE = ("errors", "files", "indices", "class_names", "relevance_shares", "values", "concepts", "attribution")
+CORE = ("errors", "files", "indices", "arguments", "class_names", "relevance_shares", "values", "concepts",
+        "attribution")  # fmt: skip
 MAY_NAME = {
     "errors": (),
     "files": ("errors",),
     "compat": (),
     "indices": ("errors",),
     "class_names": ("errors", "indices"),
+    "arguments": ("errors", "indices"),
     "relevance_shares": (),
     "values": ("errors",),
     "preprocessing": ("errors", "files"),
     "concepts": ("errors", "compat", "indices", "relevance_shares"),
-    "attribution": ("errors", "compat", "indices", "class_names", "concepts"),
-    "library": ("errors", "files", "indices", "class_names", "values", "preprocessing", "concepts"),
+    "attribution": ("errors", "compat", "indices", "arguments", "class_names", "concepts"),
+    "library": ("errors", "files", "indices", "arguments", "class_names", "values", "preprocessing", "concepts"),
     "models": (*CORE, "library"),
     "graphs": (*CORE, "library", "models"),
     "explanations": (*CORE, "library", "models", "graphs", "preprocessing"),
@@ -93,8 +95,8 @@ MAY_NAME = {
     "sources": (*CORE, "compat", "library", "models", "preprocessing", "demo"),
     "legacy": (*CORE, "compat", "library", "mining"),
     "interchange": (*CORE, "library", "models", "preprocessing", "mining", "analysis", "legacy"),
-    "visualization": ("errors", "files", "compat", "indices", "class_names", "values", "library", "explanations",
-                      "graphs", "preprocessing"),
+    "visualization": ("errors", "files", "compat", "indices", "arguments", "class_names", "values", "library",
+                      "explanations", "graphs", "preprocessing"),
     "cli": (*CORE, "compat", "library", "models", "graphs", "explanations", "mining", "verification", "analysis",
             "demo", "sources", "interchange", "preprocessing", "visualization"),
     "__main__": ("cli",),

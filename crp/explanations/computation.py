@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
+from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.starts import Difference, Logit
 from crp.class_names import class_index, class_name
@@ -27,6 +28,7 @@ from crp.explanations.map_computation import concept_map_in
 from crp.graphs.composition import apart, graph_in
 from crp.graphs.finiteness import check_finite
 from crp.library.profiles import class_shares
+from crp.library.store import check_library
 from crp.models import PreparedModel, ready_model
 from crp.preprocessing import read_picture, shown_input
 from crp.relevance_shares import shares
@@ -115,17 +117,17 @@ def explain(
     The concept map is the concept atlas of Achtibat et al. (2023), Fig. 3: each cell shows the concept, of all the
     layer's, with the largest positive relevance in it (`RelevanceFlow.regions`).
     """
-    if concepts < 1:
-        raise InputError(f"concepts is {concepts}; at least 1 must be shown.")
-    if cells is not None and cells < 1:
-        raise InputError(f"cells is {cells}; at least 1 is needed.")
-    for layer in layers or ():
+    concepts, patches = whole_number("concepts", concepts, 1), whole_number("patches", patches, 0)
+    cells = None if cells is None else whole_number("cells", cells, 1)
+    check_library(library)
+    layers = layer_names(layers or ())
+    for layer in layers:
         library.shape(layer)
     model = ready_model(model, composite)
     model.check(library, concept)
     data = _model_input(image, library)
     with RelevanceFlow(model.replica, None, data, layers or library.layers) as flow:
-        layers = list(dict.fromkeys(layers)) if layers else list(reversed(flow.layers))
+        layers = layers or list(reversed(flow.layers))
         names = library.class_names
         scores = flow.prediction[0].double()
         chosen = int(scores.argmax()) if target is None else class_index(names, target, len(scores))

@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor, nn
 
+from crp.arguments import layer_names, whole_number
 from crp.attribution import OUTPUT, RelevanceFlow, Replica
+from crp.attribution.forward_pass import check_tensor
 from crp.attribution.starts import Logit, Start
 from crp.class_names import class_index, class_name
 from crp.concepts import ChannelConcept, ConceptKind
-from crp.errors import InputError
+from crp.errors import InputError, shortened
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
 from crp.graphs.finiteness import check_finite
 from crp.indices import concept_id
+from crp.library.store import check_library
 from crp.models import PreparedModel, ready_model
 
 if TYPE_CHECKING:
@@ -94,18 +97,21 @@ def compose(
     both signs. If the rules are linear (`RelevanceFlow.linear`), edges from all upper concepts add up to a concept's
     relevance. Otherwise the difference is part of the rest.
     """
-    layers = list(dict.fromkeys([*layers, of[0]] if of else layers))
+    layers = layer_names(layers)
+    if of is not None:
+        layers = layer_names([*layers, of[0]])
     inner = apart(layers)
     for layer in layers:
         if layer not in inner:
             within = next(other for other in layers if other.startswith(f"{layer}."))
             raise InputError(f"Layers of a graph must not contain one another, but '{layer}' contains '{within}'.")
-    if not 0 < coverage <= 1:
-        raise InputError(f"coverage is {coverage}; it must be above 0 and at most 1.")
-    if breadth < 1:
-        raise InputError(f"breadth is {breadth}; at least 1 concept of a layer must be kept.")
+    if not isinstance(coverage, int | float) or not 0 < coverage <= 1:
+        raise InputError(f"coverage is {shortened(coverage)}; it must be above 0 and at most 1.")
+    breadth, batch = whole_number("breadth", breadth, 1), whole_number("batch", batch, 1)
+    check_tensor(data)
     model = ready_model(model, composite)
     if library is not None:
+        check_library(library)
         model.check(library, concept)
     return graph_in(
         _Flows(model.replica, data, layers, batch),

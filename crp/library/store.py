@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crp.arguments import layer_name
 from crp.class_names import class_index
 from crp.errors import InputError, inert, nearest, shortened
 from crp.files import user_path
@@ -59,6 +60,17 @@ def open_library(path: str | os.PathLike[str]) -> Library:
         If the folder is not a library, has another schema, or is damaged.
     """
     return Library(user_path(path))
+
+
+def check_library(library: object) -> None:
+    """Refuse anything but an opened library.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(library, Library):
+        raise InputError(f"A library is what crp.open_library returns, given {shortened(library)}.")
 
 
 class Library:
@@ -111,8 +123,8 @@ class Library:
         InputError
             If the library does not hold the layer.
         """
-        if layer not in self._shapes:
-            raise InputError(f"The library does not hold layer {layer!r}: {nearest(str(layer), self.layers)}")
+        if layer_name(layer) not in self._shapes:
+            raise InputError(f"The library does not hold layer {layer!r}: {nearest(layer, self.layers)}")
         return self._shapes[layer]
 
     def references(self, layer: str, mode: str) -> References:

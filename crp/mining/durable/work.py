@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crp.errors import LibraryError, shortened
+from crp.errors import InputError, LibraryError, shortened
 from crp.files import write_file
 from crp.library.building import check_free, publish
 from crp.mining.vector_writer import take_vectors
@@ -115,7 +115,15 @@ class Work:
 
 
 def work_folder(path: Path) -> Path:
-    """Return the path of the work folder of a library."""
+    """Return the path of the work folder of a library.
+
+    Raises
+    ------
+    InputError
+        If the path is the current folder or the root.
+    """
+    if not path.name:
+        raise InputError(f"A library is a folder with a name, given '{path}'.")
     return path.with_name(f"{path.name}{_SUFFIX}")
 
 
