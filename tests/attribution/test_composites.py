@@ -172,10 +172,10 @@ def test_conservation_is_one_without_biases():
 
 def test_conservation_by_hand():
     # logit 3 * 2 + 2 = 8, of which the bias takes 2
-    model = nn.Sequential(nn.Linear(1, 1))
+    model = nn.Sequential(nn.Linear(1, 1)).double()
     nn.init.constant_(model[0].weight, 3.0)
     nn.init.constant_(model[0].bias, 2.0)
-    assert composite_for(model).conservation(model, torch.tensor([[2.0]]), [0]).item() == pytest.approx(0.75)
+    assert composite_for(model).conservation(model, torch.tensor([[2.0]]).double(), [0]).item() == pytest.approx(0.75)
 
 
 def test_our_sums_give_what_those_of_zennits_resnet_canonizer_give():

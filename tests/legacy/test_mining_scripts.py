@@ -37,6 +37,7 @@ def test_the_tutorial_on_built_in_scenes(monkeypatch, tmp_path, capsys):
     assert printed["cached"] == str(len(list((tmp_path / "cache").rglob("*.png"))))
 
 
+@pytest.mark.slow
 def test_the_tutorial_on_real_weights(monkeypatch, real_data, tmp_path):
     """The numbers that the same script gave with zennit-crp 0.6.0, in float32; its crops left out a row and a column.
 
