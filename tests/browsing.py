@@ -7,6 +7,7 @@ one JSON object at a time with a zero byte after it. https://chromedevtools.gith
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import select
@@ -17,6 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = (
@@ -148,14 +152,23 @@ class Browser:
         while not self._loaded:
             self._receive(60 - (time.monotonic() - start))
 
-    def resize(self, width: int, height: int) -> None:
-        """Set the size of the page's window, in pixels."""
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+    def resize(self, width: int, height: int, *, density: float = 1) -> None:
+        """Give the page a window of so many CSS pixels, each of `density` pixels of the screen a side."""
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=density, mobile=False
+        )
 
-    def media(self, *, kind: str = "", dark: bool = False) -> None:
-        """Show the page as on "screen" or in "print", in a dark or a light scheme."""
-        feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.send("Emulation.setEmulatedMedia", media=kind, features=[feature])
+    def media(self, *, kind: str = "", dark: bool = False, forced: bool = False) -> None:
+        """Show the page as on "screen" or in "print", dark or light, with the colours of the system if `forced`."""
+        features = {
+            "prefers-color-scheme": "dark" if dark else "light",
+            "forced-colors": "active" if forced else "none",
+        }
+        self.send(
+            "Emulation.setEmulatedMedia",
+            media=kind,
+            features=[{"name": name, "value": value} for name, value in features.items()],
+        )
 
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression (promises awaited), as plain values."""
@@ -239,6 +252,11 @@ class Browser:
             box = {"x": view["pageX"], "y": view["pageY"], "width": view["clientWidth"], "height": view["clientHeight"]}
         options = {"captureBeyondViewport": bool(of or whole), "clip": {**box, "scale": sharpness}}
         return base64.b64decode(self.send("Page.captureScreenshot", format="png", **options)["data"])
+
+    def pixels(self, of: str = "", *, sharpness: float = 1) -> np.ndarray:
+        """What is shown of an element, or of the whole page, as uint8 `[H, W, 3]`."""
+        with Image.open(io.BytesIO(self.screenshot(of=of, sharpness=sharpness))) as picture:
+            return np.asarray(picture.convert("RGB"))
 
     def pdf(self, path: Path) -> None:
         """Keep the page as it prints."""

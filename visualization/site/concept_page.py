@@ -12,7 +12,8 @@ from crp.library.patches import MODES
 from crp.library.profiles import Likeness
 from crp.values import ClassShare, Patch
 from crp.visualization import wording
-from crp.visualization.page.explanation_page import TITLES, environment, tile
+from crp.visualization.page.cards import TITLES, tile
+from crp.visualization.page.explanation_page import environment
 from crp.visualization.site.shared import Shared
 
 UP = "../../"
@@ -170,22 +171,17 @@ class ConceptPages:
 
 
 def glimpse_style(shared: Shared, layer: str, concept: int) -> str:
-    """Style of an element that shows a glimpse of a concept; empty where it has none."""
-    found = shared.glimpses(layer)
-    if concept not in found["place"]:
-        return ""
-    down, across = divmod(found["place"][concept], found["columns"])
-    x, y = across / (found["columns"] - 1), down / max(1, found["rows"] - 1)
-    name = list(shared.places).index(layer)
-    return f"background:var(--g{name}) {x:.4%} {y:.4%} / {found['columns'] * 100}% auto"
+    """Return the style of a `.glimpse` that shows a concept; empty where the concept has no patch."""
+    cell = shared.glimpses(layer).style(concept)
+    return cell and f"background-image:var(--g{list(shared.places).index(layer)});{cell}"
 
 
 def sprites(shared: Shared, layers: Sequence[str], up: str) -> list[dict[str, str]]:
     """Return the custom properties that `glimpse_style` refers to."""
     return [
-        {"name": f"--g{list(shared.places).index(layer)}", "uri": up + shared.glimpses(layer)["uri"]}
+        {"name": f"--g{list(shared.places).index(layer)}", "uri": shared.glimpse_uri(layer, up)}
         for layer in layers
-        if shared.glimpses(layer)["uri"]
+        if shared.glimpses(layer).concepts
     ]
 
 

@@ -24,7 +24,7 @@ from crp.values import Patch
 from crp.visualization import sheets
 from crp.visualization.package_files import template_files
 from crp.visualization.page_files import file_name, replace_file, write_changed
-from crp.visualization.sheets import SIDE, Sheet
+from crp.visualization.sheets import SIDE, Glimpses, Sheet
 
 ASSETS = {"page.css": "style.css", "page.js": "script.js", "site.css": "site.css", "site.js": "site.js"}
 
@@ -49,7 +49,7 @@ class Shared:
         for layer in layers:
             self.places[layer] = f"concepts/{file_name(layer, {Path(place).name for place in self.places.values()})}"
         self._sheets: dict[tuple[str, int], Sheet] = {}
-        self._glimpses: dict[str, dict[str, Any]] = {}
+        self._glimpses: dict[str, Glimpses] = {}
 
     @cached_property
     def assets(self) -> dict[str, bytes]:
@@ -101,8 +101,8 @@ class Shared:
                     _save(veils, sheets.veil_sheet(rows), "PNG", optimize=True)
         return self._sheets[key]
 
-    def glimpses(self, layer: str) -> dict[str, Any]:
-        """Where one patch of every concept lies on the layer's glimpses: `columns`, `rows`, `place` by concept."""
+    def glimpses(self, layer: str) -> Glimpses:
+        """Return where one patch of every concept lies on the layer's sheet, which is made if it is not there."""
         if layer not in self._glimpses:
             place = self.folder / self.places[layer]
             listed, picture = place / "glimpses.json", place / "glimpses.jpg"
@@ -110,19 +110,18 @@ class Shared:
                 stored = self.library.with_patches(layer)
                 found = {concept: self.library.patches(layer, concept, "relevance")[:1] for concept in stored}
                 shown = {concept: patches[0] for concept, patches in found.items() if patches}
-                sheet = sheets.glimpse_sheet(
-                    list(shown.values()), side=sheets.GLIMPSE_SIDE, columns=sheets.GLIMPSE_COLUMNS
+                sheet, glimpses = sheets.glimpse_sheet(
+                    shown, side=sheets.GLIMPSE_SIDE, columns=sheets.GLIMPSE_COLUMNS
                 )
                 _save(picture, sheet, "JPEG", quality=76)
-                write_changed(listed, json.dumps(list(shown)).encode())
+                write_changed(listed, json.dumps(glimpses.concepts).encode())
             concepts = json.loads(listed.read_bytes())
-            self._glimpses[layer] = {
-                "uri": f"{self.places[layer]}/glimpses.jpg" if concepts else "",
-                "columns": sheets.GLIMPSE_COLUMNS,
-                "rows": max(1, -(-len(concepts) // sheets.GLIMPSE_COLUMNS)),
-                "place": {concept: index for index, concept in enumerate(concepts)},
-            }
+            self._glimpses[layer] = Glimpses(tuple(concepts), sheets.GLIMPSE_COLUMNS)
         return self._glimpses[layer]
+
+    def glimpse_uri(self, layer: str, up: str) -> str:
+        """Return the address of the layer's sheet of glimpses; empty if no concept has one."""
+        return f"{up}{self.places[layer]}/glimpses.jpg" if self.glimpses(layer).concepts else ""
 
     def tile(self, layer: str, concept: int, mode: str, rank: int, up: str) -> dict[str, str]:
         """One patch on its sheet; `up` leads from the page to the site's folder."""

@@ -34,6 +34,7 @@ from crp.library.fingerprints import value_fingerprint
 from crp.visualization.encoding import fitted
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page_files import file_name, replace_file, write_changed
+from crp.visualization.sheets import LAYOUT
 from crp.visualization.site.concept_page import ConceptPages
 from crp.visualization.site.front_page import index_page
 from crp.visualization.site.shared import ASSETS, Shared
@@ -190,7 +191,7 @@ class _Site:
             occupied = not self.folder.is_dir() or any(self.folder.iterdir())
             if occupied and stored.get("format") != FORMAT:
                 raise InputError(f"'{self.folder}' exists and is not a site: choose another folder, or empty it.")
-        content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers)}
+        content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers), "sheets": list(LAYOUT)}
         if stored != content:
             shutil.rmtree(self.folder / "concepts", ignore_errors=True)
         try:
@@ -326,10 +327,13 @@ def _file_digest(path: Path) -> str:
 
 
 def _drawing() -> str:
-    """Fingerprint of the templates: another version of the program draws other pages. What is shared is not in them."""
+    """Return a fingerprint of the templates and of the layout of sheets, which decide how a page is drawn.
+
+    Files that pages share are not part of it: they are written anew in every run.
+    """
     environment = page.environment()
     names = [name for name in environment.list_templates() if name not in ASSETS.values()]
-    return value_fingerprint([environment.loader.get_source(environment, name)[0] for name in names])
+    return value_fingerprint(LAYOUT, [environment.loader.get_source(environment, name)[0] for name in names])
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ import crp
 from crp.errors import InputError, LibraryError
 from crp.explanations import numbers
 from crp.library.patches import MODES
-from crp.visualization import wording
+from crp.visualization import sheets, wording
 from crp.visualization.page_files import file_name, write_changed
 from crp.visualization.sheets import SIDE
 from crp.visualization.site import site_maker as site_module
@@ -255,6 +255,17 @@ def test_another_library_makes_everything_anew(copied, library, files, tmp_path,
     assert len(explained) == 3
     found = changed(before, moments(copied))
     assert {f"concepts/upper/{concept}.jpg" for concept in range(8)} <= found
+
+
+def test_sheets_of_another_layout_are_made_anew(copied, model, library, files, monkeypatch):
+    """A page must not cut patches from a sheet whose cells lie elsewhere."""
+    monkeypatch.setattr(sheets, "GLIMPSE_COLUMNS", 3)
+    monkeypatch.setattr(site_module, "LAYOUT", (*sheets.LAYOUT[:-1], 3))
+    make_site(model, files, library, copied, **OPTIONS)
+    with Image.open(copied / "concepts" / "upper" / "glimpses.jpg") as picture:
+        assert picture.size == (3 * sheets.GLIMPSE_SIDE, 3 * sheets.GLIMPSE_SIDE)
+    for page in [*copied.rglob("concepts/*/?.html"), *copied.glob("predictions/*.html")]:
+        assert "--n:16" not in page.read_text("utf-8")
 
 
 def test_fewer_layers_leave_no_pages_of_the_others(copied, model, library, files):
