@@ -52,9 +52,11 @@ class ConceptPages:
         self._neighbours = neighbours
         self._profiles = shared.library.profiles(layer)
         self.size = self._profiles.share.shape[1]
+        self._uses_mean = wording.USES_MEAN[0].upper() + wording.USES_MEAN[1:]
+        self._mined_classes = wording.mined_classes(shared.library.manifest["settings"])
 
     def overview(self) -> str:
-        """The page of all concepts of the layer."""
+        """Write the page of all concepts of the layer."""
         return _rendered(
             "concepts.html",
             self._site,
@@ -62,11 +64,13 @@ class ConceptPages:
             layer=self._layer,
             items=[self._item(concept) for concept in range(self.size)],
             references=self._shared.library.manifest["data"].get("length"),
+            uses_mean=self._uses_mean,
+            mined_classes=self._mined_classes,
             sprites=self._sprites([self._layer]),
         )
 
     def page(self, concept: int) -> str:
-        """The page of one concept."""
+        """Write the page of one concept."""
         key = self._layer, concept
         patches = self._shared.patches(self._layer, concept)
         sheet = self._shared.sheet(self._layer, concept, patches)
@@ -98,8 +102,9 @@ class ConceptPages:
             strips=strips,
             columns=sheet.columns,
             users=_bars(users, widest),
-            uses_mean=wording.USES_MEAN[0].upper() + wording.USES_MEAN[1:],
-            mined_classes=wording.mined_classes(self._shared.library.manifest["settings"]),
+            uses_mean=self._uses_mean,
+            layer_share_means=wording.LAYER_SHARE_MEANS,
+            mined_classes=self._mined_classes,
             opponents=_bars(opponents, widest),
             alike_by_classes=[
                 self._alike(other, f"{other.value:.2f}") for other in self._profiles.alike_by_classes(concept, ALIKE)
@@ -128,6 +133,7 @@ class ConceptPages:
             "concept": concept,
             "glimpse": self._glimpse(self._layer, concept),
             "user": names[0] if names else "",
+            "use": wording.class_use(users[0]) if users else "",
             "count": count,
             "text": " ".join([str(concept), *names]).lower(),
         }
@@ -177,7 +183,7 @@ def glimpse_style(shared: Shared, layer: str, concept: int) -> str:
 
 
 def sprites(shared: Shared, layers: Sequence[str], up: str) -> list[dict[str, str]]:
-    """The custom properties that `glimpse_style` refers to."""
+    """Return the custom properties that `glimpse_style` refers to, by name and address."""
     return [
         {"name": f"--g{list(shared.places).index(layer)}", "uri": shared.glimpse_uri(layer, up)}
         for layer in layers

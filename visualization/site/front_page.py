@@ -19,7 +19,7 @@ TOP = 4
 def index_page(
     entries: Sequence[Entry], shared: Shared, site: Mapping[str, Any], provenance: Sequence[tuple[str, str]]
 ) -> str:
-    """The index.
+    """Write the first page.
 
     Parameters
     ----------
@@ -45,6 +45,8 @@ def index_page(
             classes=[{"number": number, "name": name, "count": classes[name]} for name, number in numbers.items()],
             sprites=sprites(shared, list(shared.places), ""),
             provenance=provenance,
+            layer_names=list(dict.fromkeys(layer for entry in entries for layer in list(entry.shares)[:1])),
+            layer_share_means=wording.LAYER_SHARE_MEANS,
         )
     )
 

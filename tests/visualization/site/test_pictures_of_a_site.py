@@ -204,6 +204,7 @@ CROSS = """
   const images = [...document.querySelectorAll(".where, .node img, [data-frame=relevance]")];
   const sizes = images.map(image => [image.naturalWidth, image.naturalHeight]);
   document.querySelectorAll("*").forEach(e => { e.style.borderRadius = "0"; e.style.transition = "none"; });
+  images.forEach(e => { e.style.opacity = 1; });
   document.querySelectorAll("svg, .grid").forEach(e => { e.style.visibility = "hidden"; });
   document.querySelectorAll(".map svg").forEach(e => { e.style.visibility = "visible"; e.replaceChildren(); });
   window.only = (which, width, height) => {
