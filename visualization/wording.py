@@ -230,6 +230,11 @@ def _times(ratio: float) -> str:
     return f"{ratio:.2g}{SPACE}times".replace("-", MINUS)
 
 
+def class_mean(use: ClassShare) -> str:
+    """Give the mean share of the layer that a concept has in a class, with its standard deviation if there is one."""
+    return signed_percent(use.share) + ("" if use.spread is None else f" ±{SPACE}{percent(use.spread)}")
+
+
 def class_use(use: ClassShare) -> str:
     """Say how much a class uses a concept: mean share of the layer, standard deviation, number of samples.
 
@@ -239,9 +244,7 @@ def class_use(use: ClassShare) -> str:
     >>> plain(class_use(ClassShare(3, "ant", 0.059, samples=1)))
     '+5.9 %, n = 1, few samples'
     """
-    text = signed_percent(use.share)
-    if use.spread is not None:
-        text += f" ±{SPACE}{percent(use.spread)}"
+    text = class_mean(use)
     if use.samples is None:
         return text
     few = ", few samples" if use.samples < FEW_SAMPLES else ""

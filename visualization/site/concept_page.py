@@ -1,4 +1,4 @@
-"""The pages of a site that are about concepts: one for each concept, one for all concepts of a layer."""
+"""Pages about concepts: one for each concept, and one for all concepts of a layer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEAST_SHARE = 0.0005
 
 
 class ConceptPages:
-    """Draws the concept pages of a layer.
+    """The concept pages of a layer.
 
     Parameters
     ----------
@@ -32,9 +32,10 @@ class ConceptPages:
     layer
         The layer.
     site
-        What pages say of their site: its `title` and the `layers` with their pages.
+        What pages say about their site: its `title`, its `layers` with their pages, the number of `predictions`.
     shown, neighbours
-        By concept, the entries that show it (`appearances`), and its neighbours in their graphs.
+        By concept, the predictions with the concept among their top concepts (`appearances`), and its neighbours in
+        their graphs (`neighbours`).
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class ConceptPages:
             if of_mode
         ]
         users, opponents = self._users(concept, USERS), self._users(concept, OPPONENTS, sign=-1)
-        # One scale for both, so that a bar against can be compared with one for.
+        # One scale for both, so that bars for and against can be compared.
         widest = max((abs(use.share) for use in (*users, *opponents)), default=1)
         shown = self._shown.get(key, ())
         above, below = self._neighbours.get(key, ((), ()))
@@ -133,7 +134,8 @@ class ConceptPages:
             "concept": concept,
             "glimpse": self._glimpse(self._layer, concept),
             "user": names[0] if names else "",
-            "use": wording.class_use(users[0]) if users else "",
+            "mean": wording.class_mean(users[0]) if users else "",
+            "samples": users[0].samples if users else 0,
             "count": count,
             "text": " ".join([str(concept), *names]).lower(),
         }
@@ -163,13 +165,12 @@ class ConceptPages:
             "layer": "" if other.name else other.layer,
             "page": UP + self._shared.page(other.layer, other.concept) if known else "",
             "glimpse": self._glimpse(other.layer, other.concept) if known else "",
-            "share": wording.share_of_all(other.share),
+            "share": _edge_share(other.share),
             "side": "supports" if other.share > 0 else "opposes",
             "count": other.predictions,
         }
 
     def _glimpse(self, layer: str, concept: int) -> str:
-        """Where the concept's patch lies on the layer's glimpses, as style; empty where it has none."""
         return glimpse_style(self._shared, layer, concept)
 
     def _sprites(self, layers: Sequence[str]) -> list[dict[str, str]]:
@@ -194,6 +195,13 @@ def sprites(shared: Shared, layers: Sequence[str], up: str) -> list[dict[str, st
 def _caption(patch: Patch) -> dict[str, str]:
     name = wording.patch_class(patch) or f"sample {patch.sample}"
     return {"name": name, "score": f"{patch.score:.3g}".replace("-", wording.MINUS)}
+
+
+def _edge_share(share: float) -> str:
+    # Many edges carry less than the 0.1 % to which other shares are rounded.
+    if 0 < abs(share) < 0.001:
+        return f"{100 * share:+.1g}{wording.SPACE}%".replace("-", wording.MINUS)
+    return wording.share_of_all(share)
 
 
 def _bars(uses: Sequence[ClassShare], widest: float) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from crp.visualization.page.explanation_page import environment
 from crp.visualization.site.concept_page import glimpse_style, sprites
 from crp.visualization.site.shared import Shared
 
-# Concepts named with a prediction, of its first layer.
+# Number of concepts shown with a prediction, all of its first layer.
 TOP = 4
 
 
@@ -28,9 +28,9 @@ def index_page(
     shared
         Files of the site.
     site
-        What pages say of their site: its `title`, the `layers` with their pages, the `command`.
+        What pages say about their site: its `title`, the `layers` with their pages, the `command`.
     provenance
-        What the library holds, in pairs of a word and a value.
+        What the library holds, as pairs of a name and a value.
     """
     classes = Counter(wording.class_name(entry.target) for entry in entries)
     numbers = {name: number for number, name in enumerate(sorted(classes, key=str.lower))}
@@ -61,7 +61,7 @@ def _item(entry: Entry, shared: Shared, numbers: Mapping[str, int]) -> dict[str,
         "class": wording.class_name(target),
         "class_number": numbers[wording.class_name(target)],
         "probability": wording.class_value(target, best),
-        # Another class than the predicted one may have been asked for.
+        # The class that is explained need not be the predicted one.
         "seen": "" if best.index == target.index else wording.class_name(best),
         "layer": layer,
         "concepts": [

@@ -184,7 +184,7 @@ def test_every_class_named_first_comes_with_its_number_of_samples(made, library)
         listed = {1: "{}", 2: "{} and {}", 3: "{}, {} and {}"}[len(named)].format(*named)
         read = said(made / "concepts" / "upper" / f"{concept}.html")
         assert " ".join(f"Used most by {listed}.".split()) in wording.printable(read)
-        assert " ".join(wording.class_use(users[0]).split()) in overview
+        assert " ".join(f"{wording.class_mean(users[0])}, n = 4".split()) in overview
 
 
 def test_a_site_says_when_classes_are_what_the_model_predicted(made, model, tmp_path):
