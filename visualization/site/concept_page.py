@@ -198,8 +198,8 @@ def _caption(patch: Patch) -> dict[str, str]:
 
 
 def _edge_share(share: float) -> str:
-    # Many edges carry less than the 0.1 % to which other shares are rounded.
-    if 0 < abs(share) < 0.001:
+    # Many edges carry less than the 0.1 % to which other shares are rounded: these keep one significant digit.
+    if 1e-6 < abs(share) < 0.001:
         return f"{100 * share:+.1g}{wording.SPACE}%".replace("-", wording.MINUS)
     return wording.share_of_all(share)
 

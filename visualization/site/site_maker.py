@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -30,7 +31,7 @@ from crp.explanations.entries import Entry, appearances, entry_from, entry_numbe
 from crp.files import user_path
 from crp.library import Library
 from crp.library.fingerprints import value_fingerprint
-from crp.visualization.encoding import fitted
+from crp.visualization.encoding import SMALL_SIDE, fitted
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page_files import file_name, replace_file, write_changed
 from crp.visualization.sheets import LAYOUT
@@ -254,7 +255,7 @@ class _Site:
         entry = entry_of(explanation, path.name, place)
         text = page.render(explanation, self.shared, site={"title": self.about["title"], "place": place})
         write_changed(written, _bytes(text))
-        small = Image.fromarray(fitted(explanation.picture, THUMBNAIL))
+        small = Image.fromarray(_thumbnail(explanation.picture))
         replace_file(thumbnail, lambda file: small.save(file, "JPEG", quality=82))
         write_changed(listed, json.dumps({"key": key, **entry_numbers(entry)}, allow_nan=False).encode())
         return entry
@@ -289,6 +290,14 @@ class _Site:
                     bar.update()
                 write_changed(self.folder / place / "index.html", _bytes(pages.overview()))
                 write_changed(listed, json.dumps({"key": key}).encode())
+
+
+def _thumbnail(picture: np.ndarray) -> np.ndarray:
+    """Fit a picture into a square of `THUMBNAIL` pixels; each pixel of a small one becomes a block, as on its page."""
+    if max(picture.shape[:2]) > SMALL_SIDE:
+        return fitted(picture, THUMBNAIL)
+    factor = THUMBNAIL // max(picture.shape[:2])
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _told(path: Path, error: CrpError) -> str:
