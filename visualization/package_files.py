@@ -1,4 +1,4 @@
-"""The templates, scripts and styles of pages and sites, as the package brings them."""
+"""The templates, scripts and styles of pages and sites, as installed with the package."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ LAYER_SHARE_MEANS = "relevance of the concept divided by the sum of the absolute
 PREDICTION_SHARE_MEANS = "relevance of the concept divided by the relevance that started at the output"
 # What the numbers beside a class that uses a concept mean.
 USES_MEAN = (
-    "mean share of the layer over the n samples of the class that were mined, ± their standard deviation; classes with "
-    "few samples rank lower"
+    "mean share of the layer over the n samples of the class that were mined, ± their standard deviation; "
+    "classes with few samples rank lower"
 )
 # Below this number of samples a mean says little.
 FEW_SAMPLES = 5
@@ -108,10 +108,9 @@ def headline(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
     best, target = explanation.best, explanation.target
     value = class_value(best, best)
     if best.probability is None:
-        seen = f"The model sees this input as {value}"
         if class_name(best) in _UNNAMED_OUTPUT:
-            return ((seen, False),)
-        return ((f"{seen} for ", False), (class_name(best), True))
+            return ((f"The model’s output is {value}", False),)
+        return (("The model’s value for ", False), (class_name(best), True), (f" is {value}", False))
     spread = ", spread over many classes" if spread_over_many_classes(best) else ""
     seen = (("The model sees ", False), (class_name(best), True), (f" ({value}{spread})", False))
     if best.index == target.index:
@@ -156,9 +155,8 @@ def negative(explanation: Explanation) -> str:
     value = explanation.target.logit - (explanation.against.logit if explanation.against else 0.0)
     if value >= 0:
         return ""
-    return (
-        f"What is explained is negative ({number(value)}): what supports raises it, what opposes lowers it."
-        + (" Shares of the prediction have the opposite sign." if explanation.graph else "")
+    return f"What is explained is negative ({number(value)}): what supports raises it, what opposes lowers it." + (
+        " Shares of the prediction have the opposite sign." if explanation.graph else ""
     )
 
 
@@ -233,6 +231,11 @@ def _times(ratio: float) -> str:
 def class_mean(use: ClassShare) -> str:
     """Give the mean share of the layer that a concept has in a class, with its standard deviation if there is one."""
     return signed_percent(use.share) + ("" if use.spread is None else f" ±{SPACE}{percent(use.spread)}")
+
+
+def used_by(explanation: Explanation) -> str:
+    """Head the list of classes that use a concept most; a model with one output has no classes to list."""
+    return "Mean over mined samples" if explanation.target.probability is None else "Used most by"
 
 
 def class_use(use: ClassShare) -> str:

@@ -94,9 +94,9 @@ def one_output(value, name="output"):
 @pytest.mark.parametrize(
     ("value", "name", "sentence"),
     [
-        (-0.1158, "output", "The model sees this input as −0.116"),
-        (-0.1158, "class 0", "The model sees this input as −0.116"),
-        (12345.6, "price", "The model sees this input as 12346 for price"),
+        (-0.1158, "output", "The model’s output is −0.116"),
+        (-0.1158, "class 0", "The model’s output is −0.116"),
+        (12345.6, "price", "The model’s value for price is 12346"),
     ],
 )
 def test_the_only_output_is_a_value_without_percent(value, name, sentence):

@@ -61,7 +61,10 @@ def card_view(
         "segment": f"{abs(part.share) * 100:.3f}",
         "colour": context.colours[part.layer][part.concept],
         "heatmap": heatmap_view(explanation.picture, part.heatmap, limit, side=WHERE_SIDE, quality=68),
-        "users": [{"name": use.name, "text": wording.class_use(use)} for use in part.classes[:USERS]],
+        "users": [
+            {"name": "" if explanation.target.probability is None else use.name, "text": wording.class_use(use)}
+            for use in part.classes[:USERS]
+        ],
         # An earlier view shows them: the script brings them here, and without it a link leads there.
         "again": "" if first == own else first,
         "strips": [] if first != own else [_strip(part, mode, context.shared) for mode in ("relevance", "activation")],

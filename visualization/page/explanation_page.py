@@ -70,6 +70,7 @@ def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapp
             classes_title=wording.classes_title(explanation),
             layer_share_means=wording.LAYER_SHARE_MEANS,
             prediction_share_means=wording.PREDICTION_SHARE_MEANS,
+            used_by=wording.used_by(explanation),
             uses_mean=wording.USES_MEAN,
             mined_classes=wording.mined_classes(explanation.provenance.get("settings", {})),
             classes=list(_classes(explanation)),
@@ -127,7 +128,7 @@ def _classes(explanation: Explanation) -> Iterator[dict[str, Any]]:
     for score in scores:
         yield {
             "name": wording.class_name(score),
-            "width": f"{100 * (score.probability or 0):.2f}",
+            "width": "" if score.probability is None else f"{100 * score.probability:.2f}",
             "text": wording.class_value(score, explanation.best),
             "logit": f"{score.logit:.2f}".replace("-", wording.MINUS),
             "explained": score.index == explanation.target.index,

@@ -26,10 +26,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from crp.arguments import layer_names
 from crp.errors import CrpError, InputError
 from crp.explanations.entries import Entry, appearances, entry_from, entry_numbers, entry_of, neighbours
 from crp.files import user_path
-from crp.library import Library
+from crp.library import Library, check_library
 from crp.library.fingerprints import value_fingerprint
 from crp.visualization.encoding import SMALL_SIDE, fitted
 from crp.visualization.page import explanation_page as page
@@ -123,7 +124,9 @@ class _Site:
         # Explaining needs torch and zennit; drawing a finished explanation does not.
         from crp.models import ready_model
 
-        for layer in layers or ():
+        check_library(library)
+        layers = layer_names(layers or ())
+        for layer in layers:
             library.shape(layer)
         shape = library.manifest["data"].get("shape", [3, 1, 1])
         if len(shape) != 3:
@@ -135,7 +138,7 @@ class _Site:
             self.model = ready_model(model, composite)
             self.model.check(library)
         self.library, self.folder, self.options = library, folder, options
-        self.layers = tuple(dict.fromkeys(layers or reversed(library.layers)))
+        self.layers = tuple(layers or reversed(library.layers))
         self.pictures = _named(pictures)
         self.shared = Shared(library, folder, self.layers)
         self.digest = _digest(library)

@@ -261,7 +261,7 @@ def test_views_stand_below_each_other_and_show_each_patch_once(explanation):
     again = [link["href"] for link in page.all("a") if "-concept-" in link["href"] and link["href"][1:] in ids]
     strips = {(card["data-layer"], card["data-concept"]) for card in cards}
     assert len(page.all("div", **{"class": "strips"})) == len(strips)
-    assert len(cards) - len(strips) == "".join(page.text).count("Its patches stand on")
+    assert len(cards) - len(strips) == "".join(page.text).count("Its patches are on")
     assert again
     assert json.loads(page.scripts["atlas-numbers"])["beside"][1]["against"]["name"] == "horse"
 
@@ -433,11 +433,14 @@ def one_output(value):
 def test_the_only_output_is_a_value_and_no_class(explanation):
     page = Page(render(one_output(explanation)))
     text = " ".join("".join(page.text).split())
-    assert "The model sees this input as −0.116" in text
+    assert "The model’s output is −0.116" in text
     assert "The concepts of the network that raise or lower the output, where" in text
     assert "What is explained is negative (−0.116)" in text
     assert "class 0" not in text
     assert "over 99" not in text
+    assert "Used most by" not in text
+    assert text.count("Mean over mined samples") == 19  # on cards, and how to read the page
+    assert not page.all("span", **{"class": "track"})
     (caption,) = [words for words in page.text if words == "Output of the model"]
     rest = text[text.index(caption) : text.index("Heatmap colours")]
     assert "%" not in rest

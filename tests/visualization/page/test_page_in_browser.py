@@ -285,11 +285,15 @@ def test_the_map_names_the_strongest_concept_under_the_mouse(page, explanation):
     assert caption(page) == sentence
     label = page.run(f"document.querySelector('{VIEW} [data-cell=\"{row * 7 + column}\"]').getAttribute('aria-label')")
     assert label == f"row {row + 1}, column {column + 1}: {sentence}"
-    row, column = np.argwhere(concept_map.concept < 0)[0]
-    page.mouse("Moved", at(page, row, column))
+    blank = np.argwhere(concept_map.concept < 0)[0]
+    page.mouse("Moved", at(page, *blank))
     assert caption(page) == "No relevance in this cell."
     page.mouse("Moved", (2, 2))
     assert caption(page).startswith("Concept map of layer3")
+    # the same by keyboard
+    page.run(f"document.querySelector('{VIEW} [data-cell=\"{row * 7 + column + (1 if column < 6 else -1)}\"]').focus()")
+    page.press("ArrowLeft" if column < 6 else "ArrowRight")
+    assert caption(page) == sentence
 
 
 def test_a_legend_leads_to_the_card(page):
@@ -399,6 +403,12 @@ def test_the_scale_of_heatmaps_is_switched_by_keyboard(page, explanation):
     page.hover(f"{card} .word")
     large = f"Number(getComputedStyle(document.querySelector('{VIEW} .frame.concept .picture')).opacity)"
     assert page.run(large) == pytest.approx((own / limit) ** 0.5, abs=1e-3)
+    full = f"document.querySelector('{VIEW} .full').innerText"
+    assert page.run(full) == f"full at ±{wording.number(limit)}"
+    page.run("document.querySelector('[data-scale=own]').click()")
+    assert page.run(full) == f"full at ±{wording.number(own)}"
+    page.mouse("Moved", (2, 2))
+    assert page.run(full) == f"full at ±{wording.number(images.colour_limit(explanation.heatmap))}"
 
 
 def test_a_concept_without_heatmap_shows_its_cells_on_the_scale_of_all_concepts(page, explanation):
@@ -411,6 +421,7 @@ def test_a_concept_without_heatmap_shows_its_cells_on_the_scale_of_all_concepts(
     page.run("new Promise(done => setTimeout(done, 50))")
     rect = f"document.querySelector('{VIEW} .frame.concept rect')"
     fade = (peaks[weak] / peaks.max()) ** 0.5
+    assert page.run(f"document.querySelector('{VIEW} .full').innerText") == f"full at ±{peaks.max():.3g} a cell"
     assert page.run(f"Number(getComputedStyle({rect}).opacity)") == pytest.approx(fade, abs=1e-3)
     page.click("[data-scale=own]")
     assert page.run(f"getComputedStyle({rect}).opacity") == "1"
@@ -668,7 +679,7 @@ def test_a_regression_whose_layer_conserves_nothing(browser, tmp_path, explanati
     browser.open(path)
     text = browser.run("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
     for sentence in (
-        "The model sees this input as −0.116",
+        "The model’s output is −0.116",
         "What is explained is negative (−0.116): what supports raises it, what opposes lowers it.",
         "Relevance is not conserved here: −2.1 times what started at the output arrives at this layer",
         "Relevance is not conserved: at the input it adds up to −1.8 times what started at the output",

@@ -18,7 +18,7 @@ from crp.visualization.colours import AGAINST_TEXT, SOFT
 from crp.visualization.figures.renderers.renderer import Box
 from crp.visualization.map_cells import outweighed, winner_shares
 
-# Label of the artist that outlines regions that speak against.
+# Label of the artist that outlines regions with negative relevance.
 AGAINST_OUTLINE = "against"
 # Label of the hatching of cells in which concepts against outweigh those for.
 OUTWEIGHED = "outweighed"
@@ -61,14 +61,14 @@ def outline(axes: Axes, box: Box, cells: np.ndarray) -> None:
 
 
 def label_axis(axis: Axis, length: int, ends: tuple[float, float] | None, label: str) -> None:
-    """Set the ticks of an axis of `length` pixels whose ends are given in the label's unit."""
+    """Set the ticks of an axis of `length` pixels; `ends` are its limits in the unit of the label."""
     style_axis(axis, label)
     if ends is None:
         return
     values = np.linspace(*ends, 3)
     axis.set_ticks(np.linspace(-0.5, length - 0.5, 3), labels=[f"{value:g}" for value in values])
     first, *_, last = axis.get_ticklabels()
-    # Labels of the ends stay beside the picture.
+    # Labels at the ends must not extend beyond the picture.
     if axis.axis_name == "x":
         first.set_horizontalalignment("left")
         last.set_horizontalalignment("right")

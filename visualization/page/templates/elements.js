@@ -12,5 +12,6 @@ function element(tag, attributes = {}, ...children) {
 const tenth = share => Math.round(share * 1000) / 10 + 0;
 const percent = share => `${tenth(share).toFixed(1)}\u00a0%`.replace("-", "\u2212");
 const signed = share => (tenth(share) > 0 ? "+" : "") + percent(share);
+const limit = value => `\u00b1${Number(value.toPrecision(3))}`;
 // Rows of a ranking, and results of a search.
 const LISTED = 8;

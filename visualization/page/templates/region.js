@@ -158,6 +158,7 @@ class Region {
         this.select(this.rectangle(this.anchor, to, []));
       } else this.anchor = to;
       this.focusCell(to);
+      if (this.view.stage.chosen === "map" && !this.selected.size) this.point(to);
     } else if (event.key === " " || event.key === "Enter") {
       event.preventDefault();
       const region = new Set(event.ctrlKey || event.metaKey || this.selected.has(cell) ? this.selected : []);

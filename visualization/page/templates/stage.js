@@ -10,6 +10,8 @@ class Stage {
     this.caption = this.root.querySelector(".now");
     this.captions = { relevance: [...this.caption.childNodes].map(node => node.cloneNode(true)) };
     this.buttons = all("[data-show]", this.root);
+    this.full = all(".full span", this.root);
+    this.limit = this.full[0].textContent;
     this.chosen = "relevance";
     this.build();
   }
@@ -62,7 +64,11 @@ class Stage {
     this.caption.replaceChildren(...[...words].map(node => node.cloneNode?.(true) ?? node));
   }
 
+  // Where colours are full: on the scale that heatmaps share, and on the picture's own.
+  scale(shared, own) { this.full.forEach((place, i) => { place.textContent = [shared, own][i]; }); }
+
   back() {
+    this.scale(this.limit, this.limit);
     this.describe(this.chosen);
     this.show(this.chosen);
   }
@@ -73,6 +79,8 @@ class Stage {
     this.picture.src = picture ? picture.src : BLANK;
     this.picture.alt = card ? picture.alt : `Where concept ${concept} holds relevance, in cells`;
     this.picture.style.setProperty("--fade", picture ? picture.style.getPropertyValue("--fade") : 1);
+    if (picture) this.scale(view.panels[index].dataset.limit, (card ?? node).dataset.full);
+    else if (table.table) this.scale(`${limit(table.peak())} a cell`, `${limit(table.peak(concept))} a cell`);
     this.drawOverlay(table, index, concept, !picture);
     this.caption.replaceChildren(...card || table.sprite.place[concept] === undefined ? [] : [table.glimpse(concept)],
       cell === undefined ? this.sentence(table, concept, card, node, picture) : table.sentence(cell), ...view.toPage(table.layer, concept));
