@@ -54,7 +54,10 @@ class ConceptPages:
         self._profiles = shared.library.profiles(layer)
         self.size = self._profiles.share.shape[1]
         self._uses_mean = wording.USES_MEAN[0].upper() + wording.USES_MEAN[1:]
-        self._mined_classes = wording.mined_classes(shared.library.manifest["settings"])
+        # The profile of a model with one output has one row: there are no classes to compare.
+        self._one_output = len(self._profiles.share) == 1
+        settings = shared.library.manifest["settings"]
+        self._mined_classes = "" if self._one_output else wording.mined_classes(settings)
 
     def overview(self) -> str:
         """Write the page of all concepts of the layer."""
@@ -67,6 +70,7 @@ class ConceptPages:
             references=self._shared.library.manifest["data"].get("length"),
             uses_mean=self._uses_mean,
             mined_classes=self._mined_classes,
+            one_output=self._one_output,
             sprites=self._sprites([self._layer]),
         )
 
@@ -80,7 +84,7 @@ class ConceptPages:
                 "title": TITLES[mode],
                 "mode": mode,
                 "patches": [
-                    {**tile(patch, rank), **self._shared.tile(self._layer, concept, mode, rank, UP), **_caption(patch)}
+                    tile(patch, rank) | self._shared.tile(self._layer, concept, mode, rank, UP) | self._caption(patch)
                     for rank, patch in enumerate(of_mode)
                 ],
             }
@@ -106,6 +110,7 @@ class ConceptPages:
             uses_mean=self._uses_mean,
             layer_share_means=wording.LAYER_SHARE_MEANS,
             mined_classes=self._mined_classes,
+            one_output=self._one_output,
             opponents=_bars(opponents, widest),
             alike_by_classes=[
                 self._alike(other, f"{other.value:.2f}") for other in self._profiles.alike_by_classes(concept, ALIKE)
@@ -127,7 +132,7 @@ class ConceptPages:
         return [use for use in users if abs(use.share) >= _LEAST_SHARE]
 
     def _item(self, concept: int) -> dict[str, Any]:
-        users = self._users(concept, 3)
+        users = self._users(concept, 3) or (self._users(concept, 1, sign=-1) if self._one_output else [])
         count = len(self._shown.get((self._layer, concept), ()))
         names = [wording.printable(use.name) for use in users]
         return {
@@ -157,6 +162,11 @@ class ConceptPages:
             "share": wording.signed_percent(share),
             "side": "supports" if share > 0 else "opposes",
         }
+
+    def _caption(self, patch: Patch) -> dict[str, str]:
+        name = "" if self._one_output else wording.patch_class(patch)
+        score = f"{patch.score:.3g}".replace("-", wording.MINUS)
+        return {"name": name or f"sample {patch.sample}", "score": score}
 
     def _neighbour(self, other: Neighbour) -> dict[str, Any]:
         known = other.layer in self._shared.places
@@ -190,11 +200,6 @@ def sprites(shared: Shared, layers: Sequence[str], up: str) -> list[dict[str, st
         for layer in layers
         if shared.glimpses(layer).concepts
     ]
-
-
-def _caption(patch: Patch) -> dict[str, str]:
-    name = wording.patch_class(patch) or f"sample {patch.sample}"
-    return {"name": name, "score": f"{patch.score:.3g}".replace("-", wording.MINUS)}
 
 
 def _edge_share(share: float) -> str:

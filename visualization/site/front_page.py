@@ -47,6 +47,7 @@ def index_page(
             provenance=provenance,
             layer_names=list(dict.fromkeys(layer for entry in entries for layer in list(entry.shares)[:1])),
             layer_share_means=wording.LAYER_SHARE_MEANS,
+            one_output=any(entry.target.probability is None for entry in entries),
         )
     )
 

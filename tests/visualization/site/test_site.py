@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import crp
@@ -196,6 +197,31 @@ def test_a_site_says_when_classes_are_what_the_model_predicted(made, model, tmp_
         assert sentence not in said(made / "concepts" / "upper" / name)
 
 
+def test_a_model_with_one_output_has_no_classes_to_compare(files, tmp_path):
+    model = small.network()
+    model.e = torch.nn.Linear(512, 1)
+    library = small.mined(tmp_path, model, targets="prediction", class_names=None)
+    make_site(model, files[:1], library, tmp_path / "site", **OPTIONS)
+    profiles, folder = library.profiles("upper"), tmp_path / "site" / "concepts" / "upper"
+    signs = set()
+    for concept in range(8):
+        read = said(folder / f"{concept}.html")
+        for word in ("Used most by", "Classes that use it", "By the classes", "not labels"):
+            assert word not in read
+        shown = [patch for mode in MODES for patch in library.patches("upper", concept, mode)]
+        captions = re.findall(r"<figcaption><bdi>(.*?)</bdi>", (folder / f"{concept}.html").read_text("utf-8"))
+        assert captions == [f"sample {patch.sample}" for patch in shown]
+        use = [*profiles.users(concept, 1), *profiles.users(concept, 1, sign=-1)][0]
+        signs.add(use.share > 0)
+        assert (
+            f"Mean share of the layer over the mined samples: {wording.class_use(use)}."
+            in Page(folder / f"{concept}.html").text
+        )
+        assert f"{wording.class_mean(use)}, " in Page(folder / "index.html").text
+    assert signs == {True, False}
+    assert "Each picture with the model’s output and" in said(tmp_path / "site" / "index.html")
+
+
 def test_shares_are_explained_where_they_stand(made):
     assert wording.LAYER_SHARE_MEANS in said(made / "index.html")
     concepts = [said(path) for path in (made / "concepts" / "upper").glob("?.html")]
@@ -255,8 +281,11 @@ def counted(monkeypatch):
     from crp.explanations import computation as explaining
 
     names, kept = [], explaining.explain
-    monkeypatch.setattr(explaining, "explain", lambda model, path, *more, **options: (
-        names.append(Path(path).name), kept(model, path, *more, **options))[1])
+    monkeypatch.setattr(
+        explaining,
+        "explain",
+        lambda model, path, *more, **options: (names.append(Path(path).name), kept(model, path, *more, **options))[1],
+    )
     return names
 
 
@@ -392,8 +421,10 @@ def test_an_interruption_at_any_file_leaves_no_half_of_one(model, library, files
         assert not list(folder.rglob("*.part"))
     limit[0] = 1000
     make_site(model, files, library, folder, **OPTIONS)
-    ours, theirs = ({path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()}
-                    for place in (folder, made))
+    ours, theirs = (
+        {path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+        for place in (folder, made)
+    )
     assert ours == theirs
 
 
