@@ -171,14 +171,14 @@ class Browser:
         )
 
     def run(self, expression: str) -> Any:
-        """The value of a JavaScript expression (promises awaited), as plain values."""
+        """Return the value of a JavaScript expression (promises awaited), as plain values."""
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", expression))
         return answer["result"].get("value")
 
     def place(self, selector: str, x: float = 0.5, y: float = 0.5) -> tuple[float, float]:
-        """A point of an element, in the window, after scrolling there if need be; by default its middle."""
+        """Return a point of an element, in the window, after scrolling there if need be; by default its middle."""
         found = self.run(
             f"(() => {{ const found = document.querySelector({json.dumps(selector)});"
             " let box = found.getBoundingClientRect();"
@@ -234,7 +234,7 @@ class Browser:
             self.press(character)
 
     def screenshot(self, *, whole: bool = True, of: str = "", margin: int = 0, sharpness: float = 1) -> bytes:
-        """What is shown as PNG: the whole page, the window, or an element with a margin.
+        """Return what is shown as PNG: the whole page, the window, or an element with a margin.
 
         Each pixel of the page becomes `sharpness` pixels a side of the picture.
         """
@@ -254,7 +254,7 @@ class Browser:
         return base64.b64decode(self.send("Page.captureScreenshot", format="png", **options)["data"])
 
     def pixels(self, of: str = "", *, sharpness: float = 1) -> np.ndarray:
-        """What is shown of an element, or of the whole page, as uint8 `[H, W, 3]`."""
+        """Return what is shown of an element, or of the whole page, as uint8 `[H, W, 3]`."""
         with Image.open(io.BytesIO(self.screenshot(of=of, sharpness=sharpness))) as picture:
             return np.asarray(picture.convert("RGB"))
 

@@ -228,6 +228,11 @@ def _times(ratio: float) -> str:
     return f"{ratio:.2g}{SPACE}times".replace("-", MINUS)
 
 
+def class_mean(use: ClassShare) -> str:
+    """Give the mean share of the layer that a concept has in a class, with its standard deviation if there is one."""
+    return signed_percent(use.share) + ("" if use.spread is None else f" ±{SPACE}{percent(use.spread)}")
+
+
 def used_by(explanation: Explanation) -> str:
     """Head the list of classes that use a concept most; a model with one output has no classes to list."""
     return "Mean over mined samples" if explanation.target.probability is None else "Used most by"
@@ -242,9 +247,7 @@ def class_use(use: ClassShare) -> str:
     >>> plain(class_use(ClassShare(3, "ant", 0.059, samples=1)))
     '+5.9 %, n = 1, few samples'
     """
-    text = signed_percent(use.share)
-    if use.spread is not None:
-        text += f" ±{SPACE}{percent(use.spread)}"
+    text = class_mean(use)
     if use.samples is None:
         return text
     few = ", few samples" if use.samples < FEW_SAMPLES else ""

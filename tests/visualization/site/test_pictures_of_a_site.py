@@ -12,6 +12,7 @@ from torch import nn
 import crp
 from crp.preprocessing import Preprocessing
 from crp.visualization import encoding
+from crp.visualization.page.explanation_page import render
 from crp.visualization.site.site_maker import make_site
 
 # More concepts than fit in one row or two of any sheet.
@@ -121,9 +122,18 @@ def assert_shown(pictures, keys, first_patches):
         assert distances[~same].min() > 2 * distances[concept], (layer, concept)
 
 
-@pytest.mark.parametrize("name", INPUTS)
-def test_each_node_of_the_graph_shows_its_concept(browser, folder, first_patches, name):
-    browser.open(folder / "predictions" / f"{name}.html", height=TALL)
+@pytest.fixture(scope="module")
+def alone(library, folder):
+    """A page on its own: its sheets have another number of columns, and only some of the concepts."""
+    explanation = crp.explain(network(), folder.parent / "landscape.png", library, concepts=3, cells=4)
+    path = folder.parent / "alone.html"
+    path.write_text(render(explanation), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", [*INPUTS, "alone"])
+def test_each_node_of_the_graph_shows_its_concept(browser, folder, alone, first_patches, name):
+    browser.open(alone if name == "alone" else folder / "predictions" / f"{name}.html", height=TALL)
     nodes = browser.run(
         "[...document.querySelectorAll('.node:has(.glimpse)')].map(e => [e.dataset.layerName, +e.dataset.concept])"
     )
@@ -174,6 +184,19 @@ def test_the_first_page_and_the_pages_of_concepts_show_the_right_patches(browser
         assert_shown(drawn(browser, "main", ".glimpse"), keys, first_patches)
 
 
+@pytest.mark.parametrize("name", INPUTS)
+def test_the_first_page_shows_each_picture_whole(browser, folder, name):
+    height, width = INPUTS[name]
+    browser.open(folder / "index.html", height=TALL)
+    shown = browser.pixels(f".face[href*={name}] img").astype(float)
+    side = shown.shape[0]
+    across, down = round(side * width / max(height, width)), round(side * height / max(height, width))
+    left, top = (side - across) // 2, (side - down) // 2
+    with Image.open(folder.parent / f"{name}.png") as picture:
+        expected = np.asarray(picture.convert("RGB").resize((across, down), Image.Resampling.NEAREST), dtype=float)
+    assert np.abs(shown[top : top + down, left : left + across] - expected).mean() < 20
+
+
 def test_each_tile_of_a_card_shows_its_patch(browser, folder, library):
     browser.open(folder / "predictions" / "landscape.html", height=TALL)
     browser.run("document.querySelectorAll('.veil').forEach(veil => veil.remove())")
@@ -204,6 +227,7 @@ CROSS = """
   const images = [...document.querySelectorAll(".where, .node img, [data-frame=relevance]")];
   const sizes = images.map(image => [image.naturalWidth, image.naturalHeight]);
   document.querySelectorAll("*").forEach(e => { e.style.borderRadius = "0"; e.style.transition = "none"; });
+  images.forEach(e => { e.style.opacity = 1; });
   document.querySelectorAll("svg, .grid").forEach(e => { e.style.visibility = "hidden"; });
   document.querySelectorAll(".map svg").forEach(e => { e.style.visibility = "visible"; e.replaceChildren(); });
   window.only = (which, width, height) => {
