@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from crp.attribution.flow import RelevanceFlow
+from crp.attribution.isolation import isolated, outside_inference
 from crp.attribution.replica import replicate
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -48,6 +48,7 @@ class ModuleCall:
     feeders: list[ModuleCall] = field(default_factory=list)
 
 
+@isolated()
 def module_calls(model: nn.Module, data: Tensor) -> list[ModuleCall]:
     """List every call of a named module in one forward pass, and which calls feed which.
 
@@ -95,8 +96,8 @@ def module_calls(model: nn.Module, data: Tensor) -> list[ModuleCall]:
     for name, module in copy.named_modules():
         if name:
             module.register_forward_hook(record(name))
-    with torch.enable_grad():
-        copy(data.detach().requires_grad_() if data.is_floating_point() else data)
+    data = outside_inference(data)
+    copy(data.detach().requires_grad_() if data.is_floating_point() else data)
     return calls
 
 
