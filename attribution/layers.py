@@ -69,6 +69,7 @@ def module_calls(model: nn.Module, data: Tensor) -> list[ModuleCall]:
 
     Examples
     --------
+    >>> import torch
     >>> calls = module_calls(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.ones(1, 2))
     >>> [(call.layer, [feeder.layer for feeder in call.feeders]) for call in calls]
     [('0', []), ('1', ['0']), ('2', ['1'])]
