@@ -153,7 +153,7 @@ def module_at_the_end(model: nn.Module) -> nn.Module:
 
 
 def _returned(graph: fx.Graph | None) -> fx.Node | None:
-    """The call whose result a `forward` returns."""
+    """Return the call whose result a `forward` returns."""
     result = None if graph is None else next(reversed(graph.nodes)).args[0]
     return result if isinstance(result, fx.Node) else None
 
@@ -176,7 +176,7 @@ def _is_custom(module: nn.Module) -> bool:
 
 
 def _read(module: nn.Module) -> fx.Graph | None:
-    """The calls in the `forward` of `module`, or None if they depend on more than one tensor."""
+    """Return the calls in the `forward` of `module`, or None if they depend on more than one tensor."""
     arguments = list(inspect.signature(type(module).forward).parameters.values())[1:]
     if len(arguments) != 1 or arguments[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
         return None
@@ -208,7 +208,7 @@ def _following(module: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _tensors(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes of `graph` that depend on values of its input, unlike sizes and constants."""
+    """Return the nodes of `graph` that depend on values of its input, unlike sizes and constants."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
         is_size = (node.op == "call_method" and node.target in _NUMBERS) or (

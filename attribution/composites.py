@@ -165,7 +165,7 @@ def composite_for(model: nn.Module) -> FittingComposite:
 
 
 def _canonizers(model: nn.Module) -> tuple[str, list[Canonizer]]:
-    """A description of `model`, and the canonizers it needs."""
+    """Return a description of `model` and the canonizers it needs."""
     kinds = Counter(f"{type(module).__module__}.{type(module).__name__}" for module in model.modules())
     has_batch_norm = any(isinstance(module, BatchNorm) for module in model.modules())
 
@@ -196,7 +196,7 @@ def _is_depthwise(module: nn.Module) -> bool:
 
 
 def _described(model: nn.Module, kinds: Counter, sums: int) -> str:
-    """The kind of network in a few words."""
+    """Describe the kind of network in a few words."""
     for name in ("VGG", "SqueezeNet", "MobileNetV2"):
         if any(kind.startswith("torchvision.models.") and kind.endswith(f".{name}") for kind in kinds):
             return f"A {name} of torchvision"

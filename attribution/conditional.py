@@ -36,7 +36,7 @@ class ConditionalAttribution:
     model
         The model to explain. It is never changed.
     device
-        Where the model is; by default found out from the model.
+        Device of the model; by default read from the model.
     overwrite_data_grad, no_param_grad
         Accepted as in zennit-crp, without effect: neither `data.grad` nor `requires_grad` of parameters is touched.
 

@@ -1,8 +1,8 @@
 """A softmax, log-softmax or sigmoid at the end of a model, found while the model runs.
 
-Relevance that starts at probabilities is not relevance for the class: softmax's derivative subtracts that of all other
-classes, and log-softmax turns signs, because its values are negative. So relevance starts at the logits, the input of
-that last operation.
+Relevance that starts at probabilities is not relevance for the class: the derivative of softmax subtracts the relevance
+of all other classes, and log-softmax flips signs, because its values are negative. So relevance starts at the logits,
+the input of that last operation.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
 
 
 def _checked_output(output: object, start: str) -> Tensor:
-    """The model's output as `[N, ...]` with at least two axes, if it can be explained."""
+    """Return the model's output as `[N, ...]` with at least two axes, or raise an error if it cannot be explained."""
     if not isinstance(output, Tensor):
         raise ModelError(
             f"The model's output is {described_output(output)}, not a tensor: select the part to explain with "

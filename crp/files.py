@@ -12,7 +12,7 @@ from crp.errors import CrpError, InputError, LibraryError, shortened
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """Path that a user gave, with a leading `~` or `~name` replaced by the home folder.
+    """Return the path that a user gave, with a leading `~` or `~name` replaced by the home folder.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A model made ready for explanation, and the checks that a model belongs to a library."""
+"""A model prepared for explanation, and the checks that a model belongs to a library."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class PreparedModel:
 
 
 def prepared(model: nn.Module, composite: Composite | None = None) -> PreparedModel:
-    """Make a model ready for many explanations: its weights are read and its rules attached only once.
+    """Prepare a model for many explanations: its weights are read and its rules attached only once.
 
     Parameters
     ----------
     model
         The model that was mined. It is not changed.
     composite
-        The composite that was mined with, if it was not the default.
+        The composite used for mining, if it was not the default.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def check_composite(library: Library, given: Mapping[str, Any]) -> None:
 
 
 def check_start(library: Library) -> None:
-    """Refuse a library whose relevance was started by a function: a class alone does not tell what it started.
+    """Refuse a library whose relevance was started by a function: the class alone does not determine the start.
 
     Raises
     ------

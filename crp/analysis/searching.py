@@ -82,7 +82,7 @@ def matrix_of(vectors: Vectors, by: str) -> Matrix:
     Raises
     ------
     InputError
-        If the name is another one.
+        If there are no vectors of that name.
     """
     if by not in KINDS:
         raise InputError(f"There are no vectors of {by!r}: {nearest(str(by), KINDS)}")

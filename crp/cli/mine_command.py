@@ -51,7 +51,7 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
     help="Reference samples of each concept and mode.",
 )
 @click.option(
-    "--patches", type=click.IntRange(min=0), default=8, show_default=True, help="How many of them get a picture."
+    "--patches", type=click.IntRange(min=0), default=8, show_default=True, help="How many of them have a patch."
 )
 @click.option(
     "--class-references",

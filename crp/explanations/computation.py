@@ -1,7 +1,7 @@
 """From a model, an input and a library to the numbers of an atlas.
 
-`explain` is the only place where a prediction's concepts are computed. It returns an `Explanation`, a value that
-anything may draw. One forward pass serves it all.
+`explain` is the only place where a prediction's concepts are computed, all from one forward pass. It returns an
+`Explanation`, a value that pages and figures draw.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
 _CHANNELS = ChannelConcept()
 
-# What inputs with so many axes are called.
+# Names and spatial axes of inputs `[c, *S]`, by their number of axes.
 _INPUTS = {2: ("signal", "T"), 3: ("image", "H, W"), 4: ("volume", "D, H, W")}
-# The graph of an explanation: as much as a page's width can hold.
+# Coverage and breadth of an explanation's graph: as much as fits into the width of a page.
 _GRAPH_COVERAGE, _GRAPH_BREADTH = 0.9, 8
 # Classes named as users of a concept.
 _USERS = 5
-# One patch is kept of the concepts that are among so many strongest of some cell, but of no more than so many.
+# One patch is kept for each concept among the strongest few of some cell: how many per cell, and how many in all.
 _NAMED_IN_CELL, _GLIMPSES = 6, 64
 
 
@@ -71,30 +71,29 @@ def explain(
     Parameters
     ----------
     model
-        The model that was mined; for many pictures once made ready by `crp.prepared`.
+        The model that was mined. To explain many pictures, prepare it once with `crp.prepared`.
     image
-        Model input `[c, *S]` or `[1, c, *S]`; or a picture (PIL, uint8 array `[H, W, 3]`, or a file's name), which
+        Model input `[c, *S]` or `[1, c, *S]`; or a picture (PIL, uint8 array `[H, W, 3]`, or the path of a file), which
         the library's preprocessing turns into model input.
     library
-        What mining left for this model.
+        The library that was mined with this model.
     layers
         Some of the library's layers, in the order in which they are shown; by default all, from the output down.
     target
         Class to explain, by index or name; by default the predicted one.
     against
         Another class, by index or name: why `target` and not this one? It is explained too, and so is the difference,
-        of what the two start at the output (`Explanation.beside`).
+        of both (`Explanation.beside`).
     concepts
-        How many supporting and how many opposing concepts of each layer to show, at most.
+        Largest number of supporting concepts of each layer to show, and of opposing ones.
     patches
-        How many patches of each kind to show of a concept, at most.
+        Largest number of patches of each kind to show for a concept.
     cells
         Cells of the concept map along its longer side, never more than the layer has positions; by default 8.
     graph
-        Whether to find how lower concepts compose the higher ones (`crp.compose`); of layers that contain one another,
-        the inner ones.
+        Whether to compute the attribution graph (`crp.compose`). If layers contain one another, it uses the inner ones.
     composite
-        The composite that was mined with, if it was not the default; a prepared model has it already.
+        The composite used for mining, if it was not the default; a prepared model has it already.
     concept
         The kind of concept that was mined, if it was not the channel.
     provenance
@@ -141,7 +140,7 @@ def explain(
         }
 
         def explained(target: int, against: int | None, **beside: Any) -> Explanation:
-            found = _explained(flow, shown, target, against)  # refuses classes that there are not
+            found = _explained(flow, shown, target, against)  # refuses classes that do not exist
             return Explanation(
                 target=_class_score(names, target, scores),
                 against=None if against is None else _class_score(names, against, scores),
@@ -268,15 +267,15 @@ def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, card
 
 
 def _class_score(names: Sequence[str], index: int, scores: Tensor) -> ClassScore:
-    """One class of the prediction; of a model with one output its value, without a probability."""
+    """Return one class of the prediction; for a model with one output, its value without a probability."""
     probability = None if len(scores) == 1 else float(scores.softmax(0)[index])
     return ClassScore(index, class_name(names, index, len(scores)), float(scores[index]), probability)
 
 
 def _model_input(image: Any, library: Library) -> Tensor:
-    """Model input `[1, c, *S]`."""
+    """Return the model input `[1, c, *S]`."""
     if isinstance(image, Tensor):
-        # Libraries made of other systems' files do not know the shape of their samples: those are images.
+        # Libraries converted from other systems do not store the shape of their samples, which are images.
         axes = len(library.manifest["data"].get("shape") or "cHW")
         data = image if image.ndim == axes + 1 else image[None]
         if data.ndim != axes + 1 or len(data) != 1:

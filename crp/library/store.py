@@ -83,7 +83,7 @@ class Library:
     manifest
         manifest.json as plain values; docs/library-format.md lists them.
     layers
-        Names of the layers, in the order in which `mine` got them.
+        Names of the layers, in the order given to `mine`.
     class_names
         Names of the classes by index; empty if the library has none.
     preprocessing
@@ -265,7 +265,7 @@ class Library:
         return read_vectors(self.path, layer, self.manifest["data"]["length"], concepts, self.manifest["classes"])
 
     def class_index(self, target: object) -> int:
-        """Index of one class, by name or by index as `crp.class_names.class_index` reads it.
+        """Return the index of one class, by name or by index as `crp.class_names.class_index` reads it.
 
         Raises
         ------
@@ -300,7 +300,7 @@ class Library:
         return stored
 
     def profiles(self, layer: str) -> LayerProfiles:
-        """Read class profiles and reference samples, which tell what classes use a concept and what is similar to it.
+        """Read class profiles and reference samples: which classes use a concept, and which concepts are similar to it.
 
         Raises
         ------

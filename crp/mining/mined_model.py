@@ -38,7 +38,7 @@ class ModelSubject:
     shapes
         Shape `[C, *S]` of each layer's output.
     classes
-        Number of outputs, or of targets if a function numbers them otherwise.
+        Number of outputs, or of targets if a function defines its own.
     start
         Where relevance starts: `"logit"`, or `"function"` if the target rule starts it.
     model, composite
@@ -111,7 +111,7 @@ def model_subject(
 def _probed(
     replica: Replica, reader: SampleReader, layers: Sequence[str], targets: TargetRule, classes: int | None
 ) -> tuple[dict[str, tuple[int, ...]], int, str, str]:
-    """Shapes of the layers, number of classes, what starts relevance, and what `RelevanceFlow.start_note` says."""
+    """Find the shapes of the layers, the number of classes, where relevance starts, and `RelevanceFlow.start_note`."""
     # "prediction" stands for all rules with a name: whether they fit the output does not depend on labels
     rule = targets if callable(targets) else "prediction"
     with RelevanceFlow(replica, None, reader.like[None], layers) as flow, reader.naming():
@@ -137,7 +137,7 @@ def _check_repeatable(flow: RelevanceFlow, replica: Replica, reader: SampleReade
 
 
 def _first_label(reader: SampleReader) -> Label:
-    """Label of the first usable sample, which is `reader.like`."""
+    """Return the label of the first usable sample, which is `reader.like`."""
     for index in range(len(reader)):
         try:
             return reader[index][1]

@@ -212,7 +212,7 @@ def described(
 def receptive_fields(
     model: nn.Module, sample: Tensor, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray]:
-    """Receptive fields of each layer's positions, int64 `[positions, 2 * d]`, none of them empty.
+    """Compute receptive fields of each layer's positions, int64 `[positions, 2 * d]`, none of them empty.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def receptive_fields(
     Raises
     ------
     InputError
-        If a layer has another number of spatial axes than the sample, as tokens and spectrograms made by the model.
+        If a layer has another number of spatial axes than the sample, as token layers have.
     """
     for layer, shape in shapes.items():
         if len(shape) not in (1, sample.ndim):
@@ -243,7 +243,7 @@ def receptive_fields(
 
 
 def device_of(model: nn.Module) -> str:
-    """Type of the device that holds a model's parameters."""
+    """Return the type of the device that holds a model's parameters."""
     return next(model.parameters()).device.type
 
 
@@ -259,7 +259,7 @@ def _check_pictures(sample: Tensor, preprocessing: Preprocessing | None) -> None
 def _patch_concepts(
     sizes: Mapping[str, int], chosen: Mapping[str, Iterable[int]] | None, patches: int
 ) -> dict[str, list[int]]:
-    """By layer, the concepts to make patches of."""
+    """Return the concepts to make patches of, by layer."""
     if not patches:
         return {layer: [] for layer in sizes}
     if chosen is None:

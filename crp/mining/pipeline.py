@@ -196,7 +196,7 @@ def mine(
     if not layers:
         raise InputError("No layers are given; at least one is needed.")
     if precision == "tf32" and "cuda" not in (kind := str(device or device_of(model))):
-        raise InputError(f"The precision 'tf32' is one of NVIDIA GPUs, and the device is {kind}.")
+        raise InputError(f"The precision 'tf32' needs an NVIDIA GPU, but the device is {kind}.")
     settings = Settings(
         k=k,
         top=top,

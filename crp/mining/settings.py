@@ -45,7 +45,7 @@ class Settings:
     k, top, class_references, vectors, patches, block_size, threads, workers, precision, skip_bad, targets, concept
         As in `crp.mine`.
     relevance_score, activation_score
-        What a sample counts for a concept.
+        How a sample is scored for a concept.
     device
         Where to compute; None for the model's device.
     shard
@@ -135,5 +135,5 @@ def chosen_shard(shard: tuple[int, int] | None, *, distributed: bool, restart: b
         raise InputError(f"There is no shard {place}/{count}: the shards of {count} are 1/{count} to {count}/{count}.")
     for given, name in ((distributed, "distributed (torchrun)"), (restart, "restart (--restart)")):
         if given:
-            raise InputError(f"A shard is computed in a run of its own and cannot be combined with {name}.")
+            raise InputError(f"A shard is a separate run and cannot be combined with {name}.")
     return Shard(place, count)

@@ -1,5 +1,4 @@
-"""Many predictions and the library they are explained with, as pages that link to one another: a site that opens from
-a disk.
+"""A site, opened from disk: many predictions and the concepts of their library, as pages that link to one another.
 
     index.html                    all predictions
     predictions/NAME.html         one page a prediction; NAME.jpg its thumbnail, NAME.json what the other pages need
@@ -236,7 +235,7 @@ class _Site:
                     file.unlink(missing_ok=True)
 
     def _files(self, place: str) -> tuple[Path, Path, Path]:
-        """What is kept of a prediction, its thumbnail, its page; the first is written last."""
+        """Name the files of a prediction: what is kept of it (written last), its thumbnail, its page."""
         folder = self.folder / "predictions"
         return folder / f"{place}.json", folder / f"{place}.jpg", folder / f"{place}.html"
 
@@ -308,7 +307,7 @@ def _named(pictures: Sequence[str | os.PathLike[str]]) -> dict[Path, str]:
 
 
 def _digest(library: Library) -> str:
-    """What a library holds, whatever its folder is called."""
+    """Return a fingerprint of what a library holds, independent of its folder's name."""
     digest = hashlib.sha256()
     files = [library.path / "manifest.json"]
     tables = ("references", "statistics", "patches")
@@ -334,7 +333,7 @@ def _drawing() -> str:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """The content of a JSON file of ours; empty where there is none."""
+    """Read a JSON file of ours; empty if there is none."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -28,7 +28,7 @@ BROKEN[3].weight.data[0, 0] = float("nan")
         (NET, DATA, {"workers": -1}, InputError, "workers is -1; a whole number of at least 0 is needed."),
         (NET, DATA, {"targets": "labels"}, InputError, "There is no target rule 'labels': did you mean 'label'?"),
         (NET, DATA, {"precision": "float16"}, InputError, "There is no precision 'float16': it is 'bfloat16', "),
-        (NET, DATA, {"precision": "tf32"}, InputError, "The precision 'tf32' is one of NVIDIA GPUs, "),
+        (NET, DATA, {"precision": "tf32"}, InputError, "The precision 'tf32' needs an NVIDIA GPU, "),
         (NET, DATA, {"relevance_score": "mean"}, InputError, "There is no score 'mean': "),
         (NET, DATA, {"class_names": ["a"]}, InputError, "There are 1 class names, and the model has 3 classes."),
         (
