@@ -201,5 +201,5 @@ def test_a_composite_with_other_options_of_the_same_rules_is_refused(tmp_path, m
     options = {"layers": ["0"], "progress": False, "patches": 0}
     library = crp.mine(model, DATASET, composite=EpsilonPlus(epsilon=1e-6), path=tmp_path / "a.crp", **options)
     crp.prepared(model, EpsilonPlus(epsilon=1e-6)).check(library)
-    with pytest.raises(LibraryError, match="^This is not the composite of the library: its options"):
+    with pytest.raises(LibraryError, match=r"^This is not the composite of the library: its options"):
         crp.prepared(model, EpsilonPlus(epsilon=0.5)).check(library)
