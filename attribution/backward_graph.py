@@ -43,8 +43,9 @@ def compute_factors(source: Tensor, starts: Iterable[Tensor]) -> None:
 
 def free_after_use(source: Tensor) -> None:
     """Free each call that relevance can reach from `source` as soon as relevance has passed it."""
-    for call in _calls_below(source).values():
-        call.free_after_use = True
+    for node in graph_below(source):
+        if (call := getattr(node, "call", None)) is not None:
+            call.free_after_use = True
 
 
 def _calls_below(source: Tensor) -> dict[Node, RuleCall]:

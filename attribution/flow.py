@@ -99,11 +99,11 @@ class RelevanceFlow:
                 raise InputError(f"The model has no layer '{layer}': {nearest(layer, [*names][1:])}")
         data = checked_input(self.replica.model, data)
         self.device = data.device
-        self.linear = self.replica.linear
         self._input = fast_layout(data.detach()).requires_grad_(to_input)
         forward = run_forward(self.replica, self._input, layers, before_activation=before_activation)
-        self.start_note = forward.note
-        self.notes = (*self.replica.notes, forward.note) if forward.note else self.replica.notes
+        self.linear = self.replica.linear
+        self.pass_notes = forward.notes
+        self.notes = (*self.replica.notes, *forward.notes)
         self.prediction = forward.prediction
         self._taps, self._blocked = forward.taps, forward.blocked
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from zennit.types import Linear
 
 from crp.attribution.final_activation import FinalActivation
+from crp.attribution.function_rules import FunctionRules, Operation, StaleTensorError
+from crp.attribution.function_table import RULES
+from crp.attribution.guards import check_output
 from crp.attribution.isolation import callers_default, outside_inference
+from crp.attribution.observation import RunningModules
 from crp.attribution.outputs import described_output
+from crp.attribution.probing import probe
 from crp.attribution.replica import Replica
-from crp.attribution.rule_operator import RuleCall, mark_nonnegative_inputs
+from crp.attribution.rule_operator import RuleCall, RuleOperator, mark_nonnegative_inputs
 from crp.attribution.tensor_joins import FastJoins
 from crp.errors import CrpError, InputError, ModelError, listed
 
@@ -41,14 +50,20 @@ class ForwardPass:
         Layers that let no relevance through; may be changed between backward passes.
     largest
         Size of the largest output of a rule's module, in bytes.
-    note
-        Says which final activation was left out; empty if none was.
+    notes
+        Sentences that say which final activation was left out, and which functions ran by their gradient.
+    output
+        The model's own output, with its final activation.
+    operations
+        Functions that ran under a rule.
     """
 
     taps: dict[str, Tap] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)
     largest: int = 0
-    note: str = ""
+    notes: list[str] = field(default_factory=list)
+    output: Any = None
+    operations: Sequence[Operation] = ()
 
     @property
     def prediction(self) -> Tensor:
@@ -81,10 +96,15 @@ def run_forward(
         If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, or a
         layer is called more than once or never.
     """
+    kind = (*data.shape[1:], data.dtype)
+    observation = None if kind in replica.checked or not replica.changed else replica.observe(data)
     found = _attempt(replica, data, layers, before_activation)
     if found is None:
         replica.clone_tensors = True
         found = _attempt(replica, data, layers, before_activation)
+    if observation is not None:
+        check_output(replica, data, observation.output, found.output)
+        replica.checked.add(kind)
     missing = [layer for layer in layers if layer not in found.taps]
     if missing:
         raise ModelError(f"The model has, but never calls, {listed(missing)}.")
@@ -103,14 +123,22 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
         names[layer].register_forward_hook(_tap_hook(layer, result, versions, clone, data.requires_grad))
         for layer in layers
     ]
+    functions: FunctionRules | None = None
     try:
-        with callers_default(data.device), FastJoins(), FinalActivation(replica.model) as final:
+        with callers_default(data.device), ExitStack() as modes:
+            modes.enter_context(FastJoins())
+            if replica.operations is not None:
+                running = modes.enter_context(RunningModules(replica.model).followed())
+                functions = modes.enter_context(
+                    FunctionRules(RULES, running, partial(_linear_operator, replica, calls, clone), clone)
+                )
+            final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
             output = replica.model(data.clone())
     except CrpError:
         raise
     except (RuntimeError, ValueError) as error:
-        if not clone and "in-place operation" in str(error):
+        if not clone and ("in-place operation" in str(error) or isinstance(error, StaleTensorError)):
             return None  # on a layer's output at which the graph starts, which autograd does not allow
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"The model cannot run on input of shape {list(data.shape)}: {reason}") from error
@@ -119,20 +147,40 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
             handle.remove()
         for rule in replica.rules:
             rule.calls = []
+    result.output = output
     logits = final.logits(output) if before_activation else None
     if logits is not None:
-        output, result.note = logits, f"Relevance starts at the logits, before the final {final.name}."
+        output = logits
+        result.notes.append(f"Relevance starts at the logits, before the final {final.name}.")
     output = _checked_output(output, "its input" if data.requires_grad else f"what it makes of {listed(layers)}")
     # the output is a tap like any other: relevance starts below it
     result.taps[OUTPUT] = Tap(output, output)
     result.largest = max(tensor.nbytes for tensor in (output, *(call.output for call in calls)))
-    overwritten = any(call.overwritten() for call in calls) or any(
+    if functions is not None:
+        result.operations = functions.operations
+        if functions.unlisted:
+            named = [f"{name} in {listed([module or 'the model itself' for module in modules])}"
+                     for name, modules in sorted(functions.unlisted.items())]
+            result.notes.append(f"Without a rule, run by their gradient: {'; '.join(named)}.")
+    overwritten = any(call.overwritten() for call in (*calls, *result.operations)) or any(
         kept._version != version for kept, version in versions
     )
     if overwritten and not clone:
         return None
     mark_nonnegative_inputs(calls)
     return result
+
+
+def _linear_operator(
+    replica: Replica, calls: list[RuleCall], clone: bool, module: nn.Module, name: str
+) -> RuleOperator | None:
+    """Make the operator of a linear function's rule."""
+    first = not any(isinstance(call.operator.module, Linear) for call in calls)
+    hook = replica.operations.linear_rule(module, name, first and name == replica.operations.network.first)
+    factors = probe(hook)
+    operator = RuleOperator(module, hook, factors)
+    operator.calls, operator.clone_inputs = calls, clone
+    return operator
 
 
 def _checked_output(output: object, start: str) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from crp.attribution import Replica, prepare
 from crp.attribution.composites import composite_for
@@ -62,7 +62,7 @@ class PreparedModel:
         check_composite(library, self.rules)
 
 
-def prepared(model: nn.Module, composite: Composite | None = None) -> PreparedModel:
+def prepared(model: nn.Module, composite: Composite | None = None, data: Tensor | None = None) -> PreparedModel:
     """Make a model ready for many explanations: its weights are read and its rules attached only once.
 
     Parameters
@@ -71,6 +71,9 @@ def prepared(model: nn.Module, composite: Composite | None = None) -> PreparedMo
         The model that was mined. It is not changed.
     composite
         The composite that was mined with, if it was not the default.
+    data
+        An example `[N, ...]` of the model's input, for a model that runs its layers in another order than it registers
+        them (`crp.composite_for`).
 
     Raises
     ------
@@ -84,12 +87,14 @@ def prepared(model: nn.Module, composite: Composite | None = None) -> PreparedMo
     """
     check_weights_finite(model)
     weights = weights_fingerprint(model)
-    composite, rules = described_rules(model, composite)
+    composite, rules = described_rules(model, composite, data)
     return PreparedModel(model, composite, prepare(model, composite), weights, rules)
 
 
-def ready_model(model: nn.Module | PreparedModel, composite: Composite | None = None) -> PreparedModel:
-    """Prepare a model, unless it is prepared already.
+def ready_model(
+    model: nn.Module | PreparedModel, composite: Composite | None = None, data: Tensor | None = None
+) -> PreparedModel:
+    """Prepare a model, unless it is prepared already; the parameters are those of `prepared`.
 
     Raises
     ------
@@ -104,7 +109,7 @@ def ready_model(model: nn.Module | PreparedModel, composite: Composite | None = 
         return model
     if not isinstance(model, nn.Module):
         raise InputError(f"A model is a torch.nn.Module or made by crp.prepared, given {type(model).__name__}.")
-    return prepared(model, composite)
+    return prepared(model, composite, data)
 
 
 def check_weights_finite(model: nn.Module) -> None:
@@ -124,10 +129,12 @@ def check_weights_finite(model: nn.Module) -> None:
 
 
 @isolated()
-def described_rules(model: nn.Module, composite: Composite | None) -> tuple[Composite, dict[str, Any]]:
+def described_rules(
+    model: nn.Module, composite: Composite | None, data: Tensor | None = None
+) -> tuple[Composite, dict[str, Any]]:
     """Return a composite (by default the one that fits the model) and its description as a library stores it."""
     if composite is None:
-        fitting = composite_for(model)
+        fitting = composite_for(model, data)
         composite, name, reason = fitting.composite, fitting.name, fitting.reason
     else:
         name, reason = type(composite).__name__, "given by the caller"

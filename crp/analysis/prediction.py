@@ -58,7 +58,7 @@ def concept_vector(
         If the library belongs to another model, composite or kind of concept.
     """
     library.shape(layer)
-    model = ready_model(model, composite)
+    model = ready_model(model, composite, data[None])
     model.check(library, concept)
     check_start(library)
     chosen = None if target is None else library.class_index(target)

@@ -122,9 +122,9 @@ def explain(
         raise InputError(f"cells is {cells}; at least 1 is needed.")
     for layer in layers or ():
         library.shape(layer)
-    model = ready_model(model, composite)
-    model.check(library, concept)
     data = _model_input(image, library)
+    model = ready_model(model, composite, data)
+    model.check(library, concept)
     with RelevanceFlow(model.replica, None, data, layers or library.layers) as flow:
         layers = list(dict.fromkeys(layers)) if layers else list(reversed(flow.layers))
         names = library.class_names
@@ -295,7 +295,7 @@ def _model_input(image: Any, library: Library) -> Tensor:
 def _provenance(library: Library, rules: Mapping[str, Any], flow: RelevanceFlow) -> dict[str, Any]:
     """Collect what is needed to trust an explanation and to repeat it."""
     manifest = library.manifest
-    reason = " ".join(filter(None, [rules["reason"], flow.start_note]))
+    reason = " ".join([rules["reason"], *flow.pass_notes])
     return {
         "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy")},
         "fingerprints": {"weights": manifest["model"]["weights"], "data": manifest["data"]["fingerprint"]},

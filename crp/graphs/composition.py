@@ -103,7 +103,7 @@ def compose(
         raise InputError(f"coverage is {coverage}; it is above 0 and at most 1.")
     if breadth < 1:
         raise InputError(f"breadth is {breadth}; at least 1 concept of a layer must be kept.")
-    model = ready_model(model, composite)
+    model = ready_model(model, composite, data)
     if library is not None:
         model.check(library, concept)
     return graph_in(
