@@ -30,7 +30,7 @@ def compute_factors(source: Tensor, starts: Iterable[Tensor]) -> None:
         All places where relevance may start later: fused factors stay fused.
     """
     users = Counter(below for node in graph_below(*starts) for below, _ in node.next_functions)
-    calls = _calls_below(source)
+    calls = _calls_by_node(source)
     for call in calls.values():
         call.compute_factors()
     for node, upper in calls.items():
@@ -48,7 +48,12 @@ def free_after_use(source: Tensor) -> None:
             call.free_after_use = True
 
 
-def _calls_below(source: Tensor) -> dict[Node, RuleCall]:
+def calls_below(source: Tensor) -> Iterable[RuleCall]:
+    """Return the calls of rules that relevance can reach from `source`."""
+    return _calls_by_node(source).values()
+
+
+def _calls_by_node(source: Tensor) -> dict[Node, RuleCall]:
     return {node: node.call for node in graph_below(source) if isinstance(getattr(node, "call", None), RuleCall)}
 
 

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from zennit.core import Composite
 
-from crp.attribution.backward_graph import compute_factors, free_after_use, graph_below, jacobian_products
+from crp.attribution.backward_graph import calls_below, compute_factors, free_after_use, graph_below, jacobian_products
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
 from crp.attribution.isolation import isolated
+from crp.attribution.ledger import Ledger
 from crp.attribution.memory import memory_kept
 from crp.attribution.replica import Replica, prepare
 from crp.attribution.starts import Logits, Start
@@ -105,6 +106,7 @@ class RelevanceFlow:
         self.pass_notes = forward.notes
         self.notes = (*self.replica.notes, *forward.notes)
         self.prediction = forward.prediction
+        self._recorder = forward.recorder
         self._taps, self._blocked = forward.taps, forward.blocked
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
@@ -269,6 +271,33 @@ class RelevanceFlow:
                 handle.remove()
         if last:
             self.close()
+
+    @isolated()
+    def ledger(self, relevance: Tensor, *, start: str = OUTPUT) -> Ledger:
+        """Propagate relevance to the input, and say where the part that does not arrive is absorbed.
+
+        Parameters
+        ----------
+        relevance
+            `[1, N, C, *S]` at the output of layer `start`.
+        start
+            The layer it starts at.
+
+        Returns
+        -------
+        Ledger
+        """
+        source, end = self._at(start).below, self._end(INPUT)
+        for call in calls_below(source):
+            call.branches = None  # the factors of neighbours may be joined, which mixes their balances
+        self._recorder.entries = []
+        try:
+            (arriving,) = self._propagate(source, [end], relevance)
+            entries = tuple(self._recorder.entries)
+        finally:
+            self._recorder.entries = None
+        arrived = 0.0 if arriving is None else float(arriving.double().sum())
+        return Ledger(float(relevance.double().sum()), arrived, entries)
 
     @isolated()
     def up(self, regions: Tensor, layer: str) -> Tensor:

@@ -17,6 +17,7 @@ from crp.attribution.function_rules import FunctionRules, Operation, StaleTensor
 from crp.attribution.function_table import RULES
 from crp.attribution.guards import check_output
 from crp.attribution.isolation import callers_default, outside_inference
+from crp.attribution.ledger import Recorder
 from crp.attribution.observation import RunningModules
 from crp.attribution.outputs import described_output
 from crp.attribution.probing import probe
@@ -56,6 +57,8 @@ class ForwardPass:
         The model's own output, with its final activation.
     operations
         Functions that ran under a rule.
+    recorder
+        Records the balance of each operation while a ledger is made.
     """
 
     taps: dict[str, Tap] = field(default_factory=dict)
@@ -64,6 +67,7 @@ class ForwardPass:
     notes: list[str] = field(default_factory=list)
     output: Any = None
     operations: Sequence[Operation] = ()
+    recorder: Recorder = field(default_factory=Recorder)
 
     @property
     def prediction(self) -> Tensor:
@@ -117,7 +121,7 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     versions: list[tuple[Tensor, int]] = []
     calls: list[RuleCall] = []
     for rule in replica.rules:
-        rule.calls, rule.clone_inputs = calls, clone
+        rule.calls, rule.clone_inputs, rule.recorder = calls, clone, result.recorder
     names = dict(replica.model.named_modules())
     handles = [
         names[layer].register_forward_hook(_tap_hook(layer, result, versions, clone, data.requires_grad))
@@ -130,7 +134,7 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
             if replica.operations is not None:
                 running = modes.enter_context(RunningModules(replica.model).followed())
                 functions = modes.enter_context(
-                    FunctionRules(RULES, running, partial(_linear_operator, replica, calls, clone), clone)
+                    FunctionRules(RULES, running, partial(_linear_operator, replica, calls, result.recorder), result.recorder, clone)
                 )
             final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
@@ -172,14 +176,13 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
 
 
 def _linear_operator(
-    replica: Replica, calls: list[RuleCall], clone: bool, module: nn.Module, name: str
+    replica: Replica, calls: list[RuleCall], recorder: Recorder, module: nn.Module, name: str
 ) -> RuleOperator | None:
     """Make the operator of a linear function's rule."""
     first = not any(isinstance(call.operator.module, Linear) for call in calls)
     hook = replica.operations.linear_rule(module, name, first and name == replica.operations.network.first)
-    factors = probe(hook)
-    operator = RuleOperator(module, hook, factors)
-    operator.calls, operator.clone_inputs = calls, clone
+    operator = RuleOperator(module, hook, probe(hook), name)
+    operator.calls, operator.clone_inputs, operator.recorder = calls, replica.clone_tensors, recorder
     return operator
 
 

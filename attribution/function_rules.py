@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from crp.attribution.ledger import Recorder
 from crp.attribution.observation import RunningModules
 from crp.attribution.rule_operator import RuleOperator
 
@@ -76,7 +77,7 @@ class Call:
     def ruled(self, output: Tensor, data: Sequence[Tensor], down: Down) -> Tensor:
         """Put an output into the graph, with `down` in place of the derivative towards `data`."""
         inputs = [(value.detach(), value._version) for value in data]
-        operation = Operation(self.name, self.rules.running.innermost, down, inputs)
+        operation = Operation(self.name, self.rules.running.innermost, down, inputs, self.rules.recorder)
         self.rules.operations.append(operation)
         return _OperationFunction.apply(operation, output, *data)
 
@@ -91,6 +92,8 @@ class Operation:
         Names of the function and of the module that called it.
     down
         Maps relevance of the output to the relevance of each input; None where no relevance goes.
+    recorder
+        Records its balance while a ledger is made.
     inputs
         The inputs and their versions at the time of the call.
     free_after_use
@@ -99,8 +102,9 @@ class Operation:
 
     name: str
     module: str
-    down: Down | None
+    down: Down
     inputs: list[tuple[Tensor, int]]
+    recorder: Recorder
     free_after_use: bool = False
 
     def overwritten(self) -> bool:
@@ -122,7 +126,9 @@ class _OperationFunction(torch.autograd.Function):
         operation = ctx.call
         if operation.free_after_use:
             del ctx.call
-        return None, None, *operation.down(relevance)
+        parts = operation.down(relevance)
+        operation.recorder.record(operation.module, operation.name, relevance, parts)
+        return None, None, *parts
 
 
 class FunctionRules(TorchFunctionMode):
@@ -137,6 +143,8 @@ class FunctionRules(TorchFunctionMode):
     linear_rule
         Called as `linear_rule(module, name)` with a module that computes a linear or convolutional function, and the
         name of the module that called the function. Returns the rule's operator, or None.
+    recorder
+        Records the balance of each operation while a ledger is made.
     clone
         Whether in-place operations change their tensor. Otherwise they run out of place, which saves memory, and a
         tensor that is read afterwards raises `StaleTensorError`.
@@ -154,6 +162,7 @@ class FunctionRules(TorchFunctionMode):
         table: Mapping[str, Callable[[Call], Any]],
         running: RunningModules,
         linear_rule: Callable[[nn.Module, str], RuleOperator | None],
+        recorder: Recorder,
         clone: bool = False,
     ) -> None:
         super().__init__()
@@ -161,6 +170,7 @@ class FunctionRules(TorchFunctionMode):
         self.running = running
         self._linear_rule = linear_rule
         self.clone = clone
+        self.recorder = recorder
         self.unlisted: dict[str, list[str]] = {}
         self.operations: list[Operation] = []
         self._stale: dict[int, Tensor] = {}

@@ -1,7 +1,8 @@
 r"""The rule of each function. To add an operation, add its name to a row of `RULES`.
 
 ==================  ===================================================================================================
-as autograd does    reshaping, selecting and joining; max pooling
+`as_autograd`       reshaping and selecting; max pooling
+`joining`           the same for what joins data with constants, whose part is absorbed
 `elementwise`       one tensor, element by element: relevance passes unchanged (zennit's `Pass`)
 `addition`          in proportion to the summands (zennit's `Norm` on `Sum`); a constant summand absorbs its part
 `linear_map`        linear in one tensor: :math:`R_x = x \odot J^T (R / z)`, the epsilon rule
@@ -21,7 +22,7 @@ smaller of two factors, which is repeated: the squeeze-and-excitation of a chann
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,6 +53,24 @@ def as_autograd(call: Call) -> Any:
         for tensor in data_in([result]):
             tensor.is_gate = True
     return result
+
+
+def joining(call: Call) -> Any:
+    """As autograd does it, with the relevance of joined or chosen constants in the ledger."""
+    data = call.data
+    given = [value for value in _flat((*call.args, *call.kwargs.values())) if isinstance(value, Tensor)]
+    if len(given) == len(data) and call.name != "pad":
+        return as_autograd(call)
+    with torch.enable_grad():
+        leaves = [value.detach().requires_grad_() for value in data]
+        graph = _with(call, {id(value): leaf for value, leaf in zip(data, leaves, strict=True)})
+
+    def down(relevance: Tensor) -> Sequence[Tensor | None]:
+        return torch.autograd.grad(
+            graph, leaves, relevance, retain_graph=True, create_graph=torch.is_grad_enabled(), allow_unused=True
+        )
+
+    return call.ruled(graph.detach(), data, down)
 
 
 def elementwise(call: Call) -> Tensor:
@@ -108,20 +127,26 @@ def linear_map(call: Call) -> Tensor:
     if len(data) != 1:
         call.rules.without_rule(call.name)
         return call.by_autograd()
-    return _linearized(call, data[0], lambda leaf: _with(call, data[0], leaf))
+    return _linearized(call, data[0], lambda leaf: _with(call, {id(data[0]): leaf}))
 
 
-def _with(call: Call, tensor: Tensor, leaf: Tensor) -> Any:
-    """Run the function with `leaf` in the place of `tensor`, and all other data as constants."""
+def _with(call: Call, leaves: Mapping[int, Tensor]) -> Any:
+    """Run the function with leaves in the place of some tensors, given by `id`, and all other data as constants."""
 
     def replaced(value: Any) -> Any:
-        if value is tensor:
-            return leaf
         if isinstance(value, Tensor):
-            return value.detach()
+            return leaves.get(id(value), value.detach())
         return type(value)(map(replaced, value)) if type(value) in (list, tuple) else value
 
     return call.function(*map(replaced, call.args), **{name: replaced(value) for name, value in call.kwargs.items()})
+
+
+def _flat(values: Sequence[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _flat(value)
+        else:
+            yield value
 
 
 def _linearized(
@@ -222,7 +247,7 @@ def matrix_product(call: Call) -> Tensor:
     signals = data if len(gates) != 1 else [value for value in data if value is not gates[0]]
     output = call.run()
     downs = [
-        _linear_down(value, lambda leaf, value=value: _with(call, value, leaf), output, 1 / len(signals))[0]
+        _linear_down(value, lambda leaf, value=value: _with(call, {id(value): leaf}), output, 1 / len(signals))[0]
         for value in signals
     ]
     return call.ruled(output, signals, lambda relevance: [down(relevance) for down in downs])
@@ -444,16 +469,20 @@ for rule, names in (
         "reshape reshape_as view view_as flatten unflatten ravel squeeze unsqueeze permute transpose swapaxes swapdims "
         "movedim moveaxis T mT H mH t adjoint contiguous clone to type float double bfloat16 type_as cpu cuda expand "
         "expand_as broadcast_to broadcast_tensors repeat repeat_interleave tile flip fliplr flipud roll rot90 narrow "
-        "select index_select take take_along_dim gather getitem unfold fold im2col col2im diagonal diag tril triu pad "
+        "select index_select take take_along_dim gather getitem unfold fold im2col col2im diagonal diag tril triu "
         "split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit unsafe_chunk unsafe_split as_strided "
         "pixel_shuffle pixel_unshuffle channel_shuffle requires_grad_ squeeze_ unsqueeze_ transpose_ detach_ "
-        # joining and choosing
-        "cat concat concatenate stack hstack vstack dstack column_stack block_diag where masked_fill masked_fill_ "
-        "setitem copy_ index_copy scatter index_put_ zero_ fill_ max min amax amin maximum minimum topk sort cummax "
+        # choosing and overwriting
+        "masked_fill_ setitem copy_ index_put_ zero_ fill_ max min amax amin maximum minimum topk sort cummax "
         "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
         "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices max_unpool2d grid_sample "
         "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout identity positive requires_grad "
         "data detach real",
+    ),
+    (
+        joining,
+        "cat concat concatenate stack hstack vstack dstack column_stack block_diag where masked_fill index_copy scatter "
+        "pad",
     ),
     (
         elementwise,

@@ -184,7 +184,7 @@ class Replica:
             if kind.backward is BasicHook.backward and kind.forward is BasicHook.forward:
                 factors = probe(hook)
             if factors is not None:
-                self.rules.append(RuleOperator(module, hook, factors))
+                self.rules.append(RuleOperator(module, hook, factors, name))
                 module.forward = self.rules[-1].forward
                 continue
             self.linear = self.batched = False
