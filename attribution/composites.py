@@ -24,7 +24,7 @@ from crp.attribution.flow import RelevanceFlow
 from crp.attribution.forward_pass import checked_input
 from crp.attribution.observation import LINEAR_FUNCTIONS, LinearCall, observe
 from crp.attribution.operation_composite import OperationComposite, network_kind
-from crp.attribution.replica import replicate
+from crp.attribution.replica import check_module, replicate
 from crp.errors import ModelError
 
 
@@ -98,6 +98,7 @@ def composite_for(model: nn.Module, data: Tensor | None = None) -> FittingCompos
     >>> fitting.name
     'epsilon-plus-flat'
     """
+    check_module(model)
     calls = _registered(model) if data is None else observe(replicate(model), checked_input(model, data)).linear
     if not calls:
         raise ModelError(f"{type(model).__name__} has no linear or convolutional module to put a rule on.")
@@ -137,7 +138,7 @@ def _registered(model: nn.Module) -> list[LinearCall]:
 
 
 def _described(model: nn.Module, calls: Sequence[LinearCall]) -> str:
-    """The kind of network in a few words."""
+    """Describe the kind of network in a few words."""
     kinds = {f"{kind.__module__}.{kind.__name__}" for module in model.modules() for kind in [type(module)]}
     for name in ("VGG", "ResNet", "SqueezeNet", "MobileNetV2"):
         if any(kind.startswith("torchvision.models.") and kind.endswith(f".{name}") for kind in kinds):

@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from zennit.types import Linear
 
 from crp.attribution.final_activation import FinalActivation
-from crp.attribution.function_rules import FunctionRules, Operation, StaleTensorError
-from crp.attribution.function_table import RULES
+from crp.attribution.functions.function_calls import FunctionRules, Operation, StaleTensorError
+from crp.attribution.functions.gates import read_as_signal
+from crp.attribution.functions.table import RULES
 from crp.attribution.guards import check_output
 from crp.attribution.isolation import callers_default, outside_inference
 from crp.attribution.ledger import Recorder
 from crp.attribution.observation import RunningModules
 from crp.attribution.outputs import described_output
 from crp.attribution.probing import probe
+from crp.attribution.repeatability import check_same_output, random_states
 from crp.attribution.replica import Replica
 from crp.attribution.rule_operator import RuleCall, RuleOperator, mark_nonnegative_inputs
 from crp.attribution.tensor_joins import FastJoins
@@ -52,7 +54,7 @@ class ForwardPass:
     largest
         Size of the largest output of a rule's module, in bytes.
     notes
-        Sentences that say which final activation was left out, and which functions ran by their gradient.
+        Sentences about a final activation, and about which functions ran by their gradient.
     output
         The model's own output, with its final activation.
     operations
@@ -97,21 +99,25 @@ def run_forward(
     Raises
     ------
     ModelError
-        If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, or a
-        layer is called more than once or never.
+        If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, a layer
+        is called more than once or never, or the model draws random numbers that its output depends on.
     """
     kind = (*data.shape[1:], data.dtype)
     observation = None if kind in replica.checked or not replica.changed else replica.observe(data)
+    drawn = random_states(data.device)
     found = _attempt(replica, data, layers, before_activation)
     if found is None:
         replica.clone_tensors = True
         found = _attempt(replica, data, layers, before_activation)
-    if observation is not None:
-        check_output(replica, data, observation.output, found.output)
-        replica.checked.add(kind)
     missing = [layer for layer in layers if layer not in found.taps]
     if missing:
         raise ModelError(f"The model has, but never calls, {listed(missing)}.")
+    if random_states(data.device) != drawn:
+        again = _attempt(replica, data, layers, before_activation)
+        check_same_output(found.prediction, again.prediction)
+    if observation is not None:
+        check_output(replica, data, observation.output, found.output)
+        replica.checked.add(kind)
     return found
 
 
@@ -132,9 +138,10 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
         with callers_default(data.device), ExitStack() as modes:
             modes.enter_context(FastJoins())
             if replica.operations is not None:
+                linear = partial(_linear_operator, replica, calls, result.recorder)
                 running = modes.enter_context(RunningModules(replica.model).followed())
                 functions = modes.enter_context(
-                    FunctionRules(RULES, running, partial(_linear_operator, replica, calls, result.recorder), result.recorder, clone)
+                    FunctionRules(RULES, running, linear, result.recorder, clone)
                 )
             final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
@@ -152,16 +159,19 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
         for rule in replica.rules:
             rule.calls = []
     result.output = output
-    logits = final.logits(output) if before_activation else None
-    if logits is not None:
-        output = logits
-        result.notes.append(f"Relevance starts at the logits, before the final {final.name}.")
+    if before_activation:
+        output, note = final.removed(output)
+        result.notes += [note] if note else []
     output = _checked_output(output, "its input" if data.requires_grad else f"what it makes of {listed(layers)}")
     # the output is a tap like any other: relevance starts below it
     result.taps[OUTPUT] = Tap(output, output)
     result.largest = max(tensor.nbytes for tensor in (output, *(call.output for call in calls)))
     if functions is not None:
         result.operations = functions.operations
+        read_as_signal(output)
+        for gate in functions.gates:
+            if gate.is_signal:
+                functions.without_rule(gate.name, gate.module)
         if functions.unlisted:
             named = [f"{name} in {listed([module or 'the model itself' for module in modules])}"
                      for name, modules in sorted(functions.unlisted.items())]
@@ -187,7 +197,7 @@ def _linear_operator(
 
 
 def _checked_output(output: object, start: str) -> Tensor:
-    """The model's output as `[N, ...]` with at least two axes, if it can be explained."""
+    """Return the model's output as `[N, ...]` with at least two axes, or raise an error if it cannot be explained."""
     if not isinstance(output, Tensor):
         raise ModelError(
             f"The model's output is {described_output(output)}, not a tensor: select the part to explain with "
@@ -235,6 +245,18 @@ def _tap_hook(
     return tap
 
 
+def check_tensor(data: object) -> None:
+    """Refuse model input that is not a tensor of floating point numbers.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(data, Tensor) or not data.is_floating_point():
+        kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
+        raise InputError(f"Model input must be a tensor of floating point numbers, given {kind}.")
+
+
 def checked_input(model: nn.Module, data: Tensor) -> Tensor:
     """Check the dtype of model input, and move it to the model's device.
 
@@ -248,9 +270,7 @@ def checked_input(model: nn.Module, data: Tensor) -> Tensor:
     if isinstance(data, Tensor):
         data = outside_inference(data)
     weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
-    if not isinstance(data, Tensor) or not data.is_floating_point():
-        kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
-        raise InputError(f"Model input must be a tensor of floating point numbers, given {kind}.")
+    check_tensor(data)
     if not data.numel():
         raise InputError(f"Model input is empty: {list(data.shape)}.")
     if weight is None:

@@ -101,7 +101,7 @@ def module_calls(model: nn.Module, data: Tensor) -> list[ModuleCall]:
 
 
 def _nearest_calls(below: Sequence[object], ends: dict[object, ModuleCall]) -> list[ModuleCall]:
-    """Calls whose outputs come first on the way down autograd's graph, in the order of the operands."""
+    """Return the calls whose outputs come first on the way down autograd's graph, in the order of the operands."""
     found: dict[ModuleCall, None] = {}
     seen, waiting = set(), list(below)[::-1]
     while waiting:

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from crp.attribution.isolation import callers_default
-from crp.errors import ModelError
+from crp.errors import CrpError, ModelError
 
 LINEAR_FUNCTIONS = {
     functional.linear: nn.Linear,
@@ -195,6 +195,8 @@ def observe(model: nn.Module, data: Tensor) -> Observation:
     with torch.no_grad(), callers_default(data.device), running.followed(), _Observer(model, running) as observer:
         try:
             output = model(data.clone())
+        except CrpError:
+            raise
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(f"The model cannot run on input of shape {list(data.shape)}: {reason}") from error

@@ -63,7 +63,7 @@ def network_kind(calls: Sequence[LinearCall]) -> NetworkKind:
 
 
 class OperationComposite(Composite):
-    """A zennit composite whose rules are also put on functions, as they run (`function_table.RULES`).
+    """A zennit composite whose rules are also put on functions, as they run (`functions.table.RULES`).
 
     Batch norms are merged where the first forward pass shows that this is exact. Modules that are not exactly of
     torch's own classes (subclasses, parametrized weights) have no rule of their own: the functions they call have.

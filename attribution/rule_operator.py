@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from zennit.core import BasicHook
 
+from crp.attribution.functions.gates import read_as_signal
 from crp.attribution.ledger import Recorder
 from crp.attribution.linear_function import LinearFunction
 from crp.attribution.modified_module import ModifiedModule
@@ -74,6 +75,7 @@ class RuleOperator:
         """Replace the module's forward."""
         if not data.requires_grad:
             return self.modified.original(data, *args, **kwargs)
+        read_as_signal(data)
         return _RuleFunction.apply(data, self, args, kwargs)
 
 
@@ -191,7 +193,7 @@ class RuleCall:
         return branches
 
     def _branch_inputs(self, zero: Tensor) -> list[Tensor]:
-        """Inputs of the branches: the module's own input where it is the same, `zero` where it vanishes.
+        """Return the inputs of the branches: the module's own input where it is the same, `zero` where it vanishes.
 
         After a ReLU most rules have only these two cases, and one check of the signs decides.
         """
@@ -209,7 +211,7 @@ class RuleCall:
         return inputs
 
     def _output_factors(self, outputs: list[Tensor]) -> Sequence[Tensor]:
-        """What the rule's gradient mapper returns for ones."""
+        """Return what the rule's gradient mapper returns for ones."""
         operator = self.operator
         if operator.modified.affine and operator.epsilon is not None:
             # the output of a branch without input is one expanded zero
@@ -331,6 +333,7 @@ class PassRule:
         """Replace the module's forward."""
         if not data.requires_grad:
             return self.original(data, *args, **kwargs)
+        read_as_signal(data)
         return _PassFunction.apply(data, self, args, kwargs)
 
 

@@ -149,7 +149,7 @@ class Browser:
             self._receive(60 - (time.monotonic() - start))
 
     def resize(self, width: int, height: int) -> None:
-        """Give the page a window of so many pixels."""
+        """Set the size of the page's window, in pixels."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def media(self, *, kind: str = "", dark: bool = False) -> None:

@@ -50,7 +50,7 @@ def luminance(colours: np.ndarray) -> np.ndarray:
 
 
 def colour_limit(values: np.ndarray) -> float:
-    """The magnitude at which colours saturate: all but `CLIPPED_FRACTION` of the values lie below it.
+    """Return the magnitude at which colours saturate: all but `CLIPPED_FRACTION` of the values are smaller.
 
     Where that leaves nothing (nearly all values are zero), the largest magnitude; 0 for an all-zero array.
     """
@@ -59,7 +59,7 @@ def colour_limit(values: np.ndarray) -> float:
 
 
 def shared_limit(heatmaps: Sequence[np.ndarray]) -> float:
-    """The magnitude at which the colours of heatmaps on one scale saturate: the largest `colour_limit`; 0 for none."""
+    """Return where the colours of heatmaps on one scale saturate: the largest `colour_limit`; 0 for none."""
     return max((colour_limit(heatmap) for heatmap in heatmaps), default=0.0)
 
 
@@ -101,7 +101,7 @@ def against(heatmap: np.ndarray, limit: float, side: int = 24) -> np.ndarray:
 
 
 def faded(picture: np.ndarray) -> np.ndarray:
-    """The picture in light grey, 130 to 255, as a ground for colour: uint8 [h, w, 3] -> uint8 [h, w, 3]."""
+    """Fade a picture to light grey, 130 to 255, as a ground for colour: uint8 [h, w, 3] -> uint8 [h, w, 3]."""
     grey = (picture @ LUMINANCE)[..., None]
     return np.broadcast_to(130 + grey * (125 / 255), picture.shape).round().astype(np.uint8)
 
@@ -109,7 +109,7 @@ def faded(picture: np.ndarray) -> np.ndarray:
 def overlay(
     picture: np.ndarray, heatmap: np.ndarray, limit: float | None = None, power: float = 1.0
 ) -> np.ndarray:
-    """A heatmap over the faded picture: where it is zero the picture shows, where it saturates the colour does.
+    """Draw a heatmap over the faded picture: zeros show the picture, saturated values the colour alone.
 
     picture: uint8 [h, w, 3]; heatmap: float [h, w]; result: uint8 [h, w, 3].
     """
@@ -144,7 +144,7 @@ def _blurred(values: np.ndarray) -> np.ndarray:
 
 
 def veiled(picture: np.ndarray, heatmap: np.ndarray, strength: float = 0.8) -> np.ndarray:
-    """A patch with what its concept does not look at washed out: uint8 [h, w, 3], float [h, w] -> uint8 [h, w, 3]."""
+    """Wash out what the concept of a patch does not look at: uint8 [h, w, 3], float [h, w] -> uint8 [h, w, 3]."""
     height, width = heatmap.shape
     cover = Image.fromarray(veil(heatmap).astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     cover = np.clip(np.asarray(cover), 0, 1)[..., None] * strength
@@ -152,7 +152,7 @@ def veiled(picture: np.ndarray, heatmap: np.ndarray, strength: float = 0.8) -> n
 
 
 def contour(mask: np.ndarray) -> np.ndarray:
-    """The edges between cells that are in the mask and cells that are not, the border of the array included.
+    """Find the edges between cells in the mask and cells outside it, the border of the array included.
 
     mask: bool [rows, columns]. Result: int64 [edges, 2, 2], each edge as ((row, column), (row, column)) of its corners.
     """
@@ -166,7 +166,7 @@ def contour(mask: np.ndarray) -> np.ndarray:
 
 
 def label_cells(mask: np.ndarray) -> list[tuple[int, int]]:
-    """The cell where the label of each connected piece of a mask stands: (row, column) of the one nearest its middle.
+    """Find a cell for the label of each connected piece of a mask: (row, column) of the one nearest its middle.
 
     mask: bool [rows, columns]; cells that share an edge are connected. Pieces come in reading order.
     """
@@ -200,7 +200,7 @@ def fitted(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def squared(picture: np.ndarray, side: int) -> np.ndarray:
-    """The middle square of a picture, uint8 [h, w, 3], as [side, side, 3]."""
+    """Cut the middle square of a picture, uint8 [h, w, 3], as [side, side, 3]."""
     height, width = picture.shape[:2]
     edge = min(height, width)
     top, left = (height - edge) // 2, (width - edge) // 2
@@ -209,14 +209,14 @@ def squared(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def picture_uri(picture: np.ndarray, *, side: int, quality: int) -> str:
-    """A picture, uint8 [h, w, 3], shrunk to at most `side`, as JPEG; small ones as PNG: JPEG smears single pixels."""
+    """Encode a picture, uint8 [h, w, 3], shrunk to at most `side`, as JPEG; a small one as PNG, which keeps pixels."""
     if max(picture.shape[:2]) <= SMALL_SIDE:
         return png_uri(picture)
     return jpeg_uri(fitted(picture, side), quality)
 
 
 def overlay_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: int) -> str:
-    """A heatmap over the faded picture, to be shown on a ground of `faded(picture)`.
+    """Encode a heatmap, to be shown on a ground of `faded(picture)`.
 
     Large ones are JPEG with the ground in them, shrunk to at most `side`. Small ones are PNG without it, exact and a
     quarter of the bytes: 255 colours, each as opaque as `overlay` draws it.
@@ -238,12 +238,12 @@ def png_uri(array: np.ndarray) -> str:
 
 
 def jpeg_uri(picture: np.ndarray, quality: int) -> str:
-    """uint8 [h, w, 3] -> "data:image/jpeg;base64,..."."""
+    """Encode uint8 [h, w, 3] as "data:image/jpeg;base64,..."."""
     return _uri(picture, "JPEG", quality=quality, optimize=True, progressive=False)
 
 
 def mask_uri(opacity: np.ndarray) -> str:
-    """float [h, w] in 0..1 -> PNG data URI of a black picture with that opacity, for a page's `mask-image`."""
+    """Encode float [h, w] in 0..1 as the PNG data URI of a black picture with that opacity, for CSS `mask-image`."""
     alpha = (np.clip(opacity, 0, 1) * 15).round().astype(np.uint8) * 17  # 16 steps: a third of the bytes of 256
     return png_uri(np.stack([np.zeros_like(alpha), alpha], axis=-1))
 

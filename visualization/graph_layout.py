@@ -37,7 +37,7 @@ def edge_width(graph: ConceptGraph, relevance: float) -> float:
 
 
 def dot(graph: ConceptGraph) -> str:
-    """The graph in Graphviz's language: `dot -Tsvg graph.dot > graph.svg`.
+    """Write the graph in Graphviz's language: `dot -Tsvg graph.dot > graph.svg`.
 
     Labels say the signed share of the whole prediction; edges against are dashed.
     """

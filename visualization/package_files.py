@@ -1,4 +1,4 @@
-"""The templates, scripts and styles of pages and sites, as the package brings them."""
+"""The templates, scripts and styles of pages and sites, as installed with the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FOLDERS = ("page", "site")
 
 @cache
 def template_files() -> dict[str, bytes]:
-    """Content of every template, script and style, by file name."""
+    """Read every template, script and style, by file name."""
     return {
         entry.name: entry.read_bytes()
         for folder in _FOLDERS

@@ -36,7 +36,7 @@ class Sheet:
 
 
 def sheet_of(rows: Sequence[Sequence[Patch]]) -> Sheet:
-    """The cells for patches by mode; modes at the end without patches take no row."""
+    """Return the cells for patches by mode; modes at the end without patches take no row."""
     filled = [index for index, patches in enumerate(rows) if patches]
     return Sheet(1 + max(filled, default=-1), max(map(len, rows), default=0))
 
@@ -66,7 +66,7 @@ def veil_sheet(rows: Sequence[Sequence[Patch]]) -> np.ndarray:
 
 
 def glimpse_sheet(patches: Sequence[Patch], *, side: int, columns: int) -> np.ndarray:
-    """The middle squares of patches, row by row: uint8 [rows * side, columns * side, 3], at least one row."""
+    """Join the middle squares of patches, row by row: uint8 [rows * side, columns * side, 3], at least one row."""
     rows = max(1, -(-len(patches) // columns))
     found = np.full((rows * side, columns * side, 3), 238, dtype=np.uint8)
     for place, patch in enumerate(patches):

@@ -43,13 +43,13 @@ PICKED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = {
         lambda: models.vgg11_bn(num_classes=10),
         (3, 64, 64),
         "epsilon-plus-flat",
-        f"A VGG of torchvision with its batch norms merged: {PLUS}.",
+        f"A VGG of torchvision: {PLUS}.",
     ),
     "resnet18": (
         models.resnet18,
         (3, 64, 64),
         "epsilon-plus-flat",
-        f"A ResNet of torchvision, its batch norms merged and its skip connections made sums: {PLUS}.",
+        f"A ResNet of torchvision: {PLUS}.",
     ),
     "squeezenet1_1": (
         models.squeezenet1_1,
@@ -62,8 +62,7 @@ PICKED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = {
         models.mobilenet_v2,
         (3, 64, 64),
         "epsilon-plus-flat, without biases of convolutions",
-        "A MobileNetV2 of torchvision, 52 of 52 batch norms merged, 10 sum(s) of tensors (skip connections) made "
-        f"modules, 1 mean(s) over space made modules: {WITHOUT_BIASES}.",
+        f"A MobileNetV2 of torchvision: {WITHOUT_BIASES}.",
     ),
     "mobilenet_v1": (
         nets.mobilenet_v1,
@@ -75,8 +74,7 @@ PICKED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = {
         nets.ResNet20,
         (3, 32, 32),
         "epsilon-plus-flat",
-        "A residual net in 2-d, 19 of 19 batch norms merged, 9 sum(s) of tensors (skip connections) made modules, "
-        f"1 mean(s) over space made modules: {PLUS}.",
+        f"A convolutional net in 2-d: {PLUS}.",
     ),
     "mlp": (
         mlp,
@@ -85,7 +83,7 @@ PICKED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = {
         "A net without convolutions: epsilon in all layers, because flat at a fully connected first layer would spread "
         "relevance evenly over the input.",
     ),
-    "conv1d": (conv1d, (2, 9), "epsilon-plus-flat", f"A convolutional net in 1-d, 1 of 1 batch norms merged: {PLUS}."),
+    "conv1d": (conv1d, (2, 9), "epsilon-plus-flat", f"A convolutional net in 1-d: {PLUS}."),
 }
 
 

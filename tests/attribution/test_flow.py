@@ -112,7 +112,7 @@ def test_sweep_visits_what_down_brings(model, data):
 
 
 def test_the_last_sweep_brings_the_same_and_keeps_nothing(model, data):
-    """Each module's factors, and its input, are let go when relevance has passed it; then the flow is closed."""
+    """Each module's factors and its input are freed when relevance has passed it; then the flow is closed."""
     kept, counts, last = {}, {}, {}
     others = [thing for thing in gc.get_objects() if type(thing) is RuleCall]
     alive = lambda: sum(type(thing) is RuleCall for thing in gc.get_objects()) - len(others)  # noqa: E731

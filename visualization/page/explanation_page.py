@@ -52,7 +52,7 @@ UP = "../"
 
 
 def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapping[str, Any] | None = None) -> str:
-    """The page of an explanation as a string.
+    """Return the page of an explanation as a string.
 
     Parameters
     ----------
@@ -99,10 +99,10 @@ def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapp
 
 
 def script_json(content: Any) -> Markup:
-    """JSON that may stand inside a script element: no character in it can end the element or a line of script.
+    r"""JSON that may stand inside a script element: no character in it can end the element or a line of script.
 
     >>> str(script_json({"name": "</script>"}))
-    '{"name":"\\\\u003c/script\\\\u003e"}'
+    '{"name":"\\u003c/script\\u003e"}'
     """
     # json.dumps escapes everything beyond ASCII, U+2028 and U+2029 among it.
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
@@ -113,7 +113,7 @@ def script_json(content: Any) -> Markup:
 
 @cache
 def environment() -> jinja2.Environment:
-    """The templates, with everything escaped."""
+    """Return the templates, with everything escaped."""
     return jinja2.Environment(
         loader=jinja2.DictLoader({name: content.decode() for name, content in template_files().items()}),
         autoescape=True,
@@ -243,7 +243,7 @@ def _strip(part: ConceptPart, mode: str, shared: Shared | None) -> dict[str, Any
 
 
 def tile(patch: Patch, rank: int) -> dict[str, Any]:
-    """What a page says of a patch, and its form; where its picture is found is added by `Shared.tile`."""
+    """Return the text about a patch and its shape; `Shared.tile` adds where its picture is."""
     return {
         "rank": rank + 1,
         "text": wording.patch(patch),
@@ -253,13 +253,13 @@ def tile(patch: Patch, rank: int) -> dict[str, Any]:
 
 
 def _embedded(patch: Patch) -> dict[str, str]:
-    """A patch inside its page."""
+    """Return a patch whose picture is inside its page."""
     picture = images.jpeg_uri(images.fitted(patch.picture, PATCH_SIDE), quality=66)
     return {"picture": picture, "veil": images.mask_uri(images.veil(patch.heatmap)), "cell": ""}
 
 
 def _cells(layer: LayerExplanation, sprite: Mapping[str, Any]) -> dict[str, Any]:
-    """What the script needs to rank any concept anywhere: relevance of all concepts in all cells.
+    """Collect what the script needs to rank any concept anywhere: relevance of all concepts in all cells.
 
     Cells are int16 with one scale for each concept: a cell is off by at most 1/65534 of its concept's strongest cell.
     """
@@ -319,7 +319,7 @@ def _sprites(views: tuple[Explanation, ...]) -> dict[str, dict[str, Any]]:
 
 
 def _shared_sprites(views: tuple[Explanation, ...], shared: Shared) -> dict[str, dict[str, Any]]:
-    """The same of a site: one picture with a patch of every concept of the layer, and where the concepts' pages are."""
+    """Do the same for a site: one picture with a patch of every concept of the layer, and links to their pages."""
     sprites = {}
     for index, layer in enumerate(dict.fromkeys(layer.layer for view in views for layer in view.layers)):
         found = shared.glimpses(layer)

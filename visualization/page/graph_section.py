@@ -22,7 +22,7 @@ NODE_SIDE = 112
 def graph_view(
     graph: ConceptGraph, picture: np.ndarray, cards: Mapping[Key, str], sprites: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What the template draws; `cards` are the ids of the concepts' cards, `sprites` where their patches lie."""
+    """Return what the template draws; `cards`: ids of the concepts' cards, `sprites`: where their patches are."""
     place = places(graph)
     rows = 1 + max(row for _, row in place.values())
     widest = max(sum(row == other for _, other in place.values()) for row in range(rows))

@@ -53,7 +53,7 @@ class ConceptPages:
         self.size = self._profiles.share.shape[1]
 
     def overview(self) -> str:
-        """The page of all concepts of the layer."""
+        """Write the page of all concepts of the layer."""
         return _rendered(
             "concepts.html",
             self._site,
@@ -65,7 +65,7 @@ class ConceptPages:
         )
 
     def page(self, concept: int) -> str:
-        """The page of one concept."""
+        """Write the page of one concept."""
         key = self._layer, concept
         patches = self._shared.patches(self._layer, concept)
         sheet = self._shared.sheet(self._layer, concept, patches)
@@ -181,7 +181,7 @@ def glimpse_style(shared: Shared, layer: str, concept: int) -> str:
 
 
 def sprites(shared: Shared, layers: Sequence[str], up: str) -> list[dict[str, str]]:
-    """The custom properties that `glimpse_style` refers to."""
+    """Return the custom properties that `glimpse_style` refers to."""
     return [
         {"name": f"--g{list(shared.places).index(layer)}", "uri": up + shared.glimpses(layer)["uri"]}
         for layer in layers

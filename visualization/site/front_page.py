@@ -19,7 +19,7 @@ TOP = 4
 def index_page(
     entries: Sequence[Entry], shared: Shared, site: Mapping[str, Any], provenance: Sequence[tuple[str, str]]
 ) -> str:
-    """The index.
+    """Return the index.
 
     Parameters
     ----------

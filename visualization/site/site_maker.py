@@ -1,5 +1,4 @@
-"""Many predictions and the library they are explained with, as pages that link to one another: a site that opens from
-a disk.
+"""A site, opened from disk: many predictions and the concepts of their library, as pages that link to one another.
 
     index.html                    all predictions
     predictions/NAME.html         one page a prediction; NAME.jpg its thumbnail, NAME.json what the other pages need
@@ -26,10 +25,11 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from tqdm import tqdm
 
+from crp.arguments import layer_names
 from crp.errors import CrpError, InputError
 from crp.explanations.entries import Entry, appearances, entry_from, entry_numbers, entry_of, neighbours
 from crp.files import user_path
-from crp.library import Library
+from crp.library import Library, check_library
 from crp.library.fingerprints import value_fingerprint
 from crp.visualization.encoding import fitted
 from crp.visualization.page import explanation_page as page
@@ -122,7 +122,9 @@ class _Site:
         # Explaining needs torch and zennit; drawing a finished explanation does not.
         from crp.models import ready_model
 
-        for layer in layers or ():
+        check_library(library)
+        layers = layer_names(layers or ())
+        for layer in layers:
             library.shape(layer)
         shape = library.manifest["data"].get("shape", [3, 1, 1])
         if len(shape) != 3:
@@ -134,7 +136,7 @@ class _Site:
             self.model = ready_model(model, composite)
             self.model.check(library)
         self.library, self.folder, self.options = library, folder, options
-        self.layers = tuple(dict.fromkeys(layers or reversed(library.layers)))
+        self.layers = tuple(layers or reversed(library.layers))
         self.pictures = _named(pictures)
         self.shared = Shared(library, folder, self.layers)
         self.digest = _digest(library)
@@ -233,7 +235,7 @@ class _Site:
                     file.unlink(missing_ok=True)
 
     def _files(self, place: str) -> tuple[Path, Path, Path]:
-        """What is kept of a prediction, its thumbnail, its page; the first is written last."""
+        """Name the files of a prediction: what is kept of it (written last), its thumbnail, its page."""
         folder = self.folder / "predictions"
         return folder / f"{place}.json", folder / f"{place}.jpg", folder / f"{place}.html"
 
@@ -305,7 +307,7 @@ def _named(pictures: Sequence[str | os.PathLike[str]]) -> dict[Path, str]:
 
 
 def _digest(library: Library) -> str:
-    """What a library holds, whatever its folder is called."""
+    """Return a fingerprint of what a library holds, independent of its folder's name."""
     digest = hashlib.sha256()
     files = [library.path / "manifest.json"]
     tables = ("references", "statistics", "patches")
@@ -331,7 +333,7 @@ def _drawing() -> str:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """The content of a JSON file of ours; empty where there is none."""
+    """Read a JSON file of ours; empty if there is none."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):

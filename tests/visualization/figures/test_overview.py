@@ -128,6 +128,15 @@ def test_patches_keep_their_proportions(explanation):
     assert max(right - left, top - bottom) == pytest.approx(0.94)
 
 
+def test_the_graphs_sentence_leaves_its_colour_bar_free(explanation, axes):
+    figure = axes["graph bar"].figure
+    figure.draw_without_rendering()
+    sentence = axes["graph account"].texts[0].get_window_extent()
+    labels = [label.get_window_extent() for label in axes["graph bar"].get_xticklabels()]
+    assert sentence.y1 < min(label.y0 for label in labels)
+    assert sentence.y0 > axes["graph"].get_window_extent().y1
+
+
 def test_dollar_signs_are_no_mathematics():
     hostile = examples.HOSTILE
     value = examples.explanation(

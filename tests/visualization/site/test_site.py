@@ -1,4 +1,4 @@
-"""A site: what it holds and links to, what a second run makes anew, what an error or an interruption leaves."""
+"""A site: what it holds and links to, what a second run makes again, what an error or an interruption leaves."""
 
 import contextlib
 import json

@@ -17,14 +17,14 @@ from crp.visualization import encoding as images
 from crp.visualization.colours import AGAINST_TEXT, SOFT
 from crp.visualization.figures.renderers.renderer import Box
 
-# Label of the artist that outlines regions that speak against.
+# Label of the artist that outlines regions with negative relevance.
 AGAINST_OUTLINE = "against"
 
 
 def draw_cells(
     axes: Axes, concept_map: ConceptMap, colours: Mapping[int, str], *, corner: np.ndarray, cell: np.ndarray
 ) -> None:
-    """Draw cells of (width, height) `cell`, the first at `corner`; each connected piece has outline and number."""
+    """Draw cells of (width, height) `cell`, the first at `corner`; each connected piece has an outline and a number."""
     strongest = float(concept_map.relevance.max()) or 1.0
     for concept in concept_map.strength():
         mask = concept_map.concept == concept
@@ -51,14 +51,14 @@ def outline(axes: Axes, box: Box, cells: np.ndarray) -> None:
 
 
 def label_axis(axis: Axis, length: int, ends: tuple[float, float] | None, label: str) -> None:
-    """Set the ticks of an axis of `length` pixels whose ends are given in the label's unit."""
+    """Set the ticks of an axis of `length` pixels; `ends` are its limits in the unit of the label."""
     style_axis(axis, label)
     if ends is None:
         return
     values = np.linspace(*ends, 3)
     axis.set_ticks(np.linspace(-0.5, length - 0.5, 3), labels=[f"{value:g}" for value in values])
     first, *_, last = axis.get_ticklabels()
-    # Labels of the ends stay beside the picture.
+    # Labels at the ends must not extend beyond the picture.
     if axis.axis_name == "x":
         first.set_horizontalalignment("left")
         last.set_horizontalalignment("right")

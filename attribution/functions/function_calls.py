@@ -2,7 +2,7 @@
 
 A rule of zennit is put on a module. A sum, a gate or an attention is often a function call, which no module stands for,
 and its derivative is no rule: autograd copies the relevance of a sum to both summands. `FunctionRules` sees every
-function call of a forward pass on tensors that depend on the data. `function_table.RULES` says which rule each function
+function call of a forward pass on tensors that depend on the data. `table.RULES` says which rule each function
 has. A function without a rule runs by its gradient and is listed in `unlisted`.
 
 Relevance is what autograd carries as the gradient. Each rule is linear in it, given the activations, and is made of
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from crp.attribution.functions.gates import Gate, read_as_signal
 from crp.attribution.ledger import Recorder
 from crp.attribution.observation import RunningModules
 from crp.attribution.rule_operator import RuleOperator
@@ -74,8 +75,13 @@ class Call:
         """Return an argument that may be given by place or by name."""
         return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
 
-    def ruled(self, output: Tensor, data: Sequence[Tensor], down: Down) -> Tensor:
-        """Put an output into the graph, with `down` in place of the derivative towards `data`."""
+    def ruled(self, output: Tensor, data: Sequence[Tensor], down: Down, *, scaling: bool = False) -> Tensor:
+        """Put an output into the graph, with `down` in place of the derivative towards `data`.
+
+        A function that is only `scaling` leaves a gate a gate.
+        """
+        for value in data if not scaling else ():
+            read_as_signal(value)
         inputs = [(value.detach(), value._version) for value in data]
         operation = Operation(self.name, self.rules.running.innermost, down, inputs, self.rules.recorder)
         self.rules.operations.append(operation)
@@ -153,6 +159,8 @@ class FunctionRules(TorchFunctionMode):
     ----------
     unlisted
         Names of functions without a rule, each with the modules that called it.
+    gates
+        Outputs of functions that have a rule as gates only.
     operations
         The operations that have a rule, in the order of calls.
     """
@@ -171,6 +179,7 @@ class FunctionRules(TorchFunctionMode):
         self._linear_rule = linear_rule
         self.clone = clone
         self.recorder = recorder
+        self.gates: list[Gate] = []
         self.unlisted: dict[str, list[str]] = {}
         self.operations: list[Operation] = []
         self._stale: dict[int, Tensor] = {}
@@ -198,11 +207,12 @@ class FunctionRules(TorchFunctionMode):
             self.without_rule(name)
         return result
 
-    def without_rule(self, name: str) -> None:
-        """Note a function that runs by its gradient."""
+    def without_rule(self, name: str, module: str | None = None) -> None:
+        """Note a function that runs by its gradient, by default in the module that is running."""
         modules = self.unlisted.setdefault(name, [])
-        if self.running.innermost not in modules:
-            modules.append(self.running.innermost)
+        module = self.running.innermost if module is None else module
+        if module not in modules:
+            modules.append(module)
 
     def linear_operator(self, module: nn.Module) -> RuleOperator | None:
         """Return the rule of a linear function that the running module calls."""
