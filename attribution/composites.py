@@ -24,7 +24,8 @@ from crp.attribution.flow import RelevanceFlow
 from crp.attribution.forward_pass import checked_input
 from crp.attribution.observation import LINEAR_FUNCTIONS, LinearCall, observe
 from crp.attribution.operation_composite import OperationComposite, network_kind
-from crp.attribution.replica import check_module, replicate
+from crp.attribution.replica import replicate
+from crp.attribution.wrappers import check_module, unwrapped
 from crp.errors import ModelError
 
 
@@ -99,6 +100,7 @@ def composite_for(model: nn.Module, data: Tensor | None = None) -> FittingCompos
     'epsilon-plus-flat'
     """
     check_module(model)
+    model = unwrapped(model)
     calls = _registered(model) if data is None else observe(replicate(model), checked_input(model, data)).linear
     if not calls:
         raise ModelError(f"{type(model).__name__} has no linear or convolutional module to put a rule on.")

@@ -16,7 +16,7 @@ from crp.attribution.final_activation import FinalActivation
 from crp.attribution.functions.function_calls import FunctionRules, Operation, StaleTensorError
 from crp.attribution.functions.gates import read_as_signal
 from crp.attribution.functions.table import RULES
-from crp.attribution.guards import check_output
+from crp.attribution.guards import check_graph, check_output
 from crp.attribution.isolation import callers_default, outside_inference
 from crp.attribution.ledger import Recorder
 from crp.attribution.observation import RunningModules
@@ -103,7 +103,8 @@ def run_forward(
         is called more than once or never, or the model draws random numbers that its output depends on.
     """
     kind = (*data.shape[1:], data.dtype)
-    observation = None if kind in replica.checked or not replica.changed else replica.observe(data)
+    new = kind not in replica.checked
+    observation = replica.observe(data) if new and replica.changed else None
     drawn = random_states(data.device)
     found = _attempt(replica, data, layers, before_activation)
     if found is None:
@@ -115,9 +116,11 @@ def run_forward(
     if random_states(data.device) != drawn:
         again = _attempt(replica, data, layers, before_activation)
         check_same_output(found.prediction, again.prediction)
+    if new:
+        check_graph(found.taps[OUTPUT].below)
+        replica.checked.add(kind)
     if observation is not None:
         check_output(replica, data, observation.output, found.output)
-        replica.checked.add(kind)
     return found
 
 
@@ -148,7 +151,7 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
             output = replica.model(data.clone())
     except CrpError:
         raise
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError) as error:
         if not clone and ("in-place operation" in str(error) or isinstance(error, StaleTensorError)):
             return None  # on a layer's output at which the graph starts, which autograd does not allow
         reason = str(error).strip().splitlines()[0]
@@ -162,7 +165,8 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     if before_activation:
         output, note = final.removed(output)
         result.notes += [note] if note else []
-    output = _checked_output(output, "its input" if data.requires_grad else f"what it makes of {listed(layers)}")
+    start = "its input" if data.requires_grad else f"what it makes of {listed(layers)}"
+    output = _checked_output(output, len(data), start)
     # the output is a tap like any other: relevance starts below it
     result.taps[OUTPUT] = Tap(output, output)
     result.largest = max(tensor.nbytes for tensor in (output, *(call.output for call in calls)))
@@ -196,12 +200,18 @@ def _linear_operator(
     return operator
 
 
-def _checked_output(output: object, start: str) -> Tensor:
+def _checked_output(output: object, samples: int, start: str) -> Tensor:
     """Return the model's output as `[N, ...]` with at least two axes, or raise an error if it cannot be explained."""
     if not isinstance(output, Tensor):
         raise ModelError(
             f"The model's output is {described_output(output)}, not a tensor: select the part to explain with "
             "crp.select_output(model, name)."
+        )
+    if output.is_complex():
+        raise ModelError("The model's output is complex: relevance starts at real numbers.")
+    if output.ndim == 0 or len(output) != samples:
+        raise ModelError(
+            f"The model's output is {list(output.shape)} for {samples} samples; its first axis must be that of samples."
         )
     if output.ndim == 1:
         output = output[:, None]  # [N] of a regression: one output per sample

@@ -7,11 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crp.attribution.backward_graph import graph_below
 from crp.attribution.replica import Replica
 from crp.errors import ModelError
 
 # Largest difference of two outputs, relative to the largest value, that rounding explains.
 _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1}
+
+
+def check_graph(output: Tensor) -> None:
+    """Refuse a graph that hides a part of the forward pass.
+
+    Raises
+    ------
+    ModelError
+        If the model uses reentrant activation checkpointing, which runs a part again in the backward pass.
+    """
+    if any(node.name() == "CheckpointFunctionBackward" for node in graph_below(output)):
+        raise ModelError(
+            "The model uses reentrant checkpointing, which hides its operations: call torch.utils.checkpoint with "
+            "use_reentrant=False, or switch checkpointing off."
+        )
 
 
 def check_output(replica: Replica, data: Tensor, expected: Any, found: Any) -> None:

@@ -197,7 +197,7 @@ def observe(model: nn.Module, data: Tensor) -> Observation:
             output = model(data.clone())
         except CrpError:
             raise
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(f"The model cannot run on input of shape {list(data.shape)}: {reason}") from error
         return observer.finish(output)

@@ -26,7 +26,8 @@ from crp.attribution.operation_composite import OperationComposite, network_kind
 from crp.attribution.pooling import PoolRule
 from crp.attribution.probing import probe
 from crp.attribution.rule_operator import PassRule, RuleOperator
-from crp.errors import InputError, ModelError, listed, shortened
+from crp.attribution.wrappers import check_module, uncompiled, unwrapped
+from crp.errors import listed
 
 # Dicts that every module has (parameters, hooks, ...); copied, so that additions to the replica stay there.
 _TABLES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
@@ -51,16 +52,10 @@ def replicate(model: nn.Module) -> nn.Module:
     InputError
         If `model` is not a module.
     ModelError
-        If the model is a TorchScript module, whose parts cannot be accessed.
+        If the model, or a part of it, is scripted, quantized or not initialised.
     """
     check_module(model)
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        model = model.module
-    # torch.compile wraps the module it was given
-    model = getattr(model, "_orig_mod", model)
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ModelError("A TorchScript model cannot be explained: pass the Python module it was made from.")
-
+    model = unwrapped(model)
     copies: dict[int, nn.Module] = {}
     for module in model.modules():
         copy = module.__class__.__new__(module.__class__)
@@ -86,25 +81,18 @@ def replicate(model: nn.Module) -> nn.Module:
             if name not in _TABLES:
                 copy.__dict__[name] = _rebound(value, copies)
         copy.__dict__["training"] = False
+        copy.__dict__["_compiled_call_impl"] = None
+        if "_orig_mod" in copy._modules:  # a compiled part
+            copy.__dict__["forward"] = copy._orig_mod.forward
         # An in-place activation would overwrite a tensor that a rule needs later.
         if getattr(copy, "inplace", None) is True:
             copy.inplace = False
     return copies[id(model)]
 
 
-def check_module(model: object) -> None:
-    """Refuse anything but a module.
-
-    Raises
-    ------
-    InputError
-    """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"A model is a torch.nn.Module, given {shortened(model)}.")
-
-
 def _rebound(value: object, copies: dict[int, nn.Module]) -> object:
     """Replace modules, and methods bound to them, by their copies inside `value`."""
+    value = uncompiled(value)
     if isinstance(value, nn.Module):
         return copies.get(id(value), value)
     if isinstance(value, types.MethodType) and id(value.__self__) in copies:

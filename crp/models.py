@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from crp.attribution import Replica, prepare
 from crp.attribution.composites import composite_for
 from crp.attribution.isolation import isolated
-from crp.attribution.replica import check_module
+from crp.attribution.wrappers import check_module
 from crp.concepts import ConceptKind
 from crp.errors import InputError, LibraryError, ModelError, shortened
 from crp.library.fingerprints import options_in, weights_fingerprint
@@ -123,7 +123,7 @@ def check_weights_finite(model: nn.Module) -> None:
         Names the first such parameter or buffer.
     """
     for name, value in model.state_dict().items():
-        if value.is_floating_point() and not (finite := value.isfinite()).all():
+        if isinstance(value, Tensor) and value.is_floating_point() and not (finite := value.isfinite()).all():
             count = int((~finite).sum())
             raise ModelError(
                 f"The model's '{name}' holds {count} NaN or infinite values of {value.numel()}; it cannot be explained."

@@ -189,6 +189,10 @@ class FunctionRules(TorchFunctionMode):
     ) -> Any:
         """Run a function with its rule."""
         kwargs = kwargs or {}
+        if any(_is_trained(value) for value in (*args, *kwargs.values())):
+            # a module that the model hides from `modules()` runs with the caller's parameters
+            args = tuple(map(_as_constant, args))
+            kwargs = {name: _as_constant(value) for name, value in kwargs.items()}
         if not torch.is_grad_enabled() or next(data_in((*args, *kwargs.values())), None) is None:
             return function(*args, **kwargs)
         if self._stale:
@@ -240,6 +244,14 @@ class FunctionRules(TorchFunctionMode):
         for tensor in data_in(values):
             if id(tensor) in self._stale or id(tensor._base) in self._stale:
                 raise StaleTensorError("a tensor is read after an in-place operation")
+
+
+def _is_trained(value: object) -> bool:
+    return isinstance(value, nn.Parameter) and value.requires_grad
+
+
+def _as_constant(value: object) -> object:
+    return value.detach() if _is_trained(value) else value
 
 
 def data_in(values: Sequence[Any]) -> Iterator[Tensor]:

@@ -127,6 +127,11 @@ def explain(
     model = ready_model(model, composite, data)
     model.check(library, concept)
     with RelevanceFlow(model.replica, None, data, layers or library.layers) as flow:
+        if flow.prediction.ndim != 2:
+            raise InputError(
+                f"An explanation needs an output [N, classes], and this model's output is "
+                f"{list(flow.prediction.shape)}: select a part with crp.select_output, or use ConditionalAttribution."
+            )
         layers = layers or list(reversed(flow.layers))
         names = library.class_names
         scores = flow.prediction[0].double()
