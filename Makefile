@@ -7,10 +7,10 @@ CONSTRAINTS := requirements/constraints.txt
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint bench clean
+.PHONY: help install demo test test-all test-processors test-avx2 lint bench clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(INSTALLED)  ## a virtual environment in .venv with everything the tests need
 
@@ -27,8 +27,23 @@ demo: $(INSTALLED)  ## mine the built-in data set and write its atlas
 test: $(INSTALLED)  ## every test but the slow ones
 	$(BIN)/python -m pytest -q
 
-test-all: $(INSTALLED)  ## the slow tests too (kill runs, many seeds)
+test-all: $(INSTALLED) test-processors  ## the slow tests too (kill runs, many seeds), and the numbers on other processors
 	$(BIN)/python -m pytest -q -m ''
+
+# Rounding depends on the instructions of the processor and on the number of threads. oneDNN (convolutions), MKL (matrix
+# products) and PyTorch's own loops can each be told to use fewer instructions than there are.
+NUMBERS := tests/attribution tests/crp/explanations tests/crp/graphs tests/crp/library tests/crp/mining tests/legacy \
+	tests/test_real_networks.py
+AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 ATEN_CPU_CAPABILITY=avx2
+OLD := ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 ATEN_CPU_CAPABILITY=default
+
+test-processors: $(INSTALLED) test-avx2  ## the tests of numbers, computed as other processors do
+	OMP_NUM_THREADS=1 $(AVX2) $(BIN)/python -m pytest -q $(NUMBERS)
+	OMP_NUM_THREADS=1 $(OLD) $(BIN)/python -m pytest -q $(NUMBERS)
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q $(NUMBERS)
+
+test-avx2: $(INSTALLED)  ## of these, a processor with AVX2 and two threads
+	OMP_NUM_THREADS=2 $(AVX2) $(BIN)/python -m pytest -q $(NUMBERS)
 
 lint: $(INSTALLED)  ## ruff
 	$(BIN)/ruff check .

@@ -20,8 +20,13 @@ ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 # The same examples on every machine and in every run; no deadline, because a busy machine is not a failure.
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
-hypothesis.settings.load_profile("repeatable")
+hypothesis.settings.register_profile("some", derandomize=True, deadline=None, max_examples=40)
+hypothesis.settings.register_profile("many", derandomize=True, deadline=None, max_examples=200)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try more examples where the slow tests run too: in `make test-all`."""
+    hypothesis.settings.load_profile("some" if "not slow" in config.option.markexpr else "many")
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ from tests import processes
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run(program: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, **options)
+def run(program: str, folder: Path = ROOT, imported: tuple[str, ...] = ("torch",)) -> subprocess.CompletedProcess:
+    """Run a program that begins where torch is imported, and torchvision is not."""
+    return processes.run(["-c", program], cwd=folder, imported=imported)
 
 
 def test_zennit_and_torchvision_models_import_after_the_cure() -> None:
@@ -41,8 +42,7 @@ def declared(folder: Path, extension: str) -> subprocess.CompletedProcess:
         "print(names, len(compat._kept_alive), 'torchvision' in sys.modules)\n"
         "import torchvision"
     )
-    # the program begins where torch is imported, and torchvision is not
-    return processes.run(["-c", program], cwd=folder, imported=("torch",))
+    return run(program, folder)
 
 
 DEFINING = """
@@ -90,7 +90,8 @@ def test_who_imports_torchvision_first_gets_no_cure() -> None:
         "sys.modules['torchvision'] = types.ModuleType('torchvision')\n"
         "from crp.compat import import_zennit_safely\n"
         "import_zennit_safely()\n"
-        "print('torch' in sys.modules)"
+        "print('torch' in sys.modules)",
+        imported=(),
     )
     assert done.stdout == "False\n"
 
@@ -131,7 +132,7 @@ def test_the_first_use_of_a_name_asks(tmp_path: Path) -> None:
     for name in ("__init__.py", "compat.py", "errors.py"):
         (package / name).write_bytes((ROOT / "crp" / name).read_bytes())
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport crp\nprint('imported')\ncrp.InputError"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    done = run(program, tmp_path, imported=())
     assert done.stdout == "imported\n"
     assert "ImportError: zennit-crp 0.6.0 is installed in the same folder 'crp'" in done.stderr
 

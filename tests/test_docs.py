@@ -8,7 +8,12 @@ first line starts with `crp ` runs in that folder too, command by command, in it
 
 import re
 import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,6 +49,24 @@ def commands_of(text: str) -> list[list[str]]:
     return [words[1:] for line in lines if (words := shlex.split(line, comments=True))]
 
 
+def run_command(arguments: Sequence[str], folder: Path | None = None) -> subprocess.CompletedProcess:
+    """Run a `crp` command, by default in the current folder."""
+    return processes.run(["-m", "crp", *arguments], cwd=folder or Path.cwd())
+
+
+def demo(arguments: tuple[str, ...]) -> subprocess.CompletedProcess:
+    """Run `crp demo`, with which several pages begin, once for all of them; the current folder gets what it made."""
+    folder, done = made_by_demo(arguments)
+    shutil.copytree(folder.name, Path.cwd(), dirs_exist_ok=True)
+    return done
+
+
+@cache
+def made_by_demo(arguments: tuple[str, ...]) -> tuple[tempfile.TemporaryDirectory, subprocess.CompletedProcess]:
+    folder = tempfile.TemporaryDirectory()
+    return folder, run_command(arguments, Path(folder.name))
+
+
 def run_page(path: Path, page: str) -> int:
     """Run the blocks of one page in the current folder; returns how many were run."""
     namespace = {"__name__": "__main__"}
@@ -57,7 +80,7 @@ def run_page(path: Path, page: str) -> int:
             count += 1
         elif block.language == "bash" and block.text.startswith("crp "):
             for arguments in commands_of(block.text):
-                done = processes.run(["-m", "crp", *arguments], cwd=Path.cwd())
+                done = demo(tuple(arguments)) if arguments[0] == "demo" else run_command(arguments)
                 assert done.returncode == 0, f"{path.name}:{block.line}: crp {shlex.join(arguments)}\n{done.stderr}"
             count += 1
     return count

@@ -90,6 +90,7 @@ class Atlas:
         return f'<iframe title="Concept atlas" sandbox="allow-scripts" style="{style}" srcdoc="{source}"></iframe>'
 
     def __repr__(self) -> str:
+        """Say the prediction and the strongest concepts of each layer."""
         sentence = "".join(text for text, _ in wording.headline(self.explanation))
         lines = [f"Atlas: {sentence}"]
         for layer in self.explanation.layers:

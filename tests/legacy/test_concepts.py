@@ -82,10 +82,10 @@ def test_zero_relevance_stands_at_position_zero():
 
 def test_an_old_concept_answers_as_ours_do():
     """Pairs of channels against the channels they are made of."""
-    relevance = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(3))
+    relevance = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     pairs, channels = scripts.PairConcept(), ChannelConcept()
     assert pairs.size((4, 2, 2)) == 2
-    assert_relevance_close(pairs.total(relevance), channels.total(relevance).unflatten(1, (2, 2)).sum(-1), 1e-6)
+    assert_relevance_close(pairs.total(relevance), channels.total(relevance).unflatten(1, (2, 2)).sum(-1), 1e-12)
     masked = channels.masked(relevance, [[0, 1], [2, 3], [0, 1, 2, 3]])
     assert_relevance_close(pairs.masked(relevance, [[0], [1], [0, 1]]), masked, 0)
     peak, positions = pairs.peak(relevance)

@@ -45,7 +45,7 @@ def model(monkeypatch, tmp_path):
     def vgg16_bn(pretrained=False, **options):
         with torch.random.fork_rng():
             torch.manual_seed(3)
-            return NarrowVGG()
+            return NarrowVGG().double()
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torchvision.models, "vgg16_bn", vgg16_bn)
@@ -56,7 +56,7 @@ def model(monkeypatch, tmp_path):
 
 def samples(count):
     generator = torch.Generator().manual_seed(1)
-    return torch.rand(count, 3, 48, 48, generator=generator)
+    return torch.rand(count, 3, 48, 48, generator=generator, dtype=torch.float64)
 
 
 def test_the_readme(model):
@@ -71,7 +71,7 @@ def test_the_readme(model):
     assert attr.activations.keys() == attr.relevances.keys() == set(layer_names)
     attr = attribution(data, [{"y": [1]}], composite, record_layer=layer_names)
     rel_c = cc.attribute(attr.relevances["features.40"])
-    assert float(rel_c.abs().sum()) == pytest.approx(1, rel=1e-4)
+    assert float(rel_c.abs().sum()) == pytest.approx(1, rel=1e-6)
     concept_ids = torch.argsort(rel_c, descending=True)
     assert concept_ids.shape == (1, 12)
 
@@ -102,9 +102,9 @@ def test_the_tutorial_on_attributions(model):
     # relevance initialisation
     logits = attribution(sample, [{"y": [2]}], composite).heatmap
     ones = attribution(sample, [{"y": [2]}], composite, init_rel=1).heatmap
-    assert_relevance_close(ones * attr.prediction[0, 2], logits, 1e-4)
+    assert_relevance_close(ones * attr.prediction[0, 2], logits, 1e-9)
     softmax = attribution(sample, [{"y": [2]}], composite, init_rel=lambda out: torch.softmax(out, 1)).heatmap
-    assert_relevance_close(softmax, ones * attr.prediction[0].softmax(0)[2], 1e-4)
+    assert_relevance_close(softmax, ones * attr.prediction[0].softmax(0)[2], 1e-9)
     start = attribution(sample, [{"features.40": [3]}], composite, start_layer="features.40")
     assert start.prediction.shape[1] == 12
 
@@ -128,7 +128,7 @@ def test_the_tutorial_on_attributions(model):
         inside.append(torch.sum(attr.heatmap * mask, dim=(1, 2)))
     inside = torch.cat(inside)
     assert inside.shape == (12,)
-    assert_relevance_close(abs_norm(inside, 0), inside / inside.abs().sum(), 1e-6)
+    assert_relevance_close(abs_norm(inside, 0), inside / inside.abs().sum(), 1e-9)
     assert float(max_norm(inside, 0).max()) == 1
 
     # the graph

@@ -94,14 +94,13 @@ def test_the_attribution_tutorial_on_the_built_in_scene(monkeypatch, capsys):
 
 
 def test_the_attribution_tutorial_on_real_weights(monkeypatch, real_data):
-    """The numbers that the same script gave with zennit-crp 0.6.0."""
+    """The numbers that the same script gave with zennit-crp 0.6.0, in float32; ours in float64, alike everywhere."""
     script = loaded("zennit_crp_attributions.py", monkeypatch)
     sample = real_data / "imagenet_samples" / photos.samples(real_data)[0]["file"]
     with Image.open(sample) as image:
         assert image.size  # it is a picture, before minutes are spent
-    found = script["analyse"](
-        *script["photo"](str(real_data / "squeezenet1_1_imagenet.safetensors"), sample), lambda name, heatmaps: None
-    )
+    model, data, layers = script["photo"](str(real_data / "squeezenet1_1_imagenet.safetensors"), sample)
+    found = script["analyse"](model.double(), data.double(), layers, lambda name, heatmaps: None)
     assert found["class"] == 1
     assert found["channels"] == pytest.approx(
         {54: 0.0622904, 50: 0.0595037, 19: 0.0556577, 60: 0.0501068, 28: 0.0490119, 3: 0.0387347}, rel=1e-4

@@ -6,8 +6,6 @@ import ast
 import importlib
 import inspect
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import torch
 from torch import nn
 
 from crp.compat import OLD_NAMES
+from tests import processes
 
 INVENTORY = json.loads(Path(__file__).with_name("inventory.json").read_text())
 MODULES, STAR = INVENTORY["modules"], INVENTORY["star"]
@@ -97,8 +96,8 @@ def test_what_a_star_import_brings_is_of_use():
 def test_a_star_import_of_the_attribution_side_draws_nothing():
     star = "from crp.attribution import *\nfrom crp.concepts import *\n"
     program = f"{star}import sys; print('matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    done = processes.run(["-c", program], cwd=processes.ROOT, imported=("crp.attribution",))
+    assert done.stdout == "False\n", done.stderr
 
 
 def examples() -> dict[str, object]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,6 +13,7 @@ from zennit.types import Convolution
 
 import crp.attribution  # noqa: F401  (accepts the old calls)
 from crp.compat import accept_old_zennit_calls
+from tests import processes
 
 CANONIZERS = [SequentialMergeBatchNorm()]
 FIRST = [
@@ -90,4 +89,5 @@ def test_zennit_alone_is_left_as_it_is():
         "import crp.helper\n"
         "from zennit.composites import LAYER_MAP_BASE"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    done = processes.run(["-c", program], cwd=processes.ROOT, imported=("torch",))
+    assert done.returncode == 0, done.stderr

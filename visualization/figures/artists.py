@@ -233,11 +233,11 @@ def draw_concept_map(
 def draw_legend(axes: Axes, layer: LayerExplanation, colours: Mapping[int, str], *, per_row: int = 5) -> None:
     """Draw colour and number of the concepts on the map; those that have a row are bold."""
     shown = {part.concept for part in layer.ranked}
-    entries = list(colours.items())[: 4 * per_row]
-    for index, (concept, colour) in enumerate(entries):
+    on_map = () if layer.concept_map is None else layer.concept_map.strength()
+    for index, concept in enumerate(list(on_map)[: 4 * per_row]):
         row, column = divmod(index, per_row)
         x, y = column / per_row, 1 - (row + 0.5) / 4
-        axes.add_patch(Rectangle((x, y - 0.06), 0.035, 0.12, color=colour, transform=axes.transAxes))
+        axes.add_patch(Rectangle((x, y - 0.06), 0.035, 0.12, color=colours[concept], transform=axes.transAxes))
         known = concept in shown
         write(
             axes,

@@ -22,6 +22,7 @@ from crp.visualization import wording
 from crp.visualization.figures import artists
 from crp.visualization.figures.renderers import Renderer, renderer_for
 from crp.visualization.graph_layout import places
+from crp.visualization.map_cells import outweighed
 
 # The resolution that journals require in print.
 _DOTS_PER_INCH = 300
@@ -165,18 +166,23 @@ def _layer(
         head, 0, 0.5, f"{wording.shortened(layer.layer, 60)}  ·  {layer.size} concepts", fontsize=14, weight="bold"
     )
     artists.draw_ledger(_place(figure, MARGIN, top + 0.42, _inner(figure), 0.13, f"{layer.layer} ledger"), layer)
-    account = f"{ledger['for']} for + {ledger['against']} against + {ledger['rest']} in {wording.hidden(layer)} = 100 %"
+    account = "No relevance arrives at this layer."
+    if layer.shown + layer.rest:
+        account = (
+            f"{ledger['for']} for + {ledger['against']} against + {ledger['rest']} in {wording.hidden(layer)} = 100 % "
+            "of the layer's absolute relevance."
+        )
     line = _text_line(figure, top + 0.58, f"{layer.layer} account")
     artists.write(
         line,
         0,
         0.5,
-        f"{account} of the layer's absolute relevance.  {wording.coverage(layer)}",
+        f"{account}  {wording.coverage(layer)}",
         fontsize=9,
         color=artists.SOFT,
     )
 
-    colours = palette.concept_colours(layer)
+    colours = palette.concept_colours(explanation)[layer.layer]
     wide = WHERE * renderer.strip
     strips = MARGIN + wide + 0.2 + SHARE + 0.3
     second = strips + PLACES * PATCH + 0.25
@@ -193,7 +199,7 @@ def _layer(
         artists.draw_heatmap(where, explanation.picture, part.heatmap, **scale, small=True, renderer=renderer)
         where.set_anchor("W")
         share = _place(figure, MARGIN + wide + 0.2, y + 0.03, SHARE, 0.68, f"{name} share")
-        artists.draw_share(share, part, widest=widest, colour=colours.get(part.concept, ""))
+        artists.draw_share(share, part, widest=widest, colour=colours[part.concept])
         ratio = renderer.patch_ratio
         for left, kind in ((strips, "relevance"), (second, "activation")):
             axes = _place(figure, left, y + 0.13, PLACES * PATCH, PATCH, f"{name} {kind}")
@@ -205,7 +211,8 @@ def _layer(
         artists.draw_colour_bar(bar, limit, power=images.ROOT)
     if layer.concept_map is not None:
         left = MARGIN + _inner(figure) - MAP
-        _title(figure, left, start - 0.3, "concept map: the strongest of each cell", label=f"{layer.layer} map title")
+        hatched = "; hatched: opposed" if outweighed(layer.concept_map).any() else ""
+        _title(figure, left, start - 0.3, f"strongest supporters{hatched}", label=f"{layer.layer} map title")
         height = MAP * min(1, 1 / renderer.ratio(explanation.picture))
         left_edge, foot = renderer.margins
         axes = _place(figure, left + left_edge, start, MAP - left_edge, height, f"{layer.layer} map")
@@ -222,7 +229,7 @@ def _graph_height(graph: ConceptGraph | None) -> float:
 
 def _graph(figure: Figure, graph: ConceptGraph, renderer: Renderer, *, top: float, height: float) -> None:
     head = _text_line(figure, top, "graph head")
-    artists.write(head, 0, 0.5, "How concepts compose it", fontsize=14, weight="bold")
+    artists.write(head, 0, 0.5, "How concepts compose the prediction", fontsize=14, weight="bold")
     account = (
         "Edges are as wide as their share of the prediction, dashed ones speak against. "
         f"{wording.edges_drawn(graph)}"

@@ -48,6 +48,7 @@ from crp.visualization.figures.panel import (
     width_of,
 )
 from crp.visualization.figures.renderers import Renderer, renderer_for
+from crp.visualization.map_cells import outweighed
 
 __all__ = [
     "ONE_COLUMN",
@@ -171,7 +172,7 @@ def plot_concepts(
     # The scale of the whole layer, even if only some of its concepts have a row.
     limit = images.shared_limit([part.heatmap for part in found.ranked]) if limit is None else limit
     widest = max((abs(part.share) for part in parts), default=0)
-    colours = palette.concept_colours(found)
+    colours = palette.concept_colours(explanation)[found.layer]
     for index, part in enumerate(parts):
         top = LINE + index * row
         where = sheet.place(0, top, wide, row - 0.06, f"{part.concept} where")
@@ -179,7 +180,7 @@ def plot_concepts(
         artists.draw_heatmap(where, explanation.picture, part.heatmap, **scale, small=True, renderer=renderer)
         where.set_anchor("W")
         share = sheet.place(wide + 0.08, top, SHARE, row - 0.08, f"{part.concept} share")
-        artists.draw_share(share, part, widest=widest, colour=colours.get(part.concept, ""), fontsize=FONT)
+        artists.draw_share(share, part, widest=widest, colour=colours[part.concept], fontsize=FONT)
         for left, _, kind in columns:
             strip = sheet.place(left, top + (row - 0.06 - height) / 2, room, height, f"{part.concept} {kind}")
             patches = getattr(part, f"{kind}_patches")
@@ -237,14 +238,16 @@ def plot_concept_map(
     stacked, box, height = _map_boxes(explanation, renderer, sheet.width)
     margin, foot = renderer.margins
     height = min(height, sheet.height - LINE - foot)
-    sheet.write(margin, LINE / 2, "strongest concept of each cell", color=SOFT)
+    against = "; hatched: opposed" if outweighed(found.concept_map).any() else ""
+    sheet.write(margin, LINE / 2, f"strongest supporter{against}", color=SOFT)
     axes = sheet.place(margin, LINE, box - margin, height, "map")
-    colours = palette.concept_colours(found)
+    colours = palette.concept_colours(explanation)[found.layer]
     artists.draw_concept_map(axes, explanation.picture, found.concept_map, colours, renderer=renderer)
     left, top = (0.0, LINE + height + foot + 0.08) if stacked else (box + GAP, LINE)
     row = PATCH + 0.03
     rows = max(1, int((sheet.height - top - LINE) / row))
-    listed = list(colours)[:rows]
+    on_map = list(found.concept_map.strength())
+    listed = on_map[:rows]
     start = left + 0.38
     count = int((sheet.width - start) / (PATCH * renderer.patch_ratio))
     for index, concept in enumerate(listed):
@@ -257,7 +260,7 @@ def plot_concept_map(
         artists.draw_patches(
             strip, _patches(found, concept), places=count, ratio=renderer.patch_ratio, renderer=renderer
         )
-    others = len(colours) - len(listed)
+    others = len(on_map) - len(listed)
     if others:
         sheet.write(left, top + len(listed) * row + LINE / 2, f"and {others} more in the map", color=SOFT)
     return sheet.axes
@@ -381,7 +384,7 @@ def _map_boxes(explanation: Explanation, renderer: Renderer, width: float) -> tu
 
 def _map_height(explanation: Explanation, layer: LayerExplanation, renderer: Renderer, width: float) -> float:
     stacked, _, height = _map_boxes(explanation, renderer, width)
-    legend = min(5, len(palette.concept_colours(layer))) * (PATCH + 0.03) + LINE
+    legend = min(5, len(layer.concept_map.strength())) * (PATCH + 0.03) + LINE
     foot = renderer.margins[1]
     return LINE + (height + foot + 0.08 + legend if stacked else max(height + foot, legend))
 

@@ -15,11 +15,18 @@ class Pictures(torch.utils.data.Dataset):
 
     preprocessing = Preprocessing(mean=0.5, std=0.25)
 
+    def __init__(self, dtype):
+        self.dtype = dtype
+
     def __len__(self):
         return 12
 
     def __getitem__(self, index):
-        return torch.randn(3, 12, 16, generator=torch.Generator().manual_seed(index)), index % 3
+        return noise(index).to(self.dtype), index % 3
+
+
+def noise(seed: int) -> torch.Tensor:
+    return torch.randn(3, 12, 16, generator=torch.Generator().manual_seed(seed)).double()
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -34,7 +41,7 @@ def network(seed: int = 0) -> nn.Module:
         nn.Linear(8 * 48, 5),
         nn.ReLU(),
         nn.Linear(5, 3),
-    )
+    ).double()
 
 
 LAYERS = ["0", "3", "6"]
@@ -43,7 +50,7 @@ LAYERS = ["0", "3", "6"]
 def mined(folder, model, **options):
     return crp.mine(
         model,
-        Pictures(),
+        Pictures(next(model.parameters()).dtype),
         layers=LAYERS,
         path=folder / "library.crp",
         k=3,
@@ -67,4 +74,4 @@ def library(model, tmp_path_factory):
 
 @pytest.fixture
 def image():
-    return torch.randn(3, 12, 16, generator=torch.Generator().manual_seed(99))
+    return noise(99)

@@ -24,6 +24,8 @@ from tests.oracle.comparing import assert_relevance_close
 
 from .conftest import LAYERS, NAMES, Pictures, mined, network
 
+FLOAT32 = 1e-6  # all is computed in float64; pictures of relevance are kept in float32
+
 
 def by_hand(model, image, layer, target, concepts):
     """Relevance of each concept and its heatmap, one condition at a time."""
@@ -31,7 +33,7 @@ def by_hand(model, image, layer, target, concepts):
         image[None], [{layer: [c], "y": [target]} for c in range(concepts)], composite_for(model).composite
     )
     arriving = result.relevances[layer][0]
-    return ChannelConcept().total(arriving[None].double())[0].numpy(), result.heatmap.double().numpy()
+    return ChannelConcept().total(arriving[None])[0].numpy(), result.heatmap.numpy()
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -45,23 +47,23 @@ def test_shares_rest_and_coverage(model, library, image, layer):
     assert [part.concept for part in found.supporting] == [c for c in order[:2] if shares[c] > 0]
     assert [part.concept for part in found.opposing] == [c for c in order[::-1][:2] if shares[c] < 0]
     for part in found.ranked:
-        assert part.share == pytest.approx(shares[part.concept], rel=1e-4)
-        assert_relevance_close(part.heatmap, heatmaps[part.concept], 1e-4)
+        assert part.share == pytest.approx(shares[part.concept], rel=1e-9)
+        assert_relevance_close(part.heatmap, heatmaps[part.concept], FLOAT32)
     assert sum(abs(part.share) for part in found.ranked) + found.rest == pytest.approx(1, abs=1e-12)
     logit = model(image[None])[0, 1].item()
-    assert found.coverage == pytest.approx(relevance.sum() / logit, rel=1e-4)
+    assert found.coverage == pytest.approx(relevance.sum() / logit, rel=1e-9)
 
 
 def test_whole_prediction(model, library, image):
     explanation = explain(model, image, library)
-    logits = model(image[None])[0].detach().double()
+    logits = model(image[None])[0].detach()
     best = int(logits.argmax())
     assert [score.index for score in explanation.classes] == logits.argsort(descending=True).tolist()
     assert (explanation.target.index, explanation.target.name) == (best, NAMES[best])
-    assert explanation.target.probability == pytest.approx(logits.softmax(0)[best].item(), rel=1e-6)
+    assert explanation.target.probability == pytest.approx(logits.softmax(0)[best].item(), rel=1e-9)
     result = CondAttribution(model)(image[None], [{"y": [best]}], composite_for(model).composite)
-    assert_relevance_close(explanation.heatmap, result.heatmap[0], 1e-5)
-    assert explanation.absorbed == pytest.approx(1 - result.heatmap.sum().item() / logits[best].item(), abs=1e-5)
+    assert_relevance_close(explanation.heatmap, result.heatmap[0], FLOAT32)
+    assert explanation.absorbed == pytest.approx(1 - result.heatmap.sum().item() / logits[best].item(), abs=1e-9)
     assert np.array_equal(explanation.picture, Pictures.preprocessing.to_picture(image))
 
 
@@ -75,7 +77,7 @@ def test_concept_map_is_brute_force(model, library, image):
     strongest, winner = table.max(0), table.argmax(0)
     faint = strongest <= 0.02 * strongest.max()
     assert np.array_equal(layer.concept_map.concept, np.where(faint, -1, winner))
-    assert_relevance_close(layer.concept_map.relevance, np.where(faint, 0, strongest), 1e-4)
+    assert_relevance_close(layer.concept_map.relevance, np.where(faint, 0, strongest), FLOAT32)
 
 
 def test_layer_without_space_has_no_map(model, library, image):
@@ -88,7 +90,7 @@ def test_concept_map_without_linear_rules(model, image, tmp_path):
     library = mined(tmp_path, model, composite=composite)
     (layer,) = explain(model, image, library, layers=["3"], target=0, cells=4, composite=composite).layers
     heatmaps = CondAttribution(model)(image[None], [{"3": [c], "y": [0]} for c in range(8)], composite).heatmap
-    table = heatmaps.double().numpy().reshape(8, 3, 4, 4, 4).sum((2, 4))
+    table = heatmaps.numpy().reshape(8, 3, 4, 4, 4).sum((2, 4))
     shown = layer.concept_map.concept >= 0
     assert np.array_equal(layer.concept_map.concept[shown], table.argmax(0)[shown])
 
@@ -112,10 +114,12 @@ def test_grid(sizes, cells, expected):
     assert grid_of(*sizes, cells) == expected
 
 
-def test_picture_file_and_array(model, library, tmp_path):
-    """A picture goes through the library's preprocessing, however it is given."""
+def test_picture_file_and_array(tmp_path):
+    """A picture goes through the library's preprocessing, to float32, however it is given."""
     from PIL import Image
 
+    model = network().float()
+    library = mined(tmp_path, model)
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "picture.png")
     ways = [tmp_path / "picture.png", str(tmp_path / "picture.png"), pixels, Image.fromarray(pixels)]
@@ -130,7 +134,7 @@ def test_nothing_started_nothing_arrives(tmp_path):
     nn.init.zeros_(model[-1].weight)
     nn.init.zeros_(model[-1].bias)
     library = mined(tmp_path, model)
-    explanation = explain(model, torch.ones(3, 12, 16), library)
+    explanation = explain(model, torch.ones(3, 12, 16, dtype=torch.float64), library)
     assert [len(layer.ranked) for layer in explanation.layers] == [0, 0, 0]
     assert all(math.isnan(layer.coverage) and layer.rest == 0 for layer in explanation.layers)
 
@@ -168,8 +172,8 @@ def test_another_kind_of_concept(model, image, tmp_path):
     relevance, heatmaps = by_hand(model, image, "3", 0, 8)
     pair_relevance, pair_heatmaps = relevance.reshape(4, 2).sum(1), heatmaps.reshape(4, 2, 12, 16).sum(1)
     for part in layer.ranked:
-        assert part.share == pytest.approx(pair_relevance[part.concept] / np.abs(pair_relevance).sum(), rel=1e-4)
-        assert_relevance_close(part.heatmap, pair_heatmaps[part.concept], 1e-4)
+        assert part.share == pytest.approx(pair_relevance[part.concept] / np.abs(pair_relevance).sum(), rel=1e-9)
+        assert_relevance_close(part.heatmap, pair_heatmaps[part.concept], FLOAT32)
     table = pair_heatmaps.reshape(4, 3, 4, 4, 4).sum((2, 4))
     shown = layer.concept_map.concept >= 0
     assert np.array_equal(layer.concept_map.concept[shown], table.argmax(0)[shown])
@@ -177,28 +181,12 @@ def test_another_kind_of_concept(model, image, tmp_path):
         explain(model, image, library)
 
 
-class Exact(Pictures):
-    """The same pictures in double precision."""
-
-    def __getitem__(self, index):
-        data, label = super().__getitem__(index)
-        return data.double(), label
-
-
-@pytest.fixture(scope="module")
-def exact(tmp_path_factory):
-    """Model and library in float64."""
-    model = network().double()
-    options = {"k": 3, "patches": 2, "class_names": NAMES, "preprocessing": Pictures.preprocessing, "progress": False}
-    folder = tmp_path_factory.mktemp("exact") / "library.crp"
-    return model, crp.mine(model, Exact(), layers=LAYERS, path=folder, **options)
 
 
 @pytest.mark.parametrize("layer", ["0", "3"])
-def test_the_table_of_cells_is_brute_force(exact, image, layer):
+def test_the_table_of_cells_is_brute_force(model, image, layer):
     """Every concept in every cell, each concept carried down by itself; 1e-9 in float64."""
-    model, _ = exact
-    data = image.double()[None]
+    data = image[None]
     with RelevanceFlow(model, composite_for(model).composite, data, [layer]) as flow:
         arriving = flow.down(flow.output_relevance([1]), to=layer)[0]
         table = concepts_in_cells(flow, layer, arriving, 3, 4)
@@ -213,18 +201,17 @@ def test_the_map_keeps_the_whole_table(model, library, image):
     (layer,) = explain(model, image, library, layers=["3"], target=0, cells=4).layers
     relevance, heatmaps = by_hand(model, image, "3", 0, 8)
     table = heatmaps.reshape(8, 3, 4, 4, 4).sum((2, 4)).transpose(1, 2, 0)
-    assert_relevance_close(layer.concept_map.table, table, 1e-4)
+    assert_relevance_close(layer.concept_map.table, table, FLOAT32)
     region = np.zeros((3, 4), dtype=bool)
     region[1:, :2] = True
     ranked = dict(layer.concept_map.ranking(region))
-    assert_relevance_close(np.array([ranked.get(c, 0.0) for c in range(8)]), table[region].sum(0), 1e-4)
-    assert_relevance_close(layer.relevance, relevance, 1e-4)
+    assert_relevance_close(np.array([ranked.get(c, 0.0) for c in range(8)]), table[region].sum(0), FLOAT32)
+    assert_relevance_close(layer.relevance, relevance, 1e-9)
 
 
-def test_the_difference_of_two_classes(exact, image):
+def test_the_difference_of_two_classes(model, library, image):
     """Why this and not that: relevance of the one minus relevance of the other, for every concept and everywhere."""
-    model, library = exact
-    explanation = explain(model, image.double(), library, target="ant", against="cat")
+    explanation = explain(model, image, library, target="ant", against="cat")
     other, difference = explanation.beside
     assert (explanation.target.name, explanation.against) == ("ant", None)
     assert (other.target.name, other.against) == ("cat", None)
@@ -234,22 +221,21 @@ def test_the_difference_of_two_classes(exact, image):
         shares = both.relevance / np.abs(both.relevance).sum()
         assert [part.share for part in both.ranked] == pytest.approx([shares[part.concept] for part in both.ranked])
         if both.concept_map is not None:
-            assert_relevance_close(both.concept_map.table, one.concept_map.table - two.concept_map.table, 1e-6)
-    assert_relevance_close(difference.heatmap, explanation.heatmap - other.heatmap, 1e-6)
+            assert_relevance_close(both.concept_map.table, one.concept_map.table - two.concept_map.table, FLOAT32)
+    assert_relevance_close(difference.heatmap, explanation.heatmap - other.heatmap, FLOAT32)
     assert difference.graph.root.relevance == pytest.approx(difference.target.logit - difference.against.logit)
     assert difference.graph.root.name == "ant − cat"
 
 
-def test_the_graph_is_the_composed_one(exact, image):
-    model, library = exact
-    explanation = explain(model, image.double(), library, target=2)
+def test_the_graph_is_the_composed_one(model, library, image):
+    explanation = explain(model, image, library, target=2)
     graph = compose(
-        model, image.double()[None], LAYERS, target=2, coverage=0.9, breadth=8, library=library
+        model, image[None], LAYERS, target=2, coverage=0.9, breadth=8, library=library
     )
     assert graph_numbers(explanation.graph) == graph_numbers(graph)
     for one, other in zip(explanation.graph.nodes, graph.nodes, strict=True):
-        assert_relevance_close(one.heatmap, other.heatmap, 1e-6)
-    assert explain(model, image.double(), library, graph=False).graph is None
+        assert_relevance_close(one.heatmap, other.heatmap, FLOAT32)
+    assert explain(model, image, library, graph=False).graph is None
 
 
 def test_users_and_glimpses_come_from_the_library(model, library, image):

@@ -10,13 +10,14 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import crp
 from crp.errors import InputError, LibraryError
 from crp.explanations import numbers
 from crp.library.patches import MODES
-from crp.visualization import wording
+from crp.visualization import sheets, wording
 from crp.visualization.page_files import file_name, write_changed
 from crp.visualization.sheets import SIDE
 from crp.visualization.site import site_maker as site_module
@@ -167,6 +168,70 @@ def test_a_concept_page_says_what_the_library_holds(made, library):
         assert [given["alt"].split(": ")[1] for given in shown] == [wording.patch(patch) for patch in stored]
 
 
+def said(path):
+    """The text of a page, as it is read."""
+    return " ".join(Page(path).text.split())
+
+
+def test_every_class_named_first_comes_with_its_number_of_samples(made, library):
+    """One lucky sample must not read like a finding."""
+    profiles, overview = library.profiles("upper"), said(made / "concepts" / "upper" / "index.html")
+    used = [concept for concept in range(8) if profiles.users(concept, 1)]
+    assert len(used) > 4
+    for concept in used:
+        users = [use for use in profiles.users(concept, 3) if use.share >= 0.0005]
+        named = [f"{wording.printable(use.name)} ({wording.class_use(use)})" for use in users]
+        assert all("n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}4, few samples" in text for text in named)
+        listed = {1: "{}", 2: "{} and {}", 3: "{}, {} and {}"}[len(named)].format(*named)
+        read = said(made / "concepts" / "upper" / f"{concept}.html")
+        assert " ".join(f"Used most by {listed}.".split()) in wording.printable(read)
+        assert " ".join(f"{wording.class_mean(users[0])}, n = 4".split()) in overview
+
+
+def test_a_site_says_when_classes_are_what_the_model_predicted(made, model, tmp_path):
+    guessed = small.mined(tmp_path, model, targets="prediction")
+    make_site(None, [], guessed, tmp_path / "site", **OPTIONS)
+    sentence = "Classes are what the model predicted for the mined samples, not labels."
+    for name in ("0.html", "index.html"):
+        assert sentence in said(tmp_path / "site" / "concepts" / "upper" / name)
+        assert sentence not in said(made / "concepts" / "upper" / name)
+
+
+def test_a_model_with_one_output_has_no_classes_to_compare(files, tmp_path):
+    model = small.network()
+    model.e = torch.nn.Linear(512, 1)
+    library = small.mined(tmp_path, model, targets="prediction", class_names=None)
+    make_site(model, files[:1], library, tmp_path / "site", **OPTIONS)
+    profiles, folder = library.profiles("upper"), tmp_path / "site" / "concepts" / "upper"
+    signs = set()
+    for concept in range(8):
+        read = said(folder / f"{concept}.html")
+        for word in ("Used most by", "Classes that use it", "By the classes", "not labels"):
+            assert word not in read
+        shown = [patch for mode in MODES for patch in library.patches("upper", concept, mode)]
+        captions = re.findall(r"<figcaption><bdi>(.*?)</bdi>", (folder / f"{concept}.html").read_text("utf-8"))
+        assert captions == [f"sample {patch.sample}" for patch in shown]
+        use = [*profiles.users(concept, 1), *profiles.users(concept, 1, sign=-1)][0]
+        signs.add(use.share > 0)
+        assert (
+            f"Mean share of the layer over the mined samples: {wording.class_use(use)}."
+            in Page(folder / f"{concept}.html").text
+        )
+        assert f"{wording.class_mean(use)}, " in Page(folder / "index.html").text
+    assert signs == {True, False}
+    assert "Each picture with the model’s output and" in said(tmp_path / "site" / "index.html")
+
+
+def test_shares_are_explained_where_they_stand(made):
+    assert wording.LAYER_SHARE_MEANS in said(made / "index.html")
+    concepts = [said(path) for path in (made / "concepts" / "upper").glob("?.html")]
+    assert all(wording.LAYER_SHARE_MEANS in text for text in concepts)
+    drawn = [text for text in concepts if "In the attribution graphs" in text]
+    assert drawn
+    meaning = "the relevance that flows along the edge divided by the relevance that started at the output"
+    assert all(meaning in text for text in drawn)
+
+
 def test_modes_without_patches_are_not_shown(made, library):
     titles = re.findall(r'id="strip-(\w+)"', (made / "concepts" / "upper" / "0.html").read_text("utf-8"))
     assert titles == [mode for mode in MODES if library.patches("upper", 0, mode)]
@@ -216,8 +281,11 @@ def counted(monkeypatch):
     from crp.explanations import computation as explaining
 
     names, kept = [], explaining.explain
-    monkeypatch.setattr(explaining, "explain", lambda model, path, *more, **options: (
-        names.append(Path(path).name), kept(model, path, *more, **options))[1])
+    monkeypatch.setattr(
+        explaining,
+        "explain",
+        lambda model, path, *more, **options: (names.append(Path(path).name), kept(model, path, *more, **options))[1],
+    )
     return names
 
 
@@ -257,6 +325,17 @@ def test_another_library_makes_everything_anew(copied, library, files, tmp_path,
     assert {f"concepts/upper/{concept}.jpg" for concept in range(8)} <= found
 
 
+def test_sheets_of_another_layout_are_made_anew(copied, model, library, files, monkeypatch):
+    """A page must not cut patches from a sheet whose cells lie elsewhere."""
+    monkeypatch.setattr(sheets, "GLIMPSE_COLUMNS", 3)
+    monkeypatch.setattr(site_module, "LAYOUT", (*sheets.LAYOUT[:-1], 3))
+    make_site(model, files, library, copied, **OPTIONS)
+    with Image.open(copied / "concepts" / "upper" / "glimpses.jpg") as picture:
+        assert picture.size == (3 * sheets.GLIMPSE_SIDE, 3 * sheets.GLIMPSE_SIDE)
+    for page in [*copied.rglob("concepts/*/?.html"), *copied.glob("predictions/*.html")]:
+        assert "--n:16" not in page.read_text("utf-8")
+
+
 def test_fewer_layers_leave_no_pages_of_the_others(copied, model, library, files):
     make_site(model, files, library, copied, layers=["upper"], **OPTIONS)
     assert [path.name for path in (copied / "concepts").iterdir()] == ["upper"]
@@ -279,14 +358,14 @@ def test_concepts_alone_need_no_model(files, library, tmp_path):
     assert len(list((tmp_path / "site" / "concepts").rglob("*.html"))) == 16
     index = Page(tmp_path / "site" / "index.html")
     assert index.all("li", "prediction") == []
-    assert "Predictions that show it" not in Page(tmp_path / "site" / "concepts" / "upper" / "0.html").text
+    assert "Predictions that use it" not in Page(tmp_path / "site" / "concepts" / "upper" / "0.html").text
 
 
 def test_a_library_without_patches(model, files, tmp_path):
     library = small.mined(tmp_path, model, patches=0)
     make_site(model, files[:1], library, tmp_path / "site", **OPTIONS)
     page = Page(tmp_path / "site" / "concepts" / "upper" / "0.html")
-    assert "No patches of this concept have been made" in page.text
+    assert "The library has no patches of this concept." in page.text
     for path in (tmp_path / "site").rglob("*.html"):
         assert all((path.parent / unquote(address)).is_file() for address in referred(path))
 
@@ -342,8 +421,10 @@ def test_an_interruption_at_any_file_leaves_no_half_of_one(model, library, files
         assert not list(folder.rglob("*.part"))
     limit[0] = 1000
     make_site(model, files, library, folder, **OPTIONS)
-    ours, theirs = ({path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()}
-                    for place in (folder, made))
+    ours, theirs = (
+        {path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+        for place in (folder, made)
+    )
     assert ours == theirs
 
 
