@@ -81,6 +81,10 @@ class OperationComposite(Composite):
         self._norm, self._pass = Norm(), Pass()
         super().__init__(module_map=self._mapping)
 
+    def decided(self, calls: Sequence[LinearCall]) -> OperationComposite:
+        """Return the composite of the same kind for the operations that a forward pass ran."""
+        return type(self)(network_kind(calls))
+
     @property
     def _without_biases(self) -> bool:
         return self.network.depthwise and not self.network.convolutional_classifier

@@ -22,7 +22,7 @@ from zennit.rules import Pass
 from crp.attribution.isolation import isolated, outside_inference
 from crp.attribution.norm_merging import merge, merged_parameters
 from crp.attribution.observation import Observation, observe
-from crp.attribution.operation_composite import OperationComposite, network_kind
+from crp.attribution.operation_composite import OperationComposite
 from crp.attribution.pooling import PoolRule
 from crp.attribution.probing import probe
 from crp.attribution.rule_operator import PassRule, RuleOperator
@@ -163,7 +163,7 @@ class Replica:
                 parameters = [value.to(self.dtype) for value in merged_parameters(modules[linear], modules[norm])]
                 merge(copies[linear], copies[norm], parameters)
             if observation.linear:
-                self.operations = OperationComposite(network_kind(observation.linear))
+                self.operations = self.operations.decided(observation.linear)
             self._put_rules(self.operations)
         return observation
 
