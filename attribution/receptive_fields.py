@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from crp.attribution.isolation import isolated
 from crp.attribution.layers import tensors_in
 from crp.attribution.replica import replicate
 from crp.errors import InputError, ModelError, nearest
 
 
+@isolated()
 def receptive_boxes(model: nn.Module, shape: Sequence[int], layer: str) -> Tensor:
     """Compute the geometric receptive field of every position of a layer.
 

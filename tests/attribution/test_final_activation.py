@@ -188,11 +188,14 @@ def test_what_is_computed_from_a_softmax_is_explained_if_that_is_asked_for():
     assert notes == ()
 
 
-def test_logits_that_were_overwritten_are_not_taken_for_logits():
+@pytest.mark.parametrize("overwrite", [lambda logits: logits.zero_(), lambda logits: logits.sub_(1)])
+@pytest.mark.parametrize("returned", [lambda p: p, lambda p: p[..., :]])
+def test_logits_that_were_overwritten_are_not_taken_for_logits(overwrite, returned):
     def end(v):
-        probabilities = functional.softmax(v, 1)
-        v.zero_()
-        return probabilities
+        logits = (v * 8).round()  # whole numbers, so that a softmax of shifted logits has the same bits
+        probabilities = functional.softmax(logits, 1)
+        overwrite(logits)
+        return returned(probabilities)
 
     with pytest.raises(ModelError, match="is computed from a softmax of its logits"):
         heatmaps(Net(end))

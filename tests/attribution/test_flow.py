@@ -262,7 +262,7 @@ REFUSED = {
         ModelError,
         r"^The model cannot run on input of shape \[1, 5, 8, 8\]: .*expected input\[1, 5, 8, 8\] to have 2 channels",
     ),
-    "model": (dict(model="resnet18"), InputError, r"^A model is a torch.nn.Module, given str\.$"),
+    "model": (dict(model="resnet18"), InputError, r"^A model is a torch.nn.Module, given 'resnet18'\.$"),
     "empty": (dict(data=torch.ones(0, 2, 8, 8).double()), InputError, r"^Model input is empty: \[0, 2, 8, 8\]\.$"),
     "dtype": (
         dict(data=torch.ones(1, 2, 8, 8)),

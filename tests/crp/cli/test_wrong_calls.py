@@ -215,8 +215,13 @@ CALLS = [
     ),
     ("class -1", lambda at: at.explain(target=-1), InputError, f"There is no class -1: {NO_CLASS}"),
     ("class ants", lambda at: at.explain(target="ants"), InputError, "There is no class 'ants': did you mean 'ant'?"),
-    ("no concepts", lambda at: at.explain(concepts=0), InputError, "concepts is 0; at least 1 must be shown."),
-    ("no cells", lambda at: at.explain(cells=0), InputError, "cells is 0; at least 1 is needed."),
+    (
+        "no concepts",
+        lambda at: at.explain(concepts=0),
+        InputError,
+        "concepts is 0; a whole number of at least 1 is needed.",
+    ),
+    ("no cells", lambda at: at.explain(cells=0), InputError, "cells is 0; a whole number of at least 1 is needed."),
     (
         "NaN picture",
         lambda at: at.explain(torch.full(SQUARE, float("nan"))),

@@ -283,6 +283,16 @@ def test_a_heatmap_lies_on_its_picture(browser, folder, name, window):
         assert abs((right - left) * height - (bottom - top) * width) <= 1.5 * (height + width), place
 
 
+def test_edges_meet_the_class_whatever_the_form_of_the_picture(browser, folder):
+    for name in INPUTS:
+        browser.open(folder / "predictions" / f"{name}.html", height=TALL)
+        bottom, starts = browser.run(
+            "[document.querySelector('.node.root').getBoundingClientRect().bottom,"
+            " [...document.querySelectorAll('.edge')].map(e => e.getBoundingClientRect().top)]"
+        )
+        assert bottom - 6 <= min(starts) <= bottom + 1, name
+
+
 @pytest.mark.parametrize("name", INPUTS)
 def test_what_the_stage_shows_in_turn_lies_in_one_place(browser, folder, name):
     """Input, heatmap, concept map, concept and the cells to select have the same box, in the input's proportions."""

@@ -17,16 +17,6 @@ LAYER = "upper"
 
 
 @pytest.fixture(scope="module")
-def model():
-    return small.network()
-
-
-@pytest.fixture(scope="module")
-def library(model, tmp_path_factory):
-    return small.mined(tmp_path_factory.mktemp("mined"), model)
-
-
-@pytest.fixture(scope="module")
 def files(tmp_path_factory):
     return small.pictures(tmp_path_factory.mktemp("photos"), 6)
 
