@@ -22,7 +22,7 @@ from crp.arguments import layer_names
 from crp.attribution.backward_graph import calls_below, compute_factors, free_after_use, graph_below, jacobian_products
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
 from crp.attribution.isolation import isolated
-from crp.attribution.ledger import Ledger
+from crp.attribution.ledger import Ledger, balance
 from crp.attribution.memory import memory_kept
 from crp.attribution.replica import Replica, prepare
 from crp.attribution.starts import Logits, Start
@@ -284,21 +284,13 @@ class RelevanceFlow:
         start
             The layer it starts at.
 
-        Returns
-        -------
-        Ledger
         """
-        source, end = self._at(start).below, self._end(INPUT)
+        source = self._at(start).below
         for call in calls_below(source):
             call.branches = None  # the factors of neighbours may be joined, which mixes their balances
-        self._recorder.entries = []
-        try:
-            (arriving,) = self._propagate(source, [end], relevance)
-            entries = tuple(self._recorder.entries)
-        finally:
-            self._recorder.entries = None
-        arrived = 0.0 if arriving is None else float(arriving.double().sum())
-        return Ledger(float(relevance.double().sum()), arrived, entries)
+        with self._recorder.recording() as entries:
+            arriving = self._propagate(source, [self._end(INPUT)], relevance)
+        return balance(relevance, arriving, entries)
 
     @isolated()
     def up(self, regions: Tensor, layer: str) -> Tensor:

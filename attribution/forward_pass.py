@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from zennit.types import Linear
 
+from crp.attribution.backward_graph import graph_below
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.functions.function_calls import FunctionRules, Operation, StaleTensorError
 from crp.attribution.functions.gates import read_as_signal
@@ -149,6 +150,8 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
             final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
             output = replica.model(data.clone())
+            if functions is not None:
+                functions.check_stale([output])
     except CrpError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
@@ -173,8 +176,9 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     if functions is not None:
         result.operations = functions.operations
         read_as_signal(output)
+        reached = set(graph_below(output)) if functions.gates else ()
         for gate in functions.gates:
-            if gate.is_signal:
+            if gate.is_signal and gate.node in reached:
                 functions.without_rule(gate.name, gate.module)
         if functions.unlisted:
             named = [f"{name} in {listed([module or 'the model itself' for module in modules])}"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -69,6 +70,15 @@ class Ledger:
         return dict(sorted(sums.items(), key=lambda item: -abs(item[1])))
 
 
+def balance(started: Tensor, arrived: Iterable[Tensor | None], entries: Sequence[Entry]) -> Ledger:
+    """Close a ledger."""
+    return Ledger(_total([started]), _total(arrived), tuple(entries))
+
+
+def _total(parts: Iterable[Tensor | None]) -> float:
+    return math.fsum(float(part.double().sum()) for part in parts if part is not None)
+
+
 class Recorder:
     """Collects entries during a backward pass while it is switched on.
 
@@ -81,9 +91,17 @@ class Recorder:
     def __init__(self) -> None:
         self.entries: list[Entry] | None = None
 
+    @contextmanager
+    def recording(self) -> Iterator[list[Entry]]:
+        """Switch the recorder on inside the context."""
+        self.entries = []
+        try:
+            yield self.entries
+        finally:
+            self.entries = None
+
     def record(self, module: str, operation: str, output: Tensor, inputs: Iterable[Tensor | None]) -> None:
         """Record the balance of one operation, unless the recorder is off."""
         if self.entries is None:
             return
-        arrived = math.fsum(float(part.double().sum()) for part in inputs if part is not None)
-        self.entries.append(Entry(module, operation, float(output.double().sum()) - arrived))
+        self.entries.append(Entry(module, operation, _total([output]) - _total(inputs)))

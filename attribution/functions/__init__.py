@@ -5,7 +5,7 @@
 `table`             `RULES`: which rule each function has
 `elementary`        sums, products, element-wise functions, and gates
 `normalization`     layer, group, instance and batch norms as linear maps with a constant denominator
-`attention`         attention with constant weights; `torch.nn.MultiheadAttention` opened
+`attention_rules`   attention with constant weights; `torch.nn.MultiheadAttention` opened
 `linear_layers`     linear and convolutional functions, under the composite's rules
 ==================  ==================================================================================
 """

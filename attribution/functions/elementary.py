@@ -67,9 +67,10 @@ def clamp(call: Call) -> Tensor:
 
 def softmax(call: Call) -> Tensor:
     """Mark the output as a gate: a constant factor in a product. Elsewhere relevance passes by the gradient."""
-    gate = Gate(call.name, call.rules.running.innermost)
+    output = call.by_autograd()
+    gate = Gate(call.name, call.rules.running.innermost, output.grad_fn)
     call.rules.gates.append(gate)
-    return as_gate(call.by_autograd(), gate)
+    return as_gate(output, gate)
 
 
 def addition(call: Call) -> Tensor:

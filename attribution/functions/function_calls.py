@@ -85,7 +85,9 @@ class Call:
         inputs = [(value.detach(), value._version) for value in data]
         operation = Operation(self.name, self.rules.running.innermost, down, inputs, self.rules.recorder)
         self.rules.operations.append(operation)
-        return _OperationFunction.apply(operation, output, *data)
+        # not an argument: a model may change the output in place, which autograd forbids for views of arguments
+        operation.output = output.data
+        return _OperationFunction.apply(operation, *data)
 
 
 @dataclass
@@ -102,6 +104,8 @@ class Operation:
         Records its balance while a ledger is made.
     inputs
         The inputs and their versions at the time of the call.
+    output
+        The output, until it is in the graph.
     free_after_use
         Whether the operation may be freed once relevance has passed it.
     """
@@ -111,6 +115,7 @@ class Operation:
     down: Down
     inputs: list[tuple[Tensor, int]]
     recorder: Recorder
+    output: Tensor | None = None
     free_after_use: bool = False
 
     def overwritten(self) -> bool:
@@ -122,10 +127,10 @@ class _OperationFunction(torch.autograd.Function):
     """The output of an operation in the forward pass, its rule in the backward pass."""
 
     @staticmethod
-    def forward(ctx, operation: Operation, output: Tensor, *data: Tensor) -> Tensor:
+    def forward(ctx, operation: Operation, *data: Tensor) -> Tensor:
         ctx.call = operation
-        # a tensor of the graph must be new
-        return output.detach() if output.requires_grad else output.view_as(output)
+        output, operation.output = operation.output, None
+        return output
 
     @staticmethod
     def backward(ctx, relevance: Tensor) -> tuple[Tensor | None, ...]:
@@ -134,7 +139,7 @@ class _OperationFunction(torch.autograd.Function):
             del ctx.call
         parts = operation.down(relevance)
         operation.recorder.record(operation.module, operation.name, relevance, parts)
-        return None, None, *parts
+        return None, *parts
 
 
 class FunctionRules(TorchFunctionMode):
@@ -196,7 +201,8 @@ class FunctionRules(TorchFunctionMode):
         if not torch.is_grad_enabled() or next(data_in((*args, *kwargs.values())), None) is None:
             return function(*args, **kwargs)
         if self._stale:
-            self._check_stale((*args, *kwargs.values()))
+            # also what a module under a rule reads: reading `requires_grad` is a call, too
+            self.check_stale((*args, *kwargs.values()))
         name = function_name(function)
         in_place = _out_of_place(function, name)
         if in_place is not None and name.rstrip("_") in self.table:
@@ -240,7 +246,13 @@ class FunctionRules(TorchFunctionMode):
                 self._stale[id(tensor)] = tensor
         return result
 
-    def _check_stale(self, values: Sequence[Any]) -> None:
+    def check_stale(self, values: Sequence[Any]) -> None:
+        """Refuse tensors whose in-place change ran out of place.
+
+        Raises
+        ------
+        StaleTensorError
+        """
         for tensor in data_in(values):
             if id(tensor) in self._stale or id(tensor._base) in self._stale:
                 raise StaleTensorError("a tensor is read after an in-place operation")

@@ -17,12 +17,15 @@ class Gate:
         Name of the function if it has no rule other than as a gate; else empty.
     module
         Name of the module that called it.
+    node
+        The function's node in the graph.
     is_signal
         Whether something else than a product reads it, so that relevance reaches the function.
     """
 
     name: str = ""
     module: str = ""
+    node: object = None
     is_signal: bool = False
 
 

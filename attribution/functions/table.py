@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from crp.attribution.functions.attention import attention, multi_head_attention
+from crp.attribution.functions.attention_rules import attention, multi_head_attention
 from crp.attribution.functions.elementary import (
     addition,
     as_autograd,
@@ -55,7 +55,7 @@ for rule, names in (
         "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
         "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices max_unpool2d grid_sample "
         "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout positive requires_grad "
-        "data detach real",
+        "data detach real _base grad",
     ),
     (
         joining,
