@@ -16,7 +16,7 @@ from crp.errors import InputError, LibraryError
 from crp.files import user_path
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from crp.library import Library
     from crp.models import PreparedModel
@@ -93,10 +93,9 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             "--mean and --std, or --preprocessing."
         )
     if site:
-        _site(prepared(model), images, opened, library, given, options)
+        _site(prepared(model, data=_check(model, images[:1], opened)), images, opened, library, given, options)
         return
-    _check(model, images, opened)
-    model = prepared(model)
+    model = prepared(model, data=_check(model, images, opened))
     for image in images:
         provenance = {"image": Path(image).name, "command": _command(library, [image], given)}
         explained = draw(model, image, opened, provenance=provenance, **options)
@@ -105,17 +104,19 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             click.echo(explained.save(path))
 
 
-def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> None:
-    """Check all pictures before the first one is explained."""
+def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor | None:
+    """Check all pictures before the first one is explained, and return the model input of one of them."""
     from crp.preprocessing import read_picture
     from crp.sources.fitting import run
 
-    tried = set()
+    tried, example = set(), None
     for image in images:
         data = library.preprocessing.to_input(read_picture(image))
         if data.shape not in tried:
             run(model, data, f"'{image}'")
         tried.add(data.shape)
+        example = data[None]
+    return example
 
 
 def _site(

@@ -123,10 +123,15 @@ def explain(
     layers = layer_names(layers or ())
     for layer in layers:
         library.shape(layer)
-    model = ready_model(model, composite)
-    model.check(library, concept)
     data = _model_input(image, library)
+    model = ready_model(model, composite, data)
+    model.check(library, concept)
     with RelevanceFlow(model.replica, None, data, layers or library.layers) as flow:
+        if flow.prediction.ndim != 2:
+            raise InputError(
+                f"An explanation needs an output [N, classes], and this model's output is "
+                f"{list(flow.prediction.shape)}: select a part with crp.select_output, or use ConditionalAttribution."
+            )
         layers = layers or list(reversed(flow.layers))
         names = library.class_names
         scores = flow.prediction[0].double()
@@ -296,7 +301,7 @@ def _model_input(image: Any, library: Library) -> Tensor:
 def _provenance(library: Library, rules: Mapping[str, Any], flow: RelevanceFlow) -> dict[str, Any]:
     """Collect what is needed to trust an explanation and to repeat it."""
     manifest = library.manifest
-    reason = " ".join(filter(None, [rules["reason"], flow.start_note]))
+    reason = " ".join([rules["reason"], *flow.pass_notes])
     return {
         "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy")},
         "fingerprints": {"weights": manifest["model"]["weights"], "data": manifest["data"]["fingerprint"]},
