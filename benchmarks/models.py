@@ -17,16 +17,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from zennit.core import Hook
 
 from benchmarks.model_families import FAMILIES, Network
 from crp.attribution import RelevanceFlow, composite_for
 from crp.attribution.observation import observe
 from crp.attribution.operation_composite import OperationComposite, network_kind
 from crp.attribution.replica import replicate
+
+if TYPE_CHECKING:
+    from zennit.core import Hook  # at run time crp.attribution has to come first
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / ".bench" / "models.jsonl"
@@ -106,14 +109,15 @@ def measured(network: Network) -> Result:
             result.shape = "×".join(map(str, shape))
             data = torch.randn(1, *shape, dtype=torch.float64)
             model = randomized(model.double(), data)
-            _measure(model, data, result)
+            measure(model, data, result)
     except Exception as error:
         result.error = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
     result.seconds = round(time.perf_counter() - started, 1)
     return result
 
 
-def _measure(model: nn.Module, data: Tensor, result: Result) -> None:
+def measure(model: nn.Module, data: Tensor, result: Result) -> None:
+    """Explain one input, and enter what is found into a result."""
     with torch.no_grad():
         expected = model(data.clone())
     target = int(expected[0].argmax())
