@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crp.attribution.functions.function_calls import Call, data_in, stabilized_reciprocal, summed_to
-from crp.attribution.functions.gates import Gate, as_gate, gate_of
+from crp.attribution.functions.gates import Gate, as_gate, gate_of, linear_gate_of
 
 
 def as_autograd(call: Call) -> Any:
@@ -29,10 +29,13 @@ def as_autograd(call: Call) -> Any:
 
 def joining(call: Call) -> Any:
     """As autograd does it, with the relevance of joined or chosen constants in the ledger."""
-    data = call.data
     given = [value for value in flat((*call.args, *call.kwargs.values())) if isinstance(value, Tensor)]
-    if len(given) == len(data) and call.name != "pad":
-        return as_autograd(call)
+    return as_autograd(call) if len(given) == len(call.data) else with_zeros(call)
+
+
+def with_zeros(call: Call) -> Tensor:
+    """As autograd does it, with the relevance of constants that the function itself puts in (padding) in the ledger."""
+    data = call.data
     with torch.enable_grad():
         leaves = [value.detach().requires_grad_() for value in data]
         graph = with_leaves(call, {id(value): leaf for value, leaf in zip(data, leaves, strict=True)})
@@ -65,8 +68,11 @@ def clamp(call: Call) -> Tensor:
     return elementwise(call) if None in bounds else bounded(call)
 
 
-def softmax(call: Call) -> Tensor:
-    """Mark the output as a gate: a constant factor in a product. Elsewhere relevance passes by the gradient."""
+def only_gate(call: Call) -> Tensor:
+    """Mark the output as a gate: a constant factor or divisor.
+
+    Where relevance reaches it all the same, it passes by the gradient, and a note says so.
+    """
     output = call.by_autograd()
     gate = Gate(call.name, call.rules.running.innermost, output.grad_fn)
     call.rules.gates.append(gate)
@@ -132,7 +138,11 @@ def linearized(
 ) -> Tensor:
     """Put an output into the graph with :math:`R_x = x J^T (R / z)` for the linear `function` of `data`."""
     down, value = linear_down(data, function, output, part)
-    return call.ruled(value if output is None else output, [data], lambda relevance: (down(relevance),))
+    gate = linear_gate_of(data)
+    result = call.ruled(
+        value if output is None else output, [data], lambda relevance: (down(relevance),), scaling=gate is not None
+    )
+    return result if gate is None else as_gate(result, gate)
 
 
 def linear_down(
@@ -165,6 +175,15 @@ def linear_down(
         return gradient * factor
 
     return down, value
+
+
+def sampling(call: Call) -> Tensor:
+    """Apply `linear_map` to what is sampled; the places, which may depend on the data, are constants."""
+    data = call.argument(0, "input")
+    if not data.requires_grad:
+        call.rules.without_rule(call.name)
+        return call.by_autograd()
+    return linearized(call, data, lambda leaf: with_leaves(call, {id(data): leaf}))
 
 
 def scaled(call: Call, output: Tensor, data: Tensor, kept: Tensor | None) -> Tensor:

@@ -34,6 +34,16 @@ def gate_of(tensor: Tensor) -> Gate | None:
     return getattr(tensor, "gate", None)
 
 
+def linear_gate_of(tensor: Tensor) -> Gate | None:
+    """Return the gate that a linear map of a tensor is, or None.
+
+    Relevance cannot flow through a softmax other than as a gate, so its linear maps are gates, too: attention weights
+    that are mixed over heads (Shazeer et al., "Talking-Heads Attention", 2020), kernels chosen by the data.
+    """
+    gate = gate_of(tensor)
+    return gate if gate is not None and gate.name else None
+
+
 def as_gate(tensor: Tensor, gate: Gate) -> Tensor:
     """Mark a tensor as a gate."""
     tensor.gate = gate
