@@ -18,6 +18,7 @@ r"""The rule of each function. To add an operation, add its name to a row of `RU
 `attention`         attention weights are constants: a `linear_map` of the values (the conserving variant; Ali et al.,
                     "XAI for Transformers: Better Explanations through Conservative Propagation", 2022)
 `linear_layer`      the composite's rule for that kind of layer
+`lstm`, `gru` …     the steps, with gates as in `product` (`recurrent.py`)
 ==================  ===================================================================================================
 """
 
@@ -47,6 +48,7 @@ from crp.attribution.functions.function_calls import Call
 from crp.attribution.functions.linear_layers import LAYERS, linear_layer
 from crp.attribution.functions.normalization import batch_norm, group_norm, instance_norm, layer_norm, vector_norm
 from crp.attribution.functions.overwriting import assignment
+from crp.attribution.functions.recurrent import gru, lstm, rnn_relu, rnn_tanh
 
 RULES: dict[str, Callable[[Call], Any]] = {}
 for rule, names in (
@@ -104,5 +106,9 @@ for rule, names in (
     (attention, "scaled_dot_product_attention"),
     (multi_head_attention, "multi_head_attention_forward"),
     (linear_layer, " ".join(LAYERS)),
+    (lstm, "lstm"),
+    (gru, "gru"),
+    (rnn_tanh, "rnn_tanh"),
+    (rnn_relu, "rnn_relu"),
 ):
     RULES.update(dict.fromkeys(names.split(), rule))
