@@ -14,13 +14,17 @@ import torch
 from torch import Tensor
 
 from crp.attribution.functions.function_calls import Call, data_in, stabilized_reciprocal, summed_to
-from crp.attribution.functions.gates import Gate, as_gate, gate_of, linear_gate_of
+from crp.attribution.functions.gates import Gate, as_gate, gate_of, linear_gate_of, read_as_signal
 
 
 def as_autograd(call: Call) -> Any:
-    """Reshaping, selecting and joining: what autograd does is the rule."""
-    result = call.by_autograd()
-    gate = next(filter(None, map(gate_of, call.data)), None)
+    """Reshaping, selecting and joining: what autograd does is the rule. What is made of gates alone is a gate."""
+    result, data = call.by_autograd(), call.data
+    gate = gate_of(data[0])
+    if len(data) > 1:
+        for value in data:
+            read_as_signal(value)
+        gate = Gate() if all(map(gate_of, data)) else None
     if gate is not None:
         for tensor in data_in([result]):
             as_gate(tensor, gate)

@@ -99,6 +99,14 @@ BY_HAND = {
     "data into a constant": (
         lambda x: assigned(torch.ones(1, 3, dtype=x.dtype), slice(1, 3), x), [2.0, 6.0], [4.0, 8.0, 1.0], [8.0, 1.0],
     ),
+    "a signal and a gate, joined": (
+        lambda x: torch.cat([x[:, :1], x[:, 1:2].sigmoid()], 1) * x[:, 2:],
+        [2.0, 6.0, 3.0, 5.0], [4.0, 8.0], [2.0, 4.0, 2.0, 4.0],
+    ),
+    "two gates, joined": (
+        lambda x: torch.cat([x[:, :1].tanh(), x[:, 1:2].sigmoid()], 1) * x[:, 2:],
+        [2.0, 6.0, 3.0, 5.0], [4.0, 8.0], [0.0, 0.0, 4.0, 8.0],
+    ),
     "divided by a norm": (lambda x: x / x.norm(dim=1, keepdim=True), [2.0, 6.0], [4.0, 8.0], [4.0, 8.0]),
     "divided by a deviation": (lambda x: x / (x.var(1, keepdim=True) + 1).sqrt(), [2.0, 6.0], [4.0, 8.0], [4.0, 8.0]),
 }  # fmt: skip
@@ -245,6 +253,13 @@ def test_linear_maps_of_attention_weights_are_attention_weights() -> None:
         arriving = flow.down(relevance)[0]
     assert not arriving[:, :2].any()
     assert float(arriving[:, 2:].sum()) == pytest.approx(float(relevance.sum()), rel=1e-4)
+
+
+def test_a_softmax_joined_with_a_signal_is_named() -> None:
+    with flow_through(lambda x: torch.cat([x, torch.softmax(x, 1)], 1), generated(2, 4)) as flow:
+        assert flow.notes == ("Without a rule, run by their gradient: softmax in 'the model itself'.",)
+    with flow_through(lambda x: x[:, :2] * torch.cat([x[:, :1], x[:, :1]], 1).softmax(1), generated(2, 4)) as flow:
+        assert flow.notes == ()
 
 
 def test_a_deviation_that_is_no_divisor_is_named() -> None:
