@@ -39,6 +39,9 @@ SECONDS = 90
 # A difference that rounding explains in float64: of outputs, and of a sum over all operations.
 CLOSED = 1e-9
 
+# Relevance at the input, relative to the logit, beyond which a heatmap shows amplified cancellations.
+GROWN = 10
+
 
 class EpsilonEverywhere(OperationComposite):
     """The epsilon rule at every linear operation: nothing is left out, so what does not arrive is in the ledger."""
@@ -178,9 +181,11 @@ def summary(results: Sequence[Result]) -> str:
     """Count the results in one sentence."""
     closing, named = sum(result.closes for result in results), sum(bool(result.notes) for result in results)
     failed = sum(bool(result.error) for result in results)
+    growing = [f"`{result.name}`" for result in results if not result.error and abs(result.arriving) > GROWN]
     return (
         f"Of {len(results)} networks, {closing} have the model's own output and a ledger that closes to {CLOSED:.0e} "
-        f"or better; {named} have functions without a rule, which are named; {failed} could not be explained."
+        f"or better; {named} have functions without a rule, which are named; {failed} could not be explained. "
+        f"With the default composite, relevance grows to more than {GROWN} times the logit in {len(growing)}: {', '.join(growing) or 'none'}."
     )
 
 
