@@ -185,7 +185,8 @@ def summary(results: Sequence[Result]) -> str:
     return (
         f"Of {len(results)} networks, {closing} have the model's own output and a ledger that closes to {CLOSED:.0e} "
         f"or better; {named} have functions without a rule, which are named; {failed} could not be explained. "
-        f"With the default composite, relevance grows to more than {GROWN} times the logit in {len(growing)}: {', '.join(growing) or 'none'}."
+        f"With the default composite, relevance grows to more than {GROWN} times the logit in {len(growing)} "
+        f"({', '.join(growing) or 'none'})."
     )
 
 
