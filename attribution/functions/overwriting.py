@@ -28,18 +28,27 @@ def assignment(call: Call) -> Any:
             return call.by_autograd()
     else:
         index, value = ..., call.args[1] if len(call.args) > 1 else 0
-    was_data, writes_data = target.requires_grad, isinstance(value, Tensor) and value.requires_grad
+    # autograd notes a change of a view at the tensor that it is a view of
+    owner = target if target._base is None else target._base
+    was_data, writes_data = owner.requires_grad, isinstance(value, Tensor) and value.requires_grad
+    view = target.size(), target.stride(), target.storage_offset()
     result = call.by_autograd()
     if not (was_data and writes_data):
-        note = partial(_note, call.rules.recorder, call.rules.running.innermost, call.name, index, writes_data)
-        target.register_hook(note)
+        note = partial(_note, call.rules.recorder, call.rules.running.innermost, call.name, owner.stride(), view, index)
+        owner.register_hook(partial(note, writes_data))
     return result
 
 
-def _note(recorder: Recorder, module: str, name: str, index: Any, writes_data: bool, relevance: Tensor) -> None:
+def _note(
+    recorder: Recorder, module: str, name: str, strides: tuple, view: tuple, index: Any, writes_data: bool,
+    relevance: Tensor,
+) -> None:  # fmt: skip
     """Record what ends at constants when relevance arrives at a tensor that was written into."""
     if recorder.entries is None:
         return
-    written = torch.zeros_like(relevance)
-    written[index] = relevance[index]
-    recorder.record(module, name, relevance if writes_data else written, [written if writes_data else None])
+    arriving, written = (
+        torch.empty_strided(relevance.shape, strides, dtype=relevance.dtype, device=relevance.device) for _ in range(2)
+    )
+    arriving.copy_(relevance)
+    written.zero_().as_strided(*view)[index] = arriving.as_strided(*view)[index]
+    recorder.record(module, name, arriving if writes_data else written, [written if writes_data else None])

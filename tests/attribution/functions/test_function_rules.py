@@ -49,6 +49,14 @@ def assigned(target: Tensor, place: slice, value: object) -> Tensor:
     return target
 
 
+def viewed(target: Tensor, change: Callable[[Tensor], object]) -> Tensor:
+    """Change two views of a tensor that is not contiguous."""
+    whole = target.transpose(1, 3).clone().transpose(1, 3)
+    change(whole[:, 1:3, 2:])
+    change(whole[:, :2, :2])
+    return whole
+
+
 BY_HAND = {
     # 2 and 6 of 8; the constant 2 of 4 absorbs half
     "sum of data": (lambda x: x[:, :1] + x[:, 1:], [2.0, 6.0], [4.0], [1.0, 3.0]),
@@ -179,6 +187,10 @@ IMAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "data into a constant": lambda x: assigned(torch.ones_like(x), slice(1, 3), x[:, :2]),
     "data into data": lambda x: assigned(x * 1, slice(1, 3), x[:, :2]),
     "chosen in place": lambda x: (x * 1).index_put_((torch.tensor([0, 1]), torch.tensor([2, 0])), W),
+    "constant in a view": lambda x: viewed(x * 1, lambda view: view.fill_(2)),
+    "constant in a part of a view": lambda x: viewed(x * 1, lambda view: view.__setitem__((..., slice(1, 3)), 2.0)),
+    "data into views of a constant": lambda x: viewed(torch.ones_like(x), lambda view: view.copy_(x[:, 1:3, :2])),
+    "data into a view of data": lambda x: viewed(x * 1, lambda view: view.copy_(x[:, 1:3, :2])),
     "filled in place": lambda x: torch.cat([x, (x * 1).fill_(2), (x * 1).zero_(), (x * 1).copy_(W)], 1),
     "deviation": lambda x: (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True) + 1e-5).sqrt(),
     "norm": lambda x: x / x.norm(dim=1, keepdim=True) + x * torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True),
