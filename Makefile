@@ -1,4 +1,4 @@
-# `make` lists the targets. Each of them sets up what it needs; nothing outside this folder is changed.
+# `make` lists the targets. Each sets up what it needs; nothing outside this folder is changed.
 
 PYTHON ?= python3
 VENV := .venv
@@ -48,7 +48,7 @@ test-avx2: $(INSTALLED)  ## of these, a processor with AVX2 and two threads
 lint: $(INSTALLED)  ## ruff
 	$(BIN)/ruff check .
 
-bench:  ## speed and memory beside zennit-crp; QUICK=1 for a few minutes, BENCH_ARGS for options
+bench:  ## speed and memory compared with zennit-crp; QUICK=1 for a few minutes, BENCH_ARGS for options
 	$(PYTHON) -m benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)
 
 clean:  ## remove the environments, caches and build folders

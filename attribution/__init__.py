@@ -10,7 +10,7 @@ Public names
 `composite_for`           the composite and canonizers that fit a model
 ========================  =========================================================================================
 
-zennit-crp's names are here, too: `CondAttribution`, `AttributionGraph` and what else its module had (`crp.compat`).
+zennit-crp's names are here, too: `CondAttribution`, `AttributionGraph` and all else that its module had (`crp.compat`).
 
 Modules
 -------

@@ -49,6 +49,8 @@ _NONLINEAR = {
     functional.layer_norm: "layer_norm",
     functional.scaled_dot_product_attention: "scaled_dot_product_attention",
 }
+# Left out at the end of a model (`final_activation.py`).
+_SOFTMAX = {target for target, name in _NONLINEAR.items() if name == "softmax"}
 # Methods and attributes of a tensor that return numbers.
 _NUMBERS = {"size", "dim", "numel", "shape", "ndim"}
 
@@ -106,7 +108,7 @@ def sequential_batch_norms(model: nn.Module) -> list[tuple[list[str], str]]:
 def rewritten_functions(model: nn.Module) -> Counter:
     """Count the function calls that `FunctionCanonizer` replaces by modules: `"sum"` and `"mean"`."""
     found: Counter = Counter()
-    for graph in _graphs(model):
+    for _, graph in _graphs(model):
         tensors = _tensors(graph)
         for node in graph.nodes:
             found["sum"] += _joins(node, _ADDITIONS, tensors)
@@ -117,20 +119,43 @@ def rewritten_functions(model: nn.Module) -> Counter:
 def functions_left_to_gradient(model: nn.Module) -> list[str]:
     """List the functions in the forwards of `model` that no rule covers: products of tensors, non-linear functions.
 
+    A softmax whose result the model returns is not among them.
+
     Returns
     -------
     list of str
         Sorted names such as `"product of tensors"` and `"gelu"`.
     """
     found = set()
-    for graph in _graphs(model):
+    end = module_at_the_end(model)
+    for module, graph in _graphs(model):
         tensors = _tensors(graph)
+        left_out = _returned(graph) if module is end else None
         for node in graph.nodes:
             if _joins(node, _PRODUCTS, tensors):
                 found.add("product of tensors")
+            elif node is left_out and node.target in _SOFTMAX:
+                continue
             elif node.op in ("call_function", "call_method") and node.target in _NONLINEAR:
                 found.add(_NONLINEAR[node.target])
     return sorted(found)
+
+
+def module_at_the_end(model: nn.Module) -> nn.Module:
+    """Follow the forwards of `model` to the module that computes its output, as far as they can be read."""
+    while True:
+        if type(model).forward is nn.Sequential.forward and len(model):
+            model = model[-1]
+        elif (called := _returned(_read(model) if _is_custom(model) else None)) and called.op == "call_module":
+            model = model.get_submodule(called.target)
+        else:
+            return model
+
+
+def _returned(graph: fx.Graph | None) -> fx.Node | None:
+    """Return the call whose result a `forward` returns."""
+    result = None if graph is None else next(reversed(graph.nodes)).args[0]
+    return result if isinstance(result, fx.Node) else None
 
 
 def unreadable_blocks(model: nn.Module) -> list[str]:
@@ -151,7 +176,7 @@ def _is_custom(module: nn.Module) -> bool:
 
 
 def _read(module: nn.Module) -> fx.Graph | None:
-    """The calls in the `forward` of `module`, or None if they depend on more than one tensor."""
+    """Return the calls in the `forward` of `module`, or None if they depend on more than one tensor."""
     arguments = list(inspect.signature(type(module).forward).parameters.values())[1:]
     if len(arguments) != 1 or arguments[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
         return None
@@ -162,10 +187,10 @@ def _read(module: nn.Module) -> fx.Graph | None:
         return None
 
 
-def _graphs(model: nn.Module) -> Iterator[fx.Graph]:
+def _graphs(model: nn.Module) -> Iterator[tuple[nn.Module, fx.Graph]]:
     for module in model.modules():
         if _is_custom(module) and (graph := _read(module)) is not None:
-            yield graph
+            yield module, graph
 
 
 def _following(module: nn.Module) -> Iterator[tuple[str, str]]:
@@ -183,7 +208,7 @@ def _following(module: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _tensors(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes of `graph` that depend on values of its input, unlike sizes and constants."""
+    """Return the nodes of `graph` that depend on values of its input, unlike sizes and constants."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
         is_size = (node.op == "call_method" and node.target in _NUMBERS) or (

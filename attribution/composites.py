@@ -31,11 +31,14 @@ from crp.attribution.canonizers import (
     Averaging,
     FunctionCanonizer,
     functions_left_to_gradient,
+    module_at_the_end,
     rewritten_functions,
     sequential_batch_norms,
     unreadable_blocks,
 )
+from crp.attribution.final_activation import is_final_activation
 from crp.attribution.flow import RelevanceFlow
+from crp.attribution.replica import check_module
 from crp.errors import ModelError
 
 _RESHAPING = (
@@ -123,6 +126,7 @@ def composite_for(model: nn.Module) -> FittingComposite:
     >>> fitting.name
     'epsilon-plus-flat'
     """
+    check_module(model)
     ruled = [(name, module) for name, module in model.named_modules() if isinstance(module, Linear)]
     if not ruled:
         raise ModelError(f"{type(model).__name__} has no linear or convolutional module to put a rule on.")
@@ -161,7 +165,7 @@ def composite_for(model: nn.Module) -> FittingComposite:
 
 
 def _canonizers(model: nn.Module) -> tuple[str, list[Canonizer]]:
-    """A description of `model`, and the canonizers it needs."""
+    """Return a description of `model` and the canonizers it needs."""
     kinds = Counter(f"{type(module).__module__}.{type(module).__name__}" for module in model.modules())
     has_batch_norm = any(isinstance(module, BatchNorm) for module in model.modules())
 
@@ -192,7 +196,7 @@ def _is_depthwise(module: nn.Module) -> bool:
 
 
 def _described(model: nn.Module, kinds: Counter, sums: int) -> str:
-    """The kind of network in a few words."""
+    """Describe the kind of network in a few words."""
     for name in ("VGG", "SqueezeNet", "MobileNetV2"):
         if any(kind.startswith("torchvision.models.") and kind.endswith(f".{name}") for kind in kinds):
             return f"A {name} of torchvision"
@@ -206,10 +210,13 @@ def _described(model: nn.Module, kinds: Counter, sums: int) -> str:
 
 def _left_to_gradient(model: nn.Module) -> str:
     """End of the reason: what no rule covers."""
+    end = module_at_the_end(model)
     modules = {
         type(module).__name__
         for module in model.modules()
-        if not any(True for _ in module.children()) and not isinstance(module, _RULED + _RESHAPING)
+        if not any(True for _ in module.children())
+        and not isinstance(module, _RULED + _RESHAPING)
+        and not (module is end and is_final_activation(module))
     } | {type(module).__name__ for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
     parts = [*sorted(modules), *functions_left_to_gradient(model)]
     sentence = f"; run by their gradient: {', '.join(parts)}" if parts else ""

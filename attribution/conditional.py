@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from zennit.core import Composite
 
+from crp.arguments import device_named, layer_names
 from crp.attribution.conditions import Condition, Grid, MaskMap, read_conditions, targets_of
 from crp.attribution.descent import Descent
 from crp.attribution.flow import INPUT, OUTPUT, RelevanceFlow
+from crp.attribution.replica import check_module
 from crp.attribution.starts import AtClasses, Given
 from crp.concepts import ChannelConcept
 from crp.errors import InputError
@@ -34,7 +36,7 @@ class ConditionalAttribution:
     model
         The model to explain. It is never changed.
     device
-        Where the model is; by default found out from the model.
+        Device of the model; by default read from the model.
     overwrite_data_grad, no_param_grad
         Accepted as in zennit-crp, without effect: neither `data.grad` nor `requires_grad` of parameters is touched.
 
@@ -57,10 +59,11 @@ class ConditionalAttribution:
         overwrite_data_grad: bool = True,
         no_param_grad: bool = True,
     ) -> None:
+        check_module(model)
         weight = next(model.parameters(), None)
         own = torch.device("cpu") if weight is None else weight.device
         self.device = own
-        asked = own if device is None else torch.device(device)
+        asked = own if device is None else device_named(device)
         # "cuda" matches any CUDA device
         if asked.type != own.type or asked.index not in (None, own.index or 0):
             raise InputError(f"The model is on {own}, not on {asked}: call model.to('{asked}') first.")
@@ -241,9 +244,7 @@ class ConditionalAttribution:
         record_layer: Sequence[str],
         start_layer: str | None,
     ) -> RelevanceFlow:
-        if isinstance(record_layer, str):
-            record_layer = [record_layer]
-        layers = [*record_layer, *(layer for condition in conditions for layer in condition.layers)]
+        layers = [*layer_names(record_layer), *(layer for condition in conditions for layer in condition.layers)]
         layers += [start_layer] * (start_layer is not None)
         # as in zennit-crp, a final softmax is part of the model
         return RelevanceFlow(self.model, composite, data, layers, before_activation=False)

@@ -111,7 +111,7 @@ def ordered(condition: Condition, flow: RelevanceFlow, *, start: str, chain: boo
 
 
 def targets_of(conditions: Sequence[Condition]) -> list[Any] | None:
-    """Classes of each condition, None for one without; None if no condition has any."""
+    """Return the classes of each condition, None for one without; None if no condition has any."""
     if all(condition.targets is None for condition in conditions):
         return None
     return [condition.targets for condition in conditions]
@@ -162,11 +162,11 @@ class Grid:
         return Grid(tuple(cells), self.paired)
 
     def row(self, k: int, n: int) -> int:
-        """Position of cell `(k, n)` in the results."""
+        """Return the position of cell `(k, n)` in the results."""
         return n if self.paired else n * len(self.cells) + k
 
     def in_order(self) -> list[tuple[int, int]]:
-        """Cells `(k, n)` in the order of the results."""
+        """List the cells `(k, n)` in the order of the results."""
         cells = [(k, n) for k in range(len(self.cells)) for n in range(len(self.cells[0]))]
         return sorted(cells, key=lambda cell: self.row(*cell))
 

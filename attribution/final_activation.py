@@ -1,19 +1,23 @@
 """A softmax, log-softmax or sigmoid at the end of a model, found while the model runs.
 
-Relevance that starts at probabilities is not relevance for the class: softmax's derivative subtracts that of all other
-classes, and log-softmax turns signs, because its values are negative. So relevance starts at the logits, the input of
-that last operation.
+Relevance that starts at probabilities is not relevance for the class: the derivative of softmax subtracts the relevance
+of all other classes, and log-softmax flips signs, because its values are negative. So relevance starts at the logits,
+the input of that last operation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+from crp.attribution.backward_graph import Node, graph_below
+from crp.errors import ModelError
 
 # Name -> functions and modules. A softmax counts if it is over the classes, axis 1.
 _SOFTMAX = {
@@ -26,32 +30,62 @@ _SIGMOID = {
     "sigmoid": (torch.sigmoid, functional.sigmoid, Tensor.sigmoid, torch.special.expit, nn.Sigmoid),
     "logsigmoid": (functional.logsigmoid, nn.LogSigmoid),
 }
+_IN_PLACE = {torch.sigmoid_: "sigmoid", Tensor.sigmoid_: "sigmoid"}
 _NAMES = {kind: name for table in (_SOFTMAX, _SIGMOID) for name, kinds in table.items() for kind in kinds}
-# What may follow a sigmoid, as in `torch.sigmoid(logits).squeeze(1)`.
-_RESHAPING = (torch.squeeze, Tensor.squeeze, torch.flatten, Tensor.flatten, torch.reshape, Tensor.reshape, Tensor.view)
+_PLAIN = {
+    "softmax": lambda logits: logits.softmax(1),
+    "log_softmax": lambda logits: logits.log_softmax(1),
+    "sigmoid": torch.sigmoid,
+    "logsigmoid": functional.logsigmoid,
+}
+# What may follow a sigmoid, as in `torch.sigmoid(logits)[:, 0]`: the same is done with the logits.
+_MOVING = (
+    torch.squeeze, Tensor.squeeze, torch.unsqueeze, Tensor.unsqueeze, torch.flatten, Tensor.flatten, torch.reshape,
+    Tensor.reshape, Tensor.view, Tensor.__getitem__, torch.select, Tensor.select, torch.permute, Tensor.permute,
+    torch.transpose, Tensor.transpose, torch.movedim, Tensor.movedim,
+)  # fmt: skip
+# After one of these, a softmax is not at the end.
+_LINEAR = (
+    functional.linear, functional.conv1d, functional.conv2d, functional.conv3d, functional.conv_transpose1d,
+    functional.conv_transpose2d, functional.conv_transpose3d, torch.matmul, Tensor.matmul, Tensor.__matmul__,
+    torch.bmm, Tensor.bmm, torch.mm, Tensor.mm, torch.einsum,
+)  # fmt: skip
+
+
+def is_final_activation(module: nn.Module) -> bool:
+    """Return whether a module is a softmax, log-softmax or sigmoid."""
+    return type(module) in _NAMES
+
+
+@dataclass
+class _Activation:
+    """One call of a softmax or sigmoid."""
+
+    name: str
+    output: Tensor
+    logits: Tensor
+    node: Node | None
+    versions: tuple[int, int]
+
+    def unchanged(self) -> bool:
+        """Whether neither its input nor its output was overwritten in place since."""
+        return self.versions == (self.output._version, self.logits._version)
 
 
 class FinalActivation(TorchFunctionMode):
-    """Records the latest softmax or sigmoid while a model runs.
+    """Records the softmaxes and sigmoids after the last linear operation while a model runs.
 
     Parameters
     ----------
     model
         The model. Its modules of these kinds are recorded by hooks, because a rule may replace their `forward`.
-
-    Attributes
-    ----------
-    name
-        `"softmax"`, `"log_softmax"`, `"sigmoid"` or `"logsigmoid"`.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.name = ""
-        self._output: Tensor | None = None
-        self._input: Tensor | None = None
+        self._recorded: list[_Activation] = []
         self._handles = [
-            module.register_forward_hook(self._ran) for module in model.modules() if type(module) in _NAMES
+            module.register_forward_hook(self._ran) for module in model.modules() if is_final_activation(module)
         ]
 
     def __exit__(self, *exception: object) -> None:
@@ -65,20 +99,88 @@ class FinalActivation(TorchFunctionMode):
     ) -> Any:
         """Run a function, and record it if it is one of these."""
         kwargs = kwargs or {}
+        if function in _IN_PLACE:
+            logits = args[0].clone()
+            result = function(*args, **kwargs)
+            self._record(_IN_PLACE[function], result, logits)
+            return result
         result = function(*args, **kwargs)
-        if function in _NAMES and args:
-            self._record(_NAMES[function], result, args[0], args[1] if len(args) > 1 else kwargs.get("dim"))
-        elif function in _RESHAPING and args and args[0] is self._output and self.name in _SIGMOID:
-            self._output, self._input = result, function(self._input, *args[1:], **kwargs)
+        if function in _NAMES:
+            data = args[0] if args else kwargs["input"]
+            self._record(_NAMES[function], result, data, args[1] if len(args) > 1 else kwargs.get("dim"))
+        elif function in _LINEAR:
+            self._recorded.clear()
+        elif function in _MOVING and self._recorded and args and args[0] is self._recorded[-1].output:
+            last = self._recorded[-1]
+            if last.name in _SIGMOID and last.unchanged():
+                self._record(last.name, result, function(last.logits, *args[1:], **kwargs))
         return result
 
     def _ran(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self._record(_NAMES[type(module)], output, args[0], getattr(module, "dim", None))
 
-    def _record(self, name: str, output: Tensor, data: Tensor, axis: int | None) -> None:
-        if name in _SIGMOID or axis is None or axis % data.ndim == 1:
-            self.name, self._output, self._input = name, output, data
+    def _record(self, name: str, output: Tensor, logits: Tensor, axis: int | None = None) -> None:
+        if axis is None:
+            axis = 0 if logits.ndim in (0, 1, 3) else 1  # what torch takes
+        if name in _SIGMOID or axis % max(logits.ndim, 1) == 1:
+            versions = output._version, logits._version
+            self._recorded.append(_Activation(name, output, logits, output.grad_fn, versions))
 
-    def logits(self, output: object) -> Tensor | None:
-        """Input of the recorded operation if the model's `output` is its result; else None."""
-        return self._input if output is self._output and self._input is not None else None
+    def removed(self, output: object) -> tuple[object, str]:
+        """Undo the final activation of a model's output.
+
+        Parameters
+        ----------
+        output
+            The model's output.
+
+        Returns
+        -------
+        object
+            The logits if `output` is the result of the recorded activation; else `output`.
+        str
+            A sentence about that; empty if there is nothing to say.
+
+        Raises
+        ------
+        ModelError
+            If `output` is computed from a softmax in another way.
+        """
+        if not self._recorded or not isinstance(output, Tensor):
+            return output, ""
+        last = self._recorded[-1]
+        if output is last.output and last.unchanged():
+            return self._before(last.logits), f"Relevance starts at the logits, before the final {last.name}."
+        if not _passes_only(output, last.node):
+            return output, ""
+        if last.logits._version == last.versions[1] and _same_values(output, last):
+            logits = self._before(last.logits).reshape(output.shape)
+            return logits, f"Relevance starts at the logits, before the final {last.name}."
+        if last.name in _SOFTMAX:
+            raise ModelError(
+                f"The model's output is computed from a {last.name} of its logits, and relevance for its values is not "
+                "relevance for the class: return the logits, or the probabilities themselves."
+            )
+        return output, f"The output is computed from a {last.name}, which relevance passes by its gradient."
+
+    def _before(self, logits: Tensor) -> Tensor:
+        """Undo earlier activations, as in a softmax of a softmax."""
+        for earlier in reversed(self._recorded):
+            if logits is earlier.output and earlier.unchanged():
+                logits = earlier.logits
+        return logits
+
+
+def _passes_only(output: Tensor, node: Node | None) -> bool:
+    """Whether all that `output` depends on is computed through `node`."""
+    if node is None or output.grad_fn is None:
+        return False
+    found = set(graph_below(output))
+    return node in found and not any(hasattr(other, "variable") for other in graph_below(output, closed={node}))
+
+
+def _same_values(output: Tensor, activation: _Activation) -> bool:
+    """Whether `output` holds the activation's values in their order, perhaps in another shape."""
+    with torch.no_grad():
+        expected = _PLAIN[activation.name](activation.logits)
+    return output.numel() == expected.numel() and torch.equal(output.detach().flatten(), expected.flatten())

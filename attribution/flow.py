@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from zennit.core import Composite
 
+from crp.arguments import layer_names
 from crp.attribution.backward_graph import compute_factors, free_after_use, graph_below, jacobian_products
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
 from crp.attribution.isolation import isolated
@@ -92,7 +93,7 @@ class RelevanceFlow:
             self.replica = model
         else:
             self.replica = prepare(model, composite)
-        layers = list(dict.fromkeys(layers))
+        layers = layer_names(layers)
         names = dict(self.replica.model.named_modules())
         for layer in layers:
             if layer not in names or layer == "":

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.isolation import callers_default, outside_inference
 from crp.attribution.outputs import described_output
+from crp.attribution.repeatability import check_same_output, random_states
 from crp.attribution.replica import Replica
 from crp.attribution.rule_operator import RuleCall, mark_nonnegative_inputs
 from crp.attribution.tensor_joins import FastJoins
@@ -42,7 +43,7 @@ class ForwardPass:
     largest
         Size of the largest output of a rule's module, in bytes.
     note
-        Says which final activation was left out; empty if none was.
+        What was done about a final activation; empty if there is none.
     """
 
     taps: dict[str, Tap] = field(default_factory=dict)
@@ -78,9 +79,10 @@ def run_forward(
     Raises
     ------
     ModelError
-        If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, or a
-        layer is called more than once or never.
+        If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, a layer
+        is called more than once or never, or the model draws random numbers that its output depends on.
     """
+    drawn = random_states(data.device)
     found = _attempt(replica, data, layers, before_activation)
     if found is None:
         replica.clone_tensors = True
@@ -88,6 +90,9 @@ def run_forward(
     missing = [layer for layer in layers if layer not in found.taps]
     if missing:
         raise ModelError(f"The model has, but never calls, {listed(missing)}.")
+    if random_states(data.device) != drawn:
+        again = _attempt(replica, data, layers, before_activation)
+        check_same_output(found.prediction, again.prediction)
     return found
 
 
@@ -119,9 +124,8 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
             handle.remove()
         for rule in replica.rules:
             rule.calls = []
-    logits = final.logits(output) if before_activation else None
-    if logits is not None:
-        output, result.note = logits, f"Relevance starts at the logits, before the final {final.name}."
+    if before_activation:
+        output, result.note = final.removed(output)
     output = _checked_output(output, "its input" if data.requires_grad else f"what it makes of {listed(layers)}")
     # the output is a tap like any other: relevance starts below it
     result.taps[OUTPUT] = Tap(output, output)
@@ -136,7 +140,7 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
 
 
 def _checked_output(output: object, start: str) -> Tensor:
-    """The model's output as `[N, ...]` with at least two axes, if it can be explained."""
+    """Return the model's output as `[N, ...]` with at least two axes, or raise an error if it cannot be explained."""
     if not isinstance(output, Tensor):
         raise ModelError(
             f"The model's output is {described_output(output)}, not a tensor: select the part to explain with "
@@ -184,6 +188,18 @@ def _tap_hook(
     return tap
 
 
+def check_tensor(data: object) -> None:
+    """Refuse model input that is not a tensor of floating point numbers.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(data, Tensor) or not data.is_floating_point():
+        kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
+        raise InputError(f"Model input must be a tensor of floating point numbers, given {kind}.")
+
+
 def checked_input(model: nn.Module, data: Tensor) -> Tensor:
     """Check the dtype of model input, and move it to the model's device.
 
@@ -197,9 +213,7 @@ def checked_input(model: nn.Module, data: Tensor) -> Tensor:
     if isinstance(data, Tensor):
         data = outside_inference(data)
     weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
-    if not isinstance(data, Tensor) or not data.is_floating_point():
-        kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
-        raise InputError(f"Model input must be a tensor of floating point numbers, given {kind}.")
+    check_tensor(data)
     if not data.numel():
         raise InputError(f"Model input is empty: {list(data.shape)}.")
     if weight is None:

@@ -17,7 +17,7 @@ _replaced_default: ContextVar[torch.device | None] = ContextVar("_replaced_defau
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Compute as if no context of torch's were active around the call; afterwards they are active again.
+    """Compute as if no torch context were active around the call; restore the contexts afterwards.
 
     Autocast would compute convolutions and matrix products in bfloat16. In inference mode and under `no_grad` there is
     no graph for relevance to flow through. With another default device, tensors would be created on it that belong on

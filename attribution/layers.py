@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from crp.attribution.flow import RelevanceFlow
+from crp.attribution.isolation import isolated, outside_inference
 from crp.attribution.replica import replicate
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -48,6 +48,7 @@ class ModuleCall:
     feeders: list[ModuleCall] = field(default_factory=list)
 
 
+@isolated()
 def module_calls(model: nn.Module, data: Tensor) -> list[ModuleCall]:
     """List every call of a named module in one forward pass, and which calls feed which.
 
@@ -68,6 +69,7 @@ def module_calls(model: nn.Module, data: Tensor) -> list[ModuleCall]:
 
     Examples
     --------
+    >>> import torch
     >>> calls = module_calls(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.ones(1, 2))
     >>> [(call.layer, [feeder.layer for feeder in call.feeders]) for call in calls]
     [('0', []), ('1', ['0']), ('2', ['1'])]
@@ -95,13 +97,13 @@ def module_calls(model: nn.Module, data: Tensor) -> list[ModuleCall]:
     for name, module in copy.named_modules():
         if name:
             module.register_forward_hook(record(name))
-    with torch.enable_grad():
-        copy(data.detach().requires_grad_() if data.is_floating_point() else data)
+    data = outside_inference(data)
+    copy(data.detach().requires_grad_() if data.is_floating_point() else data)
     return calls
 
 
 def _nearest_calls(below: Sequence[object], ends: dict[object, ModuleCall]) -> list[ModuleCall]:
-    """Calls whose outputs come first on the way down autograd's graph, in the order of the operands."""
+    """Return the calls whose outputs come first on the way down autograd's graph, in the order of the operands."""
     found: dict[ModuleCall, None] = {}
     seen, waiting = set(), list(below)[::-1]
     while waiting:

@@ -174,7 +174,7 @@ class ModifiedModule:
         return self._uniform[branch]
 
     def _flipped_kernel(self, branch: int, weight: Tensor) -> Tensor:
-        """The kernel with which a convolution computes the transposed convolution."""
+        """Return the kernel with which a convolution computes the transposed convolution."""
         found = self._flipped_kernels[branch]
         if found is None:
             found = self._flipped_kernels[branch] = weight.flip(*range(2, weight.ndim)).transpose(0, 1).contiguous()

@@ -40,7 +40,7 @@ class _SelectedPixels:
     indices: Tensor
 
     def propagate(self, values: Tensor, upward: bool) -> Tensor:
-        """`[N, C, *S]` or `[K, N, C, *S]` down to the selected pixels, or up from them."""
+        """Propagate `[N, C, *S]` or `[K, N, C, *S]` down to the selected pixels, or up from them."""
         if upward:
             flat = values.flatten(-2)
             return flat.gather(-1, self.indices.flatten(2).expand(*flat.shape[:-1], -1)).unflatten(

@@ -114,7 +114,7 @@ def stabilizer(hook: BasicHook) -> float | None:
 
 
 def _both_signs() -> Tensor:
-    """Numbers of all magnitudes and both signs, and 0, float64."""
+    """Make numbers of all magnitudes and both signs, and 0, float64."""
     sizes = 10.0 ** torch.arange(-30, 31, dtype=torch.float64)
     return torch.cat([-sizes, sizes.new_zeros(1), sizes])
 

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from crp.attribution.isolation import isolated
 from crp.attribution.layers import tensors_in
 from crp.attribution.replica import replicate
 from crp.errors import InputError, ModelError, nearest
 
 
+@isolated()
 def receptive_boxes(model: nn.Module, shape: Sequence[int], layer: str) -> Tensor:
     """Compute the geometric receptive field of every position of a layer.
 
@@ -160,7 +162,7 @@ _WINDOWS = {
 
 
 def _windows(function: Callable, args: tuple, kwargs: dict, axes: int) -> Iterator[tuple[int, int, int, int]]:
-    """Kernel size, stride, padding and dilation of a convolution or pooling along each axis."""
+    """Return kernel size, stride, padding and dilation of a convolution or pooling along each axis."""
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     if "pool" in function.__name__:
         names = ("input", "kernel_size", "stride", "padding", "dilation" if "max" in function.__name__ else "ceil_mode")
@@ -180,12 +182,12 @@ def _windows(function: Callable, args: tuple, kwargs: dict, axes: int) -> Iterat
 
 
 def _window_indices(outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> Tensor:
-    """Indices `[outputs, kernel]` that a sliding window reads; those outside the input are padding."""
+    """Compute the indices `[outputs, kernel]` that a sliding window reads; indices outside the input are padding."""
     return torch.arange(outputs)[:, None] * stride - padding + torch.arange(kernel)[None] * dilation
 
 
 def _union(interval: _Interval, indices: Tensor) -> _Interval:
-    """What positions see that read several positions of a lower tensor."""
+    """Unite what several positions of a lower tensor see, for each position that reads them."""
     low, high = interval
     real = (indices >= 0) & (indices < len(low))
     indices = indices.clamp(0, len(low) - 1)

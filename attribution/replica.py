@@ -23,7 +23,7 @@ from crp.attribution.isolation import isolated, outside_inference
 from crp.attribution.pooling import PoolRule
 from crp.attribution.probing import probe
 from crp.attribution.rule_operator import PassRule, RuleOperator
-from crp.errors import InputError, ModelError, listed
+from crp.errors import InputError, ModelError, listed, shortened
 
 # Dicts that every module has (parameters, hooks, ...); copied, so that additions to the replica stay there.
 _TABLES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
@@ -50,8 +50,7 @@ def replicate(model: nn.Module) -> nn.Module:
     ModelError
         If the model is a TorchScript module, whose parts cannot be accessed.
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"A model is a torch.nn.Module, given {type(model).__name__}.")
+    check_module(model)
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         model = model.module
     # torch.compile wraps the module it was given
@@ -88,6 +87,17 @@ def replicate(model: nn.Module) -> nn.Module:
         if getattr(copy, "inplace", None) is True:
             copy.inplace = False
     return copies[id(model)]
+
+
+def check_module(model: object) -> None:
+    """Refuse anything but a module.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"A model is a torch.nn.Module, given {shortened(model)}.")
 
 
 def _rebound(value: object, copies: dict[int, nn.Module]) -> object:

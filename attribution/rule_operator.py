@@ -183,7 +183,7 @@ class RuleCall:
         return branches
 
     def _branch_inputs(self, zero: Tensor) -> list[Tensor]:
-        """Inputs of the branches: the module's own input where it is the same, `zero` where it vanishes.
+        """Return the inputs of the branches: the module's own input where it is the same, `zero` where it vanishes.
 
         After a ReLU most rules have only these two cases, and one check of the signs decides.
         """
@@ -201,7 +201,7 @@ class RuleCall:
         return inputs
 
     def _output_factors(self, outputs: list[Tensor]) -> Sequence[Tensor]:
-        """What the rule's gradient mapper returns for ones."""
+        """Return what the rule's gradient mapper returns for ones."""
         operator = self.operator
         if operator.modified.affine and operator.epsilon is not None:
             # the output of a branch without input is one expanded zero

@@ -34,7 +34,7 @@ class Start(Protocol):
         """Compute the relevance that starts at an output `[N, ...]`, in the output's shape."""
 
     def name(self, class_names: Sequence[str]) -> str:
-        """Say in a few words what starts, with names of classes where they are known."""
+        """Describe in a few words what starts, with names of classes where they are known."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Logits:
         return prediction * (columns == classes[:, None]).to(prediction)
 
     def name(self, class_names: Sequence[str]) -> str:
-        """Say what starts."""
+        """Describe what starts."""
         return "the explained class of each sample"
 
 
@@ -163,7 +163,7 @@ class Given:
             ) from None
 
     def name(self, class_names: Sequence[str]) -> str:
-        """Say what starts."""
+        """Describe what starts."""
         return "the whole output" if self.values is None else "relevance given by the caller"
 
 
@@ -194,7 +194,7 @@ class AtClasses:
         Raises
         ------
         InputError
-            If a class does not exist, or the number of samples is another one.
+            If a class does not exist, or there are not as many lists of classes as samples.
         """
         if len(self.classes) != len(prediction):
             raise InputError(f"{len(prediction)} samples need as many lists of classes, given {len(self.classes)}.")
@@ -206,5 +206,5 @@ class AtClasses:
         return kept
 
     def name(self, class_names: Sequence[str]) -> str:
-        """Say what starts."""
+        """Describe what starts."""
         return f"{self.start.name(class_names)}, at some classes"

@@ -2,18 +2,18 @@
 
 ========================  ===========================================================================================
 `mine`                    stream a data set once; keep, for every concept, the samples that show it: a library on disk
-`merge`                   the library from what several runs, each with a shard of the data set, have done
+`merge`                   make the library from several runs, each of which mined a shard of the data set
 `add_patches`             more patches for a library, on demand
-`open_library`            open what `mine` left on disk, read-only and in milliseconds
-`prepared`                a model made ready once, to be explained many times
-`verify`                  whether a library is whole, unchanged and true, in sentences
+`open_library`            open a library that `mine` wrote, read-only and in milliseconds
+`prepared`                prepare a model once, to explain it many times
+`verify`                  check that a library is complete, unchanged and reproducible
 `explain`                 one prediction as numbers: concepts, shares, heatmaps, patches, concept map
-`atlas`                   the same drawn: `.save("atlas.html")`, `.png`, `.pdf`, `.svg`, `.json`
+`atlas`                   the same as a page or figure: `.save("atlas.html")`, `.png`, `.pdf`, `.svg`, `.json`
 `make_site`               many predictions and the concepts of a library as pages that link to one another
 `compose`                 how lower concepts compose a class or a concept: the attribution graph of one sample or many
 `concepts_in_cells`       the relevance of all concepts of a layer in all cells of a grid over the input
 `composite_for`           the LRP rules and canonizers that fit a model
-`select_output`           a model that gives a dict or a tuple, as one that gives the tensor to explain
+`select_output`           wrap a model that returns a dict or a tuple, to explain one tensor of it
 `Preprocessing`           picture file -> model input -> picture
 `ConditionalAttribution`  conditional heatmaps, with the arguments of zennit-crp
 `RelevanceFlow`           one forward pass held open: relevance flows down, regions flow up

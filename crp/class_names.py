@@ -52,7 +52,7 @@ def _index(key: object) -> object:
 
 
 def class_name(names: Sequence[str], index: int, count: int | None = None) -> str:
-    """Name of a class; `class 3` where it has none, and `output` for the only output of a model.
+    """Return the name of a class; `class 3` if it has none, and `output` for the only output of a model.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def class_name(names: Sequence[str], index: int, count: int | None = None) -> st
     index
         Index of the class.
     count
-        How many outputs the model has, where that is known.
+        How many outputs the model has, if that is known.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def class_name(names: Sequence[str], index: int, count: int | None = None) -> st
 
 
 def class_index(names: Sequence[str], target: object, count: int, where: str = "the model's output") -> int:
-    """Index of one class, given by name or by index.
+    """Return the index of one class, given by name or by index.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def class_index(names: Sequence[str], target: object, count: int, where: str = "
     count
         How many classes there are.
     where
-        What has the classes, for messages: `"the library"`.
+        What the classes belong to, for messages: `"the library"`.
 
     Raises
     ------

@@ -170,7 +170,7 @@ OLD_NAMES: dict[str, tuple[str, ...]] = {
     }.items()
 }
 
-# Where a name is that its module does not define. No other module of the core names `crp.legacy`.
+# The modules of names that their old module does not define. No other module of the core names `crp.legacy`.
 _HOMES = {
     "collections": "namedtuple",
     "crp.cache": "Cache",

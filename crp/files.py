@@ -8,15 +8,22 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from crp.errors import CrpError, LibraryError
+from crp.errors import CrpError, InputError, LibraryError, shortened
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """Path that a user gave, with a leading `~` or `~name` replaced by the home folder.
+    """Return the path that a user gave, with a leading `~` or `~name` replaced by the home folder.
+
+    Raises
+    ------
+    InputError
+        If it is neither a string nor a `pathlib.Path`.
 
     >>> user_path("~/nets/resnet.crp") == Path.home() / "nets" / "resnet.crp"
     True
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"A path is a string or a pathlib.Path, given {shortened(path)}.")
     return Path(expanded(os.fspath(path)))
 
 

@@ -36,7 +36,7 @@ def concept_ids(value: object, count: int, where: str = "the layer") -> tuple[in
     count
         How many concepts there are.
     where
-        What has them, for messages: `"layer 'conv5'"`.
+        What they belong to, for messages: `"layer 'conv5'"`.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def classes_of_samples(value: object, samples: int, count: int, where: str = "th
     count
         How many classes there are.
     where
-        What has the classes, for messages.
+        What the classes belong to, for messages.
 
     Returns
     -------
@@ -170,7 +170,7 @@ class _Ids:
         return tuple(place for place, each in enumerate(values) if each)
 
     def _looks_hot(self, values: list) -> bool:
-        """Whether these are 0 and 1 for each id. Without a repetition they are the ids 0 and 1."""
+        """Return whether these are 0 and 1 for each id. Without a repetition, they are the ids 0 and 1."""
         zeros_and_ones = all(isinstance(each, int) and each in (0, 1) for each in values)
         if not zeros_and_ones or len(values) != self.count or len(values) == len(set(values)):
             return False

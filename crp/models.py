@@ -1,4 +1,4 @@
-"""A model made ready for explanation, and the checks that a model belongs to a library."""
+"""A model prepared for explanation, and the checks that a model belongs to a library."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 from crp.attribution import Replica, prepare
 from crp.attribution.composites import composite_for
 from crp.attribution.isolation import isolated
+from crp.attribution.replica import check_module
 from crp.concepts import ConceptKind
 from crp.errors import InputError, LibraryError, ModelError, shortened
 from crp.library.fingerprints import options_in, weights_fingerprint
@@ -63,14 +64,14 @@ class PreparedModel:
 
 
 def prepared(model: nn.Module, composite: Composite | None = None) -> PreparedModel:
-    """Make a model ready for many explanations: its weights are read and its rules attached only once.
+    """Prepare a model for many explanations: its weights are read and its rules attached only once.
 
     Parameters
     ----------
     model
         The model that was mined. It is not changed.
     composite
-        The composite that was mined with, if it was not the default.
+        The composite used for mining, if it was not the default.
 
     Raises
     ------
@@ -82,6 +83,7 @@ def prepared(model: nn.Module, composite: Composite | None = None) -> PreparedMo
     >>> ready = crp.prepared(model)                                                # doctest: +SKIP
     >>> atlases = [crp.atlas(ready, image, library) for image in images]          # doctest: +SKIP
     """
+    check_module(model)
     check_weights_finite(model)
     weights = weights_fingerprint(model)
     composite, rules = described_rules(model, composite)
@@ -169,6 +171,7 @@ def check_model(library: Library, model: nn.Module) -> None:
     ------
     LibraryError
     """
+    check_module(model)
     check_weights(library, weights_fingerprint(model))
     check_output(library, model)
 
@@ -232,7 +235,7 @@ def check_composite(library: Library, given: Mapping[str, Any]) -> None:
 
 
 def check_start(library: Library) -> None:
-    """Refuse a library whose relevance was started by a function: a class alone does not tell what it started.
+    """Refuse a library whose relevance was started by a function: the class alone does not determine the start.
 
     Raises
     ------

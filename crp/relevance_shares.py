@@ -14,7 +14,7 @@ _STABILIZER = 1e-10
 
 
 def shares(relevance: np.ndarray) -> np.ndarray:
-    """Signed share of each concept, `R_c / sum_c |R_c|`.
+    """Compute the signed share of each concept, `R_c / sum_c |R_c|`.
 
     Parameters
     ----------
@@ -37,5 +37,5 @@ def shares(relevance: np.ndarray) -> np.ndarray:
 
 
 def stabilised_shares(scores: Tensor) -> Tensor:
-    """Scores `[N, C]` divided by their absolute sum plus 1e-10, as zennit-crp divides them; dtype is kept."""
+    """Divide scores `[N, C]` by their absolute sum plus 1e-10, as zennit-crp does; the dtype is kept."""
     return scores / (scores.abs().sum(1, keepdim=True) + _STABILIZER)

@@ -1,4 +1,4 @@
-"""Small frozen values that explanations and graphs are made of, and how arrays become JSON and come back.
+"""Small frozen values that explanations and graphs are made of, and arrays as JSON.
 
 Constructors raise an error if a value is inconsistent; arrays are read-only.
 """
@@ -30,17 +30,17 @@ class Patch:
     score
         Score of the sample for the concept, as the library defines it.
     target
-        Class that was explained when the sample was mined, -1 where none was.
+        Class that was explained when the sample was mined, -1 for none.
     position
         Where the concept scored, in the layer's coordinates; empty for a linear layer.
     box
         (top, left, bottom, right) in pixels of the model input, bottom and right exclusive; of a signal (start, stop).
     picture
-        The crop: uint8 [h, w, 3] (grey [h, w] and [h, w, 1] are converted); of a signal its values, float32 [c, t].
+        The crop: uint8 [h, w, 3] (grey [h, w] and [h, w, 1] are converted); for a signal its values, float32 [c, t].
     heatmap
         float32 [h, w] or [t] in -1..1, the conditional heatmap in the box divided by its largest absolute value.
     target_name
-        Name of the class `target`, empty where there is none.
+        Name of the class `target`, empty if there is none.
 
     Raises
     ------
@@ -180,12 +180,12 @@ def unpacked(packed: Mapping[str, Any]) -> np.ndarray:
 
 
 def defined(value: float) -> float | None:
-    """None for nan, which JSON cannot hold."""
+    """Return None for NaN, which JSON cannot hold."""
     return value if math.isfinite(value) else None
 
 
 def undefined(value: float | None) -> float:
-    """Nan for None."""
+    """Return NaN for None."""
     return math.nan if value is None else value
 
 

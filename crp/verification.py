@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from crp.arguments import whole_number
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import CrpError, InputError, LibraryError
 from crp.files import user_path
@@ -123,8 +124,7 @@ def verify(
     """
     if dataset is not None and model is None:
         raise InputError("A data set alone proves little: also give the model that was mined.")
-    if blocks < 1:
-        raise InputError(f"blocks is {blocks}; at least 1 is needed.")
+    blocks = whole_number("blocks", blocks, 1)
     found = Verification(library.path if isinstance(library, Library) else user_path(library))
     with _reported(found):
         wrong, foreign = wrong_files(found.path) if found.path.is_dir() else ([], [])

@@ -7,6 +7,7 @@ one JSON object at a time with a zero byte after it. https://chromedevtools.gith
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import select
@@ -17,6 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = (
@@ -148,24 +152,33 @@ class Browser:
         while not self._loaded:
             self._receive(60 - (time.monotonic() - start))
 
-    def resize(self, width: int, height: int) -> None:
-        """Give the page a window of so many pixels."""
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+    def resize(self, width: int, height: int, *, density: float = 1) -> None:
+        """Give the page a window of so many CSS pixels, each of `density` pixels of the screen a side."""
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=density, mobile=False
+        )
 
-    def media(self, *, kind: str = "", dark: bool = False) -> None:
-        """Show the page as on "screen" or in "print", in a dark or a light scheme."""
-        feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.send("Emulation.setEmulatedMedia", media=kind, features=[feature])
+    def media(self, *, kind: str = "", dark: bool = False, forced: bool = False) -> None:
+        """Show the page as on "screen" or in "print", dark or light, with the colours of the system if `forced`."""
+        features = {
+            "prefers-color-scheme": "dark" if dark else "light",
+            "forced-colors": "active" if forced else "none",
+        }
+        self.send(
+            "Emulation.setEmulatedMedia",
+            media=kind,
+            features=[{"name": name, "value": value} for name, value in features.items()],
+        )
 
     def run(self, expression: str) -> Any:
-        """The value of a JavaScript expression (promises awaited), as plain values."""
+        """Return the value of a JavaScript expression (promises awaited), as plain values."""
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", expression))
         return answer["result"].get("value")
 
     def place(self, selector: str, x: float = 0.5, y: float = 0.5) -> tuple[float, float]:
-        """A point of an element, in the window, after scrolling there if need be; by default its middle."""
+        """Return a point of an element, in the window, after scrolling there if need be; by default its middle."""
         found = self.run(
             f"(() => {{ const found = document.querySelector({json.dumps(selector)});"
             " let box = found.getBoundingClientRect();"
@@ -221,7 +234,7 @@ class Browser:
             self.press(character)
 
     def screenshot(self, *, whole: bool = True, of: str = "", margin: int = 0, sharpness: float = 1) -> bytes:
-        """What is shown as PNG: the whole page, the window, or an element with a margin.
+        """Return what is shown as PNG: the whole page, the window, or an element with a margin.
 
         Each pixel of the page becomes `sharpness` pixels a side of the picture.
         """
@@ -239,6 +252,11 @@ class Browser:
             box = {"x": view["pageX"], "y": view["pageY"], "width": view["clientWidth"], "height": view["clientHeight"]}
         options = {"captureBeyondViewport": bool(of or whole), "clip": {**box, "scale": sharpness}}
         return base64.b64decode(self.send("Page.captureScreenshot", format="png", **options)["data"])
+
+    def pixels(self, of: str = "", *, sharpness: float = 1) -> np.ndarray:
+        """Return what is shown of an element, or of the whole page, as uint8 `[H, W, 3]`."""
+        with Image.open(io.BytesIO(self.screenshot(of=of, sharpness=sharpness))) as picture:
+            return np.asarray(picture.convert("RGB"))
 
     def pdf(self, path: Path) -> None:
         """Keep the page as it prints."""

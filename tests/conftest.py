@@ -1,4 +1,4 @@
-"""What every test stands on: no window, two threads, the same examples each time, and the folder of real data."""
+"""Settings for all tests: no window, two threads, the same examples each time, and the folder of real data."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The torchvision cure and the zennit-crp check, in new interpreters: both are about what was imported first."""
+"""The torchvision workaround and the check for zennit-crp, in fresh interpreters: both depend on import order."""
 
 import subprocess
 import sys

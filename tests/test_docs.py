@@ -119,6 +119,49 @@ def test_links_inside_the_repository_lead_somewhere(path: Path) -> None:
     assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
+def section(title: str) -> str:
+    """The text of a section of docs/architecture.md."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    return page.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def places_in(table: str) -> list[str]:
+    """Paths named in the first column of a table, below the folder in bold above them."""
+    places, top = [], ""
+    for line in table.splitlines():
+        names = re.findall(r"`([^`]+)`", line.split("|")[1]) if line.startswith("| ") else []
+        if names and "**" in line.split("|")[1]:
+            top = names[0]
+        else:
+            places += [top + name for name in names]
+    return places
+
+
+def test_the_architecture_names_every_folder_and_every_module_directly_below_the_three() -> None:
+    there = []
+    for top in ("attribution", "crp", "visualization"):
+        there += [path.parent for path in (ROOT / top).glob("*/**/*.py")]
+        there += [path for path in (ROOT / top).glob("*.py") if path.stem not in ("__init__", "__main__")]
+    names = {path.relative_to(ROOT).as_posix() + ("/" if path.is_dir() else "") for path in there}
+    assert sorted(places_in(section("The folders"))) == sorted(names)
+
+
+def test_places_are_read_below_the_folder_in_bold() -> None:
+    rows = ["| place | job |", "| --- | --- |", "| **`a/`** | |", "| `x.py`, `y/` | `z.py` |", "| **`c/`** | |"]
+    table = "\n".join([*rows, "| `x.py` | |"])
+    assert places_in(table) == ["a/x.py", "a/y/", "c/x.py"]
+
+
+def test_the_architecture_lists_the_long_files() -> None:
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("attribution", "benchmarks", "crp", "tests", "tutorials", "visualization")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".js", ".css") and len(path.read_text(encoding="utf-8").splitlines()) > 400
+    }
+    assert sorted(re.findall(r"^- `([^`]+)`: .", section("Long files"), re.M)) == sorted(found)
+
+
 def test_every_page_is_on_the_map() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     assert [path.name for path in PAGES[1:] if path.name != "index.md" and f"]({path.name})" not in index] == []

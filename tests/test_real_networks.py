@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-import crp.attribution  # noqa: F401  (brings the cure before torchvision is imported)
+import crp.attribution  # noqa: F401  (the workaround must run before torchvision is imported)
 from tests.oracle import nets, photos
 
 

@@ -6,12 +6,13 @@ site/            many predictions and the concepts of a library as pages that li
 figures/         matplotlib: the atlas as one figure, its parts in given axes and at the width of a paper's column;
                  renderers/ draws the input: image, spectrogram, signal, volume
 wording.py       the sentences and numbers that pages and figures share
-colours.py       one colour a concept, the same on cards and concept map
+colours.py       a colour for each concept, the same on cards and concept map
 encoding.py      signed data as colour, pictures as bytes
 sheets.py        many small patches as one picture
-graph_layout.py  where the nodes of an attribution graph stand, and the graph in Graphviz's language
-files.py         files that are written whole or not at all
-notebook.py      how values of `crp` that cannot draw show themselves
+graph_layout.py  where the nodes of an attribution graph are drawn, and the graph as Graphviz DOT
+page_files.py    writes files completely or not at all, and makes names that are safe in an address
+package_files.py reads the templates, scripts and styles that are installed with the package
+notebook.py      attribution graphs in notebooks
 
 >>> Atlas(explanation).save("atlas.html")                                      # doctest: +SKIP
 """

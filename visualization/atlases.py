@@ -1,4 +1,4 @@
-"""An explanation that can be looked at: saved in six formats, shown in notebooks."""
+"""`Atlas`: saves an explanation in six formats, and shows it in notebooks."""
 
 from __future__ import annotations
 
@@ -30,37 +30,40 @@ class Atlas:
 
     Parameters
     ----------
-    explanation: the numbers; the atlas adds nothing to them.
+    explanation
+        The numbers. The atlas adds none.
     """
 
     def __init__(self, explanation: Explanation) -> None:
         self.explanation = explanation
 
     def figure(self) -> Figure:
-        """The whole atlas as a new matplotlib Figure, unknown to pyplot."""
+        """Draw the whole atlas as a new matplotlib Figure, not registered with pyplot."""
         return figure.atlas_figure(self.explanation)
 
     def html(self) -> str:
-        """The page: one HTML document that asks for nothing outside itself.
+        """Return the page: one HTML document that loads nothing from outside itself.
 
         Raises
         ------
-        InputError: the input is no image; signals and volumes have figures and numbers.
+        InputError
+            If the input is not an image. Signals and volumes have figures and numbers.
         """
         if not self._has_page:
-            raise InputError("the page shows images, and this input is none: save it as .png, .pdf, .svg or .json.")
+            raise InputError("a page shows images, and this input is not one: save it as .png, .pdf, .svg or .json.")
         return page.render(self.explanation)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the atlas in the format its suffix names and return the path.
+        """Write the atlas in the format named by the suffix, and return the path.
 
         .html is the page, .png, .pdf and .svg the figure, .json all numbers and arrays (read by
-        `crp.explanations.from_json`), .dot the attribution graph for Graphviz. The file appears whole or not at all;
-        an older one is replaced.
+        `crp.explanations.from_json`), .dot the attribution graph for Graphviz. The file is written completely or
+        not at all; an older one is replaced.
 
         Raises
         ------
-        InputError: another suffix, no graph to save, or the folder does not exist or cannot be written.
+        InputError
+            If there is no such format or no graph to save, or the folder does not exist or cannot be written.
         """
         path = user_path(path)
         write = _WRITERS.get(path.suffix.lower())
@@ -87,6 +90,7 @@ class Atlas:
         return f'<iframe title="Concept atlas" sandbox="allow-scripts" style="{style}" srcdoc="{source}"></iframe>'
 
     def __repr__(self) -> str:
+        """Say the prediction and the strongest concepts of each layer."""
         sentence = "".join(text for text, _ in wording.headline(self.explanation))
         lines = [f"Atlas: {sentence}"]
         for layer in self.explanation.layers:
@@ -96,7 +100,7 @@ class Atlas:
 
 
 def atlas(model: Any, image: Any, library: Any, **options: Any) -> Atlas:
-    """Explain a prediction and return its atlas; arguments and options are those of `crp.explain`."""
+    """Explain a prediction and return its atlas; arguments as in `crp.explain`."""
     # Explaining needs torch and zennit; drawing a finished explanation does not.
     from crp.explanations.computation import explain
 
@@ -111,7 +115,7 @@ def _write_figure(format: str) -> Callable[[Atlas, BinaryIO], None]:
 
 
 def _write_page(value: Atlas, file: BinaryIO) -> None:
-    # File names may hold bytes that are no text (lone surrogates); they become question marks.
+    # File names may hold bytes that are not text (lone surrogates); they become question marks.
     file.write(value.html().encode("utf-8", "replace"))
 
 

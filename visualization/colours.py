@@ -1,40 +1,67 @@
-"""One colour a concept: the same on its card, in the concept map and in the legend. And the inks of the figures."""
+"""One colour a concept, the same in every view of a page and in figures; and the inks of the figures."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from crp.explanations.explanation import LayerExplanation
-from crp.visualization.encoding import luminance
+from crp.explanations import Explanation, LayerExplanation
 
-# Told apart by hue and lightness, also by colour-blind readers; the number of the concept stands beside each of them.
-COLOURS = (
-    "#e69f00", "#3b6fb6", "#2a9d6f", "#c8504f", "#8e6bbf", "#6cc3e8", "#b5c334", "#8a5a2b", "#e58fb8", "#2f7f86",
-)  # fmt: skip
+# Chosen by search: as far apart as eight colours can be, from each other and from the orange and blue of for and
+# against, with normal vision and with deuteranopia and protanopia (tests/visualization/test_colours.py). The number of
+# the concept stands beside each of them.
+COLOURS = ("#5c03ba", "#deeb12", "#e8195b", "#70fccc", "#6c0c4a", "#1f4820", "#f9cdfc", "#dde790")
 OTHER = "#8d949c"
 
 INK, SOFT, TILE = "#1b1d21", "#5d636c", "#f0f0ec"
 FOR, FOR_TEXT, AGAINST, AGAINST_TEXT, REST = "#ea8a48", "#b3470c", "#5a9bd0", "#1d5a9c", "#cfcfc8"
 
 
-def concept_colours(layer: LayerExplanation) -> dict[int, str]:
-    """Colour of every concept in the layer's concept map, as "#rrggbb".
+def concept_colours(explanation: Explanation) -> dict[str, dict[int, str]]:
+    """Give every concept of each layer that a map or a card shows a colour.
 
-    The concepts that gather most relevance in the map get a colour of their own, all further ones the same grey and
-    only their number.
+    A concept has one colour in an explanation and in those beside it. In each layer concepts of the map come first,
+    those that gather most of its relevance leading, then the cards by absolute share. The first ones get a colour of
+    their own, all further ones the same grey and only their number.
+
+    Parameters
+    ----------
+    explanation
+        What is drawn.
+
+    Returns
+    -------
+    dict of str to dict of int to str
+        "#rrggbb" by layer and concept.
     """
-    if layer.concept_map is None:
-        return {}
-    ids = layer.concept_map.strength()
-    return {concept: COLOURS[rank] if rank < len(COLOURS) else OTHER for rank, concept in enumerate(ids)}
+    layers: dict[str, list[LayerExplanation]] = {}
+    for layer in (layer for view in (explanation, *explanation.beside) for layer in view.layers):
+        layers.setdefault(layer.layer, []).append(layer)
+    return {
+        name: {concept: COLOURS[rank] if rank < len(COLOURS) else OTHER for rank, concept in enumerate(_ordered(views))}
+        for name, views in layers.items()
+    }
 
 
-def cell_opacity(relevance: float, strongest: float) -> float:
-    """How opaque a cell of the concept map is drawn, 0.25..0.7: by the root of its relative relevance."""
-    return 0.25 + 0.45 * math.sqrt(max(0.0, float(relevance)) / strongest)
+def _ordered(views: Sequence[LayerExplanation]) -> list[int]:
+    mapped: dict[int, float] = {}
+    for view in views:
+        strength = {} if view.concept_map is None else view.concept_map.strength()
+        total = math.fsum(strength.values())
+        for concept, value in strength.items():
+            mapped[concept] = max(mapped.get(concept, 0.0), value / total if total else 0.0)
+    carded: dict[int, float] = {}
+    for part in (part for view in views for part in view.ranked):
+        carded[part.concept] = max(carded.get(part.concept, 0.0), abs(part.share))
+    return [
+        *sorted(mapped, key=lambda concept: (-mapped[concept], concept)),
+        *sorted(carded.keys() - mapped.keys(), key=lambda concept: (-carded[concept], concept)),
+    ]
 
 
-def ink(colour: str) -> str:
-    """Black or white, whichever is read better on `colour` (WCAG 2: the larger contrast ratio)."""
-    light = float(luminance([int(colour[i : i + 2], 16) for i in (1, 3, 5)]))
-    return "#000000" if (light + 0.05) / 0.05 > 1.05 / (light + 0.05) else "#ffffff"
+def cell_opacity(share: float) -> float:
+    """Opacity of a cell of the concept map, 0.15..0.75: it grows with the root of the share that its winner holds.
+
+    NaN, an unknown share, gives the middle.
+    """
+    return 0.4 if math.isnan(share) else 0.15 + 0.6 * math.sqrt(share)

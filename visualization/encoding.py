@@ -40,6 +40,8 @@ def _table() -> np.ndarray:
 
 DIVERGING = _table()
 DIVERGING.flags.writeable = False
+# What heatmaps on pages are drawn with: the same two hues, equally dark.
+AGAINST_INK, FOR_INK = DIVERGING[round(0.09 * LEVELS)], DIVERGING[-1 - round(0.09 * LEVELS)]
 
 
 def luminance(colours: np.ndarray) -> np.ndarray:
@@ -50,7 +52,7 @@ def luminance(colours: np.ndarray) -> np.ndarray:
 
 
 def colour_limit(values: np.ndarray) -> float:
-    """The magnitude at which colours saturate: all but `CLIPPED_FRACTION` of the values lie below it.
+    """Find the magnitude at which colours saturate: all but `CLIPPED_FRACTION` of the values lie below it.
 
     Where that leaves nothing (nearly all values are zero), the largest magnitude; 0 for an all-zero array.
     """
@@ -59,7 +61,7 @@ def colour_limit(values: np.ndarray) -> float:
 
 
 def shared_limit(heatmaps: Sequence[np.ndarray]) -> float:
-    """The magnitude at which the colours of heatmaps on one scale saturate: the largest `colour_limit`; 0 for none."""
+    """Find where the colours of heatmaps on one scale saturate: the largest `colour_limit`; 0 for none."""
     return max((colour_limit(heatmap) for heatmap in heatmaps), default=0.0)
 
 
@@ -101,21 +103,53 @@ def against(heatmap: np.ndarray, limit: float, side: int = 24) -> np.ndarray:
 
 
 def faded(picture: np.ndarray) -> np.ndarray:
-    """The picture in light grey, 130 to 255, as a ground for colour: uint8 [h, w, 3] -> uint8 [h, w, 3]."""
+    """Draw the picture in light grey, 130 to 255, as a ground for colour: uint8 [h, w, 3] -> uint8 [h, w, 3]."""
     grey = (picture @ LUMINANCE)[..., None]
     return np.broadcast_to(130 + grey * (125 / 255), picture.shape).round().astype(np.uint8)
 
 
-def overlay(
-    picture: np.ndarray, heatmap: np.ndarray, limit: float | None = None, power: float = 1.0
-) -> np.ndarray:
-    """A heatmap over the faded picture: where it is zero the picture shows, where it saturates the colour does.
+def overlay(picture: np.ndarray, heatmap: np.ndarray, limit: float | None = None, power: float = 1.0) -> np.ndarray:
+    """Draw a heatmap over the faded picture: where it is zero the picture shows, where it saturates the colour does.
 
     picture: uint8 [h, w, 3]; heatmap: float [h, w]; result: uint8 [h, w, 3].
     """
     # The square root keeps weak relevance visible over the grey; the colour itself has no more than its own power.
     opacity = np.sqrt(np.abs(scaled(heatmap, limit, power)))[..., None]
     return (faded(picture) * (1 - opacity) + colours(heatmap, limit, power) * opacity).round().astype(np.uint8)
+
+
+def tinted(picture: np.ndarray, heatmap: np.ndarray, limit: float | None = None) -> np.ndarray:
+    """Draw a heatmap in two inks over the faded picture, as opaque as the root of its magnitude.
+
+    Magnitude is opacity alone, so a heatmap drawn up to its own limit and shown at an opacity of `fade(own, limit)` is
+    the same heatmap drawn up to `limit`: pages switch between scales without a second picture.
+
+    Parameters
+    ----------
+    picture
+        uint8 [H, W, 3].
+    heatmap
+        float [H, W].
+    limit
+        Magnitude at which the ink is opaque, by default `colour_limit(heatmap)`.
+
+    Returns
+    -------
+    ndarray
+        uint8 [H, W, 3].
+    """
+    values = scaled(heatmap, limit, ROOT)[..., None]
+    opacity = np.abs(values)
+    return (faded(picture) * (1 - opacity) + _inks(np.sign(values[..., 0])) * opacity).round().astype(np.uint8)
+
+
+def fade(own: float, limit: float) -> float:
+    """Opacity, 0..1, at which a heatmap tinted up to `own` shows what it holds on a scale that ends at `limit`."""
+    return min(1.0, own / limit) ** ROOT if limit else 1.0
+
+
+def _inks(signs: np.ndarray) -> np.ndarray:
+    return np.where(signs[..., None] < 0, AGAINST_INK, FOR_INK).astype(np.uint8)
 
 
 def veil(heatmap: np.ndarray, side: int = 10) -> np.ndarray:
@@ -144,7 +178,7 @@ def _blurred(values: np.ndarray) -> np.ndarray:
 
 
 def veiled(picture: np.ndarray, heatmap: np.ndarray, strength: float = 0.8) -> np.ndarray:
-    """A patch with what its concept does not look at washed out: uint8 [h, w, 3], float [h, w] -> uint8 [h, w, 3]."""
+    """Wash out what the concept of a patch gives no relevance: uint8 [h, w, 3], float [h, w] -> uint8 [h, w, 3]."""
     height, width = heatmap.shape
     cover = Image.fromarray(veil(heatmap).astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     cover = np.clip(np.asarray(cover), 0, 1)[..., None] * strength
@@ -152,7 +186,7 @@ def veiled(picture: np.ndarray, heatmap: np.ndarray, strength: float = 0.8) -> n
 
 
 def contour(mask: np.ndarray) -> np.ndarray:
-    """The edges between cells that are in the mask and cells that are not, the border of the array included.
+    """Find the edges between cells that are in the mask and cells that are not, the border of the array included.
 
     mask: bool [rows, columns]. Result: int64 [edges, 2, 2], each edge as ((row, column), (row, column)) of its corners.
     """
@@ -166,7 +200,7 @@ def contour(mask: np.ndarray) -> np.ndarray:
 
 
 def label_cells(mask: np.ndarray) -> list[tuple[int, int]]:
-    """The cell where the label of each connected piece of a mask stands: (row, column) of the one nearest its middle.
+    """Find the cell, (row, column), for the label of each connected piece of a mask: the one nearest its middle.
 
     mask: bool [rows, columns]; cells that share an edge are connected. Pieces come in reading order.
     """
@@ -200,7 +234,7 @@ def fitted(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def squared(picture: np.ndarray, side: int) -> np.ndarray:
-    """The middle square of a picture, uint8 [h, w, 3], as [side, side, 3]."""
+    """Cut the middle square of a picture, uint8 [h, w, 3], as [side, side, 3]."""
     height, width = picture.shape[:2]
     edge = min(height, width)
     top, left = (height - edge) // 2, (width - edge) // 2
@@ -209,41 +243,42 @@ def squared(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def picture_uri(picture: np.ndarray, *, side: int, quality: int) -> str:
-    """A picture, uint8 [h, w, 3], shrunk to at most `side`, as JPEG; small ones as PNG: JPEG smears single pixels."""
+    """Encode a picture, uint8 [h, w, 3], shrunk to at most `side`, as JPEG; small ones as PNG: JPEG smears pixels."""
     if max(picture.shape[:2]) <= SMALL_SIDE:
         return png_uri(picture)
     return jpeg_uri(fitted(picture, side), quality)
 
 
-def overlay_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: int) -> str:
-    """A heatmap over the faded picture, to be shown on a ground of `faded(picture)`.
+def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: int) -> str:
+    """Encode `tinted(picture, heatmap)`, to be shown on a ground of `faded(picture)`, possibly at a lower opacity.
 
     Large ones are JPEG with the ground in them, shrunk to at most `side`. Small ones are PNG without it, exact and a
-    quarter of the bytes: 255 colours, each as opaque as `overlay` draws it.
+    quarter of the bytes: 255 levels of two colours.
     """
     if max(heatmap.shape) > SMALL_SIDE:
-        return jpeg_uri(fitted(overlay(picture, heatmap), side), quality)
-    levels = np.rint((scaled(heatmap) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
-    opacity = np.sqrt(np.abs(np.linspace(-1, 1, LEVELS))) * 255
+        return jpeg_uri(fitted(tinted(picture, heatmap), side), quality)
+    levels = np.rint((scaled(heatmap, power=ROOT) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
+    signs = np.sign(np.arange(LEVELS) - LEVELS // 2)
     image = Image.fromarray(levels)
-    image.putpalette(DIVERGING.tobytes())
+    image.putpalette(_inks(signs).tobytes())
+    opacity = np.abs(np.linspace(-1, 1, LEVELS)) * 255
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True, transparency=opacity.round().astype(np.uint8).tobytes())
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def png_uri(array: np.ndarray) -> str:
-    """uint8 [h, w], [h, w, 3] or [h, w, 4] -> "data:image/png;base64,...", without loss."""
+    """Encode uint8 [h, w], [h, w, 3] or [h, w, 4] as "data:image/png;base64,...", without loss."""
     return _uri(array, "PNG", optimize=True)
 
 
 def jpeg_uri(picture: np.ndarray, quality: int) -> str:
-    """uint8 [h, w, 3] -> "data:image/jpeg;base64,..."."""
+    """Encode uint8 [h, w, 3] as "data:image/jpeg;base64,..."."""
     return _uri(picture, "JPEG", quality=quality, optimize=True, progressive=False)
 
 
 def mask_uri(opacity: np.ndarray) -> str:
-    """float [h, w] in 0..1 -> PNG data URI of a black picture with that opacity, for a page's `mask-image`."""
+    """Encode float [h, w] in 0..1 as PNG data URI of a black picture with that opacity, for a page's `mask-image`."""
     alpha = (np.clip(opacity, 0, 1) * 15).round().astype(np.uint8) * 17  # 16 steps: a third of the bytes of 256
     return png_uri(np.stack([np.zeros_like(alpha), alpha], axis=-1))
 

@@ -14,7 +14,7 @@ WIDEST = 14.0
 
 
 def places(graph: ConceptGraph) -> dict[Key, tuple[float, int]]:
-    """Where each node stands: (x in 0..1, row), the root in row 0. Rows without concepts are left out."""
+    """Place each node: (x in 0..1, row), the root in row 0. Rows without concepts are left out."""
     place: dict[Key, tuple[float, int]] = {}
     rows = [[node for node in graph.nodes if node.layer == layer] for layer in graph.layers]
     for row, nodes in enumerate([nodes for nodes in rows if nodes]):
@@ -31,13 +31,13 @@ def places(graph: ConceptGraph) -> dict[Key, tuple[float, int]]:
 
 
 def edge_width(graph: ConceptGraph, relevance: float) -> float:
-    """Width of an edge in points, 1 to `WIDEST`."""
+    """Return the width of an edge in points, 1 to `WIDEST`."""
     strongest = max(abs(edge.relevance) for edge in graph.edges)
     return max(1.0, WIDEST * abs(relevance) / strongest)
 
 
 def dot(graph: ConceptGraph) -> str:
-    """The graph in Graphviz's language: `dot -Tsvg graph.dot > graph.svg`.
+    """Write the graph in Graphviz's language: `dot -Tsvg graph.dot > graph.svg`.
 
     Labels say the signed share of the whole prediction; edges against are dashed.
     """

@@ -1,4 +1,4 @@
-"""How values of `crp` that cannot draw show themselves in a notebook."""
+"""Attribution graphs in notebooks: `crp.graphs` itself does not draw."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOTS_PER_INCH = 110
 
 
 def graph_html(graph: ConceptGraph) -> str:
-    """An attribution graph as a picture, with what it shows in words."""
+    """Draw an attribution graph as a picture, with a description in words."""
     buffer = io.BytesIO()
     figure.save(paper.plot_graph(graph).figure, buffer, format="png", dpi=DOTS_PER_INCH)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and names that are safe in a path and in an address."""
+"""Files that are written completely or not at all, and names that are safe in a path and in an address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crp.files import write_file
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file that replaces `path` once it is complete.
+    """Write a file with `write`; it replaces `path` when it is complete.
 
     Raises
     ------
@@ -23,7 +23,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_changed(path: Path, content: bytes) -> bool:
-    """Write a file, unless it holds this content already; whether it was written."""
+    """Write a file, unless it holds this content already; return whether it was written."""
     if path.is_file() and path.read_bytes() == content:
         return False
     replace_file(path, lambda file: file.write(content))
@@ -31,9 +31,9 @@ def write_changed(path: Path, content: bytes) -> bool:
 
 
 def file_name(text: str, taken: Collection[str] = ()) -> str:
-    """A name for a file or folder: letters, digits, `_`, `-` and dots; told apart from those taken by a number.
+    """Make a name for a file or folder of letters, digits, `_`, `-` and dots; a number is added if it is taken.
 
-    It needs no escaping in an address, and is new also where upper and lower case are the same.
+    It needs no escaping in an address, and it is unique even if upper and lower case are not distinguished.
 
     >>> file_name("two words.v2"), file_name("Zebra", {"zebra"}), file_name("../..")
     ('two_words.v2', 'Zebra-2', '_')

@@ -3,12 +3,17 @@
 A concept's patches are one picture file with a row for each mode; how much of each to wash out lies in a second, tiny
 one. Every cell has the same size: a patch is stretched to it, and stretched back where it is shown, so that nothing of
 the file is empty. The first patch of every concept of a layer makes the layer's glimpses.
+
+How many cells a sheet has is known here only. Pages get it with every cell they show, as the custom properties of
+`Sheet.style`, from which one rule of the style computes what is cut out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,28 +26,71 @@ SIDE = 96
 # A veil is drawn smoothly, so that each has a border of its own against its neighbours.
 VEIL, BORDER = 10, 1
 GLIMPSE_SIDE, GLIMPSE_COLUMNS = 64, 16
+# What decides where on a sheet of a site a patch lies: sheets of another layout are made anew.
+LAYOUT = (SIDE, VEIL, BORDER, GLIMPSE_SIDE, GLIMPSE_COLUMNS)
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Cells of a sheet; `rows` and `columns` of them."""
+    """A grid of equal cells.
+
+    Attributes
+    ----------
+    rows, columns
+        Number of cells down and across.
+    """
 
     rows: int
     columns: int
 
     def style(self, row: int, column: int) -> str:
-        """Where a cell lies, as custom properties for the page's style."""
+        """Return the position of a cell as CSS custom properties."""
         return f"--r:{self.rows};--n:{self.columns};--y:{row};--x:{column}"
 
 
+@dataclass(frozen=True)
+class Glimpses:
+    """One small patch for each of some concepts, row by row on a sheet.
+
+    Attributes
+    ----------
+    concepts
+        Ids of the concepts, in the order of their cells.
+    columns
+        Number of cells across.
+    """
+
+    concepts: tuple[int, ...]
+    columns: int
+
+    @property
+    def sheet(self) -> Sheet:
+        """The cells; one row if there are no concepts."""
+        return Sheet(max(1, -(-len(self.concepts) // self.columns)), self.columns)
+
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """Number of each concept's cell."""
+        return {concept: place for place, concept in enumerate(self.concepts)}
+
+    def style(self, concept: int) -> str:
+        """Return the position of a concept's cell, as `Sheet.style`; empty if the concept has none."""
+        place = self.places.get(concept)
+        return "" if place is None else self.sheet.style(*divmod(place, self.columns))
+
+    def numbers(self) -> dict[str, Any]:
+        """Return what a script needs to position any cell."""
+        return {"rows": self.sheet.rows, "columns": self.columns, "place": self.places}
+
+
 def sheet_of(rows: Sequence[Sequence[Patch]]) -> Sheet:
-    """The cells for patches by mode; modes at the end without patches take no row."""
+    """Return the cells for patches by mode; modes at the end without patches take no row."""
     filled = [index for index, patches in enumerate(rows) if patches]
     return Sheet(1 + max(filled, default=-1), max(map(len, rows), default=0))
 
 
 def patch_sheet(rows: Sequence[Sequence[Patch]]) -> np.ndarray:
-    """uint8 [rows * SIDE, columns * SIDE, 3]."""
+    """Draw all patches of a concept, each stretched to its cell: uint8 `[rows * SIDE, columns * SIDE, 3]`."""
     sheet = sheet_of(rows)
     found = np.full((sheet.rows * SIDE, sheet.columns * SIDE, 3), 238, dtype=np.uint8)
     for row, column, patch in _placed(rows):
@@ -52,7 +100,13 @@ def patch_sheet(rows: Sequence[Sequence[Patch]]) -> np.ndarray:
 
 
 def veil_sheet(rows: Sequence[Sequence[Patch]]) -> np.ndarray:
-    """Black of the opacity of each patch's veil (`images.veil`): uint8 [rows * s, columns * s, 2], grey and alpha."""
+    """Draw the veil of each patch (`images.veil`) as black of its opacity.
+
+    Returns
+    -------
+    np.ndarray
+        uint8 `[rows * s, columns * s, 2]`, grey and alpha, with `s = VEIL + 2 * BORDER`.
+    """
     sheet = sheet_of(rows)
     side = VEIL + 2 * BORDER
     found = np.zeros((sheet.rows * side, sheet.columns * side, 2), dtype=np.uint8)
@@ -65,14 +119,31 @@ def veil_sheet(rows: Sequence[Sequence[Patch]]) -> np.ndarray:
     return found
 
 
-def glimpse_sheet(patches: Sequence[Patch], *, side: int, columns: int) -> np.ndarray:
-    """The middle squares of patches, row by row: uint8 [rows * side, columns * side, 3], at least one row."""
-    rows = max(1, -(-len(patches) // columns))
-    found = np.full((rows * side, columns * side, 3), 238, dtype=np.uint8)
-    for place, patch in enumerate(patches):
+def glimpse_sheet(patches: Mapping[int, Patch], *, side: int, columns: int) -> tuple[np.ndarray, Glimpses]:
+    """Draw the middle square of one patch for each concept.
+
+    Parameters
+    ----------
+    patches
+        By concept.
+    side
+        Height and width of a cell in pixels.
+    columns
+        Number of cells across.
+
+    Returns
+    -------
+    picture : np.ndarray
+        uint8 `[rows * side, columns * side, 3]`, at least one row.
+    glimpses : Glimpses
+        Where each concept lies on it.
+    """
+    glimpses = Glimpses(tuple(patches), columns)
+    found = np.full((glimpses.sheet.rows * side, columns * side, 3), 238, dtype=np.uint8)
+    for place, patch in enumerate(patches.values()):
         top, left = (side * part for part in divmod(place, columns))
         found[top : top + side, left : left + side] = images.squared(patch.picture, side)
-    return found
+    return found, glimpses
 
 
 def _placed(rows: Sequence[Sequence[Patch]]) -> list[tuple[int, int, Patch]]:

@@ -23,9 +23,7 @@ from crp import class_names
 from crp.explanations import ClassScore, ClassShare, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
 from crp.graphs import ConceptGraph, GraphNode
-
-MINUS = "\N{MINUS SIGN}"
-SPACE = "\N{NO-BREAK SPACE}"
+from crp.visualization.number_formats import MINUS, SPACE, number, percent, probability, rounded, signed_percent
 
 # The two numbers of a concept: what they are called, and their definitions.
 LAYER_SHARE, PREDICTION_SHARE = "share of the layer", "share of the prediction"
@@ -33,8 +31,8 @@ LAYER_SHARE_MEANS = "relevance of the concept divided by the sum of the absolute
 PREDICTION_SHARE_MEANS = "relevance of the concept divided by the relevance that started at the output"
 # What the numbers beside a class that uses a concept mean.
 USES_MEAN = (
-    "mean share of the layer over the n samples of the class that were mined, ± their standard deviation; classes with "
-    "few samples rank lower"
+    "mean share of the layer over the n samples of the class that were mined, ± their standard deviation; "
+    "classes with few samples rank lower"
 )
 # Below this number of samples a mean says little.
 FEW_SAMPLES = 5
@@ -42,47 +40,6 @@ FEW_SAMPLES = 5
 _UNNAMED_OUTPUT = ("output", class_names.class_name((), 0))
 # The model's answer is spread over many classes if not even the best class has this probability.
 _SPREAD = 0.01
-
-
-def number(value: float) -> str:
-    """Format a number with three significant digits, or all digits before the decimal point.
-
-    >>> number(-0.1234), number(1234.5), number(0.0)
-    ('−0.123', '1234', '0')
-    """
-    text = f"{value:.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
-    return text.replace("-", MINUS)
-
-
-def percent(value: float) -> str:
-    """Format a fraction as percent with one decimal.
-
-    >>> percent(0.1234).replace(SPACE, " ")
-    '12.3 %'
-    """
-    return f"{_rounded(value):.1f}{SPACE}%".replace("-", MINUS)
-
-
-def signed_percent(value: float) -> str:
-    """Format a signed fraction as percent; the sign is always written, except for zero.
-
-    >>> signed_percent(0.1234).replace(SPACE, " "), signed_percent(0.0).replace(SPACE, " ")
-    ('+12.3 %', '0.0 %')
-    """
-    return ("+" if _rounded(value) > 0 else "") + percent(value)
-
-
-def probability(value: float) -> str:
-    """Format a probability in whole percent; what would round to 0 or 100 % is given as a bound.
-
-    >>> [probability(p).replace(SPACE, " ") for p in (0.914, 0.9991, 0.0001)]
-    ['91 %', 'over 99 %', 'under 1 %']
-    """
-    if value > 0.99:
-        return f"over 99{SPACE}%"
-    if value < 0.01:
-        return f"under 1{SPACE}%"
-    return f"{value * 100:.0f}{SPACE}%"
 
 
 def spread_over_many_classes(best: ClassScore) -> bool:
@@ -151,10 +108,9 @@ def headline(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
     best, target = explanation.best, explanation.target
     value = class_value(best, best)
     if best.probability is None:
-        seen = f"The model sees this input as {value}"
         if class_name(best) in _UNNAMED_OUTPUT:
-            return ((seen, False),)
-        return ((f"{seen} for ", False), (class_name(best), True))
+            return ((f"The model’s output is {value}", False),)
+        return (("The model’s value for ", False), (class_name(best), True), (f" is {value}", False))
     spread = ", spread over many classes" if spread_over_many_classes(best) else ""
     seen = (("The model sees ", False), (class_name(best), True), (f" ({value}{spread})", False))
     if best.index == target.index:
@@ -170,16 +126,38 @@ def headline(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
 def question(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
     """Say what is explained, in a few words, split at class names: (text, whether it is a name)."""
     target = (class_name(explanation.target), True)
+    if explanation.target.probability is None:
+        return (("What raises or lowers ", False), (subject(explanation), target[0] not in _UNNAMED_OUTPUT))
     if explanation.against is None:
         return (("What speaks for ", False), target)
     return (("Why ", False), target, (" and not ", False), (class_name(explanation.against), True))
 
 
+def lead(explanation: Explanation) -> tuple[str, str, str]:
+    """Say what a page shows, in a sentence split around the name of what is explained."""
+    about = ", where in the input they lie, and reference samples that show what each of them stands for."
+    if explanation.target.probability is None:
+        return "The concepts of the network that raise or lower ", subject(explanation), about
+    return "The concepts of the network that speak for or against ", class_name(explanation.target), about
+
+
 def subject(explanation: Explanation) -> str:
-    """Name what relevance is for: the class, or one class rather than another."""
+    """Name what relevance is for: the class, the only output, or one class rather than another."""
+    if explanation.target.probability is None and class_name(explanation.target) in _UNNAMED_OUTPUT:
+        return "the output"
     if explanation.against is None:
         return class_name(explanation.target)
     return f"{class_name(explanation.target)} rather than {class_name(explanation.against)}"
+
+
+def negative(explanation: Explanation) -> str:
+    """Warn that what is explained is negative; empty if it is not."""
+    value = explanation.target.logit - (explanation.against.logit if explanation.against else 0.0)
+    if value >= 0:
+        return ""
+    return f"What is explained is negative ({number(value)}): what supports raises it, what opposes lowers it." + (
+        " Shares of the prediction have the opposite sign." if explanation.graph else ""
+    )
 
 
 def side(part: ConceptPart) -> str:
@@ -250,6 +228,16 @@ def _times(ratio: float) -> str:
     return f"{ratio:.2g}{SPACE}times".replace("-", MINUS)
 
 
+def class_mean(use: ClassShare) -> str:
+    """Give the mean share of the layer that a concept has in a class, with its standard deviation if there is one."""
+    return signed_percent(use.share) + ("" if use.spread is None else f" ±{SPACE}{percent(use.spread)}")
+
+
+def used_by(explanation: Explanation) -> str:
+    """Head the list of classes that use a concept most; a model with one output has no classes to list."""
+    return "Mean over mined samples" if explanation.target.probability is None else "Used most by"
+
+
 def class_use(use: ClassShare) -> str:
     """Say how much a class uses a concept: mean share of the layer, standard deviation, number of samples.
 
@@ -259,9 +247,7 @@ def class_use(use: ClassShare) -> str:
     >>> plain(class_use(ClassShare(3, "ant", 0.059, samples=1)))
     '+5.9 %, n = 1, few samples'
     """
-    text = signed_percent(use.share)
-    if use.spread is not None:
-        text += f" ±{SPACE}{percent(use.spread)}"
+    text = class_mean(use)
     if use.samples is None:
         return text
     few = ", few samples" if use.samples < FEW_SAMPLES else ""
@@ -286,8 +272,8 @@ def ledger(layer: LayerExplanation) -> dict[str, str]:
 
     Each is rounded to a tenth; the rest takes up the rounding errors, at most a tenth.
     """
-    supporting = _rounded(math.fsum(part.share for part in layer.supporting))
-    opposing = _rounded(-math.fsum(part.share for part in layer.opposing))
+    supporting = rounded(math.fsum(part.share for part in layer.supporting))
+    opposing = rounded(-math.fsum(part.share for part in layer.opposing))
     shown = supporting + opposing
     rest = max(0.0, 100 - shown) if layer.shown + layer.rest else 0.0
     figures = {"for": supporting, "against": opposing, "shown": shown, "rest": rest}
@@ -304,7 +290,7 @@ def hidden(layer: LayerExplanation) -> str:
 
 def share_of_all(share: float) -> str:
     """Format a share of the prediction; it is undefined if no relevance started."""
-    return "no relevance" if math.isnan(share) else signed_percent(share)
+    return "no share" if math.isnan(share) else signed_percent(share)
 
 
 def both_shares(explanation: Explanation, part: ConceptPart) -> str:
@@ -372,11 +358,6 @@ def patch(value: Patch) -> str:
     """Describe a patch: sample, class and score."""
     explained = f", {patch_class(value)}" if value.target >= 0 else ""
     return f"sample {value.sample}{explained}, score {value.score:.3g}".replace("-", MINUS)
-
-
-def _rounded(share: float) -> float:
-    # Adding zero turns -0.0, which would print a sign, into 0.0.
-    return round(share * 100, 1) + 0.0
 
 
 def _third(position: float, low: str, high: str) -> str:

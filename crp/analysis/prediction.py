@@ -8,7 +8,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from crp.attribution import RelevanceFlow
+from crp.attribution.forward_pass import check_tensor
 from crp.concepts import ChannelConcept, ConceptKind
+from crp.library.store import check_library
 from crp.models import PreparedModel, check_start, ready_model
 from crp.relevance_shares import shares
 
@@ -57,7 +59,9 @@ def concept_vector(
     LibraryError
         If the library belongs to another model, composite or kind of concept.
     """
+    check_library(library)
     library.shape(layer)
+    check_tensor(data)
     model = ready_model(model, composite)
     model.check(library, concept)
     check_start(library)

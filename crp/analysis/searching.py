@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crp.arguments import whole_number
 from crp.errors import InputError, nearest
 from crp.indices import concept_id
 from crp.library.vectors import Matrix, Vectors
@@ -67,8 +68,7 @@ def search(
     """
     matrix = matrix_of(vectors, by)
     concept = concept_id(concept, matrix.shape[1])
-    if count is not None and count < 1:
-        raise InputError(f"count is {count}; at least 1 sample is needed.")
+    count = None if count is None else whole_number("count", count, 1)
     rows = vectors.rows(target=target, prediction=prediction, label=label)
     values = matrix.column(concept)[rows]
     order = np.argsort(-values, kind="stable")[:count]
@@ -82,7 +82,7 @@ def matrix_of(vectors: Vectors, by: str) -> Matrix:
     Raises
     ------
     InputError
-        If the name is another one.
+        If there are no vectors of that name.
     """
     if by not in KINDS:
         raise InputError(f"There are no vectors of {by!r}: {nearest(str(by), KINDS)}")

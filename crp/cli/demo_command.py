@@ -67,7 +67,7 @@ def demo(out: str, samples: int) -> None:
     click.echo(f"Scene:   {picture}")
     click.echo(f"Atlas:   {', '.join(str(page) for page in pages)}")
     click.echo(f"Library: {library.path}")
-    click.echo(f"Next:    {options.next_command(library.path, picture)} --out mine.html")
+    click.echo(f"Next:    {options.explaining_command(library.path, picture)} --out mine.html")
 
 
 def _story(model: nn.Module, scenes: Scenes, chosen: int, explanation: Explanation) -> str:

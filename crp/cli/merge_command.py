@@ -47,18 +47,19 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
     manifest = shard_identity(user_path(library), [user_path(other) for other in work])["manifest"]
     owner, source, stored = f"folder '{library}.partial'", manifest["source"], manifest["preprocessing"]
     trust = given["trust"]
+    mined_data = named_data(
+        source,
+        owner,
+        data=given["data"],
+        preprocessing=Preprocessing.from_json(stored) if stored is not None else None,
+        class_names=manifest["class_names"],
+        trust=trust,
+    )
     made = run(
         selecting(
             named_model(source, owner, model=given["model"], weights=given["weights"], trust=trust), manifest
         ).to(device),
-        named_data(
-            source,
-            owner,
-            data=given["data"],
-            preprocessing=Preprocessing.from_json(stored) if stored is not None else None,
-            class_names=manifest["class_names"],
-            trust=trust,
-        ),
+        mined_data,
         path=library,
         others=work,
         device=device,
@@ -66,4 +67,4 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
     )
     click.echo(f"Library: {made.path}")
     model = given["model"] or (source or {}).get("model")
-    click.echo(f"Next:    {options.next_command(made.path, model=model)}")
+    click.echo(f"Next:    {options.next_command(made, mined_data, model)}")

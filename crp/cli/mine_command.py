@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from crp.cli import options
-
-if TYPE_CHECKING:
-    from crp.library import Library
 
 # Options that decide the content of the library, in addition to those of the plan.
 _DECIDING = ("references", "class_references", "vectors", "patches", "block_size", "precision",
@@ -54,7 +51,7 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
     help="Reference samples of each concept and mode.",
 )
 @click.option(
-    "--patches", type=click.IntRange(min=0), default=8, show_default=True, help="How many of them get a picture."
+    "--patches", type=click.IntRange(min=0), default=8, show_default=True, help="How many of them have a patch."
 )
 @click.option(
     "--class-references",
@@ -147,17 +144,7 @@ def mine(model: str, data: str, **given: Any) -> None:
         click.echo(f"Shard {'/'.join(map(str, given['shard']))} is done. When all are done:  {merge}")
     elif first:
         click.echo(f"Library: {library.path}")
-        click.echo(f"Next:    {_next(library, plan.data, model)}")
-
-
-def _next(library: Library, data: Any, model: str) -> str:
-    """Return the command to run next: an explanation of the first picture, if the data are picture files."""
-    from crp.sources.data import PictureFolder
-
-    if library.preprocessing is None:
-        return shlex.join(["crp", "info", str(library.path)])
-    picture = data.path / data.sample_name(0) if isinstance(data, PictureFolder) else "PICTURE"
-    return options.next_command(library.path, picture, model)
+        click.echo(f"Next:    {options.next_command(library, plan.data, model)}")
 
 
 def _cores(device: str, threads: int | None, shared: bool) -> str | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from crp.library import Library
 
 
 class Pixels(click.ParamType):
@@ -114,7 +117,19 @@ def command_line(name: str, arguments: list[str], options: dict[str, Any]) -> li
     return words
 
 
-def next_command(library: object, picture: object = "PICTURE", model: str | None = None) -> str:
+def next_command(library: Library, data: object, model: str | None) -> str:
+    """Return the command to run after mining: one that works when it is pasted.
+
+    It explains the first picture if the data are picture files, and otherwise describes the library.
+    """
+    from crp.sources.data import PictureFolder
+
+    if library.preprocessing is None or not isinstance(data, PictureFolder):
+        return shlex.join(["crp", "info", str(library.path)])
+    return explaining_command(library.path, data.path / data.sample_name(0), model)
+
+
+def explaining_command(library: object, picture: object, model: str | None = None) -> str:
     """Return the command that explains a picture with a library, quoted for a shell.
 
     `model` is what the user called the model. It is repeated if it is code, which a library alone does not run.

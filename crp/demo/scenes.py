@@ -36,7 +36,7 @@ class Scenes:
     Raises
     ------
     InputError
-        If split or tag mode is another one, the count is below 1, or the seed is negative.
+        If there is no such split or tag mode, the count is below 1, or the seed is negative.
 
     Examples
     --------

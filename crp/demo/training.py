@@ -56,7 +56,7 @@ def train(inputs: Tensor, labels: Tensor, *, epochs: int = EPOCHS, seed: int = 0
     ----------
     inputs, labels
         float32 `[N, 3, H, W]` and int64 `[N]`, with N at least `BATCH`. In every epoch, the scenes that do not fill a
-        last batch are omitted, each time other ones.
+        last batch are omitted, different ones each time.
     epochs
         Passes over the scenes.
     seed

@@ -1,7 +1,7 @@
 """From a model, an input and a library to the numbers of an atlas.
 
-`explain` is the only place where a prediction's concepts are computed. It returns an `Explanation`, a value that
-anything may draw. One forward pass serves it all.
+`explain` is the only place where a prediction's concepts are computed, all from one forward pass. It returns an
+`Explanation`, a value that pages and figures draw.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
+from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.starts import Difference, Logit
 from crp.class_names import class_index, class_name
@@ -27,6 +28,7 @@ from crp.explanations.map_computation import concept_map_in
 from crp.graphs.composition import apart, graph_in
 from crp.graphs.finiteness import check_finite
 from crp.library.profiles import class_shares
+from crp.library.store import check_library
 from crp.models import PreparedModel, ready_model
 from crp.preprocessing import read_picture, shown_input
 from crp.relevance_shares import shares
@@ -38,13 +40,13 @@ if TYPE_CHECKING:
 
 _CHANNELS = ChannelConcept()
 
-# What inputs with so many axes are called.
+# Names and spatial axes of inputs `[c, *S]`, by their number of axes.
 _INPUTS = {2: ("signal", "T"), 3: ("image", "H, W"), 4: ("volume", "D, H, W")}
-# The graph of an explanation: as much as a page's width can hold.
+# Coverage and breadth of an explanation's graph: as much as fits into the width of a page.
 _GRAPH_COVERAGE, _GRAPH_BREADTH = 0.9, 8
 # Classes named as users of a concept.
 _USERS = 5
-# One patch is kept of the concepts that are among so many strongest of some cell, but of no more than so many.
+# One patch is kept for each concept among the strongest few of some cell: how many per cell, and how many in all.
 _NAMED_IN_CELL, _GLIMPSES = 6, 64
 
 
@@ -69,30 +71,29 @@ def explain(
     Parameters
     ----------
     model
-        The model that was mined; for many pictures once made ready by `crp.prepared`.
+        The model that was mined. To explain many pictures, prepare it once with `crp.prepared`.
     image
-        Model input `[c, *S]` or `[1, c, *S]`; or a picture (PIL, uint8 array `[H, W, 3]`, or a file's name), which
+        Model input `[c, *S]` or `[1, c, *S]`; or a picture (PIL, uint8 array `[H, W, 3]`, or the path of a file), which
         the library's preprocessing turns into model input.
     library
-        What mining left for this model.
+        The library that was mined with this model.
     layers
         Some of the library's layers, in the order in which they are shown; by default all, from the output down.
     target
         Class to explain, by index or name; by default the predicted one.
     against
         Another class, by index or name: why `target` and not this one? It is explained too, and so is the difference,
-        of what the two start at the output (`Explanation.beside`).
+        of both (`Explanation.beside`).
     concepts
-        How many supporting and how many opposing concepts of each layer to show, at most.
+        Largest number of supporting concepts of each layer to show, and of opposing ones.
     patches
-        How many patches of each kind to show of a concept, at most.
+        Largest number of patches of each kind to show for a concept.
     cells
         Cells of the concept map along its longer side, never more than the layer has positions; by default 8.
     graph
-        Whether to find how lower concepts compose the higher ones (`crp.compose`); of layers that contain one another,
-        the inner ones.
+        Whether to compute the attribution graph (`crp.compose`). If layers contain one another, it uses the inner ones.
     composite
-        The composite that was mined with, if it was not the default; a prepared model has it already.
+        The composite used for mining, if it was not the default; a prepared model has it already.
     concept
         The kind of concept that was mined, if it was not the channel.
     provenance
@@ -116,17 +117,17 @@ def explain(
     The concept map is the concept atlas of Achtibat et al. (2023), Fig. 3: each cell shows the concept, of all the
     layer's, with the largest positive relevance in it (`RelevanceFlow.regions`).
     """
-    if concepts < 1:
-        raise InputError(f"concepts is {concepts}; at least 1 must be shown.")
-    if cells is not None and cells < 1:
-        raise InputError(f"cells is {cells}; at least 1 is needed.")
-    for layer in layers or ():
+    concepts, patches = whole_number("concepts", concepts, 1), whole_number("patches", patches, 0)
+    cells = None if cells is None else whole_number("cells", cells, 1)
+    check_library(library)
+    layers = layer_names(layers or ())
+    for layer in layers:
         library.shape(layer)
     model = ready_model(model, composite)
     model.check(library, concept)
     data = _model_input(image, library)
     with RelevanceFlow(model.replica, None, data, layers or library.layers) as flow:
-        layers = list(dict.fromkeys(layers)) if layers else list(reversed(flow.layers))
+        layers = layers or list(reversed(flow.layers))
         names = library.class_names
         scores = flow.prediction[0].double()
         chosen = int(scores.argmax()) if target is None else class_index(names, target, len(scores))
@@ -139,7 +140,7 @@ def explain(
         }
 
         def explained(target: int, against: int | None, **beside: Any) -> Explanation:
-            found = _explained(flow, shown, target, against)  # refuses classes that there are not
+            found = _explained(flow, shown, target, against)  # refuses classes that do not exist
             return Explanation(
                 target=_class_score(names, target, scores),
                 against=None if against is None else _class_score(names, against, scores),
@@ -266,15 +267,15 @@ def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, card
 
 
 def _class_score(names: Sequence[str], index: int, scores: Tensor) -> ClassScore:
-    """One class of the prediction; of a model with one output its value, without a probability."""
+    """Return one class of the prediction; for a model with one output, its value without a probability."""
     probability = None if len(scores) == 1 else float(scores.softmax(0)[index])
     return ClassScore(index, class_name(names, index, len(scores)), float(scores[index]), probability)
 
 
 def _model_input(image: Any, library: Library) -> Tensor:
-    """Model input `[1, c, *S]`."""
+    """Return the model input `[1, c, *S]`."""
     if isinstance(image, Tensor):
-        # Libraries made of other systems' files do not know the shape of their samples: those are images.
+        # Libraries converted from other systems do not store the shape of their samples, which are images.
         axes = len(library.manifest["data"].get("shape") or "cHW")
         data = image if image.ndim == axes + 1 else image[None]
         if data.ndim != axes + 1 or len(data) != 1:

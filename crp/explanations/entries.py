@@ -1,7 +1,7 @@
-"""What several explanations say together: where each concept shows up, and its neighbours in the graphs.
+"""Several explanations together: which of them show a concept, and its neighbours in their graphs.
 
 =============  ===========================================================================
-`Entry`        what is kept of one explanation: classes, shares of its concepts, edges
+`Entry`        a summary of one explanation: classes, shares of its concepts, edges
 `appearances`  for each concept the entries that show it
 `neighbours`   for each concept its neighbours in the graphs of all entries
 =============  ===========================================================================
@@ -23,12 +23,12 @@ from crp.values import ClassScore, class_from, class_numbers
 
 @dataclass(frozen=True)
 class Entry:
-    """What is kept of one explanation.
+    """A summary of one explanation.
 
     Attributes
     ----------
     name
-        Of the input.
+        Name of the input.
     page
         Name of its page.
     classes
@@ -38,9 +38,9 @@ class Entry:
     shares
         By layer, in the order shown, the concepts with a card and their signed shares, largest absolute share first.
     edges
-        Of the graph: (upper, lower, signed share of the whole prediction); a class stands as (output, index).
+        Edges of the graph: (upper, lower, signed share of the whole prediction). A class is written as (output, index).
     output
-        The layer's name under which the graph knows the class; empty where there is no graph.
+        Name of the layer that the graph uses for classes; empty without a graph.
     """
 
     name: str
@@ -59,11 +59,11 @@ class Neighbour:
     Attributes
     ----------
     layer, concept
-        Which.
+        Name of the layer and id of the concept.
     name
-        Of the class; empty for a concept.
+        Name of the class; empty for a concept.
     predictions
-        In how many graphs the edge was drawn.
+        Number of graphs in which the edge was drawn.
     share
         Mean signed share of the whole prediction over these graphs.
     """
@@ -76,7 +76,7 @@ class Neighbour:
 
 
 def entry_of(explanation: Explanation, name: str, page: str) -> Entry:
-    """Keep what a site needs of an explanation."""
+    """Extract what a site needs from an explanation."""
     graph = explanation.graph
     return Entry(
         name=name,
@@ -110,7 +110,7 @@ def entry_from(content: Mapping[str, Any]) -> Entry:
     Raises
     ------
     InputError
-        If it is none.
+        If `content` is not an entry.
     """
     try:
         return Entry(
@@ -129,11 +129,11 @@ def entry_from(content: Mapping[str, Any]) -> Entry:
             output=str(content["output"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"this is no entry of a site: {type(error).__name__} {error}.") from error
+        raise InputError(f"this is not an entry of a site: {type(error).__name__} {error}.") from error
 
 
 def appearances(entries: Iterable[Entry]) -> dict[Key, list[tuple[Entry, float]]]:
-    """By concept, the entries that show it with its share in each, the largest absolute share first."""
+    """Collect the entries that show each concept, with its share in each, the largest absolute share first."""
     found: dict[Key, list[tuple[Entry, float]]] = defaultdict(list)
     for entry in entries:
         for layer, shares in entry.shares.items():
@@ -143,9 +143,9 @@ def appearances(entries: Iterable[Entry]) -> dict[Key, list[tuple[Entry, float]]
 
 
 def neighbours(entries: Iterable[Entry]) -> dict[Key, tuple[tuple[Neighbour, ...], tuple[Neighbour, ...]]]:
-    """By concept, what it goes into and what it is made of: (above, below).
+    """Collect the neighbours of each concept in the graphs: (above, below).
 
-    Neighbours stand in the order of the absolute sum of their shares over all entries.
+    Neighbours are sorted by the absolute sum of their shares over all entries.
     """
     sums: dict[tuple[Key, Key], list[float]] = defaultdict(list)
     names: dict[Key, str] = {}

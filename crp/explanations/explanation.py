@@ -6,7 +6,7 @@
     │   │   └── Patch        one crop of a reference sample, with the concept's heatmap in it
     │   └── ConceptMap       the input divided into cells: the strongest concept of each, all concepts in all cells
     ├── ConceptGraph         how lower concepts compose higher ones (crp.graphs.concept_graph)
-    └── Explanation …        the same input beside it: for another class, for the difference of two
+    └── Explanation …        the same input, explained for another class or for the difference of two
 
 They hold only numpy arrays and plain numbers, so that drawing needs neither torch nor the model. Constructors
 raise an error if a value is inconsistent (shares that do not add up, a heatmap of another shape than the picture), and
@@ -103,13 +103,13 @@ class ConceptMap:
         (height, width) of the input in pixels; cell (r, c) covers rows r * height / rows to (r + 1) * height / rows.
         A signal of length T has one row: (1, T).
     table
-        float32 [rows, columns, C], relevance of every concept in every cell, where it is kept: what any region of cells
-        is ranked by. The sum over all cells is the sum of each concept's conditional heatmap.
+        float32 [rows, columns, C], relevance of every concept in every cell, if it is kept. It ranks the concepts of
+        any region. The sum over all cells is the sum of each concept's conditional heatmap.
 
     Raises
     ------
     InputError
-        The tables differ in shape, or an id is below -1.
+        If the tables differ in shape, or an id is below -1.
     """
 
     layer: str
@@ -144,7 +144,7 @@ class ConceptMap:
                 )
 
     def ranking(self, cells: np.ndarray) -> tuple[tuple[int, float], ...]:
-        """Concepts by their relevance in a region, the largest absolute relevance first (ties: the smaller id first).
+        """Rank concepts by relevance in a region, largest absolute relevance first (ties: smaller id first).
 
         Parameters
         ----------
@@ -154,12 +154,12 @@ class ConceptMap:
         Returns
         -------
         tuple of (int, float)
-            Id and signed relevance of every concept that has any there.
+            Id and signed relevance of every concept with relevance there.
 
         Raises
         ------
         InputError
-            The region has another shape, or no table was kept.
+            If the region has another shape, or no table was kept.
         """
         cells = np.asarray(cells, dtype=bool)
         if self.table is None or cells.shape != self.concept.shape:
@@ -172,7 +172,7 @@ class ConceptMap:
         return tuple((int(concept), float(sums[concept])) for concept in order if sums[concept])
 
     def strength(self) -> dict[int, float]:
-        """Relevance each concept gathers over its cells: id -> sum, the largest first (ties: the smaller id first)."""
+        """Sum the relevance of each concept over its cells: id -> sum, largest first (ties: smaller id first)."""
         ids = [int(i) for i in np.unique(self.concept) if i >= 0]
         sums = {i: float(self.relevance[self.concept == i].sum(dtype=np.float64)) for i in ids}
         return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
@@ -195,18 +195,18 @@ class LayerExplanation:
     rest
         Sum of absolute shares of all concepts not shown, 0..1.
     coverage
-        Relevance arriving at the layer / relevance started at the output; nan where none was started.
+        Relevance arriving at the layer / relevance started at the output; NaN if none was started.
     concept_map
-        None for a layer without a place in the input.
+        None for a layer without spatial axes.
     relevance
-        float64 [size], signed relevance of all concepts, where it is kept.
+        float64 [size], signed relevance of all concepts, if it is kept.
     glimpses
-        One patch of concepts that are not shown but that a region may name: id -> patch.
+        One patch for each concept that is not shown but that the ranking of a region may list: id -> patch.
 
     Raises
     ------
     InputError
-        Absolute shares and rest do not add up to 1 (or, where no relevance arrives at all, to 0), a concept is listed
+        If absolute shares and rest do not add up to 1 (or to 0 if no relevance arrives), a concept is listed
         twice or on the wrong side, or the lists are not sorted.
     """
 
@@ -268,8 +268,8 @@ class Explanation:
     Parameters
     ----------
     picture
-        What the model was given: a picture, uint8 [H, W, 3] (grey [H, W] and [H, W, 1] are converted); of a signal or a
-        volume its values, float32 [c, T] or [c, D, H, W].
+        The model's input: a picture, uint8 [H, W, 3] (grey [H, W] and [H, W, 1] are converted); for a signal or a
+        volume, its values, float32 [c, T] or [c, D, H, W].
     heatmap
         float32 [*S], relevance at the input, not normalised: [H, W], [T] or [D, H, W].
     classes
@@ -277,24 +277,24 @@ class Explanation:
     target
         The class that is explained.
     layers
-        In the order they are shown.
+        The layers, in the order in which they are shown.
     absorbed
         Part of the relevance started at the output that does not reach the input (biases, stabilisers);
-        negative where biases add relevance, nan where none was started.
+        negative if biases add relevance, NaN if none was started.
     provenance
-        What is needed to trust and repeat it; plain values only. Known keys, all optional: "image" (name of the
-        input), "command", "versions" (dict), "fingerprints" (dict), "settings" (dict).
+        What is needed to check and to repeat the explanation; plain values only. Known keys, all optional: "image"
+        (name of the input), "command", "versions" (dict), "fingerprints" (dict), "settings" (dict).
     against
-        The class whose relevance was subtracted, where a difference is explained: "why `target` and not `against`".
+        The class whose relevance was subtracted, if a difference is explained: "why `target` and not `against`".
     graph
-        How lower concepts compose higher ones, where it was computed.
+        The attribution graph, if it was computed.
     beside
         The same input explained for another class, or for the difference of two.
 
     Raises
     ------
     InputError
-        Heatmaps and picture differ in shape, classes are not sorted by logit, or what stands beside is another input.
+        If heatmaps and picture differ in shape, classes are not sorted by logit, or `beside` holds another input.
     """
 
     picture: np.ndarray
@@ -314,10 +314,10 @@ class Explanation:
         set_fields(self, classes=tuple(self.classes), layers=tuple(self.layers), absorbed=float(self.absorbed))
         set_fields(self, provenance=dict(self.provenance), beside=tuple(self.beside))
         if any(not np.array_equal(other.picture, self.picture) for other in self.beside):
-            raise InputError("explanations that stand beside each other are of one input; these have other pictures.")
+            raise InputError("all explanations in `beside` must be of the same input; these have other pictures.")
         logits = [score.logit for score in self.classes]
         if not logits or logits != sorted(logits, reverse=True):
-            raise InputError(f"the classes of an explanation are given best first; these have the logits {logits}.")
+            raise InputError(f"an explanation's classes must be sorted, best first; these have the logits {logits}.")
         for part in (part for layer in self.layers for part in layer.ranked):
             if part.heatmap.shape != self.heatmap.shape:
                 raise InputError(

@@ -24,7 +24,7 @@ def concept_map_in(
 ) -> ConceptMap | None:
     """Find the strongest concept of each cell, for images and signals; a signal is an image with one row.
 
-    None for a layer without spatial axes: its concepts have no place in the input.
+    None for a layer without spatial axes: its concepts have no location in the input.
     """
     if arriving.ndim != len(flow.input_shape) or arriving.ndim not in (3, 4):
         return None
@@ -45,7 +45,7 @@ def concept_map_in(
 
 
 def grid_of(positions: Sequence[int], size: Sequence[int], cells: int | None = None) -> tuple[int, int]:
-    """Rows and columns of a concept map: cells about square, no finer than the layer.
+    """Choose rows and columns of a concept map: cells are about square, and no finer than the layer.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ def grid_of(positions: Sequence[int], size: Sequence[int], cells: int | None = N
 def concepts_in_cells(
     flow: RelevanceFlow, layer: str, arriving: Tensor, rows: int, columns: int, *, concept: ConceptKind = _CHANNELS
 ) -> Tensor:
-    """Relevance of every concept of a layer in every cell of a grid over the input.
+    """Compute the relevance of every concept of a layer in every cell of a grid over the input.
 
     Parameters
     ----------
     flow
-        Of one sample `[1, c, H, W]`, or of a signal `[1, c, T]`, whose grid has one row.
+        A flow of one sample `[1, c, H, W]`, or of a signal `[1, c, T]`, whose grid has one row.
     layer
         A layer's name.
     arriving
@@ -85,7 +85,7 @@ def concepts_in_cells(
     rows, columns
         The grid; cell (r, c) covers pixel rows `r * H / rows` to `(r + 1) * H / rows`, and columns likewise.
     concept
-        What a concept is.
+        The kind of concept.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def concepts_in_cells(
     if flow.linear:
         masks = torch.nn.functional.one_hot(place, rows * columns).movedim(-1, 0).to(arriving)
         return flow.regions(layer, masks, arriving, total=concept.total)[:, 0]
-    # Rules that are not linear have no transpose: each concept gets a backward pass of its own.
+    # Rules that are not linear have no transpose: each concept needs its own backward pass.
     count = concept.size(arriving.shape[1:])
     table = arriving.new_zeros(rows * columns, count)
     for index in range(count):

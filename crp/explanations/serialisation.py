@@ -73,7 +73,7 @@ def from_json(content: Mapping[str, Any]) -> Explanation:
         If `content` is something else, has another version, or is incomplete.
     """
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-        raise InputError(f'this is no explanation: its "format" is not {FORMAT!r}.')
+        raise InputError(f'this is not an explanation: its "format" is not {FORMAT!r}.')
     if content.get("version") != VERSION:
         raise InputError(
             f"this explanation has version {content.get('version')!r}; this program reads version {VERSION}."

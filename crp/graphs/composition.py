@@ -1,9 +1,9 @@
 """Attribution graphs: which lower concepts compose a class or a concept.
 
-`compose` computes a `ConceptGraph` from `RelevanceFlow` alone. From the root down, layer by layer: relevance
-is masked to each concept that was kept so far, carried to the layers that lie directly below while the graph's other
-layers let nothing through, and the strongest of what arrives are the concepts kept there. Which layers lie directly
-below is read from the graph of the forward pass itself, so skip connections, branches and control flow need no tracing.
+`compose` computes a `ConceptGraph` with `RelevanceFlow` alone, layer by layer from the root down. In each layer,
+relevance is masked to each of the kept concepts and carried to the layers directly below, while the graph's other
+layers block it. There, the concepts that receive the most relevance are kept. Which layers are directly below is read
+from the autograd graph of the forward pass, so skip connections, branches and control flow need no tracing.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor, nn
 
+from crp.arguments import layer_names, whole_number
 from crp.attribution import OUTPUT, RelevanceFlow, Replica
+from crp.attribution.forward_pass import check_tensor
 from crp.attribution.starts import Logit, Start
 from crp.class_names import class_index, class_name
 from crp.concepts import ChannelConcept, ConceptKind
-from crp.errors import InputError
+from crp.errors import InputError, shortened
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
 from crp.graphs.finiteness import check_finite
 from crp.indices import concept_id
+from crp.library.store import check_library
 from crp.models import PreparedModel, ready_model
 
 if TYPE_CHECKING:
@@ -53,26 +56,27 @@ def compose(
     Parameters
     ----------
     model
-        Any model; for many graphs prepared once by `crp.prepared`.
+        Any model. To compute many graphs, prepare it once with `crp.prepared`.
     data
-        Samples `[N, c, *S]`. With several (samples of one class, say) the graph's numbers are their mean.
+        Samples `[N, c, *S]`. With several samples, for example of one class, the graph's numbers are means over them.
     layers
         Layers of the graph. None may contain another.
     target
         Class whose logit is explained, by index or name.
     of
-        (layer, concept): compose this concept, by what it is relevant for in `target`; by default the class itself.
-        Layers that do not lie below it hold no part of it, and are left out.
+        (layer, concept): decompose the relevance of this concept for `target`; by default that of the class itself.
+        Layers that are not below it are left out.
     coverage
-        Of each concept keep the strongest edges that carry this part of the absolute relevance that leaves it.
+        For each concept, keep the strongest edges that together carry this fraction of the absolute relevance that
+        leaves it.
     breadth
-        Most concepts of one layer; where they are more, those with the strongest incoming edges stay.
+        Largest number of concepts in a layer. If there are more, those with the strongest incoming edges are kept.
     composite
         Rules and canonizers; by default those that fit the model. A prepared model has its composite already.
     library
-        Gives the concepts of its layers a patch, and the class its name.
+        Provides a patch for each concept of its layers, and the name of the class.
     concept
-        What a concept is.
+        The kind of concept.
     batch
         Samples in one forward pass.
 
@@ -83,28 +87,31 @@ def compose(
     Raises
     ------
     InputError
-        If layers contain one another, nothing lies below `of`, or a number is out of range.
+        If layers contain one another, no layer is below `of`, or a number is out of range.
     LibraryError
         If the library belongs to another model, composite or kind of concept.
 
     Notes
     -----
-    The attribution graph of Achtibat et al. (2023), Fig. 3d, with shared concepts as one node and edges of both signs.
-    Edges from all upper concepts add up to a concept's relevance where the rules are linear (`RelevanceFlow.linear`);
-    with rules that are not, what they miss is part of the rest.
+    The attribution graph of Achtibat et al. (2023), Fig. 3d, with each shared concept as one node and with edges of
+    both signs. If the rules are linear (`RelevanceFlow.linear`), edges from all upper concepts add up to a concept's
+    relevance. Otherwise the difference is part of the rest.
     """
-    layers = list(dict.fromkeys([*layers, of[0]] if of else layers))
+    layers = layer_names(layers)
+    if of is not None:
+        layers = layer_names([*layers, of[0]])
     inner = apart(layers)
     for layer in layers:
         if layer not in inner:
             within = next(other for other in layers if other.startswith(f"{layer}."))
-            raise InputError(f"Layers of a graph do not contain one another, and '{layer}' contains '{within}'.")
-    if not 0 < coverage <= 1:
-        raise InputError(f"coverage is {coverage}; it is above 0 and at most 1.")
-    if breadth < 1:
-        raise InputError(f"breadth is {breadth}; at least 1 concept of a layer must be kept.")
+            raise InputError(f"Layers of a graph must not contain one another, but '{layer}' contains '{within}'.")
+    if not isinstance(coverage, int | float) or not 0 < coverage <= 1:
+        raise InputError(f"coverage is {shortened(coverage)}; it must be above 0 and at most 1.")
+    breadth, batch = whole_number("breadth", breadth, 1), whole_number("batch", batch, 1)
+    check_tensor(data)
     model = ready_model(model, composite)
     if library is not None:
+        check_library(library)
         model.check(library, concept)
     return graph_in(
         _Flows(model.replica, data, layers, batch),
@@ -119,7 +126,7 @@ def compose(
 
 
 def apart(layers: Sequence[str]) -> list[str]:
-    """Those of some layers that contain no other of them.
+    """Select the layers that contain no other of the given layers.
 
     >>> apart(["layer4", "layer4.0.conv1", "fc"])
     ['layer4.0.conv1', 'fc']
@@ -140,29 +147,29 @@ def graph_in(
     concept: ConceptKind = _CHANNELS,
     heatmaps: Mapping[Key, np.ndarray] | None = None,
 ) -> ConceptGraph:
-    """Find the graph of forward passes that are already open.
+    """Compute the graph from forward passes that are already open.
 
     Parameters
     ----------
     flows
         Iterated once for each layer: a list, or an iterable that opens the flows again each time.
     layers
-        Some of the flows' layers, of which none contains another.
+        Some of the flows' layers. None may contain another.
     start
         The relevance that starts at the output; by default the logit of `target`.
     heatmaps
-        Conditional heatmaps of concepts under the same condition that are known already.
+        Conditional heatmaps of concepts that were already computed, under the same condition.
 
-    The other parameters are those of `compose`.
+    Other parameters are described in `compose`.
     """
     for flow in flows:
-        # Inside the loop, because a flow that was opened for it is closed afterwards.
+        # Inside the loop, because a flow that was opened by the iteration is closed after it.
         root = _root(flow, target, start, of, concept, library)
         below = _directly_below(flow, root.layer, layers)
         outputs = flow.prediction.shape[1]
         break
     if of is not None and not below[root.layer]:
-        raise InputError(f"No layer of the graph lies below '{root.layer}'.")
+        raise InputError(f"No layer of the graph is below '{root.layer}'.")
     kept: dict[str, list[int]] = {root.layer: [root.id]}
     incoming: dict[str, dict[int, float]] = {layer: {} for layer in below}
     arriving: dict[Key, float] = {}
@@ -184,7 +191,7 @@ def graph_in(
             sent[node] = _covering(edges, coverage * leaving[node])
             for (layer, other), value in sent[node].items():
                 incoming[layer][other] = incoming[layer].get(other, 0) + abs(value)
-    # The mean over samples, and the part of the whole prediction that a number is.
+    # From sums over samples to means, and to shares of the whole prediction.
     samples, started = _started(flows, root)
     edges = [
         GraphEdge(
@@ -271,11 +278,11 @@ class _Root:
         return self.target if self.of is None else self.of[1]
 
     def output(self, flow: RelevanceFlow) -> Tensor:
-        """Relevance that starts at the output, `[1, N, classes]`."""
+        """Return the relevance that starts at the output, `[1, N, classes]`."""
         return flow.output_relevance(self.start)
 
     def at(self, flow: RelevanceFlow, layer: str) -> tuple[Tensor, Tensor]:
-        """Relevance at a layer under the condition, `[N, C, *S]`; and the sum that each concept holds, `[C]`."""
+        """Return relevance at a layer under the condition, `[N, C, *S]`, and its sum for each concept, `[C]`."""
         relevance = self.output(flow)
         if layer != OUTPUT and self.of is not None:
             relevance = flow.down(relevance, to=self.layer)
@@ -286,7 +293,7 @@ class _Root:
         elif layer != OUTPUT:
             relevance = flow.down(relevance, to=layer)
         if layer == OUTPUT:
-            # The root of a whole prediction is one node, whatever classes its relevance started at.
+            # The root of a whole prediction is one node, even if relevance started at several classes.
             whole = relevance[0].double().sum()
             return relevance[0], whole.repeat(relevance.shape[-1])
         return relevance[0], self.concept.total(relevance[0].double()).sum(0)
@@ -317,7 +324,7 @@ class _Level:
 
 
 def _directly_below(flow: RelevanceFlow, root: str, layers: Sequence[str]) -> dict[str, list[str]]:
-    """For the root and every layer below, from the top down: list the layers that relevance reaches directly."""
+    """List the layers that relevance reaches directly from the root and from every layer below, from the top down."""
     chosen = [layer for layer in reversed(flow.layers) if layer in layers and layer != root]
     order = [layer for layer in chosen if flow.reaches(root, layer)]
     return {
@@ -355,7 +362,7 @@ def _covering(edges: Mapping[Key, float], goal: float) -> dict[Key, float]:
     """Keep the fewest edges whose absolute relevance reaches the goal, the strongest first."""
     kept, carried = {}, 0.0
     for key, value in sorted(edges.items(), key=lambda edge: -abs(edge[1])):
-        # A hair below the goal is the goal: all edges together may miss their own sum by its last digit.
+        # With a tolerance, because the running sum of all edges may differ from the goal in its last digit.
         if carried >= goal * (1 - 1e-12) or value == 0:
             break
         kept[key] = value

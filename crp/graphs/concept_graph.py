@@ -1,13 +1,14 @@
 """How lower concepts compose higher ones, as frozen values: the attribution graph.
 
     ConceptGraph     a directed graph without cycles, from one root (a class or a concept) down
-    ├── GraphNode    one concept, once, however many ways lead to it: all relevance that arrives there
+    ├── GraphNode    one concept, with all relevance that arrives there on any path
     └── GraphEdge    relevance at a lower concept that comes directly from an upper one
 
-**What an edge is.** Relevance flows down from the root, all of it. At the upper concept's layer it is masked to that
-concept and carried on to the lower layer *without passing any other layer of the graph*; the edge is what arrives at
-the lower concept. A path through a third layer of the graph is therefore two edges. Edges from *all* upper concepts to
-one lower concept add up to that concept's relevance; those that are not in the graph are its `rest`.
+**What an edge is.** All relevance flows down from the root. At the layer of the upper concept it is masked to that
+concept and carried on to the lower layer *without passing any other layer of the graph*. The edge is the relevance that
+arrives at the lower concept. A path through a third layer of the graph is therefore two edges. Edges from *all* upper
+concepts to one lower concept add up to that concept's relevance; its `rest` is the sum of the edges that are not in the
+graph.
 
 `crp.graphs.composition.compose` computes graphs.
 """
@@ -41,25 +42,24 @@ class GraphNode:
     concept
         Id of the concept; at the output, of the class.
     relevance
-        Signed relevance that arrives at the concept under the root's condition, whatever way it came; mean over the
-        samples.
+        Signed relevance that arrives at the concept under the root's condition, on any path; mean over the samples.
     share
-        Share of the prediction: `relevance` divided by the relevance that started at the output. Beyond -1..1 where
-        concepts for and against cancel out; NaN where no relevance started.
+        Share of the prediction: `relevance` divided by the relevance that started at the output. It exceeds
+        -1..1 if concepts for and against cancel out. NaN if no relevance started.
     rest
-        Part of `relevance` that no edge of the graph brings. For the root, all of it.
+        Part of `relevance` that does not arrive along an edge of the graph. For the root, all of it.
     passed
-        Relevance that its direct lower layers receive from the concept, all their concepts together. What is missing to
-        `relevance` was absorbed (bias, stabiliser) or went to the input past all of them. 0 where none lies below.
+        Relevance that all concepts of the layers directly below receive from the concept. The rest of `relevance` was
+        absorbed (bias, stabiliser) or bypassed these layers on its way to the input. 0 if there is no layer below.
     carried
         Absolute relevance of the edges that leave the concept / that of all edges that leave it, drawn or not: 0..1.
-        nan where no layer of the graph lies below.
+        NaN if there is no layer of the graph below.
     heatmap
         float32 [H, W], conditional heatmap at the input; None for graphs over several samples.
     patch
-        The sample's crop that shows the concept best, where a library was given.
+        The patch that shows the concept best, if a library was given.
     name
-        What the node is called, where it has a name (the class).
+        Name of the class, for a node at the output; empty for concepts.
     """
 
     layer: str
@@ -98,9 +98,10 @@ class GraphEdge:
     relevance
         Signed relevance; mean over the samples.
     share
-        `relevance` / relevance started at the output. nan where none was started.
+        `relevance` / relevance started at the output. NaN if none was started.
     part
-        `relevance` / relevance of the lower concept: the incoming parts and the rest's are 1. nan where it has none.
+        `relevance` / relevance of the lower concept: incoming parts and the part of the rest add up to 1. NaN if the
+        lower concept has no relevance.
     """
 
     upper: Key
@@ -133,17 +134,18 @@ class ConceptGraph:
     started
         Relevance started at the output; mean over the samples.
     coverage
-        Of every concept, the strongest edges that together carry this part of its absolute relevance were kept,
-        as far as `breadth` let them.
+        For every concept, the strongest edges that together carry this fraction of its absolute relevance were kept,
+        as far as `breadth` allowed.
     breadth
-        Most concepts of one layer.
+        Largest number of concepts in a layer.
     samples
-        How many samples the numbers are the mean of.
+        Number of samples over which the numbers are means.
 
     Raises
     ------
     InputError
-        A node is there twice, an edge leads up or to nowhere, or incoming edges and rest do not add up.
+        If a node occurs twice, an edge does not lead down to a node of the graph, or incoming edges and rest do not add
+        up.
     """
 
     layers: tuple[str, ...]
@@ -175,7 +177,7 @@ class ConceptGraph:
                 raise InputError(f"{node.key} holds {node.relevance:.6g}, its edges and rest bring {total:.6g}.")
 
     def __repr__(self) -> str:
-        """Name the root and count nodes, edges and layers."""
+        """Return a line with the root and the numbers of nodes, edges and layers."""
         root = self.root.name or f"{self.root.layer} {self.root.concept}"
         return f"<ConceptGraph of {root!r}: {len(self.nodes)} nodes, {len(self.edges)} edges, {', '.join(self.layers)}>"
 

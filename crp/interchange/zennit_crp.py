@@ -132,7 +132,7 @@ def import_zennit_crp(
 def export_zennit_crp(library: Library, path: str | os.PathLike[str]) -> None:
     """Write a library's references as files of zennit-crp, for code that reads them.
 
-    Statistics are not written: those of zennit-crp are the best samples of each class, in another form.
+    Statistics are not written, because zennit-crp's statistics are the best samples of each class.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def _check_fits(tables: Sequence[np.ndarray], layer: str, shape: Sequence[int], 
 
 
 def _explained(tables: Sequence[np.ndarray], stats: Path, layer: str, reader: SampleReader) -> np.ndarray:
-    """Class of each reference, int64 `[n, C]`: the one among whose best it has the same score."""
+    """Find the class of each reference, int64 `[n, C]`: the one whose statistics hold it with the same score."""
     samples, scores, _ = tables
     targets = np.full(samples.shape, -1, dtype=np.int64)
     for target in load_stat_targets(stats).tolist() if (stats / "targets.npy").is_file() else ():
@@ -171,7 +171,7 @@ def _explained(tables: Sequence[np.ndarray], stats: Path, layer: str, reader: Sa
         targets[same.any(1) & (targets < 0)] = target
     for sample in np.unique(samples[targets < 0]).tolist():
         label = reader[sample][1]
-        if isinstance(label, int):  # which of several it was is not known
+        if isinstance(label, int):  # it is not known which of several it was
             targets[(targets < 0) & (samples == sample)] = label
     return targets
 

@@ -64,7 +64,7 @@ class CondAttribution(ConditionalAttribution):
         )
 
     def broadcast(self, data: Tensor, conditions: Sequence[Mapping]) -> tuple[Tensor, Sequence[Mapping]]:
-        """Make one row of data and one condition for each result. An override decides which meet.
+        """Make one row of data and one condition for each result. An override decides how they are combined.
 
         Equal numbers are paired. Any other numbers give all pairs, sample by sample.
         """
@@ -213,12 +213,12 @@ class CondAttribution(ConditionalAttribution):
         )
 
 
-# as defined here, whatever a script puts in their place later
+# as defined here, even if a script replaces them later
 _OWN = {name: getattr(CondAttribution, name) for name in ("__call__", "backward", "broadcast")}
 
 
 def replaced(attribution: Any, *methods: str) -> bool:
-    """Whether one of the methods of `CondAttribution` is replaced: in a subclass, on the class or on the object."""
+    """Return whether a method of `CondAttribution` is replaced in a subclass, on the class or on the object."""
     for name in methods:
         # Python looks up the method of a call on the class alone
         found = getattr(type(attribution) if name == "__call__" else attribution, name, None)

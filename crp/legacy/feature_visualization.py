@@ -116,7 +116,7 @@ class FeatureVisualization(ReferenceDrawing):
         data_start, data_end
             Range of samples.
         batch_size
-            Samples at a time. A sample with several labels takes as many rows.
+            Samples at a time. A sample with several labels takes one row for each.
         checkpoint
             After how many batches files are written.
         on_device
@@ -170,7 +170,7 @@ class FeatureVisualization(ReferenceDrawing):
     ) -> dict[str, list[str]]:
         """Merge the files of checkpoints, or of several parts of the data set, and return the new ones.
 
-        With `d_index` the new files are again those of a part.
+        With `d_index`, the new files belong to a part again.
         """
         return {name: each.collect_results(checkpoints[name], d_index) for name, each in self._results().items()}
 
@@ -280,7 +280,7 @@ class FeatureVisualization(ReferenceDrawing):
                 handle.remove()
 
     def _start(self, flow: RelevanceFlow, samples: np.ndarray, targets: np.ndarray) -> Tensor:
-        """Relevance `[1, N, ...]` that starts at the output."""
+        """Return the relevance `[1, N, ...]` that starts at the output."""
         if flow.prediction.ndim == 2:
             explained_classes("label", flow.prediction, torch.as_tensor(targets), samples)
         return self.attribution.relevance_init(flow.prediction.clone(), targets[:, None].tolist(), None)[None]

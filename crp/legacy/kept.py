@@ -100,7 +100,7 @@ class Kept:
 
 
 def _without_repetitions(order: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Remove from an order `[C, n]` the places where a sample stands again; `samples` `[C, n]` in that order.
+    """Remove from an order `[C, n]` the places where a sample is repeated; `samples` `[C, n]` in that order.
 
     Before a table is cut, every concept has the same samples. Once it is cut, every concept has `SAMPLE_SIZE` different
     ones. So the rows of the result that are too long are cut to the shortest without losing a sample of the best.

@@ -61,7 +61,7 @@ class ReferenceDrawing:
         mode
             `"relevance"` (RelMax) or `"activation"` (ActMax).
         r_range
-            First and, exclusive, last rank. Ranks beyond the stored references are left out.
+            First and last rank (exclusive). Ranks beyond the stored references are left out.
         composite
             zennit composite for the heatmaps; None for samples without heatmaps.
         rf
@@ -155,7 +155,7 @@ class ReferenceDrawing:
         self, data: Tensor, concept_id: int, layer_name: str, composite: Composite, rf: bool = False,
         neuron_ids: Sequence[int] | np.ndarray = (), batch_size: int = 32,
     ) -> Tensor:
-        """Heatmaps `[N, *S]` of a concept, or of one position for each sample. Overridden as the method above."""
+        """Compute heatmaps `[N, *S]` of a concept, or of one position for each sample. Overridden like the above."""
         if rf and len(neuron_ids) != len(data):
             raise InputError(f"{len(data)} samples need as many positions, given {len(neuron_ids)}.")
         concept = self.layer_map.get(layer_name, ChannelConcept())

@@ -25,6 +25,6 @@ tensor.
 
 from .library_concept import LibraryConcept
 from .references import ClassStatistics, References
-from .store import Library, open_library
+from .store import Library, check_library, open_library
 
-__all__ = ["ClassStatistics", "Library", "LibraryConcept", "References", "open_library"]
+__all__ = ["ClassStatistics", "Library", "LibraryConcept", "References", "check_library", "open_library"]

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import inspect
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,7 @@ def value_fingerprint(*values: Any) -> str:
     digest, seen = hashlib.sha256(), {}
 
     def add(value: Any) -> None:
-        if hasattr(value, "detach"):
+        if _is_tensor(value):
             value = value.detach().cpu().numpy()
         if isinstance(value, np.ndarray):
             put(f"{value.dtype}{value.shape}")
@@ -85,7 +86,7 @@ def value_fingerprint(*values: Any) -> str:
             put(f"as {list(seen).index(id(value))}")
         else:
             seen[id(value)] = value  # a reference, so that no other object gets this id
-            put(type(value).__qualname__)
+            put(type(value).__qualname__ + _own_text(value))
             for part in _parts(value):
                 add(part)
             put("end")
@@ -106,7 +107,7 @@ def options_in(value: Any) -> list[str]:
     found, seen = [], {}
 
     def look(value: Any) -> None:
-        if hasattr(value, "detach"):
+        if _is_tensor(value):
             found.append(sample_digest(value)[:12])
         elif isinstance(value, bool | int | float | str | np.generic):
             found.append(str(value))
@@ -119,6 +120,20 @@ def options_in(value: Any) -> list[str]:
 
     look(value)
     return found
+
+
+def _own_text(value: Any) -> str:
+    """Return the `repr` of a value without attributes, such as a `torch.dtype`, unless it is an address."""
+    if hasattr(value, "__dict__") or inspect.iscode(value) or isinstance(value, list | tuple | dict | set | frozenset):
+        return ""
+    text = repr(value)
+    return "" if " at 0x" in text else f" {text}"
+
+
+def _is_tensor(value: Any) -> bool:
+    # by its module's entry: opening a library must not load torch
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def _parts(value: Any) -> Sequence[Any]:

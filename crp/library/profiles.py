@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crp.arguments import whole_number
 from crp.class_names import class_name
+from crp.indices import concept_id
 from crp.values import ClassShare
 
 from .references import ClassStatistics, References
@@ -102,19 +104,25 @@ class LayerProfiles:
 
     def users(self, concept: int, limit: int, *, sign: int = 1) -> tuple[ClassShare, ...]:
         """Rank the classes that use a concept, as `class_shares`."""
-        return class_shares(self._statistics, concept, self.names, limit, sign=sign)
+        return class_shares(self._statistics, self._id(concept), self.names, whole_number("limit", limit, 0), sign=sign)
 
     def alike_by_classes(self, concept: int, limit: int) -> tuple[Likeness, ...]:
         """List the concepts with a positive cosine of class profiles, largest first (ties: the smaller id first)."""
+        concept = self._id(concept)
         return _largest(self._unit.T @ self._unit[:, concept], concept, limit)
 
     def alike_by_samples(self, concept: int, limit: int) -> tuple[Likeness, ...]:
         """List the concepts that share reference samples, the most first (ties: the smaller id first)."""
+        concept = self._id(concept)
         own = self.samples[concept]
         common = np.isin(self.samples, own[own >= 0]).sum(1)
         return _largest(common.astype(np.float64), concept, limit)
 
+    def _id(self, concept: int) -> int:
+        return concept_id(concept, self.share.shape[1])
+
 
 def _largest(values: np.ndarray, concept: int, limit: int) -> tuple[Likeness, ...]:
+    limit = whole_number("limit", limit, 0)
     order = [int(other) for other in np.argsort(-values, kind="stable") if other != concept]
     return tuple(Likeness(other, float(values[other])) for other in order[:limit] if values[other] > 0)

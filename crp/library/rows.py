@@ -86,7 +86,7 @@ class RowTable:
         os.close(self._file)
 
     def _width(self, name: str) -> int:
-        """Bytes of a row."""
+        """Return the bytes of a row."""
         dtype, shape = self._columns[name]
         return dtype.itemsize * math.prod(shape)
 

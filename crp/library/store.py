@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crp.arguments import layer_name
 from crp.class_names import class_index
 from crp.errors import InputError, inert, nearest, shortened
 from crp.files import user_path
@@ -61,6 +62,17 @@ def open_library(path: str | os.PathLike[str]) -> Library:
     return Library(user_path(path))
 
 
+def check_library(library: object) -> None:
+    """Refuse anything but an opened library.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(library, Library):
+        raise InputError(f"A library is what crp.open_library returns, given {shortened(library)}.")
+
+
 class Library:
     """A library on disk: references, statistics and patches of concepts.
 
@@ -71,7 +83,7 @@ class Library:
     manifest
         manifest.json as plain values; docs/library-format.md lists them.
     layers
-        Names of the layers, in the order in which `mine` got them.
+        Names of the layers, in the order given to `mine`.
     class_names
         Names of the classes by index; empty if the library has none.
     preprocessing
@@ -111,8 +123,8 @@ class Library:
         InputError
             If the library does not hold the layer.
         """
-        if layer not in self._shapes:
-            raise InputError(f"The library does not hold layer {layer!r}: {nearest(str(layer), self.layers)}")
+        if layer_name(layer) not in self._shapes:
+            raise InputError(f"The library does not hold layer {layer!r}: {nearest(layer, self.layers)}")
         return self._shapes[layer]
 
     def references(self, layer: str, mode: str) -> References:
@@ -253,7 +265,7 @@ class Library:
         return read_vectors(self.path, layer, self.manifest["data"]["length"], concepts, self.manifest["classes"])
 
     def class_index(self, target: object) -> int:
-        """Index of one class, by name or by index as `crp.class_names.class_index` reads it.
+        """Return the index of one class, by name or by index as `crp.class_names.class_index` reads it.
 
         Raises
         ------
@@ -288,7 +300,7 @@ class Library:
         return stored
 
     def profiles(self, layer: str) -> LayerProfiles:
-        """Read class profiles and reference samples, which tell what classes use a concept and what is similar to it.
+        """Read class profiles and reference samples: which classes use a concept, and which concepts are similar to it.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Describes a library as JSON values and as text: what it holds, how it was made, and how to go on."""
+"""Describes a library as JSON values and as text: what it holds, how it was made, and what to do next."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def description(library: Library) -> dict[str, Any]:
 
 
 def described_in_words(library: Library) -> str:
-    """Describe a library as text: its layers as a table, how it was mined, and how to go on."""
+    """Describe a library as text: its layers as a table, how it was mined, and what to do next."""
     told, manifest = description(library), library.manifest
     settings, source = manifest["settings"], manifest.get("source")
     source = source if isinstance(source, dict) else {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crp.arguments import whole_number
 from crp.class_names import class_name
 from crp.errors import InputError, nearest
 
@@ -58,8 +59,7 @@ def uses(
     """
     if order not in ORDERS:
         raise InputError(f"There is no order {order!r}: {nearest(str(order), ORDERS)}")
-    if count is not None and count < 1:
-        raise InputError(f"count is {count}; at least 1 row is needed.")
+    count = None if count is None else whole_number("count", count, 1)
     rows = [
         ConceptUse(
             target=target,

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from crp.arguments import whole_number
 from crp.errors import LibraryError
-from crp.indices import plain_number
+from crp.indices import concept_id
 
 from .manifest import layer_folder
 from .tables import damaged, open_table
@@ -86,6 +87,7 @@ class Matrix:
 
     def column(self, concept: int) -> np.ndarray:
         """Read one concept on all samples, float32 `[N]`."""
+        concept = concept_id(concept, self.shape[1], "the layer")
         return _scaled(self._stored[:, concept].astype(np.float32), self._exponent)
 
     def chunks(self) -> Iterator[np.ndarray]:
@@ -130,12 +132,17 @@ class Vectors:
     ) -> np.ndarray:
         """Find the samples of a class, int64 in ascending order; without arguments, all samples that were mined.
 
-        Classes may have any form of a single class, such as a 0-d tensor.
+        Classes may have any form of a single class, such as a 0-d tensor; -1 stands for samples without one.
+
+        Raises
+        ------
+        InputError
+            If a class is not a whole number.
         """
         chosen = self.mined.copy()
         for values, wanted in ((self.target, target), (self.prediction, prediction), (self.label, label)):
             if wanted is not None:
-                chosen &= values == plain_number(wanted)
+                chosen &= values == whole_number("A class", wanted, -1)
         return np.flatnonzero(chosen)
 
 

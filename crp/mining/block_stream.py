@@ -297,7 +297,7 @@ class _Items:
 
 
 def label_table(labels: Sequence[Label]) -> Tensor:
-    """Labels of some samples as int64 `[N]`, or `[N, L]` padded with -1 if one of them is a tuple."""
+    """Return the labels of some samples as int64 `[N]`, or `[N, L]` padded with -1 if one of them is a tuple."""
     if all(isinstance(label, int) for label in labels):
         return torch.tensor(labels)
     several = [label if isinstance(label, tuple) else (label,) for label in labels]

@@ -40,7 +40,7 @@ class Estimate:
     bytes: int
 
     def sentence(self, seconds: float) -> str:
-        """Say time and disk space, given the seconds that one sample takes (a patch takes about as long)."""
+        """Describe time and disk space, given the seconds that one sample takes (a patch takes about as long)."""
         return (
             f"{self.samples} samples in about {_duration(self.samples * seconds)}, then at most {self.patches} patches "
             f"in about {_duration(self.patches * seconds)}; at most {self.bytes / 1e6:.1f} MB on disk."

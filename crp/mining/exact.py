@@ -1,4 +1,4 @@
-"""Sums that do not depend on order or grouping: any number of processes gets the same bytes."""
+"""Sums that do not depend on order or grouping: any number of processes computes the same bytes."""
 
 from __future__ import annotations
 

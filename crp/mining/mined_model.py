@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from crp.arguments import device_here
 from crp.attribution import OUTPUT, RelevanceFlow, Replica, prepare
+from crp.attribution.repeatability import check_same_output
 from crp.errors import ModelError, SampleError
 from crp.models import PreparedModel, ready_model
 
@@ -21,10 +23,6 @@ from .targets import TargetRule, attribution_targets, rule_result, starts_releva
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
     from zennit.core import Composite
-
-
-# Outputs of two forward passes of one sample may differ by this part of the largest one: more than rounding does.
-_UNSTEADY = 1e-3
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class ModelSubject:
     shapes
         Shape `[C, *S]` of each layer's output.
     classes
-        Number of outputs, or of targets if a function numbers them otherwise.
+        Number of outputs, or of targets if a function defines its own.
     start
         Where relevance starts: `"logit"`, or `"function"` if the target rule starts it.
     model, composite
@@ -95,7 +93,7 @@ def model_subject(
         if isinstance(model, PreparedModel):
             model, composite = model.model, model.composite
         # `to` would move the caller's weights
-        model = copy.deepcopy(model).to(device)
+        model = copy.deepcopy(model).to(device_here(device))
     ready = ready_model(model, composite)
     model = ready.model
     description = {
@@ -113,7 +111,7 @@ def model_subject(
 def _probed(
     replica: Replica, reader: SampleReader, layers: Sequence[str], targets: TargetRule, classes: int | None
 ) -> tuple[dict[str, tuple[int, ...]], int, str, str]:
-    """Shapes of the layers, number of classes, what starts relevance, and what `RelevanceFlow.start_note` says."""
+    """Find the shapes of the layers, the number of classes, where relevance starts, and `RelevanceFlow.start_note`."""
     # "prediction" stands for all rules with a name: whether they fit the output does not depend on labels
     rule = targets if callable(targets) else "prediction"
     with RelevanceFlow(replica, None, reader.like[None], layers) as flow, reader.naming():
@@ -133,18 +131,13 @@ def _probed(
 
 
 def _check_repeatable(flow: RelevanceFlow, replica: Replica, reader: SampleReader, layers: Sequence[str]) -> None:
-    """Refuse a model that gives different outputs for the same sample."""
+    """Refuse a model that gives different outputs for the same sample, whatever the reason (a counter, a state)."""
     with RelevanceFlow(replica, None, reader.like[None], layers) as again:
-        off = (again.prediction - flow.prediction).abs().max()
-    if off > _UNSTEADY * flow.prediction.abs().max():
-        raise ModelError(
-            f"The model gives different outputs for the same sample (they differ by {float(off):.3g}), although it is "
-            "in evaluation mode: is a dropout written as F.dropout(x) instead of F.dropout(x, training=self.training)?"
-        )
+        check_same_output(flow.prediction, again.prediction)
 
 
 def _first_label(reader: SampleReader) -> Label:
-    """Label of the first usable sample, which is `reader.like`."""
+    """Return the label of the first usable sample, which is `reader.like`."""
     for index in range(len(reader)):
         try:
             return reader[index][1]

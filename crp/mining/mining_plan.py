@@ -173,7 +173,7 @@ def plan_mining_run(
         "targets": value_fingerprint(settings.targets),
         "patch_concepts": None if patch_concepts is None else concepts,
     }
-    fields = receptive_fields(model, data.reader.like, layers) if settings.patches else {}
+    fields = receptive_fields(model, data.reader.like, subject.shapes) if settings.patches else {}
     return MiningPlan(settings, subject, data, sizes, concepts, fields, manifest, identity, shown.preprocessing)
 
 
@@ -209,9 +209,32 @@ def described(
     }
 
 
-def receptive_fields(model: nn.Module, sample: Tensor, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    """Receptive fields of each layer's positions, int64 `[positions, 2 * d]`, none of them empty."""
-    fields = {layer: receptive_boxes(model, tuple(sample.shape), layer).numpy() for layer in layers}
+def receptive_fields(
+    model: nn.Module, sample: Tensor, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """Compute receptive fields of each layer's positions, int64 `[positions, 2 * d]`, none of them empty.
+
+    Parameters
+    ----------
+    model
+        The mined model.
+    sample
+        A sample, `[c, *S]`.
+    shapes
+        Shape `[C, *S]` of each layer's output.
+
+    Raises
+    ------
+    InputError
+        If a layer has another number of spatial axes than the sample, as token layers have.
+    """
+    for layer, shape in shapes.items():
+        if len(shape) not in (1, sample.ndim):
+            raise InputError(
+                f"Patches of layer {layer!r} are not cut yet: its output [N, {', '.join(map(str, shape))}] has other "
+                f"axes than the input [N, {', '.join(map(str, sample.shape))}]; pass patches=0, or name another layer."
+            )
+    fields = {layer: receptive_boxes(model, tuple(sample.shape), layer).numpy() for layer in shapes}
     for field in fields.values():
         # A position that sees only padding has an empty field; its patch shows the whole sample.
         axes = sample.ndim - 1
@@ -220,7 +243,7 @@ def receptive_fields(model: nn.Module, sample: Tensor, layers: Sequence[str]) ->
 
 
 def device_of(model: nn.Module) -> str:
-    """Type of the device that holds a model's parameters."""
+    """Return the type of the device that holds a model's parameters."""
     return next(model.parameters()).device.type
 
 
@@ -236,7 +259,7 @@ def _check_pictures(sample: Tensor, preprocessing: Preprocessing | None) -> None
 def _patch_concepts(
     sizes: Mapping[str, int], chosen: Mapping[str, Iterable[int]] | None, patches: int
 ) -> dict[str, list[int]]:
-    """By layer, the concepts to make patches of."""
+    """Return the concepts to make patches of, by layer."""
     if not patches:
         return {layer: [] for layer in sizes}
     if chosen is None:

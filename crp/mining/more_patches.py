@@ -13,7 +13,7 @@ from crp.concepts import ConceptKind
 from crp.errors import LibraryError
 from crp.library.checksums import replace_with_checksum
 from crp.library.patches import MODES, encoded
-from crp.library.store import Library
+from crp.library.store import Library, check_library
 from crp.models import PreparedModel, check_shapes, ready_model
 from crp.preprocessing import shown_input
 
@@ -75,6 +75,7 @@ def add_patches(
         If model, data set, composite or kind of concept differ from those that were mined, or the library cannot be
         written.
     """
+    check_library(library)
     concepts = sorted(library.concept_ids(layer, concepts))
     ready = ready_model(model, composite)
     ready.check(library, concept)
@@ -100,7 +101,7 @@ def add_patches(
             targets if settings["start"] == "function" else None,
             concept,
             data.reader,
-            receptive_fields(ready.model, data.reader.like, [layer]),
+            receptive_fields(ready.model, data.reader.like, subject.shapes),
             partial(shown_input, preprocessing=library.preprocessing),
             settings["patch_size"],
             settings["block_size"],

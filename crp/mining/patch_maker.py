@@ -144,7 +144,7 @@ class PatchMaker:
         return passes_of(wanted, layer, self.fields[layer], linear=self.replica.linear)
 
     def _signs(self, flow: RelevanceFlow, explained: Explained, labels: Tensor) -> dict[Request, float]:
-        """Sign of the value from which each patch's heatmap starts: 1, -1, or 0."""
+        """Return the sign of the value from which each patch's heatmap starts: 1, -1, or 0."""
         signs, unknown = {}, defaultdict(list)
         for place, own in enumerate(explained.values()):
             for request in own:
@@ -167,7 +167,7 @@ class PatchMaker:
         return signs
 
     def _started(self, flow: RelevanceFlow, explained: Sequence[tuple[int, int]], labels: Tensor) -> Tensor:
-        """Relevance that starts at the output for each sample's target, `[1, N, ...]`; zero for a target of -1."""
+        """Return the relevance that starts at the output, `[1, N, ...]`; zero for samples with target -1."""
         samples, targets = map(np.array, zip(*explained, strict=True))
         if self.targets is None:
             return logits(flow.prediction, targets)[None]
@@ -185,7 +185,7 @@ class PatchMaker:
         passes: Sequence[Sequence[Sequence[Origin]]],
         signs: Mapping[Request, float],
     ) -> np.ndarray:
-        """Conditional heatmaps float32 `[K, N, *S]` of the passes of each sample; all origins of a pass are summed."""
+        """Compute heatmaps float32 `[K, N, *S]` of the passes of each sample; all origins of a pass are summed."""
         # samples with fewer passes than others are padded with passes in which nothing starts
         slots = list(chain(*zip_longest(*passes, fillvalue=())))
         shape = flow.activation(layer).shape

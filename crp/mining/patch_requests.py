@@ -77,7 +77,7 @@ def passes_of(wanted: Iterable[Request], layer: str, fields: np.ndarray, *, line
     fields
         Receptive fields of its positions.
     linear
-        Whether all rules are linear. If not, every origin and every mode has a pass of its own.
+        Whether all rules are linear. If not, every origin and every mode needs its own pass.
     """
     sharing = defaultdict(list)
     for request in wanted:
@@ -90,7 +90,7 @@ def passes_of(wanted: Iterable[Request], layer: str, fields: np.ndarray, *, line
 
 
 def _disjoint(origins: Iterable[Origin], fields: np.ndarray) -> list[list[Origin]]:
-    """Group origins whose receptive fields do not overlap, so that their heatmaps can be told apart."""
+    """Group origins whose receptive fields do not overlap, so that their heatmaps do not mix."""
     passes: list[list[Origin]] = []
     for origin in origins:
         first, last = np.split(fields[origin[0].position], 2)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from crp.arguments import layer_names, seconds
 from crp.class_names import as_class_names
 from crp.concepts import ConceptKind
 from crp.errors import InputError
@@ -27,6 +28,7 @@ from crp.mining.durable.extending import check_extends
 from crp.mining.durable.processes import joined
 from crp.mining.durable.stages import Pass, Sharing, make_patches, surveyed_references
 from crp.mining.durable.work import Work, open_work, stored_identity, work_folder
+from crp.models import PreparedModel
 from crp.preprocessing import Preprocessing
 
 from .block_stream import SampleReader
@@ -187,11 +189,14 @@ def mine(
         something else, or the library to extend does not fit.
     """
     path = user_path(path)
-    layers = list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
+    layers = layer_names(layers)
+    checkpoint = seconds("checkpoint", checkpoint)
+    if isinstance(model, PreparedModel):
+        raise InputError("mine prepares the model itself: give the model, not what crp.prepared returned.")
     if not layers:
         raise InputError("No layers are given; at least one is needed.")
     if precision == "tf32" and "cuda" not in (kind := str(device or device_of(model))):
-        raise InputError(f"The precision 'tf32' is one of NVIDIA GPUs, and the device is {kind}.")
+        raise InputError(f"The precision 'tf32' needs an NVIDIA GPU, but the device is {kind}.")
     settings = Settings(
         k=k,
         top=top,

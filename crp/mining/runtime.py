@@ -52,7 +52,7 @@ def tensor_cores(*, tf32: bool) -> Iterator[None]:
 
 
 def peak_memory() -> str:
-    """Say how much memory this process has used at most so far, loaded libraries included."""
+    """Describe the peak memory of this process so far, including loaded libraries."""
     unit = 1 if sys.platform == "darwin" else 1024
     used = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6:,.0f} MB"
     if torch.cuda.is_initialized():

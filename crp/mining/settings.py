@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from crp.arguments import whole_number, yes_or_no
 from crp.concepts import ChannelConcept, ConceptKind
-from crp.errors import InputError
+from crp.errors import InputError, shortened
 from crp.mining.durable.work import Shard
 
 from .scores import Score
@@ -44,7 +45,7 @@ class Settings:
     k, top, class_references, vectors, patches, block_size, threads, workers, precision, skip_bad, targets, concept
         As in `crp.mine`.
     relevance_score, activation_score
-        What a sample counts for a concept.
+        How a sample is scored for a concept.
     device
         Where to compute; None for the model's device.
     shard
@@ -79,11 +80,13 @@ class Settings:
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
                 continue
-            if not isinstance(value, int) or value < least:
-                raise InputError(f"{name} is {value!r}; a whole number of at least {least} is needed.")
-        if self.precision not in PRECISIONS:
+            object.__setattr__(self, name, whole_number(name, value, least))
+        for name in ("vectors", "skip_bad"):
+            object.__setattr__(self, name, yes_or_no(name, getattr(self, name)))
+        if not isinstance(self.precision, str | None) or self.precision not in PRECISIONS:
             raise InputError(
-                f"There is no precision {self.precision!r}: it is 'bfloat16', 'tf32', or None for the model's own."
+                f"There is no precision {shortened(self.precision)}: it is 'bfloat16', 'tf32', or None for the model's "
+                "own."
             )
         check_rule(self.targets)
         object.__setattr__(self, "patches", min(self.patches, self.k))
@@ -125,10 +128,12 @@ def chosen_shard(shard: tuple[int, int] | None, *, distributed: bool, restart: b
     """
     if shard is None:
         return None
-    place, count = shard
+    if not isinstance(shard, tuple | list) or len(shard) != 2:
+        raise InputError(f"shard is {shortened(shard)}; a pair (i, n) of whole numbers is needed, such as (1, 4).")
+    place, count = (whole_number("each number of shard", part, 0) for part in shard)
     if not 1 <= place <= count:
         raise InputError(f"There is no shard {place}/{count}: the shards of {count} are 1/{count} to {count}/{count}.")
     for given, name in ((distributed, "distributed (torchrun)"), (restart, "restart (--restart)")):
         if given:
-            raise InputError(f"A shard is computed in a run of its own and cannot be combined with {name}.")
+            raise InputError(f"A shard is a separate run and cannot be combined with {name}.")
     return Shard(place, count)

@@ -236,7 +236,7 @@ def _better(first: Candidates, second: Candidates) -> Candidates:
 
 
 def _first_target(block: Block, attributions: list[_Attribution]) -> np.ndarray:
-    """First target of each sample, int64 `[N]`; -1 for none."""
+    """Return the first target of each sample, int64 `[N]`; -1 for none."""
     first = np.full(len(block.samples), -1)
     for attribution in reversed(attributions):
         first = np.where(attribution.targets >= 0, attribution.targets, first)

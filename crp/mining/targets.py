@@ -57,12 +57,12 @@ def check_rule(rule: TargetRule) -> None:
 
 
 def named_rule(rule: object) -> bool:
-    """Whether a rule is fully described by its name: `"label"`, `"prediction"`, or `"top3"` and the like."""
+    """Return whether a rule is fully described by its name: `"label"`, `"prediction"`, or `"top3"` and the like."""
     return isinstance(rule, str) and (rule in ("label", "prediction") or _TOP.fullmatch(rule) is not None)
 
 
 def rule_name(rule: TargetRule) -> str:
-    """Name of the rule in the manifest: its own, or module and qualified name of the function."""
+    """Return the name of the rule in the manifest: its own, or module and qualified name of the function."""
     if isinstance(rule, str):
         return rule
     named = rule if hasattr(rule, "__qualname__") else type(rule)
@@ -122,21 +122,21 @@ def rule_result(rule: Callable[[Tensor, Tensor], object], prediction: Tensor, la
 
 
 def starts_relevance(result: object) -> bool:
-    """Whether the result of a rule is a list of `AttributionTarget` (empty if a block has no targets)."""
+    """Return whether the result of a rule is a list of `AttributionTarget` (empty if a block has no targets)."""
     return isinstance(result, list | tuple) and all(isinstance(target, AttributionTarget) for target in result)
 
 
 def explained_classes(rule: TargetRule, prediction: Tensor, labels: Tensor, samples: Tensor) -> np.ndarray:
-    """Class explained for each sample of a block, int64 `[N]`, for a rule with one class per sample.
+    """Return the class explained for each sample of a block, int64 `[N]`, for a rule with one class per sample.
 
-    Errors are those of `attribution_targets`.
+    Errors as in `attribution_targets`.
     """
     (target,) = attribution_targets(rule, prediction, labels, samples)
     return target.targets
 
 
 def logits(prediction: Tensor, targets: np.ndarray) -> Tensor:
-    """Relevance `[N, classes]` that starts at the logits of the targets; all zero for a target of -1."""
+    """Return the relevance `[N, classes]` that starts at the logits of the targets; all zero for a target of -1."""
     start = Logits(np.maximum(targets, 0)).relevance(prediction)
     return start * torch.as_tensor(targets >= 0, device=prediction.device)[:, None]
 

@@ -127,9 +127,9 @@ def preprocessing_for(
 ) -> Preprocessing | None:
     """Return the preprocessing for a model: the given settings on top of those that the model is known to need.
 
-    torchvision's classifiers need ImageNet's (with weights="DEFAULT" that of these weights). Nothing is known of other
-    models: the result is None if nothing is given. A `size` without a `crop` also crops the centre square of that size,
-    so that all samples have the same shape.
+    torchvision's classifiers need ImageNet's (with weights="DEFAULT" that of these weights). Nothing is known about
+    other models: the result is None if nothing is given. A `size` without a `crop` also crops the centre square of that
+    size, so that all samples have the same shape.
 
     Raises
     ------

@@ -8,6 +8,7 @@ from torch.nn import functional
 import crp
 from crp.attribution import CondAttribution, RelevanceFlow
 from crp.attribution.composites import composite_for
+from crp.errors import ModelError
 
 
 class Net(nn.Module):
@@ -77,8 +78,6 @@ def test_a_sigmoid_may_be_reshaped():
     "end",
     [
         lambda v: functional.softmax(v, 0),  # not over the classes
-        lambda v: functional.softmax(v, 1)[:, :2],
-        lambda v: functional.softmax(v, 1) * 2,
         lambda v: v * torch.sigmoid(v),
         lambda v: (torch.sigmoid(v), v)[1],
     ],
@@ -88,6 +87,134 @@ def test_another_end_is_explained_as_it_is(end):
     prediction, _, notes = heatmaps(model, [0, 1, 0, 1])
     assert torch.allclose(prediction, model(DATA))
     assert notes == ()
+
+
+def overwritten(function):
+    """Return a function that computes in place what `function` does to probabilities."""
+
+    def run(v):
+        probabilities = functional.softmax(v, 1)
+        function(probabilities)
+        return probabilities
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda v: functional.softmax(v, 1)[..., :],
+        lambda v: functional.softmax(v, 1).view(-1, 3),
+        lambda v: functional.softmax(v, 1)[:, :, None].squeeze(2).contiguous(),
+        lambda v: functional.softmax(input=v, dim=1),
+        lambda v: functional.softmax(v, 1).clone(),
+        lambda v: functional.softmax(functional.softmax(v, 1), 1),
+        lambda v: (v * 1).sigmoid_(),
+        lambda v: torch.sigmoid_(v * 1),
+        lambda v: torch.sigmoid(v.transpose(0, 1)).transpose(0, 1),
+        lambda v: torch.sigmoid(v)[:, :, None].select(2, 0),
+        overwritten(lambda p: p.mul_(1)),
+        overwritten(lambda p: p.clamp_(0, 1)),
+    ],
+)
+def test_an_end_that_keeps_the_probabilities_is_found(end):
+    logits, expected, _ = heatmaps(Net(nn.Identity()))
+    prediction, found, notes = heatmaps(Net(end))
+    assert torch.equal(prediction, logits)
+    assert torch.equal(found, expected)
+    assert len(notes) == 1
+    assert notes[0].startswith("Relevance starts at the logits, before the final ")
+
+
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+def test_without_an_axis_torch_takes_the_first_of_three():
+    model = Net(lambda v: functional.softmax(v[None])[0] + v).eval()
+    assert heatmaps(model)[2] == ()
+    assert heatmaps(Net(functional.softmax))[2] == ("Relevance starts at the logits, before the final softmax.",)
+    with pytest.raises(ModelError, match="does not depend"):
+        heatmaps(Net(lambda v: functional.softmax(v[None]).detach()[0]))
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_reason_does_not_say_that_the_final_activation_runs_by_its_gradient(end):
+    function = ENDS[end][1]
+    for model in (Net(function), nn.Sequential(Net(function)), nn.Sequential(nn.Sequential(Net(function)))):
+        assert "by their gradient" not in composite_for(model).reason
+
+
+def test_the_reason_names_a_softmax_elsewhere():
+    inside = nn.Sequential(Net(lambda v: v.softmax(1)), nn.Linear(3, 3))
+    assert composite_for(inside).reason.endswith("; run by their gradient: softmax.")
+    inside = nn.Sequential(Net(nn.LogSoftmax(1)), nn.Linear(3, 3))
+    assert composite_for(inside).reason.endswith("; run by their gradient: LogSoftmax.")
+
+
+def test_chosen_values_of_a_sigmoid_are_found():
+    logits, expected, _ = heatmaps(Net(nn.Identity()), [2] * 4)
+    prediction, found, _ = heatmaps(Net(lambda v: torch.sigmoid(v)[:, 1:]), [1] * 4)
+    assert torch.equal(prediction, logits[:, 1:])
+    assert torch.equal(found, expected)
+    prediction, found, _ = heatmaps(Net(lambda v: torch.sigmoid(v)[:, 2]), [0] * 4)
+    assert torch.equal(prediction, logits[:, 2:])
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("softmax", lambda v: functional.softmax(v, 1)[:, :2]),
+        ("softmax", lambda v: functional.softmax(v, 1) * 2),
+        ("softmax", lambda v: (functional.softmax(v, 1) + 1e-9).log()),
+        ("softmax", lambda v: functional.softmax(v, 1).flip(1)),
+        ("log_softmax", lambda v: -nn.functional.log_softmax(v, 1)),
+        ("softmax", overwritten(lambda p: p.mul_(2))),
+        ("softmax", overwritten(lambda p: p[:, 0].mul_(2))),
+    ],
+)
+def test_what_is_computed_from_a_softmax_is_refused(name, end):
+    model = Net(end)
+    with pytest.raises(ModelError) as caught:
+        heatmaps(model, [0, 1, 0, 1])
+    assert str(caught.value) == (
+        f"The model's output is computed from a {name} of its logits, and relevance for its values is not relevance "
+        "for the class: return the logits, or the probabilities themselves."
+    )
+
+
+def test_what_is_computed_from_a_softmax_is_explained_if_that_is_asked_for():
+    model = Net(lambda v: functional.softmax(v, 1)[:, :2]).eval()
+    prediction, _, notes = heatmaps(model, [0, 1, 0, 1], before_activation=False)
+    assert torch.allclose(prediction, model(DATA))
+    assert notes == ()
+
+
+@pytest.mark.parametrize("overwrite", [lambda logits: logits.zero_(), lambda logits: logits.sub_(1)])
+@pytest.mark.parametrize("returned", [lambda p: p, lambda p: p[..., :]])
+def test_logits_that_were_overwritten_are_not_taken_for_logits(overwrite, returned):
+    def end(v):
+        logits = (v * 8).round()  # whole numbers, so that a softmax of shifted logits has the same bits
+        probabilities = functional.softmax(logits, 1)
+        overwrite(logits)
+        return returned(probabilities)
+
+    with pytest.raises(ModelError, match="is computed from a softmax of its logits"):
+        heatmaps(Net(end))
+
+
+def test_what_is_computed_from_a_sigmoid_is_named():
+    model = Net(lambda v: 5 * torch.sigmoid(v)).eval()
+    prediction, _, notes = heatmaps(model)
+    assert torch.allclose(prediction, model(DATA))
+    assert notes == ("The output is computed from a sigmoid, which relevance passes by its gradient.",)
+
+
+def test_a_softmax_before_a_linear_layer_is_not_at_the_end():
+    head = nn.Linear(3, 3)
+    for end in (nn.Sequential(nn.Softmax(1), head), lambda v: v.softmax(1) @ head.weight.t()):
+        model = Net(end).eval()
+        prediction, _, notes = heatmaps(model)
+        assert torch.allclose(prediction, model(DATA), atol=1e-6)
+        assert notes == ()
 
 
 def test_the_final_activation_may_be_kept():

@@ -112,7 +112,7 @@ def test_sweep_visits_what_down_brings(model, data):
 
 
 def test_the_last_sweep_brings_the_same_and_keeps_nothing(model, data):
-    """Each module's factors, and its input, are let go when relevance has passed it; then the flow is closed."""
+    """Each module's factors and its input are freed when relevance has passed it; then the flow is closed."""
     kept, counts, last = {}, {}, {}
     others = [thing for thing in gc.get_objects() if type(thing) is RuleCall]
     alive = lambda: sum(type(thing) is RuleCall for thing in gc.get_objects()) - len(others)  # noqa: E731
@@ -262,7 +262,7 @@ REFUSED = {
         ModelError,
         r"^The model cannot run on input of shape \[1, 5, 8, 8\]: .*expected input\[1, 5, 8, 8\] to have 2 channels",
     ),
-    "model": (dict(model="resnet18"), InputError, r"^A model is a torch.nn.Module, given str\.$"),
+    "model": (dict(model="resnet18"), InputError, r"^A model is a torch.nn.Module, given 'resnet18'\.$"),
     "empty": (dict(data=torch.ones(0, 2, 8, 8).double()), InputError, r"^Model input is empty: \[0, 2, 8, 8\]\.$"),
     "dtype": (
         dict(data=torch.ones(1, 2, 8, 8)),

@@ -9,9 +9,12 @@ from torch import nn
 from zennit.composites import EpsilonPlusFlat
 
 import crp
+from crp.analysis import concept_vector
 from crp.attribution import CondAttribution, RelevanceFlow
 from crp.attribution.composites import composite_for
 from crp.attribution.isolation import callers_default, isolated
+from crp.attribution.layers import module_calls
+from crp.attribution.receptive_fields import receptive_boxes
 from crp.demo import Scenes
 
 
@@ -85,7 +88,11 @@ def everything(model, data, folder):
     explained = crp.explain(model, data[0], library, target=1)
     graph = crp.compose(model, data[:1], ["0", "4"], target=1)
     found = library.references("4", "relevance")
+    calls = module_calls(model, data[:1])
+    fields = receptive_boxes(model, (3, 12, 12), "4")
     return [
+        torch.tensor([calls.index(call.feeders[0]) if call.feeders else -1 for call in calls], device="cpu"), fields,
+        concept_vector(model, data[0], library, "4"), composite_for(model).conservation(model, data, [0] * len(data)),
         arriving, heatmaps, *visited, several, regions, conditional, found.score, found.sample,
         library.vectors("4").relevance[:], explained.heatmap, explained.layers[0].relevance,
         torch.tensor([edge.relevance for edge in graph.edges], dtype=torch.float64, device="cpu"),

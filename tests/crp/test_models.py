@@ -195,3 +195,11 @@ def test_rows_of_a_class_in_every_form(library):
     vectors = library.vectors("0")
     for label in (2, np.int64(2), torch.tensor(2), torch.tensor([2])):
         assert vectors.rows(label=label).tolist() == [2, 5, 8, 11]
+
+
+def test_a_composite_with_other_options_of_the_same_rules_is_refused(tmp_path, model):
+    options = {"layers": ["0"], "progress": False, "patches": 0}
+    library = crp.mine(model, DATASET, composite=EpsilonPlus(epsilon=1e-6), path=tmp_path / "a.crp", **options)
+    crp.prepared(model, EpsilonPlus(epsilon=1e-6)).check(library)
+    with pytest.raises(LibraryError, match=r"^This is not the composite of the library: its options"):
+        crp.prepared(model, EpsilonPlus(epsilon=0.5)).check(library)

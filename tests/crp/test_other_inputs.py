@@ -102,7 +102,7 @@ def test_a_signal_has_figures_and_numbers_and_no_page(explanation, tmp_path):
     atlas = Atlas(explanation)
     for suffix in ("svg", "json"):
         assert atlas.save(tmp_path / f"atlas.{suffix}").stat().st_size > 1000
-    with pytest.raises(InputError, match=r"^the page shows images, and this input is none"):
+    with pytest.raises(InputError, match=r"^a page shows images, and this input is not one: save"):
         atlas.save(tmp_path / "atlas.html")
     assert "<svg" in atlas._repr_html_()
 

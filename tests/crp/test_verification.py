@@ -129,7 +129,7 @@ def test_folders_of_two_layers_swapped(library):
 
 
 RESEALED = [
-    # what a liar who writes the checksums anew cannot hide from the structure
+    # what an attacker who rewrites the checksums cannot hide from the checks of the structure
     ("layers/0/patches.safetensors", "sample", lambda x: x[::-1], "The patches of concept 0 of layer '0' by relevance"),
     ("layers/2/references.safetensors", "relevance.sample", lambda x: x + 22, "is not within -1 and 21)"),
     ("layers/2/references.safetensors", "activation.score", lambda x: x * np.nan, "a sample is not finite"),

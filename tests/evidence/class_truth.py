@@ -98,9 +98,9 @@ def report(tagged: int, untagged: int, others: int) -> list[str]:
             f"classes of concept {TAG}: {first.target_name} {first.share:+.1%}, "
             f"then {second.target_name} {second.share:+.1%}",
             "",
-            "clusters of octagons against tagged or not:",
+            "clusters of octagons, compared with whether they are tagged:",
         ]
-        for clusters, words in ((2, "asked for two clusters"), (None, "their number read from the eigenvalues")):
+        for clusters, words in ((2, "two clusters"), (None, "chosen from the eigenvalues")):
             rand, pure, sizes = agreement(library, tags, clusters)
             lines.append(f"  {words}: sizes {sizes}, adjusted Rand index {rand:.3f}, purity {pure:.1%}")
         lines += [

@@ -22,7 +22,7 @@ from tests.oracle.nets import SkipNet, plain_net, with_random_weights
 
 
 def skip_net():
-    """A net in which each of our samples activates every channel: nothing recorded is zero for want of relevance."""
+    """A net in which each of our samples activates every channel: so no recorded relevance is zero."""
     return with_random_weights(SkipNet(), 106)
 
 

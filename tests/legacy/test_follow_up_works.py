@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-import crp.attribution  # noqa: F401  (brings the cure before zennit is imported)
+import crp.attribution  # noqa: F401  (the workaround must run before zennit is imported)
 from tests.oracle import photos
 from tests.oracle.comparing import assert_relevance_close
 

@@ -1,4 +1,4 @@
-"""Libraries changed as a liar, a failing disk or a careless hand might change them, and what reading them does.
+"""Libraries changed as by an attacker, a failing disk or an accident, and what happens when they are read.
 
 =============  ====================================================================================================
 `subject`      the small library that is changed, with its model and data

@@ -112,7 +112,7 @@ def manifest_text(folder: Path, outside: Path, dice: random.Random) -> str:
 
 
 def class_and_layer_names(folder: Path, outside: Path, dice: random.Random) -> str:
-    """Names that mean something to a browser, a terminal or a file system; the folder of a layer goes along."""
+    """Names that mean something to a browser, a terminal or a file system; the folder of a layer is renamed with it."""
     from crp.library.manifest import layer_folder
 
     file = folder / "manifest.json"

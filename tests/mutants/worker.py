@@ -129,7 +129,7 @@ def mutant(base: Path, folder: Path, seed: int, index: int, deep: bool) -> dict[
     resealed = kind not in ("links", "checksums") and not any(file.is_fifo() for file in path.rglob("*"))
     resealed = resealed and dice.random() < 0.5
     if resealed:
-        write_checksums(path)  # as whoever means harm would
+        write_checksums(path)  # as an attacker would
     whole = _content(path) == _content(base)
     elsewhere = _content(outside)
     start = time.perf_counter()

@@ -145,7 +145,7 @@ def trained_mobilenet(folder: Path) -> nn.Module:
 
 def trained_squeezenet(folder: Path) -> nn.Module:
     """torchvision's SqueezeNet 1.1 as trained on ImageNet."""
-    # imported here, after the cure that crp.attribution brings
+    # imported here, after the workaround of crp.attribution
     from torchvision.models import squeezenet1_1
 
     return trained(squeezenet1_1(weights=None), folder / "squeezenet1_1_imagenet.safetensors")

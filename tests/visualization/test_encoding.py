@@ -84,6 +84,41 @@ def test_an_overlay_shows_the_picture_where_relevance_is_zero_and_colour_where_i
     np.testing.assert_array_equal(drawn[1, 0], images.DIVERGING[0])
 
 
+def test_a_faded_heatmap_is_the_same_heatmap_on_a_wider_scale():
+    """What pages rely on: one picture and an opacity are both scales, colour by colour."""
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, size=(40, 40, 3), dtype=np.uint8)
+    heatmap = random.uniform(-0.5, 0.5, size=(40, 40))  # nothing beyond its own limit but 0.2 %
+    own, limit = images.colour_limit(heatmap), 3.0
+    fade = images.fade(own, limit)
+    assert fade == pytest.approx((own / 3) ** 0.5)
+    shown = fade * images.tinted(picture, heatmap).astype(float) + (1 - fade) * images.faded(picture)
+    inside = np.abs(heatmap) <= own
+    assert np.abs(shown - images.tinted(picture, heatmap, limit))[inside].max() <= 1.01  # rounding of two pictures
+    # beyond its own limit a pixel is drawn as the limit, on both scales
+    clipped = images.tinted(picture, np.clip(heatmap, -own, own), limit)
+    assert np.abs(shown - clipped).max() <= 1.01
+    assert (images.fade(0.0, 0.0), images.fade(0.0, 1.0), images.fade(2.0, 1.0)) == (1, 0, 1)
+
+
+def test_the_inks_of_a_heatmap_are_those_of_the_signs_and_equally_dark():
+    drawn = images.tinted(np.full((1, 3, 3), 255, np.uint8), np.array([[-1.0, 0.0, 1.0]]), 1.0)[0]
+    assert drawn.tolist() == [images.AGAINST_INK.tolist(), [255, 255, 255], images.FOR_INK.tolist()]
+    assert abs(float(images.luminance(images.FOR_INK) - images.luminance(images.AGAINST_INK))) < 0.05
+
+
+def test_a_small_heatmap_is_kept_as_levels_of_two_inks():
+    random = np.random.default_rng(1)
+    picture = random.integers(0, 256, size=(12, 9, 3), dtype=np.uint8)
+    heatmap = random.normal(size=(12, 9))
+    data = base64.b64decode(images.tinted_uri(picture, heatmap, side=50, quality=50).split(",")[1])
+    stored = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).astype(float)
+    opacity = stored[..., 3:] / 255
+    shown = stored[..., :3] * opacity + images.faded(picture) * (1 - opacity)
+    # 127 levels a sign
+    assert np.abs(shown - images.tinted(picture, heatmap)).max() <= 255 / 127
+
+
 def test_the_veil_hides_what_has_no_relevance():
     heatmap = np.zeros((40, 60))
     heatmap[:20, :30] = -1

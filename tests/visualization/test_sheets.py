@@ -52,7 +52,13 @@ def test_veils_hide_what_has_no_relevance_and_end_in_a_border():
 
 
 def test_glimpses_are_squares_row_by_row():
-    found = sheets.glimpse_sheet([patch(value, 9, 5) for value in (10, 20, 30)], side=4, columns=2)
+    patches = {5: patch(10, 9, 5), 0: patch(20, 9, 5), 7: patch(30, 9, 5)}
+    found, glimpses = sheets.glimpse_sheet(patches, side=4, columns=2)
     assert found.shape == (8, 8, 3)
     assert [int(cell(found, row, column, 4)[0, 0, 0]) for row in (0, 1) for column in (0, 1)] == [10, 20, 30, 238]
-    assert sheets.glimpse_sheet([], side=4, columns=2).shape == (4, 8, 3)
+    assert [glimpses.style(concept) for concept in (5, 0, 7, 1)] == [
+        "--r:2;--n:2;--y:0;--x:0", "--r:2;--n:2;--y:0;--x:1", "--r:2;--n:2;--y:1;--x:0", ""
+    ]  # fmt: skip
+    assert glimpses.numbers() == {"rows": 2, "columns": 2, "place": {5: 0, 0: 1, 7: 2}}
+    none, glimpses = sheets.glimpse_sheet({}, side=4, columns=2)
+    assert (none.shape, glimpses.sheet) == ((4, 8, 3), sheets.Sheet(1, 2))

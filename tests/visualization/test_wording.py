@@ -8,7 +8,6 @@ import pytest
 
 import example_explanations as examples
 from crp.explanations import ClassScore, ClassShare
-from crp.visualization import colours as palette
 from crp.visualization import wording
 
 
@@ -16,7 +15,7 @@ def plain(text):
     return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
 
 
-@pytest.mark.parametrize("name", ["wording", "page.explanation_page", "figures.renderers.choice"])
+@pytest.mark.parametrize("name", ["number_formats", "wording", "page.explanation_page", "figures.renderers.choice"])
 def test_examples_in_docstrings(name):
     result = doctest.testmod(import_module(f"crp.visualization.{name}"))
     assert result.attempted > 0
@@ -95,9 +94,9 @@ def one_output(value, name="output"):
 @pytest.mark.parametrize(
     ("value", "name", "sentence"),
     [
-        (-0.1158, "output", "The model sees this input as −0.116"),
-        (-0.1158, "class 0", "The model sees this input as −0.116"),
-        (12345.6, "price", "The model sees this input as 12346 for price"),
+        (-0.1158, "output", "The model’s output is −0.116"),
+        (-0.1158, "class 0", "The model’s output is −0.116"),
+        (12345.6, "price", "The model’s value for price is 12346"),
     ],
 )
 def test_the_only_output_is_a_value_without_percent(value, name, sentence):
@@ -204,23 +203,26 @@ def test_hostile_names_become_one_printable_line():
     assert wording.printable("a\u202eb\nc\udc80") == "a\N{REPLACEMENT CHARACTER}b c\N{REPLACEMENT CHARACTER}"
 
 
-def test_concepts_of_the_map_have_colours_of_their_own_until_they_run_out():
-    layer = examples.explanation(patches=0).layers[0]
-    colours = palette.concept_colours(layer)
-    assert list(colours) == list(layer.concept_map.strength())
-    assert len(set(colours.values())) == len(colours)
-    concepts = np.arange(16).reshape(4, 4)
-    crowded = dataclasses.replace(layer.concept_map, concept=concepts, relevance=16.0 - concepts, table=None)
-    colours = palette.concept_colours(dataclasses.replace(layer, concept_map=crowded))
-    assert [concept for concept, colour in colours.items() if colour == palette.OTHER] == list(range(10, 16))
+def test_the_only_output_is_no_class():
+    """A regression: nothing on the page calls its value a class or a probability."""
+    explanation = one_output(-0.1158)
+    assert wording.subject(explanation) == "the output"
+    assert "".join(text for text, _ in wording.question(explanation)) == "What raises or lowers the output"
+    assert "".join(wording.lead(explanation)).startswith("The concepts of the network that raise or lower the output, ")
+    named = one_output(12345.6, "price")
+    assert "".join(text for text, _ in wording.question(named)) == "What raises or lowers price"
+    assert wording.question(named)[1] == ("price", True)
 
 
-def test_ink_on_a_colour_is_the_readable_one():
-    assert palette.ink("#ffff00") == "#000000"
-    assert palette.ink("#000080") == "#ffffff"
-
-
-def test_a_layer_without_map_needs_no_colours():
-    assert (
-        palette.concept_colours(dataclasses.replace(examples.explanation(patches=0).layers[0], concept_map=None)) == {}
+def test_a_negative_output_is_said_to_be_one():
+    explanation = examples.explanation(patches=0)
+    assert wording.negative(explanation) == ""
+    target = dataclasses.replace(explanation.target, logit=-0.25)
+    assert plain(wording.negative(dataclasses.replace(explanation, target=target))) == (
+        "What is explained is negative (−0.25): what supports raises it, what opposes lowers it. "
+        "Shares of the prediction have the opposite sign."
     )
+    # the logit is positive, the difference is not
+    against = dataclasses.replace(explanation.target, logit=7.5)
+    text = wording.negative(dataclasses.replace(explanation, against=against, graph=None))
+    assert text == "What is explained is negative (−2.5): what supports raises it, what opposes lowers it."

@@ -44,7 +44,7 @@ def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> Text:
 def draw_picture(
     axes: Axes, picture: np.ndarray, heatmap: np.ndarray | None = None, *, renderer: Renderer | None = None
 ) -> None:
-    """Draw the input at the upper left of its axes; of a volume, the slices in which the heatmap is strongest.
+    """Draw the input at the upper left of its axes; for a volume, the slices in which the heatmap is strongest.
 
     Here and below `renderer` defaults to the one that fits the number of axes (`renderer_for`).
     """
@@ -85,22 +85,22 @@ def draw_colour_bar(
     Parameters
     ----------
     axes
-        To fill.
+        Axes to fill.
     limit
         Magnitude at which colours saturate.
     power
-        Exponent of the scale. Another one than 1 (`images.ROOT`) is named, and the values of half colours are given,
-        where the labels fit.
+        Exponent of the scale. If it is not 1 (`images.ROOT`), the labels name it and give the values at half
+        saturation, where they fit.
     fontsize
         In points.
     percent
         Whether values are shares, written in percent.
     of
-        Axes with the heatmap: if an outline is drawn there around what speaks against, the scale names it.
+        Axes with the heatmap. If regions that speak against are outlined there, the scale says so.
     """
     full = (limit or 1) ** power
     mappable = ScalarMappable(Normalize(-full, full), DIVERGING)
-    # Heatmaps have values beyond the limit, tables of shares have not.
+    # Heatmaps have values beyond the limit, tables of shares do not.
     ends = {"extend": "neither" if percent else "both", "extendfrac": 0.03}
     bar = axes.figure.colorbar(mappable, cax=axes, orientation="horizontal", **ends)
     bar.outline.set_visible(False)
@@ -126,7 +126,7 @@ def draw_colour_bar(
 
 
 def _fit(labels: Mapping[float, str], fontsize: float, width: float) -> bool:
-    """Whether tick labels at places -1..1 of an axis of `width` points stay apart, line by line.
+    """Return whether tick labels at places -1..1 of an axis of `width` points do not overlap, line by line.
 
     The outer two are aligned with the ends of the axis, the others are centred.
     """
@@ -146,7 +146,7 @@ def _fit(labels: Mapping[float, str], fontsize: float, width: float) -> bool:
 def draw_classes(axes: Axes, explanation: Explanation) -> None:
     """Draw the best classes, and the explained one if it is not among them, with their probabilities as bars.
 
-    A model with one output has a value without a bar.
+    For a model with one output, write its value without a bar.
     """
     scores = list(explanation.classes)
     if all(score.index != explanation.target.index for score in scores):
@@ -196,7 +196,7 @@ def draw_share(axes: Axes, part: ConceptPart, *, widest: float, colour: str = ""
     )
     axes.barh(0, part.share / (widest or 1), height=1, **bar)
     axes.plot([0, 0], [-0.5, 0.5], color=SOFT, linewidth=0.8)
-    # The bar takes the lowest eighth of the axes, the texts what is above it.
+    # The bar takes the lowest eighth of the axes, the texts the rest.
     axes.set(xlim=(-1, 1), ylim=(-1.0, 7.0))
     axes.set_axis_off()
 
@@ -204,7 +204,7 @@ def draw_share(axes: Axes, part: ConceptPart, *, widest: float, colour: str = ""
 def draw_patches(
     axes: Axes, patches: Sequence[Patch], *, places: int, ratio: float = 1.0, renderer: Renderer | None = None
 ) -> None:
-    """Draw patches in a row of places, each as a whole, faded where the concept has no relevance.
+    """Draw patches in a row of places, uncropped, faded where the concept has no relevance.
 
     A place is 1 high and `ratio` wide.
     """
@@ -231,13 +231,13 @@ def draw_concept_map(
 
 
 def draw_legend(axes: Axes, layer: LayerExplanation, colours: Mapping[int, str], *, per_row: int = 5) -> None:
-    """Draw colour and number of the concepts on the map; those with a row of their own are bold."""
+    """Draw colour and number of the concepts on the map; those that have a row are bold."""
     shown = {part.concept for part in layer.ranked}
-    entries = list(colours.items())[: 4 * per_row]
-    for index, (concept, colour) in enumerate(entries):
+    on_map = () if layer.concept_map is None else layer.concept_map.strength()
+    for index, concept in enumerate(list(on_map)[: 4 * per_row]):
         row, column = divmod(index, per_row)
         x, y = column / per_row, 1 - (row + 0.5) / 4
-        axes.add_patch(Rectangle((x, y - 0.06), 0.035, 0.12, color=colour, transform=axes.transAxes))
+        axes.add_patch(Rectangle((x, y - 0.06), 0.035, 0.12, color=colours[concept], transform=axes.transAxes))
         known = concept in shown
         write(
             axes,
@@ -252,18 +252,18 @@ def draw_legend(axes: Axes, layer: LayerExplanation, colours: Mapping[int, str],
 
 
 def draw_graph(axes: Axes, graph: ConceptGraph, *, renderer: Renderer | None = None) -> float:
-    """Draw an attribution graph: one row for each layer, edges as wide as their share, those against dashed.
+    """Draw an attribution graph: one row for each layer, edges as wide as their share, negative ones dashed.
 
     Nodes show a patch, the conditional heatmap if there is one, name and share of the prediction. All heatmaps have one
     root scale; the return value is the magnitude at which its colours saturate, 0 without heatmaps. The axes must have
-    their final size, because texts and lines are measured against it.
+    their final size, because texts and lines are placed by it.
     """
     heatmaps = [node.heatmap for node in graph.nodes if node.heatmap is not None]
     limit = images.shared_limit(heatmaps)
     place = graph_places(graph)
     rows = 1 + max(row for _, row in place.values())
     columns = max(sum(row == other for _, other in place.values()) for row in range(rows))
-    # A node is one unit wide and stands 1.15 from the next; rows lie two units apart.
+    # A node is one unit wide, its neighbour 1.15 units away; rows are two units apart.
     span, low, high = 1.15 * columns, -2.0 * (rows - 1) - 0.85, 0.7
     axes.set(xlim=(-0.6, span), ylim=(low, high), aspect="equal")
     axes.set_axis_off()
@@ -297,7 +297,7 @@ def draw_graph(axes: Axes, graph: ConceptGraph, *, renderer: Renderer | None = N
         name = "prediction" if layer == graph.layers[0] and graph.root.name else wording.shortened(layer, 20)
         style = {"transform": axes.transData, "ha": "center", "va": "center", "fontsize": font, "rotation": 90}
         write(axes, -0.45, -2.0 * row, name, color=SOFT, **style)
-    # Pictures set limits of their own.
+    # Drawing pictures changes the limits of the axes.
     axes.set(xlim=(-0.6, span), ylim=(low, high))
     return limit
 

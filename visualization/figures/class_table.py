@@ -34,11 +34,11 @@ def draw_class_table(
     axes
         Where to draw.
     statistics
-        Of one layer.
+        Class statistics of one layer.
     class_names
-        Names of the classes; without them their numbers are shown.
+        Names of the classes; by default classes are numbered.
     concepts
-        How many: those with the largest absolute mean share for any class, in the order of their ids.
+        Number of concepts, those with the largest absolute mean share for any class, in the order of their ids.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def draw_class_table(
 def draw_shares(
     axes: Axes, table: np.ndarray, names: Sequence[str], concepts: Sequence[int], *, limit: float, fontsize: float = 9
 ) -> None:
-    """Draw shares `[classes, concepts]` as colours, saturated at ±limit, with numbers in percent from 5 % on."""
+    """Draw shares `[classes, concepts]` as colours, saturated at ±limit, and those of at least 5 % as numbers."""
     axes.imshow(table, cmap=artists.DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
     for row, column in np.argwhere(np.abs(table) >= _SAID):
         share = table[row, column]
@@ -90,13 +90,13 @@ def plot_class_profile(
     class_names
         `library.class_names`; by default classes are numbered.
     classes
-        Rows; by default all classes that have samples. Where these are more than twice `most`, the table shows only
+        Rows; by default all classes that have samples. If there are more than twice `most`, the table shows only
         the `most` classes with the largest share of a drawn concept and the `most` with the lowest largest share.
     concepts
-        Columns; by default those with the largest absolute mean share in one of the classes, as many as are read well,
-        and none below 5 %.
+        Columns; by default those with the largest absolute mean share in one of the classes, as many as fit, and none
+        below 5 %.
     most
-        How many classes to show from the top and from the bottom.
+        How many classes to show at the top and at the bottom.
     ax, width
         As in `plot_heatmap`.
     limit
@@ -110,7 +110,7 @@ def plot_class_profile(
     Raises
     ------
     InputError
-        If a class or a concept is not there, or `most` is below 1.
+        If there is no such class or concept, or `most` is below 1.
     """
     if most < 1:
         raise InputError(f"most is {most}; at least 1 class must be shown.")

@@ -21,12 +21,12 @@ def plot_graph(
     width: float = TWO_COLUMNS,
     renderer: Renderer | None = None,
 ) -> Axes:
-    """Draw an attribution graph: one row a layer, edges as wide as their share of the prediction, those against dashed.
+    """Draw an attribution graph: a row per layer, edges as wide as their share of the prediction, negative ones dashed.
 
     Parameters
     ----------
     graph
-        What to draw. Many concepts of one layer need two columns, or a smaller `breadth` in `crp.compose`.
+        The graph. Many concepts in one layer need the width of two columns, or a smaller `breadth` in `crp.compose`.
     ax, width, renderer
         As in `plot_heatmap`; heatmaps of all nodes share one scale.
 

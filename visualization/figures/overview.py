@@ -1,8 +1,8 @@
 """The whole atlas as one matplotlib Figure.
 
-Places are given in inches from the upper left corner, because the atlas is a table of many small pictures of fixed
-size: the figure grows with its rows, nothing is squeezed, and no layout has to be solved. pyplot is never touched.
-The parts alone, at the width of a paper's column, are in crp.visualization.figures.paper.
+All places are in inches from the upper left corner, because the atlas is a table of many small pictures of fixed size:
+the figure grows with its rows, and no layout engine is needed. pyplot is not used. `crp.visualization.figures.paper`
+draws single parts at the width of a paper's column.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from crp.visualization import wording
 from crp.visualization.figures import artists
 from crp.visualization.figures.renderers import Renderer, renderer_for
 from crp.visualization.graph_layout import places
+from crp.visualization.map_cells import outweighed
 
-# What journals ask of pictures in print.
+# The resolution that journals require in print.
 _DOTS_PER_INCH = 300
 
 WIDTH, MARGIN = 15.0, 0.55
-# The graph's heading, and the height of one row of it.
-GRAPH_HEAD, GRAPH_ROW = 0.7, 2.1
+# Heights of the graph's heading and of one of its rows.
+GRAPH_HEAD, GRAPH_ROW = 0.9, 2.1
 HEADER, SUMMARY, FOOTER = 0.95, 3.75, 0.75
 LAYER_HEAD, ROW, LAYER_GAP = 1.35, 0.84, 0.2
 MAP = 3.0
-# What the scale below a layer's rows takes.
+# Height of the colour scale below a layer's rows.
 ROW_BAR = 0.65
 # Columns of a concept's row: its heatmap, its share, two strips of patches.
 WHERE, SHARE, PATCH = 0.78, 1.75, 0.46
@@ -40,22 +41,22 @@ PLACES = 8
 
 
 def atlas_figure(explanation: Explanation, *, renderer: Renderer | None = None) -> Figure:
-    """Input, heatmap and classes on top; below, layer by layer, concepts, the rest and the concept map; the graph.
+    """Draw input, heatmap and classes; then each layer with its concepts, rest and concept map; then the graph.
 
-    Heatmaps of one layer share their colour scale, and so do those of the graph: colours grow with the root of
-    relevance there, so that weak concepts are seen beside strong ones.
+    All heatmaps of a layer share one colour scale, as do all heatmaps of the graph. These scales grow with the square
+    root of relevance, so that weak concepts are visible next to strong ones.
 
     Parameters
     ----------
     explanation
         What to draw.
     renderer
-        How the input is drawn, by default as its number of axes says (`crp.visualization.figures.renderers`).
+        How the input is drawn; by default chosen by its number of axes (`crp.visualization.figures.renderers`).
 
     Returns
     -------
     Figure
-        New, unknown to pyplot; 15 inches wide, wider for inputs whose concepts need a wider place.
+        A new figure, not registered with pyplot, 15 inches wide (wider for inputs with wide heatmaps).
     """
     renderer = renderer or renderer_for(explanation.picture)
     heights = [_layer_height(layer) for layer in explanation.layers]
@@ -75,18 +76,18 @@ def atlas_figure(explanation: Explanation, *, renderer: Renderer | None = None) 
 
 
 def save(figure: Figure, file: str | os.PathLike[str] | BinaryIO, **options: Any) -> None:
-    """Write a figure at 300 dots per inch with its texts as text (SVG, PDF), the same bytes for the same figure.
+    """Write a figure at 300 dots per inch. Text stays text (SVG, PDF), and equal figures give equal bytes.
 
     Parameters
     ----------
     figure
         Any matplotlib figure.
     file
-        A path, whose suffix names the format, or an open file with `format=` among the options.
+        A path, whose suffix names the format, or an open file together with the option `format`.
     options
-        Those of `matplotlib.figure.Figure.savefig`, such as `dpi`.
+        Options of `matplotlib.figure.Figure.savefig`, such as `dpi`.
     """
-    # Without a date the same figure gives the same file.
+    # Without a date, so that equal figures give equal files.
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     kind = options.get("format") or os.path.splitext(os.fspath(file))[1][1:].lower()
     options = {"metadata": dates.get(kind), "dpi": _DOTS_PER_INCH} | options
@@ -107,7 +108,7 @@ def _place(figure: Figure, left: float, top: float, width: float, height: float,
 
 
 def _inner(figure: Figure) -> float:
-    """Width between the margins."""
+    """Return the width between the margins."""
     return figure.get_size_inches()[0] - 2 * MARGIN
 
 
@@ -133,7 +134,7 @@ def _summary(figure: Figure, explanation: Explanation, renderer: Renderer, *, to
     side = 2.75
     ratio = renderer.ratio(explanation.picture)
     left_edge, foot = renderer.margins
-    # Wide inputs may take half as much again of the line as they are high.
+    # A wide input may be up to one and a half times as wide as a square one.
     box = min(side * ratio, side * 1.5)
     shown = box / ratio
     second = MARGIN + box + 0.35 + left_edge
@@ -165,18 +166,23 @@ def _layer(
         head, 0, 0.5, f"{wording.shortened(layer.layer, 60)}  ·  {layer.size} concepts", fontsize=14, weight="bold"
     )
     artists.draw_ledger(_place(figure, MARGIN, top + 0.42, _inner(figure), 0.13, f"{layer.layer} ledger"), layer)
-    account = f"{ledger['for']} for + {ledger['against']} against + {ledger['rest']} in {wording.hidden(layer)} = 100 %"
+    account = "No relevance arrives at this layer."
+    if layer.shown + layer.rest:
+        account = (
+            f"{ledger['for']} for + {ledger['against']} against + {ledger['rest']} in {wording.hidden(layer)} = 100 % "
+            "of the layer's absolute relevance."
+        )
     line = _text_line(figure, top + 0.58, f"{layer.layer} account")
     artists.write(
         line,
         0,
         0.5,
-        f"{account} of the layer's absolute relevance.  {wording.coverage(layer)}",
+        f"{account}  {wording.coverage(layer)}",
         fontsize=9,
         color=artists.SOFT,
     )
 
-    colours = palette.concept_colours(layer)
+    colours = palette.concept_colours(explanation)[layer.layer]
     wide = WHERE * renderer.strip
     strips = MARGIN + wide + 0.2 + SHARE + 0.3
     second = strips + PLACES * PATCH + 0.25
@@ -193,7 +199,7 @@ def _layer(
         artists.draw_heatmap(where, explanation.picture, part.heatmap, **scale, small=True, renderer=renderer)
         where.set_anchor("W")
         share = _place(figure, MARGIN + wide + 0.2, y + 0.03, SHARE, 0.68, f"{name} share")
-        artists.draw_share(share, part, widest=widest, colour=colours.get(part.concept, ""))
+        artists.draw_share(share, part, widest=widest, colour=colours[part.concept])
         ratio = renderer.patch_ratio
         for left, kind in ((strips, "relevance"), (second, "activation")):
             axes = _place(figure, left, y + 0.13, PLACES * PATCH, PATCH, f"{name} {kind}")
@@ -205,7 +211,8 @@ def _layer(
         artists.draw_colour_bar(bar, limit, power=images.ROOT)
     if layer.concept_map is not None:
         left = MARGIN + _inner(figure) - MAP
-        _title(figure, left, start - 0.3, "concept map: the strongest of each cell", label=f"{layer.layer} map title")
+        hatched = "; hatched: opposed" if outweighed(layer.concept_map).any() else ""
+        _title(figure, left, start - 0.3, f"strongest supporters{hatched}", label=f"{layer.layer} map title")
         height = MAP * min(1, 1 / renderer.ratio(explanation.picture))
         left_edge, foot = renderer.margins
         axes = _place(figure, left + left_edge, start, MAP - left_edge, height, f"{layer.layer} map")
@@ -222,12 +229,13 @@ def _graph_height(graph: ConceptGraph | None) -> float:
 
 def _graph(figure: Figure, graph: ConceptGraph, renderer: Renderer, *, top: float, height: float) -> None:
     head = _text_line(figure, top, "graph head")
-    artists.write(head, 0, 0.5, "How concepts compose it", fontsize=14, weight="bold")
+    artists.write(head, 0, 0.5, "How concepts compose the prediction", fontsize=14, weight="bold")
     account = (
         "Edges are as wide as their share of the prediction, dashed ones speak against. "
         f"{wording.edges_drawn(graph)}"
     )
-    artists.write(_text_line(figure, top + 0.3, "graph account"), 0, 0.5, account, fontsize=9, color=artists.SOFT)
+    # Below the labels of the colour bar, because the sentence may be as long as the line.
+    artists.write(_text_line(figure, top + 0.55, "graph account"), 0, 0.5, account, fontsize=9, color=artists.SOFT)
     axes = _place(figure, MARGIN, top + GRAPH_HEAD, _inner(figure), height - GRAPH_HEAD - LAYER_GAP, "graph")
     limit = artists.draw_graph(axes, graph, renderer=renderer)
     if limit:

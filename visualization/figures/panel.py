@@ -1,4 +1,4 @@
-"""Axes on which things are placed in inches, and the sizes that all figures for papers share."""
+"""Axes whose contents are placed in inches, and the sizes that all figures for papers share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE, GAP, BAR = 0.16, 0.12, 0.36
 
 
 class Panel:
-    """Axes on which things are placed in inches from the upper left corner."""
+    """Axes whose contents are placed in inches from the upper left corner."""
 
     def __init__(self, ax: Axes | None, width: float, height: float, label: str) -> None:
         if ax is None:
@@ -40,12 +40,12 @@ class Panel:
 
 
 def size_of(ax: Axes) -> tuple[float, float]:
-    """Width and height of axes, in inches."""
+    """Return width and height of axes, in inches."""
     ax.apply_aspect()
     box = ax.get_window_extent()
     return box.width / ax.figure.dpi, box.height / ax.figure.dpi
 
 
 def width_of(ax: Axes | None, width: float) -> float:
-    """Width in inches of given axes; `width` if there are none."""
+    """Return the width in inches of given axes; `width` if there are none."""
     return width if ax is None else size_of(ax)[0]

@@ -1,4 +1,4 @@
-"""The parts of an atlas as figures for a paper: one column or two wide, each a function that draws into given axes too.
+"""The parts of an atlas as figures for a paper, one or two columns wide. Each function can also draw into given axes.
 
     axes = plot_overview(explanation, width=TWO_COLUMNS)
     save(axes.figure, "overview.pdf")
@@ -6,17 +6,19 @@
 ========================  =============================================================================
 `plot_overview`           input, heatmap, concept map and concepts of one layer
 `plot_heatmap`            the input and its relevance
-`plot_concepts`           one row a concept: where, share, patches
+`plot_concepts`           one row per concept: heatmap, share, patches
 `plot_concept_map`        the strongest concept of each cell, with patches as legend
 `plot_graph`              an attribution graph
 `plot_class_profile`      which classes use which concepts
 ========================  =============================================================================
 
-Without `ax` each makes a Figure of its own, as high as its content needs, unknown to pyplot; with `ax` it fills the
-axes given, whose size must be final (texts and pictures are measured against it). What is returned is the Axes, whose
-`figure` is saved by `save` with its texts as text. Texts have 5 to 8 points. Heatmaps that stand side by side share a
-colour scale, with a bar, on which colours grow with the root of relevance, so that weak concepts are seen beside strong
-ones; `limit` shares it between figures. Signs are also carried by words, signs and hatching.
+Without `ax`, a function creates a Figure as high as its content needs, not registered with pyplot. With `ax`, it fills
+the given axes. Their size must be final, because texts and pictures are placed by it. The functions return the Axes;
+`save(axes.figure, path)` writes the figure and keeps text as text. Font sizes are 5 to 8 points.
+
+Heatmaps side by side share a colour scale, which is shown as a bar. It grows with the square root of relevance, so that
+weak concepts are visible next to strong ones. Pass the same `limit` to share a scale between figures. The sign of
+relevance is also shown by words, signs and hatching.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from crp.visualization.figures.panel import (
     width_of,
 )
 from crp.visualization.figures.renderers import Renderer, renderer_for
+from crp.visualization.map_cells import outweighed
 
 __all__ = [
     "ONE_COLUMN",
@@ -71,20 +74,20 @@ def plot_heatmap(
     limit: float | None = None,
     renderer: Renderer | None = None,
 ) -> Axes:
-    """Draw the input and, beside it, its relevance with a colour bar; wide inputs stand above each other.
+    """Draw the input and its relevance with a colour bar, side by side, or one above the other for wide inputs.
 
     Parameters
     ----------
     explanation
         What to draw.
     ax
-        Axes to fill; by default those of a new figure.
+        Axes to fill; by default new ones in a new figure.
     width
         Width of the new figure, in inches.
     limit
-        Magnitude of relevance at which colours saturate; by default all but 0.2 % of the values lie below it.
+        Magnitude of relevance at which colours saturate; by default 0.2 % of the values are larger.
     renderer
-        How the input is drawn, by default as its number of axes says (`crp.visualization.figures.renderers`).
+        How the input is drawn; by default chosen by its number of axes (`crp.visualization.figures.renderers`).
 
     Returns
     -------
@@ -122,19 +125,19 @@ def plot_concepts(
     limit: float | None = None,
     renderer: Renderer | None = None,
 ) -> Axes:
-    """Draw the concepts of a layer, one row each: where in the input, signed share, patches.
+    """Draw the concepts of a layer, one row each: heatmap, signed share, patches.
 
-    Where there is room (more than five inches) patches are of both kinds, otherwise only the most relevant ones. The
-    last line says what the rows hold of the layer's absolute relevance and what is left.
+    Figures wider than five inches show patches of both kinds (RelMax and ActMax), others only RelMax. The last line
+    says how much of the layer's absolute relevance the rows hold, and how much is left.
 
     Parameters
     ----------
     explanation
         What to draw.
     layer
-        Name of a layer of it, by default the first.
+        Name of one of its layers; by default the first.
     concepts
-        Rows, at most; the largest absolute shares come first.
+        Largest number of rows; the largest absolute shares come first.
     ax, width, limit, renderer
         As in `plot_heatmap`; all concepts of the layer share one scale.
 
@@ -146,7 +149,7 @@ def plot_concepts(
     Raises
     ------
     InputError
-        There is no such layer.
+        If there is no such layer.
     """
     found = _layer(explanation, layer)
     renderer = renderer or renderer_for(explanation.picture)
@@ -166,10 +169,10 @@ def plot_concepts(
         columns = []
     for left, title in ((0.0, "where"), (wide + 0.08, "share"), *((left, title) for left, title, _ in columns)):
         sheet.write(left, LINE / 2, title, color=SOFT)
-    # One scale for the layer, however many of its concepts have a row.
+    # The scale of the whole layer, even if only some of its concepts have a row.
     limit = images.shared_limit([part.heatmap for part in found.ranked]) if limit is None else limit
     widest = max((abs(part.share) for part in parts), default=0)
-    colours = palette.concept_colours(found)
+    colours = palette.concept_colours(explanation)[found.layer]
     for index, part in enumerate(parts):
         top = LINE + index * row
         where = sheet.place(0, top, wide, row - 0.06, f"{part.concept} where")
@@ -177,7 +180,7 @@ def plot_concepts(
         artists.draw_heatmap(where, explanation.picture, part.heatmap, **scale, small=True, renderer=renderer)
         where.set_anchor("W")
         share = sheet.place(wide + 0.08, top, SHARE, row - 0.08, f"{part.concept} share")
-        artists.draw_share(share, part, widest=widest, colour=colours.get(part.concept, ""), fontsize=FONT)
+        artists.draw_share(share, part, widest=widest, colour=colours[part.concept], fontsize=FONT)
         for left, _, kind in columns:
             strip = sheet.place(left, top + (row - 0.06 - height) / 2, room, height, f"{part.concept} {kind}")
             patches = getattr(part, f"{kind}_patches")
@@ -203,17 +206,17 @@ def plot_concept_map(
     width: float = ONE_COLUMN,
     renderer: Renderer | None = None,
 ) -> Axes:
-    """Draw the concept map of a layer, and beside it its concepts with the patches that show them best.
+    """Draw the concept map of a layer, with a list of its concepts and their best patches.
 
-    Of the concepts of the map those with most relevance in it are listed, as many as fit; the line below counts the
-    others. Patches are there for concepts that have a card or a glimpse (`crp.explain`).
+    The list holds the concepts with most relevance in the map, as many as fit; the line below it counts the others.
+    Patches are shown for concepts that are among the explanation's ranked ones or have a glimpse (`LayerExplanation`).
 
     Parameters
     ----------
     explanation
         What to draw.
     layer
-        Name of a layer of it, by default the first.
+        Name of one of its layers; by default the first.
     ax, width, renderer
         As in `plot_heatmap`.
 
@@ -225,24 +228,26 @@ def plot_concept_map(
     Raises
     ------
     InputError
-        There is no such layer, or it has no concept map.
+        If there is no such layer, or it has no concept map.
     """
     found = _layer(explanation, layer)
     if found.concept_map is None:
-        raise InputError(f"Layer {found.layer!r} has no concept map: it has no place in the input.")
+        raise InputError(f"Layer {found.layer!r} has no concept map, because it has no spatial axes.")
     renderer = renderer or renderer_for(explanation.picture)
     sheet = Panel(ax, width, _map_height(explanation, found, renderer, width_of(ax, width)), "concept map panel")
     stacked, box, height = _map_boxes(explanation, renderer, sheet.width)
     margin, foot = renderer.margins
     height = min(height, sheet.height - LINE - foot)
-    sheet.write(margin, LINE / 2, "strongest concept of each cell", color=SOFT)
+    against = "; hatched: opposed" if outweighed(found.concept_map).any() else ""
+    sheet.write(margin, LINE / 2, f"strongest supporter{against}", color=SOFT)
     axes = sheet.place(margin, LINE, box - margin, height, "map")
-    colours = palette.concept_colours(found)
+    colours = palette.concept_colours(explanation)[found.layer]
     artists.draw_concept_map(axes, explanation.picture, found.concept_map, colours, renderer=renderer)
     left, top = (0.0, LINE + height + foot + 0.08) if stacked else (box + GAP, LINE)
     row = PATCH + 0.03
     rows = max(1, int((sheet.height - top - LINE) / row))
-    listed = list(colours)[:rows]
+    on_map = list(found.concept_map.strength())
+    listed = on_map[:rows]
     start = left + 0.38
     count = int((sheet.width - start) / (PATCH * renderer.patch_ratio))
     for index, concept in enumerate(listed):
@@ -255,7 +260,7 @@ def plot_concept_map(
         artists.draw_patches(
             strip, _patches(found, concept), places=count, ratio=renderer.patch_ratio, renderer=renderer
         )
-    others = len(colours) - len(listed)
+    others = len(on_map) - len(listed)
     if others:
         sheet.write(left, top + len(listed) * row + LINE / 2, f"and {others} more in the map", color=SOFT)
     return sheet.axes
@@ -270,19 +275,19 @@ def plot_overview(
     width: float = TWO_COLUMNS,
     renderer: Renderer | None = None,
 ) -> Axes:
-    """Draw one prediction on one layer: (a) input and relevance, (b) concept map, (c) concepts.
+    """Draw one prediction at one layer: (a) input and relevance, (b) concept map, (c) concepts.
 
-    In two columns (more than five inches) a and b stand side by side, otherwise all stand below each other. A layer
-    without a concept map goes without b.
+    In figures wider than five inches, a and b are side by side; otherwise the parts are stacked. Without a concept map,
+    b is left out.
 
     Parameters
     ----------
     explanation
         What to draw.
     layer
-        Name of a layer of it, by default the first.
+        Name of one of its layers; by default the first.
     concepts
-        Rows of c, at most.
+        Largest number of rows in c.
     ax, width, renderer
         As in `plot_heatmap`.
 
@@ -294,16 +299,16 @@ def plot_overview(
     Raises
     ------
     InputError
-        There is no such layer.
+        If there is no such layer.
     """
     found = _layer(explanation, layer)
     renderer = renderer or renderer_for(explanation.picture)
     total = width_of(ax, width)
     mapped = found.concept_map is not None
-    # What stands beside a where there is room: b, or c if it needs none for patches.
+    # Next to a, if there is room: b, or c if it has no patches.
     beside = total > 5 and (mapped or not _has_patches(found))
     margin = 0.14
-    # So that the three pictures of the first line are of one size.
+    # This ratio makes the three pictures of the first line equally large.
     first = (total - 2 * GAP) * 0.539 if beside else total
     second = total - first - 2 * GAP if beside else total
     heights = [_heatmap_height(explanation, renderer, first - margin)]
@@ -320,7 +325,7 @@ def plot_overview(
             places.append((0.0, top, total, height))
         top = max(top, places[-1][1] + height + GAP)
     sheet = Panel(ax, width, top - GAP, "overview")
-    # Axes that are too low squeeze all parts alike.
+    # If the given axes are too low, all parts are shrunk alike.
     squeeze = min(1.0, sheet.height / (top - GAP))
     panels = []
     for letter, (left, top, wide, height) in zip("abc", places, strict=False):
@@ -356,7 +361,7 @@ def _patches(layer: LayerExplanation, concept: int) -> tuple[Patch, ...]:
 
 
 def _heatmap_boxes(explanation: Explanation, renderer: Renderer, width: float) -> tuple[bool, float, float]:
-    """Whether input and heatmap stand above each other, the width of a box with its margin, its height."""
+    """Return whether input and heatmap are stacked, the width of a box with its margin, and its height."""
     ratio = renderer.ratio(explanation.picture)
     stacked = ratio > 1.6
     box = width if stacked else (width - GAP) / 2
@@ -370,7 +375,7 @@ def _heatmap_height(explanation: Explanation, renderer: Renderer, width: float) 
 
 
 def _map_boxes(explanation: Explanation, renderer: Renderer, width: float) -> tuple[bool, float, float]:
-    """Whether the legend stands below, the width of the map with its margin, its height."""
+    """Return whether the legend is below the map, the width of the map with its margin, and its height."""
     ratio = renderer.ratio(explanation.picture)
     stacked = ratio > 1.6
     box = width if stacked else 0.57 * width
@@ -379,7 +384,7 @@ def _map_boxes(explanation: Explanation, renderer: Renderer, width: float) -> tu
 
 def _map_height(explanation: Explanation, layer: LayerExplanation, renderer: Renderer, width: float) -> float:
     stacked, _, height = _map_boxes(explanation, renderer, width)
-    legend = min(5, len(palette.concept_colours(layer))) * (PATCH + 0.03) + LINE
+    legend = min(5, len(layer.concept_map.strength())) * (PATCH + 0.03) + LINE
     foot = renderer.margins[1]
     return LINE + (height + foot + 0.08 + legend if stacked else max(height + foot, legend))
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from crp.graphs.concept_graph import ConceptGraph, GraphNode, Key
-from crp.visualization import encoding as images
+from crp.explanations import Explanation
+from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
+from crp.visualization import colours as palette
 from crp.visualization import wording
 from crp.visualization.graph_layout import edge_width, places
+from crp.visualization.page.context import Context
+from crp.visualization.page.heatmaps import heatmap_view
 
 # Nodes are laid out in a drawing of this width; the page stretches it.
 WIDTH, ROW = 1000.0, 172.0
@@ -20,13 +22,34 @@ NODE_SIDE = 112
 
 
 def graph_view(
-    graph: ConceptGraph, picture: np.ndarray, cards: Mapping[Key, str], sprites: Mapping[str, Mapping[str, Any]]
+    explanation: Explanation, cards: Mapping[Key, str], limits: Mapping[str, float], context: Context
 ) -> dict[str, Any]:
-    """What the template draws; `cards` are the ids of the concepts' cards, `sprites` where their patches lie."""
+    """Lay out and describe the graph of an explanation that has one.
+
+    Parameters
+    ----------
+    explanation
+        The explanation.
+    cards
+        Ids of the cards of concepts that have one.
+    limits
+        By layer, where the scale of its heatmaps ends.
+    context
+        Of the page.
+    """
+    graph = explanation.graph
     place = places(graph)
     rows = 1 + max(row for _, row in place.values())
     widest = max(sum(row == other for _, other in place.values()) for row in range(rows))
     layers = list(dict.fromkeys(node.layer for node in graph.nodes))
+    nodes = []
+    for node in graph.nodes:
+        x, row = place[node.key]
+        drawn = _node(graph, node, cards, context)
+        if node.heatmap is not None:
+            limit = limits[node.layer]
+            drawn["heatmap"] = heatmap_view(explanation.picture, node.heatmap, limit, side=NODE_SIDE, quality=66)
+        nodes.append(drawn | {"left": f"{x:.4%}", "top": f"{(row + 0.5) / rows:.4%}"})
     return {
         "height": rows * ROW,
         "width": WIDTH,
@@ -35,54 +58,41 @@ def graph_view(
             {"name": "prediction" if index == 0 and graph.root.name else layer, "top": f"{(index + 0.5) / rows:.4%}"}
             for index, layer in enumerate(layers)
         ],
-        "nodes": [_node(graph, node, place[node.key], rows, picture, cards, sprites) for node in graph.nodes],
+        "nodes": nodes,
         "edges": [_edge(graph, edge, place) for edge in sorted(graph.edges, key=lambda edge: abs(edge.relevance))],
-        "table": [_account(graph, node) for node in graph.nodes if graph.into(node)],
-        "coverage": wording.percent(graph.coverage).replace(".0", ""),
+        "table": [_account(graph, node) for node in graph.nodes if graph.into(node) and node.relevance],
+        "drawn": wording.edges_drawn(graph),
+        "note": _note(graph),
         "text": wording.graph(graph),
     }
 
 
-def _node(
-    graph: ConceptGraph,
-    node: GraphNode,
-    place: tuple[float, int],
-    rows: int,
-    picture: np.ndarray,
-    cards: Mapping[Key, str],
-    sprites: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-    x, row = place
-    sprite = sprites.get(node.layer, {"place": {}})
-    found = {
+def _note(graph: ConceptGraph) -> str:
+    """Say why shares exceed 100 %, where some do by more than rounding."""
+    if not any(abs(node.share) > 1.05 for node in graph.nodes):
+        return ""
+    return " Some shares exceed 100 %: concepts for and against cancel out."
+
+
+def _node(graph: ConceptGraph, node: GraphNode, cards: Mapping[Key, str], context: Context) -> dict[str, Any]:
+    sheet = context.glimpses.get(node.layer)
+    cell = "" if sheet is None or node.name else sheet["glimpses"].style(node.concept)
+    return {
         "layer": node.layer,
         "concept": node.concept,
         "root": node is graph.root,
         "name": node.name or str(node.concept),
         "share": wording.share_of_all(node.share),
         "side": "supports" if node.relevance > 0 else "opposes",
-        "left": f"{x:.4%}",
-        "top": f"{(row + 0.5) / rows:.4%}",
         "text": wording.node_sentence(graph, node),
         "card": cards.get(node.key, ""),
-        "heatmap": "",
-        "sprite": None,
+        "colour": "" if node.name else context.colours.get(node.layer, {}).get(node.concept, palette.OTHER),
+        "heatmap": None,
+        "glimpse": cell and f"background-image:var(--s{sheet['index']});{cell}",
     }
-    if node.heatmap is not None:
-        found["heatmap"] = images.overlay_uri(picture, node.heatmap, side=NODE_SIDE, quality=66)
-        found["where"] = wording.where(node.heatmap)
-    if node.concept in sprite["place"] and not node.name:
-        found["sprite"] = {"name": sprite["index"], "position": _position(sprite, node.concept)}
-    return found
 
 
-def _position(sprite: Mapping[str, Any], concept: int) -> str:
-    """Where a concept's patch lies in its layer's common picture, as CSS wants it."""
-    down, across = divmod(sprite["place"][concept], sprite["columns"])
-    return f"{across / (sprite['columns'] - 1):.4%} {down / max(1, sprite['rows'] - 1):.4%}"
-
-
-def _edge(graph: ConceptGraph, edge: Any, place: Mapping[Key, tuple[float, int]]) -> dict[str, Any]:
+def _edge(graph: ConceptGraph, edge: GraphEdge, place: Mapping[Key, tuple[float, int]]) -> dict[str, Any]:
     (x1, row1), (x2, row2) = place[edge.upper], place[edge.lower]
     x1, x2 = x1 * WIDTH, x2 * WIDTH
     y1 = (row1 + 0.5) * ROW + (ROOT_HALF if edge.upper == graph.root.key else HALF)
@@ -103,8 +113,7 @@ def _edge(graph: ConceptGraph, edge: Any, place: Mapping[Key, tuple[float, int]]
 
 
 def _account(graph: ConceptGraph, node: GraphNode) -> dict[str, Any]:
-    """One node's incoming edges and rest, as rows of a table that add up to what it holds."""
-    started = graph.started
+    # Incoming edges and rest, as rows of a table that add up to what the node holds.
     entries = [
         {
             "from": wording.node_name(graph.node(*edge.upper)),
@@ -113,12 +122,11 @@ def _account(graph: ConceptGraph, node: GraphNode) -> dict[str, Any]:
         }
         for edge in graph.into(node)
     ]
-    rest = node.rest / node.relevance
     entries.append(
         {
             "from": "concepts not drawn",
-            "share": wording.share_of_all(node.rest / started),
-            "part": wording.percent(rest),
+            "share": wording.share_of_all(node.rest / graph.started if graph.started else math.nan),
+            "part": wording.percent(node.rest / node.relevance),
         }
     )
     return {"name": wording.node_name(node), "share": wording.share_of_all(node.share), "entries": entries}

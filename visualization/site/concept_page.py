@@ -1,4 +1,4 @@
-"""The pages of a site that are about concepts: one for each concept, one for all concepts of a layer."""
+"""Pages about concepts: one for each concept, and one for all concepts of a layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from crp.library.patches import MODES
 from crp.library.profiles import Likeness
 from crp.values import ClassShare, Patch
 from crp.visualization import wording
-from crp.visualization.page.explanation_page import TITLES, environment, tile
+from crp.visualization.page.cards import TITLES, tile
+from crp.visualization.page.explanation_page import environment
 from crp.visualization.site.shared import Shared
 
 UP = "../../"
@@ -22,7 +23,7 @@ _LEAST_SHARE = 0.0005
 
 
 class ConceptPages:
-    """Draws the concept pages of a layer.
+    """The concept pages of a layer.
 
     Parameters
     ----------
@@ -31,9 +32,10 @@ class ConceptPages:
     layer
         The layer.
     site
-        What pages say of their site: its `title` and the `layers` with their pages.
+        What pages say about their site: its `title`, its `layers` with their pages, the number of `predictions`.
     shown, neighbours
-        By concept, the entries that show it (`appearances`), and its neighbours in their graphs.
+        By concept, the predictions with the concept among their top concepts (`appearances`), and its neighbours in
+        their graphs (`neighbours`).
     """
 
     def __init__(
@@ -51,9 +53,14 @@ class ConceptPages:
         self._neighbours = neighbours
         self._profiles = shared.library.profiles(layer)
         self.size = self._profiles.share.shape[1]
+        self._uses_mean = wording.USES_MEAN[0].upper() + wording.USES_MEAN[1:]
+        # The profile of a model with one output has one row: there are no classes to compare.
+        self._one_output = len(self._profiles.share) == 1
+        settings = shared.library.manifest["settings"]
+        self._mined_classes = "" if self._one_output else wording.mined_classes(settings)
 
     def overview(self) -> str:
-        """The page of all concepts of the layer."""
+        """Write the page of all concepts of the layer."""
         return _rendered(
             "concepts.html",
             self._site,
@@ -61,11 +68,14 @@ class ConceptPages:
             layer=self._layer,
             items=[self._item(concept) for concept in range(self.size)],
             references=self._shared.library.manifest["data"].get("length"),
+            uses_mean=self._uses_mean,
+            mined_classes=self._mined_classes,
+            one_output=self._one_output,
             sprites=self._sprites([self._layer]),
         )
 
     def page(self, concept: int) -> str:
-        """The page of one concept."""
+        """Write the page of one concept."""
         key = self._layer, concept
         patches = self._shared.patches(self._layer, concept)
         sheet = self._shared.sheet(self._layer, concept, patches)
@@ -74,7 +84,7 @@ class ConceptPages:
                 "title": TITLES[mode],
                 "mode": mode,
                 "patches": [
-                    {**tile(patch, rank), **self._shared.tile(self._layer, concept, mode, rank, UP), **_caption(patch)}
+                    tile(patch, rank) | self._shared.tile(self._layer, concept, mode, rank, UP) | self._caption(patch)
                     for rank, patch in enumerate(of_mode)
                 ],
             }
@@ -82,7 +92,7 @@ class ConceptPages:
             if of_mode
         ]
         users, opponents = self._users(concept, USERS), self._users(concept, OPPONENTS, sign=-1)
-        # One scale for both, so that a bar against can be compared with one for.
+        # One scale for both, so that bars for and against can be compared.
         widest = max((abs(use.share) for use in (*users, *opponents)), default=1)
         shown = self._shown.get(key, ())
         above, below = self._neighbours.get(key, ((), ()))
@@ -97,8 +107,10 @@ class ConceptPages:
             strips=strips,
             columns=sheet.columns,
             users=_bars(users, widest),
-            uses_mean=wording.USES_MEAN[0].upper() + wording.USES_MEAN[1:],
-            mined_classes=wording.mined_classes(self._shared.library.manifest["settings"]),
+            uses_mean=self._uses_mean,
+            layer_share_means=wording.LAYER_SHARE_MEANS,
+            mined_classes=self._mined_classes,
+            one_output=self._one_output,
             opponents=_bars(opponents, widest),
             alike_by_classes=[
                 self._alike(other, f"{other.value:.2f}") for other in self._profiles.alike_by_classes(concept, ALIKE)
@@ -120,13 +132,15 @@ class ConceptPages:
         return [use for use in users if abs(use.share) >= _LEAST_SHARE]
 
     def _item(self, concept: int) -> dict[str, Any]:
-        users = self._users(concept, 3)
+        users = self._users(concept, 3) or (self._users(concept, 1, sign=-1) if self._one_output else [])
         count = len(self._shown.get((self._layer, concept), ()))
         names = [wording.printable(use.name) for use in users]
         return {
             "concept": concept,
             "glimpse": self._glimpse(self._layer, concept),
             "user": names[0] if names else "",
+            "mean": wording.class_mean(users[0]) if users else "",
+            "samples": users[0].samples if users else 0,
             "count": count,
             "text": " ".join([str(concept), *names]).lower(),
         }
@@ -149,6 +163,11 @@ class ConceptPages:
             "side": "supports" if share > 0 else "opposes",
         }
 
+    def _caption(self, patch: Patch) -> dict[str, str]:
+        name = "" if self._one_output else wording.patch_class(patch)
+        score = f"{patch.score:.3g}".replace("-", wording.MINUS)
+        return {"name": name or f"sample {patch.sample}", "score": score}
+
     def _neighbour(self, other: Neighbour) -> dict[str, Any]:
         known = other.layer in self._shared.places
         return {
@@ -156,13 +175,12 @@ class ConceptPages:
             "layer": "" if other.name else other.layer,
             "page": UP + self._shared.page(other.layer, other.concept) if known else "",
             "glimpse": self._glimpse(other.layer, other.concept) if known else "",
-            "share": wording.share_of_all(other.share),
+            "share": _edge_share(other.share),
             "side": "supports" if other.share > 0 else "opposes",
             "count": other.predictions,
         }
 
     def _glimpse(self, layer: str, concept: int) -> str:
-        """Where the concept's patch lies on the layer's glimpses, as style; empty where it has none."""
         return glimpse_style(self._shared, layer, concept)
 
     def _sprites(self, layers: Sequence[str]) -> list[dict[str, str]]:
@@ -170,28 +188,25 @@ class ConceptPages:
 
 
 def glimpse_style(shared: Shared, layer: str, concept: int) -> str:
-    """Style of an element that shows a glimpse of a concept; empty where it has none."""
-    found = shared.glimpses(layer)
-    if concept not in found["place"]:
-        return ""
-    down, across = divmod(found["place"][concept], found["columns"])
-    x, y = across / (found["columns"] - 1), down / max(1, found["rows"] - 1)
-    name = list(shared.places).index(layer)
-    return f"background:var(--g{name}) {x:.4%} {y:.4%} / {found['columns'] * 100}% auto"
+    """Return the style of a `.glimpse` that shows a concept; empty where the concept has no patch."""
+    cell = shared.glimpses(layer).style(concept)
+    return cell and f"background-image:var(--g{list(shared.places).index(layer)});{cell}"
 
 
 def sprites(shared: Shared, layers: Sequence[str], up: str) -> list[dict[str, str]]:
-    """The custom properties that `glimpse_style` refers to."""
+    """Return the custom properties that `glimpse_style` refers to, by name and address."""
     return [
-        {"name": f"--g{list(shared.places).index(layer)}", "uri": up + shared.glimpses(layer)["uri"]}
+        {"name": f"--g{list(shared.places).index(layer)}", "uri": shared.glimpse_uri(layer, up)}
         for layer in layers
-        if shared.glimpses(layer)["uri"]
+        if shared.glimpses(layer).concepts
     ]
 
 
-def _caption(patch: Patch) -> dict[str, str]:
-    name = wording.patch_class(patch) or f"sample {patch.sample}"
-    return {"name": name, "score": f"{patch.score:.3g}".replace("-", wording.MINUS)}
+def _edge_share(share: float) -> str:
+    # Many edges carry less than the 0.1 % to which other shares are rounded: these keep one significant digit.
+    if 1e-6 < abs(share) < 0.001:
+        return f"{100 * share:+.1g}{wording.SPACE}%".replace("-", wording.MINUS)
+    return wording.share_of_all(share)
 
 
 def _bars(uses: Sequence[ClassShare], widest: float) -> list[dict[str, str]]:

@@ -12,14 +12,14 @@ from crp.visualization.page.explanation_page import environment
 from crp.visualization.site.concept_page import glimpse_style, sprites
 from crp.visualization.site.shared import Shared
 
-# Concepts named with a prediction, of its first layer.
+# Number of concepts shown with a prediction, all of its first layer.
 TOP = 4
 
 
 def index_page(
     entries: Sequence[Entry], shared: Shared, site: Mapping[str, Any], provenance: Sequence[tuple[str, str]]
 ) -> str:
-    """The index.
+    """Write the first page.
 
     Parameters
     ----------
@@ -28,9 +28,9 @@ def index_page(
     shared
         Files of the site.
     site
-        What pages say of their site: its `title`, the `layers` with their pages, the `command`.
+        What pages say about their site: its `title`, the `layers` with their pages, the `command`.
     provenance
-        What the library holds, in pairs of a word and a value.
+        What the library holds, as pairs of a name and a value.
     """
     classes = Counter(wording.class_name(entry.target) for entry in entries)
     numbers = {name: number for number, name in enumerate(sorted(classes, key=str.lower))}
@@ -45,6 +45,9 @@ def index_page(
             classes=[{"number": number, "name": name, "count": classes[name]} for name, number in numbers.items()],
             sprites=sprites(shared, list(shared.places), ""),
             provenance=provenance,
+            layer_names=list(dict.fromkeys(layer for entry in entries for layer in list(entry.shares)[:1])),
+            layer_share_means=wording.LAYER_SHARE_MEANS,
+            one_output=any(entry.target.probability is None for entry in entries),
         )
     )
 
@@ -59,7 +62,7 @@ def _item(entry: Entry, shared: Shared, numbers: Mapping[str, int]) -> dict[str,
         "class": wording.class_name(target),
         "class_number": numbers[wording.class_name(target)],
         "probability": wording.class_value(target, best),
-        # Another class than the predicted one may have been asked for.
+        # The class that is explained need not be the predicted one.
         "seen": "" if best.index == target.index else wording.class_name(best),
         "layer": layer,
         "concepts": [

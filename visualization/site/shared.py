@@ -1,11 +1,11 @@
-"""What the pages of a site share, written once: script and style, the patches of every concept.
+"""Files that the pages of a site share: script and style, and the patches of every concept.
 
     assets/page.css, page.js, site.css, site.js
-    assets/order.js                    the predictions in their order: which page comes before and after another
-    concepts/LAYER/glimpses.jpg        one patch of every concept, and glimpses.json: where each lies
-    concepts/LAYER/37.jpg, 37.png      all patches of a concept, and what of each is washed out
+    assets/order.js                    the predictions in order, for links to the previous and the next page
+    concepts/LAYER/glimpses.jpg        one patch of every concept; glimpses.json lists the concepts in order
+    concepts/LAYER/37.jpg, 37.png      all patches of a concept, and the veils that wash out parts of them
 
-Files are made when they are first asked for, and never again while they are there.
+Files of `concepts` are made when they are first needed and then kept.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from crp.values import Patch
 from crp.visualization import sheets
 from crp.visualization.package_files import template_files
 from crp.visualization.page_files import file_name, replace_file, write_changed
-from crp.visualization.sheets import SIDE, Sheet
+from crp.visualization.sheets import SIDE, Glimpses, Sheet
 
 ASSETS = {"page.css": "style.css", "page.js": "script.js", "site.css": "site.css", "site.js": "site.js"}
 
 
 class Shared:
-    """Files below a site's folder, and how a page two folders or one below refers to them.
+    """Files in a site's folder, and how pages refer to them.
 
     Parameters
     ----------
     library
-        Where patches come from.
+        Source of the patches.
     folder
-        Of the site.
+        Folder of the site.
     layers
-        Whose concepts have pages.
+        Layers whose concepts have pages.
     """
 
     def __init__(self, library: Library, folder: Path, layers: Sequence[str]) -> None:
@@ -49,15 +49,15 @@ class Shared:
         for layer in layers:
             self.places[layer] = f"concepts/{file_name(layer, {Path(place).name for place in self.places.values()})}"
         self._sheets: dict[tuple[str, int], Sheet] = {}
-        self._glimpses: dict[str, dict[str, Any]] = {}
+        self._glimpses: dict[str, Glimpses] = {}
 
     @cached_property
     def assets(self) -> dict[str, bytes]:
-        """Scripts and styles by name, as the program brings them."""
+        """Scripts and styles of the package, by file name."""
         return {name: template_files()[source] for name, source in ASSETS.items()}
 
     def write_assets(self) -> None:
-        """Make the folders, and write script and style."""
+        """Make the folders, and write scripts and styles."""
         for place in ("assets", "predictions", *self.places.values()):
             (self.folder / place).mkdir(parents=True, exist_ok=True)
         for name, content in self.assets.items():
@@ -66,25 +66,30 @@ class Shared:
             self.write_order([])
 
     def write_order(self, predictions: Sequence[tuple[str, str]]) -> None:
-        """Write which predictions there are: page and name of each.
+        """Write page and name of each prediction as a script.
 
-        A script that all pages load, so that a new prediction changes none of its neighbours.
+        All pages load it, so that a new prediction does not change the pages before and after it.
         """
         content = f"window.predictions = {json.dumps(predictions)};\n"
         write_changed(self.folder / "assets" / "order.js", content.encode())
 
     def page(self, layer: str, concept: int) -> str:
-        """Address of a concept's page, from the site's folder."""
+        """Return the address of a concept's page, relative to the site's folder."""
         return f"{self.places[layer]}/{concept}.html"
 
     def patches(self, layer: str, concept: int) -> list[tuple[Patch, ...]]:
-        """All stored patches of a concept, mode by mode (`MODES`)."""
+        """Read all patches of a concept, by mode (`MODES`)."""
         return [self.library.patches(layer, concept, mode) for mode in MODES]
 
     def sheet(self, layer: str, concept: int, patches: Sequence[Sequence[Patch]] | None = None) -> Sheet:
-        """Where the patches of a concept lie on its sheet, which is made if it is not there.
+        """Return where the patches of a concept lie on its sheet, which is made if it does not exist.
 
-        `patches` are those of the concept, if the caller has read them already.
+        Parameters
+        ----------
+        layer, concept
+            The concept.
+        patches
+            Its patches by mode, if they have been read already.
         """
         key = layer, concept
         if key not in self._sheets:
@@ -101,8 +106,8 @@ class Shared:
                     _save(veils, sheets.veil_sheet(rows), "PNG", optimize=True)
         return self._sheets[key]
 
-    def glimpses(self, layer: str) -> dict[str, Any]:
-        """Where one patch of every concept lies on the layer's glimpses: `columns`, `rows`, `place` by concept."""
+    def glimpses(self, layer: str) -> Glimpses:
+        """Return where one patch of every concept lies on the layer's sheet, which is made if it does not exist."""
         if layer not in self._glimpses:
             place = self.folder / self.places[layer]
             listed, picture = place / "glimpses.json", place / "glimpses.jpg"
@@ -110,22 +115,21 @@ class Shared:
                 stored = self.library.with_patches(layer)
                 found = {concept: self.library.patches(layer, concept, "relevance")[:1] for concept in stored}
                 shown = {concept: patches[0] for concept, patches in found.items() if patches}
-                sheet = sheets.glimpse_sheet(
-                    list(shown.values()), side=sheets.GLIMPSE_SIDE, columns=sheets.GLIMPSE_COLUMNS
+                sheet, glimpses = sheets.glimpse_sheet(
+                    shown, side=sheets.GLIMPSE_SIDE, columns=sheets.GLIMPSE_COLUMNS
                 )
                 _save(picture, sheet, "JPEG", quality=76)
-                write_changed(listed, json.dumps(list(shown)).encode())
+                write_changed(listed, json.dumps(glimpses.concepts).encode())
             concepts = json.loads(listed.read_bytes())
-            self._glimpses[layer] = {
-                "uri": f"{self.places[layer]}/glimpses.jpg" if concepts else "",
-                "columns": sheets.GLIMPSE_COLUMNS,
-                "rows": max(1, -(-len(concepts) // sheets.GLIMPSE_COLUMNS)),
-                "place": {concept: index for index, concept in enumerate(concepts)},
-            }
+            self._glimpses[layer] = Glimpses(tuple(concepts), sheets.GLIMPSE_COLUMNS)
         return self._glimpses[layer]
 
+    def glimpse_uri(self, layer: str, up: str) -> str:
+        """Return the address of the layer's sheet of glimpses; empty if no concept has one."""
+        return f"{up}{self.places[layer]}/glimpses.jpg" if self.glimpses(layer).concepts else ""
+
     def tile(self, layer: str, concept: int, mode: str, rank: int, up: str) -> dict[str, str]:
-        """One patch on its sheet; `up` leads from the page to the site's folder."""
+        """Describe where a patch lies; `up` leads from the page to the site's folder."""
         place = f"{up}{self.places[layer]}/{concept}"
         cell = self.sheet(layer, concept).style(MODES.index(mode), rank)
         return {"picture": f"{place}.jpg", "veil": f"{place}.png", "cell": cell}

@@ -1,14 +1,13 @@
-"""Many predictions and the library they are explained with, as pages that link to one another: a site that opens from
-a disk.
+"""Write a site: many predictions and the concepts of their library, as linked pages that open from the disk.
 
     index.html                    all predictions
-    predictions/NAME.html         one page a prediction; NAME.jpg its thumbnail, NAME.json what the other pages need
-    concepts/LAYER/37.html        one page a concept; index.html all concepts of the layer
-    assets/, concepts/LAYER/...   what pages share (`shared.py`)
-    site.json                     what the folder is, and which library its patches are of
+    predictions/NAME.html         the page of one prediction; NAME.jpg is its thumbnail, NAME.json what other pages need
+    concepts/LAYER/37.html        the page of one concept; index.html shows all concepts of the layer
+    assets/, concepts/LAYER/...   files that pages share (`shared.py`)
+    site.json                     marks the folder as a site, and names the library that its patches come from
 
-A page is complete when its NAME.json is there, which is written last. It holds a fingerprint of all that decides the
-page, so that a second run makes only what is missing or has changed. A layer's pages.json says so of its concepts.
+NAME.json is written last, so a page is complete once it exists. It holds a fingerprint of everything that the page
+depends on; a second run makes only what is missing or has changed. A layer's pages.json does the same for its concepts.
 """
 
 from __future__ import annotations
@@ -23,17 +22,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from crp.arguments import layer_names
 from crp.errors import CrpError, InputError
 from crp.explanations.entries import Entry, appearances, entry_from, entry_numbers, entry_of, neighbours
 from crp.files import user_path
-from crp.library import Library
+from crp.library import Library, check_library
 from crp.library.fingerprints import value_fingerprint
-from crp.visualization.encoding import fitted
+from crp.visualization.encoding import SMALL_SIDE, fitted
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page_files import file_name, replace_file, write_changed
+from crp.visualization.sheets import LAYOUT
 from crp.visualization.site.concept_page import ConceptPages
 from crp.visualization.site.front_page import index_page
 from crp.visualization.site.shared import ASSETS, Shared
@@ -66,43 +68,43 @@ def make_site(
 ) -> Path:
     """Explain pictures, and write a page for each of them and for each concept of the layers.
 
-    Pages that are complete are left as they are if nothing that decides them has changed; pages of pictures that are no
-    longer given are removed. A picture that fails does not stop the others.
+    Complete pages are kept if nothing that they depend on has changed. Pages of pictures that are no longer given are
+    removed. A picture that fails does not stop the others.
 
     Parameters
     ----------
     model
-        The model that was mined; None will do for a site without pictures.
+        The model that was mined; may be None for a site without pictures.
     pictures
-        Picture files; none for a site of the concepts alone.
+        Picture files; an empty sequence makes a site of the concepts alone.
     library
-        What mining left for this model.
+        The library that was mined from this model.
     folder
-        The site's folder: new, empty, or a site of before.
+        The site's folder: new, empty, or an earlier site.
     layers
-        Some of the library's layers; by default all.
+        Layers of the library to show; all by default.
     command
-        What to type for this site again, shown on its first page.
+        The command that makes this site, shown on its first page.
     page_command
-        What to type for one picture's page alone, shown at its foot.
+        Returns the command that makes the page of one picture, shown at the foot of that page.
     progress
-        Whether to show bars.
+        Whether to show progress bars.
     options
-        As for `crp.explain`, but for its `provenance`.
+        Options of `crp.explain`, except `provenance`.
 
     Returns
     -------
     Path
-        The first page.
+        Path of the first page.
 
     Raises
     ------
     InputError
-        If the folder is something else, cannot be written, or (when all others are made) if pictures failed.
+        If the folder holds something else or cannot be written; after all other pages are made, if pictures failed.
     LibraryError
-        If the library belongs to another model or composite.
+        If the library was mined with another model or composite.
     KeyboardInterrupt
-        With a note on what is complete and how to go on.
+        With a note that says what is complete and how to continue.
     """
     about = {"command": command, "page_command": page_command or (lambda picture: "")}
     return _Site(model, pictures, library, user_path(folder), layers, about, options).make(progress=progress)
@@ -122,7 +124,9 @@ class _Site:
         # Explaining needs torch and zennit; drawing a finished explanation does not.
         from crp.models import ready_model
 
-        for layer in layers or ():
+        check_library(library)
+        layers = layer_names(layers or ())
+        for layer in layers:
             library.shape(layer)
         shape = library.manifest["data"].get("shape", [3, 1, 1])
         if len(shape) != 3:
@@ -134,7 +138,7 @@ class _Site:
             self.model = ready_model(model, composite)
             self.model.check(library)
         self.library, self.folder, self.options = library, folder, options
-        self.layers = tuple(dict.fromkeys(layers or reversed(library.layers)))
+        self.layers = tuple(layers or reversed(library.layers))
         self.pictures = _named(pictures)
         self.shared = Shared(library, folder, self.layers)
         self.digest = _digest(library)
@@ -167,7 +171,7 @@ class _Site:
             entries, failed = self._predictions(progress)
             self._concepts(entries, progress)
             index = self.folder / "index.html"
-            # Where the library lay is nobody's business.
+            # A site may be published: the path of the library stays private.
             facts = [fact for fact in self.library.facts() if fact[0] != "path"]
             write_changed(index, _bytes(index_page(entries, self.shared, self.about, facts)))
             self.shared.write_order([(entry.page, entry.name) for entry in entries])
@@ -181,19 +185,19 @@ class _Site:
         return index
 
     def _open(self) -> None:
-        """Make sure that the folder is ours, and that what is shared in it belongs to the library."""
+        """Check that the folder is a site or may become one, and remove shared files of another library or layout."""
         stored, listed = {}, self.folder / "site.json"
         if self.folder.exists():
             stored = _read(listed)
             occupied = not self.folder.is_dir() or any(self.folder.iterdir())
             if occupied and stored.get("format") != FORMAT:
                 raise InputError(f"'{self.folder}' exists and is not a site: choose another folder, or empty it.")
-        content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers)}
+        content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers), "sheets": list(LAYOUT)}
         if stored != content:
             shutil.rmtree(self.folder / "concepts", ignore_errors=True)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # First, so that the folder is known as ours whenever this ends.
+            # Written first, so that an interrupted site is recognised as a site.
             write_changed(listed, json.dumps(content, indent=1).encode())
             self.shared.write_assets()
         except OSError as error:
@@ -226,22 +230,22 @@ class _Site:
         return entries, failed
 
     def _remove_others(self) -> None:
-        """Remove pages of pictures that are not given any more."""
+        """Remove the pages of pictures that are no longer given."""
         for entry in (self.folder / "predictions").glob("*.json"):
             if entry.stem not in self.pictures.values():
                 for file in self._files(entry.stem):
                     file.unlink(missing_ok=True)
 
     def _files(self, place: str) -> tuple[Path, Path, Path]:
-        """What is kept of a prediction, its thumbnail, its page; the first is written last."""
+        """Return the paths of a prediction's data, thumbnail and page; the data are written last."""
         folder = self.folder / "predictions"
         return folder / f"{place}.json", folder / f"{place}.jpg", folder / f"{place}.html"
 
     def _prediction(self, path: Path, place: str) -> Entry:
-        """One prediction's page, made unless it is there."""
+        """Make the page of a prediction, unless it is complete."""
         key = value_fingerprint(
             *(version("crp-atlas"), self.drawing, self.digest, self.layers, self.options),
-            # What is no file is refused where it is read.
+            # Whatever is not a file is refused when it is read.
             *(path.name, path.is_file() and _file_digest(path), self.about["page_command"](path)),
         )
         listed, thumbnail, written = files = self._files(place)
@@ -254,7 +258,7 @@ class _Site:
         entry = entry_of(explanation, path.name, place)
         text = page.render(explanation, self.shared, site={"title": self.about["title"], "place": place})
         write_changed(written, _bytes(text))
-        small = Image.fromarray(fitted(explanation.picture, THUMBNAIL))
+        small = Image.fromarray(_thumbnail(explanation.picture))
         replace_file(thumbnail, lambda file: small.save(file, "JPEG", quality=82))
         write_changed(listed, json.dumps({"key": key, **entry_numbers(entry)}, allow_nan=False).encode())
         return entry
@@ -291,13 +295,21 @@ class _Site:
                 write_changed(listed, json.dumps({"key": key}).encode())
 
 
+def _thumbnail(picture: np.ndarray) -> np.ndarray:
+    """Fit a picture into a square of `THUMBNAIL` pixels; each pixel of a small one becomes a block, as on its page."""
+    if max(picture.shape[:2]) > SMALL_SIDE:
+        return fitted(picture, THUMBNAIL)
+    factor = THUMBNAIL // max(picture.shape[:2])
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
 def _told(path: Path, error: CrpError) -> str:
     reason = str(error).rstrip(".")
     return reason if str(path) in reason else f"'{path}': {reason}"
 
 
 def _named(pictures: Sequence[str | os.PathLike[str]]) -> dict[Path, str]:
-    """By picture the name of its page."""
+    """Give each picture a page name."""
     named: dict[Path, str] = {}
     for path in map(Path, pictures):
         named[path] = file_name(path.stem, named.values())
@@ -305,7 +317,7 @@ def _named(pictures: Sequence[str | os.PathLike[str]]) -> dict[Path, str]:
 
 
 def _digest(library: Library) -> str:
-    """What a library holds, whatever its folder is called."""
+    """Return a SHA-256 of the content of a library, which does not depend on its path."""
     digest = hashlib.sha256()
     files = [library.path / "manifest.json"]
     tables = ("references", "statistics", "patches")
@@ -324,14 +336,17 @@ def _file_digest(path: Path) -> str:
 
 
 def _drawing() -> str:
-    """Fingerprint of the templates: another version of the program draws other pages. What is shared is not in them."""
+    """Return a fingerprint of the templates and of the layout of sheets, which decide how a page is drawn.
+
+    Files that pages share are not part of it: they are written anew in every run.
+    """
     environment = page.environment()
     names = [name for name in environment.list_templates() if name not in ASSETS.values()]
-    return value_fingerprint([environment.loader.get_source(environment, name)[0] for name in names])
+    return value_fingerprint(LAYOUT, [environment.loader.get_source(environment, name)[0] for name in names])
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """The content of a JSON file of ours; empty where there is none."""
+    """Read a JSON file of a site; empty if there is none or it is not one."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""zennit-crp's caches of drawn references, and the decorator that looks there first."""
+"""zennit-crp's caches of drawn references, and the decorator that uses them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ImageCache(Cache):
         ref_dict
             By concept: a list of PIL pictures, or a tuple of two lists.
         layer_name, mode, r_range, composite, rf, func_name, plot_name
-            What they show; `r_range` names the first and, exclusive, the last rank.
+            What they show; `r_range` holds the first and the last rank (exclusive).
 
         Raises
         ------
@@ -165,7 +165,7 @@ def cache_reference(method: Callable[..., dict]) -> Callable[..., dict]:
 
 
 def ranks(r_range: Sequence[int | None], count: int, layer: str) -> tuple[int, int]:
-    """First and, exclusive, last rank of the references that exist.
+    """Return the first and (exclusive) last rank of the references that exist.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def ranks(r_range: Sequence[int | None], count: int, layer: str) -> tuple[int, i
 
 
 def plot_name(function: Callable, *facts: Any) -> str:
-    """Name of a plot function, with a digest of everything that its pictures depend on."""
+    """Return the name of a plot function, with a digest of everything that its pictures depend on."""
     named = function.func if isinstance(function, functools.partial) else function
     name = getattr(named, "__name__", type(named).__name__).strip("<>")
     return f"{name}-{value_fingerprint(function, *facts)[:16]}"

@@ -1,4 +1,4 @@
-"""zennit-crp's hooks for zennit composites. They get the output of a module and its relevance."""
+"""zennit-crp's hooks for zennit composites. They receive the output of a module and its relevance."""
 
 from __future__ import annotations
 

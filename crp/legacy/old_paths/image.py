@@ -119,8 +119,8 @@ def imgify(
     Parameters
     ----------
     image
-        A picture, `[H, W]` numbers, or numbers with 1 or 3 channels in the first or last axis. A constant array gets
-        the middle of the colour map.
+        A picture, `[H, W]` numbers, or numbers with 1 or 3 channels in the first or last axis. A constant array is
+        drawn in the middle colour of the map.
     cmap, vmin, vmax, symmetric, level, grid, gridfill
         As in zennit.
     resize
@@ -171,7 +171,7 @@ def plot_grid(
         The result of `FeatureVisualization.get_max_reference`: by concept a list of pictures (or of numbers for
         `imgify`), or a tuple of lists. Rows may differ in length.
     cmap_dim
-        Which list of the tuple gets the colour map, 0 or 1; None for neither.
+        Which list of the tuple is drawn with the colour map, 0 or 1; None for neither.
     cmap, vmin, vmax, symmetric, resize, padding
         As in `imgify`.
     figsize

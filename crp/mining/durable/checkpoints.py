@@ -118,7 +118,7 @@ def read_parts(folder: Path) -> list[Part]:
 
 
 def blocks_of(parts: Iterable[Part]) -> Spans:
-    """Blocks of several parts."""
+    """Return the blocks of several parts."""
     return union(span for part in parts for span in part.blocks)
 
 

@@ -8,7 +8,7 @@ Spans = list[tuple[int, int]]
 
 
 def union(spans: Iterable[tuple[int, int]]) -> Spans:
-    """Numbers in any of the intervals.
+    """Return the numbers that are in any of the intervals.
 
     >>> union([(4, 6), (0, 2), (2, 3), (5, 7)])
     [(0, 3), (4, 7)]
@@ -23,7 +23,7 @@ def union(spans: Iterable[tuple[int, int]]) -> Spans:
 
 
 def difference(spans: Spans, others: Spans) -> Spans:
-    """Numbers in `spans` that are not in `others`.
+    """Return the numbers in `spans` that are not in `others`.
 
     >>> difference([(0, 9)], [(0, 2), (4, 5)])
     [(2, 4), (5, 9)]
@@ -44,7 +44,7 @@ def count(spans: Spans) -> int:
 
 
 def part(spans: Spans, place: int, parts: int) -> Spans:
-    """One of several nearly equal parts, consecutive wherever the numbers are.
+    """Select one of several nearly equal parts, each of consecutive numbers where possible.
 
     >>> part([(0, 3), (7, 9)], 1, 2)
     [(2, 3), (7, 9)]

@@ -6,7 +6,7 @@
       library/              the unfinished library; complete except for patches once `surveyed.json` exists
       surveyed.json         the samples that were skipped
       segments/             finished patches (`segments`)
-      replaced/             for a moment, the library that is being overwritten
+      replaced/             the library that is being overwritten, until the new one is in place
       *.lock                locks of the processes that work here
 
 A file appears only when it is complete (written under another name, synced, renamed), and the folder is used only if
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crp.errors import LibraryError, shortened
+from crp.errors import InputError, LibraryError, shortened
 from crp.files import write_file
 from crp.library.building import check_free, publish
 from crp.mining.vector_writer import take_vectors
@@ -115,7 +115,15 @@ class Work:
 
 
 def work_folder(path: Path) -> Path:
-    """Path of the work folder of a library."""
+    """Return the path of the work folder of a library.
+
+    Raises
+    ------
+    InputError
+        If the path is the current folder or the root.
+    """
+    if not path.name:
+        raise InputError(f"A library is a folder with a name, given '{path}'.")
     return path.with_name(f"{path.name}{_SUFFIX}")
 
 

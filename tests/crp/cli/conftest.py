@@ -1,13 +1,17 @@
 """A small model in a file, a few pictures, and the library mined from them: what most command lines here are about."""
 
 import os
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from torch import nn
 
 from crp.cli import main
 
@@ -142,3 +146,47 @@ def shop(mined_shop: Shop, tmp_path: Path) -> Shop:
 
     shutil.copytree(mined_shop.folder, tmp_path / "shop")
     return Shop(tmp_path / "shop")
+
+
+OTHER_WEIGHTS = "The library 'mined.crp' was mined with other weights (…, and this model has …): …"
+
+
+@pytest.fixture(scope="session")
+def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A shop with files that are wrong in one way each."""
+    shop = make_shop(tmp_path_factory.mktemp("spoilt"))
+    folder = shop.folder
+    (folder / "text.png").write_text("not a picture")
+    (folder / "empty.png").touch()
+    (folder / "file").touch()
+    (folder / "two.txt").write_text("ant\nbee\n")
+    (folder / "bad.json").write_text('{"sizes": 3}')
+    (folder / "other.npz").write_bytes(b"PK")
+    picture(1, side=64).save(folder / "cut.jpg")
+    whole = (folder / "cut.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    Image.new("RGB", (1, 1)).save(folder / "dot.png")
+    for name in ("corrupt", "dots", "mixed", "nothing"):
+        (folder / name).mkdir()
+    picture(0).save(folder / "corrupt" / "a.png")
+    shutil.copy(folder / "cut.jpg", folder / "corrupt" / "b.jpg")
+    Image.new("RGB", (1, 1)).save(folder / "dots" / "a.png")
+    for name, side in (("a", 12), ("b", 14)):
+        picture(0, side=side).save(folder / "mixed" / f"{name}.png")
+    torch.save({"0.weight": torch.zeros(4, 3, 3, 3), "classifier.weight": torch.zeros(2)}, folder / "other.pt")
+    torch.save(nn.Linear(1, 1), folder / "whole.pt")
+    (folder / "broken.safetensors").write_bytes(b"\x10" + bytes(20))
+    for name in ("cut", "lost", "half"):
+        shutil.copytree(folder / "mined.crp", folder / f"{name}.crp")
+    table = folder / "cut.crp" / "layers" / "2" / "patches.safetensors"
+    table.write_bytes(table.read_bytes()[:100])
+    (folder / "lost.crp" / "layers" / "2" / "patches.safetensors").unlink()
+    manifest = folder / "half.crp" / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:300])
+    return shop
+
+
+def check(sentence: str, expected: str) -> None:
+    """The whole sentence is as expected."""
+    assert "\n" not in sentence
+    assert re.fullmatch(re.escape(expected).replace("…", ".*"), sentence), sentence

@@ -1,7 +1,6 @@
 """The numbers of an atlas, against the slow way: every concept carried down by itself and summed up cell by cell."""
 
 import math
-import re
 
 import numpy as np
 import pytest
@@ -15,84 +14,17 @@ import crp
 from crp import models as preparing
 from crp.attribution import CondAttribution, RelevanceFlow, composite_for
 from crp.concepts import ChannelConcept
-from crp.errors import InputError, LibraryError, ModelError
+from crp.errors import LibraryError
 from crp.explanations import to_json
 from crp.explanations.computation import explain
 from crp.explanations.map_computation import concepts_in_cells, grid_of
 from crp.graphs.composition import compose
 from crp.graphs.concept_graph import graph_numbers
-from crp.preprocessing import Preprocessing
 from tests.oracle.comparing import assert_relevance_close
 
-NAMES = ["ant", "bee", "cat"]
+from .conftest import LAYERS, NAMES, Pictures, mined, network
 
-
-class Pictures(torch.utils.data.Dataset):
-    """Twelve noise pictures with labels."""
-
-    preprocessing = Preprocessing(mean=0.5, std=0.25)
-
-    def __init__(self, dtype):
-        self.dtype = dtype
-
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        return noise(index).to(self.dtype), index % 3
-
-
-def noise(seed: int) -> torch.Tensor:
-    return torch.randn(3, 12, 16, generator=torch.Generator().manual_seed(seed)).double()
-
-
-def network(seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(6, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(8 * 48, 5),
-        nn.ReLU(),
-        nn.Linear(5, 3),
-    ).double()
-
-
-LAYERS = ["0", "3", "6"]
 FLOAT32 = 1e-6  # all is computed in float64; pictures of relevance are kept in float32
-
-
-def mined(folder, model, **options):
-    return crp.mine(
-        model,
-        Pictures(next(model.parameters()).dtype),
-        layers=LAYERS,
-        path=folder / "library.crp",
-        k=3,
-        patches=2,
-        class_names=NAMES,
-        preprocessing=Pictures.preprocessing,
-        progress=False,
-        **options,
-    )
-
-
-@pytest.fixture(scope="module")
-def model():
-    return network()
-
-
-@pytest.fixture(scope="module")
-def library(model, tmp_path_factory):
-    return mined(tmp_path_factory.mktemp("mined"), model)
-
-
-@pytest.fixture
-def image():
-    return noise(99)
 
 
 def by_hand(model, image, layer, target, concepts):
@@ -249,38 +181,6 @@ def test_another_kind_of_concept(model, image, tmp_path):
         explain(model, image, library)
 
 
-REFUSED = {
-    "layer": ({"layers": ["4"]}, InputError, r"^The library does not hold layer '4': "),
-    "class name": ({"target": "bea"}, InputError, r"^There is no class 'bea': did you mean 'bee'\?$"),
-    "class": ({"target": 3}, InputError, r"^There is no class 3: the model's output has the classes 0 to 2\.$"),
-    "negative class": ({"target": -1}, InputError, r"^There is no class -1: "),
-    "the same class": (
-        {"target": "bee", "against": 1},
-        InputError,
-        r"^target and against are the same class, 'bee'\.$",
-    ),
-    "other class": ({"target": 0, "against": "ent"}, InputError, r"^There is no class 'ent': did you mean 'ant'\?$"),
-    "concepts": ({"concepts": 0}, InputError, r"^concepts is 0; at least 1 must be shown\.$"),
-    "cells": ({"cells": 0}, InputError, r"^cells is 0; at least 1 is needed\.$"),
-    "two images": (
-        {"image": torch.ones(2, 3, 12, 16)},
-        InputError,
-        r"^One image is a tensor \[c, H, W\] or \[1, c, H, W\], given \[2, 3, 12, 16\]\.$",
-    ),
-    "number": ({"image": 3}, InputError, r"^An image is a tensor, a picture, an array or a file's name, given int\.$"),
-    "other weights": ({"model": network(1)}, LibraryError, r" was mined with other weights \("),
-    "other composite": (
-        {"composite": LayerMapComposite([(Linear, Epsilon())])},
-        LibraryError,
-        r"^This is not the composite of the library",
-    ),
-}
-
-
-@pytest.mark.parametrize(("change", "error", "sentence"), REFUSED.values(), ids=REFUSED)
-def test_refused(model, library, image, change, error, sentence):
-    with pytest.raises(error, match=sentence):
-        explain(**{"model": model, "image": image, "library": library, **change})
 
 
 @pytest.mark.parametrize("layer", ["0", "3"])
@@ -369,48 +269,3 @@ def test_a_model_prepared_once_is_explained_as_any_other(model, image, tmp_path,
     found = [to_json(explain(ready, data, library, against="cat", target=0)) for data in images]
     assert found == expected
     assert made == ["weights_fingerprint", "prepare"]
-
-
-def test_a_prepared_model_is_refused_as_the_model_itself(model, library, image):
-    with pytest.raises(LibraryError, match=r" was mined with other weights \("):
-        explain(crp.prepared(network(1)), image, library)
-    with pytest.raises(LibraryError, match=r"^This is not the composite of the library"):
-        explain(crp.prepared(model, LayerMapComposite([(Linear, Epsilon())])), image, library)
-    with pytest.raises(InputError, match=r"^A prepared model has its composite already: give it to crp\.prepared\.$"):
-        explain(crp.prepared(model), image, library, composite=LayerMapComposite([(Linear, Epsilon())]))
-
-
-class Exploding(nn.Flatten):
-    """A flatten whose gradient is not finite, as relevance is after many layers without a fitting rule."""
-
-    def forward(self, data):
-        flat = super().forward(data)
-        if flat.requires_grad:
-            flat.register_hook(lambda gradient: gradient * math.inf)
-        return flat
-
-
-@pytest.mark.parametrize(
-    ("layers", "where"),
-    [
-        (["0", "3", "6"], "at layer '3', but it is at layer '6'"),
-        (["0", "3"], "at layer '3', but it is at the output"),
-        (["6"], "at the input, but it is at layer '6'"),
-    ],
-)
-def test_relevance_that_is_not_finite_is_refused_at_the_uppermost_layer(library, image, layers, where):
-    model = network()
-    model[5] = Exploding()
-    message = (
-        f"Relevance is not finite (NaN or infinite) {where}: give model and input in float64, or a composite with "
-        "other rules for the layers in between."
-    )
-    with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
-        explain(model, image, library, layers=layers)
-
-
-def test_a_graph_refuses_relevance_that_is_not_finite(image):
-    model = network()
-    model[5] = Exploding()
-    with pytest.raises(ModelError, match=r"^Relevance is not finite \(NaN or infinite\) at layer '3', but it is at "):
-        compose(model, image[None], ["3", "6"], target=0)

@@ -51,5 +51,5 @@ def test_an_entry_keeps_what_the_explanation_says_and_comes_back_from_json():
 
 
 def test_something_else_is_no_entry():
-    with pytest.raises(InputError, match=r"^this is no entry of a site: KeyError 'name'\.$"):
+    with pytest.raises(InputError, match=r"^this is not an entry of a site: KeyError 'name'\.$"):
         entry_from({"page": "a"})

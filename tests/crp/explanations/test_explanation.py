@@ -161,7 +161,7 @@ def test_classes_come_best_first():
     worse, better = ClassScore(0, "a", 1.0, 0.3), ClassScore(1, "b", 2.0, 0.7)
     with pytest.raises(InputError) as error:
         Explanation(BLACK, FLAT, (worse, better), worse, (), 0.0, {})
-    assert str(error.value) == "the classes of an explanation are given best first; these have the logits [1.0, 2.0]."
+    assert str(error.value) == "an explanation's classes must be sorted, best first; these have the logits [1.0, 2.0]."
 
 
 def test_a_concepts_heatmap_has_the_shape_of_the_input():
@@ -219,7 +219,7 @@ def test_a_region_is_ranked_by_its_sums():
 
 def test_other_pictures_do_not_stand_beside():
     value = examples.explanation(layers=())
-    with pytest.raises(InputError, match=r"are of one input; these have other pictures\.$"):
+    with pytest.raises(InputError, match=r"^all explanations in `beside` must be of the same input; "):
         dataclasses.replace(value, beside=(examples.explanation(1, layers=()),))
 
 
@@ -249,7 +249,7 @@ def test_numbers_are_json_without_the_arrays():
     [
         (
             lambda content: content.update(format="x"),
-            "this is no explanation: its \"format\" is not 'crp-atlas explanation'.",
+            "this is not an explanation: its \"format\" is not 'crp-atlas explanation'.",
         ),
         (lambda content: content.update(version=2), "this explanation has version 2; this program reads version 1."),
         (
@@ -280,7 +280,7 @@ def test_an_array_unpacks_no_further_than_its_shape():
 
 
 def test_a_list_is_no_explanation():
-    with pytest.raises(InputError, match=r"^this is no explanation"):
+    with pytest.raises(InputError, match=r"^this is not an explanation"):
         from_json([])
 
 

@@ -246,10 +246,13 @@ def test_a_library_gives_patches_and_the_name(tmp_path):
 
 
 REFUSED = {
-    "nested": ({"layers": ["conv1", "block", "block.conv"]}, "and 'block' contains 'block.conv'"),
-    "coverage": ({"coverage": 0}, r"^coverage is 0; it is above 0"),
-    "breadth": ({"breadth": 0}, r"^breadth is 0; at least 1"),
-    "nothing below": ({"of": ("conv1", 0)}, r"^No layer of the graph lies below 'conv1'\.$"),
+    "nested": (
+        {"layers": ["conv1", "block", "block.conv"]},
+        r"^Layers of a graph must not contain one another, but 'block' contains 'block\.conv'\.$",
+    ),
+    "coverage": ({"coverage": 0}, r"^coverage is 0; it must be above 0 and at most 1\.$"),
+    "breadth": ({"breadth": 0}, r"^breadth is 0; a whole number of at least 1 is needed\.$"),
+    "nothing below": ({"of": ("conv1", 0)}, r"^No layer of the graph is below 'conv1'\.$"),
     "no such concept": ({"of": ("conv2", 9)}, r"^There is no concept 9: "),
 }
 

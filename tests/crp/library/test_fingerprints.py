@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from crp.library.fingerprints import data_fingerprint, sample_digest, sampled_indices, weights_fingerprint
+from crp.library.fingerprints import (
+    data_fingerprint,
+    options_in,
+    sample_digest,
+    sampled_indices,
+    value_fingerprint,
+    weights_fingerprint,
+)
 
 
 def test_weights_by_hand():
@@ -56,3 +63,19 @@ def test_samples_and_data():
     assert len({sample_digest(value) for value in (sample, sample.double(), sample.view(3, 2), sample + 1)}) == 4
     expected = hashlib.sha256(b"10\n0 aa\n9 bb").hexdigest()
     assert data_fingerprint(10, {9: "bb", 0: "aa"}) == expected
+
+
+def held(value):
+    """Return a function whose closure holds `value`."""
+    return lambda data: (data, value)
+
+
+def test_functions_are_told_apart_by_what_their_closures_hold():
+    values = [
+        torch, torch.nn, copy, torch.relu, torch.Tensor, torch.float32, torch.float64, torch.device("cpu"),
+        torch.device("meta"), slice(1, 2), slice(1, 3), range(3), range(4), torch.ones(2), nn.ReLU, None, [], (),
+    ]  # fmt: skip
+    assert len({value_fingerprint(held(value)) for value in values}) == len(values)
+    assert value_fingerprint(held(torch)) == value_fingerprint(held(torch))
+    assert value_fingerprint(held(object())) == value_fingerprint(held(object()))  # an address says nothing
+    assert options_in([torch, 2]) == ["2"]

@@ -33,7 +33,10 @@ def test_classes_of_a_concept(folder):
         (lambda library: library.concepts_of("-1", "features.3"), "There is no class -1: the library has the"),
         (lambda library: library.classes_of("features.3", 2), "There is no concept 2: layer 'features.3' has the"),
         (lambda library: library.classes_of("features.3", 0, order="shares"), "There is no order 'shares': did you"),
-        (lambda library: library.concepts_of(0, "features.3", count=0), "count is 0; at least 1 row is needed"),
+        (
+            lambda library: library.concepts_of(0, "features.3", count=0),
+            "count is 0; a whole number of at least 1 is needed.",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_not_there(folder, call, message):

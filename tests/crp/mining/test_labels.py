@@ -115,5 +115,5 @@ def test_mining_names_the_sample_whose_label_it_refuses(tmp_path):
     )
     with pytest.raises(SampleError, match=sentence):
         mined(tmp_path, labels)
-    # without use of labels, what is none is no label
+    # if labels are not used, anything that is not a label counts as missing
     assert mined(tmp_path, labels, targets="prediction", vectors=True).vectors("0").label.tolist() == [1, 2, -1]

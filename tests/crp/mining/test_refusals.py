@@ -28,7 +28,7 @@ BROKEN[3].weight.data[0, 0] = float("nan")
         (NET, DATA, {"workers": -1}, InputError, "workers is -1; a whole number of at least 0 is needed."),
         (NET, DATA, {"targets": "labels"}, InputError, "There is no target rule 'labels': did you mean 'label'?"),
         (NET, DATA, {"precision": "float16"}, InputError, "There is no precision 'float16': it is 'bfloat16', "),
-        (NET, DATA, {"precision": "tf32"}, InputError, "The precision 'tf32' is one of NVIDIA GPUs, "),
+        (NET, DATA, {"precision": "tf32"}, InputError, "The precision 'tf32' needs an NVIDIA GPU, "),
         (NET, DATA, {"relevance_score": "mean"}, InputError, "There is no score 'mean': "),
         (NET, DATA, {"class_names": ["a"]}, InputError, "There are 1 class names, and the model has 3 classes."),
         (
@@ -132,6 +132,68 @@ def test_a_model_that_answers_differently_when_run_twice_is_refused(tmp_path):
         mined(AlwaysDropping(0.5), DATA, tmp_path / "a.crp", layers=["conv"])
     assert list(tmp_path.iterdir()) == []
     assert mined(AlwaysDropping(0.0), DATA, tmp_path / "a.crp", layers=["conv"]).layers == ("conv",)
+
+
+class Counting(nn.Module):
+    """Adds the number of its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear, self.calls = nn.Conv2d(1, 2, 3), nn.Linear(32, 3), [0]
+
+    def forward(self, data):
+        self.calls[0] += 1
+        return self.linear(self.conv(data).flatten(1)) + self.calls[0]
+
+
+def test_a_model_that_counts_its_calls_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"^The model gives different outputs for the same sample"):
+        mined(Counting(), DATA, tmp_path / "a.crp", layers=["conv"])
+
+
+class Tokens(nn.Module):
+    """Cuts pictures into tokens, `[N, T, D]`."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.block, self.head = nn.Conv2d(1, 4, 3, 3), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, data):
+        return self.head(self.block(self.embed(data).flatten(2).transpose(1, 2)).mean(1))
+
+
+class Spectrum(nn.Module):
+    """Makes a picture of a signal."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 2, 3), nn.Linear(2, 3)
+
+    def forward(self, data):
+        return self.head(self.conv(data.unflatten(2, (6, 6))).abs().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "data", "axes"),
+    [
+        (Tokens(), "block", DATA, "its output [N, 4, 4] has other axes than the input [N, 1, 6, 6]"),
+        (
+            Spectrum(),
+            "conv",
+            TensorDataset(torch.rand(5, 1, 36), torch.zeros(5, dtype=torch.int64)),
+            "its output [N, 2, 4, 4] has other axes than the input [N, 1, 36]",
+        ),
+    ],
+)
+def test_patches_of_a_layer_of_another_space_are_refused_before_the_pass(tmp_path, model, layer, data, axes):
+    with pytest.raises(InputError) as caught:
+        mined(model, data, tmp_path / "a.crp", layers=["head", layer])
+    assert str(caught.value) == (
+        f"Patches of layer '{layer}' are not cut yet: {axes}; pass patches=0, or name another layer."
+    )
+    assert list(tmp_path.iterdir()) == []
+    assert mined(model, data, tmp_path / "a.crp", layers=["head", layer], patches=0).layers == ("head", layer)
+    assert mined(model, data, tmp_path / "b.crp", layers=["head"], patches=1).layers == ("head",)
 
 
 def test_class_names_are_read_before_the_first_sample(tmp_path):

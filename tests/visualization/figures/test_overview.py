@@ -14,6 +14,8 @@ from crp.visualization import encoding as images
 from crp.visualization import wording
 from crp.visualization.figures import artists
 from crp.visualization.figures.overview import PLACES, atlas_figure
+from crp.visualization.figures.renderers.marks import OUTWEIGHED
+from crp.visualization.map_cells import outweighed, winner_shares
 
 
 @pytest.fixture(scope="module")
@@ -106,16 +108,21 @@ def test_signs_survive_a_grey_print(explanation, axes):
 
 def test_the_concept_map_shows_every_cell_in_its_concepts_colour(explanation, axes):
     layer = explanation.layers[0]
-    colours = palette.concept_colours(layer)
+    colours = palette.concept_colours(explanation)[layer.layer]
     drawn = axes[f"{layer.layer} map"]
-    cells = [patch for patch in drawn.patches if isinstance(patch, Rectangle)]
+    cells = [patch for patch in drawn.patches if isinstance(patch, Rectangle) and patch.get_label() != OUTWEIGHED]
+    hatched = [patch for patch in drawn.patches if patch.get_label() == OUTWEIGHED]
+    assert 0 < len(hatched) == outweighed(layer.concept_map).sum()
+    assert {patch.get_hatch() for patch in hatched} == {"////"}
+    shares = winner_shares(layer.concept_map)
     assert len(cells) == (layer.concept_map.concept >= 0).sum()
     rows, columns = layer.concept_map.concept.shape
     height, width = layer.concept_map.shape
     for cell in cells:
         column, row = round((cell.get_x() + 0.5) / (width / columns)), round((cell.get_y() + 0.5) / (height / rows))
         assert to_hex(cell.get_facecolor()) == colours[int(layer.concept_map.concept[row, column])]
-    assert {int(text.get_text()) for text in drawn.texts} == set(colours)
+        assert cell.get_alpha() == pytest.approx(0.15 + 0.6 * shares[row, column] ** 0.5)
+    assert {int(text.get_text()) for text in drawn.texts} == set(layer.concept_map.strength())
 
 
 def test_patches_keep_their_proportions(explanation):
@@ -126,6 +133,15 @@ def test_patches_keep_their_proportions(explanation):
     height, width = patch.heatmap.shape
     assert (right - left) / (top - bottom) == pytest.approx(width / height)
     assert max(right - left, top - bottom) == pytest.approx(0.94)
+
+
+def test_the_graphs_sentence_leaves_its_colour_bar_free(explanation, axes):
+    figure = axes["graph bar"].figure
+    figure.draw_without_rendering()
+    sentence = axes["graph account"].texts[0].get_window_extent()
+    labels = [label.get_window_extent() for label in axes["graph bar"].get_xticklabels()]
+    assert sentence.y1 < min(label.y0 for label in labels)
+    assert sentence.y0 > axes["graph"].get_window_extent().y1
 
 
 def test_dollar_signs_are_no_mathematics():

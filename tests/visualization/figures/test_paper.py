@@ -15,7 +15,6 @@ from PIL import Image
 import example_explanations as examples
 from crp.errors import InputError
 from crp.library.references import ClassStatistics
-from crp.visualization import colours as palette
 from crp.visualization import encoding as images
 from crp.visualization.figures import paper
 from crp.visualization.figures.artists import draw_colour_bar
@@ -177,15 +176,15 @@ def test_the_legend_of_a_map_has_the_patches_of_its_concepts(explanation):
     layer = explanation.layers[0]
     axes = paper.plot_concept_map(explanation)
     inside = parts(axes)
-    colours = palette.concept_colours(layer)
+    on_map = list(layer.concept_map.strength())
     cards = {part.concept: part.relevance_patches for part in layer.ranked}
     listed = [int(label.split()[0]) for label in inside if label.endswith("patches")]
-    assert listed == list(colours)[: len(listed)]
+    assert listed == on_map[: len(listed)]
     for concept in listed:
         expected = cards.get(concept) or ([layer.glimpses[concept]] if concept in layer.glimpses else [])
         assert len(inside[f"{concept} patches"].images) == min(2, len(expected))
-    if len(colours) > len(listed):
-        assert words(axes)[-1] == f"and {len(colours) - len(listed)} more in the map"
+    if len(on_map) > len(listed):
+        assert words(axes)[-1] == f"and {len(on_map) - len(listed)} more in the map"
 
 
 def test_a_graph_has_one_scale_for_all_its_nodes(explanation):

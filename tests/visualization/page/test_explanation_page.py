@@ -2,7 +2,6 @@ import base64
 import dataclasses
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -10,40 +9,9 @@ import pytest
 import example_explanations as examples
 from crp.explanations import numbers
 from crp.visualization import wording
+from crp.visualization.map_cells import outweighed
 from crp.visualization.page.explanation_page import render
-
-VOID = {"img", "meta", "br", "rect", "input"}
-
-
-class Page(HTMLParser):
-    """Start tags with their attributes, and the text of everything but scripts and styles."""
-
-    def __init__(self, source):
-        super().__init__()
-        self.tags, self.text, self.scripts, self.open = [], [], {}, []
-        self.feed(source)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append((tag, dict(attributes)))
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data):
-        tag, attributes = self.open[-1] if self.open else ("", {})
-        if tag == "script":
-            key = attributes.get("id", "")
-            self.scripts[key] = self.scripts.get(key, "") + data
-        elif tag != "style":
-            self.text.append(data)
-
-    def all(self, tag, **wanted):
-        return [found for name, found in self.tags if name == tag and all(found.get(k) == v for k, v in wanted.items())]
+from page_source import Page
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +43,7 @@ def test_the_page_asks_for_nothing_outside_itself(source, page):
                 assert attributes[key].startswith(("data:image/", "#")), (name, key)
     assert not page.all("link")
     assert "@import" not in source
-    assert set(re.findall(r"url\((.{10})", source)) == {
+    assert {address for address in re.findall(r"url\((.{10})", source) if not address.startswith("#hatch-")} == {
         "data:image",
     }
     policy = page.all("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
@@ -142,8 +110,10 @@ def test_ledger_coverage_and_absorption_are_on_the_page(explanation, page):
 
 
 def test_the_concept_map_has_a_cell_for_every_cell_that_is_not_blank(explanation, page):
-    cells = page.all("rect")
+    cells = page.all("rect", **{"class": "cell"})
     assert len(cells) == sum(int((layer.concept_map.concept >= 0).sum()) for layer in explanation.layers)
+    hatched = len(page.all("rect")) - len(cells)
+    assert hatched == sum(int(outweighed(layer.concept_map).sum()) for layer in explanation.layers) > 0
     colours = {}
     for layer in range(2):
         for region in page.all("g", **{"class": "region-of"}):
@@ -255,7 +225,7 @@ def test_views_stand_below_each_other_and_show_each_patch_once(explanation):
     again = [link["href"] for link in page.all("a") if "-concept-" in link["href"] and link["href"][1:] in ids]
     strips = {(card["data-layer"], card["data-concept"]) for card in cards}
     assert len(page.all("div", **{"class": "strips"})) == len(strips)
-    assert len(cards) - len(strips) == "".join(page.text).count("Its patches stand on")
+    assert len(cards) - len(strips) == "".join(page.text).count("Its patches are on")
     assert again
     assert json.loads(page.scripts["atlas-numbers"])["beside"][1]["against"]["name"] == "horse"
 

@@ -18,6 +18,8 @@ NAMES = ("ant", HOSTILE, "cat")
 LAYERS = ("low/er", "upper")
 # A name that a path can have; slashes are not among them.
 HOSTILE_FILE = "<img src=x onerror=alert(2)>'&\"%2e#?.png"
+# Of a small site.
+OPTIONS = dict(concepts=2, cells=3, progress=False, command="crp atlas small.crp photos --out site")
 
 
 class Pictures(torch.utils.data.Dataset):

@@ -17,16 +17,6 @@ LAYER = "upper"
 
 
 @pytest.fixture(scope="module")
-def model():
-    return small.network()
-
-
-@pytest.fixture(scope="module")
-def library(model, tmp_path_factory):
-    return small.mined(tmp_path_factory.mktemp("mined"), model)
-
-
-@pytest.fixture(scope="module")
 def files(tmp_path_factory):
     return small.pictures(tmp_path_factory.mktemp("photos"), 6)
 
@@ -127,7 +117,7 @@ def test_searching_the_index_by_class_file_and_concept(page, folder, explanation
     page.press("Escape")
     page.type("nothing at all")
     assert visible(page) == []
-    assert text(page, ".nothing") == "No prediction fits. Show all"
+    assert text(page, ".nothing") == "No prediction matches. Show all"
     page.click(".nothing button")
     assert visible(page) == list(range(6))
     assert page.run("document.activeElement.id") == "filter"
@@ -139,7 +129,7 @@ def test_filtering_the_index_by_class(page, folder, explanations):
     assert len(set(names)) > 1
     options = page.run("[...document.querySelectorAll('#only option')].map(e => e.textContent)")
     expected = sorted(set(names), key=str.lower)
-    assert options == ["every class", *(f"{name} ({names.count(name)})" for name in expected)]
+    assert options == ["all classes", *(f"{name} ({names.count(name)})" for name in expected)]
     page.run("document.querySelector('#only').focus()")
     page.press("ArrowDown")
     assert visible(page) == [i for i, name in enumerate(names) if name == expected[0]]

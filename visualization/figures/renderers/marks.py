@@ -16,20 +16,30 @@ from crp.visualization import colours as palette
 from crp.visualization import encoding as images
 from crp.visualization.colours import AGAINST_TEXT, SOFT
 from crp.visualization.figures.renderers.renderer import Box
+from crp.visualization.map_cells import outweighed, winner_shares
 
-# Label of the artist that outlines regions that speak against.
+# Label of the artist that outlines regions with negative relevance.
 AGAINST_OUTLINE = "against"
+# Label of the hatching of cells in which concepts against outweigh those for.
+OUTWEIGHED = "outweighed"
 
 
 def draw_cells(
     axes: Axes, concept_map: ConceptMap, colours: Mapping[int, str], *, corner: np.ndarray, cell: np.ndarray
 ) -> None:
-    """Draw cells of (width, height) `cell`, the first at `corner`; each connected piece has outline and number."""
-    strongest = float(concept_map.relevance.max()) or 1.0
+    """Draw cells of (width, height) `cell`, the first at `corner`; each connected piece has outline and number.
+
+    A cell is as opaque as the root of what its concept holds there, and hatched where the opposition outweighs.
+    """
+    shares = winner_shares(concept_map)
+    for row, column in np.argwhere(outweighed(concept_map)):
+        place = corner + np.array([column, row]) * cell
+        style = {"hatch": "////", "edgecolor": AGAINST_TEXT, "linewidth": 0, "label": OUTWEIGHED}
+        axes.add_patch(Rectangle(tuple(place), *cell, fill=False, **style))
     for concept in concept_map.strength():
         mask = concept_map.concept == concept
         for row, column in np.argwhere(mask):
-            alpha = palette.cell_opacity(concept_map.relevance[row, column], strongest)
+            alpha = palette.cell_opacity(shares[row, column])
             place = corner + np.array([column, row]) * cell
             axes.add_patch(Rectangle(tuple(place), *cell, facecolor=colours[concept], alpha=alpha, linewidth=0))
         edges = images.contour(mask)[..., ::-1] * cell + corner
@@ -51,14 +61,14 @@ def outline(axes: Axes, box: Box, cells: np.ndarray) -> None:
 
 
 def label_axis(axis: Axis, length: int, ends: tuple[float, float] | None, label: str) -> None:
-    """Set the ticks of an axis of `length` pixels whose ends are given in the label's unit."""
+    """Set the ticks of an axis of `length` pixels; `ends` are its limits in the unit of the label."""
     style_axis(axis, label)
     if ends is None:
         return
     values = np.linspace(*ends, 3)
     axis.set_ticks(np.linspace(-0.5, length - 0.5, 3), labels=[f"{value:g}" for value in values])
     first, *_, last = axis.get_ticklabels()
-    # Labels of the ends stay beside the picture.
+    # Labels at the ends must not extend beyond the picture.
     if axis.axis_name == "x":
         first.set_horizontalalignment("left")
         last.set_horizontalalignment("right")

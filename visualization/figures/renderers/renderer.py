@@ -1,4 +1,4 @@
-"""What every part of a figure expects of a kind of input: the interface of all renderers."""
+"""The interface of renderers: what figures need in order to draw one kind of input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Box = tuple[float, float, float, float]
 
 
 class Renderer(Protocol):
-    """What figures need to draw one kind of input."""
+    """How figures draw one kind of input."""
 
     strip: float
     """Aspect ratio (width / height) of the place for a concept's heatmap."""
@@ -24,13 +24,13 @@ class Renderer(Protocol):
     """Aspect ratio of the place for a patch."""
 
     margins: tuple[float, float]
-    """Inches that labels need at the left and below, where the drawing is not small."""
+    """Inches that labels need at the left and below, unless the drawing is small."""
 
     def ratio(self, picture: np.ndarray) -> float:
         """Return the aspect ratio of the drawing."""
 
     def draw_input(self, axes: Axes, picture: np.ndarray, heatmap: np.ndarray) -> None:
-        """Draw the input; the heatmap selects the part to show where not all of it fits."""
+        """Draw the input; if only a part of it fits, the heatmap selects which."""
 
     def draw_heatmap(
         self,
@@ -42,7 +42,7 @@ class Renderer(Protocol):
         *,
         small: bool = False,
     ) -> float:
-        """Draw relevance over the input, saturated at ±limit, below with exponent `power`; return the limit.
+        """Draw relevance over the input; colours grow with exponent `power` up to ±limit. Return the limit.
 
         Small drawings have no labelled axes.
         """
@@ -58,4 +58,4 @@ class Renderer(Protocol):
     def draw_thumbnail(
         self, axes: Axes, box: Box, heatmap: np.ndarray, limit: float, power: float = 1.0
     ) -> None:
-        """Draw relevance alone over the whole box, saturated at ±limit, below with exponent `power`."""
+        """Draw only relevance over the whole box; colours grow with exponent `power` up to ±limit."""

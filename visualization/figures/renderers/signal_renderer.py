@@ -22,19 +22,19 @@ from crp.visualization.figures.renderers.renderer import Box
 
 @dataclass(frozen=True)
 class SignalRenderer:
-    """Signals, float32 `[c, T]`: a trace a channel; below, relevance as an area, up for the class, down against it.
+    """Signals, float32 `[c, T]`: one trace per channel; below, relevance as an area, up for the class, down against it.
 
-    Direction and hatching carry the sign, so that a grey print says it; a band of colour behind the traces shows the
-    same where they are looked at.
+    Direction and hatching show the sign, also in grey prints. Behind the traces, a band of colour shows the same
+    relevance.
 
     Parameters
     ----------
     rate
-        Values in a unit of time; by default the axis counts values.
+        Number of values per unit of time; by default the axis counts values.
     time_label
-        What stands at the axis.
+        Label of the time axis.
     channels
-        Names of the channels, written at their traces.
+        Names of the channels, written next to their traces.
     """
 
     rate: float = 1.0
@@ -44,7 +44,7 @@ class SignalRenderer:
     strip = 3.0
     patch_ratio = 2.0
     margins = (0.0, 0.33)
-    # Relevance takes the axes up to here, traces lie above.
+    # Relevance takes the axes up to here; traces are above.
     _AREA = 0.34
 
     def ratio(self, picture: np.ndarray) -> float:
@@ -92,7 +92,7 @@ class SignalRenderer:
         for times, levels in self._traces(picture, box):
             points = np.stack([times, levels], axis=1)
             steps = np.stack([points[:-1], points[1:]], axis=1)
-            # A tenth of the ink is left where the concept looks at nothing.
+            # Traces keep a tenth of their ink where the concept has no relevance.
             ink = 0.1 + 0.9 * np.sqrt(images.scaled(np.abs(heatmap), 1.0))
             colours = np.concatenate([np.tile(to_rgb(INK), (len(steps), 1)), ink[:-1, None]], axis=1)
             axes.add_collection(LineCollection(steps, colors=colours, linewidths=1.0, capstyle="round", zorder=4))
@@ -118,7 +118,7 @@ class SignalRenderer:
                 name.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
 
     def _traces(self, picture: np.ndarray, box: Box) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Places of the values of each channel: channels below each other, on one scale."""
+        """Compute the vertical positions of each channel's values: channels are stacked, on one scale."""
         left, right, bottom, top = box
         count, length = picture.shape
         times = left + (np.arange(length) + 0.5) / length * (right - left)
@@ -127,11 +127,11 @@ class SignalRenderer:
         span = float((high - low).max()) or 1.0
         for channel, values in enumerate((picture - (low + high) / 2) / span):
             level = top - (channel + 0.5) * height
-            # A tenth of a channel's height stays free.
+            # A tenth of each channel's height is a gap.
             yield times, level + 0.9 * height * values
 
     def _draw_band(self, axes: Axes, box: Box, heatmap: np.ndarray, limit: float, power: float = 1.0) -> None:
-        # Half as strong as colours can be, so that traces are read over it.
+        # At half strength, so that traces stay readable.
         faint = images.colours(0.5 * images.scaled(heatmap[None], limit, power), 1.0)
         axes.imshow(faint, extent=box, aspect="auto", interpolation="nearest", zorder=2)
 

@@ -16,14 +16,14 @@ from crp.visualization.figures.renderers.renderer import Box
 
 @dataclass(frozen=True)
 class SpectrogramRenderer(ImageRenderer):
-    """Spectrograms, model input `[1, F, T]`: an image whose axes say what they are, low frequencies below.
+    """Spectrograms, model input `[1, F, T]`: an image with labelled axes, low frequencies at the bottom.
 
     Parameters
     ----------
     times, frequencies
-        Where the axes begin and end, in the units of the labels; by default they count frames and bins.
+        Start and end of the axes, in the units of their labels; by default they count frames and bins.
     time_label, frequency_label
-        What stands at the axes.
+        Labels of the axes.
     """
 
     times: tuple[float, float] | None = None
@@ -35,7 +35,7 @@ class SpectrogramRenderer(ImageRenderer):
 
     def _draw(self, axes: Axes, picture: np.ndarray, *, small: bool = False) -> None:
         super()._draw(axes, picture)
-        # The first bin is the first row of the model's input, and the lowest frequency.
+        # The first row of the model's input is the lowest frequency.
         axes.invert_yaxis()
         if small:
             return

@@ -28,7 +28,7 @@ class VolumeRenderer:
     slices
         How many slices to show.
     axis
-        Which of D, H, W is cut along: 0, 1 or 2.
+        Axis that is sliced: 0 for D, 1 for H, 2 for W.
     """
 
     slices: int = 3

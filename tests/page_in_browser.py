@@ -1,0 +1,73 @@
+"""What tests read from a page that a browser shows."""
+
+import numpy as np
+import pytest
+
+from crp.visualization import wording
+
+VIEW = ".view:not([hidden])"
+
+
+def frame(page):
+    """What the picture shows."""
+    shown = page.run(f"[...document.querySelectorAll('{VIEW} [data-frame]:not([hidden])')].map(e => e.dataset.frame)")
+    (name,) = shown
+    assert page.run(f"document.querySelector('{VIEW} [data-show=\"{name}\"]').getAttribute('aria-pressed')") == "true"
+    return name
+
+
+def caption(page):
+    return page.run(f"document.querySelector('{VIEW} .now').textContent")
+
+
+def open_panels(page):
+    return page.run(f"[...document.querySelectorAll('{VIEW} .panel:not([hidden])')].map(e => Number(e.dataset.layer))")
+
+
+def pinned(page):
+    return page.run(
+        f"[...document.querySelectorAll('{VIEW} .pick[aria-pressed=true]')]"
+        ".map(e => Number(e.closest('.card').dataset.concept))"
+    )
+
+
+def focused(page, what="textContent"):
+    return page.run(f"document.activeElement.{what}")
+
+
+def ranking(page):
+    """(concept, relevance, share in the region) of every row."""
+    return page.run(
+        f"[...document.querySelectorAll('{VIEW} .ranking li')].map(e => "
+        "[Number(e.dataset.concept), Number(e.dataset.relevance), Number(e.dataset.share)])"
+    )
+
+
+def selected(page):
+    cells = f"[...document.querySelectorAll('{VIEW} [aria-selected=true][data-cell]')]"
+    return page.run(f"{cells}.map(e => Number(e.dataset.cell))")
+
+
+def assert_ranked(page, layer, cells):
+    """The page's ranking of a region is Python's; shown and rest are 100.0 %."""
+    concept_map = layer.concept_map
+    region = np.zeros(concept_map.concept.shape, dtype=bool)
+    region.ravel()[list(cells)] = True
+    expected = concept_map.ranking(region)
+    total = sum(abs(value) for _, value in expected)
+    found = ranking(page)
+    assert [concept for concept, _, _ in found] == [concept for concept, _ in expected[:8]]
+    scale = float(np.abs(concept_map.table).max())
+    for (_, relevance, share), (_, value) in zip(found, expected, strict=False):
+        assert relevance == pytest.approx(value, abs=len(cells) * scale / 65534)
+        assert share == pytest.approx(value / total, abs=1e-4)
+    written = page.run(f"[...document.querySelectorAll('{VIEW} .ranking strong')].map(e => e.textContent)")
+    assert written == [wording.signed_percent(value / total) for _, value in expected[:8]]
+    rest = page.run(f"document.querySelector('{VIEW} .region .others').textContent")
+    shown = sum(abs(round(1000 * value / total)) for _, value in expected[:8]) / 10
+    assert rest == f"{len(expected) - 8} other concepts {100 - shown:.1f}\N{NO-BREAK SPACE}%"
+
+
+def at(page, row, column, rows=7, columns=7):
+    """The middle of a cell, in the window."""
+    return page.place(f"{VIEW} .grid", (column + 0.5) / columns, (row + 0.5) / rows)

@@ -1,0 +1,175 @@
+"""What the page promises to everybody: axe, keyboard, hostile names, no scripts, print, narrow windows, dark."""
+
+import dataclasses
+import json
+from importlib import resources
+
+import pytest
+
+import example_explanations as examples
+from crp.explanations import ClassScore
+from crp.visualization.atlases import Atlas
+from crp.visualization.page.explanation_page import render
+from page_in_browser import VIEW, at, caption, pinned
+
+
+@pytest.mark.parametrize("state", ["as opened", "in use", "narrow and dark", "difference"])
+def test_axe_finds_no_fault(page, explanation, state):
+    axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+    if state == "in use":
+        page.drag(at(page, 1, 1), at(page, 4, 4))
+        page.click(f"#layer-0-concept-{explanation.layers[0].ranked[0].concept} .pick")
+        page.click("#search")
+        page.type("1")
+        page.run("document.querySelector('.account').open = true")
+    elif state == "narrow and dark":
+        page.resize(400, 800)
+        page.media(dark=True)
+    elif state == "difference":
+        page.click('[data-switch="2"]')
+    page.run(f"{axe}; 1")
+    faults = page.run(
+        "axe.run(document, {resultTypes: ['violations']}).then(result => result.violations.map(fault => "
+        "[fault.impact, fault.id, fault.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"
+    )
+    assert faults == []
+
+
+def test_axe_can_find_a_fault(page):
+    """The look at the page is no look away: a picture without words is found."""
+    axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+    page.run("document.querySelector('.where').removeAttribute('alt')")
+    page.run(f"{axe}; 1")
+    only = "axe.run({runOnly: ['image-alt']})"
+    assert page.run(f"{only}.then(result => result.violations.map(fault => fault.id))") == ["image-alt"]
+
+
+def test_everything_is_reached_by_tab(page):
+    """Every control takes the focus in turn; of tabs and cells one each, as the arrow keys do the rest."""
+    reached = []
+    for _ in range(200):
+        page.press("Tab")
+        name = page.run(
+            "(e => e === document.body ? '' : e.getAttribute('role') || e.className || e.id || e.tagName)"
+            "(document.activeElement)"
+        )
+        if not name:
+            break
+        reached.append(name)
+    else:
+        pytest.fail("the focus never comes out of the page")
+    assert reached[0] == "skip"
+    assert {"search", "gridcell", "tab", "pick", "group", "SUMMARY"} <= set(reached)
+    assert any(name.startswith("node") for name in reached)
+    assert reached.count("gridcell") == 1
+    assert reached.count("tab") == 1
+
+
+def test_hostile_names_stay_text(browser, tmp_path):
+    hostile = examples.HOSTILE + "<img src=x onerror=alert(1)>"
+    value = examples.beside(
+        examples.explanation(names=(hostile, hostile), image=hostile, layers=(hostile,), patches=1),
+        names=(hostile, hostile),
+        layers=(hostile,),
+        patches=1,
+    )
+    path = Atlas(value).save(tmp_path / "hostile.html")
+    browser.open(path)
+    assert browser.complaints == []
+    assert browser.run("document.querySelectorAll('script').length") == 3
+    assert browser.run("document.querySelectorAll('img[src=x]').length") == 0
+    # also what the script writes: captions, results, addresses
+    browser.drag(at(browser, 0, 0), at(browser, 4, 4))
+    browser.click(f"{VIEW} .ranking button")
+    browser.click("#search")
+    browser.type("1")
+    browser.click("#found button")
+    browser.hover(f"{VIEW} .node:nth-child(2)")
+    browser.click('[data-switch="2"]')
+    assert browser.run("document.querySelectorAll('script').length") == 3
+    assert browser.run("document.querySelectorAll('img[src=x]').length") == 0
+    assert browser.complaints == []
+    assert "<script>alert(1)" in browser.run(f"document.querySelector('{VIEW} .question').textContent")
+    assert {address.split(":")[0] for address in browser.requests} <= {"file", "data"}
+
+
+def test_without_scripts_everything_is_said(browser, file, explanation):
+    browser.open(file, scripts=False)
+    shown = [layer for view in (explanation, *explanation.beside) for layer in view.layers]
+    # scripts of the page are off; the test's own questions are not
+    count = "[...document.querySelectorAll('{}')].filter(e => e.getBoundingClientRect().height > 0).length"
+    assert browser.run(count.format(".card")) == sum(len(layer.ranked) for layer in shown)
+    assert browser.run(count.format(".map svg")) == len(shown)
+    assert browser.run(count.format(".net")) == 1 + len(explanation.beside)
+    assert browser.run(count.format(".tabs, .tools, .views, .region, .grid")) == 0
+
+
+def test_print_shows_every_layer_and_no_controls(page, explanation):
+    page.media(kind="print")
+    count = "[...document.querySelectorAll('{}')].filter(e => e.getBoundingClientRect().height > 0).length"
+    assert page.run(count.format(".panel")) == len(explanation.layers)
+    assert page.run(count.format(".map svg")) == len(explanation.layers)
+    assert page.run(count.format(".card")) == sum(len(layer.ranked) for layer in explanation.layers)
+    assert page.run(count.format("input, .tabs, .views, .tools, .grid, .clear")) == 0
+
+
+@pytest.mark.parametrize("width", [320, 768, 1300])
+def test_nothing_is_wider_than_the_window(page, width):
+    page.resize(width, 800)
+    assert page.run("document.documentElement.scrollWidth") <= width
+
+
+def test_light_and_dark(page):
+    colours = []
+    for dark in (False, True):
+        page.media(dark=dark)
+        colours.append(page.run("getComputedStyle(document.body).backgroundColor"))
+    assert colours == ["rgb(251, 251, 249)", "rgb(19, 20, 23)"]
+
+
+def test_a_layer_without_space_has_no_cells(browser, tmp_path):
+    value = examples.explanation(layers=("conv", "fc"), patches=1)
+    layer = dataclasses.replace(value.layers[1], concept_map=None)
+    value = dataclasses.replace(value, layers=(value.layers[0], layer))
+    path = tmp_path / "flat.html"
+    path.write_text(render(value), "utf-8")
+    browser.open(path)
+    browser.click("#tab-1")
+    assert browser.run(f"document.querySelector('{VIEW} .grid').hidden")
+    assert browser.run(f"document.querySelector('{VIEW} .region').hidden")
+    assert browser.run(f"document.querySelector('{VIEW} [data-show=map]').disabled")
+    browser.click(f"#layer-1-concept-{layer.ranked[0].concept} .pick")
+    assert pinned(browser) == [layer.ranked[0].concept]
+    without = next(i for i in range(64) if i not in {part.concept for part in layer.ranked})
+    browser.open(path, f"fc/{without}")
+    assert caption(browser).startswith(f"Concept {without} of fc: ")
+    assert browser.complaints == []
+
+
+def test_a_regression_whose_layer_conserves_nothing(browser, tmp_path, explanation):
+    """One negative output, negative coverage: sentences instead of shares, in words that fit a value."""
+    score = ClassScore(0, "output", -0.1158, None)
+    layer = dataclasses.replace(explanation.layers[0], coverage=-2.09)
+    value = dataclasses.replace(
+        explanation, classes=(score,), target=score, layers=(layer,), absorbed=2.76, beside=(), graph=None
+    )
+    path = tmp_path / "regression.html"
+    path.write_text(render(value), "utf-8")
+    browser.open(path)
+    text = browser.run("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
+    for sentence in (
+        "The model’s output is −0.116",
+        "What is explained is negative (−0.116): what supports raises it, what opposes lowers it.",
+        "Relevance is not conserved here: −2.1 times what started at the output arrives at this layer",
+        "Relevance is not conserved: at the input it adds up to −1.8 times what started at the output",
+        "Relevance for the output: colours are full at",
+    ):
+        assert sentence in text
+    for wrong in ("class 0", "over 99", "209", "276", "of the prediction"):
+        assert wrong not in text.split("How to read this page")[0]
+    assert browser.complaints == []
+
+
+def test_the_page_holds_its_numbers(page, explanation):
+    content = page.run("document.getElementById('atlas-numbers').textContent")
+    assert json.loads(content)["graph"]["nodes"][0]["name"] == "zebra"

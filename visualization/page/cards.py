@@ -1,0 +1,100 @@
+"""The cards of a layer's concepts, with their patches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from crp.explanations import ConceptPart, Explanation, Patch
+from crp.visualization import encoding as images
+from crp.visualization import wording
+from crp.visualization.page.context import UP, Context
+from crp.visualization.page.heatmaps import heatmap_view
+
+if TYPE_CHECKING:
+    from crp.visualization.site.shared import Shared
+
+# Pictures are embedded no larger than they are shown.
+WHERE_SIDE = 224
+PATCH_SIDE = 72
+# Users of a concept that a card has room for.
+USERS = 3
+TITLES = {
+    "relevance": "Most relevant for · RelMax",
+    "activation": "Most active on · ActMax",
+    "negative": "Most relevant against",
+}
+
+
+def card_view(
+    explanation: Explanation, part: ConceptPart, place: str, limit: float, widest: float, context: Context
+) -> dict[str, Any]:
+    """Fill the card of one concept.
+
+    Parameters
+    ----------
+    explanation, part
+        What is explained, and the concept.
+    place
+        What the card's id begins with.
+    limit
+        Where the scale of the layer's heatmaps ends.
+    widest
+        The absolute share at which the bar is full.
+    context
+        Of the page; the card is noted in `shown` if it is the first of its concept.
+    """
+    key = part.layer, part.concept
+    own = f"{place}-concept-{part.concept}"
+    first = context.shown.setdefault(key, own)
+    node = explanation.graph.node(*key) if explanation.graph else None
+    return {
+        "id": own,
+        "concept": part.concept,
+        "share": part.share,
+        "relevance": part.relevance,
+        "share_text": wording.signed_percent(part.share),
+        "prediction_share": "" if node is None else wording.share_of_all(node.share),
+        "shares": wording.both_shares(explanation, part),
+        "side": wording.side(part),
+        "where": wording.where(part.heatmap),
+        "bar": f"{abs(part.share) / widest * 50:.2f}",
+        "segment": f"{abs(part.share) * 100:.3f}",
+        "colour": context.colours[part.layer][part.concept],
+        "heatmap": heatmap_view(explanation.picture, part.heatmap, limit, side=WHERE_SIDE, quality=68),
+        "users": [
+            {"name": "" if explanation.target.probability is None else use.name, "text": wording.class_use(use)}
+            for use in part.classes[:USERS]
+        ],
+        # An earlier view shows them: the script brings them here, and without it a link leads there.
+        "again": "" if first == own else first,
+        "strips": [] if first != own else [_strip(part, mode, context.shared) for mode in ("relevance", "activation")],
+        "page": "" if context.shared is None else UP + context.shared.page(*key),
+    }
+
+
+def _strip(part: ConceptPart, mode: str, shared: Shared | None) -> dict[str, Any]:
+    patches = getattr(part, f"{mode}_patches")
+    if shared is None:
+        tiles = [tile(patch, rank) | _embedded(patch) for rank, patch in enumerate(patches)]
+    else:
+        tiles = [
+            tile(patch, rank) | shared.tile(part.layer, part.concept, mode, rank, UP)
+            for rank, patch in enumerate(patches)
+        ]
+    return {"title": TITLES[mode], "key": mode, "patches": tiles}
+
+
+def tile(patch: Patch, rank: int) -> dict[str, Any]:
+    """Describe a patch and its form; where its picture is found is added by `Shared.tile`."""
+    return {
+        "rank": rank + 1,
+        "text": wording.patch(patch),
+        "aspect": f"{patch.picture.shape[1]}/{patch.picture.shape[0]}",
+        "wide": patch.picture.shape[1] >= patch.picture.shape[0],
+    }
+
+
+def _embedded(patch: Patch) -> dict[str, str]:
+    # A patch inside its page.
+    picture = images.jpeg_uri(images.fitted(patch.picture, PATCH_SIDE), quality=66)
+    return {"picture": picture, "veil": images.mask_uri(images.veil(patch.heatmap)), "cell": ""}

@@ -1,0 +1,152 @@
+"""The concept map as the page shows it: the strongest supporter of each cell as SVG, and what the script ranks by."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from crp.explanations import ConceptMap, LayerExplanation
+from crp.visualization import colours as palette
+from crp.visualization import encoding as images
+from crp.visualization import wording
+from crp.visualization.map_cells import outweighed, winner_shares
+
+
+def concept_map_view(
+    concept_map: ConceptMap, colours: Mapping[int, str], cards: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Draw the strongest supporter of each cell, and hatch the cells in which the opposition outweighs.
+
+    Parameters
+    ----------
+    concept_map
+        The map.
+    colours
+        By concept.
+    cards
+        By concept, of those that have one.
+    """
+    rows, columns = concept_map.concept.shape
+    height, width = concept_map.shape
+    shares, against = winner_shares(concept_map), outweighed(concept_map)
+    regions = []
+    for concept, total in concept_map.strength().items():
+        mask = concept_map.concept == concept
+        regions.append(
+            {
+                "concept": concept,
+                "colour": colours[concept],
+                "card": cards[concept]["id"] if concept in cards else "",
+                "cells": [
+                    _cell(concept_map, row, column) | {"opacity": f"{palette.cell_opacity(shares[row, column]):.2f}"}
+                    for row, column in np.argwhere(mask)
+                ],
+                "total": f"{total:.3g}",
+                "text": _region_text(shares[mask]),
+                "outline": _outline(mask, height / rows, width / columns),
+                "labels": [
+                    {"x": f"{(column + 0.5) * width / columns:.2f}", "y": f"{(row + 0.5) * height / rows:.2f}"}
+                    for row, column in images.label_cells(mask)
+                ],
+            }
+        )
+    return {
+        "rows": rows,
+        "columns": columns,
+        "height": height,
+        "width": width,
+        "cell_height": f"{height / rows:.2f}",
+        "cell_width": f"{width / columns:.2f}",
+        "font": f"{min(0.42 * width / columns, 0.5 * height / rows, 0.055 * max(width, height)):.2f}",
+        "line": f"{max(height, width) / 220:.2f}",
+        "hatch": f"{max(height, width) / 36:.2f}",
+        "regions": regions,
+        "against": [_cell(concept_map, row, column) for row, column in np.argwhere(against)],
+        "text": _map_text(concept_map),
+        "caption": _caption(concept_map, shares, int(against.sum())),
+    }
+
+
+def _cell(concept_map: ConceptMap, row: int, column: int) -> dict[str, str]:
+    rows, columns = concept_map.concept.shape
+    height, width = concept_map.shape
+    return {"x": f"{column * width / columns:.2f}", "y": f"{row * height / rows:.2f}"}
+
+
+def _region_text(shares: np.ndarray) -> str:
+    cells = "1 cell" if len(shares) == 1 else f"{len(shares)} cells"
+    if np.isnan(shares).any():
+        return f"strongest supporter in {cells}"
+    low, high = (wording.percent(value) for value in (shares.min(), shares.max()))
+    held = low if low == high else f"{low} to {high}"
+    return f"strongest supporter in {cells}, with {held} of the absolute relevance there"
+
+
+def _caption(concept_map: ConceptMap, shares: np.ndarray, against: int) -> str:
+    """Say what the map shows and what it leaves out."""
+    filled = concept_map.concept >= 0
+    blank, count = int((~filled).sum()), concept_map.concept.size
+    sentences = ["Each cell names the concept that supports most there."]
+    if filled.any() and concept_map.table is not None:
+        low, high = (wording.percent(value) for value in (shares[filled].min(), shares[filled].max()))
+        sentences.append(
+            f"It holds {low} to {high} of the absolute relevance in its cell: the more, the stronger its colour."
+        )
+    if against:
+        sentences.append(
+            f"Hatched: {against} of {count} cells in which concepts against outweigh those for; "
+            "the map does not name them, a selected region does."
+        )
+    if blank:
+        sentences.append(f"Blank: {blank} of {count} cells with almost no supporting relevance.")
+    return " ".join(sentences)
+
+
+def _map_text(concept_map: ConceptMap) -> str:
+    strength = concept_map.strength()
+    rows, columns = concept_map.concept.shape
+    if not strength:
+        return f"Concept map, {rows} by {columns} cells, all blank."
+    first = [f"concept {i} {wording.where(concept_map.concept == i)}" for i in list(strength)[:3]]
+    return f"Concept map, {rows} by {columns} cells, {len(strength)} supporters. The strongest: {', '.join(first)}."
+
+
+def _outline(mask: np.ndarray, cell_height: float, cell_width: float) -> str:
+    return "".join(
+        f"M{left * cell_width:.2f} {top * cell_height:.2f}L{right * cell_width:.2f} {bottom * cell_height:.2f}"
+        for (top, left), (bottom, right) in images.contour(mask)
+    )
+
+
+def cells_view(layer: LayerExplanation, glimpses: Mapping[str, Any], colours: Mapping[int, str]) -> dict[str, Any]:
+    """Collect what the script needs to rank any concept anywhere: relevance of all concepts in all cells.
+
+    Cells are int16 with one scale for each concept: a cell is off by at most 1/65534 of its concept's strongest cell.
+    """
+    content: dict[str, Any] = {
+        "layer": layer.layer,
+        "size": layer.size,
+        "pages": glimpses["pages"],
+        "relevance": None if layer.relevance is None else [float(f"{value:.6g}") for value in layer.relevance],
+        "colours": dict(colours),
+        "sprite": {"name": glimpses["index"], **glimpses["glimpses"].numbers()},
+    }
+    table = None if layer.concept_map is None else layer.concept_map.table
+    if table is not None:
+        scale = np.abs(table).reshape(-1, table.shape[2]).max(0) / 32767
+        steps = np.rint(table / np.where(scale > 0, scale, 1))
+        content |= {
+            "rows": table.shape[0],
+            "columns": table.shape[1],
+            "scale": _base64(scale.astype("<f4")),
+            "table": _base64(steps.astype("<i2")),
+            "winner": layer.concept_map.concept.ravel().tolist(),
+        }
+    return content
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")

@@ -1,0 +1,50 @@
+"""Heatmaps of concepts: each drawn up to its own limit, and the opacity that puts it on the scale of its layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from crp.explanations import Explanation
+from crp.visualization import encoding as images
+from crp.visualization import wording
+
+
+def layer_limits(explanation: Explanation) -> dict[str, float]:
+    """Find where the colour scale of each layer ends: the largest limit of the heatmaps of its cards and nodes."""
+    heatmaps: dict[str, list[np.ndarray]] = {layer.layer: [] for layer in explanation.layers}
+    for layer in explanation.layers:
+        heatmaps[layer.layer] += [part.heatmap for part in layer.ranked]
+    for node in explanation.graph.nodes if explanation.graph else ():
+        if node.heatmap is not None:
+            heatmaps.setdefault(node.layer, []).append(node.heatmap)
+    return {layer: images.shared_limit(found) for layer, found in heatmaps.items()}
+
+
+def heatmap_view(picture: np.ndarray, heatmap: np.ndarray, limit: float, *, side: int, quality: int) -> dict[str, Any]:
+    """Draw one heatmap.
+
+    Parameters
+    ----------
+    picture
+        The input, uint8 [H, W, 3].
+    heatmap
+        float [H, W].
+    limit
+        Where the scale of its layer ends.
+    side, quality
+        As in `encoding.tinted_uri`.
+
+    Returns
+    -------
+    dict
+        `uri`: the picture, drawn up to the heatmap's own limit. `fade`: its opacity on the layer's scale. `full`: the
+        own limit as text.
+    """
+    own = images.colour_limit(heatmap)
+    return {
+        "uri": images.tinted_uri(picture, heatmap, side=side, quality=quality),
+        "fade": f"{images.fade(own, limit):.4f}",
+        "full": f"±{wording.number(own)}",
+    }

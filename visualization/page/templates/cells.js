@@ -1,0 +1,63 @@
+// Relevance of all concepts in all cells of one layer, as it stands in the page.
+class Table {
+  constructor(content) {
+    Object.assign(this, content);
+    if (!content.table) return;
+    const bytes = text => Uint8Array.from(atob(text), character => character.charCodeAt(0)).buffer;
+    this.scale = new Float32Array(bytes(content.scale));
+    this.steps = new Int16Array(bytes(content.table));
+  }
+
+  at(cell, concept) { return this.steps[cell * this.size + concept] * this.scale[concept]; }
+
+  sums(cells) {
+    return Array.from({ length: this.size }, (_, concept) => {
+      let sum = 0;
+      for (const cell of cells) sum += this.at(cell, concept);
+      return sum;
+    });
+  }
+
+  get everywhere() { return Array.from({ length: this.rows * this.columns }, (_, cell) => cell); }
+
+  // The largest absolute relevance of any concept in any cell; of one concept where it is given.
+  peak(concept) {
+    return 32767 * (concept === undefined ? this.scale.reduce((most, value) => Math.max(most, value), 0) : this.scale[concept]);
+  }
+
+  share(concept) {
+    const total = this.relevance ? this.relevance.reduce((sum, value) => sum + Math.abs(value), 0) : 0;
+    return total ? this.relevance[concept] / total : null;
+  }
+
+  rank(concept) {
+    const own = Math.abs(this.relevance[concept]);
+    return 1 + this.relevance.filter((value, other) => Math.abs(value) > own || (Math.abs(value) === own && other < concept)).length;
+  }
+
+  // What one cell holds, in words: its strongest supporter, and how much is for and against.
+  sentence(cell) {
+    const winner = this.winner[cell], values = this.sums([cell]);
+    const total = values.reduce((sum, value) => sum + Math.abs(value), 0);
+    if (!total) return "No relevance in this cell.";
+    const share = values.reduce((sum, value) => sum + Math.max(value, 0), 0) / total;
+    const most = winner < 0 ? "Almost no supporting relevance in this cell" : `Concept ${winner} supports most in this cell and holds ${percent(values[winner] / total)} of the absolute relevance there`;
+    return `${most}; all concepts together: ${percent(share)} for, ${percent(1 - share)} against.`;
+  }
+
+  glimpse(concept) {
+    const { name, rows, columns, place } = this.sprite, at = place[concept];
+    if (at === undefined) return element("i", { class: "glimpse none" });
+    const made = element("i", { class: "glimpse" });
+    made.style.cssText = `background-image:var(--s${name});--r:${rows};--n:${columns};--y:${Math.floor(at / columns)};--x:${at % columns}`;
+    return made;
+  }
+
+  // The concept's colour; null where the page gives it none.
+  chip(concept) {
+    if (!(concept in this.colours)) return [];
+    const made = element("i", { class: "chip" });
+    made.style.background = this.colours[concept];
+    return [made];
+  }
+}

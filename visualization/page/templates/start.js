@@ -1,0 +1,57 @@
+// The whole page: its views, the choice between them, the scale of heatmaps, addresses.
+document.body.classList.add("live");
+for (const image of all(".patch img")) image.title = image.alt;
+
+const tables = JSON.parse(document.getElementById("atlas-cells").textContent).map(view => view.map(layer => new Table(layer)));
+const views = all(".view").map((root, index) => new View(root, tables[index]));
+const switches = all("[data-switch]");
+let current = 0;
+
+function turn(index) {
+  const from = views[current], to = views[index];
+  views.forEach((view, i) => { view.root.hidden = i !== index; });
+  switches.forEach((button, i) => button.setAttribute("aria-pressed", i === index));
+  current = index;
+  if (from === to) return;
+  // What was looked at stays in sight, so that two classes can be compared.
+  const { layer, pinned, region: { selected }, stage: { chosen } } = from;
+  to.stage.chosen = chosen;
+  to.open(layer);
+  to.region.select(selected);
+  to.pin(pinned, true);
+}
+switches.forEach((button, index) => button.addEventListener("click", () => turn(index)));
+
+const scales = all("[data-scale]");
+for (const button of scales) {
+  button.addEventListener("click", () => {
+    document.body.classList.toggle("own-scale", button.dataset.scale === "own");
+    for (const other of scales) other.setAttribute("aria-pressed", other === button);
+  });
+}
+
+function follow() {
+  let hash = location.hash.slice(1);
+  try { hash = decodeURIComponent(hash); } catch { /* a stray percent sign: taken as it is */ }
+  const card = hash && all(".card").find(other => other.id === hash);
+  if (card) {
+    turn(views.findIndex(view => view.root.contains(card)));
+    views[current].go(views[current].tables[card.dataset.layer].layer, Number(card.dataset.concept));
+    return;
+  }
+  const parts = hash.match(/^(.*)\/(\d+)(?:@(\d+))?$/s);
+  if (!parts) return;
+  if (parts[3] && Number(parts[3]) < views.length) turn(Number(parts[3]));
+  views[current].go(parts[1], Number(parts[2]));
+}
+
+searchIn(() => views[current]);
+document.addEventListener("keydown", event => {
+  if (event.key !== "Escape") return;
+  const view = views[current];
+  if (view.region.selected.size) view.region.select(new Set());
+  else view.pin(null, true);
+});
+window.addEventListener("hashchange", follow);
+turn(0);
+follow();

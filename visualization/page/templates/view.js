@@ -1,0 +1,140 @@
+// One explanation: its layers, and the concept that is pointed at or kept, which lights up everywhere.
+class View {
+  constructor(root, tables) {
+    this.root = root;
+    this.index = Number(root.dataset.view);
+    this.tables = tables;
+    this.tabs = all("[role=tab]", root);
+    this.panels = all(".panel", root);
+    this.cards = all(".card", root);
+    this.layer = 0;
+    this.pinned = null;
+    this.lit = undefined;
+    this.bringPatches();
+    this.stage = new Stage(this);
+    this.graph = new Graph(this);
+    this.region = new Region(this);
+    this.listen();
+    this.open(0);
+  }
+
+  // Patches that stand on another view's card.
+  bringPatches() {
+    for (const again of all(".again", this.root)) {
+      const card = again.closest(".card");
+      const first = all(".card").find(other => other.dataset.layer === card.dataset.layer &&
+        other.dataset.concept === card.dataset.concept && other.querySelector(".strips"));
+      again.replaceWith(first.querySelector(".strips").cloneNode(true));
+    }
+  }
+
+  open(index) {
+    this.layer = index;
+    this.panels.forEach((panel, i) => { panel.hidden = i !== index; });
+    this.tabs.forEach((tab, i) => { tab.setAttribute("aria-selected", i === index); tab.tabIndex = i === index ? 0 : -1; });
+    this.stage.open(index);
+    this.region.open();
+    this.pin(null);
+  }
+
+  card(layer, concept) {
+    return this.cards.find(card => Number(card.dataset.layer) === layer && Number(card.dataset.concept) === concept);
+  }
+
+  layerNamed(name) { return this.tables.findIndex(table => table.layer === name); }
+
+  // In a site: a link to the concept's own page.
+  toPage(layer, concept) {
+    const table = this.tables[this.layerNamed(layer)];
+    return table && table.pages ? [" ", element("a", { href: `${table.pages}${concept}.html`, class: "to-card" }, "All about it")] : [];
+  }
+
+  // Lights up one concept everywhere: {layer, concept}, the layer by name, and the cell of the map it is pointed at in;
+  // null lights nothing.
+  light(which) {
+    const key = which && `${which.layer}/${which.concept}`, lit = which && `${key}/${which.cell ?? ""}`;
+    if (lit === this.lit) return;
+    this.lit = lit;
+    const index = which ? this.layerNamed(which.layer) : -1;
+    for (const place of all(".map, .legend, .panel, .ranking", this.root)) {
+      const here = which !== null && Number(place.dataset.layer) === index;
+      place.classList.toggle("picked", here);
+      for (const item of all("[data-concept]", place)) item.classList.toggle("on", here && Number(item.dataset.concept) === which.concept);
+    }
+    this.graph.light(which, key);
+    if (which && index >= 0) this.stage.showConcept(index, which);
+    else this.stage.back();
+  }
+
+  rest() { this.light(this.pinned); }
+
+  pin(which, address = false) {
+    this.pinned = which;
+    const card = which && this.card(this.layerNamed(which.layer), which.concept);
+    for (const other of this.cards) other.querySelector(".pick").setAttribute("aria-pressed", other === card);
+    this.graph.mark(which);
+    this.root.querySelector("[data-show=concept]").disabled = !which;
+    this.lit = undefined;
+    this.rest();
+    if (address) {
+      const hash = which ? `#${encodeURIComponent(which.layer)}/${which.concept}${this.index ? `@${this.index}` : ""}` : location.pathname + location.search;
+      try { history.replaceState(null, "", hash); } catch { /* a notebook's frame has no address of its own */ }
+    }
+  }
+
+  // Opens the concept's layer, lights it up for good, and shows its card if it has one.
+  go(layer, concept) {
+    const index = this.layerNamed(layer);
+    if (index < 0 || !(concept >= 0 && concept < this.tables[index].size)) return false;
+    if (index !== this.layer) this.open(index);
+    this.pin({ layer, concept }, true);
+    const card = this.card(index, concept);
+    if (card) {
+      card.scrollIntoView({ block: "center" });
+      card.querySelector(".pick").focus({ preventScroll: true });
+    } else this.stage.root.scrollIntoView({ block: "nearest" });
+    return true;
+  }
+
+  conceptOf(target) {
+    const item = target.closest("[data-concept]");
+    if (!item) return null;
+    const layer = item.dataset.layerName ?? this.tables[item.closest("[data-layer]").dataset.layer].layer;
+    return { layer, concept: Number(item.dataset.concept) };
+  }
+
+  listen() {
+    const { root } = this;
+    const point = event => { const found = this.conceptOf(event.target); if (found) this.light(found); };
+    const leave = event => { if (this.conceptOf(event.target)) this.rest(); };
+    root.addEventListener("mouseover", point);
+    root.addEventListener("mouseout", leave);
+    root.addEventListener("focusin", point);
+    root.addEventListener("focusout", leave);
+    root.addEventListener("click", event => this.click(event));
+    this.tabs.forEach((tab, index) => {
+      tab.addEventListener("click", () => this.open(index));
+      tab.addEventListener("keydown", event => {
+        const steps = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: this.tabs.length - 1 };
+        if (!(event.key in steps)) return;
+        event.preventDefault();
+        const next = (steps[event.key] + this.tabs.length) % this.tabs.length;
+        this.open(next);
+        this.tabs[next].focus();
+      });
+    });
+  }
+
+  click(event) {
+    const found = this.conceptOf(event.target);
+    if (found && event.target.closest(".pick, .node")) {
+      event.preventDefault();
+      const same = this.pinned && this.pinned.layer === found.layer && this.pinned.concept === found.concept;
+      this.pin(same ? null : found, true);
+    } else if (found && event.target.closest(".legend li, .to, .to-card, .sum [data-concept]")) {
+      // Not left to the link: inside a notebook's frame it would lead to the notebook.
+      event.preventDefault();
+      this.go(found.layer, found.concept);
+    }
+  }
+}
