@@ -23,4 +23,5 @@ def test_a_bias_by_hand(tmp_path):
     assert abs(sum(part for _, part in found.absorbers) - found.absorbed) < 1e-6
     assert from_json(to_json(found)).absorbers == found.absorbers
     sentence = wording.absorbed(found).replace(wording.SPACE, " ")
-    assert sentence.endswith("44 % of the relevance was absorbed by biases and stabilisers (most: 25.0 % in 3, 18.8 % in 1).")
+    assert "44 % of the relevance was absorbed by biases and stabilisers" in sentence
+    assert sentence.endswith(" (most: 25.0 % in 3, 18.8 % in 1).")
