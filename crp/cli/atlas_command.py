@@ -109,7 +109,7 @@ def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tenso
     from crp.preprocessing import read_picture
     from crp.sources.fitting import run
 
-    tried, example = set(), None
+    tried: set = set()
     for image in images:
         data = library.preprocessing.to_input(read_picture(image))
         if data.shape not in tried:
