@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 from zennit.types import Linear
 
-from crp.attribution.backward_graph import graph_below
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.functions.function_calls import FunctionRules, Operation, StaleTensorError
-from crp.attribution.functions.gates import read_as_signal
 from crp.attribution.functions.table import RULES
 from crp.attribution.guards import check_graph, check_output
 from crp.attribution.isolation import callers_default, outside_inference
@@ -175,14 +173,9 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     result.largest = max(tensor.nbytes for tensor in (output, *(call.output for call in calls)))
     if functions is not None:
         result.operations = functions.operations
-        read_as_signal(output)
-        reached = set(graph_below(output)) if functions.gates else ()
-        for gate in functions.gates:
-            if gate.is_signal and gate.node in reached:
-                functions.without_rule(gate.name, gate.module)
-        if functions.unlisted:
-            named = [f"{name} in {listed([module or 'the model itself' for module in modules])}"
-                     for name, modules in sorted(functions.unlisted.items())]
+        found = functions.reached_without_rule(output)
+        if found:
+            named = [f"{name} in {listed(modules)}" if modules else name for name, modules in found.items()]
             result.notes.append(f"Without a rule, run by their gradient: {'; '.join(named)}.")
     overwritten = any(call.overwritten() for call in (*calls, *result.operations)) or any(
         kept._version != version for kept, version in versions

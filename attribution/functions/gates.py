@@ -34,8 +34,8 @@ def gate_of(tensor: Tensor) -> Gate | None:
     return getattr(tensor, "gate", None)
 
 
-def as_gate(tensor: Tensor, gate: Gate) -> Tensor:
-    """Mark a tensor as a gate."""
+def as_gate(tensor: Tensor, gate: Gate | None) -> Tensor:
+    """Mark a tensor as a gate, or as none."""
     tensor.gate = gate
     return tensor
 
