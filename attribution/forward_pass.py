@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from zennit.types import Linear
 
 from crp.attribution.final_activation import FinalActivation
-from crp.attribution.functions.function_calls import FunctionRules, Operation, StaleTensorError
+from crp.attribution.functions.function_calls import FunctionRules, Operation
 from crp.attribution.functions.table import RULES
 from crp.attribution.guards import check_graph, check_output
+from crp.attribution.in_place import StaleReads, StaleTensorError, StaleTensors, follow_changes, tensors_in
 from crp.attribution.isolation import callers_default, outside_inference
 from crp.attribution.ledger import Recorder
 from crp.attribution.observation import RunningModules
@@ -26,6 +27,9 @@ from crp.attribution.replica import Replica
 from crp.attribution.rule_operator import RuleCall, RuleOperator, mark_nonnegative_inputs
 from crp.attribution.tensor_joins import FastJoins
 from crp.errors import CrpError, InputError, ModelError, listed
+
+# What autograd says of an in-place operation that it does not allow.
+_IN_PLACE = ("in-place operation", "is being modified inplace")
 
 # No module can have these names, whereas layers called "y" or "input" exist.
 OUTPUT = "(output)"
@@ -131,7 +135,10 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     for rule in replica.rules:
         rule.calls, rule.clone_inputs, rule.recorder = calls, clone, result.recorder
     names = dict(replica.model.named_modules())
-    handles = [
+    stale = StaleTensors()
+    # before a layer is read
+    handles = follow_changes(replica.in_place, stale, clone)
+    handles += [
         names[layer].register_forward_hook(_tap_hook(layer, result, versions, clone, data.requires_grad))
         for layer in layers
     ]
@@ -142,18 +149,17 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
             if replica.operations is not None:
                 linear = partial(_linear_operator, replica, calls, result.recorder)
                 running = modes.enter_context(RunningModules(replica.model).followed())
-                functions = modes.enter_context(
-                    FunctionRules(RULES, running, linear, result.recorder, clone)
-                )
+                functions = modes.enter_context(FunctionRules(RULES, running, linear, result.recorder, stale, clone))
+            elif replica.in_place:
+                modes.enter_context(StaleReads(stale))
             final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
             output = replica.model(data.clone())
-            if functions is not None:
-                functions.check_stale([output])
+            stale.check(tensors_in([output]))
     except CrpError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
-        if not clone and ("in-place operation" in str(error) or isinstance(error, StaleTensorError)):
+        if not clone and (isinstance(error, StaleTensorError) or any(words in str(error) for words in _IN_PLACE)):
             return None  # on a layer's output at which the graph starts, which autograd does not allow
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"The model cannot run on input of shape {list(data.shape)}: {reason}") from error

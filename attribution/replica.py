@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from zennit.core import BasicHook, Composite
 from zennit.rules import Pass
 
+from crp.attribution.in_place import made_out_of_place
 from crp.attribution.isolation import isolated, outside_inference
 from crp.attribution.norm_merging import merge, merged_parameters
 from crp.attribution.observation import Observation, observe
@@ -44,7 +45,7 @@ def replicate(model: nn.Module) -> nn.Module:
     Returns
     -------
     nn.Module
-        The copy, in evaluation mode, without in-place activations, its parameters without `requires_grad`. Hooks that
+        The copy, in evaluation mode, its parameters without `requires_grad`. Hooks that
         the caller has registered are copied, too.
 
     Raises
@@ -84,9 +85,6 @@ def replicate(model: nn.Module) -> nn.Module:
         copy.__dict__["_compiled_call_impl"] = None
         if "_orig_mod" in copy._modules:  # a compiled part
             copy.__dict__["forward"] = copy._orig_mod.forward
-        # An in-place activation would overwrite a tensor that a rule needs later.
-        if getattr(copy, "inplace", None) is True:
-            copy.inplace = False
     return copies[id(model)]
 
 
@@ -130,6 +128,8 @@ class Replica:
         Whether tensors are cloned before the model can overwrite them; set after a forward pass that did so.
     operations
         The composite whose rules are also put on functions; None for a composite of the caller.
+    in_place
+        Activations of the copy that are in place in the model.
     changed
         Whether weights or functions of the copy differ from the model's, so that its output must be compared.
     checked
@@ -146,6 +146,7 @@ class Replica:
     handles: list[object] = field(default_factory=list)
     clone_tensors: bool = False
     operations: OperationComposite | None = None
+    in_place: list[nn.Module] = field(default_factory=list)
     changed: bool = False
     checked: set[tuple] = field(default_factory=set)
 
@@ -215,6 +216,7 @@ def prepare(model: nn.Module, composite: Composite | None = None, *, dtype: torc
     """
     replica = Replica(replicate(model), model, dtype)
     copy = replica.model
+    replica.in_place = made_out_of_place(copy)
     hooked = [name for name, module in copy.named_modules() if module._forward_hooks or module._forward_pre_hooks]
     if hooked:
         replica.batched = False

@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from crp.attribution.backward_graph import Node, graph_below
 from crp.attribution.functions.gates import Gate, as_gate, gate_of, read_as_signal
+from crp.attribution.in_place import StaleTensors
 from crp.attribution.ledger import Recorder
 from crp.attribution.observation import RunningModules
 from crp.attribution.rule_operator import RuleOperator
@@ -36,10 +37,6 @@ Down = Callable[[Tensor], Sequence[Tensor | None]]
 
 # Nodes of views, which torch also makes anew when it reads a view whose base has changed.
 _VIEWS = {f"{name}Backward0" for name in ("View", "Unsqueeze", "ReshapeAlias", "UnsafeView", "Slice", "Alias", "Clone")}
-
-
-class StaleTensorError(RuntimeError):
-    """A tensor is read after an in-place operation on it ran out of place."""
 
 
 @dataclass
@@ -172,6 +169,8 @@ class FunctionRules(TorchFunctionMode):
         name of the module that called the function. Returns the rule's operator, or None.
     recorder
         Records the balance of each operation while a ledger is made.
+    stale
+        Takes tensors whose in-place change runs out of place.
     clone
         Whether in-place operations change their tensor. Otherwise they run out of place, which saves memory, and a
         tensor that is read afterwards raises `StaleTensorError`.
@@ -190,6 +189,7 @@ class FunctionRules(TorchFunctionMode):
         running: RunningModules,
         linear_rule: Callable[[nn.Module, str], RuleOperator | None],
         recorder: Recorder,
+        stale: StaleTensors,
         clone: bool = False,
     ) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class FunctionRules(TorchFunctionMode):
         self._without_rule: list[_WithoutRule] = []
         self._seen: set[Node] = set()
         self.operations: list[Operation] = []
-        self._stale: dict[int, Tensor] = {}
+        self.stale = stale
 
     def __torch_function__(
         self, function: Callable, types: Collection[type], args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -228,9 +228,8 @@ class FunctionRules(TorchFunctionMode):
         return result
 
     def _with_rule(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-        if self._stale:
-            # also what a module under a rule reads: reading `requires_grad` is a call, too
-            self.check_stale((*args, *kwargs.values()))
+        # also what a module under a rule reads: reading `requires_grad` is a call, too
+        self.stale.check(data_in((*args, *kwargs.values())))
         name = function_name(function)
         in_place = _out_of_place(function, name)
         if in_place is not None and name.rstrip("_") in self.table:
@@ -286,21 +285,8 @@ class FunctionRules(TorchFunctionMode):
             result = rule(call)
         if faithful:
             return as_gate(target.copy_(result), gate_of(result))
-        for tensor in (target, target._base):
-            if tensor is not None:
-                self._stale[id(tensor)] = tensor
+        self.stale.add(target)
         return result
-
-    def check_stale(self, values: Sequence[Any]) -> None:
-        """Refuse tensors whose in-place change ran out of place.
-
-        Raises
-        ------
-        StaleTensorError
-        """
-        for tensor in data_in(values):
-            if id(tensor) in self._stale or id(tensor._base) in self._stale:
-                raise StaleTensorError("a tensor is read after an in-place operation")
 
 
 def _is_rule(node: Node) -> bool:
