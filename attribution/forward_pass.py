@@ -62,6 +62,8 @@ class ForwardPass:
         The model's own output, with its final activation.
     operations
         Functions that ran under a rule.
+    path
+        Differs for passes that call other modules or functions (control flow that depends on the data).
     recorder
         Records the balance of each operation while a ledger is made.
     """
@@ -72,6 +74,7 @@ class ForwardPass:
     notes: list[str] = field(default_factory=list)
     output: Any = None
     operations: Sequence[Operation] = ()
+    path: int = 0
     recorder: Recorder = field(default_factory=Recorder)
 
     @property
@@ -105,9 +108,7 @@ def run_forward(
         If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, a layer
         is called more than once or never, or the model draws random numbers that its output depends on.
     """
-    kind = (*data.shape[1:], data.dtype)
-    new = kind not in replica.checked
-    observation = replica.observe(data) if new and replica.changed else None
+    observation = replica.observe(data) if replica.changed and not replica.observed else None
     drawn = random_states(data.device)
     found = _attempt(replica, data, layers, before_activation)
     if found is None:
@@ -119,11 +120,12 @@ def run_forward(
     if random_states(data.device) != drawn:
         again = _attempt(replica, data, layers, before_activation)
         check_same_output(found.prediction, again.prediction)
-    if new:
+    kind = (*data.shape[1:], data.dtype, found.path)
+    if kind not in replica.checked:
         check_graph(found.taps[OUTPUT].below)
+        if replica.changed:
+            check_output(replica, data, (observation or replica.observe(data)).output, found.output)
         replica.checked.add(kind)
-    if observation is not None:
-        check_output(replica, data, observation.output, found.output)
     return found
 
 
@@ -178,7 +180,7 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     result.taps[OUTPUT] = Tap(output, output)
     result.largest = max(tensor.nbytes for tensor in (output, *(call.output for call in calls)))
     if functions is not None:
-        result.operations = functions.operations
+        result.operations, result.path = functions.operations, hash(tuple(running.path))
         found = functions.reached_without_rule(output)
         if found:
             named = [f"{name} in {listed(modules)}" if modules else name for name, modules in found.items()]

@@ -2,8 +2,8 @@
 
 zennit registers hooks and canonizers on the model itself and removes them afterwards. An error, an abandoned generator
 or a second flow in between leaves the model changed (and zennit 1.0 leaves merged weights behind in any case). Here the
-modules are copied instead: new `Module` objects that share the weights in memory. The caller's model never changes, and
-several flows on one model do not interfere.
+modules are copied instead: new `Module` objects that share the weights in memory, with buffers of their own. The
+caller's model never changes, and several flows on one model do not interfere.
 
 As in `torch.nn.parallel.replicate`, the attributes of each module are copied one level deep, without the data behind
 them. Modules inside lists, tuples and dicts, and methods bound to modules, are replaced by their copies.
@@ -77,7 +77,7 @@ def replicate(model: nn.Module) -> nn.Module:
                 )
         for name, buffer in copy._buffers.items():
             if buffer is not None:
-                copy._buffers[name] = tensors.setdefault(id(buffer), outside_inference(buffer.detach()))
+                copy._buffers[name] = tensors.setdefault(id(buffer), outside_inference(buffer.detach()).clone())
         for name, value in copy.__dict__.items():
             if name not in _TABLES:
                 copy.__dict__[name] = _rebound(value, copies)
@@ -132,8 +132,11 @@ class Replica:
         Activations of the copy that are in place in the model.
     changed
         Whether weights or functions of the copy differ from the model's, so that its output must be compared.
+    observed
+        Whether a first forward pass was observed.
     checked
-        Shapes and dtypes of input for which the copy's output was compared with the model's.
+        Shapes and dtypes of input, and paths through the model, for which the copy's output was compared with the
+        model's.
     """
 
     model: nn.Module
@@ -148,6 +151,7 @@ class Replica:
     operations: OperationComposite | None = None
     in_place: list[nn.Module] = field(default_factory=list)
     changed: bool = False
+    observed: bool = False
     checked: set[tuple] = field(default_factory=set)
 
     def observe(self, data: Tensor) -> Observation:
@@ -158,7 +162,7 @@ class Replica:
         plain = replicate(self.source)
         weight = next((value for value in plain.parameters() if value.is_floating_point()), data)
         observation = observe(plain, data.detach().to(weight.dtype))
-        if self.operations is not None and not self.checked:
+        if self.operations is not None and not self.observed:
             modules, copies = dict(plain.named_modules()), dict(self.model.named_modules())
             for linear, norm in observation.merges:
                 parameters = [value.to(self.dtype) for value in merged_parameters(modules[linear], modules[norm])]
@@ -166,6 +170,7 @@ class Replica:
             if observation.linear:
                 self.operations = self.operations.decided(observation.linear)
             self._put_rules(self.operations)
+        self.observed = True
         return observation
 
     def _put_rules(self, composite: Composite) -> None:

@@ -52,7 +52,7 @@ def overwriting(call: Call) -> Tensor | None:
         graph = leaves.get(id(target), target).clone()
         with_leaves(call, {**leaves, id(target): graph})
     result = _from_graph(call, graph, data, leaves)
-    as_gate(target.copy_(result), None)
+    target.copy_(result)
     return None if call.name == "setitem" else target
 
 

@@ -38,6 +38,9 @@ Down = Callable[[Tensor], Sequence[Tensor | None]]
 # Nodes of views, which torch also makes anew when it reads a view whose base has changed.
 _VIEWS = {f"{name}Backward0" for name in ("View", "Unsqueeze", "ReshapeAlias", "UnsafeView", "Slice", "Alias", "Clone")}
 
+# What is called only where the output of a layer is kept.
+_READING = {"requires_grad", "requires_grad_", "view_as", "clone", "detach", "register_hook", "_version", "_base"}
+
 
 @dataclass
 class Call:
@@ -231,6 +234,8 @@ class FunctionRules(TorchFunctionMode):
         # also what a module under a rule reads: reading `requires_grad` is a call, too
         self.stale.check(data_in((*args, *kwargs.values())))
         name = function_name(function)
+        if name not in _READING:
+            self.running.path.append(f"{name}()")
         in_place = _out_of_place(function, name)
         if in_place is not None and name.rstrip("_") in self.table:
             return self._in_place(Call(self, in_place, name.rstrip("_"), args, kwargs))
