@@ -79,11 +79,17 @@ class RunningModules:
     ----------
     model
         A model that may be given hooks.
+
+    Attributes
+    ----------
+    path
+        Names of the modules that were called, in that order.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._stack: list[str] = []
+        self.path: list[str] = []
 
     @property
     def innermost(self) -> str:
@@ -95,7 +101,7 @@ class RunningModules:
         """Follow the calls inside the context."""
         handles = []
         for name, module in self._model.named_modules():
-            handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._stack.append(name)))
+            handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._entered(name)))
             handles.append(module.register_forward_hook(self._left, always_call=True))
         try:
             yield self
@@ -103,6 +109,10 @@ class RunningModules:
             self._stack.clear()
             for handle in handles:
                 handle.remove()
+
+    def _entered(self, name: str) -> None:
+        self._stack.append(name)
+        self.path.append(name)
 
     def _left(self, *_: object) -> None:
         self._stack.pop()

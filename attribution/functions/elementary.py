@@ -14,35 +14,63 @@ import torch
 from torch import Tensor
 
 from crp.attribution.functions.function_calls import Call, data_in, stabilized_reciprocal, summed_to
-from crp.attribution.functions.gates import Gate, as_gate, gate_of
+from crp.attribution.functions.gates import Gate, as_gate, gate_of, read_as_signal
 
 
 def as_autograd(call: Call) -> Any:
-    """Reshaping, selecting and joining: what autograd does is the rule."""
+    """Reshaping, selecting and joining: what autograd does is the rule. Gates alone make a gate."""
+    gates = [gate_of(tensor) for tensor in call.data]
     result = call.by_autograd()
-    gate = next(filter(None, map(gate_of, call.data)), None)
-    if gate is not None:
-        for tensor in data_in([result]):
-            as_gate(tensor, gate)
+    for tensor in data_in([result]):
+        as_gate(tensor, gates[0] if all(gates) else None)
+    if len(set(map(id, gates))) > 1:
+        for tensor in call.data:
+            read_as_signal(tensor)
     return result
 
 
 def joining(call: Call) -> Any:
     """As autograd does it, with the relevance of joined or chosen constants in the ledger."""
-    data = call.data
     given = [value for value in flat((*call.args, *call.kwargs.values())) if isinstance(value, Tensor)]
-    if len(given) == len(data) and call.name != "pad":
-        return as_autograd(call)
+    return as_autograd(call) if len(given) == len(call.data) else filling(call)
+
+
+def filling(call: Call) -> Tensor:
+    """As autograd does it, with the relevance of everything that is not data in the ledger."""
+    data = call.data
     with torch.enable_grad():
-        leaves = [value.detach().requires_grad_() for value in data]
-        graph = with_leaves(call, {id(value): leaf for value, leaf in zip(data, leaves, strict=True)})
+        leaves = {id(value): value.detach().requires_grad_() for value in data}
+        graph = with_leaves(call, leaves)
+    return _from_graph(call, graph, data, leaves)
+
+
+def overwriting(call: Call) -> Tensor | None:
+    """Overwrite a part of the first argument in place, with the relevance of constants in the ledger."""
+    target, data = call.args[0], call.data
+    with torch.enable_grad():
+        leaves = {id(value): value.detach().requires_grad_() for value in data}
+        graph = leaves.get(id(target), target).clone()
+        with_leaves(call, {**leaves, id(target): graph})
+    result = _from_graph(call, graph, data, leaves)
+    target.copy_(result)
+    return None if call.name == "setitem" else target
+
+
+def _from_graph(call: Call, graph: Tensor, data: Sequence[Tensor], leaves: Mapping[int, Tensor]) -> Tensor:
+    """Put the output of a small graph of its own into the graph; tensors that are given twice share a leaf."""
+    distinct = list({id(value): value for value in data}.values())
 
     def down(relevance: Tensor) -> Sequence[Tensor | None]:
         return torch.autograd.grad(
-            graph, leaves, relevance, retain_graph=True, create_graph=torch.is_grad_enabled(), allow_unused=True
+            graph,
+            [leaves[id(value)] for value in distinct],
+            relevance,
+            retain_graph=True,
+            create_graph=torch.is_grad_enabled(),
+            allow_unused=True,
         )
 
-    return call.ruled(graph.detach(), data, down)
+    return call.ruled(graph.detach(), distinct, down)
 
 
 def elementwise(call: Call) -> Tensor:

@@ -3,6 +3,8 @@ r"""The rule of each function. To add an operation, add its name to a row of `RU
 ==================  ===================================================================================================
 `as_autograd`       reshaping and selecting; max pooling
 `joining`           the same for what joins data with constants, whose part is absorbed
+`filling`           the same for what fills up with zeros, or constants
+`overwriting`       the same for what is overwritten in place
 `elementwise`       one tensor, element by element: relevance passes unchanged (zennit's `Pass`)
 `addition`          in proportion to the summands (zennit's `Norm` on `Sum`); a constant summand absorbs its part
 `linear_map`        linear in one tensor: :math:`R_x = x \odot J^T (R / z)`, the epsilon rule
@@ -28,9 +30,11 @@ from crp.attribution.functions.elementary import (
     bounded,
     clamp,
     elementwise,
+    filling,
     joining,
     linear_map,
     matrix_product,
+    overwriting,
     product,
     quotient,
     softmax,
@@ -47,35 +51,37 @@ for rule, names in (
         "reshape reshape_as view view_as flatten unflatten ravel squeeze unsqueeze permute transpose swapaxes swapdims "
         "movedim moveaxis T mT H mH t adjoint contiguous clone to type float double bfloat16 type_as cpu cuda expand "
         "expand_as broadcast_to broadcast_tensors repeat repeat_interleave tile flip fliplr flipud roll rot90 narrow "
-        "select index_select take take_along_dim gather getitem unfold fold im2col col2im diagonal diag tril triu "
+        "select index_select take take_along_dim gather getitem diagonal "
         "split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit unsafe_chunk unsafe_split as_strided "
         "pixel_shuffle pixel_unshuffle channel_shuffle requires_grad_ squeeze_ unsqueeze_ transpose_ detach_ "
-        # choosing and overwriting
-        "masked_fill_ setitem copy_ index_put_ zero_ fill_ max min amax amin maximum minimum topk sort cummax "
+        # choosing
+        "amax amin topk sort cummax "
         "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
-        "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices max_unpool2d grid_sample "
+        "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
         "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout positive requires_grad "
         "data detach real _base grad",
     ),
     (
         joining,
         "cat concat concatenate stack hstack vstack dstack column_stack block_diag where masked_fill index_copy "
-        "scatter pad",
+        "scatter max min maximum minimum",
     ),
+    (filling, "pad unfold im2col diag diag_embed tril triu max_unpool1d max_unpool2d max_unpool3d"),
+    (overwriting, "setitem copy_ index_put_ zero_ fill_"),
     (
         elementwise,
         "relu gelu silu mish elu selu celu leaky_relu prelu rrelu softplus softshrink hardshrink tanhshrink hardswish "
         "logsigmoid log_sigmoid threshold exp expm1 log log1p log2 log10 sqrt rsqrt square pow abs absolute sign "
-        "reciprocal sin cos erf clamp_min clamp_max float_power nan_to_num softsign",
+        "reciprocal sin cos clamp_min clamp_max float_power nan_to_num",
     ),
-    (bounded, "sigmoid expit hardsigmoid relu6 tanh hardtanh"),
+    (bounded, "sigmoid expit hardsigmoid relu6 tanh hardtanh erf softsign"),
     (clamp, "clamp clip"),
     (softmax, "softmax log_softmax softmin"),
     (addition, "add sub subtract rsub"),
     (
         linear_map,
         "neg negative sum mean nanmean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
-        "adaptive_avg_pool3d interpolate upsample rfft irfft rfft2 irfft2 fft ifft",
+        "adaptive_avg_pool3d interpolate upsample fold col2im grid_sample",
     ),
     (product, "mul multiply"),
     (quotient, "div divide true_divide truediv rdiv rtruediv"),

@@ -94,6 +94,25 @@ def generated(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 
+def with_constant_region(x: Tensor) -> Tensor:
+    x = x * 1
+    x[:, 0] = 2.0
+    return x
+
+
+def with_filled_view(x: Tensor) -> Tensor:
+    x = x * 1
+    x[:, 0].fill_(2.0)
+    x[:, 1].copy_(W)
+    return x.index_put_((torch.tensor([0]), torch.tensor([2])), torch.tensor(3.0, dtype=x.dtype))
+
+
+def into_zeros(x: Tensor) -> Tensor:
+    result = torch.zeros_like(x)
+    result[:, 1:] = x[:, :-1]
+    return result
+
+
 W, K = generated(4, 4), generated(4, 4, 3, 3)
 IMAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "add": lambda x: x + x.roll(1, 1),
@@ -127,6 +146,18 @@ IMAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "where": lambda x: torch.where(x > 0, x, torch.ones_like(x)),
     "cat": lambda x: torch.cat([x, W.expand(len(x), 1, 4, 4)], 1),
     "stack": lambda x: torch.stack([x, x.flip(1)]).sum(0),
+    "constant region": with_constant_region,
+    "filled view": with_filled_view,
+    "into zeros": into_zeros,
+    "larger than a constant": lambda x: torch.maximum(x, W),
+    "largest of two": lambda x: torch.max(x, x.flip(1)),
+    "unfold with padding": lambda x: functional.unfold(x, 3, padding=1),
+    "fold": lambda x: functional.fold(functional.unfold(x, 3, padding=1), (4, 4), 3, padding=1),
+    "sampled": lambda x: functional.grid_sample(x, 1.5 * W.tanh()[None, :2].expand(2, 2, 4).unflatten(2, (2, 2)),
+                                                align_corners=False),
+    "triangle": lambda x: functional.gelu(x).tril().add(1) * x,
+    "GELU by hand": lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)),
+    "requires_grad_": lambda x: x.requires_grad_() + 1,
     "in place": lambda x: functional.relu_(x.clone().add_(1)).mul_(x),
 }
 
@@ -166,6 +197,62 @@ def test_what_has_no_rule_is_named() -> None:
     model = nn.Sequential(nn.Linear(4, 4), Odd(), nn.Linear(4, 2)).double()
     with RelevanceFlow(model, composite_for(model).composite, generated(2, 4)) as flow:
         assert flow.notes == ("Without a rule, run by their gradient: logcumsumexp in '1'.",)
+
+
+class Squared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, data: Tensor) -> Tensor:
+        ctx.save_for_backward(data)
+        return data * data
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+HIDDEN = {
+    "autograd.Function": (Squared.apply, "Squared"),
+    "inside vmap": (torch.vmap(lambda x: x + x.flip(0)), "Add; Flip"),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_operations_that_no_call_shows_are_named(name: str) -> None:
+    function, named = HIDDEN[name]
+    model = nn.Sequential(nn.Linear(4, 4), Function(function), nn.Linear(4, 2)).double()
+    with RelevanceFlow(model, RULES_FOR_LINEAR, generated(2, 4)) as flow:
+        assert flow.notes == (f"Without a rule, run by their gradient: {named}.",)
+
+
+def test_what_relevance_does_not_reach_is_not_named() -> None:
+    with flow_through(lambda x: x / x.std(1, keepdim=True), generated(2, 4)) as flow:
+        assert flow.notes == ()
+
+
+def test_a_gate_joined_with_a_signal_is_a_signal() -> None:
+    """Two signals get half of the product each; the gate alone would get nothing."""
+
+    def joined(x: Tensor) -> Tensor:
+        return torch.cat([x[:, :1].sigmoid(), x[:, 1:]], 1) * torch.ones_like(x).add(x.detach())
+
+    def product(x: Tensor) -> Tensor:
+        return torch.cat([x[:, :1].sigmoid(), x[:, 1:]], 1) * (x * 1)
+
+    assert down(joined, [2.0, 6.0], [4.0, 8.0]) == pytest.approx([4.0, 8.0])
+    assert down(product, [2.0, 6.0], [4.0, 8.0]) == pytest.approx([4.0, 8.0])
+    swapped = lambda x: torch.cat([x[:, :1].sigmoid(), x[:, 1:]], 1) * x.flip(1)  # noqa: E731
+    assert down(swapped, [2.0, 6.0], [4.0, 8.0]) == pytest.approx([2.0 + 4.0, 4.0 + 2.0])
+
+
+def test_a_gate_that_is_overwritten_is_a_signal() -> None:
+    def changed(x: Tensor) -> Tensor:
+        gate = x[:, :1].sigmoid()
+        view = gate[:, :]
+        gate.add_(x[:, :1])
+        return view * x[:, 1:]
+
+    plain = lambda x: (x[:, :1].sigmoid() + x[:, :1]) * x[:, 1:]  # noqa: E731
+    assert down(changed, [2.0, 6.0], [4.0]) == pytest.approx(down(plain, [2.0, 6.0], [4.0]))
 
 
 def test_a_softmax_that_is_no_gate_is_named() -> None:
