@@ -30,7 +30,7 @@ def compute_factors(source: Tensor, starts: Iterable[Tensor]) -> None:
         All places where relevance may start later: fused factors stay fused.
     """
     users = Counter(below for node in graph_below(*starts) for below, _ in node.next_functions)
-    calls = _calls_below(source)
+    calls = _calls_by_node(source)
     for call in calls.values():
         call.compute_factors()
     for node, upper in calls.items():
@@ -43,11 +43,17 @@ def compute_factors(source: Tensor, starts: Iterable[Tensor]) -> None:
 
 def free_after_use(source: Tensor) -> None:
     """Free each call that relevance can reach from `source` as soon as relevance has passed it."""
-    for call in _calls_below(source).values():
-        call.free_after_use = True
+    for node in graph_below(source):
+        if (call := getattr(node, "call", None)) is not None:
+            call.free_after_use = True
 
 
-def _calls_below(source: Tensor) -> dict[Node, RuleCall]:
+def calls_below(source: Tensor) -> Iterable[RuleCall]:
+    """Return the calls of rules that relevance can reach from `source`."""
+    return _calls_by_node(source).values()
+
+
+def _calls_by_node(source: Tensor) -> dict[Node, RuleCall]:
     return {node: node.call for node in graph_below(source) if isinstance(getattr(node, "call", None), RuleCall)}
 
 

@@ -20,8 +20,8 @@ from crp.arguments import device_named, layer_names
 from crp.attribution.conditions import Condition, Grid, MaskMap, read_conditions, targets_of
 from crp.attribution.descent import Descent
 from crp.attribution.flow import INPUT, OUTPUT, RelevanceFlow
-from crp.attribution.replica import check_module
 from crp.attribution.starts import AtClasses, Given
+from crp.attribution.wrappers import check_module
 from crp.concepts import ChannelConcept
 from crp.errors import InputError
 

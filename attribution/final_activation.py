@@ -161,7 +161,7 @@ class FinalActivation(TorchFunctionMode):
                 f"The model's output is computed from a {last.name} of its logits, and relevance for its values is not "
                 "relevance for the class: return the logits, or the probabilities themselves."
             )
-        return output, f"The output is computed from a {last.name}, which relevance passes by its gradient."
+        return output, f"Relevance starts at the output, which is computed from a {last.name}, not at the logits."
 
     def _before(self, logits: Tensor) -> Tensor:
         """Undo earlier activations, as in a softmax of a softmax."""

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from zennit.core import Composite
 
 from crp.arguments import layer_names
-from crp.attribution.backward_graph import compute_factors, free_after_use, graph_below, jacobian_products
+from crp.attribution.backward_graph import calls_below, compute_factors, free_after_use, graph_below, jacobian_products
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
 from crp.attribution.isolation import isolated
+from crp.attribution.ledger import Ledger, balance
 from crp.attribution.memory import memory_kept
 from crp.attribution.replica import Replica, prepare
 from crp.attribution.starts import Logits, Start
@@ -100,12 +101,13 @@ class RelevanceFlow:
                 raise InputError(f"The model has no layer '{layer}': {nearest(layer, [*names][1:])}")
         data = checked_input(self.replica.model, data)
         self.device = data.device
-        self.linear = self.replica.linear
         self._input = fast_layout(data.detach()).requires_grad_(to_input)
         forward = run_forward(self.replica, self._input, layers, before_activation=before_activation)
-        self.start_note = forward.note
-        self.notes = (*self.replica.notes, forward.note) if forward.note else self.replica.notes
+        self.linear = self.replica.linear
+        self.pass_notes = forward.notes
+        self.notes = (*self.replica.notes, *forward.notes)
         self.prediction = forward.prediction
+        self._recorder = forward.recorder
         self._taps, self._blocked = forward.taps, forward.blocked
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
@@ -270,6 +272,25 @@ class RelevanceFlow:
                 handle.remove()
         if last:
             self.close()
+
+    @isolated()
+    def ledger(self, relevance: Tensor, *, start: str = OUTPUT) -> Ledger:
+        """Propagate relevance to the input, and say where the part that does not arrive is absorbed.
+
+        Parameters
+        ----------
+        relevance
+            `[1, N, C, *S]` at the output of layer `start`.
+        start
+            The layer it starts at.
+
+        """
+        source = self._at(start).below
+        for call in calls_below(source):
+            call.branches = None  # the factors of neighbours may be joined, which mixes their balances
+        with self._recorder.recording() as entries:
+            arriving = self._propagate(source, [self._end(INPUT)], relevance)
+        return balance(relevance, arriving, entries)
 
     @isolated()
     def up(self, regions: Tensor, layer: str) -> Tensor:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from zennit.types import Linear
 
 from crp.attribution.final_activation import FinalActivation
+from crp.attribution.functions.function_calls import FunctionRules, Operation
+from crp.attribution.functions.table import RULES
+from crp.attribution.guards import check_graph, check_output
+from crp.attribution.in_place import StaleReads, StaleTensorError, StaleTensors, follow_changes, tensors_in
 from crp.attribution.isolation import callers_default, outside_inference
+from crp.attribution.ledger import Recorder
+from crp.attribution.observation import RunningModules
 from crp.attribution.outputs import described_output
+from crp.attribution.probing import probe
 from crp.attribution.repeatability import check_same_output, random_states
 from crp.attribution.replica import Replica
-from crp.attribution.rule_operator import RuleCall, mark_nonnegative_inputs
+from crp.attribution.rule_operator import RuleCall, RuleOperator, mark_nonnegative_inputs
 from crp.attribution.tensor_joins import FastJoins
 from crp.errors import CrpError, InputError, ModelError, listed
+
+# What autograd says of an in-place operation that it does not allow.
+_IN_PLACE = ("in-place operation", "is being modified inplace")
 
 # No module can have these names, whereas layers called "y" or "input" exist.
 OUTPUT = "(output)"
@@ -42,14 +56,26 @@ class ForwardPass:
         Layers that let no relevance through; may be changed between backward passes.
     largest
         Size of the largest output of a rule's module, in bytes.
-    note
-        What was done about a final activation; empty if there is none.
+    notes
+        Sentences about a final activation, and about which functions ran by their gradient.
+    output
+        The model's own output, with its final activation.
+    operations
+        Functions that ran under a rule.
+    path
+        Differs for passes that call other modules or functions (control flow that depends on the data).
+    recorder
+        Records the balance of each operation while a ledger is made.
     """
 
     taps: dict[str, Tap] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)
     largest: int = 0
-    note: str = ""
+    notes: list[str] = field(default_factory=list)
+    output: Any = None
+    operations: Sequence[Operation] = ()
+    path: int = 0
+    recorder: Recorder = field(default_factory=Recorder)
 
     @property
     def prediction(self) -> Tensor:
@@ -82,6 +108,7 @@ def run_forward(
         If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, a layer
         is called more than once or never, or the model draws random numbers that its output depends on.
     """
+    observation = replica.observe(data) if replica.changed and not replica.observed else None
     drawn = random_states(data.device)
     found = _attempt(replica, data, layers, before_activation)
     if found is None:
@@ -93,6 +120,12 @@ def run_forward(
     if random_states(data.device) != drawn:
         again = _attempt(replica, data, layers, before_activation)
         check_same_output(found.prediction, again.prediction)
+    kind = (*data.shape[1:], data.dtype, found.path)
+    if kind not in replica.checked:
+        check_graph(found.taps[OUTPUT].below)
+        if replica.changed:
+            check_output(replica, data, (observation or replica.observe(data)).output, found.output)
+        replica.checked.add(kind)
     return found
 
 
@@ -102,20 +135,33 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     versions: list[tuple[Tensor, int]] = []
     calls: list[RuleCall] = []
     for rule in replica.rules:
-        rule.calls, rule.clone_inputs = calls, clone
+        rule.calls, rule.clone_inputs, rule.recorder = calls, clone, result.recorder
     names = dict(replica.model.named_modules())
-    handles = [
+    stale = StaleTensors()
+    # before a layer is read
+    handles = follow_changes(replica.in_place, stale, clone)
+    handles += [
         names[layer].register_forward_hook(_tap_hook(layer, result, versions, clone, data.requires_grad))
         for layer in layers
     ]
+    functions: FunctionRules | None = None
     try:
-        with callers_default(data.device), FastJoins(), FinalActivation(replica.model) as final:
+        with callers_default(data.device), ExitStack() as modes:
+            modes.enter_context(FastJoins())
+            if replica.operations is not None:
+                linear = partial(_linear_operator, replica, calls, result.recorder)
+                running = modes.enter_context(RunningModules(replica.model).followed())
+                functions = modes.enter_context(FunctionRules(RULES, running, linear, result.recorder, stale, clone))
+            elif replica.in_place:
+                modes.enter_context(StaleReads(stale))
+            final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
             output = replica.model(data.clone())
+            stale.check(tensors_in([output]))
     except CrpError:
         raise
-    except (RuntimeError, ValueError) as error:
-        if not clone and "in-place operation" in str(error):
+    except (RuntimeError, ValueError, TypeError) as error:
+        if not clone and (isinstance(error, StaleTensorError) or any(words in str(error) for words in _IN_PLACE)):
             return None  # on a layer's output at which the graph starts, which autograd does not allow
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"The model cannot run on input of shape {list(data.shape)}: {reason}") from error
@@ -124,13 +170,22 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
             handle.remove()
         for rule in replica.rules:
             rule.calls = []
+    result.output = output
     if before_activation:
-        output, result.note = final.removed(output)
-    output = _checked_output(output, "its input" if data.requires_grad else f"what it makes of {listed(layers)}")
+        output, note = final.removed(output)
+        result.notes += [note] if note else []
+    start = "its input" if data.requires_grad else f"what it makes of {listed(layers)}"
+    output = _checked_output(output, len(data), start)
     # the output is a tap like any other: relevance starts below it
     result.taps[OUTPUT] = Tap(output, output)
     result.largest = max(tensor.nbytes for tensor in (output, *(call.output for call in calls)))
-    overwritten = any(call.overwritten() for call in calls) or any(
+    if functions is not None:
+        result.operations, result.path = functions.operations, hash(tuple(running.path))
+        found = functions.reached_without_rule(output)
+        if found:
+            named = [f"{name} in {listed(modules)}" if modules else name for name, modules in found.items()]
+            result.notes.append(f"Without a rule, run by their gradient: {'; '.join(named)}.")
+    overwritten = any(call.overwritten() for call in (*calls, *result.operations)) or any(
         kept._version != version for kept, version in versions
     )
     if overwritten and not clone:
@@ -139,12 +194,29 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     return result
 
 
-def _checked_output(output: object, start: str) -> Tensor:
+def _linear_operator(
+    replica: Replica, calls: list[RuleCall], recorder: Recorder, module: nn.Module, name: str
+) -> RuleOperator | None:
+    """Make the operator of a linear function's rule."""
+    first = not any(isinstance(call.operator.module, Linear) for call in calls)
+    hook = replica.operations.linear_rule(module, name, first and name == replica.operations.network.first)
+    operator = RuleOperator(module, hook, probe(hook), name)
+    operator.calls, operator.clone_inputs, operator.recorder = calls, replica.clone_tensors, recorder
+    return operator
+
+
+def _checked_output(output: object, samples: int, start: str) -> Tensor:
     """Return the model's output as `[N, ...]` with at least two axes, or raise an error if it cannot be explained."""
     if not isinstance(output, Tensor):
         raise ModelError(
             f"The model's output is {described_output(output)}, not a tensor: select the part to explain with "
             "crp.select_output(model, name)."
+        )
+    if output.is_complex():
+        raise ModelError("The model's output is complex: relevance starts at real numbers.")
+    if output.ndim == 0 or len(output) != samples:
+        raise ModelError(
+            f"The model's output is {list(output.shape)} for {samples} samples; its first axis must be that of samples."
         )
     if output.ndim == 1:
         output = output[:, None]  # [N] of a regression: one output per sample

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from crp.attribution.wrappers import unwrapped
 from crp.errors import InputError, ModelError, listed, nearest
 
 OutputName = str | int | Callable[[Any], Tensor]
@@ -46,9 +47,7 @@ def select_output(model: nn.Module, output: OutputName) -> nn.Module:
         raise InputError(f"A model is a torch.nn.Module, given {type(model).__name__}.")
     if isinstance(output, str) and output.startswith("_"):
         raise InputError(f"The output's name is {output!r}; names of outputs do not begin with '_'.")
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        model = model.module
-    model = getattr(model, "_orig_mod", model)
+    model = unwrapped(model)
     kind = type(model)
 
     class Selecting(kind):

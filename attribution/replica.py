@@ -2,8 +2,8 @@
 
 zennit registers hooks and canonizers on the model itself and removes them afterwards. An error, an abandoned generator
 or a second flow in between leaves the model changed (and zennit 1.0 leaves merged weights behind in any case). Here the
-modules are copied instead: new `Module` objects that share the weights in memory. The caller's model never changes, and
-several flows on one model do not interfere.
+modules are copied instead: new `Module` objects that share the weights in memory, with buffers of their own. The
+caller's model never changes, and several flows on one model do not interfere.
 
 As in `torch.nn.parallel.replicate`, the attributes of each module are copied one level deep, without the data behind
 them. Modules inside lists, tuples and dicts, and methods bound to modules, are replaced by their copies.
@@ -12,18 +12,23 @@ them. Modules inside lists, tuples and dicts, and methods bound to modules, are 
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from zennit.core import BasicHook, Composite
 from zennit.rules import Pass
 
+from crp.attribution.in_place import made_out_of_place
 from crp.attribution.isolation import isolated, outside_inference
+from crp.attribution.norm_merging import merge, merged_parameters
+from crp.attribution.observation import Observation, observe
+from crp.attribution.operation_composite import OperationComposite
 from crp.attribution.pooling import PoolRule
 from crp.attribution.probing import probe
 from crp.attribution.rule_operator import PassRule, RuleOperator
-from crp.errors import InputError, ModelError, listed, shortened
+from crp.attribution.wrappers import check_module, uncompiled, unwrapped
+from crp.errors import listed
 
 # Dicts that every module has (parameters, hooks, ...); copied, so that additions to the replica stay there.
 _TABLES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
@@ -40,7 +45,7 @@ def replicate(model: nn.Module) -> nn.Module:
     Returns
     -------
     nn.Module
-        The copy, in evaluation mode, without in-place activations, its parameters without `requires_grad`. Hooks that
+        The copy, in evaluation mode, its parameters without `requires_grad`. Hooks that
         the caller has registered are copied, too.
 
     Raises
@@ -48,16 +53,10 @@ def replicate(model: nn.Module) -> nn.Module:
     InputError
         If `model` is not a module.
     ModelError
-        If the model is a TorchScript module, whose parts cannot be accessed.
+        If the model, or a part of it, is scripted, quantized or not initialised.
     """
     check_module(model)
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        model = model.module
-    # torch.compile wraps the module it was given
-    model = getattr(model, "_orig_mod", model)
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ModelError("A TorchScript model cannot be explained: pass the Python module it was made from.")
-
+    model = unwrapped(model)
     copies: dict[int, nn.Module] = {}
     for module in model.modules():
         copy = module.__class__.__new__(module.__class__)
@@ -78,30 +77,20 @@ def replicate(model: nn.Module) -> nn.Module:
                 )
         for name, buffer in copy._buffers.items():
             if buffer is not None:
-                copy._buffers[name] = tensors.setdefault(id(buffer), outside_inference(buffer.detach()))
+                copy._buffers[name] = tensors.setdefault(id(buffer), outside_inference(buffer.detach()).clone())
         for name, value in copy.__dict__.items():
             if name not in _TABLES:
                 copy.__dict__[name] = _rebound(value, copies)
         copy.__dict__["training"] = False
-        # An in-place activation would overwrite a tensor that a rule needs later.
-        if getattr(copy, "inplace", None) is True:
-            copy.inplace = False
+        copy.__dict__["_compiled_call_impl"] = None
+        if "_orig_mod" in copy._modules:  # a compiled part
+            copy.__dict__["forward"] = copy._orig_mod.forward
     return copies[id(model)]
-
-
-def check_module(model: object) -> None:
-    """Refuse anything but a module.
-
-    Raises
-    ------
-    InputError
-    """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"A model is a torch.nn.Module, given {shortened(model)}.")
 
 
 def _rebound(value: object, copies: dict[int, nn.Module]) -> object:
     """Replace modules, and methods bound to them, by their copies inside `value`."""
+    value = uncompiled(value)
     if isinstance(value, nn.Module):
         return copies.get(id(value), value)
     if isinstance(value, types.MethodType) and id(value.__self__) in copies:
@@ -121,6 +110,10 @@ class Replica:
     ----------
     model
         The copy.
+    source
+        The caller's model.
+    dtype
+        The dtype that `prepare` converted the weights to, if any.
     linear
         Whether every rule is a linear operator, which `RelevanceFlow.up` requires.
     batched
@@ -131,20 +124,78 @@ class Replica:
         The rules that run as linear operators.
     handles
         zennit's own hooks. They are stored because zennit only keeps weak references to them.
-    dtype
-        The dtype that `prepare` converted the weights to, if any.
     clone_tensors
         Whether tensors are cloned before the model can overwrite them; set after a forward pass that did so.
+    operations
+        The composite whose rules are also put on functions; None for a composite of the caller.
+    in_place
+        Activations of the copy that are in place in the model.
+    changed
+        Whether weights or functions of the copy differ from the model's, so that its output must be compared.
+    observed
+        Whether a first forward pass was observed.
+    checked
+        Shapes and dtypes of input, and paths through the model, for which the copy's output was compared with the
+        model's.
     """
 
     model: nn.Module
-    linear: bool
-    batched: bool
-    notes: tuple[str, ...]
-    rules: tuple[RuleOperator, ...]
-    handles: tuple[object, ...]
+    source: nn.Module
     dtype: torch.dtype | None = None
+    linear: bool = True
+    batched: bool = True
+    notes: list[str] = field(default_factory=list)
+    rules: list[RuleOperator] = field(default_factory=list)
+    handles: list[object] = field(default_factory=list)
     clone_tensors: bool = False
+    operations: OperationComposite | None = None
+    in_place: list[nn.Module] = field(default_factory=list)
+    changed: bool = False
+    observed: bool = False
+    checked: set[tuple] = field(default_factory=set)
+
+    def observe(self, data: Tensor) -> Observation:
+        """Run a plain copy of the model on the data. The first time, decide what depends on the pass.
+
+        That is, for an `OperationComposite`: which batch norms are merged, and the rules of the first and last layer.
+        """
+        plain = replicate(self.source)
+        weight = next((value for value in plain.parameters() if value.is_floating_point()), data)
+        observation = observe(plain, data.detach().to(weight.dtype))
+        if self.operations is not None and not self.observed:
+            modules, copies = dict(plain.named_modules()), dict(self.model.named_modules())
+            for linear, norm in observation.merges:
+                parameters = [value.to(self.dtype) for value in merged_parameters(modules[linear], modules[norm])]
+                merge(copies[linear], copies[norm], parameters)
+            if observation.linear:
+                self.operations = self.operations.decided(observation.linear)
+            self._put_rules(self.operations)
+        self.observed = True
+        return observation
+
+    def _put_rules(self, composite: Composite) -> None:
+        context: dict = {}
+        for name, module in list(self.model.named_modules()):
+            hook = composite.module_map(context, name, module)
+            if hook is None:
+                if type(module) is nn.MaxPool2d and not module.return_indices:
+                    module.forward = PoolRule(module).forward
+                continue
+            kind = type(hook)
+            if kind.backward is Pass.backward:
+                module.forward = PassRule(module).forward
+                continue
+            factors = None
+            if kind.backward is BasicHook.backward and kind.forward is BasicHook.forward:
+                factors = probe(hook)
+            if factors is not None:
+                self.rules.append(RuleOperator(module, hook, factors, name))
+                module.forward = self.rules[-1].forward
+                continue
+            self.linear = self.batched = False
+            self.notes.append(f"'{name}': {kind.__name__} is not a linear operator, so zennit's own hook is used.")
+            own = hook.copy()
+            self.handles += [own, own.register(module)]
 
 
 @isolated()
@@ -159,7 +210,8 @@ def prepare(model: nn.Module, composite: Composite | None = None, *, dtype: torc
         The model to explain. It is not changed.
     composite
         A zennit composite. Its canonizers are applied to the copy, and its rules are put on the copy's modules. With
-        None relevance flows as the gradient does. The composite itself is not registered anywhere.
+        None relevance flows as the gradient does. The composite itself is not registered anywhere. The rules of
+        `composite_for` are put on the copy in its first forward pass, which shows what they depend on.
     dtype
         The dtype of the copy's weights, converted after the canonizers have merged them; by default the model's.
 
@@ -167,41 +219,22 @@ def prepare(model: nn.Module, composite: Composite | None = None, *, dtype: torc
     -------
     Replica
     """
-    copy = replicate(model)
+    replica = Replica(replicate(model), model, dtype)
+    copy = replica.model
+    replica.in_place = made_out_of_place(copy)
     hooked = [name for name, module in copy.named_modules() if module._forward_hooks or module._forward_pre_hooks]
-    notes = []
     if hooked:
-        notes.append(f"Modules with hooks of your own run one condition at a time: {listed(hooked)}.")
-    rules: list[RuleOperator] = []
-    handles: list[object] = []
-    foreign = False
-    if composite is not None:
+        replica.batched = False
+        replica.notes.append(f"Modules with hooks of your own run one condition at a time: {listed(hooked)}.")
+    if isinstance(composite, OperationComposite):
+        replica.operations, replica.changed = composite, True
+    elif composite is not None:
         for canonizer in composite.canonizers:
-            handles += canonizer.apply(copy)
-        context: dict = {}
-        for name, module in list(copy.named_modules()):
-            hook = composite.module_map(context, name, module)
-            if hook is None:
-                if type(module) is nn.MaxPool2d and not module.return_indices:
-                    module.forward = PoolRule(module).forward
-                continue
-            kind = type(hook)
-            if kind.backward is Pass.backward:
-                module.forward = PassRule(module).forward
-                continue
-            factors = None
-            if kind.backward is BasicHook.backward and kind.forward is BasicHook.forward:
-                factors = probe(hook)
-            if factors is not None:
-                rules.append(RuleOperator(module, hook, factors))
-                module.forward = rules[-1].forward
-                continue
-            foreign = True
-            notes.append(f"'{name}': {kind.__name__} is not a linear operator, so zennit's own hook is used.")
-            own = hook.copy()
-            handles += [own, own.register(module)]
+            replica.handles += canonizer.apply(copy)
+        replica.changed = bool(replica.handles)
+        replica._put_rules(composite)
     if dtype is not None:
         copy.to(dtype)
     # a canonizer may have added parameters, and the graph must not start at them
     copy.requires_grad_(False)
-    return Replica(copy, not foreign, not foreign and not hooked, tuple(notes), tuple(rules), tuple(handles), dtype)
+    return replica

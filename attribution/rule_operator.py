@@ -27,6 +27,8 @@ import torch
 from torch import Tensor, nn
 from zennit.core import BasicHook
 
+from crp.attribution.functions.gates import read_as_signal
+from crp.attribution.ledger import Recorder
 from crp.attribution.linear_function import LinearFunction
 from crp.attribution.modified_module import ModifiedModule
 from crp.attribution.probing import InputFactor, mapped, sign_kept, stabilizer
@@ -48,15 +50,19 @@ class RuleOperator:
         The zennit rule.
     factors
         The result of `probe` for the rule.
+    name
+        The module's name, for a ledger.
     """
 
-    def __init__(self, module: nn.Module, hook: BasicHook, factors: Sequence[InputFactor]) -> None:
+    def __init__(self, module: nn.Module, hook: BasicHook, factors: Sequence[InputFactor], name: str = "") -> None:
         self.hook = hook
         self.factors = factors
         self.modified = ModifiedModule(module, hook)
         self.signs_kept = [sign_kept(modify) for modify in hook.input_modifiers]
         self.depends_on_sign = any(sign in ("positive", "negative") for sign in self.signs_kept)
         self.epsilon = stabilizer(hook)
+        self.name = name
+        self.recorder = Recorder()
         self.calls: list[RuleCall] = []
         self.clone_inputs = False
 
@@ -69,6 +75,7 @@ class RuleOperator:
         """Replace the module's forward."""
         if not data.requires_grad:
             return self.modified.original(data, *args, **kwargs)
+        read_as_signal(data)
         return _RuleFunction.apply(data, self, args, kwargs)
 
 
@@ -88,6 +95,8 @@ class RuleCall:
 
     Attributes
     ----------
+    recorder
+        Records the balance of the call while a ledger is made.
     nonnegative
         Whether the input has no negative value; False if unknown.
     free_after_use
@@ -103,6 +112,7 @@ class RuleCall:
     kwargs: dict = field(default_factory=dict)
     data_version: int = 0
     output_version: int = 0
+    recorder: Recorder = field(default_factory=Recorder)
     nonnegative: bool = False
     free_after_use: bool = False
     branches: list[_Branch] | None = None
@@ -295,7 +305,9 @@ class _RuleFunction(torch.autograd.Function):
         data, kept = data.detach(), output.detach()
         if operator.clone_inputs:
             data = data.clone()
-        ctx.call = RuleCall(operator, data, kept, args, kwargs, data._version, kept._version, nonnegative)
+        ctx.call = RuleCall(
+            operator, data, kept, args, kwargs, data._version, kept._version, operator.recorder, nonnegative
+        )
         operator.calls.append(ctx.call)
         return output
 
@@ -304,7 +316,10 @@ class _RuleFunction(torch.autograd.Function):
         call = ctx.call
         if call.free_after_use:
             del ctx.call
-        return call.down(relevance), None, None, None
+        arriving = call.down(relevance)
+        operator = call.operator
+        call.recorder.record(operator.name, type(operator.module).__name__, relevance, [arriving])
+        return arriving, None, None, None
 
 
 class PassRule:
@@ -318,6 +333,7 @@ class PassRule:
         """Replace the module's forward."""
         if not data.requires_grad:
             return self.original(data, *args, **kwargs)
+        read_as_signal(data)
         return _PassFunction.apply(data, self, args, kwargs)
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from crp.attribution import Replica, prepare
 from crp.attribution.composites import composite_for
 from crp.attribution.isolation import isolated
-from crp.attribution.replica import check_module
+from crp.attribution.wrappers import check_module
 from crp.concepts import ConceptKind
 from crp.errors import InputError, LibraryError, ModelError, shortened
 from crp.library.fingerprints import options_in, weights_fingerprint
@@ -63,7 +63,7 @@ class PreparedModel:
         check_composite(library, self.rules)
 
 
-def prepared(model: nn.Module, composite: Composite | None = None) -> PreparedModel:
+def prepared(model: nn.Module, composite: Composite | None = None, data: Tensor | None = None) -> PreparedModel:
     """Prepare a model for many explanations: its weights are read and its rules attached only once.
 
     Parameters
@@ -72,6 +72,9 @@ def prepared(model: nn.Module, composite: Composite | None = None) -> PreparedMo
         The model that was mined. It is not changed.
     composite
         The composite used for mining, if it was not the default.
+    data
+        An example `[N, ...]` of the model's input, for a model that runs its layers in another order than it registers
+        them (`crp.composite_for`).
 
     Raises
     ------
@@ -86,12 +89,14 @@ def prepared(model: nn.Module, composite: Composite | None = None) -> PreparedMo
     check_module(model)
     check_weights_finite(model)
     weights = weights_fingerprint(model)
-    composite, rules = described_rules(model, composite)
+    composite, rules = described_rules(model, composite, data)
     return PreparedModel(model, composite, prepare(model, composite), weights, rules)
 
 
-def ready_model(model: nn.Module | PreparedModel, composite: Composite | None = None) -> PreparedModel:
-    """Prepare a model, unless it is prepared already.
+def ready_model(
+    model: nn.Module | PreparedModel, composite: Composite | None = None, data: Tensor | None = None
+) -> PreparedModel:
+    """Prepare a model, unless it is prepared already; the parameters are those of `prepared`.
 
     Raises
     ------
@@ -106,7 +111,7 @@ def ready_model(model: nn.Module | PreparedModel, composite: Composite | None = 
         return model
     if not isinstance(model, nn.Module):
         raise InputError(f"A model is a torch.nn.Module or made by crp.prepared, given {type(model).__name__}.")
-    return prepared(model, composite)
+    return prepared(model, composite, data)
 
 
 def check_weights_finite(model: nn.Module) -> None:
@@ -118,7 +123,7 @@ def check_weights_finite(model: nn.Module) -> None:
         Names the first such parameter or buffer.
     """
     for name, value in model.state_dict().items():
-        if value.is_floating_point() and not (finite := value.isfinite()).all():
+        if isinstance(value, Tensor) and value.is_floating_point() and not (finite := value.isfinite()).all():
             count = int((~finite).sum())
             raise ModelError(
                 f"The model's '{name}' holds {count} NaN or infinite values of {value.numel()}; it cannot be explained."
@@ -126,10 +131,12 @@ def check_weights_finite(model: nn.Module) -> None:
 
 
 @isolated()
-def described_rules(model: nn.Module, composite: Composite | None) -> tuple[Composite, dict[str, Any]]:
+def described_rules(
+    model: nn.Module, composite: Composite | None, data: Tensor | None = None
+) -> tuple[Composite, dict[str, Any]]:
     """Return a composite (by default the one that fits the model) and its description as a library stores it."""
     if composite is None:
-        fitting = composite_for(model)
+        fitting = composite_for(model, data)
         composite, name, reason = fitting.composite, fitting.name, fitting.reason
     else:
         name, reason = type(composite).__name__, "given by the caller"

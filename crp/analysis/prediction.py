@@ -62,7 +62,7 @@ def concept_vector(
     check_library(library)
     library.shape(layer)
     check_tensor(data)
-    model = ready_model(model, composite)
+    model = ready_model(model, composite, data[None])
     model.check(library, concept)
     check_start(library)
     chosen = None if target is None else library.class_index(target)

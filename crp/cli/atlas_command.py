@@ -16,7 +16,7 @@ from crp.errors import InputError, LibraryError
 from crp.files import user_path
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from crp.library import Library
     from crp.models import PreparedModel
@@ -95,8 +95,7 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     if site:
         _site(prepared(model), images, opened, library, given, options)
         return
-    _check(model, images, opened)
-    model = prepared(model)
+    model = prepared(model, data=_check(model, images, opened))
     for image in images:
         provenance = {"image": Path(image).name, "command": _command(library, [image], given)}
         explained = draw(model, image, opened, provenance=provenance, **options)
@@ -105,17 +104,19 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             click.echo(explained.save(path))
 
 
-def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> None:
-    """Check all pictures before the first one is explained."""
+def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor:
+    """Check all pictures before the first one is explained, and return the model input of one of them."""
     from crp.preprocessing import read_picture
     from crp.sources.fitting import run
 
-    tried = set()
+    tried: set = set()
     for image in images:
         data = library.preprocessing.to_input(read_picture(image))
         if data.shape not in tried:
             run(model, data, f"'{image}'")
         tried.add(data.shape)
+        example = data[None]
+    return example
 
 
 def _site(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
+from crp.attribution.ledger import Ledger
 from crp.attribution.starts import Difference, Logit
 from crp.class_names import class_index, class_name
 from crp.concepts import ChannelConcept, ConceptKind
@@ -44,6 +45,8 @@ _CHANNELS = ChannelConcept()
 _INPUTS = {2: ("signal", "T"), 3: ("image", "H, W"), 4: ("volume", "D, H, W")}
 # Coverage and breadth of an explanation's graph: as much as fits into the width of a page.
 _GRAPH_COVERAGE, _GRAPH_BREADTH = 0.9, 8
+# At most so many modules are named that absorb relevance, each at least this part of what started.
+_ABSORBERS, _ABSORBED = 3, 0.01
 # Classes named as users of a concept.
 _USERS = 5
 # One patch is kept for each concept among the strongest few of some cell: how many per cell, and how many in all.
@@ -123,10 +126,15 @@ def explain(
     layers = layer_names(layers or ())
     for layer in layers:
         library.shape(layer)
-    model = ready_model(model, composite)
-    model.check(library, concept)
     data = _model_input(image, library)
+    model = ready_model(model, composite, data)
+    model.check(library, concept)
     with RelevanceFlow(model.replica, None, data, layers or library.layers) as flow:
+        if flow.prediction.ndim != 2:
+            raise InputError(
+                f"An explanation needs an output [N, classes], and this model's output is "
+                f"{list(flow.prediction.shape)}: select a part with crp.select_output, or use ConditionalAttribution."
+            )
         layers = layers or list(reversed(flow.layers))
         names = library.class_names
         scores = flow.prediction[0].double()
@@ -174,6 +182,7 @@ def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | N
     """Explain one class, or the difference of two; return fields of `Explanation` by name."""
     start = Logit(target) if against is None else Difference(Logit(target), Logit(against))
     started = flow.output_relevance(start)
+    ledger = flow.ledger(started)
     arriving = flow.down(started, to=[INPUT, *shown.layers])
     _check_arriving(flow, arriving)
     heatmap = arriving[INPUT][0, 0].sum(0)
@@ -197,8 +206,17 @@ def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | N
         "heatmap": _array(heatmap),
         "layers": tuple(layers),
         "absorbed": 1 - float(heatmap.double().sum()) / total if total else math.nan,
+        "absorbers": _absorbers(ledger),
         "graph": graph,
     }
+
+
+def _absorbers(ledger: Ledger) -> tuple[tuple[str, float], ...]:
+    """Name the modules that absorb or add most of the relevance that started."""
+    if not ledger.started:
+        return ()
+    parts = {name: absorbed / ledger.started for name, absorbed in ledger.by_module().items()}
+    return tuple(item for item in parts.items() if math.isfinite(item[1]) and abs(item[1]) >= _ABSORBED)[:_ABSORBERS]
 
 
 def _check_arriving(flow: RelevanceFlow, arriving: Mapping[str, Tensor]) -> None:
@@ -296,7 +314,7 @@ def _model_input(image: Any, library: Library) -> Tensor:
 def _provenance(library: Library, rules: Mapping[str, Any], flow: RelevanceFlow) -> dict[str, Any]:
     """Collect what is needed to trust an explanation and to repeat it."""
     manifest = library.manifest
-    reason = " ".join(filter(None, [rules["reason"], flow.start_note]))
+    reason = " ".join([rules["reason"], *flow.pass_notes])
     return {
         "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy")},
         "fingerprints": {"weights": manifest["model"]["weights"], "data": manifest["data"]["fingerprint"]},

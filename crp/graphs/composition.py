@@ -109,7 +109,7 @@ def compose(
         raise InputError(f"coverage is {shortened(coverage)}; it must be above 0 and at most 1.")
     breadth, batch = whole_number("breadth", breadth, 1), whole_number("batch", batch, 1)
     check_tensor(data)
-    model = ready_model(model, composite)
+    model = ready_model(model, composite, data)
     if library is not None:
         check_library(library)
         model.check(library, concept)

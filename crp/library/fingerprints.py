@@ -33,6 +33,8 @@ def weights_fingerprint(model: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
+        if not hasattr(value, "data_ptr"):
+            continue  # a module's extra state, which may be any object
         digest.update(f"{name}\n".encode())
         _update(digest, value)
     return digest.hexdigest()

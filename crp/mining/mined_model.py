@@ -94,7 +94,7 @@ def model_subject(
             model, composite = model.model, model.composite
         # `to` would move the caller's weights
         model = copy.deepcopy(model).to(device_here(device))
-    ready = ready_model(model, composite)
+    ready = ready_model(model, composite, reader.like[None])
     model = ready.model
     description = {
         "class": f"{type(model).__module__}.{type(model).__qualname__}",
@@ -102,16 +102,16 @@ def model_subject(
         "weights": ready.weights,
         "output": getattr(model, "explained_output", None),
     }
-    shapes, classes, start, note = _probed(ready.replica, reader, layers, targets, classes)
-    rules = {**ready.rules, "reason": " ".join(filter(None, [ready.rules["reason"], note]))}
+    shapes, classes, start, notes = _probed(ready.replica, reader, layers, targets, classes)
+    rules = {**ready.rules, "reason": " ".join([ready.rules["reason"], *notes])}
     survey = ready.replica if dtype is None else prepare(model, ready.composite, dtype=dtype)
     return ModelSubject(ready.replica, survey, shapes, classes, start, description, rules)
 
 
 def _probed(
     replica: Replica, reader: SampleReader, layers: Sequence[str], targets: TargetRule, classes: int | None
-) -> tuple[dict[str, tuple[int, ...]], int, str, str]:
-    """Find the shapes of the layers, the number of classes, where relevance starts, and `RelevanceFlow.start_note`."""
+) -> tuple[dict[str, tuple[int, ...]], int, str, Sequence[str]]:
+    """Find the shapes of the layers, the number of classes, where relevance starts, and `RelevanceFlow.pass_notes`."""
     # "prediction" stands for all rules with a name: whether they fit the output does not depend on labels
     rule = targets if callable(targets) else "prediction"
     with RelevanceFlow(replica, None, reader.like[None], layers) as flow, reader.naming():
@@ -127,7 +127,7 @@ def _probed(
                 raise ModelError(f"No relevance can reach layer '{layer}': the output does not depend on it.")
         shapes = {layer: tuple(flow.activation(layer).shape[1:]) for layer in layers}
         _check_repeatable(flow, replica, reader, layers)
-        return shapes, classes, "function" if own_start else "logit", flow.start_note
+        return shapes, classes, "function" if own_start else "logit", flow.pass_notes
 
 
 def _check_repeatable(flow: RelevanceFlow, replica: Replica, reader: SampleReader, layers: Sequence[str]) -> None:

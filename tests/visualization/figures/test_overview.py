@@ -113,7 +113,7 @@ def test_the_concept_map_shows_every_cell_in_its_concepts_colour(explanation, ax
     cells = [patch for patch in drawn.patches if isinstance(patch, Rectangle) and patch.get_label() != OUTWEIGHED]
     hatched = [patch for patch in drawn.patches if patch.get_label() == OUTWEIGHED]
     assert 0 < len(hatched) == outweighed(layer.concept_map).sum()
-    assert {patch.get_hatch() for patch in hatched} == {"////"}
+    assert {patch.get_hatch() for patch in hatched} == {"//"}
     shares = winner_shares(layer.concept_map)
     assert len(cells) == (layer.concept_map.concept >= 0).sum()
     rows, columns = layer.concept_map.concept.shape

@@ -34,7 +34,7 @@ def draw_cells(
     shares = winner_shares(concept_map)
     for row, column in np.argwhere(outweighed(concept_map)):
         place = corner + np.array([column, row]) * cell
-        style = {"hatch": "////", "edgecolor": AGAINST_TEXT, "linewidth": 0, "label": OUTWEIGHED}
+        style = {"hatch": "//", "edgecolor": AGAINST_TEXT, "linewidth": 0, "label": OUTWEIGHED}
         axes.add_patch(Rectangle(tuple(place), *cell, fill=False, **style))
     for concept in concept_map.strength():
         mask = concept_map.concept == concept

@@ -1,0 +1,96 @@
+r"""Rules of attention: its weights are constants, so that relevance flows to the values alone and is conserved.
+
+Ali et al., "XAI for Transformers: Better Explanations through Conservative Propagation", 2022.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from crp.attribution.functions.elementary import linearized
+from crp.attribution.functions.function_calls import Call
+
+
+def attention(call: Call) -> Tensor:
+    """Linearize attention in its values; the weights are constants."""
+    query, key, value = (call.argument(place, name) for place, name in enumerate(("query", "key", "value")))
+    output = call.run()
+    if not value.requires_grad:
+        call.rules.without_rule(call.name)
+        return call.by_autograd()
+    weights = _attention_weights(call, query.detach(), key.detach())
+    groups = weights.shape[-3] // value.shape[-3] if call.argument(7, "enable_gqa", False) else 1
+
+    def function(leaf: Tensor) -> Tensor:
+        return weights @ (leaf if groups == 1 else leaf.repeat_interleave(groups, -3))
+
+    return linearized(call, value, function, output)
+
+
+@torch.no_grad()
+def _attention_weights(call: Call, query: Tensor, key: Tensor) -> Tensor:
+    """Compute the softmax over keys, as `scaled_dot_product_attention` documents it."""
+    mask, scale = call.argument(3, "attn_mask"), call.argument(6, "scale")
+    if call.argument(7, "enable_gqa", False):
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+    scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if call.argument(5, "is_causal", False):
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(later, -torch.inf)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.detach()
+    return scores.softmax(-1)
+
+
+def multi_head_attention(call: Call) -> tuple[Tensor, Tensor | None]:
+    """Open `torch.nn.MultiheadAttention` into projections and `attention`, each under its own rule.
+
+    What is rarely used (keys and values with a bias or zeros appended, given keys) runs by its gradient.
+    """
+    given = inspect.signature(functional.multi_head_attention_forward).bind(*call.args, **call.kwargs).arguments
+    query, key, value = given["query"], given["key"], given["value"]
+    rare = [given.get(name) is not None for name in ("bias_k", "bias_v", "static_k", "static_v")]
+    if any(rare) or given.get("add_zero_attn") or query.ndim != 3:
+        call.rules.without_rule(call.name)
+        return call.by_autograd()
+    heads = given["num_heads"]
+    biases = [None] * 3 if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)
+    if given.get("use_separate_proj_weight"):
+        weights = [given[f"{name}_proj_weight"] for name in "qkv"]
+    else:
+        weights = given["in_proj_weight"].chunk(3)
+    mask = _attention_mask(given, query, key)
+    with call.rules:
+        parts = [
+            # [T, N, D] -> [N, heads, T, D / heads]
+            functional.linear(tensor, weight, bias).unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)
+            for tensor, weight, bias in zip((query, key, value), weights, biases, strict=True)
+        ]
+        mixed = functional.scaled_dot_product_attention(*parts, attn_mask=mask)
+        output = functional.linear(
+            mixed.permute(2, 0, 1, 3).flatten(2), given["out_proj_weight"], given["out_proj_bias"]
+        )
+    return output, call.run()[1] if given.get("need_weights", True) else None
+
+
+def _attention_mask(given: dict[str, Any], query: Tensor, key: Tensor) -> Tensor | None:
+    """Join both masks of `torch.nn.MultiheadAttention` to one that is added, `[N, heads or 1, T, S]`."""
+    joined = None
+    samples = query.shape[1]
+    for name, view in (("attn_mask", None), ("key_padding_mask", (samples, 1, 1, key.shape[0]))):
+        mask = given.get(name)
+        if mask is None:
+            continue
+        if mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(mask, -torch.inf)
+        if view is not None:
+            mask = mask.view(view)
+        elif mask.ndim == 3:
+            mask = mask.unflatten(0, (samples, -1))
+        joined = mask if joined is None else joined + mask
+    return joined

@@ -1,0 +1,354 @@
+"""LRP rules for operations as they run, whatever the code of a model looks like.
+
+A rule of zennit is put on a module. A sum, a gate or an attention is often a function call, which no module stands for,
+and its derivative is no rule: autograd copies the relevance of a sum to both summands. `FunctionRules` sees every
+function call of a forward pass on tensors that depend on the data. `table.RULES` says which rule each function
+has. A function without a rule runs by its gradient and is named by `reached_without_rule`. So is what no call shows:
+an `autograd.Function` of the model, an operation inside `torch.vmap`. It is found in autograd's graph.
+
+Relevance is what autograd carries as the gradient. Each rule is linear in it, given the activations, and is made of
+differentiable operations, so that autograd derives the transpose (`RelevanceFlow.up`) and `torch.vmap` carries several
+conditions at once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from crp.attribution.backward_graph import Node, graph_below
+from crp.attribution.functions.gates import Gate, as_gate, gate_of, read_as_signal
+from crp.attribution.in_place import StaleTensors
+from crp.attribution.ledger import Recorder
+from crp.attribution.observation import RunningModules
+from crp.attribution.rule_operator import RuleOperator
+
+# zennit's default stabiliser (zennit.core.Stabilizer).
+EPSILON = 1e-6
+
+Down = Callable[[Tensor], Sequence[Tensor | None]]
+
+
+# Nodes of views, which torch also makes anew when it reads a view whose base has changed.
+_VIEWS = {f"{name}Backward0" for name in ("View", "Unsqueeze", "ReshapeAlias", "UnsafeView", "Slice", "Alias", "Clone")}
+
+# What is called only where the output of a layer is kept.
+_READING = {"requires_grad", "requires_grad_", "view_as", "clone", "detach", "register_hook", "_version", "_base"}
+
+
+@dataclass
+class Call:
+    """One call of a function on data.
+
+    Attributes
+    ----------
+    rules
+        The mode that saw the call.
+    function
+        The function, out of place.
+    name
+        Its name without module: `"add"`.
+    args, kwargs
+        Its arguments.
+    """
+
+    rules: FunctionRules
+    function: Callable
+    name: str
+    args: tuple
+    kwargs: dict[str, Any]
+
+    def run(self) -> Any:
+        """Run the function without a graph."""
+        with torch.no_grad():
+            return self.function(*self.args, **self.kwargs)
+
+    def by_autograd(self) -> Any:
+        """Run the function in the graph, so that relevance passes as the gradient does."""
+        return self.function(*self.args, **self.kwargs)
+
+    @property
+    def data(self) -> list[Tensor]:
+        """The arguments that depend on the data."""
+        return list(data_in((*self.args, *self.kwargs.values())))
+
+    def argument(self, place: int, name: str, default: Any = None) -> Any:
+        """Return an argument that may be given by place or by name."""
+        return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
+
+    def ruled(self, output: Tensor, data: Sequence[Tensor], down: Down, *, scaling: bool = False) -> Tensor:
+        """Put an output into the graph, with `down` in place of the derivative towards `data`.
+
+        A function that is only `scaling` leaves a gate a gate.
+        """
+        for value in data if not scaling else ():
+            read_as_signal(value)
+        inputs = [(value.detach(), value._version) for value in data]
+        operation = Operation(self.name, self.rules.running.innermost, down, inputs, self.rules.recorder)
+        self.rules.operations.append(operation)
+        # not an argument: a model may change the output in place, which autograd forbids for views of arguments
+        operation.output = output.data
+        return _OperationFunction.apply(operation, *data)
+
+
+@dataclass
+class Operation:
+    """A call in the graph, and the linear map of its rule.
+
+    Attributes
+    ----------
+    name, module
+        Names of the function and of the module that called it.
+    down
+        Maps relevance of the output to the relevance of each input; None where no relevance goes.
+    recorder
+        Records its balance while a ledger is made.
+    inputs
+        The inputs and their versions at the time of the call.
+    output
+        The output, until it is in the graph.
+    free_after_use
+        Whether the operation may be freed once relevance has passed it.
+    """
+
+    name: str
+    module: str
+    down: Down
+    inputs: list[tuple[Tensor, int]]
+    recorder: Recorder
+    output: Tensor | None = None
+    free_after_use: bool = False
+
+    def overwritten(self) -> bool:
+        """Return whether the model changed an input in place after the call."""
+        return any(tensor._version != version for tensor, version in self.inputs)
+
+
+@dataclass
+class _WithoutRule:
+    """A call that ran by its gradient, and the nodes that it added to the graph."""
+
+    name: str
+    module: str
+    nodes: frozenset[Node] = frozenset()
+
+
+class _OperationFunction(torch.autograd.Function):
+    """The output of an operation in the forward pass, its rule in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, operation: Operation, *data: Tensor) -> Tensor:
+        ctx.call = operation
+        output, operation.output = operation.output, None
+        return output
+
+    @staticmethod
+    def backward(ctx, relevance: Tensor) -> tuple[Tensor | None, ...]:
+        operation = ctx.call
+        if operation.free_after_use:
+            del ctx.call
+        parts = operation.down(relevance)
+        operation.recorder.record(operation.module, operation.name, relevance, parts)
+        return None, *parts
+
+
+class FunctionRules(TorchFunctionMode):
+    """Puts rules on the functions that a replica calls.
+
+    Parameters
+    ----------
+    table
+        The rule of each function, by its name.
+    running
+        Follows which module runs.
+    linear_rule
+        Called as `linear_rule(module, name)` with a module that computes a linear or convolutional function, and the
+        name of the module that called the function. Returns the rule's operator, or None.
+    recorder
+        Records the balance of each operation while a ledger is made.
+    stale
+        Takes tensors whose in-place change runs out of place.
+    clone
+        Whether in-place operations change their tensor. Otherwise they run out of place, which saves memory, and a
+        tensor that is read afterwards raises `StaleTensorError`.
+
+    Attributes
+    ----------
+    gates
+        Outputs of functions that have a rule as gates only.
+    operations
+        The operations that have a rule, in the order of calls.
+    """
+
+    def __init__(
+        self,
+        table: Mapping[str, Callable[[Call], Any]],
+        running: RunningModules,
+        linear_rule: Callable[[nn.Module, str], RuleOperator | None],
+        recorder: Recorder,
+        stale: StaleTensors,
+        clone: bool = False,
+    ) -> None:
+        super().__init__()
+        self.table = table
+        self.running = running
+        self._linear_rule = linear_rule
+        self.clone = clone
+        self.recorder = recorder
+        self.gates: list[Gate] = []
+        self._without_rule: list[_WithoutRule] = []
+        self._seen: set[Node] = set()
+        self.operations: list[Operation] = []
+        self.stale = stale
+
+    def __torch_function__(
+        self, function: Callable, types: Collection[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a function with its rule."""
+        kwargs = kwargs or {}
+        if any(_is_trained(value) for value in (*args, *kwargs.values())):
+            # a module that the model hides from `modules()` runs with the caller's parameters
+            args = tuple(map(_as_constant, args))
+            kwargs = {name: _as_constant(value) for name, value in kwargs.items()}
+        data = list(data_in((*args, *kwargs.values()))) if torch.is_grad_enabled() else []
+        if not data:
+            return function(*args, **kwargs)
+        bases = [value._base for value in data if value._base is not None]
+        before = {value.grad_fn for value in (*data, *bases)}
+        self._seen.update(value.grad_fn for value in data if value._base is not None)
+        named = len(self._without_rule)
+        result = self._with_rule(function, args, kwargs)
+        nodes = frozenset(graph_below(*data_in([result, *args[:1]]), closed=before | self._seen))
+        self._seen |= nodes
+        for call in self._without_rule[named:]:
+            call.nodes = call.nodes or nodes
+        return result
+
+    def _with_rule(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        # also what a module under a rule reads: reading `requires_grad` is a call, too
+        self.stale.check(data_in((*args, *kwargs.values())))
+        name = function_name(function)
+        if name not in _READING:
+            self.running.path.append(f"{name}()")
+        in_place = _out_of_place(function, name)
+        if in_place is not None and name.rstrip("_") in self.table:
+            return self._in_place(Call(self, in_place, name.rstrip("_"), args, kwargs))
+        if kwargs.get("inplace") is True:
+            return self._in_place(Call(self, function, name, args, {**kwargs, "inplace": False}))
+        rule = self.table.get(name)
+        if rule is not None:
+            return rule(Call(self, function, name, args, kwargs))
+        result = function(*args, **kwargs)
+        if next(data_in([result]), None) is not None:
+            self.without_rule(name)
+        return result
+
+    def without_rule(self, name: str) -> None:
+        """Note that the function which is called runs by its gradient."""
+        self._without_rule.append(_WithoutRule(name, self.running.innermost))
+
+    def reached_without_rule(self, output: Tensor) -> dict[str, list[str]]:
+        """List what runs by its gradient, of all that relevance reaches from the model's output.
+
+        Returns
+        -------
+        dict of str to list of str
+            The names, each with the modules that called it. No module is known of what only the graph shows.
+        """
+        read_as_signal(output)
+        reached = set(graph_below(output))
+        gates = [_WithoutRule(gate.name, gate.module, frozenset([gate.node])) for gate in self.gates if gate.is_signal]
+        found: dict[str, set[str]] = defaultdict(set)
+        for call in (*self._without_rule, *gates):
+            if call.nodes & reached:
+                found[call.name].add(call.module or "the model itself")
+        for node in reached - self._seen:
+            if not (_is_rule(node) or node.name() in _VIEWS):
+                found[node.name().split("Backward")[0]] |= set()
+        return {name: sorted(modules) for name, modules in sorted(found.items())}
+
+    def linear_operator(self, module: nn.Module) -> RuleOperator | None:
+        """Return the rule of a linear function that the running module calls."""
+        return self._linear_rule(module, self.running.innermost)
+
+    def _in_place(self, call: Call) -> Tensor:
+        target = call.args[0]
+        faithful = self.clone or not target.requires_grad
+        if faithful:
+            call.args = (target.clone(), *(target.clone() if value is target else value for value in call.args[1:]))
+        rule = self.table.get(call.name)
+        if rule is None:
+            self.without_rule(call.name)
+            result = call.by_autograd()
+        else:
+            result = rule(call)
+        if faithful:
+            return as_gate(target.copy_(result), gate_of(result))
+        self.stale.add(target)
+        return result
+
+
+def _is_rule(node: Node) -> bool:
+    """Whether a node is that of a rule, of max pooling, or of a leaf."""
+    return any(hasattr(node, name) for name in ("call", "unchanged", "selected", "variable"))
+
+
+def _is_trained(value: object) -> bool:
+    return isinstance(value, nn.Parameter) and value.requires_grad
+
+
+def _as_constant(value: object) -> object:
+    return value.detach() if _is_trained(value) else value
+
+
+def data_in(values: Sequence[Any]) -> Iterator[Tensor]:
+    """Iterate over the tensors that depend on the data, also inside lists and tuples."""
+    for value in values:
+        if isinstance(value, Tensor):
+            if value.requires_grad:
+                yield value
+        elif isinstance(value, list | tuple):
+            yield from data_in(value)
+
+
+def function_name(function: Callable) -> str:
+    """Return the last part of a torch function's name.
+
+    >>> function_name(torch.nn.functional.relu), function_name(Tensor.__rsub__), function_name(Tensor.T.__get__)
+    ('relu', 'rsub', 'T')
+    """
+    name = getattr(function, "__name__", "") or type(function).__name__
+    if name == "__get__":
+        return function.__self__.__name__
+    if name.startswith("__") and name.endswith("__"):
+        return name.strip("_")
+    return name.removeprefix("special_")
+
+
+def _out_of_place(function: Callable, name: str) -> Callable | None:
+    """Return the function that computes the same as an in-place function."""
+    if not name.endswith("_") or name.startswith("_"):
+        return None
+    found = (getattr(home, name[:-1], None) for home in (Tensor, torch, nn.functional))
+    return next(filter(callable, found), None)
+
+
+def stabilized_reciprocal(values: Tensor) -> Tensor:
+    """Compute `1 / (z + epsilon * sign(z))`, with 1 as the sign of zero."""
+    values = values.detach()
+    return (values + torch.copysign(values.new_full((), EPSILON), values + 0.0)).reciprocal()
+
+
+def summed_to(values: Tensor, shape: Sequence[int]) -> Tensor:
+    """Sum over the axes along which a tensor of `shape` was repeated."""
+    extra = values.ndim - len(shape)
+    if extra:
+        values = values.sum(tuple(range(extra)))
+    repeated = [axis for axis, size in enumerate(shape) if values.shape[axis] != size]
+    return values.sum(repeated, keepdim=True) if repeated else values

@@ -1,0 +1,47 @@
+"""Gates: tensors that scale a signal, and get no relevance from the product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass
+class Gate:
+    """What is known of the output of a bounded function. All tensors that only scale or reshape it share it.
+
+    Attributes
+    ----------
+    name
+        Name of the function if it has no rule other than as a gate; else empty.
+    module
+        Name of the module that called it.
+    node
+        The function's node in the graph.
+    is_signal
+        Whether something else than a product reads it, so that relevance reaches the function.
+    """
+
+    name: str = ""
+    module: str = ""
+    node: object = None
+    is_signal: bool = False
+
+
+def gate_of(tensor: Tensor) -> Gate | None:
+    """Return the gate that a tensor is, or None; it is none once it, or a tensor that shares its memory, changed."""
+    gate, version = getattr(tensor, "gate", (None, 0))
+    return gate if version == tensor._version else None
+
+
+def as_gate(tensor: Tensor, gate: Gate | None) -> Tensor:
+    """Mark a tensor as a gate, or as none."""
+    tensor.gate = gate, tensor._version
+    return tensor
+
+
+def read_as_signal(tensor: Tensor) -> None:
+    """Note that relevance will reach a tensor that may be a gate."""
+    if (gate := gate_of(tensor)) is not None:
+        gate.is_signal = True

@@ -1,0 +1,98 @@
+r"""The rule of each function. To add an operation, add its name to a row of `RULES`.
+
+==================  ===================================================================================================
+`as_autograd`       reshaping and selecting; max pooling
+`joining`           the same for what joins data with constants, whose part is absorbed
+`filling`           the same for what fills up with zeros, or constants
+`overwriting`       the same for what is overwritten in place
+`elementwise`       one tensor, element by element: relevance passes unchanged (zennit's `Pass`)
+`addition`          in proportion to the summands (zennit's `Norm` on `Sum`); a constant summand absorbs its part
+`linear_map`        linear in one tensor: :math:`R_x = x \odot J^T (R / z)`, the epsilon rule
+`product`           with a constant: unchanged; with a gate: all to the signal; of two signals: half and half
+`quotient`          all to the numerator
+`matrix_product`    of two tensors of the data, as `product`; with a constant, as `linear_map`
+`normalization`     the denominator is a constant, what remains is a `linear_map`
+`attention`         attention weights are constants: a `linear_map` of the values (the conserving variant; Ali et al.,
+                    "XAI for Transformers: Better Explanations through Conservative Propagation", 2022)
+`linear_layer`      the composite's rule for that kind of layer
+==================  ===================================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from crp.attribution.functions.attention_rules import attention, multi_head_attention
+from crp.attribution.functions.elementary import (
+    addition,
+    as_autograd,
+    bounded,
+    clamp,
+    elementwise,
+    filling,
+    joining,
+    linear_map,
+    matrix_product,
+    overwriting,
+    product,
+    quotient,
+    softmax,
+)
+from crp.attribution.functions.function_calls import Call
+from crp.attribution.functions.linear_layers import LAYERS, linear_layer
+from crp.attribution.functions.normalization import batch_norm, group_norm, instance_norm, layer_norm, vector_norm
+
+RULES: dict[str, Callable[[Call], Any]] = {}
+for rule, names in (
+    (
+        as_autograd,
+        # shape and place
+        "reshape reshape_as view view_as flatten unflatten ravel squeeze unsqueeze permute transpose swapaxes swapdims "
+        "movedim moveaxis T mT H mH t adjoint contiguous clone to type float double bfloat16 type_as cpu cuda expand "
+        "expand_as broadcast_to broadcast_tensors repeat repeat_interleave tile flip fliplr flipud roll rot90 narrow "
+        "select index_select take take_along_dim gather getitem diagonal "
+        "split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit unsafe_chunk unsafe_split as_strided "
+        "pixel_shuffle pixel_unshuffle channel_shuffle requires_grad_ squeeze_ unsqueeze_ transpose_ detach_ "
+        # choosing
+        "amax amin topk sort cummax "
+        "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+        "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
+        "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout positive requires_grad "
+        "data detach real _base grad",
+    ),
+    (
+        joining,
+        "cat concat concatenate stack hstack vstack dstack column_stack block_diag where masked_fill index_copy "
+        "scatter max min maximum minimum",
+    ),
+    (filling, "pad unfold im2col diag diag_embed tril triu max_unpool1d max_unpool2d max_unpool3d"),
+    (overwriting, "setitem copy_ index_put_ zero_ fill_"),
+    (
+        elementwise,
+        "relu gelu silu mish elu selu celu leaky_relu prelu rrelu softplus softshrink hardshrink tanhshrink hardswish "
+        "logsigmoid log_sigmoid threshold exp expm1 log log1p log2 log10 sqrt rsqrt square pow abs absolute sign "
+        "reciprocal sin cos clamp_min clamp_max float_power nan_to_num",
+    ),
+    (bounded, "sigmoid expit hardsigmoid relu6 tanh hardtanh erf softsign"),
+    (clamp, "clamp clip"),
+    (softmax, "softmax log_softmax softmin"),
+    (addition, "add sub subtract rsub"),
+    (
+        linear_map,
+        "neg negative sum mean nanmean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+        "adaptive_avg_pool3d interpolate upsample fold col2im grid_sample",
+    ),
+    (product, "mul multiply"),
+    (quotient, "div divide true_divide truediv rdiv rtruediv"),
+    (matrix_product, "matmul mm bmm mv dot inner einsum tensordot addmm addbmm baddbmm bilinear rmatmul"),
+    (layer_norm, "layer_norm"),
+    (group_norm, "group_norm"),
+    (instance_norm, "instance_norm"),
+    (batch_norm, "batch_norm"),
+    (vector_norm, "rms_norm normalize local_response_norm"),
+    (attention, "scaled_dot_product_attention"),
+    (multi_head_attention, "multi_head_attention_forward"),
+    (linear_layer, " ".join(LAYERS)),
+):
+    RULES.update(dict.fromkeys(names.split(), rule))

@@ -1,0 +1,107 @@
+"""Where relevance went in one backward pass: what arrived at the input, and what was absorbed on the way.
+
+Biases, shifts of norms, position embeddings and stabilisers are part of an output, so part of its relevance ends in
+them. A rule that leaves relevance out or adds some (the biases that z+ ignores) is an entry, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Relevance that ended at one operation.
+
+    Attributes
+    ----------
+    module
+        Name of the module whose operation it is; empty for the model itself.
+    operation
+        Class of the module, or name of the function: `"Conv2d"`, `"add"`.
+    absorbed
+        Relevance of the output minus relevance of the inputs; negative if the operation added relevance.
+    """
+
+    module: str
+    operation: str
+    absorbed: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The balance of one backward pass from the output to the input, summed over all samples.
+
+    Attributes
+    ----------
+    started
+        Relevance that started.
+    arrived
+        Relevance that arrived at the input.
+    entries
+        Where the difference ended, in the order of the backward pass.
+    """
+
+    started: float
+    arrived: float
+    entries: tuple[Entry, ...]
+
+    @property
+    def absorbed(self) -> float:
+        """Sum of all entries."""
+        return math.fsum(entry.absorbed for entry in self.entries)
+
+    @property
+    def unaccounted(self) -> float:
+        """What neither arrived nor ended in an entry: what functions without a rule lost or added."""
+        return self.started - self.arrived - self.absorbed
+
+    def by_module(self) -> dict[str, float]:
+        """Add up the entries of each module, the largest first."""
+        sums: dict[str, float] = defaultdict(float)
+        for entry in self.entries:
+            sums[entry.module] += entry.absorbed
+        return dict(sorted(sums.items(), key=lambda item: -abs(item[1])))
+
+
+def balance(started: Tensor, arrived: Iterable[Tensor | None], entries: Sequence[Entry]) -> Ledger:
+    """Close a ledger."""
+    return Ledger(_total([started]), _total(arrived), tuple(entries))
+
+
+def _total(parts: Iterable[Tensor | None]) -> float:
+    return math.fsum(float(part.double().sum()) for part in parts if part is not None)
+
+
+class Recorder:
+    """Collects entries during a backward pass while it is switched on.
+
+    Attributes
+    ----------
+    entries
+        None while it is off.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] | None = None
+
+    @contextmanager
+    def recording(self) -> Iterator[list[Entry]]:
+        """Switch the recorder on inside the context."""
+        self.entries = []
+        try:
+            yield self.entries
+        finally:
+            self.entries = None
+
+    def record(self, module: str, operation: str, output: Tensor, inputs: Iterable[Tensor | None]) -> None:
+        """Record the balance of one operation, unless the recorder is off."""
+        if self.entries is None:
+            return
+        self.entries.append(Entry(module, operation, _total([output]) - _total(inputs)))

@@ -1,0 +1,230 @@
+"""What one forward pass of a model shows: which operations ran, in which order, and who read what.
+
+The source of a model is not read. A plain copy runs once, and every function call is seen. So it does not matter
+whether a batch norm and its convolution are neighbours in a `Sequential` or belong to different modules.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from crp.attribution.isolation import callers_default
+from crp.errors import CrpError, ModelError
+
+LINEAR_FUNCTIONS = {
+    functional.linear: nn.Linear,
+    functional.conv1d: nn.Conv1d,
+    functional.conv2d: nn.Conv2d,
+    functional.conv3d: nn.Conv3d,
+    functional.conv_transpose1d: nn.ConvTranspose1d,
+    functional.conv_transpose2d: nn.ConvTranspose2d,
+    functional.conv_transpose3d: nn.ConvTranspose3d,
+}
+
+
+@dataclass
+class LinearCall:
+    """One call of a linear or convolutional function.
+
+    Attributes
+    ----------
+    module
+        Name of the module that called it.
+    kind
+        The class of module that computes the same.
+    depthwise
+        Whether each output channel has one input channel.
+    """
+
+    module: str
+    kind: type[nn.Module]
+    depthwise: bool
+
+
+@dataclass
+class Observation:
+    """One observed forward pass.
+
+    Attributes
+    ----------
+    output
+        The model's output.
+    linear
+        Linear and convolutional operations, in the order of calls.
+    merges
+        Pairs of names: a linear module, and the batch norm that alone reads its output.
+    batch_norms
+        How many batch norms were called.
+    """
+
+    output: Any = None
+    linear: list[LinearCall] = field(default_factory=list)
+    merges: list[tuple[str, str]] = field(default_factory=list)
+    batch_norms: int = 0
+
+
+class RunningModules:
+    """Names of the modules that are running, the innermost last.
+
+    Parameters
+    ----------
+    model
+        A model that may be given hooks.
+
+    Attributes
+    ----------
+    path
+        Names of the modules that were called, in that order.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._stack: list[str] = []
+        self.path: list[str] = []
+
+    @property
+    def innermost(self) -> str:
+        """Name of the module that runs; empty for the model itself."""
+        return self._stack[-1] if self._stack else ""
+
+    @contextmanager
+    def followed(self) -> Iterator[RunningModules]:
+        """Follow the calls inside the context."""
+        handles = []
+        for name, module in self._model.named_modules():
+            handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._entered(name)))
+            handles.append(module.register_forward_hook(self._left, always_call=True))
+        try:
+            yield self
+        finally:
+            self._stack.clear()
+            for handle in handles:
+                handle.remove()
+
+    def _entered(self, name: str) -> None:
+        self._stack.append(name)
+        self.path.append(name)
+
+    def _left(self, *_: object) -> None:
+        self._stack.pop()
+
+
+class _Observer(TorchFunctionMode):
+    """Records the calls of a forward pass."""
+
+    def __init__(self, model: nn.Module, running: RunningModules) -> None:
+        super().__init__()
+        self._modules = dict(model.named_modules())
+        self._running = running
+        self._readers: Counter[int] = Counter()
+        self._weights: Counter[int] = Counter()
+        self._calls: Counter[str] = Counter()
+        self._producers: dict[int, tuple[str, int]] = {}
+        self._pairs: list[tuple[str, str, int, int]] = []
+        self._kept: list[Tensor] = []  # so that no two tensors have the same id
+        self.found = Observation()
+
+    def __torch_function__(
+        self, function: Callable, types: Collection[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a function, and record what it reads."""
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
+        if not any(True for _ in _tensors([result])):
+            return result  # a size or a dtype: no value was read
+        read = {id(tensor): tensor for tensor in _tensors([*args, *kwargs.values()])}
+        self._readers.update(read.keys())
+        self._kept += read.values()
+        if function in LINEAR_FUNCTIONS:
+            self._linear(function, args, kwargs, result)
+        elif function is functional.batch_norm:
+            self._batch_norm(args, kwargs)
+        return result
+
+    def _linear(self, function: Callable, args: tuple, kwargs: dict[str, Any], result: Tensor) -> None:
+        name = self._running.innermost
+        weight = args[1] if len(args) > 1 else kwargs["weight"]
+        groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
+        kind = LINEAR_FUNCTIONS[function]
+        self.found.linear.append(LinearCall(name, kind, weight.ndim > 2 and weight.shape[1] == 1 and groups > 1))
+        self._weights[id(weight)] += 1
+        self._kept += [weight, result]
+        module = self._modules[name]
+        if type(module) is kind and module._parameters.get("weight") is weight:
+            self._calls[name] += 1
+            self._producers[id(result)] = name, id(weight)
+
+    def _batch_norm(self, args: tuple, kwargs: dict[str, Any]) -> None:
+        name = self._running.innermost
+        self.found.batch_norms += 1
+        self._calls[name] += 1
+        data = args[0] if args else kwargs["input"]
+        norm = self._modules[name]
+        if id(data) in self._producers and isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            linear, weight = self._producers[id(data)]
+            if norm.running_var is not None and _mergeable(self._modules[linear], data):
+                self._pairs.append((linear, name, id(data), weight))
+
+    def finish(self, output: Any) -> Observation:
+        """Return what was seen, once the model has returned `output`."""
+        self._readers.update(id(tensor) for tensor in _tensors([output]))
+        self.found.output = output
+        self.found.merges = [
+            (linear, norm)
+            for linear, norm, data, weight in self._pairs
+            if self._readers[data] == 1 and self._weights[weight] == 1 == self._calls[linear] == self._calls[norm]
+        ]
+        return self.found
+
+
+def observe(model: nn.Module, data: Tensor) -> Observation:
+    """Run a copy of a model, made by `replicate`, and record its operations.
+
+    Parameters
+    ----------
+    model
+        The copy, without rules.
+    data
+        Model input, `[N, ...]`.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot run on the data.
+    """
+    running = RunningModules(model)
+    with torch.no_grad(), callers_default(data.device), running.followed(), _Observer(model, running) as observer:
+        try:
+            output = model(data.clone())
+        except CrpError:
+            raise
+        except (RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"The model cannot run on input of shape {list(data.shape)}: {reason}") from error
+        return observer.finish(output)
+
+
+def _mergeable(linear: nn.Module, output: Tensor) -> bool:
+    """Whether the channels of a batch norm are the rows of a linear module's weight."""
+    if isinstance(linear, nn.Linear):
+        return output.ndim == 2
+    return linear.groups == 1 or not linear.transposed
+
+
+def _tensors(values: Collection[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+        elif isinstance(value, dict):
+            yield from _tensors(value.values())

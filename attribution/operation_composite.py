@@ -1,0 +1,119 @@
+"""Rules for modules and for functions, chosen by a description of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from zennit.core import Composite, Hook
+from zennit.layer import Sum
+from zennit.rules import Epsilon, Flat, Norm, Pass, ZPlus
+from zennit.types import Convolution
+
+from crp.attribution.observation import LinearCall
+
+# Element by element, without parameters; zennit counts attention, softmax and GLU among the activations, too.
+_ELEMENTWISE = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardtanh,
+    nn.Hardswish, nn.Hardshrink, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanhshrink, nn.Threshold,
+)
+_LINEAR = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+)
+_AVERAGES = (
+    nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
+)
+
+
+@dataclass(frozen=True)
+class NetworkKind:
+    """What the choice of rules depends on.
+
+    Attributes
+    ----------
+    first
+        Name of the module that calls the first linear operation.
+    last
+        Name of the module that calls the last one.
+    convolutional
+        Whether there are convolutions.
+    depthwise
+        Whether there are depthwise convolutions.
+    convolutional_classifier
+        Whether the last linear operation is a convolution.
+    """
+
+    first: str
+    last: str
+    convolutional: bool
+    depthwise: bool
+    convolutional_classifier: bool
+
+
+def network_kind(calls: Sequence[LinearCall]) -> NetworkKind:
+    """Describe a network by its linear operations, in the order of calls."""
+    return NetworkKind(
+        first=calls[0].module,
+        last=calls[-1].module,
+        convolutional=any(call.kind is not nn.Linear for call in calls),
+        depthwise=any(call.depthwise for call in calls),
+        convolutional_classifier=calls[-1].kind is not nn.Linear,
+    )
+
+
+class OperationComposite(Composite):
+    """A zennit composite whose rules are also put on functions, as they run (`functions.table.RULES`).
+
+    Batch norms are merged where the first forward pass shows that this is exact. Modules that are not exactly of
+    torch's own classes (subclasses, parametrized weights) have no rule of their own: the functions they call have.
+
+    Parameters
+    ----------
+    network
+        What the rules are chosen by.
+    """
+
+    def __init__(self, network: NetworkKind) -> None:
+        self.network = network
+        convolutions = dict(zero_params="bias") if self._without_biases else {}
+        self._flat, self._plus, self._epsilon = Flat(**convolutions), ZPlus(**convolutions), Epsilon()
+        self._norm, self._pass = Norm(), Pass()
+        super().__init__(module_map=self._mapping)
+
+    def decided(self, calls: Sequence[LinearCall]) -> OperationComposite:
+        """Return the composite of the same kind for the operations that a forward pass ran."""
+        return type(self)(network_kind(calls))
+
+    @property
+    def _without_biases(self) -> bool:
+        return self.network.depthwise and not self.network.convolutional_classifier
+
+    def linear_rule(self, module: nn.Module, name: str, first: bool) -> Hook:
+        """Return the rule of a linear operation.
+
+        Parameters
+        ----------
+        module
+            The module, or one that computes the function.
+        name
+            Name of the module, or of the one that calls the function.
+        first
+            Whether no linear operation runs before.
+        """
+        network = self.network
+        if not network.convolutional:
+            return self._epsilon
+        if name == network.last and network.convolutional_classifier:
+            return self._epsilon
+        if first:
+            return self._flat
+        return self._plus if isinstance(module, Convolution) else self._epsilon
+
+    def _mapping(self, context: dict, name: str, module: nn.Module) -> Hook | None:
+        kind = type(module)
+        if kind in _LINEAR and "weight" in module._parameters:
+            return self.linear_rule(module, name, name == self.network.first)
+        if kind in _AVERAGES or kind is Sum:
+            return self._norm
+        return self._pass if kind in _ELEMENTWISE else None

@@ -1,0 +1,295 @@
+"""Rules of functions: numbers by hand, both directions, several conditions, and what is named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crp.attribution import RelevanceFlow, composite_for
+from crp.attribution.functions.table import RULES
+from crp.attribution.observation import LinearCall
+from crp.attribution.operation_composite import OperationComposite, network_kind
+from tests.oracle.comparing import assert_relevance_close
+
+RULES_FOR_LINEAR = OperationComposite(network_kind([LinearCall("", nn.Linear, False)]))
+
+
+class Function(nn.Module):
+    """A function as a model."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, data: Tensor) -> Tensor:
+        return self.function(data)
+
+
+def flow_through(function: Callable[[Tensor], Tensor], data: Tensor) -> RelevanceFlow:
+    return RelevanceFlow(Function(function), RULES_FOR_LINEAR, data, before_activation=False)
+
+
+def down(function: Callable[[Tensor], Tensor], data: list, relevance: list) -> list:
+    """Relevance at the input of a function for relevance at its output, one sample."""
+    with flow_through(function, torch.tensor([data], dtype=torch.float64)) as flow:
+        arriving = flow.down(torch.tensor([[relevance]], dtype=torch.float64))
+    return arriving[0, 0].tolist()
+
+
+BY_HAND = {
+    # 2 and 6 of 8; the constant 2 of 4 absorbs half
+    "sum of data": (lambda x: x[:, :1] + x[:, 1:], [2.0, 6.0], [4.0], [1.0, 3.0]),
+    "constant summand": (lambda x: x + 2, [2.0], [1.0], [0.5]),
+    "difference": (lambda x: x[:, :1] - x[:, 1:], [6.0, 2.0], [4.0], [6.0, -2.0]),
+    "constant minus data": (lambda x: 5 - x, [2.0], [3.0], [-2.0]),
+    "weighted summand": (lambda x: torch.add(x[:, :1], x[:, 1:], alpha=3), [2.0, 2.0], [4.0], [1.0, 3.0]),
+    "constant factor": (lambda x: x * 3, [2.0], [5.0], [5.0]),
+    "factor of zero": (lambda x: x * torch.tensor([0.0, 1.0]), [2.0, 2.0], [5.0, 5.0], [0.0, 5.0]),
+    "constant divisor": (lambda x: x / 4, [2.0], [5.0], [5.0]),
+    "two signals": (lambda x: x[:, :1] * x[:, 1:], [2.0, 6.0], [4.0], [2.0, 2.0]),
+    "square": (lambda x: x * x, [2.0], [4.0], [4.0]),
+    "gate by a bounded function": (lambda x: x[:, :1] * torch.sigmoid(x[:, 1:]), [2.0, 6.0], [4.0], [4.0, 0.0]),
+    "gate scaled": (lambda x: x[:, 1:] * (functional.relu6(x[:, :1]) / 6), [2.0, 6.0], [4.0], [0.0, 4.0]),
+    "one minus a gate": (lambda x: x[:, :1] * (1 - torch.sigmoid(x[:, 1:])), [2.0, 6.0], [4.0], [4.0, 0.0]),
+    "gate by repetition": (lambda x: x * x.sum(1, keepdim=True), [2.0, 6.0], [4.0, 8.0], [4.0, 8.0]),
+    "quotient of data": (lambda x: x[:, :1] / x[:, 1:], [2.0, 6.0], [4.0], [4.0, 0.0]),
+    "mean": (lambda x: x.mean(1, keepdim=True), [2.0, 6.0], [4.0], [1.0, 3.0]),
+    "element by element": (lambda x: functional.gelu(x), [2.0, -6.0], [4.0, 1.0], [4.0, 1.0]),
+    "matrix product": (lambda x: x @ torch.tensor([[1.0], [2.0]], dtype=x.dtype), [2.0, 3.0], [8.0], [2.0, 6.0]),
+    "linear": (
+        lambda x: functional.linear(x, torch.tensor([[1.0, 2.0]], dtype=x.dtype), torch.ones(1, dtype=x.dtype)),
+        [2.0, 3.0], [9.0], [2.0, 6.0],
+    ),
+    # (x - mean) is -2 and 2, each value half its own and minus half the other: -1 * 2 / -2 ...
+    "layer norm": (lambda x: functional.layer_norm(x, (2,)), [2.0, 6.0], [1.0, 1.0], [-1.0, 3.0]),
+    "root mean square": (lambda x: functional.rms_norm(x, (2,)), [2.0, 6.0], [4.0, 8.0], [4.0, 8.0]),
+    "class token": (
+        lambda x: torch.cat([torch.ones(1, 1, dtype=x.dtype), x], 1), [2.0, 6.0], [4.0, 8.0, 1.0], [8.0, 1.0],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_by_hand(name: str) -> None:
+    function, data, relevance, expected = BY_HAND[name]
+    assert down(function, data, relevance) == pytest.approx(expected, rel=2e-5)
+
+
+def test_attention_by_hand() -> None:
+    """Two tokens of one channel: weights 1/2 each, values 1 and 3, output 2; a quarter and three quarters."""
+
+    def attend(tokens: Tensor) -> Tensor:
+        keys = tokens * 0
+        return functional.scaled_dot_product_attention(keys, keys, tokens)
+
+    assert down(attend, [[1.0], [3.0]], [[4.0], [8.0]]) == [pytest.approx([3.0]), pytest.approx([9.0])]
+
+
+def generated(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+def with_constant_region(x: Tensor) -> Tensor:
+    x = x * 1
+    x[:, 0] = 2.0
+    return x
+
+
+def with_filled_view(x: Tensor) -> Tensor:
+    x = x * 1
+    x[:, 0].fill_(2.0)
+    x[:, 1].copy_(W)
+    return x.index_put_((torch.tensor([0]), torch.tensor([2])), torch.tensor(3.0, dtype=x.dtype))
+
+
+def into_zeros(x: Tensor) -> Tensor:
+    result = torch.zeros_like(x)
+    result[:, 1:] = x[:, :-1]
+    return result
+
+
+W, K = generated(4, 4), generated(4, 4, 3, 3)
+IMAGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "add": lambda x: x + x.roll(1, 1),
+    "sub": lambda x: x - x.flip(1) * 0.3 + 1,
+    "mul": lambda x: x * x.roll(1, 1),
+    "gate": lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)),
+    "div": lambda x: x / (1 + x.abs()),
+    "glu": lambda x: x[:, :2] * torch.sigmoid(x[:, 2:]),
+    "mean": lambda x: x.mean((2, 3)),
+    "pool": lambda x: functional.avg_pool2d(x, 2),
+    "max pool": lambda x: functional.max_pool2d(x, 2),
+    "interpolate": lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear"),
+    "einsum": lambda x: torch.einsum("nchw,dc->ndhw", x, W),
+    "einsum of data": lambda x: torch.einsum("nchw,ndhw->ncd", x, x.roll(1, 2)),
+    "matmul of data": lambda x: x @ x.transpose(2, 3),
+    "attention": lambda x: functional.scaled_dot_product_attention(x, x.roll(1, 1), x.flip(1)),
+    "attention by hand": lambda x: torch.softmax(x @ x.transpose(2, 3), -1) @ x.flip(1),
+    "causal attention": lambda x: functional.scaled_dot_product_attention(x, x, x, is_causal=True),
+    "linear": lambda x: functional.linear(x, W, W[0]),
+    "convolution": lambda x: functional.conv2d(x, K, W[0], padding=1),
+    "strided convolution": lambda x: functional.conv2d(x, K[:, :2], None, 2, 1, 1, 2),
+    "transposed convolution": lambda x: functional.conv_transpose2d(x, K, W[0], 2),
+    "layer norm": lambda x: functional.layer_norm(x, (4, 4), W, W + 1),
+    "group norm": lambda x: functional.group_norm(x, 2, W[0], W[1]),
+    "instance norm": lambda x: functional.instance_norm(x, weight=W[0], bias=W[1]),
+    "batch norm": lambda x: functional.batch_norm(x, W[0], W[1].abs(), W[2], W[3]),
+    "batch norm without statistics": lambda x: functional.batch_norm(x, None, None, W[2], W[3], training=True),
+    "normalize": lambda x: functional.normalize(x, dim=1),
+    "clamp": lambda x: x.clamp(-1, 1) * x,
+    "pad": lambda x: functional.pad(x, (1, 1), value=2.0) + 0.5,
+    "where": lambda x: torch.where(x > 0, x, torch.ones_like(x)),
+    "cat": lambda x: torch.cat([x, W.expand(len(x), 1, 4, 4)], 1),
+    "stack": lambda x: torch.stack([x, x.flip(1)]).sum(0),
+    "constant region": with_constant_region,
+    "filled view": with_filled_view,
+    "into zeros": into_zeros,
+    "larger than a constant": lambda x: torch.maximum(x, W),
+    "largest of two": lambda x: torch.max(x, x.flip(1)),
+    "unfold with padding": lambda x: functional.unfold(x, 3, padding=1),
+    "fold": lambda x: functional.fold(functional.unfold(x, 3, padding=1), (4, 4), 3, padding=1),
+    "sampled": lambda x: functional.grid_sample(x, 1.5 * W.tanh()[None, :2].expand(2, 2, 4).unflatten(2, (2, 2)),
+                                                align_corners=False),
+    "triangle": lambda x: functional.gelu(x).tril().add(1) * x,
+    "GELU by hand": lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)),
+    "requires_grad_": lambda x: x.requires_grad_() + 1,
+    "in place": lambda x: functional.relu_(x.clone().add_(1)).mul_(x),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_up_is_the_transpose_of_down(name: str) -> None:
+    data = generated(2, 4, 4, 4)
+    model = nn.Sequential(nn.Identity(), Function(IMAGES[name]))
+    with RelevanceFlow(model, RULES_FOR_LINEAR, data, ["0", "1"], before_activation=False) as flow:
+        expected = model(data)
+        assert_relevance_close(flow.activation("1"), expected, 1e-13)
+        relevance, regions = generated(3, *expected.shape), generated(3, *data.shape).flip(0)
+        carried = flow.down(relevance, start="1")
+        each = torch.cat([flow.down(relevance[k : k + 1], start="1") for k in range(3)])
+        assert_relevance_close(carried, each, 1e-12)  # several conditions in one pass
+        lifted = flow.up(regions, "1")
+        assert_relevance_close((carried * regions).sum(), (relevance * lifted).sum(), 1e-10)
+        ledger = flow.ledger(relevance[:1], start="1")
+        assert ledger.started == pytest.approx(float(relevance[0].sum()), rel=1e-12)
+        assert abs(ledger.unaccounted) < 1e-9 * float(relevance[0].abs().sum())
+        assert flow.notes == ()
+
+
+def test_every_function_of_the_table_exists() -> None:
+    own = {"getitem", "setitem", "rsub", "rdiv", "rtruediv", "truediv", "rmatmul"}  # operators
+    later = {"rms_norm"} if not hasattr(functional, "rms_norm") else set()
+    homes = (torch, Tensor, functional, torch.special, torch.fft, torch._C._nn)
+    unknown = [name for name in RULES if name not in own | later and not any(hasattr(home, name) for home in homes)]
+    assert unknown == []
+
+
+def test_what_has_no_rule_is_named() -> None:
+    class Odd(nn.Module):
+        def forward(self, data: Tensor) -> Tensor:
+            return torch.logcumsumexp(data, 1)
+
+    model = nn.Sequential(nn.Linear(4, 4), Odd(), nn.Linear(4, 2)).double()
+    with RelevanceFlow(model, composite_for(model).composite, generated(2, 4)) as flow:
+        assert flow.notes == ("Without a rule, run by their gradient: logcumsumexp in '1'.",)
+
+
+class Squared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, data: Tensor) -> Tensor:
+        ctx.save_for_backward(data)
+        return data * data
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+HIDDEN = {
+    "autograd.Function": (Squared.apply, "Squared"),
+    "inside vmap": (torch.vmap(lambda x: x + x.flip(0)), "Add; Flip"),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_operations_that_no_call_shows_are_named(name: str) -> None:
+    function, named = HIDDEN[name]
+    model = nn.Sequential(nn.Linear(4, 4), Function(function), nn.Linear(4, 2)).double()
+    with RelevanceFlow(model, RULES_FOR_LINEAR, generated(2, 4)) as flow:
+        assert flow.notes == (f"Without a rule, run by their gradient: {named}.",)
+
+
+def test_what_relevance_does_not_reach_is_not_named() -> None:
+    with flow_through(lambda x: x / x.std(1, keepdim=True), generated(2, 4)) as flow:
+        assert flow.notes == ()
+
+
+def test_a_gate_joined_with_a_signal_is_a_signal() -> None:
+    """Two signals get half of the product each; the gate alone would get nothing."""
+
+    def joined(x: Tensor) -> Tensor:
+        return torch.cat([x[:, :1].sigmoid(), x[:, 1:]], 1) * torch.ones_like(x).add(x.detach())
+
+    def product(x: Tensor) -> Tensor:
+        return torch.cat([x[:, :1].sigmoid(), x[:, 1:]], 1) * (x * 1)
+
+    assert down(joined, [2.0, 6.0], [4.0, 8.0]) == pytest.approx([4.0, 8.0])
+    assert down(product, [2.0, 6.0], [4.0, 8.0]) == pytest.approx([4.0, 8.0])
+    swapped = lambda x: torch.cat([x[:, :1].sigmoid(), x[:, 1:]], 1) * x.flip(1)  # noqa: E731
+    assert down(swapped, [2.0, 6.0], [4.0, 8.0]) == pytest.approx([2.0 + 4.0, 4.0 + 2.0])
+
+
+def test_a_gate_that_is_overwritten_is_a_signal() -> None:
+    def changed(x: Tensor) -> Tensor:
+        gate = x[:, :1].sigmoid()
+        view = gate[:, :]
+        gate.add_(x[:, :1])
+        return view * x[:, 1:]
+
+    plain = lambda x: (x[:, :1].sigmoid() + x[:, :1]) * x[:, 1:]  # noqa: E731
+    assert down(changed, [2.0, 6.0], [4.0]) == pytest.approx(down(plain, [2.0, 6.0], [4.0]))
+
+
+def test_a_softmax_that_is_no_gate_is_named() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Softmax(1), nn.Linear(4, 2)).double()
+    with RelevanceFlow(model, composite_for(model).composite, generated(2, 4)) as flow:
+        assert flow.notes == ("Without a rule, run by their gradient: softmax in '1'.",)
+    gated = Function(lambda x: torch.softmax(x, 1) * x)
+    with RelevanceFlow(gated, RULES_FOR_LINEAR, generated(2, 4)) as flow:
+        assert flow.notes == ()
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("options", [{}, {"kdim": 6, "vdim": 6}], ids=["one projection", "three projections"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_multi_head_attention_is_opened(batch_first: bool, options: dict, masked: bool) -> None:
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(8, 2, batch_first=batch_first, **options).double().eval()
+
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = attention
+
+        def forward(self, data: Tensor) -> Tensor:
+            other = data[..., :6] if options else data
+            lengths = (3, 5) if batch_first else (5, 3)
+            padding = torch.zeros(lengths, dtype=torch.bool)
+            padding[..., -1] = batch_first
+            mask = torch.ones(data.shape[1 if batch_first else 0], data.shape[1 if batch_first else 0]).triu(1).bool()
+            extra = {"attn_mask": mask, "key_padding_mask": padding} if masked else {}
+            return self.attention(data, other, other, need_weights=False, **extra)[0]
+
+    model, data = Attending(), generated(3, 5, 8)
+    with RelevanceFlow(model, RULES_FOR_LINEAR, data, before_activation=False) as flow:
+        assert_relevance_close(flow.prediction, model(data), 1e-12)
+        assert flow.notes == ()
+        started = flow.prediction[None]
+        ledger = flow.ledger(started)
+    assert abs(ledger.unaccounted) < 1e-9 * float(started.abs().sum())
+    assert math.isfinite(ledger.arrived)

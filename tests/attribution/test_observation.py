@@ -1,0 +1,302 @@
+"""What one pass shows: merged batch norms, order of calls, and that the copy computes what the model computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations, prune
+
+from crp.attribution import RelevanceFlow, composite_for, prepare
+from crp.attribution.observation import observe
+from crp.attribution.replica import replicate
+from crp.errors import ModelError
+from tests.oracle.comparing import assert_relevance_close
+
+DATA = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(5))
+
+
+def calibrated(norm: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        norm.running_mean.uniform_(-0.3, 0.3)
+        norm.running_var.uniform_(0.2, 2)
+        if norm.weight is not None:
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.uniform_(-0.3, 0.3)
+    return norm
+
+
+class Net(nn.Module):
+    """Two convolutions with batch norms; each fault changes how they are used."""
+
+    def __init__(self, forward: Callable[[Net, Tensor], Tensor], **norm: object) -> None:
+        super().__init__()
+        self.steps = forward
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm, self.other = (calibrated(nn.BatchNorm2d(4, **norm)) for _ in range(2))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, data: Tensor) -> Tensor:
+        return self.head(self.steps(self, data).mean((2, 3)))
+
+
+def plain(net: Net, data: Tensor) -> Tensor:
+    data = net.norm(net.first(data)).relu()
+    return net.other(net.second(data)).relu()
+
+
+def shared_norm(net: Net, data: Tensor) -> Tensor:
+    return net.norm(net.second(net.norm(net.first(data)).relu()))
+
+
+def read_twice(net: Net, data: Tensor) -> Tensor:
+    before = net.first(data)
+    return net.norm(before).relu() + before
+
+
+def with_activation_between(net: Net, data: Tensor) -> Tensor:
+    return net.norm(net.first(data).relu())
+
+
+def called_twice(net: Net, data: Tensor) -> Tensor:
+    data = net.norm(net.first(data)).relu()
+    return net.other(net.second(net.second(data)))
+
+
+def read_through_a_view(net: Net, data: Tensor) -> Tensor:
+    before = net.first(data)
+    halves = before.flatten(2)
+    return net.norm(before).relu() * halves.mean(-1)[..., None, None].sigmoid()
+
+
+def overwritten(net: Net, data: Tensor) -> Tensor:
+    before = net.first(data)
+    after = net.norm(before)
+    before.mul_(2)
+    return after + before
+
+
+MERGED = {
+    plain: [("first", "norm"), ("second", "other")],
+    shared_norm: [],
+    read_twice: [],
+    with_activation_between: [],
+    called_twice: [("first", "norm")],
+    read_through_a_view: [],
+    overwritten: [],
+}
+
+
+@pytest.mark.parametrize("steps", MERGED, ids=lambda steps: steps.__name__)
+@pytest.mark.parametrize("norm", [{}, {"affine": False}, {"eps": 0.5}], ids=str)
+def test_merged_only_where_it_is_exact(steps: Callable, norm: dict) -> None:
+    torch.manual_seed(0)
+    model = Net(steps, **norm).double().eval()
+    data = DATA.double()
+    assert observe(replicate(model), data).merges == MERGED[steps]
+    with RelevanceFlow(model, composite_for(model).composite, data) as flow:
+        assert_relevance_close(flow.prediction, model(data), 1e-12)
+        assert flow.notes == ()
+        started = flow.output_relevance([0, 1])
+        assert abs(flow.ledger(started).unaccounted) < 1e-9 * float(started.abs().sum())
+
+
+def test_tied_weights_are_not_merged() -> None:
+    model = Net(plain).double().eval()
+    model.first = nn.Conv2d(3, 4, 3, padding=1).double()
+    tied = nn.Sequential(nn.Conv2d(4, 4, 1), calibrated(nn.BatchNorm2d(4)), nn.Conv2d(4, 4, 1), nn.Flatten())
+    tied[2].weight = tied[0].weight
+    tied = tied.double().eval()
+    data = torch.randn(2, 4, 2, 2).double()
+    assert observe(replicate(tied), data).merges == []
+    with RelevanceFlow(tied, composite_for(tied).composite, data) as flow:
+        assert_relevance_close(flow.prediction, tied(data), 1e-12)
+
+
+def test_merged_equals_a_convolution_with_the_merged_weights() -> None:
+    """By hand: weight 2, variance 3 and eps 1 give 2 * 4 / 2 = 4; the bias is (1 - 5) * 2 + 7 = -1."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, eps=1.0), nn.Flatten(), nn.Linear(1, 1)).double().eval()
+    with torch.no_grad():
+        for value, number in zip(
+            (model[0].weight, model[0].bias, model[1].running_mean, model[1].running_var, model[1].weight,
+             model[1].bias, model[3].weight, model[3].bias),
+            (2.0, 1.0, 5.0, 3.0, 4.0, 7.0, 1.0, 0.0),
+            strict=True,
+        ):  # fmt: skip
+            value.fill_(number)
+    flow = RelevanceFlow(model, composite_for(model).composite, torch.full((1, 1, 1, 1), 3.0).double())
+    merged = flow.replica.model[0]
+    assert (merged.weight.item(), merged.bias.item()) == (4.0, -1.0)
+    assert flow.prediction.item() == 11.0
+
+
+class Standardized(nn.Conv2d):
+    """A convolution whose weights are standardised in `forward`."""
+
+    def forward(self, data: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return functional.conv2d(data, weight, self.bias, self.stride, self.padding)
+
+
+class Functional(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, data: Tensor) -> Tensor:
+        if self.weight.ndim == 2:
+            return functional.linear(data, self.weight, self.bias)
+        return functional.conv2d(data, self.weight, self.bias, padding=1)
+
+
+def pruned(layer: nn.Module) -> nn.Module:
+    prune.l1_unstructured(layer, "weight", amount=0.5)
+    return layer
+
+
+OTHER_LAYERS = {
+    "functions": Functional,
+    "weight norm": parametrizations.weight_norm,
+    "old weight norm": lambda layer: nn.utils.weight_norm(layer),
+    "orthogonal": parametrizations.orthogonal,
+    "spectral norm": parametrizations.spectral_norm,
+    "pruned": pruned,
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_LAYERS)
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # old weight norm
+def test_weights_as_they_are_when_they_run(kind: str) -> None:
+    """A layer of any form has the relevance of a plain layer with the same weights."""
+
+    def build() -> nn.Sequential:
+        torch.manual_seed(2)
+        layers = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Flatten()
+        return nn.Sequential(*layers, nn.Linear(144, 3)).double().eval()
+
+    model, reference = build(), build()
+    for index in (0, 2, 5):
+        model[index] = OTHER_LAYERS[kind](model[index]).eval()
+    data = DATA.double()
+    model(data)
+    with torch.no_grad():
+        for index in (0, 2, 5):
+            reference[index].weight.copy_(model[index].weight)
+    heatmaps = []
+    for net in (model, reference):
+        with RelevanceFlow(net, composite_for(net, data).composite, data, ["2"]) as flow:
+            assert_relevance_close(flow.prediction, net(data), 1e-12)
+            relevance = flow.down(flow.output_relevance([0, 1]), to="2")
+            each = relevance * torch.eye(4, dtype=torch.float64)[:, None, :, None, None]
+            heatmaps.append(flow.down(each, start="2"))
+    assert_relevance_close(*heatmaps, 1e-10)
+
+
+def test_a_convolution_with_standardised_weights() -> None:
+    torch.manual_seed(0)
+    layers = Standardized(3, 4, 3, padding=1), nn.ReLU(), Standardized(4, 4, 3), nn.Flatten(), nn.Linear(64, 2)
+    model, data = nn.Sequential(*layers).double().eval(), DATA.double()
+    with RelevanceFlow(model, composite_for(model).composite, data) as flow:
+        assert_relevance_close(flow.prediction, model(data), 1e-12)
+        assert flow.notes == ()
+
+
+class Backwards(nn.Module):
+    """Registers the head before the stem."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.stem = nn.Linear(4, 2), nn.Conv2d(3, 4, 3)
+
+    def forward(self, data: Tensor) -> Tensor:
+        return self.head(self.stem(data).relu().mean((2, 3)))
+
+
+class Forwards(Backwards):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = self._modules.pop("head")
+
+
+@pytest.mark.parametrize("example", [None, DATA.double()], ids=["registered", "observed"])
+def test_rules_follow_the_order_of_calls(example: Tensor | None) -> None:
+    heatmaps = []
+    for kind in (Backwards, Forwards):
+        torch.manual_seed(0)
+        model = kind().double().eval()
+        with RelevanceFlow(model, composite_for(model, example).composite, DATA.double()) as flow:
+            heatmaps.append(flow.down(flow.output_relevance([0, 1])))
+    assert torch.equal(*heatmaps)
+    assert composite_for(model, DATA.double()).name == "epsilon-plus-flat"
+
+
+IN_PLACE = {
+    "+=": lambda x, y: x.__iadd__(y),
+    "add_ without its result": lambda x, y: (x.add_(y), x)[1],
+    "through a view": lambda x, y: (x.view(-1).mul_(2), x + y)[1],
+    "relu_": lambda x, y: functional.relu_(x) + x,
+    "written into": lambda x, y: (x.__setitem__((slice(None), 0), y[:, 1]), x)[1],
+    "inplace=True": lambda x, y: functional.leaky_relu(x, inplace=True) + x,
+    "read before": lambda x, y: (x * 2 + x.mul_(3)),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_operations_in_place(name: str) -> None:
+    class Changing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right, self.head = nn.Linear(3, 4), nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, data: Tensor) -> Tensor:
+            return self.head(IN_PLACE[name](self.left(data), self.right(data)))
+
+    torch.manual_seed(0)
+    model, data = Changing().double(), torch.randn(2, 3).double()
+    with RelevanceFlow(model, composite_for(model).composite, data) as flow:
+        assert_relevance_close(flow.prediction, model(data), 1e-12)
+        started = flow.output_relevance([0, 1])
+        ledger = flow.ledger(started)
+    assert abs(ledger.unaccounted) < 1e-9 * float(started.abs().sum())
+
+
+def test_a_copy_with_another_output_is_refused() -> None:
+    class Counting(nn.Module):
+        """Its output depends on how often its class ran."""
+
+        runs = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, data: Tensor) -> Tensor:
+            Counting.runs += 1
+            return self.head(data) * Counting.runs
+
+    model = Counting()
+    with pytest.raises(ModelError, match=r"^The copy of the model that is explained gives another output:"):
+        RelevanceFlow(model, composite_for(model).composite, torch.ones(1, 3))
+
+
+class Branching(Net):
+    """A batch norm that only bright images pass."""
+
+    def forward(self, data: Tensor) -> Tensor:
+        data_norm = self.norm if data.mean() > 0 else nn.Identity()
+        return self.head(data_norm(self.first(data)).relu().mean((2, 3)))
+
+
+def test_another_path_than_the_first_is_checked_too() -> None:
+    model, data = Branching(plain).double().eval(), DATA.double().abs()
+    replica = prepare(model, composite_for(model).composite)
+    with RelevanceFlow(replica, None, data) as flow:
+        assert_relevance_close(flow.prediction, model(data), 1e-12)
+    for _ in range(2):  # an input that was refused once is not taken later
+        with pytest.raises(ModelError, match="forward pass depends on the data"):
+            RelevanceFlow(replica, None, -data)
+    with RelevanceFlow(model, composite_for(model).composite, -data) as flow:
+        assert_relevance_close(flow.prediction, model(-data), 1e-12)
