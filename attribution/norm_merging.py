@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 
@@ -38,10 +39,19 @@ def merged_parameters(linear: nn.Module, norm: nn.Module) -> tuple[Tensor, Tenso
 
 
 def merge(linear: nn.Module, norm: nn.Module, parameters: Sequence[Tensor]) -> None:
-    """Put merged parameters on the copies of both modules; the batch norm becomes the identity."""
+    """Put merged parameters on the copies of both modules; the batch norm becomes the identity.
+
+    What a subclass computes beside the norm (timm's `BatchNormAct2d`: an activation) still runs.
+    """
     for name, value in zip(("weight", "bias"), parameters, strict=True):
         linear._parameters[name] = nn.Parameter(value, requires_grad=False)
-    norm.forward = _identity
+    if type(norm).forward is nn.modules.batchnorm._BatchNorm.forward:
+        norm.forward = _identity
+        return
+    # the function is called with the statistics 0 and 1, which leave its input as it is
+    norm._buffers["running_mean"] = torch.zeros_like(norm.running_mean)
+    norm._buffers["running_var"] = torch.full_like(norm.running_var, 1 - norm.eps)
+    norm._parameters["weight"] = norm._parameters["bias"] = None
 
 
 def _identity(data: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ whether a batch norm and its convolution are neighbours in a `Sequential` or bel
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -171,7 +172,7 @@ class _Observer(TorchFunctionMode):
         norm = self._modules[name]
         if id(data) in self._producers and isinstance(norm, nn.modules.batchnorm._BatchNorm):
             linear, weight = self._producers[id(data)]
-            if norm.running_var is not None and _mergeable(self._modules[linear], data):
+            if _computes(norm, args, kwargs) and _mergeable(self._modules[linear], data):
                 self._pairs.append((linear, name, id(data), weight))
 
     def finish(self, output: Any) -> Observation:
@@ -218,6 +219,20 @@ def _mergeable(linear: nn.Module, output: Tensor) -> bool:
     if isinstance(linear, nn.Linear):
         return output.ndim == 2
     return linear.groups == 1 or not linear.transposed
+
+
+def _computes(norm: nn.Module, args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether a call computes what the batch norm's own statistics and parameters say, as a subclass may not."""
+    given = inspect.signature(functional.batch_norm).bind(*args, **kwargs)
+    given.apply_defaults()
+    call = given.arguments
+    own = ("running_mean", "running_var", "weight", "bias")
+    return (
+        norm.running_var is not None
+        and all(call[name] is getattr(norm, name) for name in own)
+        and not call["training"]
+        and call["eps"] == norm.eps
+    )
 
 
 def _tensors(values: Collection[Any]) -> Iterator[Tensor]:

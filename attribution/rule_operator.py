@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from zennit.core import BasicHook
 
-from crp.attribution.functions.gates import read_as_signal
+from crp.attribution.functions.gates import as_gate, linear_gate_of, read_as_signal
 from crp.attribution.ledger import Recorder
 from crp.attribution.linear_function import LinearFunction
 from crp.attribution.modified_module import ModifiedModule
@@ -75,8 +75,12 @@ class RuleOperator:
         """Replace the module's forward."""
         if not data.requires_grad:
             return self.modified.original(data, *args, **kwargs)
+        output = _RuleFunction.apply(data, self, args, kwargs)
+        gate = linear_gate_of(data)
+        if gate is not None:
+            return as_gate(output, gate)
         read_as_signal(data)
-        return _RuleFunction.apply(data, self, args, kwargs)
+        return output
 
 
 @dataclass

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crp.attribution.functions.function_calls import Call, data_in, stabilized_reciprocal, summed_to
-from crp.attribution.functions.gates import Gate, as_gate, gate_of, read_as_signal
+from crp.attribution.functions.gates import Gate, as_gate, gate_of, linear_gate_of, read_as_signal
 
 
 def as_autograd(call: Call) -> Any:
@@ -42,18 +42,6 @@ def filling(call: Call) -> Tensor:
         leaves = {id(value): value.detach().requires_grad_() for value in data}
         graph = with_leaves(call, leaves)
     return _from_graph(call, graph, data, leaves)
-
-
-def overwriting(call: Call) -> Tensor | None:
-    """Overwrite a part of the first argument in place, with the relevance of constants in the ledger."""
-    target, data = call.args[0], call.data
-    with torch.enable_grad():
-        leaves = {id(value): value.detach().requires_grad_() for value in data}
-        graph = leaves.get(id(target), target).clone()
-        with_leaves(call, {**leaves, id(target): graph})
-    result = _from_graph(call, graph, data, leaves)
-    target.copy_(result)
-    return None if call.name == "setitem" else target
 
 
 def _from_graph(call: Call, graph: Tensor, data: Sequence[Tensor], leaves: Mapping[int, Tensor]) -> Tensor:
@@ -93,8 +81,11 @@ def clamp(call: Call) -> Tensor:
     return elementwise(call) if None in bounds else bounded(call)
 
 
-def softmax(call: Call) -> Tensor:
-    """Mark the output as a gate: a constant factor in a product. Elsewhere relevance passes by the gradient."""
+def only_gate(call: Call) -> Tensor:
+    """Mark the output as a gate: a constant factor or divisor.
+
+    Where relevance reaches it all the same, it passes by the gradient, and a note says so.
+    """
     output = call.by_autograd()
     gate = Gate(call.name, call.rules.running.innermost, output.grad_fn)
     call.rules.gates.append(gate)
@@ -160,7 +151,11 @@ def linearized(
 ) -> Tensor:
     """Put an output into the graph with :math:`R_x = x J^T (R / z)` for the linear `function` of `data`."""
     down, value = linear_down(data, function, output, part)
-    return call.ruled(value if output is None else output, [data], lambda relevance: (down(relevance),))
+    gate = linear_gate_of(data)
+    result = call.ruled(
+        value if output is None else output, [data], lambda relevance: (down(relevance),), scaling=gate is not None
+    )
+    return result if gate is None else as_gate(result, gate)
 
 
 def linear_down(
@@ -193,6 +188,15 @@ def linear_down(
         return gradient * factor
 
     return down, value
+
+
+def sampling(call: Call) -> Tensor:
+    """Apply `linear_map` to what is sampled; the places, which may depend on the data, are constants."""
+    data = call.argument(0, "input")
+    if not data.requires_grad:
+        call.rules.without_rule(call.name)
+        return call.by_autograd()
+    return linearized(call, data, lambda leaf: with_leaves(call, {id(data): leaf}))
 
 
 def scaled(call: Call, output: Tensor, data: Tensor, kept: Tensor | None) -> Tensor:

@@ -35,6 +35,16 @@ def gate_of(tensor: Tensor) -> Gate | None:
     return gate if version == tensor._version else None
 
 
+def linear_gate_of(tensor: Tensor) -> Gate | None:
+    """Return the gate that a linear map of a tensor is, or None.
+
+    Relevance cannot flow through a softmax other than as a gate, so its linear maps are gates, too: attention weights
+    that are mixed over heads (Shazeer et al., "Talking-Heads Attention", 2020), kernels chosen by the data.
+    """
+    gate = gate_of(tensor)
+    return gate if gate is not None and gate.name else None
+
+
 def as_gate(tensor: Tensor, gate: Gate | None) -> Tensor:
     """Mark a tensor as a gate, or as none."""
     tensor.gate = gate, tensor._version

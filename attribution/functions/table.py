@@ -4,17 +4,21 @@ r"""The rule of each function. To add an operation, add its name to a row of `RU
 `as_autograd`       reshaping and selecting; max pooling
 `joining`           the same for what joins data with constants, whose part is absorbed
 `filling`           the same for what fills up with zeros, or constants
-`overwriting`       the same for what is overwritten in place
+`assignment`        the same for what is written into a tensor
 `elementwise`       one tensor, element by element: relevance passes unchanged (zennit's `Pass`)
 `addition`          in proportion to the summands (zennit's `Norm` on `Sum`); a constant summand absorbs its part
 `linear_map`        linear in one tensor: :math:`R_x = x \odot J^T (R / z)`, the epsilon rule
 `product`           with a constant: unchanged; with a gate: all to the signal; of two signals: half and half
 `quotient`          all to the numerator
 `matrix_product`    of two tensors of the data, as `product`; with a constant, as `linear_map`
+`only_gate`         a constant factor or divisor; where relevance reaches it, it passes by the gradient and is named
+`sampling`          a `linear_map` of what is sampled
+`addcmul`, `glu` …  the functions of which they are made (`composed.py`)
 `normalization`     the denominator is a constant, what remains is a `linear_map`
 `attention`         attention weights are constants: a `linear_map` of the values (the conserving variant; Ali et al.,
                     "XAI for Transformers: Better Explanations through Conservative Propagation", 2022)
 `linear_layer`      the composite's rule for that kind of layer
+`lstm`, `gru` …     the steps, with gates as in `product` (`recurrent.py`)
 ==================  ===================================================================================================
 """
 
@@ -24,6 +28,7 @@ from collections.abc import Callable
 from typing import Any
 
 from crp.attribution.functions.attention_rules import attention, multi_head_attention
+from crp.attribution.functions.composed import addcdiv, addcmul, glu, lerp
 from crp.attribution.functions.elementary import (
     addition,
     as_autograd,
@@ -34,14 +39,16 @@ from crp.attribution.functions.elementary import (
     joining,
     linear_map,
     matrix_product,
-    overwriting,
+    only_gate,
     product,
     quotient,
-    softmax,
+    sampling,
 )
 from crp.attribution.functions.function_calls import Call
 from crp.attribution.functions.linear_layers import LAYERS, linear_layer
 from crp.attribution.functions.normalization import batch_norm, group_norm, instance_norm, layer_norm, vector_norm
+from crp.attribution.functions.overwriting import assignment
+from crp.attribution.functions.recurrent import gru, lstm, rnn_relu, rnn_tanh
 
 RULES: dict[str, Callable[[Call], Any]] = {}
 for rule, names in (
@@ -67,7 +74,7 @@ for rule, names in (
         "scatter max min maximum minimum",
     ),
     (filling, "pad unfold im2col diag diag_embed tril triu max_unpool1d max_unpool2d max_unpool3d"),
-    (overwriting, "setitem copy_ index_put_ zero_ fill_"),
+    (assignment, "setitem copy_ index_put_ zero_ fill_"),
     (
         elementwise,
         "relu gelu silu mish elu selu celu leaky_relu prelu rrelu softplus softshrink hardshrink tanhshrink hardswish "
@@ -76,13 +83,18 @@ for rule, names in (
     ),
     (bounded, "sigmoid expit hardsigmoid relu6 tanh hardtanh erf softsign"),
     (clamp, "clamp clip"),
-    (softmax, "softmax log_softmax softmin"),
+    (only_gate, "softmax log_softmax softmin norm linalg_norm linalg_vector_norm var std"),
     (addition, "add sub subtract rsub"),
     (
         linear_map,
         "neg negative sum mean nanmean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
-        "adaptive_avg_pool3d interpolate upsample fold col2im grid_sample",
+        "adaptive_avg_pool3d interpolate upsample fold col2im",
     ),
+    (sampling, "grid_sample"),
+    (addcmul, "addcmul"),
+    (addcdiv, "addcdiv"),
+    (lerp, "lerp"),
+    (glu, "glu"),
     (product, "mul multiply"),
     (quotient, "div divide true_divide truediv rdiv rtruediv"),
     (matrix_product, "matmul mm bmm mv dot inner einsum tensordot addmm addbmm baddbmm bilinear rmatmul"),
@@ -94,5 +106,9 @@ for rule, names in (
     (attention, "scaled_dot_product_attention"),
     (multi_head_attention, "multi_head_attention_forward"),
     (linear_layer, " ".join(LAYERS)),
+    (lstm, "lstm"),
+    (gru, "gru"),
+    (rnn_tanh, "rnn_tanh"),
+    (rnn_relu, "rnn_relu"),
 ):
     RULES.update(dict.fromkeys(names.split(), rule))

@@ -133,6 +133,50 @@ def test_merged_equals_a_convolution_with_the_merged_weights() -> None:
     assert flow.prediction.item() == 11.0
 
 
+class NormAndActivation(nn.BatchNorm2d):
+    """A norm and its activation in one module, as in timm."""
+
+    def forward(self, data: Tensor) -> Tensor:
+        statistics = self.running_mean, self.running_var
+        return functional.batch_norm(data, *statistics, self.weight, self.bias, False, 0.1, self.eps).relu()
+
+
+class PositiveScale(nn.BatchNorm2d):
+    """A norm whose scale is not its parameter."""
+
+    def forward(self, data: Tensor) -> Tensor:
+        scale = self.weight.abs() + 1
+        return functional.batch_norm(data, self.running_mean, self.running_var, scale, self.bias, False, 0.1, self.eps)
+
+
+@pytest.mark.parametrize("eps", [1e-5, 0.5, 2.0])
+def test_a_subclass_of_a_batch_norm_keeps_what_else_it_does(eps: float) -> None:
+    def model(norm: nn.Module) -> nn.Module:
+        torch.manual_seed(0)
+        norm = calibrated(norm)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.Flatten(), nn.Linear(64, 2)).double().eval()
+
+    own = model(NormAndActivation(4, eps=eps))
+    plain = model(nn.BatchNorm2d(4, eps=eps)).insert(2, nn.ReLU())
+    assert observe(replicate(own), DATA.double()).merges == [("0", "1")]
+    flows = [RelevanceFlow(net, composite_for(net).composite, DATA.double()) for net in (own, plain)]
+    assert_relevance_close(flows[0].prediction, own(DATA.double()), 1e-12)
+    one, other = (flow.down(flow.output_relevance(1)) for flow in flows)
+    # the stabiliser of the norm's own function, 1e-6, is all that differs
+    assert_relevance_close(one, other, 1e-4)
+    assert own[1].running_mean.any()  # the caller's
+    assert own[1].weight is not None
+
+
+def test_a_norm_that_computes_something_else_is_not_merged() -> None:
+    torch.manual_seed(0)
+    norm = calibrated(PositiveScale(4))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.Flatten(), nn.Linear(64, 2)).double().eval()
+    assert observe(replicate(model), DATA.double()).merges == []
+    with RelevanceFlow(model, composite_for(model).composite, DATA.double()) as flow:
+        assert_relevance_close(flow.prediction, model(DATA.double()), 1e-12)
+
+
 class Standardized(nn.Conv2d):
     """A convolution whose weights are standardised in `forward`."""
 

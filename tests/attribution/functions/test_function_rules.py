@@ -41,6 +41,22 @@ def down(function: Callable[[Tensor], Tensor], data: list, relevance: list) -> l
     return arriving[0, 0].tolist()
 
 
+ONES = torch.ones(1, 1, dtype=torch.float64)
+
+
+def assigned(target: Tensor, place: slice, value: object) -> Tensor:
+    target[:, place] = value
+    return target
+
+
+def viewed(target: Tensor, change: Callable[[Tensor], object]) -> Tensor:
+    """Change two views of a tensor that is not contiguous."""
+    whole = target.transpose(1, 3).clone().transpose(1, 3)
+    change(whole[:, 1:3, 2:])
+    change(whole[:, :2, :2])
+    return whole
+
+
 BY_HAND = {
     # 2 and 6 of 8; the constant 2 of 4 absorbs half
     "sum of data": (lambda x: x[:, :1] + x[:, 1:], [2.0, 6.0], [4.0], [1.0, 3.0]),
@@ -71,6 +87,36 @@ BY_HAND = {
     "class token": (
         lambda x: torch.cat([torch.ones(1, 1, dtype=x.dtype), x], 1), [2.0, 6.0], [4.0, 8.0, 1.0], [8.0, 1.0],
     ),
+    # (2 + 3 * 6) is 20: a tenth and nine tenths
+    "sum with a product": (lambda x: torch.addcmul(x[:, :1], x[:, 1:], 3 * ONES), [2.0, 6.0], [10.0], [1.0, 9.0]),
+    "sum with a quotient": (lambda x: torch.addcdiv(x[:, :1], x[:, 1:], ONES / 3), [2.0, 6.0], [10.0], [1.0, 9.0]),
+    # 2 + (6 - 2) / 4 is 1.5 + 1.5
+    "weighted mean": (lambda x: torch.lerp(x[:, :1], x[:, 1:], 0.25), [2.0, 6.0], [4.0], [2.0, 2.0]),
+    "gated linear unit": (lambda x: functional.glu(x, 1), [2.0, 6.0], [4.0], [4.0, 0.0]),
+    # the second and the third place hold two summands each
+    "overlapping patches": (
+        lambda x: functional.fold(x.view(1, 2, 2), (1, 3), (1, 2)).flatten(1),
+        [1.0, 2.0, 3.0, 4.0], [1.0, 5.0, 4.0], [1.0, 2.0, 3.0, 4.0],
+    ),
+    # between both pixels: (2 + 6) / 2
+    "sampling": (
+        lambda x: functional.grid_sample(x[:, None, None], ONES.new_zeros(1, 1, 1, 2), align_corners=False)[:, 0, 0],
+        [2.0, 6.0], [4.0], [1.0, 3.0],
+    ),
+    "constant in place": (lambda x: assigned(x * 1, slice(0, 1), 5.0), [2.0, 6.0], [4.0, 8.0], [0.0, 8.0]),
+    "data into a constant": (
+        lambda x: assigned(torch.ones(1, 3, dtype=x.dtype), slice(1, 3), x), [2.0, 6.0], [4.0, 8.0, 1.0], [8.0, 1.0],
+    ),
+    "a signal and a gate, joined": (
+        lambda x: torch.cat([x[:, :1], x[:, 1:2].sigmoid()], 1) * x[:, 2:],
+        [2.0, 6.0, 3.0, 5.0], [4.0, 8.0], [2.0, 4.0, 2.0, 4.0],
+    ),
+    "two gates, joined": (
+        lambda x: torch.cat([x[:, :1].tanh(), x[:, 1:2].sigmoid()], 1) * x[:, 2:],
+        [2.0, 6.0, 3.0, 5.0], [4.0, 8.0], [0.0, 0.0, 4.0, 8.0],
+    ),
+    "divided by a norm": (lambda x: x / x.norm(dim=1, keepdim=True), [2.0, 6.0], [4.0, 8.0], [4.0, 8.0]),
+    "divided by a deviation": (lambda x: x / (x.var(1, keepdim=True) + 1).sqrt(), [2.0, 6.0], [4.0, 8.0], [4.0, 8.0]),
 }  # fmt: skip
 
 
@@ -158,6 +204,26 @@ IMAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "triangle": lambda x: functional.gelu(x).tril().add(1) * x,
     "GELU by hand": lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)),
     "requires_grad_": lambda x: x.requires_grad_() + 1,
+    "sum with a product": lambda x: torch.addcmul(x, x.flip(1), x.roll(1, 1), value=0.5),
+    "sum with a quotient": lambda x: torch.addcdiv(x, x.flip(1), 1 + W.abs(), value=0.5),
+    "weighted mean": lambda x: torch.lerp(x, x.flip(1), torch.sigmoid(x.roll(1, 1))),
+    "gated linear unit": lambda x: functional.glu(x, 1),
+    "patches": lambda x: functional.unfold(x, 3, padding=1),
+    "overlapping patches": lambda x: functional.fold(functional.unfold(x, 3, padding=1) * 2, (4, 4), 3, padding=1),
+    "sampling": lambda x: functional.grid_sample(x, W[None, :, :2, None].expand(2, 4, 2, 2), align_corners=False),
+    "sampling at places from data": lambda x: functional.grid_sample(x, x[:, :, :, :2].tanh(), align_corners=False),
+    "constant in place": lambda x: assigned(x * 1, slice(0, 2), 5.0),
+    "data into a constant": lambda x: assigned(torch.ones_like(x), slice(1, 3), x[:, :2]),
+    "data into data": lambda x: assigned(x * 1, slice(1, 3), x[:, :2]),
+    "chosen in place": lambda x: (x * 1).index_put_((torch.tensor([0, 1]), torch.tensor([2, 0])), W),
+    "constant in a view": lambda x: viewed(x * 1, lambda view: view.fill_(2)),
+    "constant in a part of a view": lambda x: viewed(x * 1, lambda view: view.__setitem__((..., slice(1, 3)), 2.0)),
+    "data into views of a constant": lambda x: viewed(torch.ones_like(x), lambda view: view.copy_(x[:, 1:3, :2])),
+    "data into a view of data": lambda x: viewed(x * 1, lambda view: view.copy_(x[:, 1:3, :2])),
+    "filled in place": lambda x: torch.cat([x, (x * 1).fill_(2), (x * 1).zero_(), (x * 1).copy_(W)], 1),
+    "deviation": lambda x: (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True) + 1e-5).sqrt(),
+    "norm": lambda x: x / x.norm(dim=1, keepdim=True) + x * torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True),
+    "talking heads": lambda x: (torch.softmax(x, -1).transpose(1, 3) @ W + W[0]).transpose(1, 3) @ x,
     "in place": lambda x: functional.relu_(x.clone().add_(1)).mul_(x),
 }
 
@@ -184,7 +250,7 @@ def test_up_is_the_transpose_of_down(name: str) -> None:
 def test_every_function_of_the_table_exists() -> None:
     own = {"getitem", "setitem", "rsub", "rdiv", "rtruediv", "truediv", "rmatmul"}  # operators
     later = {"rms_norm"} if not hasattr(functional, "rms_norm") else set()
-    homes = (torch, Tensor, functional, torch.special, torch.fft, torch._C._nn)
+    homes = (torch, Tensor, functional, torch.special, torch._C._linalg, torch._C._nn)
     unknown = [name for name in RULES if name not in own | later and not any(hasattr(home, name) for home in homes)]
     assert unknown == []
 
@@ -262,6 +328,40 @@ def test_a_softmax_that_is_no_gate_is_named() -> None:
     gated = Function(lambda x: torch.softmax(x, 1) * x)
     with RelevanceFlow(gated, RULES_FOR_LINEAR, generated(2, 4)) as flow:
         assert flow.notes == ()
+
+
+def test_linear_maps_of_attention_weights_are_attention_weights() -> None:
+    """Heads mixed by a linear module, as in CaiT: all relevance goes to the values, none to the queries."""
+
+    class TalkingHeads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = nn.Linear(2, 2)
+
+        def forward(self, data: Tensor) -> Tensor:
+            heads, values = data[:, :2], data[:, 2:]
+            weights = torch.softmax(heads @ heads.transpose(2, 3), -1)
+            return self.mix(weights.movedim(1, -1)).movedim(-1, 1) @ values
+
+    torch.manual_seed(0)
+    with RelevanceFlow(TalkingHeads().double(), RULES_FOR_LINEAR, generated(1, 4, 3, 3)) as flow:
+        assert flow.notes == ()
+        relevance = generated(1, *flow.prediction.shape)
+        arriving = flow.down(relevance)[0]
+    assert not arriving[:, :2].any()
+    assert float(arriving[:, 2:].sum()) == pytest.approx(float(relevance.sum()), rel=1e-4)
+
+
+def test_a_softmax_joined_with_a_signal_is_named() -> None:
+    with flow_through(lambda x: torch.cat([x, torch.softmax(x, 1)], 1), generated(2, 4)) as flow:
+        assert flow.notes == ("Without a rule, run by their gradient: softmax in 'the model itself'.",)
+    with flow_through(lambda x: x[:, :2] * torch.cat([x[:, :1], x[:, :1]], 1).softmax(1), generated(2, 4)) as flow:
+        assert flow.notes == ()
+
+
+def test_a_deviation_that_is_no_divisor_is_named() -> None:
+    with flow_through(lambda x: x.std(1, keepdim=True) + x, generated(2, 4)) as flow:
+        assert flow.notes == ("Without a rule, run by their gradient: std in 'the model itself'.",)
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
