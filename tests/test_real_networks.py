@@ -11,11 +11,13 @@ import crp.attribution  # noqa: F401  (the workaround must run before torchvisio
 from tests.oracle import nets, photos
 
 
-def test_resnet20_is_right_on_804_of_the_first_1000_images(real_data):
-    images, labels = photos.cifar10(real_data, 1000)
+@pytest.mark.parametrize(("count", "right"), [(200, 160), pytest.param(1000, 804, marks=pytest.mark.slow)])
+def test_resnet20_is_right_on_so_many_of_the_first_images(real_data, count, right):
+    """As its README states for a thousand; in float64, so that no processor's rounding moves an image."""
+    images, labels = photos.cifar10(real_data, count)
     with torch.no_grad():
         predicted = nets.trained_resnet20(real_data).double()(images.double()).argmax(1)
-    assert int((predicted == labels).sum()) == 804
+    assert int((predicted == labels).sum()) == right
 
 
 @pytest.mark.parametrize(

@@ -219,9 +219,23 @@ def absorbed(explanation: Explanation) -> str:
     amount = f"{abs(value) * 100:.0f}{SPACE}%"
     if abs(value) < 0.005:
         return "All relevance that started at the output reaches the input."
+    where = _absorbers(explanation)
     if value < 0:
-        return f"The input holds {amount} more relevance than started at the output: biases added it."
-    return f"On the way from the output to the input {amount} of the relevance was absorbed by biases and stabilisers."
+        return f"The input holds {amount} more relevance than started at the output: biases added it{where}."
+    return (
+        f"On the way from the output to the input {amount} of the relevance was absorbed by biases and stabilisers"
+        f"{where}."
+    )
+
+
+def _absorbers(explanation: Explanation) -> str:
+    """Name the modules that absorbed or added most, in brackets."""
+    sign = -1 if explanation.absorbed < 0 else 1
+    parts = []
+    for name, part in explanation.absorbers:
+        amount = percent(part * sign) if part * sign > 0 else signed_percent(part * sign)
+        parts.append(f"{amount} in {name or 'the model itself'}")
+    return f" (most: {', '.join(parts)})" if parts else ""
 
 
 def _times(ratio: float) -> str:

@@ -93,7 +93,7 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             "--mean and --std, or --preprocessing."
         )
     if site:
-        _site(prepared(model, data=_check(model, images[:1], opened)), images, opened, library, given, options)
+        _site(prepared(model), images, opened, library, given, options)
         return
     model = prepared(model, data=_check(model, images, opened))
     for image in images:
@@ -104,12 +104,12 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             click.echo(explained.save(path))
 
 
-def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor | None:
+def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor:
     """Check all pictures before the first one is explained, and return the model input of one of them."""
     from crp.preprocessing import read_picture
     from crp.sources.fitting import run
 
-    tried, example = set(), None
+    tried: set = set()
     for image in images:
         data = library.preprocessing.to_input(read_picture(image))
         if data.shape not in tried:

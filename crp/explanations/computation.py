@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
+from crp.attribution.ledger import Ledger
 from crp.attribution.starts import Difference, Logit
 from crp.class_names import class_index, class_name
 from crp.concepts import ChannelConcept, ConceptKind
@@ -44,6 +45,8 @@ _CHANNELS = ChannelConcept()
 _INPUTS = {2: ("signal", "T"), 3: ("image", "H, W"), 4: ("volume", "D, H, W")}
 # Coverage and breadth of an explanation's graph: as much as fits into the width of a page.
 _GRAPH_COVERAGE, _GRAPH_BREADTH = 0.9, 8
+# At most so many modules are named that absorb relevance, each at least this part of what started.
+_ABSORBERS, _ABSORBED = 3, 0.01
 # Classes named as users of a concept.
 _USERS = 5
 # One patch is kept for each concept among the strongest few of some cell: how many per cell, and how many in all.
@@ -179,6 +182,7 @@ def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | N
     """Explain one class, or the difference of two; return fields of `Explanation` by name."""
     start = Logit(target) if against is None else Difference(Logit(target), Logit(against))
     started = flow.output_relevance(start)
+    ledger = flow.ledger(started)
     arriving = flow.down(started, to=[INPUT, *shown.layers])
     _check_arriving(flow, arriving)
     heatmap = arriving[INPUT][0, 0].sum(0)
@@ -202,8 +206,17 @@ def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | N
         "heatmap": _array(heatmap),
         "layers": tuple(layers),
         "absorbed": 1 - float(heatmap.double().sum()) / total if total else math.nan,
+        "absorbers": _absorbers(ledger),
         "graph": graph,
     }
+
+
+def _absorbers(ledger: Ledger) -> tuple[tuple[str, float], ...]:
+    """Name the modules that absorb or add most of the relevance that started."""
+    if not ledger.started:
+        return ()
+    parts = {name: absorbed / ledger.started for name, absorbed in ledger.by_module().items()}
+    return tuple(item for item in parts.items() if math.isfinite(item[1]) and abs(item[1]) >= _ABSORBED)[:_ABSORBERS]
 
 
 def _check_arriving(flow: RelevanceFlow, arriving: Mapping[str, Tensor]) -> None:

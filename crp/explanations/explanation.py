@@ -281,6 +281,9 @@ class Explanation:
     absorbed
         Part of the relevance started at the output that does not reach the input (biases, stabilisers);
         negative if biases add relevance, NaN if none was started.
+    absorbers
+        The modules that absorb or add most relevance on the way to the input, the strongest first: name, and part of
+        the relevance that started (negative where it adds).
     provenance
         What is needed to check and to repeat the explanation; plain values only. Known keys, all optional: "image"
         (name of the input), "command", "versions" (dict), "fingerprints" (dict), "settings" (dict).
@@ -307,11 +310,13 @@ class Explanation:
     against: ClassScore | None = None
     graph: ConceptGraph | None = None
     beside: tuple[Explanation, ...] = ()
+    absorbers: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
         set_fields(self, picture=picture_array(self.picture), heatmap=heatmap_array(self.heatmap, self.picture))
         set_fields(self, classes=tuple(self.classes), layers=tuple(self.layers), absorbed=float(self.absorbed))
+        set_fields(self, absorbers=tuple((str(name), float(part)) for name, part in self.absorbers))
         set_fields(self, provenance=dict(self.provenance), beside=tuple(self.beside))
         if any(not np.array_equal(other.picture, self.picture) for other in self.beside):
             raise InputError("all explanations in `beside` must be of the same input; these have other pictures.")
