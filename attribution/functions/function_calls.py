@@ -14,7 +14,7 @@ conditions at once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,7 +136,7 @@ class _WithoutRule:
 
     name: str
     module: str
-    nodes: frozenset[Node] = frozenset()
+    nodes: Collection[Node] = ()
 
 
 class _OperationFunction(torch.autograd.Function):
@@ -224,11 +224,22 @@ class FunctionRules(TorchFunctionMode):
         self._seen.update(value.grad_fn for value in data if value._base is not None)
         named = len(self._without_rule)
         result = self._with_rule(function, args, kwargs)
-        nodes = frozenset(graph_below(*data_in([result, *args[:1]]), closed=before | self._seen))
-        self._seen |= nodes
+        nodes = self._new_nodes(data_in([result, *args[:1]]), before)
         for call in self._without_rule[named:]:
             call.nodes = call.nodes or nodes
         return result
+
+    def _new_nodes(self, outputs: Iterable[Tensor], before: Collection[Node]) -> set[Node]:
+        """Take the nodes between what a call read and what it returned as seen."""
+        found, waiting = set(), [output.grad_fn for output in outputs]
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in before or node in self._seen:
+                continue
+            self._seen.add(node)
+            found.add(node)
+            waiting += [below for below, _ in node.next_functions]
+        return found
 
     def _with_rule(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         # also what a module under a rule reads: reading `requires_grad` is a call, too
@@ -263,10 +274,10 @@ class FunctionRules(TorchFunctionMode):
         """
         read_as_signal(output)
         reached = set(graph_below(output))
-        gates = [_WithoutRule(gate.name, gate.module, frozenset([gate.node])) for gate in self.gates if gate.is_signal]
+        gates = [_WithoutRule(gate.name, gate.module, [gate.node]) for gate in self.gates if gate.is_signal]
         found: dict[str, set[str]] = defaultdict(set)
         for call in (*self._without_rule, *gates):
-            if call.nodes & reached:
+            if not reached.isdisjoint(call.nodes):
                 found[call.name].add(call.module or "the model itself")
         for node in reached - self._seen:
             if not (_is_rule(node) or node.name() in _VIEWS):
