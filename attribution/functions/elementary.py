@@ -18,21 +18,39 @@ from crp.attribution.functions.gates import Gate, as_gate, gate_of, linear_gate_
 
 
 def as_autograd(call: Call) -> Any:
-    """Reshaping, selecting and joining: what autograd does is the rule. Gates alone make a gate."""
-    gates = [gate_of(tensor) for tensor in call.data]
+    """Reshaping and selecting: what autograd does is the rule. Other tensors may be given for their shape."""
+    return _made_of_gate(call.by_autograd(), gate_of(call.data[0]))
+
+
+def _made_of_gate(result: Any, gate: Gate | None) -> Any:
+    if gate is not None:
+        for tensor in data_in([result]):
+            as_gate(tensor, gate)
+    return result
+
+
+def broadcasting(call: Call) -> Sequence[Tensor]:
+    """As `as_autograd`, for each of several tensors."""
     result = call.by_autograd()
-    for tensor in data_in([result]):
-        as_gate(tensor, gates[0] if all(gates) else None)
-    if len(set(map(id, gates))) > 1:
-        for tensor in call.data:
-            read_as_signal(tensor)
+    for before, after in zip(flat(call.args), result, strict=True):
+        _made_of_gate(after, gate_of(before))
     return result
 
 
 def joining(call: Call) -> Any:
-    """As autograd does it, with the relevance of joined or chosen constants in the ledger."""
+    """As autograd does it, with the relevance of joined or chosen constants in the ledger.
+
+    What is made of gates alone is a gate.
+    """
+    data = call.data
     given = [value for value in flat((*call.args, *call.kwargs.values())) if isinstance(value, Tensor)]
-    return as_autograd(call) if len(given) == len(call.data) else filling(call)
+    if len(given) > len(data):
+        return filling(call)
+    if len(data) == 1:
+        return as_autograd(call)
+    for value in data:
+        read_as_signal(value)
+    return _made_of_gate(call.by_autograd(), Gate() if all(map(gate_of, data)) else None)
 
 
 def filling(call: Call) -> Tensor:

@@ -33,6 +33,7 @@ from crp.attribution.functions.elementary import (
     addition,
     as_autograd,
     bounded,
+    broadcasting,
     clamp,
     elementwise,
     filling,
@@ -57,7 +58,7 @@ for rule, names in (
         # shape and place
         "reshape reshape_as view view_as flatten unflatten ravel squeeze unsqueeze permute transpose swapaxes swapdims "
         "movedim moveaxis T mT H mH t adjoint contiguous clone to type float double bfloat16 type_as cpu cuda expand "
-        "expand_as broadcast_to broadcast_tensors repeat repeat_interleave tile flip fliplr flipud roll rot90 narrow "
+        "expand_as broadcast_to repeat repeat_interleave tile flip fliplr flipud roll rot90 narrow "
         "select index_select take take_along_dim gather getitem diagonal "
         "split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit unsafe_chunk unsafe_split as_strided "
         "pixel_shuffle pixel_unshuffle channel_shuffle requires_grad_ squeeze_ unsqueeze_ transpose_ detach_ "
@@ -68,6 +69,7 @@ for rule, names in (
         "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout positive requires_grad "
         "data detach real _base grad",
     ),
+    (broadcasting, "broadcast_tensors"),
     (
         joining,
         "cat concat concatenate stack hstack vstack dstack column_stack block_diag where masked_fill index_copy "

@@ -111,6 +111,16 @@ BY_HAND = {
         lambda x: torch.cat([x[:, :1], x[:, 1:2].sigmoid()], 1) * x[:, 2:],
         [2.0, 6.0, 3.0, 5.0], [4.0, 8.0], [2.0, 4.0, 2.0, 4.0],
     ),
+    "gate in the shape of a signal": (
+        lambda x: x[:, 1:] * x[:, :1].sigmoid().expand_as(x[:, 1:]), [1.0, 2.0, 6.0], [4.0, 8.0], [0.0, 4.0, 8.0],
+    ),
+    "signal in the shape of a gate": (
+        lambda x: x[:, :1] * x[:, 1:].view_as(x[:, :1].sigmoid()), [2.0, 6.0], [4.0], [2.0, 2.0],
+    ),
+    "gate and signal, broadcast": (
+        lambda x: math.prod(torch.broadcast_tensors(x[:, :1].sigmoid(), x[:, 1:])),
+        [1.0, 2.0, 6.0], [4.0, 8.0], [0.0, 4.0, 8.0],
+    ),
     "two gates, joined": (
         lambda x: torch.cat([x[:, :1].tanh(), x[:, 1:2].sigmoid()], 1) * x[:, 2:],
         [2.0, 6.0, 3.0, 5.0], [4.0, 8.0], [0.0, 0.0, 4.0, 8.0],
