@@ -79,7 +79,25 @@ def overwritten(net: Net, data: Tensor) -> Tensor:
     return after + before
 
 
+def overwritten_before(net: Net, data: Tensor) -> Tensor:
+    before = net.first(data)
+    before[:, 0] = 0.5
+    return net.norm(before)
+
+
+def values_read(net: Net, data: Tensor) -> Tensor:
+    before = net.first(data)
+    return net.norm(before) * (2 if before.tolist()[0][0][0][0] > 0 else 1)
+
+
+def weight_read(net: Net, data: Tensor) -> Tensor:
+    return net.norm(net.first(data)) * net.first.weight.sum()
+
+
 MERGED = {
+    overwritten_before: [],
+    values_read: [],
+    weight_read: [],
     plain: [("first", "norm"), ("second", "other")],
     shared_norm: [],
     read_twice: [],
