@@ -7,7 +7,7 @@ Public names
 `prepare`                 a private copy of a model with its rules, for many flows
 `select_output`           the same model with one tensor of its output, where that is a dict or a tuple
 `ConditionalAttribution`  conditional heatmaps
-`composite_for`           the composite and canonizers that fit a model
+`composite_for`           the composite that fits a model
 ========================  =========================================================================================
 
 zennit-crp's names are here, too: `CondAttribution`, `AttributionGraph` and all else that its module had (`crp.compat`).
@@ -16,13 +16,17 @@ Modules
 -------
 ======================================  =============================================================================
 `flow`                                  `RelevanceFlow`
-`replica`                               the copy of the model: rules and canonizers are put on it
+`replica`                               the copy of the model that rules are put on
+`observation`, `norm_merging`           what one pass of a plain copy shows; batch norms merged where that is exact
+`guards`, `wrappers`                    the copy's output compared with the model's; models that are refused
 `forward_pass`, `tensor_joins`          one run of the copy, with access to the outputs of layers; faster `stack`, `cat`
+`in_place`                              in-place operations, which run out of place
 `rule_operator`, `modified_module`      a rule at a module as a linear operator: its factors, its weights
+`functions`                             rules of function calls as they run
 `pooling`, `signs`, `linear_function`   max pooling; nonnegative inputs; an operator and its adjoint in autograd
 `probing`                               the form of a zennit rule, found by running it
-`backward_graph`                        autograd's graph of a forward pass, and backward passes through it
-`composites`, `canonizers`              `composite_for`, and the modules and merged weights that its rules need
+`backward_graph`, `ledger`              autograd's graph of a forward pass; where relevance went in a backward pass
+`composites`, `operation_composite`     `composite_for`; rules for modules and functions
 `conditions`, `conditional`             zennit-crp's conditions, checked; conditional attribution with them
 `layers`, `receptive_fields`            names, shapes and connections of layers; what part of the input they see
 `outputs`, `starts`                     `select_output`; the relevance with which an explanation starts at the output

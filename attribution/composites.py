@@ -101,7 +101,9 @@ def composite_for(model: nn.Module, data: Tensor | None = None) -> FittingCompos
     """
     check_module(model)
     model = unwrapped(model)
-    calls = _registered(model) if data is None else observe(replicate(model), checked_input(model, data)).linear
+    # of a copy, because reading a parametrized weight may change buffers (spectral norm in training mode)
+    copy = replicate(model)
+    calls = _registered(copy) if data is None else observe(copy, checked_input(model, data)).linear
     if not calls:
         raise ModelError(f"{type(model).__name__} has no linear or convolutional module to put a rule on.")
     network = network_kind(calls)

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from zennit.types import Linear
 
-from crp.attribution.backward_graph import graph_below
 from crp.attribution.final_activation import FinalActivation
-from crp.attribution.functions.function_calls import FunctionRules, Operation, StaleTensorError
-from crp.attribution.functions.gates import read_as_signal
+from crp.attribution.functions.function_calls import FunctionRules, Operation
 from crp.attribution.functions.table import RULES
 from crp.attribution.guards import check_graph, check_output
+from crp.attribution.in_place import StaleReads, StaleTensorError, StaleTensors, follow_changes, tensors_in
 from crp.attribution.isolation import callers_default, outside_inference
 from crp.attribution.ledger import Recorder
 from crp.attribution.observation import RunningModules
@@ -28,6 +27,9 @@ from crp.attribution.replica import Replica
 from crp.attribution.rule_operator import RuleCall, RuleOperator, mark_nonnegative_inputs
 from crp.attribution.tensor_joins import FastJoins
 from crp.errors import CrpError, InputError, ModelError, listed
+
+# What autograd says of an in-place operation that it does not allow.
+_IN_PLACE = ("in-place operation", "is being modified inplace")
 
 # No module can have these names, whereas layers called "y" or "input" exist.
 OUTPUT = "(output)"
@@ -60,6 +62,8 @@ class ForwardPass:
         The model's own output, with its final activation.
     operations
         Functions that ran under a rule.
+    path
+        Differs for passes that call other modules or functions (control flow that depends on the data).
     recorder
         Records the balance of each operation while a ledger is made.
     """
@@ -70,6 +74,7 @@ class ForwardPass:
     notes: list[str] = field(default_factory=list)
     output: Any = None
     operations: Sequence[Operation] = ()
+    path: int = 0
     recorder: Recorder = field(default_factory=Recorder)
 
     @property
@@ -103,9 +108,7 @@ def run_forward(
         If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, a layer
         is called more than once or never, or the model draws random numbers that its output depends on.
     """
-    kind = (*data.shape[1:], data.dtype)
-    new = kind not in replica.checked
-    observation = replica.observe(data) if new and replica.changed else None
+    observation = replica.observe(data) if replica.changed and not replica.observed else None
     drawn = random_states(data.device)
     found = _attempt(replica, data, layers, before_activation)
     if found is None:
@@ -117,11 +120,12 @@ def run_forward(
     if random_states(data.device) != drawn:
         again = _attempt(replica, data, layers, before_activation)
         check_same_output(found.prediction, again.prediction)
-    if new:
+    kind = (*data.shape[1:], data.dtype, found.path)
+    if kind not in replica.checked:
         check_graph(found.taps[OUTPUT].below)
+        if replica.changed:
+            check_output(replica, data, (observation or replica.observe(data)).output, found.output)
         replica.checked.add(kind)
-    if observation is not None:
-        check_output(replica, data, observation.output, found.output)
     return found
 
 
@@ -133,7 +137,10 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     for rule in replica.rules:
         rule.calls, rule.clone_inputs, rule.recorder = calls, clone, result.recorder
     names = dict(replica.model.named_modules())
-    handles = [
+    stale = StaleTensors()
+    # before a layer is read
+    handles = follow_changes(replica.in_place, stale, clone)
+    handles += [
         names[layer].register_forward_hook(_tap_hook(layer, result, versions, clone, data.requires_grad))
         for layer in layers
     ]
@@ -144,18 +151,17 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
             if replica.operations is not None:
                 linear = partial(_linear_operator, replica, calls, result.recorder)
                 running = modes.enter_context(RunningModules(replica.model).followed())
-                functions = modes.enter_context(
-                    FunctionRules(RULES, running, linear, result.recorder, clone)
-                )
+                functions = modes.enter_context(FunctionRules(RULES, running, linear, result.recorder, stale, clone))
+            elif replica.in_place:
+                modes.enter_context(StaleReads(stale))
             final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
             output = replica.model(data.clone())
-            if functions is not None:
-                functions.check_stale([output])
+            stale.check(tensors_in([output]))
     except CrpError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
-        if not clone and ("in-place operation" in str(error) or isinstance(error, StaleTensorError)):
+        if not clone and (isinstance(error, StaleTensorError) or any(words in str(error) for words in _IN_PLACE)):
             return None  # on a layer's output at which the graph starts, which autograd does not allow
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"The model cannot run on input of shape {list(data.shape)}: {reason}") from error
@@ -174,15 +180,10 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     result.taps[OUTPUT] = Tap(output, output)
     result.largest = max(tensor.nbytes for tensor in (output, *(call.output for call in calls)))
     if functions is not None:
-        result.operations = functions.operations
-        read_as_signal(output)
-        reached = set(graph_below(output)) if functions.gates else ()
-        for gate in functions.gates:
-            if gate.is_signal and gate.node in reached:
-                functions.without_rule(gate.name, gate.module)
-        if functions.unlisted:
-            named = [f"{name} in {listed([module or 'the model itself' for module in modules])}"
-                     for name, modules in sorted(functions.unlisted.items())]
+        result.operations, result.path = functions.operations, hash(tuple(running.path))
+        found = functions.reached_without_rule(output)
+        if found:
+            named = [f"{name} in {listed(modules)}" if modules else name for name, modules in found.items()]
             result.notes.append(f"Without a rule, run by their gradient: {'; '.join(named)}.")
     overwritten = any(call.overwritten() for call in (*calls, *result.operations)) or any(
         kept._version != version for kept, version in versions

@@ -55,5 +55,5 @@ def check_output(replica: Replica, data: Tensor, expected: Any, found: Any) -> N
     elif not difference <= _TOLERANCES[data.dtype] * max(largest, 1e-6):
         raise ModelError(
             f"The copy of the model that is explained gives another output: they differ by {difference:.3g} of "
-            f"{largest:.3g}."
+            f"{largest:.3g}. If its forward pass depends on the data, explain such inputs apart from others."
         )

@@ -30,6 +30,11 @@ LINEAR_FUNCTIONS = {
     functional.conv_transpose2d: nn.ConvTranspose2d,
     functional.conv_transpose3d: nn.ConvTranspose3d,
 }
+# Functions that read values, or change them, and return no tensor.
+_READING_VALUES = {
+    Tensor.tolist, Tensor.item, Tensor.numpy, Tensor.__setitem__, Tensor.__bool__, Tensor.__float__, Tensor.__int__,
+    Tensor.equal, Tensor.allclose, torch.equal, torch.allclose,
+}  # fmt: skip
 
 
 @dataclass
@@ -80,11 +85,17 @@ class RunningModules:
     ----------
     model
         A model that may be given hooks.
+
+    Attributes
+    ----------
+    path
+        Names of the modules that were called, in that order.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._stack: list[str] = []
+        self.path: list[str] = []
 
     @property
     def innermost(self) -> str:
@@ -96,7 +107,7 @@ class RunningModules:
         """Follow the calls inside the context."""
         handles = []
         for name, module in self._model.named_modules():
-            handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._stack.append(name)))
+            handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._entered(name)))
             handles.append(module.register_forward_hook(self._left, always_call=True))
         try:
             yield self
@@ -104,6 +115,10 @@ class RunningModules:
             self._stack.clear()
             for handle in handles:
                 handle.remove()
+
+    def _entered(self, name: str) -> None:
+        self._stack.append(name)
+        self.path.append(name)
 
     def _left(self, *_: object) -> None:
         self._stack.pop()
@@ -117,7 +132,6 @@ class _Observer(TorchFunctionMode):
         self._modules = dict(model.named_modules())
         self._running = running
         self._readers: Counter[int] = Counter()
-        self._weights: Counter[int] = Counter()
         self._calls: Counter[str] = Counter()
         self._producers: dict[int, tuple[str, int]] = {}
         self._pairs: list[tuple[str, str, int, int]] = []
@@ -130,7 +144,7 @@ class _Observer(TorchFunctionMode):
         """Run a function, and record what it reads."""
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
-        if not any(True for _ in _tensors([result])):
+        if not any(True for _ in _tensors([result])) and function not in _READING_VALUES:
             return result  # a size or a dtype: no value was read
         read = {id(tensor): tensor for tensor in _tensors([*args, *kwargs.values()])}
         self._readers.update(read.keys())
@@ -147,7 +161,6 @@ class _Observer(TorchFunctionMode):
         groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
         kind = LINEAR_FUNCTIONS[function]
         self.found.linear.append(LinearCall(name, kind, weight.ndim > 2 and weight.shape[1] == 1 and groups > 1))
-        self._weights[id(weight)] += 1
         self._kept += [weight, result]
         module = self._modules[name]
         if type(module) is kind and module._parameters.get("weight") is weight:
@@ -172,7 +185,7 @@ class _Observer(TorchFunctionMode):
         self.found.merges = [
             (linear, norm)
             for linear, norm, data, weight in self._pairs
-            if self._readers[data] == 1 and self._weights[weight] == 1 == self._calls[linear] == self._calls[norm]
+            if self._readers[data] == self._readers[weight] == self._calls[linear] == self._calls[norm] == 1
         ]
         return self.found
 

@@ -2,8 +2,8 @@
 
 zennit registers hooks and canonizers on the model itself and removes them afterwards. An error, an abandoned generator
 or a second flow in between leaves the model changed (and zennit 1.0 leaves merged weights behind in any case). Here the
-modules are copied instead: new `Module` objects that share the weights in memory. The caller's model never changes, and
-several flows on one model do not interfere.
+modules are copied instead: new `Module` objects that share the weights in memory, with buffers of their own. The
+caller's model never changes, and several flows on one model do not interfere.
 
 As in `torch.nn.parallel.replicate`, the attributes of each module are copied one level deep, without the data behind
 them. Modules inside lists, tuples and dicts, and methods bound to modules, are replaced by their copies.
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from zennit.core import BasicHook, Composite
 from zennit.rules import Pass
 
+from crp.attribution.in_place import made_out_of_place
 from crp.attribution.isolation import isolated, outside_inference
 from crp.attribution.norm_merging import merge, merged_parameters
 from crp.attribution.observation import Observation, observe
@@ -44,7 +45,7 @@ def replicate(model: nn.Module) -> nn.Module:
     Returns
     -------
     nn.Module
-        The copy, in evaluation mode, without in-place activations, its parameters without `requires_grad`. Hooks that
+        The copy, in evaluation mode, its parameters without `requires_grad`. Hooks that
         the caller has registered are copied, too.
 
     Raises
@@ -76,7 +77,7 @@ def replicate(model: nn.Module) -> nn.Module:
                 )
         for name, buffer in copy._buffers.items():
             if buffer is not None:
-                copy._buffers[name] = tensors.setdefault(id(buffer), outside_inference(buffer.detach()))
+                copy._buffers[name] = tensors.setdefault(id(buffer), outside_inference(buffer.detach()).clone())
         for name, value in copy.__dict__.items():
             if name not in _TABLES:
                 copy.__dict__[name] = _rebound(value, copies)
@@ -84,9 +85,6 @@ def replicate(model: nn.Module) -> nn.Module:
         copy.__dict__["_compiled_call_impl"] = None
         if "_orig_mod" in copy._modules:  # a compiled part
             copy.__dict__["forward"] = copy._orig_mod.forward
-        # An in-place activation would overwrite a tensor that a rule needs later.
-        if getattr(copy, "inplace", None) is True:
-            copy.inplace = False
     return copies[id(model)]
 
 
@@ -130,10 +128,15 @@ class Replica:
         Whether tensors are cloned before the model can overwrite them; set after a forward pass that did so.
     operations
         The composite whose rules are also put on functions; None for a composite of the caller.
+    in_place
+        Activations of the copy that are in place in the model.
     changed
         Whether weights or functions of the copy differ from the model's, so that its output must be compared.
+    observed
+        Whether a first forward pass was observed.
     checked
-        Shapes and dtypes of input for which the copy's output was compared with the model's.
+        Shapes and dtypes of input, and paths through the model, for which the copy's output was compared with the
+        model's.
     """
 
     model: nn.Module
@@ -146,7 +149,9 @@ class Replica:
     handles: list[object] = field(default_factory=list)
     clone_tensors: bool = False
     operations: OperationComposite | None = None
+    in_place: list[nn.Module] = field(default_factory=list)
     changed: bool = False
+    observed: bool = False
     checked: set[tuple] = field(default_factory=set)
 
     def observe(self, data: Tensor) -> Observation:
@@ -157,7 +162,7 @@ class Replica:
         plain = replicate(self.source)
         weight = next((value for value in plain.parameters() if value.is_floating_point()), data)
         observation = observe(plain, data.detach().to(weight.dtype))
-        if self.operations is not None and not self.checked:
+        if self.operations is not None and not self.observed:
             modules, copies = dict(plain.named_modules()), dict(self.model.named_modules())
             for linear, norm in observation.merges:
                 parameters = [value.to(self.dtype) for value in merged_parameters(modules[linear], modules[norm])]
@@ -165,6 +170,7 @@ class Replica:
             if observation.linear:
                 self.operations = self.operations.decided(observation.linear)
             self._put_rules(self.operations)
+        self.observed = True
         return observation
 
     def _put_rules(self, composite: Composite) -> None:
@@ -215,6 +221,7 @@ def prepare(model: nn.Module, composite: Composite | None = None, *, dtype: torc
     """
     replica = Replica(replicate(model), model, dtype)
     copy = replica.model
+    replica.in_place = made_out_of_place(copy)
     hooked = [name for name, module in copy.named_modules() if module._forward_hooks or module._forward_pre_hooks]
     if hooked:
         replica.batched = False

@@ -1,4 +1,4 @@
-"""Settings for all tests: no window, two threads, the same examples each time, and the folder of real data."""
+"""Settings for all tests: no window, one thread, the same examples each time, and the folder of real data."""
 
 import os
 from pathlib import Path
@@ -6,18 +6,16 @@ from pathlib import Path
 # Before anything imports matplotlib or torch; commands in subprocesses inherit both.
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads cost four times the time where other work wants the cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a second thread costs more than it brings; `make test-avx2` has two
 
 import hypothesis
 import pytest
-import torch
 
 from crp.compat import import_zennit_safely
 
 import_zennit_safely()  # tests import zennit before crp.attribution, sorted as their imports are
 
 ROOT = Path(__file__).resolve().parent.parent
-
-torch.set_num_threads(min(2, torch.get_num_threads()))
 
 # The same examples on every machine and in every run; no deadline, because a busy machine is not a failure.
 hypothesis.settings.register_profile("some", derandomize=True, deadline=None, max_examples=40)

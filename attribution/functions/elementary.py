@@ -45,7 +45,7 @@ def joining(call: Call) -> Any:
     data = call.data
     given = [value for value in flat((*call.args, *call.kwargs.values())) if isinstance(value, Tensor)]
     if len(given) > len(data):
-        return with_zeros(call)
+        return filling(call)
     if len(data) == 1:
         return as_autograd(call)
     for value in data:
@@ -53,19 +53,30 @@ def joining(call: Call) -> Any:
     return _made_of_gate(call.by_autograd(), Gate() if all(map(gate_of, data)) else None)
 
 
-def with_zeros(call: Call) -> Tensor:
-    """As autograd does it, with the relevance of constants that the function itself puts in (padding) in the ledger."""
+def filling(call: Call) -> Tensor:
+    """As autograd does it, with the relevance of everything that is not data in the ledger."""
     data = call.data
     with torch.enable_grad():
-        leaves = [value.detach().requires_grad_() for value in data]
-        graph = with_leaves(call, {id(value): leaf for value, leaf in zip(data, leaves, strict=True)})
+        leaves = {id(value): value.detach().requires_grad_() for value in data}
+        graph = with_leaves(call, leaves)
+    return _from_graph(call, graph, data, leaves)
+
+
+def _from_graph(call: Call, graph: Tensor, data: Sequence[Tensor], leaves: Mapping[int, Tensor]) -> Tensor:
+    """Put the output of a small graph of its own into the graph; tensors that are given twice share a leaf."""
+    distinct = list({id(value): value for value in data}.values())
 
     def down(relevance: Tensor) -> Sequence[Tensor | None]:
         return torch.autograd.grad(
-            graph, leaves, relevance, retain_graph=True, create_graph=torch.is_grad_enabled(), allow_unused=True
+            graph,
+            [leaves[id(value)] for value in distinct],
+            relevance,
+            retain_graph=True,
+            create_graph=torch.is_grad_enabled(),
+            allow_unused=True,
         )
 
-    return call.ruled(graph.detach(), data, down)
+    return call.ruled(graph.detach(), distinct, down)
 
 
 def elementwise(call: Call) -> Tensor:

@@ -3,7 +3,8 @@
 A rule of zennit is put on a module. A sum, a gate or an attention is often a function call, which no module stands for,
 and its derivative is no rule: autograd copies the relevance of a sum to both summands. `FunctionRules` sees every
 function call of a forward pass on tensors that depend on the data. `table.RULES` says which rule each function
-has. A function without a rule runs by its gradient and is listed in `unlisted`.
+has. A function without a rule runs by its gradient and is named by `reached_without_rule`. So is what no call shows:
+an `autograd.Function` of the model, an operation inside `torch.vmap`. It is found in autograd's graph.
 
 Relevance is what autograd carries as the gradient. Each rule is linear in it, given the activations, and is made of
 differentiable operations, so that autograd derives the transpose (`RelevanceFlow.up`) and `torch.vmap` carries several
@@ -12,7 +13,8 @@ conditions at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from crp.attribution.functions.gates import Gate, read_as_signal
+from crp.attribution.backward_graph import Node, graph_below
+from crp.attribution.functions.gates import Gate, as_gate, gate_of, read_as_signal
+from crp.attribution.in_place import StaleTensors
 from crp.attribution.ledger import Recorder
 from crp.attribution.observation import RunningModules
 from crp.attribution.rule_operator import RuleOperator
@@ -31,8 +35,11 @@ EPSILON = 1e-6
 Down = Callable[[Tensor], Sequence[Tensor | None]]
 
 
-class StaleTensorError(RuntimeError):
-    """A tensor is read after an in-place operation on it ran out of place."""
+# Nodes of views, which torch also makes anew when it reads a view whose base has changed.
+_VIEWS = {f"{name}Backward0" for name in ("View", "Unsqueeze", "ReshapeAlias", "UnsafeView", "Slice", "Alias", "Clone")}
+
+# What is called only where the output of a layer is kept.
+_READING = {"requires_grad", "requires_grad_", "view_as", "clone", "detach", "register_hook", "_version", "_base"}
 
 
 @dataclass
@@ -123,6 +130,15 @@ class Operation:
         return any(tensor._version != version for tensor, version in self.inputs)
 
 
+@dataclass
+class _WithoutRule:
+    """A call that ran by its gradient, and the nodes that it added to the graph."""
+
+    name: str
+    module: str
+    nodes: Collection[Node] = ()
+
+
 class _OperationFunction(torch.autograd.Function):
     """The output of an operation in the forward pass, its rule in the backward pass."""
 
@@ -156,14 +172,14 @@ class FunctionRules(TorchFunctionMode):
         name of the module that called the function. Returns the rule's operator, or None.
     recorder
         Records the balance of each operation while a ledger is made.
+    stale
+        Takes tensors whose in-place change runs out of place.
     clone
         Whether in-place operations change their tensor. Otherwise they run out of place, which saves memory, and a
         tensor that is read afterwards raises `StaleTensorError`.
 
     Attributes
     ----------
-    unlisted
-        Names of functions without a rule, each with the modules that called it.
     gates
         Outputs of functions that have a rule as gates only.
     operations
@@ -176,6 +192,7 @@ class FunctionRules(TorchFunctionMode):
         running: RunningModules,
         linear_rule: Callable[[nn.Module, str], RuleOperator | None],
         recorder: Recorder,
+        stale: StaleTensors,
         clone: bool = False,
     ) -> None:
         super().__init__()
@@ -185,9 +202,10 @@ class FunctionRules(TorchFunctionMode):
         self.clone = clone
         self.recorder = recorder
         self.gates: list[Gate] = []
-        self.unlisted: dict[str, list[str]] = {}
+        self._without_rule: list[_WithoutRule] = []
+        self._seen: set[Node] = set()
         self.operations: list[Operation] = []
-        self._stale: dict[int, Tensor] = {}
+        self.stale = stale
 
     def __torch_function__(
         self, function: Callable, types: Collection[type], args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -198,12 +216,37 @@ class FunctionRules(TorchFunctionMode):
             # a module that the model hides from `modules()` runs with the caller's parameters
             args = tuple(map(_as_constant, args))
             kwargs = {name: _as_constant(value) for name, value in kwargs.items()}
-        if not torch.is_grad_enabled() or next(data_in((*args, *kwargs.values())), None) is None:
+        data = list(data_in((*args, *kwargs.values()))) if torch.is_grad_enabled() else []
+        if not data:
             return function(*args, **kwargs)
-        if self._stale:
-            # also what a module under a rule reads: reading `requires_grad` is a call, too
-            self.check_stale((*args, *kwargs.values()))
+        bases = [value._base for value in data if value._base is not None]
+        before = {value.grad_fn for value in (*data, *bases)}
+        self._seen.update(value.grad_fn for value in data if value._base is not None)
+        named = len(self._without_rule)
+        result = self._with_rule(function, args, kwargs)
+        nodes = self._new_nodes(data_in([result, *args[:1]]), before)
+        for call in self._without_rule[named:]:
+            call.nodes = call.nodes or nodes
+        return result
+
+    def _new_nodes(self, outputs: Iterable[Tensor], before: Collection[Node]) -> set[Node]:
+        """Take the nodes between what a call read and what it returned as seen."""
+        found, waiting = set(), [output.grad_fn for output in outputs]
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in before or node in self._seen:
+                continue
+            self._seen.add(node)
+            found.add(node)
+            waiting += [below for below, _ in node.next_functions]
+        return found
+
+    def _with_rule(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        # also what a module under a rule reads: reading `requires_grad` is a call, too
+        self.stale.check(data_in((*args, *kwargs.values())))
         name = function_name(function)
+        if name not in _READING:
+            self.running.path.append(f"{name}()")
         in_place = _out_of_place(function, name)
         if in_place is not None and name.rstrip("_") in self.table:
             return self._in_place(Call(self, in_place, name.rstrip("_"), args, kwargs))
@@ -217,12 +260,29 @@ class FunctionRules(TorchFunctionMode):
             self.without_rule(name)
         return result
 
-    def without_rule(self, name: str, module: str | None = None) -> None:
-        """Note a function that runs by its gradient, by default in the module that is running."""
-        modules = self.unlisted.setdefault(name, [])
-        module = self.running.innermost if module is None else module
-        if module not in modules:
-            modules.append(module)
+    def without_rule(self, name: str) -> None:
+        """Note that the function which is called runs by its gradient."""
+        self._without_rule.append(_WithoutRule(name, self.running.innermost))
+
+    def reached_without_rule(self, output: Tensor) -> dict[str, list[str]]:
+        """List what runs by its gradient, of all that relevance reaches from the model's output.
+
+        Returns
+        -------
+        dict of str to list of str
+            The names, each with the modules that called it. No module is known of what only the graph shows.
+        """
+        read_as_signal(output)
+        reached = set(graph_below(output))
+        gates = [_WithoutRule(gate.name, gate.module, [gate.node]) for gate in self.gates if gate.is_signal]
+        found: dict[str, set[str]] = defaultdict(set)
+        for call in (*self._without_rule, *gates):
+            if not reached.isdisjoint(call.nodes):
+                found[call.name].add(call.module or "the model itself")
+        for node in reached - self._seen:
+            if not (_is_rule(node) or node.name() in _VIEWS):
+                found[node.name().split("Backward")[0]] |= set()
+        return {name: sorted(modules) for name, modules in sorted(found.items())}
 
     def linear_operator(self, module: nn.Module) -> RuleOperator | None:
         """Return the rule of a linear function that the running module calls."""
@@ -240,22 +300,14 @@ class FunctionRules(TorchFunctionMode):
         else:
             result = rule(call)
         if faithful:
-            return target.copy_(result)
-        for tensor in (target, target._base):
-            if tensor is not None:
-                self._stale[id(tensor)] = tensor
+            return as_gate(target.copy_(result), gate_of(result))
+        self.stale.add(target)
         return result
 
-    def check_stale(self, values: Sequence[Any]) -> None:
-        """Refuse tensors whose in-place change ran out of place.
 
-        Raises
-        ------
-        StaleTensorError
-        """
-        for tensor in data_in(values):
-            if id(tensor) in self._stale or id(tensor._base) in self._stale:
-                raise StaleTensorError("a tensor is read after an in-place operation")
+def _is_rule(node: Node) -> bool:
+    """Whether a node is that of a rule, of max pooling, or of a leaf."""
+    return any(hasattr(node, name) for name in ("call", "unchanged", "selected", "variable"))
 
 
 def _is_trained(value: object) -> bool:
@@ -294,9 +346,8 @@ def _out_of_place(function: Callable, name: str) -> Callable | None:
     """Return the function that computes the same as an in-place function."""
     if not name.endswith("_") or name.startswith("_"):
         return None
-    return getattr(Tensor, name[:-1], None) or getattr(torch, name[:-1], None) or getattr(
-        nn.functional, name[:-1], None
-    )
+    found = (getattr(home, name[:-1], None) for home in (Tensor, torch, nn.functional))
+    return next(filter(callable, found), None)
 
 
 def stabilized_reciprocal(values: Tensor) -> Tensor:

@@ -30,8 +30,9 @@ class Gate:
 
 
 def gate_of(tensor: Tensor) -> Gate | None:
-    """Return the gate that a tensor is, or None."""
-    return getattr(tensor, "gate", None)
+    """Return the gate that a tensor is, or None; it is none once it, or a tensor that shares its memory, changed."""
+    gate, version = getattr(tensor, "gate", (None, 0))
+    return gate if version == tensor._version else None
 
 
 def linear_gate_of(tensor: Tensor) -> Gate | None:
@@ -44,9 +45,9 @@ def linear_gate_of(tensor: Tensor) -> Gate | None:
     return gate if gate is not None and gate.name else None
 
 
-def as_gate(tensor: Tensor, gate: Gate) -> Tensor:
-    """Mark a tensor as a gate."""
-    tensor.gate = gate
+def as_gate(tensor: Tensor, gate: Gate | None) -> Tensor:
+    """Mark a tensor as a gate, or as none."""
+    tensor.gate = gate, tensor._version
     return tensor
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crp.attribution.functions.function_calls import Call
+from crp.attribution.functions.gates import as_gate
 
 # One step: what the input sends `[N, G H]`, what the hidden state sends, and the states before -> the states after.
 Step = Callable[[Tensor, Tensor, list[Tensor]], list[Tensor]]
@@ -54,8 +55,7 @@ def _gru_step(sent: Tensor, returned: Tensor, states: list[Tensor]) -> list[Tens
 def _signal(values: Tensor) -> Tensor:
     """Compute a tanh that is no gate."""
     values = torch.tanh(values)
-    values.gate = None
-    return values
+    return as_gate(values, None)
 
 
 def _opened(call: Call, step: Step, blocks: int) -> Any:

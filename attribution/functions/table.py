@@ -3,8 +3,8 @@ r"""The rule of each function. To add an operation, add its name to a row of `RU
 ==================  ===================================================================================================
 `as_autograd`       reshaping and selecting; max pooling
 `joining`           the same for what joins data with constants, whose part is absorbed
-`with_zeros`        the same for what puts in constants itself: padding, triangles
-`assignment`        writing into a tensor
+`filling`           the same for what fills up with zeros, or constants
+`assignment`        the same for what is written into a tensor
 `elementwise`       one tensor, element by element: relevance passes unchanged (zennit's `Pass`)
 `addition`          in proportion to the summands (zennit's `Norm` on `Sum`); a constant summand absorbs its part
 `linear_map`        linear in one tensor: :math:`R_x = x \odot J^T (R / z)`, the epsilon rule
@@ -36,6 +36,7 @@ from crp.attribution.functions.elementary import (
     broadcasting,
     clamp,
     elementwise,
+    filling,
     joining,
     linear_map,
     matrix_product,
@@ -43,7 +44,6 @@ from crp.attribution.functions.elementary import (
     product,
     quotient,
     sampling,
-    with_zeros,
 )
 from crp.attribution.functions.function_calls import Call
 from crp.attribution.functions.linear_layers import LAYERS, linear_layer
@@ -62,7 +62,7 @@ for rule, names in (
         "select index_select take take_along_dim gather getitem diagonal "
         "split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit unsafe_chunk unsafe_split as_strided "
         "pixel_shuffle pixel_unshuffle channel_shuffle requires_grad_ squeeze_ unsqueeze_ transpose_ detach_ "
-        # choosing and overwriting
+        # choosing
         "amax amin topk sort cummax "
         "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
         "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
@@ -75,15 +75,15 @@ for rule, names in (
         "cat concat concatenate stack hstack vstack dstack column_stack block_diag where masked_fill index_copy "
         "scatter max min maximum minimum",
     ),
-    (with_zeros, "pad unfold im2col diag tril triu max_unpool1d max_unpool2d max_unpool3d"),
-    (assignment, "setitem index_put_ copy_ zero_ fill_"),
+    (filling, "pad unfold im2col diag diag_embed tril triu max_unpool1d max_unpool2d max_unpool3d"),
+    (assignment, "setitem copy_ index_put_ zero_ fill_"),
     (
         elementwise,
         "relu gelu silu mish elu selu celu leaky_relu prelu rrelu softplus softshrink hardshrink tanhshrink hardswish "
         "logsigmoid log_sigmoid threshold exp expm1 log log1p log2 log10 sqrt rsqrt square pow abs absolute sign "
-        "reciprocal sin cos erf clamp_min clamp_max float_power nan_to_num softsign",
+        "reciprocal sin cos clamp_min clamp_max float_power nan_to_num",
     ),
-    (bounded, "sigmoid expit hardsigmoid relu6 tanh hardtanh"),
+    (bounded, "sigmoid expit hardsigmoid relu6 tanh hardtanh erf softsign"),
     (clamp, "clamp clip"),
     (only_gate, "softmax log_softmax softmin norm linalg_norm linalg_vector_norm var std"),
     (addition, "add sub subtract rsub"),

@@ -163,3 +163,25 @@ def test_memory_of_a_flow_is_given_back():
         flow.up(torch.ones(1, 8, 8), "0")
         del flow
     assert tensors() <= before
+
+
+class Counting(nn.Module):
+    """Changes a buffer in each pass; the weight of its layer changes buffers when it is read in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3))
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, data: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.layer(data)
+
+
+def test_buffers_that_a_pass_changes_are_as_before() -> None:
+    torch.manual_seed(0)
+    model, data = Counting().train(), torch.randn(2, 4)
+    before = snapshot(model, data)
+    with RelevanceFlow(model, composite_for(model).composite, data) as flow:
+        flow.down(flow.output_relevance([0, 1]))
+    assert snapshot(model, data) == before

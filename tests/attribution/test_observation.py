@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
-from crp.attribution import RelevanceFlow, composite_for
+from crp.attribution import RelevanceFlow, composite_for, prepare
 from crp.attribution.observation import observe
 from crp.attribution.replica import replicate
 from crp.errors import ModelError
@@ -79,7 +79,25 @@ def overwritten(net: Net, data: Tensor) -> Tensor:
     return after + before
 
 
+def overwritten_before(net: Net, data: Tensor) -> Tensor:
+    before = net.first(data)
+    before[:, 0] = 0.5
+    return net.norm(before)
+
+
+def values_read(net: Net, data: Tensor) -> Tensor:
+    before = net.first(data)
+    return net.norm(before) * (2 if before.tolist()[0][0][0][0] > 0 else 1)
+
+
+def weight_read(net: Net, data: Tensor) -> Tensor:
+    return net.norm(net.first(data)) * net.first.weight.sum()
+
+
 MERGED = {
+    overwritten_before: [],
+    values_read: [],
+    weight_read: [],
     plain: [("first", "norm"), ("second", "other")],
     shared_norm: [],
     read_twice: [],
@@ -324,3 +342,23 @@ def test_a_copy_with_another_output_is_refused() -> None:
     model = Counting()
     with pytest.raises(ModelError, match=r"^The copy of the model that is explained gives another output:"):
         RelevanceFlow(model, composite_for(model).composite, torch.ones(1, 3))
+
+
+class Branching(Net):
+    """A batch norm that only bright images pass."""
+
+    def forward(self, data: Tensor) -> Tensor:
+        data_norm = self.norm if data.mean() > 0 else nn.Identity()
+        return self.head(data_norm(self.first(data)).relu().mean((2, 3)))
+
+
+def test_another_path_than_the_first_is_checked_too() -> None:
+    model, data = Branching(plain).double().eval(), DATA.double().abs()
+    replica = prepare(model, composite_for(model).composite)
+    with RelevanceFlow(replica, None, data) as flow:
+        assert_relevance_close(flow.prediction, model(data), 1e-12)
+    for _ in range(2):  # an input that was refused once is not taken later
+        with pytest.raises(ModelError, match="forward pass depends on the data"):
+            RelevanceFlow(replica, None, -data)
+    with RelevanceFlow(model, composite_for(model).composite, -data) as flow:
+        assert_relevance_close(flow.prediction, model(-data), 1e-12)

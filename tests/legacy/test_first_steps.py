@@ -56,7 +56,7 @@ def model(monkeypatch, tmp_path):
 
 def samples(count):
     generator = torch.Generator().manual_seed(1)
-    return torch.rand(count, 3, 48, 48, generator=generator, dtype=torch.float64)
+    return torch.rand(count, 3, 32, 32, generator=generator, dtype=torch.float64)
 
 
 def test_the_readme(model):
@@ -66,7 +66,7 @@ def test_the_readme(model):
     cc = ChannelConcept()
     layer_names = get_layer_names(model, [nn.Conv2d, nn.Linear])
     attr = attribution(data, [{"features.27": [50], "y": [1]}], composite, record_layer=layer_names)
-    assert attr.heatmap.shape == (1, 48, 48)
+    assert attr.heatmap.shape == (1, 32, 32)
     assert attr.prediction.shape == (1, 4)
     assert attr.activations.keys() == attr.relevances.keys() == set(layer_names)
     attr = attribution(data, [{"y": [1]}], composite, record_layer=layer_names)
@@ -96,7 +96,7 @@ def test_the_tutorial_on_attributions(model):
     attribution = CondAttribution(model, no_param_grad=True)
     conditions = [{"features.40": [3], "y": [2]}, {"features.40": [1, 5], "y": [2]}, {"y": [2]}]
     attr = attribution(sample, conditions, composite)
-    assert attr.heatmap.shape == (3, 48, 48)
+    assert attr.heatmap.shape == (3, 32, 32)
     imgify(attr.heatmap, symmetric=True, grid=(1, 3)).save("broadcast.png")
 
     # relevance initialisation
@@ -120,7 +120,7 @@ def test_the_tutorial_on_attributions(model):
     assert torch.equal(found, attribution(sample, listed, composite).heatmap)
 
     # the generator, and a region
-    mask = torch.zeros(48, 48)
+    mask = torch.zeros(32, 32)
     mask[10:30, 10:30] = 1
     conditions = [{"features.40": [id], "y": [2]} for id in np.arange(0, 12)]
     inside = []

@@ -10,36 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crp.attribution import RelevanceFlow, composite_for
+from crp.attribution import RelevanceFlow
 from crp.attribution.functions.table import RULES
-from crp.attribution.observation import LinearCall
-from crp.attribution.operation_composite import OperationComposite, network_kind
 from tests.oracle.comparing import assert_relevance_close
 
-RULES_FOR_LINEAR = OperationComposite(network_kind([LinearCall("", nn.Linear, False)]))
-
-
-class Function(nn.Module):
-    """A function as a model."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, data: Tensor) -> Tensor:
-        return self.function(data)
-
-
-def flow_through(function: Callable[[Tensor], Tensor], data: Tensor) -> RelevanceFlow:
-    return RelevanceFlow(Function(function), RULES_FOR_LINEAR, data, before_activation=False)
-
-
-def down(function: Callable[[Tensor], Tensor], data: list, relevance: list) -> list:
-    """Relevance at the input of a function for relevance at its output, one sample."""
-    with flow_through(function, torch.tensor([data], dtype=torch.float64)) as flow:
-        arriving = flow.down(torch.tensor([[relevance]], dtype=torch.float64))
-    return arriving[0, 0].tolist()
-
+from .one_function import RULES_FOR_LINEAR, Function, down, generated
 
 ONES = torch.ones(1, 1, dtype=torch.float64)
 
@@ -146,8 +121,23 @@ def test_attention_by_hand() -> None:
     assert down(attend, [[1.0], [3.0]], [[4.0], [8.0]]) == [pytest.approx([3.0]), pytest.approx([9.0])]
 
 
-def generated(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+def with_constant_region(x: Tensor) -> Tensor:
+    x = x * 1
+    x[:, 0] = 2.0
+    return x
+
+
+def with_filled_view(x: Tensor) -> Tensor:
+    x = x * 1
+    x[:, 0].fill_(2.0)
+    x[:, 1].copy_(W)
+    return x.index_put_((torch.tensor([0]), torch.tensor([2])), torch.tensor(3.0, dtype=x.dtype))
+
+
+def into_zeros(x: Tensor) -> Tensor:
+    result = torch.zeros_like(x)
+    result[:, 1:] = x[:, :-1]
+    return result
 
 
 W, K = generated(4, 4), generated(4, 4, 3, 3)
@@ -183,6 +173,18 @@ IMAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "where": lambda x: torch.where(x > 0, x, torch.ones_like(x)),
     "cat": lambda x: torch.cat([x, W.expand(len(x), 1, 4, 4)], 1),
     "stack": lambda x: torch.stack([x, x.flip(1)]).sum(0),
+    "constant region": with_constant_region,
+    "filled view": with_filled_view,
+    "into zeros": into_zeros,
+    "larger than a constant": lambda x: torch.maximum(x, W),
+    "largest of two": lambda x: torch.max(x, x.flip(1)),
+    "unfold with padding": lambda x: functional.unfold(x, 3, padding=1),
+    "fold": lambda x: functional.fold(functional.unfold(x, 3, padding=1), (4, 4), 3, padding=1),
+    "sampled": lambda x: functional.grid_sample(x, 1.5 * W.tanh()[None, :2].expand(2, 2, 4).unflatten(2, (2, 2)),
+                                                align_corners=False),
+    "triangle": lambda x: functional.gelu(x).tril().add(1) * x,
+    "GELU by hand": lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)),
+    "requires_grad_": lambda x: x.requires_grad_() + 1,
     "sum with a product": lambda x: torch.addcmul(x, x.flip(1), x.roll(1, 1), value=0.5),
     "sum with a quotient": lambda x: torch.addcdiv(x, x.flip(1), 1 + W.abs(), value=0.5),
     "weighted mean": lambda x: torch.lerp(x, x.flip(1), torch.sigmoid(x.roll(1, 1))),
@@ -191,8 +193,6 @@ IMAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "overlapping patches": lambda x: functional.fold(functional.unfold(x, 3, padding=1) * 2, (4, 4), 3, padding=1),
     "sampling": lambda x: functional.grid_sample(x, W[None, :, :2, None].expand(2, 4, 2, 2), align_corners=False),
     "sampling at places from data": lambda x: functional.grid_sample(x, x[:, :, :, :2].tanh(), align_corners=False),
-    "larger than a constant": lambda x: torch.maximum(x, W) + torch.min(x, W),
-    "triangle": lambda x: x.tril() + x.triu(1) * 2,
     "constant in place": lambda x: assigned(x * 1, slice(0, 2), 5.0),
     "data into a constant": lambda x: assigned(torch.ones_like(x), slice(1, 3), x[:, :2]),
     "data into data": lambda x: assigned(x * 1, slice(1, 3), x[:, :2]),
@@ -234,87 +234,3 @@ def test_every_function_of_the_table_exists() -> None:
     homes = (torch, Tensor, functional, torch.special, torch._C._linalg, torch._C._nn)
     unknown = [name for name in RULES if name not in own | later and not any(hasattr(home, name) for home in homes)]
     assert unknown == []
-
-
-def test_what_has_no_rule_is_named() -> None:
-    class Odd(nn.Module):
-        def forward(self, data: Tensor) -> Tensor:
-            return torch.logcumsumexp(data, 1)
-
-    model = nn.Sequential(nn.Linear(4, 4), Odd(), nn.Linear(4, 2)).double()
-    with RelevanceFlow(model, composite_for(model).composite, generated(2, 4)) as flow:
-        assert flow.notes == ("Without a rule, run by their gradient: logcumsumexp in '1'.",)
-
-
-def test_a_softmax_that_is_no_gate_is_named() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), nn.Softmax(1), nn.Linear(4, 2)).double()
-    with RelevanceFlow(model, composite_for(model).composite, generated(2, 4)) as flow:
-        assert flow.notes == ("Without a rule, run by their gradient: softmax in '1'.",)
-    gated = Function(lambda x: torch.softmax(x, 1) * x)
-    with RelevanceFlow(gated, RULES_FOR_LINEAR, generated(2, 4)) as flow:
-        assert flow.notes == ()
-
-
-def test_linear_maps_of_attention_weights_are_attention_weights() -> None:
-    """Heads mixed by a linear module, as in CaiT: all relevance goes to the values, none to the queries."""
-
-    class TalkingHeads(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.mix = nn.Linear(2, 2)
-
-        def forward(self, data: Tensor) -> Tensor:
-            heads, values = data[:, :2], data[:, 2:]
-            weights = torch.softmax(heads @ heads.transpose(2, 3), -1)
-            return self.mix(weights.movedim(1, -1)).movedim(-1, 1) @ values
-
-    torch.manual_seed(0)
-    with RelevanceFlow(TalkingHeads().double(), RULES_FOR_LINEAR, generated(1, 4, 3, 3)) as flow:
-        assert flow.notes == ()
-        relevance = generated(1, *flow.prediction.shape)
-        arriving = flow.down(relevance)[0]
-    assert not arriving[:, :2].any()
-    assert float(arriving[:, 2:].sum()) == pytest.approx(float(relevance.sum()), rel=1e-4)
-
-
-def test_a_softmax_joined_with_a_signal_is_named() -> None:
-    with flow_through(lambda x: torch.cat([x, torch.softmax(x, 1)], 1), generated(2, 4)) as flow:
-        assert flow.notes == ("Without a rule, run by their gradient: softmax in 'the model itself'.",)
-    with flow_through(lambda x: x[:, :2] * torch.cat([x[:, :1], x[:, :1]], 1).softmax(1), generated(2, 4)) as flow:
-        assert flow.notes == ()
-
-
-def test_a_deviation_that_is_no_divisor_is_named() -> None:
-    with flow_through(lambda x: x.std(1, keepdim=True) + x, generated(2, 4)) as flow:
-        assert flow.notes == ("Without a rule, run by their gradient: std in 'the model itself'.",)
-
-
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("options", [{}, {"kdim": 6, "vdim": 6}], ids=["one projection", "three projections"])
-@pytest.mark.parametrize("masked", [False, True])
-def test_multi_head_attention_is_opened(batch_first: bool, options: dict, masked: bool) -> None:
-    torch.manual_seed(0)
-    attention = nn.MultiheadAttention(8, 2, batch_first=batch_first, **options).double().eval()
-
-    class Attending(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.attention = attention
-
-        def forward(self, data: Tensor) -> Tensor:
-            other = data[..., :6] if options else data
-            lengths = (3, 5) if batch_first else (5, 3)
-            padding = torch.zeros(lengths, dtype=torch.bool)
-            padding[..., -1] = batch_first
-            mask = torch.ones(data.shape[1 if batch_first else 0], data.shape[1 if batch_first else 0]).triu(1).bool()
-            extra = {"attn_mask": mask, "key_padding_mask": padding} if masked else {}
-            return self.attention(data, other, other, need_weights=False, **extra)[0]
-
-    model, data = Attending(), generated(3, 5, 8)
-    with RelevanceFlow(model, RULES_FOR_LINEAR, data, before_activation=False) as flow:
-        assert_relevance_close(flow.prediction, model(data), 1e-12)
-        assert flow.notes == ()
-        started = flow.prediction[None]
-        ledger = flow.ledger(started)
-    assert abs(ledger.unaccounted) < 1e-9 * float(started.abs().sum())
-    assert math.isfinite(ledger.arrived)

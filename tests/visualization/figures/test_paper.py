@@ -313,7 +313,8 @@ def test_a_part_fills_the_axes_it_is_given_and_nothing_else(explanation, plot):
     assert figure.axes == [ax]
 
 
-def test_texts_are_saved_as_text(explanation, tmp_path):
+def test_texts_are_saved_as_text(tmp_path):
+    explanation = examples.explanation(layers=("layer4",), patches=1)
     axes = paper.plot_overview(explanation)
     paper.save(axes.figure, tmp_path / "figure.svg")
     first = explanation.layers[0].ranked[0].concept

@@ -1,0 +1,59 @@
+"""Tensors that a model overwrites, and reads again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from zennit.composites import EpsilonPlus
+
+from crp.attribution import RelevanceFlow, composite_for, prepare
+from tests.oracle.comparing import assert_relevance_close
+
+
+class PreActivation(nn.Module):
+    """A block whose in-place activation changes what the skip connection adds."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.activation, self.head = activation, nn.Linear(4, 2)
+
+    def forward(self, data: Tensor) -> Tensor:
+        data = self.first(data)
+        lower = self.second(self.activation(data))
+        return self.head((data + lower).mean((2, 3)))
+
+
+class SkipFirst(PreActivation):
+    """The skip connection is read through a view."""
+
+    def forward(self, data: Tensor) -> Tensor:
+        data = self.first(data)
+        seen = data.flatten(2)
+        lower = self.second(self.activation(data))
+        return self.head(lower.mean((2, 3)) + seen.mean(2))
+
+
+@pytest.mark.parametrize("kind", [PreActivation, SkipFirst])
+@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize("layers, to_input", [([], True), (["first"], True), (["first"], False)])
+def test_an_in_place_activation_changes_what_is_read_later(
+    kind: type[nn.Module], ours: bool, layers: list[str], to_input: bool
+) -> None:
+    torch.manual_seed(1)
+    in_place = kind(nn.ReLU(inplace=True)).double().eval()
+    model = kind(nn.ReLU()).double().eval()
+    model.load_state_dict(in_place.state_dict())
+    data = torch.randn(2, 2, 5, 5, dtype=torch.float64)
+    expected = in_place(data)
+    assert not torch.allclose(expected, model(data))
+    replica = prepare(in_place, composite_for(in_place).composite if ours else EpsilonPlus())
+    for _ in range(2):
+        with RelevanceFlow(replica, None, data, layers, to_input=to_input) as flow:
+            assert flow.notes == ()
+            assert_relevance_close(flow.prediction, expected, 1e-12)
+            if ours and to_input:
+                started = flow.output_relevance([0, 1])
+                assert abs(flow.ledger(started).unaccounted) < 1e-9 * float(started.abs().sum())
+    assert in_place.activation.inplace is True
