@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from crp.attribution.flow import RelevanceFlow
+from crp.attribution.in_place import made_out_of_place
 from crp.attribution.isolation import isolated, outside_inference
 from crp.attribution.replica import replicate
 
@@ -75,6 +76,7 @@ def module_calls(model: nn.Module, data: Tensor) -> list[ModuleCall]:
     [('0', []), ('1', ['0']), ('2', ['1'])]
     """
     copy = replicate(model)
+    made_out_of_place(copy)  # each call needs an output of its own
     copy.requires_grad_(True)  # so that there is a graph for integer input (embeddings), too
     calls: list[ModuleCall] = []
     ends: dict[object, ModuleCall] = {}

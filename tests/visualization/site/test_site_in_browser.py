@@ -70,7 +70,8 @@ def wait_for(page, ending):
     while time.monotonic() < end:
         # between two pages there is none to ask
         with contextlib.suppress(RuntimeError):
-            if page.run("document.readyState") == "complete" and address(page).split("#")[0] == ending:
+            # the address first: the state asked before may be that of the page that is left
+            if address(page).split("#")[0] == ending and page.run("document.readyState") == "complete":
                 return
         time.sleep(0.02)
     pytest.fail(f"at {address(page)}, not at {ending}")
