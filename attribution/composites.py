@@ -1,4 +1,4 @@
-"""A suitable composite for a model: rules and canonizers chosen by its modules.
+"""A suitable composite for a model: rules chosen by its operations.
 
 The convolutional rule is z+, with the flat rule at the first layer and epsilon at the fully connected ones (zennit's
 `EpsilonPlusFlat`; Kohlbrenner et al., "Towards best practice in explaining neural network decisions with LRP", 2020).

@@ -16,9 +16,10 @@ from crp.attribution.final_activation import FinalActivation
 from crp.attribution.functions.function_calls import FunctionRules, Operation
 from crp.attribution.functions.table import RULES
 from crp.attribution.guards import check_graph, check_output
-from crp.attribution.in_place import StaleReads, StaleTensorError, StaleTensors, follow_changes, tensors_in
+from crp.attribution.in_place import StaleReads, StaleTensorError, StaleTensors, follow_changes
 from crp.attribution.isolation import callers_default, outside_inference
 from crp.attribution.ledger import Recorder
+from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.observation import RunningModules
 from crp.attribution.outputs import described_output
 from crp.attribution.probing import probe
@@ -196,7 +197,7 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
 
 def _linear_operator(
     replica: Replica, calls: list[RuleCall], recorder: Recorder, module: nn.Module, name: str
-) -> RuleOperator | None:
+) -> RuleOperator:
     """Make the operator of a linear function's rule."""
     first = not any(isinstance(call.operator.module, Linear) for call in calls)
     hook = replica.operations.linear_rule(module, name, first and name == replica.operations.network.first)

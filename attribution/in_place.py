@@ -6,12 +6,14 @@ that adds `x` again reads the changed values. Such a read is found, and the pass
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
+
+from crp.attribution.nested_tensors import tensors_in
 
 
 class StaleTensorError(RuntimeError):
@@ -55,15 +57,6 @@ class StaleReads(TorchFunctionMode):
         kwargs = kwargs or {}
         self._stale.check(tensors_in((*args, *kwargs.values())))
         return function(*args, **kwargs)
-
-
-def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """Iterate over tensors, also inside lists and tuples."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from tensors_in(value)
 
 
 def made_out_of_place(model: nn.Module) -> list[nn.Module]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from crp.attribution.flow import RelevanceFlow
 from crp.attribution.in_place import made_out_of_place
 from crp.attribution.isolation import isolated, outside_inference
+from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.replica import replicate
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -118,12 +119,3 @@ def _nearest_calls(below: Sequence[object], ends: dict[object, ModuleCall]) -> l
         else:
             waiting += [lower for lower, _ in node.next_functions][::-1]
     return list(found)
-
-
-def tensors_in(values: Iterable[object]) -> Iterator[Tensor]:
-    """Iterate over the tensors among arguments or results, also inside lists and tuples."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from tensors_in(value)

@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from crp.attribution.isolation import callers_default
+from crp.attribution.nested_tensors import tensors_in
 from crp.errors import CrpError, ModelError
 
 LINEAR_FUNCTIONS = {
@@ -68,14 +69,11 @@ class Observation:
         Linear and convolutional operations, in the order of calls.
     merges
         Pairs of names: a linear module, and the batch norm that alone reads its output.
-    batch_norms
-        How many batch norms were called.
     """
 
     output: Any = None
     linear: list[LinearCall] = field(default_factory=list)
     merges: list[tuple[str, str]] = field(default_factory=list)
-    batch_norms: int = 0
 
 
 class RunningModules:
@@ -144,9 +142,9 @@ class _Observer(TorchFunctionMode):
         """Run a function, and record what it reads."""
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
-        if not any(True for _ in _tensors([result])) and function not in _READING_VALUES:
+        if not any(True for _ in tensors_in([result])) and function not in _READING_VALUES:
             return result  # a size or a dtype: no value was read
-        read = {id(tensor): tensor for tensor in _tensors([*args, *kwargs.values()])}
+        read = {id(tensor): tensor for tensor in tensors_in((*args, *kwargs.values()))}
         self._readers.update(read.keys())
         self._kept += read.values()
         if function in LINEAR_FUNCTIONS:
@@ -169,7 +167,6 @@ class _Observer(TorchFunctionMode):
 
     def _batch_norm(self, args: tuple, kwargs: dict[str, Any]) -> None:
         name = self._running.innermost
-        self.found.batch_norms += 1
         self._calls[name] += 1
         data = args[0] if args else kwargs["input"]
         norm = self._modules[name]
@@ -180,7 +177,7 @@ class _Observer(TorchFunctionMode):
 
     def finish(self, output: Any) -> Observation:
         """Return what was seen, once the model has returned `output`."""
-        self._readers.update(id(tensor) for tensor in _tensors([output]))
+        self._readers.update(id(tensor) for tensor in tensors_in([output]))
         self.found.output = output
         self.found.merges = [
             (linear, norm)
@@ -236,13 +233,3 @@ def _computes(norm: nn.Module, args: tuple, kwargs: dict[str, Any]) -> bool:
         and not call["training"]
         and call["eps"] == norm.eps
     )
-
-
-def _tensors(values: Collection[Any]) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
-        elif isinstance(value, dict):
-            yield from _tensors(value.values())

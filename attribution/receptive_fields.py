@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from crp.attribution.isolation import isolated
-from crp.attribution.layers import tensors_in
+from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.replica import replicate
 from crp.errors import InputError, ModelError, nearest
 

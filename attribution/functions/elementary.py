@@ -7,7 +7,7 @@ relevance from a product.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from crp.attribution.functions.function_calls import Call, data_in, stabilized_reciprocal, summed_to
 from crp.attribution.functions.gates import Gate, as_gate, gate_of, linear_gate_of, read_as_signal
+from crp.attribution.nested_tensors import tensors_in
 
 
 def as_autograd(call: Call) -> Any:
@@ -32,7 +33,7 @@ def _made_of_gate(result: Any, gate: Gate | None) -> Any:
 def broadcasting(call: Call) -> Sequence[Tensor]:
     """As `as_autograd`, for each of several tensors."""
     result = call.by_autograd()
-    for before, after in zip(flat(call.args), result, strict=True):
+    for before, after in zip(tensors_in(call.args), result, strict=True):
         _made_of_gate(after, gate_of(before))
     return result
 
@@ -43,7 +44,7 @@ def joining(call: Call) -> Any:
     What is made of gates alone is a gate.
     """
     data = call.data
-    given = [value for value in flat((*call.args, *call.kwargs.values())) if isinstance(value, Tensor)]
+    given = list(tensors_in((*call.args, *call.kwargs.values())))
     if len(given) > len(data):
         return filling(call)
     if len(data) == 1:
@@ -153,15 +154,6 @@ def with_leaves(call: Call, leaves: Mapping[int, Tensor]) -> Any:
         return type(value)(map(replaced, value)) if type(value) in (list, tuple) else value
 
     return call.function(*map(replaced, call.args), **{name: replaced(value) for name, value in call.kwargs.items()})
-
-
-def flat(values: Sequence[Any]) -> Iterator[Any]:
-    """Iterate over values, also inside lists and tuples."""
-    for value in values:
-        if isinstance(value, list | tuple):
-            yield from flat(value)
-        else:
-            yield value
 
 
 def linearized(

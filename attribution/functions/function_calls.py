@@ -26,6 +26,7 @@ from crp.attribution.backward_graph import Node, graph_below
 from crp.attribution.functions.gates import Gate, as_gate, gate_of, read_as_signal
 from crp.attribution.in_place import StaleTensors
 from crp.attribution.ledger import Recorder
+from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.observation import RunningModules
 from crp.attribution.rule_operator import RuleOperator
 
@@ -169,7 +170,7 @@ class FunctionRules(TorchFunctionMode):
         Follows which module runs.
     linear_rule
         Called as `linear_rule(module, name)` with a module that computes a linear or convolutional function, and the
-        name of the module that called the function. Returns the rule's operator, or None.
+        name of the module that called the function. Returns the rule's operator.
     recorder
         Records the balance of each operation while a ledger is made.
     stale
@@ -190,7 +191,7 @@ class FunctionRules(TorchFunctionMode):
         self,
         table: Mapping[str, Callable[[Call], Any]],
         running: RunningModules,
-        linear_rule: Callable[[nn.Module, str], RuleOperator | None],
+        linear_rule: Callable[[nn.Module, str], RuleOperator],
         recorder: Recorder,
         stale: StaleTensors,
         clone: bool = False,
@@ -284,7 +285,7 @@ class FunctionRules(TorchFunctionMode):
                 found[node.name().split("Backward")[0]] |= set()
         return {name: sorted(modules) for name, modules in sorted(found.items())}
 
-    def linear_operator(self, module: nn.Module) -> RuleOperator | None:
+    def linear_operator(self, module: nn.Module) -> RuleOperator:
         """Return the rule of a linear function that the running module calls."""
         return self._linear_rule(module, self.running.innermost)
 
@@ -320,12 +321,7 @@ def _as_constant(value: object) -> object:
 
 def data_in(values: Sequence[Any]) -> Iterator[Tensor]:
     """Iterate over the tensors that depend on the data, also inside lists and tuples."""
-    for value in values:
-        if isinstance(value, Tensor):
-            if value.requires_grad:
-                yield value
-        elif isinstance(value, list | tuple):
-            yield from data_in(value)
+    return (tensor for tensor in tensors_in(values) if tensor.requires_grad)
 
 
 def function_name(function: Callable) -> str:

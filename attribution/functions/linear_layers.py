@@ -6,31 +6,23 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from crp.attribution.functions.elementary import linear_map, matrix_product
+from crp.attribution.functions.elementary import matrix_product
 from crp.attribution.functions.function_calls import Call
+from crp.attribution.observation import LINEAR_FUNCTIONS
 
-LAYERS = {
-    "linear": nn.Linear,
-    "conv1d": nn.Conv1d,
-    "conv2d": nn.Conv2d,
-    "conv3d": nn.Conv3d,
-    "conv_transpose1d": nn.ConvTranspose1d,
-    "conv_transpose2d": nn.ConvTranspose2d,
-    "conv_transpose3d": nn.ConvTranspose3d,
-}
+LAYERS = {function.__name__: kind for function, kind in LINEAR_FUNCTIONS.items()}
 
 
 def linear_layer(call: Call) -> Tensor:
-    """Use the composite's rule for a module of that kind; without one, or with weights from data, `matrix_product`."""
+    """Use the composite's rule for a module of that kind; with weights from data, `matrix_product`."""
     data, weight, bias = (call.argument(place, name) for place, name in enumerate(("input", "weight", "bias")))
     if len(call.data) != 1 or not data.requires_grad:
         return matrix_product(call)
-    module = _stand_in(call, data, weight, bias)
-    operator = call.rules.linear_operator(module)
-    return linear_map(call) if operator is None else operator.forward(data)
+    module = _stand_in(call, weight, bias)
+    return call.rules.linear_operator(module).forward(data)
 
 
-def _stand_in(call: Call, data: Tensor, weight: Tensor, bias: Tensor | None) -> nn.Module:
+def _stand_in(call: Call, weight: Tensor, bias: Tensor | None) -> nn.Module:
     """Build a module that computes the function."""
     kind = LAYERS[call.name]
     module = kind.__new__(kind)
