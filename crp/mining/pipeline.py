@@ -54,7 +54,7 @@ def mine(
     *,
     layers: Sequence[str],
     path: str | os.PathLike[str],
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = CHANNELS,
     targets: TargetRule = "label",
     k: int = 16,
