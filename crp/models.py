@@ -150,7 +150,7 @@ def described_rules(
 ) -> tuple[Composite, dict[str, Any]]:
     """Return a composite (by default the one that fits the model) and its description as a library stores it."""
     if composite is None or isinstance(composite, str):
-        fitting = composite_for(model, data, rules=composite or BY_PURPOSE)
+        fitting = composite_for(model, data, rules=composite or PLUS)
         composite, name, reason = fitting.composite, fitting.name, fitting.reason
     else:
         name, reason = type(composite).__name__, "given by the caller"
@@ -268,8 +268,8 @@ def check_composite(library: Library, given: Mapping[str, Any]) -> None:
     mined = library.manifest["composite"]
     if "ranking" in given and "ranking" not in mined:
         raise LibraryError(
-            f"The library '{library.path}' holds one set of rules, {shortened(mined['name'])}, and the model has rules by "
-            f"purpose, '{given['name']}': prepare it with crp.prepared(model, library=library), or give "
+            f"The library '{library.path}' holds one set of rules, {shortened(mined['name'])}, and the model has rules "
+            f"by purpose, '{given['name']}': prepare it with crp.prepared(model, library=library), or give "
             f"composite='{PLUS}' (or the composite that was given to crp.mine)."
         )
     keys = ["name", "rules", "canonizers", *(["ranking"] if "ranking" in given else [])]
