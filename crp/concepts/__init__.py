@@ -10,10 +10,12 @@ To add a kind of concept (a token, a direction, a head), write a class with the 
 in this folder.
 """
 
-from crp.compat import OLD_NAMES, old_names
+from crp.compat import OLD_NAMES, import_zennit_safely, old_names
 
 from .channel import ChannelConcept
 from .protocol import ConceptKind, trough
+
+import_zennit_safely()  # code written for zennit-crp may import this module first, and then torchvision
 
 __all__ = ["ChannelConcept", "ConceptKind", "trough", *OLD_NAMES[__name__]]
 
