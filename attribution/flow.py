@@ -11,7 +11,7 @@ forward pass can be answered:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -22,11 +22,12 @@ from crp.arguments import layer_names
 from crp.attribution.backward_graph import calls_below, compute_factors, free_after_use, graph_below, jacobian_products
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
 from crp.attribution.isolation import isolated
+from crp.attribution.layouts import layouts_of
 from crp.attribution.ledger import Ledger, balance
 from crp.attribution.memory import memory_kept
 from crp.attribution.replica import Replica, prepare
 from crp.attribution.starts import Logits, Start
-from crp.concepts import ChannelConcept
+from crp.concepts import ChannelConcept, ConceptKind, Layout, MaskingMethods, Parts, parts_of
 from crp.errors import InputError, ModelError, nearest
 
 # Conditions share a downward pass as long as none of its tensors exceeds this size in bytes.
@@ -56,6 +57,8 @@ class RelevanceFlow:
     before_activation
         Whether a softmax, log-softmax or sigmoid at the model's end is left out: `prediction` holds the logits before
         it, and relevance starts there. `notes` says so.
+    layouts
+        What the axes of some layers' outputs mean, where it is known; otherwise it is observed when it is needed.
 
     Raises
     ------
@@ -87,6 +90,7 @@ class RelevanceFlow:
         chunk: int | None = None,
         to_input: bool = True,
         before_activation: bool = True,
+        layouts: Mapping[str, Layout] | None = None,
     ) -> None:
         if isinstance(model, Replica):
             if composite is not None:
@@ -110,6 +114,7 @@ class RelevanceFlow:
         self._recorder = forward.recorder
         self._taps, self._blocked = forward.taps, forward.blocked
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}
+        self._layouts = dict(layouts or {})
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
         self.chunk = chunk or max(1, min(_LARGEST_CHUNK, largest // forward.largest))
 
@@ -142,19 +147,21 @@ class RelevanceFlow:
         """Return the output of a layer in this forward pass, `[N, C, *S]`."""
         return self._at(layer).below.detach()
 
+    def layout(self, layer: str) -> Layout:
+        """Return what the axes of a layer's output mean: as given, or as observed in a pass."""
+        if layer not in self._layouts:
+            self._layouts = layouts_of(self.replica, self._input.detach()[:1], self.layers) | self._layouts
+        return self._layouts[layer]
+
+    def parts(self, layer: str, concept: ConceptKind | MaskingMethods) -> Parts:
+        """Return the parts of a layer's output for a kind of concept."""
+        return parts_of(concept, self.activation(layer), self.layout(layer), layer)
+
     def tensors(self, layer: str) -> tuple[Tensor, Tensor]:
-        """Return a layer's output in the graph of this pass, for a custom backward pass.
+        """Return a layer's output in the graph of this pass, `[N, C, *S]`, for a custom backward pass.
 
-        Parameters
-        ----------
-        layer
-            A layer's name, `OUTPUT`, or `INPUT` (for which both tensors are the leaf of the graph).
-
-        Returns
-        -------
-        tuple of two Tensors
-            `[N, C, *S]` each. Relevance arrives at the first: its gradient is the relevance that arrives, and a hook on
-            it changes what flows on. Relevance leaves from the second.
+        Relevance arrives at the first tensor: its gradient is the relevance that arrives, and a hook on it changes what
+        flows on. Relevance leaves from the second. For `INPUT`, both are the leaf of the graph.
         """
         return self._end(layer), self._end(INPUT) if layer == INPUT else self._at(layer).below
 
@@ -283,7 +290,6 @@ class RelevanceFlow:
             `[1, N, C, *S]` at the output of layer `start`.
         start
             The layer it starts at.
-
         """
         source = self._at(start).below
         for call in calls_below(source):
@@ -348,21 +354,16 @@ class RelevanceFlow:
         relevance
             Relevance that arrives at the layer, `[N, C, *S]`.
         total
-            Sums relevance by concept, `[R, C, *S]` -> `[R, C]`; by default over space
-            (`crp.concepts.ConceptKind.total`).
+            Sums relevance by concept, `[R, N, C, *S]` -> `[R, N, n]`; by default that of channels (`Parts.total`).
 
         Returns
         -------
         Tensor
-            `[R, N, C]`: the sum of each concept's conditional heatmap over each cell, computed with `R` upward passes
+            `[R, N, n]`: the sum of each concept's conditional heatmap over each cell, computed with `R` upward passes
             instead of `C` downward passes.
         """
-        total = total or ChannelConcept().total
-        tables = []
-        for chunk in cells.split(self.chunk):
-            share = self.up(chunk, layer) * relevance
-            tables.append(total(share.flatten(0, 1)).unflatten(0, share.shape[:2]))
-        return torch.cat(tables)
+        total = total or self.parts(layer, ChannelConcept()).total
+        return torch.cat([total(self.up(chunk, layer) * relevance) for chunk in cells.split(self.chunk)])
 
     # -- internals ---------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from crp.attribution.pooling import PoolRule
 from crp.attribution.probing import probe
 from crp.attribution.rule_operator import PassRule, RuleOperator
 from crp.attribution.wrappers import check_module, uncompiled, unwrapped
+from crp.concepts import Layout
 from crp.errors import listed
 
 # Dicts that every module has (parameters, hooks, ...); copied, so that additions to the replica stay there.
@@ -137,6 +138,8 @@ class Replica:
     checked
         Shapes and dtypes of input, and paths through the model, for which the copy's output was compared with the
         model's.
+    layouts
+        What the axes of a layer's output mean, by the layer's name and the shape of one input.
     """
 
     model: nn.Module
@@ -153,6 +156,7 @@ class Replica:
     changed: bool = False
     observed: bool = False
     checked: set[tuple] = field(default_factory=set)
+    layouts: dict[tuple[str, tuple[int, ...]], Layout] = field(default_factory=dict)
 
     def observe(self, data: Tensor) -> Observation:
         """Run a plain copy of the model on the data. The first time, decide what depends on the pass.
