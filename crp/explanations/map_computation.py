@@ -101,7 +101,7 @@ def concepts_in_cells(
     parts = flow.parts(layer, concept)
     if flow.linear:
         masks = torch.nn.functional.one_hot(place, rows * columns).movedim(-1, 0).to(arriving)
-        return flow.regions(layer, masks, arriving, total=parts.total)[:, 0]
+        return flow.regions(layer, masks, arriving, concept=concept)[:, 0]
     # Rules that are not linear have no transpose: each concept needs its own backward pass.
     table = arriving.new_zeros(rows * columns, parts.size)
     for index in range(parts.size):

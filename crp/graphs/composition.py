@@ -46,7 +46,7 @@ def compose(
     of: Key | None = None,
     coverage: float = 0.8,
     breadth: int = 6,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     library: Library | None = None,
     concept: ConceptKind = _CHANNELS,
     batch: int = 8,
@@ -109,7 +109,7 @@ def compose(
         raise InputError(f"coverage is {shortened(coverage)}; it must be above 0 and at most 1.")
     breadth, batch = whole_number("breadth", breadth, 1), whole_number("batch", batch, 1)
     check_tensor(data)
-    model = ready_model(model, composite, data)
+    model = ready_model(model, composite, data, library)
     if library is not None:
         check_library(library)
         model.check(library, concept)
@@ -295,15 +295,12 @@ class _Root:
             # The root of a whole prediction is one node, even if relevance started at several classes.
             whole = relevance[0].double().sum()
             return relevance[0], whole.repeat(relevance.shape[-1])
-        return relevance[0], self._totals(flow, layer, relevance[0])
+        return relevance[0], flow.parts(layer, self.concept).total(relevance[0].double()).sum(0)
 
     def down(self, flow: RelevanceFlow, relevance: Tensor, start: str, ids: Sequence[int], **to: Any) -> Any:
         """Carry the relevance `[N, *shape]` of some concepts down from a layer; at the output, all of it."""
         masked = relevance[None] if start == OUTPUT else flow.parts(start, self.concept).carried(relevance, ids)
         return flow.down(masked, start=start, **to)
-
-    def _totals(self, flow: RelevanceFlow, layer: str, relevance: Tensor) -> Tensor:
-        return flow.parts(layer, self.concept).total(relevance.double()).sum(0)
 
 
 def _root(
