@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.observation import RunningModules, reads_values
-from crp.attribution.rule_operator import passed_unchanged
+from crp.attribution.ruled_module import passed_unchanged
 from crp.errors import ModelError
 
 

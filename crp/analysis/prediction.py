@@ -29,7 +29,7 @@ def concept_vector(
     layer: str,
     *,
     target: int | str | None = None,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = _CHANNELS,
 ) -> np.ndarray:
     """Compute the signed share of each concept of a layer in one prediction.
@@ -62,7 +62,7 @@ def concept_vector(
     check_library(library)
     library.shape(layer)
     check_tensor(data)
-    model = ready_model(model, composite, data[None])
+    model = ready_model(model, composite, data[None], library)
     model.check(library, concept)
     check_start(library)
     chosen = None if target is None else library.class_index(target)
