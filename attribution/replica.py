@@ -138,6 +138,8 @@ class Replica:
         Whether weights or functions of the copy differ from the model's, so that its output must be compared.
     observed
         Whether a first forward pass was observed.
+    merges
+        Pairs of names: a linear module of the copy, and the batch norm that is merged into it.
     checked
         Shapes and dtypes of input, and paths through the model, for which the copy's output was compared with the
         model's.
@@ -158,6 +160,7 @@ class Replica:
     in_place: list[nn.Module] = field(default_factory=list)
     changed: bool = False
     observed: bool = False
+    merges: list[tuple[str, str]] = field(default_factory=list)
     checked: set[tuple] = field(default_factory=set)
     layouts: dict[tuple[str, tuple[int, ...]], Layout] = field(default_factory=dict)
 
@@ -194,7 +197,8 @@ class Replica:
         observation = observe(plain, data.detach().to(weight.dtype))
         if self.operations is not None and not self.observed:
             modules, copies = dict(plain.named_modules()), dict(self.model.named_modules())
-            for linear, norm in observation.merges:
+            self.merges = observation.merges
+            for linear, norm in self.merges:
                 parameters = [value.to(self.dtype) for value in merged_parameters(modules[linear], modules[norm])]
                 merge(copies[linear], copies[norm], parameters)
             if observation.linear:
