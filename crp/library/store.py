@@ -86,6 +86,9 @@ class Library:
         Names of the layers, in the order given to `mine`.
     class_names
         Names of the classes by index; empty if the library has none.
+    output_names
+        Names of the model's outputs. They are the classes, unless the library was mined with a start
+        (`crp.attribution.starts`) as its only target.
     preprocessing
         How pictures become model input; None if the library does not say.
     """
@@ -97,6 +100,7 @@ class Library:
         self._sizes = {layer["name"]: int(layer["concepts"]) for layer in self.manifest["layers"]}
         self.layers = tuple(self._shapes)
         self.class_names = tuple(self.manifest.get("class_names") or ())
+        self.output_names = () if self.manifest["settings"]["start"] == "start" else self.class_names
         stored = self.manifest.get("preprocessing")
         try:
             self.preprocessing = Preprocessing.from_json(stored) if stored is not None else None
