@@ -22,6 +22,7 @@ _HOMES = {
     "Explanation": "crp.explanations.explanation",
     "LayerExplanation": "crp.explanations.explanation",
     "Patch": "crp.values",
+    "StartScore": "crp.values",
     "concepts_in_cells": "crp.explanations.map_computation",
     "explain": "crp.explanations.computation",
     "from_json": "crp.explanations.serialisation",
