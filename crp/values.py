@@ -285,7 +285,7 @@ def frozen(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def set_fields(value: object, **fields: Any) -> None:
+def set_fields(value: object, /, **fields: Any) -> None:
     """Set fields of a frozen value while it is made."""
     for name, content in fields.items():
         object.__setattr__(value, name, content)

@@ -6,6 +6,7 @@ explanation.py      `Explanation` and its parts as frozen values
 plausibility.py     which coverage and absorption can be read as a share
 serialisation.py    an explanation as JSON
 computation.py      `explain`: from a model, an input and a library to these values
+explained.py        what is explained: a class or another start, with its value
 map_computation.py  the concept map
 entries.py          what several explanations say together: where a concept appears, its neighbours in their graphs
 

@@ -45,7 +45,7 @@ def explained_of(flow: RelevanceFlow, library: Library, target: Target | None) -
     Raises
     ------
     InputError
-        If there is no such class, the output does not fit the start, or has no predicted class.
+        If there is no such class, the output does not fit the start, or has no predicted class, or no relevance starts.
     """
     prediction, names = flow.prediction, library.output_names
     if target is None:
@@ -60,6 +60,10 @@ def explained_of(flow: RelevanceFlow, library: Library, target: Target | None) -
     if isinstance(start, Logit):
         return Explained(start, _class_score(names, start.target, prediction[0].double()))
     name = start.name(output_names(names, prediction))
+    if not started.any():
+        raise InputError(
+            f"No relevance starts for {name!r}: the model's output is zero there, or the class is predicted nowhere."
+        )
     return Explained(start, StartScore(name, float(started.double().sum())))
 
 
