@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from crp.attribution import Replica, prepare
-from crp.attribution.composites import composite_for
+from crp.attribution.composites import BY_PURPOSE, PLUS, composite_for
 from crp.attribution.isolation import isolated
 from crp.attribution.wrappers import check_module
 from crp.concepts import ConceptKind
@@ -63,7 +63,13 @@ class PreparedModel:
         check_composite(library, self.rules)
 
 
-def prepared(model: nn.Module, composite: Composite | None = None, data: Tensor | None = None) -> PreparedModel:
+def prepared(
+    model: nn.Module,
+    composite: Composite | str | None = None,
+    data: Tensor | None = None,
+    *,
+    library: Library | None = None,
+) -> PreparedModel:
     """Prepare a model for many explanations: its weights are read and its rules attached only once.
 
     Parameters
@@ -71,10 +77,13 @@ def prepared(model: nn.Module, composite: Composite | None = None, data: Tensor 
     model
         The model that was mined. It is not changed.
     composite
-        The composite used for mining, if it was not the default.
+        The composite used for mining, if it was not the default; or the name of one of the sets of rules that
+        `crp.composite_for` makes, such as `"epsilon-plus-flat"`.
     data
         An example `[N, ...]` of the model's input, for a model that runs its layers in another order than it registers
         them (`crp.composite_for`).
+    library
+        The library to explain with: without a composite, the set of rules is the one that it holds.
 
     Raises
     ------
@@ -89,12 +98,17 @@ def prepared(model: nn.Module, composite: Composite | None = None, data: Tensor 
     check_module(model)
     check_weights_finite(model)
     weights = weights_fingerprint(model)
+    if composite is None and library is not None:
+        composite = rules_in(library)
     composite, rules = described_rules(model, composite, data)
     return PreparedModel(model, composite, prepare(model, composite), weights, rules)
 
 
 def ready_model(
-    model: nn.Module | PreparedModel, composite: Composite | None = None, data: Tensor | None = None
+    model: nn.Module | PreparedModel,
+    composite: Composite | str | None = None,
+    data: Tensor | None = None,
+    library: Library | None = None,
 ) -> PreparedModel:
     """Prepare a model, unless it is prepared already; the parameters are those of `prepared`.
 
@@ -111,7 +125,7 @@ def ready_model(
         return model
     if not isinstance(model, nn.Module):
         raise InputError(f"A model is a torch.nn.Module or made by crp.prepared, given {type(model).__name__}.")
-    return prepared(model, composite, data)
+    return prepared(model, composite, data, library=library)
 
 
 def check_weights_finite(model: nn.Module) -> None:
@@ -132,14 +146,28 @@ def check_weights_finite(model: nn.Module) -> None:
 
 @isolated()
 def described_rules(
-    model: nn.Module, composite: Composite | None, data: Tensor | None = None
+    model: nn.Module, composite: Composite | str | None, data: Tensor | None = None
 ) -> tuple[Composite, dict[str, Any]]:
     """Return a composite (by default the one that fits the model) and its description as a library stores it."""
-    if composite is None:
-        fitting = composite_for(model, data)
+    if composite is None or isinstance(composite, str):
+        fitting = composite_for(model, data, rules=composite or PLUS)
         composite, name, reason = fitting.composite, fitting.name, fitting.reason
     else:
         name, reason = type(composite).__name__, "given by the caller"
+    rules, options = _rules_and_options(model, composite)
+    canonizers = [type(canonizer).__name__ for canonizer in composite.canonizers]
+    description = {"name": name, "reason": reason, "rules": rules, "canonizers": canonizers}
+    ranking = getattr(composite, "ranking", None)
+    if ranking is not None:
+        description["ranking"], own = _rules_and_options(model, ranking)
+        options |= {f"{rule} for ranking": found for rule, found in own.items()}
+    return composite, {**description, "options": options}
+
+
+def _rules_and_options(
+    model: nn.Module, composite: Composite
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """List the modules and the options of each rule of a composite."""
     rules, options = defaultdict(list), defaultdict(set)
     context: dict = {}
     for module_name, module in model.named_modules():
@@ -147,9 +175,12 @@ def described_rules(
         if hook is not None:
             rules[type(hook).__name__].append(module_name)
             options[type(hook).__name__].add(" ".join(options_in(hook)))
-    canonizers = [type(canonizer).__name__ for canonizer in composite.canonizers]
-    description = {"name": name, "reason": reason, "rules": dict(rules), "canonizers": canonizers}
-    return composite, {**description, "options": {rule: sorted(found) for rule, found in options.items()}}
+    return dict(rules), {rule: sorted(found) for rule, found in options.items()}
+
+
+def rules_in(library: Library) -> str:
+    """Name the set of rules that a library holds, unless its composite was given by the caller."""
+    return BY_PURPOSE if "ranking" in library.manifest["composite"] else PLUS
 
 
 def check_same(stored: Mapping[str, Any], given: Mapping[str, Any], keys: Sequence[str], fact: str) -> None:
@@ -235,7 +266,13 @@ def check_composite(library: Library, given: Mapping[str, Any]) -> None:
     LibraryError
     """
     mined = library.manifest["composite"]
-    keys = ["name", "rules", "canonizers"]
+    if "ranking" in given and "ranking" not in mined:
+        raise LibraryError(
+            f"The library '{library.path}' holds one set of rules, {shortened(mined['name'])}, and the model has rules "
+            f"by purpose, '{given['name']}': prepare it with crp.prepared(model, library=library), or give "
+            f"composite='{PLUS}' (or the composite that was given to crp.mine)."
+        )
+    keys = ["name", "rules", "canonizers", *(["ranking"] if "ranking" in given else [])]
     if "options" in mined and library.manifest["versions"].get("zennit") == version("zennit"):
         keys.append("options")
     check_same(mined, given, keys, "This is not the composite of the library")

@@ -83,7 +83,7 @@ def verify(
     model: nn.Module | PreparedModel | None = None,
     dataset: object = None,
     *,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = _CHANNELS,
     targets: TargetRule | None = None,
     blocks: int = 2,
@@ -141,7 +141,8 @@ def verify(
             check_model(opened, model.model if isinstance(model, PreparedModel) else model)
             found.held.append("The model has the weights that were mined.")
         if dataset is not None:
-            _compute_again(found, opened, ready_model(model, composite), dataset, concept, targets, blocks)
+            ready = ready_model(model, composite, library=opened)
+            _compute_again(found, opened, ready, dataset, concept, targets, blocks)
     return found
 
 

@@ -31,7 +31,7 @@ def concept_vector(
     layer: str,
     *,
     target: Target | None = None,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = _CHANNELS,
 ) -> np.ndarray:
     """Compute the signed share of each concept of a layer in one prediction.
@@ -66,7 +66,7 @@ def concept_vector(
     check_library(library)
     library.shape(layer)
     check_tensor(data)
-    model = ready_model(model, composite, data[None])
+    model = ready_model(model, composite, data[None], library)
     model.check(library, concept)
     if not isinstance(target, Start):
         check_start(library)

@@ -68,7 +68,7 @@ def explain(
     patches: int = 8,
     cells: int | None = None,
     graph: bool = True,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = _CHANNELS,
     provenance: Mapping[str, Any] | None = None,
 ) -> Explanation:
@@ -132,7 +132,7 @@ def explain(
     for layer in layers:
         library.shape(layer)
     data = _model_input(image, library)
-    model = ready_model(model, composite, data)
+    model = ready_model(model, composite, data, library)
     model.check(library, concept)
     with RelevanceFlow(model.replica, None, data, layers or library.layers) as flow:
         layers = layers or list(reversed(flow.layers))

@@ -46,7 +46,7 @@ def compose(
     of: Key | None = None,
     coverage: float = 0.8,
     breadth: int = 6,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     library: Library | None = None,
     concept: ConceptKind = _CHANNELS,
     batch: int = 8,
@@ -110,7 +110,7 @@ def compose(
         raise InputError(f"coverage is {shortened(coverage)}; it must be above 0 and at most 1.")
     breadth, batch = whole_number("breadth", breadth, 1), whole_number("batch", batch, 1)
     check_tensor(data)
-    model = ready_model(model, composite, data)
+    model = ready_model(model, composite, data, library)
     if library is not None:
         check_library(library)
         model.check(library, concept)

@@ -56,7 +56,7 @@ class ModelSubject:
 
 def model_subject(
     model: nn.Module | PreparedModel,
-    composite: Composite | None,
+    composite: Composite | str | None,
     reader: SampleReader,
     layers: Sequence[str],
     device: str | torch.device | None,

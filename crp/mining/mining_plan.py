@@ -116,7 +116,7 @@ def plan_mining_run(
     model: nn.Module,
     dataset: object,
     layers: Sequence[str],
-    composite: Composite | None,
+    composite: Composite | str | None,
     settings: Settings,
     patch_concepts: Mapping[str, Iterable[int]] | None,
     shown: Shown,

@@ -38,7 +38,7 @@ def add_patches(
     layer: str,
     concepts: Iterable[int],
     *,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = CHANNELS,
     targets: TargetRule | None = None,
     device: str | torch.device | None = None,
@@ -77,7 +77,7 @@ def add_patches(
     """
     check_library(library)
     concepts = sorted(library.concept_ids(layer, concepts))
-    ready = ready_model(model, composite)
+    ready = ready_model(model, composite, library=library)
     ready.check(library, concept)
     settings = library.manifest["settings"]
     if not settings["patches"]:

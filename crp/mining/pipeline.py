@@ -28,7 +28,7 @@ from crp.mining.durable.extending import check_extends
 from crp.mining.durable.processes import joined
 from crp.mining.durable.stages import Pass, Sharing, make_patches, surveyed_references
 from crp.mining.durable.work import Work, open_work, stored_identity, work_folder
-from crp.models import PreparedModel
+from crp.models import PreparedModel, rules_in
 from crp.preprocessing import Preprocessing
 
 from .block_stream import SampleReader
@@ -54,7 +54,7 @@ def mine(
     *,
     layers: Sequence[str],
     path: str | os.PathLike[str],
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = CHANNELS,
     targets: TargetRule = "label",
     k: int = 16,
@@ -103,7 +103,8 @@ def mine(
     path
         Folder of the library.
     composite
-        A zennit composite; by default `crp.attribution.composite_for(model)`.
+        A zennit composite, or the name of a set of rules that `crp.composite_for` makes, such as `"epsilon-plus-flat"`;
+        by default the set that fits the model, or that of the library to extend.
     concept
         The kind of concept: `crp.concepts.ChannelConcept()`, or another object with its interface.
     targets
@@ -216,6 +217,8 @@ def mine(
         shard=chosen_shard(shard, distributed=distributed, restart=restart),
     )
     check_free(path, overwrite=overwrite)
+    if composite is None and extend is not None:
+        composite = rules_in(open_library(extend))
     settings = replace(settings, threads=threads or _stored_threads(path, extend, restart) or THREADS)
     names = None if class_names is None else as_class_names(class_names)
     shown = Shown(names, preprocessing, source)

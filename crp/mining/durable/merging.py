@@ -35,7 +35,7 @@ def merge(
     *,
     path: str | os.PathLike[str],
     others: Sequence[str | os.PathLike[str]] = (),
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = CHANNELS,
     targets: TargetRule | None = None,
     workers: int = 0,
