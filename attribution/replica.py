@@ -31,6 +31,7 @@ from crp.attribution.purposes import Purpose
 from crp.attribution.rule_operator import RuleOperator
 from crp.attribution.ruled_module import PassRule, RuledModule
 from crp.attribution.wrappers import check_module, uncompiled, unwrapped
+from crp.concepts import Layout
 from crp.errors import listed
 
 # Dicts that every module has (parameters, hooks, ...); copied, so that additions to the replica stay there.
@@ -142,6 +143,8 @@ class Replica:
     checked
         Shapes and dtypes of input, and paths through the model, for which the copy's output was compared with the
         model's.
+    layouts
+        What the axes of a layer's output mean, by the layer's name and the shape of one input.
     """
 
     model: nn.Module
@@ -159,6 +162,7 @@ class Replica:
     observed: bool = False
     merges: list[tuple[str, str]] = field(default_factory=list)
     checked: set[tuple] = field(default_factory=set)
+    layouts: dict[tuple[str, tuple[int, ...]], Layout] = field(default_factory=dict)
 
     @property
     def by_purpose(self) -> bool:

@@ -71,8 +71,9 @@ def concept_vector(
     if not isinstance(target, Start):
         check_start(library)
     found = []
-    with RelevanceFlow(model.replica, None, data[None], [layer]) as flow:
+    with RelevanceFlow(model.replica, None, data[None], [layer], layouts=library.layouts) as flow:
         chosen = int(flow.prediction[0].argmax()) if target is None else target
         started = flow.output_relevance(start_of(chosen, library.output_names, flow.prediction))
-        flow.sweep(started, [layer], lambda _, arriving: found.append(concept.total(arriving)[0]))
+        parts = flow.parts(layer, concept)
+        flow.sweep(started, [layer], lambda _, arriving: found.append(parts.relevance(arriving).total[0]))
     return shares(found[0].double().cpu().numpy())
