@@ -274,6 +274,28 @@ def test_below_a_relu_a_depthwise_convolution_has_the_relevance_of_z_plus():
     assert_relevance_close(*heatmaps, 1e-12)
 
 
+def test_a_batch_norm_of_its_own_never_amplifies_beside_depthwise_convolutions():
+    """Epsilon would give 4 / (4 - 2) of the relevance of the first channel, and 1 / (1 - 2) of the second."""
+
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.norm = depthwise(nn.Identity()), nn.BatchNorm1d(2, eps=0.0)
+
+        def forward(self, data):
+            self.inner[1](data)  # a network with depthwise convolutions
+            data = self.inner[0](data)
+            return self.inner[4](self.norm(data + 0 * data)[..., 0])
+
+    model, data = Normed().double().eval(), torch.tensor([[[4.0], [1.0]]]).double()
+    model.inner[1].padding = (1,)
+    model.norm.running_mean += 2
+    with RelevanceFlow(model, composite_for(model, data).composite, data, ["inner.0"]) as flow:
+        arriving = flow.down(flow.output_relevance([0]), to="inner.0")[0]
+    # outputs 4 - 2, all of it from the data, and 1 - 2, which the shift makes negative
+    assert_relevance_close(arriving, torch.tensor([[[2.0], [0.0]]]), 1e-5)
+
+
 def test_a_model_without_a_place_for_rules_is_refused():
     message = "Flatten has no linear or convolutional module to put a rule on."
     with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
