@@ -35,7 +35,7 @@ class Removal:
     references: Parts | None = None
 
     def replaced(self, weights: Tensor) -> Tensor:
-        """Return the layer's output with parts removed.
+        r"""Return the layer's output with parts removed.
 
         Parameters
         ----------
@@ -45,7 +45,7 @@ class Removal:
         Returns
         -------
         Tensor
-            `[K, N, *layer]`: :math:`a - \\sum_j w_j\\,(part_j(a) - fill_j)`.
+            `[K, N, *layer]`: :math:`a - \sum_j w_j\,(part_j(a) - fill_j)`.
         """
         rows = [self._of(row, weights[:, row]) for row in range(len(self.activation))]
         return torch.stack(rows, 1)

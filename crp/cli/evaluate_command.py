@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from crp.cli import options
-from crp.errors import LibraryError
+from crp.errors import InputError, LibraryError
 
 
 @click.command(short_help="Measure whether what counts in explanations is what the model uses.")
@@ -58,7 +58,7 @@ def evaluate(
     sys.path.append(os.getcwd())
     from crp.evaluation import chosen_samples
     from crp.evaluation import evaluate as run
-    from crp.files import replace_file, user_path
+    from crp.files import user_path, write_file
     from crp.library import open_library
     from crp.models import prepared
     from crp.sources.data import load_data
@@ -83,7 +83,7 @@ def evaluate(
         if path.suffix.lower() == ".json"
         else evaluation_report(result, Path(library).stem)
     )
-    replace_file(path, text.encode())
+    write_file(path, text.encode(), durable=False, refusal=InputError)
     for layer in result.layers:
         click.echo(layer.verdict)
     click.echo(path)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from crp.attribution.removal import score_of
 from crp.attribution.starts import Start
 from crp.attribution.upper_part import UpperPart
 from crp.concepts import Parts
-from crp.evaluation.effects import score_of
 
 
 def gradient_times_part(upper: UpperPart, parts: Parts, start: Start) -> Tensor:

@@ -19,8 +19,8 @@ _LINES = {
     "single effects": {"color": "#b3470c", "linestyle": "-", "marker": "o", "markersize": 2.5},
     "random": {"color": SOFT, "linestyle": (0, (2, 2))},
 }
-_TITLES = {"deletion": "concepts removed, first ones first", "insertion": "all removed, first ones put back"}
-_FILLS = {"zero": "removed: zero", "mean": "removed: mean of the samples"}
+_TITLES = {"deletion": "concepts removed, highest first", "insertion": "concepts put back, highest first"}
+_FILLS = {"zero": "removed ones are zero", "mean": "removed ones are the samples' mean"}
 
 
 def evaluation_figure(layer: LayerEvaluation, width: float = 10.5) -> Figure:

@@ -141,7 +141,8 @@ def test_the_model_is_not_changed_and_the_result_is_reproducible(found: Evaluati
     before = {name: value.clone() for name, value in net.state_dict().items()}
     again = crp.evaluate(net, DATA, [LAYER], fractions=FRACTIONS, progress=False)
     assert again.to_json() == found.to_json()
-    assert net.training and all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert net.training
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -158,7 +159,8 @@ def test_what_does_not_fit_is_refused() -> None:
 
 def test_the_report_says_what_was_measured(found: Evaluation) -> None:
     page = evaluation_report(found, "<tiny>")
-    assert "&lt;tiny&gt;" in page and "on 5 samples" in page
+    assert "&lt;tiny&gt;" in page
+    assert "on 5 samples" in page
     assert found.layers[0].verdict.split("(")[0] in page
     assert f"{found.layers[0].ranking('relevance').correlation['zero'].mean:.2f} ±" in page.replace("−", "-")
     assert "http" not in page.split("<body>")[1].replace("http://www.w3.org", "")
