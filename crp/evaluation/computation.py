@@ -116,10 +116,9 @@ def evaluate(
             for layer in layers:
                 upper = UpperPart(ready.model, batch, layer)
                 removals = {
-                    fill: Removal(parts[layer], upper.activation, references[layer] if fill == "mean" else None)
-                    for fill in fills
+                    fill: Removal(upper, parts[layer], references[layer] if fill == "mean" else None) for fill in fills
                 }
-                found[layer].add(measured(upper, removals, start, scores[layer], fractions, seed + first))
+                found[layer].add(measured(removals, start, scores[layer], fractions, seed + first))
                 bar.update(len(batch))
     return Evaluation(
         tuple(found[layer].summary(layer, fractions) for layer in layers),

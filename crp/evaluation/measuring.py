@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crp.attribution.removal import Removal, outputs_without, removal_effects, score_of
+from crp.attribution.removal import Removal, explained
 from crp.attribution.starts import Start
-from crp.attribution.upper_part import UpperPart
 from crp.evaluation.evaluation import Curve, Figure, LayerEvaluation, RankingEvaluation
 from crp.evaluation.measures import area, mean_and_error, rank_correlation, sign_agreement, wrong_support
 from crp.evaluation.rankings import gradient_times_part, integrated_gradients, random_scores
@@ -79,19 +78,12 @@ class Measurements:
 
 
 def measured(
-    upper: UpperPart,
-    removals: Mapping[str, Removal],
-    start: Start,
-    relevance: Tensor,
-    fractions: Sequence[float],
-    seed: int,
+    removals: Mapping[str, Removal], start: Start, relevance: Tensor, fractions: Sequence[float], seed: int
 ) -> Measurements:
     """Measure all rankings of one layer.
 
     Parameters
     ----------
-    upper
-        The part of the model above the layer.
     removals
         By name, what takes the place of removed concepts; one is `"zero"`.
     start
@@ -103,12 +95,10 @@ def measured(
     seed
         Seed of the random rankings.
     """
-    parts = removals["zero"].parts
+    upper, parts = removals["zero"].upper, removals["zero"].parts
     samples, count = relevance.shape
-    base = score_of(start, upper.prediction).double().cpu().numpy()
-    effects = {
-        fill: removal_effects(upper, removal, start, range(count)).cpu().numpy() for fill, removal in removals.items()
-    }
+    base = explained(start, upper.prediction).double().cpu().numpy()
+    effects = {fill: removal.effects(range(count), start).cpu().numpy() for fill, removal in removals.items()}
     rankings = {
         "relevance": relevance,
         "activation": parts.activation().total,
@@ -125,7 +115,7 @@ def measured(
             numbers["sign", fill] = sign_agreement(scores, effects[fill], smallest)
             numbers["wrong support", fill] = wrong_support(scores, effects[fill], smallest)
             for kind in KINDS:
-                numbers[kind, fill] = _outputs(upper, removal, start, scores, fractions, kind)
+                numbers[kind, fill] = _outputs(removal, start, scores, fractions, kind)
         return numbers
 
     found = Measurements(count, base=[base])
@@ -138,15 +128,12 @@ def measured(
     return found
 
 
-def _outputs(
-    upper: UpperPart, removal: Removal, start: Start, scores: np.ndarray, fractions: Sequence[float], kind: str
-) -> np.ndarray:
+def _outputs(removal: Removal, start: Start, scores: np.ndarray, fractions: Sequence[float], kind: str) -> np.ndarray:
     """Return the explained output along a curve, `[N, F]`."""
-    place = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
-    first = np.stack([place < ceil(fraction * scores.shape[1]) for fraction in fractions])
-    removed = first if kind == "deletion" else ~first
-    weights = torch.from_numpy(removed).to(upper.activation)
-    return outputs_without(upper, removal, start, weights).T.cpu().numpy()
+    order = np.argsort(-scores, axis=1, kind="stable").tolist()
+    counts = [ceil(fraction * scores.shape[1]) for fraction in fractions]
+    removed = [[row[:count] if kind == "deletion" else row[count:] for count in counts] for row in order]
+    return removal.outputs_each(removed, start).T.cpu().numpy()
 
 
 def _area(outputs: np.ndarray, kind: str, fractions: np.ndarray) -> np.ndarray:

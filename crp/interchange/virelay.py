@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from crp.analysis.clustering import Strategies, strategies
-from crp.analysis.extras import optional
 from crp.attribution import INPUT, RelevanceFlow
 from crp.class_names import class_name
 from crp.errors import InputError
+from crp.extras import optional
 from crp.files import user_path
 from crp.library.building import new_library
 from crp.library.store import Library
@@ -47,7 +47,7 @@ def export_virelay(
     targets: Sequence[int | str] | None = None,
     samples: int = 500,
     clusters: int | None = None,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     device: str | torch.device | None = None,
 ) -> Path:
     """Cluster some classes by the concept vectors of a layer, and write the result for ViRelAy.
@@ -86,7 +86,7 @@ def export_virelay(
     """
     h5py = optional("h5py", "h5py", "Writing for ViRelAy")
     vectors = library.vectors(layer)
-    model = ready_model(model, composite)
+    model = ready_model(model, composite, library=library)
     model.check(library)
     check_start(library)
     chosen = _chosen(library, vectors.target[vectors.mined], targets)
