@@ -91,5 +91,5 @@ def _places(found: Tensor, data: Tensor) -> list[int]:
 
 def test_the_caller_sees_which_data_fail() -> None:
     model = crp.prepared(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2)))
-    with pytest.raises(crp.SampleError, match="[Ss]ample 3"):
+    with pytest.raises(crp.SampleError, match=r"[Ss]ample 3"):
         chosen_samples(model, [torch.zeros(1, 8, 8)] * 3 + [torch.zeros(1, 4, 4)], 4, labelled=False)
