@@ -77,7 +77,7 @@ class FittingComposite:
         return arriving[0].flatten(1).sum(1) / started[0].flatten(1).sum(1)
 
 
-def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = PLUS) -> FittingComposite:
+def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = BY_PURPOSE) -> FittingComposite:
     """Choose rules for `model`.
 
     Parameters
@@ -108,9 +108,9 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10))
     >>> composite_for(model).name
-    'epsilon-plus-flat'
-    >>> composite_for(model, rules="by-purpose").name
     'epsilon; maps: epsilon-plus-flat'
+    >>> composite_for(model, rules="epsilon-plus-flat").name
+    'epsilon-plus-flat'
     """
     if rules not in RULES:
         raise InputError(f"There are no rules '{rules}': {nearest(rules, RULES)}")
@@ -146,7 +146,7 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
     ranking = None
     if network.convolutional and rules == BY_PURPOSE:
         ranking, name = RankingComposite(network), f"epsilon; maps: {name}"
-        choice = f"concepts are ranked by epsilon in all layers; maps of the input follow {choice}"
+        choice = f"relevance of concepts by epsilon in all layers; heatmaps by {choice}"
     return FittingComposite(OperationComposite(network, ranking), name, f"{_described(model, calls)}: {choice}.")
 
 
