@@ -1,12 +1,9 @@
 r"""One forward pass held open, so that relevance can flow down and regions can flow up.
 
 `RelevanceFlow` runs the model once and keeps what the rules need. After that, any number of questions about this
-forward pass can be answered:
-
-- `down` propagates relevance from the output, or a layer, to lower layers or the input, for many conditions at a time;
-- `up` is its transpose: it propagates a region of the input to a layer, and the result says how much relevance each
-  unit there sends into the region, :math:`\langle \mathrm{down}(R), M\rangle = \langle R, \mathrm{up}(M)\rangle`;
-- `regions` uses it to compute the relevance of all concepts in all regions at the cost of the regions alone.
+forward pass can be answered. `down` propagates relevance to lower layers or the input, for many conditions at a time.
+`up` is its transpose, :math:`\langle \mathrm{down}(R), M\rangle = \langle R, \mathrm{up}(M)\rangle`: it says how much
+relevance each unit sends into a region, and `regions` uses it for all concepts in all regions.
 
 Relevance that ends at layers says what counts, relevance that ends at the input says where. The rules of
 `composite_for` differ for these purposes (`purposes.py`), and `RelevanceFlow._purpose` chooses between them.
@@ -14,7 +11,7 @@ Relevance that ends at layers says what counts, relevance that ends at the input
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -33,17 +30,19 @@ from crp.attribution.backward_graph import (
 from crp.attribution.flow_arguments import check_relevance, full_regions
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
 from crp.attribution.isolation import isolated
+from crp.attribution.layouts import layouts_of
 from crp.attribution.ledger import Ledger, balance
 from crp.attribution.memory import memory_kept
 from crp.attribution.purposes import Purpose
 from crp.attribution.replica import Replica, prepare
 from crp.attribution.starts import Logits, Start
-from crp.concepts import ChannelConcept
+from crp.concepts import ChannelConcept, ConceptKind, Layout, MaskingMethods, Parts, parts_of
 from crp.errors import InputError, ModelError, nearest
 
 # Conditions share a downward pass as long as none of its tensors exceeds this size in bytes.
 _LARGEST_CPU, _LARGEST_ACCELERATOR = 2**26, 2**28
 _LARGEST_CHUNK = 64
+_CHANNELS = ChannelConcept()
 
 
 class RelevanceFlow:
@@ -68,6 +67,8 @@ class RelevanceFlow:
     before_activation
         Whether a softmax, log-softmax or sigmoid at the model's end is left out: `prediction` holds the logits before
         it, and relevance starts there. `notes` says so.
+    layouts
+        What the axes of some layers' outputs mean, where it is known; otherwise it is observed when it is needed.
 
     Raises
     ------
@@ -99,6 +100,7 @@ class RelevanceFlow:
         chunk: int | None = None,
         to_input: bool = True,
         before_activation: bool = True,
+        layouts: Mapping[str, Layout] | None = None,
     ) -> None:
         if isinstance(model, Replica):
             if composite is not None:
@@ -122,6 +124,7 @@ class RelevanceFlow:
         self._recorder, self._current = forward.recorder, forward.purpose
         self._taps, self._blocked = forward.taps, forward.blocked
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}
+        self._layouts = dict(layouts or {})
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
         self.chunk = chunk or max(1, min(_LARGEST_CHUNK, largest // forward.largest))
 
@@ -138,8 +141,6 @@ class RelevanceFlow:
         """Free the graph of the forward pass."""
         self._taps, self._upward_graphs = {}, {}
 
-    # -- reading -----------------------------------------------------------------------------------------------
-
     @property
     def layers(self) -> tuple[str, ...]:
         """The requested layers, in the order in which the model completes them (input first)."""
@@ -154,19 +155,21 @@ class RelevanceFlow:
         """Return the output of a layer in this forward pass, `[N, C, *S]`."""
         return self._at(layer).below.detach()
 
+    def layout(self, layer: str) -> Layout:
+        """Return what the axes of a layer's output mean: as given, or as observed in a pass."""
+        if layer not in self._layouts:
+            self._layouts = layouts_of(self.replica, self._input.detach()[:1], self.layers) | self._layouts
+        return self._layouts[layer]
+
+    def parts(self, layer: str, concept: ConceptKind | MaskingMethods) -> Parts:
+        """Return the parts of a layer's output for a kind of concept."""
+        return parts_of(concept, self.activation(layer), self.layout(layer), layer)
+
     def tensors(self, layer: str) -> tuple[Tensor, Tensor]:
-        """Return a layer's output in the graph of this pass, for a custom backward pass, which uses the rules for maps.
+        """Return a layer's output in the graph of this pass, `[N, C, *S]`, for a backward pass with the rules for maps.
 
-        Parameters
-        ----------
-        layer
-            A layer's name, `OUTPUT`, or `INPUT` (for which both tensors are the leaf of the graph).
-
-        Returns
-        -------
-        tuple of two Tensors
-            `[N, C, *S]` each. Relevance arrives at the first: its gradient is the relevance that arrives, and a hook on
-            it changes what flows on. Relevance leaves from the second.
+        Relevance arrives at the first tensor: its gradient is the relevance that arrives, and a hook on it changes what
+        flows on. Relevance leaves from the second. For `INPUT`, both are the leaf of the graph.
         """
         return self._end(layer), self._end(INPUT) if layer == INPUT else self._at(layer).below
 
@@ -195,8 +198,6 @@ class RelevanceFlow:
     def reaches(self, start: str, to: str, *, around: Collection[str] = ()) -> bool:
         """Return whether relevance can flow from layer `start` down to layer `to`, bypassing the layers `around`."""
         return is_below(self._end(to), self._at(start).below, [self._at(layer).above for layer in around])
-
-    # -- flowing -----------------------------------------------------------------------------------------------
 
     @isolated()
     def down(
@@ -293,7 +294,6 @@ class RelevanceFlow:
             `[1, N, C, *S]` at the output of layer `start`.
         start
             The layer it starts at.
-
         """
         source = self._at(start).below
         purpose = self._purpose(INPUT)
@@ -326,8 +326,7 @@ class RelevanceFlow:
         """
         if not self.linear:
             raise ModelError(f"Regions flow up through linear rules only. {' '.join(self.notes)}")
-        regions = full_regions(regions, self._input.shape)
-        purpose = self._purpose(INPUT)
+        regions, purpose = full_regions(regions, self._input.shape), self._purpose(INPUT)
         if layer not in self._upward_graphs:
             source = self._at(layer).below
             self._compute_factors(source, purpose)
@@ -335,40 +334,31 @@ class RelevanceFlow:
                 self._upward_graphs[layer] = graph_of_products(source, self._end(INPUT))
         heatmap, relevance = self._upward_graphs[layer]
         chunks = self._chunks(regions.to(heatmap))
-        parts = [self._propagate(purpose, heatmap, [relevance], chunk)[0] for chunk in chunks]
-        return torch.cat(parts)
+        return torch.cat([self._propagate(purpose, heatmap, [relevance], chunk)[0] for chunk in chunks])
 
     def regions(
-        self, layer: str, cells: Tensor, relevance: Tensor, *, total: Callable[[Tensor], Tensor] | None = None
+        self, layer: str, cells: Tensor, relevance: Tensor, *, concept: ConceptKind | MaskingMethods = _CHANNELS
     ) -> Tensor:
         """Compute the relevance of every concept in every cell of the input.
 
         Parameters
         ----------
         layer
-            A layer's name.
+            Its name.
         cells
-            `[R, *S]`, 1 inside the cell and 0 outside (other weights are allowed).
+            `[R, *S]`, 1 inside the cell and 0 outside; other weights are allowed.
         relevance
             Relevance that arrives at the layer, `[N, C, *S]`.
-        total
-            Sums relevance by concept, `[R, C, *S]` -> `[R, C]`; by default over space
-            (`crp.concepts.ConceptKind.total`).
+        concept
+            The kind of concept.
 
         Returns
         -------
         Tensor
-            `[R, N, C]`: the sum of each concept's conditional heatmap over each cell, computed with `R` upward passes
-            instead of `C` downward passes.
+            `[R, N, n]`: the sum of each concept's conditional heatmap over each cell, from `R` upward passes.
         """
-        total = total or ChannelConcept().total
-        tables = []
-        for chunk in cells.split(self.chunk):
-            share = self.up(chunk, layer) * relevance
-            tables.append(total(share.flatten(0, 1)).unflatten(0, share.shape[:2]))
-        return torch.cat(tables)
-
-    # -- internals ---------------------------------------------------------------------------------------------
+        parts = self.parts(layer, concept)
+        return torch.cat([parts.total(self.up(chunk, layer) * relevance) for chunk in cells.split(self.chunk)])
 
     def _at(self, layer: str) -> Tap:
         if layer not in self._taps:

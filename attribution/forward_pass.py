@@ -20,6 +20,7 @@ from crp.attribution.in_place import StaleReads, StaleTensorError, StaleTensors,
 from crp.attribution.isolation import callers_default, outside_inference
 from crp.attribution.ledger import Recorder
 from crp.attribution.nested_tensors import tensors_in
+from crp.attribution.norm_merging import MergedReads
 from crp.attribution.observation import RunningModules
 from crp.attribution.outputs import described_output
 from crp.attribution.purposes import CurrentPurpose
@@ -161,10 +162,14 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
                 functions = modes.enter_context(FunctionRules(RULES, running, linear, result.recorder, stale, clone))
             elif replica.in_place:
                 modes.enter_context(StaleReads(stale))
+            if replica.merges:
+                reads = modes.enter_context(MergedReads(replica.model, replica.merges, running, clone))
             final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
             output = replica.model(data.clone())
             stale.check(tensors_in([output]))
+            if replica.merges:
+                reads.finish(output)
     except CrpError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:

@@ -31,6 +31,7 @@ from crp.attribution.purposes import Purpose
 from crp.attribution.rule_operator import RuleOperator
 from crp.attribution.ruled_module import PassRule, RuledModule
 from crp.attribution.wrappers import check_module, uncompiled, unwrapped
+from crp.concepts import Layout
 from crp.errors import listed
 
 # Dicts that every module has (parameters, hooks, ...); copied, so that additions to the replica stay there.
@@ -137,9 +138,13 @@ class Replica:
         Whether weights or functions of the copy differ from the model's, so that its output must be compared.
     observed
         Whether a first forward pass was observed.
+    merges
+        Pairs of names: a linear module of the copy, and the batch norm that is merged into it.
     checked
         Shapes and dtypes of input, and paths through the model, for which the copy's output was compared with the
         model's.
+    layouts
+        What the axes of a layer's output mean, by the layer's name and the shape of one input.
     """
 
     model: nn.Module
@@ -155,7 +160,9 @@ class Replica:
     in_place: list[nn.Module] = field(default_factory=list)
     changed: bool = False
     observed: bool = False
+    merges: list[tuple[str, str]] = field(default_factory=list)
     checked: set[tuple] = field(default_factory=set)
+    layouts: dict[tuple[str, tuple[int, ...]], Layout] = field(default_factory=dict)
 
     @property
     def by_purpose(self) -> bool:
@@ -190,7 +197,8 @@ class Replica:
         observation = observe(plain, data.detach().to(weight.dtype))
         if self.operations is not None and not self.observed:
             modules, copies = dict(plain.named_modules()), dict(self.model.named_modules())
-            for linear, norm in observation.merges:
+            self.merges = observation.merges
+            for linear, norm in self.merges:
                 parameters = [value.to(self.dtype) for value in merged_parameters(modules[linear], modules[norm])]
                 merge(copies[linear], copies[norm], parameters)
             if observation.linear:

@@ -14,9 +14,10 @@ from crp.attribution import Replica, prepare
 from crp.attribution.composites import BY_PURPOSE, PLUS, composite_for
 from crp.attribution.isolation import isolated
 from crp.attribution.wrappers import check_module
-from crp.concepts import ConceptKind
+from crp.concepts import ChannelConcept, ConceptKind, MaskingMethods, concept_count
 from crp.errors import InputError, LibraryError, ModelError, shortened
-from crp.library.fingerprints import options_in, weights_fingerprint
+from crp.layout import Layout
+from crp.library.fingerprints import options_in, value_fingerprint, weights_fingerprint
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -244,6 +245,18 @@ def check_output(library: Library, model: nn.Module) -> None:
         )
 
 
+def described_kind(concept: ConceptKind | MaskingMethods) -> dict[str, Any]:
+    """Describe a kind of concept as a library stores it: its class, and a fingerprint of what it holds.
+
+    Channels hold nothing. Two banks of directions are of one class, and differ in their fingerprints.
+    """
+    kind = type(concept)
+    if kind is ChannelConcept:
+        return {"concept": kind.__name__}
+    found = {"concept": kind.__name__, "concept_fingerprint": value_fingerprint(concept)}
+    return found if isinstance(concept, ConceptKind) else {**found, "concept_methods": True}
+
+
 def check_concept_kind(library: Library, concept: ConceptKind) -> None:
     """Refuse another kind of concept than the one that was mined.
 
@@ -251,9 +264,16 @@ def check_concept_kind(library: Library, concept: ConceptKind) -> None:
     ------
     LibraryError
     """
-    mined, given = library.manifest["settings"]["concept"], type(concept).__name__
-    if mined != given:
-        raise LibraryError(f"The library '{library.path}' holds concepts of the kind {mined}, given {given}.")
+    settings, given = library.manifest["settings"], described_kind(concept)
+    mined, kind = settings["concept"], given["concept"]
+    if mined != kind:
+        raise LibraryError(f"The library '{library.path}' holds concepts of the kind {mined}, given {kind}.")
+    held, ours = (str(found.get("concept_fingerprint"))[:12] for found in (settings, given))
+    if held != ours:
+        raise LibraryError(
+            f"The library '{library.path}' holds other concepts of the kind {kind} (fingerprint {held}, given {ours}): "
+            "give those that were mined."
+        )
 
 
 def check_composite(library: Library, given: Mapping[str, Any]) -> None:
@@ -292,14 +312,14 @@ def check_start(library: Library) -> None:
         )
 
 
-def check_shapes(library: Library, shapes: Mapping[str, tuple[int, ...]], concept: ConceptKind) -> None:
+def check_layouts(library: Library, layouts: Mapping[str, Layout], concept: ConceptKind) -> None:
     """Refuse layers whose outputs have another shape or number of concepts than in the library.
 
     Raises
     ------
     LibraryError
     """
-    for layer, shape in shapes.items():
+    for layer, layout in layouts.items():
         stored = {"shape": list(library.shape(layer)), "concepts": library.limits(layer).concepts}
-        given = {"shape": list(shape), "concepts": concept.size(shape)}
+        given = {"shape": list(layout.shape), "concepts": concept_count(concept, layout)}
         check_same(stored, given, ["shape", "concepts"], f"This is not the layer '{layer}' of the library")

@@ -18,7 +18,7 @@ from torch import nn
 
 from crp.arguments import layer_names, seconds
 from crp.class_names import as_class_names
-from crp.concepts import ConceptKind
+from crp.concepts import ConceptKind, Layout
 from crp.errors import InputError
 from crp.files import user_path
 from crp.library.building import check_free
@@ -56,6 +56,7 @@ def mine(
     path: str | os.PathLike[str],
     composite: Composite | str | None = None,
     concept: ConceptKind = CHANNELS,
+    layouts: Mapping[str, Layout] | None = None,
     targets: TargetRule = "label",
     k: int = 16,
     top: int = LEADING,
@@ -106,7 +107,9 @@ def mine(
         A zennit composite, or the name of a set of rules that `crp.composite_for` makes, such as `"epsilon-plus-flat"`;
         by default the set that fits the model, or that of the library to extend.
     concept
-        The kind of concept: `crp.concepts.ChannelConcept()`, or another object with its interface.
+        The kind of concept: `crp.concepts.ChannelConcept()`, or another `crp.concepts.ConceptKind`.
+    layouts
+        By layer, what the axes of its output mean (`crp.concepts.Layout`); otherwise this is observed in a pass.
     targets
         What is explained of each sample: `"label"` (each of its labels, if it has several), `"prediction"` (the largest
         output), `"top3"` (each of the three largest), or a function of `(prediction [N, ...], labels)`. The function
@@ -211,6 +214,7 @@ def mine(
         skip_bad=skip_bad,
         targets=targets,
         concept=concept,
+        layouts=layouts,
         relevance_score=Score(relevance_score),
         activation_score=Score(activation_score),
         device=device,
@@ -255,6 +259,7 @@ def _survey(plan: MiningPlan, work: Work, state: Path | None, shared: Sharing) -
             plan.subject.survey,
             plan.tally(),
             concept=settings.concept,
+            layouts=plan.subject.layouts,
             targets=settings.targets,
             **settings.scores,
             vectors=writer,
