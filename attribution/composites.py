@@ -47,7 +47,7 @@ class FittingComposite:
         on classifier.1"`, `"epsilon-plus-flat, without biases of convolutions"` or `"epsilon"`. With rules by purpose,
         these are the maps' rules: `"epsilon; maps: epsilon-plus-flat"`.
     reason
-        One sentence: what was recognised and what was chosen.
+        One or two sentences: what was recognised and what was chosen.
     """
 
     composite: Composite
@@ -146,7 +146,10 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
     ranking = None
     if network.convolutional and rules == BY_PURPOSE:
         ranking, name = RankingComposite(network), f"epsilon; maps: {name}"
-        choice = f"relevance of concepts by epsilon in all layers; heatmaps by {choice}"
+        choice = (
+            f"relevance of concepts by epsilon in all layers; heatmaps by {choice}. The heatmaps of a layer's concepts "
+            "add up to the heatmap of what arrives at the layer, not to that of the prediction"
+        )
     return FittingComposite(OperationComposite(network, ranking), name, f"{_described(model, calls)}: {choice}.")
 
 

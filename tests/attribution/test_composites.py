@@ -132,7 +132,10 @@ def test_what_is_picked(kind):
     if name != "epsilon":
         net, maps = reason.split(": ", 1)
         name = f"epsilon; maps: {name}"
-        reason = f"{net}: relevance of concepts by epsilon in all layers; heatmaps by {maps}"
+        reason = (
+            f"{net}: relevance of concepts by epsilon in all layers; heatmaps by {maps} The heatmaps of a layer's "
+            "concepts add up to the heatmap of what arrives at the layer, not to that of the prediction."
+        )
     assert by_purpose.name == name
     assert by_purpose.reason == reason
 

@@ -4,8 +4,9 @@ For predictions of trained networks, each channel of a layer is set to zero by a
 predicted class's logit is its effect. Ways to rank are compared by
 
 - rho: Spearman's rank correlation of relevance and effect, over the channels of a layer;
-- deletion, insertion: the mean logit lost (kept) while channels are removed (kept) in the order of relevance, divided
-  by the same for random orders: higher is better;
+- deletion: the mean logit lost while the first 1 to 50 % of the channels are removed in the order of relevance, divided
+  by the same for random orders;
+- insertion: the mean logit while only these channels are kept, divided by the logit;
 - sign: of the channels whose effect is at least 1 % of the logit, how many have relevance of the same sign;
 - wrong: of the six concepts that a page would show as supporting, those whose removal raises the logit by over 1 %.
 
@@ -218,8 +219,6 @@ def measured(above: Above, ways: dict[str, Tensor], seed: int) -> dict[str, dict
             removed[row, column, order[:size]] = 0
     lost = (above.logit - above.logits(removed.flatten(0, 1))).view(len(orders), -1).mean(1)
     kept = above.logits(1 - removed.flatten(0, 1)).view(len(orders), -1).mean(1)
-    empty = float(above.logits(torch.zeros(1, count)))
-    deletion, insertion = lost, kept - empty
     clear = effect.abs() >= CLEAR * abs(above.logit)
     found = {}
     for row, (name, relevance) in enumerate(ways.items()):
@@ -227,8 +226,8 @@ def measured(above: Above, ways: dict[str, Tensor], seed: int) -> dict[str, dict
         wrong = [float(effect[index]) < -CLEAR * abs(above.logit) for index in shown]
         found[name] = {
             "rho": spearman(relevance, effect),
-            "deletion": float(deletion[row] / deletion[-5:].mean()),
-            "insertion": float(insertion[row] / insertion[-5:].mean()),
+            "deletion": float(lost[row] / lost[-5:].mean()),
+            "insertion": float(kept[row] / above.logit),
             "sign": float((relevance[clear].sign() == effect[clear].sign()).float().mean()),
             "wrong": float(np.mean(wrong)) if wrong else 0.0,
         }
