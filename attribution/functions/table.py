@@ -95,7 +95,7 @@ for rule, names in (
     (
         linear_map,
         "neg negative sum mean nanmean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
-        "adaptive_avg_pool3d interpolate upsample fold col2im",
+        "adaptive_avg_pool3d interpolate fold col2im",
     ),
     (sampling, "grid_sample"),
     (addcmul, "addcmul"),

@@ -175,7 +175,6 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "adaptive_avg_pool2d": lambda x: functional.adaptive_avg_pool2d(x, 3),
     "adaptive_avg_pool3d": lambda x: functional.adaptive_avg_pool3d(x[:, None], 3),
     "interpolate": lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear"),
-    "upsample": lambda x: functional.upsample(x, scale_factor=2),
     "fold": lambda x: functional.fold(x.reshape(2, 16, 4), (3, 3), 2),
     "col2im": lambda x: torch._C._nn.col2im(x.reshape(2, 16, 4), (3, 3), (2, 2), (1, 1), (0, 0), (1, 1)),
     "grid_sample": lambda x: functional.grid_sample(x, W[None, :, :2, None].expand(2, 4, 2, 2), align_corners=False),
@@ -233,7 +232,6 @@ def call_of(name: str) -> Callable[[Tensor], Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # no batching in torch.vmap
-@pytest.mark.filterwarnings("ignore:.*is deprecated:UserWarning")  # upsample
 @pytest.mark.parametrize("name", [name for name in RULES if name not in WITHOUT_VALUES])
 def test_both_directions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
