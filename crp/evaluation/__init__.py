@@ -7,7 +7,7 @@
 ================  ===================================================================================================
 """
 
-from .computation import evaluate
+from .evaluating import evaluate
 from .evaluation import Evaluation, LayerEvaluation, RankingEvaluation
 from .samples import chosen_samples
 
