@@ -86,7 +86,7 @@ def add_patches(
     if settings["start"] != "logit" and (targets is None or rule_name(targets) != settings["targets"]):
         raise LibraryError(
             f"Relevance in the library '{library.path}' was started by the {settings['start']} "
-            f"{settings['targets']!r}: pass it as targets=."
+            f"{settings['targets']!r}: pass that {settings['start']} as targets=."
         )
     with surroundings(settings["threads"]):
         data = data_subject(dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")))
