@@ -79,7 +79,8 @@ def merge(
     if targets is None:
         targets = settings["targets"]
         if not named_rule(targets):
-            raise InputError(f"The shards used the target rule {targets!r}: pass it as targets=.")
+            kind = "start" if settings["start"] == "start" else "function"
+            raise InputError(f"The shards used the target rule {targets!r}: pass that {kind} as targets=.")
     stored = manifest["preprocessing"]
     return mine(
         model,
