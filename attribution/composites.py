@@ -49,7 +49,7 @@ class FittingComposite:
         on classifier.1"`, `"epsilon-plus-flat, without biases of convolutions"` or `"epsilon"`. With rules by purpose,
         these are the maps' rules: `"epsilon; maps: epsilon-plus-flat"`.
     reason
-        One sentence: what was recognised and what was chosen.
+        One or two sentences: what was recognised and what was chosen.
     """
 
     composite: Composite
@@ -79,7 +79,7 @@ class FittingComposite:
         return arriving[0].flatten(1).sum(1) / started[0].flatten(1).sum(1)
 
 
-def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = PLUS) -> FittingComposite:
+def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = BY_PURPOSE) -> FittingComposite:
     """Choose rules for `model`.
 
     Parameters
@@ -110,9 +110,9 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10))
     >>> composite_for(model).name
-    'epsilon-plus-flat'
-    >>> composite_for(model, rules="by-purpose").name
     'epsilon; maps: epsilon-plus-flat'
+    >>> composite_for(model, rules="epsilon-plus-flat").name
+    'epsilon-plus-flat'
     """
     if rules not in RULES:
         raise InputError(f"There are no rules '{rules}': {nearest(rules, RULES)}")
@@ -135,7 +135,10 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
     ranking = None
     if network.convolutional and rules == BY_PURPOSE:
         ranking, name = RankingComposite(network), f"epsilon; maps: {name}"
-        choice = f"concepts are ranked by epsilon in all layers; maps of the input follow {choice}"
+        choice = (
+            f"relevance of concepts by epsilon in all layers; heatmaps by {choice}. The heatmaps of a layer's concepts "
+            "add up to the heatmap of what arrives at the layer, not to that of the prediction"
+        )
     return FittingComposite(OperationComposite(network, ranking), name, f"{_described(model, calls)}: {choice}.")
 
 

@@ -150,9 +150,19 @@ def noise(shape: tuple[int, ...], count: int = 2) -> torch.Tensor:
 @pytest.mark.parametrize("kind", PICKED)
 def test_what_is_picked(kind):
     build, _, name, reason = PICKED[kind]
-    fitting = composite_for(build())
+    fitting = composite_for(build(), rules="epsilon-plus-flat")
     assert fitting.name == name
     assert fitting.reason == reason
+    by_purpose = composite_for(build())
+    if name != "epsilon":
+        net, maps = reason.split(": ", 1)
+        name = f"epsilon; maps: {name}"
+        reason = (
+            f"{net}: relevance of concepts by epsilon in all layers; heatmaps by {maps} The heatmaps of a layer's "
+            "concepts add up to the heatmap of what arrives at the layer, not to that of the prediction."
+        )
+    assert by_purpose.name == name
+    assert by_purpose.reason == reason
 
 
 @pytest.mark.parametrize("kind", PICKED)
