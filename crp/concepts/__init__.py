@@ -23,7 +23,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from crp.compat import OLD_NAMES, old_names
+from crp.compat import OLD_NAMES, import_zennit_safely, old_names
 from crp.errors import InputError, nearest
 from crp.layout import Layout
 
@@ -37,6 +37,8 @@ from .parts import Located, Parts
 from .positions import PositionConcept, TokenConcept
 from .protocol import ConceptKind
 from .selection import all_but, weights_of
+
+import_zennit_safely()  # code written for zennit-crp may import this module first, and then torchvision
 
 __all__ = [
     "AnyKind",

@@ -74,4 +74,5 @@ def made(kind: type[nn.Module]) -> nn.Module:
 
 def data(count: int) -> Tensor:
     """Return the first samples of an endless data set, `[count, 3, 8, 8]`."""
-    return torch.stack([torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(i)).double() for i in range(count)])
+    seeded = (torch.Generator().manual_seed(number) for number in range(count))
+    return torch.stack([torch.randn(3, 8, 8, generator=generator).double() for generator in seeded])

@@ -1,4 +1,4 @@
-"""A kind of concept written from the documentation alone: the halves of a layer's channels, left to right on its grid."""
+"""A kind of concept written from the documentation alone: what is positive in half of the channels."""
 
 from __future__ import annotations
 
