@@ -23,7 +23,7 @@ from crp.visualization.figures import artists
 from crp.visualization.figures.renderers import Renderer, renderer_for
 from crp.visualization.graph_layout import places
 from crp.visualization.map_cells import outweighed
-from crp.visualization.outside import outside
+from crp.visualization.no_concept import outside
 
 # The resolution that journals require in print.
 _DOTS_PER_INCH = 300
