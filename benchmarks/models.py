@@ -167,9 +167,12 @@ def measure(model: nn.Module, data: Tensor, result: Result) -> None:
 
 
 def measure_default(model: nn.Module, data: Tensor, result: Result) -> None:
-    """Enter how much relevance arrives with the default composite, at the input and wherever all of it passes."""
+    """Enter how much relevance arrives with the default rules for heatmaps, at the input and wherever all of it passes.
+
+    Relevance of concepts follows epsilon, which the ledger measures.
+    """
     data = torch.cat([data, torch.randn(INPUTS - len(data), *data.shape[1:], dtype=data.dtype)])
-    fitting = composite_for(model, data)
+    fitting = composite_for(model, data, rules="epsilon-plus-flat")
     result.reason = fitting.reason
     with RelevanceFlow(model, fitting.composite, data, _readable(model, data)) as flow:
         places = [layer for layer in flow.layers if not flow.reaches(OUTPUT, INPUT, around=[layer])]
