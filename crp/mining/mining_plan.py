@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from crp.errors import InputError
+from crp.errors import InputError, listed
 from crp.indices import concept_ids
 from crp.library.fingerprints import value_fingerprint
 from crp.library.patches import MODES
 from crp.models import described_kind
 from crp.preprocessing import Preprocessing, shown_input
+from crp.samples import class_names_of
 
 from .dataset import DataSubject, data_subject
 from .estimation import Estimate, estimate
@@ -28,6 +29,7 @@ from .scores import Score
 from .settings import PATCH_SIZE, Settings
 from .survey import sizes_of
 from .tally import Tally, default_class_references
+from .targets import TargetRule
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -142,7 +144,12 @@ def plan_mining_run(
     ModelError
         If the model cannot be explained.
     """
-    data = data_subject(dataset, labelled=settings.targets == "label", skip_bad=settings.skip_bad)
+    data = data_subject(
+        dataset,
+        labelled=settings.targets == "label",
+        skip_bad=settings.skip_bad,
+        preprocessing=shown.preprocessing,
+    )
     if settings.patches:
         _check_pictures(data.reader.like, shown.preprocessing)
     names = shown.class_names
@@ -159,6 +166,8 @@ def plan_mining_run(
     )
     if names is not None and len(names) != subject.classes:
         raise InputError(f"There are {len(names)} class names, and the model has {subject.classes} classes.")
+    if names is None:
+        shown = dataclasses.replace(shown, class_names=_names_in(dataset, subject.classes, settings.targets))
     sizes = sizes_of(settings.concept, subject.layouts)
     if settings.class_references is None:
         by_default = default_class_references(subject.classes, sum(sizes.values()))
@@ -209,6 +218,25 @@ def described(
         },
         "definitions": {name: score.definition for name, score in scores.items()},
     }
+
+
+def _names_in(dataset: object, classes: int, targets: TargetRule) -> tuple[str, ...] | None:
+    """Return the data set's own names of the model's classes; None if it has none or other classes.
+
+    Raises
+    ------
+    InputError
+        If its labels are to be explained, and count other classes than the model's.
+    """
+    names = class_names_of(dataset)
+    if names is None or len(names) == classes:
+        return names
+    if targets == "label":
+        raise InputError(
+            f"The data set has labels of {len(names)} classes ({listed(names, 3)}), and the model has {classes} "
+            "classes: pass class_names=, or targets='prediction' to explain predictions."
+        )
+    return None
 
 
 def device_of(model: nn.Module) -> str:
