@@ -110,6 +110,7 @@ def test_labels_of_other_classes_than_the_models_are_refused(folder, tmp_path):
 
 
 class TestSavedDataSets:
+    @pytest.mark.filterwarnings("ignore:Cannot locate reference")  # dill, of classes of pyarrow
     def test_a_folder_of_datasets(self, folder, tmp_path):
         datasets = pytest.importorskip("datasets")
         pictures = ImageFolder(folder)
