@@ -18,7 +18,7 @@ from crp.attribution.isolation import isolated, outside_inference
 from crp.attribution.layouts import observed_layouts
 from crp.attribution.observation import observe
 from crp.attribution.replica import prepare, replicate
-from crp.layout import Layout
+from crp.concepts import Layout
 
 MOST = 4
 

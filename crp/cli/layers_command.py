@@ -36,7 +36,7 @@ def layers(model: str, **given: Any) -> None:
     """
     # Makes modules in the current folder importable, as `python -m` does.
     sys.path.append(os.getcwd())
-    from crp.sources.layer_table import example_input, layer_rows, layer_table
+    from crp.sources.layer_table import example_input, layer_rows
     from crp.sources.named_models import load_model
 
     settings = {name: given[name] for name in ("size", "crop")}
@@ -47,6 +47,6 @@ def layers(model: str, **given: Any) -> None:
     if given["as_json"]:
         click.echo(json.dumps(rows, indent=2))
         return
-    click.echo(layer_table(rows, data.shape[1:]))
+    click.echo(as_table(rows, data.shape[1:]))
     chosen = ",".join(row["name"] for row in rows if row["chosen"])
     click.echo(f"\nInput {' x '.join(map(str, data.shape))}. Mined by default (*):  --layers {chosen or 'none'}")

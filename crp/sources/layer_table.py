@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from crp.attribution.layer_choice import ObservedLayer, observed_layers
 from crp.attribution.receptive_fields import receptive_sizes
+from crp.concepts import Layout
 from crp.errors import InputError
-from crp.layout import Layout
 from crp.preprocessing import CHANNELS, Preprocessing
 from crp.sources.data import load_data
 from crp.sources.plan import preprocessing_for
@@ -108,7 +108,7 @@ def described_layout(layout: Layout) -> str:
     return f"tokens, {grid}" + (f" and {layout.prefix} in front" if layout.prefix else "")
 
 
-def layer_table(rows: Sequence[Mapping[str, Any]], sides: Sequence[int]) -> str:
+def as_table(rows: Sequence[Mapping[str, Any]], sides: Sequence[int]) -> str:
     """Write the rows as a table for people; `sides` is the extent of the model's input."""
     head = ("", "layer", "kind", "output", "layout", "sees", "")
     cells = [

@@ -29,4 +29,5 @@ def test_what_it_chooses_is_mined_by_default(shop):
 def test_without_data_or_size(shop):
     done = shop.run("layers", "net.py:make")
     assert done.exit_code == 2
-    assert done.stderr.endswith("It is not known which inputs 'net.py:make' takes; give --data DATA or --size PIXELS.\n")
+    sentence = "It is not known which inputs 'net.py:make' takes; give --data DATA or --size PIXELS."
+    assert done.stderr == f"Error: {sentence}\n"
