@@ -36,7 +36,7 @@ def layers(model: str, **given: Any) -> None:
     """
     # Makes modules in the current folder importable, as `python -m` does.
     sys.path.append(os.getcwd())
-    from crp.sources.layer_table import example_input, layer_rows
+    from crp.sources.layer_table import as_table, example_input, layer_rows
     from crp.sources.named_models import load_model
 
     settings = {name: given[name] for name in ("size", "crop")}

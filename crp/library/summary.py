@@ -76,6 +76,8 @@ def described_in_words(library: Library) -> str:
 
 def _explained(manifest: dict[str, Any]) -> str:
     rule, output = manifest["settings"]["targets"], manifest["model"].get("output")
+    if manifest["settings"]["start"] == "start":
+        return f"{manifest['class_names'][0]} in each sample: relevance starts as {rule}"
     if rule.startswith("top") and rule[3:].isdecimal():
         what = f"the {rule[3:]} largest outputs for each sample"
     else:
@@ -114,7 +116,7 @@ def _table(layers: list[dict[str, Any]]) -> list[str]:
 
 def _next(library: Library) -> list[str]:
     path = shlex.quote(str(library.path))
-    by_shell = f"crp atlas {path} PICTURE"
+    by_shell = f"crp atlas {path} picture.jpg"
     if library.preprocessing is None:
         by_shell = "(the library does not say how pictures become model input; pass a tensor in Python)"
     return [
