@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from crp.dataset_items import read_item
 from crp.errors import CrpError, InputError, SampleError
 from crp.library.fingerprints import sample_digest
 from crp.mining.durable.spans import Spans
 from crp.mining.labels import Label, read_label
 from crp.preprocessing import Preprocessing
-from crp.samples import read_item
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SampleReader:
     Parameters
     ----------
     dataset
-        Has `__len__` and `__getitem__`; an item is what `crp.samples` reads, with a label that `crp.mining.labels`
+        Has `__len__` and `__getitem__`; an item is what `crp.dataset_items` reads, with a label that `crp.mining.labels`
         reads.
     labelled
         Whether every sample must have a label. If not, it is -1 where there is none.

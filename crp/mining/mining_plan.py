@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from crp.attribution.starts import Start
 from crp.class_names import class_name
+from crp.dataset_items import class_names_of
 from crp.errors import InputError, listed
 from crp.indices import concept_ids
 from crp.library.fingerprints import value_fingerprint
 from crp.library.patches import MODES
 from crp.models import described_kind
 from crp.preprocessing import Preprocessing, shown_input
-from crp.samples import class_names_of
 
 from .dataset import DataSubject, data_subject
 from .estimation import Estimate, estimate

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crp.dataset_items import class_names_of, is_picture, parts_of, read_item
 from crp.errors import InputError, listed, nearest
 from crp.extras import optional
 from crp.files import expanded
 from crp.preprocessing import Preprocessing, read_picture
-from crp.samples import class_names_of, is_picture, parts_of, read_item
 from crp.sources.python import called, named_object
 
 DEMO = "demo"
@@ -226,7 +226,7 @@ class PictureArrays:
 
 
 class MapData:
-    """Any map-style data set that mining reads (`crp.samples`), with class names and preprocessing."""
+    """Any map-style data set that mining reads (`crp.dataset_items`), with class names and preprocessing."""
 
     def __init__(
         self, data: Any, preprocessing: Preprocessing | None, class_names: tuple[str, ...] | None, word: str

@@ -11,9 +11,9 @@ from torch.utils.data import Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 import crp
+from crp.dataset_items import class_names_of, read_item
 from crp.errors import InputError
 from crp.preprocessing import Preprocessing
-from crp.samples import class_names_of, read_item
 from crp.sources import load_data
 
 HALF = Preprocessing(mean=0.5, std=0.5)
