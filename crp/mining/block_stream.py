@@ -73,8 +73,8 @@ class SampleReader:
     Parameters
     ----------
     dataset
-        Has `__len__` and `__getitem__`; an item is what `crp.dataset_items` reads, with a label that `crp.mining.labels`
-        reads.
+        Has `__len__` and `__getitem__`; an item is what `crp.dataset_items` reads, with a label that
+        `crp.mining.labels` reads.
     labelled
         Whether every sample must have a label. If not, it is -1 where there is none.
     skip_bad
