@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,10 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from crp.attribution.isolation import isolated
+from crp.attribution.named_layers import check_layer, on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.replica import replicate
-from crp.errors import InputError, ModelError, nearest
+from crp.errors import ModelError
 
 
 @isolated()
@@ -77,22 +79,18 @@ def _intervals_at(model: nn.Module, shape: Sequence[int], layers: Sequence[str])
     copy = replicate(model)
     names = dict(copy.named_modules())
     for layer in layers:
-        if layer not in names or not layer:
-            raise InputError(f"The model has no layer '{layer}': {nearest(layer, [*names][1:])}")
+        check_layer(names, layer)
     weight = next(copy.parameters(), torch.empty(0))
     data = torch.zeros(1, *shape, dtype=weight.dtype, device=weight.device)
     reached: dict[str, list[_Interval]] = {}
 
-    def record(layer: str) -> Callable[[nn.Module, tuple, Tensor], None]:
-        def hook(module: nn.Module, args: tuple, output: Tensor) -> None:
-            reached[layer] = tracker.intervals(output)
-            if len(reached) == len(layers):
-                raise _Reached
-
-        return hook
+    def record(layer: str, output: Tensor) -> None:
+        reached[layer] = tracker.intervals(output)
+        if len(reached) == len(layers):
+            raise _Reached
 
     for layer in layers:
-        names[layer].register_forward_hook(record(layer))
+        on_layer(names, layer, partial(record, layer))
     with suppress(_Reached), torch.no_grad(), _IntervalTracker(data) as tracker:
         copy(data)
     for layer in layers:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crp.attribution.layer_choice import observed_layers
+from crp.attribution.named_layers import check_layer, module_name
 from crp.attribution.outputs import described_output
 from crp.errors import InputError, ModelError, listed, nearest
 
@@ -96,11 +97,12 @@ def matching_layers(model: nn.Module, patterns: Iterable[str]) -> list[str]:
                 name for name in names if _matches(name, pattern) and _is_concept_layer(model.get_submodule(name))
             }
         else:
-            matches = {pattern} & set(names)
+            check_layer(dict(model.named_modules()), pattern)
+            matches = {pattern}
         if not matches:
             raise InputError(f"The model has no layer '{pattern}': {nearest(pattern, names)}")
         chosen |= matches
-    return [name for name in names if name in chosen]
+    return sorted(chosen, key=lambda layer: names.index(module_name(layer)))
 
 
 def default_layers(model: nn.Module, data: Tensor) -> list[str]:
