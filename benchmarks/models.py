@@ -175,7 +175,9 @@ def measure_default(model: nn.Module, data: Tensor, result: Result) -> None:
     fitting = composite_for(model, data, rules="epsilon-plus-flat")
     result.reason = fitting.reason
     with RelevanceFlow(model, fitting.composite, data, _readable(model, data)) as flow:
-        places = [layer for layer in flow.layers if not flow.reaches(OUTPUT, INPUT, around=[layer])]
+        # tokens of all samples may share the first axis
+        whole = [layer for layer in flow.layers if len(flow.activation(layer)) == len(data)]
+        places = [layer for layer in whole if not flow.reaches(OUTPUT, INPUT, around=[layer])]
         started = flow.output_relevance(Largest())
         arrived = flow.down(started, to=[*places, INPUT])
     started = started[0].flatten(1).sum(1)
