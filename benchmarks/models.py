@@ -240,9 +240,9 @@ def table(results: Sequence[Result]) -> str:
         if result.error:
             numbers = ["–"] * 5
         else:
+            arriving = "–" if result.arriving is None else f"{result.arriving:.2g}"
             places = "–" if result.lowest is None else f"{result.lowest:.2g} to {result.highest:.2g}"
-            numbers = [f"{result.output:.0e}", f"{result.closing:.0e}", f"{result.absorbed:.2g}",
-                       f"{result.arriving:.2g}", places]
+            numbers = [f"{result.output:.0e}", f"{result.closing:.0e}", f"{result.absorbed:.2g}", arriving, places]
         notes = (result.error or " ".join([*result.notes, result.losses])).strip().replace("|", "\\|")
         row = [f"{result.package} `{result.name}`", result.shape, *numbers, f"{result.seconds:.0f}", notes]
         lines.append("| " + " | ".join(row) + " |")
