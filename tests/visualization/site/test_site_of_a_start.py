@@ -23,3 +23,7 @@ def test_pages_name_the_start_and_no_class(own, tmp_path):
         assert word not in front, word
     again = make_site(model, small.pictures(tmp_path / "in", 2), library, tmp_path / "site", target=start, **OPTIONS)
     assert said(again) == front
+    # a page is made anew if the start is another one of the same name
+    other = Similarity([1.0, 1.0, 2.0], "photo 3.jpg")
+    make_site(model, small.pictures(tmp_path / "in", 2), library, tmp_path / "site", target=other, **OPTIONS)
+    assert said(index) != front
