@@ -84,9 +84,9 @@ def mine(model: str, data: str, **given: Any) -> None:
     """Find the samples of DATA that show each concept of MODEL, and store them in a library.
 
     MODEL is torchvision:NAME, package.module:function or file.py:function (a function without arguments that returns a
-    torch.nn.Module), or demo. DATA is a folder of pictures (class subfolders are labels), an .npz file with images (and
-    labels, class_names), package.module:function or file.py:function (a function without arguments that returns a
-    map-style data set), or demo.
+    torch.nn.Module), demo or demo:vit. DATA is a folder of pictures (class subfolders are labels), an .npz file with
+    images (and labels, class_names), package.module:function or file.py:function (a function without arguments that
+    returns a map-style data set), or demo.
 
     Pictures are preprocessed as for ImageNet for torchvision's models (short side 256, crop 224), and only scaled to
     0..1 for others; the options change that. The settings are stored, so `crp atlas` needs only the library and a

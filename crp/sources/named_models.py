@@ -26,9 +26,10 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
     Parameters
     ----------
     spec
-        "torchvision:NAME" (a classifier of torchvision), "demo" (the built-in model), "package.module:function" or
-        "file.py:function" (a function without arguments that returns a `torch.nn.Module`, or the module itself). Code
-        of the last two kinds is executed.
+        "torchvision:NAME" (a classifier of torchvision), "demo" or "demo:cnn" (the built-in convolutional network),
+        "demo:vit" (the built-in vision transformer), "package.module:function" or "file.py:function" (a function
+        without arguments that returns a `torch.nn.Module`, or the module itself). Code of the last two kinds is
+        executed.
     weights
         A state dict, .safetensors or .pt/.pth (read without running code; see `read_weights`), or "DEFAULT" for the
         weights that torchvision recommends (downloaded once). By default the model keeps its initial weights, which are
@@ -50,7 +51,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
             "file."
         )
     else:
-        model = _demo_model() if spec == DEMO else _python_model(spec)
+        model = _demo_model(spec) if is_demo(spec) else _python_model(spec)
         if weights is not None:
             put_weights(model, read_weights(weights), weights)
     check_weights_finite(model)
@@ -63,8 +64,13 @@ def torchvision_weights(name: str):
 
 
 def runs_by_itself(spec: str) -> bool:
-    """Return whether a name of a model refers to torchvision or the built-in model, and not to other code."""
-    return spec == DEMO or spec.startswith(TORCHVISION)
+    """Return whether a name of a model refers to torchvision or a built-in model, and not to other code."""
+    return is_demo(spec) or spec.startswith(TORCHVISION)
+
+
+def is_demo(spec: str) -> bool:
+    """Return whether a name of a model refers to a built-in model: "demo" or "demo:NAME"."""
+    return spec == DEMO or spec.startswith(f"{DEMO}:")
 
 
 def _torchvision():
@@ -117,10 +123,10 @@ def _other_number_of_classes(model: nn.Module, state: Mapping[str, Tensor]) -> i
     return counts.pop() if len(counts) == 1 and only_counts else None
 
 
-def _demo_model() -> nn.Module:
+def _demo_model(spec: str) -> nn.Module:
     from crp.demo import demo_model
 
-    return demo_model()
+    return demo_model(*spec.split(":", 1)[1:])
 
 
 def _python_model(spec: str) -> nn.Module:
@@ -128,7 +134,7 @@ def _python_model(spec: str) -> nn.Module:
         models = _torchvision()
         hint = f" (did you mean '{TORCHVISION}{spec}'?)" if spec in models.list_models(module=models) else ""
         raise InputError(
-            f"The model '{spec}' is not 'torchvision:NAME', 'demo', 'package.module:function' or "
+            f"The model '{spec}' is not 'torchvision:NAME', 'demo', 'demo:vit', 'package.module:function' or "
             f"'file.py:function'{hint}."
         )
     named = named_object(spec)

@@ -18,8 +18,8 @@ from crp.sources.data import load_data
 from crp.sources.fitting import default_layer, matching_layers, number_of_classes
 from crp.sources.named_models import (
     DEFAULT_WEIGHTS,
-    DEMO,
     TORCHVISION,
+    is_demo,
     known_classifier,
     load_model,
     torchvision_weights,
@@ -146,7 +146,7 @@ def preprocessing_for(
 
 
 def _known_preprocessing(model: str, weights: str | None) -> Preprocessing | None:
-    if model == DEMO:
+    if is_demo(model):
         from crp.demo import Scenes
         from crp.demo.drawing import SIZE
 
@@ -170,7 +170,7 @@ def _names(model: str, weights: str | None, file: str | None) -> tuple[str, ...]
         return read_class_names(file)
     if model.startswith(TORCHVISION) and weights == DEFAULT_WEIGHTS:
         return tuple(torchvision_weights(model.removeprefix(TORCHVISION)).meta["categories"])
-    if model == DEMO:
+    if is_demo(model):
         from crp.demo import Scenes
 
         return Scenes.class_names

@@ -1,5 +1,6 @@
 """Training is repeatable, and its parts are what they say."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -8,13 +9,16 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 import crp.demo.training as training
+from crp.demo import training_vit
 from crp.demo.scenes import Scenes
+from crp.demo.training_cnn import spread
+from crp.demo.vit import DemoTransformer
 
 
 def test_spread_by_hand():
     values = torch.tensor([[3.0, 0.0, 0.0, 0.0], [2.0, 2.0, 2.0, 2.0], [0.0, 3.0, 4.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
-    assert training.spread(values, 1).tolist() == pytest.approx([0.5, 1.0, 0.7, 0.0], abs=1e-4)
-    assert training.spread(100 * values.T, 0).tolist() == pytest.approx([0.5, 1.0, 0.7, 0.0], abs=1e-4)
+    assert spread(values, 1).tolist() == pytest.approx([0.5, 1.0, 0.7, 0.0], abs=1e-4)
+    assert spread(100 * values.T, 0).tolist() == pytest.approx([0.5, 1.0, 0.7, 0.0], abs=1e-4)
 
 
 def test_stacked_scenes_are_the_data_set():
@@ -24,25 +28,65 @@ def test_stacked_scenes_are_the_data_set():
     assert all(torch.equal(inputs[index], scenes[index][0]) for index in range(12))
 
 
-def test_training_repeats_to_the_bit_and_leaves_the_random_state():
-    inputs, labels = training.stacked(Scenes("train", 60))
+@pytest.mark.parametrize(("network", "scenes"), [("cnn", 60), ("vit", 70)])
+def test_training_repeats_to_the_bit_and_leaves_the_random_state(network, scenes):
+    inputs, labels = training.stacked(Scenes("train", scenes))
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    first, second, other = (training.train(inputs, labels, epochs=2, seed=seed).state_dict() for seed in (0, 0, 1))
+    train = training.RECIPES[network].train
+    first, second, other = (train(inputs, labels, epochs=2, seed=seed).state_dict() for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not torch.equal(first["conv5.weight"], other["conv5.weight"])
+    assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_command_writes_weights_and_reports(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SCENES", 50)
+def test_each_batch_is_shown_mirrored_turned_and_shifted():
+    """Every orientation and shift occurs, pixels keep their colours, and nothing else happens to the batch."""
+    rows, columns = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
+    batch = torch.stack([rows, columns, torch.ones(12, 12)])[None].repeat(2, 1, 1, 1)
+    places, orientations = set(), set()
+    for seed in range(400):
+        torch.manual_seed(seed)
+        shown = training_vit.varied(batch)
+        assert shown.shape == batch.shape
+        assert torch.equal(shown[0], shown[1])
+        assert torch.equal(shown[:, 2], batch[:, 2])
+        # away from the border, one step down or right is one step in a row or column of the scene
+        down, right = (shown[0, :2, 6, 5] - shown[0, :2, 5, 5]), (shown[0, :2, 5, 6] - shown[0, :2, 5, 5])
+        orientations.add((*down.tolist(), *right.tolist()))
+        places.add(tuple(shown[0, :2, 5, 5].tolist()))
+    assert len(orientations) == 8
+    spans = 2 * training_vit.SHIFT + 1
+    assert spans**2 <= len(places) <= (spans + 1) ** 2
+
+
+def test_positions_begin_as_waves_of_row_and_column():
+    model = DemoTransformer()
+    training_vit.initialize(model)
+    positions = model.pos_embed[0, 1:].unflatten(0, (8, 8))
+    assert torch.equal(positions[..., :32], positions[:, :1, :32].expand(8, 8, 32))
+    assert torch.equal(positions[..., 32:], positions[:1, :, 32:].expand(8, 8, 32))
+    assert positions[2, 5, [0, 16, 32, 48]].tolist() == pytest.approx(
+        [0.4546487, -0.2080734, -0.4794621, 0.1418311], abs=1e-6
+    )
+    assert model.pos_embed[0, 0].eq(0).all()
+
+
+@pytest.mark.parametrize("network", ["cnn", "vit"])
+def test_command_writes_weights_and_reports(network, tmp_path, monkeypatch):
+    recipe = training.RECIPES[network]
+    quick = replace(recipe, scenes=70, train=partial(recipe.train, epochs=1))
+    monkeypatch.setattr(training, "RECIPES", {network: quick})
     monkeypatch.setattr(training, "THREADS", torch.get_num_threads())
-    monkeypatch.setattr(training, "train", partial(training.train, epochs=1))
     monkeypatch.setattr(training, "report", partial(training.report, count=50))
-    result = CliRunner().invoke(training.main, [str(tmp_path / "weights.safetensors")])
+    path = tmp_path / "weights.safetensors"
+    result = CliRunner().invoke(training.main, [network, str(path), "--seed", "3"])
     assert result.exit_code == 0, result.output
-    expected = training.train(*training.stacked(Scenes("train", 50)), seed=0)
-    for name, weight in load_file(tmp_path / "weights.safetensors").items():
-        assert torch.equal(weight, expected.state_dict()[name])
+    expected = quick.train(*training.stacked(Scenes("train", 70)), seed=3)
+    stored = load_file(path)
+    assert stored.keys() == expected.state_dict().keys()
+    for name, weight in stored.items():
+        assert weight.dtype == recipe.dtype
+        assert torch.equal(weight.float(), expected.state_dict()[name])
     for words, value in training.report(expected).items():
         assert f"{value:7.1%}  {words}" in result.output
