@@ -30,6 +30,7 @@ Modules
 `conditions`, `conditional`             zennit-crp's conditions, checked; conditional attribution with them
 `layers`, `receptive_fields`            names, shapes and connections of layers; what part of the input they see
 `outputs`, `starts`                     `select_output`; the relevance with which an explanation starts at the output
+`upper_part`                            the part of a model above a layer, run from other outputs of the layer
 `memory`                                freed memory kept for the next tensor
 ======================================  =============================================================================
 """

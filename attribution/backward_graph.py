@@ -8,12 +8,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from crp.attribution.purposes import Purpose
 from crp.attribution.rule_operator import RuleCall
+from crp.attribution.ruled_module import ModuleCall
 
 Node = torch.autograd.graph.Node
 
 
-def compute_factors(source: Tensor, starts: Iterable[Tensor]) -> None:
+def compute_factors(source: Tensor, starts: Iterable[Tensor], purpose: Purpose) -> None:
     """Compute the factors of all calls that relevance can reach from `source`, and fuse those of neighbours.
 
     This must happen before relevance of several conditions flows, because `torch.vmap` does not allow it.
@@ -28,9 +30,11 @@ def compute_factors(source: Tensor, starts: Iterable[Tensor]) -> None:
         Where relevance starts.
     starts
         All places where relevance may start later: fused factors stay fused.
+    purpose
+        Whose rules; those for another purpose are left as they are.
     """
     users = Counter(below for node in graph_below(*starts) for below, _ in node.next_functions)
-    calls = _calls_by_node(source)
+    calls = _calls_by_node(source, purpose)
     for call in calls.values():
         call.compute_factors()
     for node, upper in calls.items():
@@ -48,13 +52,14 @@ def free_after_use(source: Tensor) -> None:
             call.free_after_use = True
 
 
-def calls_below(source: Tensor) -> Iterable[RuleCall]:
-    """Return the calls of rules that relevance can reach from `source`."""
-    return _calls_by_node(source).values()
+def calls_below(source: Tensor, purpose: Purpose) -> Iterable[RuleCall]:
+    """Return the calls of the rules for a purpose that relevance can reach from `source`."""
+    return _calls_by_node(source, purpose).values()
 
 
-def _calls_by_node(source: Tensor) -> dict[Node, RuleCall]:
-    return {node: node.call for node in graph_below(source) if isinstance(getattr(node, "call", None), RuleCall)}
+def _calls_by_node(source: Tensor, purpose: Purpose) -> dict[Node, RuleCall]:
+    calls = {node: getattr(node, "call", None) for node in graph_below(source)}
+    return {node: call.by_purpose[purpose] for node, call in calls.items() if isinstance(call, ModuleCall)}
 
 
 def _only_input(node: Node) -> Node | None:
@@ -71,6 +76,25 @@ def graph_below(*outputs: Tensor, closed: Collection[object] = ()) -> Iterator[N
         yield node
         seen.add(node)
         waiting += [below for below, _ in node.next_functions]
+
+
+def is_below(end: Tensor, source: Tensor, around: Iterable[Tensor] = ()) -> bool:
+    """Return whether relevance can flow from `source` down to `end`, bypassing the tensors `around`."""
+    nodes = graph_below(source, closed={tensor.grad_fn for tensor in around})
+    return source is end or any(node is end.grad_fn or getattr(node, "variable", None) is end for node in nodes)
+
+
+def graph_of_products(source: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a backward pass with a graph of its own, so that its transpose can run.
+
+    Returns
+    -------
+    tuple of two Tensors
+        Relevance at `end`, and the relevance at `source` that it depends on (all zero).
+    """
+    relevance = torch.zeros_like(source, requires_grad=True)
+    (arriving,) = torch.autograd.grad(source, end, relevance, create_graph=True, retain_graph=True)
+    return arriving, relevance
 
 
 def jacobian_products(output: Tensor, inputs: Sequence[Tensor], relevance: Tensor) -> list[Tensor | None]:

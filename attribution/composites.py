@@ -1,8 +1,9 @@
-"""A suitable composite for a model: rules chosen by its operations.
+"""Suitable rules for a model, chosen by its operations.
 
-The convolutional rule is z+, with the flat rule at the first layer and epsilon at the fully connected ones (zennit's
-`EpsilonPlusFlat`; Kohlbrenner et al., "Towards best practice in explaining neural network decisions with LRP", 2020).
-Three kinds of networks need other rules:
+There are two sets (`purposes.py`). What counts, from the output down to the concepts' layers, follows epsilon at all
+linear operations. Where it is, down to the input, follows z+ at convolutions, with flat at the first layer and epsilon
+at the fully connected ones (zennit's `EpsilonPlusFlat`; Kohlbrenner et al., "Towards best practice in explaining neural
+network decisions with LRP", 2020). Three kinds of networks need other rules for maps:
 
 - If the classifier is a convolution (SqueezeNet), z+ on it would leave no negative relevance in any lower layer. It
   gets epsilon, like a fully connected classifier.
@@ -23,10 +24,14 @@ from zennit.core import Composite
 from crp.attribution.flow import RelevanceFlow
 from crp.attribution.forward_pass import checked_input
 from crp.attribution.observation import LINEAR_FUNCTIONS, LinearCall, observe
-from crp.attribution.operation_composite import OperationComposite, network_kind
+from crp.attribution.operation_composite import OperationComposite, RankingComposite, network_kind
 from crp.attribution.replica import replicate
 from crp.attribution.wrappers import check_module, unwrapped
-from crp.errors import ModelError
+from crp.errors import InputError, ModelError, nearest
+
+# Two sets of rules, or those for maps everywhere, as in the paper.
+BY_PURPOSE, PLUS = "by-purpose", "epsilon-plus-flat"
+RULES = (BY_PURPOSE, PLUS)
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,9 @@ class FittingComposite:
     composite
         For `RelevanceFlow` or `ConditionalAttribution`.
     name
-        Short name, the same for the same rules: `"epsilon-plus-flat"`, `"epsilon-plus-flat, epsilon on classifier.1"`,
-        `"epsilon-plus-flat, without biases of convolutions"`, `"epsilon"`.
+        Short name, the same for the same rules. One set of rules is `"epsilon-plus-flat"`, `"epsilon-plus-flat, epsilon
+        on classifier.1"`, `"epsilon-plus-flat, without biases of convolutions"` or `"epsilon"`. With rules by purpose,
+        these are the maps' rules: `"epsilon; maps: epsilon-plus-flat"`.
     reason
         One sentence: what was recognised and what was chosen.
     """
@@ -71,7 +77,7 @@ class FittingComposite:
         return arriving[0].flatten(1).sum(1) / started[0].flatten(1).sum(1)
 
 
-def composite_for(model: nn.Module, data: Tensor | None = None) -> FittingComposite:
+def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = PLUS) -> FittingComposite:
     """Choose rules for `model`.
 
     Parameters
@@ -81,6 +87,9 @@ def composite_for(model: nn.Module, data: Tensor | None = None) -> FittingCompos
     data
         An example `[N, ...]` of the model's input. With it, the first and the last layer are those that run first and
         last; without it, those that the model registers first and last.
+    rules
+        `"by-purpose"`: epsilon for relevance that ends at layers, other rules for relevance that ends at the input.
+        `"epsilon-plus-flat"`: the same rules for both, as in Achtibat et al. (2023).
 
     Returns
     -------
@@ -89,16 +98,22 @@ def composite_for(model: nn.Module, data: Tensor | None = None) -> FittingCompos
 
     Raises
     ------
+    InputError
+        If there are no such rules.
     ModelError
         If the model has no linear or convolutional operation, or cannot run on the data.
 
     Examples
     --------
     >>> from torch import nn
-    >>> fitting = composite_for(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10)))
-    >>> fitting.name
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10))
+    >>> composite_for(model).name
     'epsilon-plus-flat'
+    >>> composite_for(model, rules="by-purpose").name
+    'epsilon; maps: epsilon-plus-flat'
     """
+    if rules not in RULES:
+        raise InputError(f"There are no rules '{rules}': {nearest(rules, RULES)}")
     check_module(model)
     model = unwrapped(model)
     # of a copy, because reading a parametrized weight may change buffers (spectral norm in training mode)
@@ -128,7 +143,11 @@ def composite_for(model: nn.Module, data: Tensor | None = None) -> FittingCompos
     else:
         name = "epsilon-plus-flat"
         choice = "flat at the first layer, z+ at the other convolutions and epsilon at the fully connected layers"
-    return FittingComposite(OperationComposite(network), name, f"{_described(model, calls)}: {choice}.")
+    ranking = None
+    if network.convolutional and rules == BY_PURPOSE:
+        ranking, name = RankingComposite(network), f"epsilon; maps: {name}"
+        choice = f"concepts are ranked by epsilon in all layers; maps of the input follow {choice}"
+    return FittingComposite(OperationComposite(network, ranking), name, f"{_described(model, calls)}: {choice}.")
 
 
 def _registered(model: nn.Module) -> list[LinearCall]:

@@ -116,6 +116,11 @@ class FinalActivation(TorchFunctionMode):
                 self._record(last.name, result, function(last.logits, *args[1:], **kwargs))
         return result
 
+    @property
+    def recorded(self) -> bool:
+        """Whether there was one after the last linear operation."""
+        return bool(self._recorded)
+
     def _ran(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self._record(_NAMES[type(module)], output, args[0], getattr(module, "dim", None))
 

@@ -1,17 +1,17 @@
 r"""One forward pass held open, so that relevance can flow down and regions can flow up.
 
 `RelevanceFlow` runs the model once and keeps what the rules need. After that, any number of questions about this
-forward pass can be answered:
+forward pass can be answered. `down` propagates relevance to lower layers or the input, for many conditions at a time.
+`up` is its transpose, :math:`\langle \mathrm{down}(R), M\rangle = \langle R, \mathrm{up}(M)\rangle`: it says how much
+relevance each unit sends into a region, and `regions` uses it for all concepts in all regions.
 
-- `down` propagates relevance from the output, or a layer, to lower layers or the input, for many conditions at a time;
-- `up` is its transpose: it propagates a region of the input to a layer, and the result says how much relevance each
-  unit there sends into the region, :math:`\langle \mathrm{down}(R), M\rangle = \langle R, \mathrm{up}(M)\rangle`;
-- `regions` uses it to compute the relevance of all concepts in all regions at the cost of the regions alone.
+Relevance that ends at layers says what counts, relevance that ends at the input says where. The rules of
+`composite_for` differ for these purposes (`purposes.py`), and `RelevanceFlow._purpose` chooses between them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,19 +19,30 @@ from torch import Tensor, nn
 from zennit.core import Composite
 
 from crp.arguments import layer_names
-from crp.attribution.backward_graph import calls_below, compute_factors, free_after_use, graph_below, jacobian_products
+from crp.attribution.backward_graph import (
+    calls_below,
+    compute_factors,
+    free_after_use,
+    graph_of_products,
+    is_below,
+    jacobian_products,
+)
+from crp.attribution.flow_arguments import check_relevance, full_regions
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
 from crp.attribution.isolation import isolated
+from crp.attribution.layouts import layouts_of
 from crp.attribution.ledger import Ledger, balance
 from crp.attribution.memory import memory_kept
+from crp.attribution.purposes import Purpose
 from crp.attribution.replica import Replica, prepare
 from crp.attribution.starts import Logits, Start
-from crp.concepts import ChannelConcept
+from crp.concepts import ChannelConcept, ConceptKind, Layout, MaskingMethods, Parts, parts_of
 from crp.errors import InputError, ModelError, nearest
 
 # Conditions share a downward pass as long as none of its tensors exceeds this size in bytes.
 _LARGEST_CPU, _LARGEST_ACCELERATOR = 2**26, 2**28
 _LARGEST_CHUNK = 64
+_CHANNELS = ChannelConcept()
 
 
 class RelevanceFlow:
@@ -56,6 +67,8 @@ class RelevanceFlow:
     before_activation
         Whether a softmax, log-softmax or sigmoid at the model's end is left out: `prediction` holds the logits before
         it, and relevance starts there. `notes` says so.
+    layouts
+        What the axes of some layers' outputs mean, where it is known; otherwise it is observed when it is needed.
 
     Raises
     ------
@@ -87,6 +100,7 @@ class RelevanceFlow:
         chunk: int | None = None,
         to_input: bool = True,
         before_activation: bool = True,
+        layouts: Mapping[str, Layout] | None = None,
     ) -> None:
         if isinstance(model, Replica):
             if composite is not None:
@@ -107,9 +121,10 @@ class RelevanceFlow:
         self.pass_notes = forward.notes
         self.notes = (*self.replica.notes, *forward.notes)
         self.prediction = forward.prediction
-        self._recorder = forward.recorder
+        self._recorder, self._current = forward.recorder, forward.purpose
         self._taps, self._blocked = forward.taps, forward.blocked
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}
+        self._layouts = dict(layouts or {})
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
         self.chunk = chunk or max(1, min(_LARGEST_CHUNK, largest // forward.largest))
 
@@ -126,8 +141,6 @@ class RelevanceFlow:
         """Free the graph of the forward pass."""
         self._taps, self._upward_graphs = {}, {}
 
-    # -- reading -----------------------------------------------------------------------------------------------
-
     @property
     def layers(self) -> tuple[str, ...]:
         """The requested layers, in the order in which the model completes them (input first)."""
@@ -142,19 +155,21 @@ class RelevanceFlow:
         """Return the output of a layer in this forward pass, `[N, C, *S]`."""
         return self._at(layer).below.detach()
 
+    def layout(self, layer: str) -> Layout:
+        """Return what the axes of a layer's output mean: as given, or as observed in a pass."""
+        if layer not in self._layouts:
+            self._layouts = layouts_of(self.replica, self._input.detach()[:1], self.layers) | self._layouts
+        return self._layouts[layer]
+
+    def parts(self, layer: str, concept: ConceptKind | MaskingMethods) -> Parts:
+        """Return the parts of a layer's output for a kind of concept."""
+        return parts_of(concept, self.activation(layer), self.layout(layer), layer)
+
     def tensors(self, layer: str) -> tuple[Tensor, Tensor]:
-        """Return a layer's output in the graph of this pass, for a custom backward pass.
+        """Return a layer's output in the graph of this pass, `[N, C, *S]`, for a backward pass with the rules for maps.
 
-        Parameters
-        ----------
-        layer
-            A layer's name, `OUTPUT`, or `INPUT` (for which both tensors are the leaf of the graph).
-
-        Returns
-        -------
-        tuple of two Tensors
-            `[N, C, *S]` each. Relevance arrives at the first: its gradient is the relevance that arrives, and a hook on
-            it changes what flows on. Relevance leaves from the second.
+        Relevance arrives at the first tensor: its gradient is the relevance that arrives, and a hook on it changes what
+        flows on. Relevance leaves from the second. For `INPUT`, both are the leaf of the graph.
         """
         return self._end(layer), self._end(INPUT) if layer == INPUT else self._at(layer).below
 
@@ -182,14 +197,7 @@ class RelevanceFlow:
 
     def reaches(self, start: str, to: str, *, around: Collection[str] = ()) -> bool:
         """Return whether relevance can flow from layer `start` down to layer `to`, bypassing the layers `around`."""
-        source, end = self._at(start).below, self._end(to)
-        closed = {self._at(layer).above.grad_fn for layer in around}
-        return source is end or any(
-            node is end.grad_fn or getattr(node, "variable", None) is end
-            for node in graph_below(source, closed=closed)
-        )
-
-    # -- flowing -----------------------------------------------------------------------------------------------
+        return is_below(self._end(to), self._at(start).below, [self._at(layer).above for layer in around])
 
     @isolated()
     def down(
@@ -216,25 +224,25 @@ class RelevanceFlow:
         Returns
         -------
         Tensor or dict of str to Tensor
-            Relevance that arrives, `[K, N, ...]`, zero where none arrives; a dict if `to` is a sequence.
+            Relevance that arrives, `[K, N, ...]`, zero where none arrives; a dict if `to` is a sequence. At layers it
+            follows the rules for ranking, at the input those for maps, if the composite has both.
         """
         goals = [to] if isinstance(to, str) else list(to)
         source, ends = self._at(start).below, [self._end(goal) for goal in goals]
-        if relevance.shape[1:] != source.shape:
-            raise InputError(
-                f"Relevance at '{start}' is [K, {', '.join(map(str, source.shape))}], given {list(relevance.shape)}."
-            )
-        parts: list[list[Tensor]] = [[] for _ in goals]
+        check_relevance(relevance, source, start)
+        parts: dict[str, list[Tensor]] = {goal: [] for goal in goals}
         chunks = self._chunks(relevance)
-        if len(chunks[0]) > 1:
-            self._compute_factors(source)
         with self._blocking(blocked):
-            for chunk in chunks:
-                for found, part, end in zip(parts, self._propagate(source, ends, chunk), ends, strict=True):
-                    found.append(end.new_zeros(len(chunk), *end.shape) if part is None else part)
-        arriving = {
-            goal: found[0] if len(found) == 1 else torch.cat(found) for goal, found in zip(goals, parts, strict=True)
-        }
+            # one backward pass for each purpose: relevance at layers and at the input may have other rules
+            for purpose in dict.fromkeys(map(self._purpose, goals)):
+                sought = {goal: end for goal, end in zip(goals, ends, strict=True) if self._purpose(goal) is purpose}
+                if len(chunks[0]) > 1:
+                    self._compute_factors(source, purpose)
+                for chunk in chunks:
+                    found = self._propagate(purpose, source, [*sought.values()], chunk)
+                    for (goal, end), part in zip(sought.items(), found, strict=True):
+                        parts[goal].append(end.new_zeros(len(chunk), *end.shape) if part is None else part)
+        arriving = {goal: found[0] if len(found) == 1 else torch.cat(found) for goal, found in parts.items()}
         return arriving[to] if isinstance(to, str) else arriving
 
     @isolated()
@@ -266,7 +274,10 @@ class RelevanceFlow:
         if last:
             free_after_use(output)
         try:
-            torch.autograd.grad(output, [self._at(low).above for low in lowest], relevance[0], retain_graph=not last)
+            with self._current.pursued(self._purpose(layers[0])):
+                torch.autograd.grad(
+                    output, [self._at(low).above for low in lowest], relevance[0], retain_graph=not last
+                )
         finally:
             for handle in handles:
                 handle.remove()
@@ -283,13 +294,13 @@ class RelevanceFlow:
             `[1, N, C, *S]` at the output of layer `start`.
         start
             The layer it starts at.
-
         """
         source = self._at(start).below
-        for call in calls_below(source):
+        purpose = self._purpose(INPUT)
+        for call in calls_below(source, purpose):
             call.branches = None  # the factors of neighbours may be joined, which mixes their balances
         with self._recorder.recording() as entries:
-            arriving = self._propagate(source, [self._end(INPUT)], relevance)
+            arriving = self._propagate(purpose, source, [self._end(INPUT)], relevance)
         return balance(relevance, arriving, entries)
 
     @isolated()
@@ -315,56 +326,39 @@ class RelevanceFlow:
         """
         if not self.linear:
             raise ModelError(f"Regions flow up through linear rules only. {' '.join(self.notes)}")
-        if regions.shape[1:] == self._input.shape[2:]:
-            regions = regions[:, None, None].expand(-1, *self._input.shape)
-        if regions.shape[1:] != self._input.shape:
-            raise InputError(
-                f"Regions of this input are [R, {', '.join(map(str, self._input.shape[2:]))}] or "
-                f"[R, {', '.join(map(str, self._input.shape))}], given {list(regions.shape)}."
-            )
+        regions, purpose = full_regions(regions, self._input.shape), self._purpose(INPUT)
         if layer not in self._upward_graphs:
             source = self._at(layer).below
-            self._compute_factors(source)
-            relevance = torch.zeros_like(source, requires_grad=True)
-            (heatmap,) = torch.autograd.grad(
-                source, self._end(INPUT), relevance, create_graph=True, retain_graph=True
-            )
-            self._upward_graphs[layer] = (heatmap, relevance)
+            self._compute_factors(source, purpose)
+            with self._current.pursued(purpose):
+                self._upward_graphs[layer] = graph_of_products(source, self._end(INPUT))
         heatmap, relevance = self._upward_graphs[layer]
-        parts = [self._propagate(heatmap, [relevance], chunk)[0] for chunk in self._chunks(regions.to(heatmap))]
-        return torch.cat(parts)
+        chunks = self._chunks(regions.to(heatmap))
+        return torch.cat([self._propagate(purpose, heatmap, [relevance], chunk)[0] for chunk in chunks])
 
     def regions(
-        self, layer: str, cells: Tensor, relevance: Tensor, *, total: Callable[[Tensor], Tensor] | None = None
+        self, layer: str, cells: Tensor, relevance: Tensor, *, concept: ConceptKind | MaskingMethods = _CHANNELS
     ) -> Tensor:
         """Compute the relevance of every concept in every cell of the input.
 
         Parameters
         ----------
         layer
-            A layer's name.
+            Its name.
         cells
-            `[R, *S]`, 1 inside the cell and 0 outside (other weights are allowed).
+            `[R, *S]`, 1 inside the cell and 0 outside; other weights are allowed.
         relevance
             Relevance that arrives at the layer, `[N, C, *S]`.
-        total
-            Sums relevance by concept, `[R, C, *S]` -> `[R, C]`; by default over space
-            (`crp.concepts.ConceptKind.total`).
+        concept
+            The kind of concept.
 
         Returns
         -------
         Tensor
-            `[R, N, C]`: the sum of each concept's conditional heatmap over each cell, computed with `R` upward passes
-            instead of `C` downward passes.
+            `[R, N, n]`: the sum of each concept's conditional heatmap over each cell, from `R` upward passes.
         """
-        total = total or ChannelConcept().total
-        tables = []
-        for chunk in cells.split(self.chunk):
-            share = self.up(chunk, layer) * relevance
-            tables.append(total(share.flatten(0, 1)).unflatten(0, share.shape[:2]))
-        return torch.cat(tables)
-
-    # -- internals ---------------------------------------------------------------------------------------------
+        parts = self.parts(layer, concept)
+        return torch.cat([parts.total(self.up(chunk, layer) * relevance) for chunk in cells.split(self.chunk)])
 
     def _at(self, layer: str) -> Tap:
         if layer not in self._taps:
@@ -380,8 +374,12 @@ class RelevanceFlow:
             raise InputError("This flow was opened without its input (to_input=False).")
         return self._input
 
-    def _compute_factors(self, source: Tensor) -> None:
-        compute_factors(source, [tap.below for tap in self._taps.values()])
+    def _purpose(self, goal: str) -> Purpose:
+        """Choose the rules of a backward pass by where it ends."""
+        return Purpose.RANKING if self.replica.by_purpose and goal != INPUT else Purpose.MAPS
+
+    def _compute_factors(self, source: Tensor, purpose: Purpose) -> None:
+        compute_factors(source, [tap.below for tap in self._taps.values()], purpose)
 
     @contextmanager
     def _blocking(self, layers: Collection[str]) -> Iterator[None]:
@@ -394,6 +392,9 @@ class RelevanceFlow:
     def _chunks(self, stacked: Tensor) -> Sequence[Tensor]:
         return stacked.split(self.chunk if self.replica.batched else 1)
 
-    def _propagate(self, output: Tensor, inputs: Sequence[Tensor], relevance: Tensor) -> list[Tensor | None]:
-        # In the layout of the forward pass; otherwise each module would convert the gradient again.
-        return jacobian_products(output, inputs, fast_layout(relevance, 2))
+    def _propagate(
+        self, purpose: Purpose, output: Tensor, inputs: Sequence[Tensor], relevance: Tensor
+    ) -> list[Tensor | None]:
+        with self._current.pursued(purpose):
+            # In the layout of the forward pass; otherwise each module would convert the gradient again.
+            return jacobian_products(output, inputs, fast_layout(relevance, 2))

@@ -20,12 +20,14 @@ from crp.attribution.in_place import StaleReads, StaleTensorError, StaleTensors,
 from crp.attribution.isolation import callers_default, outside_inference
 from crp.attribution.ledger import Recorder
 from crp.attribution.nested_tensors import tensors_in
+from crp.attribution.norm_merging import MergedReads
 from crp.attribution.observation import RunningModules
 from crp.attribution.outputs import described_output
-from crp.attribution.probing import probe
+from crp.attribution.purposes import CurrentPurpose
 from crp.attribution.repeatability import check_same_output, random_states
 from crp.attribution.replica import Replica
-from crp.attribution.rule_operator import RuleCall, RuleOperator, mark_nonnegative_inputs
+from crp.attribution.rule_operator import mark_nonnegative_inputs
+from crp.attribution.ruled_module import ForwardState, ModuleCall, RuledModule
 from crp.attribution.tensor_joins import FastJoins
 from crp.errors import CrpError, InputError, ModelError, listed
 
@@ -65,10 +67,13 @@ class ForwardPass:
         Functions that ran under a rule.
     path
         Differs for passes that call other modules or functions (control flow that depends on the data).
+    purpose
+        Which rules a backward pass uses.
     recorder
         Records the balance of each operation while a ledger is made.
     """
 
+    purpose: CurrentPurpose
     taps: dict[str, Tap] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)
     largest: int = 0
@@ -132,11 +137,13 @@ def run_forward(
 
 def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activation: bool) -> ForwardPass | None:
     """Run the replica; None if the model overwrote in place a tensor that is needed later."""
-    clone, result = replica.clone_tensors, ForwardPass()
+    clone = replica.clone_tensors
+    result = ForwardPass(CurrentPurpose(replica.purposes(to_input=data.requires_grad)))
     versions: list[tuple[Tensor, int]] = []
-    calls: list[RuleCall] = []
-    for rule in replica.rules:
-        rule.calls, rule.clone_inputs, rule.recorder = calls, clone, result.recorder
+    calls: list[ModuleCall] = []
+    state = ForwardState(result.purpose, calls, result.recorder, clone)
+    for module in replica.rules:
+        module.state = state
     names = dict(replica.model.named_modules())
     stale = StaleTensors()
     # before a layer is read
@@ -150,15 +157,19 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
         with callers_default(data.device), ExitStack() as modes:
             modes.enter_context(FastJoins())
             if replica.operations is not None:
-                linear = partial(_linear_operator, replica, calls, result.recorder)
+                linear = partial(_ruled_function, replica, state)
                 running = modes.enter_context(RunningModules(replica.model).followed())
                 functions = modes.enter_context(FunctionRules(RULES, running, linear, result.recorder, stale, clone))
             elif replica.in_place:
                 modes.enter_context(StaleReads(stale))
+            if replica.merges:
+                reads = modes.enter_context(MergedReads(replica.model, replica.merges, running, clone))
             final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
             output = replica.model(data.clone())
             stale.check(tensors_in([output]))
+            if replica.merges:
+                reads.finish(output)
     except CrpError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
@@ -169,8 +180,9 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     finally:
         for handle in handles:
             handle.remove()
-        for rule in replica.rules:
-            rule.calls = []
+        # a call in the graph must not keep all others alive
+        for module in (*replica.rules, *(call.module for call in calls)):
+            module.state = None
     result.output = output
     if before_activation:
         output, note = final.removed(output)
@@ -191,19 +203,16 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     )
     if overwritten and not clone:
         return None
-    mark_nonnegative_inputs(calls)
+    mark_nonnegative_inputs([rule for call in calls for rule in call.by_purpose.values()])
     return result
 
 
-def _linear_operator(
-    replica: Replica, calls: list[RuleCall], recorder: Recorder, module: nn.Module, name: str
-) -> RuleOperator:
-    """Make the operator of a linear function's rule."""
-    first = not any(isinstance(call.operator.module, Linear) for call in calls)
-    hook = replica.operations.linear_rule(module, name, first and name == replica.operations.network.first)
-    operator = RuleOperator(module, hook, probe(hook), name)
-    operator.calls, operator.clone_inputs, operator.recorder = calls, replica.clone_tensors, recorder
-    return operator
+def _ruled_function(replica: Replica, state: ForwardState, module: nn.Module, name: str) -> RuledModule:
+    """Put the rules of a linear function on the module that computes it."""
+    first = not any(isinstance(call.module.module, Linear) for call in state.calls)
+    ruled = replica.ruled_function(module, name, first)
+    ruled.state = state
+    return ruled
 
 
 def _checked_output(output: object, samples: int, start: str) -> Tensor:

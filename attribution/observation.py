@@ -38,6 +38,11 @@ _READING_VALUES = {
 }  # fmt: skip
 
 
+def reads_values(function: Callable, result: Any) -> bool:
+    """Return whether a function read values of tensors, and not just their size or dtype."""
+    return any(True for _ in tensors_in([result])) or function in _READING_VALUES
+
+
 @dataclass
 class LinearCall:
     """One call of a linear or convolutional function.
@@ -131,8 +136,8 @@ class _Observer(TorchFunctionMode):
         self._running = running
         self._readers: Counter[int] = Counter()
         self._calls: Counter[str] = Counter()
-        self._producers: dict[int, tuple[str, int]] = {}
-        self._pairs: list[tuple[str, str, int, int]] = []
+        self._producers: dict[int, str] = {}
+        self._pairs: list[tuple[str, str, int]] = []
         self._kept: list[Tensor] = []  # so that no two tensors have the same id
         self.found = Observation()
 
@@ -142,8 +147,8 @@ class _Observer(TorchFunctionMode):
         """Run a function, and record what it reads."""
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
-        if not any(True for _ in tensors_in([result])) and function not in _READING_VALUES:
-            return result  # a size or a dtype: no value was read
+        if not reads_values(function, result):
+            return result
         read = {id(tensor): tensor for tensor in tensors_in((*args, *kwargs.values()))}
         self._readers.update(read.keys())
         self._kept += read.values()
@@ -163,7 +168,7 @@ class _Observer(TorchFunctionMode):
         module = self._modules[name]
         if type(module) is kind and module._parameters.get("weight") is weight:
             self._calls[name] += 1
-            self._producers[id(result)] = name, id(weight)
+            self._producers[id(result)] = name
 
     def _batch_norm(self, args: tuple, kwargs: dict[str, Any]) -> None:
         name = self._running.innermost
@@ -171,9 +176,9 @@ class _Observer(TorchFunctionMode):
         data = args[0] if args else kwargs["input"]
         norm = self._modules[name]
         if id(data) in self._producers and isinstance(norm, nn.modules.batchnorm._BatchNorm):
-            linear, weight = self._producers[id(data)]
+            linear = self._producers[id(data)]
             if _computes(norm, args, kwargs) and _mergeable(self._modules[linear], data):
-                self._pairs.append((linear, name, id(data), weight))
+                self._pairs.append((linear, name, id(data)))
 
     def finish(self, output: Any) -> Observation:
         """Return what was seen, once the model has returned `output`."""
@@ -181,10 +186,14 @@ class _Observer(TorchFunctionMode):
         self.found.output = output
         self.found.merges = [
             (linear, norm)
-            for linear, norm, data, weight in self._pairs
-            if self._readers[data] == self._readers[weight] == self._calls[linear] == self._calls[norm] == 1
+            for linear, norm, data in self._pairs
+            if self._readers[data] == self._calls[linear] == self._calls[norm] == 1 and self._alone(linear)
         ]
         return self.found
+
+    def _alone(self, linear: str) -> bool:
+        """Whether a module's parameters were read by its one call only, and not by other modules (tied weights)."""
+        return all(self._readers[id(value)] == 1 for value in self._modules[linear].parameters(recurse=False))
 
 
 def observe(model: nn.Module, data: Tensor) -> Observation:

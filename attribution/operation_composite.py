@@ -72,10 +72,13 @@ class OperationComposite(Composite):
     ----------
     network
         What the rules are chosen by.
+    ranking
+        Other rules for relevance that ends at layers (`purposes.Purpose`); None if these rules serve all purposes.
     """
 
-    def __init__(self, network: NetworkKind) -> None:
+    def __init__(self, network: NetworkKind, ranking: OperationComposite | None = None) -> None:
         self.network = network
+        self.ranking = ranking
         convolutions = dict(zero_params="bias") if self._without_biases else {}
         self._flat, self._plus, self._epsilon = Flat(**convolutions), ZPlus(**convolutions), Epsilon()
         self._norm, self._pass = Norm(), Pass()
@@ -83,7 +86,7 @@ class OperationComposite(Composite):
 
     def decided(self, calls: Sequence[LinearCall]) -> OperationComposite:
         """Return the composite of the same kind for the operations that a forward pass ran."""
-        return type(self)(network_kind(calls))
+        return type(self)(network_kind(calls), None if self.ranking is None else self.ranking.decided(calls))
 
     @property
     def _without_biases(self) -> bool:
@@ -117,3 +120,15 @@ class OperationComposite(Composite):
         if kind in _AVERAGES or kind is Sum:
             return self._norm
         return self._pass if kind in _ELEMENTWISE else None
+
+
+class RankingComposite(OperationComposite):
+    """Epsilon at all linear operations: relevance keeps the sign and the size of what each concept contributes.
+
+    On nets of ReLUs and max pooling it is gradient times activation, up to the stabiliser (Ancona et al., "Towards
+    better understanding of gradient-based attribution methods for deep neural networks", 2018).
+    """
+
+    def linear_rule(self, module: nn.Module, name: str, first: bool) -> Hook:
+        """Return the rule of a linear operation."""
+        return self._epsilon

@@ -12,11 +12,12 @@ them. Modules inside lists, tuples and dicts, and methods bound to modules, are 
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from zennit.core import BasicHook, Composite
+from zennit.core import BasicHook, Composite, Hook
 from zennit.rules import Pass
 
 from crp.attribution.in_place import made_out_of_place
@@ -26,8 +27,11 @@ from crp.attribution.observation import Observation, observe
 from crp.attribution.operation_composite import OperationComposite
 from crp.attribution.pooling import PoolRule
 from crp.attribution.probing import probe
-from crp.attribution.rule_operator import PassRule, RuleOperator
+from crp.attribution.purposes import Purpose
+from crp.attribution.rule_operator import RuleOperator
+from crp.attribution.ruled_module import PassRule, RuledModule
 from crp.attribution.wrappers import check_module, uncompiled, unwrapped
+from crp.concepts import Layout
 from crp.errors import listed
 
 # Dicts that every module has (parameters, hooks, ...); copied, so that additions to the replica stay there.
@@ -121,7 +125,7 @@ class Replica:
     notes
         One sentence for each module that runs zennit's own hook, with the reason.
     rules
-        The rules that run as linear operators.
+        The modules whose rules run as linear operators.
     handles
         zennit's own hooks. They are stored because zennit only keeps weak references to them.
     clone_tensors
@@ -134,9 +138,13 @@ class Replica:
         Whether weights or functions of the copy differ from the model's, so that its output must be compared.
     observed
         Whether a first forward pass was observed.
+    merges
+        Pairs of names: a linear module of the copy, and the batch norm that is merged into it.
     checked
         Shapes and dtypes of input, and paths through the model, for which the copy's output was compared with the
         model's.
+    layouts
+        What the axes of a layer's output mean, by the layer's name and the shape of one input.
     """
 
     model: nn.Module
@@ -145,14 +153,39 @@ class Replica:
     linear: bool = True
     batched: bool = True
     notes: list[str] = field(default_factory=list)
-    rules: list[RuleOperator] = field(default_factory=list)
+    rules: list[RuledModule] = field(default_factory=list)
     handles: list[object] = field(default_factory=list)
     clone_tensors: bool = False
     operations: OperationComposite | None = None
     in_place: list[nn.Module] = field(default_factory=list)
     changed: bool = False
     observed: bool = False
+    merges: list[tuple[str, str]] = field(default_factory=list)
     checked: set[tuple] = field(default_factory=set)
+    layouts: dict[tuple[str, tuple[int, ...]], Layout] = field(default_factory=dict)
+
+    @property
+    def by_purpose(self) -> bool:
+        """Whether relevance that ends at layers has other rules than relevance that ends at the input."""
+        return self.operations is not None and self.operations.ranking is not None
+
+    def purposes(self, *, to_input: bool) -> Sequence[Purpose]:
+        """List the purposes that a forward pass needs rules for."""
+        if not self.by_purpose:
+            return (Purpose.MAPS,)
+        return (Purpose.RANKING, Purpose.MAPS) if to_input else (Purpose.RANKING,)
+
+    def ruled_function(self, module: nn.Module, name: str, first: bool) -> RuledModule:
+        """Put the rules of a linear function, called in the module `name`, on a module that computes it."""
+        composites = self._composites(self.operations).items()
+        first = first and name == self.operations.network.first
+        hooks = {purpose: composite.linear_rule(module, name, first) for purpose, composite in composites}
+        return RuledModule(module, _operators(module, hooks), name)
+
+    def _composites(self, composite: Composite) -> dict[Purpose, Composite]:
+        if self.by_purpose:
+            return {Purpose.RANKING: composite.ranking, Purpose.MAPS: composite}
+        return {Purpose.MAPS: composite}
 
     def observe(self, data: Tensor) -> Observation:
         """Run a plain copy of the model on the data. The first time, decide what depends on the pass.
@@ -164,7 +197,8 @@ class Replica:
         observation = observe(plain, data.detach().to(weight.dtype))
         if self.operations is not None and not self.observed:
             modules, copies = dict(plain.named_modules()), dict(self.model.named_modules())
-            for linear, norm in observation.merges:
+            self.merges = observation.merges
+            for linear, norm in self.merges:
                 parameters = [value.to(self.dtype) for value in merged_parameters(modules[linear], modules[norm])]
                 merge(copies[linear], copies[norm], parameters)
             if observation.linear:
@@ -174,28 +208,43 @@ class Replica:
         return observation
 
     def _put_rules(self, composite: Composite) -> None:
-        context: dict = {}
+        composites = self._composites(composite)
+        contexts: dict[Purpose, dict] = {purpose: {} for purpose in composites}
         for name, module in list(self.model.named_modules()):
-            hook = composite.module_map(context, name, module)
+            hooks = {
+                purpose: rules.module_map(contexts[purpose], name, module) for purpose, rules in composites.items()
+            }
+            # the composites of two purposes differ in the rules of linear modules only
+            hook = hooks[Purpose.MAPS]
             if hook is None:
                 if type(module) is nn.MaxPool2d and not module.return_indices:
                     module.forward = PoolRule(module).forward
                 continue
-            kind = type(hook)
-            if kind.backward is Pass.backward:
+            if type(hook).backward is Pass.backward:
                 module.forward = PassRule(module).forward
                 continue
-            factors = None
-            if kind.backward is BasicHook.backward and kind.forward is BasicHook.forward:
-                factors = probe(hook)
-            if factors is not None:
-                self.rules.append(RuleOperator(module, hook, factors, name))
+            operators = _operators(module, hooks)
+            if operators is not None:
+                self.rules.append(RuledModule(module, operators, name))
                 module.forward = self.rules[-1].forward
                 continue
             self.linear = self.batched = False
-            self.notes.append(f"'{name}': {kind.__name__} is not a linear operator, so zennit's own hook is used.")
+            kind = type(hook).__name__
+            self.notes.append(f"'{name}': {kind} is not a linear operator, so zennit's own hook is used.")
             own = hook.copy()
             self.handles += [own, own.register(module)]
+
+
+def _operators(module: nn.Module, hooks: Mapping[Purpose, Hook]) -> dict[Purpose, RuleOperator] | None:
+    """Return the rules of a module as linear operators; None if one of them is none."""
+    found = {}
+    for purpose, hook in hooks.items():
+        built_on_basic = type(hook).backward is BasicHook.backward and type(hook).forward is BasicHook.forward
+        factors = probe(hook) if built_on_basic else None
+        if factors is None:
+            return None
+        found[purpose] = RuleOperator(module, hook, factors)
+    return found
 
 
 @isolated()

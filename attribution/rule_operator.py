@@ -27,13 +27,10 @@ import torch
 from torch import Tensor, nn
 from zennit.core import BasicHook
 
-from crp.attribution.functions.gates import as_gate, linear_gate_of, read_as_signal
-from crp.attribution.ledger import Recorder
 from crp.attribution.linear_function import LinearFunction
 from crp.attribution.modified_module import ModifiedModule
 from crp.attribution.probing import InputFactor, mapped, sign_kept, stabilizer
-from crp.attribution.signs import is_nonnegative, known_nonnegative
-from crp.errors import ModelError
+from crp.attribution.signs import is_nonnegative
 
 # A CPU computes factors in pieces of this many values, so that intermediate results stay in its cache.
 _PIECE = 2**18
@@ -50,37 +47,15 @@ class RuleOperator:
         The zennit rule.
     factors
         The result of `probe` for the rule.
-    name
-        The module's name, for a ledger.
     """
 
-    def __init__(self, module: nn.Module, hook: BasicHook, factors: Sequence[InputFactor], name: str = "") -> None:
+    def __init__(self, module: nn.Module, hook: BasicHook, factors: Sequence[InputFactor]) -> None:
         self.hook = hook
         self.factors = factors
         self.modified = ModifiedModule(module, hook)
         self.signs_kept = [sign_kept(modify) for modify in hook.input_modifiers]
         self.depends_on_sign = any(sign in ("positive", "negative") for sign in self.signs_kept)
         self.epsilon = stabilizer(hook)
-        self.name = name
-        self.recorder = Recorder()
-        self.calls: list[RuleCall] = []
-        self.clone_inputs = False
-
-    @property
-    def module(self) -> nn.Module:
-        """The module that the rule is put on."""
-        return self.modified.module
-
-    def forward(self, data: Tensor, *args: object, **kwargs: object) -> Tensor:
-        """Replace the module's forward."""
-        if not data.requires_grad:
-            return self.modified.original(data, *args, **kwargs)
-        output = _RuleFunction.apply(data, self, args, kwargs)
-        gate = linear_gate_of(data)
-        if gate is not None:
-            return as_gate(output, gate)
-        read_as_signal(data)
-        return output
 
 
 @dataclass
@@ -95,16 +70,14 @@ class _Branch:
 
 @dataclass
 class RuleCall:
-    """One call of a module under a rule in one forward pass, with the factors of its branches.
+    """One call of a module under one rule in one forward pass, with the factors of the rule's branches.
 
     Attributes
     ----------
-    recorder
-        Records the balance of the call while a ledger is made.
+    output_version
+        The version of the output at the time of the call.
     nonnegative
         Whether the input has no negative value; False if unknown.
-    free_after_use
-        Whether the call may be freed once relevance has passed it.
     branches
         None until the factors are computed.
     """
@@ -114,16 +87,9 @@ class RuleCall:
     output: Tensor
     args: tuple = ()
     kwargs: dict = field(default_factory=dict)
-    data_version: int = 0
     output_version: int = 0
-    recorder: Recorder = field(default_factory=Recorder)
     nonnegative: bool = False
-    free_after_use: bool = False
     branches: list[_Branch] | None = None
-
-    def overwritten(self) -> bool:
-        """Return whether the model changed the module's input in place after the call."""
-        return self.data._version != self.data_version
 
     def compute_factors(self) -> None:
         """Compute the factors of the branches, unless they are known."""
@@ -296,64 +262,3 @@ def _pieces(*tensors: Tensor) -> list[Sequence[Tensor]]:
     axes = sorted(range(last.ndim), key=last.stride, reverse=True)
     size = _PIECE if last.device.type == "cpu" else last.numel()
     return [values.permute(axes).reshape(-1).split(size) for values in tensors]
-
-
-class _RuleFunction(torch.autograd.Function):
-    """The module in the forward pass, its rule in the backward pass."""
-
-    @staticmethod
-    def forward(ctx, data: Tensor, operator: RuleOperator, args: tuple, kwargs: dict) -> Tensor:
-        output = operator.modified.original(data, *args, **kwargs)
-        nonnegative = operator.depends_on_sign and known_nonnegative(data)
-        # detached, because node and tensor would otherwise refer to each other
-        data, kept = data.detach(), output.detach()
-        if operator.clone_inputs:
-            data = data.clone()
-        ctx.call = RuleCall(
-            operator, data, kept, args, kwargs, data._version, kept._version, operator.recorder, nonnegative
-        )
-        operator.calls.append(ctx.call)
-        return output
-
-    @staticmethod
-    def backward(ctx, relevance: Tensor) -> tuple[Tensor, None, None, None]:
-        call = ctx.call
-        if call.free_after_use:
-            del ctx.call
-        arriving = call.down(relevance)
-        operator = call.operator
-        call.recorder.record(operator.name, type(operator.module).__name__, relevance, [arriving])
-        return arriving, None, None, None
-
-
-class PassRule:
-    """zennit's `Pass`: relevance passes an element-wise module unchanged."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.original = module.forward
-        self.nonnegative = type(module) is nn.ReLU
-
-    def forward(self, data: Tensor, *args: object, **kwargs: object) -> Tensor:
-        """Replace the module's forward."""
-        if not data.requires_grad:
-            return self.original(data, *args, **kwargs)
-        read_as_signal(data)
-        return _PassFunction.apply(data, self, args, kwargs)
-
-
-class _PassFunction(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, data: Tensor, rule: PassRule, args: tuple, kwargs: dict) -> Tensor:
-        ctx.unchanged, ctx.nonnegative = True, rule.nonnegative
-        output = rule.original(data, *args, **kwargs)
-        if output.shape != data.shape:
-            raise ModelError(
-                f"The rule Pass is put on a module that changes the shape of its input from {tuple(data.shape)} to "
-                f"{tuple(output.shape)}; Pass needs equal shapes."
-            )
-        # a module that returns its input (dropout in evaluation mode) must still return a new tensor
-        return output.view_as(output) if output is data else output
-
-    @staticmethod
-    def backward(ctx, relevance: Tensor) -> tuple[Tensor, None, None, None]:
-        return relevance, None, None, None

@@ -20,6 +20,7 @@ from crp.attribution import RelevanceFlow, composite_for, prepare
 from crp.attribution.memory import memory_kept
 from crp.concepts import ChannelConcept
 from crp.explanations import concepts_in_cells
+from crp.layout import Layout
 from crp.library.references import References
 from crp.mining.block_stream import SampleReader, blocks
 from crp.mining.class_sums import LEADING
@@ -120,10 +121,11 @@ class Mine(Work):
     def survey(self, units: int, batch: int, precision: str, activation_score: str, k: int) -> Survey:
         """Run one pass in a precision: what `crp.mine` does between fingerprints and patches."""
         reader = SampleReader(self.samples.first(units), labelled=True)
+        layouts = {layer: Layout(tuple(shape)) for layer, shape in self.shapes.items()}
         with tensor_cores(tf32=precision == "tf32"):
             surveyor = Surveyor(
                 prepare(self.model, self.composite(), dtype=_DTYPES[precision]),
-                Tally(sizes_of(CHANNELS, self.shapes), self._classes(), k, LEADING, 0),
+                Tally(sizes_of(CHANNELS, layouts), self._classes(), k, LEADING, 0),
                 concept=CHANNELS,
                 targets="label",
                 relevance_score=Score(SCORE),

@@ -91,7 +91,7 @@ def classes_of_samples(value: object, samples: int, count: int, where: str = "th
     Parameters
     ----------
     value
-        A class, or a list, tuple, array or tensor of classes, one for each sample.
+        A class, or a list, tuple, array or tensor of classes, one for each sample. One alone stands for all samples.
     samples
         How many samples there are.
     count
@@ -111,13 +111,15 @@ def classes_of_samples(value: object, samples: int, count: int, where: str = "th
 
     Examples
     --------
-    >>> classes_of_samples([2, 2, 0], 3, 5), classes_of_samples(4, 3, 5)
-    ((2, 2, 0), (4, 4, 4))
+    >>> classes_of_samples([2, 2, 0], 3, 5), classes_of_samples(4, 3, 5), classes_of_samples([4], 3, 5)
+    ((2, 2, 0), (4, 4, 4), (4, 4, 4))
     """
     ids = _Ids(count, where, "class", "classes", from_the_end=False)
     several = _several(value)
     if several is None:
         return (ids.single(plain_number(value)),) * samples
+    if len(several) == 1:
+        several = several * samples
     if len(several) != samples:
         raise InputError(f"{samples} samples need one class each, given {len(several)}: {shortened(value)}.")
     return tuple(ids.single(each) for each in several)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from crp.attribution import Replica, prepare
-from crp.attribution.composites import composite_for
+from crp.attribution.composites import BY_PURPOSE, PLUS, composite_for
 from crp.attribution.isolation import isolated
 from crp.attribution.wrappers import check_module
-from crp.concepts import ConceptKind
+from crp.concepts import ChannelConcept, ConceptKind, MaskingMethods, concept_count
 from crp.errors import InputError, LibraryError, ModelError, shortened
-from crp.library.fingerprints import options_in, weights_fingerprint
+from crp.layout import Layout
+from crp.library.fingerprints import options_in, value_fingerprint, weights_fingerprint
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -63,7 +64,13 @@ class PreparedModel:
         check_composite(library, self.rules)
 
 
-def prepared(model: nn.Module, composite: Composite | None = None, data: Tensor | None = None) -> PreparedModel:
+def prepared(
+    model: nn.Module,
+    composite: Composite | str | None = None,
+    data: Tensor | None = None,
+    *,
+    library: Library | None = None,
+) -> PreparedModel:
     """Prepare a model for many explanations: its weights are read and its rules attached only once.
 
     Parameters
@@ -71,10 +78,13 @@ def prepared(model: nn.Module, composite: Composite | None = None, data: Tensor 
     model
         The model that was mined. It is not changed.
     composite
-        The composite used for mining, if it was not the default.
+        The composite used for mining, if it was not the default; or the name of one of the sets of rules that
+        `crp.composite_for` makes, such as `"epsilon-plus-flat"`.
     data
         An example `[N, ...]` of the model's input, for a model that runs its layers in another order than it registers
         them (`crp.composite_for`).
+    library
+        The library to explain with: without a composite, the set of rules is the one that it holds.
 
     Raises
     ------
@@ -89,12 +99,17 @@ def prepared(model: nn.Module, composite: Composite | None = None, data: Tensor 
     check_module(model)
     check_weights_finite(model)
     weights = weights_fingerprint(model)
+    if composite is None and library is not None:
+        composite = rules_in(library)
     composite, rules = described_rules(model, composite, data)
     return PreparedModel(model, composite, prepare(model, composite), weights, rules)
 
 
 def ready_model(
-    model: nn.Module | PreparedModel, composite: Composite | None = None, data: Tensor | None = None
+    model: nn.Module | PreparedModel,
+    composite: Composite | str | None = None,
+    data: Tensor | None = None,
+    library: Library | None = None,
 ) -> PreparedModel:
     """Prepare a model, unless it is prepared already; the parameters are those of `prepared`.
 
@@ -111,7 +126,7 @@ def ready_model(
         return model
     if not isinstance(model, nn.Module):
         raise InputError(f"A model is a torch.nn.Module or made by crp.prepared, given {type(model).__name__}.")
-    return prepared(model, composite, data)
+    return prepared(model, composite, data, library=library)
 
 
 def check_weights_finite(model: nn.Module) -> None:
@@ -132,14 +147,28 @@ def check_weights_finite(model: nn.Module) -> None:
 
 @isolated()
 def described_rules(
-    model: nn.Module, composite: Composite | None, data: Tensor | None = None
+    model: nn.Module, composite: Composite | str | None, data: Tensor | None = None
 ) -> tuple[Composite, dict[str, Any]]:
     """Return a composite (by default the one that fits the model) and its description as a library stores it."""
-    if composite is None:
-        fitting = composite_for(model, data)
+    if composite is None or isinstance(composite, str):
+        fitting = composite_for(model, data, rules=composite or PLUS)
         composite, name, reason = fitting.composite, fitting.name, fitting.reason
     else:
         name, reason = type(composite).__name__, "given by the caller"
+    rules, options = _rules_and_options(model, composite)
+    canonizers = [type(canonizer).__name__ for canonizer in composite.canonizers]
+    description = {"name": name, "reason": reason, "rules": rules, "canonizers": canonizers}
+    ranking = getattr(composite, "ranking", None)
+    if ranking is not None:
+        description["ranking"], own = _rules_and_options(model, ranking)
+        options |= {f"{rule} for ranking": found for rule, found in own.items()}
+    return composite, {**description, "options": options}
+
+
+def _rules_and_options(
+    model: nn.Module, composite: Composite
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """List the modules and the options of each rule of a composite."""
     rules, options = defaultdict(list), defaultdict(set)
     context: dict = {}
     for module_name, module in model.named_modules():
@@ -147,9 +176,12 @@ def described_rules(
         if hook is not None:
             rules[type(hook).__name__].append(module_name)
             options[type(hook).__name__].add(" ".join(options_in(hook)))
-    canonizers = [type(canonizer).__name__ for canonizer in composite.canonizers]
-    description = {"name": name, "reason": reason, "rules": dict(rules), "canonizers": canonizers}
-    return composite, {**description, "options": {rule: sorted(found) for rule, found in options.items()}}
+    return dict(rules), {rule: sorted(found) for rule, found in options.items()}
+
+
+def rules_in(library: Library) -> str:
+    """Name the set of rules that a library holds, unless its composite was given by the caller."""
+    return BY_PURPOSE if "ranking" in library.manifest["composite"] else PLUS
 
 
 def check_same(stored: Mapping[str, Any], given: Mapping[str, Any], keys: Sequence[str], fact: str) -> None:
@@ -213,6 +245,18 @@ def check_output(library: Library, model: nn.Module) -> None:
         )
 
 
+def described_kind(concept: ConceptKind | MaskingMethods) -> dict[str, Any]:
+    """Describe a kind of concept as a library stores it: its class, and a fingerprint of what it holds.
+
+    Channels hold nothing. Two banks of directions are of one class, and differ in their fingerprints.
+    """
+    kind = type(concept)
+    if kind is ChannelConcept:
+        return {"concept": kind.__name__}
+    found = {"concept": kind.__name__, "concept_fingerprint": value_fingerprint(concept)}
+    return found if isinstance(concept, ConceptKind) else {**found, "concept_methods": True}
+
+
 def check_concept_kind(library: Library, concept: ConceptKind) -> None:
     """Refuse another kind of concept than the one that was mined.
 
@@ -220,9 +264,16 @@ def check_concept_kind(library: Library, concept: ConceptKind) -> None:
     ------
     LibraryError
     """
-    mined, given = library.manifest["settings"]["concept"], type(concept).__name__
-    if mined != given:
-        raise LibraryError(f"The library '{library.path}' holds concepts of the kind {mined}, given {given}.")
+    settings, given = library.manifest["settings"], described_kind(concept)
+    mined, kind = settings["concept"], given["concept"]
+    if mined != kind:
+        raise LibraryError(f"The library '{library.path}' holds concepts of the kind {mined}, given {kind}.")
+    held, ours = (str(found.get("concept_fingerprint"))[:12] for found in (settings, given))
+    if held != ours:
+        raise LibraryError(
+            f"The library '{library.path}' holds other concepts of the kind {kind} (fingerprint {held}, given {ours}): "
+            "give those that were mined."
+        )
 
 
 def check_composite(library: Library, given: Mapping[str, Any]) -> None:
@@ -235,7 +286,13 @@ def check_composite(library: Library, given: Mapping[str, Any]) -> None:
     LibraryError
     """
     mined = library.manifest["composite"]
-    keys = ["name", "rules", "canonizers"]
+    if "ranking" in given and "ranking" not in mined:
+        raise LibraryError(
+            f"The library '{library.path}' holds one set of rules, {shortened(mined['name'])}, and the model has rules "
+            f"by purpose, '{given['name']}': prepare it with crp.prepared(model, library=library), or give "
+            f"composite='{PLUS}' (or the composite that was given to crp.mine)."
+        )
+    keys = ["name", "rules", "canonizers", *(["ranking"] if "ranking" in given else [])]
     if "options" in mined and library.manifest["versions"].get("zennit") == version("zennit"):
         keys.append("options")
     check_same(mined, given, keys, "This is not the composite of the library")
@@ -255,14 +312,14 @@ def check_start(library: Library) -> None:
         )
 
 
-def check_shapes(library: Library, shapes: Mapping[str, tuple[int, ...]], concept: ConceptKind) -> None:
+def check_layouts(library: Library, layouts: Mapping[str, Layout], concept: ConceptKind) -> None:
     """Refuse layers whose outputs have another shape or number of concepts than in the library.
 
     Raises
     ------
     LibraryError
     """
-    for layer, shape in shapes.items():
+    for layer, layout in layouts.items():
         stored = {"shape": list(library.shape(layer)), "concepts": library.limits(layer).concepts}
-        given = {"shape": list(shape), "concepts": concept.size(shape)}
+        given = {"shape": list(layout.shape), "concepts": concept_count(concept, layout)}
         check_same(stored, given, ["shape", "concepts"], f"This is not the layer '{layer}' of the library")

@@ -29,7 +29,7 @@ from crp.mining.scores import Score
 from crp.mining.survey import Surveyor
 from crp.mining.tally import Tally
 from crp.mining.targets import TargetRule, named_rule
-from crp.models import PreparedModel, check_concept_kind, check_model, check_shapes, ready_model
+from crp.models import PreparedModel, check_concept_kind, check_layouts, check_model, ready_model
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -83,7 +83,7 @@ def verify(
     model: nn.Module | PreparedModel | None = None,
     dataset: object = None,
     *,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = _CHANNELS,
     targets: TargetRule | None = None,
     blocks: int = 2,
@@ -141,7 +141,8 @@ def verify(
             check_model(opened, model.model if isinstance(model, PreparedModel) else model)
             found.held.append("The model has the weights that were mined.")
         if dataset is not None:
-            _compute_again(found, opened, ready_model(model, composite), dataset, concept, targets, blocks)
+            ready = ready_model(model, composite, library=opened)
+            _compute_again(found, opened, ready, dataset, concept, targets, blocks)
     return found
 
 
@@ -233,11 +234,11 @@ def _compute_again(
         skip_bad = bool(library.manifest.get("skipped"))
         data = data_subject(dataset, labelled=rule == "label", skip_bad=skip_bad)
         check_data(library, data)
-        explained = {"targets": rule, "classes": library.manifest["classes"]}
+        explained = {"targets": rule, "classes": library.manifest["classes"], "layouts": library.layouts}
         found.held.append(f"The data set is the one that was mined ({len(data.reader)} samples).")
         model.check(library)
         subject = model_subject(model, None, data.reader, library.layers, None, dtype, **explained)
-        check_shapes(library, subject.shapes, concept)
+        check_layouts(library, subject.layouts, concept)
         found.held.append("The rules are those that were mined with.")
         size = min(settings["block_size"] or _BLOCK_SIZE, len(data.reader))
         total = -(-len(data.reader) // size)
@@ -249,7 +250,8 @@ def _compute_again(
         numbers = [(number, number + 1) for number in chosen]
         for block in blocks(data.reader, size, 0, data.digests, numbers=numbers, skip_bad=skip_bad):
             tally = Tally(sizes, subject.classes, size, settings["top"], 0)  # keeps all samples
-            Surveyor(subject.survey, tally, concept=concept, targets=rule, **scores).add(block)
+            how = {"concept": concept, "layouts": subject.layouts, "targets": rule, **scores}
+            Surveyor(subject.survey, tally, **how).add(block)
             samples = block.samples.numpy()[block.counted]
             for (layer, mode), again in tally.result().references.items():
                 checked, off = _compared(library, layer, mode, again, samples, tolerance)

@@ -2,7 +2,8 @@ r"""Rules of sums, products and other elementary functions.
 
 A gate is the output of a bounded function (sigmoid, softmax, a clamp at both ends), also scaled or reshaped, or the
 smaller of two factors, which is repeated: the squeeze-and-excitation of a channel, the norm of a vector. A gate gets no
-relevance from a product.
+relevance from a product. Of two bounded factors, one of which has both signs, that one is the signal:
+`tanh(a) * sigmoid(b)`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from crp.attribution.functions.function_calls import Call, data_in, stabilized_reciprocal, summed_to
-from crp.attribution.functions.gates import Gate, as_gate, gate_of, linear_gate_of, read_as_signal
+from crp.attribution.functions.gates import Gate, as_gate, gate_of, gates_in, linear_gate_of, read_as_signal
 from crp.attribution.nested_tensors import tensors_in
 
 
@@ -51,7 +52,9 @@ def joining(call: Call) -> Any:
         return as_autograd(call)
     for value in data:
         read_as_signal(value)
-    return _made_of_gate(call.by_autograd(), Gate() if all(map(gate_of, data)) else None)
+    gates = list(map(gate_of, data))
+    gate = None if None in gates else Gate(signed=any(gate.signed for gate in gates))
+    return _made_of_gate(call.by_autograd(), gate)
 
 
 def filling(call: Call) -> Tensor:
@@ -94,10 +97,22 @@ def bounded(call: Call) -> Tensor:
     return as_gate(elementwise(call), Gate())
 
 
+def bounded_of_both_signs(call: Call) -> Tensor:
+    """`bounded`, with values of both signs."""
+    return as_gate(elementwise(call), Gate(signed=True))
+
+
 def clamp(call: Call) -> Tensor:
     """`elementwise`, and `bounded` with both bounds."""
-    bounds = [call.argument(1, "min"), call.argument(2, "max")]
-    return elementwise(call) if None in bounds else bounded(call)
+    lower, upper = call.argument(1, "min"), call.argument(2, "max")
+    if lower is None or upper is None:
+        return elementwise(call)
+    return as_gate(elementwise(call), Gate(signed=bool(torch.as_tensor(lower < 0).any())))
+
+
+def hardtanh(call: Call) -> Tensor:
+    """`bounded`; only with a negative lower bound do its values have both signs."""
+    return as_gate(elementwise(call), Gate(signed=call.argument(1, "min_val", -1.0) < 0))
 
 
 def only_gate(call: Call) -> Tensor:
@@ -243,12 +258,15 @@ def product(call: Call) -> Tensor:
         return [summed_to(shared, signal.shape) for signal in signals]
 
     result = call.ruled(output, signals, down)
-    return as_gate(result, Gate()) if gate_of(first) and gate_of(second) else result
+    one, other = gate_of(first), gate_of(second)
+    # a gated tanh is a signal
+    gated = one is not None and other is not None and one.signed == other.signed
+    return as_gate(result, Gate(signed=one.signed)) if gated else result
 
 
 def _signals(first: Tensor, second: Tensor) -> list[Tensor]:
     """Which of two factors are signals, not gates."""
-    gates = [gate_of(value) is not None for value in (first, second)]
+    gates = gates_in((first, second))
     if gates[0] == gates[1]:
         sizes = [first.numel(), second.numel()]
         if first.ndim != second.ndim or sizes[0] == sizes[1]:
@@ -276,8 +294,8 @@ def matrix_product(call: Call) -> Tensor:
     if len(data) > 2:
         call.rules.without_rule(call.name)
         return call.by_autograd()
-    gates = [value for value in data if gate_of(value)]
-    signals = data if len(gates) != 1 else [value for value in data if value is not gates[0]]
+    gates = gates_in(data)
+    signals = data if gates[0] == gates[1] else [value for value, gate in zip(data, gates, strict=True) if not gate]
     output = call.run()
     downs = [
         linear_down(value, lambda leaf, value=value: with_leaves(call, {id(value): leaf}), output, 1 / len(signals))[0]

@@ -28,7 +28,7 @@ from crp.attribution.in_place import StaleTensors
 from crp.attribution.ledger import Recorder
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.observation import RunningModules
-from crp.attribution.rule_operator import RuleOperator
+from crp.attribution.ruled_module import RuledModule
 
 # zennit's default stabiliser (zennit.core.Stabilizer).
 EPSILON = 1e-6
@@ -170,7 +170,7 @@ class FunctionRules(TorchFunctionMode):
         Follows which module runs.
     linear_rule
         Called as `linear_rule(module, name)` with a module that computes a linear or convolutional function, and the
-        name of the module that called the function. Returns the rule's operator.
+        name of the module that called the function. Returns the module under its rules.
     recorder
         Records the balance of each operation while a ledger is made.
     stale
@@ -191,7 +191,7 @@ class FunctionRules(TorchFunctionMode):
         self,
         table: Mapping[str, Callable[[Call], Any]],
         running: RunningModules,
-        linear_rule: Callable[[nn.Module, str], RuleOperator],
+        linear_rule: Callable[[nn.Module, str], RuledModule],
         recorder: Recorder,
         stale: StaleTensors,
         clone: bool = False,
@@ -285,8 +285,8 @@ class FunctionRules(TorchFunctionMode):
                 found[node.name().split("Backward")[0]] |= set()
         return {name: sorted(modules) for name, modules in sorted(found.items())}
 
-    def linear_operator(self, module: nn.Module) -> RuleOperator:
-        """Return the rule of a linear function that the running module calls."""
+    def ruled_module(self, module: nn.Module) -> RuledModule:
+        """Put the rules of a linear function that the running module calls on a module that computes it."""
         return self._linear_rule(module, self.running.innermost)
 
     def _in_place(self, call: Call) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -21,18 +22,33 @@ class Gate:
         The function's node in the graph.
     is_signal
         Whether something else than a product reads it, so that relevance reaches the function.
+    signed
+        Whether it has values of both signs (tanh). Multiplied by a gate that has not, it is the signal.
     """
 
     name: str = ""
     module: str = ""
     node: object = None
     is_signal: bool = False
+    signed: bool = False
 
 
 def gate_of(tensor: Tensor) -> Gate | None:
     """Return the gate that a tensor is, or None; it is none once it, or a tensor that shares its memory, changed."""
     gate, version = getattr(tensor, "gate", (None, 0))
     return gate if version == tensor._version else None
+
+
+def gates_in(values: Sequence[Tensor]) -> list[bool]:
+    """Return which factors of a product are gates.
+
+    In `tanh(a) * sigmoid(b)` the tanh is the signal (Arras et al., "Explaining Recurrent Neural Network Predictions in
+    Sentiment Analysis", 2017).
+    """
+    gates = [gate_of(value) for value in values]
+    if None not in gates and len({gate.signed for gate in gates}) == 2:
+        return [not gate.signed for gate in gates]
+    return [gate is not None for gate in gates]
 
 
 def linear_gate_of(tensor: Tensor) -> Gate | None:

@@ -29,7 +29,7 @@ def concept_vector(
     layer: str,
     *,
     target: int | str | None = None,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = _CHANNELS,
 ) -> np.ndarray:
     """Compute the signed share of each concept of a layer in one prediction.
@@ -62,13 +62,14 @@ def concept_vector(
     check_library(library)
     library.shape(layer)
     check_tensor(data)
-    model = ready_model(model, composite, data[None])
+    model = ready_model(model, composite, data[None], library)
     model.check(library, concept)
     check_start(library)
     chosen = None if target is None else library.class_index(target)
     found = []
-    with RelevanceFlow(model.replica, None, data[None], [layer]) as flow:
+    with RelevanceFlow(model.replica, None, data[None], [layer], layouts=library.layouts) as flow:
         explained = flow.prediction[0].argmax() if chosen is None else chosen
         started = flow.output_relevance(explained)
-        flow.sweep(started, [layer], lambda _, arriving: found.append(concept.total(arriving)[0]))
+        parts = flow.parts(layer, concept)
+        flow.sweep(started, [layer], lambda _, arriving: found.append(parts.relevance(arriving).total[0]))
     return shares(found[0].double().cpu().numpy())

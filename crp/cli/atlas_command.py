@@ -93,9 +93,9 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             "--mean and --std, or --preprocessing."
         )
     if site:
-        _site(prepared(model), images, opened, library, given, options)
+        _site(prepared(model, library=opened), images, opened, library, given, options)
         return
-    model = prepared(model, data=_check(model, images, opened))
+    model = prepared(model, data=_check(model, images, opened), library=opened)
     for image in images:
         provenance = {"image": Path(image).name, "command": _command(library, [image], given)}
         explained = draw(model, image, opened, provenance=provenance, **options)

@@ -1,20 +1,71 @@
-"""Kinds of concept. A concept is an addressable part of a layer's output.
+"""Kinds of concept. A concept is a part of a layer's output.
 
 ================  =========================================================================================
-`ConceptKind`     the interface that mining, explanation and attribution use
+`ConceptKind`     base class of all kinds: divides a layer's output into parts and a rest
 `ChannelConcept`  the default: one channel of a convolution, or one unit of a linear layer
-`trough`          the smallest value of each concept, for any kind
+`Layout`          what the axes of a layer's output mean
+`Parts`           a kind told the layout and the activation: relevance, conditions, positions
+`parts_of`        makes `Parts` for any kind, also for the classes of zennit-crp
+`all_but`         for conditions: all concepts of a layer except some
 ================  =========================================================================================
 
-To add a kind of concept (a token, a direction, a head), write a class with the methods of `ConceptKind` in a new file
-in this folder.
+To add a kind of concept, write a subclass of `ConceptKind` in a new file in this folder.
 """
 
+from __future__ import annotations
+
+from torch import Tensor
+
 from crp.compat import OLD_NAMES, old_names
+from crp.layout import Layout
 
+from .by_methods import MaskedParts, MaskingMethods
 from .channel import ChannelConcept
-from .protocol import ConceptKind, trough
+from .parts import Located, Parts
+from .protocol import ConceptKind
+from .selection import all_but, weights_of
 
-__all__ = ["ChannelConcept", "ConceptKind", "trough", *OLD_NAMES[__name__]]
+__all__ = [
+    "ChannelConcept",
+    "ConceptKind",
+    "Layout",
+    "Located",
+    "MaskingMethods",
+    "Parts",
+    "all_but",
+    "concept_count",
+    "parts_of",
+    "weights_of",
+    *OLD_NAMES[__name__],
+]
 
 __getattr__ = old_names(__name__)
+
+
+def parts_of(
+    kind: ConceptKind | MaskingMethods, activation: Tensor, layout: Layout, layer: str = ""
+) -> Parts:
+    """Tell a kind of concept the layout and the activation of a layer.
+
+    Parameters
+    ----------
+    kind
+        A `ConceptKind`, or an object with `MaskingMethods`, as the classes of zennit-crp. These see tensors as the
+        layer gives them.
+    activation
+        Output of the layer, `[N, *shape]`.
+    layout
+        What its axes mean.
+    layer
+        Its name, for messages.
+    """
+    if isinstance(kind, ChannelConcept):
+        return MaskedParts(kind, activation, layout, layer)
+    if isinstance(kind, ConceptKind):
+        return Parts(kind, activation, layout, layer)
+    return MaskedParts(kind, activation, Layout(layout.shape), layer)
+
+
+def concept_count(kind: ConceptKind | MaskingMethods, layout: Layout) -> int:
+    """Return the number of concepts in a layer."""
+    return kind.size(layout if isinstance(kind, ConceptKind) else layout.shape)

@@ -13,12 +13,14 @@ from torch import Tensor
 from crp.errors import InputError
 from crp.indices import concept_ids as read_concepts
 from crp.indices import position_ids
+from crp.layout import Layout
 from crp.relevance_shares import stabilised_shares
 
 from .extremes import extreme
+from .protocol import ConceptKind
 
 
-class ChannelConcept:
+class ChannelConcept(ConceptKind):
     """One channel, or one unit of a linear layer, is one concept.
 
     Examples
@@ -32,9 +34,25 @@ class ChannelConcept:
             [[0., 5., 9.]]])
     """
 
-    def size(self, shape: Sequence[int]) -> int:
-        """Return the number of concepts in a layer's output of shape `[C, *S]` (without the samples' axis)."""
-        return shape[0]
+    masks = True
+
+    def size(self, layout: Layout | Sequence[int]) -> int:
+        """Return the number of channels of a layer, from its layout or a shape `[C, *S]` without the samples' axis."""
+        return layout.channels if isinstance(layout, Layout) else layout[0]
+
+    def parts(self, activation: Tensor, ids: Sequence[int], layout: Layout) -> Tensor:
+        """Keep one channel for each id: `[N, *shape]` -> `[len(ids), N, *shape]`."""
+        return layout.as_given(self.masked(layout.channels_first(activation), [[index] for index in ids]))
+
+    def values(self, activation: Tensor, layout: Layout) -> Tensor:
+        """Return the channels, `[N, C, P]`."""
+        return layout.split(activation)
+
+    def by_position(self, factor: Tensor, activation: Tensor, layout: Layout) -> Tensor:
+        """Multiply: a part has a single channel."""
+        return layout.split(factor * activation)
+
+    # -- relevance with the channels first ---------------------------------------------------------------------
 
     def masked(self, relevance: Tensor, ids: Sequence[Sequence[int]]) -> Tensor:
         """Keep only the chosen channels, once per condition.

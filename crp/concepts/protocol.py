@@ -1,42 +1,119 @@
-"""The interface of a kind of concept.
+"""What a kind of concept is: `ConceptKind`, the base class that divides a layer's output into parts.
 
-Axes: `N` samples, `K` conditions, `C` channels, `*S` space (none for a linear layer).
+Axes: `N` samples, `K` conditions, `n` concepts, `P` flat positions of the layer, `*shape` the layer's output without
+its samples' axis.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from crp.layout import Layout
 
-class ConceptKind(Protocol):
-    """Interface of a kind of concept, used by mining, explanation and attribution.
+# Bytes of the parts that are held at the same time.
+_LARGEST = 2**26
 
-    A method `trough`, which finds the smallest values as `peak` finds the largest, is optional: see the function
-    `trough`. `ChannelConcept` describes arguments and results in full.
+
+class ConceptKind(ABC):
+    r"""A kind of concept: it divides a layer's output into one part per concept and a rest.
+
+    .. math:: a = \sum_j part_j(a) + rest(a)
+
+    A subclass says how many concepts a layer has (`size`) and what their parts are (`parts`). Everything else follows,
+    once for all kinds (`crp.concepts.Parts`): the relevance of concept j is :math:`R \cdot part_j(a) / a`, summed over
+    the layer; a condition on j carries that down; the model without j continues with :math:`a - part_j(a)`. Where an
+    activation is 0, its relevance belongs to the rest. Relevance, activation and patches of a concept have a position,
+    one of the layer's.
+
+    `values`, `places` and `name` have defaults. `weighted` and `by_position` may be overridden for speed; they must
+    compute what the defaults compute.
+
+    Attributes
+    ----------
+    masks
+        Whether every part is the activation times a constant factor (channels, tokens, heads). Relevance is then
+        multiplied by the same factor, also where the activation is 0.
     """
 
-    def size(self, shape: Sequence[int]) -> int:
-        """Return the number of concepts in a layer's output of shape `[C, *S]`."""
+    masks: bool = False
 
-    def masked(self, relevance: Tensor, ids: Sequence[Sequence[int]]) -> Tensor:
-        """Keep the relevance of the chosen concepts of each condition: `[N, C, *S]` -> `[K, N, C, *S]`."""
+    @abstractmethod
+    def size(self, layout: Layout) -> int:
+        """Return the number of concepts in a layer.
 
-    def at_positions(self, relevance: Tensor, ids: Tensor, positions: Tensor) -> Tensor:
-        """Keep one position of one concept for each sample: `[N, C, *S]` -> `[1, N, C, *S]`."""
+        Raises
+        ------
+        InputError
+            If the layer has no concepts of this kind.
+        """
 
-    def total(self, values: Tensor) -> Tensor:
-        """Sum the values of each concept: `[N, C, *S]` -> `[N, concepts]`."""
+    @abstractmethod
+    def parts(self, activation: Tensor, ids: Sequence[int], layout: Layout) -> Tensor:
+        """Return the parts of some concepts.
 
-    def peak(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the largest signed value of each concept and its position: two of `[N, concepts]`."""
+        Parameters
+        ----------
+        activation
+            Output of the layer, `[N, *shape]`.
+        ids
+            Which concepts, each in `0 .. size - 1`.
+        layout
+            What its axes mean.
 
+        Returns
+        -------
+        Tensor
+            `[len(ids), N, *shape]`.
+        """
 
-def trough(concept: ConceptKind, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the smallest signed value of each concept and its position, `[N, ...]` -> two of `[N, concepts]`."""
-    if hasattr(concept, "trough"):
-        return concept.trough(values)
-    highest, positions = concept.peak(-values)
-    return -highest, positions
+    def values(self, activation: Tensor, layout: Layout) -> Tensor:
+        """Return how active every concept is at every position, `[N, n, P]`; by default the length of its part."""
+        return torch.cat(
+            [
+                torch.linalg.vector_norm(layout.split(self.parts(activation, ids, layout)), dim=2).movedim(0, 1)
+                for ids in self._chunks(activation, layout)
+            ],
+            dim=1,
+        )
+
+    def places(self, layout: Layout) -> Tensor | None:
+        """Return at which positions each concept can be, bool `[n, P]`; None if every one can be anywhere.
+
+        A concept's strongest position is searched among these.
+        """
+        return None
+
+    def name(self, concept: int) -> str:
+        """Return the name of a concept, for people; empty if it has only its number."""
+        return ""
+
+    # -- derived from the parts --------------------------------------------------------------------------------
+
+    def weighted(self, activation: Tensor, weights: Tensor, layout: Layout) -> Tensor:
+        """Return weighted sums of parts: activation `[N, *shape]` and weights `[K, n]` -> `[K, N, *shape]`."""
+        total = activation.new_zeros(len(weights), *activation.shape)
+        used = weights.any(0).nonzero().flatten().tolist()
+        for ids in self._chunks(activation, layout, used):
+            total += torch.tensordot(weights[:, list(ids)].to(activation), self.parts(activation, ids, layout), 1)
+        return total
+
+    def by_position(self, factor: Tensor, activation: Tensor, layout: Layout) -> Tensor:
+        """Sum factor times part over channels, for every concept: two of `[N, *shape]` -> `[N, n, P]`."""
+        return torch.cat(
+            [
+                layout.split(factor * self.parts(activation, ids, layout)).sum(2).movedim(0, 1)
+                for ids in self._chunks(activation, layout)
+            ],
+            dim=1,
+        )
+
+    def _chunks(
+        self, activation: Tensor, layout: Layout, ids: Sequence[int] | None = None
+    ) -> Sequence[Sequence[int]]:
+        ids = range(self.size(layout)) if ids is None else ids
+        step = max(1, _LARGEST // max(1, activation.nbytes))
+        return [ids[first : first + step] for first in range(0, len(ids), step)]

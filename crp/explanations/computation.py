@@ -65,7 +65,7 @@ def explain(
     patches: int = 8,
     cells: int | None = None,
     graph: bool = True,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = _CHANNELS,
     provenance: Mapping[str, Any] | None = None,
 ) -> Explanation:
@@ -127,9 +127,9 @@ def explain(
     for layer in layers:
         library.shape(layer)
     data = _model_input(image, library)
-    model = ready_model(model, composite, data)
+    model = ready_model(model, composite, data, library)
     model.check(library, concept)
-    with RelevanceFlow(model.replica, None, data, layers or library.layers) as flow:
+    with RelevanceFlow(model.replica, None, data, layers or library.layers, layouts=library.layouts) as flow:
         if flow.prediction.ndim != 2:
             raise InputError(
                 f"An explanation needs an output [N, classes], and this model's output is "
@@ -233,8 +233,8 @@ def _explained_layer(
     flow: RelevanceFlow, shown: _Shown, layer: str, arriving: Tensor, started: float
 ) -> LayerExplanation:
     """Explain one layer; `arriving` is `[1, C, *S]`."""
-    concept, library = shown.concept, shown.library
-    relevance = concept.total(arriving.double())[0]
+    library, own = shown.library, flow.parts(layer, shown.concept)
+    relevance = own.total(arriving.double())[0]
     share = shares(relevance.cpu().numpy())
     order = relevance.argsort(descending=True, stable=True).tolist()
     supporting = [index for index in order[: shown.concepts] if relevance[index] > 0]
@@ -244,8 +244,7 @@ def _explained_layer(
     if cards:
         library.concept_ids(layer, cards)
         statistics = library.statistics(layer)
-        masked = concept.masked(arriving, [[index] for index in cards])
-        heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)
+        heatmaps = flow.down(own.carried(arriving, cards), start=layer)[:, 0].sum(1)
         check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
         for index, heatmap in zip(cards, heatmaps, strict=True):
             parts[index] = ConceptPart(
@@ -258,7 +257,7 @@ def _explained_layer(
                 activation_patches=library.patches(layer, index, "activation")[: shown.patches],
                 classes=class_shares(statistics, index, library.class_names, _USERS),
             )
-    concept_map = concept_map_in(flow, concept, layer, arriving, shown.cells)
+    concept_map = concept_map_in(flow, shown.concept, layer, arriving, shown.cells)
     return LayerExplanation(
         layer=layer,
         size=len(relevance),

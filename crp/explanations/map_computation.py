@@ -26,9 +26,10 @@ def concept_map_in(
 
     None for a layer without spatial axes: its concepts have no location in the input.
     """
-    if arriving.ndim != len(flow.input_shape) or arriving.ndim not in (3, 4):
+    grid, space = flow.layout(layer).grid, flow.input_shape[2:]
+    if len(grid) != len(space) or len(space) not in (1, 2):
         return None
-    positions, (height, width) = [(1, *shape)[-2:] for shape in (arriving.shape[2:], flow.input_shape[2:])]
+    positions, (height, width) = (1, *grid)[-2:], (1, *space)[-2:]
     rows, columns = grid_of(positions, (height, width), cells)
     table = concepts_in_cells(flow, layer, arriving, rows, columns, concept=concept)
     check_finite(table, f"at the input for cells of the concept map of layer {layer!r}", "at the layer itself")
@@ -81,7 +82,7 @@ def concepts_in_cells(
     layer
         A layer's name.
     arriving
-        Relevance that arrives there, `[1, C, *S]`.
+        Relevance that arrives there, `[1, *shape]`.
     rows, columns
         The grid; cell (r, c) covers pixel rows `r * H / rows` to `(r + 1) * H / rows`, and columns likewise.
     concept
@@ -90,20 +91,20 @@ def concepts_in_cells(
     Returns
     -------
     Tensor
-        `[rows * columns, C]`, row by row. The sum over all cells is the sum of each concept's conditional heatmap.
+        `[rows * columns, n]`, row by row. The sum over all cells is the sum of each concept's conditional heatmap.
     """
     space = flow.input_shape[2:]
     height, width = (1, *space)[-2:]
     row = torch.arange(height, device=flow.device) * rows // height
     column = torch.arange(width, device=flow.device) * columns // width
     place = (row[:, None] * columns + column).view(*space)
+    parts = flow.parts(layer, concept)
     if flow.linear:
         masks = torch.nn.functional.one_hot(place, rows * columns).movedim(-1, 0).to(arriving)
-        return flow.regions(layer, masks, arriving, total=concept.total)[:, 0]
+        return flow.regions(layer, masks, arriving, concept=concept)[:, 0]
     # Rules that are not linear have no transpose: each concept needs its own backward pass.
-    count = concept.size(arriving.shape[1:])
-    table = arriving.new_zeros(rows * columns, count)
-    for index in range(count):
-        heatmap = flow.down(concept.masked(arriving, [[index]]), start=layer)[0, 0].sum(0)
+    table = arriving.new_zeros(rows * columns, parts.size)
+    for index in range(parts.size):
+        heatmap = flow.down(parts.carried(arriving, [index]), start=layer)[0, 0].sum(0)
         table[:, index].index_add_(0, place.flatten(), heatmap.flatten())
     return table

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from crp.attribution import OUTPUT, RelevanceFlow, Replica
 from crp.attribution.forward_pass import check_tensor
 from crp.attribution.starts import Logit, Start
 from crp.class_names import class_index, class_name
-from crp.concepts import ChannelConcept, ConceptKind
+from crp.concepts import ChannelConcept, ConceptKind, Layout
 from crp.errors import InputError, shortened
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
 from crp.graphs.finiteness import check_finite
@@ -46,7 +46,7 @@ def compose(
     of: Key | None = None,
     coverage: float = 0.8,
     breadth: int = 6,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     library: Library | None = None,
     concept: ConceptKind = _CHANNELS,
     batch: int = 8,
@@ -109,12 +109,12 @@ def compose(
         raise InputError(f"coverage is {shortened(coverage)}; it must be above 0 and at most 1.")
     breadth, batch = whole_number("breadth", breadth, 1), whole_number("batch", batch, 1)
     check_tensor(data)
-    model = ready_model(model, composite, data)
+    model = ready_model(model, composite, data, library)
     if library is not None:
         check_library(library)
         model.check(library, concept)
     return graph_in(
-        _Flows(model.replica, data, layers, batch),
+        _Flows(model.replica, data, layers, batch, library.layouts if library else {}),
         layers,
         target,
         of=of,
@@ -242,14 +242,15 @@ def graph_in(
 class _Flows:
     """Forward passes over batches of samples, opened again for each iteration; a single batch stays open."""
 
-    def __init__(self, replica: Replica, data: Tensor, layers: Sequence[str], batch: int) -> None:
-        self._replica = replica
+    def __init__(
+        self, replica: Replica, data: Tensor, layers: Sequence[str], batch: int, layouts: Mapping[str, Layout]
+    ) -> None:
+        self._replica, self._layers, self._layouts = replica, layers, layouts
         self._batches = data.split(batch)
-        self._layers = layers
         self._single = self._open(data) if len(self._batches) == 1 else None
 
     def _open(self, data: Tensor) -> RelevanceFlow:
-        return RelevanceFlow(self._replica, None, data, self._layers)
+        return RelevanceFlow(self._replica, None, data, self._layers, layouts=self._layouts)
 
     def __iter__(self) -> Iterator[RelevanceFlow]:
         if self._single is not None:
@@ -286,17 +287,20 @@ class _Root:
         relevance = self.output(flow)
         if layer != OUTPUT and self.of is not None:
             relevance = flow.down(relevance, to=self.layer)
-            if layer == self.layer:
-                totals = self.concept.total(relevance[0].double()).sum(0)
-                return relevance[0], totals
-            relevance = flow.down(self.concept.masked(relevance[0], [[self.id]]), start=self.layer, to=layer)
+            if layer != self.layer:
+                relevance = self.down(flow, relevance[0], self.layer, [self.id], to=layer)
         elif layer != OUTPUT:
             relevance = flow.down(relevance, to=layer)
         if layer == OUTPUT:
             # The root of a whole prediction is one node, even if relevance started at several classes.
             whole = relevance[0].double().sum()
             return relevance[0], whole.repeat(relevance.shape[-1])
-        return relevance[0], self.concept.total(relevance[0].double()).sum(0)
+        return relevance[0], flow.parts(layer, self.concept).total(relevance[0].double()).sum(0)
+
+    def down(self, flow: RelevanceFlow, relevance: Tensor, start: str, ids: Sequence[int], **to: Any) -> Any:
+        """Carry the relevance `[N, *shape]` of some concepts down from a layer; at the output, all of it."""
+        masked = relevance[None] if start == OUTPUT else flow.parts(start, self.concept).carried(relevance, ids)
+        return flow.down(masked, start=start, **to)
 
 
 def _root(
@@ -311,7 +315,7 @@ def _root(
     chosen = class_index(library.class_names if library else (), target, flow.prediction.shape[1])
     if of is not None:
         layer, index = of
-        of = layer, concept_id(index, concept.size(flow.activation(layer).shape[1:]), f"layer {layer!r}")
+        of = layer, concept_id(index, flow.parts(layer, concept).size, f"layer {layer!r}")
     return _Root(chosen, start or Logit(chosen), of, concept)
 
 
@@ -349,12 +353,10 @@ def _level(
         arriving = arriving + totals
         if not (lower and ids):
             continue
-        masked = relevance[None] if upper == OUTPUT else root.concept.masked(relevance, [[index] for index in ids])
-        reached = flow.down(masked, start=upper, to=lower, blocked=others - {OUTPUT})
+        reached = root.down(flow, relevance, upper, ids, to=lower, blocked=others - {OUTPUT})
         for layer, found in reached.items():
             check_finite(found, f"at layer {layer!r}", above)
-            totals = root.concept.total(found.flatten(0, 1).double()).unflatten(0, found.shape[:2])
-            sent[layer] = sent[layer] + totals.sum(1)
+            sent[layer] = sent[layer] + flow.parts(layer, root.concept).total(found.double()).sum(1)
     return _Level(arriving, sent)
 
 
@@ -389,8 +391,7 @@ def _heatmaps(
         if not missing:
             continue
         relevance, _ = root.at(flow, layer)
-        masked = relevance[None] if layer == OUTPUT else root.concept.masked(relevance, [[i] for i in missing])
-        heatmaps = flow.down(masked, start=layer)[:, 0].sum(1)
+        heatmaps = root.down(flow, relevance, layer, missing)[:, 0].sum(1)
         check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
         for index, heatmap in zip(missing, heatmaps, strict=True):
             found[layer, index] = heatmap.float().cpu().numpy()

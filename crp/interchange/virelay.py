@@ -47,7 +47,7 @@ def export_virelay(
     targets: Sequence[int | str] | None = None,
     samples: int = 500,
     clusters: int | None = None,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     device: str | torch.device | None = None,
 ) -> Path:
     """Cluster some classes by the concept vectors of a layer, and write the result for ViRelAy.
@@ -86,7 +86,7 @@ def export_virelay(
     """
     h5py = optional("h5py", "h5py", "Writing for ViRelAy")
     vectors = library.vectors(layer)
-    model = ready_model(model, composite)
+    model = ready_model(model, composite, library=library)
     model.check(library)
     check_start(library)
     chosen = _chosen(library, vectors.target[vectors.mined], targets)

@@ -99,11 +99,11 @@ def import_zennit_crp(
             for mode in _THEIRS:
                 tables = load_maximization(path / sub_folder("Max", mode, max_target, abs_norm), layer)
                 stats = path / sub_folder("Stats", mode, max_target, abs_norm)
-                _check_fits(tables, layer, subject.shapes[layer], len(data.reader))
+                _check_fits(tables, layer, subject.layouts[layer].shape, len(data.reader))
                 targets = _explained(tables, stats, layer, data.reader)
                 references[layer, mode] = [np.ascontiguousarray(table.T) for table in (*tables, targets)]
         k = max(samples.shape[1] for samples, *_ in references.values())
-        sizes = {layer: subject.shapes[layer][0] for layer in layers}
+        sizes = {layer: subject.layouts[layer].channels for layer in layers}
         empty = Tally(sizes, subject.classes, k, LEADING, 0).result()
         filled = {key: _filled_up(k, *found) for key, found in references.items()}
         survey = replace(empty, references={**empty.references, **filled})

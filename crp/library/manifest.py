@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from crp.errors import LibraryError, shortened
+from crp.errors import InputError, LibraryError, shortened
 from crp.files import write_file
+from crp.layout import Layout
 
 from .tables import check_file, damaged
 
@@ -103,6 +104,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise damaged(path, f"'{name}' of '{owner}' is {shortened(number)}")
     if type(content["settings"].get("vectors")) is not bool:
         raise damaged(path, "'vectors' of 'settings' is missing or not a bool")
+    if not isinstance(content["settings"].get("concept_fingerprint", ""), str):
+        raise damaged(path, "'concept_fingerprint' of 'settings' is not a text")
     names = content.get("class_names")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise damaged(path, "'class_names' is not a list of names")
@@ -156,7 +159,15 @@ def _is_layer(layer: object) -> bool:
     if not isinstance(layer, dict) or not isinstance(layer.get("name"), str) or not layer["name"].strip("."):
         return False
     fits = len(layer_folder(layer["name"])) <= 255  # the longest possible name of a folder
-    return fits and _is_shape(layer.get("shape")) and _is_shape([layer.get("concepts")])
+    return fits and _is_shape(layer.get("shape")) and _is_shape([layer.get("concepts")]) and _has_layout(layer)
+
+
+def _has_layout(layer: dict[str, Any]) -> bool:
+    try:
+        Layout.from_description(layer)
+    except (InputError, KeyError, TypeError):
+        return False
+    return True
 
 
 def _is_shape(shape: object) -> bool:

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from crp.class_names import class_index
 from crp.errors import InputError, inert, nearest, shortened
 from crp.files import user_path
 from crp.indices import concept_id, concept_ids
+from crp.layout import Layout
 from crp.preprocessing import Preprocessing
 from crp.values import Patch
 
@@ -35,11 +36,6 @@ from .references import (
 from .tables import check_file, damaged, open_table
 from .usage import ConceptUse, uses
 from .vectors import Vectors, read_vectors, samples_file, vectors_file
-
-if TYPE_CHECKING:
-
-    pass
-
 
 TABLES = ("references", "statistics", "patches")
 
@@ -84,6 +80,8 @@ class Library:
         manifest.json as plain values; docs/library-format.md lists them.
     layers
         Names of the layers, in the order given to `mine`.
+    layouts
+        By layer, what the axes of its output mean.
     class_names
         Names of the classes by index; empty if the library has none.
     preprocessing
@@ -94,6 +92,7 @@ class Library:
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
         self._shapes = {layer["name"]: tuple(layer["shape"]) for layer in self.manifest["layers"]}
+        self.layouts = {layer["name"]: Layout.from_description(layer) for layer in self.manifest["layers"]}
         self._sizes = {layer["name"]: int(layer["concepts"]) for layer in self.manifest["layers"]}
         self.layers = tuple(self._shapes)
         self.class_names = tuple(self.manifest.get("class_names") or ())
@@ -126,6 +125,11 @@ class Library:
         if layer_name(layer) not in self._shapes:
             raise InputError(f"The library does not hold layer {layer!r}: {nearest(layer, self.layers)}")
         return self._shapes[layer]
+
+    def layout(self, layer: str) -> Layout:
+        """Return what the axes of a layer's output mean; errors as in `shape`."""
+        self.shape(layer)
+        return self.layouts[layer]
 
     def references(self, layer: str, mode: str) -> References:
         """Read the reference samples of every concept of a layer.
@@ -284,12 +288,11 @@ class Library:
         LibraryError
             If the table is damaged.
         """
-        shape = self.shape(layer)
         _check_mode(mode)
         concept = self.concept_id(layer, concept)
         stored = self.stored_patches(layer, [concept]).get(concept, {}).get(mode, ())
         names = self.class_names or (("output",) if self.manifest["classes"] == 1 else ())
-        return tuple(decoded(self.file(layer, "patches"), patch, shape[1:], names) for patch in stored)
+        return tuple(decoded(self.file(layer, "patches"), patch, self._space(layer), names) for patch in stored)
 
     def stored_patches(self, layer: str, concepts: Iterable[int] | None = None) -> LayerPatches:
         """Read encoded patches of some concepts (by default of all that have any); errors as in `patches`."""
@@ -328,13 +331,12 @@ class Library:
 
     def limits(self, layer: str) -> Limits:
         """Return the valid ranges of the numbers in a layer's tables, according to the manifest."""
-        shape, settings, data = self.shape(layer), self.manifest["settings"], self.manifest["data"]
+        settings, data = self.manifest["settings"], self.manifest["data"]
         return Limits(
             samples=data["length"],
             classes=self.manifest["classes"],
             concepts=self._concepts(layer),
-            # a custom kind of concept may count positions along another axis
-            positions=math.prod(shape[1:] if settings["concept"] == "ChannelConcept" else shape),
+            positions=math.prod(self._space(layer)),
             references=settings["k"],
             picture=tuple(data["shape"][1:]),
             patch_size=settings["patch_size"],
@@ -380,6 +382,12 @@ class Library:
             f"<tr><th>{html.escape(word)}</th><td>{html.escape(value)}</td></tr>" for word, value in self.facts()
         )
         return f"<table><caption>crp.Library</caption>{rows}</table>"
+
+    def _space(self, layer: str) -> tuple[int, ...]:
+        """Return the extent of the positions of a layer's concepts."""
+        layout = self.layout(layer)
+        # a kind with methods of its own may count positions along any axis
+        return (math.prod(layout.shape),) if self.manifest["settings"].get("concept_methods") else layout.space
 
     def _concepts(self, layer: str) -> int:
         self.shape(layer)

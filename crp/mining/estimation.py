@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,7 @@ class Estimate:
 def estimate(
     samples: int,
     classes: int,
-    shapes: Mapping[str, Sequence[int]],
+    sizes: Mapping[str, int],
     k: int,
     patches: Mapping[str, int],
     fields: Mapping[str, np.ndarray],
@@ -65,14 +65,14 @@ def estimate(
     ----------
     samples, classes
         Length of the data set, number of the model's outputs.
-    shapes
-        Shape `[C, *S]` of each layer's output.
+    sizes
+        Number of concepts of each layer.
     k
         References of each concept.
     patches
         Number of patches of each layer, for all modes together.
     fields
-        Receptive fields of each layer that has patches, `[positions, 2 * d]`.
+        Boxes from which patches are cut, of each layer that has any, `[positions, 2 * d]`.
     patch_size
         Longest side of a patch.
     class_references
@@ -81,11 +81,11 @@ def estimate(
         Whether concept vectors are stored: two numbers of 2 bytes for each sample and concept.
     """
     size = samples * _BYTES_PER_SAMPLE if vectors else 0
-    for layer, shape in shapes.items():
+    for layer, concepts in sizes.items():
         of_class = len(MODES) * class_references * _BYTES_PER_CLASS_REFERENCE + _BYTES_PER_CLASS
-        size += shape[0] * (len(MODES) * k * _BYTES_PER_REFERENCE + classes * of_class)
+        size += concepts * (len(MODES) * k * _BYTES_PER_REFERENCE + classes * of_class)
         if vectors:
-            size += samples * (4 * shape[0] + _BYTES_PER_VECTORS)
+            size += samples * (4 * concepts + _BYTES_PER_VECTORS)
         if patches[layer]:
             first, last = np.hsplit(fields[layer], 2)
             sides = np.minimum(last - first, patch_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from crp.arguments import device_here
 from crp.attribution import OUTPUT, RelevanceFlow, Replica, prepare
 from crp.attribution.repeatability import check_same_output
+from crp.concepts import Layout
 from crp.errors import ModelError, SampleError
 from crp.models import PreparedModel, ready_model
 
@@ -35,8 +36,8 @@ class ModelSubject:
         The copy with rules, on the device that computes.
     survey
         The same model in the precision of the pass over the data set.
-    shapes
-        Shape `[C, *S]` of each layer's output.
+    layouts
+        What the axes of each layer's output mean.
     classes
         Number of outputs, or of targets if a function defines its own.
     start
@@ -47,7 +48,7 @@ class ModelSubject:
 
     replica: Replica
     survey: Replica
-    shapes: dict[str, tuple[int, ...]]
+    layouts: dict[str, Layout]
     classes: int
     start: str
     model: dict[str, Any]
@@ -56,7 +57,7 @@ class ModelSubject:
 
 def model_subject(
     model: nn.Module | PreparedModel,
-    composite: Composite | None,
+    composite: Composite | str | None,
     reader: SampleReader,
     layers: Sequence[str],
     device: str | torch.device | None,
@@ -64,6 +65,7 @@ def model_subject(
     *,
     targets: TargetRule = "prediction",
     classes: int | None = None,
+    layouts: Mapping[str, Layout] | None = None,
 ) -> ModelSubject:
     """Fingerprint a model, put the rules on a copy, and run the first sample through it.
 
@@ -81,6 +83,8 @@ def model_subject(
         Precision of the pass over the data set; None for the model's own.
     classes
         Number of targets if the output is not `[N, classes]`; by default the length of the output's second axis.
+    layouts
+        What the axes of some layers' outputs mean; otherwise this is observed.
 
     Raises
     ------
@@ -102,19 +106,24 @@ def model_subject(
         "weights": ready.weights,
         "output": getattr(model, "explained_output", None),
     }
-    shapes, classes, start, notes = _probed(ready.replica, reader, layers, targets, classes)
+    found, classes, start, notes = _probed(ready.replica, reader, layers, targets, classes, layouts)
     rules = {**ready.rules, "reason": " ".join([ready.rules["reason"], *notes])}
     survey = ready.replica if dtype is None else prepare(model, ready.composite, dtype=dtype)
-    return ModelSubject(ready.replica, survey, shapes, classes, start, description, rules)
+    return ModelSubject(ready.replica, survey, found, classes, start, description, rules)
 
 
 def _probed(
-    replica: Replica, reader: SampleReader, layers: Sequence[str], targets: TargetRule, classes: int | None
-) -> tuple[dict[str, tuple[int, ...]], int, str, Sequence[str]]:
-    """Find the shapes of the layers, the number of classes, where relevance starts, and `RelevanceFlow.pass_notes`."""
+    replica: Replica,
+    reader: SampleReader,
+    layers: Sequence[str],
+    targets: TargetRule,
+    classes: int | None,
+    layouts: Mapping[str, Layout] | None,
+) -> tuple[dict[str, Layout], int, str, Sequence[str]]:
+    """Find the layouts of the layers, the number of classes, where relevance starts, and `RelevanceFlow.pass_notes`."""
     # "prediction" stands for all rules with a name: whether they fit the output does not depend on labels
     rule = targets if callable(targets) else "prediction"
-    with RelevanceFlow(replica, None, reader.like[None], layers) as flow, reader.naming():
+    with RelevanceFlow(replica, None, reader.like[None], layers, layouts=layouts) as flow, reader.naming():
         if classes is None or flow.prediction.ndim == 2:
             classes = flow.prediction.shape[1]
         reader.classes = classes
@@ -125,9 +134,9 @@ def _probed(
         for layer in layers:
             if not flow.reaches(OUTPUT, layer):
                 raise ModelError(f"No relevance can reach layer '{layer}': the output does not depend on it.")
-        shapes = {layer: tuple(flow.activation(layer).shape[1:]) for layer in layers}
+        found = {layer: flow.layout(layer) for layer in layers}
         _check_repeatable(flow, replica, reader, layers)
-        return shapes, classes, "function" if own_start else "logit", flow.pass_notes
+        return found, classes, "function" if own_start else "logit", flow.pass_notes
 
 
 def _check_repeatable(flow: RelevanceFlow, replica: Replica, reader: SampleReader, layers: Sequence[str]) -> None:

@@ -9,21 +9,21 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crp.attribution.receptive_fields import receptive_boxes
 from crp.errors import InputError
 from crp.indices import concept_ids
 from crp.library.fingerprints import value_fingerprint
 from crp.library.patches import MODES
+from crp.models import described_kind
 from crp.preprocessing import Preprocessing, shown_input
 
 from .dataset import DataSubject, data_subject
 from .estimation import Estimate, estimate
 from .mined_model import ModelSubject, model_subject
 from .patch_maker import PatchMaker
+from .positions import Positions, positions_of
 from .scores import Score
 from .settings import PATCH_SIZE, Settings
 from .survey import sizes_of
@@ -57,8 +57,8 @@ class MiningPlan:
         Number of concepts of each layer.
     concepts
         By layer, the concepts to make patches of.
-    fields
-        Receptive fields of each layer's positions, int64 `[positions, 2 * d]`; empty without patches.
+    positions
+        Where each layer's positions lie in the input; empty without patches.
     manifest
         Manifest of the library, apart from the samples that will be skipped.
     identity
@@ -72,7 +72,7 @@ class MiningPlan:
     data: DataSubject
     sizes: dict[str, int]
     concepts: dict[str, list[int]]
-    fields: dict[str, np.ndarray]
+    positions: dict[str, Positions]
     manifest: dict[str, Any]
     identity: dict[str, Any]
     preprocessing: Preprocessing | None
@@ -88,10 +88,10 @@ class MiningPlan:
         return estimate(
             len(self.data.reader),
             self.subject.classes,
-            self.subject.shapes,
+            self.sizes,
             settings.k,
             {layer: len(MODES) * settings.patches * len(ids) for layer, ids in self.concepts.items()},
-            self.fields,
+            {layer: positions.windows for layer, positions in self.positions.items()},
             PATCH_SIZE,
             class_references=settings.class_references,
             vectors=settings.vectors,
@@ -105,7 +105,8 @@ class MiningPlan:
             settings.targets if self.subject.start == "function" else None,
             settings.concept,
             self.data.reader,
-            self.fields,
+            self.subject.layouts,
+            self.positions,
             partial(shown_input, preprocessing=self.preprocessing),
             PATCH_SIZE,
             settings.block_size,
@@ -116,7 +117,7 @@ def plan_mining_run(
     model: nn.Module,
     dataset: object,
     layers: Sequence[str],
-    composite: Composite | None,
+    composite: Composite | str | None,
     settings: Settings,
     patch_concepts: Mapping[str, Iterable[int]] | None,
     shown: Shown,
@@ -154,18 +155,18 @@ def plan_mining_run(
         settings.dtype,
         targets=settings.targets,
         classes=len(names) if names is not None else None,
+        layouts=settings.layouts,
     )
     if names is not None and len(names) != subject.classes:
         raise InputError(f"There are {len(names)} class names, and the model has {subject.classes} classes.")
-    sizes = sizes_of(settings.concept, subject.shapes)
+    sizes = sizes_of(settings.concept, subject.layouts)
     if settings.class_references is None:
         by_default = default_class_references(subject.classes, sum(sizes.values()))
         settings = dataclasses.replace(settings, class_references=by_default)
     concepts = _patch_concepts(sizes, patch_concepts, settings.patches)
     device = torch.device(settings.device).type if settings.device is not None else device_of(model)
-    manifest = described(
-        subject, data, sizes, settings.scores, settings.stored(data.data["dtype"], device), shown
-    )
+    stored = {**settings.stored(data.data["dtype"], device), **described_kind(settings.concept)}
+    manifest = described(subject, data, sizes, settings.scores, stored, shown)
     identity = {
         "manifest": manifest,
         "composite": value_fingerprint(composite),
@@ -173,8 +174,8 @@ def plan_mining_run(
         "targets": value_fingerprint(settings.targets),
         "patch_concepts": None if patch_concepts is None else concepts,
     }
-    fields = receptive_fields(model, data.reader.like, subject.shapes) if settings.patches else {}
-    return MiningPlan(settings, subject, data, sizes, concepts, fields, manifest, identity, shown.preprocessing)
+    positions = positions_of(model, data.reader.like, subject.layouts) if settings.patches else {}
+    return MiningPlan(settings, subject, data, sizes, concepts, positions, manifest, identity, shown.preprocessing)
 
 
 def described(
@@ -194,7 +195,8 @@ def described(
         "classes": subject.classes,
         "class_names": list(names) if names is not None else None,
         "layers": [
-            {"name": layer, "shape": list(subject.shapes[layer]), "concepts": size} for layer, size in sizes.items()
+            {"name": layer, "concepts": size, **subject.layouts[layer].described()}
+            for layer, size in sizes.items()
         ],
         "composite": subject.composite,
         "preprocessing": preprocessing.to_json() if preprocessing is not None else None,
@@ -207,39 +209,6 @@ def described(
         },
         "definitions": {name: score.definition for name, score in scores.items()},
     }
-
-
-def receptive_fields(
-    model: nn.Module, sample: Tensor, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, np.ndarray]:
-    """Compute receptive fields of each layer's positions, int64 `[positions, 2 * d]`, none of them empty.
-
-    Parameters
-    ----------
-    model
-        The mined model.
-    sample
-        A sample, `[c, *S]`.
-    shapes
-        Shape `[C, *S]` of each layer's output.
-
-    Raises
-    ------
-    InputError
-        If a layer has another number of spatial axes than the sample, as token layers have.
-    """
-    for layer, shape in shapes.items():
-        if len(shape) not in (1, sample.ndim):
-            raise InputError(
-                f"Patches of layer {layer!r} are not cut yet: its output [N, {', '.join(map(str, shape))}] has other "
-                f"axes than the input [N, {', '.join(map(str, sample.shape))}]; pass patches=0, or name another layer."
-            )
-    fields = {layer: receptive_boxes(model, tuple(sample.shape), layer).numpy() for layer in shapes}
-    for field in fields.values():
-        # A position that sees only padding has an empty field; its patch shows the whole sample.
-        axes = sample.ndim - 1
-        field[(field[:, axes:] <= field[:, :axes]).any(1)] = [*[0] * axes, *sample.shape[1:]]
-    return fields
 
 
 def device_of(model: nn.Module) -> str:

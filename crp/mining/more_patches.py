@@ -14,14 +14,14 @@ from crp.errors import LibraryError
 from crp.library.checksums import replace_with_checksum
 from crp.library.patches import MODES, encoded
 from crp.library.store import Library, check_library
-from crp.models import PreparedModel, check_shapes, ready_model
+from crp.models import PreparedModel, check_layouts, ready_model
 from crp.preprocessing import shown_input
 
 from .dataset import check_data, data_subject
 from .mined_model import model_subject
-from .mining_plan import receptive_fields
 from .patch_maker import PatchMaker
 from .patch_requests import requests
+from .positions import positions_of
 from .runtime import surroundings
 from .settings import CHANNELS
 from .targets import TargetRule, rule_name
@@ -38,7 +38,7 @@ def add_patches(
     layer: str,
     concepts: Iterable[int],
     *,
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = CHANNELS,
     targets: TargetRule | None = None,
     device: str | torch.device | None = None,
@@ -77,7 +77,7 @@ def add_patches(
     """
     check_library(library)
     concepts = sorted(library.concept_ids(layer, concepts))
-    ready = ready_model(model, composite)
+    ready = ready_model(model, composite, library=library)
     ready.check(library, concept)
     settings = library.manifest["settings"]
     if not settings["patches"]:
@@ -91,8 +91,9 @@ def add_patches(
         data = data_subject(dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")))
         check_data(library, data)
         explained = {"targets": targets or "prediction", "classes": library.manifest["classes"]}
+        explained["layouts"] = {layer: library.layout(layer)}
         subject = model_subject(ready, None, data.reader, [layer], device, **explained)
-        check_shapes(library, subject.shapes, concept)
+        check_layouts(library, subject.layouts, concept)
         stored = library.stored_patches(layer)
         missing = {layer: [concept for concept in concepts if concept not in stored]}
         references = {(layer, mode): library.references(layer, mode) for mode in MODES}
@@ -101,7 +102,8 @@ def add_patches(
             targets if settings["start"] == "function" else None,
             concept,
             data.reader,
-            receptive_fields(ready.model, data.reader.like, subject.shapes),
+            subject.layouts,
+            positions_of(ready.model, data.reader.like, subject.layouts),
             partial(shown_input, preprocessing=library.preprocessing),
             settings["patch_size"],
             settings["block_size"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +14,14 @@ from tqdm import tqdm
 
 from crp.attribution import INPUT, RelevanceFlow, Replica
 from crp.attribution.memory import memory_kept
-from crp.concepts import ConceptKind
+from crp.concepts import ChannelConcept, ConceptKind, Layout
 from crp.library.patches import LayerPatches, StoredPatch
 
 from .block_stream import SampleReader, label_table
 from .crops import cropped, patch_box
-from .patch_requests import Explained, Origin, Request, by_explained, known_sign, passes_of, ranked
+from .patch_requests import Explained, Origin, Request, by_explained, passes_of, ranked
+from .patch_starts import Starts, starts_of
+from .positions import Positions
 from .targets import TargetRule, attribution_targets, logits
 
 # A group with this many requests takes no more samples: larger groups are not faster per patch, and an interruption
@@ -32,11 +33,10 @@ _GROUP = 64
 class PatchMaker:
     """Makes patches, one group of samples at a time.
 
-    A patch's heatmap is the relevance that the *scoring position* of the concept sends to the input. It starts from the
-    relevance at that position for the explained target (modes `"relevance"` and `"negative"`) or from the activation
-    there (`"activation"`). In mode `"negative"` the start is negative, and so is the heatmap in the crop. Heatmaps are
-    stored relative to their largest absolute value, and rules are linear. So only the sign of the start matters, and a
-    position that is a reference in several modes needs one backward pass.
+    A patch's heatmap is the relevance that the concept sends to the input from its *scoring position*. It starts from
+    the concept's relevance at that position for the explained target (modes `"relevance"` and `"negative"`) or from its
+    part of the activation there (`"activation"`). In mode `"negative"` the relevance is negative, and so is the heatmap
+    in the crop. Heatmaps are stored relative to their largest absolute value.
 
     Attributes
     ----------
@@ -48,9 +48,10 @@ class PatchMaker:
         The kind of concept.
     reader
         The data set.
-    fields
-        Geometric receptive fields of each layer's positions, int64 `[positions, 4]` (top, left, bottom, right); of
-        signals `[positions, 2]`.
+    layouts
+        What the axes of each layer's output mean.
+    positions
+        Where each layer's positions lie in the input.
     to_picture
         Turns a sample `[c, H, W]` into uint8 `[H, W, 3]`; returns a signal `[c, T]` unchanged.
     patch_size
@@ -63,7 +64,8 @@ class PatchMaker:
     targets: TargetRule | None
     concept: ConceptKind
     reader: SampleReader
-    fields: Mapping[str, np.ndarray]
+    layouts: Mapping[str, Layout]
+    positions: Mapping[str, Positions]
     to_picture: Callable[[Tensor], np.ndarray]
     patch_size: int
     block_size: int
@@ -120,51 +122,30 @@ class PatchMaker:
         read = [self.reader[sample] for sample, _ in explained]
         pictures = [self.to_picture(data) for data, _ in read]
         layers = sorted({request.layer for request in group})
-        with RelevanceFlow(self.replica, None, torch.stack([data for data, _ in read]), layers) as flow:
-            signs = self._signs(flow, explained, label_table([label for _, label in read]))
+        data = torch.stack([data for data, _ in read])
+        with RelevanceFlow(self.replica, None, data, layers, layouts=self.layouts) as flow:
+            labels = label_table([label for _, label in read])
+            starts = starts_of(flow, self.concept, explained, partial(self._started, flow, list(explained), labels))
             for layer in layers:
-                for place, request, heatmap in self._in_layer(flow, explained, layer, signs):
+                for place, request, heatmap in self._in_layer(flow, explained, layer, starts):
                     yield request, self._stored(request, pictures[place], heatmap)
 
     def _in_layer(
-        self, flow: RelevanceFlow, explained: Explained, layer: str, signs: Mapping[Request, float]
+        self, flow: RelevanceFlow, explained: Explained, layer: str, starts: Starts
     ) -> Iterator[tuple[int, Request, np.ndarray]]:
         """Yield sample number in the flow, request and heatmap float32 `[*S]` of all requests in a layer."""
         passes = [self._passes(own, layer) for own in explained.values()]
         for first in range(0, max(map(len, passes)), flow.chunk):
             some = [own[first : first + flow.chunk] for own in passes]
-            heatmaps = self._heatmaps(flow, layer, some, signs)
+            heatmaps = self._heatmaps(flow, layer, some, starts)
             for place, own in enumerate(some):
                 for k, origins in enumerate(own):
                     for request in chain(*origins):
-                        sign = signs[request] if self.replica.linear else 1.0
-                        yield place, request, sign * heatmaps[k, place]
+                        yield place, request, starts.factor(request) * heatmaps[k, place]
 
     def _passes(self, wanted: Iterable[Request], layer: str) -> list[list[Origin]]:
-        return passes_of(wanted, layer, self.fields[layer], linear=self.replica.linear)
-
-    def _signs(self, flow: RelevanceFlow, explained: Explained, labels: Tensor) -> dict[Request, float]:
-        """Return the sign of the value from which each patch's heatmap starts: 1, -1, or 0."""
-        signs, unknown = {}, defaultdict(list)
-        for place, own in enumerate(explained.values()):
-            for request in own:
-                if (sign := known_sign(request)) is None:
-                    unknown[request.mode, request.layer].append((place, request))
-                else:
-                    signs[request] = sign
-
-        def read(mode: str, layer: str, values: Tensor) -> None:
-            places, wanted = zip(*unknown[mode, layer], strict=True)
-            flat = values.flatten(2) if values.ndim > 2 else values[..., None]
-            found = flat[list(places), [one.concept for one in wanted], [one.position for one in wanted]]
-            signs.update(zip(wanted, found.sign().tolist(), strict=True))
-
-        for mode, layer in unknown:
-            if mode == "activation":
-                read(mode, layer, flow.activation(layer))
-        if reached := [layer for mode, layer in unknown if mode == "relevance"]:
-            flow.sweep(self._started(flow, list(explained), labels), reached, partial(read, "relevance"))
-        return signs
+        unit = isinstance(self.concept, ChannelConcept)
+        return passes_of(wanted, layer, self.positions[layer].fields, linear=self.replica.linear, unit=unit)
 
     def _started(self, flow: RelevanceFlow, explained: Sequence[tuple[int, int]], labels: Tensor) -> Tensor:
         """Return the relevance that starts at the output, `[1, N, ...]`; zero for samples with target -1."""
@@ -179,35 +160,25 @@ class PatchMaker:
         return started[None]
 
     def _heatmaps(
-        self,
-        flow: RelevanceFlow,
-        layer: str,
-        passes: Sequence[Sequence[Sequence[Origin]]],
-        signs: Mapping[Request, float],
+        self, flow: RelevanceFlow, layer: str, passes: Sequence[Sequence[Sequence[Origin]]], starts: Starts
     ) -> np.ndarray:
         """Compute heatmaps float32 `[K, N, *S]` of the passes of each sample; all origins of a pass are summed."""
         # samples with fewer passes than others are padded with passes in which nothing starts
         slots = list(chain(*zip_longest(*passes, fillvalue=())))
         shape = flow.activation(layer).shape
         arriving = torch.zeros(len(slots), *shape[1:], dtype=flow.prediction.dtype, device=flow.device)
-        of = partial(torch.tensor, device=flow.device)
         # the first origin of every pass, then the second ones, and so on
         for row in zip_longest(*slots):
             places = [place for place, origin in enumerate(row) if origin]
             first = [row[place][0] for place in places]
-            values = of([1.0 if self.replica.linear else signs[one] for one in first], dtype=arriving.dtype)
-            (kept,) = self.concept.at_positions(
-                values.view(-1, *[1] * (len(shape) - 1)).expand(-1, *shape[1:]),
-                of([one.concept for one in first]),
-                of([one.position for one in first]),
-            )
-            arriving.index_add_(0, of(places), kept)
+            kept = starts.at(layer, first, [place % len(passes) for place in places])
+            arriving.index_add_(0, torch.tensor(places, device=flow.device), kept)
         heatmaps = flow.down(arriving.unflatten(0, (-1, len(passes))), start=layer, to=INPUT)
         return heatmaps.sum(2).float().cpu().numpy()
 
     def _stored(self, request: Request, picture: np.ndarray, heatmap: np.ndarray) -> StoredPatch:
         """Crop a sample's picture and the heatmap of a request."""
-        field = self.fields[request.layer][request.position]
-        box = patch_box(-heatmap if request.mode == "negative" else heatmap, field)
+        window = self.positions[request.layer].windows[request.position]
+        box = patch_box(-heatmap if request.mode == "negative" else heatmap, window)
         encoded, relative = cropped(picture, heatmap, box, self.patch_size)
         return StoredPatch(request.sample, request.score, request.target, request.position, box, encoded, relative)

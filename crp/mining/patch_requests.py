@@ -65,7 +65,9 @@ def by_explained(wanted: Iterable[Request]) -> Explained:
     return explained
 
 
-def passes_of(wanted: Iterable[Request], layer: str, fields: np.ndarray, *, linear: bool) -> list[list[Origin]]:
+def passes_of(
+    wanted: Iterable[Request], layer: str, fields: np.ndarray, *, linear: bool, unit: bool
+) -> list[list[Origin]]:
     """Arrange the requests of one sample in a layer by backward pass: lists of origins that can share one.
 
     Parameters
@@ -78,12 +80,18 @@ def passes_of(wanted: Iterable[Request], layer: str, fields: np.ndarray, *, line
         Receptive fields of its positions.
     linear
         Whether all rules are linear. If not, every origin and every mode needs its own pass.
+    unit
+        Whether a position of a concept is a single unit of the layer: then what starts in different modes differs only
+        in its factor. Otherwise the relevance of a position and its activation start separately.
     """
     sharing = defaultdict(list)
     for request in wanted:
         if request.layer == layer:
-            # without linear rules, changing the sign of the start changes more than the sign of the heatmap
-            mode = "" if linear else request.mode
+            if unit:
+                # without linear rules, changing the sign of the start changes more than the sign of the heatmap
+                mode = "" if linear else request.mode
+            else:
+                mode = "activation" if request.mode == "activation" else "relevance"
             sharing[request.concept, request.position, mode].append(request)
     origins = list(sharing.values())
     return _disjoint(origins, fields) if linear else [[origin] for origin in origins]

@@ -18,7 +18,7 @@ from torch import nn
 
 from crp.arguments import layer_names, seconds
 from crp.class_names import as_class_names
-from crp.concepts import ConceptKind
+from crp.concepts import ConceptKind, Layout
 from crp.errors import InputError
 from crp.files import user_path
 from crp.library.building import check_free
@@ -28,7 +28,7 @@ from crp.mining.durable.extending import check_extends
 from crp.mining.durable.processes import joined
 from crp.mining.durable.stages import Pass, Sharing, make_patches, surveyed_references
 from crp.mining.durable.work import Work, open_work, stored_identity, work_folder
-from crp.models import PreparedModel
+from crp.models import PreparedModel, rules_in
 from crp.preprocessing import Preprocessing
 
 from .block_stream import SampleReader
@@ -54,8 +54,9 @@ def mine(
     *,
     layers: Sequence[str],
     path: str | os.PathLike[str],
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = CHANNELS,
+    layouts: Mapping[str, Layout] | None = None,
     targets: TargetRule = "label",
     k: int = 16,
     top: int = LEADING,
@@ -103,9 +104,12 @@ def mine(
     path
         Folder of the library.
     composite
-        A zennit composite; by default `crp.attribution.composite_for(model)`.
+        A zennit composite, or the name of a set of rules that `crp.composite_for` makes, such as `"epsilon-plus-flat"`;
+        by default the set that fits the model, or that of the library to extend.
     concept
-        The kind of concept: `crp.concepts.ChannelConcept()`, or another object with its interface.
+        The kind of concept: `crp.concepts.ChannelConcept()`, or another `crp.concepts.ConceptKind`.
+    layouts
+        By layer, what the axes of its output mean (`crp.concepts.Layout`); otherwise this is observed in a pass.
     targets
         What is explained of each sample: `"label"` (each of its labels, if it has several), `"prediction"` (the largest
         output), `"top3"` (each of the three largest), or a function of `(prediction [N, ...], labels)`. The function
@@ -210,12 +214,15 @@ def mine(
         skip_bad=skip_bad,
         targets=targets,
         concept=concept,
+        layouts=layouts,
         relevance_score=Score(relevance_score),
         activation_score=Score(activation_score),
         device=device,
         shard=chosen_shard(shard, distributed=distributed, restart=restart),
     )
     check_free(path, overwrite=overwrite)
+    if composite is None and extend is not None:
+        composite = rules_in(open_library(extend))
     settings = replace(settings, threads=threads or _stored_threads(path, extend, restart) or THREADS)
     names = None if class_names is None else as_class_names(class_names)
     shown = Shown(names, preprocessing, source)
@@ -252,6 +259,7 @@ def _survey(plan: MiningPlan, work: Work, state: Path | None, shared: Sharing) -
             plan.subject.survey,
             plan.tally(),
             concept=settings.concept,
+            layouts=plan.subject.layouts,
             targets=settings.targets,
             **settings.scores,
             vectors=writer,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crp.concepts import ConceptKind, trough
+from crp.concepts import Located
 from crp.errors import InputError, nearest
 from crp.relevance_shares import stabilised_shares
 
@@ -39,19 +39,13 @@ class Score:
         """Description for the manifest."""
         return _DEFINITIONS[self.name]
 
-    def __call__(
-        self, concept: ConceptKind, values: Tensor, total: Tensor | None = None, *, negated: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, values: Located, *, negated: bool = False) -> tuple[Tensor, Tensor]:
         """Score every sample for every concept.
 
         Parameters
         ----------
-        concept
-            The kind of concept.
         values
-            Relevance or activation, `[N, C, *S]`.
-        total
-            `concept.total(values)`, if already computed.
+            Relevance or activation of every concept (`crp.concepts.Parts`).
         negated
             Whether to score the negated values.
 
@@ -62,9 +56,9 @@ class Score:
         positions
             Flat position of the largest signed value (the smallest if negated), int64 `[N, concepts]`.
         """
-        scores, positions = trough(concept, values) if negated else concept.peak(values)
+        scores, positions = values.trough() if negated else values.peak()
         if self.name.startswith("sum"):
-            scores = concept.total(values) if total is None else total
+            scores = values.total
         if negated:
             scores = -scores
         if scores.dtype == torch.bfloat16:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from crp.arguments import whole_number, yes_or_no
-from crp.concepts import ChannelConcept, ConceptKind
+from crp.concepts import ChannelConcept, ConceptKind, Layout
 from crp.errors import InputError, shortened
 from crp.mining.durable.work import Shard
 
@@ -42,7 +43,9 @@ class Settings:
 
     Parameters
     ----------
-    k, top, class_references, vectors, patches, block_size, threads, workers, precision, skip_bad, targets, concept
+    k, top, class_references, vectors, patches, block_size, threads, workers, precision, skip_bad, targets
+        As in `crp.mine`.
+    concept, layouts
         As in `crp.mine`.
     relevance_score, activation_score
         How a sample is scored for a concept.
@@ -69,6 +72,7 @@ class Settings:
     skip_bad: bool
     targets: TargetRule
     concept: ConceptKind
+    layouts: Mapping[str, Layout] | None
     relevance_score: Score
     activation_score: Score
     device: str | torch.device | None
@@ -109,7 +113,6 @@ class Settings:
             "class_references": self.class_references,
             "vectors": self.vectors,
             "patches": self.patches,
-            "concept": type(self.concept).__name__,
             "targets": rule_name(self.targets),
             "block_size": self.block_size,
             "precision": self.precision or own_precision,

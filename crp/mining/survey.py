@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from crp.attribution import RelevanceFlow, Replica
 from crp.attribution.memory import memory_kept
-from crp.concepts import ConceptKind
+from crp.concepts import ConceptKind, Layout, Located, concept_count
 from crp.errors import CrpError, ModelError, SampleError
 from crp.relevance_shares import shares
 
@@ -46,6 +46,8 @@ class Surveyor:
         What is explained of each sample.
     relevance_score, activation_score
         How a sample is scored for a concept.
+    layouts
+        What the axes of the layers' outputs mean; otherwise this is observed.
     vectors
         Receives the concept vectors of every sample, if they are stored.
 
@@ -64,13 +66,14 @@ class Surveyor:
         targets: TargetRule,
         relevance_score: Score,
         activation_score: Score,
+        layouts: Mapping[str, Layout] | None = None,
         vectors: VectorWriter | None = None,
     ) -> None:
         self.tally = tally
         self._replica = replica
         self.device = next(replica.model.parameters(), torch.empty(0)).device
         self._targets = targets
-        self._concept = concept
+        self._concept, self._layouts = concept, layouts
         self._vectors = vectors
         self._scores = {"relevance": relevance_score, "activation": activation_score, "negative": relevance_score}
 
@@ -84,17 +87,18 @@ class Surveyor:
         """
         if not len(block.counted):
             return
+        layers = list(self.tally.sums)
         try:
-            flow = RelevanceFlow(
-                self._replica, None, self._converted(block.data), list(self.tally.sums), to_input=False
-            )
+            flow = self._opened(block.data, layers)
         except ModelError as error:
             raise self._failing(block, error) from error
         with flow:
             targets = attribution_targets(
                 self._targets, flow.prediction, block.labels, block.samples, self.tally.classes
             )
-            scored = {layer: self._scored("activation", flow.activation(layer)) for layer in self.tally.sums}
+            scored = {
+                layer: self._scored("activation", flow.parts(layer, self._concept).activation()) for layer in layers
+            }
             attributions = [self._attributed(flow, target, last=target is targets[-1]) for target in targets]
         active = {layer: _on_host(found) for layer, found in scored.items()}
         _check_all_finite(block, active, attributions)
@@ -115,17 +119,18 @@ class Surveyor:
         scores, totals = {}, {}
 
         def visit(layer: str, arriving: Tensor) -> None:
-            totals[layer] = self._concept.total(arriving)
+            located = flow.parts(layer, self._concept).relevance(arriving)
+            totals[layer] = located.total
             for mode in ("relevance", "negative"):
-                scores[layer, mode] = self._scored(mode, arriving, totals[layer])
+                scores[layer, mode] = self._scored(mode, located)
 
         flow.sweep(target.relevance[None], list(self.tally.sums), visit, last=last)
         # after the pass, because copying to the host at every layer would stall a GPU
         shares_of = {layer: shares(total.double().cpu().numpy()) for layer, total in totals.items()}
         return _Attribution(target.targets, {key: _on_host(scored) for key, scored in scores.items()}, shares_of)
 
-    def _scored(self, mode: str, values: Tensor, total: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._scores[mode](self._concept, values, total, negated=mode == "negative")
+    def _scored(self, mode: str, values: Located) -> tuple[Tensor, Tensor]:
+        return self._scores[mode](values, negated=mode == "negative")
 
     def _add_activation(self, block: Block, active: dict[str, Scored], attributions: list[_Attribution]) -> None:
         """Add activations, which do not depend on the target: once overall with the first one, and once per class."""
@@ -177,16 +182,16 @@ class Surveyor:
     def _failing(self, block: Block, error: ModelError) -> CrpError:
         """Find the sample on which the model fails by running one sample at a time."""
         for place in block.counted:
-            data = self._converted(block.data[place, None])
             try:
-                RelevanceFlow(self._replica, None, data, list(self.tally.sums), to_input=False).close()
+                self._opened(block.data[place, None], list(self.tally.sums)).close()
             except ModelError as alone:
                 return SampleError(int(block.samples[place]), f"cannot be explained: {alone}")
         return ModelError(f"Samples {block.samples[0]} to {block.samples[-1]}: {error}")
 
-    def _converted(self, data: Tensor) -> Tensor:
+    def _opened(self, data: Tensor, layers: list[str]) -> RelevanceFlow:
         # to the device first, because copying from pinned memory is asynchronous
-        return data.to(self.device, non_blocking=True).to(self._replica.dtype or data.dtype)
+        data = data.to(self.device, non_blocking=True).to(self._replica.dtype or data.dtype)
+        return RelevanceFlow(self._replica, None, data, layers, to_input=False, layouts=self._layouts)
 
 
 @dataclass(frozen=True)
@@ -295,6 +300,6 @@ def _added(surveyor: Surveyor, block: Block, skip_bad: bool) -> Block:
             return block
 
 
-def sizes_of(concept: ConceptKind, shapes: dict[str, Sequence[int]]) -> dict[str, int]:
-    """Count the concepts of each layer, from the shapes `[C, *S]` of the layers' outputs."""
-    return {layer: concept.size(shape) for layer, shape in shapes.items()}
+def sizes_of(concept: ConceptKind, layouts: Mapping[str, Layout]) -> dict[str, int]:
+    """Count the concepts of each layer."""
+    return {layer: concept_count(concept, layout) for layer, layout in layouts.items()}

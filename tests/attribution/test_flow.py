@@ -289,8 +289,8 @@ def test_refused_while_open(model, data):
             flow.output_relevance([0, 3])
         with pytest.raises(InputError, match=r"^There is no class -1: "):
             flow.output_relevance([0, -1])
-        with pytest.raises(InputError, match=r"^2 samples need one class each, given 1: \[0\]\.$"):
-            flow.output_relevance([0])
+        with pytest.raises(InputError, match=r"^2 samples need one class each, given 3: \[0, 1, 0\]\.$"):
+            flow.output_relevance([0, 1, 0])
         with pytest.raises(InputError, match=r"^This flow does not hold layer 'stem': there are 'block', '\(outp"):
             flow.down(flow.output_relevance([0, 1]), to="stem")
         with pytest.raises(InputError, match=r"^Relevance at 'block' is \[K, 2, 4, 6, 6\], given \[1, 2, 3\]\.$"):

@@ -362,3 +362,76 @@ def test_another_path_than_the_first_is_checked_too() -> None:
             RelevanceFlow(replica, None, -data)
     with RelevanceFlow(model, composite_for(model).composite, -data) as flow:
         assert_relevance_close(flow.prediction, model(-data), 1e-12)
+
+
+def other_operand(net: Net, data: Tensor, bright: bool) -> Tensor:
+    first, second = net.first(data), net.wide(data)
+    return net.norm(first if bright else second) + 1
+
+
+def read_before(net: Net, data: Tensor, bright: bool) -> Tensor:
+    first, second = net.first(data), net.wide(data)
+    added = (second if bright else first) + 1
+    return net.norm(first) + added
+
+
+def read_after(net: Net, data: Tensor, bright: bool) -> Tensor:
+    first, second = net.first(data), net.wide(data)
+    after = net.norm(first)
+    return after + (second if bright else first)
+
+
+def read_instead(net: Net, data: Tensor, bright: bool) -> Tensor:
+    first = net.first(data)
+    after = net.norm(first)
+    return (after if bright else first).relu()
+
+
+def parameter_read(net: Net, data: Tensor, bright: bool) -> Tensor:
+    bias = net.wide.bias if bright else net.first.bias
+    return net.norm(net.first(data)) + bias[:, None, None]
+
+
+def weight_used(net: Net, data: Tensor, bright: bool) -> Tensor:
+    weight = net.wide.weight if bright else net.first.weight
+    return net.norm(net.first(data)) + functional.conv2d(data, weight, padding=1)
+
+
+def exchanged(net: Net, data: Tensor, bright: bool) -> Tensor:
+    outputs = [net.first(data), net.wide(data)]
+    one, other = outputs if bright else outputs[::-1]
+    return net.norm(one) + net.other(other)
+
+
+class DataDependent(Net):
+    def __init__(self, steps: Callable) -> None:
+        super().__init__(steps)
+        self.wide = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, data: Tensor) -> Tensor:
+        return self.head(self.steps(self, data, bool(data.mean() > 0)).mean((2, 3)))
+
+
+OPERANDS = [other_operand, read_before, read_after, read_instead, parameter_read, weight_used, exchanged]
+
+
+@pytest.mark.parametrize("steps", OPERANDS, ids=lambda steps: steps.__name__)
+@pytest.mark.parametrize("layers", [[], ["first", "norm"]], ids=["no layers", "layers"])
+@pytest.mark.parametrize("to_input", [True, False])
+def test_the_same_calls_on_other_tensors_are_refused(steps: Callable, layers: list[str], to_input: bool) -> None:
+    """The path is that of the first input, so no output is compared; what a merged norm reads is."""
+    torch.manual_seed(0)
+    model, data = DataDependent(steps).double().eval(), DATA.double().abs()
+    replica = prepare(model, composite_for(model).composite)
+    layers = layers or ([] if to_input else ["head"])
+    for bright in (data, data + 1):
+        with RelevanceFlow(replica, None, bright, layers, to_input=to_input) as flow:
+            assert_relevance_close(flow.prediction, model(bright), 1e-12)
+    assert replica.merges
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"'norm' in another way than for the first input"):
+            RelevanceFlow(replica, None, -data, layers, to_input=to_input)
+    with RelevanceFlow(model, composite_for(model).composite, -data, layers, to_input=to_input) as flow:
+        assert_relevance_close(flow.prediction, model(-data), 1e-12)
+    with RelevanceFlow(replica, None, data, layers, to_input=to_input) as flow:
+        assert_relevance_close(flow.prediction, model(data), 1e-12)

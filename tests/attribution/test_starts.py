@@ -42,7 +42,7 @@ def test_names_of_classes_without_names():
 WRONG = {
     "class": (Logit(3), OUTPUT, "There is no class 3: the model's output has the classes 0 to 2."),
     "negative class": (Logits([0, -1]), OUTPUT, "There is no class -1: the model's output has the classes 0 to 2."),
-    "number of classes": (Logits([0]), OUTPUT, "2 samples need one class each, given 1: [0]."),
+    "number of classes": (Logits([0, 1, 0]), OUTPUT, "2 samples need one class each, given 3: [0, 1, 0]."),
     "map": (Logit(0), torch.ones(1, 2, 4, 4), "Targets name classes of an output [N, classes]; this model's output is "
             "[1, 2, 4, 4]."),
     "shape": (Given(torch.ones(7)), OUTPUT, "init_rel has the shape [7]; the relevance that starts has the shape "

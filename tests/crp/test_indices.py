@@ -87,7 +87,8 @@ def test_a_single_concept_in_any_form() -> None:
 def test_one_class_for_each_sample() -> None:
     for value in ([1, 1, 0], (1, np.int64(1), 0), np.array([1, 1, 0]), torch.tensor([1, 1, 0])):
         assert classes_of_samples(value, 3, 2) == (1, 1, 0)
-    assert classes_of_samples(torch.tensor(4), 2, 5) == (4, 4)
+    for value in (torch.tensor(4), 4, [4], torch.tensor([4])):
+        assert classes_of_samples(value, 2, 5) == (4, 4)
     refused = {
         "3 samples need one class each, given 2: [1, 0].": [1, 0],
         "There is no class 2: the model's output has the classes 0 to 1.": [0, 2, 1],

@@ -135,7 +135,7 @@ class _Site:
         if pictures and model is None:
             raise InputError("Pictures are explained with a model: give the one that was mined.")
         if pictures:
-            self.model = ready_model(model, composite)
+            self.model = ready_model(model, composite, library=library)
             self.model.check(library)
         self.library, self.folder, self.options = library, folder, options
         self.layers = tuple(layers or reversed(library.layers))

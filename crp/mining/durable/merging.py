@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from crp.concepts import ConceptKind
+from crp.concepts import ConceptKind, Layout
 from crp.errors import InputError, LibraryError
 from crp.files import user_path
 from crp.library.store import Library
@@ -35,7 +35,7 @@ def merge(
     *,
     path: str | os.PathLike[str],
     others: Sequence[str | os.PathLike[str]] = (),
-    composite: Composite | None = None,
+    composite: Composite | str | None = None,
     concept: ConceptKind = CHANNELS,
     targets: TargetRule | None = None,
     workers: int = 0,
@@ -88,6 +88,7 @@ def merge(
         layers=[layer["name"] for layer in manifest["layers"]],
         composite=composite,
         concept=concept,
+        layouts={layer["name"]: Layout.from_description(layer) for layer in manifest["layers"]},
         targets=targets,
         precision=settings["precision"] if settings["precision"] != manifest["data"]["dtype"] else None,
         **{name: settings[name] for name in ("k", "top", "class_references", "vectors", "patches")},

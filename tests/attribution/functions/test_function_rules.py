@@ -48,6 +48,23 @@ BY_HAND = {
     "gate scaled": (lambda x: x[:, 1:] * (functional.relu6(x[:, :1]) / 6), [2.0, 6.0], [4.0], [0.0, 4.0]),
     "one minus a gate": (lambda x: x[:, :1] * (1 - torch.sigmoid(x[:, 1:])), [2.0, 6.0], [4.0], [4.0, 0.0]),
     "gate by repetition": (lambda x: x * x.sum(1, keepdim=True), [2.0, 6.0], [4.0, 8.0], [4.0, 8.0]),
+    "gated tanh": (lambda x: x[:, :1].tanh() * x[:, 1:].sigmoid(), [2.0, 6.0], [4.0], [4.0, 0.0]),
+    "gated tanh, turned": (lambda x: x[:, 1:].sigmoid() * x[:, :1].tanh(), [2.0, 6.0], [4.0], [4.0, 0.0]),
+    "gated tanh, clamped": (
+        lambda x: x[:, :1].clamp(-1, 1) * functional.hardtanh(x[:, 1:], 0, 6), [2.0, 6.0], [4.0], [4.0, 0.0],
+    ),
+    "sigmoid made of a tanh": (
+        lambda x: functional.softsign(x[:, :1]) * (0.5 * (1 + x[:, 1:].tanh())), [2.0, 6.0], [4.0], [4.0, 0.0],
+    ),
+    "two of both signs": (lambda x: x[:, :1].tanh() * x[:, 1:].erf(), [2.0, 6.0], [4.0], [2.0, 2.0]),
+    "a gated tanh is a signal": (
+        lambda x: x[:, :1].tanh() * x[:, 1:2].sigmoid() * x[:, 2:], [2.0, 6.0, 3.0], [4.0], [2.0, 0.0, 2.0],
+    ),
+    "attention to a tanh": (
+        lambda x: (x.softmax(1)[:, None] @ x.tanh()[..., None])[..., 0], [-1.0, 1.0], [2.0],
+        # weights 1 to e squared, values of opposite sign
+        [-2 / (math.e**2 - 1), 2 * math.e**2 / (math.e**2 - 1)],
+    ),
     "quotient of data": (lambda x: x[:, :1] / x[:, 1:], [2.0, 6.0], [4.0], [4.0, 0.0]),
     "mean": (lambda x: x.mean(1, keepdim=True), [2.0, 6.0], [4.0], [1.0, 3.0]),
     "element by element": (lambda x: functional.gelu(x), [2.0, -6.0], [4.0, 1.0], [4.0, 1.0]),

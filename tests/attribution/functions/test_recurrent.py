@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from crp.attribution import RelevanceFlow, composite_for
 from crp.attribution.ledger import Ledger
+from tests.oracle.comparing import assert_relevance_close
 
 
 class Reader(nn.Module):
@@ -73,6 +75,44 @@ def test_gates_get_no_relevance(kind: type[nn.RNNBase], candidate: int) -> None:
     expected = torch.zeros(4, dtype=torch.float64)
     expected[candidate] = started
     torch.testing.assert_close(arriving, expected, rtol=1e-4, atol=1e-12)
+
+
+class ByHand(nn.Module):
+    """The steps of `torch.nn.LSTM` with functions."""
+
+    def __init__(self, layer: nn.LSTM) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, data: Tensor) -> Tensor:
+        hidden = cell = data.new_zeros(len(data), self.layer.hidden_size)
+        for now in data.unbind(1):
+            sent = functional.linear(now, self.layer.weight_ih_l0, self.layer.bias_ih_l0)
+            returned = functional.linear(hidden, self.layer.weight_hh_l0, self.layer.bias_hh_l0)
+            enter, keep, candidate, leave = (sent + returned).chunk(4, 1)
+            cell = keep.sigmoid() * cell + candidate.tanh() * enter.sigmoid()
+            hidden = cell.tanh() * leave.sigmoid()
+        return hidden
+
+
+class Last(nn.Module):
+    def __init__(self, layer: nn.LSTM) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, data: Tensor) -> Tensor:
+        return self.layer(data)[0][:, -1]
+
+
+def test_an_lstm_by_hand_is_explained_as_the_module() -> None:
+    torch.manual_seed(0)
+    layer, data = nn.LSTM(3, 4, batch_first=True).double(), torch.randn(2, 5, 3).double()
+    heatmaps = []
+    for kind in (ByHand, Last):
+        with RelevanceFlow(kind(layer), composite_for(nn.Linear(2, 2)).composite, data) as flow:
+            assert flow.notes == ()
+            heatmaps.append(flow.down(flow.output_relevance([1])))
+    assert_relevance_close(*heatmaps, 1e-12)
 
 
 def test_projections_and_packed_sequences_are_named() -> None:

@@ -5,8 +5,8 @@ from crp.mining.estimation import estimate
 
 def test_sentence_by_hand():
     fields = {"a": np.array([[0, 0, 10, 20], [0, 0, 200, 200]])}
-    shapes = {"a": (2, 4, 4), "b": (3,)}
-    found = estimate(1000, 5, shapes, 16, {"a": 40, "b": 0}, fields, 96, class_references=2, vectors=True)
+    sizes = {"a": 2, "b": 3}
+    found = estimate(1000, 5, sizes, 16, {"a": 40, "b": 0}, fields, 96, class_references=2, vectors=True)
     # for 5 concepts: references in three modes, two for each of 5 classes, statistics; all of it in the state; vectors
     references, of_class, statistics = 3 * 16 * 28, 5 * 3 * 2 * 20, 40 * 5
     state = references + of_class + 72 * 5

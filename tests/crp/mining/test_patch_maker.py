@@ -9,13 +9,13 @@ from torch import nn
 from zennit.composites import EpsilonPlusFlat
 
 from crp.attribution import RelevanceFlow, prepare
-from crp.attribution.receptive_fields import receptive_boxes
-from crp.concepts import ChannelConcept
+from crp.concepts import ChannelConcept, Layout
 from crp.library.patches import MODES
 from crp.mining import patch_requests
 from crp.mining.block_stream import SampleReader
 from crp.mining.patch_maker import PatchMaker
 from crp.mining.patch_requests import Request, passes_of
+from crp.mining.positions import positions_of
 
 torch.manual_seed(0)
 MODEL = nn.Sequential(
@@ -25,10 +25,11 @@ MODEL = nn.Sequential(
 
 def maker(block_size):
     reader = SampleReader(torch.randn(3, 2, 28, 28, generator=torch.Generator().manual_seed(1)), labelled=False)
-    fields = {"2": receptive_boxes(MODEL, (2, 28, 28), "2").numpy()}
+    layouts = {"2": Layout((4, 12, 12))}
+    positions = positions_of(MODEL, reader.like, layouts)
     picture = lambda data: np.zeros((28, 28, 3), np.uint8)  # noqa: E731
     replica = prepare(MODEL, EpsilonPlusFlat())
-    return PatchMaker(replica, None, ChannelConcept(), reader, fields, picture, 28, block_size)
+    return PatchMaker(replica, None, ChannelConcept(), reader, layouts, positions, picture, 28, block_size)
 
 
 def assert_same_patches(one, other):
@@ -44,7 +45,7 @@ def test_patches_are_the_same_whether_or_not_heatmaps_share_a_pass():
         for mode, score in (("relevance", 1.0), ("negative", -1.0))
         for concept, position in enumerate((0, 11, 78, 143))
     ]
-    assert len(passes_of(wanted[:4], "2", maker(1).fields["2"], linear=True)) == 1
+    assert len(passes_of(wanted[:4], "2", maker(1).positions["2"].fields, linear=True, unit=True)) == 1
     shared = dict(maker(1).of_group(wanted))
     with mock.patch.object(patch_requests, "_disjoint", lambda origins, fields: [[origin] for origin in origins]):
         single = dict(maker(1).of_group(wanted))

@@ -29,7 +29,7 @@ def test_requests_share_a_pass_only_if_their_receptive_fields_are_disjoint(posit
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 4, stride=2))
     fields = receptive_boxes(model, (2, 28, 28), "2").numpy()
     wanted = [Request("2", "relevance", concept, 0, 0, 1.0, 0, at) for concept, at in enumerate(positions)]
-    passes = passes_of(wanted, "2", fields, linear=True)
+    passes = passes_of(wanted, "2", fields, linear=True, unit=True)
     found = [request for together in passes for (request,) in together]
     assert sorted(found, key=wanted.index) == wanted
     for together in passes:
@@ -38,4 +38,4 @@ def test_requests_share_a_pass_only_if_their_receptive_fields_are_disjoint(posit
             top, left, bottom, right = fields[request.position]
             seen[top:bottom, left:right] += 1
         assert seen.max() == 1
-    assert passes_of(wanted, "2", fields, linear=False) == [[[request]] for request in wanted]
+    assert passes_of(wanted, "2", fields, linear=False, unit=True) == [[[request]] for request in wanted]

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from crp.errors import InputError, ModelError, SampleError
+from crp.mining.positions import positions_of
 from crp.preprocessing import Preprocessing
 
 from .conftest import mined
@@ -174,26 +175,18 @@ class Spectrum(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("model", "layer", "data", "axes"),
+    ("model", "layer", "data", "boxes"),
     [
-        (Tokens(), "block", DATA, "its output [N, 4, 4] has other axes than the input [N, 1, 6, 6]"),
-        (
-            Spectrum(),
-            "conv",
-            TensorDataset(torch.rand(5, 1, 36), torch.zeros(5, dtype=torch.int64)),
-            "its output [N, 2, 4, 4] has other axes than the input [N, 1, 36]",
-        ),
+        # the surroundings of the cell of a token: at most two of a grid of 2 x 2 on each side
+        (Tokens(), "block", DATA, {(0, 0, 6, 6)}),
+        (Spectrum(), "conv", TensorDataset(torch.rand(5, 1, 36), torch.zeros(5, dtype=torch.int64)), {(0, 36)}),
     ],
 )
-def test_patches_of_a_layer_of_another_space_are_refused_before_the_pass(tmp_path, model, layer, data, axes):
-    with pytest.raises(InputError) as caught:
-        mined(model, data, tmp_path / "a.crp", layers=["head", layer])
-    assert str(caught.value) == (
-        f"Patches of layer '{layer}' are not cut yet: {axes}; pass patches=0, or name another layer."
-    )
-    assert list(tmp_path.iterdir()) == []
-    assert mined(model, data, tmp_path / "a.crp", layers=["head", layer], patches=0).layers == ("head", layer)
-    assert mined(model, data, tmp_path / "b.crp", layers=["head"], patches=1).layers == ("head",)
+def test_patches_of_a_layer_of_another_space_lie_in_the_whole_input(tmp_path, model, layer, data, boxes):
+    library = mined(model, data, tmp_path / "a.crp", layers=["head", layer], patches=2)
+    for window in positions_of(model, data[0][0], {layer: library.layout(layer)})[layer].windows:
+        assert tuple(window.tolist()) in boxes
+    assert len(library.patches(layer, 0, "activation")) == 2
 
 
 def test_class_names_are_read_before_the_first_sample(tmp_path):

@@ -1,0 +1,49 @@
+"""What relevance is propagated for. Each purpose can have rules of its own.
+
+How much a concept counts and where in the input it is are two questions, and no single rule answers both well. Epsilon
+follows the signs and sizes of what the network computes, and its heatmaps are noise. z+ and flat give heatmaps that
+point, and hide what a concept speaks against (docs/truth.md).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+
+class Purpose(enum.Enum):
+    """The purpose of a backward pass."""
+
+    RANKING = "ranking"
+    """Relevance that ends at layers: how much each concept counts."""
+    MAPS = "maps"
+    """Relevance that ends at the input: where it is. A composite of the caller has all its rules here."""
+
+
+class CurrentPurpose:
+    """Which rules the calls of one forward pass use in a backward pass.
+
+    Parameters
+    ----------
+    available
+        The purposes that the pass has rules for. Outside `pursued` the last one is in use.
+
+    Attributes
+    ----------
+    value
+        The purpose in use.
+    """
+
+    def __init__(self, available: Sequence[Purpose]) -> None:
+        self.available = tuple(available)
+        self.value = self.available[-1]
+
+    @contextmanager
+    def pursued(self, purpose: Purpose) -> Iterator[None]:
+        """Use the rules for a purpose inside the context."""
+        before, self.value = self.value, purpose
+        try:
+            yield
+        finally:
+            self.value = before

@@ -1,0 +1,185 @@
+"""Modules of the replica whose backward pass is a rule: one operator for each purpose, or `Pass`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from crp.attribution.functions.gates import as_gate, linear_gate_of, read_as_signal
+from crp.attribution.ledger import Recorder
+from crp.attribution.purposes import CurrentPurpose, Purpose
+from crp.attribution.rule_operator import RuleCall, RuleOperator
+from crp.attribution.signs import known_nonnegative
+from crp.errors import ModelError
+
+
+@dataclass
+class ForwardState:
+    """What the modules need to know of a forward pass while it runs.
+
+    Attributes
+    ----------
+    purpose
+        Which rules a backward pass uses.
+    calls
+        The calls of modules under rules, in their order.
+    recorder
+        Records the balance of each operation while a ledger is made.
+    clone_inputs
+        Whether inputs are copied, because the model overwrites them.
+    """
+
+    purpose: CurrentPurpose
+    calls: list[ModuleCall]
+    recorder: Recorder
+    clone_inputs: bool
+
+
+class RuledModule:
+    """A module under one rule for each purpose.
+
+    Parameters
+    ----------
+    module
+        The module of the replica.
+    rules
+        Its rule for each purpose, as an operator.
+    name
+        The module's name, for a ledger.
+
+    Attributes
+    ----------
+    state
+        That of the forward pass that runs.
+    """
+
+    def __init__(self, module: nn.Module, rules: Mapping[Purpose, RuleOperator], name: str = "") -> None:
+        self.module = module
+        self.rules = rules
+        self.name = name
+        self.original = module.forward
+        self.state: ForwardState | None = None
+
+    def forward(self, data: Tensor, *args: object, **kwargs: object) -> Tensor:
+        """Replace the module's forward."""
+        if not data.requires_grad:
+            return self.original(data, *args, **kwargs)
+        output = _RuleFunction.apply(data, self, args, kwargs)
+        gate = linear_gate_of(data)
+        if gate is not None:
+            return as_gate(output, gate)
+        read_as_signal(data)
+        return output
+
+
+@dataclass
+class ModuleCall:
+    """One call of a module under rules in one forward pass.
+
+    Attributes
+    ----------
+    module
+        The module.
+    by_purpose
+        The call under the rule for each purpose that the pass has rules for.
+    data, output
+        Input and output, detached.
+    version
+        The version of the input at the time of the call.
+    purpose
+        Which rules a backward pass uses.
+    recorder
+        Records the balance of the call while a ledger is made.
+    free_after_use
+        Whether the call may be freed once relevance has passed it.
+    """
+
+    module: RuledModule
+    by_purpose: dict[Purpose, RuleCall]
+    data: Tensor
+    output: Tensor
+    version: int
+    purpose: CurrentPurpose
+    recorder: Recorder
+    free_after_use: bool = False
+
+    @property
+    def current(self) -> RuleCall:
+        """The call under the rule that the backward pass uses."""
+        return self.by_purpose[self.purpose.value]
+
+    def overwritten(self) -> bool:
+        """Return whether the model changed the module's input in place after the call."""
+        return self.data._version != self.version
+
+
+class _RuleFunction(torch.autograd.Function):
+    """The module in the forward pass, its rule in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, data: Tensor, module: RuledModule, args: tuple, kwargs: dict) -> Tensor:
+        state = module.state
+        output = module.original(data, *args, **kwargs)
+        nonnegative = known_nonnegative(data)
+        # detached, because node and tensor would otherwise refer to each other
+        data, kept = data.detach(), output.detach()
+        if state.clone_inputs:
+            data = data.clone()
+        calls = {
+            purpose: RuleCall(module.rules[purpose], data, kept, args, kwargs, kept._version, nonnegative)
+            for purpose in state.purpose.available
+        }
+        ctx.call = ModuleCall(module, calls, data, kept, data._version, state.purpose, state.recorder)
+        state.calls.append(ctx.call)
+        return output
+
+    @staticmethod
+    def backward(ctx, relevance: Tensor) -> tuple[Tensor, None, None, None]:
+        call = ctx.call
+        if call.free_after_use:
+            del ctx.call
+        arriving = call.current.down(relevance)
+        module = call.module
+        call.recorder.record(module.name, type(module.module).__name__, relevance, [arriving])
+        return arriving, None, None, None
+
+
+class PassRule:
+    """zennit's `Pass`: relevance passes an element-wise module unchanged."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.original = module.forward
+        self.nonnegative = type(module) is nn.ReLU
+
+    def forward(self, data: Tensor, *args: object, **kwargs: object) -> Tensor:
+        """Replace the module's forward."""
+        if not data.requires_grad:
+            return self.original(data, *args, **kwargs)
+        read_as_signal(data)
+        return _PassFunction.apply(data, self, args, kwargs)
+
+
+def passed_unchanged(data: Tensor) -> Tensor:
+    """Return the same values as another tensor, through which relevance passes unchanged."""
+    return _PassFunction.apply(data, PassRule(nn.Identity()), (), {})
+
+
+class _PassFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, data: Tensor, rule: PassRule, args: tuple, kwargs: dict) -> Tensor:
+        ctx.unchanged, ctx.nonnegative = True, rule.nonnegative
+        output = rule.original(data, *args, **kwargs)
+        if output.shape != data.shape:
+            raise ModelError(
+                f"The rule Pass is put on a module that changes the shape of its input from {tuple(data.shape)} to "
+                f"{tuple(output.shape)}; Pass needs equal shapes."
+            )
+        # a module that returns its input (dropout in evaluation mode) must still return a new tensor
+        return output.view_as(output) if output is data else output
+
+    @staticmethod
+    def backward(ctx, relevance: Tensor) -> tuple[Tensor, None, None, None]:
+        return relevance, None, None, None

@@ -1,0 +1,195 @@
+"""The parts of one layer in one forward pass, and what follows from them: `Parts`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from crp.layout import Layout
+
+from .extremes import extreme
+from .protocol import ConceptKind
+from .selection import weights_of
+
+
+class Located(Protocol):
+    """Values of every concept at every position of a layer, reduced to sums and extremes.
+
+    Attributes
+    ----------
+    total
+        Sum over positions, `[N, n]`.
+    """
+
+    total: Tensor
+
+    def peak(self) -> tuple[Tensor, Tensor]:
+        """Find the largest signed value of each concept and its first flat position, two of `[N, n]`."""
+
+    def trough(self) -> tuple[Tensor, Tensor]:
+        """Find the smallest signed value of each concept and its first flat position, two of `[N, n]`."""
+
+
+class Parts:
+    """The parts of a layer's output: a kind of concept, told the layer's layout and activation.
+
+    Parameters
+    ----------
+    kind
+        The kind of concept.
+    activation
+        Output of the layer in a forward pass, `[N, *shape]`.
+    layout
+        What its axes mean.
+    layer
+        Its name, for messages.
+    """
+
+    def __init__(self, kind: ConceptKind, activation: Tensor, layout: Layout, layer: str = "") -> None:
+        self.kind = kind
+        self.layout = layout
+        self.where = f"layer {layer!r}" if layer else "the layer"
+        self._activation = activation
+
+    @cached_property
+    def size(self) -> int:
+        """Number of concepts."""
+        return self.kind.size(self.layout)
+
+    def weights(self, conditions: Sequence[Any], like: Tensor) -> Tensor:
+        """Read the weight of each concept in each condition (`crp.concepts.weights_of`), `[K, n]`."""
+        return torch.stack([weights_of(chosen, self.size, self.where, like) for chosen in conditions])
+
+    def of_samples(self, samples: Tensor) -> Parts:
+        """Return the parts of some samples, int64 `[M]`, which may repeat."""
+        return type(self)(self.kind, self._activation[samples], self.layout)
+
+    def part(self, conditions: Sequence[Any]) -> Tensor:
+        """Return the sum of the chosen parts, each with its weight, once per condition: `[K, N, *shape]`."""
+        activation = self._activation
+        return self.kind.weighted(activation, self.weights(conditions, activation), self.layout)
+
+    def carried(self, relevance: Tensor, conditions: Sequence[Any]) -> Tensor:
+        r"""Keep the relevance of the chosen concepts, once per condition.
+
+        Parameters
+        ----------
+        relevance
+            Relevance that arrives at the layer, `[N, *shape]`.
+        conditions
+            For each of the `K` conditions, what `weights_of` reads.
+
+        Returns
+        -------
+        Tensor
+            `[K, N, *shape]`: :math:`R \cdot \sum_j w_j part_j(a) / a`.
+
+        Raises
+        ------
+        InputError
+            If the layer has no such concept.
+        """
+        weights = self.weights(conditions, relevance)
+        if self.kind.masks:
+            return self.kind.weighted(relevance, weights, self.layout)
+        activation = self._activation.to(relevance.dtype)
+        return _divided(relevance, activation) * self.kind.weighted(activation, weights, self.layout)
+
+    def rest(self, relevance: Tensor) -> Tensor:
+        """Return the relevance `[N, *shape]` that belongs to no concept; with those of all parts it is the whole."""
+        return relevance - self.carried(relevance, [range(self.size)])[0]
+
+    def at_positions(self, relevance: Tensor, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
+        """Keep the relevance of one concept at one position for each sample: `[N, *shape]` -> the same."""
+        rows = [self._of(row).carried(relevance[row, None], [[index]])[0, 0] for row, index in enumerate(ids)]
+        return self._kept(torch.stack(rows), positions)
+
+    def active_at(self, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
+        """Return the part of one concept at one position for each sample, `[N, *shape]`."""
+        rows = [self._of(row).part([[index]])[0, 0] for row, index in enumerate(ids)]
+        return self._kept(torch.stack(rows), positions)
+
+    def relevance(self, relevance: Tensor) -> Located:
+        """Locate the relevance `[N, *shape]` of every concept."""
+        return _LocatedByPosition(lambda: self._relevance_of_each(relevance), self._places)
+
+    def total(self, relevance: Tensor) -> Tensor:
+        """Sum the relevance of every concept, `[..., N, *shape]` -> `[..., N, n]`."""
+        axes = len(self.layout.shape) + 1
+        lead = relevance.shape[:-axes]
+        rows = relevance.reshape(-1, *relevance.shape[-axes:])
+        return torch.stack([self.relevance(row).total for row in rows]).reshape(*lead, len(self._activation), -1)
+
+    def activation(self) -> Located:
+        """Locate the activation of every concept."""
+        return _LocatedByPosition(
+            lambda: (self.kind.values(_exact(sample[None]), self.layout) for sample in self._activation), self._places
+        )
+
+    # -- internals ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _places(self) -> Tensor | None:
+        return self.kind.places(self.layout)
+
+    def _of(self, row: int) -> Parts:
+        return type(self)(self.kind, self._activation[row, None], self.layout)
+
+    def _kept(self, values: Tensor, positions: Sequence[int]) -> Tensor:
+        """Keep one position of each sample."""
+        flat = self.layout.split(values)
+        here = torch.arange(flat.shape[-1], device=flat.device) == torch.tensor(positions, device=flat.device)[:, None]
+        return self.layout.joined(flat * here[:, None])
+
+    def _relevance_of_each(self, relevance: Tensor) -> Iterator[Tensor]:
+        """Yield relevance by concept and position of one sample after the other, `[1, n, P]`, to bound memory."""
+        for arriving, sample in zip(_exact(relevance), self._activation, strict=True):
+            activation = sample[None].to(arriving.dtype)
+            if self.kind.masks:
+                yield self.kind.by_position(torch.ones_like(activation), arriving[None], self.layout)
+            else:
+                yield self.kind.by_position(_divided(arriving[None], activation), activation, self.layout)
+
+
+class _LocatedByPosition:
+    """Values by concept and position, `[N, n, P]`, read once in pieces along the samples."""
+
+    def __init__(self, pieces: Callable[[], Iterator[Tensor]], places: Tensor | None) -> None:
+        self._pieces, self._places = pieces, places
+
+    @property
+    def total(self) -> Tensor:
+        return self._found["total"]
+
+    def peak(self) -> tuple[Tensor, Tensor]:
+        return self._found["peak"], self._found["peak_at"]
+
+    def trough(self) -> tuple[Tensor, Tensor]:
+        return self._found["trough"], self._found["trough_at"]
+
+    @cached_property
+    def _found(self) -> dict[str, Tensor]:
+        names = ("total", "peak", "peak_at", "trough", "trough_at")
+        rows = [
+            (values.sum(2), *self._extreme(values, True), *self._extreme(values, False)) for values in self._pieces()
+        ]
+        return dict(zip(names, map(torch.cat, zip(*rows, strict=True)), strict=True))
+
+    def _extreme(self, values: Tensor, largest: bool) -> tuple[Tensor, Tensor]:
+        if self._places is not None:
+            values = values.masked_fill(~self._places, float("-inf") if largest else float("inf"))
+        return extreme(values, largest=largest)
+
+
+def _divided(relevance: Tensor, activation: Tensor) -> Tensor:
+    """Divide relevance by the activation; 0 where the activation is 0."""
+    return torch.where(activation == 0, 0, relevance / activation)
+
+
+def _exact(values: Tensor) -> Tensor:
+    """Convert bfloat16 to float32, in which sums are exact enough."""
+    return values.float() if values.dtype == torch.bfloat16 else values
