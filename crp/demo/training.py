@@ -20,6 +20,7 @@ from . import training_cnn, training_vit
 from .drawing import TAGGED_CLASS
 from .model import NETWORKS, weights_path
 from .scenes import Scenes
+from .training_cnn import stacked
 
 THREADS = 1
 BATCH = 50
@@ -27,7 +28,7 @@ BATCH = 50
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: a function of inputs, labels and seed, the number of scenes, and how it is stored."""
+    """How a network is trained: a function of scenes and a seed, the number of scenes, and how it is stored."""
 
     train: Callable[..., nn.Module]
     scenes: int
@@ -40,12 +41,6 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "vit": Recipe(training_vit.train_vit, training_vit.SCENES, torch.float16),
     }
 )
-
-
-def stacked(scenes: Scenes) -> tuple[Tensor, Tensor]:
-    """Stack all scenes: inputs, float32 `[N, 3, H, W]`, and labels, int64 `[N]`."""
-    inputs, labels = zip(*(scenes[index] for index in range(len(scenes))), strict=True)
-    return torch.stack(inputs), torch.tensor(labels)
 
 
 @torch.no_grad()
@@ -82,7 +77,7 @@ def main(network: str, path: Path | None, seed: int) -> None:
     """Train a demo network, write its weights to PATH (by default those of the package), and print its accuracy."""
     torch.set_num_threads(THREADS)
     path, recipe = path or weights_path(network), RECIPES[network]
-    model = recipe.train(*stacked(Scenes("train", recipe.scenes)), seed=seed)
+    model = recipe.train(Scenes("train", recipe.scenes), seed=seed)
     path.write_bytes(save({name: value.to(recipe.dtype) for name, value in model.state_dict().items()}))
     print(f"wrote {path}, {path.stat().st_size:,} bytes")
     for words, value in report(model).items():

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from .cnn import build_cnn
+from .scenes import Scenes
 
 SCENES = 8000
 EPOCHS = 12
@@ -22,6 +23,12 @@ PLACES_PENALTY = 0.1
 CHANNELS_PENALTY = 0.1
 CARRIERS_PENALTY = 0.3
 LAST_CONVOLUTION = "relu5"
+
+
+def stacked(scenes: Scenes) -> tuple[Tensor, Tensor]:
+    """Stack all scenes: inputs, float32 `[N, 3, H, W]`, and labels, int64 `[N]`."""
+    inputs, labels = zip(*(scenes[index] for index in range(len(scenes))), strict=True)
+    return torch.stack(inputs), torch.tensor(labels)
 
 
 def spread(values: Tensor, dim: int) -> Tensor:
@@ -35,19 +42,19 @@ def spread(values: Tensor, dim: int) -> Tensor:
     return values.sum(dim) / (values.square().sum(dim) + 1e-6).sqrt() / size**0.5
 
 
-def train_cnn(inputs: Tensor, labels: Tensor, *, epochs: int = EPOCHS, seed: int = 0) -> nn.Sequential:
+def train_cnn(scenes: Scenes, *, epochs: int = EPOCHS, seed: int = 0) -> nn.Sequential:
     """Train a network; the same arguments give the same weights.
 
     Parameters
     ----------
-    inputs, labels
-        float32 `[N, 3, H, W]` and int64 `[N]`, with N at least `BATCH`. In every epoch, the scenes that do not fill a
-        last batch are omitted, different ones each time.
+    scenes
+        At least `BATCH`. In every epoch, those that do not fill a last batch are omitted, different ones each time.
     epochs
         Passes over the scenes.
     seed
         Seed of initial weights, order and mirroring. The caller's random state is unchanged.
     """
+    inputs, labels = stacked(scenes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_cnn()

@@ -1,38 +1,69 @@
 """How the demo vision transformer is trained.
 
-A patch embedding knows nothing of shifts and turns, which the scenes vary. So each batch is shifted by a few pixels and
-shown in one of the eight orientations of a square. Nothing in training refers to the tag itself.
+Class labels alone teach a patch embedding little: it knows nothing of shifts and turns, which the scenes vary. So each
+batch is shifted by a few pixels and shown in one of the eight orientations of a square, and the tokens of the patches
+learn beside the class which part of the scene they show: the object's shape, texture and colour, or none. An octagon
+counts as a disc there, and the tag as nothing, so that only the labels of classes tell what an octagon is.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import avg_pool2d, cross_entropy, pad
 from tqdm import tqdm
 
-from .vit import DemoTransformer
+from .drawing import COLOURS
+from .scenes import Scenes
+from .vit import DIM, PATCH, DemoTransformer
 
 SCENES = 8000
-EPOCHS = 14
-BATCH = 64
-LEARNING_RATE = 2e-3
+EPOCHS = 12
+BATCH = 32
+LEARNING_RATE = 2e-3  # of AdamW
+MATRIX_LEARNING_RATE = 1e-2  # of Muon, for the matrices of the blocks
 WARMUP = 0.15  # part of the steps
 WEIGHT_DECAY = 0.05
+MATRIX_WEIGHT_DECAY = 0.01
 SHIFT = 4  # pixels
+ATTRIBUTES = (
+    ("disc", "triangle", "square", "star"),
+    ("plain", "striped", "dotted", "checked"),
+    tuple(COLOURS),
+)
+
+
+def described(scenes: Scenes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Draw all scenes, with what tokens learn of them.
+
+    Returns
+    -------
+    tuple of Tensor
+        Inputs, float32 `[N, 3, H, W]`; labels, int64 `[N]`; where the object is, bool `[N, 1, H, W]`; its shape,
+        texture and colour as places in `ATTRIBUTES`, int64 `[N, 3]`.
+    """
+    inputs, labels, objects, attributes = [], [], [], []
+    for index in range(len(scenes)):
+        scene, drawing = scenes.scene(index), scenes.drawing(index)
+        inputs.append(scenes.preprocessing.to_input(drawing.picture))
+        labels.append(scene.label)
+        objects.append(torch.from_numpy(drawing.masks["shape"])[None])
+        names = ("disc" if scene.shape == "octagon" else scene.shape, scene.texture, scene.colour)
+        attributes.append([names.index(name) for names, name in zip(ATTRIBUTES, names, strict=True)])
+    return torch.stack(inputs), torch.tensor(labels), torch.stack(objects), torch.tensor(attributes)
 
 
 def initialize(model: DemoTransformer) -> None:
     """Draw the initial weights; positions begin as sines and cosines of row and column (Vaswani et al., 2017)."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.7 * module.in_features**-0.5)
+            nn.init.trunc_normal_(module.weight, std=0.7 * module.in_features**-0.5)
             nn.init.zeros_(module.bias)
     nn.init.normal_(model.head.weight, std=0.02)
     nn.init.normal_(model.cls_token, std=0.02)
     count, dim = model.pos_embed.shape[1] - 1, model.pos_embed.shape[2]
     side = round(count**0.5)
-    angles = torch.arange(side)[:, None] / 100 ** (torch.arange(dim // 4) / (dim // 4))
+    angles = torch.arange(side)[:, None] * (1 / 100 ** (torch.arange(dim // 4) / (dim // 4)))
     waves = torch.cat([angles.sin(), angles.cos()], dim=1)
     rows, columns = waves[:, None].expand(side, side, -1), waves.expand(side, side, -1)
     with torch.no_grad():
@@ -51,43 +82,82 @@ def varied(batch: Tensor) -> Tensor:
     return pad(batch, [SHIFT] * 4, mode="replicate")[:, :, top : top + size, left : left + size]
 
 
-def train_vit(inputs: Tensor, labels: Tensor, *, epochs: int = EPOCHS, seed: int = 0) -> DemoTransformer:
+def attribute_losses(values: Tensor, objects: Tensor, attributes: Tensor) -> list[Tensor]:
+    """Compute how badly tokens tell what they show: the cross entropy of each attribute.
+
+    Parameters
+    ----------
+    values
+        `[N, P, V]` of the P patches: for each attribute one value for each of its names, and one for "none".
+    objects
+        `[N, 1, H, W]`, 1 where the object is. A patch shows it if more than half of its pixels do.
+    attributes
+        As from `described`, int64 `[N, 3]`.
+    """
+    shown = avg_pool2d(objects, PATCH).flatten(1) > 0.5
+    parts = values.split([len(names) + 1 for names in ATTRIBUTES], dim=2)
+    return [
+        cross_entropy(part.transpose(1, 2), torch.where(shown, attribute[:, None], len(names)))
+        for part, attribute, names in zip(parts, attributes.T, ATTRIBUTES, strict=True)
+    ]
+
+
+def train_vit(scenes: Scenes, *, epochs: int = EPOCHS, seed: int = 0) -> DemoTransformer:
     """Train a vision transformer; the same arguments give the same weights, which float16 holds exactly.
 
     Parameters
     ----------
-    inputs, labels
-        float32 `[N, 3, H, W]` and int64 `[N]`, with N at least `BATCH`. In every epoch, the scenes that do not fill a
-        last batch are omitted, different ones each time.
+    scenes
+        At least `BATCH`. In every epoch, those that do not fill a last batch are omitted, different ones each time.
     epochs
         Passes over the scenes.
     seed
         Seed of initial weights, order and variation. The caller's random state is unchanged.
     """
+    inputs, labels, objects, attributes = described(scenes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = DemoTransformer()
         initialize(model)
-        matrices = [value for value in model.parameters() if value.ndim in (2, 4)]
-        others = [value for value in model.parameters() if value.ndim not in (2, 4)]
-        optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0}],
-            betas=(0.9, 0.98),
-        )
-        batches = len(labels) // BATCH
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, LEARNING_RATE, total_steps=epochs * batches, pct_start=WARMUP, cycle_momentum=False
-        )
+        describing = nn.Linear(DIM, sum(len(names) + 1 for names in ATTRIBUTES))
+        optimizers, schedules = _optimization(model, describing, epochs * (len(labels) // BATCH))
         for epoch in range(epochs):
-            order = torch.randperm(len(labels))[: batches * BATCH].split(BATCH)
+            order = torch.randperm(len(labels))[: len(labels) // BATCH * BATCH].split(BATCH)
             for picked in tqdm(order, desc=f"epoch {epoch + 1} of {epochs}"):
-                loss = cross_entropy(model(varied(inputs[picked])), labels[picked], label_smoothing=0.02)
+                batch = varied(torch.cat([inputs[picked], objects[picked].float()], dim=1))
+                tokens = model.tokens(batch[:, :3])
+                loss = cross_entropy(model.head(tokens[:, 0]), labels[picked], label_smoothing=0.02)
+                for part in attribute_losses(describing(tokens[:, 1:]), batch[:, 3:], attributes[picked]):
+                    loss = loss + part * (1 / len(ATTRIBUTES))
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-                schedule.step()
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
+                for schedule in schedules:
+                    schedule.step()
     with torch.no_grad():
         for value in model.parameters():
             value.copy_(value.half())
     return model.eval()
+
+
+def _optimization(
+    model: DemoTransformer, describing: nn.Linear, steps: int
+) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LRScheduler]]:
+    """Set up Muon (Jordan et al., 2024) for the matrices of the blocks and AdamW for the rest, warmed up and cooled."""
+    matrices = [value for value in model.blocks.parameters() if value.ndim == 2]
+    decayed = [model.patch_embed.weight, model.head.weight]
+    taken = {id(value) for value in (*matrices, *decayed)}
+    others = [value for value in (*model.parameters(), *describing.parameters()) if id(value) not in taken]
+    adam = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0}],
+        betas=(0.9, 0.98),
+        foreach=True,
+    )
+    muon = torch.optim.Muon(matrices, weight_decay=MATRIX_WEIGHT_DECAY)
+    schedules = [
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=WARMUP, cycle_momentum=False)
+        for optimizer, rate in ((adam, LEARNING_RATE), (muon, MATRIX_LEARNING_RATE))
+    ]
+    return [adam, muon], schedules

@@ -14,7 +14,7 @@ from .drawing import CLASSES, SIZE
 
 PATCH = 12
 DIM = 64
-DEPTH = 5
+DEPTH = 4
 HEADS = 4
 HIDDEN = 192
 
@@ -83,6 +83,10 @@ class DemoTransformer(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Classify scenes, `[N, 3, 96, 96]` -> logits `[N, 10]`."""
+        return self.head(self.tokens(inputs)[:, 0])
+
+    def tokens(self, inputs: Tensor) -> Tensor:
+        """Compute the tokens that the classifier reads the first of, `[N, 3, 96, 96]` -> `[N, 65, 64]`."""
         patches = self.patch_embed(inputs).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.pos_embed
-        return self.head(self.norm(self.blocks(tokens))[:, 0])
+        return self.norm(self.blocks(tokens))
