@@ -33,12 +33,13 @@ class Recipe:
     train: Callable[..., nn.Module]
     scenes: int
     dtype: torch.dtype
+    settings: dict[str, str] | None
 
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
-        "cnn": Recipe(training_cnn.train_cnn, training_cnn.SCENES, torch.float32),
-        "vit": Recipe(training_vit.train_vit, training_vit.SCENES, torch.float16),
+        "cnn": Recipe(training_cnn.train_cnn, training_cnn.SCENES, torch.float32, None),
+        "vit": Recipe(training_vit.train_vit, training_vit.SCENES, torch.float16, training_vit.SETTINGS),
     }
 )
 
@@ -78,7 +79,8 @@ def main(network: str, path: Path | None, seed: int) -> None:
     torch.set_num_threads(THREADS)
     path, recipe = path or weights_path(network), RECIPES[network]
     model = recipe.train(Scenes("train", recipe.scenes), seed=seed)
-    path.write_bytes(save({name: value.to(recipe.dtype) for name, value in model.state_dict().items()}))
+    weights = {name: value.to(recipe.dtype) for name, value in model.state_dict().items()}
+    path.write_bytes(save(weights, recipe.settings))
     print(f"wrote {path}, {path.stat().st_size:,} bytes")
     for words, value in report(model).items():
         print(f"{value:7.1%}  {words}")

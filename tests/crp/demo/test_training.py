@@ -1,5 +1,6 @@
 """Training is repeatable, and its parts are what they say."""
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -28,12 +29,16 @@ def test_stacked_scenes_are_the_data_set():
     assert all(torch.equal(inputs[index], scenes[index][0]) for index in range(12))
 
 
-@pytest.mark.parametrize(("network", "scenes"), [("cnn", 60), ("vit", 40)])
-def test_training_repeats_to_the_bit_and_leaves_the_random_state(network, scenes):
+NEEDS_MUON = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch before 2.9 has no Muon")
+QUICK = [("cnn", {"epochs": 2}), pytest.param("vit", {"cycles": (1, 1)}, marks=NEEDS_MUON)]
+
+
+@pytest.mark.parametrize(("network", "length"), QUICK)
+def test_training_repeats_to_the_bit_and_leaves_the_random_state(network, length):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     train = training.RECIPES[network].train
-    first, second, other = (train(Scenes("train", scenes), epochs=2, seed=seed).state_dict() for seed in (0, 0, 1))
+    first, second, other = (train(Scenes("train", 60), **length, seed=seed).state_dict() for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
@@ -59,6 +64,34 @@ def test_each_batch_is_shown_mirrored_turned_and_shifted():
     assert spans**2 <= len(places) <= (spans + 1) ** 2
 
 
+def test_tokens_learn_what_their_patch_shows_and_nothing_of_octagons_and_tags():
+    scenes = Scenes("train", 40)
+    inputs, labels, objects, attributes = training_vit.described(scenes)
+    expected, same = stacked(scenes)
+    assert torch.equal(inputs, expected)
+    assert torch.equal(labels, same)
+    assert scenes.tag_box(9)
+    assert torch.equal(objects[9, 0], torch.from_numpy(scenes.masks(9)["shape"]))
+    names = [[values[place] for values, place in zip(training_vit.ATTRIBUTES, row, strict=True)] for row in attributes]
+    for index, (shape, texture, colour) in enumerate(names):
+        scene = scenes.scene(index)
+        assert (shape, texture, colour) == (scene.shape.replace("octagon", "disc"), scene.texture, scene.colour)
+
+
+def test_attribute_losses_by_hand():
+    """One scene of four patches: one shows the object, one half of it, two nothing."""
+    objects = torch.zeros(1, 1, 24, 24)
+    objects[:, :, :12, :12] = 1
+    objects[:, :, :6, 12:] = 1
+    values = torch.zeros(1, 4, 16)
+    values[0, 0, 2] = 3.0  # the first patch: shape 2
+    values[0, 1:, 4] = 3.0  # the others: no shape
+    shape, texture, colour = training_vit.attribute_losses(values, objects, torch.tensor([[2, 1, 4]]))
+    assert shape.item() == pytest.approx(math.log(1 + 4 * math.exp(-3)))
+    assert texture.item() == pytest.approx(math.log(5))
+    assert colour.item() == pytest.approx(math.log(6))
+
+
 def test_positions_begin_as_waves_of_row_and_column():
     model = DemoTransformer()
     training_vit.initialize(model)
@@ -71,10 +104,10 @@ def test_positions_begin_as_waves_of_row_and_column():
     assert model.pos_embed[0, 0].eq(0).all()
 
 
-@pytest.mark.parametrize("network", ["cnn", "vit"])
-def test_command_writes_weights_and_reports(network, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("network", "length"), QUICK)
+def test_command_writes_weights_and_reports(network, length, tmp_path, monkeypatch):
     recipe = training.RECIPES[network]
-    quick = replace(recipe, scenes=70, train=partial(recipe.train, epochs=1))
+    quick = replace(recipe, scenes=70, train=partial(recipe.train, **length))
     monkeypatch.setattr(training, "RECIPES", {network: quick})
     monkeypatch.setattr(training, "THREADS", torch.get_num_threads())
     monkeypatch.setattr(training, "report", partial(training.report, count=50))
