@@ -29,7 +29,9 @@ Modules
 `composites`, `operation_composite`     `composite_for`; rules for modules and functions
 `conditions`, `conditional`             zennit-crp's conditions, checked; conditional attribution with them
 `layers`, `receptive_fields`            names, shapes and connections of layers; what part of the input they see
-`outputs`, `starts`                     `select_output`; the relevance with which an explanation starts at the output
+`outputs`                               `select_output`
+`starts`, `place_starts`                the relevance with which an explanation starts: at classes; at masks and tokens
+`embedding_starts`, `named_starts`      starts at embeddings and values; what a caller names as the target
 `upper_part`                            the part of a model above a layer, run from other outputs of the layer
 `memory`                                freed memory kept for the next tensor
 ======================================  =============================================================================

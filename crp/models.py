@@ -18,6 +18,7 @@ from crp.concepts import ChannelConcept, ConceptKind, MaskingMethods, concept_co
 from crp.errors import InputError, LibraryError, ModelError, shortened
 from crp.layout import Layout
 from crp.library.fingerprints import options_in, value_fingerprint, weights_fingerprint
+from crp.library.store import check_library
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -99,8 +100,9 @@ def prepared(
     check_module(model)
     check_weights_finite(model)
     weights = weights_fingerprint(model)
-    if composite is None and library is not None:
-        composite = rules_in(library)
+    if library is not None:
+        check_library(library)
+        composite = rules_in(library) if composite is None else composite
     composite, rules = described_rules(model, composite, data)
     return PreparedModel(model, composite, prepare(model, composite), weights, rules)
 
@@ -151,7 +153,7 @@ def described_rules(
 ) -> tuple[Composite, dict[str, Any]]:
     """Return a composite (by default the one that fits the model) and its description as a library stores it."""
     if composite is None or isinstance(composite, str):
-        fitting = composite_for(model, data, rules=composite or PLUS)
+        fitting = composite_for(model, data, rules=composite or BY_PURPOSE)
         composite, name, reason = fitting.composite, fitting.name, fitting.reason
     else:
         name, reason = type(composite).__name__, "given by the caller"

@@ -52,8 +52,12 @@ def numbers(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?(?:e[-+]\d+)?", text)]
 
 
+SLOW = ("removing_a_clever_hans",)  # it trains two networks
 RUNS = [
-    *(pytest.param((name, SMALLER[name]), id=name) for name in NOTEBOOKS),
+    *(
+        pytest.param((name, SMALLER[name]), id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in NOTEBOOKS
+    ),
     pytest.param(("removing_a_clever_hans", TRAINED), id="removing_a_clever_hans, trained", marks=pytest.mark.slow),
 ]
 

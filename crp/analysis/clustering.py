@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from crp.errors import InputError
+from crp.extras import optional
 from crp.library.vectors import Vectors
-
-from .extras import optional
 
 # Eigenvalues below this are treated as 0.
 _ZERO = 1e-4

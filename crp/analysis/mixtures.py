@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crp.errors import InputError
-
-from .extras import optional
+from crp.extras import optional
 
 # Added to the variance of every concept, as in PCX: with fewer samples than concepts, a covariance is singular.
 _LEAST_VARIANCE = 1e-5

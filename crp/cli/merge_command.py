@@ -41,7 +41,7 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
     from crp.mining.durable.merging import shard_identity
     from crp.preprocessing import Preprocessing
     from crp.sources.fitting import pick_device
-    from crp.sources.provenance import named_data, named_model, selecting
+    from crp.sources.provenance import named_data, named_model
 
     device = pick_device(given["device"])
     manifest = shard_identity(user_path(library), [user_path(other) for other in work])["manifest"]
@@ -56,9 +56,7 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
         trust=trust,
     )
     made = run(
-        selecting(
-            named_model(source, owner, model=given["model"], weights=given["weights"], trust=trust), manifest
-        ).to(device),
+        named_model(manifest, owner, model=given["model"], weights=given["weights"], trust=trust).to(device),
         mined_data,
         path=library,
         others=work,

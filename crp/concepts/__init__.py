@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from crp.compat import OLD_NAMES, old_names
+from crp.compat import OLD_NAMES, import_zennit_safely, old_names
 from crp.layout import Layout
 
 from .by_methods import MaskedParts, MaskingMethods
@@ -24,6 +24,8 @@ from .channel import ChannelConcept
 from .parts import Located, Parts
 from .protocol import ConceptKind
 from .selection import all_but, weights_of
+
+import_zennit_safely()  # code written for zennit-crp may import this module first, and then torchvision
 
 __all__ = [
     "ChannelConcept",

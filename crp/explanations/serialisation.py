@@ -24,6 +24,7 @@ from crp.values import (
     packed_patch,
     patch_from,
     patch_numbers,
+    target_from,
     undefined,
     unpacked,
 )
@@ -117,12 +118,12 @@ def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], p
         picture=arrays[f"{place}picture"],
         heatmap=arrays[f"{place}heatmap"],
         classes=tuple(class_from(score, outputs) for score in content["classes"]),
-        target=class_from(content["target"], outputs),
+        target=target_from(content["target"], outputs),
         layers=tuple(_layer(layer, f"{place}layers/{index}", arrays) for index, layer in enumerate(content["layers"])),
         absorbed=undefined(content["absorbed"]),
         absorbers=tuple((entry["module"], entry["part"]) for entry in content.get("absorbers", ())),
         provenance=content["provenance"],
-        against=None if against is None else class_from(against, outputs),
+        against=None if against is None else target_from(against, outputs),
         graph=None if graph is None else graph_from(graph, arrays, f"{place}graph"),
         beside=tuple(
             _explanation(other, arrays, f"{place}beside/{index}/")

@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from crp.analysis.clustering import Strategies, strategies
-from crp.analysis.extras import optional
 from crp.attribution import INPUT, RelevanceFlow
 from crp.class_names import class_name
 from crp.errors import InputError
+from crp.extras import optional
 from crp.files import user_path
 from crp.library.building import new_library
 from crp.library.store import Library

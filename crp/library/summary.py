@@ -114,7 +114,7 @@ def _table(layers: list[dict[str, Any]]) -> list[str]:
 
 def _next(library: Library) -> list[str]:
     path = shlex.quote(str(library.path))
-    by_shell = f"crp atlas {path} PICTURE"
+    by_shell = f"crp atlas {path} picture.jpg"
     if library.preprocessing is None:
         by_shell = "(the library does not say how pictures become model input; pass a tensor in Python)"
     return [

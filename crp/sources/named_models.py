@@ -2,141 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from urllib.error import URLError
 
-from torch import Tensor, nn
+from torch import nn
 
-from crp.compat import import_zennit_safely
-from crp.errors import InputError, ModelError, nearest
+from crp.attribution import select_output
+from crp.errors import InputError, ModelError
 from crp.files import expanded
 from crp.models import check_weights_finite
+from crp.sources.built_in_model import BUILT_IN
+from crp.sources.model_family import DEFAULT_WEIGHTS, ModelFamily
 from crp.sources.python import called, named_object
+from crp.sources.timm_models import TIMM
+from crp.sources.torchvision_models import TORCHVISION, classifiers
+from crp.sources.transformers_models import HF, TRANSFORMERS
 from crp.sources.weights import put_weights, read_weights
 
-TORCHVISION = "torchvision:"
-DEMO = "demo"
-DEFAULT_WEIGHTS = "DEFAULT"
+FAMILIES = {
+    "torchvision:": TORCHVISION,
+    "timm:": TIMM,
+    HF: TRANSFORMERS,
+    "demo": BUILT_IN,
+    "demo:": BUILT_IN,
+}
+FORMS = (
+    "'torchvision:NAME', 'timm:NAME', 'hf:FOLDER', 'demo', 'demo:vit', 'package.module:function' or "
+    "'file.py:function'"
+)
 
 
-def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
+def load_model(spec: str, weights: str | Path | None = None, *, output: str | int | None = None) -> nn.Module:
     """Load a model, in evaluation mode, on the CPU.
 
     Parameters
     ----------
     spec
-        "torchvision:NAME" (a classifier of torchvision), "demo" or "demo:cnn" (the built-in convolutional network),
-        "demo:vit" (the built-in vision transformer), "package.module:function" or "file.py:function" (a function
-        without arguments that returns a `torch.nn.Module`, or the module itself). Code of the last two kinds is
-        executed.
+        "torchvision:NAME" or "timm:NAME" (a classifier of these packages), "hf:FOLDER" (an image classifier that
+        transformers saved), "demo" and "demo:vit" (the built-in models), "package.module:function" or
+        "file.py:function" (a function without arguments that returns a `torch.nn.Module`, or the module itself). Code
+        of the last two kinds is executed.
     weights
         A state dict, .safetensors or .pt/.pth (read without running code; see `read_weights`), or "DEFAULT" for the
-        weights that torchvision recommends (downloaded once). By default the model keeps its initial weights, which are
-        random for a torchvision model. The number of classes of a torchvision model is that of the weights file.
+        weights that torchvision recommends (downloaded once) or that timm has downloaded before. By default the model
+        keeps its initial weights, which are random for torchvision and timm. The number of classes of their models is
+        that of the weights file.
+    output
+        Name or index of the part of the model's output to explain (`crp.select_output`); by default all of it, or the
+        logits of an "hf:FOLDER" model.
 
     Raises
     ------
     InputError
-        If there is no such model, or the weights do not fit.
+        If there is no such model, its package is not installed, or the weights do not fit.
     ModelError
         If weights are NaN or infinite, or the function does not return a `torch.nn.Module`.
     """
     spec = expanded(spec)
-    if spec.startswith(TORCHVISION):
-        model = _torchvision_model(spec.removeprefix(TORCHVISION), weights)
+    family, name = family_of(spec)
+    if family is not None:
+        model = family.load(name, weights)
+        output = family.output if output is None else output
     elif weights == DEFAULT_WEIGHTS:
         raise InputError(
-            f"--weights {DEFAULT_WEIGHTS} is for 'torchvision:NAME' models, but the model is '{spec}'; give a weights "
-            "file."
+            f"--weights {DEFAULT_WEIGHTS} is for 'torchvision:NAME' and 'timm:NAME' models, but the model is '{spec}'; "
+            "give a weights file."
         )
     else:
-        model = _demo_model(spec) if is_demo(spec) else _python_model(spec)
+        model = _python_model(spec)
         if weights is not None:
             put_weights(model, read_weights(weights), weights)
     check_weights_finite(model)
-    return model.eval()
+    model = model.eval()
+    return model if output is None else select_output(model, output)
 
 
-def torchvision_weights(name: str):
-    """Return torchvision's recommended weights of a classifier: an enum member with `.transforms()` and `.meta`."""
-    return _torchvision().get_model_weights(known_classifier(name)).DEFAULT
+def family_of(spec: str) -> tuple[ModelFamily | None, str]:
+    """Return the family of a named model and the rest of the name; None for code."""
+    prefix, colon, name = spec.partition(":")
+    family = FAMILIES.get(prefix + colon)
+    return family, name if family is not None else spec
 
 
 def runs_by_itself(spec: str) -> bool:
-    """Return whether a name of a model refers to torchvision or a built-in model, and not to other code."""
-    return is_demo(spec) or spec.startswith(TORCHVISION)
-
-
-def is_demo(spec: str) -> bool:
-    """Return whether a name of a model refers to a built-in model: "demo" or "demo:NAME"."""
-    return spec == DEMO or spec.startswith(f"{DEMO}:")
-
-
-def _torchvision():
-    import_zennit_safely()  # also makes PyPI's torchvision work beside a CPU build of torch
-    try:
-        import torchvision.models
-    except ModuleNotFoundError as error:
-        raise InputError(f"'torchvision:NAME' models need torchvision ({error}): pip install torchvision.") from None
-    return torchvision.models
-
-
-def known_classifier(name: str) -> str:
-    """Return the name if torchvision has such a classifier; otherwise raise InputError with the nearest name."""
-    models = _torchvision()
-    names = models.list_models(module=models)
-    if name not in names:
-        raise InputError(f"torchvision has no classifier '{name}'; {nearest(name, names)}")
-    return name
-
-
-def _torchvision_model(name: str, weights: str | Path | None) -> nn.Module:
-    models, name = _torchvision(), known_classifier(name)
-    if weights == DEFAULT_WEIGHTS:
-        try:
-            return models.get_model(name, weights=DEFAULT_WEIGHTS)
-        except (URLError, OSError, RuntimeError) as error:
-            raise InputError(
-                f"torchvision's weights of '{name}' could not be downloaded ({error}); give --weights FILE."
-            ) from error
-    state = None if weights is None else read_weights(weights)
-    model = models.get_model(name, weights=None)
-    if state is not None:
-        classes = _other_number_of_classes(model, state)
-        if classes is not None:
-            model = models.get_model(name, weights=None, num_classes=classes)
-        put_weights(model, state, weights)
-    return model
-
-
-def _other_number_of_classes(model: nn.Module, state: Mapping[str, Tensor]) -> int | None:
-    """Return the number of classes of a fine-tuned state dict, if nothing else differs from the model."""
-    own = model.state_dict()
-    wrong = [
-        (own[name].shape, value.shape)
-        for name, value in state.items()
-        if name in own and value.shape != own[name].shape
-    ]
-    counts = {given[0] for ours, given in wrong if len(given) == len(ours) > 0 and given[1:] == ours[1:]}
-    only_counts = all(len(given) == len(ours) and given[1:] == ours[1:] for ours, given in wrong)
-    return counts.pop() if len(counts) == 1 and only_counts else None
-
-
-def _demo_model(spec: str) -> nn.Module:
-    from crp.demo import demo_model
-
-    return demo_model(*spec.split(":", 1)[1:])
+    """Return whether a name of a model refers to a known package or a built-in model, and not to other code."""
+    return family_of(spec)[0] is not None
 
 
 def _python_model(spec: str) -> nn.Module:
     if ":" not in spec:
-        models = _torchvision()
-        hint = f" (did you mean '{TORCHVISION}{spec}'?)" if spec in models.list_models(module=models) else ""
-        raise InputError(
-            f"The model '{spec}' is not 'torchvision:NAME', 'demo', 'demo:vit', 'package.module:function' or "
-            f"'file.py:function'{hint}."
-        )
+        hint = f" (did you mean 'torchvision:{spec}'?)" if spec in classifiers() else ""
+        raise InputError(f"The model '{spec}' is not {FORMS}{hint}.")
     named = named_object(spec)
     model = named if isinstance(named, nn.Module) else None
     if model is None and callable(named):

@@ -10,20 +10,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from crp.attribution import select_output
 from crp.errors import InputError
 from crp.files import user_path
 from crp.preprocessing import Preprocessing
 from crp.sources.data import load_data
 from crp.sources.fitting import default_layer, matching_layers, number_of_classes
-from crp.sources.named_models import (
-    DEFAULT_WEIGHTS,
-    TORCHVISION,
-    is_demo,
-    known_classifier,
-    load_model,
-    torchvision_weights,
-)
+from crp.sources.model_family import DEFAULT_WEIGHTS
+from crp.sources.named_models import family_of, load_model
 from crp.sources.names import read_class_names
 
 
@@ -68,8 +61,8 @@ def plan_mining(
     output
         Name or index of the part of the model's output to explain (`crp.select_output`); by default all of it.
     class_names
-        A file (see `read_class_names`). By default the names of torchvision's weights with weights="DEFAULT", or else
-        the data set's own, if their number is that of the model's classes.
+        A file (see `read_class_names`). By default those that come with the model (with weights="DEFAULT", or in an
+        "hf:FOLDER"), or else the data set's own, if their number is that of the model's classes.
     preprocessing, settings
         A JSON file, and single entries of `Preprocessing`, which take precedence.
 
@@ -79,15 +72,15 @@ def plan_mining(
         If an argument is wrong, or they do not fit together.
     """
     notes = []
-    if model.startswith(TORCHVISION) and known_classifier(model.removeprefix(TORCHVISION)) and weights is None:
+    names = _names(model, weights, class_names)
+    family, _ = family_of(model)
+    if family is not None and family.random and weights is None:
         raise InputError(
             f"Without weights the model '{model}' is random; give --weights FILE, or --weights {DEFAULT_WEIGHTS} for "
-            "torchvision's."
+            f"{model.partition(':')[0]}'s own."
         )
-    names = _names(model, weights, class_names)
-    network = load_model(model, weights)
-    if output is not None:
-        network = select_output(network, int(output) if output.isdecimal() else output)
+    part = int(output) if output is not None and output.isdecimal() else output
+    network = load_model(model, weights, output=part)
     samples = load_data(data, preprocessing_for(model, weights, preprocessing, settings), class_names=names)
     first = samples[0][0] if samples.labelled else samples[0]
     if not isinstance(first, Tensor):
@@ -127,8 +120,9 @@ def preprocessing_for(
 ) -> Preprocessing | None:
     """Return the preprocessing for a model: the given settings on top of those that the model is known to need.
 
-    torchvision's classifiers need ImageNet's (with weights="DEFAULT" that of these weights). Nothing is known about
-    other models: the result is None if nothing is given. A `size` without a `crop` also crops the centre square of that
+    torchvision's classifiers need ImageNet's (with weights="DEFAULT" that of these weights), timm's what timm evaluates
+    them with, and an "hf:FOLDER" model what its processor does. Nothing is known about code: the result is None if
+    nothing is given. A `size` without a `crop` also crops the centre square of that
     size, so that all samples have the same shape.
 
     Raises
@@ -146,35 +140,15 @@ def preprocessing_for(
 
 
 def _known_preprocessing(model: str, weights: str | None) -> Preprocessing | None:
-    if is_demo(model):
-        from crp.demo import Scenes
-        from crp.demo.drawing import SIZE
-
-        return replace(Scenes.preprocessing, size=SIZE, crop=SIZE)
-    if not model.startswith(TORCHVISION):
-        return None
-    if weights != DEFAULT_WEIGHTS:
-        return Preprocessing.imagenet()
-    transforms = torchvision_weights(model.removeprefix(TORCHVISION)).transforms()
-    return Preprocessing(
-        size=transforms.resize_size[0],
-        crop=transforms.crop_size[0],
-        mean=tuple(transforms.mean),
-        std=tuple(transforms.std),
-        interpolation=transforms.interpolation.value,
-    )
+    family, name = family_of(model)
+    return None if family is None else family.preprocessing(name, weights)
 
 
 def _names(model: str, weights: str | None, file: str | None) -> tuple[str, ...] | None:
     if file is not None:
         return read_class_names(file)
-    if model.startswith(TORCHVISION) and weights == DEFAULT_WEIGHTS:
-        return tuple(torchvision_weights(model.removeprefix(TORCHVISION)).meta["categories"])
-    if is_demo(model):
-        from crp.demo import Scenes
-
-        return Scenes.class_names
-    return None
+    family, name = family_of(model)
+    return None if family is None else family.class_names(name, weights)
 
 
 def _from_file(path: Path) -> Preprocessing:

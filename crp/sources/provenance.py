@@ -1,7 +1,8 @@
 """Where a library's model and data come from, as JSON values, and loading them again.
 
-A library may come from anybody. So the code that it names is not run unless the user trusts it, except torchvision's
-classifiers and the built-in model, and a weights file that it names is read only if its content is unchanged.
+A library may come from anybody. So the code that it names is not run unless the user trusts it, except models by name
+of torchvision, timm and transformers and the built-in model, and a weights file or configuration that it names is read
+only if its content is unchanged.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crp.attribution import select_output
 from crp.errors import LibraryError
 from crp.files import expanded, user_path
 from crp.library.fingerprints import file_digest
 from crp.models import check_model
 from crp.sources.data import is_code, load_data
-from crp.sources.named_models import DEFAULT_WEIGHTS, load_model, runs_by_itself
+from crp.sources.model_family import DEFAULT_WEIGHTS
+from crp.sources.named_models import load_model, runs_by_itself
+from crp.sources.transformers_models import CONFIGURATION, HF
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,23 +30,31 @@ if TYPE_CHECKING:
 def origin(model: str, data: str, weights: str | None, command: Sequence[str]) -> dict[str, Any]:
     """Return the manifest's entry "source": model, data, weights and command.
 
-    Paths are absolute, so that they are found from another folder. The weights file has its SHA-256.
+    Paths are absolute, so that they are found from another folder. The weights file has its SHA-256, and so has the
+    configuration of an "hf:FOLDER" model, which is most of its architecture.
     """
-    file = None
-    if weights is not None and weights != DEFAULT_WEIGHTS:
-        path = user_path(weights).resolve()
-        file = {"path": str(path), "sha256": file_digest(path)}
-    return {
+    file = None if weights is None or weights == DEFAULT_WEIGHTS else _with_digest(weights)
+    stored = {
         "model": absolute(model),
         "weights": DEFAULT_WEIGHTS if weights == DEFAULT_WEIGHTS else file,
         "data": absolute(data),
         "command": list(command),
     }
+    if model.startswith(HF):
+        stored["configuration"] = _with_digest(user_path(model.removeprefix(HF)) / CONFIGURATION)
+    return stored
+
+
+def _with_digest(path: str | Path) -> dict[str, str]:
+    path = user_path(path).resolve()
+    return {"path": str(path), "sha256": file_digest(path)}
 
 
 def absolute(spec: str) -> str:
     """Return the name of a model or data set with an absolute path, if it has a path."""
     spec = expanded(spec)
+    if spec.startswith(HF):
+        return f"{HF}{user_path(spec.removeprefix(HF)).resolve()}"
     place, colon, name = spec.rpartition(":")
     if place.endswith(".py"):
         return f"{Path(place).resolve()}{colon}{name}"
@@ -75,26 +85,21 @@ def model_of(
     InputError, ModelError
         As `load_model`.
     """
-    loaded = named_model(
-        library.manifest.get("source"), f"library '{library.path}'", model=model, weights=weights, trust=trust
-    )
-    loaded = selecting(loaded, library.manifest)
+    loaded = named_model(library.manifest, f"library '{library.path}'", model=model, weights=weights, trust=trust)
     check_model(library, loaded)
     return loaded
 
 
-def selecting(model: nn.Module, manifest: Mapping[str, Any]) -> nn.Module:
-    """Select the part of the model's output that was mined, if that part has a name."""
-    output = manifest["model"].get("output")
-    named = isinstance(output, int) or (isinstance(output, str) and ":" not in output)
-    return select_output(model, output) if named else model
-
-
 def named_model(
-    source: object, owner: str, *, model: str | None = None, weights: str | None = None, trust: bool = False
+    manifest: Mapping[str, Any],
+    owner: str,
+    *,
+    model: str | None = None,
+    weights: str | None = None,
+    trust: bool = False,
 ) -> nn.Module:
-    """Load the model named by the "source" of an `owner` (such as "library 'a.crp'"); the rest is as in `model_of`."""
-    source = source if isinstance(source, dict) else {}
+    """Load the model named by the manifest of an `owner` (such as "library 'a.crp'"); the rest is as in `model_of`."""
+    source = manifest["source"] if isinstance(manifest.get("source"), dict) else {}
     named = model or _string(source, "model")
     if named is None:
         raise LibraryError(f"The {owner} does not name the model it was mined with; give it with --model.")
@@ -106,7 +111,11 @@ def named_model(
     # Another model has its own weights; only the library's model needs the library's weights file.
     if weights is None and (model is None or absolute(model) == _string(source, "model")):
         weights = _stored_weights(source.get("weights"), owner)
-    return load_model(named, weights)
+        if "configuration" in source:
+            _unchanged(source["configuration"], "configuration", owner, "--model hf:FOLDER")
+    output = manifest["model"].get("output")
+    has_name = isinstance(output, int) or (isinstance(output, str) and ":" not in output)
+    return load_model(named, weights, output=output if has_name else None)
 
 
 def named_data(
@@ -145,15 +154,18 @@ def _string(source: dict[str, Any], name: str) -> str | None:
 def _stored_weights(stored: object, owner: str) -> str | None:
     if stored is None or stored == DEFAULT_WEIGHTS:
         return stored
+    return _unchanged(stored, "weights file", owner, "--weights FILE")
+
+
+def _unchanged(stored: object, what: str, owner: str, remedy: str) -> str:
+    """Return the path of a stored file, if its content is what it was."""
     if not isinstance(stored, dict) or not all(isinstance(stored.get(name), str) for name in ("path", "sha256")):
-        raise LibraryError(f"The {owner} does not say where its weights are; give --weights FILE.")
+        raise LibraryError(f"The {owner} does not say where its {what} is; give {remedy}.")
     if not Path(stored["path"]).is_file():
-        raise LibraryError(
-            f"The weights file '{stored['path']}' that the {owner} names does not exist; give --weights FILE."
-        )
+        raise LibraryError(f"The {what} '{stored['path']}' that the {owner} names does not exist; give {remedy}.")
     if file_digest(stored["path"]) != stored["sha256"]:
         raise LibraryError(
-            f"The weights file '{stored['path']}' has changed since the {owner} was mined; "
-            "give the original file with --weights FILE, or mine again."
+            f"The {what} '{stored['path']}' has changed since the {owner} was mined; give the original with {remedy}, "
+            "or mine again."
         )
     return stored["path"]

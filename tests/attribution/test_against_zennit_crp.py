@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from importlib.metadata import version
 
 import pytest
@@ -16,15 +17,10 @@ from tests.oracle.comparing import assert_relevance_close
 # Both in float64; the recording is kept in float32. It was made with zennit 0.5.1, which leaves the epsilon of merged
 # batch norms in place; zennit 1.0 does not.
 TOLERANCE = 3e-7 if version("zennit") == "0.5.1" else 1e-3
-# VGG16 in float64 takes seconds a case: these stand for the others in the quick run.
-QUICK = ("one channel", "chained")
+# VGG16 in float64 takes seconds a case, and has nothing that ResNet-18 and the nets of tests/oracle have not.
+SLOW = {"vgg16": [pytest.mark.slow], "resnet18": []}
 ALL = [
-    pytest.param(
-        name,
-        case,
-        id=f"{name}-{case.name}",
-        marks=[pytest.mark.slow] if name == "vgg16" and case.name not in QUICK else [],
-    )
+    pytest.param(name, case, id=f"{name}-{case.name}", marks=SLOW[name])
     for name, entries in cases.ATTRIBUTIONS.items()
     for case in entries
 ]
@@ -33,12 +29,12 @@ ALL = [
 @pytest.fixture(scope="module")
 def models():
     """Each model once, in float64; freed after this file."""
-    return {name: CondAttribution(cases.model(name)) for name in cases.MODELS}
+    return functools.cache(lambda name: CondAttribution(cases.model(name)))
 
 
 @pytest.mark.parametrize(("name", "case"), ALL)
 def test_ours_gives_what_zennit_crp_gave(models, name, case):
-    attribution = models[name]
+    attribution = models(name)
     expected = recorded(name, attribution.model)
     data, composite = cases.images(case.samples), cases.composite(name)
     if case.batch_size:
@@ -95,11 +91,11 @@ def heatmap_of_zennit(model, data, name, layer, ids):
     return relevance.sum(1)
 
 
-@pytest.mark.parametrize("name", cases.MODELS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW[name]) for name in cases.MODELS])
 def test_float32_is_as_exact_as_zennit_in_float32(models, name):
     """Rounding depends on the machine, so the error of zennit's own float32 is measured beside ours."""
     layer, ids = {"vgg16": ("features.26", [1, 5, 200]), "resnet18": ("layer4", [3, 4, 100])}[name]
-    double, data = models[name].model, cases.images(1)
+    double, data = models(name).model, cases.images(1)
     exact = heatmap_of_zennit(copy.deepcopy(double), data, name, layer, ids)  # zennit 1.0 leaves merged norms behind
     model, data = copy.deepcopy(double).float(), data.float()
     rounding = (heatmap_of_zennit(model, data, name, layer, ids) - exact).abs().max() / exact.abs().max()

@@ -81,13 +81,29 @@ def test_once_is_enough():
     assert composites.EpsilonPlusFlat.__init__ is before
 
 
-def test_zennit_alone_is_left_as_it_is():
-    """`import crp` changes nothing; the first old module that is imported does."""
+@pytest.mark.parametrize("module", ["hooks", "helper"])
+def test_zennit_alone_is_left_as_it_is(module):
+    """`import crp` changes nothing; an old module that needs zennit does."""
     program = (
         "import sys, crp; crp.InputError\n"
         "assert 'zennit' not in sys.modules\n"
-        "import crp.helper\n"
-        "from zennit.composites import LAYER_MAP_BASE"
+        f"import crp.{module}\n"
+        "from zennit.composites import LAYER_MAP_BASE, EpsilonPlusFlat\n"
+        "assert EpsilonPlusFlat([]).canonizers == []"
+    )
+    done = processes.run(["-c", program], cwd=processes.ROOT, imported=("torch",))
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_imports_of_the_tutorial_on_attributions():
+    """Their order in zennit-crp's notebook: `crp.concepts`, torchvision, zennit, `crp.attribution`, then the call."""
+    program = (
+        "from crp.concepts import ChannelConcept\n"
+        "from torchvision.models.vgg import vgg16_bn\n"
+        "from zennit.composites import EpsilonPlusFlat\n"
+        "from zennit.canonizers import SequentialMergeBatchNorm\n"
+        "from crp.attribution import CondAttribution\n"
+        "assert len(EpsilonPlusFlat([SequentialMergeBatchNorm()]).canonizers) == 1"
     )
     done = processes.run(["-c", program], cwd=processes.ROOT, imported=("torch",))
     assert done.returncode == 0, done.stderr

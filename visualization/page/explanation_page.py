@@ -122,16 +122,13 @@ def environment() -> jinja2.Environment:
 
 
 def _classes(explanation: Explanation) -> Iterator[dict[str, Any]]:
-    scores = list(explanation.classes)
-    if all(score.index != explanation.target.index for score in scores):
-        scores.append(explanation.target)
-    for score in scores:
+    for score in dict.fromkeys([*explanation.classes, explanation.target]):
         yield {
             "name": wording.class_name(score),
-            "width": "" if score.probability is None else f"{100 * score.probability:.2f}",
+            "width": "" if wording.is_number(score) else f"{100 * score.probability:.2f}",
             "text": wording.class_value(score, explanation.best),
-            "logit": f"{score.logit:.2f}".replace("-", wording.MINUS),
-            "explained": score.index == explanation.target.index,
+            "logit": f"{score.value:.2f}".replace("-", wording.MINUS),
+            "explained": score == explanation.target,
         }
 
 

@@ -8,9 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from zennit.core import RemovableHandle, RemovableHandleList
 
-from crp.compat import OLD_NAMES, old_names
+from crp.compat import OLD_NAMES, accept_old_zennit_calls, import_zennit_safely, old_names
+
+import_zennit_safely()
+accept_old_zennit_calls()
+
+from zennit.core import RemovableHandle, RemovableHandleList  # noqa: E402  (after the workaround)
 
 __all__ = [*OLD_NAMES[__name__]]
 

@@ -257,7 +257,7 @@ class TestInfo:
         ]
         assert rows["explained"].strip().startswith("the labels of each sample; relevance starts as")
         assert rows["classes"].strip() == "3: ant, bee, wasp"
-        assert "Explain a picture:  crp atlas mined.crp PICTURE" in lines
+        assert "Explain a picture:  crp atlas mined.crp picture.jpg" in lines
         assert lines[-1] == PRIVACY
 
     def test_as_json(self, mined_shop):
@@ -276,6 +276,7 @@ class TestDemo:
     def test_tells_the_story_in_a_folder_with_a_tilde(self, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.chdir("/")
+        monkeypatch.setattr("crp.cli.demo_command.LAYERS", ("conv5",))  # one is enough, and faster
         result = CliRunner().invoke(main, ["demo", "--out", "~/demo", "--samples", "100"])
         assert result.exit_code == 0, result.output
         assert "'octagon'" in result.stdout

@@ -11,9 +11,12 @@ from .conftest import OTHER_WEIGHTS, Shop, check
 
 MINE = "mine net.py:make photos --out x.crp"
 ATLAS = "atlas mined.crp new.png --trust --out a.html"
-KINDS = "'torchvision:NAME', 'demo', 'demo:vit', 'package.module:function' or 'file.py:function'"
+KINDS = (
+    "'torchvision:NAME', 'timm:NAME', 'hf:FOLDER', 'demo', 'demo:vit', 'package.module:function' or "
+    "'file.py:function'"
+)
 NO_LAYER = "there are '0', '1', '2', '3', '4', '5', '6', '7'."
-RANDOM_WEIGHTS = "is random; give --weights FILE, or --weights DEFAULT for torchvision's."
+RANDOM_WEIGHTS = "is random; give --weights FILE, or --weights DEFAULT for torchvision's own."
 TOO_SMALL = "Calculated padded input size per channel: (1 x 1). Kernel size: (3 x 3). …"
 
 COMMAND_LINES = [
@@ -80,7 +83,8 @@ COMMAND_LINES = [
     ),
     (
         f"{MINE} --weights DEFAULT",
-        "--weights DEFAULT is for 'torchvision:NAME' models, but the model is 'net.py:make'; give a weights file.",
+        "--weights DEFAULT is for 'torchvision:NAME' and 'timm:NAME' models, but the model is 'net.py:make'; give a "
+        "weights file.",
     ),
     # layers
     (f"{MINE} --layers layer5", f"The model has no layer 'layer5': {NO_LAYER}"),

@@ -14,21 +14,6 @@ from crp.visualization.page.explanation_page import render
 from page_source import Page
 
 
-@pytest.fixture(scope="module")
-def explanation():
-    return examples.explanation()
-
-
-@pytest.fixture(scope="module")
-def source(explanation):
-    return render(explanation)
-
-
-@pytest.fixture(scope="module")
-def page(source):
-    return Page(source)
-
-
 def test_every_element_is_closed(page):
     assert page.open == []
 

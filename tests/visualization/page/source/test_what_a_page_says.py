@@ -18,21 +18,6 @@ from crp.visualization.page.explanation_page import render
 from page_source import Page
 
 
-@pytest.fixture(scope="module")
-def explanation():
-    return examples.explanation()
-
-
-@pytest.fixture(scope="module")
-def source(explanation):
-    return render(explanation)
-
-
-@pytest.fixture(scope="module")
-def page(source):
-    return Page(source)
-
-
 def test_a_concept_has_both_its_numbers_with_their_names(explanation, page):
     text = " ".join("".join(page.text).split())
     in_graph = 0

@@ -1,0 +1,150 @@
+"""Relevance of transformers and modern convolutional nets, against LRP of the same nets written out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from zennit.core import Composite, Hook
+from zennit.rules import Epsilon
+
+from crp.attribution import ConditionalAttribution, RelevanceFlow, composite_for
+from crp.attribution.observation import LinearCall
+from crp.attribution.operation_composite import OperationComposite, network_kind
+from tests.oracle.comparing import assert_relevance_close
+from tests.oracle.explicit_lrp import Value, relevance_at
+from tests.oracle.explicit_networks import Network, small_models
+
+FAMILIES = ["ViT", "Swin", "ConvNeXt", "EfficientNet", "MobileNetV3"]
+RULES = ["by default", "epsilon", "by purpose"]
+TARGETS = [1, 3]
+
+
+class EpsilonEverywhere(OperationComposite):
+    """Epsilon at every linear operation, also at convolutions."""
+
+    def linear_rule(self, module: nn.Module, name: str, first: bool) -> Hook:
+        return Epsilon()
+
+
+def prepared(build: Callable[[], nn.Module]) -> tuple[nn.Module, Tensor]:
+    """A model in float64 with random weights and calibrated batch norms, and its input."""
+    torch.manual_seed(0)
+    model = build().double()
+    data = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            values = torch.randn_like(parameter) * (parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.3)
+            # factors of norms and blocks are near one
+            parameter.copy_(values + 1 if parameter.ndim == 1 and name.endswith("weight") else values)
+        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.momentum = None  # the mean over everything that was seen
+        model.train()(torch.randn(16, 3, 8, 8, dtype=torch.float64))
+    return model.eval(), data
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    found = small_models()[request.param]
+    return found, *prepared(found.build)
+
+
+def composite(model: nn.Module, data: Tensor, rules: str) -> Composite:
+    if rules == "epsilon":
+        return EpsilonEverywhere(network_kind([LinearCall("", nn.Linear, False)]))
+    return composite_for(model, data, rules="by-purpose" if rules == "by purpose" else "epsilon-plus-flat").composite
+
+
+class ByHand:
+    """A network computed by hand, with its rules for layers and for the input."""
+
+    def __init__(self, found: SimpleNamespace, model: nn.Module, data: Tensor, rules: str) -> None:
+        for_input = "epsilon" if rules == "epsilon" else found.rules
+        self._for_layers = self._values(found, model, data, "epsilon" if rules == "by purpose" else for_input)
+        self._for_input = self._values(found, model, data, for_input)
+
+    @staticmethod
+    def _values(found: SimpleNamespace, model: nn.Module, data: Tensor, rules: str) -> dict[str, Value]:
+        network = Network(model, rules)
+        source, output = found.by_hand(network, data)
+        return {"input": source, "output": output, **network.layers}
+
+    @property
+    def prediction(self) -> Tensor:
+        return self._for_layers["output"].tensor
+
+    def activation(self, layer: str) -> Tensor:
+        return self._for_layers[layer].tensor
+
+    def at(self, layer: str) -> Tensor:
+        """What arrives at a layer, or at the input, from the output at the targets."""
+        values = self._for_input if layer == "input" else self._for_layers
+        started = torch.zeros_like(self.prediction)
+        rows = range(len(TARGETS))
+        started[rows, TARGETS] = self.prediction[rows, TARGETS]
+        return relevance_at(values["output"], started, {layer: values[layer]})[layer]
+
+    def sent(self, layer: str, relevance: Tensor) -> Tensor:
+        """What arrives at the input from relevance at a layer."""
+        values = self._for_input
+        return relevance_at(values[layer], relevance, {"input": values["input"]})["input"]
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_relevance_at_layers_and_at_the_input(family: tuple, rules: str) -> None:
+    found, model, data = family
+    by_hand = ByHand(found, model, data, rules)
+    with RelevanceFlow(model, composite(model, data, rules), data, found.layers) as flow:
+        assert flow.notes == ()
+        assert_relevance_close(flow.prediction, by_hand.prediction, 1e-12)
+        started = flow.output_relevance(TARGETS)
+        assert_relevance_close(flow.down(started)[0], by_hand.at("input"), 1e-9)
+        arriving = flow.down(started, to=found.layers)
+        for layer in found.layers:
+            assert_relevance_close(flow.activation(layer), by_hand.activation(layer), 1e-12)
+            assert_relevance_close(arriving[layer][0], by_hand.at(layer), 1e-9)
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_any_part_of_a_layer(family: tuple, rules: str) -> None:
+    """Two parts that make up the layer, and the layer, in one pass."""
+    found, model, data = family
+    by_hand, layer = ByHand(found, model, data, rules), found.layers[1]
+    mask = torch.rand(by_hand.activation(layer).shape[1:], generator=torch.Generator().manual_seed(1)) < 0.4
+    masks = torch.stack([mask, ~mask, torch.ones_like(mask)])[:, None].double()
+    with RelevanceFlow(model, composite(model, data, rules), data, [layer]) as flow:
+        heatmaps = flow.down(flow.down(flow.output_relevance(TARGETS), to=layer) * masks, start=layer)
+    for heatmap, kept in zip(heatmaps, by_hand.at(layer) * masks, strict=True):
+        assert_relevance_close(heatmap, by_hand.sent(layer, kept), 1e-9)
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_concepts_by_their_ids(family: tuple, rules: str) -> None:
+    """Some channels of a layer `[N, C, H, W]`, or the same along axis 1 of other layers."""
+    found, model, data = family
+    by_hand, layer, ids = ByHand(found, model, data, rules), found.layers[1], [1, 2]
+    conditions = [{"y": [target], layer: ids} for target in TARGETS]
+    result = ConditionalAttribution(model)(data, conditions, composite(model, data, rules))
+    kept = torch.zeros_like(by_hand.at(layer))
+    kept[:, ids] = by_hand.at(layer)[:, ids]
+    assert_relevance_close(result.heatmap, by_hand.sent(layer, kept).sum(1), 1e-9)
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_conditional_heatmaps_add_up(family: tuple, rules: str) -> None:
+    """All parts of a layer, along each of its axes."""
+    found, model, data = family
+    with RelevanceFlow(model, composite(model, data, rules), data, found.layers) as flow:
+        for layer in found.layers:
+            arriving = flow.down(flow.output_relevance(TARGETS), to=layer)
+            whole = flow.down(arriving, start=layer)[0]
+            for axis in range(2, arriving.ndim):
+                size = arriving.shape[axis]
+                ones = [size, *(size if other == axis else 1 for other in range(1, arriving.ndim))]
+                parts = flow.down(arriving * torch.eye(size, dtype=torch.float64).view(ones), start=layer)
+                assert len(parts) == size
+                assert_relevance_close(parts.sum(0), whole, 1e-9)
