@@ -19,9 +19,7 @@ LAYERS = {"cnn": ("conv4", "conv5"), "vit": ("blocks.1", "blocks.2")}
 
 
 @click.command(short_help="Run a complete example with built-in data and model.")
-@click.option(
-    "--out", default="crp-demo", show_default=True, metavar="FOLDER", help="Folder to write to."
-)
+@click.option("--out", default="crp-demo", show_default=True, metavar="FOLDER", help="Folder to write to.")
 @click.option(
     "--model",
     "network",
@@ -57,9 +55,7 @@ def demo(out: str, network: str, samples: int) -> None:
         path=folder / "library.crp",
         class_names=Scenes.class_names,
         preprocessing=Scenes.preprocessing,
-        source=origin(
-            f"demo:{network}", "demo", None, ["crp", "demo", "--model", network, "--samples", str(samples)]
-        ),
+        source=origin(f"demo:{network}", "demo", None, ["crp", "demo", "--model", network, "--samples", str(samples)]),
         overwrite=True,
         restart=True,
     )

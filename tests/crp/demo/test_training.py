@@ -29,8 +29,9 @@ def test_stacked_scenes_are_the_data_set():
     assert all(torch.equal(inputs[index], scenes[index][0]) for index in range(12))
 
 
+SHORT = (training_vit.Cycle(1, 1, outlines=False), training_vit.Cycle(1, 0.5, outlines=True))
 NEEDS_MUON = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch before 2.9 has no Muon")
-QUICK = [("cnn", {"epochs": 2}), pytest.param("vit", {"cycles": (1, 1)}, marks=NEEDS_MUON)]
+QUICK = [("cnn", {"epochs": 2}), pytest.param("vit", {"cycles": SHORT}, marks=NEEDS_MUON)]
 
 
 @pytest.mark.parametrize(("network", "length"), QUICK)
@@ -90,6 +91,16 @@ def test_attribute_losses_by_hand():
     assert shape.item() == pytest.approx(math.log(1 + 4 * math.exp(-3)))
     assert texture.item() == pytest.approx(math.log(5))
     assert colour.item() == pytest.approx(math.log(6))
+
+
+def test_outlines_by_hand():
+    """A patch has nine cells of four pixels, row by row; the second patch is filled in its cell in row 1, column 2."""
+    objects = torch.zeros(1, 1, 12, 24)
+    objects[:, :, 4:8, 20:24] = 1
+    values = torch.zeros(1, 2, 16 + 9)
+    values[0, 1, 16 + 5] = 4.0
+    *_, outline = training_vit.attribute_losses(values, objects, torch.tensor([[0, 0, 0]]))
+    assert outline.item() == pytest.approx((17 * math.log(2) + math.log(1 + math.exp(-4))) / 18)
 
 
 def test_positions_begin_as_waves_of_row_and_column():
