@@ -8,7 +8,7 @@
 ================  ===================================================================================================
 
 `draw` turns a `Scene` (a description) into a `Drawing` (a picture and its masks); `Scenes` does both by index.
-`python -m crp.demo.training vit` trains a network. Names are imported on first use, so that drawing does not need torch.
+`python -m crp.demo.training vit` trains a network. Names are imported on first use: drawing does not need torch.
 """
 
 from importlib import import_module
