@@ -2,9 +2,9 @@
 
 Class labels alone teach a patch embedding little: it knows nothing of shifts and turns, which the scenes vary. So each
 batch is shifted by a few pixels and shown in one of the eight orientations of a square, and the tokens of the patches
-learn beside the class which part of the scene they show: the object's shape, texture and colour, or none, and in the
-second cycle its outline. An octagon counts as a disc there, and the tag as nothing, so that only the labels of classes
-tell what an octagon is.
+learn beside the class which part of the scene they show: the object's shape, texture and colour, or none, and from the
+second cycle on its outline. An octagon counts as a disc there, and the tag as nothing, so that only the labels of
+classes tell what an octagon is.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Cycle:
     outlines: bool
 
 
-CYCLES = (Cycle(12, 1, outlines=False), Cycle(16, 0.5, outlines=True))
+CYCLES = (Cycle(12, 1, outlines=False), Cycle(16, 0.5, outlines=True), Cycle(6, 0.3, outlines=True))
 
 # stored with the weights
 SETTINGS = {
     "scenes": str(SCENES),
-    "cycles": " + ".join(str(cycle.epochs) for cycle in CYCLES),
+    "cycles": " + ".join(f"{cycle.epochs} epochs at {cycle.rate}" for cycle in CYCLES),
     "batch": str(BATCH),
     "learning rates": f"{LEARNING_RATE}, {MATRIX_LEARNING_RATE}",
     "weight decays": f"{WEIGHT_DECAY}, {MATRIX_WEIGHT_DECAY}",
