@@ -66,7 +66,7 @@ def composite(
 
 RULES = {
     f"{first}, {others}": (one, other)
-    for first, one in (("flat", Flat), ("epsilon", Epsilon), ("w²", WSquare), ("gamma 0.25", partial(Gamma, 0.25)))
+    for first, one in (("flat", Flat), ("epsilon", Epsilon), ("w²", WSquare))
     for others, other in (
         ("epsilon", Epsilon),
         ("gamma 0.05", partial(Gamma, 0.05)),
@@ -76,7 +76,7 @@ RULES = {
         ("z+", ZPlus),
         ("alpha-beta 2, 1", partial(AlphaBeta, 2.0, 1.0)),
     )
-    if first == "flat" or others in ("epsilon", "gamma 0.1", "gamma 0.25", "z+")
+    if first == "flat" or others in ("epsilon", "gamma 0.25")
 }
 
 
