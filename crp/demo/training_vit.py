@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cross_entropy, pad, pixel_unshuffle
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from tqdm import tqdm
 
 from .drawing import COLOURS
@@ -29,6 +30,7 @@ WARMUP = 0.15  # part of the steps
 WEIGHT_DECAY = 0.05
 MATRIX_WEIGHT_DECAY = 0.01
 SHIFT = 4  # pixels
+AVERAGED = 2  # cycles
 OUTLINE = 4  # pixels of a cell that a token tells inside from outside
 ATTRIBUTES = (
     ("disc", "triangle", "square", "star"),
@@ -66,6 +68,7 @@ SETTINGS = {
     "learning rates": f"{LEARNING_RATE}, {MATRIX_LEARNING_RATE}",
     "weight decays": f"{WEIGHT_DECAY}, {MATRIX_WEIGHT_DECAY}",
     "shift": str(SHIFT),
+    "averaged cycles": str(AVERAGED),
 }
 
 
@@ -152,8 +155,8 @@ def train_vit(scenes: Scenes, *, cycles: Sequence[Cycle] = CYCLES, seed: int = 0
     scenes
         At least `BATCH`. In every epoch, those that do not fill a last batch are omitted, different ones each time.
     cycles
-        What is done one after the other (Loshchilov and Hutter, "SGDR: Stochastic gradient descent with warm restarts",
-        2017).
+        What is done one after the other. The weights are the mean of those after each of the last `AVERAGED` cycles
+        (Izmailov et al., "Averaging weights leads to wider optima and better generalization", 2018).
     seed
         Seed of initial weights, order and variation. The caller's random state is unchanged.
     """
@@ -162,12 +165,13 @@ def train_vit(scenes: Scenes, *, cycles: Sequence[Cycle] = CYCLES, seed: int = 0
         torch.manual_seed(seed)
         model = DemoTransformer()
         initialize(model)
+        ends = []
         for number, cycle in enumerate(cycles, 1):
             run_cycle(model, data, cycle)
+            ends.append(parameters_to_vector(model.parameters()).detach())
             torch.manual_seed(seed + number)
-    with torch.no_grad():
-        for value in model.parameters():
-            value.copy_(value.half())
+    mean = torch.stack(ends[-AVERAGED:]).mean(0)
+    vector_to_parameters(mean.half().float(), model.parameters())
     return model.eval()
 
 

@@ -45,6 +45,25 @@ def test_training_repeats_to_the_bit_and_leaves_the_random_state(network, length
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
+@NEEDS_MUON
+def test_weights_are_the_mean_of_those_after_the_last_two_cycles():
+    scenes, steps = Scenes("train", 32), (*SHORT, training_vit.Cycle(1, 0.3, outlines=True))
+    one, two, three = (training_vit.train_vit(scenes, cycles=steps[:count]) for count in (1, 2, 3))
+    assert training_vit.AVERAGED == 2
+    ends, seed = [], 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, data = DemoTransformer(), training_vit.described(scenes)
+        training_vit.initialize(model)
+        for number, cycle in enumerate(steps):
+            torch.manual_seed(seed + number) if number else None
+            training_vit.run_cycle(model, data, cycle)
+            ends.append(model.head.weight.detach().clone())
+    for trained, count in ((one, 1), (two, 2), (three, 3)):
+        mean = sum(ends[max(0, count - 2) : count]) / min(2, count)
+        assert torch.equal(trained.head.weight, mean.half().float())
+
+
 def test_each_batch_is_shown_mirrored_turned_and_shifted():
     """Every orientation and shift occurs, pixels keep their colours, and nothing else happens to the batch."""
     rows, columns = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
