@@ -7,10 +7,6 @@ from crp.values import ClassScore, StartScore
 from crp.visualization import wording
 from crp.visualization.number_formats import number
 
-EFFECT_MEANS = (
-    "what is explained when the concept's part of the layer's output is set to zero and the rest of the model runs "
-    "again; a probability may fall although the logit rises, because those of other classes change, too"
-)
 # Effects below this part of what is explained say nothing about signs.
 _SMALL = 0.01
 # Relevance and effect are compared in size if one of them is this part of what is explained; they differ by far from
@@ -34,6 +30,14 @@ def effect(explanation: Explanation, part: ConceptPart) -> str:
     without = ClassScore(target.index, target.name, found.after, found.probability)
     first, second = (wording.class_value(score, explanation.best) for score in (target, without))
     return f"without it: {first} → {second}, logit {values}"
+
+
+def effect_means(explanation: Explanation) -> str:
+    """Say what the numbers of `effect` are."""
+    text = "the output if the concept's part of the layer's output is set to zero and the rest of the model runs again"
+    if wording.is_number(explanation.target):
+        return text
+    return f"{text}; a probability may fall although the logit rises, because those of other classes change, too"
 
 
 def disagreement(part: ConceptPart) -> str:
