@@ -18,10 +18,10 @@ from crp.models import PreparedModel, check_layouts, ready_model
 from crp.preprocessing import shown_input
 
 from .dataset import check_data, data_subject
+from .input_boxes import positions_of
 from .mined_model import model_subject
 from .patch_maker import PatchMaker
 from .patch_requests import requests
-from .positions import positions_of
 from .runtime import surroundings
 from .settings import CHANNELS
 from .targets import TargetRule, rule_name
@@ -89,7 +89,9 @@ def add_patches(
             f"{settings['targets']!r}: pass that {settings['start']} as targets=."
         )
     with surroundings(settings["threads"]):
-        data = data_subject(dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")))
+        data = data_subject(
+            dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")), preprocessing=library.preprocessing
+        )
         check_data(library, data)
         explained = {"targets": targets or "prediction", "classes": library.manifest["classes"]}
         explained["layouts"] = {layer: library.layout(layer)}
