@@ -69,6 +69,10 @@ BY_HAND = {
     "mean": (lambda x: x.mean(1, keepdim=True), [2.0, 6.0], [4.0], [1.0, 3.0]),
     "element by element": (lambda x: functional.gelu(x), [2.0, -6.0], [4.0, 1.0], [4.0, 1.0]),
     "matrix product": (lambda x: x @ torch.tensor([[1.0], [2.0]], dtype=x.dtype), [2.0, 3.0], [8.0], [2.0, 6.0]),
+    # each value with itself and with the other one: 4 + 12, 12 + 36
+    "matrix product with itself": (
+        lambda x: torch.einsum("ni,nj->ni", x, x), [2.0, 6.0], [16.0, 0.0], [8.0 + 2.0, 6.0],
+    ),
     "linear": (
         lambda x: functional.linear(x, torch.tensor([[1.0, 2.0]], dtype=x.dtype), torch.ones(1, dtype=x.dtype)),
         [2.0, 3.0], [9.0], [2.0, 6.0],
