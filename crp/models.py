@@ -301,7 +301,7 @@ def check_composite(library: Library, given: Mapping[str, Any]) -> None:
 
 
 def check_start(library: Library) -> None:
-    """Refuse a library whose relevance was started by a function: the class alone does not determine the start.
+    """Refuse a library in which a class alone does not determine which relevance starts.
 
     Raises
     ------
@@ -309,8 +309,9 @@ def check_start(library: Library) -> None:
     """
     if library.manifest["settings"]["start"] != "logit":
         raise LibraryError(
-            f"In the library '{library.path}' the function {shortened(library.manifest['settings']['targets'])} "
-            "starts relevance; this needs a library whose relevance starts as the output of a class."
+            f"In the library '{library.path}' the {library.manifest['settings']['start']} "
+            f"{shortened(library.manifest['settings']['targets'])} starts relevance; this needs a library whose "
+            "relevance starts as the output of a class."
         )
 
 

@@ -42,6 +42,11 @@ class MaskedParts(Parts):
         shape = self.layout.shape
         return self.kind.size((shape[-1], *shape[:-1]) if self.layout.last else shape)
 
+    @property
+    def masks(self) -> bool:
+        """Whether every part is the activation times a constant factor: it is."""
+        return True
+
     def part(self, conditions: Sequence[Any]) -> Tensor:
         """Mask the activation: `[K, N, *shape]`."""
         return self.carried(self._activation, conditions)
