@@ -21,10 +21,11 @@ from torch.utils._pytree import tree_map_only
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.forward_pass import checked_input
 from crp.attribution.isolation import callers_default, isolated
+from crp.attribution.named_layers import check_layer, on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.repeatability import check_same_output, random_states
 from crp.attribution.replica import replicate
-from crp.errors import InputError, ModelError, nearest
+from crp.errors import InputError, ModelError
 
 # Outputs may differ by this part of the largest one when the same is computed in a batch of another size.
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1}
@@ -72,8 +73,10 @@ class UpperPart:
     def __init__(self, model: nn.Module, data: Tensor, layer: str) -> None:
         self._model = replicate(model)
         modules = dict(self._model.named_modules())
-        if layer not in modules or layer == "":
-            raise InputError(f"The model has no layer '{layer}': {nearest(layer, [*modules][1:])}")
+        check_layer(modules, layer)
+        if layer not in modules:  # the input of a module becomes the output of one more module
+            modules[layer] = nn.Identity()
+            on_layer(modules, layer, modules[layer])
         self._data, self._layer = checked_input(self._model, data).detach(), layer
         for name, module in modules.items():
             # torch's place for another `__call__`: around the caller's hooks, which run when the module does

@@ -35,7 +35,6 @@ class MaskedParts(Parts):
     """The parts of a layer whose kind of concept has `MaskingMethods`: the masked activation."""
 
     kind: MaskingMethods
-
     @cached_property
     def size(self) -> int:
         """Number of concepts."""

@@ -148,7 +148,8 @@ class Parts:
 
     @cached_property
     def _places(self) -> Tensor | None:
-        return self.kind.places(self.layout)
+        places = self.kind.places(self.layout)
+        return None if places is None else places.to(self._activation.device)
 
     def _of(self, row: int) -> Parts:
         return type(self)(self.kind, self._activation[row, None], self.layout)

@@ -246,6 +246,7 @@ def _explained_layer(
                 activation_patches=library.patches(layer, index, "activation")[: shown.patches],
                 classes=class_shares(statistics, index, library.class_names, _USERS),
             )
+    outside = float(own.rest(arriving.double()).sum())
     concept_map = concept_map_in(flow, shown.concept, layer, arriving, shown.cells)
     return LayerExplanation(
         layer=layer,
@@ -253,10 +254,11 @@ def _explained_layer(
         supporting=tuple(parts[index] for index in supporting),
         opposing=tuple(parts[index] for index in opposing),
         rest=0.0 if not share.any() else max(0.0, 1 - math.fsum(abs(part.share) for part in parts.values())),
-        coverage=float(relevance.sum()) / started if started else math.nan,
+        coverage=(float(relevance.sum()) + outside) / started if started else math.nan,
         concept_map=concept_map,
         relevance=relevance.cpu().numpy(),
         glimpses=_glimpses(library, layer, concept_map, cards),
+        outside=outside,
     )
 
 

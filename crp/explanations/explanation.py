@@ -212,6 +212,8 @@ class LayerExplanation:
         float64 [size], signed relevance of all concepts, if it is kept.
     glimpses
         One patch for each concept that is not shown but that the ranking of a region may list: id -> patch.
+    outside
+        Relevance that arrives at the layer and belongs to none of its concepts; 0 if they divide all of it.
 
     Raises
     ------
@@ -229,11 +231,13 @@ class LayerExplanation:
     concept_map: ConceptMap | None = None
     relevance: np.ndarray | None = None
     glimpses: Mapping[int, Patch] = field(default_factory=dict)
+    outside: float = 0.0
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
         set_fields(self, supporting=tuple(self.supporting), opposing=tuple(self.opposing))
         set_fields(self, size=int(self.size), rest=float(self.rest), coverage=float(self.coverage))
+        set_fields(self, outside=float(self.outside))
         where = f"layer {self.layer!r}"
         for side, parts, sign in (("supporting", self.supporting, 1), ("opposing", self.opposing, -1)):
             shares = [sign * part.share for part in parts]

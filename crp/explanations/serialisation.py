@@ -148,6 +148,7 @@ def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarr
         size=content["size"],
         rest=content["rest"],
         coverage=undefined(content["coverage"]),
+        outside=content.get("outside", 0.0),
         concept_map=concept_map,
         relevance=content.get("relevance"),
         glimpses={
@@ -189,6 +190,7 @@ def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
         "opposing": [_part_numbers(part) for part in layer.opposing],
         "rest": layer.rest,
         "coverage": defined(layer.coverage),
+        "outside": layer.outside,
         "concept_map": concept_map,
         "relevance": None if layer.relevance is None else layer.relevance.tolist(),
         "glimpses": [{"concept": concept, **patch_numbers(patch)} for concept, patch in layer.glimpses.items()],

@@ -23,9 +23,9 @@ from crp.preprocessing import Preprocessing, shown_input
 
 from .dataset import DataSubject, data_subject
 from .estimation import Estimate, estimate
+from .input_boxes import Positions, positions_of
 from .mined_model import ModelSubject, model_subject
 from .patch_maker import PatchMaker
-from .positions import Positions, positions_of
 from .scores import Score
 from .settings import PATCH_SIZE, Settings
 from .survey import sizes_of

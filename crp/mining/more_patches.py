@@ -18,10 +18,10 @@ from crp.models import PreparedModel, check_layouts, ready_model
 from crp.preprocessing import shown_input
 
 from .dataset import check_data, data_subject
+from .input_boxes import positions_of
 from .mined_model import model_subject
 from .patch_maker import PatchMaker
 from .patch_requests import requests
-from .positions import positions_of
 from .runtime import surroundings
 from .settings import CHANNELS
 from .targets import TargetRule, rule_name

@@ -26,6 +26,7 @@ from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_sha
 from crp.visualization import colours as palette
 from crp.visualization import encoding as images
 from crp.visualization import wording
+from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
 from crp.visualization.page.cards import card_view
 from crp.visualization.page.concept_map_section import cells_view, concept_map_view
@@ -184,6 +185,7 @@ def _layer(
         "ledger": wording.ledger(layer),
         "hidden": wording.hidden(layer),
         "coverage": wording.coverage(layer),
+        "outside": outside(layer),
         "conserved": coverage_is_a_share(layer.coverage),
         "map": layer.concept_map
         and concept_map_view(layer.concept_map, colours, {card["concept"]: card for card in cards}),
