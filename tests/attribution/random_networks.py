@@ -1,5 +1,7 @@
 """Random small networks: a chain of random steps on `[N, 4, 6, 6]`, each of which may read any earlier tensor.
 
+Steps that depend on the data compare with a margin, so that rounding decides nothing.
+
 Every network can also be run *by hand*. Then gates, attention weights, divisors and the slopes of activations are
 constants, and a product of two signals is the mean of two products with a constant. The input times the gradient of
 that is what LRP with epsilon everywhere gives for a vanishing epsilon (Ancona et al., "Towards better understanding of
@@ -85,7 +87,8 @@ class RandomNet(nn.Module):
         if not self.by_hand:
             return function(data)
         slope = function(data.detach().clone()) / data.detach()
-        return data * torch.where(data == 0, torch.zeros_like(slope), slope)
+        slope = torch.where(data == 0, torch.zeros_like(slope), slope)
+        return data.mul_(slope) if getattr(function, "inplace", False) else data * slope
 
     def multiplied(self, function: Callable[[Tensor, Tensor], Tensor], one: Tensor, other: Tensor) -> Tensor:
         """Multiply two signals."""
@@ -111,7 +114,7 @@ def repeated_by_the_data(net: RandomNet) -> Step:
     conv, norm = net.add("loop", nn.Conv2d(4, 4, 1)), net.add("norm", nn.BatchNorm2d(4))
 
     def step(net: RandomNet, x: Tensor, y: Tensor) -> Tensor:
-        for _ in range(1 + int(x.sum() > y.sum())):
+        for _ in range(1 + int(x.sum() > y.sum() + 0.1)):
             x = functional.relu(getattr(net, norm)(getattr(net, conv)(x)), inplace=True)
         return x
 
@@ -200,7 +203,7 @@ def norm_alone(net: RandomNet) -> Step:
 
 
 def activation(net: RandomNet) -> Step:
-    kinds = [nn.ReLU(), nn.ReLU(inplace=True), nn.GELU(), nn.SiLU(), nn.LeakyReLU(0.1), nn.Tanh()]
+    kinds = [nn.ReLU(), nn.ReLU(inplace=True), nn.GELU(), nn.SiLU(), nn.LeakyReLU(0.1), nn.Softplus()]
     name = net.add("activation", net.draw.choice(kinds))
     return lambda net, x, y: net.activated(getattr(net, name), x)
 
@@ -247,7 +250,7 @@ def shifted(net: RandomNet, x: Tensor, y: Tensor) -> Tensor:
 
 
 def data_dependent(net: RandomNet, x: Tensor, y: Tensor) -> Tensor:
-    if x.sum() > y.abs().sum():
+    if x.sum() > y.abs().sum() + 0.1:
         return x + 2 * y
     return torch.add(y, x, alpha=-0.5)
 
