@@ -19,7 +19,7 @@ SAMPLES = 8
 MODULES, LEAST = 5, 0.005
 
 
-def conservation(
+def measured_conservation(
     replica: Replica, reader: SampleReader, targets: TargetRule, classes: int, skipped: Collection[int]
 ) -> dict[str, Any]:
     """Make the ledger of the first samples: one forward pass, and one backward pass to the input for each target.

@@ -32,7 +32,7 @@ from crp.models import PreparedModel, rules_in
 from crp.preprocessing import Preprocessing
 
 from .class_sums import LEADING
-from .conservation import conservation
+from .conservation import measured_conservation
 from .mining_plan import MiningPlan, Shown, device_of, plan_mining_run
 from .runtime import peak_memory, surroundings, tensor_cores
 from .scores import Score
@@ -309,7 +309,7 @@ def _complete(work: Work, plan: MiningPlan) -> None:
         for sample, fact in sorted(skipped.items())
     ]
     if len(skipped) < len(reader):
-        manifest["conservation"] = conservation(
+        manifest["conservation"] = measured_conservation(
             subject.replica, reader, plan.settings.targets, subject.classes, skipped.keys()
         )
     if skipped:
