@@ -84,11 +84,10 @@ class RandomNet(nn.Module):
 
     def activated(self, function: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
         """Apply a function element by element, through which relevance passes."""
-        if not self.by_hand:
+        if not self.by_hand or isinstance(function, nn.ReLU):
             return function(data)
         slope = function(data.detach().clone()) / data.detach()
-        slope = torch.where(data == 0, torch.zeros_like(slope), slope)
-        return data.mul_(slope) if getattr(function, "inplace", False) else data * slope
+        return data * torch.where(data == 0, torch.zeros_like(slope), slope)
 
     def multiplied(self, function: Callable[[Tensor, Tensor], Tensor], one: Tensor, other: Tensor) -> Tensor:
         """Multiply two signals."""
@@ -203,7 +202,7 @@ def norm_alone(net: RandomNet) -> Step:
 
 
 def activation(net: RandomNet) -> Step:
-    kinds = [nn.ReLU(), nn.ReLU(inplace=True), nn.GELU(), nn.SiLU(), nn.LeakyReLU(0.1), nn.Softplus()]
+    kinds = [nn.ReLU(), nn.ReLU(inplace=True), nn.GELU(), nn.SiLU(), nn.LeakyReLU(0.1), nn.ELU()]
     name = net.add("activation", net.draw.choice(kinds))
     return lambda net, x, y: net.activated(getattr(net, name), x)
 
