@@ -11,6 +11,7 @@ import click
 from crp.cli.atlas_command import atlas
 from crp.cli.classes_command import classes
 from crp.cli.demo_command import demo
+from crp.cli.directions_command import directions
 from crp.cli.evaluate_command import evaluate
 from crp.cli.info_command import info
 from crp.cli.merge_command import merge
@@ -87,7 +88,7 @@ def main(ctx: click.Context) -> None:
     MODEL    torchvision:NAME, package.module:function or file.py:function
     DATA     a folder of pictures, an .npz file, or a function that returns a map-style data set
     LIBRARY  the folder that `crp mine` writes
-    LAYER    a name in model.named_modules(), such as layer4
+    LAYER    a name in model.named_modules(), such as layer4; NAME..input for what a module is given
     CLASS    the index of a class, or its name if the library has names
 
     `crp COMMAND --help` describes a command, with an example.
@@ -106,5 +107,5 @@ def main(ctx: click.Context) -> None:
     ctx.call_on_close(lambda: logger.setLevel(level))
 
 
-for command in (demo, mine, merge, atlas, info, verify, evaluate, classes, search, strategies):
+for command in (demo, mine, merge, atlas, info, verify, evaluate, classes, search, strategies, directions):
     main.add_command(command)
