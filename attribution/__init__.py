@@ -32,6 +32,7 @@ Modules
 `outputs`                               `select_output`
 `starts`, `place_starts`                the relevance with which an explanation starts: at classes; at masks and tokens
 `embedding_starts`, `named_starts`      starts at embeddings and values; what a caller names as the target
+`detectors`                             the boxes of torchvision's detectors as an output that can be explained
 `upper_part`, `removal`                 the part of a model above a layer, run alone; concepts removed from it
 `memory`                                freed memory kept for the next tensor
 ======================================  =============================================================================

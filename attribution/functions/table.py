@@ -97,7 +97,7 @@ for rule, names in (
         "neg negative sum mean nanmean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
         "adaptive_avg_pool3d interpolate fold col2im",
     ),
-    (sampling, "grid_sample"),
+    (sampling, "grid_sample roi_align"),
     (addcmul, "addcmul"),
     (addcdiv, "addcdiv"),
     (lerp, "lerp"),
