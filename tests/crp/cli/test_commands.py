@@ -273,13 +273,15 @@ class TestInfo:
 
 
 class TestDemo:
-    def test_tells_the_story_in_a_folder_with_a_tilde(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize(("network", "layer"), [("cnn", "conv5"), ("vit", "blocks.2")])
+    def test_tells_the_story_in_a_folder_with_a_tilde(self, tmp_path, monkeypatch, network, layer):
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.chdir("/")
-        monkeypatch.setattr("crp.cli.demo_command.LAYERS", ("conv5",))  # one is enough, and faster
-        result = CliRunner().invoke(main, ["demo", "--out", "~/demo", "--samples", "100"])
+        monkeypatch.setattr("crp.cli.demo_command.LAYERS", {network: (layer,)})  # one is enough, and faster
+        result = CliRunner().invoke(main, ["demo", "--out", "~/demo", "--samples", "100", "--model", network])
         assert result.exit_code == 0, result.output
         assert "'octagon'" in result.stdout
+        assert f"Its strongest concept in {layer} is" in " ".join(result.stdout.split())
         files = {path.name for path in (tmp_path / "demo").iterdir()}
         assert files == {"library.crp", "scene.png", "atlas.html", "atlas.png"}
         library = str(tmp_path / "demo" / "library.crp")

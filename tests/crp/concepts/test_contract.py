@@ -22,6 +22,7 @@ from crp.attribution import INPUT, RelevanceFlow
 from crp.attribution.upper_part import UpperPart
 from crp.concepts import ChannelConcept, PositionConcept, all_but
 from crp.explanations.map_computation import concepts_in_cells
+from crp.interchange import export_zennit_crp
 from crp.visualization import Atlas
 from tests.crp.concepts.kind_rows import ROWS, Row, kept
 from tests.crp.concepts.small_nets import data, made
@@ -187,6 +188,15 @@ def test_the_heatmap_of_a_patch_is_the_relevance_of_the_concept_at_its_position(
                 np.testing.assert_allclose(patch.heatmap, expected, atol=0.51 / 127)
                 checked += 1
     assert checked >= 4 * row.count
+
+
+def test_references_are_the_same_in_the_files_of_zennit_crp(row, library, tmp_path):
+    export_zennit_crp(library, tmp_path)
+    for mode, folder in (("relevance", "RelMax"), ("activation", "ActMax")):
+        found = library.references(row.layer, mode)
+        for name, expected in (("data", found.sample), ("rf", found.position), ("rel", found.score)):
+            (file,) = tmp_path.glob(f"{folder}*/{row.layer}_{name}.npy")
+            np.testing.assert_array_equal(np.load(file), expected.T)
 
 
 def digests(folder: Path) -> dict[str, str]:
