@@ -82,7 +82,7 @@ class TestMine:
     def test_says_what_it_chose(self, shop):
         result = shop.run("mine", "net.py:make", "photos", "--out", "b.crp", "--size", 10, "--mean", "0.5,0.4,0.3")
         assert result.exit_code == 0
-        assert "Mined layers: 0, 2; the last of each stage on the way to the output" in result.stderr
+        assert "Mined layers: 0, 2; the last of each stage" in result.stderr
         assert "The label of each sample is explained." in result.stderr
         assert result.stdout == "Library: b.crp\nNext:    crp atlas b.crp photos/ant/0.png --model net.py:make\n"
         library = open_library(shop.folder / "b.crp")
@@ -250,7 +250,7 @@ class TestInfo:
         assert lines[2].split() == ["layer", "output", "concepts", "with", "patches", *TABLES, "class_references"]
         assert lines[3].split()[:7] == ["0", "4", "x", "10", "x", "10", "4"]
         assert lines[4].split()[:8] == ["2", "5", "x", "8", "x", "8", "5", "5"]
-        rows = dict(line.split("  ", 1) for line in lines[6:17])
+        rows = dict(line.split("  ", 1) for line in lines[6:18])
         assert rows["made by"].split() == [
             *("crp", "mine", "net.py:make", "photos", "--layers", "0,2"),
             *("--references", "16", "--patches", "1", "--block-size", "32"),
