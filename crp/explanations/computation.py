@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
-from crp.attribution.ledger import Ledger
 from crp.attribution.named_starts import Target
 from crp.attribution.removal import Removal, explained_value, removal_in
 from crp.attribution.starts import Difference, Logit, Start
@@ -225,17 +224,9 @@ def _explained(
         "heatmap": _array(heatmap),
         "layers": tuple(layers),
         "absorbed": 1 - float(heatmap.double().sum()) / total if total else math.nan,
-        "absorbers": _absorbers(ledger),
+        "absorbers": ledger.absorbers(_ABSORBERS, _ABSORBED),
         "graph": graph,
     }
-
-
-def _absorbers(ledger: Ledger) -> tuple[tuple[str, float], ...]:
-    """Name the modules that absorb or add most of the relevance that started."""
-    if not ledger.started:
-        return ()
-    parts = {name: absorbed / ledger.started for name, absorbed in ledger.by_module().items()}
-    return tuple(item for item in parts.items() if math.isfinite(item[1]) and abs(item[1]) >= _ABSORBED)[:_ABSORBERS]
 
 
 def _check_arriving(flow: RelevanceFlow, arriving: Mapping[str, Tensor]) -> None:
