@@ -29,8 +29,11 @@ Modules
 `composites`, `operation_composite`     `composite_for`; rules for modules and functions
 `conditions`, `conditional`             zennit-crp's conditions, checked; conditional attribution with them
 `layers`, `receptive_fields`            names, shapes and connections of layers; what part of the input they see
-`outputs`, `starts`                     `select_output`; the relevance with which an explanation starts at the output
-`upper_part`                            the part of a model above a layer, run from other outputs of the layer
+`outputs`                               `select_output`
+`starts`, `place_starts`                the relevance with which an explanation starts: at classes; at masks and tokens
+`embedding_starts`, `named_starts`      starts at embeddings and values; what a caller names as the target
+`detectors`                             the boxes of torchvision's detectors as an output that can be explained
+`upper_part`, `removal`                 the part of a model above a layer, run alone; concepts removed from it
 `memory`                                freed memory kept for the next tensor
 ======================================  =============================================================================
 """

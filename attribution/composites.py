@@ -10,6 +10,8 @@ network decisions with LRP", 2020). Three kinds of networks need other rules for
 - In depthwise convolutions (MobileNet) each unit has few inputs and a large bias, which absorbs nearly all relevance:
   on 12 photos a fraction of 4e-6 arrived at the input of MobileNet v1. There the biases of convolutions are excluded
   from the denominators, and 1e-2 arrives. The rest is lost at units that are active because of their bias alone.
+  Where no ReLU follows, z+ at depthwise convolutions sent 1e4 times the logit to the input of MViT v2
+  (`ZPlusOrMinus`).
 - Without convolutions, flat at the first layer would spread relevance evenly over the whole input: epsilon everywhere.
 """
 
@@ -23,8 +25,8 @@ from zennit.core import Composite
 
 from crp.attribution.flow import RelevanceFlow
 from crp.attribution.forward_pass import checked_input
-from crp.attribution.observation import LINEAR_FUNCTIONS, LinearCall, observe
-from crp.attribution.operation_composite import OperationComposite, RankingComposite, network_kind
+from crp.attribution.observation import LINEAR_FUNCTIONS, LinearCall, is_depthwise, observe
+from crp.attribution.operation_composite import NetworkKind, OperationComposite, RankingComposite, network_kind
 from crp.attribution.replica import replicate
 from crp.attribution.wrappers import check_module, unwrapped
 from crp.errors import InputError, ModelError, nearest
@@ -47,7 +49,7 @@ class FittingComposite:
         on classifier.1"`, `"epsilon-plus-flat, without biases of convolutions"` or `"epsilon"`. With rules by purpose,
         these are the maps' rules: `"epsilon; maps: epsilon-plus-flat"`.
     reason
-        One sentence: what was recognised and what was chosen.
+        One or two sentences: what was recognised and what was chosen.
     """
 
     composite: Composite
@@ -77,7 +79,7 @@ class FittingComposite:
         return arriving[0].flatten(1).sum(1) / started[0].flatten(1).sum(1)
 
 
-def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = PLUS) -> FittingComposite:
+def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = BY_PURPOSE) -> FittingComposite:
     """Choose rules for `model`.
 
     Parameters
@@ -108,9 +110,9 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10))
     >>> composite_for(model).name
-    'epsilon-plus-flat'
-    >>> composite_for(model, rules="by-purpose").name
     'epsilon; maps: epsilon-plus-flat'
+    >>> composite_for(model, rules="epsilon-plus-flat").name
+    'epsilon-plus-flat'
     """
     if rules not in RULES:
         raise InputError(f"There are no rules '{rules}': {nearest(rules, RULES)}")
@@ -128,32 +130,38 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
             "epsilon in all layers, because flat at a fully connected first layer would spread relevance evenly over "
             "the input"
         )
-    elif network.convolutional_classifier:
-        name = f"epsilon-plus-flat, epsilon on {network.last}"
-        choice = (
-            f"flat at the first layer, z+ at the other convolutions and epsilon at the last one, '{network.last}', "
-            "which acts as the classifier: z+ there would leave no negative relevance"
-        )
-    elif network.depthwise:
-        name = "epsilon-plus-flat, without biases of convolutions"
-        choice = (
-            "flat at the first layer, z+ at the other convolutions with their biases left out of the denominators, "
-            "where they would absorb nearly all relevance, and epsilon at the fully connected layers"
-        )
     else:
-        name = "epsilon-plus-flat"
-        choice = "flat at the first layer, z+ at the other convolutions and epsilon at the fully connected layers"
+        name, choice = _convolutional_choice(network)
     ranking = None
     if network.convolutional and rules == BY_PURPOSE:
         ranking, name = RankingComposite(network), f"epsilon; maps: {name}"
-        choice = f"concepts are ranked by epsilon in all layers; maps of the input follow {choice}"
+        choice = (
+            f"relevance of concepts by epsilon in all layers; heatmaps by {choice}. The heatmaps of a layer's concepts "
+            "add up to the heatmap of what arrives at the layer, not to that of the prediction"
+        )
     return FittingComposite(OperationComposite(network, ranking), name, f"{_described(model, calls)}: {choice}.")
+
+
+def _convolutional_choice(network: NetworkKind) -> tuple[str, str]:
+    """Return the name and the description of the rules for a convolutional network."""
+    name, last = "epsilon-plus-flat", "epsilon at the fully connected layers"
+    plus, reason = "z+ at the other convolutions", ""
+    if network.convolutional_classifier:
+        name += f", epsilon on {network.last}"
+        last = f"epsilon at the last one, '{network.last}'"
+        reason = ", which acts as the classifier: z+ there would leave no negative relevance"
+    if network.depthwise:
+        name += ", without biases of convolutions"
+        plus += (
+            " with their biases left out of the denominators, where they would absorb nearly all relevance,"
+        )
+    return name, f"flat at the first layer, {plus} and {last}{reason}"
 
 
 def _registered(model: nn.Module) -> list[LinearCall]:
     """List the linear modules in the order of registration, as if each was called once."""
     return [
-        LinearCall(name, kind, module.weight.ndim > 2 and module.groups == module.in_channels > 1)
+        LinearCall(name, kind, is_depthwise(module))
         for name, module in model.named_modules()
         for kind in LINEAR_FUNCTIONS.values()
         if isinstance(module, kind)

@@ -33,10 +33,11 @@ from crp.attribution.isolation import isolated
 from crp.attribution.layouts import layouts_of
 from crp.attribution.ledger import Ledger, balance
 from crp.attribution.memory import memory_kept
+from crp.attribution.named_layers import check_layer
 from crp.attribution.purposes import Purpose
 from crp.attribution.replica import Replica, prepare
 from crp.attribution.starts import Logits, Start
-from crp.concepts import ChannelConcept, ConceptKind, Layout, MaskingMethods, Parts, parts_of
+from crp.concepts import AnyKind, ChannelConcept, Layout, Parts, kind_at, parts_of
 from crp.errors import InputError, ModelError, nearest
 
 # Conditions share a downward pass as long as none of its tensors exceeds this size in bytes.
@@ -58,7 +59,8 @@ class RelevanceFlow:
     data
         Model input, `[N, c, *S]` (or `[N, F]`), in the dtype of the model's weights. It is moved to their device.
     layers
-        Names of the layers (as in `model.named_modules()`) at which relevance can be read, masked or started.
+        Names of the layers (as in `model.named_modules()`) at which relevance can be read, masked or started;
+        `"NAME..input"` is the first input of a module.
     chunk
         How many conditions share one downward pass. The default depends on the size of the tensors, and is at most 64.
     to_input
@@ -109,10 +111,8 @@ class RelevanceFlow:
         else:
             self.replica = prepare(model, composite)
         layers = layer_names(layers)
-        names = dict(self.replica.model.named_modules())
         for layer in layers:
-            if layer not in names or layer == "":
-                raise InputError(f"The model has no layer '{layer}': {nearest(layer, [*names][1:])}")
+            check_layer(dict(self.replica.model.named_modules()), layer)
         data = checked_input(self.replica.model, data)
         self.device = data.device
         self._input = fast_layout(data.detach()).requires_grad_(to_input)
@@ -161,9 +161,9 @@ class RelevanceFlow:
             self._layouts = layouts_of(self.replica, self._input.detach()[:1], self.layers) | self._layouts
         return self._layouts[layer]
 
-    def parts(self, layer: str, concept: ConceptKind | MaskingMethods) -> Parts:
-        """Return the parts of a layer's output for a kind of concept."""
-        return parts_of(concept, self.activation(layer), self.layout(layer), layer)
+    def parts(self, layer: str, concept: AnyKind | Mapping[str, AnyKind]) -> Parts:
+        """Return the parts of a layer's output for a kind of concept, or for that of the layer in a mapping."""
+        return parts_of(kind_at(layer, concept), self.activation(layer), self.layout(layer), layer)
 
     def tensors(self, layer: str) -> tuple[Tensor, Tensor]:
         """Return a layer's output in the graph of this pass, `[N, C, *S]`, for a backward pass with the rules for maps.
@@ -337,7 +337,7 @@ class RelevanceFlow:
         return torch.cat([self._propagate(purpose, heatmap, [relevance], chunk)[0] for chunk in chunks])
 
     def regions(
-        self, layer: str, cells: Tensor, relevance: Tensor, *, concept: ConceptKind | MaskingMethods = _CHANNELS
+        self, layer: str, cells: Tensor, relevance: Tensor, *, concept: AnyKind = _CHANNELS
     ) -> Tensor:
         """Compute the relevance of every concept in every cell of the input.
 

@@ -19,6 +19,7 @@ from crp.attribution.guards import check_graph, check_output
 from crp.attribution.in_place import StaleReads, StaleTensorError, StaleTensors, follow_changes
 from crp.attribution.isolation import callers_default, outside_inference
 from crp.attribution.ledger import Recorder
+from crp.attribution.named_layers import on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.norm_merging import MergedReads
 from crp.attribution.observation import RunningModules
@@ -149,7 +150,7 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     # before a layer is read
     handles = follow_changes(replica.in_place, stale, clone)
     handles += [
-        names[layer].register_forward_hook(_tap_hook(layer, result, versions, clone, data.requires_grad))
+        on_layer(names, layer, _tap_hook(layer, result, versions, clone, data.requires_grad))
         for layer in layers
     ]
     functions: FunctionRules | None = None
@@ -239,12 +240,12 @@ def _checked_output(output: object, samples: int, start: str) -> Tensor:
 
 def _tap_hook(
     layer: str, result: ForwardPass, versions: list[tuple[Tensor, int]], clone: bool, to_input: bool
-) -> Callable[[nn.Module, tuple, object], Tensor]:
-    """Make the forward hook that adds a layer to the taps."""
+) -> Callable[[object], Tensor]:
+    """Make the function that adds a layer to the taps."""
     # The graph holds this hook: a reference to an object that holds the graph would keep both alive.
     taps, blocked = result.taps, result.blocked
 
-    def tap(module: nn.Module, args: tuple, output: object) -> Tensor:
+    def tap(output: object) -> Tensor:
         if not isinstance(output, Tensor):
             raise ModelError(
                 f"Layer '{layer}' gives a {type(output).__name__}, not a tensor; its relevance cannot be read."

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from math import isqrt, prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from crp.attribution.isolation import callers_default, isolated
+from crp.attribution.named_layers import on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.replica import Replica, replicate
 from crp.concepts import Layout
@@ -69,15 +71,12 @@ def observed_layouts(replica: Replica, sample: Tensor, layers: Sequence[str]) ->
     weight = next((value for value in plain.parameters() if value.is_floating_point()), sample)
     names, found = dict(plain.named_modules()), {}
 
-    def read(layer: str) -> Callable[[nn.Module, tuple, Any], None]:
-        def hook(module: nn.Module, args: tuple, output: Any) -> None:
-            if isinstance(output, Tensor):
-                found.setdefault(layer, axes.layout(output))
-
-        return hook
+    def read(layer: str, output: Any) -> None:
+        if isinstance(output, Tensor):
+            found.setdefault(layer, axes.layout(output))
 
     for layer in layers:
-        names[layer].register_forward_hook(read(layer))
+        on_layer(names, layer, partial(read, layer))
     with torch.no_grad(), callers_default(sample.device), _Axes(sample) as axes:
         plain(sample.detach().to(weight.dtype))
     return found

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from zennit.types import Convolution
 
 from crp.attribution.isolation import callers_default
 from crp.attribution.nested_tensors import tensors_in
@@ -60,6 +61,11 @@ class LinearCall:
     module: str
     kind: type[nn.Module]
     depthwise: bool
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Return whether each output channel of a convolution has one of several input channels."""
+    return isinstance(module, Convolution) and module.groups == module.in_channels > 1
 
 
 @dataclass

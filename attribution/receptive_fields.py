@@ -10,9 +10,10 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from crp.attribution.isolation import isolated
+from crp.attribution.named_layers import check_layer, on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.replica import replicate
-from crp.errors import InputError, ModelError, nearest
+from crp.errors import ModelError
 
 
 @isolated()
@@ -48,17 +49,16 @@ def receptive_boxes(model: nn.Module, shape: Sequence[int], layer: str) -> Tenso
     """
     copy = replicate(model)
     names = dict(copy.named_modules())
-    if layer not in names or not layer:
-        raise InputError(f"The model has no layer '{layer}': {nearest(layer, [*names][1:])}")
+    check_layer(names, layer)
     weight = next(copy.parameters(), torch.empty(0))
     data = torch.zeros(1, *shape, dtype=weight.dtype, device=weight.device)
     reached: list[list[_Interval]] = []
 
-    def stop(module: nn.Module, args: tuple, output: Tensor) -> None:
+    def stop(output: Tensor) -> None:
         reached.append(tracker.intervals(output))
         raise _Reached
 
-    handle = names[layer].register_forward_hook(stop)
+    handle = on_layer(names, layer, stop)
     try:
         with torch.no_grad(), _IntervalTracker(data) as tracker:
             copy(data)

@@ -1,15 +1,28 @@
 """Starts: the relevance with which an explanation begins, at the model's output.
 
-============  =========================================================================================
-`Logit`       the output for one class, the same class for every sample
-`Logits`      the output for one class per sample
-`Difference`  one start minus another: why this class and not that one?
-`Given`       a number, a tensor or a function of the output
-`AtClasses`   another start, kept at some classes and zero elsewhere
-============  =========================================================================================
+A start is a value that turns the output into relevance of the same shape. The sum of that relevance is the number that
+is explained, and `name` says in a few words which number it is.
 
-To add a start (a mask of a segmentation, a box, a similarity), write a frozen dataclass with the methods of `Start`.
-Mining takes it in a `crp.mining.AttributionTarget`; `RelevanceFlow.output_relevance` takes it as it is.
+===============  ===========================  ======================================================================
+start            output                       number that is explained
+===============  ===========================  ======================================================================
+`Logit`          `[N, classes]`               the output for one class, the same class for every sample
+`Logits`         `[N, classes]`               the output for one class per sample
+`LogOdds`        `[N, classes]`               a class against all others, weighted as in log(p / (1 − p))
+`Sum`            any                          several starts together: a set of classes
+`Difference`     any                          one start minus another: why this class and not that one?
+`Distance`       `[N, outputs]`               how far the output of a regression is above a reference value
+`ClassInMask`    `[N, classes, *S]`           a class of a segmentation, summed over a mask
+`Token`          `[N, T, outputs]`            one output of one token
+`Box`            `[N, proposals, classes]`    the class of one box of a detector (`crp.attribution.detectors`)
+`Similarity`     `[N, D]`                     cosine similarity or dot product with another embedding
+`Given`          any                          a number, a tensor or a function of the output
+`AtClasses`      `[N, classes]`               another start, kept at some classes and zero elsewhere
+===============  ===========================  ======================================================================
+
+A start is accepted wherever a class is explained: `RelevanceFlow.output_relevance`, `crp.explain`, `crp.compose`,
+`concept_vector`, `crp.mine(targets=...)`, an `AttributionTarget`, and `init_rel` of conditional attributions. To add
+one, write a frozen dataclass with the methods of `Start`.
 """
 
 from __future__ import annotations
@@ -21,9 +34,28 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from crp.attribution.embedding_starts import Distance, Similarity
+from crp.attribution.place_starts import Box, ClassInMask, Token
 from crp.class_names import class_name
 from crp.errors import InputError
 from crp.indices import class_ids, classes_of_samples
+
+__all__ = [
+    "AtClasses",
+    "Box",
+    "ClassInMask",
+    "Difference",
+    "Distance",
+    "Given",
+    "LogOdds",
+    "Logit",
+    "Logits",
+    "Similarity",
+    "Start",
+    "Sum",
+    "Token",
+    "starts_at_classes",
+]
 
 
 @runtime_checkable
@@ -98,6 +130,89 @@ class Logit:
 
 
 @dataclass(frozen=True)
+class LogOdds:
+    r"""A class against all others, each as strong as the model takes it to be.
+
+    The log-odds of class :math:`c` are :math:`\log\frac{p_c}{1-p_c} = z_c - \log\sum_{k \ne c} e^{z_k}`, a soft minimum
+    of the logit contrasts :math:`z_c - z_k` (Kauffmann et al. 2022, 'From clustering to cluster explanations via neural
+    networks'). Relevance goes to the contrasts by the weights of the soft minimum,
+    :math:`q_k = e^{z_k} / \sum_{j \ne c} e^{z_j}`, held constant as attention weights are:
+
+    .. math:: R_c = z_c, \qquad R_k = -q_k z_k \quad (k \ne c).
+
+    It adds up to the mean contrast :math:`\sum_{k \ne c} q_k (z_c - z_k)`. That is the log-odds plus the entropy of
+    :math:`q`, at most :math:`\log(\text{classes} - 1)`; with two classes it is the log-odds. A number added to all
+    logits does not change it. Scaling relevance to the log-odds themselves would conserve them, but would turn all
+    signs around where they are negative and the mean contrast is positive.
+
+    Attributes
+    ----------
+    classes
+        One class for all samples, or one for each of `N` samples.
+
+    Examples
+    --------
+    >>> LogOdds(0).relevance(torch.tensor([[2.0, 1.0, 1.0]])), LogOdds(0).name(["ant", "bee", "cat"])
+    (tensor([[ 2.0000, -0.5000, -0.5000]]), 'ant against all others')
+    """
+
+    classes: int | Sequence[int] | Tensor
+
+    def relevance(self, prediction: Tensor) -> Tensor:
+        """Return the logit of the class, and of the others the negative weighted logits.
+
+        Raises
+        ------
+        InputError
+            If there is only one class; otherwise as `Logits`.
+        """
+        own = Logits(self.classes).relevance(torch.ones_like(prediction)).bool()
+        if prediction.shape[1] < 2:
+            raise InputError("A class against all others needs at least 2 classes; this model has one output.")
+        weights = prediction.masked_fill(own, -torch.inf).softmax(1)
+        return torch.where(own, prediction, -weights * prediction)
+
+    def name(self, class_names: Sequence[str]) -> str:
+        """Return the name of the class, if there is one for all samples, with what it is compared with."""
+        known = class_name(class_names, self.classes) if isinstance(self.classes, int) else "the class of each sample"
+        return f"{known} against all others"
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Several starts together, such as a set of classes.
+
+    Examples
+    --------
+    >>> both = Sum((Logit(0), Logit(1)))
+    >>> both.relevance(torch.tensor([[2.0, 3.0, 4.0]])), both.name(["ant", "bee", "cat"])
+    (tensor([[2., 3., 0.]]), 'ant + bee')
+    """
+
+    parts: Sequence[Start]
+
+    def __post_init__(self) -> None:
+        """Check that there are parts.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if not self.parts:
+            raise InputError("A sum of starts needs at least one.")
+
+    def relevance(self, prediction: Tensor) -> Tensor:
+        """Return the sum of the relevance of the parts."""
+        return torch.stack([part.relevance(prediction) for part in self.parts]).sum(0)
+
+    def name(self, class_names: Sequence[str]) -> str:
+        """Return the names with plus signs between them."""
+        return " + ".join(part.name(class_names) for part in self.parts)
+
+
+@dataclass(frozen=True)
 class Difference:
     """One start minus another.
 
@@ -119,7 +234,10 @@ class Difference:
 
     def name(self, class_names: Sequence[str]) -> str:
         """Return both names with a minus sign between them."""
-        return f"{self.first.name(class_names)} \N{MINUS SIGN} {self.second.name(class_names)}"
+        second = self.second.name(class_names)
+        if isinstance(self.second, Sum | Difference | Distance):
+            second = f"({second})"
+        return f"{self.first.name(class_names)} \N{MINUS SIGN} {second}"
 
 
 @dataclass(frozen=True)
@@ -129,11 +247,11 @@ class Given:
     Attributes
     ----------
     values
-        None (the output itself), a number, a tensor that broadcasts to the output, or a function of the output that
-        returns one.
+        None (the output itself), a number, a tensor that broadcasts to the output, a function of the output that
+        returns one, or another start.
     """
 
-    values: float | Tensor | Callable[[Tensor], Tensor] | None = None
+    values: float | Tensor | Callable[[Tensor], Tensor] | Start | None = None
 
     def relevance(self, prediction: Tensor) -> Tensor:
         """Return the given relevance in the shape of the output.
@@ -144,7 +262,9 @@ class Given:
             If it has another shape.
         """
         values = self.values
-        if callable(values):
+        if isinstance(values, Start):
+            start = values.relevance(prediction)
+        elif callable(values):
             start = values(prediction)
         elif isinstance(values, Tensor):
             start = values.to(prediction)
@@ -164,6 +284,8 @@ class Given:
 
     def name(self, class_names: Sequence[str]) -> str:
         """Describe what starts."""
+        if isinstance(self.values, Start):
+            return self.values.name(class_names)
         return "the whole output" if self.values is None else "relevance given by the caller"
 
 
@@ -208,3 +330,16 @@ class AtClasses:
     def name(self, class_names: Sequence[str]) -> str:
         """Describe what starts."""
         return f"{self.start.name(class_names)}, at some classes"
+
+
+def starts_at_classes(start: Start) -> bool:
+    """Return whether a start is made of the logits of classes, so that the model's output has class probabilities.
+
+    >>> starts_at_classes(Difference(Logit(0), Logit(1))), starts_at_classes(Similarity(torch.ones(2)))
+    (True, False)
+    """
+    if isinstance(start, Difference):
+        return starts_at_classes(start.first) and starts_at_classes(start.second)
+    if isinstance(start, Sum):
+        return all(map(starts_at_classes, start.parts))
+    return isinstance(start, Logit | Logits | LogOdds)

@@ -21,10 +21,11 @@ from torch.utils._pytree import tree_map_only
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.forward_pass import checked_input
 from crp.attribution.isolation import callers_default, isolated
+from crp.attribution.named_layers import check_layer, on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.repeatability import check_same_output, random_states
 from crp.attribution.replica import replicate
-from crp.errors import InputError, ModelError, nearest
+from crp.errors import InputError, ModelError
 
 # Outputs may differ by this part of the largest one when the same is computed in a batch of another size.
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1}
@@ -72,8 +73,10 @@ class UpperPart:
     def __init__(self, model: nn.Module, data: Tensor, layer: str) -> None:
         self._model = replicate(model)
         modules = dict(self._model.named_modules())
-        if layer not in modules or layer == "":
-            raise InputError(f"The model has no layer '{layer}': {nearest(layer, [*modules][1:])}")
+        check_layer(modules, layer)
+        if layer not in modules:  # the input of a module becomes the output of one more module
+            modules[layer] = nn.Identity()
+            on_layer(modules, layer, modules[layer])
         self._data, self._layer = checked_input(self._model, data).detach(), layer
         for name, module in modules.items():
             # torch's place for another `__call__`: around the caller's hooks, which run when the module does
@@ -117,7 +120,33 @@ class UpperPart:
         for part in replaced.split(size):
             together = self._run_together(part) if self._in_batches and len(part) > 1 else None
             parts += [together] if together is not None else [self._run_upper(one[None]) for one in part]
-        return torch.cat(parts)
+        return torch.cat(parts).detach()
+
+    @isolated()
+    def gradients(self, replaced: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
+        """Compute the gradient of a score of the model's output with respect to the layer's output.
+
+        Parameters
+        ----------
+        replaced
+            `[N, *layer]`, the outputs of the layer at which the gradient is taken.
+        score
+            From the model's output `[N, ...]` to one number for each sample, `[N]`.
+
+        Returns
+        -------
+        Tensor
+            `[N, *layer]`.
+        """
+        leaf = replaced.to(self.activation).detach().requires_grad_()
+        needed, self._needs_graph = self._needs_graph, True
+        try:
+            with torch.enable_grad():
+                output = self._run_upper(leaf[None])[0]
+                (gradient,) = torch.autograd.grad(score(output).sum(), leaf)
+        finally:
+            self._needs_graph = needed
+        return gradient
 
     # -- the calls of modules ----------------------------------------------------------------------------------
 
@@ -135,9 +164,8 @@ class UpperPart:
         output = run()
         if not self._reached:
             # the calls inside this one will not be made again
-            self._calls[place:] = [
-                _Call(name, tree_map_only(Tensor, Tensor.clone, output) if self._clone else output, stored=True)
-            ]
+            kept = tree_map_only(Tensor, lambda one: one.detach().clone() if self._clone else one.detach(), output)
+            self._calls[place:] = [_Call(name, kept, stored=True)]
         return output
 
     def _reach(self, run: Callable[[], Any]) -> Tensor:
@@ -183,7 +211,7 @@ class UpperPart:
         if random_states(self._data.device) != drawn:
             self._calls, self._reached = [], False
             check_same_output(prediction, self._run(self._data.clone())[0])
-        self._calls, self.prediction, self._following = calls, prediction, False
+        self._calls, self.prediction, self._following = calls, prediction.detach(), False
         return None
 
     def _runs_alone(self) -> bool:
@@ -206,8 +234,9 @@ class UpperPart:
 
     def _run_upper(self, replaced: Tensor) -> Tensor:
         self._position, self._copies, self._same_path = 0, len(replaced), True
-        # cloned, because the model may overwrite it
-        self._replacement = replaced.flatten(0, 1).clone().requires_grad_(self._needs_graph)
+        if self._needs_graph and not replaced.requires_grad:
+            replaced = replaced.detach().requires_grad_()
+        self._replacement = replaced.flatten(0, 1).clone()  # cloned, because the model may overwrite it
         output, _ = self._run(self._stored(self._data))
         if not self._same_path:
             raise ModelError(
@@ -241,11 +270,11 @@ class UpperPart:
             with FinalActivation(self._model) as final:
                 output = self._model(data)
             output, _ = final.removed(output)
-        return output.detach(), final.recorded
+        return output, final.recorded
 
     def _same(self, output: Tensor) -> bool:
         largest = float(self.prediction.abs().max())
-        return float((output - self.prediction).abs().max()) <= _ROUNDING[output.dtype] * max(largest, 1e-6)
+        return float((output.detach() - self.prediction).abs().max()) <= _ROUNDING[output.dtype] * max(largest, 1e-6)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The frozen list of networks that `python -m benchmarks.models` measures.
 
-All families of classifiers in torchvision, and one network of each family in timm, a small one. The list was written
-before anything was measured. A network is not removed because it fails.
+All classifiers of torchvision; of timm one network of each family, a small one; and networks of other kinds. A network
+was listed before it was measured, and is not removed because it fails.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import nn
 
+from benchmarks.other_models import BUILDERS
+
 
 @dataclass(frozen=True)
 class Network:
@@ -21,23 +23,25 @@ class Network:
     Attributes
     ----------
     package
-        `"torchvision"` or `"timm"`.
+        Name of the package.
     name
         Its name there.
     size
         Height and width of the input: the smallest that makes sense, with several positions in the last stage. Networks
-        that are built for one size have that size.
+        that are built for one size have that size. None for those of `other_models`, which say it themselves.
     options
         Arguments of its constructor.
     """
 
     package: str
     name: str
-    size: int
+    size: int | None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self) -> tuple[nn.Module, tuple[int, int, int]]:
+    def build(self) -> tuple[nn.Module, tuple[int, ...]]:
         """Build the network with random weights, and return it with the shape of its input."""
+        if self.size is None:
+            return BUILDERS[self.package, self.name]()
         if self.package == "torchvision":
             model = importlib.import_module("torchvision").models.get_model(self.name, weights=None, **self.options)
         else:
@@ -51,27 +55,85 @@ def _sized(size: int) -> dict[str, int]:
 
 TORCHVISION = (
     Network("torchvision", "alexnet", 96),
-    Network("torchvision", "vgg11_bn", 64),
-    Network("torchvision", "resnet18", 64),
-    Network("torchvision", "resnext50_32x4d", 64),
-    Network("torchvision", "wide_resnet50_2", 64),
-    Network("torchvision", "squeezenet1_1", 64),
+    Network("torchvision", "convnext_base", 64),
+    Network("torchvision", "convnext_large", 64),
+    Network("torchvision", "convnext_small", 64),
+    Network("torchvision", "convnext_tiny", 64),
     Network("torchvision", "densenet121", 64),
+    Network("torchvision", "densenet161", 64),
+    Network("torchvision", "densenet169", 64),
+    Network("torchvision", "densenet201", 64),
+    Network("torchvision", "efficientnet_b0", 64),
+    Network("torchvision", "efficientnet_b1", 64),
+    Network("torchvision", "efficientnet_b2", 64),
+    Network("torchvision", "efficientnet_b3", 64),
+    Network("torchvision", "efficientnet_b4", 64),
+    Network("torchvision", "efficientnet_b5", 64),
+    Network("torchvision", "efficientnet_b6", 64),
+    Network("torchvision", "efficientnet_b7", 64),
+    Network("torchvision", "efficientnet_v2_l", 64),
+    Network("torchvision", "efficientnet_v2_m", 64),
+    Network("torchvision", "efficientnet_v2_s", 64),
     Network("torchvision", "googlenet", 64, {"init_weights": False, "aux_logits": False}),
     Network("torchvision", "inception_v3", 128, {"init_weights": False}),
-    Network("torchvision", "mobilenet_v2", 64),
-    Network("torchvision", "mobilenet_v3_small", 64),
-    Network("torchvision", "mnasnet0_5", 64),
-    Network("torchvision", "shufflenet_v2_x0_5", 64),
-    Network("torchvision", "efficientnet_b0", 64),
-    Network("torchvision", "efficientnet_v2_s", 64),
-    Network("torchvision", "regnet_y_400mf", 64),
-    Network("torchvision", "regnet_x_400mf", 64),
-    Network("torchvision", "convnext_tiny", 64),
-    Network("torchvision", "vit_b_32", 64, {"image_size": 64}),
-    Network("torchvision", "swin_t", 64),
-    Network("torchvision", "swin_v2_t", 64),
     Network("torchvision", "maxvit_t", 224),
+    Network("torchvision", "mnasnet0_5", 64),
+    Network("torchvision", "mnasnet0_75", 64),
+    Network("torchvision", "mnasnet1_0", 64),
+    Network("torchvision", "mnasnet1_3", 64),
+    Network("torchvision", "mobilenet_v2", 64),
+    Network("torchvision", "mobilenet_v3_large", 64),
+    Network("torchvision", "mobilenet_v3_small", 64),
+    Network("torchvision", "regnet_x_16gf", 64),
+    Network("torchvision", "regnet_x_1_6gf", 64),
+    Network("torchvision", "regnet_x_32gf", 64),
+    Network("torchvision", "regnet_x_3_2gf", 64),
+    Network("torchvision", "regnet_x_400mf", 64),
+    Network("torchvision", "regnet_x_800mf", 64),
+    Network("torchvision", "regnet_x_8gf", 64),
+    Network("torchvision", "regnet_y_128gf", 64),
+    Network("torchvision", "regnet_y_16gf", 64),
+    Network("torchvision", "regnet_y_1_6gf", 64),
+    Network("torchvision", "regnet_y_32gf", 64),
+    Network("torchvision", "regnet_y_3_2gf", 64),
+    Network("torchvision", "regnet_y_400mf", 64),
+    Network("torchvision", "regnet_y_800mf", 64),
+    Network("torchvision", "regnet_y_8gf", 64),
+    Network("torchvision", "resnet101", 64),
+    Network("torchvision", "resnet152", 64),
+    Network("torchvision", "resnet18", 64),
+    Network("torchvision", "resnet34", 64),
+    Network("torchvision", "resnet50", 64),
+    Network("torchvision", "resnext101_32x8d", 64),
+    Network("torchvision", "resnext101_64x4d", 64),
+    Network("torchvision", "resnext50_32x4d", 64),
+    Network("torchvision", "shufflenet_v2_x0_5", 64),
+    Network("torchvision", "shufflenet_v2_x1_0", 64),
+    Network("torchvision", "shufflenet_v2_x1_5", 64),
+    Network("torchvision", "shufflenet_v2_x2_0", 64),
+    Network("torchvision", "squeezenet1_0", 64),
+    Network("torchvision", "squeezenet1_1", 64),
+    Network("torchvision", "swin_b", 64),
+    Network("torchvision", "swin_s", 64),
+    Network("torchvision", "swin_t", 64),
+    Network("torchvision", "swin_v2_b", 64),
+    Network("torchvision", "swin_v2_s", 64),
+    Network("torchvision", "swin_v2_t", 64),
+    Network("torchvision", "vgg11", 64),
+    Network("torchvision", "vgg11_bn", 64),
+    Network("torchvision", "vgg13", 64),
+    Network("torchvision", "vgg13_bn", 64),
+    Network("torchvision", "vgg16", 64),
+    Network("torchvision", "vgg16_bn", 64),
+    Network("torchvision", "vgg19", 64),
+    Network("torchvision", "vgg19_bn", 64),
+    Network("torchvision", "vit_b_16", 64, {"image_size": 64}),
+    Network("torchvision", "vit_b_32", 64, {"image_size": 64}),
+    Network("torchvision", "vit_h_14", 56, {"image_size": 56}),
+    Network("torchvision", "vit_l_16", 64, {"image_size": 64}),
+    Network("torchvision", "vit_l_32", 64, {"image_size": 64}),
+    Network("torchvision", "wide_resnet101_2", 64),
+    Network("torchvision", "wide_resnet50_2", 64),
 )
 
 TIMM = (
@@ -170,6 +232,22 @@ TIMM = (
     Network("timm", "legacy_xception", 64),
     Network("timm", "xception41", 64),
     Network("timm", "regnetz_005", 64),
+    Network("timm", "cpubone_nano", 64),
+    Network("timm", "csatv2", 64),
+    Network("timm", "cspnext_tiny", 64),
+    Network("timm", "efficientvim_m1", 64),
+    Network("timm", "hieradet_small", 64),
+    Network("timm", "iformer_s", 64),
+    Network("timm", "lcnetv2_small", 64),
+    Network("timm", "lowformer_b0", 64),
+    Network("timm", "naflexvit_base_patch16_gap", 64),
+    Network("timm", "legacy_seresnet18", 64),
+    Network("timm", "swinv2_tiny_window8_256", 64, _sized(64)),
+    Network("timm", "samvit_base_patch16_224", 64),
+    Network("timm", "mobilenetv5_base", 64),
+    Network("timm", "qwen3_vit_88m", 64),
 )
 
-FAMILIES = (*TORCHVISION, *TIMM)
+OTHER = tuple(Network(package, name, None) for package, name in BUILDERS)
+
+FAMILIES = (*TORCHVISION, *TIMM, *OTHER)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,8 +24,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from benchmarks.model_families import FAMILIES, Network
-from crp.attribution import RelevanceFlow, composite_for
+from benchmarks.model_families import FAMILIES, OTHER, TIMM, TORCHVISION, Network
+from crp.attribution import INPUT, OUTPUT, RelevanceFlow, composite_for
 from crp.attribution.observation import observe
 from crp.attribution.operation_composite import OperationComposite, network_kind
 from crp.attribution.replica import replicate
@@ -34,13 +36,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / ".bench" / "models.jsonl"
 PAGE = ROOT / "docs" / "models.md"
-SECONDS = 90
+SECONDS = 300
 
 # A difference that rounding explains in float64: of outputs, and of a sum over all operations.
 CLOSED = 1e-9
 
-# Relevance at the input, relative to the logit, beyond which a heatmap shows amplified cancellations.
-GROWN = 10
+# Where the default rules should keep relevance, relative to what started: the median over `INPUTS` inputs.
+RANGE = 0.1, 3
+INPUTS = 3
 
 
 class EpsilonEverywhere(OperationComposite):
@@ -49,6 +52,23 @@ class EpsilonEverywhere(OperationComposite):
     def linear_rule(self, module: nn.Module, name: str, first: bool) -> Hook:
         """Return the epsilon rule."""
         return self._epsilon
+
+
+@dataclass(frozen=True)
+class Largest:
+    """A start: for `[N, classes]` the largest logit; else the class that is largest at most places, at those places."""
+
+    def relevance(self, prediction: Tensor) -> Tensor:
+        """Return the relevance that starts, in the output's shape."""
+        largest = prediction.argmax(1)
+        classes = largest.view(len(largest), -1).mode(1).values.view(-1, *[1] * (largest.ndim - 1))
+        kept = torch.zeros_like(prediction, dtype=torch.bool)
+        kept.scatter_(1, classes.expand_as(largest)[:, None], (largest == classes)[:, None])
+        return prediction * kept
+
+    def name(self, class_names: Sequence[str]) -> str:
+        """Describe what starts."""
+        return "the largest output"
 
 
 @dataclass
@@ -62,6 +82,11 @@ class Result:
     closing: float | None = None
     absorbed: float | None = None
     arriving: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
+    extreme: str = ""
+    places: int = 0
+    reason: str = ""
     notes: Sequence[str] = ()
     seconds: float = 0.0
     error: str = ""
@@ -70,6 +95,11 @@ class Result:
     def closes(self) -> bool:
         """Whether the output is the model's own and the ledger closes, up to rounding."""
         return not self.error and self.output <= CLOSED and self.closing <= CLOSED
+
+    @property
+    def stays(self) -> bool:
+        """Whether the default composite keeps relevance within `RANGE` wherever all of it passes."""
+        return not self.error and RANGE[0] <= self.lowest and self.highest <= RANGE[1]
 
 
 def randomized(model: nn.Module, data: Tensor) -> nn.Module:
@@ -123,19 +153,49 @@ def measure(model: nn.Module, data: Tensor, result: Result) -> None:
     """Explain one input, and enter what is found into a result."""
     with torch.no_grad():
         expected = model(data.clone())
-    target = int(expected[0].argmax())
     epsilon = EpsilonEverywhere(network_kind(observe(replicate(model), data).linear))
     with RelevanceFlow(model, epsilon, data) as flow:
         result.notes = flow.notes
         result.output = float((flow.prediction - expected).abs().max() / expected.abs().max())
-        ledger = flow.ledger(flow.output_relevance([target]))
+        ledger = flow.ledger(flow.output_relevance(Largest()))
     result.closing = abs(ledger.unaccounted / ledger.started)
     result.absorbed = ledger.absorbed / ledger.started
-    fitting = composite_for(model, data)
-    result.arriving = float(fitting.conservation(model, data, [target]))
+    measure_default(model, data, result)
     values = (result.output, result.closing, result.absorbed, result.arriving)
     if not all(value == value and abs(value) < float("inf") for value in values):
         raise ArithmeticError(f"a result is not finite: {values}")
+
+
+def measure_default(model: nn.Module, data: Tensor, result: Result) -> None:
+    """Enter how much relevance arrives with the default composite, at the input and wherever all of it passes."""
+    data = torch.cat([data, torch.randn(INPUTS - len(data), *data.shape[1:], dtype=data.dtype)])
+    fitting = composite_for(model, data)
+    result.reason = fitting.reason
+    with RelevanceFlow(model, fitting.composite, data, _readable(model, data)) as flow:
+        places = [layer for layer in flow.layers if not flow.reaches(OUTPUT, INPUT, around=[layer])]
+        started = flow.output_relevance(Largest())
+        arrived = flow.down(started, to=[*places, INPUT])
+    started = started[0].flatten(1).sum(1)
+    shares = {place: float((part[0].flatten(1).sum(1) / started).median()) for place, part in arrived.items()}
+    sizes = {place: abs(share) for place, share in shares.items()}
+    result.arriving, result.places = shares[INPUT], len(places)
+    result.lowest, result.highest = min(sizes.values()), max(sizes.values())
+    result.extreme = max(sizes, key=lambda place: abs(math.log(sizes[place] or 1e-300)))
+
+
+def _readable(model: nn.Module, data: Tensor) -> list[str]:
+    """List the modules that are called once and give one tensor that depends on the input."""
+    copy, calls, unreadable = replicate(model), Counter(), set()
+
+    def follow(name: str, output: object) -> None:
+        calls[name] += 1
+        if not isinstance(output, Tensor) or not output.requires_grad:
+            unreadable.add(name)
+
+    for name, module in copy.named_modules():
+        module.register_forward_hook(lambda module, args, output, name=name: follow(name, output))
+    copy(data[:1].clone().requires_grad_())
+    return [name for name, count in calls.items() if name and count == 1 and name not in unreadable]
 
 
 @contextmanager
@@ -164,13 +224,13 @@ def kept_results() -> dict[tuple[str, str], Result]:
 
 def table(results: Sequence[Result]) -> str:
     """Write results as a Markdown table."""
-    lines = ["| network | input | output | ledger | absorbed | arriving | s | notes |", "| --- " * 8 + "|"]
+    lines = ["| network | input | output | ledger | absorbed | arriving | places | s | notes |", "| --- " * 9 + "|"]
     for result in results:
         if result.error:
-            numbers = ["–"] * 4
+            numbers = ["–"] * 5
         else:
             numbers = [f"{result.output:.0e}", f"{result.closing:.0e}", f"{result.absorbed:.2g}",
-                       f"{result.arriving:.2g}"]
+                       f"{result.arriving:.2g}", f"{result.lowest:.2g} to {result.highest:.2g}"]
         notes = (result.error or " ".join(result.notes)).replace("|", "\\|")
         row = [f"{result.package} `{result.name}`", result.shape, *numbers, f"{result.seconds:.0f}", notes]
         lines.append("| " + " | ".join(row) + " |")
@@ -178,15 +238,23 @@ def table(results: Sequence[Result]) -> str:
 
 
 def summary(results: Sequence[Result]) -> str:
-    """Count the results in one sentence."""
-    closing, named = sum(result.closes for result in results), sum(bool(result.notes) for result in results)
-    failed = sum(bool(result.error) for result in results)
-    growing = [f"`{result.name}`" for result in results if not result.error and abs(result.arriving) > GROWN]
+    """Count the results, by package and altogether."""
+    groups = {
+        "classifiers of torchvision": TORCHVISION, "networks of timm": TIMM, "others": OTHER,
+    }  # fmt: skip
+    counts = []
+    for group, networks in groups.items():
+        keys = {(network.package, network.name) for network in networks}
+        found = [result for result in results if (result.package, result.name) in keys]
+        counts.append(f"{sum(result.closes for result in found)} of {len(networks)} {group}")
+    outside = [f"`{result.name}`" for result in results if not result.error and not result.stays]
+    failed = [f"`{result.name}`" for result in results if result.error]
+    named = sum(bool(result.notes) for result in results)
     return (
-        f"Of {len(results)} networks, {closing} have the model's own output and a ledger that closes to {CLOSED:.0e} "
-        f"or better; {named} have functions without a rule, which are named; {failed} could not be explained. "
-        f"With the default composite, relevance grows to more than {GROWN} times the logit in {len(growing)} "
-        f"({', '.join(growing) or 'none'})."
+        f"{', '.join(counts)} have the model's own output and a ledger that closes to {CLOSED:.0e} or better. "
+        f"{named} have functions without a rule, which are named. {len(failed)} could not be explained "
+        f"({', '.join(failed) or 'none'}). With the default composite, relevance leaves {RANGE[0]} to {RANGE[1]} times "
+        f"what started in {len(outside)} ({', '.join(outside) or 'none'})."
     )
 
 

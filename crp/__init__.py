@@ -7,6 +7,7 @@
 `open_library`            open a library that `mine` wrote, read-only and in milliseconds
 `prepared`                prepare a model once, to explain it many times
 `verify`                  check that a library is complete, unchanged and reproducible
+`evaluate`                whether the concepts that count are those that the model uses, measured by removing them
 `explain`                 one prediction as numbers: concepts, shares, heatmaps, patches, concept map
 `atlas`                   the same as a page or figure: `.save("atlas.html")`, `.png`, `.pdf`, `.svg`, `.json`
 `make_site`               many predictions and the concepts of a library as pages that link to one another
@@ -35,6 +36,7 @@ _HOMES = {
     "open_library": "crp.library",
     "prepared": "crp.models",
     "verify": "crp.verification",
+    "evaluate": "crp.evaluation",
     "explain": "crp.explanations.computation",
     "atlas": "crp.visualization.atlases",
     "make_site": "crp.visualization.site.site_maker",

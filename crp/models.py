@@ -18,6 +18,7 @@ from crp.concepts import ChannelConcept, ConceptKind, MaskingMethods, concept_co
 from crp.errors import InputError, LibraryError, ModelError, shortened
 from crp.layout import Layout
 from crp.library.fingerprints import options_in, value_fingerprint, weights_fingerprint
+from crp.library.store import check_library
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -99,8 +100,9 @@ def prepared(
     check_module(model)
     check_weights_finite(model)
     weights = weights_fingerprint(model)
-    if composite is None and library is not None:
-        composite = rules_in(library)
+    if library is not None:
+        check_library(library)
+        composite = rules_in(library) if composite is None else composite
     composite, rules = described_rules(model, composite, data)
     return PreparedModel(model, composite, prepare(model, composite), weights, rules)
 
@@ -151,7 +153,7 @@ def described_rules(
 ) -> tuple[Composite, dict[str, Any]]:
     """Return a composite (by default the one that fits the model) and its description as a library stores it."""
     if composite is None or isinstance(composite, str):
-        fitting = composite_for(model, data, rules=composite or PLUS)
+        fitting = composite_for(model, data, rules=composite or BY_PURPOSE)
         composite, name, reason = fitting.composite, fitting.name, fitting.reason
     else:
         name, reason = type(composite).__name__, "given by the caller"
@@ -299,7 +301,7 @@ def check_composite(library: Library, given: Mapping[str, Any]) -> None:
 
 
 def check_start(library: Library) -> None:
-    """Refuse a library whose relevance was started by a function: the class alone does not determine the start.
+    """Refuse a library in which a class alone does not determine which relevance starts.
 
     Raises
     ------
@@ -307,8 +309,9 @@ def check_start(library: Library) -> None:
     """
     if library.manifest["settings"]["start"] != "logit":
         raise LibraryError(
-            f"In the library '{library.path}' the function {shortened(library.manifest['settings']['targets'])} "
-            "starts relevance; this needs a library whose relevance starts as the output of a class."
+            f"In the library '{library.path}' the {library.manifest['settings']['start']} "
+            f"{shortened(library.manifest['settings']['targets'])} starts relevance; this needs a library whose "
+            "relevance starts as the output of a class."
         )
 
 

@@ -92,6 +92,36 @@ class ClassScore:
         if self.probability is not None:
             set_fields(self, probability=float(self.probability))
 
+    @property
+    def value(self) -> float:
+        """What is explained of it: the logit."""
+        return self.logit
+
+
+@dataclass(frozen=True)
+class StartScore:
+    """What is explained, where it is not the output for one class: a mask, a box, a similarity, several classes.
+
+    Parameters
+    ----------
+    name
+        What the start calls itself (`crp.attribution.starts`).
+    value
+        The number that is explained: the sum of the relevance that starts.
+    """
+
+    name: str
+    value: float
+
+    def __post_init__(self) -> None:
+        """Check and convert the fields."""
+        set_fields(self, value=float(self.value))
+
+    @property
+    def index(self) -> int:
+        """The id of its node in a graph."""
+        return 0
+
 
 @dataclass(frozen=True)
 class ClassShare:
@@ -126,8 +156,10 @@ class ClassShare:
             set_fields(self, spread=float(self.spread))
 
 
-def class_numbers(score: ClassScore) -> dict[str, Any]:
-    """Turn a class into plain JSON values."""
+def class_numbers(score: ClassScore | StartScore) -> dict[str, Any]:
+    """Turn a class, or another start, into plain JSON values."""
+    if isinstance(score, StartScore):
+        return {"name": score.name, "value": score.value}
     return {"index": score.index, "name": score.name, "logit": score.logit, "probability": score.probability}
 
 
@@ -137,6 +169,11 @@ def class_from(content: Mapping[str, Any], outputs: int) -> ClassScore:
     Files of earlier versions hold a probability of 1 for the only output of a model; it is dropped.
     """
     return ClassScore(**content) if outputs > 1 else ClassScore(**{**content, "probability": None})
+
+
+def target_from(content: Mapping[str, Any], outputs: int) -> ClassScore | StartScore:
+    """Read the class or start that `class_numbers` wrote; `outputs` as in `class_from`."""
+    return StartScore(**content) if "value" in content else class_from(content, outputs)
 
 
 def patch_numbers(patch: Patch) -> dict[str, Any]:
@@ -248,7 +285,7 @@ def frozen(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def set_fields(value: object, **fields: Any) -> None:
+def set_fields(value: object, /, **fields: Any) -> None:
     """Set fields of a frozen value while it is made."""
     for name, content in fields.items():
         object.__setattr__(value, name, content)

@@ -28,7 +28,7 @@ from crp.mining.runtime import surroundings
 from crp.mining.scores import Score
 from crp.mining.survey import Surveyor
 from crp.mining.tally import Tally
-from crp.mining.targets import TargetRule, named_rule
+from crp.mining.targets import TargetRule, named_rule, rule_name
 from crp.models import PreparedModel, check_concept_kind, check_layouts, check_model, ready_model
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def verify(
     composite, concept
         As given to `crp.mine`, if they were not the defaults.
     targets
-        The target rule that was given to `crp.mine`, if it was a function. A library stores only its name.
+        The target rule that was given to `crp.mine`, if it was a function or a start. A library stores only its name.
     blocks
         Number of blocks of samples to compute again, evenly spaced in the data set.
 
@@ -222,11 +222,13 @@ def _compute_again(
 ) -> None:
     settings = library.manifest["settings"]
     precision, rule = settings["precision"], targets or settings["targets"]
+    if settings["start"] == "start" and targets is not None and rule_name(targets) != settings["targets"]:
+        raise LibraryError(f"Relevance was started by {settings['targets']!r}, and targets= is {rule_name(targets)!r}.")
     dtype = torch.bfloat16 if precision == "bfloat16" else None
     if targets is None and not named_rule(rule):
         found.notes.append(
             f"No score was computed again: the library stores only the name of the target rule {rule!r}; give the "
-            "function as targets=."
+            "function or start as targets=."
         )
         return
     check_concept_kind(library, concept)

@@ -120,15 +120,16 @@ MAY_NAME = {
     "explanations": (*CORE, "library", "models", "graphs", "preprocessing"),
     "mining": (*CORE, "library", "models", "preprocessing"),
     "verification": (*CORE, "library", "models", "preprocessing", "mining"),
+    "evaluation": (*CORE, "library", "models", "mining"),
     "analysis": (*CORE, "extras", "library", "models", "mining"),
     "demo": ("errors", "preprocessing"),
     "sources": (*CORE, "compat", "extras", "library", "models", "preprocessing", "demo"),
     "legacy": (*CORE, "compat", "library", "mining"),
     "interchange": (*CORE, "extras", "library", "models", "preprocessing", "mining", "analysis", "legacy"),
     "visualization": ("errors", "files", "compat", "indices", "arguments", "class_names", "values", "library",
-                      "explanations", "graphs", "preprocessing"),
+                      "explanations", "graphs", "evaluation", "preprocessing"),
     "cli": (*CORE, "compat", "library", "models", "graphs", "explanations", "mining", "verification", "analysis",
-            "demo", "sources", "interchange", "preprocessing", "visualization"),
+            "evaluation", "demo", "sources", "interchange", "preprocessing", "visualization"),
     "__main__": ("cli",),
 }  # fmt: skip
 FOREIGN = {

@@ -3,6 +3,7 @@
 atlases.py       Atlas: one explanation, saved as picture, page or JSON, shown in notebooks
 page/            the page: one HTML file that opens offline
 site/            many predictions and the concepts of a library as pages that link to one another
+report/          the report of an evaluation
 figures/         matplotlib: the atlas as one figure, its parts in given axes and at the width of a paper's column;
                  renderers/ draws the input: image, spectrogram, signal, volume
 wording.py       the sentences and numbers that pages and figures share

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 
-_FOLDERS = ("page", "site")
+_FOLDERS = ("page", "site", "report")
 # The script of an explanation's page: these files in this order, as one function.
 _PAGE_SCRIPT = ("elements", "cells", "stage", "graph", "region", "view", "search", "start")
 

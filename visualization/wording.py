@@ -20,7 +20,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from crp import class_names
-from crp.explanations import ClassScore, ClassShare, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.explanations import ClassScore, ClassShare, ConceptPart, Explanation, LayerExplanation, Patch, StartScore
 from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
 from crp.graphs import ConceptGraph, GraphNode
 from crp.visualization.number_formats import MINUS, SPACE, number, percent, probability, rounded, signed_percent
@@ -47,18 +47,23 @@ def spread_over_many_classes(best: ClassScore) -> bool:
     return best.probability is not None and best.probability < _SPREAD
 
 
-def class_value(score: ClassScore, best: ClassScore) -> str:
-    """Format what the model gives for a class: its probability, or the output itself if there is only one.
+def is_number(score: ClassScore | StartScore) -> bool:
+    """Whether only a number is known of what is explained: it is a start, or the only output of the model."""
+    return isinstance(score, StartScore) or score.probability is None
+
+
+def class_value(score: ClassScore | StartScore, best: ClassScore | None) -> str:
+    """Format what the model gives for a class: its probability. Of a start, or the only output, it is the value.
 
     Parameters
     ----------
     score
-        The class.
+        The class or start.
     best
         The class with the largest logit. If its probability is below 1 %, probabilities keep two significant digits.
     """
-    if score.probability is None:
-        return number(score.logit)
+    if is_number(score):
+        return number(score.value)
     if spread_over_many_classes(best):
         return f"{score.probability * 100:.2g}{SPACE}%"
     return probability(score.probability)
@@ -67,15 +72,18 @@ def class_value(score: ClassScore, best: ClassScore) -> str:
 def classes_title(explanation: Explanation) -> str:
     """Name the numbers of `class_value` in a heading."""
     best = explanation.best
+    if best is None:
+        return "What is explained"
+    more = ", and what is explained" if isinstance(explanation.target, StartScore) else ""
     if best.probability is None:
-        return "Output of the model"
+        return f"Output of the model{more}"
     if spread_over_many_classes(best):
-        return "Class probabilities, spread over many classes"
-    return "Class probabilities"
+        return f"Class probabilities, spread over many classes{more}"
+    return f"Class probabilities{more}"
 
 
-def class_name(score: ClassScore) -> str:
-    """Name of a class; `class 3` where it has none."""
+def class_name(score: ClassScore | StartScore) -> str:
+    """Name of a class, `class 3` where it has none; or of a start."""
     return score.name or class_names.class_name((), score.index)
 
 
@@ -104,8 +112,13 @@ def shortened(name: str, length: int) -> str:
 
 
 def headline(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
-    """Say what the model predicts, in one or two sentences, split at class names: (text, whether it is a name)."""
+    """Say what the model predicts, in one or two sentences, split at class names: (text, whether it is a name).
+
+    Where the model's output has no classes, it is what is explained, and its value.
+    """
     best, target = explanation.best, explanation.target
+    if best is None:
+        return ((class_name(target), True), (f": {class_value(target, best)}", False))
     value = class_value(best, best)
     if best.probability is None:
         if class_name(best) in _UNNAMED_OUTPUT:
@@ -113,11 +126,11 @@ def headline(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
         return (("The model’s value for ", False), (class_name(best), True), (f" is {value}", False))
     spread = ", spread over many classes" if spread_over_many_classes(best) else ""
     seen = (("The model sees ", False), (class_name(best), True), (f" ({value}{spread})", False))
-    if best.index == target.index:
+    if target == best:
         return seen
     return (
         *seen,
-        (". What speaks for ", False),
+        (". What raises or lowers " if isinstance(target, StartScore) else ". What speaks for ", False),
         (class_name(target), True),
         (f" ({class_value(target, best)})?", False),
     )
@@ -126,33 +139,33 @@ def headline(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
 def question(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
     """Say what is explained, in a few words, split at class names: (text, whether it is a name)."""
     target = (class_name(explanation.target), True)
-    if explanation.target.probability is None:
+    if explanation.against is not None:
+        return (("Why ", False), target, (" and not ", False), (class_name(explanation.against), True))
+    if is_number(explanation.target):
         return (("What raises or lowers ", False), (subject(explanation), target[0] not in _UNNAMED_OUTPUT))
-    if explanation.against is None:
-        return (("What speaks for ", False), target)
-    return (("Why ", False), target, (" and not ", False), (class_name(explanation.against), True))
+    return (("What speaks for ", False), target)
 
 
 def lead(explanation: Explanation) -> tuple[str, str, str]:
     """Say what a page shows, in a sentence split around the name of what is explained."""
     about = ", where in the input they lie, and reference samples that show what each of them stands for."
-    if explanation.target.probability is None:
+    if is_number(explanation.target):
         return "The concepts of the network that raise or lower ", subject(explanation), about
     return "The concepts of the network that speak for or against ", class_name(explanation.target), about
 
 
 def subject(explanation: Explanation) -> str:
-    """Name what relevance is for: the class, the only output, or one class rather than another."""
-    if explanation.target.probability is None and class_name(explanation.target) in _UNNAMED_OUTPUT:
-        return "the output"
+    """Name what relevance is for: the class, the only output, a start, or one of them rather than another."""
     if explanation.against is None:
-        return class_name(explanation.target)
+        lone = isinstance(explanation.target, ClassScore) and explanation.target.probability is None
+        unnamed = lone and class_name(explanation.target) in _UNNAMED_OUTPUT
+        return "the output" if unnamed else class_name(explanation.target)
     return f"{class_name(explanation.target)} rather than {class_name(explanation.against)}"
 
 
 def negative(explanation: Explanation) -> str:
     """Warn that what is explained is negative; empty if it is not."""
-    value = explanation.target.logit - (explanation.against.logit if explanation.against else 0.0)
+    value = explanation.target.value - (explanation.against.value if explanation.against else 0.0)
     if value >= 0:
         return ""
     return f"What is explained is negative ({number(value)}): what supports raises it, what opposes lowers it." + (
@@ -248,8 +261,15 @@ def class_mean(use: ClassShare) -> str:
 
 
 def used_by(explanation: Explanation) -> str:
-    """Head the list of classes that use a concept most; a model with one output has no classes to list."""
-    return "Mean over mined samples" if explanation.target.probability is None else "Used most by"
+    """Head the list of classes that use a concept most; a library of one output or start has no classes to list."""
+    return "Used most by" if mined_for_classes(explanation) else "Mean over mined samples"
+
+
+def mined_for_classes(explanation: Explanation) -> bool:
+    """Whether the library's samples were mined for several classes."""
+    if isinstance(explanation.target, ClassScore):
+        return explanation.target.probability is not None
+    return any(use.index > 0 for layer in explanation.layers for part in layer.ranked for use in part.classes)
 
 
 def class_use(use: ClassShare) -> str:

@@ -21,7 +21,8 @@ from crp.attribution.nested_tensors import tensors_in
 
 def as_autograd(call: Call) -> Any:
     """Reshaping and selecting: what autograd does is the rule. Other tensors may be given for their shape."""
-    return _made_of_gate(call.by_autograd(), gate_of(call.data[0]))
+    gate = gate_of(call.data[0])  # before the call, which may change the tensor in place
+    return _made_of_gate(call.by_autograd(), gate)
 
 
 def _made_of_gate(result: Any, gate: Gate | None) -> Any:

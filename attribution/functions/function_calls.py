@@ -248,14 +248,14 @@ class FunctionRules(TorchFunctionMode):
         name = function_name(function)
         if name not in _READING:
             self.running.path.append(f"{name}()")
-        in_place = _out_of_place(function, name)
-        if in_place is not None and name.rstrip("_") in self.table:
-            return self._in_place(Call(self, in_place, name.rstrip("_"), args, kwargs))
         if kwargs.get("inplace") is True:
             return self._in_place(Call(self, function, name, args, {**kwargs, "inplace": False}))
         rule = self.table.get(name)
         if rule is not None:
             return rule(Call(self, function, name, args, kwargs))
+        in_place = _out_of_place(function, name)
+        if in_place is not None and name.rstrip("_") in self.table:
+            return self._in_place(Call(self, in_place, name.rstrip("_"), args, kwargs))
         result = function(*args, **kwargs)
         if next(data_in([result]), None) is not None:
             self.without_rule(name)

@@ -63,7 +63,8 @@ for rule, names in (
         "expand_as broadcast_to repeat repeat_interleave tile flip fliplr flipud roll rot90 narrow "
         "select index_select take take_along_dim gather getitem diagonal "
         "split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit unsafe_chunk unsafe_split as_strided "
-        "pixel_shuffle pixel_unshuffle channel_shuffle requires_grad_ squeeze_ unsqueeze_ transpose_ detach_ "
+        "pixel_shuffle pixel_unshuffle channel_shuffle requires_grad_ detach_ "
+        "squeeze_ unsqueeze_ transpose_ swapaxes_ swapdims_ t_ as_strided_ "
         # choosing
         "amax amin topk sort cummax "
         "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
@@ -82,7 +83,7 @@ for rule, names in (
     (
         elementwise,
         "relu gelu silu mish elu selu celu leaky_relu prelu rrelu softplus softshrink hardshrink tanhshrink hardswish "
-        "logsigmoid log_sigmoid threshold exp expm1 log log1p log2 log10 sqrt rsqrt square pow abs absolute sign "
+        "log_sigmoid threshold _threshold exp expm1 log log1p log2 log10 sqrt rsqrt square pow abs absolute sign "
         "reciprocal sin cos clamp_min clamp_max float_power nan_to_num",
     ),
     (bounded, "sigmoid expit hardsigmoid relu6"),
@@ -94,15 +95,15 @@ for rule, names in (
     (
         linear_map,
         "neg negative sum mean nanmean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
-        "adaptive_avg_pool3d interpolate upsample fold col2im",
+        "adaptive_avg_pool3d interpolate fold col2im",
     ),
-    (sampling, "grid_sample"),
+    (sampling, "grid_sample roi_align"),
     (addcmul, "addcmul"),
     (addcdiv, "addcdiv"),
     (lerp, "lerp"),
     (glu, "glu"),
     (product, "mul multiply"),
-    (quotient, "div divide true_divide truediv rdiv rtruediv"),
+    (quotient, "div divide true_divide rdiv"),
     (matrix_product, "matmul mm bmm mv dot inner einsum tensordot addmm addbmm baddbmm bilinear rmatmul"),
     (layer_norm, "layer_norm"),
     (group_norm, "group_norm"),

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from crp.attribution import RelevanceFlow
 from crp.attribution.forward_pass import check_tensor
+from crp.attribution.named_starts import Target, start_of
+from crp.attribution.starts import Start
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.library.store import check_library
 from crp.models import PreparedModel, check_start, ready_model
@@ -28,7 +30,7 @@ def concept_vector(
     library: Library,
     layer: str,
     *,
-    target: int | str | None = None,
+    target: Target | None = None,
     composite: Composite | str | None = None,
     concept: ConceptKind = _CHANNELS,
 ) -> np.ndarray:
@@ -45,7 +47,8 @@ def concept_vector(
     layer
         One of its layers.
     target
-        Class to explain, by index or name; by default the predicted one.
+        What is explained: a class by index or name, an expression of classes, or a start (`crp.attribution.starts`);
+        by default the predicted class.
 
     Returns
     -------
@@ -57,19 +60,20 @@ def concept_vector(
     InputError
         If the layer, the class or the input does not fit.
     LibraryError
-        If the library belongs to another model, composite or kind of concept.
+        If the library belongs to another model, composite or kind of concept; without a start also if its relevance
+        does not start as the output of a class.
     """
     check_library(library)
     library.shape(layer)
     check_tensor(data)
     model = ready_model(model, composite, data[None], library)
     model.check(library, concept)
-    check_start(library)
-    chosen = None if target is None else library.class_index(target)
+    if not isinstance(target, Start):
+        check_start(library)
     found = []
     with RelevanceFlow(model.replica, None, data[None], [layer], layouts=library.layouts) as flow:
-        explained = flow.prediction[0].argmax() if chosen is None else chosen
-        started = flow.output_relevance(explained)
+        chosen = int(flow.prediction[0].argmax()) if target is None else target
+        started = flow.output_relevance(start_of(chosen, library.output_names, flow.prediction))
         parts = flow.parts(layer, concept)
         flow.sweep(started, [layer], lambda _, arriving: found.append(parts.relevance(arriving).total[0]))
     return shares(found[0].double().cpu().numpy())

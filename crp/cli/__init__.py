@@ -9,6 +9,7 @@
 `atlas`       explains pictures with a library
 `info`        describes a library
 `verify`      checks that a library is complete, unchanged and correct
+`evaluate`    measures whether what counts in explanations is what the model uses
 `classes`     ranks the concepts of a class, or the classes of a concept
 `search`      finds the samples that use a concept
 `strategies`  clusters samples by strategy, the likeliest Clever Hans first

@@ -47,7 +47,12 @@ SITE = "site"
     show_default=True,
     help="Largest number of concepts for and against in each layer.",
 )
-@click.option("--target", metavar="CLASS", help="Class to explain, by index or name; default: the predicted class.")
+@click.option(
+    "--target",
+    metavar="CLASS",
+    help="Class to explain, by index or name; default: the predicted class. Also 'octagon - disc', 'octagon + disc', "
+    "'octagon - others', or of a model with one output 'output - 3.5'.",
+)
 @click.option("--against", metavar="CLASS", help="Also explain this class, and the difference: why not this one?")
 @click.option("--graph/--no-graph", default=True, help="Whether to show how lower concepts compose higher ones.")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")

@@ -11,6 +11,7 @@ import click
 from crp.cli.atlas_command import atlas
 from crp.cli.classes_command import classes
 from crp.cli.demo_command import demo
+from crp.cli.evaluate_command import evaluate
 from crp.cli.info_command import info
 from crp.cli.merge_command import merge
 from crp.cli.mine_command import mine
@@ -105,5 +106,5 @@ def main(ctx: click.Context) -> None:
     ctx.call_on_close(lambda: logger.setLevel(level))
 
 
-for command in (demo, mine, merge, atlas, info, verify, classes, search, strategies):
+for command in (demo, mine, merge, atlas, info, verify, evaluate, classes, search, strategies):
     main.add_command(command)

@@ -13,7 +13,7 @@ from crp.cli import options
 
 # Options that decide the content of the library, in addition to those of the plan.
 _DECIDING = ("references", "class_references", "vectors", "patches", "block_size", "precision",
-             "threads", "skip_bad")  # fmt: skip
+             "threads", "skip_bad", "rules")  # fmt: skip
 
 
 @click.command(short_help="Mine a model and its data set into a library.")
@@ -73,6 +73,12 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
     type=click.Choice(["bfloat16", "tf32"]),
     help="Faster, less exact pass over the data (tf32 needs an NVIDIA GPU); default: the model's precision.",
 )
+@click.option(
+    "--rules",
+    type=click.Choice(["by-purpose", "epsilon-plus-flat"]),
+    help="How relevance flows: one set of rules ranks concepts and another draws heatmaps (default), or the single "
+    "composite of the CRP paper.",
+)
 @options.device
 @options.skip_bad
 @click.option("--extend", metavar="LIBRARY", help="A library of the first samples of DATA, to continue from.")
@@ -125,6 +131,7 @@ def mine(model: str, data: str, **given: Any) -> None:
         plan.data,
         layers=plan.layers,
         path=given["out"],
+        composite=given["rules"],
         targets=plan.targets,
         k=given["references"],
         class_references=given["class_references"],

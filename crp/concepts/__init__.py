@@ -3,6 +3,11 @@
 ================  =========================================================================================
 `ConceptKind`     base class of all kinds: divides a layer's output into parts and a rest
 `ChannelConcept`  the default: one channel of a convolution, or one unit of a linear layer
+`PositionConcept` one position with all its channels; `TokenConcept` one token of a transformer
+`HeadConcept`     one attention head, at the input of the attention's output projection
+`Directions`      vectors of channels: concept activation vectors, factors of NMF, latents of an autoencoder, with the
+                  encoders `LeastSquares`, `NonNegative` and `SparseAutoencoder`
+`Groups`          weighted sums of concepts of any kind
 `Layout`          what the axes of a layer's output mean
 `Parts`           a kind told the layout and the activation: relevance, conditions, positions
 `parts_of`        makes `Parts` for any kind, also for the classes of zennit-crp
@@ -14,28 +19,46 @@ To add a kind of concept, write a subclass of `ConceptKind` in a new file in thi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from crp.compat import OLD_NAMES, import_zennit_safely, old_names
+from crp.errors import InputError, nearest
 from crp.layout import Layout
 
 from .by_methods import MaskedParts, MaskingMethods
 from .channel import ChannelConcept
+from .directions import Directions
+from .encoders import LeastSquares, NonNegative, SparseAutoencoder
+from .groups import Groups
+from .heads import HeadConcept
 from .parts import Located, Parts
+from .positions import PositionConcept, TokenConcept
 from .protocol import ConceptKind
 from .selection import all_but, weights_of
 
 import_zennit_safely()  # code written for zennit-crp may import this module first, and then torchvision
 
 __all__ = [
+    "AnyKind",
     "ChannelConcept",
     "ConceptKind",
+    "Directions",
+    "Groups",
+    "HeadConcept",
     "Layout",
+    "LeastSquares",
     "Located",
     "MaskingMethods",
+    "NonNegative",
     "Parts",
+    "PositionConcept",
+    "SparseAutoencoder",
+    "TokenConcept",
     "all_but",
     "concept_count",
+    "kind_at",
     "parts_of",
     "weights_of",
     *OLD_NAMES[__name__],
@@ -44,9 +67,26 @@ __all__ = [
 __getattr__ = old_names(__name__)
 
 
-def parts_of(
-    kind: ConceptKind | MaskingMethods, activation: Tensor, layout: Layout, layer: str = ""
-) -> Parts:
+# A kind of concept, also one with the methods of zennit-crp's.
+AnyKind = ConceptKind | MaskingMethods
+
+
+def kind_at(layer: str, concept: AnyKind | Mapping[str, AnyKind]) -> AnyKind:
+    """Return the kind of concept of a layer: `concept` itself, or its entry.
+
+    Raises
+    ------
+    InputError
+        If `concept` is a mapping without the layer.
+    """
+    if not isinstance(concept, Mapping):
+        return concept
+    if layer not in concept:
+        raise InputError(f"No kind of concept is given for layer '{layer}': {nearest(layer, [*concept])}")
+    return concept[layer]
+
+
+def parts_of(kind: AnyKind, activation: Tensor, layout: Layout, layer: str = "") -> Parts:
     """Tell a kind of concept the layout and the activation of a layer.
 
     Parameters
@@ -68,6 +108,6 @@ def parts_of(
     return MaskedParts(kind, activation, Layout(layout.shape), layer)
 
 
-def concept_count(kind: ConceptKind | MaskingMethods, layout: Layout) -> int:
+def concept_count(kind: AnyKind, layout: Layout) -> int:
     """Return the number of concepts in a layer."""
     return kind.size(layout if isinstance(kind, ConceptKind) else layout.shape)

@@ -35,12 +35,16 @@ class MaskedParts(Parts):
     """The parts of a layer whose kind of concept has `MaskingMethods`: the masked activation."""
 
     kind: MaskingMethods
-
     @cached_property
     def size(self) -> int:
         """Number of concepts."""
         shape = self.layout.shape
         return self.kind.size((shape[-1], *shape[:-1]) if self.layout.last else shape)
+
+    @property
+    def masks(self) -> bool:
+        """Whether every part is the activation times a constant factor: it is."""
+        return True
 
     def part(self, conditions: Sequence[Any]) -> Tensor:
         """Mask the activation: `[K, N, *shape]`."""

@@ -44,6 +44,10 @@ class ChannelConcept(ConceptKind):
         """Keep one channel for each id: `[N, *shape]` -> `[len(ids), N, *shape]`."""
         return layout.as_given(self.masked(layout.channels_first(activation), [[index] for index in ids]))
 
+    def weighted(self, activation: Tensor, weights: Tensor, layout: Layout) -> Tensor:
+        """Multiply each channel by its weight, once per row of weights `[K, C]`."""
+        return layout.joined(layout.split(activation)[None] * weights[:, None, :, None].to(activation))
+
     def values(self, activation: Tensor, layout: Layout) -> Tensor:
         """Return the channels, `[N, C, P]`."""
         return layout.split(activation)

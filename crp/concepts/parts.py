@@ -60,6 +60,16 @@ class Parts:
         """Number of concepts."""
         return self.kind.size(self.layout)
 
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return len(self._activation)
+
+    @property
+    def masks(self) -> bool:
+        """Whether every part is the activation times a constant factor."""
+        return self.kind.masks
+
     def weights(self, conditions: Sequence[Any], like: Tensor) -> Tensor:
         """Read the weight of each concept in each condition (`crp.concepts.weights_of`), `[K, n]`."""
         return torch.stack([weights_of(chosen, self.size, self.where, like) for chosen in conditions])
@@ -67,6 +77,10 @@ class Parts:
     def of_samples(self, samples: Tensor) -> Parts:
         """Return the parts of some samples, int64 `[M]`, which may repeat."""
         return type(self)(self.kind, self._activation[samples], self.layout)
+
+    def mean(self) -> Parts:
+        """Return the parts of the mean activation, which are the mean parts if `masks`, as those of one sample."""
+        return type(self)(self.kind, self._activation.mean(0, keepdim=True), self.layout)
 
     def part(self, conditions: Sequence[Any]) -> Tensor:
         """Return the sum of the chosen parts, each with its weight, once per condition: `[K, N, *shape]`."""
@@ -134,7 +148,8 @@ class Parts:
 
     @cached_property
     def _places(self) -> Tensor | None:
-        return self.kind.places(self.layout)
+        places = self.kind.places(self.layout)
+        return None if places is None else places.to(self._activation.device)
 
     def _of(self, row: int) -> Parts:
         return type(self)(self.kind, self._activation[row, None], self.layout)

@@ -87,7 +87,7 @@ class ConceptKind(ABC):
         """
         return None
 
-    def name(self, concept: int) -> str:
+    def name(self, concept: int, layout: Layout) -> str:
         """Return the name of a concept, for people; empty if it has only its number."""
         return ""
 

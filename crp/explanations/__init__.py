@@ -6,6 +6,7 @@ explanation.py      `Explanation` and its parts as frozen values
 plausibility.py     which coverage and absorption can be read as a share
 serialisation.py    an explanation as JSON
 computation.py      `explain`: from a model, an input and a library to these values
+explained.py        what is explained: a class or another start, with its value
 map_computation.py  the concept map
 entries.py          what several explanations say together: where a concept appears, its neighbours in their graphs
 
@@ -22,6 +23,7 @@ _HOMES = {
     "Explanation": "crp.explanations.explanation",
     "LayerExplanation": "crp.explanations.explanation",
     "Patch": "crp.values",
+    "StartScore": "crp.values",
     "concepts_in_cells": "crp.explanations.map_computation",
     "explain": "crp.explanations.computation",
     "from_json": "crp.explanations.serialisation",

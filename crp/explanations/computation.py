@@ -20,19 +20,22 @@ from torch import Tensor, nn
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.ledger import Ledger
-from crp.attribution.starts import Difference, Logit
-from crp.class_names import class_index, class_name
+from crp.attribution.named_starts import Target
+from crp.attribution.starts import Difference, Start
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError
-from crp.explanations.explanation import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.explanations.explained import Explained, best_classes, explained_of, same
+from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.explanations.map_computation import concept_map_in
 from crp.graphs.composition import apart, graph_in
 from crp.graphs.finiteness import check_finite
+from crp.library.fingerprints import value_fingerprint
 from crp.library.profiles import class_shares
 from crp.library.store import check_library
 from crp.models import PreparedModel, ready_model
 from crp.preprocessing import read_picture, shown_input
 from crp.relevance_shares import shares
+from crp.values import StartScore
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -59,8 +62,8 @@ def explain(
     library: Library,
     *,
     layers: Sequence[str] | None = None,
-    target: int | str | None = None,
-    against: int | str | None = None,
+    target: Target | None = None,
+    against: Target | None = None,
     concepts: int = 6,
     patches: int = 8,
     cells: int | None = None,
@@ -83,10 +86,12 @@ def explain(
     layers
         Some of the library's layers, in the order in which they are shown; by default all, from the output down.
     target
-        Class to explain, by index or name; by default the predicted one.
+        What is explained: a class by index or name (by default the predicted one), an expression of classes such as
+        "octagon - disc" or "octagon - others", or a start (`crp.attribution.starts`: a mask of a segmentation, a box
+        of a detector, a similarity of embeddings, ...). A class of a segmentation is explained where it is predicted.
     against
-        Another class, by index or name: why `target` and not this one? It is explained too, and so is the difference,
-        of both (`Explanation.beside`).
+        Another class or start: why `target` and not this one? It is explained too, and so is the difference of both
+        (`Explanation.beside`).
     concepts
         Largest number of supporting concepts of each layer to show, and of opposing ones.
     patches
@@ -130,39 +135,33 @@ def explain(
     model = ready_model(model, composite, data, library)
     model.check(library, concept)
     with RelevanceFlow(model.replica, None, data, layers or library.layers, layouts=library.layouts) as flow:
-        if flow.prediction.ndim != 2:
-            raise InputError(
-                f"An explanation needs an output [N, classes], and this model's output is "
-                f"{list(flow.prediction.shape)}: select a part with crp.select_output, or use ConditionalAttribution."
-            )
         layers = layers or list(reversed(flow.layers))
-        names = library.class_names
-        scores = flow.prediction[0].double()
-        chosen = int(scores.argmax()) if target is None else class_index(names, target, len(scores))
-        ranked = scores.argsort(descending=True, stable=True)[:5].tolist()
+        first = explained_of(flow, library, target)
+        second = None if against is None else explained_of(flow, library, against)
+        if second is not None and same(flow, first.start, second.start):
+            what = "start" if isinstance(first.score, StartScore) else "class"
+            raise InputError(f"target and against are the same {what}, {first.score.name!r}.")
         shown = _Shown(library, concept, tuple(layers), concepts, patches, cells, graph)
+        every = [first] if second is None else [first, second]
         common = {
             "picture": shown_input(data[0], library.preprocessing),
-            "classes": tuple(_class_score(names, index, scores) for index in ranked),
-            "provenance": {**_provenance(library, model.rules, flow), **(provenance or {})},
+            "classes": best_classes(flow, library, every),
+            "provenance": {**_provenance(library, model.rules, flow, every), **(provenance or {})},
         }
 
-        def explained(target: int, against: int | None, **beside: Any) -> Explanation:
-            found = _explained(flow, shown, target, against)  # refuses classes that do not exist
+        def explained(one: Explained, other: Explained | None, **beside: Any) -> Explanation:
+            start = one.start if other is None else Difference(one.start, other.start)
             return Explanation(
-                target=_class_score(names, target, scores),
-                against=None if against is None else _class_score(names, against, scores),
-                **found,
+                target=one.score,
+                against=None if other is None else other.score,
+                **_explained(flow, shown, start, one.score.index),
                 **common,
                 **beside,
             )
 
-        if against is None:
-            return explained(chosen, None)
-        other = class_index(names, against, len(scores))
-        if other == chosen:
-            raise InputError(f"target and against are the same class, {class_name(names, chosen)!r}.")
-        return explained(chosen, None, beside=(explained(other, None), explained(chosen, other)))
+        if second is None:
+            return explained(first, None)
+        return explained(first, None, beside=(explained(second, None), explained(first, second)))
 
 
 @dataclass(frozen=True)
@@ -178,9 +177,8 @@ class _Shown:
     graph: bool
 
 
-def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | None) -> dict[str, Any]:
-    """Explain one class, or the difference of two; return fields of `Explanation` by name."""
-    start = Logit(target) if against is None else Difference(Logit(target), Logit(against))
+def _explained(flow: RelevanceFlow, shown: _Shown, start: Start, root: int) -> dict[str, Any]:
+    """Explain one start; return fields of `Explanation` by name. `root` is the id of the graph's root."""
     started = flow.output_relevance(start)
     ledger = flow.ledger(started)
     arriving = flow.down(started, to=[INPUT, *shown.layers])
@@ -194,13 +192,13 @@ def _explained(flow: RelevanceFlow, shown: _Shown, target: int, against: int | N
         graph = graph_in(
             [flow],
             apart(shown.layers),
-            target,
+            root,
             start=start,
             library=shown.library,
             concept=shown.concept,
             coverage=_GRAPH_COVERAGE,
             breadth=_GRAPH_BREADTH,
-            heatmaps={(OUTPUT, target): _array(heatmap), **known},
+            heatmaps={(OUTPUT, root): _array(heatmap), **known},
         )
     return {
         "heatmap": _array(heatmap),
@@ -257,6 +255,7 @@ def _explained_layer(
                 activation_patches=library.patches(layer, index, "activation")[: shown.patches],
                 classes=class_shares(statistics, index, library.class_names, _USERS),
             )
+    outside = float(own.rest(arriving.double()).sum())
     concept_map = concept_map_in(flow, shown.concept, layer, arriving, shown.cells)
     return LayerExplanation(
         layer=layer,
@@ -264,10 +263,11 @@ def _explained_layer(
         supporting=tuple(parts[index] for index in supporting),
         opposing=tuple(parts[index] for index in opposing),
         rest=0.0 if not share.any() else max(0.0, 1 - math.fsum(abs(part.share) for part in parts.values())),
-        coverage=float(relevance.sum()) / started if started else math.nan,
+        coverage=(float(relevance.sum()) + outside) / started if started else math.nan,
         concept_map=concept_map,
         relevance=relevance.cpu().numpy(),
         glimpses=_glimpses(library, layer, concept_map, cards),
+        outside=outside,
     )
 
 
@@ -281,12 +281,6 @@ def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, card
     strongest = sorted(named.tolist(), key=lambda index: -magnitude[:, index].max())[:_GLIMPSES]
     found = {index: library.patches(layer, index, "relevance")[:1] for index in strongest if magnitude[:, index].any()}
     return {index: patches[0] for index, patches in sorted(found.items()) if patches}
-
-
-def _class_score(names: Sequence[str], index: int, scores: Tensor) -> ClassScore:
-    """Return one class of the prediction; for a model with one output, its value without a probability."""
-    probability = None if len(scores) == 1 else float(scores.softmax(0)[index])
-    return ClassScore(index, class_name(names, index, len(scores)), float(scores[index]), probability)
 
 
 def _model_input(image: Any, library: Library) -> Tensor:
@@ -310,13 +304,18 @@ def _model_input(image: Any, library: Library) -> Tensor:
     return library.preprocessing.to_input(image)[None]
 
 
-def _provenance(library: Library, rules: Mapping[str, Any], flow: RelevanceFlow) -> dict[str, Any]:
+def _provenance(
+    library: Library, rules: Mapping[str, Any], flow: RelevanceFlow, explained: Sequence[Explained]
+) -> dict[str, Any]:
     """Collect what is needed to trust an explanation and to repeat it."""
     manifest = library.manifest
     reason = " ".join([rules["reason"], *flow.pass_notes])
+    fingerprints = {"weights": manifest["model"]["weights"], "data": manifest["data"]["fingerprint"]}
+    if starts := [one.start for one in explained if isinstance(one.score, StartScore)]:
+        fingerprints["start"] = value_fingerprint(*starts)
     return {
         "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy")},
-        "fingerprints": {"weights": manifest["model"]["weights"], "data": manifest["data"]["fingerprint"]},
+        "fingerprints": fingerprints,
         "settings": {"composite": rules["name"], "reason": reason, **manifest["settings"]},
     }
 

@@ -18,7 +18,7 @@ from typing import Any
 from crp.errors import InputError
 from crp.explanations.explanation import Explanation
 from crp.graphs.concept_graph import Key
-from crp.values import ClassScore, class_from, class_numbers
+from crp.values import ClassScore, StartScore, class_from, class_numbers, target_from
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Entry:
     page
         Name of its page.
     classes
-        The best classes, best first.
+        The best classes, best first; empty if the model's output has none.
     target
-        The class that is explained.
+        The class that is explained, or another start.
     shares
         By layer, in the order shown, the concepts with a card and their signed shares, largest absolute share first.
     edges
@@ -46,7 +46,7 @@ class Entry:
     name: str
     page: str
     classes: tuple[ClassScore, ...]
-    target: ClassScore
+    target: ClassScore | StartScore
     shares: Mapping[str, tuple[tuple[int, float], ...]]
     edges: tuple[tuple[Key, Key, float], ...] = ()
     output: str = ""
@@ -117,7 +117,7 @@ def entry_from(content: Mapping[str, Any]) -> Entry:
             name=str(content["name"]),
             page=str(content["page"]),
             classes=tuple(class_from(score, len(content["classes"])) for score in content["classes"]),
-            target=class_from(content["target"], len(content["classes"])),
+            target=target_from(content["target"], len(content["classes"])),
             shares={
                 str(layer): tuple((int(concept), float(share)) for concept, share in shares)
                 for layer, shares in content["shares"]

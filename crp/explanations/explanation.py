@@ -1,6 +1,6 @@
 """One prediction explained, as frozen values: what an atlas draws and what its JSON holds.
 
-    Explanation              one input, one class: picture, heatmap, prediction, provenance
+    Explanation              one input, one class or other start: picture, heatmap, prediction, provenance
     ├── LayerExplanation     one layer: its concepts for and against, the rest, how much relevance arrives
     │   ├── ConceptPart      one concept: signed share, conditional heatmap, the classes that use it
     │   │   └── Patch        one crop of a reference sample, with the concept's heatmap in it
@@ -24,7 +24,17 @@ import numpy as np
 
 from crp.errors import InputError
 from crp.graphs.concept_graph import ConceptGraph
-from crp.values import ClassScore, ClassShare, Patch, finite_array, frozen, heatmap_array, picture_array, set_fields
+from crp.values import (
+    ClassScore,
+    ClassShare,
+    Patch,
+    StartScore,
+    finite_array,
+    frozen,
+    heatmap_array,
+    picture_array,
+    set_fields,
+)
 
 # Shares are sums of float32 relevance over a whole layer; a larger deviation is an error, not rounding.
 SHARE_TOLERANCE = 1e-4
@@ -202,6 +212,8 @@ class LayerExplanation:
         float64 [size], signed relevance of all concepts, if it is kept.
     glimpses
         One patch for each concept that is not shown but that the ranking of a region may list: id -> patch.
+    outside
+        Relevance that arrives at the layer and belongs to none of its concepts; 0 if they divide all of it.
 
     Raises
     ------
@@ -219,11 +231,13 @@ class LayerExplanation:
     concept_map: ConceptMap | None = None
     relevance: np.ndarray | None = None
     glimpses: Mapping[int, Patch] = field(default_factory=dict)
+    outside: float = 0.0
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
         set_fields(self, supporting=tuple(self.supporting), opposing=tuple(self.opposing))
         set_fields(self, size=int(self.size), rest=float(self.rest), coverage=float(self.coverage))
+        set_fields(self, outside=float(self.outside))
         where = f"layer {self.layer!r}"
         for side, parts, sign in (("supporting", self.supporting, 1), ("opposing", self.opposing, -1)):
             shares = [sign * part.share for part in parts]
@@ -273,9 +287,10 @@ class Explanation:
     heatmap
         float32 [*S], relevance at the input, not normalised: [H, W], [T] or [D, H, W].
     classes
-        The best classes (five, or all where there are fewer), best first.
+        The best classes (five, or all where there are fewer), best first. Empty if the model's output does not hold
+        the logits of classes: a segmentation, a detector, an embedding.
     target
-        The class that is explained.
+        The class that is explained, or another start (a mask, a similarity, several classes) with its value.
     layers
         The layers, in the order in which they are shown.
     absorbed
@@ -288,7 +303,8 @@ class Explanation:
         What is needed to check and to repeat the explanation; plain values only. Known keys, all optional: "image"
         (name of the input), "command", "versions" (dict), "fingerprints" (dict), "settings" (dict).
     against
-        The class whose relevance was subtracted, if a difference is explained: "why `target` and not `against`".
+        The class, or start, whose relevance was subtracted, if a difference is explained: "why `target` and not
+        `against`".
     graph
         The attribution graph, if it was computed.
     beside
@@ -297,17 +313,18 @@ class Explanation:
     Raises
     ------
     InputError
-        If heatmaps and picture differ in shape, classes are not sorted by logit, or `beside` holds another input.
+        If heatmaps and picture differ in shape, classes are not sorted by logit, a class is explained and none is
+        listed, or `beside` holds another input.
     """
 
     picture: np.ndarray
     heatmap: np.ndarray
     classes: tuple[ClassScore, ...]
-    target: ClassScore
+    target: ClassScore | StartScore
     layers: tuple[LayerExplanation, ...]
     absorbed: float
     provenance: Mapping[str, Any]
-    against: ClassScore | None = None
+    against: ClassScore | StartScore | None = None
     graph: ConceptGraph | None = None
     beside: tuple[Explanation, ...] = ()
     absorbers: tuple[tuple[str, float], ...] = ()
@@ -321,7 +338,8 @@ class Explanation:
         if any(not np.array_equal(other.picture, self.picture) for other in self.beside):
             raise InputError("all explanations in `beside` must be of the same input; these have other pictures.")
         logits = [score.logit for score in self.classes]
-        if not logits or logits != sorted(logits, reverse=True):
+        missing = not logits and isinstance(self.target, ClassScore)
+        if missing or logits != sorted(logits, reverse=True):
             raise InputError(f"an explanation's classes must be sorted, best first; these have the logits {logits}.")
         for part in (part for layer in self.layers for part in layer.ranked):
             if part.heatmap.shape != self.heatmap.shape:
@@ -331,6 +349,6 @@ class Explanation:
                 )
 
     @property
-    def best(self) -> ClassScore:
-        """The class with the largest logit."""
-        return self.classes[0]
+    def best(self) -> ClassScore | None:
+        """The class with the largest logit; None if the model's output has no classes."""
+        return self.classes[0] if self.classes else None

@@ -24,6 +24,7 @@ from crp.values import (
     packed_patch,
     patch_from,
     patch_numbers,
+    target_from,
     undefined,
     unpacked,
 )
@@ -117,12 +118,12 @@ def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], p
         picture=arrays[f"{place}picture"],
         heatmap=arrays[f"{place}heatmap"],
         classes=tuple(class_from(score, outputs) for score in content["classes"]),
-        target=class_from(content["target"], outputs),
+        target=target_from(content["target"], outputs),
         layers=tuple(_layer(layer, f"{place}layers/{index}", arrays) for index, layer in enumerate(content["layers"])),
         absorbed=undefined(content["absorbed"]),
         absorbers=tuple((entry["module"], entry["part"]) for entry in content.get("absorbers", ())),
         provenance=content["provenance"],
-        against=None if against is None else class_from(against, outputs),
+        against=None if against is None else target_from(against, outputs),
         graph=None if graph is None else graph_from(graph, arrays, f"{place}graph"),
         beside=tuple(
             _explanation(other, arrays, f"{place}beside/{index}/")
@@ -147,6 +148,7 @@ def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarr
         size=content["size"],
         rest=content["rest"],
         coverage=undefined(content["coverage"]),
+        outside=content.get("outside", 0.0),
         concept_map=concept_map,
         relevance=content.get("relevance"),
         glimpses={
@@ -188,6 +190,7 @@ def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
         "opposing": [_part_numbers(part) for part in layer.opposing],
         "rest": layer.rest,
         "coverage": defined(layer.coverage),
+        "outside": layer.outside,
         "concept_map": concept_map,
         "relevance": None if layer.relevance is None else layer.relevance.tolist(),
         "glimpses": [{"concept": concept, **patch_numbers(patch)} for concept, patch in layer.glimpses.items()],

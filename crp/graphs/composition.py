@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from crp.arguments import layer_names, whole_number
 from crp.attribution import OUTPUT, RelevanceFlow, Replica
 from crp.attribution.forward_pass import check_tensor
+from crp.attribution.named_starts import Target, output_names, start_of
 from crp.attribution.starts import Logit, Start
-from crp.class_names import class_index, class_name
 from crp.concepts import ChannelConcept, ConceptKind, Layout
 from crp.errors import InputError, shortened
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
@@ -42,7 +42,7 @@ def compose(
     data: Tensor,
     layers: Sequence[str],
     *,
-    target: int | str,
+    target: Target,
     of: Key | None = None,
     coverage: float = 0.8,
     breadth: int = 6,
@@ -62,7 +62,8 @@ def compose(
     layers
         Layers of the graph. None may contain another.
     target
-        Class whose logit is explained, by index or name.
+        What is explained: a class by index or name, an expression of classes ("octagon - disc"), or a start
+        (`crp.attribution.starts`).
     of
         (layer, concept): decompose the relevance of this concept for `target`; by default that of the class itself.
         Layers that are not below it are left out.
@@ -113,15 +114,13 @@ def compose(
     if library is not None:
         check_library(library)
         model.check(library, concept)
+    flows = _Flows(model.replica, data, layers, batch, library.layouts if library else {})
+    if isinstance(target, Start) and len(data) > batch:
+        for flow in flows:
+            target.relevance(flow.prediction[:1])  # refuses one mask, reference or class per sample
+            break
     return graph_in(
-        _Flows(model.replica, data, layers, batch, library.layouts if library else {}),
-        layers,
-        target,
-        of=of,
-        coverage=coverage,
-        breadth=breadth,
-        library=library,
-        concept=concept,
+        flows, layers, target, of=of, coverage=coverage, breadth=breadth, library=library, concept=concept
     )
 
 
@@ -137,7 +136,7 @@ def apart(layers: Sequence[str]) -> list[str]:
 def graph_in(
     flows: Iterable[RelevanceFlow],
     layers: Sequence[str],
-    target: int | str,
+    target: Target,
     *,
     of: Key | None = None,
     start: Start | None = None,
@@ -156,7 +155,8 @@ def graph_in(
     layers
         Some of the flows' layers. None may contain another.
     start
-        The relevance that starts at the output; by default the logit of `target`.
+        The relevance that starts at the output, if it is not that of the class `target`, which then identifies the
+        root.
     heatmaps
         Conditional heatmaps of concepts that were already computed, under the same condition.
 
@@ -166,7 +166,7 @@ def graph_in(
         # Inside the loop, because a flow that was opened by the iteration is closed after it.
         root = _root(flow, target, start, of, concept, library)
         below = _directly_below(flow, root.layer, layers)
-        outputs = flow.prediction.shape[1]
+        names = output_names(library.output_names if library else (), flow.prediction)
         break
     if of is not None and not below[root.layer]:
         raise InputError(f"No layer of the graph is below '{root.layer}'.")
@@ -206,8 +206,6 @@ def graph_in(
         if lower in arriving
     ]
     pictures = _heatmaps(flows, root, kept, heatmaps or {}) if samples == 1 else {}
-    known = library.class_names if library else ()
-    names = [class_name(known, index, outputs) for index in range(outputs)]
     nodes = []
     for key, relevance in arriving.items():
         layer, index = key
@@ -263,7 +261,10 @@ class _Flows:
 
 @dataclass(frozen=True)
 class _Root:
-    """The root of a graph: what starts at the output, and the concept `of` that relevance is masked to, if any."""
+    """The root of a graph: what starts at the output, and the concept `of` that relevance is masked to, if any.
+
+    `target` is the class, or 0 if something else than one class starts.
+    """
 
     target: int
     start: Start
@@ -279,7 +280,7 @@ class _Root:
         return self.target if self.of is None else self.of[1]
 
     def output(self, flow: RelevanceFlow) -> Tensor:
-        """Return the relevance that starts at the output, `[1, N, classes]`."""
+        """Return the relevance that starts at the output, `[1, N, ...]`."""
         return flow.output_relevance(self.start)
 
     def at(self, flow: RelevanceFlow, layer: str) -> tuple[Tensor, Tensor]:
@@ -293,8 +294,7 @@ class _Root:
             relevance = flow.down(relevance, to=layer)
         if layer == OUTPUT:
             # The root of a whole prediction is one node, even if relevance started at several classes.
-            whole = relevance[0].double().sum()
-            return relevance[0], whole.repeat(relevance.shape[-1])
+            return relevance[0], relevance[0].double().sum().repeat(self.target + 1)
         return relevance[0], flow.parts(layer, self.concept).total(relevance[0].double()).sum(0)
 
     def down(self, flow: RelevanceFlow, relevance: Tensor, start: str, ids: Sequence[int], **to: Any) -> Any:
@@ -305,18 +305,20 @@ class _Root:
 
 def _root(
     flow: RelevanceFlow,
-    target: int | str,
+    target: Target,
     start: Start | None,
     of: Key | None,
     concept: ConceptKind,
     library: Library | None,
 ) -> _Root:
-    """Look up the class and the concept that the caller named."""
-    chosen = class_index(library.class_names if library else (), target, flow.prediction.shape[1])
+    """Look up what is explained and the concept that the caller named."""
+    if start is None:
+        start = start_of(target, library.output_names if library else (), flow.prediction)
+        target = start.target if isinstance(start, Logit) else 0
     if of is not None:
         layer, index = of
         of = layer, concept_id(index, flow.parts(layer, concept).size, f"layer {layer!r}")
-    return _Root(chosen, start or Logit(chosen), of, concept)
+    return _Root(target, start, of, concept)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class GraphNode:
     layer
         Name of the layer; for the root of a whole prediction `crp.attribution.OUTPUT`.
     concept
-        Id of the concept; at the output, of the class.
+        Id of the concept; at the output, of the class (0 if something else than one class is explained).
     relevance
         Signed relevance that arrives at the concept under the root's condition, on any path; mean over the samples.
     share
@@ -59,7 +59,7 @@ class GraphNode:
     patch
         The patch that shows the concept best, if a library was given.
     name
-        Name of the class, for a node at the output; empty for concepts.
+        Name of what is explained, for a node at the output; empty for concepts.
     """
 
     layer: str

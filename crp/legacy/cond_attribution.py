@@ -151,6 +151,11 @@ class CondAttribution(ConditionalAttribution):
         parts = []
         for rows in groups.values():
             with self._flow(data[rows], checked, composite, record_layer, start_layer) as flow:
+                if flow.replica.by_purpose:
+                    raise InputError(
+                        "A replaced 'backward' or 'broadcast' makes one pass for layers and input, and rules by "
+                        "purpose need one for each: use composite_for(model, rules='epsilon-plus-flat')."
+                    )
                 cells = [ordered(checked[row], flow, start=start, chain=exclude_parallel) for row in rows]
                 parts.append(self._group(flow, cells, mask_map, start, init_rel, on_device, exclude_parallel))
         order = torch.tensor([row for rows in groups.values() for row in rows]).argsort()

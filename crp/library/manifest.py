@@ -106,9 +106,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise damaged(path, "'vectors' of 'settings' is missing or not a bool")
     if not isinstance(content["settings"].get("concept_fingerprint", ""), str):
         raise damaged(path, "'concept_fingerprint' of 'settings' is not a text")
-    names = content.get("class_names")
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise damaged(path, "'class_names' is not a list of names")
+    for key in ("output_names", "class_names"):
+        names = content.get(key)
+        if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise damaged(path, f"'{key}' is not a list of names")
     if names is not None and len(names) != content["classes"]:
         raise damaged(path, f"there are {len(names)} 'class_names' for {shortened(content['classes'])} classes")
     if not _is_shape(content["data"].get("shape")):

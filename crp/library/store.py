@@ -82,8 +82,8 @@ class Library:
         Names of the layers, in the order given to `mine`.
     layouts
         By layer, what the axes of its output mean.
-    class_names
-        Names of the classes by index; empty if the library has none.
+    class_names, output_names
+        Names of the classes and of the model's outputs (the same, unless a start was mined); empty without names.
     preprocessing
         How pictures become model input; None if the library does not say.
     """
@@ -96,6 +96,7 @@ class Library:
         self._sizes = {layer["name"]: int(layer["concepts"]) for layer in self.manifest["layers"]}
         self.layers = tuple(self._shapes)
         self.class_names = tuple(self.manifest.get("class_names") or ())
+        self.output_names = tuple(self.manifest.get("output_names", self.class_names) or ())
         stored = self.manifest.get("preprocessing")
         try:
             self.preprocessing = Preprocessing.from_json(stored) if stored is not None else None

@@ -76,6 +76,8 @@ def described_in_words(library: Library) -> str:
 
 def _explained(manifest: dict[str, Any]) -> str:
     rule, output = manifest["settings"]["targets"], manifest["model"].get("output")
+    if manifest["settings"]["start"] == "start":
+        return f"{manifest['class_names'][0]} in each sample: relevance starts as {rule}"
     if rule.startswith("top") and rule[3:].isdecimal():
         what = f"the {rule[3:]} largest outputs for each sample"
     else:

@@ -12,7 +12,9 @@ from torch import nn
 
 from crp.arguments import device_here
 from crp.attribution import OUTPUT, RelevanceFlow, Replica, prepare
+from crp.attribution.named_starts import output_names
 from crp.attribution.repeatability import check_same_output
+from crp.attribution.starts import Start
 from crp.concepts import Layout
 from crp.errors import ModelError, SampleError
 from crp.models import PreparedModel, ready_model
@@ -39,9 +41,12 @@ class ModelSubject:
     layouts
         What the axes of each layer's output mean.
     classes
-        Number of outputs, or of targets if a function defines its own.
+        Number of outputs, or of targets if a function defines its own; 1 if the rule is a start.
+    outputs
+        Number of outputs.
     start
-        Where relevance starts: `"logit"`, or `"function"` if the target rule starts it.
+        Where relevance starts: `"logit"`, `"function"` if the target rule is a function that starts it, `"start"` if
+        the rule is a start.
     model, composite
         Descriptions for the manifest.
     """
@@ -50,6 +55,7 @@ class ModelSubject:
     survey: Replica
     layouts: dict[str, Layout]
     classes: int
+    outputs: int
     start: str
     model: dict[str, Any]
     composite: dict[str, Any]
@@ -106,10 +112,10 @@ def model_subject(
         "weights": ready.weights,
         "output": getattr(model, "explained_output", None),
     }
-    found, classes, start, notes = _probed(ready.replica, reader, layers, targets, classes, layouts)
+    found, classes, outputs, start, notes = _probed(ready.replica, reader, layers, targets, classes, layouts)
     rules = {**ready.rules, "reason": " ".join([ready.rules["reason"], *notes])}
     survey = ready.replica if dtype is None else prepare(model, ready.composite, dtype=dtype)
-    return ModelSubject(ready.replica, survey, found, classes, start, description, rules)
+    return ModelSubject(ready.replica, survey, found, classes, outputs, start, description, rules)
 
 
 def _probed(
@@ -119,24 +125,28 @@ def _probed(
     targets: TargetRule,
     classes: int | None,
     layouts: Mapping[str, Layout] | None,
-) -> tuple[dict[str, Layout], int, str, Sequence[str]]:
-    """Find the layouts of the layers, the number of classes, where relevance starts, and `RelevanceFlow.pass_notes`."""
+) -> tuple[dict[str, Layout], int, int, str, Sequence[str]]:
+    """Find layouts, the numbers of classes and outputs, where relevance starts, and `RelevanceFlow.pass_notes`."""
     # "prediction" stands for all rules with a name: whether they fit the output does not depend on labels
-    rule = targets if callable(targets) else "prediction"
+    rule = targets if callable(targets) or isinstance(targets, Start) else "prediction"
     with RelevanceFlow(replica, None, reader.like[None], layers, layouts=layouts) as flow, reader.naming():
-        if classes is None or flow.prediction.ndim == 2:
+        if isinstance(targets, Start):
+            classes = 1
+        elif classes is None or flow.prediction.ndim == 2:
             classes = flow.prediction.shape[1]
-        reader.classes = classes
+        reader.classes = None if isinstance(targets, Start) else classes
         labels = label_table([_first_label(reader)]) if callable(targets) else torch.tensor([-1])
         # raises an error if the rule does not fit the output
         attribution_targets(rule, flow.prediction, labels, torch.tensor([0]), classes)
-        own_start = callable(targets) and starts_relevance(rule_result(targets, flow.prediction, labels))
+        start = "start" if isinstance(targets, Start) else "logit"
+        if callable(targets) and starts_relevance(rule_result(targets, flow.prediction, labels)):
+            start = "function"
         for layer in layers:
             if not flow.reaches(OUTPUT, layer):
                 raise ModelError(f"No relevance can reach layer '{layer}': the output does not depend on it.")
         found = {layer: flow.layout(layer) for layer in layers}
         _check_repeatable(flow, replica, reader, layers)
-        return found, classes, "function" if own_start else "logit", flow.pass_notes
+        return found, classes, len(output_names((), flow.prediction)), start, flow.pass_notes
 
 
 def _check_repeatable(flow: RelevanceFlow, replica: Replica, reader: SampleReader, layers: Sequence[str]) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from crp.attribution.starts import Start
+from crp.class_names import class_name
 from crp.errors import InputError
 from crp.indices import concept_ids
 from crp.library.fingerprints import value_fingerprint
@@ -21,9 +23,9 @@ from crp.preprocessing import Preprocessing, shown_input
 
 from .dataset import DataSubject, data_subject
 from .estimation import Estimate, estimate
+from .input_boxes import Positions, positions_of
 from .mined_model import ModelSubject, model_subject
 from .patch_maker import PatchMaker
-from .positions import Positions, positions_of
 from .scores import Score
 from .settings import PATCH_SIZE, Settings
 from .survey import sizes_of
@@ -36,11 +38,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shown:
-    """How a library shows its samples and classes, and where they come from."""
+    """How a library shows its samples and classes, and where they come from.
+
+    `output_names` are the names of the model's outputs, if the only class of the library is a start.
+    """
 
     class_names: Sequence[str] | None
     preprocessing: Preprocessing | None
     source: Mapping[str, Any] | None
+    output_names: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class MiningPlan:
         settings = self.settings
         return PatchMaker(
             self.subject.replica,
-            settings.targets if self.subject.start == "function" else None,
+            settings.targets if self.subject.start != "logit" else None,
             settings.concept,
             self.data.reader,
             self.subject.layouts,
@@ -154,11 +160,15 @@ def plan_mining_run(
         settings.device,
         settings.dtype,
         targets=settings.targets,
-        classes=len(names) if names is not None else None,
+        classes=len(names) if names is not None and not isinstance(settings.targets, Start) else None,
         layouts=settings.layouts,
     )
-    if names is not None and len(names) != subject.classes:
-        raise InputError(f"There are {len(names)} class names, and the model has {subject.classes} classes.")
+    count = subject.outputs if subject.start == "start" else subject.classes
+    if names is not None and len(names) != count:
+        raise InputError(f"There are {len(names)} class names, and the model has {count} classes.")
+    if subject.start == "start":
+        known = [class_name(names or (), index, count) for index in range(count)]
+        shown = dataclasses.replace(shown, class_names=(settings.targets.name(known),), output_names=names or ())
     sizes = sizes_of(settings.concept, subject.layouts)
     if settings.class_references is None:
         by_default = default_class_references(subject.classes, sum(sizes.values()))
@@ -194,6 +204,7 @@ def described(
         "data": data.data,
         "classes": subject.classes,
         "class_names": list(names) if names is not None else None,
+        **({} if shown.output_names is None else {"output_names": list(shown.output_names)}),
         "layers": [
             {"name": layer, "concepts": size, **subject.layouts[layer].described()}
             for layer, size in sizes.items()

@@ -18,10 +18,10 @@ from crp.models import PreparedModel, check_layouts, ready_model
 from crp.preprocessing import shown_input
 
 from .dataset import check_data, data_subject
+from .input_boxes import positions_of
 from .mined_model import model_subject
 from .patch_maker import PatchMaker
 from .patch_requests import requests
-from .positions import positions_of
 from .runtime import surroundings
 from .settings import CHANNELS
 from .targets import TargetRule, rule_name
@@ -61,7 +61,8 @@ def add_patches(
     concepts
         Ids of concepts.
     targets
-        The function that was given to `mine`, if it started relevance. A library stores only its name.
+        The function or start that was given to `mine`, if it started relevance. A library stores only its name (of a
+        start also a fingerprint, which is compared).
     device
         Where to compute; by default where the model is.
     progress
@@ -82,10 +83,10 @@ def add_patches(
     settings = library.manifest["settings"]
     if not settings["patches"]:
         raise LibraryError(f"The library '{library.path}' was mined with patches=0: mine again with patches.")
-    if settings["start"] == "function" and (targets is None or rule_name(targets) != settings["targets"]):
+    if settings["start"] != "logit" and (targets is None or rule_name(targets) != settings["targets"]):
         raise LibraryError(
-            f"Relevance in the library '{library.path}' was started by the function {settings['targets']!r}: pass that "
-            "function as targets=."
+            f"Relevance in the library '{library.path}' was started by the {settings['start']} "
+            f"{settings['targets']!r}: pass that {settings['start']} as targets=."
         )
     with surroundings(settings["threads"]):
         data = data_subject(dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")))
@@ -99,7 +100,7 @@ def add_patches(
         references = {(layer, mode): library.references(layer, mode) for mode in MODES}
         maker = PatchMaker(
             subject.replica,
-            targets if settings["start"] == "function" else None,
+            targets if settings["start"] != "logit" else None,
             concept,
             data.reader,
             subject.layouts,

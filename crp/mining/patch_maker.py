@@ -19,9 +19,9 @@ from crp.library.patches import LayerPatches, StoredPatch
 
 from .block_stream import SampleReader, label_table
 from .crops import cropped, patch_box
+from .input_boxes import Positions
 from .patch_requests import Explained, Origin, Request, by_explained, passes_of, ranked
 from .patch_starts import Starts, starts_of
-from .positions import Positions
 from .targets import TargetRule, attribution_targets, logits
 
 # A group with this many requests takes no more samples: larger groups are not faster per patch, and an interruption

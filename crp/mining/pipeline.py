@@ -112,7 +112,8 @@ def mine(
         By layer, what the axes of its output mean (`crp.concepts.Layout`); otherwise this is observed in a pass.
     targets
         What is explained of each sample: `"label"` (each of its labels, if it has several), `"prediction"` (the largest
-        output), `"top3"` (each of the three largest), or a function of `(prediction [N, ...], labels)`. The function
+        output), `"top3"` (each of the three largest), a start (`crp.attribution.starts`), the same in every sample and
+        the only class of the library, or a function of `(prediction [N, ...], labels)`. The function
         returns classes, `[N]` or `[N, T]` padded with -1, or `crp.mining.AttributionTarget`s, which also hold the
         relevance to start. `labels` are int64 `[N]`, or `[N, L]` if samples have several, with -1 for none. Unless a
         function starts it, relevance starts as the model's output for the class, with its sign (of a regression: its

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from crp.attribution import RelevanceFlow, Replica
 from crp.attribution.memory import memory_kept
+from crp.attribution.starts import Start
 from crp.concepts import ConceptKind, Layout, Located, concept_count
 from crp.errors import CrpError, ModelError, SampleError
 from crp.relevance_shares import shares
@@ -174,7 +175,9 @@ class Surveyor:
             for attribution in reversed(attributions):
                 chosen = np.where((attribution.targets >= 0)[:, None], attribution.shares[layer], chosen)
             vectors[layer] = chosen[rows], scores[rows].astype(np.float64)
-        predictions = prediction.argmax(1).cpu().numpy() if prediction.ndim == 2 else np.full(len(first), -1)
+        # a start is the only class of its library
+        has_class = prediction.ndim == 2 and not isinstance(self._targets, Start)
+        predictions = prediction.argmax(1).cpu().numpy() if has_class else np.full(len(first), -1)
         labels = block.labels.numpy()
         labels = labels[:, 0] if labels.ndim == 2 else labels
         self._vectors.add(block.samples.numpy()[rows], first[rows], predictions[rows], labels[rows], vectors)

@@ -1,4 +1,4 @@
-"""What is explained of each sample: one class, several, or whatever relevance a function starts.
+"""What is explained of each sample: one class, several, a start, or whatever relevance a function starts.
 
 A target rule turns the model's output for a block of samples into `AttributionTarget`s. Each of them is one backward
 pass for the whole block, with at most one target per sample. A sample with two labels therefore takes part in two.
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from crp.attribution.starts import Logits, Start
 from crp.errors import InputError, SampleError, nearest
+from crp.library.fingerprints import value_fingerprint
 
-TargetRule = str | Callable[[Tensor, Tensor], object]
+TargetRule = str | Callable[[Tensor, Tensor], object] | Start
 
 _TOP = re.compile(r"top([1-9]\d*)")
 
@@ -43,16 +44,17 @@ class AttributionTarget:
 
 
 def check_rule(rule: TargetRule) -> None:
-    """Raise an error for a rule that is neither `"label"`, `"prediction"`, `"top3"` nor callable.
+    """Raise an error for a rule that is neither `"label"`, `"prediction"`, `"top3"`, nor a start, nor callable.
 
     Raises
     ------
     InputError
     """
-    if not callable(rule) and not named_rule(rule):
+    if not (callable(rule) or isinstance(rule, Start) or named_rule(rule)):
         raise InputError(
             f"There is no target rule {rule!r}: {nearest(str(rule), ['label', 'prediction', 'top3'])} "
-            "A function of (prediction [N, classes], labels [N]) that returns N classes is also a rule."
+            "A function of (prediction [N, classes], labels [N]) that returns N classes is also a rule, and so is a "
+            "start (crp.attribution.starts)."
         )
 
 
@@ -62,9 +64,14 @@ def named_rule(rule: object) -> bool:
 
 
 def rule_name(rule: TargetRule) -> str:
-    """Return the name of the rule in the manifest: its own, or module and qualified name of the function."""
+    """Return the name of the rule in the manifest: its own, or module and qualified name of the function.
+
+    A start is named with a fingerprint, because its name does not hold its mask or reference.
+    """
     if isinstance(rule, str):
         return rule
+    if isinstance(rule, Start):
+        return f"{rule.name(())} [{value_fingerprint(rule)[:12]}]"
     named = rule if hasattr(rule, "__qualname__") else type(rule)
     return f"{named.__module__}:{named.__qualname__}"
 
@@ -77,10 +84,12 @@ def attribution_targets(
     Parameters
     ----------
     rule
-        `"label"` (every label of a sample), `"prediction"` (the largest output), `"top3"` (the three largest), or a
-        function of `(prediction, labels)`: see `crp.mine`.
+        `"label"` (every label of a sample), `"prediction"` (the largest output), `"top3"` (the three largest), a
+        function of `(prediction, labels)`, or a start, whose target is 0 in every sample in which relevance starts: see
+        `crp.mine`.
     prediction
-        The model's output, `[N, classes]`; of any shape `[N, ...]` if a function returns `AttributionTarget`s.
+        The model's output, `[N, classes]`; of any shape `[N, ...]` for a start, or if a function returns
+        `AttributionTarget`s.
     labels
         int64 `[N]`, -1 where the data set has none; `[N, L]`, padded with -1, where samples have several.
     samples
@@ -96,6 +105,8 @@ def attribution_targets(
         If a function returns something else, or the rule explains classes and the output is not `[N, classes]`.
     """
     classes = classes or prediction.shape[1]
+    if isinstance(rule, Start):
+        return [_started(rule, prediction, samples)]
     result = rule_result(rule, prediction, labels) if callable(rule) else None
     if starts_relevance(result):
         return [_checked(rule, target, prediction, samples, classes) for target in result]
@@ -186,8 +197,17 @@ def _without_repetition(targets: np.ndarray) -> np.ndarray:
     return unique
 
 
+def _started(rule: Start, prediction: Tensor, samples: Tensor) -> AttributionTarget:
+    """Start in every sample; those in which nothing starts (a class that is predicted nowhere) do not take part."""
+    relevance = rule.relevance(prediction)
+    targets = np.zeros(len(prediction), dtype=np.int64)
+    if relevance.shape == prediction.shape:
+        targets[~relevance.flatten(1).any(1).cpu().numpy()] = -1
+    return _checked(rule, AttributionTarget(targets, relevance), prediction, samples, 1)
+
+
 def _checked(
-    rule: Callable, target: AttributionTarget, prediction: Tensor, samples: Tensor, classes: int
+    rule: Callable | Start, target: AttributionTarget, prediction: Tensor, samples: Tensor, classes: int
 ) -> AttributionTarget:
     targets, relevance = np.asarray(target.targets), target.relevance  # a list is accepted
     if isinstance(relevance, Start):

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
+from crp.attribution.named_layers import check_layer, module_name
 from crp.attribution.outputs import described_output
 from crp.errors import InputError, ModelError, listed, nearest
 
@@ -95,11 +96,12 @@ def matching_layers(model: nn.Module, patterns: Iterable[str]) -> list[str]:
                 name for name in names if _matches(name, pattern) and _is_concept_layer(model.get_submodule(name))
             }
         else:
-            matches = {pattern} & set(names)
+            check_layer(dict(model.named_modules()), pattern)
+            matches = {pattern}
         if not matches:
             raise InputError(f"The model has no layer '{pattern}': {nearest(pattern, names)}")
         chosen |= matches
-    return [name for name in names if name in chosen]
+    return sorted(chosen, key=lambda layer: names.index(module_name(layer)))
 
 
 def default_layer(model: nn.Module, data: Tensor, name: str) -> str:

@@ -35,6 +35,23 @@ def conv1d() -> nn.Module:
     )
 
 
+def depthwise_segmentation() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, groups=6), nn.ReLU(), nn.Conv2d(6, 2, 1))
+
+
+def depthwise(after: nn.Module) -> nn.Module:
+    """A depthwise convolution of three values in each of two channels, in float64."""
+    model = nn.Sequential(
+        nn.Conv1d(2, 2, 1, bias=False), nn.Conv1d(2, 2, 3, groups=2, bias=False), after, nn.Flatten(),
+        nn.Linear(2, 1, bias=False),
+    ).double()  # fmt: skip
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(2)[..., None])
+        model[1].weight.copy_(torch.tensor([[[1.0, -1.0, 0.5]], [[1.0, -2.0, 0.0]]]))
+        model[4].weight.fill_(1.0)
+    return model
+
+
 def narrow(build: Callable[..., nn.Module]) -> nn.Module:
     """torchvision's VGG with 32 units in place of 4096 in its classifier, which would take most of the time."""
     with torch.device("meta"):
@@ -87,6 +104,14 @@ PICKED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = {
         "epsilon-plus-flat, without biases of convolutions",
         f"A convolutional net in 2-d with depthwise convolutions: {WITHOUT_BIASES}.",
     ),
+    "depthwise, and a convolution as its classifier": (
+        depthwise_segmentation,
+        (3, 8, 8),
+        "epsilon-plus-flat, epsilon on 3, without biases of convolutions",
+        "A convolutional net in 2-d with depthwise convolutions: flat at the first layer, z+ at the other convolutions "
+        "with their biases left out of the denominators, where they would absorb nearly all relevance, and epsilon at "
+        "the last one, '3', which acts as the classifier: z+ there would leave no negative relevance.",
+    ),
     "resnet20": (
         nets.ResNet20,
         (3, 32, 32),
@@ -125,9 +150,19 @@ def noise(shape: tuple[int, ...], count: int = 2) -> torch.Tensor:
 @pytest.mark.parametrize("kind", PICKED)
 def test_what_is_picked(kind):
     build, _, name, reason = PICKED[kind]
-    fitting = composite_for(build())
+    fitting = composite_for(build(), rules="epsilon-plus-flat")
     assert fitting.name == name
     assert fitting.reason == reason
+    by_purpose = composite_for(build())
+    if name != "epsilon":
+        net, maps = reason.split(": ", 1)
+        name = f"epsilon; maps: {name}"
+        reason = (
+            f"{net}: relevance of concepts by epsilon in all layers; heatmaps by {maps} The heatmaps of a layer's "
+            "concepts add up to the heatmap of what arrives at the layer, not to that of the prediction."
+        )
+    assert by_purpose.name == name
+    assert by_purpose.reason == reason
 
 
 @pytest.mark.parametrize("kind", PICKED)
@@ -226,6 +261,27 @@ def test_a_mean_over_space_is_shared_by_what_was_active():
     with RelevanceFlow(model, composite_for(model).composite, data) as flow:
         heatmap = flow.down(flow.output_relevance([0]))[0]
     assert_relevance_close(heatmap, data / 4, 1e-5)
+
+
+def test_negative_outputs_of_a_depthwise_convolution_are_explained_by_negative_contributions():
+    """z+ would give the relevance of the second channel, -3, to the input that speaks against it."""
+    model, data = depthwise(nn.Identity()), torch.tensor([[[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]]).double()
+    with RelevanceFlow(model, composite_for(model).composite, data, ["0"]) as flow:
+        assert flow.linear
+        arriving = flow.down(flow.output_relevance([0]), to="0")[0]
+    # outputs 1 - 2 + 1.5 and 1 - 4
+    assert_relevance_close(arriving, torch.tensor([[[0.2, 0.0, 0.3], [0.0, -3.0, 0.0]]]), 1e-5)
+
+
+def test_below_a_relu_a_depthwise_convolution_has_the_relevance_of_z_plus():
+    model = depthwise(nn.ReLU())
+    data = torch.randn(16, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    heatmaps = []
+    for composite in (composite_for(model).composite, EpsilonPlusFlat()):
+        with RelevanceFlow(model, composite, data, ["0"]) as flow:
+            heatmaps.append(flow.down(flow.output_relevance([0] * 16), to="0"))
+    assert float(heatmaps[0].abs().sum()) > 1
+    assert_relevance_close(*heatmaps, 1e-12)
 
 
 def test_a_model_without_a_place_for_rules_is_refused():

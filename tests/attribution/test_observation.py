@@ -292,7 +292,7 @@ def test_rules_follow_the_order_of_calls(example: Tensor | None) -> None:
         with RelevanceFlow(model, composite_for(model, example).composite, DATA.double()) as flow:
             heatmaps.append(flow.down(flow.output_relevance([0, 1])))
     assert torch.equal(*heatmaps)
-    assert composite_for(model, DATA.double()).name == "epsilon-plus-flat"
+    assert composite_for(model, DATA.double()).name == "epsilon; maps: epsilon-plus-flat"
 
 
 IN_PLACE = {

@@ -25,6 +25,7 @@ from zennit.rules import (
 from zennit.types import Activation, AvgPool, Linear
 
 from crp.attribution import RelevanceFlow, rule_operator
+from crp.attribution.operation_composite import ZPlusOrMinus
 from crp.attribution.probing import InputFactor, probe, sign_kept, stabilizer
 from crp.attribution.rule_operator import RuleCall, RuleOperator, mark_nonnegative_inputs
 from crp.errors import ModelError
@@ -35,6 +36,8 @@ RULES = {
     "epsilon, large": Epsilon(0.25),
     "epsilon, no bias": Epsilon(zero_params="bias"),
     "z+": ZPlus(),
+    "z+ or z-": ZPlusOrMinus(),
+    "z+ or z-, without biases": ZPlusOrMinus("bias"),
     "alpha 2 beta 1": AlphaBeta(2, 1),
     "alpha 1 beta 0": AlphaBeta(1, 0),
     "gamma": Gamma(0.5),

@@ -195,11 +195,11 @@ def test_many_conditions_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("end", [nn.Softmax(1), nn.LogSoftmax(1), nn.Sigmoid()])
 @pytest.mark.parametrize("after", [nn.Identity(), nn.Flatten()])
 def test_outputs_are_logits(end: nn.Module, after: nn.Module) -> None:
-    body = seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)))
+    body = seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.ReLU(True), nn.Linear(5, 3)))
     data, ones = torch.rand(2, 4, dtype=torch.float64), torch.ones(1, 2, 5, dtype=torch.float64)
     upper = UpperPart(nn.Sequential(*body, end, after), data, "0")
     torch.testing.assert_close(upper.prediction, body(data).detach())
-    torch.testing.assert_close(upper.outputs(ones)[0], body[1:](ones[0]).detach())
+    torch.testing.assert_close(upper.outputs(ones)[0], body[1:](ones[0].clone()).detach())
 
 
 class Dropped(nn.Sequential):
@@ -254,3 +254,23 @@ def test_names_and_shapes_are_checked() -> None:
         UpperPart(model, torch.rand(2, 4), "7")
     with pytest.raises(InputError, match=r"are \[K, 2, 4\], given \[2, 4\]"):
         UpperPart(model, torch.rand(2, 4), "0").outputs(torch.rand(2, 4))
+
+
+@pytest.mark.parametrize(
+    "model", [Residual, lambda: nn.Sequential(*Residual().children())[:2], vit], ids=["residual", "sequential", "vit"]
+)
+def test_gradients_are_those_of_the_whole_model(model: Callable[[], nn.Module]) -> None:
+    model = seeded(model)
+    layer = {"Residual": "first", "Sequential": "0"}.get(type(model).__name__, "encoder.layers.encoder_layer_0")
+    data = torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    upper = UpperPart(model, data, layer)
+    place = upper.activation / 2
+
+    def score(output: Tensor) -> Tensor:
+        return output.flatten(1)[:, 1] ** 2
+
+    leaf = place.clone().requires_grad_()
+    model.get_submodule(layer).register_forward_hook(lambda *_: leaf.clone())
+    (expected,) = torch.autograd.grad(score(model(data)).sum(), leaf)
+    torch.testing.assert_close(upper.gradients(place, score), expected, rtol=1e-12, atol=1e-12)
+    assert expected.abs().max() > 0

@@ -8,10 +8,13 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
-from zennit.composites import EpsilonPlus
+from zennit.composites import EpsilonPlus, EpsilonPlusFlat, LayerMapComposite
+from zennit.rules import Epsilon, Pass
+from zennit.types import Activation, Linear
 
 import crp
 from crp.analysis import concept_vector, search
+from crp.attribution import RelevanceFlow
 from crp.errors import InputError, LibraryError, ModelError
 from crp.models import PreparedModel, prepared, ready_model
 
@@ -203,3 +206,57 @@ def test_a_composite_with_other_options_of_the_same_rules_is_refused(tmp_path, m
     crp.prepared(model, EpsilonPlus(epsilon=1e-6)).check(library)
     with pytest.raises(LibraryError, match=r"^This is not the composite of the library: its options"):
         crp.prepared(model, EpsilonPlus(epsilon=0.5)).check(library)
+
+
+def single_rules(model, folder):
+    """A library as it was made before rules by purpose: one set of rules, and no entry on ranking."""
+    return crp.mine(
+        model, DATASET, layers=["0", "2"], path=folder / "old.crp", class_names=NAMES, patches=1, vectors=True,
+        composite="epsilon-plus-flat", progress=False,
+    )  # fmt: skip
+
+
+def test_a_library_of_one_set_of_rules_is_explained_with_them(model, library, tmp_path):
+    old = single_rules(model, tmp_path)
+    assert (old.manifest["composite"]["name"], "ranking" in old.manifest["composite"]) == ("epsilon-plus-flat", False)
+    assert library.manifest["composite"]["name"] == "epsilon; maps: epsilon-plus-flat"
+    assert library.manifest["composite"]["ranking"]["Epsilon"] == ["0", "2", "5"]
+    assert library.manifest["composite"]["options"]["Epsilon for ranking"] == ["True True 1e-06 False False"]
+    with RelevanceFlow(model, EpsilonPlusFlat(), DATA[:1], ["0"]) as flow:
+        plus = flow.down(flow.output_relevance([1]), to="0")[0, 0].sum((1, 2)).numpy()
+    explained = crp.explain(model, DATA[0], old, target="bee")
+    np.testing.assert_allclose(explained.layers[-1].relevance, plus, rtol=1e-4, atol=1e-6)
+    assert explained.provenance["settings"]["composite"] == "epsilon-plus-flat"
+    other = crp.explain(model, DATA[0], library, target="bee")
+    assert not np.allclose(other.layers[-1].relevance, plus, rtol=0.1)
+    assert np.array_equal(other.heatmap, explained.heatmap)  # of the whole prediction, by the rules for maps
+    crp.add_patches(old, model, DATASET, "0", [2], progress=False)
+    assert crp.verify(old, model, DATASET, blocks=3).sound
+    assert np.abs(concept_vector(model, DATA[0], old, "2")).sum() == pytest.approx(1)
+    longer = TensorDataset(torch.cat([DATA, DATA.flip(0)]), torch.arange(24) % 3)
+    extended = crp.mine(
+        model, longer, layers=["0", "2"], path=tmp_path / "longer.crp", extend=old.path, class_names=NAMES,
+        patches=1, vectors=True, progress=False,
+    )  # fmt: skip
+    assert extended.manifest["composite"]["name"] == "epsilon-plus-flat"
+
+
+def test_a_model_prepared_with_other_rules_is_refused(model, library, tmp_path):
+    old = single_rules(model, tmp_path)
+    with pytest.raises(LibraryError, match=r"holds one set of rules, 'epsilon-plus-flat'.*library=library"):
+        crp.explain(prepared(model), DATA[0], old)
+    ready = prepared(model, library=old)
+    assert np.array_equal(crp.explain(ready, DATA[0], old).heatmap, crp.explain(model, DATA[0], old).heatmap)
+    with pytest.raises(LibraryError, match=r"^This is not the composite of the library: its name"):
+        crp.explain(ready, DATA[0], library)
+
+
+def test_mined_relevance_is_epsilons(model, library):
+    with RelevanceFlow(model, LayerMapComposite([(Linear, Epsilon()), (Activation, Pass())]), DATA, ["0", "2"]) as flow:
+        arriving = flow.down(flow.output_relevance((torch.arange(12) % 3).tolist()), to=["0", "2"])
+    for layer, relevance in arriving.items():
+        found = library.references(layer, "relevance")
+        sums = relevance[0].sum((2, 3)) / (relevance[0].sum((2, 3)).abs().sum(1, keepdim=True) + 1e-10)
+        order = sums.argsort(dim=0, descending=True, stable=True).T
+        assert np.array_equal(found.sample[:, : len(DATA)], order.numpy())
+        np.testing.assert_allclose(found.score[:, : len(DATA)], sums.T.gather(1, order).numpy(), rtol=1e-4, atol=1e-7)

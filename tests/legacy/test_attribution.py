@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from zennit.composites import EpsilonPlus, EpsilonPlusFlat
 
-from crp.attribution import CondAttribution, attrGraphResult, attrResult
+from crp.attribution import CondAttribution, attrGraphResult, attrResult, composite_for
 from crp.errors import InputError
 from tests.legacy import scripts
 from tests.legacy.golden import assert_as_recorded
@@ -109,6 +109,18 @@ def test_a_method_replaced_on_the_class_itself_takes_effect(model, monkeypatch, 
     monkeypatch.setattr(CondAttribution, name, lambda *args, **options: calls.append(name) or own(*args, **options))
     CondAttribution(model)(scripts.data(), [{"y": [1]}], COMPOSITE)
     assert calls == [name]
+
+
+def test_one_pass_for_layers_and_input_has_one_set_of_rules(model, monkeypatch):
+    own = CondAttribution.backward
+    monkeypatch.setattr(CondAttribution, "backward", lambda *args, **options: own(*args, **options))
+    attribution, conditions = CondAttribution(model), [{"y": [1]}]
+    with pytest.raises(InputError, match=r"rules by purpose need one for each: use composite_for"):
+        attribution(scripts.data(), conditions, composite_for(model).composite)
+    plus = composite_for(model, rules="epsilon-plus-flat").composite
+    found = attribution(scripts.data(), conditions, plus).heatmap
+    monkeypatch.undo()
+    assert_relevance_close(found, attribution(scripts.data(), conditions, plus).heatmap, 1e-12)
 
 
 def test_a_relevance_init_of_the_users_own_gets_the_classes_as_given(model):

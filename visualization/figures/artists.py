@@ -144,17 +144,15 @@ def _fit(labels: Mapping[float, str], fontsize: float, width: float) -> bool:
 
 
 def draw_classes(axes: Axes, explanation: Explanation) -> None:
-    """Draw the best classes, and the explained one if it is not among them, with their probabilities as bars.
+    """Draw the best classes, and what is explained if it is not among them, with their probabilities as bars.
 
-    For a model with one output, write its value without a bar.
+    For a model with one output, or a start, write its value without a bar.
     """
-    scores = list(explanation.classes)
-    if all(score.index != explanation.target.index for score in scores):
-        scores.append(explanation.target)
+    scores = list(dict.fromkeys([*explanation.classes, explanation.target]))
     for row, score in enumerate(scores):
-        explained = score.index == explanation.target.index
+        explained = score == explanation.target
         weight = "bold" if explained else "normal"
-        if score.probability is not None:
+        if not wording.is_number(score):
             axes.barh(row, 1, height=0.16, color=TILE)
             axes.barh(row, score.probability, height=0.16, color=FOR if explained else REST)
         name = axes.text(

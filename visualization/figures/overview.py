@@ -23,6 +23,7 @@ from crp.visualization.figures import artists
 from crp.visualization.figures.renderers import Renderer, renderer_for
 from crp.visualization.graph_layout import places
 from crp.visualization.map_cells import outweighed
+from crp.visualization.no_concept import outside
 
 # The resolution that journals require in print.
 _DOTS_PER_INCH = 300
@@ -177,7 +178,7 @@ def _layer(
         line,
         0,
         0.5,
-        f"{account}  {wording.coverage(layer)}",
+        f"{account}  {wording.coverage(layer)}  {outside(layer)}".rstrip(),
         fontsize=9,
         color=artists.SOFT,
     )

@@ -62,7 +62,7 @@ def card_view(
         "colour": context.colours[part.layer][part.concept],
         "heatmap": heatmap_view(explanation.picture, part.heatmap, limit, side=WHERE_SIDE, quality=68),
         "users": [
-            {"name": "" if explanation.target.probability is None else use.name, "text": wording.class_use(use)}
+            {"name": use.name if wording.mined_for_classes(explanation) else "", "text": wording.class_use(use)}
             for use in part.classes[:USERS]
         ],
         # An earlier view shows them: the script brings them here, and without it a link leads there.

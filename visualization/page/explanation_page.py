@@ -26,6 +26,7 @@ from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_sha
 from crp.visualization import colours as palette
 from crp.visualization import encoding as images
 from crp.visualization import wording
+from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
 from crp.visualization.page.cards import card_view
 from crp.visualization.page.concept_map_section import cells_view, concept_map_view
@@ -122,16 +123,13 @@ def environment() -> jinja2.Environment:
 
 
 def _classes(explanation: Explanation) -> Iterator[dict[str, Any]]:
-    scores = list(explanation.classes)
-    if all(score.index != explanation.target.index for score in scores):
-        scores.append(explanation.target)
-    for score in scores:
+    for score in dict.fromkeys([*explanation.classes, explanation.target]):
         yield {
             "name": wording.class_name(score),
-            "width": "" if score.probability is None else f"{100 * score.probability:.2f}",
+            "width": "" if wording.is_number(score) else f"{100 * score.probability:.2f}",
             "text": wording.class_value(score, explanation.best),
-            "logit": f"{score.logit:.2f}".replace("-", wording.MINUS),
-            "explained": score.index == explanation.target.index,
+            "logit": f"{score.value:.2f}".replace("-", wording.MINUS),
+            "explained": score == explanation.target,
         }
 
 
@@ -187,6 +185,7 @@ def _layer(
         "ledger": wording.ledger(layer),
         "hidden": wording.hidden(layer),
         "coverage": wording.coverage(layer),
+        "outside": outside(layer),
         "conserved": coverage_is_a_share(layer.coverage),
         "map": layer.concept_map
         and concept_map_view(layer.concept_map, colours, {card["concept"]: card for card in cards}),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from crp.explanations import StartScore
 from crp.explanations.entries import Entry
 from crp.visualization import wording
 from crp.visualization.page.explanation_page import environment
@@ -47,13 +48,22 @@ def index_page(
             provenance=provenance,
             layer_names=list(dict.fromkeys(layer for entry in entries for layer in list(entry.shares)[:1])),
             layer_share_means=wording.LAYER_SHARE_MEANS,
-            one_output=any(entry.target.probability is None for entry in entries),
+            **_shown(entries),
         )
     )
 
 
+def _shown(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Say what stands below each picture: a class with its probability, the only output, or another start."""
+    if any(isinstance(entry.target, StartScore) for entry in entries):
+        return {"of_classes": False, "shown_with": "what is explained, its value,"}
+    one_output = any(wording.is_number(entry.target) for entry in entries)
+    shown_with = "the model’s output" if one_output else "the class that is explained, the class’s probability,"
+    return {"of_classes": True, "shown_with": shown_with}
+
+
 def _item(entry: Entry, shared: Shared, numbers: Mapping[str, int]) -> dict[str, Any]:
-    best, target = entry.classes[0], entry.target
+    best, target = next(iter(entry.classes), entry.target), entry.target
     layer, shares = next(iter(entry.shares.items()), ("", ()))
     return {
         "name": entry.name,
@@ -63,7 +73,7 @@ def _item(entry: Entry, shared: Shared, numbers: Mapping[str, int]) -> dict[str,
         "class_number": numbers[wording.class_name(target)],
         "probability": wording.class_value(target, best),
         # The class that is explained need not be the predicted one.
-        "seen": "" if best.index == target.index else wording.class_name(best),
+        "seen": "" if best == target else wording.class_name(best),
         "layer": layer,
         "concepts": [
             {

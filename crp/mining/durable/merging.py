@@ -79,7 +79,8 @@ def merge(
     if targets is None:
         targets = settings["targets"]
         if not named_rule(targets):
-            raise InputError(f"The shards used the target rule {targets!r}: pass that function as targets=.")
+            kind = "start" if settings["start"] == "start" else "function"
+            raise InputError(f"The shards used the target rule {targets!r}: pass that {kind} as targets=.")
     stored = manifest["preprocessing"]
     return mine(
         model,
@@ -95,7 +96,7 @@ def merge(
         **{name: settings[name] for name in ("block_size", "threads")},
         **{name: settings[name] for name in ("relevance_score", "activation_score")},
         patch_concepts=identity["patch_concepts"],
-        class_names=manifest["class_names"],
+        class_names=manifest.get("output_names", manifest["class_names"]) or None,
         preprocessing=Preprocessing.from_json(stored) if stored is not None else None,
         workers=workers,
         device=device,

@@ -1,6 +1,6 @@
 """Architectures of torchvision, small members: the model's own output, and every part of the relevance accounted for.
 
-`python -m benchmarks.models` does the same for 117 published networks.
+`python -m benchmarks.models` does the same for published networks.
 """
 
 from __future__ import annotations

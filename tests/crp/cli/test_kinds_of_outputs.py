@@ -59,6 +59,26 @@ def test_a_part_of_the_output_and_several_labels(tasks):
     assert "the labels of each sample, of the model's output 'out'; relevance starts as" in told
 
 
+EXPRESSIONS = {
+    "1 - 0": "class 1 − class 0",
+    "2 + 0": "class 2 + class 0",
+    "1 - others": "class 1 against all others",
+}
+
+
+def test_an_expression_of_classes(tasks):
+    mined(tasks, "nets.py:Whole", "many.npz", "--layers", "conv", "--output", "out")
+    for words, name in EXPRESSIONS.items():
+        drawn = tasks.run("atlas", "x.crp", "new.png", "--trust", "--target", words, "--out", "a.json")
+        assert drawn.exit_code == 0, drawn.output
+        told = json.loads((tasks.folder / "a.json").read_text())
+        assert told["target"]["name"] == name
+        assert f"--target '{words}'" in told["provenance"]["command"]
+    refused = tasks.run("atlas", "x.crp", "new.png", "--trust", "--target", "1 - 7", "--out", "a.json")
+    assert refused.exit_code == 2
+    assert "There is no class 7: the model's output has the classes 0 to 2." in refused.stderr
+
+
 def test_the_best_classes(tasks):
     assert mined(tasks, "net.py:make", "photos", "--layers", "0", "--targets", "top2")["settings"]["targets"] == "top2"
     assert "the 2 largest outputs for each sample" in tasks.run("info", "x.crp").stdout
@@ -68,3 +88,6 @@ def test_the_best_classes(tasks):
 def test_a_regression(tasks):
     manifest = mined(tasks, "nets.py:Value", "many.npz", "--layers", "conv", "--targets", "prediction")
     assert manifest["classes"] == 1
+    drawn = tasks.run("atlas", "x.crp", "new.png", "--trust", "--target", "output - 3.5", "--out", "a.json")
+    assert drawn.exit_code == 0, drawn.output
+    assert json.loads((tasks.folder / "a.json").read_text())["target"]["name"] == "output − 3.5"

@@ -9,12 +9,16 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
-from zennit.composites import EpsilonPlusFlat
+from zennit.composites import EpsilonPlusFlat, LayerMapComposite
+from zennit.core import Composite
+from zennit.rules import Epsilon, Pass
+from zennit.types import Activation, Linear
 
 from crp.library import Library
 from crp.mining import mine
 
 LAYERS = ("conv1", "conv2", "linear1")
+RANKING = LayerMapComposite([(Activation, Pass()), (Linear, Epsilon())])
 
 
 class SmallNet(nn.Module):
@@ -57,9 +61,11 @@ def recording(model: nn.Module, layers) -> tuple[dict[str, torch.Tensor], list]:
     return outputs, handles
 
 
-def naive_pass(model: nn.Module, sample: torch.Tensor, target: int) -> tuple[dict, dict, torch.Tensor]:
+def naive_pass(
+    model: nn.Module, sample: torch.Tensor, target: int, composite: Composite | None = None
+) -> tuple[dict, dict, torch.Tensor]:
     """Activations, relevances and output of one sample, with zennit's own hooks on the model."""
-    with EpsilonPlusFlat().context(model):
+    with (composite or EpsilonPlusFlat()).context(model):
         outputs, handles = recording(model, LAYERS)  # after zennit's hooks, whose rules apply below
         output = model(sample[None].clone().requires_grad_())
         start = torch.zeros_like(output)
@@ -71,8 +77,8 @@ def naive_pass(model: nn.Module, sample: torch.Tensor, target: int) -> tuple[dic
 
 
 def naive_truth(model: nn.Module, data: torch.Tensor, targets: np.ndarray) -> Truth:
-    """Explain one sample at a time."""
-    passes = [naive_pass(model, sample, target) for sample, target in zip(data, targets, strict=True)]
+    """Explain one sample at a time, with the rules that rank."""
+    passes = [naive_pass(model, sample, target, RANKING) for sample, target in zip(data, targets, strict=True)]
     return Truth(
         {layer: torch.cat([outputs[layer].detach() for outputs, _, _ in passes]).numpy() for layer in LAYERS},
         {layer: torch.cat([relevance[layer] for _, relevance, _ in passes]).numpy() for layer in LAYERS},

@@ -13,9 +13,9 @@ from crp.concepts import ChannelConcept, Layout
 from crp.library.patches import MODES
 from crp.mining import patch_requests
 from crp.mining.block_stream import SampleReader
+from crp.mining.input_boxes import positions_of
 from crp.mining.patch_maker import PatchMaker
 from crp.mining.patch_requests import Request, passes_of
-from crp.mining.positions import positions_of
 
 torch.manual_seed(0)
 MODEL = nn.Sequential(

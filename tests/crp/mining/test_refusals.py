@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from crp.errors import InputError, ModelError, SampleError
-from crp.mining.positions import positions_of
+from crp.mining.input_boxes import positions_of
 from crp.preprocessing import Preprocessing
 
 from .conftest import mined

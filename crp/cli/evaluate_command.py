@@ -1,0 +1,89 @@
+"""`crp evaluate`: measures whether the concepts that count are those that the model uses."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from crp.cli import options
+from crp.errors import InputError, LibraryError
+
+
+@click.command(short_help="Measure whether what counts in explanations is what the model uses.")
+@click.argument("library")
+@click.option("--data", metavar="DATA", required=True, help="Samples to evaluate on, named as for `crp mine`.")
+@click.option("--layers", type=options.Names(), help="Some of the library's layers, separated by commas; default: all.")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=2),
+    default=32,
+    show_default=True,
+    help="How many samples, spread over the data; if they have labels, only those that are predicted rightly.",
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    default="evaluation.html",
+    show_default=True,
+    help="The report; FILE.json for numbers only.",
+)
+@click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
+@options.weights
+@click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
+@options.device
+def evaluate(
+    library: str,
+    data: str,
+    layers: tuple[str, ...] | None,
+    samples: int,
+    out: str,
+    model: str | None,
+    weights: str | None,
+    trust: bool,
+    device: str,
+) -> None:
+    """Remove concepts of LIBRARY from its model, and compare what happens with what explanations say.
+
+    The report has, for each layer, how far the order and the signs of concepts are those of their measured effects, and
+    how fast the output falls when concepts are removed in that order, beside simple baselines.
+
+    \b
+    Example:
+        crp evaluate squeezenet.crp --data photos/ --samples 48 --out squeezenet.html
+    """
+    sys.path.append(os.getcwd())
+    from crp.evaluation import chosen_samples
+    from crp.evaluation import evaluate as run
+    from crp.files import user_path, write_file
+    from crp.library import open_library
+    from crp.models import prepared
+    from crp.sources.data import load_data
+    from crp.sources.fitting import pick_device
+    from crp.sources.provenance import model_of
+    from crp.visualization.report import evaluation_report
+
+    opened = open_library(library)
+    path = user_path(out)
+    if path.suffix.lower() not in (".html", ".json"):
+        raise click.UsageError(f"--out is a file .html or .json, given '{out}'.")
+    dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
+    found = model_of(opened, model=model, weights=weights, trust=trust).to(pick_device(device))
+    ready = prepared(found, data=dataset[0][0][None] if dataset.labelled else dataset[0][None])
+    ready.check(opened)
+    rows = chosen_samples(ready, dataset, samples, labelled=dataset.labelled)
+    if len(rows) < 2:
+        raise LibraryError(f"Of the samples of '{data}' the model predicts {len(rows)} rightly; at least 2 are needed.")
+    result = run(ready, rows, list(layers or opened.layers))
+    text = (
+        json.dumps(result.to_json(), indent=1)
+        if path.suffix.lower() == ".json"
+        else evaluation_report(result, Path(library).stem)
+    )
+    write_file(path, text.encode(), durable=False, refusal=InputError)
+    for layer in result.layers:
+        click.echo(layer.verdict)
+    click.echo(path)

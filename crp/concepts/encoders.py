@@ -1,0 +1,98 @@
+"""How much of each direction an activation holds: encoders of `Directions`.
+
+Axes: `C` channels, `n` directions. An encoder is a function of activations `[..., C]` and directions `[n, C]` that
+returns coefficients `[..., n]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crp.errors import InputError
+
+
+@dataclass(frozen=True)
+class LeastSquares:
+    """Coefficients whose sum of directions is nearest to the activation; of several, the shortest ones.
+
+    For orthonormal directions these are the projections.
+    """
+
+    def __call__(self, activation: Tensor, directions: Tensor) -> Tensor:
+        """Return coefficients `[..., n]`."""
+        return activation @ torch.linalg.pinv(directions.double()).to(activation)
+
+
+@dataclass(frozen=True)
+class NonNegative:
+    """Non-negative coefficients whose sum of directions is nearest to the activation, as in NMF.
+
+    They are found by accelerated projected gradients (Beck and Teboulle 2009, "A fast iterative shrinkage-thresholding
+    algorithm").
+
+    Attributes
+    ----------
+    steps
+        Number of steps.
+    """
+
+    steps: int = 200
+
+    def __call__(self, activation: Tensor, directions: Tensor) -> Tensor:
+        """Return coefficients `[..., n]`."""
+        directions = directions.to(activation)
+        squares, products = directions @ directions.T, activation @ directions.T
+        steepest = float(torch.linalg.eigvalsh(squares.double())[-1])
+        found = ahead = torch.zeros_like(products)
+        momentum = 1.0
+        for _ in range(self.steps if steepest > 0 else 0):
+            new = (ahead - (ahead @ squares - products) / steepest).clamp(min=0)
+            faster = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+            ahead, found, momentum = new + (momentum - 1) / faster * (new - found), new, faster
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class SparseAutoencoder:
+    """The encoder of a sparse autoencoder: `relu((a - shift) weight + bias)`, of which the largest `k` count.
+
+    Attributes
+    ----------
+    weight
+        `[C, n]`.
+    bias
+        `[n]`.
+    shift
+        What is subtracted from the activation first (the decoder's bias), `[C]`. It belongs to the rest.
+    k
+        How many latents of each position count (TopK SAE: Gao et al. 2024, "Scaling and evaluating sparse
+        autoencoders"); None for all.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    shift: Tensor
+    k: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        shapes = self.shift.shape + self.bias.shape
+        if self.weight.shape != shapes or self.shift.ndim != 1:
+            raise InputError(
+                f"An encoder has weight [C, n], bias [n] and shift [C], given {list(self.weight.shape)}, "
+                f"{list(self.bias.shape)} and {list(self.shift.shape)}."
+            )
+        if self.k is not None and not 0 < self.k <= len(self.bias):
+            raise InputError(f"k is {self.k}; it is within 1 and the number of latents, {len(self.bias)}.")
+
+    def __call__(self, activation: Tensor, directions: Tensor) -> Tensor:
+        """Return coefficients `[..., n]`."""
+        weight, bias, shift = (value.to(activation) for value in (self.weight, self.bias, self.shift))
+        found = torch.nn.functional.relu((activation - shift) @ weight + bias)
+        if self.k is None:
+            return found
+        largest, latents = found.topk(self.k, dim=-1)
+        return torch.zeros_like(found).scatter(-1, latents, largest)

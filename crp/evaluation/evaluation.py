@@ -1,0 +1,173 @@
+"""The result of an evaluation, as frozen values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crp.errors import InputError
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over samples.
+
+    Attributes
+    ----------
+    mean
+        NaN if it is not defined for any sample.
+    error
+        Its standard error over samples; NaN for fewer than two.
+    samples
+        For how many samples it is defined.
+    """
+
+    mean: float
+    error: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What the explained output becomes while concepts are removed, or put back, in the order of a ranking.
+
+    Attributes
+    ----------
+    mean
+        Mean output over samples at each of the fractions, as a part of the mean output with all concepts.
+    area
+        Area between the curve and where it starts, divided by that of random rankings: above 1 is better than random.
+    """
+
+    mean: tuple[float, ...]
+    area: Figure
+
+
+@dataclass(frozen=True)
+class RankingEvaluation:
+    """One way to rank concepts, measured.
+
+    Attributes
+    ----------
+    name
+        `"relevance"` for the explanation itself, or the baseline.
+    correlation
+        Spearman's rank correlation with the effects of removing single concepts, by what takes their place.
+    curves
+        By (`"deletion"` or `"insertion"`, what takes the place of removed concepts).
+    sign
+        Share of the concepts that matter whose score has the sign of their effect, 0..1.
+    wrong_support
+        Share of the first six supporting concepts whose removal raises the output, 0..1.
+    """
+
+    name: str
+    correlation: Mapping[str, Figure]
+    curves: Mapping[tuple[str, str], Curve]
+    sign: Figure
+    wrong_support: Figure
+
+
+@dataclass(frozen=True)
+class LayerEvaluation:
+    """All rankings of one layer.
+
+    Attributes
+    ----------
+    layer
+        Name of the layer.
+    concepts
+        Number of its concepts.
+    fractions
+        Fractions of the concepts at which curves are measured, 0..1.
+    rankings
+        The explanation first, then the baselines.
+    """
+
+    layer: str
+    concepts: int
+    fractions: tuple[float, ...]
+    rankings: tuple[RankingEvaluation, ...]
+
+    def ranking(self, name: str) -> RankingEvaluation:
+        """Return one ranking by name.
+
+        Raises
+        ------
+        InputError
+        """
+        found = {ranking.name: ranking for ranking in self.rankings}
+        if name not in found:
+            raise InputError(f"There is no ranking {name!r}; there are {', '.join(found)}.")
+        return found[name]
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: how far the order and the signs of the explanation are those of the network."""
+        ranking = self.ranking("relevance")
+        correlation, sign = ranking.correlation["zero"].mean, ranking.sign.mean
+        if math.isnan(correlation):
+            return f"At {self.layer} no concept has an effect, so nothing can be said."
+        order = "is" if correlation >= 0.9 else "is roughly" if correlation >= 0.7 else "is not"
+        return (
+            f"At {self.layer} the order of concepts {order} that of their measured effects (rank correlation "
+            f"{correlation:.2f}); {sign:.0%} of the concepts that matter have the right sign."
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes
+    ----------
+    layers
+        In the order in which they were given.
+    samples
+        Number of samples.
+    provenance
+        Rules, versions and settings.
+    """
+
+    layers: tuple[LayerEvaluation, ...]
+    samples: int
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; NaN is written as None."""
+        return {
+            "samples": self.samples,
+            "provenance": dict(self.provenance),
+            "layers": [
+                {
+                    "layer": layer.layer,
+                    "concepts": layer.concepts,
+                    "fractions": list(layer.fractions),
+                    "verdict": layer.verdict,
+                    "rankings": {ranking.name: _ranking_numbers(ranking) for ranking in layer.rankings},
+                }
+                for layer in self.layers
+            ],
+        }
+
+
+def _ranking_numbers(ranking: RankingEvaluation) -> dict[str, Any]:
+    return {
+        "correlation": {fill: _figure_numbers(figure) for fill, figure in ranking.correlation.items()},
+        "sign": _figure_numbers(ranking.sign),
+        "wrong_support": _figure_numbers(ranking.wrong_support),
+        "curves": {
+            f"{kind}, {fill}": {"mean": list(map(_number, curve.mean)), "area": _figure_numbers(curve.area)}
+            for (kind, fill), curve in ranking.curves.items()
+        },
+    }
+
+
+def _figure_numbers(figure: Figure) -> dict[str, float | int | None]:
+    return {"mean": _number(figure.mean), "error": _number(figure.error), "samples": figure.samples}
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

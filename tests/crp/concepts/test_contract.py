@@ -1,0 +1,420 @@
+"""The contract of a kind of concept: one row for each kind, each through everything that uses concepts.
+
+A row states the parts of its kind once more, in the plainest way. All else is computed here from these parts by brute
+force, in float64.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+import crp
+from crp.attribution import INPUT, RelevanceFlow
+from crp.attribution.upper_part import UpperPart
+from crp.concepts import (
+    ChannelConcept,
+    ConceptKind,
+    Directions,
+    Groups,
+    HeadConcept,
+    LeastSquares,
+    NonNegative,
+    PositionConcept,
+    SparseAutoencoder,
+    TokenConcept,
+    all_but,
+)
+from crp.explanations.map_computation import concepts_in_cells
+from crp.visualization import Atlas
+from tests.crp.concepts.small_nets import ChannelsLast, Convolutions, Transformer, data, made
+from tests.crp.concepts.user_kind import SignConcept
+
+COUNT, K, BLOCK = 100, 4, 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """A kind of concept at a layer.
+
+    `part` returns the part of concept j of an activation `[N, *shape]`; `active` how active it is, `[N, P]`; `last`
+    whether channels are on the last axis.
+    """
+
+    net: type[nn.Module]
+    layer: str
+    kind: ConceptKind
+    count: int
+    part: Callable[[Tensor, int], Tensor]
+    active: Callable[[Tensor, int], Tensor]
+    last: bool = True
+    masks: bool = False
+
+    def share(self, activation: Tensor, concept: int) -> Tensor:
+        """Which fraction of the relevance of each unit belongs to the concept."""
+        if self.masks:
+            return self.part(torch.ones_like(activation), concept)
+        return torch.where(activation == 0, 0, self.part(activation, concept) / activation)
+
+    def positions(self, values: Tensor) -> Tensor:
+        """`[N, *shape]` -> `[N, P, C]`."""
+        return values.flatten(1, -2) if self.last else values.flatten(2).transpose(1, 2)
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).double()
+
+
+ORTHONORMAL = torch.linalg.qr(random(5, 3))[0].T
+POSITIVE = random(3, 5).abs()
+DICTIONARY = random(9, 6)
+AUTOENCODER = SparseAutoencoder(random(6, 9), random(9) / 4, random(6) / 4)
+TOP = SparseAutoencoder(random(6, 9), random(9) / 4, random(6) / 4, k=2)
+
+
+def kept(axis: int, index: int | slice) -> Callable[[Tensor, int], Tensor]:
+    """Mask all but one place on an axis."""
+
+    def part(values: Tensor, concept: int) -> Tensor:
+        found = torch.zeros_like(values)
+        place = index(concept) if callable(index) else concept
+        found.movedim(axis, 0)[place] = values.movedim(axis, 0)[place]
+        return found
+
+    return part
+
+
+def one_position(values: Tensor, concept: int) -> Tensor:
+    found = torch.zeros_like(values)
+    found.flatten(2)[:, :, concept] = values.flatten(2)[:, :, concept]
+    return found
+
+
+def lengths(part: Callable[[Tensor, int], Tensor], last: bool = True) -> Callable[[Tensor, int], Tensor]:
+    def active(values: Tensor, concept: int) -> Tensor:
+        own = part(values, concept)
+        return (own.flatten(1, -2) if last else own.flatten(2).transpose(1, 2)).norm(dim=-1)
+
+    return active
+
+
+def along(directions: Tensor, coefficients: Callable[[Tensor], Tensor], last: bool = True) -> dict[str, Callable]:
+    """Part and activation of directions, from a function of activations `[P, C]`."""
+
+    def active(values: Tensor, concept: int) -> Tensor:
+        rows = values.flatten(1, -2) if last else values.flatten(2).transpose(1, 2)
+        return torch.stack([coefficients(sample)[:, concept] for sample in rows])
+
+    def part(values: Tensor, concept: int) -> Tensor:
+        found = active(values, concept)[..., None] * directions[concept]
+        return found.view(values.shape) if last else found.transpose(1, 2).reshape(values.shape)
+
+    return {"part": part, "active": active, "last": last}
+
+
+def encoded(autoencoder: SparseAutoencoder) -> Callable[[Tensor], Tensor]:
+    def coefficients(a: Tensor) -> Tensor:
+        found = np.maximum(0, (a - autoencoder.shift).numpy() @ autoencoder.weight.numpy() + autoencoder.bias.numpy())
+        if autoencoder.k is not None:
+            found[found < np.sort(found, axis=1)[:, -autoencoder.k, None]] = 0
+        return torch.from_numpy(found)
+
+    return coefficients
+
+
+def channels_first(values: Tensor, concept: int) -> Tensor:
+    return values[:, concept].flatten(1)
+
+
+def channels_last(values: Tensor, concept: int) -> Tensor:
+    return values[..., concept].flatten(1)
+
+
+HEAD = kept(2, lambda head: slice(3 * head, 3 * head + 3))
+SIGN = lambda a, j: a.clamp(min=0) * (torch.arange(6) // 3 == j)  # noqa: E731
+GROUPED = {"pair": [0, 2], "weighted": {1: 1.0, 4: -0.5}, "others": all_but([0, 1])}
+WEIGHTS = {0: {0: 1, 2: 1}, 1: {1: 1.0, 4: -0.5}, 2: {2: 1, 3: 1, 4: 1}}
+
+ROWS = {
+    "channels first": Row(
+        Convolutions, "high", ChannelConcept(), 5, kept(1, None), channels_first, last=False, masks=True
+    ),
+    "channels last": Row(ChannelsLast, "high", ChannelConcept(), 5, kept(3, None), channels_last, masks=True),
+    "channels of tokens": Row(Transformer, "high", ChannelConcept(), 6, kept(2, None), channels_last, masks=True),
+    "positions": Row(
+        Convolutions, "high", PositionConcept(), 16, one_position, lengths(one_position, False), last=False, masks=True
+    ),
+    "tokens": Row(Transformer, "high", TokenConcept(), 5, kept(1, None), lengths(kept(1, None)), masks=True),
+    "heads": Row(Transformer, "attention.proj..input", HeadConcept(2), 2, HEAD, lengths(HEAD), masks=True),
+    "orthonormal directions": Row(
+        Convolutions, "high", Directions(ORTHONORMAL), 3, **along(ORTHONORMAL, lambda a: a @ ORTHONORMAL.T, last=False)
+    ),
+    "overcomplete directions": Row(
+        Transformer, "high", Directions(DICTIONARY, LeastSquares()), 9,
+        **along(DICTIONARY, lambda a: torch.linalg.lstsq(DICTIONARY.T, a.T, driver="gelsd").solution.T),
+    ),
+    "factors of NMF": Row(
+        Convolutions, "high", Directions(POSITIVE, NonNegative(steps=60)), 3,
+        **along(POSITIVE, lambda a: NonNegative(steps=60)(a, POSITIVE), last=False),
+    ),
+    "latents": Row(
+        Transformer, "high", Directions(DICTIONARY, AUTOENCODER), 9, **along(DICTIONARY, encoded(AUTOENCODER))
+    ),
+    "TopK latents": Row(Transformer, "high", Directions(DICTIONARY, TOP), 9, **along(DICTIONARY, encoded(TOP))),
+    "groups of channels": Row(
+        ChannelsLast, "high", Groups(ChannelConcept(), GROUPED), 3,
+        lambda a, j: sum(weight * kept(3, None)(a, c) for c, weight in WEIGHTS[j].items()),
+        lambda a, j: sum(weight * channels_last(a, c) for c, weight in WEIGHTS[j].items()),
+        masks=True,
+    ),
+    "of a user": Row(Transformer, "high", SignConcept(), 2, SIGN, lengths(SIGN)),
+}  # fmt: skip
+
+
+@pytest.fixture(params=[*ROWS], ids=[name.replace(" ", "-") for name in ROWS])
+def row(request) -> Row:
+    return ROWS[request.param]
+
+
+@cache
+def network(kind: type[nn.Module]) -> crp.models.PreparedModel:
+    return crp.prepared(made(kind), data=data(1))
+
+
+def opened(row: Row, samples: Tensor, *others: str) -> RelevanceFlow:
+    return RelevanceFlow(network(row.net).replica, None, samples, [row.layer, *others])
+
+
+@cache
+def measured(name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Relevance and part `[n, N, *shape]` of all concepts, and how active they are, `[n, N, P]`."""
+    row = ROWS[name]
+    with opened(row, data(COUNT)) as flow:
+        arriving = flow.down(flow.output_relevance(flow.prediction.argmax(1)), to=row.layer)[0]
+        activation = flow.activation(row.layer)
+    found = (
+        [arriving * row.share(activation, j), row.part(activation, j), row.active(activation, j)]
+        for j in range(row.count)
+    )
+    return tuple(map(torch.stack, zip(*found, strict=True)))
+
+
+def close(found: Tensor | np.ndarray, expected: Tensor | np.ndarray, tolerance: float = 1e-9) -> None:
+    expected = np.asarray(expected)
+    scale = max(float(np.abs(expected).max()), 1e-12)
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=0, atol=tolerance * scale)
+
+
+def test_parts_relevance_and_rest_are_the_whole(row):
+    with opened(row, data(3)) as flow:
+        activation, parts = flow.activation(row.layer), flow.parts(row.layer, row.kind)
+        assert parts.size == row.count
+        shares = torch.stack([row.share(activation, j) for j in range(row.count)])
+        close(parts.part(range(row.count)), torch.stack([row.part(activation, j) for j in range(row.count)]))
+        arriving = flow.down(flow.output_relevance([1]), to=row.layer)[0]
+        each = parts.carried(arriving, range(row.count))
+        close(each, arriving * shares)
+        close(parts.rest(arriving) + each.sum(0), arriving)
+        close(parts.total(arriving), (arriving * shares).flatten(2).sum(2).T)
+        close(parts.carried(arriving, [{0: 1.0, 1: -0.5}])[0], arriving * (shares[0] - 0.5 * shares[1]))
+        close(parts.carried(arriving, [all_but([0])])[0], arriving * shares[1:].sum(0))
+
+
+def test_conditional_heatmaps_and_that_of_the_rest_add_up_to_that_of_the_layer(row):
+    with opened(row, data(2)) as flow:
+        parts, arriving = flow.parts(row.layer, row.kind), flow.down(flow.output_relevance([2]), to=row.layer)[0]
+        each = flow.down(parts.carried(arriving, range(row.count)), start=row.layer)
+        rest = flow.down(parts.rest(arriving)[None], start=row.layer)
+        close(each.sum(0) + rest[0], flow.down(arriving[None], start=row.layer)[0])
+
+
+def test_the_cells_of_the_concept_map_are_sums_of_conditional_heatmaps(row):
+    with opened(row, data(1)) as flow:
+        arriving = flow.down(flow.output_relevance([0]), to=row.layer)[0]
+        table = concepts_in_cells(flow, row.layer, arriving, 2, 4, concept=row.kind)
+        masked = torch.stack([arriving * row.share(flow.activation(row.layer), j) for j in range(row.count)])
+        heatmaps = flow.down(masked, start=row.layer)[:, 0].sum(1)
+        close(table, heatmaps.reshape(-1, 2, 4, 4, 2).sum((2, 4)).flatten(1).T)
+
+
+def test_the_edges_of_the_graph_are_what_one_concept_sends_to_another(row):
+    other = "low" if row.layer == "high" else "high"
+    upper, lower = ("high", "low") if other == "low" else ("high", row.layer)
+    kinds = {row.layer: row.kind, other: ChannelConcept()}
+    graph = crp.compose(network(row.net), data(1), [upper, lower], target=1, concept=kinds, coverage=1.0, breadth=99)
+    channel = lambda values, j: kept(values.ndim - 1 if row.last else 1, None)(torch.ones_like(values), j)  # noqa: E731
+    share = {row.layer: row.share, other: channel}
+    with opened(row, data(1), other) as flow:
+        arriving = flow.down(flow.output_relevance([1]), to=upper)[0]
+        edges = [edge for edge in graph.edges if edge.upper[0] == upper]
+        assert len(edges) >= row.count
+        for edge in edges:
+            masked = arriving * share[upper](flow.activation(upper), edge.upper[1])
+            sent = flow.down(masked[None], start=upper, to=lower)[0]
+            expected = float((sent * share[lower](flow.activation(lower), edge.lower[1])).sum())
+            assert edge.relevance == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def mined(row: Row, path: Path, **options: object) -> crp.Library | None:
+    prepared = network(row.net)
+    options = {"k": K, "patches": 2, "block_size": BLOCK, "threads": 1, "vectors": True, "progress": False, **options}
+    return crp.mine(
+        prepared.model, TensorDataset(data(COUNT), torch.zeros(COUNT, dtype=torch.int64)), path=path,
+        layers=[row.layer], concept=row.kind, targets="prediction", **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory) -> Callable[[str], crp.Library]:
+    @cache
+    def library(name: str) -> crp.Library:
+        return mined(ROWS[name], tmp_path_factory.mktemp("mined") / "library")
+
+    return library
+
+
+@pytest.fixture
+def library(libraries, request) -> crp.Library:
+    return libraries(request.node.callspec.params["row"])
+
+
+@pytest.fixture
+def name(request) -> str:
+    return request.node.callspec.params["row"]
+
+
+def test_lists_are_those_of_all_samples_sorted(row, name, library):
+    relevance, _, active = measured(name)
+    totals = relevance.flatten(2).sum(2).T
+    divided, strongest = totals / (totals.abs().sum(1, keepdim=True) + 1e-10), active.max(2).values.T
+    for mode, scores, sign in (("relevance", divided, 1), ("activation", strongest, 1), ("negative", divided, -1)):
+        found = library.references(row.layer, mode)
+        for concept in range(row.count):
+            listed = found.sample[concept][found.sample[concept] >= 0]
+            own = scores[:, concept]
+            best = sorted(range(COUNT), key=lambda n, own=own: (-sign * round(float(own[n]), 6), n))
+            if mode == "negative":
+                best = [n for n in best if own[n] < 0]
+            assert len(listed) == min(K, len(best))
+            expected = own[best[: len(listed)]]
+            np.testing.assert_allclose(found.score[concept][: len(listed)], expected, rtol=1e-5, atol=1e-7)
+            clear = len({round(float(own[n]), 5) for n in best[:K]}) == len(best[:K])
+            assert not clear or listed.tolist() == best[:K]
+            for place, sample in enumerate(listed.tolist()):
+                where = sign * row.positions(relevance[concept, sample, None])[0].sum(1)
+                where = active[concept, sample] if mode == "activation" else where
+                position = int(found.position[concept, place])
+                if row.masks and isinstance(row.kind, PositionConcept):
+                    assert position == concept
+                else:
+                    assert float(where[position]) >= float(where.max()) - 1e-6 * float(where.abs().max())
+
+
+def test_the_heatmap_of_a_patch_is_the_relevance_of_the_concept_at_its_position(row, name, library):
+    relevance, parts, _ = measured(name)
+    checked = 0
+    for concept in range(row.count):
+        for mode in ("relevance", "activation", "negative"):
+            for patch in library.patches(row.layer, concept, mode):
+                space = library.layout(row.layer).space
+                position = int(np.ravel_multi_index(patch.position, space))
+                start = (parts if mode == "activation" else relevance)[concept, patch.sample, None]
+                here = torch.arange(int(np.prod(space))) == position
+                here = here.view(*space, 1) if row.last else here.view(1, *space)
+                with opened(row, data(COUNT)[patch.sample, None]) as flow:
+                    heatmap = flow.down((start * here)[None], start=row.layer, to=INPUT)[0, 0].sum(0)
+                top, left, bottom, right = patch.box
+                cut = heatmap[top:bottom, left:right]
+                expected = cut / cut.abs().max() if float(cut.abs().max()) else cut
+                np.testing.assert_allclose(patch.heatmap, expected, atol=0.51 / 127)
+                checked += 1
+    assert checked >= 4 * row.count
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_shards_make_the_same_library(row, library, tmp_path):
+    prepared = network(row.net)
+    for part in (1, 2):
+        mined(row, tmp_path / "shared", shard=(part, 2))
+    samples = TensorDataset(data(COUNT), torch.zeros(COUNT, dtype=torch.int64))
+    crp.merge(
+        prepared.model, samples, path=tmp_path / "shared", concept=row.kind, progress=False,
+    )  # fmt: skip
+    assert digests(tmp_path / "shared") == digests(library.path)
+
+
+def test_a_run_that_was_interrupted_resumes_to_the_same_library(row, library, tmp_path):
+    class Failing(TensorDataset):
+        failing = True
+
+        def __getitem__(self, index):
+            if self.failing and index == 3 * BLOCK:
+                raise KeyboardInterrupt
+            return super().__getitem__(index)
+
+    prepared = network(row.net)
+    samples = Failing(data(COUNT), torch.zeros(COUNT, dtype=torch.int64))
+
+    def run() -> None:
+        crp.mine(
+            prepared.model, samples, path=tmp_path / "again", layers=[row.layer], concept=row.kind,
+            targets="prediction", k=K, patches=2, block_size=BLOCK, threads=1, vectors=True, progress=False,
+            checkpoint=0,
+        )  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    Failing.failing = False
+    run()
+    assert digests(tmp_path / "again") == digests(library.path)
+
+
+def test_the_page_says_which_part_belongs_to_no_concept(row, library, tmp_path):
+    found = crp.explain(network(row.net), data(1)[0], library, concept=row.kind, graph=True)
+    (layer,) = found.layers
+    with opened(row, data(1)) as flow:
+        target = int(flow.prediction.argmax())
+        arriving = flow.down(flow.output_relevance([target]), to=row.layer)[0]
+        share = [row.share(flow.activation(row.layer), j) for j in range(row.count)]
+        for part in layer.ranked:
+            masked = arriving * share[part.concept]
+            assert part.relevance == pytest.approx(float(masked.sum()), rel=1e-9)
+            heatmap = flow.down(masked[None], start=row.layer)[0, 0].sum(0)
+            close(part.heatmap, heatmap, 1e-5)
+        outside = float(arriving.sum() - sum((arriving * each).sum() for each in share))
+    assert layer.outside == pytest.approx(outside, abs=1e-9 * float(arriving.abs().sum()))
+    Atlas(found).save(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert ("no concept" in text) == (abs(outside) > 1e-3 * abs(float(arriving.sum())))
+
+
+def test_the_model_without_a_concept_is_the_model_with_a_hook_that_takes_it_away(row):
+    model, samples = made(row.net), data(3)
+    for concept in range(row.count):
+        upper = UpperPart(model, samples, row.layer)
+        with opened(row, samples) as flow:
+            part = flow.parts(row.layer, row.kind).part([concept])
+        found = upper.outputs(upper.activation - part)[0]
+        module = model.get_submodule(row.layer.removesuffix("..input"))
+        hook = (
+            module.register_forward_pre_hook(lambda _, args, j=concept: (args[0] - row.part(args[0], j),))
+            if row.layer.endswith("..input")
+            else module.register_forward_hook(lambda _, args, out, j=concept: out - row.part(out, j))
+        )
+        with torch.no_grad():
+            expected = model(samples)
+        hook.remove()
+        close(found, expected, 1e-12)

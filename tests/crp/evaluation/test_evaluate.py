@@ -1,0 +1,166 @@
+"""`evaluate`, against a script of plain torch hooks that shares no code with it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+import crp
+from crp.errors import InputError
+from crp.evaluation.evaluation import Evaluation
+from crp.visualization.report import evaluation_report
+
+FRACTIONS = (0.0, 0.2, 0.5, 1.0)
+LAYER = "3"
+
+
+def model() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 7, 3), nn.ReLU(), nn.Conv2d(7, 5, 3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(20, 3),
+    ).double()  # fmt: skip
+
+
+DATA = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def found() -> Evaluation:
+    return crp.evaluate(model(), DATA, [LAYER], fractions=FRACTIONS, progress=False)
+
+
+class Hooked:
+    """The model, with channels of the layer replaced by a hook."""
+
+    def __init__(self) -> None:
+        self.net = model().eval()
+        layers = list(self.net)
+        with torch.no_grad():
+            self.at_layer = nn.Sequential(*layers[:4])(DATA)
+            self.classes = self.net(DATA).argmax(1)
+
+    def logit(self, sample: int, removed: list[int], fill: str) -> float:
+        def replace(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+            output = output.clone()
+            for channel in removed:
+                output[0, channel] = 0 if fill == "zero" else self.at_layer[:, channel].mean(0)
+            return output
+
+        handle = self.net[3].register_forward_hook(replace)
+        with torch.no_grad():
+            value = self.net(DATA[sample, None])[0, self.classes[sample]].item()
+        handle.remove()
+        return value
+
+    def effects(self, fill: str) -> np.ndarray:
+        return np.array(
+            [[self.logit(i, [], fill) - self.logit(i, [c], fill) for c in range(7)] for i in range(len(DATA))]
+        )
+
+    def curves(self, scores: np.ndarray, kind: str, fill: str) -> np.ndarray:
+        rows = []
+        for i, row in enumerate(scores):
+            order = sorted(range(7), key=lambda c, row=row: (-row[c], c))
+            counts = [math.ceil(f * 7) for f in FRACTIONS]
+            removed = [order[:k] if kind == "deletion" else order[k:] for k in counts]
+            rows.append([self.logit(i, gone, fill) for gone in removed])
+        return np.array(rows)
+
+
+@pytest.mark.parametrize("fill", ["zero", "mean"])
+def test_curves_are_those_of_a_plain_script(found: Evaluation, fill: str) -> None:
+    hooked = Hooked()
+    effects, scores = hooked.effects(fill), hooked.effects("zero")
+    reference = found.layers[0].ranking("single effects")
+    expected = [stats.spearmanr(scores[i], effects[i]).statistic for i in range(len(DATA))]
+    assert reference.correlation[fill].mean == pytest.approx(np.mean(expected), abs=1e-9)
+    assert reference.correlation[fill].error == pytest.approx(np.std(expected, ddof=1) / 5**0.5, abs=1e-9)
+    base = np.mean([hooked.logit(i, [], fill) for i in range(len(DATA))])
+    for kind in ("deletion", "insertion"):
+        expected = hooked.curves(scores, kind, fill).mean(0) / base
+        assert reference.curves[kind, fill].mean == pytest.approx(expected, abs=1e-9)
+
+
+def test_baselines_are_those_of_a_plain_script(found: Evaluation) -> None:
+    hooked = Hooked()
+    upper = nn.Sequential(*list(hooked.net)[4:])
+    effects = hooked.effects("zero")
+
+    def gradient(place: Tensor) -> Tensor:
+        leaf = place.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(upper(leaf)[range(5), hooked.classes].sum(), leaf)
+        return grad
+
+    steps = [gradient(hooked.at_layer * (step + 0.5) / 20) for step in range(20)]
+    scores = {
+        "activation": hooked.at_layer.sum((2, 3)),
+        "gradient × part": (gradient(hooked.at_layer) * hooked.at_layer).sum((2, 3)),
+        "integrated gradients": (torch.stack(steps).mean(0) * hooked.at_layer).sum((2, 3)),
+    }
+    for name, values in scores.items():
+        ranking = found.layers[0].ranking(name)
+        expected = [stats.spearmanr(values[i], effects[i]).statistic for i in range(5)]
+        assert ranking.correlation["zero"].mean == pytest.approx(np.mean(expected), abs=1e-9), name
+        expected = hooked.curves(values.numpy(), "insertion", "mean").mean(0)
+        base = np.mean([hooked.logit(i, [], "zero") for i in range(5)])
+        assert ranking.curves["insertion", "mean"].mean == pytest.approx(expected / base, abs=1e-9), name
+
+
+def test_relevance_is_that_of_explanations(found: Evaluation) -> None:
+    with crp.RelevanceFlow(model(), crp.composite_for(model(), DATA).composite, DATA, [LAYER]) as flow:
+        relevance = flow.down(flow.output_relevance(flow.prediction.argmax(1)), to=LAYER)[0].sum((2, 3)).numpy()
+    hooked = Hooked()
+    effects = hooked.effects("zero")
+    ranking = found.layers[0].ranking("relevance")
+    base = np.array([hooked.logit(i, [], "zero") for i in range(5)])
+    matter = np.abs(effects) >= 0.01 * np.abs(base)[:, None]
+    agree = [
+        ((np.sign(r) == np.sign(e)) & m).sum() / m.sum() for r, e, m in zip(relevance, effects, matter, strict=True)
+    ]
+    assert ranking.sign.mean == pytest.approx(np.mean(agree))
+    assert ranking.curves["deletion", "zero"].mean == pytest.approx(
+        hooked.curves(relevance, "deletion", "zero").mean(0) / base.mean(), abs=1e-9
+    )
+
+
+def test_areas_are_relative_to_random(found: Evaluation) -> None:
+    for key, curve in found.layers[0].ranking("random").curves.items():
+        assert curve.area.mean == pytest.approx(1.0), key
+    best = found.layers[0].ranking("single effects")
+    assert best.curves["deletion", "zero"].area.mean > 1.2
+
+
+def test_the_model_is_not_changed_and_the_result_is_reproducible(found: Evaluation) -> None:
+    net = model().train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    again = crp.evaluate(net, DATA, [LAYER], fractions=FRACTIONS, progress=False)
+    assert again.to_json() == found.to_json()
+    assert net.training
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    for given, message in (
+        ({"fractions": (0.1, 0.5)}, "rise from 0"),
+        ({"fills": ("blur",)}, "'zero' or 'mean', given 'blur'"),
+        ({"data": DATA[:1]}, "at least two samples"),
+        ({"layers": []}, "at least one layer"),
+    ):
+        arguments = {"data": DATA, "layers": [LAYER], **given}
+        with pytest.raises(InputError, match=message):
+            crp.evaluate(model(), **arguments, progress=False)
+
+
+def test_the_report_says_what_was_measured(found: Evaluation) -> None:
+    page = evaluation_report(found, "<tiny>")
+    assert "&lt;tiny&gt;" in page
+    assert "on 5 samples" in page
+    assert found.layers[0].verdict.split("(")[0] in page
+    assert f"{found.layers[0].ranking('relevance').correlation['zero'].mean:.2f} ±" in page.replace("−", "-")
+    assert "http" not in page.split("<body>")[1].replace("http://www.w3.org", "")

@@ -1,0 +1,95 @@
+"""`crp evaluate` says and writes what `crp.evaluate` returns; which samples it takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor, nn
+
+import crp
+from crp.cli import main
+from crp.evaluation import chosen_samples
+
+CODE = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
+data = torch.rand(12, 1, 8, 8)
+labels = net(data).argmax(1)
+labels[::2] = (labels[::2] + 1) % 3            # every second one is predicted wrongly
+
+
+def model():
+    return net
+
+
+def labelled():
+    return torch.utils.data.TensorDataset(data, labels)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated")
+    (folder / "subject.py").write_text(CODE, encoding="utf-8")
+    namespace: dict = {}
+    exec(CODE, namespace)
+    crp.mine(namespace["net"], namespace["labelled"](), layers=["1"], path=folder / "a.crp", progress=False)
+    return folder
+
+
+def run(folder: Path, *options: str) -> object:
+    command = ["evaluate", str(folder / "a.crp"), "--model", f"{folder}/subject.py:model", *options]
+    return CliRunner().invoke(main, command, catch_exceptions=False)
+
+
+def test_numbers_and_report(folder: Path) -> None:
+    data = f"{folder}/subject.py:labelled"
+    result = run(folder, "--data", data, "--samples", "4", "--out", str(folder / "numbers.json"))
+    assert result.exit_code == 0, result.output
+    numbers = json.loads((folder / "numbers.json").read_text())
+    assert numbers["samples"] == 4
+    assert numbers["layers"][0]["verdict"] in result.output
+    result = run(folder, "--data", data, "--samples", "4", "--out", str(folder / "report.html"))
+    assert result.exit_code == 0, result.output
+    assert numbers["layers"][0]["verdict"] in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--samples", "1"], "1 is not in the range"), (["--out", "report.pdf"], "--out is a file .html or .json")],
+)
+def test_wrong_calls(folder: Path, options: list[str], message: str) -> None:
+    result = run(folder, "--data", f"{folder}/subject.py:labelled", *options)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_only_samples_that_are_predicted_rightly_are_taken() -> None:
+    namespace: dict = {}
+    exec(CODE, namespace)
+    model, data = crp.prepared(namespace["net"]), namespace["data"]
+    right = [index for index in range(12) if index % 2]
+    found = chosen_samples(model, namespace["labelled"](), 100, labelled=True)
+    assert torch.equal(found, data[right])
+    some = chosen_samples(model, namespace["labelled"](), 3, labelled=True)
+    assert sorted(_places(some, data)) == _places(some, data)
+    assert len(some) == 3
+    assert set(_places(some, data)) <= set(right)
+    assert torch.equal(chosen_samples(model, data, 100, labelled=False), data)
+
+
+def _places(found: Tensor, data: Tensor) -> list[int]:
+    return [int((data == sample).flatten(1).all(1).nonzero()[0]) for sample in found]
+
+
+def test_the_caller_sees_which_data_fail() -> None:
+    model = crp.prepared(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2)))
+    with pytest.raises(crp.SampleError, match=r"[Ss]ample 3"):
+        chosen_samples(model, [torch.zeros(1, 8, 8)] * 3 + [torch.zeros(1, 4, 4)], 4, labelled=False)

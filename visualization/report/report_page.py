@@ -1,0 +1,99 @@
+"""The report of an evaluation as one HTML file that opens offline."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from crp.evaluation import Evaluation, LayerEvaluation, RankingEvaluation
+from crp.evaluation.evaluation import Figure as Mean
+from crp.visualization.number_formats import MINUS, SPACE
+from crp.visualization.package_files import template_files
+from crp.visualization.page.explanation_page import environment
+from crp.visualization.report.curves import evaluation_figure
+
+# What each ranking is, for the table.
+_NAMES = {
+    "relevance": "relevance (this explanation)",
+    "activation": "activation",
+    "gradient × part": "gradient × part",
+    "integrated gradients": "integrated gradients, 20 steps",
+    "single effects": "single effects (reference)",
+    "random": "random order, mean of five",
+}
+
+
+def evaluation_report(evaluation: Evaluation, title: str) -> str:
+    """Write the report.
+
+    Parameters
+    ----------
+    evaluation
+        What was measured.
+    title
+        Its title, such as the name of the library.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    return (
+        environment()
+        .get_template("evaluation.html")
+        .render(
+            title=title,
+            style=template_files()["style.css"].decode(),
+            samples=evaluation.samples,
+            layers=[_layer(layer) for layer in evaluation.layers],
+            provenance=list(_provenance(evaluation)),
+        )
+    )
+
+
+def _layer(layer: LayerEvaluation) -> dict[str, Any]:
+    picture = io.BytesIO()
+    evaluation_figure(layer).savefig(picture, format="svg", metadata={"Date": None})
+    curves = list(layer.rankings[0].curves)
+    return {
+        "name": layer.layer,
+        "concepts": layer.concepts,
+        "verdict": layer.verdict,
+        "figure": "data:image/svg+xml;base64," + base64.b64encode(picture.getvalue()).decode(),
+        "correlations": list(layer.rankings[0].correlation),
+        "curves": [f"{kind}, {fill}" for kind, fill in curves],
+        "rows": [_row(ranking, curves) for ranking in layer.rankings],
+    }
+
+
+def _row(ranking: RankingEvaluation, curves: list[tuple[str, str]]) -> dict[str, Any]:
+    signed = ranking.name not in ("activation", "random")
+    return {
+        "name": _NAMES[ranking.name],
+        "own": ranking.name == "relevance",
+        "cells": [
+            *(_text(figure) for figure in ranking.correlation.values()),
+            *(_text(ranking.curves[key].area) for key in curves),
+            _text(ranking.sign, percent=True) if signed else "",
+            _text(ranking.wrong_support, percent=True),
+        ],
+    }
+
+
+def _text(figure: Mean, *, percent: bool = False) -> str:
+    """Write a mean with its standard error."""
+    if math.isnan(figure.mean):
+        return "–"
+    scale, digits, unit = (100, 0, f"{SPACE}%") if percent else (1, 2, "")
+    error = "" if math.isnan(figure.error) else f" ± {figure.error * scale:.{digits}f}"
+    return f"{figure.mean * scale:.{digits}f}{error}{unit}".replace("-", MINUS)
+
+
+def _provenance(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    facts = evaluation.provenance
+    yield "Rules", f"{facts['rules']['name']}. {facts['rules']['reason']}"
+    yield "Versions", ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    yield "Settings", ", ".join(f"{name} {value}" for name, value in facts["settings"].items())
