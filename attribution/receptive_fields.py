@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -47,33 +49,54 @@ def receptive_boxes(model: nn.Module, shape: Sequence[int], layer: str) -> Tenso
     tensor([[0, 0, 3, 3],
             [0, 2, 3, 5]])
     """
-    copy = replicate(model)
-    names = dict(copy.named_modules())
-    check_layer(names, layer)
-    weight = next(copy.parameters(), torch.empty(0))
-    data = torch.zeros(1, *shape, dtype=weight.dtype, device=weight.device)
-    reached: list[list[_Interval]] = []
-
-    def stop(output: Tensor) -> None:
-        reached.append(tracker.intervals(output))
-        raise _Reached
-
-    handle = on_layer(names, layer, stop)
-    try:
-        with torch.no_grad(), _IntervalTracker(data) as tracker:
-            copy(data)
-    except _Reached:
-        pass
-    finally:
-        handle.remove()
-    if not reached:
-        raise ModelError(f"The model has, but never calls, '{layer}'.")
-    (intervals,) = reached
+    intervals = _intervals_at(model, shape, [layer])[layer]
     if not intervals:
         return torch.tensor([[0] * len(shape[1:]) + list(shape[1:])])
     places = torch.cartesian_prod(*[torch.arange(len(first)) for first, _ in intervals]).view(-1, len(intervals))
     ends = [interval[side][places[:, axis]] for side in (0, 1) for axis, interval in enumerate(intervals)]
     return torch.stack(ends, 1)
+
+
+@isolated()
+def receptive_sizes(model: nn.Module, shape: Sequence[int], layers: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the largest extent of the receptive fields of each layer's positions, along each axis of the input.
+
+    Parameters and errors are as in `receptive_boxes`, for several layers in one pass.
+
+    Examples
+    --------
+    >>> receptive_sizes(nn.Sequential(nn.Conv2d(1, 1, 3, stride=2), nn.Conv2d(1, 1, 2)), (1, 5, 7), ["0", "1"])
+    {'0': (3, 3), '1': (5, 5)}
+    """
+    return {
+        layer: tuple(int((high - low).max()) for low, high in intervals) or tuple(shape[1:])
+        for layer, intervals in _intervals_at(model, shape, layers).items()
+    }
+
+
+def _intervals_at(model: nn.Module, shape: Sequence[int], layers: Sequence[str]) -> dict[str, list[_Interval]]:
+    """Run a copy until all layers are reached, and return what the positions of each see."""
+    copy = replicate(model)
+    names = dict(copy.named_modules())
+    for layer in layers:
+        check_layer(names, layer)
+    weight = next(copy.parameters(), torch.empty(0))
+    data = torch.zeros(1, *shape, dtype=weight.dtype, device=weight.device)
+    reached: dict[str, list[_Interval]] = {}
+
+    def record(layer: str, output: Tensor) -> None:
+        reached[layer] = tracker.intervals(output)
+        if len(reached) == len(layers):
+            raise _Reached
+
+    for layer in layers:
+        on_layer(names, layer, partial(record, layer))
+    with suppress(_Reached), torch.no_grad(), _IntervalTracker(data) as tracker:
+        copy(data)
+    for layer in layers:
+        if layer not in reached:
+            raise ModelError(f"The model has, but never calls, '{layer}'.")
+    return {layer: reached[layer] for layer in layers}
 
 
 # For each position along an axis: start and end (exclusive) of the input pixels it sees; 0, 0 for none.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from crp.attribution import Replica, prepare
@@ -85,12 +86,15 @@ def prepared(
         An example `[N, ...]` of the model's input, for a model that runs its layers in another order than it registers
         them (`crp.composite_for`).
     library
-        The library to explain with: without a composite, the set of rules is the one that it holds.
+        The library to explain with: without a composite, the set of rules is the one that it holds, and without data,
+        the example is an input of the shape of its samples. The weights must then be those that were mined.
 
     Raises
     ------
     ModelError
         If weights are NaN or infinite, or the model cannot be explained.
+    LibraryError
+        If the library was mined with other weights.
 
     Examples
     --------
@@ -103,6 +107,9 @@ def prepared(
     if library is not None:
         check_library(library)
         composite = rules_in(library) if composite is None else composite
+        if data is None:
+            check_weights(library, weights)
+            data = _example(model, library)
     composite, rules = described_rules(model, composite, data)
     return PreparedModel(model, composite, prepare(model, composite), weights, rules)
 
@@ -145,6 +152,16 @@ def check_weights_finite(model: nn.Module) -> None:
             raise ModelError(
                 f"The model's '{name}' holds {count} NaN or infinite values of {value.numel()}; it cannot be explained."
             )
+
+
+def _example(model: nn.Module, library: Library) -> Tensor:
+    """Return a model input `[1, c, *S]` of the shape of a library's samples, all 0."""
+    weight = next((value for value in model.parameters() if value.is_floating_point()), torch.zeros(()))
+    shape = library.manifest["data"]["shape"]
+    try:
+        return weight.new_zeros(1, *shape)
+    except RuntimeError as error:
+        raise LibraryError(f"The samples of '{library.path}' have the shape {shape}, too large for memory.") from error
 
 
 @isolated()

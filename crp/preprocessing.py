@@ -229,7 +229,7 @@ def read_picture(path: str | PathLike[str]) -> Image.Image:
             # Pillow warns of files that it can convert nevertheless (broken EXIF, large pictures).
             warnings.simplefilter("ignore")
             with Image.open(path) as picture:
-                return _as_rgb_picture(picture)
+                return as_rgb_picture(picture)
     except FileNotFoundError:
         raise InputError(f"There is no picture file '{path}'.") from None
     except IsADirectoryError:
@@ -250,7 +250,8 @@ def read_picture(path: str | PathLike[str]) -> Image.Image:
         ) from error
 
 
-def _as_rgb_picture(picture: Image.Image) -> Image.Image:
+def as_rgb_picture(picture: Image.Image) -> Image.Image:
+    """Convert an open picture as `read_picture` does; raises ValueError if its pixels have no such range."""
     picture.load()
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):

@@ -4,6 +4,7 @@
 `main`        the entry point: the group of commands, and how errors are shown
 `options`     types of option values, and options that several commands share
 `demo`        mines the built-in data set and explains one of its predictions
+`layers`      lists the layers of a model
 `mine`        mines a model and its data set into a library
 `merge`       joins the shards of a mining run to a library
 `atlas`       explains pictures with a library

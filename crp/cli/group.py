@@ -13,6 +13,7 @@ from crp.cli.classes_command import classes
 from crp.cli.demo_command import demo
 from crp.cli.evaluate_command import evaluate
 from crp.cli.info_command import info
+from crp.cli.layers_command import layers
 from crp.cli.merge_command import merge
 from crp.cli.mine_command import mine
 from crp.cli.search_command import search
@@ -79,13 +80,14 @@ def main(ctx: click.Context) -> None:
 
     \b
         crp demo                                              a complete example in a minute
+        crp layers timm:convnext_atto                         which layers does the model have?
         crp mine torchvision:resnet18 photos/ --weights DEFAULT --layers layer4 --out resnet18.crp
         crp atlas resnet18.crp zebra.jpg --out zebra.html     which concepts made it a zebra?
         crp info resnet18.crp                                 what does the library hold?
 
     \b
-    MODEL    torchvision:NAME, package.module:function or file.py:function
-    DATA     a folder of pictures, an .npz file, or a function that returns a map-style data set
+    MODEL    torchvision:NAME, timm:NAME, hf:FOLDER, package.module:function or file.py:function
+    DATA     a folder of pictures or of Hugging Face's datasets, an .npz file, or a function that returns a data set
     LIBRARY  the folder that `crp mine` writes
     LAYER    a name in model.named_modules(), such as layer4
     CLASS    the index of a class, or its name if the library has names
@@ -106,5 +108,5 @@ def main(ctx: click.Context) -> None:
     ctx.call_on_close(lambda: logger.setLevel(level))
 
 
-for command in (demo, mine, merge, atlas, info, verify, evaluate, classes, search, strategies):
+for command in (demo, layers, mine, merge, atlas, info, verify, evaluate, classes, search, strategies):
     main.add_command(command)

@@ -23,18 +23,15 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
 @click.option(
     "--layers",
     type=options.Names(),
-    help="Names or patterns ('layer*', 'features.*'), comma-separated; default: the last convolutional stage.",
+    help="Names or patterns ('layer*', 'features.*'), comma-separated; default: the last of each stage "
+    "(`crp layers` lists them).",
 )
 @options.weights
-@click.option("--size", type=options.Pixels(), help="Resize the short side to 224, or both sides to 224x320.")
-@click.option("--crop", type=options.Pixels(), help="Centre crop; by default the square of --size.")
+@options.size
+@options.crop
 @click.option("--mean", type=options.Numbers(), help="Subtracted after scaling to 0..1: one number or one per channel.")
 @click.option("--std", type=options.Numbers(), help="Divisor after that.")
-@click.option(
-    "--preprocessing",
-    metavar="FILE",
-    help="JSON file with size, crop, mean, std, mode and interpolation; the options above take precedence.",
-)
+@options.preprocessing
 @click.option("--class-names", metavar="FILE", help="One name per line (.txt), or a list (.json).")
 @click.option(
     "--targets",
@@ -42,7 +39,7 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
     metavar="label|prediction|topN",
     help="Class to explain for each sample; by default its label or labels, if the data have labels.",
 )
-@click.option("--output", metavar="NAME", help="Part of the model's output to explain, if it is a dict or tuple.")
+@options.output
 @click.option(
     "--references",
     type=click.IntRange(min=1),
@@ -89,14 +86,15 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
 def mine(model: str, data: str, **given: Any) -> None:
     """Find the samples of DATA that show each concept of MODEL, and store them in a library.
 
-    MODEL is torchvision:NAME, package.module:function or file.py:function (a function without arguments that returns a
-    torch.nn.Module), or demo. DATA is a folder of pictures (class subfolders are labels), an .npz file with images (and
+    MODEL is torchvision:NAME, timm:NAME, hf:FOLDER (a model that transformers saved), package.module:function or
+    file.py:function (a function without arguments that returns a torch.nn.Module), or demo. DATA is a folder of
+    pictures (class subfolders are labels), a folder that Hugging Face's datasets saved, an .npz file with images (and
     labels, class_names), package.module:function or file.py:function (a function without arguments that returns a
     map-style data set), or demo.
 
-    Pictures are preprocessed as for ImageNet for torchvision's models (short side 256, crop 224), and only scaled to
-    0..1 for others; the options change that. The settings are stored, so `crp atlas` needs only the library and a
-    picture.
+    Pictures are preprocessed as for ImageNet for torchvision's models (short side 256, crop 224), as timm evaluates
+    them or the processor of the folder prepares them, and only scaled to 0..1 for other models; the options change
+    that. The settings are stored, so `crp atlas` needs only the library and a picture.
 
     After an interruption or a kill, the same command resumes from LIBRARY.partial. With torchrun (the second example)
     several processes share the work, with --shard several machines. The library is the same, byte for byte.

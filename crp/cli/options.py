@@ -66,6 +66,16 @@ class Targets(click.ParamType):
         return value
 
 
+class Part(click.ParamType):
+    """The name or index of a part of an output."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
+        """Return an int if it is one."""
+        return int(value) if str(value).isdecimal() else value
+
+
 class Share(click.ParamType):
     """One of several parts, "2/5"."""
 
@@ -98,7 +108,23 @@ device = click.option("--device", help="cpu, cuda, cuda:1 or mps; default: the f
 weights = click.option(
     "--weights",
     metavar="FILE",
-    help="State dict, .safetensors or .pt/.pth (no code is run), or DEFAULT for torchvision's weights.",
+    help="State dict, .safetensors or .pt/.pth (no code is run), or DEFAULT for torchvision's or timm's weights.",
+)
+
+size = click.option(
+    "--size", type=Pixels(), help="Resize the short side to 224, or both sides to 224x320.", metavar="PIXELS"
+)
+crop = click.option("--crop", type=Pixels(), help="Centre crop; by default the square of --size.", metavar="PIXELS")
+preprocessing = click.option(
+    "--preprocessing",
+    metavar="FILE",
+    help="JSON file with size, crop, mean, std, mode and interpolation; the options of the same names take precedence.",
+)
+output = click.option(
+    "--output",
+    type=Part(),
+    metavar="NAME",
+    help="Part of the model's output to explain, by name or index, if it is a dict or tuple.",
 )
 
 

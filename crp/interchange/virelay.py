@@ -97,7 +97,9 @@ def export_virelay(
         found[target] = strategies(vectors.relevance[rows[target]], clusters=clusters)
     everything = np.concatenate(list(rows.values()))
     with surroundings(library.manifest["settings"]["threads"]), new_library(user_path(path), overwrite=False) as folder:
-        data = data_subject(dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")))
+        data = data_subject(
+            dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")), preprocessing=library.preprocessing
+        )
         check_data(library, data)
         subject = model_subject(model, None, data.reader, [layer], device)
         if len(data.reader.like.shape) != 3:

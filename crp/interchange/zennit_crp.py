@@ -92,7 +92,7 @@ def import_zennit_crp(
     path, layers = user_path(path), list(layers)
     names = None if class_names is None else as_class_names(class_names)
     with new_library(user_path(out), overwrite=overwrite) as folder:
-        data = data_subject(dataset, labelled=False)
+        data = data_subject(dataset, labelled=False, preprocessing=preprocessing)
         subject = model_subject(model, composite, data.reader, layers, device)
         references = {}
         for layer in layers:

@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from crp.dataset_items import read_item
 from crp.errors import CrpError, InputError, SampleError
 from crp.library.fingerprints import sample_digest
 from crp.mining.durable.spans import Spans
 from crp.mining.labels import Label, read_label
+from crp.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,14 @@ class SampleReader:
     Parameters
     ----------
     dataset
-        Has `__len__` and `__getitem__`; an item is a float tensor, or `(tensor, label)` with a label that
+        Has `__len__` and `__getitem__`; an item is what `crp.dataset_items` reads, with a label that
         `crp.mining.labels` reads.
     labelled
         Whether every sample must have a label. If not, it is -1 where there is none.
     skip_bad
         Whether the first samples may be unusable.
+    preprocessing
+        How pictures become model input, if the items are pictures.
 
     Attributes
     ----------
@@ -93,7 +97,9 @@ class SampleReader:
         If the first sample is unusable; with `skip_bad` if all are.
     """
 
-    def __init__(self, dataset: object, labelled: bool, skip_bad: bool = False):
+    def __init__(
+        self, dataset: object, labelled: bool, skip_bad: bool = False, preprocessing: Preprocessing | None = None
+    ) -> None:
         indexed = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         if isinstance(dataset, IterableDataset) or not indexed:
             raise InputError(
@@ -104,6 +110,7 @@ class SampleReader:
             raise InputError("The data set is empty; at least one sample is needed.")
         self.dataset = dataset
         self.labelled = labelled
+        self.preprocessing = preprocessing
         self.classes: int | None = None
         self.like: Tensor | None = None
         self.like = self._first(skip_bad)
@@ -136,9 +143,10 @@ class SampleReader:
             raise self.failed(index, f"could not be read: {error}") from error
         except Exception as error:
             raise self.failed(index, f"could not be read: {type(error).__name__}: {error}") from error
-        data, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
-        if isinstance(data, tuple | list) and len(data) == 1:  # what TensorDataset makes of a single tensor
-            data = data[0]
+        try:
+            data, label = read_item(item, self.preprocessing)
+        except (InputError, ValueError) as error:
+            raise self.failed(index, str(error)) from None
         self._check(index, data)
         return data.detach(), self._label(index, label)
 
@@ -159,7 +167,9 @@ class SampleReader:
     def _check(self, index: int, data: object) -> None:
         if not isinstance(data, Tensor) or not data.is_floating_point():
             kind = f"{data.dtype} tensor" if isinstance(data, Tensor) else type(data).__name__
-            raise self.failed(index, f"is a {kind}; a float tensor, or (float tensor, label), is needed.")
+            raise self.failed(
+                index, f"is a {kind}; a float tensor or a picture is needed, alone, with a label, or in a dict."
+            )
         if self.like is not None and (data.shape != self.like.shape or data.dtype != self.like.dtype):
             raise self.failed(
                 index,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from crp.errors import SampleError
 from crp.library.fingerprints import data_fingerprint, sample_digest, sampled_indices
 from crp.models import check_same
+from crp.preprocessing import Preprocessing
 
 from .block_stream import SampleReader, check_repeatable
 
@@ -25,7 +26,9 @@ class DataSubject:
     data: dict[str, Any]
 
 
-def data_subject(dataset: object, *, labelled: bool, skip_bad: bool = False) -> DataSubject:
+def data_subject(
+    dataset: object, *, labelled: bool, skip_bad: bool = False, preprocessing: Preprocessing | None = None
+) -> DataSubject:
     """Check and fingerprint a data set.
 
     Parameters
@@ -36,6 +39,8 @@ def data_subject(dataset: object, *, labelled: bool, skip_bad: bool = False) -> 
         Whether every sample must have a label.
     skip_bad
         Whether to accept unusable samples. Their digest in the fingerprint is `""`.
+    preprocessing
+        How pictures become model input, if the data set has pictures.
 
     Raises
     ------
@@ -44,7 +49,7 @@ def data_subject(dataset: object, *, labelled: bool, skip_bad: bool = False) -> 
     SampleError
         If a sample cannot be used and `skip_bad` is false.
     """
-    reader = SampleReader(dataset, labelled, skip_bad)
+    reader = SampleReader(dataset, labelled, skip_bad, preprocessing)
     digests = sampled_digests(reader, len(reader), skip_bad)
     check_repeatable(_unlabelled(reader), {index: digest for index, digest in digests.items() if digest})
     return DataSubject(

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from crp.attribution.starts import Start
 from crp.class_names import class_name
-from crp.errors import InputError
+from crp.dataset_items import class_names_of
+from crp.errors import InputError, listed
 from crp.indices import concept_ids
 from crp.library.fingerprints import value_fingerprint
 from crp.library.patches import MODES
@@ -30,6 +31,7 @@ from .scores import Score
 from .settings import PATCH_SIZE, Settings
 from .survey import sizes_of
 from .tally import Tally, default_class_references
+from .targets import TargetRule
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -148,7 +150,12 @@ def plan_mining_run(
     ModelError
         If the model cannot be explained.
     """
-    data = data_subject(dataset, labelled=settings.targets == "label", skip_bad=settings.skip_bad)
+    data = data_subject(
+        dataset,
+        labelled=settings.targets == "label",
+        skip_bad=settings.skip_bad,
+        preprocessing=shown.preprocessing,
+    )
     if settings.patches:
         _check_pictures(data.reader.like, shown.preprocessing)
     names = shown.class_names
@@ -166,6 +173,9 @@ def plan_mining_run(
     count = subject.outputs if subject.start == "start" else subject.classes
     if names is not None and len(names) != count:
         raise InputError(f"There are {len(names)} class names, and the model has {count} classes.")
+    if names is None:
+        names = _names_in(dataset, count, settings.targets)
+        shown = dataclasses.replace(shown, class_names=names)
     if subject.start == "start":
         known = [class_name(names or (), index, count) for index in range(count)]
         shown = dataclasses.replace(shown, class_names=(settings.targets.name(known),), output_names=names or ())
@@ -220,6 +230,25 @@ def described(
         },
         "definitions": {name: score.definition for name, score in scores.items()},
     }
+
+
+def _names_in(dataset: object, classes: int, targets: TargetRule) -> tuple[str, ...] | None:
+    """Return the data set's own names of the model's classes; None if it has none or other classes.
+
+    Raises
+    ------
+    InputError
+        If its labels are to be explained, and count other classes than the model's.
+    """
+    names = class_names_of(dataset)
+    if names is None or len(names) == classes:
+        return names
+    if targets == "label":
+        raise InputError(
+            f"The data set has labels of {len(names)} classes ({listed(names, 3)}), and the model has {classes} "
+            "classes: pass class_names=, or targets='prediction' to explain predictions."
+        )
+    return None
 
 
 def device_of(model: nn.Module) -> str:

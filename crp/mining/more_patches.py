@@ -89,7 +89,9 @@ def add_patches(
             f"{settings['targets']!r}: pass that {settings['start']} as targets=."
         )
     with surroundings(settings["threads"]):
-        data = data_subject(dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")))
+        data = data_subject(
+            dataset, labelled=False, skip_bad=bool(library.manifest.get("skipped")), preprocessing=library.preprocessing
+        )
         check_data(library, data)
         explained = {"targets": targets or "prediction", "classes": library.manifest["classes"]}
         explained["layouts"] = {layer: library.layout(layer)}

@@ -97,8 +97,10 @@ def mine(
         `crp.select_output`; other shapes need a function as `targets`. The model is not changed, and it is explained in
         evaluation mode.
     dataset
-        Map-style. An item is a float tensor `[c, *S]`, or `(tensor, label)`. A label is a class, a list of classes, or
-        a vector with 0 or 1 for each class. An item must have the same values each time it is read.
+        Map-style. An item is a float tensor `[c, *S]` or a picture of Pillow, alone or as `(data, label)`, or a dict
+        with `image` and `label`: so `ImageFolder` of torchvision and Hugging Face `datasets` fit as they are. Pictures
+        need `preprocessing`. A label is a class, a list of classes, or a vector with 0 or 1 for each class. An item
+        must have the same values each time it is read.
     layers
         Names of the layers (as in `model.named_modules()`).
     path
@@ -150,10 +152,11 @@ def mine(
     patch_concepts
         By layer, the concepts to make patches of; by default all. `add_patches` adds others later.
     class_names
-        A name for each output: a list, or a dict of index to name (`model.config.id2label`).
+        A name for each output: a list, or a dict of index to name (`model.config.id2label`). By default those of the
+        data set (`classes`, `class_names`, or its column of labels), if it has one for each output.
     preprocessing
-        How pictures became the samples. It is used to show samples as pictures, and stored for the atlas. By default
-        the smallest value of a sample is shown black and the largest white.
+        How pictures become the samples, or became them. It is used to show samples as pictures, too, and stored for the
+        atlas. By default the smallest value of a sample is shown black and the largest white.
     source
         Plain values that describe where model and data set come from; stored unchanged.
     skip_bad

@@ -6,8 +6,10 @@ is `(float32 [c, H, W], label)` if labelled, otherwise the tensor alone.
 
 from __future__ import annotations
 
+import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crp.dataset_items import class_names_of, is_picture, parts_of, read_item
 from crp.errors import InputError, listed, nearest
+from crp.extras import optional
 from crp.files import expanded
 from crp.preprocessing import Preprocessing, read_picture
 from crp.sources.python import called, named_object
 
 DEMO = "demo"
 DEMO_SAMPLES = 1000
+_SPLITS = "dataset_dict.json"
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp"),
     *(".tif", ".tiff", ".ppm", ".pgm", ".pnm"),
@@ -35,9 +40,10 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
     Parameters
     ----------
     spec
-        A folder of pictures (with one subfolder per class, if labelled), an .npz file with `images`, "demo", or
-        "package.module:function" or "file.py:function": a function without arguments that returns a map-style data
-        set, or the data set itself. Code of the last two kinds is executed.
+        A folder of pictures (with one subfolder per class, if labelled), a folder that `save_to_disk` of Hugging Face
+        `datasets` wrote, an .npz file with `images`, "demo", or "package.module:function" or "file.py:function": a
+        function without arguments that returns a map-style data set, or the data set itself. Code of the last two kinds
+        is executed.
     preprocessing
         How pictures become model input; by default they are scaled to 0..1. For data sets of model inputs it only says
         how these are shown as pictures, and a data set's own `preprocessing` takes precedence.
@@ -60,6 +66,8 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
         from crp.demo import Scenes
 
         return MapData(Scenes("train", DEMO_SAMPLES), preprocessing, names, "scene")
+    if _is_saved(Path(spec)):
+        return MapData(_load_saved(Path(spec)), preprocessing, names, "sample")
     if Path(spec).is_dir():
         return PictureFolder(Path(spec), preprocessing or Preprocessing(), names)
     if spec.endswith(".npz"):
@@ -77,9 +85,28 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
             f"'{spec}' gives a {type(data).__name__}, whose samples cannot be read by index; "
             "a map-style data set with __len__ and __getitem__ is needed."
         )
+    return MapData(_filled(data, spec), preprocessing, names, "sample")
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` of Hugging Face `datasets` wrote a folder."""
+    return any((folder / name).is_file() for name in (_SPLITS, "state.json"))
+
+
+def _load_saved(folder: Path) -> Any:
+    if (folder / _SPLITS).is_file():
+        splits = json.loads((folder / _SPLITS).read_text(encoding="utf-8"))["splits"]
+        raise InputError(
+            f"The folder '{folder}' holds the data sets {listed(splits)}; name one of them: '{folder / splits[0]}'."
+        )
+    data = optional("datasets", "datasets", f"The data set '{folder}'", "datasets").load_from_disk(str(folder))
+    return _filled(data, str(folder))
+
+
+def _filled(data: Any, spec: str) -> Any:
     if len(data) == 0:
         raise InputError(f"The data set '{spec}' is empty; at least one sample is needed.")
-    return MapData(data, preprocessing, names, "sample")
+    return data
 
 
 def is_code(spec: str) -> bool:
@@ -199,34 +226,52 @@ class PictureArrays:
 
 
 class MapData:
-    """Any map-style data set, with class names and preprocessing; its items are returned unchanged."""
+    """Any map-style data set that mining reads (`crp.dataset_items`), with class names and preprocessing."""
 
     def __init__(
         self, data: Any, preprocessing: Preprocessing | None, class_names: tuple[str, ...] | None, word: str
     ) -> None:
         self.data = data
-        self.preprocessing = getattr(data, "preprocessing", None) or preprocessing
-        own = getattr(data, "class_names", None) or getattr(data, "classes", None)
-        self.class_names = class_names or (tuple(own) if own else None)
+        self.class_names = class_names or class_names_of(data)
+        self._known = getattr(data, "preprocessing", None) or preprocessing
         self._word = word
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing | None:
+        """How pictures become model input; those of the data set are scaled to 0..1 if nothing else is known."""
+        return self._known or (Preprocessing() if is_picture(self._first[0]) else None)
 
     @cached_property
     def labelled(self) -> bool:
         """Whether the first sample has a label."""
-        first = self.data[0]
-        return isinstance(first, (tuple, list)) and len(first) == 2
+        return self._first[1] is not None
+
+    @cached_property
+    def _first(self) -> tuple[Any, Any]:
+        with self._named(0):
+            return parts_of(self.data[0])
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.data)
 
     def __getitem__(self, index: int) -> Any:
-        """Return a sample, with its label if there are labels."""
-        return self.data[index]
+        """Return a sample, with its label if it has one."""
+        with self._named(index):
+            data, label = read_item(self.data[index], self.preprocessing)
+        return data if label is None else (data, label)
 
     def sample_name(self, index: int) -> str:
         """Return the data set's own name of the sample, or its index."""
         return self.data.sample_name(index) if hasattr(self.data, "sample_name") else f"{self._word} {index}"
+
+    @contextmanager
+    def _named(self, index: int) -> Iterator[None]:
+        """Begin errors about an item with its name."""
+        try:
+            yield
+        except InputError as error:
+            raise InputError(f"'{self.sample_name(index)}' {error}") from None
 
 
 def pictures_below(folder: Path, without: Path) -> list[Path]:

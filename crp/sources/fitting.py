@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
+from crp.attribution.layer_choice import observed_layers
 from crp.attribution.named_layers import check_layer, module_name
 from crp.attribution.outputs import described_output
 from crp.errors import InputError, ModelError, listed, nearest
@@ -104,51 +105,18 @@ def matching_layers(model: nn.Module, patterns: Iterable[str]) -> list[str]:
     return sorted(chosen, key=lambda layer: names.index(module_name(layer)))
 
 
-def default_layer(model: nn.Module, data: Tensor, name: str) -> str:
-    """Return the last convolutional stage of the model, where concepts are most abstract.
-
-    A stage is one of several children with convolutions whose output has more than one position. A child that is the
-    only one (`features` of VGG) is searched instead. The result is layer4 for a ResNet, features.28 for VGG16 and
-    features.12 for SqueezeNet.
+def default_layers(model: nn.Module, data: Tensor) -> list[str]:
+    """Return the layers to mine by default for a sample `[c, *S]` (`crp.attribution.layer_choice`).
 
     Raises
     ------
     InputError
-        If there is no such child.
+        If there is none.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-    modules = dict(model.named_modules())
-
-    def record(layer: str):
-        def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor):
-                shapes[layer] = tuple(output.shape)
-
-        return hook
-
-    handles = [module.register_forward_hook(record(layer)) for layer, module in modules.items() if layer]
-    try:
-        run(model, data, name)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-    def stages(parent: str) -> Sequence[str]:
-        children = [f"{parent}.{child}".lstrip(".") for child, _ in modules[parent].named_children()]
-        return [
-            child
-            for child in children
-            if _has(modules[child], CONVOLUTIONS) and torch.Size(shapes.get(child, ())[2:]).numel() > 1
-        ]
-
-    found = stages("")
-    while len(found) == 1 and (inner := stages(found[0])):
-        found = inner
-    if not found:
-        raise InputError(
-            "The model has no convolutional stage to choose by default; name the layers with --layers (layers=...)."
-        )
-    return found[-1]
+    chosen = [layer.name for layer in observed_layers(model, data[None]) if layer.chosen]
+    if not chosen:
+        raise InputError("The model has no layer to choose by default; name the layers with --layers (layers=...).")
+    return chosen
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -157,8 +125,4 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _is_concept_layer(module: nn.Module) -> bool:
-    return _has(module, (*CONVOLUTIONS, nn.Linear))
-
-
-def _has(module: nn.Module, kinds: tuple[type, ...]) -> bool:
-    return any(isinstance(inner, kinds) for inner in module.modules())
+    return any(isinstance(inner, (*CONVOLUTIONS, nn.Linear)) for inner in module.modules())

@@ -14,7 +14,7 @@ from crp.errors import InputError
 from crp.files import user_path
 from crp.preprocessing import Preprocessing
 from crp.sources.data import load_data
-from crp.sources.fitting import default_layer, matching_layers, number_of_classes
+from crp.sources.fitting import default_layers, matching_layers, number_of_classes
 from crp.sources.model_family import DEFAULT_WEIGHTS
 from crp.sources.named_models import family_of, load_model
 from crp.sources.names import read_class_names
@@ -43,7 +43,7 @@ def plan_mining(
     weights: str | None = None,
     layers: Sequence[str] | None = None,
     targets: str | None = None,
-    output: str | None = None,
+    output: str | int | None = None,
     class_names: str | None = None,
     preprocessing: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -55,7 +55,7 @@ def plan_mining(
     model, weights, data
         As in `load_model` and `load_data`.
     layers
-        Names or patterns (see `matching_layers`); by default the last convolutional stage.
+        Names or patterns (see `matching_layers`); by default those of `default_layers`.
     targets
         "label", "prediction", or "top3" and the like; by default the label, if the data have labels.
     output
@@ -79,8 +79,7 @@ def plan_mining(
             f"Without weights the model '{model}' is random; give --weights FILE, or --weights {DEFAULT_WEIGHTS} for "
             f"{model.partition(':')[0]}'s own."
         )
-    part = int(output) if output is not None and output.isdecimal() else output
-    network = load_model(model, weights, output=part)
+    network = load_model(model, weights, output=output)
     samples = load_data(data, preprocessing_for(model, weights, preprocessing, settings), class_names=names)
     first = samples[0][0] if samples.labelled else samples[0]
     if not isinstance(first, Tensor):
@@ -105,8 +104,11 @@ def plan_mining(
     if layers:
         chosen = matching_layers(network, layers)
     else:
-        chosen = [default_layer(network, first, name)]
-        notes.append(f"Layer '{chosen[0]}' is mined, the last convolutional stage (choose others with --layers).")
+        chosen = default_layers(network, first)
+        notes.append(
+            f"Mined layers: {', '.join(chosen)}; the last of each stage on the way to the output (choose others with "
+            "--layers; `crp layers` lists them)."
+        )
     if samples.preprocessing is None:
         notes.append(
             "It is not known how pictures become these samples, so `crp atlas` cannot read picture files "

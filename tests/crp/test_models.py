@@ -16,6 +16,7 @@ import crp
 from crp.analysis import concept_vector, search
 from crp.attribution import RelevanceFlow
 from crp.errors import InputError, LibraryError, ModelError
+from crp.mining import add_patches
 from crp.models import PreparedModel, prepared, ready_model
 
 NAMES = ["ant", "bee", "cat"]
@@ -206,6 +207,34 @@ def test_a_composite_with_other_options_of_the_same_rules_is_refused(tmp_path, m
     crp.prepared(model, EpsilonPlus(epsilon=1e-6)).check(library)
     with pytest.raises(LibraryError, match=r"^This is not the composite of the library: its options"):
         crp.prepared(model, EpsilonPlus(epsilon=0.5)).check(library)
+
+
+class Upwards(nn.Module):
+    """Runs its layers in the opposite order of their registration: without an example, `fc` is taken for the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(5, 3)
+        self.high = nn.Conv2d(4, 5, 3)
+        self.low = nn.Conv2d(3, 4, 3)
+
+    def forward(self, data):
+        return self.fc(self.high(self.low(data).relu()).relu().mean((2, 3)))
+
+
+def test_a_model_prepared_for_a_library_is_observed_as_in_mining(tmp_path):
+    torch.manual_seed(0)
+    model, data = Upwards().eval(), TensorDataset(torch.rand(4, 3, 8, 8))
+    options = dict(layers=["high"], targets="prediction", k=2, patches=1, block_size=4, progress=False)
+    library = crp.mine(model, data, path=tmp_path / "a.crp", patch_concepts={"high": [0]}, **options)
+    whole = crp.mine(model, data, path=tmp_path / "b.crp", **options)
+    assert library.manifest["composite"]["rules"]["Flat"] == ["low"]
+    ready = crp.prepared(model, library=library)
+    ready.check(library)
+    assert ready.rules["rules"]["Flat"] == ["low"]
+    add_patches(library, model, data, "high", range(5), progress=False)
+    assert library.file("high", "patches").read_bytes() == whole.file("high", "patches").read_bytes()
+    assert crp.verify(library, model, data).sound
 
 
 def single_rules(model, folder):

@@ -82,7 +82,7 @@ class TestMine:
     def test_says_what_it_chose(self, shop):
         result = shop.run("mine", "net.py:make", "photos", "--out", "b.crp", "--size", 10, "--mean", "0.5,0.4,0.3")
         assert result.exit_code == 0
-        assert "Layer '2' is mined, the last convolutional stage (choose others with --layers)." in result.stderr
+        assert "Mined layers: 0, 2; the last of each stage on the way to the output" in result.stderr
         assert "The label of each sample is explained." in result.stderr
         assert result.stdout == "Library: b.crp\nNext:    crp atlas b.crp photos/ant/0.png --model net.py:make\n"
         library = open_library(shop.folder / "b.crp")

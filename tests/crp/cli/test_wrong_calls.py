@@ -146,7 +146,7 @@ CALLS = [
         "no tensor",
         lambda at: at.mine(["picture.png"]),
         SampleError,
-        "Sample 0 is a str; a float tensor, or (float tensor, label), is needed.",
+        "Sample 0 is a str; a float tensor or a picture is needed, alone, with a label, or in a dict.",
     ),
     ("1 x 1", lambda at: at.mine(pairs((3, 1, 1))), ModelError, "The model cannot run … of shape [1, 3, 1, 1]: …"),
     ("one channel", lambda at: at.mine(pairs((1, 12, 12))), ModelError, "The model … of shape [1, 1, 12, 12]: …"),

@@ -2,6 +2,7 @@ from unittest import mock
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from crp.errors import InputError, SampleError
@@ -71,6 +72,7 @@ def raising():
 
 
 NO_LABEL = "which is not a whole number, a list of them, or a vector of 0 and 1."
+NEEDED = "a float tensor or a picture is needed, alone, with a label, or in a dict."
 SPECIAL = [
     (raising, "Sample 5 could not be read: OSError: the disk is gone"),
     (lambda: (torch.tensor([1.0, float("nan"), 0.0]), 1), "Sample 5 holds NaN or infinite values."),
@@ -80,10 +82,24 @@ SPECIAL = [
     ),
     (
         lambda: (torch.zeros(3, dtype=torch.uint8), 1),
-        "Sample 5 is a torch.uint8 tensor; a float tensor, or (float tensor, label), is needed.",
+        f"Sample 5 is a torch.uint8 tensor; {NEEDED}",
     ),
-    (lambda: ([1, 2, 3], 1), "Sample 5 is a list; a float tensor, or (float tensor, label), is needed."),
-    (lambda: {"image": torch.zeros(3)}, "Sample 5 is a dict; a float tensor, or (float tensor, label), is needed."),
+    (lambda: ([1, 2, 3], 1), f"Sample 5 is a list; {NEEDED}"),
+    (
+        lambda: {"photo": torch.zeros(3), "label": 1},
+        "Sample 5 is a dict with 'photo', 'label'; one of 'image', 'img', 'pixel_values' is needed, and it has none.",
+    ),
+    (
+        lambda: {"image": torch.zeros(3), "img": torch.zeros(3)},
+        "Sample 5 is a dict with 'image', 'img'; one of 'image', 'img', 'pixel_values' is needed, and it has several.",
+    ),
+    (lambda: {"image": torch.zeros(3)}, "Sample 5 has no label; pass targets='prediction' to explain the prediction."),
+    (
+        lambda: {"image": Image.new("L", (4, 6)), "label": 1},
+        "Sample 5 is a picture (L, 4 x 6 pixels), and it is not known how pictures become model input; pass "
+        "preprocessing=crp.Preprocessing(...).",
+    ),
+    (lambda: {"image": "photo.jpg", "label": 1}, f"Sample 5 is a str; {NEEDED}"),
     (lambda: (torch.zeros(3), 0.5), f"Sample 5 has the label 0.5, {NO_LABEL}"),
     (
         lambda: (torch.zeros(3), torch.full((3,), 2)),

@@ -7,7 +7,7 @@ from torch import nn
 from crp.errors import InputError
 from crp.preprocessing import Preprocessing
 from crp.sources import load_model
-from crp.sources.fitting import default_layer, matching_layers, number_of_classes, pick_device
+from crp.sources.fitting import matching_layers, number_of_classes, pick_device
 from crp.sources.plan import plan_mining, preprocessing_for
 
 from .conftest import saved_pictures
@@ -26,23 +26,6 @@ class TestFitting:
             "layer2.0",
         ]
 
-    @pytest.mark.parametrize(
-        ("name", "layer"),
-        [
-            ("resnet18", "layer4"),
-            ("densenet121", "features.denseblock4"),
-            ("squeezenet1_1", "features.12"),
-            ("mobilenet_v2", "features.18"),
-        ],
-    )
-    def test_default_layer_is_the_last_convolutional_stage(self, name, layer):
-        assert default_layer(load_model(f"torchvision:{name}"), torch.zeros(3, 96, 96), "x") == layer
-
-    def test_default_layer_leaves_no_hooks(self, net):
-        model = load_model(net)
-        assert default_layer(model, torch.zeros(3, 9, 9), "x") == "2"
-        assert not any(module._forward_hooks for module in model.modules())
-
     def test_a_picture_too_small_for_the_model(self, net):
         with pytest.raises(
             InputError, match=r"^The model cannot run on 'a\.png' of shape \[3, 1, 1\]: .*Kernel size can't be"
@@ -58,10 +41,11 @@ class TestPlan:
     def test_unlabelled_pictures_are_explained_for_the_prediction(self, tmp_path, net):
         saved_pictures(tmp_path / "data", ["a.png"])
         plan = plan_mining(net, str(tmp_path / "data"))
-        assert (plan.targets, plan.layers, plan.class_names) == ("prediction", ("2",), None)
+        assert (plan.targets, plan.layers, plan.class_names) == ("prediction", ("0", "2"), None)
         assert plan.notes == (
             "The prediction of each sample is explained.",
-            "Layer '2' is mined, the last convolutional stage (choose others with --layers).",
+            "Mined layers: 0, 2; the last of each stage on the way to the output (choose others with --layers; "
+            "`crp layers` lists them).",
         )
 
     def test_labels_are_explained_where_there_are_any(self, tmp_path, net):
