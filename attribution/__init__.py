@@ -15,13 +15,15 @@ zennit-crp's names are here, too: `CondAttribution`, `AttributionGraph` and all 
 Modules
 -------
 ======================================  =============================================================================
-`flow`                                  `RelevanceFlow`
+`flow`, `flow_arguments`                `RelevanceFlow`; what it is given, checked
+`purposes`                              what relevance is propagated for: ranking concepts, or maps of the input
 `replica`                               the copy of the model that rules are put on
 `observation`, `norm_merging`           what one pass of a plain copy shows; batch norms merged where that is exact
 `guards`, `wrappers`                    the copy's output compared with the model's; models that are refused
 `forward_pass`, `tensor_joins`          one run of the copy, with access to the outputs of layers; faster `stack`, `cat`
 `in_place`                              in-place operations, which run out of place
 `rule_operator`, `modified_module`      a rule at a module as a linear operator: its factors, its weights
+`ruled_module`                          a module under one rule for each purpose
 `functions`                             rules of function calls as they run
 `pooling`, `signs`, `linear_function`   max pooling; nonnegative inputs; an operator and its adjoint in autograd
 `probing`                               the form of a zennit rule, found by running it

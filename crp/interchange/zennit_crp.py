@@ -48,7 +48,7 @@ def import_zennit_crp(
     layers: Sequence[str],
     out: str | os.PathLike[str],
     *,
-    composite: Composite | None = None,
+    composite: Composite | str = "epsilon-plus-flat",
     max_target: str = "sum",
     abs_norm: bool = True,
     patches: int = 8,
@@ -69,7 +69,8 @@ def import_zennit_crp(
         The path that was given to `FeatureVisualization`.
     model, dataset, composite
         Those that were mined, the data set with `preprocess_fn` applied. The files do not identify them; it is only
-        checked that samples, concepts and positions exist.
+        checked that samples, concepts and positions exist. zennit-crp has one composite for relevance at layers and for
+        heatmaps, so the default has one set of rules.
     layers
         Names of layers.
     out

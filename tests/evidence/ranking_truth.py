@@ -101,12 +101,16 @@ class Above:
         finally:
             handle.remove()
 
-    def logits(self, masks: Tensor) -> Tensor:
-        """Compute the target's logit with the channels multiplied by each of `masks`, `[B, C]`."""
+    def logits(self, masks: Tensor, fill: Tensor | None = None) -> Tensor:
+        """Compute the logit under each of `masks`, `[B, C]`: 1 for channels that stay, 0 for those set to `fill`.
+
+        `fill` is `[C]`, by default zero.
+        """
+        fill = torch.zeros(masks.shape[1]) if fill is None else fill
         with torch.no_grad():
             parts = [
-                self._run(lambda output, part=part: output * part[:, :, None, None])[:, self.target]
-                for part in masks.split(64)
+                self._run(lambda output, kept=kept: output * kept + fill[:, None, None] * (1 - kept))[:, self.target]
+                for kept in masks[:, :, None, None].split(64)
             ]
         return torch.cat(parts)
 

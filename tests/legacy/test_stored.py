@@ -125,6 +125,13 @@ def test_without_statistics_the_label_says_which_class(run, tmp_path):
     assert -1 in found.target
 
 
+def test_an_imported_library_has_one_set_of_rules_by_default(run, tmp_path):
+    """As every composite of zennit-crp, which would otherwise be explained with rankings it was not mined with."""
+    library = import_zennit_crp(run, net(), OneLabel(), ["conv2"], tmp_path / "new.crp")
+    assert library.manifest["composite"]["name"] == "epsilon-plus-flat"
+    assert crp.prepared(net(), library=library).rules["name"] == "epsilon-plus-flat"
+
+
 def test_patches_are_added_to_an_imported_library(tmp_path):
     library, model, data = imported_pictures(tmp_path)
     assert library.patches("0", 1, "relevance") == ()
