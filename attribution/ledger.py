@@ -69,10 +69,39 @@ class Ledger:
             sums[entry.module] += entry.absorbed
         return dict(sorted(sums.items(), key=lambda item: -abs(item[1])))
 
+    def absorbers(self, most: int, least: float) -> tuple[tuple[str, float], ...]:
+        """Name the modules that absorb or add most of what started, the strongest first.
+
+        Parameters
+        ----------
+        most
+            How many are named.
+        least
+            The smallest part of what started that counts.
+
+        Returns
+        -------
+        tuple of pairs
+            Name, and part of what started; negative where the module adds relevance. Empty if nothing started.
+        """
+        if not self.started:
+            return ()
+        parts = {name: absorbed / self.started for name, absorbed in self.by_module().items()}
+        return tuple(item for item in parts.items() if math.isfinite(item[1]) and abs(item[1]) >= least)[:most]
+
 
 def balance(started: Tensor, arrived: Iterable[Tensor | None], entries: Sequence[Entry]) -> Ledger:
     """Close a ledger."""
     return Ledger(_total([started]), _total(arrived), tuple(entries))
+
+
+def combined(ledgers: Sequence[Ledger]) -> Ledger:
+    """Add up ledgers of several backward passes."""
+    return Ledger(
+        math.fsum(ledger.started for ledger in ledgers),
+        math.fsum(ledger.arrived for ledger in ledgers),
+        tuple(entry for ledger in ledgers for entry in ledger.entries),
+    )
 
 
 def _total(parts: Iterable[Tensor | None]) -> float:

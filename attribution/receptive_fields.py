@@ -115,6 +115,8 @@ class _IntervalTracker(TorchFunctionMode):
         self.sizes = data.shape[2:]
         # tensors are kept alive, because another tensor could reuse the id of a freed one
         self.seen: dict[int, tuple[Tensor, list[_Interval]]] = {}
+        # tensors whose channels were moved behind the space, as around the layer norms of a ConvNeXt
+        self.moved: dict[int, tuple[Tensor, list[_Interval]]] = {}
         self._record(data, [(torch.arange(size), torch.arange(size) + 1) for size in self.sizes])
 
     def intervals(self, tensor: Tensor) -> list[_Interval]:
@@ -125,11 +127,38 @@ class _IntervalTracker(TorchFunctionMode):
         """Run `function` and record the intervals of its result."""
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
+        if isinstance(result, Tensor) and self._follow_moved(function, result, args, kwargs):
+            return result
         sources = [tensor for tensor in tensors_in([*args, *kwargs.values()]) if id(tensor) in self.seen]
         if sources:
             for output in tensors_in([result]):
                 self._record(output, self._propagate(function, sources, output, args, kwargs))
         return result
+
+    def _follow_moved(self, function: Callable, output: Tensor, args: tuple, kwargs: dict) -> bool:
+        """Record a result if channels are moved behind the space, have been, or are moved back."""
+        given = [tensor for tensor in tensors_in([*args, *kwargs.values()]) if id(tensor) in self.moved]
+        if function in (torch.permute, Tensor.permute):
+            dims = kwargs.get("dims", args[1] if len(args) > 1 and not isinstance(args[1], int) else args[1:])
+            dims = tuple(dim % output.ndim for dim in dims)
+            last, back = (0, *range(2, output.ndim), 1), (0, output.ndim - 1, *range(1, output.ndim - 1))
+            if dims == last and id(args[0]) in self.seen and output.ndim - 2 == len(self.sizes):
+                self.moved[id(output)] = output, self.intervals(args[0])
+                return True
+            if dims == back and given:
+                self._record(output, self.moved[id(given[0])][1])
+                return True
+        if not given:
+            return False
+        mixed = any(id(tensor) in self.seen for tensor in tensors_in([*args, *kwargs.values()]))
+        normalised = kwargs.get("normalized_shape", args[1] if len(args) > 1 else ())
+        if function in (functional.layer_norm, functional.rms_norm):
+            mixed |= len(normalised) > 1  # over positions
+        if function in _AT_ITS_POSITION and not mixed and all(one.shape[:-1] == output.shape[:-1] for one in given):
+            self.moved[id(output)] = output, _all_of([self.moved[id(one)][1] for one in given])
+        else:
+            self._record(output, self._whole_input(output))
+        return True
 
     def _record(self, tensor: Tensor, intervals: list[_Interval]) -> None:
         self.seen[id(tensor)] = (tensor, intervals)
@@ -165,11 +194,23 @@ class _IntervalTracker(TorchFunctionMode):
         same = [tensor for tensor in sources if tensor.shape[2:] == output.shape[2:]]
         if len(same) != len(sources):
             return self._whole_input(output)
-        several = [self.intervals(tensor) for tensor in same]
-        return [
-            (torch.stack([low for low, _ in axis]).amin(0), torch.stack([high for _, high in axis]).amax(0))
-            for axis in zip(*several, strict=True)
-        ]
+        return _all_of([self.intervals(tensor) for tensor in same])
+
+
+def _all_of(several: Sequence[list[_Interval]]) -> list[_Interval]:
+    """Unite what the positions of several tensors see."""
+    return [
+        (torch.stack([low for low, _ in axis]).amin(0), torch.stack([high for _, high in axis]).amax(0))
+        for axis in zip(*several, strict=True)
+    ]
+
+
+# Functions that compute each position of a tensor [N, *S, C] from the same position.
+_AT_ITS_POSITION = {
+    functional.linear, functional.layer_norm, functional.rms_norm, functional.gelu, functional.relu, functional.silu,
+    functional.dropout, torch.add, Tensor.add, Tensor.add_, torch.mul, Tensor.mul, Tensor.mul_, torch.relu,
+    Tensor.contiguous,
+}  # fmt: skip
 
 
 _WINDOWS = {

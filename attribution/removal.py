@@ -7,12 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from crp.attribution.flow import RelevanceFlow
 from crp.attribution.starts import Start
 from crp.attribution.upper_part import UpperPart
-from crp.concepts import Parts
+from crp.concepts import ConceptKind, MaskingMethods, Parts, parts_of
+from crp.errors import ModelError
 
 # Replaced outputs of the layer that are made at once, in bytes.
 _LARGEST = 2**27
+# Largest difference, relative to the largest value, of a layer's output in the copy that is explained and in the model:
+# rounding, and the eps that zennit's merging of batch norms leaves out.
+_SAME, _SAME_BFLOAT16 = 1e-3, 0.1
 
 
 class Removal:
@@ -34,6 +39,10 @@ class Removal:
         self.upper, self.parts = upper, parts
         self._references = references.mean() if references is not None and references.masks else references
 
+    def filled_with(self, references: Parts) -> Removal:
+        """Return the removal that puts the mean of other samples in the place of what is removed."""
+        return Removal(self.upper, self.parts, references)
+
     def outputs(self, removed: Sequence[Sequence[int]], start: Start) -> Tensor:
         """Compute what is explained, with concepts removed.
 
@@ -49,7 +58,11 @@ class Removal:
         Tensor
             `[K, N]`, float64.
         """
-        return self._run([list(removed)], start)
+        return torch.stack([explained_value(start, found) for found in self.predictions(removed)]).double()
+
+    def predictions(self, removed: Sequence[Sequence[int]]) -> Tensor:
+        """Compute the model's whole output, with concepts removed from every sample, `[K, N, ...]`."""
+        return self._run([list(removed)])
 
     def outputs_each(self, removed: Sequence[Sequence[Sequence[int]]], start: Start) -> Tensor:
         """Compute what is explained, with other concepts removed from each sample.
@@ -66,7 +79,7 @@ class Removal:
         Tensor
             `[K, N]`, float64.
         """
-        return self._run(removed, start)
+        return torch.stack([explained_value(start, found) for found in self._run(removed)]).double()
 
     def effects(self, ids: Sequence[int], start: Start) -> Tensor:
         """Compute how much the explained output falls when single concepts are removed.
@@ -76,10 +89,10 @@ class Removal:
         Tensor
             `[N, len(ids)]`, float64: positive for concepts that support the output.
         """
-        base = explained(start, self.upper.prediction).double()
+        base = explained_value(start, self.upper.prediction).double()
         return (base - self.outputs([[index] for index in ids], start)).T
 
-    def _run(self, removed: Sequence[Sequence[Sequence[int]]], start: Start) -> Tensor:
+    def _run(self, removed: Sequence[Sequence[Sequence[int]]]) -> Tensor:
         activation = self.upper.activation
         step = max(
             1, _LARGEST // (activation.nbytes * (1 if self._references is None else 1 + self._references.samples))
@@ -87,8 +100,8 @@ class Removal:
         found = []
         for first in range(0, len(removed[0]), step):
             some = [conditions[first : first + step] for conditions in removed]
-            found += [explained(start, output) for output in self.upper.outputs(self._replaced(some))]
-        return torch.stack(found).double()
+            found.append(self.upper.outputs(self._replaced(some)))
+        return torch.cat(found)
 
     def _replaced(self, removed: Sequence[Sequence[Sequence[int]]]) -> Tensor:
         if len(removed) == 1:
@@ -103,6 +116,39 @@ class Removal:
         return self._references.part(removed).mean(1, keepdim=True)
 
 
-def explained(start: Start, prediction: Tensor) -> Tensor:
+def explained_value(start: Start, prediction: Tensor) -> Tensor:
     """Return the number of each sample that is explained, the sum of the relevance that starts: `[N, ...]` -> `[N]`."""
     return start.relevance(prediction).flatten(1).sum(1)
+
+
+def removal_in(flow: RelevanceFlow, data: Tensor, layer: str, concept: ConceptKind | MaskingMethods) -> Removal:
+    """Remove concepts from a layer of a flow's model, for the samples of the flow.
+
+    Parameters
+    ----------
+    flow
+        An open flow that holds the layer.
+    data
+        Its samples, `[N, c, *S]`.
+    layer
+        Name of the layer.
+    concept
+        The kind of concept.
+
+    Raises
+    ------
+    ModelError
+        If canonizers of the composite changed the layer's output: relevance is of other values than the model's own.
+    """
+    # the copy's output of a layer that a batch norm was merged into is the batch norm's
+    own = dict(flow.replica.merges).get(layer, layer)
+    upper = UpperPart(flow.replica.source, data, own)
+    held = flow.activation(layer)
+    off = float((upper.activation - held).abs().max())
+    allowed = _SAME_BFLOAT16 if held.dtype == torch.bfloat16 else _SAME
+    if off > allowed * max(float(held.abs().max()), 1e-6):
+        raise ModelError(
+            f"The canonizers of the composite change the output of layer '{layer}', so its concepts cannot be removed "
+            "from the model itself: name the layer after it."
+        )
+    return Removal(upper, parts_of(concept, upper.activation, flow.layout(layer), layer))

@@ -124,6 +124,33 @@ class StartScore:
 
 
 @dataclass(frozen=True)
+class ConceptEffect:
+    """What becomes of the explained output when a concept is removed from the model.
+
+    Parameters
+    ----------
+    before, after
+        The number that is explained, with and without the concept.
+    probability
+        The probability of the explained class without it, 0..1; None if what is explained has no probability.
+    """
+
+    before: float
+    after: float
+    probability: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the numbers are finite."""
+        if not (math.isfinite(self.before) and math.isfinite(self.after)):
+            raise InputError(f"the effect of removing a concept is finite, given {self.before} and {self.after}.")
+
+    @property
+    def fall(self) -> float:
+        """How much the explained number falls; negative if it rises."""
+        return self.before - self.after
+
+
+@dataclass(frozen=True)
 class ClassShare:
     """How much a class uses a concept.
 

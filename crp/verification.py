@@ -179,7 +179,7 @@ def _check_tables(found: Verification, library: Library) -> None:
                 for kept in modes.values():
                     patches += len(kept)
                     for patch in kept:
-                        decoded(library.file(layer, "patches"), patch, library.shape(layer)[1:], library.class_names)
+                        decoded(library.file(layer, "patches"), patch, library.space(layer), library.class_names)
     if not found.wrong:
         found.held.append(
             f"Every number is in its valid range: {references} references and {patches} patches of "

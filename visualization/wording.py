@@ -205,7 +205,7 @@ def coverage(layer: LayerExplanation) -> str:
         return "No relevance started at the output."
     if not coverage_is_a_share(value):
         return (
-            f"Relevance is not conserved here: {_times(value)} what started at the output arrives at this layer, so "
+            f"Relevance is not conserved here: {times(value)} what started at the output arrives at this layer, so "
             "shares are relative to this layer only."
         )
     amount = f"{value * 100:.0f}{SPACE}%"
@@ -226,7 +226,7 @@ def absorbed(explanation: Explanation) -> str:
         return "No relevance started at the output."
     if not absorbed_is_a_share(value):
         return (
-            f"Relevance is not conserved: at the input it adds up to {_times(1 - value)} what started at the output, "
+            f"Relevance is not conserved: at the input it adds up to {times(1 - value)} what started at the output, "
             "so the heatmap shows relative strength only."
         )
     amount = f"{abs(value) * 100:.0f}{SPACE}%"
@@ -251,7 +251,8 @@ def _absorbers(explanation: Explanation) -> str:
     return f" (most: {', '.join(parts)})" if parts else ""
 
 
-def _times(ratio: float) -> str:
+def times(ratio: float) -> str:
+    """Format a ratio: "0.25 times"."""
     return f"{ratio:.2g}{SPACE}times".replace("-", MINUS)
 
 

@@ -298,8 +298,10 @@ def matrix_product(call: Call) -> Tensor:
     gates = gates_in(data)
     signals = data if gates[0] == gates[1] else [value for value, gate in zip(data, gates, strict=True) if not gate]
     output = call.run()
+    # one leaf stands for a tensor wherever it is given
+    distinct = list({id(value): value for value in signals}.values())
     downs = [
         linear_down(value, lambda leaf, value=value: with_leaves(call, {id(value): leaf}), output, 1 / len(signals))[0]
-        for value in signals
+        for value in distinct
     ]
-    return call.ruled(output, signals, lambda relevance: [down(relevance) for down in downs])
+    return call.ruled(output, distinct, lambda relevance: [down(relevance) for down in downs])

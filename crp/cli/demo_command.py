@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     from crp.demo import Scenes
     from crp.explanations.explanation import Explanation
 
-LAYERS = ("conv4", "conv5")
+LAYERS = {"cnn": ("conv4", "conv5"), "vit": ("blocks.1", "blocks.2")}
 
 
 @click.command(short_help="Run a complete example with built-in data and model.")
+@click.option("--out", default="crp-demo", show_default=True, metavar="FOLDER", help="Folder to write to.")
 @click.option(
-    "--out", default="crp-demo", show_default=True, metavar="FOLDER", help="Folder to write to."
+    "--model",
+    "network",
+    type=click.Choice(tuple(LAYERS)),
+    default="cnn",
+    show_default=True,
+    help="The convolutional network or the vision transformer.",
 )
 @click.option("--samples", type=click.IntRange(min=100), default=1000, show_default=True, help="Scenes to mine.")
-def demo(out: str, samples: int) -> None:
+def demo(out: str, network: str, samples: int) -> None:
     """Run a complete example: mine the built-in data set with its trained model, and explain one prediction.
 
     The scenes are drawn by the program, so the ground truth is known. In the training data, one class, the octagon, had
@@ -41,15 +47,15 @@ def demo(out: str, samples: int) -> None:
     from crp.sources.provenance import origin
     from crp.visualization.atlases import Atlas
 
-    folder, model = user_path(out), demo_model()
+    folder, model = user_path(out), demo_model(network)
     library = mine(
         model,
         Scenes("train", samples),
-        layers=LAYERS,
+        layers=LAYERS[network],
         path=folder / "library.crp",
         class_names=Scenes.class_names,
         preprocessing=Scenes.preprocessing,
-        source=origin("demo", "demo", None, ["crp", "demo", "--samples", str(samples)]),
+        source=origin(f"demo:{network}", "demo", None, ["crp", "demo", "--model", network, "--samples", str(samples)]),
         overwrite=True,
         restart=True,
     )
@@ -57,9 +63,8 @@ def demo(out: str, samples: int) -> None:
     chosen = TAGGED_CLASS  # scene i shows class i modulo the number of classes
     picture = folder / "scene.png"
     Image.fromarray(scenes.with_tag(chosen)).save(picture)
-    explanation = explain(
-        model, picture, library, provenance={"image": picture.name, "command": f"crp demo --out {out}"}
-    )
+    command = f"crp demo --model {network} --out {out}"
+    explanation = explain(model, picture, library, provenance={"image": picture.name, "command": command})
     atlas = Atlas(explanation)
     pages = [atlas.save(folder / f"atlas.{suffix}") for suffix in ("html", "png")]
 

@@ -87,9 +87,9 @@ def mine(model: str, data: str, **given: Any) -> None:
     """Find the samples of DATA that show each concept of MODEL, and store them in a library.
 
     MODEL is torchvision:NAME, timm:NAME, hf:FOLDER (a model that transformers saved), package.module:function or
-    file.py:function (a function without arguments that returns a torch.nn.Module), or demo. DATA is a folder of
-    pictures (class subfolders are labels), a folder that Hugging Face's datasets saved, an .npz file with images (and
-    labels, class_names), package.module:function or file.py:function (a function without arguments that returns a
+    file.py:function (a function without arguments that returns a torch.nn.Module), demo or demo:vit. DATA is a folder
+    of pictures (class subfolders are labels), a folder that Hugging Face's datasets saved, an .npz file with images
+    (and labels, class_names), package.module:function or file.py:function (a function without arguments that returns a
     map-style data set), or demo.
 
     Pictures are preprocessed as for ImageNet for torchvision's models (short side 256, crop 224), as timm evaluates

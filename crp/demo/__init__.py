@@ -1,14 +1,14 @@
-"""Built-in scenes with known ground truth, and a small network trained on them.
+"""Built-in scenes with known ground truth, and small networks trained on them.
 
 ================  ===================================================================================================
 `Scenes`          map-style data set of drawn scenes, with a mask for each attribute and the box of the tag
-`demo_model`      the trained network
+`demo_model`      a trained network, "cnn" or "vit"
 `paste_tag`       pastes the tag into a picture
 `CLASSES`         the rules that define the classes; `TAGGED_CLASS` is the one that has the tag in training
 ================  ===================================================================================================
 
 `draw` turns a `Scene` (a description) into a `Drawing` (a picture and its masks); `Scenes` does both by index.
-`python -m crp.demo.training` trains the network. Names are imported on first use, so that drawing does not need torch.
+`python -m crp.demo.training vit` trains a network. Names are imported on first use: drawing does not need torch.
 """
 
 from importlib import import_module

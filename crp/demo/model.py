@@ -1,51 +1,43 @@
-"""The small network that is trained on the scenes, and its weights.
-
-It consists of convolutions, ReLU and max pooling, then a hidden layer and the logits. Without skip connections and
-batch norms, every attribution rule applies as in its paper. The receptive field of `conv5` is 30 pixels, and the tag is
-18 pixels wide.
-"""
+"""The trained demo networks and their weights."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 
 from safetensors.torch import load_file
 from torch import nn
 
-from .drawing import CLASSES
+from crp.errors import InputError, nearest
 
-WEIGHTS = Path(__file__).with_name("weights.safetensors")
+from .cnn import build_cnn
+from .vit import DemoTransformer
 
-
-def build_model() -> nn.Sequential:
-    """Build the demo network with random weights: `[N, 3, 96, 96]` -> logits `[N, 10]`."""
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(3, 16, 3, padding=1),
-            relu1=nn.ReLU(),
-            pool1=nn.MaxPool2d(2),
-            conv2=nn.Conv2d(16, 20, 3, padding=1),
-            relu2=nn.ReLU(),
-            conv3=nn.Conv2d(20, 32, 3, padding=1),
-            relu3=nn.ReLU(),
-            pool3=nn.MaxPool2d(2),
-            conv4=nn.Conv2d(32, 40, 3, padding=1),
-            relu4=nn.ReLU(),
-            conv5=nn.Conv2d(40, 40, 3, padding=1),
-            relu5=nn.ReLU(),
-            pool5=nn.MaxPool2d(4),
-            mean=nn.AdaptiveAvgPool2d(1),
-            flatten=nn.Flatten(),
-            hidden=nn.Linear(40, 64),
-            relu6=nn.ReLU(),
-            logits=nn.Linear(64, len(CLASSES)),
-        )
-    )
+NETWORKS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType({"cnn": build_cnn, "vit": DemoTransformer})
 
 
-def demo_model() -> nn.Sequential:
-    """Return the trained demo network in evaluation mode on the CPU, for inputs of `Scenes`."""
-    model = build_model()
-    model.load_state_dict(load_file(WEIGHTS))
+def weights_path(name: str) -> Path:
+    """Return the file with the trained weights of a demo network."""
+    return Path(__file__).with_name(f"{name}.safetensors")
+
+
+def demo_model(name: str = "cnn") -> nn.Module:
+    """Return a trained demo network in evaluation mode on the CPU, for inputs of `Scenes`.
+
+    Parameters
+    ----------
+    name
+        "cnn" for the convolutional network, "vit" for the vision transformer (`vit.DemoTransformer`).
+
+    Raises
+    ------
+    InputError
+        If there is no such network.
+    """
+    if name not in NETWORKS:
+        raise InputError(f"There is no demo network {name!r}; {nearest(str(name), tuple(NETWORKS))}")
+    model = NETWORKS[name]()
+    # the transformer's are stored in float16, and copied into float32
+    model.load_state_dict(load_file(weights_path(name)))
     return model.eval()

@@ -11,9 +11,8 @@ from tqdm import tqdm
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution import RelevanceFlow
-from crp.attribution.removal import Removal
+from crp.attribution.removal import removal_in
 from crp.attribution.starts import Logits, Start
-from crp.attribution.upper_part import UpperPart
 from crp.concepts import ChannelConcept, ConceptKind, Parts
 from crp.errors import InputError
 from crp.evaluation.evaluation import Evaluation
@@ -39,7 +38,6 @@ def evaluate(
     composite: Composite | None = None,
     concept: ConceptKind = _CHANNELS,
     target: Callable[[Tensor], Start] | None = None,
-    fills: Sequence[str] = ("zero", "mean"),
     fractions: Sequence[float] = FRACTIONS,
     seed: int = 0,
     progress: bool = True,
@@ -56,8 +54,8 @@ def evaluate(
     model
         The model, or a prepared one.
     data
-        Samples `[N, c, *S]`, 32 to 100 that the model predicts rightly. The mean of the first 32 takes the
-        place of what is removed under the fill `"mean"`.
+        Samples `[N, c, *S]`, 32 to 100 that the model predicts rightly. What is removed becomes zero, or the
+        mean of the first 32.
     layers
         Names of the layers.
     composite
@@ -66,8 +64,6 @@ def evaluate(
         The kind of concept.
     target
         From a prediction `[N, ...]` to what is explained; by default the predicted class of each sample.
-    fills
-        What takes the place of removed parts, `"zero"` or `"mean"` of the samples.
     fractions
         Fractions of concepts at which curves are measured, rising from 0.
     seed
@@ -82,7 +78,7 @@ def evaluate(
     Raises
     ------
     InputError
-        If there are fewer than two samples, or a layer, fill or fraction does not fit.
+        If there are fewer than two samples, or a layer or fraction does not fit.
     ModelError
         If the model cannot be explained, or not be run from a layer upwards.
 
@@ -90,11 +86,9 @@ def evaluate(
     -----
     Deletion and insertion curves follow Samek et al. (2017) and Petsiuk et al. (2018), at concepts instead of pixels.
     """
-    layers, names = layer_names(layers), ("zero", "mean")
+    layers = layer_names(layers)
     if not layers:
         raise InputError("Name at least one layer to evaluate.")
-    if unknown := [fill for fill in fills if fill not in names]:
-        raise InputError(f"Removed concepts are replaced by 'zero' or 'mean', given {unknown[0]!r}.")
     fractions = tuple(float(fraction) for fraction in fractions)
     if fractions[:1] != (0.0,) or list(fractions) != sorted(set(fractions)) or fractions[-1] > 1 or len(fractions) < 2:
         raise InputError(f"Fractions rise from 0 to at most 1, given {fractions}.")
@@ -111,14 +105,11 @@ def evaluate(
             with RelevanceFlow(ready.replica, None, batch, layers) as flow:
                 start = target(flow.prediction)
                 relevance = flow.down(flow.output_relevance(start), to=layers)
-                parts = {layer: flow.parts(layer, concept) for layer in layers}
-                scores = {layer: parts[layer].total(relevance[layer][0]) for layer in layers}
-            for layer in layers:
-                upper = UpperPart(ready.model, batch, layer)
-                removals = {
-                    fill: Removal(upper, parts[layer], references[layer] if fill == "mean" else None) for fill in fills
-                }
-                found[layer].add(measured(removals, start, scores[layer], fractions, seed + first))
+                scores = {layer: flow.parts(layer, concept).total(relevance[layer][0]) for layer in layers}
+                removals = {layer: removal_in(flow, batch, layer, concept) for layer in layers}
+            for layer, removal in removals.items():
+                fills = {"zero": removal, "mean": removal.filled_with(references[layer])}
+                found[layer].add(measured(fills, start, scores[layer], fractions, seed + first))
                 bar.update(len(batch))
     return Evaluation(
         tuple(found[layer].summary(layer, fractions) for layer in layers),
@@ -126,7 +117,7 @@ def evaluate(
         {
             "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy")},
             "rules": {"name": ready.rules["name"], "reason": ready.rules["reason"]},
-            "settings": {"fills": list(fills), "seed": seed},
+            "settings": {"seed": seed},
         },
     )
 

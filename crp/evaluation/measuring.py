@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crp.attribution.removal import Removal, explained
+from crp.attribution.removal import Removal, explained_value
 from crp.attribution.starts import Start
 from crp.evaluation.evaluation import Curve, Figure, LayerEvaluation, RankingEvaluation
 from crp.evaluation.measures import area, mean_and_error, rank_correlation, sign_agreement, wrong_support
@@ -97,7 +97,7 @@ def measured(
     """
     upper, parts = removals["zero"].upper, removals["zero"].parts
     samples, count = relevance.shape
-    base = explained(start, upper.prediction).double().cpu().numpy()
+    base = explained_value(start, upper.prediction).double().cpu().numpy()
     effects = {fill: removal.effects(range(count), start).cpu().numpy() for fill, removal in removals.items()}
     rankings = {
         "relevance": relevance,

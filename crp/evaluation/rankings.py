@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crp.attribution.removal import explained
+from crp.attribution.removal import explained_value
 from crp.attribution.starts import Start
 from crp.attribution.upper_part import UpperPart
 from crp.concepts import Parts
@@ -13,7 +13,7 @@ from crp.concepts import Parts
 
 def gradient_times_part(upper: UpperPart, parts: Parts, start: Start) -> Tensor:
     """Score concepts by the first-order effect of removing their part, gradient times part, `[N, n]`."""
-    gradient = upper.gradients(upper.activation, lambda output: explained(start, output))
+    gradient = upper.gradients(upper.activation, lambda output: explained_value(start, output))
     return parts.total(gradient * upper.activation)
 
 
@@ -26,7 +26,7 @@ def integrated_gradients(upper: UpperPart, parts: Parts, start: Start, steps: in
     mean = torch.zeros_like(upper.activation)
     for step in range(steps):
         place = upper.activation * ((step + 0.5) / steps)
-        mean += upper.gradients(place, lambda output: explained(start, output)) / steps
+        mean += upper.gradients(place, lambda output: explained_value(start, output)) / steps
     return parts.total(mean * upper.activation)
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 _HOMES = {
     "ClassScore": "crp.values",
     "ClassShare": "crp.values",
+    "ConceptEffect": "crp.values",
     "ConceptMap": "crp.explanations.explanation",
     "ConceptPart": "crp.explanations.explanation",
     "Explanation": "crp.explanations.explanation",

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
-from crp.attribution.ledger import Ledger
 from crp.attribution.named_starts import Target
-from crp.attribution.starts import Difference, Start
+from crp.attribution.removal import Removal, explained_value, removal_in
+from crp.attribution.starts import Difference, Logit, Start
 from crp.concepts import ChannelConcept, ConceptKind
-from crp.errors import InputError
+from crp.errors import InputError, ModelError
 from crp.explanations.explained import Explained, best_classes, explained_of, same
 from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.explanations.map_computation import concept_map_in
@@ -35,7 +35,7 @@ from crp.library.store import check_library
 from crp.models import PreparedModel, ready_model
 from crp.preprocessing import read_picture, shown_input
 from crp.relevance_shares import shares
-from crp.values import StartScore
+from crp.values import ConceptEffect, StartScore
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -68,6 +68,7 @@ def explain(
     patches: int = 8,
     cells: int | None = None,
     graph: bool = True,
+    effects: bool = True,
     composite: Composite | str | None = None,
     concept: ConceptKind = _CHANNELS,
     provenance: Mapping[str, Any] | None = None,
@@ -100,6 +101,8 @@ def explain(
         Cells of the concept map along its longer side, never more than the layer has positions; by default 8.
     graph
         Whether to compute the attribution graph (`crp.compose`). If layers contain one another, it uses the inner ones.
+    effects
+        Whether to measure, for each concept with a card, what becomes of the explained output without it.
     composite
         The composite used for mining, if it was not the default; a prepared model has it already.
     concept
@@ -142,11 +145,12 @@ def explain(
             what = "start" if isinstance(first.score, StartScore) else "class"
             raise InputError(f"target and against are the same {what}, {first.score.name!r}.")
         shown = _Shown(library, concept, tuple(layers), concepts, patches, cells, graph)
+        removals, unmeasured = _removals(flow, data, shown) if effects else ({}, "")
         every = [first] if second is None else [first, second]
         common = {
             "picture": shown_input(data[0], library.preprocessing),
             "classes": best_classes(flow, library, every),
-            "provenance": {**_provenance(library, model.rules, flow, every), **(provenance or {})},
+            "provenance": {**_provenance(library, model.rules, flow, every, unmeasured), **(provenance or {})},
         }
 
         def explained(one: Explained, other: Explained | None, **beside: Any) -> Explanation:
@@ -154,7 +158,7 @@ def explain(
             return Explanation(
                 target=one.score,
                 against=None if other is None else other.score,
-                **_explained(flow, shown, start, one.score.index),
+                **_explained(flow, shown, removals, start, one.score.index),
                 **common,
                 **beside,
             )
@@ -177,7 +181,20 @@ class _Shown:
     graph: bool
 
 
-def _explained(flow: RelevanceFlow, shown: _Shown, start: Start, root: int) -> dict[str, Any]:
+def _removals(flow: RelevanceFlow, data: Tensor, shown: _Shown) -> tuple[dict[str, Removal], str]:
+    """Prepare the removal of concepts from each layer, and say why it cannot be done for some."""
+    found, problems = {}, []
+    for layer in shown.layers:
+        try:
+            found[layer] = removal_in(flow, data, layer, shown.concept)
+        except ModelError as error:
+            problems.append(str(error))
+    return found, " ".join(problems)
+
+
+def _explained(
+    flow: RelevanceFlow, shown: _Shown, removals: Mapping[str, Removal], start: Start, root: int
+) -> dict[str, Any]:
     """Explain one start; return fields of `Explanation` by name. `root` is the id of the graph's root."""
     started = flow.output_relevance(start)
     ledger = flow.ledger(started)
@@ -185,7 +202,10 @@ def _explained(flow: RelevanceFlow, shown: _Shown, start: Start, root: int) -> d
     _check_arriving(flow, arriving)
     heatmap = arriving[INPUT][0, 0].sum(0)
     total = float(started.double().sum())
-    layers = [_explained_layer(flow, shown, layer, arriving[layer][0], total) for layer in shown.layers]
+    layers = [
+        _explained_layer(flow, shown, layer, arriving[layer][0], total, start, removals.get(layer))
+        for layer in shown.layers
+    ]
     graph = None
     if shown.graph:
         known = {(part.layer, part.concept): part.heatmap for layer in layers for part in layer.ranked}
@@ -204,17 +224,9 @@ def _explained(flow: RelevanceFlow, shown: _Shown, start: Start, root: int) -> d
         "heatmap": _array(heatmap),
         "layers": tuple(layers),
         "absorbed": 1 - float(heatmap.double().sum()) / total if total else math.nan,
-        "absorbers": _absorbers(ledger),
+        "absorbers": ledger.absorbers(_ABSORBERS, _ABSORBED),
         "graph": graph,
     }
-
-
-def _absorbers(ledger: Ledger) -> tuple[tuple[str, float], ...]:
-    """Name the modules that absorb or add most of the relevance that started."""
-    if not ledger.started:
-        return ()
-    parts = {name: absorbed / ledger.started for name, absorbed in ledger.by_module().items()}
-    return tuple(item for item in parts.items() if math.isfinite(item[1]) and abs(item[1]) >= _ABSORBED)[:_ABSORBERS]
 
 
 def _check_arriving(flow: RelevanceFlow, arriving: Mapping[str, Tensor]) -> None:
@@ -228,7 +240,13 @@ def _check_arriving(flow: RelevanceFlow, arriving: Mapping[str, Tensor]) -> None
 
 
 def _explained_layer(
-    flow: RelevanceFlow, shown: _Shown, layer: str, arriving: Tensor, started: float
+    flow: RelevanceFlow,
+    shown: _Shown,
+    layer: str,
+    arriving: Tensor,
+    started: float,
+    start: Start,
+    removal: Removal | None,
 ) -> LayerExplanation:
     """Explain one layer; `arriving` is `[1, C, *S]`."""
     library, own = shown.library, flow.parts(layer, shown.concept)
@@ -244,7 +262,8 @@ def _explained_layer(
         statistics = library.statistics(layer)
         heatmaps = flow.down(own.carried(arriving, cards), start=layer)[:, 0].sum(1)
         check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
-        for index, heatmap in zip(cards, heatmaps, strict=True):
+        effects = [None] * len(cards) if removal is None else _effects(removal, cards, start, started)
+        for index, heatmap, effect in zip(cards, heatmaps, effects, strict=True):
             parts[index] = ConceptPart(
                 layer=layer,
                 concept=index,
@@ -254,6 +273,7 @@ def _explained_layer(
                 relevance_patches=library.patches(layer, index, "relevance")[: shown.patches],
                 activation_patches=library.patches(layer, index, "activation")[: shown.patches],
                 classes=class_shares(statistics, index, library.class_names, _USERS),
+                effect=effect,
             )
     outside = float(own.rest(arriving.double()).sum())
     concept_map = concept_map_in(flow, shown.concept, layer, arriving, shown.cells)
@@ -269,6 +289,16 @@ def _explained_layer(
         glimpses=_glimpses(library, layer, concept_map, cards),
         outside=outside,
     )
+
+
+def _effects(removal: Removal, cards: Sequence[int], start: Start, started: float) -> list[ConceptEffect]:
+    """Measure what becomes of the explained output without each of some concepts."""
+    found = []
+    for prediction in removal.predictions([[index] for index in cards]).double():
+        has_probability = isinstance(start, Logit) and prediction.shape[1] > 1
+        probability = float(prediction[0].softmax(0)[start.target]) if has_probability else None
+        found.append(ConceptEffect(started, float(explained_value(start, prediction)), probability))
+    return found
 
 
 def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, cards: Sequence[int]) -> dict[int, Patch]:
@@ -305,11 +335,11 @@ def _model_input(image: Any, library: Library) -> Tensor:
 
 
 def _provenance(
-    library: Library, rules: Mapping[str, Any], flow: RelevanceFlow, explained: Sequence[Explained]
+    library: Library, rules: Mapping[str, Any], flow: RelevanceFlow, explained: Sequence[Explained], unmeasured: str
 ) -> dict[str, Any]:
     """Collect what is needed to trust an explanation and to repeat it."""
     manifest = library.manifest
-    reason = " ".join([rules["reason"], *flow.pass_notes])
+    reason = " ".join([rules["reason"], *flow.pass_notes, *([unmeasured] if unmeasured else [])])
     fingerprints = {"weights": manifest["model"]["weights"], "data": manifest["data"]["fingerprint"]}
     if starts := [one.start for one in explained if isinstance(one.score, StartScore)]:
         fingerprints["start"] = value_fingerprint(*starts)

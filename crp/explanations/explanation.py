@@ -27,6 +27,7 @@ from crp.graphs.concept_graph import ConceptGraph
 from crp.values import (
     ClassScore,
     ClassShare,
+    ConceptEffect,
     Patch,
     StartScore,
     finite_array,
@@ -63,6 +64,9 @@ class ConceptPart:
         Best samples by activation (ActMax), best first.
     classes
         The classes that use the concept most in the mined data, in the order of `crp.library.profiles.class_shares`.
+    effect
+        What becomes of the explained output when the concept is removed from the model (its part of the layer's output
+        becomes zero); None if this was not measured.
 
     Raises
     ------
@@ -78,6 +82,7 @@ class ConceptPart:
     relevance_patches: tuple[Patch, ...] = ()
     activation_patches: tuple[Patch, ...] = ()
     classes: tuple[ClassShare, ...] = ()
+    effect: ConceptEffect | None = None
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""

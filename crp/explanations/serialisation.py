@@ -17,6 +17,7 @@ from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, L
 from crp.graphs.concept_graph import graph_arrays, graph_from, graph_numbers
 from crp.values import (
     ClassShare,
+    ConceptEffect,
     class_from,
     class_numbers,
     defined,
@@ -171,6 +172,7 @@ def _part(layer: str, content: Mapping[str, Any], place: str, arrays: Mapping[st
         share=content["share"],
         heatmap=arrays[f"{place}/heatmap"],
         classes=tuple(ClassShare(**use) for use in content.get("classes", ())),
+        effect=None if content.get("effect") is None else ConceptEffect(**content["effect"]),
         **patches,
     )
 
@@ -205,6 +207,7 @@ def _part_numbers(part: ConceptPart) -> dict[str, Any]:
         "relevance_patches": [patch_numbers(patch) for patch in part.relevance_patches],
         "activation_patches": [patch_numbers(patch) for patch in part.activation_patches],
         "classes": [dataclasses.asdict(use) for use in part.classes],
+        "effect": part.effect and dataclasses.asdict(part.effect),
     }
 
 

@@ -112,6 +112,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise damaged(path, f"'{key}' is not a list of names")
     if names is not None and len(names) != content["classes"]:
         raise damaged(path, f"there are {len(names)} 'class_names' for {shortened(content['classes'])} classes")
+    if not _is_conservation(content.get("conservation", {})):
+        raise damaged(path, "'conservation' does not say where relevance went")
     if not _is_shape(content["data"].get("shape")):
         raise damaged(path, "'shape' of 'data' is missing or not a shape")
     for layer in content["layers"]:
@@ -154,6 +156,18 @@ def layer_folder(layer: str) -> str:
     ('features.3.squeeze', 'block%2Fone')
     """
     return quote(layer, safe="")
+
+
+def _is_conservation(found: object) -> bool:
+    if not isinstance(found, dict) or not found:
+        return found == {}
+    absorbed = found.get("absorbed")
+    return (
+        type(found.get("samples")) is int
+        and all(isinstance(found.get(name), float) for name in ("arrived", "unaccounted"))
+        and isinstance(absorbed, list)
+        and all(isinstance(each, list) and list(map(type, each)) == [str, float] for each in absorbed)
+    )
 
 
 def _is_layer(layer: object) -> bool:

@@ -127,6 +127,12 @@ class Library:
             raise InputError(f"The library does not hold layer {layer!r}: {nearest(layer, self.layers)}")
         return self._shapes[layer]
 
+    def space(self, layer: str) -> tuple[int, ...]:
+        """Return the extent of the positions of a layer's concepts."""
+        layout = self.layout(layer)
+        # a kind with methods of its own may count positions along any axis
+        return (math.prod(layout.shape),) if self.manifest["settings"].get("concept_methods") else layout.space
+
     def layout(self, layer: str) -> Layout:
         """Return what the axes of a layer's output mean; errors as in `shape`."""
         self.shape(layer)
@@ -293,7 +299,7 @@ class Library:
         concept = self.concept_id(layer, concept)
         stored = self.stored_patches(layer, [concept]).get(concept, {}).get(mode, ())
         names = self.class_names or (("output",) if self.manifest["classes"] == 1 else ())
-        return tuple(decoded(self.file(layer, "patches"), patch, self._space(layer), names) for patch in stored)
+        return tuple(decoded(self.file(layer, "patches"), patch, self.space(layer), names) for patch in stored)
 
     def stored_patches(self, layer: str, concepts: Iterable[int] | None = None) -> LayerPatches:
         """Read encoded patches of some concepts (by default of all that have any); errors as in `patches`."""
@@ -337,7 +343,7 @@ class Library:
             samples=data["length"],
             classes=self.manifest["classes"],
             concepts=self._concepts(layer),
-            positions=math.prod(self._space(layer)),
+            positions=math.prod(self.space(layer)),
             references=settings["k"],
             picture=tuple(data["shape"][1:]),
             patch_size=settings["patch_size"],
@@ -383,12 +389,6 @@ class Library:
             f"<tr><th>{html.escape(word)}</th><td>{html.escape(value)}</td></tr>" for word, value in self.facts()
         )
         return f"<table><caption>crp.Library</caption>{rows}</table>"
-
-    def _space(self, layer: str) -> tuple[int, ...]:
-        """Return the extent of the positions of a layer's concepts."""
-        layout = self.layout(layer)
-        # a kind with methods of its own may count positions along any axis
-        return (math.prod(layout.shape),) if self.manifest["settings"].get("concept_methods") else layout.space
 
     def _concepts(self, layer: str) -> int:
         self.shape(layer)

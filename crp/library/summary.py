@@ -50,6 +50,7 @@ def described_in_words(library: Library) -> str:
         "classes": f"{manifest['classes']}{_some(library.class_names)}",
         "composite": f"{composite['name']}: {composite.get('reason')}",
         "explained": _explained(manifest),
+        "conserved": _conserved(manifest),
         "relevance": f"{settings['relevance_score']}: {_definition(manifest, 'relevance_score')}",
         "activation": f"{settings['activation_score']}: {_definition(manifest, 'activation_score')}",
         "references": f"the best {settings['k']} samples of each concept by relevance and by activation, "
@@ -88,6 +89,31 @@ def _explained(manifest: dict[str, Any]) -> str:
     part = "" if output is None else f", of the model's output {shortened(output)}"
     start = {"logit": "relevance starts as the model's output for the class, with its sign"}
     return f"{what}{part}; {start.get(manifest['settings']['start'], 'relevance starts as the function returns it')}"
+
+
+def _conserved(manifest: dict[str, Any]) -> str:
+    """Say what the ledger of the first samples holds."""
+    found = manifest.get("conservation")
+    if not isinstance(found, dict) or not found:
+        return "not measured"
+    modules = ", ".join(f"{name or 'the model itself'} {_part(part)}" for name, part in found["absorbed"])
+    words = [
+        f"{_part(found['arrived'])} of the relevance that starts arrives at the input",
+        f"constants such as biases absorb the rest{f' ({modules})' if modules else ''}",
+        f"measured on {_counted(found['samples'], 'sample')}",
+    ]
+    if abs(found["unaccounted"]) >= 0.005:
+        words.insert(2, f"functions without a rule lose {_part(found['unaccounted'])}")
+    return "; ".join(words)
+
+
+def _part(value: float) -> str:
+    """Format a part of a whole that may be exceeded.
+
+    >>> _part(0.415), _part(-0.02), _part(-250.0)
+    ('42 %', '-2 %', '-250 times')
+    """
+    return f"{100 * value:.0f} %" if abs(value) < 10 else f"{value:.3g} times"
 
 
 def _table(layers: list[dict[str, Any]]) -> list[str]:

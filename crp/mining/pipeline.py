@@ -31,8 +31,8 @@ from crp.mining.durable.work import Work, open_work, stored_identity, work_folde
 from crp.models import PreparedModel, rules_in
 from crp.preprocessing import Preprocessing
 
-from .block_stream import SampleReader
 from .class_sums import LEADING
+from .conservation import measured_conservation
 from .mining_plan import MiningPlan, Shown, device_of, plan_mining_run
 from .runtime import peak_memory, surroundings, tensor_cores
 from .scores import Score
@@ -288,7 +288,7 @@ def _finish(plan: MiningPlan, work: Work, shared: Sharing) -> None:
     make_patches(work, plan.patch_maker(), references, plan.concepts, settings.patches, shared)
     if processes.first:
         logger.info("Peak memory: %s.", peak_memory())
-        _complete(work, plan.data.reader)
+        _complete(work, plan)
     processes.wait()
 
 
@@ -300,14 +300,18 @@ def _stored_threads(path: Path, extend: str | os.PathLike[str] | None, restart: 
     return None if extend is None else open_library(extend).manifest["settings"]["threads"]
 
 
-def _complete(work: Work, reader: SampleReader) -> None:
+def _complete(work: Work, plan: MiningPlan) -> None:
     """Write the manifest, which is the last file, and move the library to its path."""
-    skipped = work.surveyed()
+    skipped, reader, subject = work.surveyed(), plan.data.reader, plan.subject
     manifest = stored_identity(work.folder)["manifest"]
     manifest["skipped"] = [
         {"sample": sample, "name": reader.failed(sample, fact).name, "fact": fact}
         for sample, fact in sorted(skipped.items())
     ]
+    if len(skipped) < len(reader):
+        manifest["conservation"] = measured_conservation(
+            subject.replica, reader, plan.settings.targets, subject.classes, skipped.keys()
+        )
     if skipped:
         logger.warning("%d of %d samples were skipped; the library lists them.", len(skipped), len(reader))
     write_manifest(work.library, manifest)

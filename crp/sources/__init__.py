@@ -1,7 +1,7 @@
 """Models and data sets named by a string, as on the command line.
 
 ================  =================================================================================================
-`load_model`      "torchvision:NAME", "demo", "package.module:function" or "file.py:function", and a weights file
+`load_model`      "torchvision:NAME", "demo[:NAME]", "package.module:function" or "file.py:function", and weights
 `load_data`       a folder of pictures, an .npz file, "demo", "package.module:function" or "file.py:function"
 `plan`            model, data and settings for `crp.mine`, checked together
 `fitting`         whether a model and a sample fit; devices; names and patterns of layers

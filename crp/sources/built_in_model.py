@@ -1,4 +1,4 @@
-"""The built-in model, `demo`."""
+"""The built-in models: `demo` or `demo:cnn`, the convolutional one, and `demo:vit`, the vision transformer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from crp.sources.weights import put_weights, read_weights
 
 def _load(name: str, weights: str | Path | None) -> nn.Module:
     if weights == DEFAULT_WEIGHTS:
-        raise InputError(f"The model 'demo' has its own weights: leave out --weights {DEFAULT_WEIGHTS}.")
-    model = demo_model()
+        raise InputError(f"A built-in model has its own weights: leave out --weights {DEFAULT_WEIGHTS}.")
+    model = demo_model(name or "cnn")
     if weights is not None:
         put_weights(model, read_weights(weights), weights)
     return model

@@ -23,8 +23,12 @@ FAMILIES = {
     "timm:": TIMM,
     HF: TRANSFORMERS,
     "demo": BUILT_IN,
+    "demo:": BUILT_IN,
 }
-FORMS = "'torchvision:NAME', 'timm:NAME', 'hf:FOLDER', 'demo', 'package.module:function' or 'file.py:function'"
+FORMS = (
+    "'torchvision:NAME', 'timm:NAME', 'hf:FOLDER', 'demo', 'demo:vit', 'package.module:function' or "
+    "'file.py:function'"
+)
 
 
 def load_model(spec: str, weights: str | Path | None = None, *, output: str | int | None = None) -> nn.Module:
@@ -34,9 +38,9 @@ def load_model(spec: str, weights: str | Path | None = None, *, output: str | in
     ----------
     spec
         "torchvision:NAME" or "timm:NAME" (a classifier of these packages), "hf:FOLDER" (an image classifier that
-        transformers saved), "demo" (the built-in model), "package.module:function" or "file.py:function" (a function
-        without arguments that returns a `torch.nn.Module`, or the module itself). Code of the last two kinds is
-        executed.
+        transformers saved), "demo" and "demo:vit" (the built-in models), "package.module:function" or
+        "file.py:function" (a function without arguments that returns a `torch.nn.Module`, or the module itself). Code
+        of the last two kinds is executed.
     weights
         A state dict, .safetensors or .pt/.pth (read without running code; see `read_weights`), or "DEFAULT" for the
         weights that torchvision recommends (downloaded once) or that timm has downloaded before. By default the model
@@ -80,7 +84,7 @@ def family_of(spec: str) -> tuple[ModelFamily | None, str]:
 
 
 def runs_by_itself(spec: str) -> bool:
-    """Return whether a name of a model refers to a known package or the built-in model, and not to other code."""
+    """Return whether a name of a model refers to a known package or a built-in model, and not to other code."""
     return family_of(spec)[0] is not None
 
 

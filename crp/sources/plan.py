@@ -106,8 +106,8 @@ def plan_mining(
     else:
         chosen = default_layers(network, first)
         notes.append(
-            f"Mined layers: {', '.join(chosen)}; the last of each stage on the way to the output (choose others with "
-            "--layers; `crp layers` lists them)."
+            f"Mined layers: {', '.join(chosen)}; the last of each stage, or blocks at even distances if there is one "
+            "stage (choose others with --layers; `crp layers` lists them)."
         )
     if samples.preprocessing is None:
         notes.append(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from crp.attribution.receptive_fields import receptive_boxes
+from crp.attribution.receptive_fields import receptive_boxes, receptive_sizes
 from crp.errors import InputError
 
 
@@ -26,11 +26,39 @@ class Branches(nn.Module):
         return self.end(padded[:, :, ::2, 1:])
 
 
+class Moved(nn.Module):
+    """A block of a ConvNeXt: its norm and its linear layers have the channels behind the space."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.deep = nn.Conv2d(2, 4, 2, stride=2), nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.norm, self.up, self.down = nn.LayerNorm(4), nn.Linear(4, 6), nn.Linear(6, 4)
+        self.scale, self.end = nn.Parameter(torch.rand(4)), nn.Conv2d(4, 3, 3)
+
+    def forward(self, data):
+        data = self.norm(self.stem(data).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        inner = torch.permute(self.deep(data), (0, 2, 3, 1))
+        inner = self.scale * self.down(nn.functional.gelu(self.up(self.norm(inner))))
+        return self.end(data + inner.permute(0, 3, 1, -2))
+
+
+class Shifted(nn.Module):
+    """Moves the channels, does something to the positions, and moves them back."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.low, self.end, self.function = nn.Conv2d(1, 4, 1), nn.Identity(), function
+
+    def forward(self, data):
+        return self.end(self.function(self.low(data).permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+
+
 AVERAGE = nn.AvgPool2d(2)
 NETS = {
     "strides": (nn.Sequential(nn.Conv2d(2, 3, 3, 2, 1), nn.ReLU(), nn.Conv2d(3, 3, 3)), "2", (2, 15, 12)),
     "pooling": (nn.Sequential(nn.Conv2d(2, 3, 3), nn.MaxPool2d(3, 2, ceil_mode=True), AVERAGE), "2", (2, 14, 14)),
     "branches": (Branches(), "end", (2, 24, 20)),
+    "moved channels": (Moved(), "end", (2, 20, 16)),
     "signal": (nn.Sequential(nn.Conv1d(2, 3, 5, padding="same"), nn.MaxPool1d(2), nn.Conv1d(3, 2, 3)), "2", (2, 21)),
     "volume": (nn.Sequential(nn.Conv3d(1, 2, 3, stride=2), nn.BatchNorm3d(2)), "1", (1, 7, 6, 5)),
 }
@@ -77,3 +105,25 @@ def test_after_an_operation_without_places_everything_is_seen():
 def test_unknown_layer():
     with pytest.raises(InputError, match=r"^The model has no layer '1\.2': did you mean"):
         receptive_boxes(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.ReLU())), (2,), "1.2")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda data: data.roll(1, 1),
+        lambda data: data.flip(2),
+        lambda data: data.softmax(1),
+        lambda data: nn.functional.layer_norm(data, data.shape[1:]),
+        lambda data: data + data.transpose(1, 2),
+        lambda data: data.permute(0, 2, 1, 3),
+    ],
+)
+def test_behind_moved_channels_other_operations_see_everything(function):
+    boxes = receptive_boxes(Shifted(function), (1, 4, 4), "end")
+    assert boxes.tolist() == [[0, 0, 4, 4]] * 16
+
+
+def test_sizes_of_several_layers_in_one_pass():
+    sizes = receptive_sizes(Moved(), (2, 20, 16), ["stem", "end"])
+    # 2, then 3 and 3 positions of stride 2
+    assert sizes == {"stem": (2, 2), "end": (10, 10)}

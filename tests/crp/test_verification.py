@@ -281,3 +281,30 @@ def test_a_library_with_skipped_samples_is_sound(tmp_path):
     found = crp.verify(library, durable.net(), durable.Samples(), blocks=10)
     assert found.sound, found.wrong
     assert "Class statistics of all samples were computed again and are equal." in found.held
+
+
+class Tokens(nn.Module):
+    """One block of a transformer, with more tokens than channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(3, 4, 2, 2), nn.Linear(4, 3)
+        self.token = nn.Parameter(torch.ones(1, 1, 4))
+        self.block = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+
+    def forward(self, data):
+        data = self.patches(data).flatten(2).transpose(1, 2)
+        data = torch.cat([self.token.expand(len(data), -1, -1), data], 1)
+        return self.head(self.block(data)[:, 0])
+
+
+def test_a_library_of_tokens_is_sound(tmp_path):
+    torch.manual_seed(0)
+    model, data = Tokens().eval(), TensorDataset(torch.rand(6, 3, 8, 8))
+    library = crp.mine(
+        model, data, layers=["block"], path=tmp_path / "a.crp", targets="prediction", k=3, patches=3, progress=False
+    )
+    assert library.space("block") == (17,)
+    assert library.references("block", "activation").position.max() >= 4  # more than there are channels
+    found = crp.verify(library, model, data)
+    assert found.sound, str(found)

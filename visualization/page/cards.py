@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crp.explanations import ConceptPart, Explanation, Patch
+from crp.visualization import effect_wording, wording
 from crp.visualization import encoding as images
-from crp.visualization import wording
 from crp.visualization.page.context import UP, Context
 from crp.visualization.page.heatmaps import heatmap_view
 
@@ -56,6 +56,8 @@ def card_view(
         "prediction_share": "" if node is None else wording.share_of_all(node.share),
         "shares": wording.both_shares(explanation, part),
         "side": wording.side(part),
+        "effect": effect_wording.effect(explanation, part),
+        "disagreement": effect_wording.disagreement(part),
         "where": wording.where(part.heatmap),
         "bar": f"{abs(part.share) / widest * 50:.2f}",
         "segment": f"{abs(part.share) * 100:.3f}",

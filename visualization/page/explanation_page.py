@@ -24,8 +24,8 @@ from markupsafe import Markup
 from crp.explanations import Explanation, LayerExplanation, numbers
 from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
 from crp.visualization import colours as palette
+from crp.visualization import effect_wording, wording
 from crp.visualization import encoding as images
-from crp.visualization import wording
 from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
 from crp.visualization.page.cards import card_view
@@ -70,6 +70,7 @@ def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapp
             lead=wording.lead(explanation),
             classes_title=wording.classes_title(explanation),
             layer_share_means=wording.LAYER_SHARE_MEANS,
+            effect_means=effect_wording.effect_means(explanation),
             prediction_share_means=wording.PREDICTION_SHARE_MEANS,
             used_by=wording.used_by(explanation),
             uses_mean=wording.USES_MEAN,

@@ -17,7 +17,7 @@ from .stages import STATE
 from .work import difference_of
 
 # What may differ for a longer data set.
-_MAY_DIFFER = ("data.length", "data.fingerprint", "source", "skipped", "format", "schema")
+_MAY_DIFFER = ("data.length", "data.fingerprint", "source", "skipped", "conservation", "format", "schema")
 
 
 def check_extends(

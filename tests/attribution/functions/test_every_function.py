@@ -219,8 +219,8 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     **{name: lambda x, layer=layer: layer(x[:, 0].transpose(0, 1))[0].transpose(0, 1) for name, layer in
        (("lstm", LSTM), ("gru", GRU), ("rnn_tanh", TANH), ("rnn_relu", RELU))},
 }  # fmt: skip
-# Read something else than values, or need an accelerator.
-WITHOUT_VALUES = {"requires_grad", "_base", "grad", "cuda"}
+# Read something else than values, need an accelerator, or torchvision's operators (test_detectors.py).
+ELSEWHERE = {"requires_grad", "_base", "grad", "cuda", "roi_align"}
 # Relevance is rounded, too.
 ROUNDED = {"float": 1e-6, "bfloat16": 1e-2}
 
@@ -232,7 +232,7 @@ def call_of(name: str) -> Callable[[Tensor], Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # no batching in torch.vmap
-@pytest.mark.parametrize("name", [name for name in RULES if name not in WITHOUT_VALUES])
+@pytest.mark.parametrize("name", [name for name in RULES if name not in ELSEWHERE])
 def test_both_directions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
     monkeypatch.setitem(RULES, name, lambda call, rule=RULES[name]: called.append(name) or rule(call))

@@ -69,6 +69,10 @@ BY_HAND = {
     "mean": (lambda x: x.mean(1, keepdim=True), [2.0, 6.0], [4.0], [1.0, 3.0]),
     "element by element": (lambda x: functional.gelu(x), [2.0, -6.0], [4.0, 1.0], [4.0, 1.0]),
     "matrix product": (lambda x: x @ torch.tensor([[1.0], [2.0]], dtype=x.dtype), [2.0, 3.0], [8.0], [2.0, 6.0]),
+    # each value with itself and with the other one: 4 + 12, 12 + 36
+    "matrix product with itself": (
+        lambda x: torch.einsum("ni,nj->ni", x, x), [2.0, 6.0], [16.0, 0.0], [8.0 + 2.0, 6.0],
+    ),
     "linear": (
         lambda x: functional.linear(x, torch.tensor([[1.0, 2.0]], dtype=x.dtype), torch.ones(1, dtype=x.dtype)),
         [2.0, 3.0], [9.0], [2.0, 6.0],
@@ -246,7 +250,7 @@ def test_up_is_the_transpose_of_down(name: str) -> None:
 
 
 def test_every_function_of_the_table_exists() -> None:
-    own = {"getitem", "setitem", "rsub", "rdiv", "rmatmul"}  # operators
+    own = {"getitem", "setitem", "rsub", "rdiv", "rmatmul", "roi_align"}  # operators, and torchvision's
     later = {"rms_norm"} if not hasattr(functional, "rms_norm") else set()
     homes = (torch, Tensor, functional, torch.special, torch._C._linalg, torch._C._nn)
     unknown = [name for name in RULES if name not in own | later and not any(hasattr(home, name) for home in homes)]

@@ -82,7 +82,7 @@ class TestMine:
     def test_says_what_it_chose(self, shop):
         result = shop.run("mine", "net.py:make", "photos", "--out", "b.crp", "--size", 10, "--mean", "0.5,0.4,0.3")
         assert result.exit_code == 0
-        assert "Mined layers: 0, 2; the last of each stage on the way to the output" in result.stderr
+        assert "Mined layers: 0, 2; the last of each stage" in result.stderr
         assert "The label of each sample is explained." in result.stderr
         assert result.stdout == "Library: b.crp\nNext:    crp atlas b.crp photos/ant/0.png --model net.py:make\n"
         library = open_library(shop.folder / "b.crp")
@@ -250,7 +250,7 @@ class TestInfo:
         assert lines[2].split() == ["layer", "output", "concepts", "with", "patches", *TABLES, "class_references"]
         assert lines[3].split()[:7] == ["0", "4", "x", "10", "x", "10", "4"]
         assert lines[4].split()[:8] == ["2", "5", "x", "8", "x", "8", "5", "5"]
-        rows = dict(line.split("  ", 1) for line in lines[6:17])
+        rows = dict(line.split("  ", 1) for line in lines[6:18])
         assert rows["made by"].split() == [
             *("crp", "mine", "net.py:make", "photos", "--layers", "0,2"),
             *("--references", "16", "--patches", "1", "--block-size", "32"),
@@ -273,13 +273,15 @@ class TestInfo:
 
 
 class TestDemo:
-    def test_tells_the_story_in_a_folder_with_a_tilde(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize(("network", "layer"), [("cnn", "conv5"), ("vit", "blocks.2")])
+    def test_tells_the_story_in_a_folder_with_a_tilde(self, tmp_path, monkeypatch, network, layer):
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.chdir("/")
-        monkeypatch.setattr("crp.cli.demo_command.LAYERS", ("conv5",))  # one is enough, and faster
-        result = CliRunner().invoke(main, ["demo", "--out", "~/demo", "--samples", "100"])
+        monkeypatch.setattr("crp.cli.demo_command.LAYERS", {network: (layer,)})  # one is enough, and faster
+        result = CliRunner().invoke(main, ["demo", "--out", "~/demo", "--samples", "100", "--model", network])
         assert result.exit_code == 0, result.output
         assert "'octagon'" in result.stdout
+        assert f"Its strongest concept in {layer} is" in " ".join(result.stdout.split())
         files = {path.name for path in (tmp_path / "demo").iterdir()}
         assert files == {"library.crp", "scene.png", "atlas.html", "atlas.png"}
         library = str(tmp_path / "demo" / "library.crp")

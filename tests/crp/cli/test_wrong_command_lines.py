@@ -11,7 +11,10 @@ from .conftest import OTHER_WEIGHTS, Shop, check
 
 MINE = "mine net.py:make photos --out x.crp"
 ATLAS = "atlas mined.crp new.png --trust --out a.html"
-KINDS = "'torchvision:NAME', 'timm:NAME', 'hf:FOLDER', 'demo', 'package.module:function' or 'file.py:function'"
+KINDS = (
+    "'torchvision:NAME', 'timm:NAME', 'hf:FOLDER', 'demo', 'demo:vit', 'package.module:function' or "
+    "'file.py:function'"
+)
 NO_LAYER = "there are '0', '1', '2', '3', '4', '5', '6', '7'."
 RANDOM_WEIGHTS = "is random; give --weights FILE, or --weights DEFAULT for torchvision's own."
 TOO_SMALL = "Calculated padded input size per channel: (1 x 1). Kernel size: (3 x 3). …"

@@ -148,7 +148,6 @@ def test_the_model_is_not_changed_and_the_result_is_reproducible(found: Evaluati
 def test_what_does_not_fit_is_refused() -> None:
     for given, message in (
         ({"fractions": (0.1, 0.5)}, "rise from 0"),
-        ({"fills": ("blur",)}, "'zero' or 'mean', given 'blur'"),
         ({"data": DATA[:1]}, "at least two samples"),
         ({"layers": []}, "at least one layer"),
     ):

@@ -7,10 +7,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from crp.demo import TAGGED_CLASS, demo_model
 from crp.errors import InputError, ModelError
 from crp.preprocessing import Preprocessing
 from crp.sources import load_data, load_model
 from crp.sources.fitting import number_of_classes
+from crp.sources.named_models import family_of
 
 
 class TestLoadModel:
@@ -48,6 +50,17 @@ class TestLoadModel:
         state = {f"module.{name}": value * 0 for name, value in load_model(net).state_dict().items()}
         torch.save({wrapper: state, "epoch": 3}, tmp_path / "w.pth")
         assert all((value == 0).all() for value in load_model(net, tmp_path / "w.pth").state_dict().values())
+
+    @pytest.mark.parametrize(("spec", "network"), [("demo", "cnn"), ("demo:cnn", "cnn"), ("demo:vit", "vit")])
+    def test_built_in_models(self, spec, network):
+        model, expected = load_model(spec), demo_model(network)
+        assert type(model) is type(expected)
+        assert all(torch.equal(value, expected.state_dict()[name]) for name, value in model.state_dict().items())
+        assert family_of(spec)[0].class_names("", None)[TAGGED_CLASS] == "octagon"
+
+    def test_a_built_in_model_that_there_is_not(self):
+        with pytest.raises(InputError, match="There is no demo network 'vti'; did you mean 'vit'"):
+            load_model("demo:vti")
 
     def test_torchvision_takes_the_number_of_classes_from_the_weights(self, tmp_path):
         from crp.compat import import_zennit_safely

@@ -44,8 +44,8 @@ class TestPlan:
         assert (plan.targets, plan.layers, plan.class_names) == ("prediction", ("0", "2"), None)
         assert plan.notes == (
             "The prediction of each sample is explained.",
-            "Mined layers: 0, 2; the last of each stage on the way to the output (choose others with --layers; "
-            "`crp layers` lists them).",
+            "Mined layers: 0, 2; the last of each stage, or blocks at even distances if there is one stage (choose "
+            "others with --layers; `crp layers` lists them).",
         )
 
     def test_labels_are_explained_where_there_are_any(self, tmp_path, net):

@@ -1,0 +1,107 @@
+"""What becomes of the explained output without a concept: measured by `explain`, and by plain hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+from zennit.canonizers import SequentialMergeBatchNorm
+from zennit.composites import EpsilonPlusFlat
+
+import crp
+from crp.explanations import ConceptPart, from_json, numbers, to_json
+from crp.explanations.computation import explain
+
+from .conftest import LAYERS, Pictures, network, noise
+
+
+def without(model: nn.Module, image: Tensor, layer: str, concept: int) -> Tensor:
+    """The logits with one channel of a layer set to zero by a hook."""
+
+    def cleared(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        output = output.clone()
+        output[:, concept] = 0
+        return output
+
+    handle = model.get_submodule(layer).register_forward_hook(cleared)
+    with torch.no_grad():
+        logits = model(image[None])[0]
+    handle.remove()
+    return logits
+
+
+def parts(explanation: crp.explanations.Explanation, layers: Sequence[str] = LAYERS) -> list[ConceptPart]:
+    found = [part for layer in explanation.layers if layer.layer in layers for part in layer.ranked]
+    assert len(found) >= 2 * len(layers)
+    return found
+
+
+def test_every_card_has_the_effect_of_removing_its_concept(model, library, image):
+    for target in ("ant", "bee"):
+        place = ["ant", "bee"].index(target)
+        before = float(model(image[None]).detach()[0, place])
+        for part in parts(explain(model, image, library, target=target)):
+            logits = without(model, image, part.layer, part.concept)
+            assert part.effect.before == pytest.approx(before, rel=1e-9)
+            assert part.effect.after == pytest.approx(float(logits[place]), abs=1e-9)
+            assert part.effect.probability == pytest.approx(float(logits.softmax(0)[place]), abs=1e-9)
+
+
+def test_the_effect_on_a_difference_has_no_probability(model, library, image):
+    explanation = explain(model, image, library, target="ant", against="cat").beside[1]
+    for part in parts(explanation):
+        logits = without(model, image, part.layer, part.concept)
+        assert part.effect.after == pytest.approx(float(logits[0] - logits[2]), abs=1e-9)
+        assert part.effect.probability is None
+
+
+def test_effects_can_be_left_out_and_survive_json(model, library, image):
+    assert all(part.effect is None for part in parts(explain(model, image, library, effects=False)))
+    explanation = explain(model, image, library)
+    again = from_json(to_json(explanation))
+    assert numbers(again) == numbers(explanation)
+    assert [part.effect for part in parts(again)] == [part.effect for part in parts(explanation)]
+
+
+def normed() -> nn.Module:
+    model = network()
+    torch.manual_seed(5)
+    norm = nn.BatchNorm2d(6).double()
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    norm.weight.data.normal_()
+    norm.bias.data.normal_()
+    return nn.Sequential(model[0], norm, *model[1:])
+
+
+def test_a_merged_batch_norm_is_part_of_the_layer_that_is_cleared(tmp_path):
+    """The relevance of a concept is that of the normalised channel, and so is its effect."""
+    model = normed().eval()
+    options = {"layers": ["0"], "k": 3, "patches": 0, "preprocessing": Pictures.preprocessing, "progress": False}
+    library = crp.mine(model, Pictures(torch.float64), path=tmp_path / "a.crp", **options)
+    explanation = explain(model, noise(20), library, target=0)
+    for part in parts(explanation, ["0"]):
+        logits = without(model, noise(20), "1", part.concept)  # the batch norm
+        assert part.effect.after == pytest.approx(float(logits[0]), abs=1e-9)
+
+
+def test_layers_that_canonizers_change_have_no_effects_and_the_explanation_says_so(tmp_path):
+    model = normed().eval()
+    composite = EpsilonPlusFlat(canonizers=[SequentialMergeBatchNorm()])
+    options = {"layers": ["0", "4"], "k": 3, "patches": 0, "preprocessing": Pictures.preprocessing, "progress": False}
+    library = crp.mine(model, Pictures(torch.float64), path=tmp_path / "a.crp", composite=composite, **options)
+    explanation = explain(model, noise(20), library, target=0, composite=composite)
+    assert all(part.effect is None for part in parts(explanation, ["0"]))
+    assert all(part.effect is not None for part in parts(explanation, ["4"]))
+    assert "change the output of layer '0'" in explanation.provenance["settings"]["reason"]
+
+
+def test_a_model_with_one_output_has_effects_without_probability(tmp_path):
+    model = nn.Sequential(*network(), nn.Linear(3, 1).double())
+    options = {"layers": ["3"], "k": 3, "patches": 0, "preprocessing": Pictures.preprocessing, "progress": False}
+    library = crp.mine(model, Pictures(torch.float64), path=tmp_path / "a.crp", targets="prediction", **options)
+    for part in parts(explain(model, noise(20), library), ["3"]):
+        assert part.effect.probability is None
+        assert part.effect.after == pytest.approx(float(without(model, noise(20), "3", part.concept)[0]), abs=1e-9)
