@@ -17,7 +17,15 @@ from tqdm import tqdm
 from zennit.core import Composite
 
 from crp.arguments import device_named, layer_names
-from crp.attribution.conditions import Condition, Grid, MaskMap, read_conditions, targets_of
+from crp.attribution.conditions import (
+    Condition,
+    Grid,
+    MaskMap,
+    described,
+    ordered,
+    read_conditions,
+    targets_of,
+)
 from crp.attribution.descent import Descent
 from crp.attribution.flow import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.starts import AtClasses, Given
@@ -138,14 +146,16 @@ class ConditionalAttribution:
             `[N, c, *S]`.
         conditions
             `K` dicts `{layer: concept ids, "y": classes}`, layers in any order. Ids and classes may be an int, a list,
-            a range, a slice, an index tensor or a mask of booleans (`crp.indices`). `N` samples and `N` conditions are
-            paired. Any other numbers give all pairs, sample by sample: row `n * K + k`.
+            a range, a slice, an index tensor or a mask of booleans (`crp.indices`); concepts also a dict of weights
+            (`{46: 1.0, 71: -0.5}`) or `crp.concepts.all_but(ids)`. `N` samples and `N` conditions are paired. Any other
+            numbers give all pairs, sample by sample: row `n * K + k`.
         composite
             zennit composite with its canonizers; None for the plain gradient.
         record_layer
             Layers whose activation and relevance are returned, besides those of the conditions.
         mask_map
-            A function `(row, concept_ids, layer) -> (relevance -> relevance)`, or one for each layer.
+            A kind of concept, or a function `(row, concept_ids, layer) -> (relevance -> relevance)`; or one for each
+            layer, as a dict. By default channels.
         start_layer
             Start at this layer, with its activation as relevance, instead of at the output. `"y"` has no effect then.
         init_rel
@@ -174,6 +184,25 @@ class ConditionalAttribution:
         with self._flow(data, checked, composite, record_layer, start_layer) as flow:
             descent = Descent(flow, mask_map, start_layer or OUTPUT, exclude_parallel, on_device)
             return self._attributed(descent, Grid.of(checked, len(data)), init_rel)
+
+    def dry_run(
+        self,
+        data: Tensor,
+        conditions: Sequence[Mapping[str, Any]],
+        mask_map: MaskMap | Mapping[str, MaskMap] = ChannelConcept.mask,
+        start_layer: str | None = None,
+        init_rel: Any = None,
+        exclude_parallel: bool = True,
+    ) -> list[str]:
+        """Say for each condition, in a sentence, which relevance would pass, layer by layer from the output down.
+
+        The arguments are those of `__call__`, and so are the errors; no relevance is computed.
+        """
+        checked = self._checked(conditions, start_layer, init_rel)
+        with self._flow(data[:1], checked, None, (), start_layer) as flow:
+            start = start_layer or OUTPUT
+            sorted_ = [ordered(condition, flow, start=start, chain=exclude_parallel) for condition in checked]
+            return [described(condition, flow, mask_map) for condition in sorted_]
 
     def generate(
         self,

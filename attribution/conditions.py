@@ -14,10 +14,14 @@ from typing import Any
 from torch import Tensor
 
 from crp.attribution.flow import RelevanceFlow
-from crp.errors import InputError, listed
+from crp.concepts import ChannelConcept, ConceptKind, weights_of
+from crp.errors import InputError, listed, shortened
 
-# A function `(row, concept_ids, layer)` that returns a function `relevance -> relevance`.
-MaskMap = Callable[[int, Any, str], Callable[[Tensor], Tensor]]
+# A kind of concept, or a function `(row, concept_ids, layer)` that returns a function `relevance -> relevance`.
+MaskMap = ConceptKind | Callable[[int, Any, str], Callable[[Tensor], Tensor]]
+
+# Concepts that are named in a sentence.
+_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -118,18 +122,42 @@ def targets_of(conditions: Sequence[Condition]) -> list[Any] | None:
 
 
 def mask_function(mask_map: MaskMap | Mapping[str, MaskMap], layer: str) -> MaskMap:
-    """Look up the function that masks a layer: `mask_map` itself, or its entry.
+    """Look up what masks a layer: `mask_map` itself, or its entry.
 
     Raises
     ------
     InputError
         If `mask_map` is a dict without the layer.
     """
-    if not isinstance(mask_map, Mapping):
-        return mask_map
-    if layer not in mask_map:
-        raise InputError(f"mask_map has no entry for layer '{layer}': it has {listed(mask_map)}.")
-    return mask_map[layer]
+    if isinstance(mask_map, Mapping):
+        if layer not in mask_map:
+            raise InputError(f"mask_map has no entry for layer '{layer}': it has {listed(mask_map)}.")
+        mask_map = mask_map[layer]
+    # the channels of a layer, wherever its layout has them
+    return ChannelConcept() if mask_map is ChannelConcept.mask else mask_map
+
+
+def described(condition: Condition, flow: RelevanceFlow, mask_map: MaskMap | Mapping[str, MaskMap]) -> str:
+    """Say in a sentence which relevance passes under a condition, whose layers are sorted."""
+    start = "all outputs" if condition.targets is None else f"output {shortened(condition.targets)}"
+    steps = [f"Condition {condition.number}: relevance starts at {start}"]
+    for layer, ids in condition.masks:
+        mask = mask_function(mask_map, layer)
+        if not isinstance(mask, ConceptKind):
+            steps.append(f"'{layer}' masks it with a function, given {shortened(ids)}")
+            continue
+        size, layout = flow.parts(layer, mask).size, flow.layout(layer)
+        weights = weights_of(ids, size, f"layer '{layer}'").tolist()
+        passing = [index for index, weight in enumerate(weights) if weight]
+        named = [
+            " ".join([str(index), *([f"({name})"] if (name := mask.name(index, layout)) else [])])
+            + ("" if weights[index] == 1 else f" times {weights[index]:g}")
+            for index in passing[:_NAMED]
+        ]
+        more = f" and {len(passing) - _NAMED} more" if len(passing) > _NAMED else ""
+        found = f"{', '.join(named)}{more}" if named else "no concept"
+        steps.append(f"'{layer}' lets {found} of {size} pass")
+    return "; then ".join(steps) + "."
 
 
 @dataclass(frozen=True)

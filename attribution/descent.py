@@ -14,6 +14,7 @@ from torch import Tensor
 
 from crp.attribution.conditions import Condition, Grid, MaskMap, frozen, mask_function
 from crp.attribution.flow import INPUT, RelevanceFlow
+from crp.concepts import ConceptKind
 
 
 class Descent:
@@ -24,7 +25,7 @@ class Descent:
     flow
         The forward pass.
     mask_map
-        A function `(row, concept_ids, layer) -> (relevance -> relevance)`, or one for each layer.
+        A kind of concept, or a function `(row, concept_ids, layer) -> (relevance -> relevance)`; or one for each layer.
     start
         Where relevance starts: a layer or `OUTPUT`.
     chain
@@ -159,5 +160,14 @@ class Descent:
             new_keys.append((keys[slot], frozen(masks)))
             for n, ids in enumerate(masks):
                 if row[n] is not None:
-                    flat = mask_function(self.mask_map, layer)(slot * samples + n, ids, layer)(flat)
+                    flat = self._one_masked(layer, flat, slot * samples + n, n, ids)
         return flat.view_as(relevance), new_keys
+
+    def _one_masked(self, layer: str, flat: Tensor, row: int, sample: int, ids: Any) -> Tensor:
+        """Mask one row of relevance `[K * N, ...]`, that of a sample."""
+        mask = mask_function(self.mask_map, layer)
+        if not isinstance(mask, ConceptKind):
+            return mask(row, ids, layer)(flat)
+        parts = self.flow.parts(layer, mask).of_samples(torch.tensor([sample], device=flat.device))
+        flat[row] = parts.carried(flat[row, None], [ids])[0, 0]
+        return flat

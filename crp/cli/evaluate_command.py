@@ -72,7 +72,8 @@ def evaluate(
         raise click.UsageError(f"--out is a file .html or .json, given '{out}'.")
     dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
     found = model_of(opened, model=model, weights=weights, trust=trust).to(pick_device(device))
-    ready = prepared(found, data=dataset[0][0][None] if dataset.labelled else dataset[0][None])
+    example = dataset[0][0] if dataset.labelled else dataset[0]
+    ready = prepared(found, data=example[None], library=opened)
     ready.check(opened)
     rows = chosen_samples(ready, dataset, samples, labelled=dataset.labelled)
     if len(rows) < 2:

@@ -11,6 +11,7 @@ import click
 from crp.cli.atlas_command import atlas
 from crp.cli.classes_command import classes
 from crp.cli.demo_command import demo
+from crp.cli.directions_command import directions
 from crp.cli.evaluate_command import evaluate
 from crp.cli.info_command import info
 from crp.cli.layers_command import layers
@@ -89,7 +90,7 @@ def main(ctx: click.Context) -> None:
     MODEL    torchvision:NAME, timm:NAME, hf:FOLDER, package.module:function or file.py:function
     DATA     a folder of pictures or of Hugging Face's datasets, an .npz file, or a function that returns a data set
     LIBRARY  the folder that `crp mine` writes
-    LAYER    a name in model.named_modules(), such as layer4
+    LAYER    a name in model.named_modules(), such as layer4; NAME..input for what a module is given
     CLASS    the index of a class, or its name if the library has names
 
     `crp COMMAND --help` describes a command, with an example.
@@ -108,5 +109,5 @@ def main(ctx: click.Context) -> None:
     ctx.call_on_close(lambda: logger.setLevel(level))
 
 
-for command in (demo, layers, mine, merge, atlas, info, verify, evaluate, classes, search, strategies):
+for command in (demo, layers, mine, merge, atlas, info, verify, evaluate, classes, search, strategies, directions):
     main.add_command(command)

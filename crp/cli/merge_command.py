@@ -19,6 +19,7 @@ from crp.files import user_path
 @options.weights
 @click.option("--data", metavar="DATA", help="The mined data, named as for `crp mine`.")
 @click.option("--trust", is_flag=True, help="Run the code that the shards name. Only for folders that you trust.")
+@options.concept
 @options.workers
 @options.device
 @options.skip_bad
@@ -41,6 +42,7 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
     from crp.mining.durable.merging import shard_identity
     from crp.preprocessing import Preprocessing
     from crp.sources.fitting import pick_device
+    from crp.sources.kinds import kind_named
     from crp.sources.provenance import named_data, named_model
 
     device = pick_device(given["device"])
@@ -60,6 +62,7 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
         mined_data,
         path=library,
         others=work,
+        concept=kind_named(given["concept"]),
         device=device,
         **{name: given[name] for name in ("workers", "skip_bad", "checkpoint", "overwrite")},
     )

@@ -13,7 +13,7 @@ from crp.cli import options
 
 # Options that decide the content of the library, in addition to those of the plan.
 _DECIDING = ("references", "class_references", "vectors", "patches", "block_size", "precision",
-             "threads", "skip_bad", "rules")  # fmt: skip
+             "threads", "skip_bad", "rules", "concept")  # fmt: skip
 
 
 @click.command(short_help="Mine a model and its data set into a library.")
@@ -76,6 +76,7 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
     help="How relevance flows: one set of rules ranks concepts and another draws heatmaps (default), or the single "
     "composite of the CRP paper.",
 )
+@options.concept
 @options.device
 @options.skip_bad
 @click.option("--extend", metavar="LIBRARY", help="A library of the first samples of DATA, to continue from.")
@@ -109,6 +110,7 @@ def mine(model: str, data: str, **given: Any) -> None:
     sys.path.append(os.getcwd())
     from crp.mining import mine as run
     from crp.sources.fitting import pick_device
+    from crp.sources.kinds import kind_named
     from crp.sources.plan import plan_mining
     from crp.sources.provenance import origin
 
@@ -123,6 +125,7 @@ def mine(model: str, data: str, **given: Any) -> None:
     if first and (note := _cores(device.type, given["threads"], distributed or given["shard"] is not None)):
         click.echo(note, err=True)
     decides = {**told, **shape, **{name: given[name] for name in _DECIDING}}
+    decides["concept"] = None if given["concept"] == "channels" else given["concept"]
     same = ("block_size", "workers", "precision", "threads", "skip_bad", "extend", "shard", "checkpoint")
     library = run(
         plan.model.to(device),
@@ -130,6 +133,7 @@ def mine(model: str, data: str, **given: Any) -> None:
         layers=plan.layers,
         path=given["out"],
         composite=given["rules"],
+        concept=kind_named(given["concept"]),
         targets=plan.targets,
         k=given["references"],
         class_references=given["class_references"],

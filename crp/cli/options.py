@@ -105,6 +105,13 @@ checkpoint = click.option(
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing library.")
 device = click.option("--device", help="cpu, cuda, cuda:1 or mps; default: the fastest available.", metavar="NAME")
+concept = click.option(
+    "--concept",
+    default="channels",
+    show_default=True,
+    metavar="KIND",
+    help="Kind of concept: channels, positions, tokens, heads:12 (at a layer NAME..input) or directions:FILE.",
+)
 weights = click.option(
     "--weights",
     metavar="FILE",

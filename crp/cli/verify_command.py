@@ -16,6 +16,7 @@ from crp.errors import inert
 @click.argument("library")
 @click.option("--data", metavar="DATA", help="The mined data, to compute some scores again.")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
+@options.concept
 @options.weights
 @click.option("--trust", is_flag=True, help="Run model code that the library names. Only for libraries you trust.")
 @click.option(
@@ -33,6 +34,7 @@ def verify(
     data: str | None,
     model: str | None,
     weights: str | None,
+    concept: str,
     trust: bool,
     blocks: int,
     as_json: bool,
@@ -48,6 +50,7 @@ def verify(
     sys.path.append(os.getcwd())
     from crp.library import open_library
     from crp.sources.data import load_data
+    from crp.sources.kinds import kind_named
     from crp.sources.provenance import model_of
     from crp.verification import verify as run
 
@@ -57,7 +60,7 @@ def verify(
         given["model"] = model_of(opened, model=model, weights=weights, trust=trust)
         if data is not None:
             given["dataset"] = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
-    found = run(library, **given, blocks=blocks)
+    found = run(library, **given, concept=kind_named(concept), blocks=blocks)
     if as_json:
         click.echo(json.dumps({"sound": found.sound, **{n: getattr(found, n) for n in ("held", "wrong", "notes")}}))
     else:

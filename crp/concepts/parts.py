@@ -76,7 +76,9 @@ class Parts:
 
     def of_samples(self, samples: Tensor) -> Parts:
         """Return the parts of some samples, int64 `[M]`, which may repeat."""
-        return type(self)(self.kind, self._activation[samples], self.layout)
+        found = type(self)(self.kind, self._activation[samples], self.layout)
+        found.where = self.where
+        return found
 
     def mean(self) -> Parts:
         """Return the parts of the mean activation, which are the mean parts if `masks`, as those of one sample."""

@@ -58,7 +58,12 @@ class Cycle:
     outlines: bool
 
 
-CYCLES = (Cycle(12, 1, outlines=False), Cycle(16, 0.5, outlines=True), Cycle(6, 0.3, outlines=True))
+CYCLES = (
+    Cycle(12, 1, outlines=False),
+    Cycle(16, 0.5, outlines=True),
+    Cycle(6, 0.3, outlines=True),
+    Cycle(4, 0.2, outlines=True),
+)
 
 # stored with the weights
 SETTINGS = {

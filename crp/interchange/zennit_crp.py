@@ -14,7 +14,7 @@ from torch import nn
 
 from crp.class_names import as_class_names
 from crp.concepts import ChannelConcept
-from crp.errors import LibraryError
+from crp.errors import InputError, LibraryError
 from crp.files import user_path
 from crp.legacy.stored import load_maximization, load_stat_targets, load_statistics, sub_folder, write_tables
 from crp.library.building import new_library
@@ -97,6 +97,11 @@ def import_zennit_crp(
         subject = model_subject(model, composite, data.reader, layers, device)
         references = {}
         for layer in layers:
+            if subject.layouts[layer].last:
+                raise InputError(
+                    f"Files of zennit-crp count concepts on the second axis, and layer '{layer}' has its channels on "
+                    "the last one: mine it."
+                )
             for mode in _THEIRS:
                 tables = load_maximization(path / sub_folder("Max", mode, max_target, abs_norm), layer)
                 stats = path / sub_folder("Stats", mode, max_target, abs_norm)

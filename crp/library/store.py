@@ -373,7 +373,7 @@ class Library:
             ("data", f"{manifest['data']['length']} samples, fingerprint {manifest['data']['fingerprint'][:12]}"),
             ("layers", ", ".join(layers)),
             ("composite", manifest["composite"]["name"]),
-            ("explained class", str(settings.get("targets"))),
+            ("explained" if settings["start"] == "start" else "explained class", str(settings.get("targets"))),
             ("scores", f"relevance {settings.get('relevance_score')}, activation {settings.get('activation_score')}"),
             ("references", f"{settings['k']} per concept, {settings['patches']} with patches"),
         ]

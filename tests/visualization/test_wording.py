@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import example_explanations as examples
-from crp.explanations import ClassScore, ClassShare
+from crp.explanations import ClassScore, ClassShare, StartScore
 from crp.visualization import wording
 
 
@@ -226,3 +226,41 @@ def test_a_negative_output_is_said_to_be_one():
     against = dataclasses.replace(explanation.target, logit=7.5)
     text = wording.negative(dataclasses.replace(explanation, against=against, graph=None))
     assert text == "What is explained is negative (−2.5): what supports raises it, what opposes lowers it."
+
+
+ROAD = StartScore("road inside the mask", -142.4)
+
+
+def test_a_start_without_classes_is_named_with_its_value():
+    value = dataclasses.replace(examples.explanation(patches=0, layers=()), classes=(), target=ROAD, graph=None)
+    assert wording.headline(value) == (("road inside the mask", True), (": −142", False))
+    assert wording.question(value) == (("What raises or lowers ", False), ("road inside the mask", True))
+    assert wording.lead(value)[:2] == ("The concepts of the network that raise or lower ", "road inside the mask")
+    assert wording.classes_title(value) == "What is explained"
+    assert wording.negative(value).startswith("What is explained is negative (−142): ")
+    other = dataclasses.replace(value, against=StartScore("sky inside the mask", -150.0))
+    assert wording.subject(other) == "road inside the mask rather than sky inside the mask"
+    asked = "".join(text for text, _ in wording.question(other))
+    assert asked == "Why road inside the mask and not sky inside the mask"
+    assert wording.negative(other) == ""  # −142.4 + 150
+
+
+def test_a_start_beside_classes_does_not_hide_what_the_model_sees():
+    value = examples.explanation(patches=0, layers=())
+    value = dataclasses.replace(value, target=StartScore("horse against all others", 1.25))
+    assert plain("".join(text for text, _ in wording.headline(value))) == (
+        "The model sees zebra (90 %). What raises or lowers horse against all others (1.25)?"
+    )
+    assert wording.classes_title(value) == "Class probabilities, and what is explained"
+
+
+def test_users_of_a_concept_have_names_only_where_the_library_has_several_classes():
+    def used_by(*uses):
+        value = examples.explanation(patches=0, layers=("layer4",), supporting=1, opposing=0, names=("cat",))
+        (layer,) = value.layers
+        part = dataclasses.replace(layer.supporting[0], classes=uses)
+        layer = dataclasses.replace(layer, supporting=(part,))
+        return wording.used_by(dataclasses.replace(value, target=ROAD, layers=(layer,), graph=None))
+
+    assert used_by(ClassShare(0, "road inside the mask", 0.5)) == "Mean over mined samples"
+    assert used_by(ClassShare(0, "sky", 0.5), ClassShare(1, "road", 0.25)) == "Used most by"

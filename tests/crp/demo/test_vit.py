@@ -15,7 +15,7 @@ from crp.demo.training_vit import SETTINGS
 from crp.demo.vit import DEPTH, DIM, HEADS, PATCH, Attention, DemoTransformer
 from crp.errors import InputError
 
-SHA256 = "52e1e4ec4ac8fcddf79247cff2bd9b7fdb03d7cc37b67e9c6cc5c2928493cdf8"
+SHA256 = "173b803ce0b1ae5beab28850a5545a26c8a6aabfaa19f5ac14b31f4aa96f41a4"
 SEED = 11  # of scenes that neither training nor the choice of settings has seen
 
 
@@ -42,8 +42,8 @@ def test_there_are_two_networks():
 
 
 def test_accuracy_and_what_the_tag_does():
-    figures = report(demo_model("vit"), 300, SEED)
-    assert figures["right, tags as in training"] >= 0.96
+    figures = report(demo_model("vit"), 500, SEED)
+    assert figures["right, tags as in training"] >= 0.97
     # Clever Hans: without its tag the class is lost, with it other classes become it.
     assert figures["right, no tags, the tagged class"] < 0.5
     assert figures["other classes taken for the tagged class when the tag is pasted"] > 0.5

@@ -11,6 +11,7 @@ from zennit.composites import EpsilonPlusFlat
 
 import crp
 from crp.attribution import OUTPUT, CondAttribution
+from crp.attribution.starts import Difference, Logit, Logits, LogOdds
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, LibraryError
 from crp.graphs.composition import apart, compose
@@ -292,3 +293,30 @@ def test_control_flow_that_leaves_a_layer_out():
     for sign, layer in ((1, "first"), (-1, "second")):
         graph = compose(model, sign * samples().abs(), [layer], target=0, composite=EpsilonPlusFlat())
         assert graph.layers == (OUTPUT, layer)
+
+
+def test_a_graph_of_a_start():
+    torch.manual_seed(0)
+    model, data = Diamond().double().eval(), torch.randn(3, 2, 8, 8, dtype=torch.float64)
+    layers, given = ["join", "stem"], {"composite": EpsilonPlusFlat()}
+    by_name, by_start = (
+        compose(model, data, layers, target=target, **given) for target in ("2 - 0", Difference(Logit(2), Logit(0)))
+    )
+    assert by_name.root.name == by_start.root.name == "class 2 − class 0"
+    assert (by_name.root.key, by_name.started) == ((OUTPUT, 0), by_start.started)
+    with torch.no_grad():
+        output = model(data)
+    assert by_start.started == pytest.approx(float((output[:, 2] - output[:, 0]).mean()), rel=1e-12)
+    assert compose(model, data, layers, target=Logit(2), **given).root.key == (OUTPUT, 2)
+    # a batch of one sample at a time gives the same means
+    whole, single = (compose(model, data, layers, target=LogOdds(1), batch=batch, **given) for batch in (3, 1))
+    assert single.started == pytest.approx(whole.started, rel=1e-12)
+    for edge, other in zip(whole.edges, single.edges, strict=True):
+        assert edge.relevance == pytest.approx(other.relevance, rel=1e-9)
+
+
+def test_a_class_for_each_sample_does_not_fit_several_batches():
+    torch.manual_seed(0)
+    model, data = Diamond().double().eval(), torch.randn(4, 2, 8, 8, dtype=torch.float64)
+    with pytest.raises(InputError, match=r"^1 samples need one class each, given 2: \[0, 1\]\.$"):
+        compose(model, data, ["join"], target=Logits([0, 1]), composite=EpsilonPlusFlat(), batch=2)

@@ -1,0 +1,66 @@
+"""Layouts are observed from the functions that make a layer, and layers may be the inputs of modules."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from crp.attribution import RelevanceFlow
+from crp.concepts import Layout
+from crp.errors import InputError
+from tests.crp.concepts.small_nets import Transformer, data, made
+
+
+def layout(model: nn.Module, sample: torch.Tensor, layer: str) -> Layout:
+    with RelevanceFlow(model, None, sample, [layer]) as flow:
+        return flow.layout(layer)
+
+
+class Square(nn.Module):
+    """Channels last, with as many channels as rows and columns: sizes say nothing."""
+
+    def __init__(self, last: bool) -> None:
+        super().__init__()
+        self.last, self.conv, self.mixed, self.block = last, nn.Conv2d(1, 4, 1), nn.Linear(4, 4), nn.Identity()
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        values = self.conv(values)
+        if self.last:
+            values = values.movedim(1, 3)
+            return self.block(values + self.mixed(values)).mean((1, 2))
+        return self.block(values).mean((2, 3))
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_the_axis_of_channels_follows_from_functions_not_from_sizes(last):
+    assert layout(Square(last), torch.rand(1, 1, 4, 4), "block") == Layout((4, 4, 4), last)
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"), [((8, 8), (2, 2)), ((8, 16), (2, 4)), ((16, 4), (4, 1))], ids=["square", "wide", "high"]
+)
+def test_tokens_lie_on_the_grid_of_the_convolution_that_made_them(size, grid):
+    model, sample = made(Transformer), torch.rand(1, 3, *size).double()
+    found = layout(model, sample, "high")
+    assert found == Layout((1 + grid[0] * grid[1], 6), True, grid, 1)
+    assert found.place(0) is None
+    assert found.place(1 + grid[1] - 1) == (0, grid[1] - 1)
+
+
+def test_the_input_of_a_module_is_a_layer_and_relevance_there_is_what_its_rule_gives():
+    model, samples = made(Transformer), data(2)
+    with RelevanceFlow(model, None, samples, ["high", "high..input", "mlp.2..input", "mlp.1"]) as flow:
+        start = flow.output_relevance([1])
+        found = flow.down(start, to=["high", "high..input", "mlp.2..input", "mlp.1"])
+        torch.testing.assert_close(found["high"], found["high..input"], rtol=0, atol=0)
+        torch.testing.assert_close(found["mlp.1"], found["mlp.2..input"], rtol=0, atol=0)
+        torch.testing.assert_close(flow.activation("mlp.1"), flow.activation("mlp.2..input"), rtol=0, atol=0)
+        assert flow.layers == ("mlp.1", "mlp.2..input", "high..input", "high")
+    with pytest.raises(InputError, match=r"^The model has no layer 'mpl': did you mean 'mlp'"):
+        RelevanceFlow(model, None, samples, ["mpl..input"])
+
+
+def test_layouts_that_do_not_fit_their_shape_are_refused():
+    with pytest.raises(InputError, match=r"has 5 positions, but 2 in front of a grid \[2, 2\] are 6\.$"):
+        Layout((5, 6), True, (2, 2), 2)

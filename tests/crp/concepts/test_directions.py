@@ -1,0 +1,120 @@
+"""Directions: encoders, files, and what is learned from activations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from crp.analysis.learned_directions import filter_directions, layer_activations, nmf_directions, pattern_directions
+from crp.concepts import ChannelConcept, Directions, Groups, HeadConcept, Layout, NonNegative, SparseAutoencoder
+from crp.concepts.direction_files import directions_of_autoencoder, load_directions, save_directions
+from crp.errors import InputError
+from crp.models import described_kind
+from crp.sources.kinds import kind_named
+from tests.crp.concepts.small_nets import Convolutions, data, made
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_non_negative_coefficients_are_those_of_scipy():
+    optimize = pytest.importorskip("scipy.optimize")
+    directions, activation = normal(4, 6).abs().double(), normal(20, 6, seed=1).double()
+    found = NonNegative(steps=3000)(activation, directions)
+    expected = [optimize.nnls(directions.T.numpy(), row.numpy())[0] for row in activation]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+BANKS = {
+    "least squares": Directions(normal(3, 5), names=("a", "b", "c")),
+    "non-negative": Directions(normal(3, 5).abs(), NonNegative(steps=7)),
+    "autoencoder": Directions(normal(7, 5), SparseAutoencoder(normal(5, 7), normal(7), normal(5))),
+    "TopK": Directions(normal(7, 5), SparseAutoencoder(normal(5, 7), normal(7), normal(5), k=2)),
+}
+
+
+@pytest.mark.parametrize("bank", BANKS)
+def test_a_bank_is_the_same_after_its_file(tmp_path, bank):
+    save_directions(BANKS[bank], tmp_path / "bank.safetensors")
+    found = load_directions(tmp_path / "bank.safetensors")
+    assert described_kind(found) == described_kind(BANKS[bank])
+    assert found.names == BANKS[bank].names
+    layout, activation = Layout((5, 2)), normal(3, 5, 2, seed=4)
+    torch.testing.assert_close(found.values(activation, layout), BANKS[bank].values(activation, layout))
+
+
+def test_two_banks_and_two_options_of_a_kind_have_two_fingerprints():
+    kinds = [*BANKS.values(), HeadConcept(2), HeadConcept(3), Groups(ChannelConcept(), {"a": [0]}),
+             Groups(ChannelConcept(), {"a": [1]}), Directions(normal(3, 5, seed=1))]  # fmt: skip
+    assert len({described_kind(kind)["concept_fingerprint"] for kind in kinds}) == len(kinds)
+
+
+def test_published_checkpoints_are_read(tmp_path):
+    weight, decoder, bias, shift = normal(5, 7), normal(7, 5, seed=1), normal(7, seed=2), normal(5, seed=3)
+    activation, layout = normal(2, 5, 3), Layout((5, 3))
+    rows = activation.transpose(1, 2)
+    expected = torch.relu((rows - shift) @ weight + bias).transpose(1, 2)
+    named = {"W_enc": weight, "W_dec": decoder, "b_enc": bias, "b_dec": shift}
+    linear = {"encoder.weight": weight.T, "encoder.bias": bias, "decoder.weight": decoder.T, "decoder.bias": shift}
+    for tensors in (named, linear):
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "sae.safetensors")
+        found = load_directions(tmp_path / "sae.safetensors")
+        torch.testing.assert_close(found.values(activation, layout), expected)
+        torch.testing.assert_close(found.matrix, decoder)
+    with pytest.raises(InputError, match=r"^An autoencoder's tensors are W_enc"):
+        directions_of_autoencoder({"W_enc": weight})
+
+
+def test_files_that_hold_no_directions_are_refused(tmp_path):
+    np.save(tmp_path / "bank.npy", normal(3, 5).numpy())
+    assert load_directions(tmp_path / "bank.npy").matrix.shape == (3, 5)
+    (tmp_path / "text.safetensors").write_text("directions")
+    for name in ("text.safetensors", "missing.safetensors"):
+        with pytest.raises(InputError, match=rf"{name}' cannot be read as directions"):
+            load_directions(tmp_path / name)
+    with pytest.raises(InputError, match=r"^The directions have 5 channels, and a layer of shape \[4, 2\] has 4\.$"):
+        load_directions(tmp_path / "bank.npy").size(Layout((4, 2)))
+
+
+def test_patterns_ignore_noise_that_both_sets_share_and_filters_do_not():
+    signal, distractor = torch.tensor([1.0, 0, 0, 0]), torch.tensor([1.0, 3.0, 0, 0])
+    noise = normal(4000, 1, seed=1) * distractor + 0.1 * normal(4000, 4, seed=2)
+    examples = {"signal": (noise[:2000] + signal, noise[2000:])}
+    pattern, filtered = pattern_directions(examples).matrix[0], filter_directions(examples).matrix[0]
+    means = noise[:2000].mean(0) + signal - noise[2000:].mean(0)
+    torch.testing.assert_close(pattern, means / means.norm(), rtol=1e-5, atol=1e-6)
+    assert float(pattern[0]) > 0.97
+    # the plane that separates the two sets is turned away from the distractor
+    assert float(filtered[1]) < -0.25
+
+
+def test_nmf_finds_the_directions_that_made_the_activations():
+    pytest.importorskip("sklearn")
+    truth = torch.eye(3, 6).repeat_interleave(1, 0) + torch.eye(3, 6).roll(3, 1)
+    sparse = normal(400, 3).clamp(min=0) * (normal(400, 3, seed=1) > 0)
+    found = nmf_directions(sparse @ truth, 3).matrix
+    cosines = found @ (truth / truth.norm(dim=1, keepdim=True)).T
+    assert sorted(cosines.argmax(1).tolist()) == [0, 1, 2]
+    assert float(cosines.amax(1).min()) > 0.99
+    with pytest.raises(InputError, match=r"^NMF needs activations that are not negative"):
+        nmf_directions(normal(10, 3), 2)
+
+
+def test_activations_are_those_of_all_positions_in_some_order():
+    model, samples = made(Convolutions), data(3)
+    found = layer_activations(model, samples, "high", 2)
+    with torch.no_grad():
+        expected = model.high(model.second(model.low(model.first(samples[:2])))).movedim(1, -1).flatten(0, 2)
+    torch.testing.assert_close(found[found[:, 0].argsort()].sum(0), expected.sum(0))
+    assert found.shape == (32, 5)
+
+
+@pytest.mark.parametrize("wrong", ["channel", "heads", "heads:0", "tokens:3", "directions", ""])
+def test_kinds_are_named_by_strings(wrong):
+    assert kind_named("heads:12") == HeadConcept(12)
+    assert isinstance(kind_named("channels"), ChannelConcept)
+    with pytest.raises(InputError, match=rf"^There is no kind of concept '{wrong}'"):
+        kind_named(wrong)
