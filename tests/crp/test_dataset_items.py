@@ -110,13 +110,14 @@ def test_labels_of_other_classes_than_the_models_are_refused(folder, tmp_path):
 
 
 class TestSavedDataSets:
-    @pytest.mark.filterwarnings("ignore:Cannot locate reference")  # dill, of classes of pyarrow
     def test_a_folder_of_datasets(self, folder, tmp_path):
         datasets = pytest.importorskip("datasets")
         pictures = ImageFolder(folder)
         features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=pictures.classes)})
-        columns = {"image": [path for path, _ in pictures.samples], "label": pictures.targets}
-        whole = datasets.Dataset.from_dict(columns, features=features)
+        columns = {"image": [{"bytes": None, "path": path} for path, _ in pictures.samples], "label": pictures.targets}
+        table = datasets.table.InMemoryTable.from_pydict(columns, schema=features.arrow_schema)
+        # with a fingerprint, because datasets cannot compute it beside every version of pyarrow
+        whole = datasets.Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint="pictures")
         whole.save_to_disk(tmp_path / "saved")
         data = load_data(str(tmp_path / "saved"), HALF)
         assert (len(data), data.labelled, data.class_names) == (6, True, ("ant", "bee", "cat"))
