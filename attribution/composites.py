@@ -10,8 +10,8 @@ network decisions with LRP", 2020). Three kinds of networks need other rules for
 - In depthwise convolutions (MobileNet) each unit has few inputs and a large bias, which absorbs nearly all relevance:
   on 12 photos a fraction of 4e-6 arrived at the input of MobileNet v1. There the biases of convolutions are excluded
   from the denominators, and 1e-2 arrives. The rest is lost at units that are active because of their bias alone.
-  Where no ReLU follows, z+ at depthwise convolutions sent 1e4 times the logit to the input of MViT v2
-  (`ZPlusOrMinus`).
+  Where no ReLU follows, z+ at depthwise convolutions sent 1e4 times the logit to the input of MViT v2, and epsilon at
+  batch norms of sums sent 1e9 times the logit to that of RepViT: see `ZPlusOrMinus`.
 - Without convolutions, flat at the first layer would spread relevance evenly over the whole input: epsilon everywhere.
 """
 

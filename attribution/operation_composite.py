@@ -13,6 +13,7 @@ from zennit.rules import ClampMod, Epsilon, Flat, NoMod, Norm, Pass, ZPlus, zero
 from zennit.types import Convolution
 
 from crp.attribution.observation import LinearCall, is_depthwise
+from crp.attribution.scaling import reads_one_value
 
 # Element by element, without parameters; zennit counts attention, softmax and GLU among the activations, too.
 _ELEMENTWISE = (
@@ -132,6 +133,8 @@ class OperationComposite(Composite):
         convolutions = dict(zero_params="bias") if self._without_biases else {}
         self._flat, self._plus, self._epsilon = Flat(**convolutions), ZPlus(**convolutions), Epsilon()
         self._few_inputs = ZPlusOrMinus(**convolutions)
+        # with its bias: one value near zero is no measure of an output that the bias alone makes large
+        self._one_input = ZPlusOrMinus() if network.depthwise else self._epsilon
         self._norm, self._pass = Norm(), Pass()
         super().__init__(module_map=self._mapping)
 
@@ -149,7 +152,7 @@ class OperationComposite(Composite):
         Parameters
         ----------
         module
-            The module, or one that computes the function.
+            The module, or one that computes the function; a `Scaling` for a batch norm that is not merged.
         name
             Name of the module, or of the one that calls the function.
         first
@@ -162,6 +165,8 @@ class OperationComposite(Composite):
             return self._epsilon
         if first:
             return self._flat
+        if reads_one_value(module):
+            return self._one_input
         if not isinstance(module, Convolution):
             return self._epsilon
         return self._few_inputs if is_depthwise(module) else self._plus

@@ -122,7 +122,8 @@ class _RuleFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, data: Tensor, module: RuledModule, args: tuple, kwargs: dict) -> Tensor:
         state = module.state
-        output = module.original(data, *args, **kwargs)
+        # a linear layer may return a view, which the model could not change in place
+        output = module.original(data, *args, **kwargs).data
         nonnegative = known_nonnegative(data)
         # detached, because node and tensor would otherwise refer to each other
         data, kept = data.detach(), output.detach()

@@ -86,6 +86,7 @@ class Result:
     highest: float | None = None
     extreme: str = ""
     places: int = 0
+    losses: str = ""
     reason: str = ""
     notes: Sequence[str] = ()
     seconds: float = 0.0
@@ -98,8 +99,8 @@ class Result:
 
     @property
     def stays(self) -> bool:
-        """Whether the default composite keeps relevance within `RANGE` wherever all of it passes."""
-        return not self.error and RANGE[0] <= self.lowest and self.highest <= RANGE[1]
+        """Whether the default rules keep relevance within `RANGE` wherever all of it passes."""
+        return self.lowest is not None and RANGE[0] <= self.lowest and self.highest <= RANGE[1]
 
 
 def randomized(model: nn.Module, data: Tensor) -> nn.Module:
@@ -167,20 +168,30 @@ def measure(model: nn.Module, data: Tensor, result: Result) -> None:
 
 
 def measure_default(model: nn.Module, data: Tensor, result: Result) -> None:
-    """Enter how much relevance arrives with the default composite, at the input and wherever all of it passes."""
+    """Enter how much relevance arrives with the default rules for heatmaps, at the input and wherever all of it passes.
+
+    Relevance of concepts follows epsilon, which the ledger measures.
+    """
     data = torch.cat([data, torch.randn(INPUTS - len(data), *data.shape[1:], dtype=data.dtype)])
-    fitting = composite_for(model, data)
+    fitting = composite_for(model, data, rules="epsilon-plus-flat")
     result.reason = fitting.reason
     with RelevanceFlow(model, fitting.composite, data, _readable(model, data)) as flow:
-        places = [layer for layer in flow.layers if not flow.reaches(OUTPUT, INPUT, around=[layer])]
+        # tokens of all samples may share the first axis
+        whole = [layer for layer in flow.layers if len(flow.activation(layer)) == len(data)]
+        places = [layer for layer in whole if not flow.reaches(OUTPUT, INPUT, around=[layer])]
         started = flow.output_relevance(Largest())
         arrived = flow.down(started, to=[*places, INPUT])
+        ledger = flow.ledger(started)
     started = started[0].flatten(1).sum(1)
     shares = {place: float((part[0].flatten(1).sum(1) / started).median()) for place, part in arrived.items()}
     sizes = {place: abs(share) for place, share in shares.items()}
     result.arriving, result.places = shares[INPUT], len(places)
     result.lowest, result.highest = min(sizes.values()), max(sizes.values())
     result.extreme = max(sizes, key=lambda place: abs(math.log(sizes[place] or 1e-300)))
+    if not result.stays:
+        largest = list(ledger.by_module().items())[:3]
+        parts = [f"{value / ledger.started:.2g} in `{module or 'the model itself'}`" for module, value in largest]
+        result.losses = f"Absorbed (added, if negative): {', '.join(parts)}."
 
 
 def _readable(model: nn.Module, data: Tensor) -> list[str]:
@@ -229,9 +240,10 @@ def table(results: Sequence[Result]) -> str:
         if result.error:
             numbers = ["–"] * 5
         else:
-            numbers = [f"{result.output:.0e}", f"{result.closing:.0e}", f"{result.absorbed:.2g}",
-                       f"{result.arriving:.2g}", f"{result.lowest:.2g} to {result.highest:.2g}"]
-        notes = (result.error or " ".join(result.notes)).replace("|", "\\|")
+            arriving = "–" if result.arriving is None else f"{result.arriving:.2g}"
+            places = "–" if result.lowest is None else f"{result.lowest:.2g} to {result.highest:.2g}"
+            numbers = [f"{result.output:.0e}", f"{result.closing:.0e}", f"{result.absorbed:.2g}", arriving, places]
+        notes = (result.error or " ".join([*result.notes, result.losses])).strip().replace("|", "\\|")
         row = [f"{result.package} `{result.name}`", result.shape, *numbers, f"{result.seconds:.0f}", notes]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
@@ -247,14 +259,16 @@ def summary(results: Sequence[Result]) -> str:
         keys = {(network.package, network.name) for network in networks}
         found = [result for result in results if (result.package, result.name) in keys]
         counts.append(f"{sum(result.closes for result in found)} of {len(networks)} {group}")
-    outside = [f"`{result.name}`" for result in results if not result.error and not result.stays]
+    known = [result for result in results if result.lowest is not None]
+    outside = [f"`{result.name}`" for result in known if not result.stays]
     failed = [f"`{result.name}`" for result in results if result.error]
     named = sum(bool(result.notes) for result in results)
     return (
         f"{', '.join(counts)} have the model's own output and a ledger that closes to {CLOSED:.0e} or better. "
         f"{named} have functions without a rule, which are named. {len(failed)} could not be explained "
-        f"({', '.join(failed) or 'none'}). With the default composite, relevance leaves {RANGE[0]} to {RANGE[1]} times "
-        f"what started in {len(outside)} ({', '.join(outside) or 'none'})."
+        f"({', '.join(failed) or 'none'}). With the default rules for heatmaps, relevance stays between {RANGE[0]} and "
+        f"{RANGE[1]} times what started in {len(known) - len(outside)} of the {len(known)} where this was measured. It "
+        f"does not in {', '.join(outside) or 'any other'}."
     )
 
 

@@ -21,7 +21,8 @@ class Row:
     net
         A network of `subjects.py`.
     layers
-        The name of a layer, `"conv"` for all convolutions, or `"conv:PREFIX"` for those inside a module.
+        The name of a layer, `"conv"` for all convolutions, `"conv:PREFIX"` for those inside a module, or `"blocks"` for
+        the blocks of a transformer or ConvNeXt.
     unit
         What is counted: `"concept"`, `"sample"` or `"page"`.
     units
@@ -120,6 +121,18 @@ _MINE = dict(
         units=256, samples=256, trial_units=128, batches=(32, 64, 128), their_batches=(32, 64, 128),
         floor_batches=(32, 64, 128),
     ),
+)
+_BLOCKS = dict(
+    kind="Blocks",
+    layers="blocks",
+    unit="sample",
+    units=16,
+    samples=16,
+    trial_units=4,
+    batches=(4, 8),
+    measure="figures",
+    goals={"times a forward pass and gradient": ("at most", 1.8)},
+    quick=dict(units=4, samples=4, batches=(4,)),
 )
 _VGG16 = dict(
     net="vgg16",
@@ -245,6 +258,8 @@ ROWS = (
         goals={f"{page}, answers, worst ms": ("at most", 1000) for page in ("page by itself", "page in a site")},
         data=True, needs_browser=True, quick=dict(layers="features.3", units=3, samples=16, trial_units=1),
     ),
+    Row("vit-mine", "mining ViT-B/16, all block outputs, default rules", net="vit_b_16", **_BLOCKS),
+    Row("convnext-mine", "mining ConvNeXt-T, all block outputs, default rules", net="convnext_tiny", **_BLOCKS),
     Row(
         "vgg16-throughput", "mining VGG16, all conv layers, synthetic pictures, on a GPU",
         net="vgg16", goals={"samples a second, bfloat16": ("at least", 1000)}, **_THROUGHPUT,

@@ -155,6 +155,9 @@ def _network(name: str, folder: Path) -> nn.Module:
 
 def _layers(model: nn.Module, layers: str) -> list[str]:
     """Expand the notation of `Row.layers` to names of layers."""
+    if layers == "blocks":
+        kinds = ("EncoderBlock", "CNBlock")
+        return [name for name, module in model.named_modules() if type(module).__name__ in kinds]
     if not layers.startswith("conv"):
         return [layers]
     prefix = layers.partition(":")[2]

@@ -216,6 +216,15 @@ def linear_down(
     return down, value
 
 
+def accumulation(call: Call) -> Tensor:
+    """Share relevance in proportion to what was added up: `linear_map` of each tensor, with the sum as denominator."""
+    output, data = call.run(), list({id(value): value for value in call.data}.values())
+    downs = [
+        linear_down(value, lambda leaf, value=value: with_leaves(call, {id(value): leaf}), output)[0] for value in data
+    ]
+    return call.ruled(output, data, lambda relevance: [down(relevance) for down in downs])
+
+
 def sampling(call: Call) -> Tensor:
     """Apply `linear_map` to what is sampled; the places, which may depend on the data, are constants."""
     data = call.argument(0, "input")

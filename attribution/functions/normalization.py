@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from crp.attribution.functions.elementary import linearized
-from crp.attribution.functions.function_calls import Call, stabilized_reciprocal
+from crp.attribution.functions.function_calls import Call
+from crp.attribution.scaling import Scaling
 
 
 def layer_norm(call: Call) -> Tensor:
@@ -32,22 +33,24 @@ def group_norm(call: Call) -> Tensor:
 
 def instance_norm(call: Call) -> Tensor:
     """Linearize as `group_norm` with one channel in a group, or with running statistics as `batch_norm`."""
-    weight, epsilon = call.argument(3, "weight"), call.argument(7, "eps", 1e-5)
+    weight, bias, epsilon = call.argument(3, "weight"), call.argument(4, "bias"), call.argument(7, "eps", 1e-5)
     if not call.argument(5, "use_input_stats", True):
-        return _with_constant_statistics(call, call.argument(2, "running_var"), weight, epsilon)
+        mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
+        return _with_constant_statistics(call, mean, variance, weight, bias, epsilon)
     return _by_groups(call, call.argument(0, "input").shape[1], weight, epsilon)
 
 
 def batch_norm(call: Call) -> Tensor:
-    r"""Linearize :math:`(x - \mu) / \sigma \cdot w + b` with constant statistics, which absorb their part.
+    r"""Use the composite's rule for :math:`(x - \mu) / \sigma \cdot w + b` with constant statistics, a `Scaling`.
 
     Without running statistics, those of the batch are constants, too: no relevance crosses from one sample to another.
     """
-    variance = call.argument(2, "running_var")
-    data = call.argument(0, "input")
+    mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
     if variance is None or call.argument(5, "training", False):
-        variance = data.detach().transpose(0, 1).flatten(1).var(1, correction=0)
-    return _with_constant_statistics(call, variance, call.argument(3, "weight"), call.argument(7, "eps", 1e-5))
+        channels = call.argument(0, "input").detach().transpose(0, 1).flatten(1)
+        mean, variance = channels.mean(1), channels.var(1, correction=0)
+    weight, bias = call.argument(3, "weight"), call.argument(4, "bias")
+    return _with_constant_statistics(call, mean, variance, weight, bias, call.argument(7, "eps", 1e-5))
 
 
 def vector_norm(call: Call) -> Tensor:
@@ -71,10 +74,14 @@ def _by_groups(call: Call, groups: int, weight: Tensor | None, epsilon: float) -
     return linearized(call, data, function, call.run())
 
 
-def _with_constant_statistics(call: Call, variance: Tensor, weight: Tensor | None, epsilon: float) -> Tensor:
+def _with_constant_statistics(
+    call: Call, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float
+) -> Tensor:
     data = call.argument(0, "input")
-    scale = (variance.detach() + epsilon).rsqrt()
-    scale = (scale if weight is None else scale * weight.detach()).view(-1, *[1] * (data.ndim - 2))
-    output = call.run()
-    factor = data.detach() * scale * stabilized_reciprocal(output)
-    return call.ruled(output, [data], lambda relevance: (relevance * factor,))
+    with torch.no_grad():
+        scale = (variance + epsilon).rsqrt()
+        scale = scale if weight is None else scale * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        ruled = call.rules.ruled_module(Scaling(scale.to(data.dtype), shift.to(data.dtype)))
+    ruled.original = lambda data: call.run()  # the model's own output, to the last digit
+    return ruled.forward(data)

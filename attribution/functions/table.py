@@ -7,6 +7,7 @@ r"""The rule of each function. To add an operation, add its name to a row of `RU
 `assignment`        the same for what is written into a tensor
 `elementwise`       one tensor, element by element: relevance passes unchanged (zennit's `Pass`)
 `addition`          in proportion to the summands (zennit's `Norm` on `Sum`); a constant summand absorbs its part
+`accumulation`      the same for what is added up at places of another tensor
 `linear_map`        linear in one tensor: :math:`R_x = x \odot J^T (R / z)`, the epsilon rule
 `product`           with a constant: unchanged; with a gate: all to the signal; of two signals: half and half
 `quotient`          all to the numerator
@@ -30,6 +31,7 @@ from typing import Any
 from crp.attribution.functions.attention_rules import attention, multi_head_attention
 from crp.attribution.functions.composed import addcdiv, addcmul, glu, lerp
 from crp.attribution.functions.elementary import (
+    accumulation,
     addition,
     as_autograd,
     bounded,
@@ -97,6 +99,7 @@ for rule, names in (
         "neg negative sum mean nanmean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
         "adaptive_avg_pool3d interpolate fold col2im",
     ),
+    (accumulation, "index_add scatter_add"),
     (sampling, "grid_sample roi_align"),
     (addcmul, "addcmul"),
     (addcdiv, "addcdiv"),

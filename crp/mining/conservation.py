@@ -20,9 +20,14 @@ MODULES, LEAST = 5, 0.005
 
 
 def measured_conservation(
-    replica: Replica, reader: SampleReader, targets: TargetRule, classes: int, skipped: Collection[int]
+    replica: Replica,
+    reader: SampleReader,
+    targets: TargetRule,
+    classes: int,
+    skipped: Collection[int],
+    block_size: int,
 ) -> dict[str, Any]:
-    """Make the ledger of the first samples: one forward pass, and one backward pass to the input for each target.
+    """Make the ledger of the first samples, with one backward pass to the input for each block and target.
 
     Each sample counts with the size of its relevance, whatever its sign.
 
@@ -38,6 +43,8 @@ def measured_conservation(
         Number of targets.
     skipped
         Samples that were skipped.
+    block_size
+        Largest number of samples in a forward pass; detectors take one at a time.
 
     Returns
     -------
@@ -47,12 +54,16 @@ def measured_conservation(
         Parts are rounded to 6 places. Empty if no relevance starts.
     """
     indices = [index for index in range(min(len(reader), SAMPLES + len(skipped))) if index not in skipped][:SAMPLES]
-    items = [reader[index] for index in indices]
     device = next(replica.model.parameters()).device
-    data, labels = torch.stack([item[0] for item in items]).to(device), label_table([item[1] for item in items])
-    with RelevanceFlow(replica, None, data) as flow, reader.naming():
-        found = attribution_targets(targets, flow.prediction, labels, torch.tensor(indices), classes)
-        ledger = combined([_ledger(flow, target) for target in found])
+    ledgers = []
+    for first in range(0, len(indices), block_size):
+        block = indices[first : first + block_size]
+        items = [reader[index] for index in block]
+        data, labels = torch.stack([item[0] for item in items]).to(device), label_table([item[1] for item in items])
+        with RelevanceFlow(replica, None, data) as flow, reader.naming():
+            found = attribution_targets(targets, flow.prediction, labels, torch.tensor(block), classes)
+            ledgers += [_ledger(flow, target) for target in found]
+    ledger = combined(ledgers)
     if not ledger.started:
         return {}
     return {

@@ -310,7 +310,7 @@ def _complete(work: Work, plan: MiningPlan) -> None:
     ]
     if len(skipped) < len(reader):
         manifest["conservation"] = measured_conservation(
-            subject.replica, reader, plan.settings.targets, subject.classes, skipped.keys()
+            subject.replica, reader, plan.settings.targets, subject.classes, skipped.keys(), plan.settings.block_size
         )
     if skipped:
         logger.warning("%d of %d samples were skipped; the library lists them.", len(skipped), len(reader))

@@ -266,7 +266,7 @@ def test_a_mean_over_space_is_shared_by_what_was_active():
 def test_negative_outputs_of_a_depthwise_convolution_are_explained_by_negative_contributions():
     """z+ would give the relevance of the second channel, -3, to the input that speaks against it."""
     model, data = depthwise(nn.Identity()), torch.tensor([[[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]]).double()
-    with RelevanceFlow(model, composite_for(model).composite, data, ["0"]) as flow:
+    with RelevanceFlow(model, composite_for(model, rules="epsilon-plus-flat").composite, data, ["0"]) as flow:
         assert flow.linear
         arriving = flow.down(flow.output_relevance([0]), to="0")[0]
     # outputs 1 - 2 + 1.5 and 1 - 4
@@ -277,11 +277,34 @@ def test_below_a_relu_a_depthwise_convolution_has_the_relevance_of_z_plus():
     model = depthwise(nn.ReLU())
     data = torch.randn(16, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     heatmaps = []
-    for composite in (composite_for(model).composite, EpsilonPlusFlat()):
+    for composite in (composite_for(model, rules="epsilon-plus-flat").composite, EpsilonPlusFlat()):
         with RelevanceFlow(model, composite, data, ["0"]) as flow:
             heatmaps.append(flow.down(flow.output_relevance([0] * 16), to="0"))
     assert float(heatmaps[0].abs().sum()) > 1
     assert_relevance_close(*heatmaps, 1e-12)
+
+
+def test_a_batch_norm_of_its_own_never_amplifies_beside_depthwise_convolutions():
+    """Epsilon would give 4 / (4 - 2) of the relevance of the first channel, and 1 / (1 - 2) of the second."""
+
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.norm = depthwise(nn.Identity()), nn.BatchNorm1d(2, eps=0.0)
+
+        def forward(self, data):
+            self.inner[1](data)  # a network with depthwise convolutions
+            data = self.inner[0](data)
+            return self.inner[4](self.norm(data + 0 * data)[..., 0])
+
+    model, data = Normed().double().eval(), torch.tensor([[[4.0], [1.0]]]).double()
+    model.inner[1].padding = (1,)
+    model.norm.running_mean += 2
+    composite = composite_for(model, data, rules="epsilon-plus-flat").composite
+    with RelevanceFlow(model, composite, data, ["inner.0"]) as flow:
+        arriving = flow.down(flow.output_relevance([0]), to="inner.0")[0]
+    # outputs 4 - 2, all of it from the data, and 1 - 2, which the shift makes negative
+    assert_relevance_close(arriving, torch.tensor([[[2.0], [0.0]]]), 1e-5)
 
 
 def test_a_model_without_a_place_for_rules_is_refused():

@@ -57,3 +57,27 @@ def test_an_in_place_activation_changes_what_is_read_later(
                 started = flow.output_relevance([0, 1])
                 assert abs(flow.ledger(started).unaccounted) < 1e-9 * float(started.abs().sum())
     assert in_place.activation.inplace is True
+
+
+def test_a_linear_layer_of_tokens_is_changed_in_place():
+    """Its output is a view, which autograd does not let change if a function of its own returned it (timm's NaFlex)."""
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Linear(4, 5), nn.Linear(5, 2)
+            self.position = nn.Parameter(torch.ones(1, 1, 5))
+
+        def forward(self, data: torch.Tensor) -> torch.Tensor:
+            tokens = self.embed(data)
+            tokens.add_(self.position)
+            return self.head(tokens.mean(1))
+
+    torch.manual_seed(0)
+    model, data = Tokens().double().eval(), torch.randn(2, 3, 4).double()
+    with RelevanceFlow(model, composite_for(model).composite, data) as flow:
+        assert torch.equal(flow.prediction, model(data))
+        started = flow.output_relevance([0, 1])
+        ledger = flow.ledger(started)
+    assert abs(ledger.unaccounted) < 1e-12
+    assert abs(ledger.by_module()[""]) > 1e-3  # the position, added by the model itself

@@ -65,6 +65,14 @@ BY_HAND = {
         # weights 1 to e squared, values of opposite sign
         [-2 / (math.e**2 - 1), 2 * math.e**2 / (math.e**2 - 1)],
     ),
+    # 2 + 6 and 3: what is added and what it is added to get their parts
+    "added at places": (
+        lambda x: x[:, :2].index_add(1, torch.tensor([0]), x[:, 2:]), [2.0, 3.0, 6.0], [4.0, 5.0], [1.0, 5.0, 3.0],
+    ),
+    "added up in a constant": (
+        lambda x: torch.zeros(len(x), 2, dtype=x.dtype).scatter_add(1, torch.tensor([[1, 1, 0]]), x) + 0,
+        [2.0, 6.0, 3.0], [5.0, 4.0], [1.0, 3.0, 5.0],
+    ),
     "quotient of data": (lambda x: x[:, :1] / x[:, 1:], [2.0, 6.0], [4.0], [4.0, 0.0]),
     "mean": (lambda x: x.mean(1, keepdim=True), [2.0, 6.0], [4.0], [1.0, 3.0]),
     "element by element": (lambda x: functional.gelu(x), [2.0, -6.0], [4.0, 1.0], [4.0, 1.0]),
@@ -216,6 +224,8 @@ IMAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "sampling at places from data": lambda x: functional.grid_sample(x, x[:, :, :, :2].tanh(), align_corners=False),
     "constant in place": lambda x: assigned(x * 1, slice(0, 2), 5.0),
     "data into a constant": lambda x: assigned(torch.ones_like(x), slice(1, 3), x[:, :2]),
+    "added at places": lambda x: x.index_add(1, torch.tensor([0, 2, 0]), x[:, :3], alpha=0.5),
+    "added at places, in place": lambda x: torch.ones_like(x).scatter_add_(1, (x[:, :3] > 0).long(), x[:, :3]),
     "data into data": lambda x: assigned(x * 1, slice(1, 3), x[:, :2]),
     "chosen in place": lambda x: (x * 1).index_put_((torch.tensor([0, 1]), torch.tensor([2, 0])), W),
     "constant in a view": lambda x: viewed(x * 1, lambda view: view.fill_(2)),
