@@ -113,7 +113,7 @@ MAY_NAME = {
     "extras": ("errors",),
     "preprocessing": ("errors", "files"),
     "dataset_items": ("errors", "preprocessing"),
-    "concepts": ("errors", "compat", "indices", "layout", "relevance_shares"),
+    "concepts": ("errors", "files", "compat", "indices", "layout", "relevance_shares"),
     "attribution": ("errors", "compat", "indices", "arguments", "class_names", "concepts"),
     "library": ("errors", "files", "indices", "arguments", "class_names", "layout", "values", "preprocessing"),
     "models": (*CORE, "library"),

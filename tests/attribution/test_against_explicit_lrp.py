@@ -124,13 +124,15 @@ def test_any_part_of_a_layer(family: tuple, rules: str) -> None:
 
 @pytest.mark.parametrize("rules", RULES)
 def test_concepts_by_their_ids(family: tuple, rules: str) -> None:
-    """Some channels of a layer `[N, C, H, W]`, or the same along axis 1 of other layers."""
+    """Some channels of a layer `[N, C, H, W]`, `[N, H, W, C]` or `[N, T, C]`."""
     found, model, data = family
+    last = type(model).__name__ in ("VisionTransformer", "SwinTransformer")
     by_hand, layer, ids = ByHand(found, model, data, rules), found.layers[1], [1, 2]
     conditions = [{"y": [target], layer: ids} for target in TARGETS]
     result = ConditionalAttribution(model)(data, conditions, composite(model, data, rules))
     kept = torch.zeros_like(by_hand.at(layer))
-    kept[:, ids] = by_hand.at(layer)[:, ids]
+    chosen = (..., ids) if last else (slice(None), ids)
+    kept[chosen] = by_hand.at(layer)[chosen]
     assert_relevance_close(result.heatmap, by_hand.sent(layer, kept).sum(1), 1e-9)
 
 

@@ -53,8 +53,8 @@ def test_memory_is_asked_of_the_system_once():
     # where little is on the heap yet: its gaps decide how often a tensor finds the memory of the last one
     found = processes.run(["-c", _FAULTS], cwd=Path.cwd(), imported=("crp.attribution",))
     free, kept, left = map(int, found.stdout.split())
-    # the pages of ten tensors, and of one or two; none of them stay
-    assert kept < free / 4
+    # the pages of ten tensors, and of one to three, as the heap's gaps are; none of them stay
+    assert kept < free / 2
     assert left < free / 50
 
 

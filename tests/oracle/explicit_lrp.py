@@ -104,6 +104,28 @@ def plus_convolution(x: Value, layer: Convolution, with_bias: bool) -> Value:
     return Value(layer.forward(x.tensor, layer.weight, layer.bias), [x], down)
 
 
+def plus_or_minus_convolution(x: Value, layer: Convolution, with_bias: bool) -> Value:
+    """Positive outputs by contributions above zero, negative ones by those below: c+ or c- as in `plus_convolution`."""
+    out = layer.forward(x.tensor, layer.weight, layer.bias)
+    above, below = x.tensor.clamp(min=0), x.tensor.clamp(max=0)
+    rising, falling = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
+    bias = torch.zeros(len(layer.weight)) if layer.bias is None or not with_bias else layer.bias
+    cases = [
+        (out >= 0, [(above, rising), (below, falling)], bias.clamp(min=0)),
+        (out < 0, [(above, falling), (below, rising)], bias.clamp(max=0)),
+    ]
+
+    def down(relevance: Tensor) -> list[Tensor]:
+        found = torch.zeros_like(x.tensor)
+        for chosen, signs, constant in cases:
+            z = sum(layer.forward(data, weight) for data, weight in signs) + constant[:, None, None]
+            shares = relevance * chosen / stabilised(z)
+            found += sum(data * layer.back(data.shape, weight, shares) for data, weight in signs)
+        return [found]
+
+    return Value(out, [x], down)
+
+
 def linear(x: Value, weight: Tensor, bias: Tensor | None) -> Value:
     """Epsilon over the last axis."""
     z = x.tensor @ weight.T

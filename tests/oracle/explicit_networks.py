@@ -20,7 +20,8 @@ class Network:
     Attributes
     ----------
     rules
-        `"epsilon"` everywhere; `"plus"`: flat at the first convolution, z+ at the others; `"plus without biases"`.
+        `"epsilon"` everywhere; `"plus"`: flat at the first convolution, z+ at the others and, at
+        depthwise ones, its mirror image for negative outputs; `"plus without biases"`.
     layers
         What the named modules returned.
     """
@@ -48,7 +49,9 @@ class Network:
             return lrp.epsilon_convolution(x, written)
         if first:
             return lrp.flat_convolution(x, written)
-        return lrp.plus_convolution(x, written, self.rules == "plus")
+        depthwise = layer.groups == layer.in_channels > 1
+        rule = lrp.plus_or_minus_convolution if depthwise else lrp.plus_convolution
+        return rule(x, written, self.rules == "plus")
 
     def linear(self, x: Value, layer: nn.Linear) -> Value:
         return lrp.linear(x, layer.weight.detach(), None if layer.bias is None else layer.bias.detach())

@@ -101,7 +101,8 @@ def draw_colour_bar(
     full = (limit or 1) ** power
     mappable = ScalarMappable(Normalize(-full, full), DIVERGING)
     # Heatmaps have values beyond the limit, tables of shares do not.
-    ends = {"extend": "neither" if percent else "both", "extendfrac": 0.03}
+    tip = 0 if percent else 0.03
+    ends = {"extend": "neither" if percent else "both", "extendfrac": tip}
     bar = axes.figure.colorbar(mappable, cax=axes, orientation="horizontal", **ends)
     bar.outline.set_visible(False)
     end = wording.percent(limit) if percent else f"{limit:.2g}"
@@ -116,7 +117,7 @@ def draw_colour_bar(
     if power == 1:
         candidates.clear()
     candidates += [{-1.0: low, 0.0: "0", 1.0: high}, {-1.0: low, 1.0: high}]
-    width = axes.get_window_extent().width * 72 / axes.figure.dpi
+    width = axes.get_window_extent().width * 72 / axes.figure.dpi / (1 + 2 * tip)
     labels = next((labels for labels in candidates if _fit(labels, fontsize, width)), candidates[-1])
     bar.set_ticks([place * full for place in labels], labels=list(labels.values()))
     axes.tick_params(labelsize=fontsize, length=0, colors=SOFT, pad=fontsize / 4)

@@ -136,9 +136,10 @@ def plot_class_profile(
     panel = Panel(ax, width, LINE * 1.5 + 0.2 * len(rows) + BAR + notes * LINE, "class profile panel")
     top, height = LINE * 1.5, panel.height - LINE * (1.5 + notes) - BAR
     table = panel.place(label, top, panel.width - label, height, "table")
-    names = [
-        f"{wording.shortened(class_name(class_names, index, count), 17)} · {statistics.count[index]}" for index in rows
-    ]
+    names = []
+    for index in rows:
+        samples = f" · {statistics.count[index]}"
+        names.append(wording.shortened(class_name(class_names, index, count), 21 - len(samples)) + samples)
     draw_shares(table, shares, names, concepts, limit=limit or 1, fontsize=SMALL)
     table.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, pad=1)
     panel.write(label - 0.05, LINE / 2, "class · samples", color=SOFT, ha="right")

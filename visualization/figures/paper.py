@@ -187,9 +187,10 @@ def plot_concepts(
             artists.draw_patches(strip, patches, places=count, ratio=renderer.patch_ratio, renderer=renderer)
     foot = LINE + len(parts) * row
     if parts:
-        bar = sheet.place(0, foot + 0.03, wide + 0.08 + SHARE, 0.07, "colour bar")
+        across = min(wide + 0.08 + SHARE, sheet.width - 1.25)  # the words need an inch beside it
+        bar = sheet.place(0, foot + 0.03, across, 0.07, "colour bar")
         artists.draw_colour_bar(bar, limit, power=images.ROOT, fontsize=SMALL)
-        sheet.write(wide + 0.08 + SHARE + 0.15, foot + 0.07, "one scale for the layer", color=SOFT)
+        sheet.write(across + 0.15, foot + 0.07, "one scale for the layer", color=SOFT)
     shown = sum(abs(part.share) for part in parts)
     account = f"{wording.percent(shown)} shown + {wording.percent(1 - shown)} in {found.size - len(parts)} others"
     if not found.shown + found.rest:
