@@ -124,6 +124,8 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "index_copy": lambda x: x.index_copy(1, torch.tensor([1]), W.expand(2, 1, 4, 4)),
     "scatter": lambda x: x.scatter(1, torch.zeros(2, 1, 4, 4, dtype=torch.long), 0.5),
     **{name: lambda x, name=name: getattr(torch, name)(x, x.flip(1)) for name in ("max", "min", "maximum", "minimum")},
+    "index_add": lambda x: x.index_add(1, torch.tensor([0, 2, 0]), x[:, 1:] * 0.5),
+    "scatter_add": lambda x: x.scatter_add(1, torch.tensor([1, 1, 3])[:, None, None].expand(2, 3, 4, 4), x[:, :3]),
     "pad": lambda x: functional.pad(x, (1, 1), value=2.0),
     "unfold": lambda x: functional.unfold(x, 3, padding=1),
     "im2col": lambda x: torch._C._nn.im2col(x, (3, 3), (1, 1), (1, 1), (1, 1)),
