@@ -34,6 +34,7 @@ from crp.errors import InputError, LibraryError
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
+@options.concept
 @options.device
 def evaluate(
     library: str,
@@ -44,6 +45,7 @@ def evaluate(
     model: str | None,
     weights: str | None,
     trust: bool,
+    concept: str,
     device: str,
 ) -> None:
     """Remove concepts of LIBRARY from its model, and compare what happens with what explanations say.
@@ -63,6 +65,7 @@ def evaluate(
     from crp.models import prepared
     from crp.sources.data import load_data
     from crp.sources.fitting import pick_device
+    from crp.sources.kinds import kind_named
     from crp.sources.provenance import model_of
     from crp.visualization.report import evaluation_report
 
@@ -74,11 +77,12 @@ def evaluate(
     found = model_of(opened, model=model, weights=weights, trust=trust).to(pick_device(device))
     example = dataset[0][0] if dataset.labelled else dataset[0]
     ready = prepared(found, data=example[None], library=opened)
-    ready.check(opened)
+    kind = kind_named(concept)
+    ready.check(opened, kind)
     rows = chosen_samples(ready, dataset, samples, labelled=dataset.labelled)
     if len(rows) < 2:
         raise LibraryError(f"Of the samples of '{data}' the model predicts {len(rows)} rightly; at least 2 are needed.")
-    result = run(ready, rows, list(layers or opened.layers))
+    result = run(ready, rows, list(layers or opened.layers), concept=kind)
     text = (
         json.dumps(result.to_json(), indent=1)
         if path.suffix.lower() == ".json"

@@ -11,6 +11,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 import crp
+from crp.concepts import Directions, PositionConcept
 from crp.errors import InputError
 from crp.evaluation.evaluation import Evaluation
 from crp.visualization.report import evaluation_report
@@ -127,6 +128,38 @@ def test_relevance_is_that_of_explanations(found: Evaluation) -> None:
     assert ranking.curves["deletion", "zero"].mean == pytest.approx(
         hooked.curves(relevance, "deletion", "zero").mean(0) / base.mean(), abs=1e-9
     )
+
+
+@pytest.mark.parametrize("fill", ["zero", "mean"])
+@pytest.mark.parametrize("kind", ["positions", "directions"])
+def test_other_kinds_are_removed_part_by_part(kind: str, fill: str) -> None:
+    """Positions `[C, H, W] * mask`; directions, of which each part is the coefficient times the direction."""
+    matrix = torch.randn(3, 7, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    concept = PositionConcept() if kind == "positions" else Directions(matrix)
+
+    def part(activation: Tensor, index: int) -> Tensor:
+        if kind == "positions":
+            return activation * (torch.arange(16).view(4, 4) == index)
+        coefficients = torch.einsum("nchw,cj->njhw", activation, torch.linalg.pinv(matrix))
+        return coefficients[:, index, None] * matrix[index][:, None, None]
+
+    hooked = Hooked()
+    upper = nn.Sequential(*list(hooked.net)[4:])
+    found = crp.evaluate(model(), DATA, [LAYER], concept=concept, fractions=FRACTIONS, progress=False).layers[0]
+    assert found.concepts == (16 if kind == "positions" else 3)
+    place = hooked.at_layer
+    with torch.no_grad():
+        logits = [
+            upper(place - part(place, index) + (part(place, index).mean(0) if fill == "mean" else 0))
+            for index in range(found.concepts)
+        ]
+        base = upper(place)
+    effects = torch.stack([(base - each)[range(5), hooked.classes] for each in logits], 1).numpy()
+    activations = np.stack([part(place, index).norm(dim=1).sum((1, 2)).numpy() for index in range(found.concepts)], 1)
+    if kind == "directions":
+        activations = torch.einsum("nchw,cj->nj", place, torch.linalg.pinv(matrix)).numpy()
+    expected = [stats.spearmanr(activations[i], effects[i]).statistic for i in range(5)]
+    assert found.ranking("activation").correlation[fill].mean == pytest.approx(np.mean(expected), abs=1e-9)
 
 
 def test_areas_are_relative_to_random(found: Evaluation) -> None:
