@@ -23,6 +23,7 @@ from crp.attribution.forward_pass import checked_input
 from crp.attribution.isolation import callers_default, isolated
 from crp.attribution.named_layers import check_layer, on_layer
 from crp.attribution.nested_tensors import tensors_in
+from crp.attribution.outputs import described_output
 from crp.attribution.repeatability import check_same_output, random_states
 from crp.attribution.replica import replicate
 from crp.errors import InputError, ModelError
@@ -270,7 +271,10 @@ class UpperPart:
             with FinalActivation(self._model) as final:
                 output = self._model(data)
             output, _ = final.removed(output)
-        return output, final.recorded
+        if not isinstance(output, Tensor):
+            raise ModelError(f"The model's output is {described_output(output)}, not a tensor: crp.select_output.")
+        # [N] of a regression: one output per sample, as in a flow
+        return output if output.ndim > 1 else output[:, None], final.recorded
 
     def _same(self, output: Tensor) -> bool:
         largest = float(self.prediction.abs().max())

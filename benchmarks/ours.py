@@ -149,12 +149,15 @@ class Mine(Work):
         scores, score = {}, Score(SCORE)
         data = self.samples.data[:count].to(self.device)
         with RelevanceFlow(self.model, self.composite(), data, self.layers) as flow:
+            parts = {layer: flow.parts(layer, CHANNELS) for layer in self.layers}
             for layer in self.layers:
-                scores[f"activation {layer}"] = score(CHANNELS, flow.activation(layer))[0]
+                scores[f"activation {layer}"] = score(parts[layer].activation())[0]
             flow.sweep(
                 flow.output_relevance(self.samples.labels[:count]),
                 self.layers,
-                lambda layer, arriving: scores.update({f"relevance {layer}": score(CHANNELS, arriving)[0]}),
+                lambda layer, arriving: scores.update(
+                    {f"relevance {layer}": score(parts[layer].relevance(arriving))[0]}
+                ),
             )
         return scores
 

@@ -106,7 +106,7 @@ def prepared(
     weights = weights_fingerprint(model)
     if library is not None:
         check_library(library)
-        composite = rules_in(library) if composite is None else composite
+        composite = rules_in(library.manifest) if composite is None else composite
         if data is None:
             check_weights(library, weights)
             data = _example(model, library)
@@ -198,9 +198,9 @@ def _rules_and_options(
     return dict(rules), {rule: sorted(found) for rule, found in options.items()}
 
 
-def rules_in(library: Library) -> str:
-    """Name the set of rules that a library holds, unless its composite was given by the caller."""
-    return BY_PURPOSE if "ranking" in library.manifest["composite"] else PLUS
+def rules_in(manifest: Mapping[str, Any]) -> str:
+    """Name the set of rules that a library was mined with, unless its composite was given by the caller."""
+    return BY_PURPOSE if "ranking" in manifest["composite"] else PLUS
 
 
 def check_same(stored: Mapping[str, Any], given: Mapping[str, Any], keys: Sequence[str], fact: str) -> None:

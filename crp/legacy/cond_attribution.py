@@ -14,6 +14,7 @@ from zennit.core import Composite
 from crp.attribution.conditional import ConditionalAttribution, attrResult
 from crp.attribution.conditions import Condition, mask_function, ordered, targets_of
 from crp.attribution.flow import INPUT, OUTPUT, RelevanceFlow
+from crp.concepts import ConceptKind
 from crp.errors import InputError
 
 # Methods in which zennit-crp computes its results. They do not exist here, so an override would have no effect.
@@ -191,7 +192,12 @@ class CondAttribution(ConditionalAttribution):
                 relevances[layer] += relevance
                 relevance = relevance.clone()
                 for row, ids in masks.items():
-                    relevance = mask_function(mask_map, layer)(row, ids, layer)(relevance)
+                    mask = mask_function(mask_map, layer)
+                    if isinstance(mask, ConceptKind):
+                        parts = flow.parts(layer, mask).of_samples(torch.tensor([row]))
+                        relevance[row] = parts.carried(relevance[row, None], [ids])[0, 0]
+                    else:
+                        relevance = mask(row, ids, layer)(relevance)
                 return relevance
 
             flow.tensors(layer)[0].register_hook(arrive)

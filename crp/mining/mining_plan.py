@@ -189,7 +189,8 @@ def plan_mining_run(
     manifest = described(subject, data, sizes, settings.scores, stored, shown)
     identity = {
         "manifest": manifest,
-        "composite": value_fingerprint(composite),
+        # rules with a name are in the manifest
+        "composite": value_fingerprint(None if isinstance(composite, str) else composite),
         "concept": value_fingerprint(settings.concept),
         "targets": value_fingerprint(settings.targets),
         "patch_concepts": None if patch_concepts is None else concepts,

@@ -226,7 +226,7 @@ def mine(
     )
     check_free(path, overwrite=overwrite)
     if composite is None and extend is not None:
-        composite = rules_in(open_library(extend))
+        composite = rules_in(open_library(extend).manifest)
     settings = replace(settings, threads=threads or _stored_threads(path, extend, restart) or THREADS)
     names = None if class_names is None else as_class_names(class_names)
     shown = Shown(names, preprocessing, source)

@@ -16,6 +16,7 @@ from crp.library.store import Library
 from crp.mining.pipeline import mine
 from crp.mining.settings import CHANNELS, CHECKPOINT
 from crp.mining.targets import TargetRule, named_rule
+from crp.models import rules_in
 from crp.preprocessing import Preprocessing
 
 from .checkpoints import blocks_of, read_parts
@@ -82,6 +83,8 @@ def merge(
             kind = "start" if settings["start"] == "start" else "function"
             raise InputError(f"The shards used the target rule {targets!r}: pass that {kind} as targets=.")
     stored = manifest["preprocessing"]
+    if composite is None:
+        composite = rules_in(manifest)
     return mine(
         model,
         dataset,
