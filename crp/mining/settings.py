@@ -92,6 +92,11 @@ class Settings:
                 f"There is no precision {shortened(self.precision)}: it is 'bfloat16', 'tf32', or None for the model's "
                 "own."
             )
+        if isinstance(self.concept, type) or not callable(getattr(self.concept, "size", None)):
+            raise InputError(
+                f"concept is {shortened(self.concept)}; a library holds one kind of concept for all its layers, such as "
+                "crp.ChannelConcept()."
+            )
         check_rule(self.targets)
         object.__setattr__(self, "patches", min(self.patches, self.k))
 

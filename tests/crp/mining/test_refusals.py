@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from crp.concepts import ChannelConcept
 from crp.errors import InputError, ModelError, SampleError
 from crp.mining.input_boxes import positions_of
 from crp.preprocessing import Preprocessing
@@ -25,6 +26,9 @@ BROKEN[3].weight.data[0, 0] = float("nan")
     [
         (NET, DATA, {"layers": ["1.conv"]}, InputError, "The model has no layer '1.conv': "),
         (NET, DATA, {"layers": []}, InputError, "No layers are given; at least one is needed."),
+        (NET, DATA, {"concept": {"0": ChannelConcept()}}, InputError, "concept is {'0': "),
+        (NET, DATA, {"concept": ChannelConcept}, InputError, "concept is <class "),
+        (NET, DATA, {"concept": "channels"}, InputError, "concept is 'channels'; a library holds one "),
         (NET, DATA, {"k": 0}, InputError, "k is 0; a whole number of at least 1 is needed."),
         (NET, DATA, {"workers": -1}, InputError, "workers is -1; a whole number of at least 0 is needed."),
         (NET, DATA, {"targets": "labels"}, InputError, "There is no target rule 'labels': did you mean 'label'?"),
