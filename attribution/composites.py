@@ -31,6 +31,8 @@ from crp.attribution.replica import replicate
 from crp.attribution.wrappers import check_module, unwrapped
 from crp.errors import InputError, ModelError, nearest
 
+# Norms of single samples: their scale depends on all channels.
+_SCALING_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 # Two sets of rules, or those for maps everywhere, as in the paper.
 BY_PURPOSE, PLUS = "by-purpose", "epsilon-plus-flat"
 RULES = (BY_PURPOSE, PLUS)
@@ -138,6 +140,11 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
         choice = (
             f"relevance of concepts by epsilon in all layers; heatmaps by {choice}. The heatmaps of a layer's concepts "
             "add up to the heatmap of what arrives at the layer, not to that of the prediction"
+        )
+    if any(isinstance(module, _SCALING_NORMS) for module in model.modules()):
+        choice += (
+            ". Scales of layer norms, and weights of attention, are constants: what a concept does through them is not "
+            "part of its relevance, but of the measured effect of removing it"
         )
     return FittingComposite(OperationComposite(network, ranking), name, f"{_described(model, calls)}: {choice}.")
 

@@ -94,8 +94,8 @@ class Settings:
             )
         if isinstance(self.concept, type) or not callable(getattr(self.concept, "size", None)):
             raise InputError(
-                f"concept is {shortened(self.concept)}; a library holds one kind of concept for all its layers, such as "
-                "crp.ChannelConcept()."
+                f"concept is {shortened(self.concept)}; a library holds one kind of concept for all its layers, such "
+                "as crp.ChannelConcept()."
             )
         check_rule(self.targets)
         object.__setattr__(self, "patches", min(self.patches, self.k))

@@ -165,6 +165,14 @@ def test_what_is_picked(kind):
     assert by_purpose.reason == reason
 
 
+@pytest.mark.parametrize("norm", [nn.LayerNorm([4, 4, 4]), nn.GroupNorm(2, 4), nn.BatchNorm2d(4)])
+def test_the_reason_says_what_norms_hide(norm):
+    """What a concept does through the scale of a norm of its own sample is not part of its relevance."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+    said = "Scales of layer norms, and weights of attention, are constants" in composite_for(model).reason
+    assert said == (not isinstance(norm, nn.BatchNorm2d))
+
+
 @pytest.mark.parametrize("kind", PICKED)
 def test_the_outputs_stay_as_they_are(kind):
     build, shape, *_ = PICKED[kind]
