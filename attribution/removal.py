@@ -58,7 +58,7 @@ class Removal:
         Tensor
             `[K, N]`, float64.
         """
-        return torch.stack([explained_value(start, found) for found in self.predictions(removed)]).double()
+        return _explained_values(start, self.predictions(removed))
 
     def predictions(self, removed: Sequence[Sequence[int]]) -> Tensor:
         """Compute the model's whole output, with concepts removed from every sample, `[K, N, ...]`."""
@@ -79,7 +79,7 @@ class Removal:
         Tensor
             `[K, N]`, float64.
         """
-        return torch.stack([explained_value(start, found) for found in self._run(removed)]).double()
+        return _explained_values(start, self._run(removed))
 
     def effects(self, ids: Sequence[int], start: Start) -> Tensor:
         """Compute how much the explained output falls when single concepts are removed.
@@ -119,6 +119,11 @@ class Removal:
 def explained_value(start: Start, prediction: Tensor) -> Tensor:
     """Return the number of each sample that is explained, the sum of the relevance that starts: `[N, ...]` -> `[N]`."""
     return start.relevance(prediction).flatten(1).sum(1)
+
+
+def _explained_values(start: Start, predictions: Tensor) -> Tensor:
+    """Return `explained_value` of each condition: `[K, N, ...]` -> `[K, N]`, float64."""
+    return torch.stack([explained_value(start, prediction) for prediction in predictions]).double()
 
 
 def removal_in(flow: RelevanceFlow, data: Tensor, layer: str, concept: ConceptKind | MaskingMethods) -> Removal:

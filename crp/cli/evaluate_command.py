@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from crp.cli import options
-from crp.errors import InputError, LibraryError
+from crp.errors import LibraryError
 
 
 @click.command(short_help="Measure whether what counts in explanations is what the model uses.")
@@ -60,13 +60,14 @@ def evaluate(
     sys.path.append(os.getcwd())
     from crp.evaluation import chosen_samples
     from crp.evaluation import evaluate as run
-    from crp.files import user_path, write_file
+    from crp.files import user_path
     from crp.library import open_library
     from crp.models import prepared
     from crp.sources.data import load_data
     from crp.sources.fitting import pick_device
     from crp.sources.kinds import kind_named
     from crp.sources.provenance import model_of
+    from crp.visualization.page_files import replace_file
     from crp.visualization.report import evaluation_report
 
     opened = open_library(library)
@@ -75,8 +76,7 @@ def evaluate(
         raise click.UsageError(f"--out is a file .html or .json, given '{out}'.")
     dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
     found = model_of(opened, model=model, weights=weights, trust=trust).to(pick_device(device))
-    example = dataset[0][0] if dataset.labelled else dataset[0]
-    ready = prepared(found, data=example[None], library=opened)
+    ready = prepared(found, library=opened)
     kind = kind_named(concept)
     ready.check(opened, kind)
     rows = chosen_samples(ready, dataset, samples, labelled=dataset.labelled)
@@ -88,7 +88,7 @@ def evaluate(
         if path.suffix.lower() == ".json"
         else evaluation_report(result, Path(library).stem)
     )
-    write_file(path, text.encode(), durable=False, refusal=InputError)
+    replace_file(path, lambda file: file.write(text.encode()))
     for layer in result.layers:
         click.echo(layer.verdict)
     click.echo(path)
