@@ -79,7 +79,11 @@ class Removal:
         Tensor
             `[K, N]`, float64.
         """
-        return _explained_values(start, self._run(removed))
+        return _explained_values(start, self.predictions_each(removed))
+
+    def predictions_each(self, removed: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+        """Compute the model's whole output, `[K, N, ...]`, with other concepts removed from each of the `N` samples."""
+        return self._run(removed)
 
     def effects(self, ids: Sequence[int], start: Start) -> Tensor:
         """Compute how much the explained output falls when single concepts are removed.
@@ -126,7 +130,9 @@ def _explained_values(start: Start, predictions: Tensor) -> Tensor:
     return torch.stack([explained_value(start, prediction) for prediction in predictions]).double()
 
 
-def removal_in(flow: RelevanceFlow, data: Tensor, layer: str, concept: ConceptKind | MaskingMethods) -> Removal:
+def removal_in(
+    flow: RelevanceFlow, data: Tensor, layer: str, concept: ConceptKind | MaskingMethods, end: str | None = None
+) -> Removal:
     """Remove concepts from a layer of a flow's model, for the samples of the flow.
 
     Parameters
@@ -139,6 +145,8 @@ def removal_in(flow: RelevanceFlow, data: Tensor, layer: str, concept: ConceptKi
         Name of the layer.
     concept
         The kind of concept.
+    end
+        A layer of the flow above it, whose output takes the place of the model's.
 
     Raises
     ------
@@ -146,14 +154,15 @@ def removal_in(flow: RelevanceFlow, data: Tensor, layer: str, concept: ConceptKi
         If canonizers of the composite changed the layer's output: relevance is of other values than the model's own.
     """
     # the copy's output of a layer that a batch norm was merged into is the batch norm's
-    own = dict(flow.replica.merges).get(layer, layer)
-    upper = UpperPart(flow.replica.source, data, own)
-    held = flow.activation(layer)
-    off = float((upper.activation - held).abs().max())
-    allowed = _SAME_BFLOAT16 if held.dtype == torch.bfloat16 else _SAME
-    if off > allowed * max(float(held.abs().max()), 1e-6):
-        raise ModelError(
-            f"The canonizers of the composite change the output of layer '{layer}', so its concepts cannot be removed "
-            "from the model itself: name the layer after it."
-        )
+    own = {name: dict(flow.replica.merges).get(name, name) for name in (layer, end) if name}
+    upper = UpperPart(flow.replica.source, data, own[layer], own[end] if end else None)
+    for name, computed in {layer: upper.activation, **({end: upper.prediction} if end else {})}.items():
+        held = flow.activation(name)
+        off = float((computed - held).abs().max())
+        allowed = _SAME_BFLOAT16 if held.dtype == torch.bfloat16 else _SAME
+        if off > allowed * max(float(held.abs().max()), 1e-6):
+            raise ModelError(
+                f"The canonizers of the composite change the output of layer '{name}', so its concepts cannot be "
+                "removed from the model itself: name the layer after it."
+            )
     return Removal(upper, parts_of(concept, upper.activation, flow.layout(layer), layer))

@@ -45,22 +45,24 @@ class UpperPart:
         Model input, `[N, c, *S]`.
     layer
         Name of a layer that is called once.
+    end
+        Name of a layer above it: its output takes the place of the model's, and what lies above is not computed.
 
     Attributes
     ----------
     activation
         The layer's output for `data`, `[N, *layer]`.
     prediction
-        The model's output for `data`, `[N, ...]`, before a final softmax, log-softmax or sigmoid.
+        The model's output for `data`, `[N, ...]`, before a final softmax, log-softmax or sigmoid; or that of `end`.
 
     Raises
     ------
     InputError
         If the model has no such layer.
     ModelError
-        If the layer is called more than once or never, or does not give a tensor; if the model draws random numbers
-        that its output depends on; if the upper part cannot be run alone, because it overwrites in place what the lower
-        part computes.
+        If the layer is called more than once or never, or does not give a tensor; if `end` does not lie above it; if
+        the model draws random numbers that its output depends on; if the upper part cannot be run alone, because it
+        overwrites in place what the lower part computes.
 
     Examples
     --------
@@ -71,14 +73,15 @@ class UpperPart:
     """
 
     @isolated()
-    def __init__(self, model: nn.Module, data: Tensor, layer: str) -> None:
+    def __init__(self, model: nn.Module, data: Tensor, layer: str, end: str | None = None) -> None:
         self._model = replicate(model)
         modules = dict(self._model.named_modules())
-        check_layer(modules, layer)
-        if layer not in modules:  # the input of a module becomes the output of one more module
-            modules[layer] = nn.Identity()
-            on_layer(modules, layer, modules[layer])
-        self._data, self._layer = checked_input(self._model, data).detach(), layer
+        for name in (layer, end) if end else (layer,):
+            check_layer(modules, name)
+            if name not in modules:  # the input of a module becomes the output of one more module
+                modules[name] = nn.Identity()
+                on_layer(modules, name, modules[name])
+        self._data, self._layer, self._end = checked_input(self._model, data).detach(), layer, end
         for name, module in modules.items():
             # torch's place for another `__call__`: around the caller's hooks, which run when the module does
             module.__dict__["_compiled_call_impl"] = partial(self._call, name, module._call_impl)
@@ -153,7 +156,10 @@ class UpperPart:
 
     def _call(self, name: str, run: Callable, *args: Any, **kwargs: Any) -> Any:
         step = self._follow_call if self._following else self._repeat_call
-        return step(name, partial(run, *args, **kwargs))
+        output = step(name, partial(run, *args, **kwargs))
+        if name == self._end:
+            raise _Ended(output)
+        return output
 
     def _follow_call(self, name: str, run: Callable[[], Any]) -> Any:
         if name == self._layer:
@@ -207,7 +213,8 @@ class UpperPart:
             self._needs_graph = True
             return self._follow(clone)
         if not self._reached:
-            raise ModelError(f"The model has, but never calls, '{self._layer}'.")
+            end = f" below '{self._end}'" if self._end else ""
+            raise ModelError(f"The model has, but never calls, '{self._layer}'{end}.")
         calls = self._calls
         if random_states(self._data.device) != drawn:
             self._calls, self._reached = [], False
@@ -269,16 +276,28 @@ class UpperPart:
         """Run the model: its output, and whether it ended in an activation, for which a graph is needed."""
         with torch.set_grad_enabled(self._needs_graph), callers_default(data.device):
             with FinalActivation(self._model) as final:
-                output = self._model(data)
-            output, _ = final.removed(output)
+                try:
+                    output = self._model(data)
+                except _Ended as ended:
+                    output = ended.output
+            if self._end is None:
+                output, _ = final.removed(output)
         if not isinstance(output, Tensor):
             raise ModelError(f"The model's output is {described_output(output)}, not a tensor: crp.select_output.")
         # [N] of a regression: one output per sample, as in a flow
-        return output if output.ndim > 1 else output[:, None], final.recorded
+        return output if output.ndim > 1 else output[:, None], final.recorded and self._end is None
 
     def _same(self, output: Tensor) -> bool:
         largest = float(self.prediction.abs().max())
         return float((output.detach() - self.prediction).abs().max()) <= _ROUNDING[output.dtype] * max(largest, 1e-6)
+
+
+class _Ended(Exception):  # noqa: N818 (nothing went wrong)
+    """Ends a forward pass at the layer that was asked for."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.output = output
 
 
 @dataclass

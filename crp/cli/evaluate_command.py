@@ -18,6 +18,11 @@ from crp.errors import LibraryError
 @click.option("--data", metavar="DATA", required=True, help="Samples to evaluate on, named as for `crp mine`.")
 @click.option("--layers", type=options.Names(), help="Some of the library's layers, separated by commas; default: all.")
 @click.option(
+    "--measures",
+    type=options.Names(),
+    help="What is measured, names separated by commas; `all` for everything. Default: what is quick.",
+)
+@click.option(
     "--samples",
     type=click.IntRange(min=2),
     default=32,
@@ -40,6 +45,7 @@ def evaluate(
     library: str,
     data: str,
     layers: tuple[str, ...] | None,
+    measures: tuple[str, ...] | None,
     samples: int,
     out: str,
     model: str | None,
@@ -58,7 +64,7 @@ def evaluate(
         crp evaluate squeezenet.crp --data photos/ --samples 48 --out squeezenet.html
     """
     sys.path.append(os.getcwd())
-    from crp.evaluation import chosen_samples
+    from crp.evaluation import DEFAULT, NAMES, chosen_samples
     from crp.evaluation import evaluate as run
     from crp.files import user_path
     from crp.library import open_library
@@ -82,13 +88,14 @@ def evaluate(
     rows = chosen_samples(ready, dataset, samples, labelled=dataset.labelled)
     if len(rows) < 2:
         raise LibraryError(f"Of the samples of '{data}' the model predicts {len(rows)} rightly; at least 2 are needed.")
-    result = run(ready, rows, list(layers or opened.layers), concept=kind)
+    names = NAMES if measures == ("all",) else measures or DEFAULT
+    result = run(ready, rows, list(layers or opened.layers), concept=kind, measures=names)
     text = (
         json.dumps(result.to_json(), indent=1)
         if path.suffix.lower() == ".json"
         else evaluation_report(result, Path(library).stem)
     )
     replace_file(path, lambda file: file.write(text.encode()))
-    for layer in result.layers:
-        click.echo(layer.verdict)
+    for verdict in result.verdicts:
+        click.echo(verdict)
     click.echo(path)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from crp.arguments import layer_names, whole_number
-from crp.attribution import RelevanceFlow
-from crp.attribution.removal import removal_in
 from crp.attribution.starts import Logits, Start
-from crp.concepts import ChannelConcept, ConceptKind, Parts
-from crp.errors import InputError
-from crp.evaluation.evaluation import Evaluation
-from crp.evaluation.measuring import Measurements, measured
+from crp.concepts import ChannelConcept, ConceptKind
+from crp.errors import InputError, nearest, shortened
+from crp.evaluation.edges import edges
+from crp.evaluation.evaluation import Evaluation, Finding
+from crp.evaluation.measuring import rankings_of_layers
+from crp.evaluation.subject import Subject
 from crp.models import PreparedModel, ready_model
 
 if TYPE_CHECKING:
@@ -26,8 +26,11 @@ _CHANNELS = ChannelConcept()
 
 # Fractions of a layer's concepts that are removed, or put back.
 FRACTIONS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-# Samples in one pass, and those whose mean takes the place of removed parts.
-_BATCH, _REFERENCES = 8, 32
+# What is measured besides rankings, in the order of the report.
+MEASURES: Mapping[str, Callable[[Subject], Iterator[Finding]]] = MappingProxyType({"edges": edges})
+RANKINGS = "rankings"
+NAMES = (RANKINGS, *MEASURES)
+DEFAULT = (RANKINGS, "edges")
 
 
 def evaluate(
@@ -39,6 +42,7 @@ def evaluate(
     concept: ConceptKind = _CHANNELS,
     target: Callable[[Tensor], Start] | None = None,
     fractions: Sequence[float] = FRACTIONS,
+    measures: Sequence[str] = DEFAULT,
     seed: int = 0,
     progress: bool = True,
 ) -> Evaluation:
@@ -66,8 +70,10 @@ def evaluate(
         From a prediction `[N, ...]` to what is explained; by default the predicted class of each sample.
     fractions
         Fractions of concepts at which curves are measured, rising from 0.
+    measures
+        Names of what is measured, of `crp.evaluation.NAMES`: by default what is quick.
     seed
-        Seed of the random rankings.
+        Seed of what is drawn at random.
     progress
         Whether to show a progress bar.
 
@@ -78,7 +84,7 @@ def evaluate(
     Raises
     ------
     InputError
-        If there are fewer than two samples, or a layer or fraction does not fit.
+        If there are fewer than two samples, or a layer, a fraction or a measure does not fit.
     ModelError
         If the model cannot be explained, or not be run from a layer upwards.
 
@@ -95,30 +101,20 @@ def evaluate(
     if not isinstance(data, Tensor) or len(data) < 2:
         raise InputError("An evaluation needs at least two samples, a tensor [N, ...].")
     seed = whole_number("seed", seed, 0)
+    for name in measures:
+        if name not in NAMES:
+            raise InputError(f"There is no measure {shortened(name)}; {nearest(str(name), NAMES)}")
     ready = ready_model(model, composite, data[:1])
-    target = target or predicted_class
-    found = {layer: Measurements() for layer in layers}
-    with tqdm(total=len(data) * len(layers), desc="evaluating", unit="sample", disable=not progress) as bar:
-        references = _references(ready, data, layers, concept)
-        for first in range(0, len(data), _BATCH):
-            batch = data[first : first + _BATCH]
-            with RelevanceFlow(ready.replica, None, batch, layers) as flow:
-                start = target(flow.prediction)
-                relevance = flow.down(flow.output_relevance(start), to=layers)
-                scores = {layer: flow.parts(layer, concept).total(relevance[layer][0]) for layer in layers}
-                removals = {layer: removal_in(flow, batch, layer, concept) for layer in layers}
-            for layer, removal in removals.items():
-                fills = {"zero": removal, "mean": removal.filled_with(references[layer])}
-                found[layer].add(measured(fills, start, scores[layer], fractions, seed + first))
-                bar.update(len(batch))
+    subject = Subject(ready, data, tuple(layers), concept, target or predicted_class, seed, progress)
     return Evaluation(
-        tuple(found[layer].summary(layer, fractions) for layer in layers),
+        rankings_of_layers(subject, fractions) if RANKINGS in measures else (),
         len(data),
         {
             "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy")},
             "rules": {"name": ready.rules["name"], "reason": ready.rules["reason"]},
             "settings": {"seed": seed},
         },
+        tuple(finding for name in MEASURES if name in measures for finding in MEASURES[name](subject)),
     )
 
 
@@ -133,9 +129,3 @@ def predicted_class(prediction: Tensor) -> Start:
     if prediction.ndim != 2:
         raise InputError(f"The model's output is {list(prediction.shape)}, not [N, classes]: give target=.")
     return Logits(prediction.argmax(1))
-
-
-def _references(model: PreparedModel, data: Tensor, layers: Sequence[str], concept: ConceptKind) -> dict[str, Parts]:
-    """Return the parts of the first samples at each layer, whose mean takes the place of what is removed."""
-    with RelevanceFlow(model.replica, None, data[:_REFERENCES], layers) as flow:
-        return {layer: flow.parts(layer, concept) for layer in layers}
