@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 
 from crp.cli import options
-from crp.errors import LibraryError
 
 
 @click.command(short_help="Measure whether what counts in explanations is what the model uses.")
@@ -85,11 +84,9 @@ def evaluate(
     ready = prepared(found, library=opened)
     kind = kind_named(concept)
     ready.check(opened, kind)
-    rows = chosen_samples(ready, dataset, samples, labelled=dataset.labelled)
-    if len(rows) < 2:
-        raise LibraryError(f"Of the samples of '{data}' the model predicts {len(rows)} rightly; at least 2 are needed.")
+    chosen = chosen_samples(ready, dataset, samples, labelled=dataset.labelled)
     names = NAMES if measures == ("all",) else measures or DEFAULT
-    result = run(ready, rows, list(layers or opened.layers), concept=kind, measures=names)
+    result = run(ready, chosen.data, list(layers or opened.layers), concept=kind, measures=names, labels=chosen.labels)
     text = (
         json.dumps(result.to_json(), indent=1)
         if path.suffix.lower() == ".json"

@@ -29,7 +29,8 @@ _MEANING = (
     "An edge is the relevance that an upper concept sends to a lower one. Here the lower concept is removed, the part "
     f"of the model between the two layers runs again, and the fall of the upper concept is the truth. For the {_UPPER} "
     f"most relevant upper concepts of each sample, {_EDGES} edges to lower concepts that are active, drawn at random. "
-    "The upper concept's value is its activation, each position weighted by its relevance per activation. "
+    "The upper concept's value is its activation, each position weighted by its relevance per activation, so positions "
+    "where it is inactive have no weight. "
     "Integrated gradients take 20 passes, the others one."
 )
 
@@ -117,7 +118,7 @@ def _measured(
     removal = removal_in(flow, batch, lower, subject.concept, upper)
     values = [ConceptValue(weights, ids, subject.concept, flow.layout(upper), upper) for ids in chosen.tolist()]
     between, below = removal.upper, removal.parts
-    sent = flow.down(torch.stack([_kept(parts, arriving, ids) for ids in chosen.tolist()]), start=upper, to=lower)
+    sent = flow.down(torch.stack([parts.carried_each(arriving, ids) for ids in chosen.tolist()]), start=upper, to=lower)
     ways = {
         "relevance": flow.parts(lower, subject.concept).total(sent),
         "gradient × part": torch.stack([gradient_times_part(between, below, value) for value in values]),
@@ -135,12 +136,6 @@ def _measured(
             numbers[1, :, row] = sign_agreement(own, truth, _SMALLEST * np.abs(size[:, row]))
         found[name] = _mean(numbers)
     return found
-
-
-def _kept(parts: Parts, relevance: Tensor, ids: Sequence[int]) -> Tensor:
-    """Keep the relevance of one concept for each sample, `[N, *layer]`."""
-    rows = [parts.of_samples(torch.tensor([row])) for row in range(len(ids))]
-    return torch.cat([one.carried(relevance[row, None], [[ids[row]]])[0] for row, one in enumerate(rows)])
 
 
 def _drawn(parts: Parts, rng: np.random.Generator) -> list[list[int]]:

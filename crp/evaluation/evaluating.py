@@ -7,16 +7,27 @@ from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution.starts import Logits, Start
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, nearest, shortened
+from crp.evaluation.classes import classes
 from crp.evaluation.edges import edges
 from crp.evaluation.evaluation import Evaluation, Finding
+from crp.evaluation.localisation import localisation
+from crp.evaluation.masking import masking
 from crp.evaluation.measuring import rankings_of_layers
-from crp.evaluation.subject import Subject
+from crp.evaluation.pairs import pairs
+from crp.evaluation.passes import predictions
+from crp.evaluation.pixels import pixels
+from crp.evaluation.randomisation import randomisation
+from crp.evaluation.stability import stability
+from crp.evaluation.subject import Subject, is_right
+from crp.evaluation.trained import trained
+from crp.mining.labels import Label, read_label
 from crp.models import PreparedModel, ready_model
 
 if TYPE_CHECKING:
@@ -27,10 +38,22 @@ _CHANNELS = ChannelConcept()
 # Fractions of a layer's concepts that are removed, or put back.
 FRACTIONS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 # What is measured besides rankings, in the order of the report.
-MEASURES: Mapping[str, Callable[[Subject], Iterator[Finding]]] = MappingProxyType({"edges": edges})
+MEASURES: Mapping[str, Callable[[Subject], Iterator[Finding]]] = MappingProxyType(
+    {
+        "trained": trained,
+        "edges": edges,
+        "pairs": pairs,
+        "classes": classes,
+        "masking": masking,
+        "randomisation": randomisation,
+        "stability": stability,
+        "localisation": localisation,
+        "pixels": pixels,
+    }
+)
 RANKINGS = "rankings"
 NAMES = (RANKINGS, *MEASURES)
-DEFAULT = (RANKINGS, "edges")
+DEFAULT = (RANKINGS, "trained", "edges", "pairs", "classes")
 
 
 def evaluate(
@@ -43,6 +66,8 @@ def evaluate(
     target: Callable[[Tensor], Start] | None = None,
     fractions: Sequence[float] = FRACTIONS,
     measures: Sequence[str] = DEFAULT,
+    labels: Sequence[object] | None = None,
+    masks: Tensor | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Evaluation:
@@ -58,8 +83,8 @@ def evaluate(
     model
         The model, or a prepared one.
     data
-        Samples `[N, c, *S]`, 32 to 100 that the model predicts rightly. What is removed becomes zero, or the
-        mean of the first 32.
+        Samples `[N, c, *S]`, 32 to 100 that the model predicts rightly, or of which `labels` say which these are. What
+        is removed becomes zero, or the mean of the first 32.
     layers
         Names of the layers.
     composite
@@ -72,6 +97,11 @@ def evaluate(
         Fractions of concepts at which curves are measured, rising from 0.
     measures
         Names of what is measured, of `crp.evaluation.NAMES`: by default what is quick.
+    labels
+        The label of each sample. Those that the model predicts wrongly are left out, except where the whole model is
+        measured ("trained", "masking"). If fewer than two are left, only "trained" is measured.
+    masks
+        bool `[N, *S]`, where what the samples show is, for "localisation".
     seed
         Seed of what is drawn at random.
     progress
@@ -100,15 +130,28 @@ def evaluate(
         raise InputError(f"Fractions rise from 0 to at most 1, given {fractions}.")
     if not isinstance(data, Tensor) or len(data) < 2:
         raise InputError("An evaluation needs at least two samples, a tensor [N, ...].")
+    if masks is not None and (masks.dtype != torch.bool or masks.shape != (len(data), *data.shape[2:])):
+        expected = [len(data), *data.shape[2:]]
+        raise InputError(f"Masks are bool {expected}, given {masks.dtype} {list(masks.shape)}.")
+    if labels is not None and len(labels) != len(data):
+        raise InputError(f"There are {len(data)} samples and {len(labels)} labels.")
     seed = whole_number("seed", seed, 0)
     for name in measures:
         if name not in NAMES:
             raise InputError(f"There is no measure {shortened(name)}; {nearest(str(name), NAMES)}")
     ready = ready_model(model, composite, data[:1])
-    subject = Subject(ready, data, tuple(layers), concept, target or predicted_class, seed, progress)
+    labels = None if labels is None else [read_label(label) for label in labels]
+    right = torch.ones(len(data), dtype=torch.bool) if labels is None else _right(ready, data, labels)
+    subject = Subject(
+        ready, data, right, labels, masks, tuple(layers), concept, target or predicted_class, seed, progress
+    )
+    if right.sum() < 2:
+        measures = [name for name in measures if name == "trained"]
+        if not measures:
+            raise InputError(f"The model predicts {int(right.sum())} samples rightly; at least 2 are needed.")
     return Evaluation(
         rankings_of_layers(subject, fractions) if RANKINGS in measures else (),
-        len(data),
+        int(right.sum()),
         {
             "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy")},
             "rules": {"name": ready.rules["name"], "reason": ready.rules["reason"]},
@@ -116,6 +159,15 @@ def evaluate(
         },
         tuple(finding for name in MEASURES if name in measures for finding in MEASURES[name](subject)),
     )
+
+
+def _right(model: PreparedModel, data: Tensor, labels: Sequence[Label]) -> Tensor:
+    """Return which samples the model predicts rightly, bool `[N]`."""
+    output = predictions(model.model, data)
+    if output.ndim != 2:
+        raise InputError(f"The model's output is {list(output.shape)}, not [N, classes]: labels say nothing about it.")
+    best = output.argmax(1).tolist()
+    return torch.tensor([is_right(label, predicted) for label, predicted in zip(labels, best, strict=True)])
 
 
 def predicted_class(prediction: Tensor) -> Start:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 from tqdm import tqdm
@@ -11,6 +12,7 @@ from tqdm import tqdm
 from crp.attribution import RelevanceFlow
 from crp.attribution.starts import Start
 from crp.concepts import ConceptKind
+from crp.mining.labels import Label
 from crp.models import PreparedModel
 
 # Samples in one pass.
@@ -25,8 +27,14 @@ class Subject:
     ----------
     model
         The prepared model.
-    data
-        Samples `[N, c, *S]`.
+    everything
+        Samples `[M, c, *S]`.
+    right
+        bool `[M]`: whether the model predicts them rightly; all of them without labels.
+    labels
+        The label of each sample, one class or several, or None.
+    masks
+        bool `[M, *S]`, where what they show is, or None.
     layers
         Names of the layers.
     concept
@@ -40,21 +48,40 @@ class Subject:
     """
 
     model: PreparedModel
-    data: Tensor
+    everything: Tensor
+    right: Tensor
+    labels: Sequence[Label] | None
+    masks: Tensor | None
     layers: tuple[str, ...]
     concept: ConceptKind
     target: Callable[[Tensor], Start]
     seed: int
     progress: bool
 
-    def batches(self, doing: str, size: int = BATCH) -> Iterator[tuple[int, Tensor]]:
+    @cached_property
+    def data(self) -> Tensor:
+        """The samples that the model predicts rightly, `[N, c, *S]`."""
+        return self.everything[self.right]
+
+    @cached_property
+    def masks_of_data(self) -> Tensor | None:
+        """Their masks, bool `[N, *S]`."""
+        return None if self.masks is None else self.masks[self.right]
+
+    def batches(self, doing: str, size: int = BATCH, data: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
         """Yield (number of the first, samples `[B, c, *S]`), with a progress bar that says what is done."""
-        with tqdm(total=len(self.data), desc=doing, unit="sample", disable=not self.progress) as bar:
-            for first in range(0, len(self.data), size):
-                batch = self.data[first : first + size]
+        data = self.data if data is None else data
+        with tqdm(total=len(data), desc=doing, unit="sample", disable=not self.progress) as bar:
+            for first in range(0, len(data), size):
+                batch = data[first : first + size]
                 yield first, batch
                 bar.update(len(batch))
 
     def flow(self, batch: Tensor) -> RelevanceFlow:
         """Open a forward pass over a batch."""
         return RelevanceFlow(self.model.replica, None, batch, self.layers)
+
+
+def is_right(label: Label, predicted: int) -> bool:
+    """Return whether a predicted class is the label, or one of several."""
+    return predicted in label if isinstance(label, tuple) else predicted == label

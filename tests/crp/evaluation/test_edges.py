@@ -42,7 +42,8 @@ def expected() -> dict[str, np.ndarray]:
         above = between(below).detach().requires_grad_()
         logits = high(above)
         (gradient,) = torch.autograd.grad(logits.max(), above)
-        # above the upper layer is a linear head: epsilon relevance per activation is logit share, w = gradient
+        # above the upper layer is a linear head: epsilon's relevance per activation is the gradient
+        gradient = gradient * (above != 0)
         upper = (gradient * above).sum((2, 3))[0].detach()
         numbers: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
         for concept in upper.abs().argsort(descending=True)[:5].tolist():
@@ -69,7 +70,8 @@ def expected() -> dict[str, np.ndarray]:
                 own = each.sum((2, 3))[0][active].numpy()
                 right = (np.sign(own) == np.sign(effects)) & matter
                 sign = right.sum() / matter.sum() if matter.any() else np.nan
-                numbers[name].append((stats.spearmanr(own, effects).statistic, sign))
+                constant = np.ptp(own) == 0 or np.ptp(effects) == 0
+                numbers[name].append((np.nan if constant else stats.spearmanr(own, effects).statistic, sign))
         for name, each in numbers.items():
             rows[name].append(np.nanmean(each, 0).tolist())
     return {name: np.array(each) for name, each in rows.items()}
