@@ -56,13 +56,17 @@ def evaluate(
     """Remove concepts of LIBRARY from its model, and compare what happens with what explanations say.
 
     The report has, for each layer, how far the order and the signs of concepts are those of their measured effects, and
-    how fast the output falls when concepts are removed in that order, beside simple baselines.
+    how fast the output falls when concepts are removed in that order, beside simple baselines. By default it also has
+    whether the network is trained, edges between layers, pairs of concepts, and sums over classes; with --measures also
+    masking, randomisation, stability and pixels, or all.
 
     \b
     Example:
         crp evaluate squeezenet.crp --data photos/ --samples 48 --out squeezenet.html
     """
     sys.path.append(os.getcwd())
+    import torch
+
     from crp.evaluation import DEFAULT, NAMES, chosen_samples
     from crp.evaluation import evaluate as run
     from crp.files import user_path
@@ -85,8 +89,18 @@ def evaluate(
     kind = kind_named(concept)
     ready.check(opened, kind)
     chosen = chosen_samples(ready, dataset, samples, labelled=dataset.labelled)
-    names = NAMES if measures == ("all",) else measures or DEFAULT
-    result = run(ready, chosen.data, list(layers or opened.layers), concept=kind, measures=names, labels=chosen.labels)
+    shown = getattr(dataset, "shown", None)
+    masks = shown and torch.stack([torch.as_tensor(shown(index)) for index in chosen.indices])
+    names = [name for name in NAMES if name != "localisation" or shown] if measures == ("all",) else measures or DEFAULT
+    result = run(
+        ready,
+        chosen.data,
+        list(layers or opened.layers),
+        concept=kind,
+        measures=names,
+        labels=chosen.labels,
+        masks=masks,
+    )
     text = (
         json.dumps(result.to_json(), indent=1)
         if path.suffix.lower() == ".json"

@@ -28,7 +28,7 @@ _MEANING = (
 )
 
 
-def classes(subject: Subject) -> Iterator[Finding]:
+def measure_classes(subject: Subject) -> Iterator[Finding]:
     """Compare sums of relevances with logits, over classes, at each layer."""
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     rng = np.random.default_rng(subject.seed)

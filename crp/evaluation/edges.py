@@ -75,7 +75,7 @@ class ConceptValue:
         return f"concepts of {self.layer}"
 
 
-def edges(subject: Subject) -> Iterator[Finding]:
+def measure_edges(subject: Subject) -> Iterator[Finding]:
     """Compare the edges between every two neighbouring layers with measured changes."""
     for lower, upper in _neighbours(subject):
         found: dict[str, list[np.ndarray]] = defaultdict(list)

@@ -11,22 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
+from crp.attribution.forward_pass import checked_input
 from crp.attribution.starts import Logits, Start
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.errors import InputError, nearest, shortened
-from crp.evaluation.classes import classes
-from crp.evaluation.edges import edges
+from crp.evaluation.classes import measure_classes
+from crp.evaluation.edges import measure_edges
 from crp.evaluation.evaluation import Evaluation, Finding
-from crp.evaluation.localisation import localisation
-from crp.evaluation.masking import masking
+from crp.evaluation.localisation import measure_localisation
+from crp.evaluation.masking import measure_masking
 from crp.evaluation.measuring import rankings_of_layers
-from crp.evaluation.pairs import pairs
+from crp.evaluation.pairs import measure_pairs
 from crp.evaluation.passes import predictions
-from crp.evaluation.pixels import pixels
-from crp.evaluation.randomisation import randomisation
-from crp.evaluation.stability import stability
+from crp.evaluation.pixels import measure_pixels
+from crp.evaluation.randomisation import measure_randomisation
+from crp.evaluation.stability import measure_stability
 from crp.evaluation.subject import Subject, is_right
-from crp.evaluation.trained import trained
+from crp.evaluation.trained import measure_trained
 from crp.mining.labels import Label, read_label
 from crp.models import PreparedModel, ready_model
 
@@ -40,15 +41,15 @@ FRACTIONS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 # What is measured besides rankings, in the order of the report.
 MEASURES: Mapping[str, Callable[[Subject], Iterator[Finding]]] = MappingProxyType(
     {
-        "trained": trained,
-        "edges": edges,
-        "pairs": pairs,
-        "classes": classes,
-        "masking": masking,
-        "randomisation": randomisation,
-        "stability": stability,
-        "localisation": localisation,
-        "pixels": pixels,
+        "trained": measure_trained,
+        "edges": measure_edges,
+        "pairs": measure_pairs,
+        "classes": measure_classes,
+        "masking": measure_masking,
+        "randomisation": measure_randomisation,
+        "stability": measure_stability,
+        "localisation": measure_localisation,
+        "pixels": measure_pixels,
     }
 )
 RANKINGS = "rankings"
@@ -140,6 +141,7 @@ def evaluate(
         if name not in NAMES:
             raise InputError(f"There is no measure {shortened(name)}; {nearest(str(name), NAMES)}")
     ready = ready_model(model, composite, data[:1])
+    data = checked_input(ready.model, data)
     labels = None if labels is None else [read_label(label) for label in labels]
     right = torch.ones(len(data), dtype=torch.bool) if labels is None else _right(ready, data, labels)
     subject = Subject(

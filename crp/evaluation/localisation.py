@@ -28,7 +28,7 @@ _MEANING = (
 )
 
 
-def localisation(subject: Subject) -> Iterator[Finding]:
+def measure_localisation(subject: Subject) -> Iterator[Finding]:
     """Compare heatmaps, conditional heatmaps and baselines with masks."""
     if subject.masks_of_data is None:
         raise InputError("Localisation needs masks of what the samples show: give masks=.")

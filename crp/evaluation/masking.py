@@ -26,7 +26,7 @@ _MEANING = (
 _COLUMNS = ("accuracy, kept", "accuracy, removed", "random, kept", "random, removed")
 
 
-def masking(subject: Subject) -> Iterator[Finding]:
+def measure_masking(subject: Subject) -> Iterator[Finding]:
     """Measure accuracy with concepts kept and removed in the order of their mean relevance, at each layer."""
     relevances = _relevances(subject)
     if relevances is None:

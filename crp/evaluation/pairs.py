@@ -26,7 +26,7 @@ _MEANING = (
 )
 
 
-def pairs(subject: Subject) -> Iterator[Finding]:
+def measure_pairs(subject: Subject) -> Iterator[Finding]:
     """Compare sums of two scores with the effect of removing both, at each layer."""
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     for first, batch in subject.batches("pairs"):

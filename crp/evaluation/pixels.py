@@ -20,14 +20,14 @@ _RANDOM = 3
 
 _MEANING = (
     f"The input is divided into {_CELLS} cells along each axis. Those with the most relevance are destroyed first, up "
-    f"to {_PART:.0%} of them in {_STEPS} steps. The area over the curve (AOPC, Samek et al. 2017) is the mean fall of the "
-    "explained output over the steps, as a part of its mean before; higher is better. Destroyed cells become the "
+    f"to {_PART:.0%} of them in {_STEPS} steps. The area over the curve (AOPC, Samek et al. 2017) is the mean fall of "
+    "the explained output over the steps, as a part of its mean before; higher is better. Destroyed cells become the "
     "samples' mean, or uniform noise between the smallest and the largest value of each channel. Random: mean of "
     f"{_RANDOM} orders."
 )
 
 
-def pixels(subject: Subject) -> Iterator[Finding]:
+def measure_pixels(subject: Subject) -> Iterator[Finding]:
     """Compare heatmaps with gradient times input and random orders by destroying regions of the input."""
     generator = torch.Generator().manual_seed(subject.seed)
     fills = _fills(subject.data, generator)

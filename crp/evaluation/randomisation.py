@@ -30,7 +30,7 @@ _MEANING = (
 )
 
 
-def randomisation(subject: Subject) -> Iterator[Finding]:
+def measure_randomisation(subject: Subject) -> Iterator[Finding]:
     """Compare concepts' relevances and heatmaps of the model with those of copies with partly shuffled weights."""
     names = modules_as_called(subject.model.model, subject.data[:1])
     replicas = [

@@ -22,12 +22,12 @@ _MEANING = (
     "Each sample is explained again with noise added (normal, a tenth of the data's standard deviation), and shifted "
     "along its last axis by 1/32 (edges repeated). Relevance: rank correlation of the concepts' old and new relevance. "
     "Effects: the same of the measured effects of removing them, which is as stable as a true ranking should be. "
-    "Changes: rank correlation of the change of relevance with the change of effect. Other references: effects with the "
-    "mean of one half of the samples in the place of what is removed, against those with the other half's."
+    "Changes: rank correlation of the change of relevance with the change of effect. Other references: effects with "
+    "the mean of one half of the samples in the place of what is removed, against those with the other half's."
 )
 
 
-def stability(subject: Subject) -> Iterator[Finding]:
+def measure_stability(subject: Subject) -> Iterator[Finding]:
     """Compare the stability of relevances with that of measured effects, at each layer."""
     changed = {"noise": _noisy(subject.data, subject.seed), "shift": _shifted(subject.data)}
     halves = _halves(subject)

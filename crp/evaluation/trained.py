@@ -24,7 +24,7 @@ _MEANING = (
 )
 
 
-def trained(subject: Subject) -> Iterator[Finding]:
+def measure_trained(subject: Subject) -> Iterator[Finding]:
     """Compare the information in predictions with that of copies whose weights are shuffled.
 
     Under the hypothesis that the weights of each tensor were drawn independently, model and copies are exchangeable:
@@ -55,7 +55,7 @@ def trained(subject: Subject) -> Iterator[Finding]:
 
 
 def looks_untrained(finding: Finding) -> bool:
-    """Whether a finding of `trained` says that the model looks like one with random weights."""
+    """Whether a finding of `measure_trained` says that the model looks like one with random weights."""
     own, best = (finding.figure(row, "information").mean for row in ("this model", "shuffled weights, best"))
     return own <= _FACTOR * best
 

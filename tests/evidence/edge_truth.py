@@ -21,6 +21,8 @@ from crp.attribution import RelevanceFlow
 from crp.evaluation.rankings import integrated_gradients
 from tests.evidence.ranking_truth import Subject, say, subjects
 
+# Pairs of layers that are not neighbours in `subjects`.
+_FURTHER = {"SqueezeNet 1.1": [("features.9", "features.12")]}
 _RANKED = ("relevance", "gradient × part", "integrated gradients")
 
 
@@ -69,8 +71,14 @@ def report(folder: Path, samples: int, only: str) -> None:
     for subject in subjects(folder, samples):
         if only not in subject.name:
             continue
-        found = crp.evaluate(subject.model, subject.data[1::2], subject.layers, measures=["edges"], progress=False)
-        for finding in found.findings:
+        found = [
+            finding
+            for layers in (subject.layers, *_FURTHER.get(subject.name, ()))
+            for finding in crp.evaluate(
+                subject.model, subject.data[1::2], layers, measures=["edges"], progress=False
+            ).findings
+        ]
+        for finding in found:
             cells = [finding.figure(name, "rank correlation") for name in _RANKED]
             texts = [f"{figure.mean:.2f} ± {figure.error:.2f}" for figure in cells]
             sign = finding.figure("relevance", "right sign").mean

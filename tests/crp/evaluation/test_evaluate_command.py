@@ -12,7 +12,7 @@ from torch import nn
 
 import crp
 from crp.cli import main
-from crp.evaluation import chosen_samples
+from crp.evaluation import NAMES, chosen_samples
 
 CODE = """
 import torch
@@ -59,6 +59,33 @@ def test_numbers_and_report(folder: Path) -> None:
     result = run(folder, "--data", data, "--samples", "4", "--out", str(folder / "report.html"))
     assert result.exit_code == 0, result.output
     assert numbers["layers"][0]["verdict"] in (folder / "report.html").read_text()
+
+
+def test_measures_and_masks_of_the_data_set(folder: Path) -> None:
+    """All measures run that the data allow: localisation if the data set says where what it shows is."""
+    shown = f"""{CODE}
+class Shown(torch.utils.data.TensorDataset):
+    def shown(self, index):
+        return (data[index, 0] > 0.8).numpy()
+
+
+def with_masks():
+    return Shown(data, labels)
+"""
+    (folder / "shown.py").write_text(shown, encoding="utf-8")
+    found = {}
+    for name, measures in (("shown.py:with_masks", "all"), ("shown.py:labelled", "all"), ("shown.py:labelled", None)):
+        options = ["--measures", measures] if measures else []
+        out = str(folder / "measures.json")
+        result = run(folder, "--data", f"{folder}/{name}", "--samples", "5", "--out", out, *options)
+        assert result.exit_code == 0, result.output
+        numbers = json.loads((folder / "measures.json").read_text())
+        found[name, measures] = [one["measure"] for one in numbers["findings"]]
+        assert all(one["verdict"] in result.output for one in numbers["findings"])
+    whole = [name for name in NAMES if name not in ("rankings", "edges")]  # one layer has no edges
+    assert found["shown.py:with_masks", "all"] == whole
+    assert found["shown.py:labelled", "all"] == [name for name in whole if name != "localisation"]
+    assert found["shown.py:labelled", None] == ["trained", "pairs", "classes"]
 
 
 @pytest.mark.parametrize(
