@@ -227,17 +227,18 @@ def absorbed(explanation: Explanation) -> str:
     if not absorbed_is_a_share(value):
         return (
             f"Relevance is not conserved: at the input it adds up to {times(1 - value)} what started at the output, "
-            "so the heatmap shows relative strength only."
+            "so the heatmap shows relative strength only. Modules on the way "
+            f"{'added' if value < 0 else 'absorbed'} the difference{_absorbers(explanation)}.{_departure(explanation)}"
         )
     amount = f"{abs(value) * 100:.0f}{SPACE}%"
     if abs(value) < 0.005:
-        return "All relevance that started at the output reaches the input."
-    where = _absorbers(explanation)
+        return f"All relevance that started at the output reaches the input.{_departure(explanation)}"
+    where = f"{_absorbers(explanation)}.{_departure(explanation)}"
     if value < 0:
-        return f"The input holds {amount} more relevance than started at the output: biases added it{where}."
+        return f"The input holds {amount} more relevance than started at the output: biases added it{where}"
     return (
         f"On the way from the output to the input {amount} of the relevance was absorbed by biases and stabilisers"
-        f"{where}."
+        f"{where}"
     )
 
 
@@ -246,9 +247,21 @@ def _absorbers(explanation: Explanation) -> str:
     sign = -1 if explanation.absorbed < 0 else 1
     parts = []
     for name, part in explanation.absorbers:
-        amount = percent(part * sign) if part * sign > 0 else signed_percent(part * sign)
+        if abs(part) >= 10:
+            amount = times(part * sign)
+        else:
+            amount = percent(part * sign) if part * sign > 0 else signed_percent(part * sign)
         parts.append(f"{amount} in {name or 'the model itself'}")
     return f" (most: {', '.join(parts)})" if parts else ""
+
+
+def _departure(explanation: Explanation) -> str:
+    """Say below which operation little relevance is left, or much more than started."""
+    if explanation.departure is None:
+        return ""
+    module, operation, left = explanation.departure
+    amount = "less than a tenth" if abs(left) < 1 else "more than three times"
+    return f" Below {module or 'the model itself'} ({operation}), {amount} of what started is left."
 
 
 def times(ratio: float) -> str:
