@@ -226,9 +226,9 @@ def absorbed(explanation: Explanation) -> str:
         return "No relevance started at the output."
     if not absorbed_is_a_share(value):
         return (
-            f"Relevance is not conserved: at the input it adds up to {times(1 - value)} what started at the output, "
-            "so the heatmap shows relative strength only. Modules on the way "
-            f"{'added' if value < 0 else 'absorbed'} the difference{_absorbers(explanation)}.{_departure(explanation)}"
+            f"Relevance is not conserved: at the input it adds up to {times(1 - value)} what started at the output"
+            f"{_absorbers(explanation, 'added' if value < 0 else 'absorbed')}, so the heatmap shows relative strength "
+            f"only.{_departure(explanation)}"
         )
     amount = f"{abs(value) * 100:.0f}{SPACE}%"
     if abs(value) < 0.005:
@@ -242,7 +242,7 @@ def absorbed(explanation: Explanation) -> str:
     )
 
 
-def _absorbers(explanation: Explanation) -> str:
+def _absorbers(explanation: Explanation, word: str = "most") -> str:
     """Name the modules that absorbed or added most, in brackets."""
     sign = -1 if explanation.absorbed < 0 else 1
     parts = []
@@ -252,7 +252,7 @@ def _absorbers(explanation: Explanation) -> str:
         else:
             amount = percent(part * sign) if part * sign > 0 else signed_percent(part * sign)
         parts.append(f"{amount} in {name or 'the model itself'}")
-    return f" (most: {', '.join(parts)})" if parts else ""
+    return f" ({word}: {', '.join(parts)})" if parts else ""
 
 
 def _departure(explanation: Explanation) -> str:
@@ -260,8 +260,8 @@ def _departure(explanation: Explanation) -> str:
     if explanation.departure is None:
         return ""
     module, operation, left = explanation.departure
-    amount = "less than a tenth" if abs(left) < 1 else "more than three times"
-    return f" Below {module or 'the model itself'} ({operation}), {amount} of what started is left."
+    amount = "less than a tenth of" if abs(left) < 1 else "more than three times"
+    return f" Below {module or 'the model itself'} ({operation}), {amount} what started is left."
 
 
 def times(ratio: float) -> str:
