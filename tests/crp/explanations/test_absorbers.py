@@ -10,7 +10,8 @@ import crp
 from crp.explanations import Explanation, from_json, to_json
 from crp.explanations.computation import explain
 from crp.library.summary import described_in_words
-from crp.visualization import wording
+from crp.visualization import conservation_wording
+from crp.visualization.number_formats import SPACE
 
 
 def test_a_bias_by_hand(tmp_path):
@@ -26,7 +27,7 @@ def test_a_bias_by_hand(tmp_path):
     torch.testing.assert_close([part for _, part in found.absorbers], [2 / 8, 1.5 / 8], rtol=1e-5, atol=0)
     assert abs(sum(part for _, part in found.absorbers) - found.absorbed) < 1e-6
     assert from_json(to_json(found)).absorbers == found.absorbers
-    sentence = wording.absorbed(found).replace(wording.SPACE, " ")
+    sentence = conservation_wording.absorbed(found).replace(SPACE, " ")
     assert "44 % of the relevance was absorbed by biases and stabilisers" in sentence
     assert sentence.endswith(" (most: 25.0 % in 3, 18.8 % in 1).")
 
@@ -46,7 +47,7 @@ def explained(model: nn.Module, path: Path) -> tuple[Explanation, str, str]:
     library = crp.mine(model, data, layers=["1"], path=path / "l.crp", patches=0, progress=False)
     found = from_json(to_json(explain(model, data[0][0], library)))
     facts = [line for line in described_in_words(library).splitlines() if line.startswith("conserved")]
-    return found, wording.absorbed(found).replace(wording.SPACE, " "), facts[0]
+    return found, conservation_wording.absorbed(found).replace(SPACE, " "), facts[0]
 
 
 def test_where_relevance_is_lost(tmp_path):
