@@ -174,7 +174,15 @@ def _is_layer(layer: object) -> bool:
     if not isinstance(layer, dict) or not isinstance(layer.get("name"), str) or not layer["name"].strip("."):
         return False
     fits = len(layer_folder(layer["name"])) <= 255  # the longest possible name of a folder
-    return fits and _is_shape(layer.get("shape")) and _is_shape([layer.get("concepts")]) and _has_layout(layer)
+    means = layer.get("means", 0)
+    return (
+        fits
+        and _is_shape(layer.get("shape"))
+        and _is_shape([layer.get("concepts")])
+        and type(means) is int
+        and 0 <= means < 1 << 62
+        and _has_layout(layer)
+    )
 
 
 def _has_layout(layer: dict[str, Any]) -> bool:
