@@ -148,12 +148,12 @@ class Interventions(ABC):
         return removal
 
     def _parts_of_others(self, removal: Removal, layer: str, samples: Tensor) -> Parts:
-        upper = UpperPart(self.replica.source, samples, self._own_name(layer))
-        if upper.activation.shape[1:] != removal.upper.activation.shape[1:]:
+        if samples.shape[1:] != self._input.shape[1:]:
             raise InputError(
-                f"Layer '{layer}' gives {list(upper.activation.shape[1:])} for the other samples, and "
-                f"{list(removal.upper.activation.shape[1:])} for those of this flow."
+                f"Samples of this flow are [N, {', '.join(map(str, self._input.shape[1:]))}], the other ones (by=) are "
+                f"{list(samples.shape)}."
             )
+        upper = UpperPart(self.replica.source, samples, self._own_name(layer))
         return parts_of(removal.parts.kind, upper.activation, removal.parts.layout, layer)
 
     def _own_name(self, layer: str) -> str:

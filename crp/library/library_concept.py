@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
-from crp.values import ClassShare, Patch
+from crp.errors import InputError
+from crp.values import ClassShare, ConceptMeans, Patch
 
 from .patches import MODES, LayerPatches, StoredPatch
 from .profiles import LayerProfiles, Likeness
@@ -17,8 +19,17 @@ _TITLES = {"relevance": "most relevant for", "activation": "most active on", "ne
 _SHOWN = 5
 
 
+# Kinds of concept of which the means are one number each.
+_ONE_NUMBER = ("ChannelConcept", "Directions")
+
+
 class ConceptSource(Protocol):
     """The part of `Library` that a concept uses."""
+
+    manifest: Mapping[str, Any]
+
+    def means(self, layer: str) -> ConceptMeans:
+        """See `Library.means`."""
 
     def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]:
         """See `Library.patches`."""
@@ -49,6 +60,20 @@ class LibraryConcept:
     def patches(self, mode: str) -> tuple[Patch, ...]:
         """Read its patches of a mode, best first; see `Library.patches`."""
         return self.library.patches(self.layer, self.concept, mode)
+
+    @cached_property
+    def mean(self) -> float:
+        """Its mean over samples and positions: of a channel the mean activation, of a direction the mean coefficient.
+
+        Raises
+        ------
+        InputError
+            If the library holds no means, or the kind of concept has more than one number for each.
+        """
+        kind = self.library.manifest["settings"]["concept"]
+        if kind not in _ONE_NUMBER:
+            raise InputError(f"The mean of a {kind} is more than one number: see library.means({self.layer!r}).")
+        return float(self.library.means(self.layer).numbers[self.concept])
 
     @cached_property
     def users(self) -> tuple[ClassShare, ...]:
