@@ -275,7 +275,8 @@ def _compute_again(
                 _compare_statistics(layer, library.statistics(layer), sums.result(), tolerance)
             for layer, sums in whole.means.items():
                 _compare_means(layer, library.means(layer), sums.result(), tolerance)
-            found.held.append("Class statistics and means of all samples were computed again and are equal.")
+            what = "Class statistics and means" if whole.means else "Class statistics"
+            found.held.append(f"{what} of all samples were computed again and are equal.")
 
 
 def _compared(
