@@ -12,6 +12,7 @@
 `Parts`           a kind told the layout and the activation: relevance, conditions, positions
 `parts_of`        makes `Parts` for any kind, also for the classes of zennit-crp
 `all_but`         for conditions: all concepts of a layer except some
+`concept_names`   the names that a kind gives the concepts of a layer
 ================  =========================================================================================
 
 To add a kind of concept, write a subclass of `ConceptKind` in a new file in this folder.
@@ -58,6 +59,7 @@ __all__ = [
     "TokenConcept",
     "all_but",
     "concept_count",
+    "concept_names",
     "kind_at",
     "parts_of",
     "weights_of",
@@ -111,3 +113,16 @@ def parts_of(kind: AnyKind, activation: Tensor, layout: Layout, layer: str = "")
 def concept_count(kind: AnyKind, layout: Layout) -> int:
     """Return the number of concepts in a layer."""
     return kind.size(layout if isinstance(kind, ConceptKind) else layout.shape)
+
+
+def concept_names(kind: AnyKind, layout: Layout) -> tuple[str, ...]:
+    """Return the name of every concept of a layer, empty strings for those without; `()` if none has a name."""
+    if not isinstance(kind, ConceptKind):
+        return ()
+    names = tuple(_encodable(kind.name(concept, layout)) for concept in range(kind.size(layout)))
+    return names if any(names) else ()
+
+
+def _encodable(name: str) -> str:
+    """Replace what no file can hold (lone surrogates)."""
+    return str(name).encode("utf-8", "replace").decode()

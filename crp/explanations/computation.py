@@ -22,7 +22,7 @@ from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.named_starts import Target
 from crp.attribution.removal import Removal, explained_value, removal_in
 from crp.attribution.starts import Difference, Logit, Start
-from crp.concepts import ChannelConcept, ConceptKind
+from crp.concepts import ChannelConcept, ConceptKind, concept_names
 from crp.errors import InputError, ModelError
 from crp.explanations.explained import Explained, best_classes, explained_of, same
 from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
@@ -288,6 +288,7 @@ def _explained_layer(
         relevance=relevance.cpu().numpy(),
         glimpses=_glimpses(library, layer, concept_map, cards),
         outside=outside,
+        names=concept_names(own.kind, own.layout),
     )
 
 

@@ -174,7 +174,15 @@ def _is_layer(layer: object) -> bool:
     if not isinstance(layer, dict) or not isinstance(layer.get("name"), str) or not layer["name"].strip("."):
         return False
     fits = len(layer_folder(layer["name"])) <= 255  # the longest possible name of a folder
-    return fits and _is_shape(layer.get("shape")) and _is_shape([layer.get("concepts")]) and _has_layout(layer)
+    sizes = _is_shape(layer.get("shape")) and _is_shape([layer.get("concepts")])
+    return fits and sizes and _has_layout(layer) and _has_names(layer)
+
+
+def _has_names(layer: dict[str, Any]) -> bool:
+    names = layer.get("names")
+    return names is None or (
+        isinstance(names, list) and len(names) == layer["concepts"] and all(isinstance(name, str) for name in names)
+    )
 
 
 def _has_layout(layer: dict[str, Any]) -> bool:

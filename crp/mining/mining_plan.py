@@ -29,7 +29,7 @@ from .mined_model import ModelSubject, model_subject
 from .patch_maker import PatchMaker
 from .scores import Score
 from .settings import PATCH_SIZE, Settings
-from .survey import sizes_of
+from .survey import names_of, sizes_of
 from .tally import Tally, default_class_references
 from .targets import TargetRule
 
@@ -186,7 +186,8 @@ def plan_mining_run(
     concepts = _patch_concepts(sizes, patch_concepts, settings.patches)
     device = torch.device(settings.device).type if settings.device is not None else device_of(model)
     stored = {**settings.stored(data.data["dtype"], device), **described_kind(settings.concept)}
-    manifest = described(subject, data, sizes, settings.scores, stored, shown)
+    named = names_of(settings.concept, subject.layouts)
+    manifest = described(subject, data, sizes, settings.scores, stored, shown, named)
     identity = {
         "manifest": manifest,
         # rules with a name are in the manifest
@@ -206,6 +207,7 @@ def described(
     scores: Mapping[str, Score],
     settings: Mapping[str, Any],
     shown: Shown,
+    concept_names: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """Put together the manifest of a library (docs/library-format.md)."""
     names, preprocessing, source = shown.class_names, shown.preprocessing, shown.source
@@ -217,7 +219,7 @@ def described(
         "class_names": list(names) if names is not None else None,
         **({} if shown.output_names is None else {"output_names": list(shown.output_names)}),
         "layers": [
-            {"name": layer, "concepts": size, **subject.layouts[layer].described()}
+            {"name": layer, "concepts": size, **subject.layouts[layer].described(), **_named(concept_names[layer])}
             for layer, size in sizes.items()
         ],
         "composite": subject.composite,
@@ -231,6 +233,10 @@ def described(
         },
         "definitions": {name: score.definition for name, score in scores.items()},
     }
+
+
+def _named(names: Sequence[str]) -> dict[str, list[str]]:
+    return {"names": list(names)} if names else {}
 
 
 def _names_in(dataset: object, classes: int, targets: TargetRule) -> tuple[str, ...] | None:
