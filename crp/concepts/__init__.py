@@ -48,6 +48,7 @@ __all__ = [
     "Directions",
     "Groups",
     "HeadConcept",
+    "Kinds",
     "Layout",
     "LeastSquares",
     "Located",
@@ -71,9 +72,11 @@ __getattr__ = old_names(__name__)
 
 # A kind of concept, also one with the methods of zennit-crp's.
 AnyKind = ConceptKind | MaskingMethods
+# One kind for all layers, or one for each layer.
+Kinds = AnyKind | Mapping[str, AnyKind]
 
 
-def kind_at(layer: str, concept: AnyKind | Mapping[str, AnyKind]) -> AnyKind:
+def kind_at(layer: str, concept: Kinds) -> AnyKind:
     """Return the kind of concept of a layer: `concept` itself, or its entry.
 
     Raises

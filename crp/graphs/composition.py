@@ -21,7 +21,7 @@ from crp.attribution import OUTPUT, RelevanceFlow, Replica
 from crp.attribution.forward_pass import check_tensor
 from crp.attribution.named_starts import Target, output_names
 from crp.attribution.starts import Start
-from crp.concepts import ChannelConcept, ConceptKind, Layout, concept_names, kind_at
+from crp.concepts import ChannelConcept, Kinds, Layout, concept_names, kind_at
 from crp.errors import InputError, shortened
 from crp.graphs.concept_graph import NO_CONCEPT, REST, ConceptGraph, GraphEdge, GraphNode, Key
 from crp.graphs.finiteness import check_finite
@@ -50,7 +50,7 @@ def compose(
     breadth: int = 6,
     composite: Composite | str | None = None,
     library: Library | None = None,
-    concept: ConceptKind = _CHANNELS,
+    concept: Kinds = _CHANNELS,
     batch: int = 8,
 ) -> ConceptGraph:
     """Find how lower concepts compose a class, or one concept, in one or many samples.
@@ -79,7 +79,7 @@ def compose(
     library
         Provides a patch for each concept of its layers, and the name of the class.
     concept
-        The kind of concept.
+        The kind of concept, or by layer the kind of each.
     batch
         Samples in one forward pass.
 
@@ -145,7 +145,7 @@ def graph_in(
     coverage: float = 0.8,
     breadth: int = 6,
     library: Library | None = None,
-    concept: ConceptKind = _CHANNELS,
+    concept: Kinds = _CHANNELS,
     heatmaps: Mapping[Key, np.ndarray] | None = None,
 ) -> ConceptGraph:
     """Compute the graph from forward passes that are already open.

@@ -12,7 +12,7 @@ from torch import Tensor
 from crp.attribution import OUTPUT, RelevanceFlow
 from crp.attribution.named_starts import Target, start_of
 from crp.attribution.starts import Logit, Start
-from crp.concepts import ConceptKind
+from crp.concepts import Kinds
 from crp.graphs.concept_graph import REST, Key
 from crp.indices import concept_id
 
@@ -30,7 +30,7 @@ class Root:
     target: int
     start: Start
     of: Key | None
-    concept: ConceptKind
+    concept: Kinds
 
     @property
     def layer(self) -> str:
@@ -88,7 +88,7 @@ def root_of(
     target: Target,
     start: Start | None,
     of: Key | None,
-    concept: ConceptKind,
+    concept: Kinds,
     library: Library | None,
 ) -> Root:
     """Look up what is explained and the concept that the caller named."""

@@ -104,8 +104,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise damaged(path, f"'{name}' of '{owner}' is {shortened(number)}")
     if type(content["settings"].get("vectors")) is not bool:
         raise damaged(path, "'vectors' of 'settings' is missing or not a bool")
-    if not isinstance(content["settings"].get("concept_fingerprint", ""), str):
-        raise damaged(path, "'concept_fingerprint' of 'settings' is not a text")
     for key in ("output_names", "class_names"):
         names = content.get(key)
         if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
@@ -175,7 +173,14 @@ def _is_layer(layer: object) -> bool:
         return False
     fits = len(layer_folder(layer["name"])) <= 255  # the longest possible name of a folder
     sizes = _is_shape(layer.get("shape")) and _is_shape([layer.get("concepts")])
-    return fits and sizes and _has_layout(layer) and _has_names(layer)
+    return fits and sizes and _has_layout(layer) and _has_kind(layer) and _has_names(layer)
+
+
+def _has_kind(layer: dict[str, Any]) -> bool:
+    kind = layer.get("concept")
+    return kind is None or (
+        isinstance(kind, dict) and all(isinstance(kind.get(name), str) for name in ("kind", "fingerprint"))
+    )
 
 
 def _has_names(layer: dict[str, Any]) -> bool:

@@ -96,6 +96,8 @@ class Library:
         self._shapes = {layer["name"]: tuple(layer["shape"]) for layer in self.manifest["layers"]}
         self.layouts = {layer["name"]: Layout.from_description(layer) for layer in self.manifest["layers"]}
         self._sizes = {layer["name"]: int(layer["concepts"]) for layer in self.manifest["layers"]}
+        channels = {"kind": "ChannelConcept"}
+        self._kinds = {layer["name"]: layer.get("concept", channels) for layer in self.manifest["layers"]}
         self.names = {layer["name"]: tuple(layer.get("names", ())) for layer in self.manifest["layers"]}
         self.layers = tuple(self._shapes)
         self.class_names = tuple(self.manifest.get("class_names") or ())
@@ -134,7 +136,12 @@ class Library:
         """Return the extent of the positions of a layer's concepts."""
         layout = self.layout(layer)
         # a kind with methods of its own may count positions along any axis
-        return (math.prod(layout.shape),) if self.manifest["settings"].get("concept_methods") else layout.space
+        return (math.prod(layout.shape),) if self.kind(layer).get("methods") else layout.space
+
+    def kind(self, layer: str) -> dict[str, Any]:
+        """Return the kind of a layer's concepts: the name of its class, and what it holds as a `fingerprint`."""
+        self.shape(layer)
+        return self._kinds[layer]
 
     def layout(self, layer: str) -> Layout:
         """Return what the axes of a layer's output mean; errors as in `shape`."""
