@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +198,7 @@ def _explained(
     """Explain one start; return fields of `Explanation` by name. `root` is the id of the graph's root."""
     started = flow.output_relevance(start)
     ledger = flow.ledger(started)
+    departure = ledger.departure()
     arriving = flow.down(started, to=[INPUT, *shown.layers])
     _check_arriving(flow, arriving)
     heatmap = arriving[INPUT][0, 0].sum(0)
@@ -225,6 +226,7 @@ def _explained(
         "layers": tuple(layers),
         "absorbed": 1 - float(heatmap.double().sum()) / total if total else math.nan,
         "absorbers": ledger.absorbers(_ABSORBERS, _ABSORBED),
+        "departure": departure and astuple(departure),
         "graph": graph,
     }
 

@@ -313,6 +313,10 @@ class Explanation:
     absorbers
         The modules that absorb or add most relevance on the way to the input, the strongest first: name, and part of
         the relevance that started (negative where it adds).
+    departure
+        The first operation on the way to the input below which less than a tenth or more than three times of the
+        relevance is left: name of its module (empty for the model itself), its class or function, and the part that is
+        left. None if there is no such operation.
     provenance
         What is needed to check and to repeat the explanation; plain values only. Known keys, all optional: "image"
         (name of the input), "command", "versions" (dict), "fingerprints" (dict), "settings" (dict).
@@ -342,6 +346,7 @@ class Explanation:
     graph: ConceptGraph | None = None
     beside: tuple[Explanation, ...] = ()
     absorbers: tuple[tuple[str, float], ...] = ()
+    departure: tuple[str, str, float] | None = None
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""

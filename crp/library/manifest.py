@@ -165,7 +165,13 @@ def _is_conservation(found: object) -> bool:
         and all(isinstance(found.get(name), float) for name in ("arrived", "unaccounted"))
         and isinstance(absorbed, list)
         and all(isinstance(each, list) and list(map(type, each)) == [str, float] for each in absorbed)
+        and _is_departure(found.get("departure"))
     )
+
+
+def _is_departure(found: object) -> bool:
+    kinds = {"module": str, "operation": str, "left": float}
+    return found is None or (isinstance(found, dict) and {name: type(part) for name, part in found.items()} == kinds)
 
 
 def _is_layer(layer: object) -> bool:

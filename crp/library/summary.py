@@ -106,6 +106,10 @@ def _conserved(manifest: dict[str, Any]) -> str:
     ]
     if abs(found["unaccounted"]) >= 0.005:
         words.insert(2, f"functions without a rule lose {_part(found['unaccounted'])}")
+    departure = found.get("departure")  # libraries of earlier versions do not have it
+    if departure is not None:
+        place = f"{departure['module'] or 'the model itself'} ({departure['operation']})"
+        words.insert(-1, f"below {place} {_part(departure['left'])} are left")
     return "; ".join(words)
 
 
