@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from crp.attribution.removal import Removal
 from crp.attribution.replica import Replica
 from crp.attribution.upper_part import UpperPart
-from crp.concepts import AnyKind, ChannelConcept, Layout, Parts, kind_at, others_of, parts_of
+from crp.concepts import ChannelConcept, Kinds, Layout, Parts, kind_at, others_of, parts_of
 from crp.errors import InputError, ModelError, shortened
 from crp.values import ConceptMeans
 
@@ -42,7 +42,7 @@ class Interventions(ABC):
         layer: str,
         concepts: Sequence[Any],
         *,
-        concept: AnyKind | Mapping[str, AnyKind] = _CHANNELS,
+        concept: Kinds = _CHANNELS,
         by: str | ConceptMeans | Tensor = "zero",
     ) -> Tensor:
         r"""Compute the model's output with concepts removed from a layer.
@@ -92,7 +92,7 @@ class Interventions(ABC):
         layer: str,
         concepts: Sequence[Any],
         *,
-        concept: AnyKind | Mapping[str, AnyKind] = _CHANNELS,
+        concept: Kinds = _CHANNELS,
         by: str | ConceptMeans | Tensor = "zero",
     ) -> Tensor:
         """Compute the model's output with all but some concepts removed from a layer.
@@ -111,7 +111,7 @@ class Interventions(ABC):
             found, refused = UpperPart.of_layers(self.replica.source, self._input, set(missing.values()))
             self._uppers |= {layer: found.get(own) or refused[own] for layer, own in missing.items()}
 
-    def removal(self, layer: str, concept: AnyKind | Mapping[str, AnyKind] = _CHANNELS) -> Removal:
+    def removal(self, layer: str, concept: Kinds = _CHANNELS) -> Removal:
         """Prepare the removal of concepts from a layer, for the samples of this flow.
 
         Raises
@@ -134,7 +134,7 @@ class Interventions(ABC):
             )
         return Removal(upper, parts_of(kind_at(layer, concept), upper.activation, self.layout(layer), layer))
 
-    def _removal(self, layer: str, concept: AnyKind | Mapping[str, AnyKind], by: object) -> Removal:
+    def _removal(self, layer: str, concept: Kinds, by: object) -> Removal:
         removal = self.removal(layer, concept)
         if isinstance(by, ConceptMeans):
             return removal.filled_with(by)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from crp.arguments import layer_names, whole_number
 from crp.attribution import RelevanceFlow
 from crp.attribution.starts import Logits, Start
-from crp.concepts import ChannelConcept, ConceptKind
+from crp.concepts import ChannelConcept, Kinds
 from crp.errors import InputError
 from crp.evaluation.evaluation import Evaluation
 from crp.evaluation.measuring import Measurements, measured
@@ -36,7 +36,7 @@ def evaluate(
     layers: Sequence[str],
     *,
     composite: Composite | None = None,
-    concept: ConceptKind = _CHANNELS,
+    concept: Kinds = _CHANNELS,
     target: Callable[[Tensor], Start] | None = None,
     fractions: Sequence[float] = FRACTIONS,
     seed: int = 0,
@@ -136,9 +136,7 @@ def predicted_class(prediction: Tensor) -> Start:
     return Logits(prediction.argmax(1))
 
 
-def _means(
-    model: PreparedModel, data: Tensor, layers: Sequence[str], concept: ConceptKind
-) -> dict[str, ConceptMeans]:
+def _means(model: PreparedModel, data: Tensor, layers: Sequence[str], concept: Kinds) -> dict[str, ConceptMeans]:
     """Return the means of the first samples at each layer, which take the place of what is removed."""
     with RelevanceFlow(model.replica, None, data[:_REFERENCES], layers) as flow:
         return {layer: flow.parts(layer, concept).means() for layer in layers}

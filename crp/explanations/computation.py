@@ -22,7 +22,7 @@ from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.named_starts import Target
 from crp.attribution.removal import Removal, explained_value
 from crp.attribution.starts import Difference, Logit, Start
-from crp.concepts import ChannelConcept, ConceptKind
+from crp.concepts import ChannelConcept, Kinds, concept_names
 from crp.errors import InputError, ModelError
 from crp.explanations.explained import Explained, best_classes, explained_of, same
 from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
@@ -70,7 +70,7 @@ def explain(
     graph: bool = True,
     effects: bool = True,
     composite: Composite | str | None = None,
-    concept: ConceptKind = _CHANNELS,
+    concept: Kinds = _CHANNELS,
     provenance: Mapping[str, Any] | None = None,
 ) -> Explanation:
     """Explain one prediction by the concepts of some layers.
@@ -106,7 +106,7 @@ def explain(
     composite
         The composite used for mining, if it was not the default; a prepared model has it already.
     concept
-        The kind of concept that was mined, if it was not the channel.
+        The kind of concept that was mined, if it was not the channel; or by layer the kind of each.
     provenance
         More entries for `Explanation.provenance`.
 
@@ -173,7 +173,7 @@ class _Shown:
     """What the caller of `explain` asked to be shown."""
 
     library: Library
-    concept: ConceptKind
+    concept: Kinds
     layers: tuple[str, ...]
     concepts: int
     patches: int
@@ -291,6 +291,7 @@ def _explained_layer(
         relevance=relevance.cpu().numpy(),
         glimpses=_glimpses(library, layer, concept_map, cards),
         outside=outside,
+        names=concept_names(own.kind, own.layout),
     )
 
 
