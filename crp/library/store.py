@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import os
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ import numpy as np
 
 from crp.arguments import layer_name
 from crp.class_names import class_index
-from crp.errors import InputError, inert, nearest, shortened
+from crp.errors import InputError, nearest, shortened
 from crp.files import user_path
 from crp.indices import concept_id, concept_ids
 from crp.layout import Layout
@@ -21,6 +20,7 @@ from crp.preprocessing import Preprocessing
 from crp.values import Patch
 
 from .library_concept import LibraryConcept
+from .library_facts import facts_of, in_lines, in_table
 from .manifest import layer_folder, read_manifest
 from .patches import MODES, LayerPatches, check_patches, decoded, read_patches, stored_concepts
 from .profiles import LayerProfiles
@@ -82,6 +82,8 @@ class Library:
         Names of the layers, in the order given to `mine`.
     layouts
         By layer, what the axes of its output mean.
+    names
+        By layer, the name of every concept (empty for those without); `()` if none has a name.
     class_names, output_names
         Names of the classes and of the model's outputs (the same, unless a start was mined); empty without names.
     preprocessing
@@ -94,6 +96,9 @@ class Library:
         self._shapes = {layer["name"]: tuple(layer["shape"]) for layer in self.manifest["layers"]}
         self.layouts = {layer["name"]: Layout.from_description(layer) for layer in self.manifest["layers"]}
         self._sizes = {layer["name"]: int(layer["concepts"]) for layer in self.manifest["layers"]}
+        channels = {"kind": "ChannelConcept"}
+        self._kinds = {layer["name"]: layer.get("concept", channels) for layer in self.manifest["layers"]}
+        self.names = {layer["name"]: tuple(layer.get("names", ())) for layer in self.manifest["layers"]}
         self.layers = tuple(self._shapes)
         self.class_names = tuple(self.manifest.get("class_names") or ())
         self.output_names = tuple(self.manifest.get("output_names", self.class_names) or ())
@@ -131,7 +136,12 @@ class Library:
         """Return the extent of the positions of a layer's concepts."""
         layout = self.layout(layer)
         # a kind with methods of its own may count positions along any axis
-        return (math.prod(layout.shape),) if self.manifest["settings"].get("concept_methods") else layout.space
+        return (math.prod(layout.shape),) if self.kind(layer).get("methods") else layout.space
+
+    def kind(self, layer: str) -> dict[str, Any]:
+        """Return the kind of a layer's concepts: the name of its class, and what it holds as a `fingerprint`."""
+        self.shape(layer)
+        return self._kinds[layer]
 
     def layout(self, layer: str) -> Layout:
         """Return what the axes of a layer's output mean; errors as in `shape`."""
@@ -240,7 +250,7 @@ class Library:
         """
         target = self.class_index(target)
         pairs = [(target, concept) for concept in range(self._concepts(layer))]
-        return uses(self.statistics(layer), self.class_names, pairs, order, count)
+        return uses(self.statistics(layer), self.class_names, self.names[layer], pairs, order, count)
 
     def classes_of(
         self, layer: str, concept: int, *, order: str = "share", count: int | None = None
@@ -249,7 +259,7 @@ class Library:
         concept = self.concept_id(layer, concept)
         statistics = self.statistics(layer)
         pairs = [(target, concept) for target in np.flatnonzero(statistics.count).tolist()]
-        return uses(statistics, self.class_names, pairs, order, count)
+        return uses(statistics, self.class_names, self.names[layer], pairs, order, count)
 
     def dead_concepts(self, layer: str) -> DeadConcepts:
         """Find the concepts of a layer that no sample of the data set used; errors as in `references`."""
@@ -349,6 +359,10 @@ class Library:
             patch_size=settings["patch_size"],
         )
 
+    def concept_name(self, layer: str, concept: int) -> str:
+        """Return the name that the kind of concept gives a concept; empty if it has only its number."""
+        return self.names[layer][self.concept_id(layer, concept)] if self.names[layer] else ""
+
     def concept_ids(self, layer: str, concepts: object) -> tuple[int, ...]:
         """Read ids of concepts of a layer, in any form that `crp.indices` reads.
 
@@ -365,30 +379,14 @@ class Library:
 
     def facts(self) -> list[tuple[str, str]]:
         """List what the library holds as pairs of a label and a value, for display."""
-        manifest, settings = self.manifest, self.manifest["settings"]
-        layers = [f"{layer} {list(self.shape(layer))}" for layer in self.layers]
-        facts = [
-            ("path", str(self.path)),
-            ("model", f"{manifest['model'].get('class')}, weights {manifest['model']['weights'][:12]}"),
-            ("data", f"{manifest['data']['length']} samples, fingerprint {manifest['data']['fingerprint'][:12]}"),
-            ("layers", ", ".join(layers)),
-            ("composite", manifest["composite"]["name"]),
-            ("explained" if settings["start"] == "start" else "explained class", str(settings.get("targets"))),
-            ("scores", f"relevance {settings.get('relevance_score')}, activation {settings.get('activation_score')}"),
-            ("references", f"{settings['k']} per concept, {settings['patches']} with patches"),
-        ]
-        return [(word, inert(value)) for word, value in facts]
+        return facts_of(self.path, self.manifest)
 
     def __repr__(self) -> str:
         """Return the facts, one per line."""
-        width = max(len(word) for word, _ in self.facts())
-        return "\n".join(["<crp.Library>", *(f"  {word:<{width}}  {value}" for word, value in self.facts())])
+        return in_lines(self.facts())
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{html.escape(word)}</th><td>{html.escape(value)}</td></tr>" for word, value in self.facts()
-        )
-        return f"<table><caption>crp.Library</caption>{rows}</table>"
+        return in_table(self.facts())
 
     def _concepts(self, layer: str) -> int:
         self.shape(layer)
