@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from crp.attribution import RelevanceFlow
-from crp.attribution.removal import Removal, explained_value, removal_in
-from crp.concepts import ConceptKind, Layout, Parts, parts_of
+from crp.attribution.removal import Removal, explained_value
+from crp.concepts import Kinds, Layout, Parts, kind_at, parts_of
 from crp.evaluation.evaluation import Figure, Finding
 from crp.evaluation.measures import rank_correlation, sign_agreement
 from crp.evaluation.rankings import gradient_times_part, integrated_gradients
@@ -53,7 +53,7 @@ class ConceptValue:
 
     weights: Tensor
     ids: Sequence[int]
-    concept: ConceptKind
+    concept: Kinds
     layout: Layout
     layer: str
 
@@ -68,7 +68,7 @@ class ConceptValue:
         return torch.stack([row.flatten(1).sum(1) for row in rows], 1).double()
 
     def _part(self, outputs: Tensor, index: int) -> Tensor:
-        return parts_of(self.concept, outputs, self.layout, self.layer).part([[index]])[0]
+        return parts_of(kind_at(self.layer, self.concept), outputs, self.layout, self.layer).part([[index]])[0]
 
     def name(self, class_names: Sequence[str]) -> str:
         """Describe what it is."""
@@ -115,7 +115,7 @@ def _measured(
     parts, activation = flow.parts(upper, subject.concept), flow.activation(upper)
     weights = torch.where(activation == 0, 0, arriving / activation)
     chosen = parts.total(arriving).abs().topk(min(_UPPER, parts.size), dim=1).indices.T
-    removal = removal_in(flow, batch, lower, subject.concept, upper)
+    removal = flow.removal_below(upper, lower, subject.concept)
     values = [ConceptValue(weights, ids, subject.concept, flow.layout(upper), upper) for ids in chosen.tolist()]
     between, below = removal.upper, removal.parts
     sent = flow.down(torch.stack([parts.carried_each(arriving, ids) for ids in chosen.tolist()]), start=upper, to=lower)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from crp.arguments import layer_names, whole_number
 from crp.attribution.forward_pass import checked_input
 from crp.attribution.starts import Logits, Start
-from crp.concepts import ChannelConcept, ConceptKind
+from crp.concepts import ChannelConcept, Kinds
 from crp.errors import InputError, nearest, shortened
 from crp.evaluation.classes import measure_classes
 from crp.evaluation.edges import measure_edges
@@ -63,7 +63,7 @@ def evaluate(
     layers: Sequence[str],
     *,
     composite: Composite | None = None,
-    concept: ConceptKind = _CHANNELS,
+    concept: Kinds = _CHANNELS,
     target: Callable[[Tensor], Start] | None = None,
     fractions: Sequence[float] = FRACTIONS,
     measures: Sequence[str] = DEFAULT,

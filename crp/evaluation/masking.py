@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crp.attribution.removal import removal_in
 from crp.evaluation.evaluation import Figure, Finding
 from crp.evaluation.subject import Subject, is_right
 
@@ -59,7 +58,7 @@ def masked_predictions(
     found = []
     for first, batch in subject.batches(doing, data=subject.everything):
         with subject.flow(batch) as flow:
-            removal = removal_in(flow, batch, layer, subject.concept)
+            removal = flow.removal(layer, subject.concept)
         rows = [[condition[first + row] for condition in removed] for row in range(len(batch))]
         found.append(removal.predictions_each(rows))
     return torch.cat(found, 1)

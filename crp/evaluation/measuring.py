@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crp.attribution.removal import Removal, explained_value, removal_in
+from crp.attribution.removal import Removal, explained_value
 from crp.attribution.starts import Start
 from crp.evaluation.evaluation import Curve, Figure, LayerEvaluation, RankingEvaluation
 from crp.evaluation.measures import area, rank_correlation, sign_agreement, wrong_support
@@ -84,14 +84,15 @@ def rankings_of_layers(subject: Subject, fractions: Sequence[float]) -> tuple[La
     """Measure all rankings of all layers of a subject."""
     found = {layer: Measurements() for layer in subject.layers}
     with subject.flow(subject.data[:_REFERENCES]) as flow:
-        references = {layer: flow.parts(layer, subject.concept) for layer in subject.layers}
+        means = {layer: flow.parts(layer, subject.concept).means() for layer in subject.layers}
     for first, batch in subject.batches("rankings"):
         with subject.flow(batch) as flow:
             start = subject.target(flow.prediction)
             relevance = flow.down(flow.output_relevance(start), to=subject.layers)
+            flow.follow_upper_parts(subject.layers)
             for layer in subject.layers:
-                removal = removal_in(flow, batch, layer, subject.concept)
-                fills = {"zero": removal, "mean": removal.filled_with(references[layer])}
+                removal = flow.removal(layer, subject.concept)
+                fills = {"zero": removal, "mean": removal.filled_with(means[layer])}
                 scores = flow.parts(layer, subject.concept).total(relevance[layer][0])
                 found[layer].add(measured(fills, start, scores, fractions, subject.seed + first))
     return tuple(found[layer].summary(layer, fractions) for layer in subject.layers)

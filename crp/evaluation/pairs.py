@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crp.attribution.removal import Removal, explained_value, removal_in
+from crp.attribution.removal import Removal, explained_value
 from crp.attribution.starts import Start
 from crp.evaluation.evaluation import Figure, Finding
 from crp.evaluation.measures import rank_correlation
@@ -35,7 +35,7 @@ def measure_pairs(subject: Subject) -> Iterator[Finding]:
             arriving = flow.down(flow.output_relevance(start), to=subject.layers)
             for layer in subject.layers:
                 scores = flow.parts(layer, subject.concept).total(arriving[layer][0])
-                removal = removal_in(flow, batch, layer, subject.concept)
+                removal = flow.removal(layer, subject.concept)
                 rng = np.random.default_rng(subject.seed + first)
                 for name, numbers in _measured(removal, start, scores, rng).items():
                     found.setdefault((layer, name), []).append(numbers)

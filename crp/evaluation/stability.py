@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crp.attribution.removal import removal_in
 from crp.attribution.starts import Start
 from crp.evaluation.evaluation import Figure, Finding
 from crp.evaluation.measures import rank_correlation
 from crp.evaluation.subject import Subject
+from crp.values import ConceptMeans
 
 # Noise, as a part of the data's standard deviation, and shift, as a part of the last axis (at least one pixel).
 _NOISE, _SHIFT = 0.1, 1 / 32
@@ -45,8 +45,9 @@ def measure_stability(subject: Subject) -> Iterator[Finding]:
                 )
                 found.setdefault((layer, name), []).append(np.stack(numbers))
         with subject.flow(batch) as flow:
+            flow.follow_upper_parts(subject.layers)
             for layer in subject.layers:
-                removal = removal_in(flow, batch, layer, subject.concept)
+                removal = flow.removal(layer, subject.concept)
                 ids = range(removal.parts.size)
                 both = [removal.filled_with(half[layer]).effects(ids, start).cpu().numpy() for half in halves]
                 nothing = np.full(len(batch), np.nan)
@@ -81,7 +82,7 @@ def _measured(
         for layer in subject.layers:
             parts = flow.parts(layer, subject.concept)
             relevance = parts.total(arriving[layer][0]).double().cpu().numpy()
-            removal = removal_in(flow, batch, layer, subject.concept)
+            removal = flow.removal(layer, subject.concept)
             found[layer] = relevance, removal.effects(range(parts.size), start).cpu().numpy()
     return found, start
 
@@ -98,12 +99,12 @@ def _shifted(data: Tensor) -> Tensor:
     return data[..., places.to(data.device)]
 
 
-def _halves(subject: Subject) -> list[dict]:
-    """Return the parts of two halves of the samples at each layer."""
+def _halves(subject: Subject) -> list[dict[str, ConceptMeans]]:
+    """Return the means of two halves of the samples at each layer."""
     found = []
     for half in (subject.data[::2], subject.data[1::2]):
         with subject.flow(half) as flow:
-            found.append({layer: flow.parts(layer, subject.concept) for layer in subject.layers})
+            found.append({layer: flow.parts(layer, subject.concept).means() for layer in subject.layers})
     return found
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from crp.attribution import RelevanceFlow
 from crp.attribution.starts import Start
-from crp.concepts import ConceptKind
+from crp.concepts import Kinds
 from crp.mining.labels import Label
 from crp.models import PreparedModel
 
@@ -53,7 +53,7 @@ class Subject:
     labels: Sequence[Label] | None
     masks: Tensor | None
     layers: tuple[str, ...]
-    concept: ConceptKind
+    concept: Kinds
     target: Callable[[Tensor], Start]
     seed: int
     progress: bool

@@ -154,6 +154,7 @@ def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarr
         rest=content["rest"],
         coverage=undefined(content["coverage"]),
         outside=content.get("outside", 0.0),
+        names=content.get("names", ()),
         concept_map=concept_map,
         relevance=content.get("relevance"),
         glimpses={
@@ -192,8 +193,9 @@ def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
     return {
         "layer": layer.layer,
         "size": layer.size,
-        "supporting": [_part_numbers(part) for part in layer.supporting],
-        "opposing": [_part_numbers(part) for part in layer.opposing],
+        "names": list(layer.names),
+        "supporting": [_part_numbers(part, layer.name_of(part.concept)) for part in layer.supporting],
+        "opposing": [_part_numbers(part, layer.name_of(part.concept)) for part in layer.opposing],
         "rest": layer.rest,
         "coverage": defined(layer.coverage),
         "outside": layer.outside,
@@ -203,9 +205,10 @@ def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
     }
 
 
-def _part_numbers(part: ConceptPart) -> dict[str, Any]:
+def _part_numbers(part: ConceptPart, name: str) -> dict[str, Any]:
     return {
         "concept": part.concept,
+        "name": name,
         "relevance": part.relevance,
         "share": part.share,
         "relevance_patches": [patch_numbers(patch) for patch in part.relevance_patches],

@@ -192,9 +192,9 @@ def test_stability(found: Evaluation) -> None:
             rows.append((rho(pair[0][0], pair[1][0]), rho(pair[0][1], pair[1][1]), rho(*changes)))
         for column, own in zip(finding.columns, zip(*rows, strict=True), strict=True):
             assert_figure(finding.figure(name, column), own)
-    # the channel's mean map over every second sample takes the place of what is removed
+    # the channel's mean over every second sample takes the place of what is removed
     with torch.no_grad():
-        halves = [low(data[start::2]).mean(0) for start in (0, 1)]
+        halves = [low(data[start::2]).mean((0, 2, 3)) for start in (0, 1)]
     values = [rho(*(effects(DATA[index, None], index, half) for half in halves)) for index in RIGHT]
     assert_figure(finding.figure("other references", "effects"), values)
 
