@@ -14,8 +14,8 @@ the predicted class's logit is its effect.
 - first: how often the head with the most relevance has the largest effect, or one within a tenth of it;
 - sign: of the heads whose effect is at least 5 % of the logit, how many have relevance of the same sign.
 
-**Latents.** `tutorials/train_sae.py` trains a TopK autoencoder on the tokens of a block; the tag latent is the one whose
-activation differs most between training scenes with and without the tag. Nothing refers to the tag before that.
+**Latents.** `tutorials/train_sae.py` trains a TopK autoencoder on the tokens of a block. The tag latent is that whose
+activation differs most between training scenes with the tag and without it. Nothing refers to the tag before that.
 
 - AUC: of its activation, for tokens that lie on the tag by half or more against tokens off the tag, and for scenes
   (largest activation of any token) with the tag against all others, in unseen scenes;
@@ -41,7 +41,6 @@ from torch import Tensor, nn
 
 from crp.analysis.learned_directions import layer_activations
 from crp.attribution import RelevanceFlow, composite_for
-from crp.attribution.removal import removal_in
 from crp.concepts import Directions, HeadConcept, TokenConcept
 from crp.demo import Scenes, demo_model
 from crp.demo.vit import DEPTH, HEADS, PATCH
@@ -93,7 +92,7 @@ def head_table(model: nn.Module, data: Tensor) -> None:
             relevance.append(torch.cat([flow.parts(one, kind).total(arriving[one][0]) for one in layers], 1))
             before = flow.prediction.gather(1, targets[:, None])
             each = [[head] for head in range(HEADS)]
-            without = [removal_in(flow, some, one, kind).predictions(each) for one in layers]
+            without = [flow.removal(one, kind).predictions(each) for one in layers]
             after = torch.cat(without).gather(2, targets[None, :, None].expand(DEPTH * HEADS, -1, 1))[..., 0].T
             effects.append(before - after)
             logits.append(before)
@@ -151,7 +150,7 @@ def latent_table(model: nn.Module, data: Tensor, tags: np.ndarray) -> None:
             outside.append(float(parts.rest(arriving).sum() / arriving.sum()))
             heatmap = flow.down(parts.carried(arriving, [latent]), start=layer)[0, 0].sum(0).clamp(min=0).numpy()
             on_tag.append(float((heatmap * near[number]).sum() / heatmap.sum()))
-            without = removal_in(flow, data[number, None], layer, kind).predictions([[latent]])
+            without = flow.removal(layer, kind).predictions([[latent]])
             still.append(int(without[0, 0].argmax()) == OCTAGON)
     say(f"\n## Latents\n\n{train_sae.LATENTS} latents of `{layer}`, {len(first)} tagged octagons.\n")
     say("| AUC, tokens | AUC, scenes | first | on the tag | without it | in no latent |")
