@@ -33,7 +33,7 @@ def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
     nbclient.exceptions.CellExecutionError
         If a cell fails.
     """
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
     # Pictures become output of their cell, even if the environment sets another backend.
     client.execute(env={**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
     return notebook
