@@ -31,14 +31,16 @@ def effect(explanation: Explanation, part: ConceptPart) -> str:
     def answer(value: float, probability: float) -> str:
         return wording.class_value(ClassScore(target.index, target.name, value, probability), explanation.best)
 
-    mean = "" if found.at_mean is None else f"; at its mean {number(found.at_mean)}"
+    at_mean = "" if found.at_mean is None else number(found.at_mean)
+    same = at_mean == number(found.after)
+    mean = at_mean and f"; at its mean {'the same' if same else at_mean}"
     values = f"{number(found.before)} → {number(found.after)}"
     if explanation.against is not None:
         return f"without it: difference {values}{mean}"
     if isinstance(target, StartScore) or found.probability is None:
         return f"without it: {values}{mean}"
-    if found.at_mean is not None:
-        mean = f"; at its mean {answer(found.at_mean, found.mean_probability)}, {number(found.at_mean)}"
+    if at_mean and not same:
+        mean = f"; at its mean {answer(found.at_mean, found.mean_probability)}, {at_mean}"
     before = wording.class_value(target, explanation.best)
     return f"without it: {before} → {answer(found.after, found.probability)}, logit {values}{mean}"
 

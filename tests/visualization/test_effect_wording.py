@@ -45,6 +45,9 @@ def test_both_ways_of_removing_a_concept_are_said() -> None:
     assert plain(effect_wording.effect(started, part)) == "without it: 10 → 7; at its mean 9"
     against = dataclasses.replace(explanation, against=explanation.classes[1])
     assert plain(effect_wording.effect(against, part)) == "without it: difference 10 → 7; at its mean 9"
+    alike = dataclasses.replace(part, effect=ConceptEffect(10.0, 7.0, 0.4, 7.001, 0.4))
+    said = "without it: 90 % → 40 %, logit 10 → 7; at its mean the same"
+    assert plain(effect_wording.effect(explanation, alike)) == said
     assert "mean over" not in effect_wording.effect_means(explanation)
     first, *others = explanation.layers
     shown = dataclasses.replace(first.supporting[0], effect=effect)
