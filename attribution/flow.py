@@ -122,7 +122,7 @@ class RelevanceFlow:
         self.notes = (*self.replica.notes, *forward.notes)
         self.prediction = forward.prediction
         self._recorder, self._current = forward.recorder, forward.purpose
-        self._taps, self._blocked = forward.taps, forward.blocked
+        self._taps, self._blocked, self._squares = forward.taps, forward.blocked, forward.squares
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}
         self._layouts = dict(layouts or {})
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
@@ -139,7 +139,7 @@ class RelevanceFlow:
 
     def close(self) -> None:
         """Free the graph of the forward pass."""
-        self._taps, self._upward_graphs = {}, {}
+        self._taps, self._upward_graphs, self._squares.norms = {}, {}, []
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -251,7 +251,7 @@ class RelevanceFlow:
     ) -> None:
         """Propagate relevance from the output, and pass it to a callback at each layer as it arrives.
 
-        Nothing is stored, and the pass ends at the lowest of the layers.
+        The pass ends at the lowest of the layers. Nothing is stored, unless there are norms that have a rule.
 
         Parameters
         ----------
@@ -265,6 +265,11 @@ class RelevanceFlow:
             Whether this is the last use of the flow: the graph is freed during the backward pass, and the flow is
             closed.
         """
+        if self._squares.norms:  # what they take arrives in a second pass
+            found = self.down(relevance, to=[layer for layer in reversed(self.layers) if layer in layers])
+            for layer, arriving in found.items():
+                visit(layer, arriving[0])
+            return
         lowest = [low for low in layers if not any(low != other and self.reaches(low, other) for other in layers)]
         handles = [
             self._at(layer).above.register_hook(lambda gradient, layer=layer: visit(layer, gradient.detach()))
@@ -397,4 +402,5 @@ class RelevanceFlow:
     ) -> list[Tensor | None]:
         with self._current.pursued(purpose):
             # In the layout of the forward pass; otherwise each module would convert the gradient again.
-            return jacobian_products(output, inputs, fast_layout(relevance, 2))
+            squares = self._squares if purpose is Purpose.RANKING else None
+            return jacobian_products(output, inputs, fast_layout(relevance, 2), squares)
