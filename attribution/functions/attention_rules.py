@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from crp.attribution.functions.function_calls import Call
 from crp.attribution.functions.operation import Down
-from crp.attribution.functions.own_graph import linear_down, times_gradient
+from crp.attribution.functions.derivatives import linear_down, times_gradient
 
 
 def attention(call: Call) -> Tensor:
@@ -34,6 +34,7 @@ def attention(call: Call) -> Tensor:
     given = (query, key, value)
     data = list({id(tensor): tensor for tensor in given if tensor.requires_grad}.values())
     reached = data if call.ranked_apart() else [value]
+    ranked_only = [tensor for tensor in reached if tensor is not value]
 
     def maps() -> Down:
         weights = _attention_weights(call, query.detach(), key.detach())
@@ -47,7 +48,7 @@ def attention(call: Call) -> Tensor:
             graph = mixed(_attention_weights(call, *parts[:2]), parts[2])
         return times_gradient(graph, data, leaves)
 
-    return call.ruled(output, reached, call.by_purpose(maps=maps, ranking=ranking), signals=[value])
+    return call.ruled(output, reached, call.by_purpose(maps=maps, ranking=ranking), ranked_only=ranked_only)
 
 
 def _attention_weights(call: Call, query: Tensor, key: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from crp.attribution.functions.function_calls import Call, data_in, stabilized_reciprocal, summed_to
 from crp.attribution.functions.gates import Gate, as_gate, gate_of, gates_in, linear_gate_of, read_as_signal
 from crp.attribution.functions.operation import Down
-from crp.attribution.functions.own_graph import (
+from crp.attribution.functions.derivatives import (
     first_order,
     graph_down,
     linear_down,
@@ -147,7 +147,7 @@ def _by_gradient(call: Call) -> Tensor:
         maps=lambda: graph_down(graph, data, leaves), ranking=lambda: times_gradient(graph, data, leaves)
     )
     # a copy: the graph may keep its output, and the model may change it in place
-    return call.ruled(graph.detach().clone(), data, rules, signals=())
+    return call.ruled(graph.detach().clone(), data, rules, scaling=True)
 
 
 def addition(call: Call) -> Tensor:
@@ -200,7 +200,7 @@ def linearized(
     down, value = linear_down(data, function)
     gate = linear_gate_of(data)
     rules = dict.fromkeys(purposes, lambda relevance: (down(relevance),))
-    result = call.ruled(value, [data], rules, signals=None if gate is None else ())
+    result = call.ruled(value, [data], rules, scaling=gate is not None)
     return result if gate is None else as_gate(result, gate)
 
 
@@ -229,7 +229,7 @@ def scaled(call: Call, output: Tensor, data: Tensor, kept: Tensor | None) -> Ten
     def down(relevance: Tensor) -> tuple[Tensor]:
         return (summed_to(relevance if kept is None else relevance * kept, data.shape),)
 
-    result = call.ruled(output, [data], down, signals=())
+    result = call.ruled(output, [data], down, scaling=True)
     return result if (gate := gate_of(data)) is None else as_gate(result, gate)
 
 
@@ -270,7 +270,7 @@ def product(call: Call) -> Tensor:
     rules = call.by_purpose(
         maps=lambda: shared(signals, 1 / len(signals)), ranking=lambda: shared((first, second), 1)
     )
-    result = call.ruled(output, reached, rules, signals=signals)
+    result = call.ruled(output, reached, rules, ranked_only=_without(reached, signals))
     one, other = gate_of(first), gate_of(second)
     # a gated tanh is a signal
     gated = one is not None and other is not None and one.signed == other.signed
@@ -286,6 +286,10 @@ def _signals(first: Tensor, second: Tensor) -> list[Tensor]:
             return [first, second]
         gates = [size < max(sizes) for size in sizes]
     return [value for value, gate in zip((first, second), gates, strict=True) if not gate]
+
+
+def _without(values: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
+    return [value for value in values if not any(value is other for other in others)]
 
 
 def quotient(call: Call) -> Tensor:
@@ -309,7 +313,7 @@ def quotient(call: Call) -> Tensor:
         maps=lambda: lambda relevance: (summed_to(relevance, first.shape), None),
         ranking=lambda: lambda relevance: (summed_to(relevance, first.shape), summed_to(-relevance, second.shape)),
     )
-    result = call.ruled(output, [first, second], rules, signals=())
+    result = call.ruled(output, [first, second], rules, scaling=True, ranked_only=[second])
     return result if (gate := gate_of(first)) is None else as_gate(result, gate)
 
 
@@ -339,4 +343,4 @@ def matrix_product(call: Call) -> Tensor:
         return lambda relevance: [None if down is None else down(relevance) for down in downs]
 
     rules = call.by_purpose(maps=halves, ranking=lambda: first_order(call))
-    return call.ruled(output, distinct, rules, signals=signals)
+    return call.ruled(output, distinct, rules, ranked_only=_without(distinct, signals))

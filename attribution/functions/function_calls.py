@@ -99,7 +99,8 @@ class Call:
         data: Sequence[Tensor],
         down: Down | Mapping[Purpose, Down],
         *,
-        signals: Sequence[Tensor] | None = None,
+        scaling: bool = False,
+        ranked_only: Sequence[Tensor] = (),
     ) -> Tensor:
         """Put an output into the graph, with a rule in place of the derivative towards `data`.
 
@@ -111,15 +112,19 @@ class Call:
             What relevance goes to.
         down
             The rule, or one for each purpose. A purpose without one lets nothing pass.
-        signals
-            The data that relevance for maps reaches, by default all. A gate that is none of them stays a gate.
+        scaling
+            Whether the function only scales, which leaves a gate a gate.
+        ranked_only
+            Those of the data that only relevance for ranking reaches.
         """
-        for value in data if signals is None else signals:
-            read_as_signal(value)
+        shown = [not any(value is other for other in ranked_only) for value in data]
+        for value, is_shown in zip(data, shown, strict=True):
+            if is_shown and not scaling:
+                read_as_signal(value)
         inputs = [(value.detach(), value._version) for value in data]
         rules = down if isinstance(down, Mapping) else dict.fromkeys(Purpose, down)
         operation = Operation(
-            self.name, self.rules.running.innermost, rules, inputs, self.rules.recorder, self.rules.purpose
+            self.name, self.rules.running.innermost, rules, inputs, shown, self.rules.recorder, self.rules.purpose
         )
         self.rules.operations.append(operation)
         # not an argument: a model may change the output in place, which autograd forbids for views of arguments
@@ -258,7 +263,9 @@ class FunctionRules(TorchFunctionMode):
         """
         read_as_signal(output)
         reached = set(graph_below(output))
-        gates = [_WithoutRule(gate.name, gate.module, [gate.node]) for gate in self.gates if gate.is_signal]
+        signals = [gate for gate in self.gates if gate.is_signal]
+        shown = _shown_below(output) if signals else ()
+        gates = [_WithoutRule(gate.name, gate.module, [gate.node]) for gate in signals if gate.node in shown]
         found: dict[str, set[str]] = defaultdict(set)
         for call in (*self._without_rule, *gates):
             if not reached.isdisjoint(call.nodes):
@@ -287,6 +294,20 @@ class FunctionRules(TorchFunctionMode):
             return as_gate(target.copy_(result), gate_of(result))
         self.stale.add(target)
         return result
+
+
+def _shown_below(output: Tensor) -> set[Node]:
+    """Find the nodes of the graph that relevance for maps reaches."""
+    found, waiting = set(), [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in found:
+            continue
+        found.add(node)
+        below, call = [edge[0] for edge in node.next_functions], getattr(node, "call", None)
+        shown = call.shown if isinstance(call, Operation) else [True] * len(below)
+        waiting += [edge for edge, is_shown in zip(below, shown, strict=True) if is_shown]
+    return found
 
 
 def _is_rule(node: Node) -> bool:

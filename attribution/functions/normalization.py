@@ -18,7 +18,7 @@ from torch import Tensor
 from crp.attribution.functions.function_calls import Call, stabilized_reciprocal
 from crp.attribution.functions.gates import as_gate, linear_gate_of
 from crp.attribution.functions.operation import Down
-from crp.attribution.functions.own_graph import first_order, linear_down
+from crp.attribution.functions.derivatives import first_order, linear_down
 from crp.attribution.scaling import Scaling
 
 
@@ -152,7 +152,7 @@ def _standardized(
 
     gate = linear_gate_of(data)
     rules = call.by_purpose(maps=linear, ranking=ranking if ranked_apart else linear)
-    result = call.ruled(output, [data], rules, signals=None if gate is None else ())
+    result = call.ruled(output, [data], rules, scaling=gate is not None)
     return result if gate is None else as_gate(result, gate)
 
 

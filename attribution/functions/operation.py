@@ -26,6 +26,8 @@ class Operation:
         For each purpose, the map from relevance of the output to the relevance of each input; None where none goes.
     inputs
         The inputs and their versions at the time of the call.
+    shown
+        Which inputs relevance for maps reaches.
     recorder
         Records its balance while a ledger is made.
     purpose
@@ -40,6 +42,7 @@ class Operation:
     module: str
     rules: Mapping[Purpose, Down]
     inputs: list[tuple[Tensor, int]]
+    shown: Sequence[bool]
     recorder: Recorder
     purpose: CurrentPurpose
     output: Tensor | None = None
