@@ -25,7 +25,7 @@ from crp.attribution.norm_merging import MergedReads
 from crp.attribution.norm_squares import NormSquares
 from crp.attribution.observation import RunningModules
 from crp.attribution.outputs import described_output
-from crp.attribution.purposes import CurrentPurpose
+from crp.attribution.purposes import CurrentPurpose, Purpose
 from crp.attribution.repeatability import check_same_output, random_states
 from crp.attribution.replica import Replica
 from crp.attribution.rule_operator import mark_nonnegative_inputs
@@ -89,6 +89,12 @@ class ForwardPass:
 
     def __post_init__(self) -> None:
         self.squares = NormSquares(self.purpose)
+
+    @property
+    def first_order(self) -> bool:
+        """Whether relevance for ranking is a first-order effect, which does not add up to the output."""
+        ranked = Purpose.RANKING in self.purpose.available
+        return ranked and any(operation.by_derivative for operation in self.operations)
 
     @property
     def prediction(self) -> Tensor:

@@ -30,6 +30,19 @@ _AVERAGES = (
 )
 
 
+# Functions whose derivative is their rule for ranking, and the modules that call them.
+DERIVED = {
+    "layer_norm", "group_norm", "rms_norm", "normalize", "local_response_norm", "scaled_dot_product_attention",
+    "softmax", "sigmoid", "expit", "hardsigmoid", "tanh", "erf", "softsign", "gelu", "silu", "mish", "elu", "selu",
+    "celu", "glu", "softplus", "tanhshrink", "hardswish", "lstm", "gru", "rnn_tanh", "norm",
+    "multi_head_attention_forward", "linalg_norm", "linalg_vector_norm", "var", "std", "rsqrt", "sqrt", "exp",
+}  # fmt: skip
+DERIVED_MODULES = (
+    *_SMOOTH, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm, nn.MultiheadAttention, nn.Softmax,
+    nn.Sigmoid, nn.Hardsigmoid, nn.Tanh, nn.GLU, nn.RNNBase,
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class NetworkKind:
     """What the choice of rules depends on.

@@ -21,7 +21,6 @@ import numpy as np
 
 from crp import class_names
 from crp.explanations import ClassScore, ClassShare, ConceptPart, Explanation, LayerExplanation, Patch, StartScore
-from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
 from crp.graphs import ConceptGraph, GraphNode
 from crp.visualization.number_formats import MINUS, SPACE, number, percent, probability, rounded, signed_percent
 
@@ -198,59 +197,6 @@ def where(heatmap: np.ndarray) -> str:
     return f"in the {vertical} part" if vertical else "around the centre"
 
 
-def coverage(layer: LayerExplanation) -> str:
-    """Say how much of the relevance that started at the output arrives at the layer, or that this is no share."""
-    value = layer.coverage
-    if math.isnan(value):
-        return "No relevance started at the output."
-    if not coverage_is_a_share(value):
-        return (
-            f"Relevance is not conserved here: {times(value)} what started at the output arrives at this layer, so "
-            "shares are relative to this layer only."
-        )
-    amount = f"{value * 100:.0f}{SPACE}%"
-    if value < 0.995:
-        return (
-            f"{amount} of the relevance that started at the output arrives here; "
-            "the rest was absorbed by biases or went a parallel way."
-        )
-    if value <= 1.005:
-        return "All relevance that started at the output arrives here."
-    return f"{amount} of the relevance that started at the output arrives here: biases on the way added to it."
-
-
-def absorbed(explanation: Explanation) -> str:
-    """Say how much of the relevance that started at the output reaches the input, or that this is no share."""
-    value = explanation.absorbed
-    if math.isnan(value):
-        return "No relevance started at the output."
-    if not absorbed_is_a_share(value):
-        return (
-            f"Relevance is not conserved: at the input it adds up to {times(1 - value)} what started at the output, "
-            "so the heatmap shows relative strength only."
-        )
-    amount = f"{abs(value) * 100:.0f}{SPACE}%"
-    if abs(value) < 0.005:
-        return "All relevance that started at the output reaches the input."
-    where = _absorbers(explanation)
-    if value < 0:
-        return f"The input holds {amount} more relevance than started at the output: biases added it{where}."
-    return (
-        f"On the way from the output to the input {amount} of the relevance was absorbed by biases and stabilisers"
-        f"{where}."
-    )
-
-
-def _absorbers(explanation: Explanation) -> str:
-    """Name the modules that absorbed or added most, in brackets."""
-    sign = -1 if explanation.absorbed < 0 else 1
-    parts = []
-    for name, part in explanation.absorbers:
-        amount = percent(part * sign) if part * sign > 0 else signed_percent(part * sign)
-        parts.append(f"{amount} in {name or 'the model itself'}")
-    return f" (most: {', '.join(parts)})" if parts else ""
-
-
 def times(ratio: float) -> str:
     """Format a ratio: "0.25 times"."""
     return f"{ratio:.2g}{SPACE}times".replace("-", MINUS)
@@ -340,6 +286,11 @@ def node_name(node: GraphNode) -> str:
     return node.name or f"{node.layer} {node.concept}"
 
 
+def not_drawn(graph: ConceptGraph) -> str:
+    """Name what the rest of a node comes from."""
+    return "concepts not drawn, and what first-order effects leave out" if graph.first_order else "concepts not drawn"
+
+
 def node_sentence(graph: ConceptGraph, node: GraphNode) -> str:
     """Say what one node of the graph holds, where it comes from, and what it is made of.
 
@@ -351,7 +302,7 @@ def node_sentence(graph: ConceptGraph, node: GraphNode) -> str:
     into = graph.into(node)
     if into and node.relevance:
         parts = [f"{percent(edge.part)} from {node_name(graph.node(*edge.upper))}" for edge in into]
-        rest = f"{percent(node.rest / node.relevance)} from concepts not drawn"
+        rest = f"{percent(node.rest / node.relevance)} from {not_drawn(graph)}"
         sentences.append(f"Of that, {', '.join([*parts, rest])}.")
     out = graph.out_of(node)
     if out:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from crp.attribution.functions.derivatives import linear_down, times_gradient
 from crp.attribution.functions.function_calls import Call
 from crp.attribution.functions.operation import Down
-from crp.attribution.functions.derivatives import linear_down, times_gradient
 
 
 def attention(call: Call) -> Tensor:

@@ -17,9 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crp.attribution.functions.function_calls import Call, data_in, stabilized_reciprocal, summed_to
-from crp.attribution.functions.gates import Gate, as_gate, gate_of, gates_in, linear_gate_of, read_as_signal
-from crp.attribution.functions.operation import Down
 from crp.attribution.functions.derivatives import (
     first_order,
     graph_down,
@@ -28,6 +25,9 @@ from crp.attribution.functions.derivatives import (
     times_gradient,
     with_leaves,
 )
+from crp.attribution.functions.function_calls import Call, data_in, stabilized_reciprocal, summed_to
+from crp.attribution.functions.gates import Gate, as_gate, gate_of, gates_in, linear_gate_of, read_as_signal
+from crp.attribution.functions.operation import Down
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.purposes import Purpose
 

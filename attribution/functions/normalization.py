@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from crp.attribution.functions.derivatives import first_order, linear_down
 from crp.attribution.functions.function_calls import Call, stabilized_reciprocal
 from crp.attribution.functions.gates import as_gate, linear_gate_of
 from crp.attribution.functions.operation import Down
-from crp.attribution.functions.derivatives import first_order, linear_down
 from crp.attribution.scaling import Scaling
 
 

@@ -53,6 +53,12 @@ class Operation:
         rule = self.rules.get(self.purpose.value)
         return [None] * len(self.inputs) if rule is None or relevance is None else rule(relevance)
 
+    @property
+    def by_derivative(self) -> bool:
+        """Whether relevance for ranking has a rule of its own: the derivative of what is no linear function."""
+        ranking = self.rules.get(Purpose.RANKING)
+        return ranking is not None and ranking is not self.rules.get(Purpose.MAPS)
+
     def overwritten(self) -> bool:
         """Return whether the model changed an input in place after the call."""
         return any(tensor._version != version for tensor, version in self.inputs)

@@ -150,6 +150,7 @@ def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarr
         rest=content["rest"],
         coverage=undefined(content["coverage"]),
         outside=content.get("outside", 0.0),
+        first_order=content.get("first_order", False),
         concept_map=concept_map,
         relevance=content.get("relevance"),
         glimpses={
@@ -193,6 +194,7 @@ def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
         "rest": layer.rest,
         "coverage": defined(layer.coverage),
         "outside": layer.outside,
+        "first_order": layer.first_order,
         "concept_map": concept_map,
         "relevance": None if layer.relevance is None else layer.relevance.tolist(),
         "glimpses": [{"concept": concept, **patch_numbers(patch)} for concept, patch in layer.glimpses.items()],

@@ -95,8 +95,8 @@ def compose(
     Notes
     -----
     The attribution graph of Achtibat et al. (2023), Fig. 3d, with each shared concept as one node and with edges of
-    both signs. If the rules are linear (`RelevanceFlow.linear`), edges from all upper concepts add up to a concept's
-    relevance. Otherwise the difference is part of the rest.
+    both signs. If the rules are linear (`RelevanceFlow.linear`), and not of first order (`ConceptGraph.first_order`),
+    edges from all upper concepts add up to a concept's relevance. Otherwise the difference is part of the rest.
     """
     layers = layer_names(layers)
     if of is not None:
@@ -163,10 +163,10 @@ def graph_in(
     Other parameters are described in `compose`.
     """
     for flow in flows:
-        # Inside the loop, because a flow that was opened by the iteration is closed after it.
+        # inside the loop: a flow that the iteration opened is closed after it
         root = _root(flow, target, start, of, concept, library)
         below = _directly_below(flow, root.layer, layers)
-        names = output_names(library.output_names if library else (), flow.prediction)
+        names, first_order = output_names(library.output_names if library else (), flow.prediction), flow.first_order
         break
     if of is not None and not below[root.layer]:
         raise InputError(f"No layer of the graph is below '{root.layer}'.")
@@ -191,8 +191,7 @@ def graph_in(
             sent[node] = _covering(edges, coverage * leaving[node])
             for (layer, other), value in sent[node].items():
                 incoming[layer][other] = incoming[layer].get(other, 0) + abs(value)
-    # From sums over samples to means, and to shares of the whole prediction.
-    samples, started = _started(flows, root)
+    samples, started = _started(flows, root)  # from sums to means, and to shares of the prediction
     edges = [
         GraphEdge(
             upper=upper,
@@ -234,6 +233,7 @@ def graph_in(
         coverage=coverage,
         breadth=breadth,
         samples=samples,
+        first_order=first_order,
     )
 
 
