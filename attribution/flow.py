@@ -262,7 +262,9 @@ class RelevanceFlow:
             found = self.down(relevance, to=[layer for layer in reversed(self.layers) if layer in layers])
             for layer, arriving in found.items():
                 visit(layer, arriving[0])
-            return self.close() if last else None
+            if last:
+                self.close()
+            return
         lowest = [low for low in layers if not any(low != other and self.reaches(low, other) for other in layers)]
         handles = [
             self._at(layer).above.register_hook(lambda gradient, layer=layer: visit(layer, gradient.detach()))
@@ -273,9 +275,8 @@ class RelevanceFlow:
             free_after_use(output)
         try:
             with self._current.pursued(self._purpose(layers[0])):
-                torch.autograd.grad(
-                    output, [self._at(low).above for low in lowest], relevance[0], retain_graph=not last
-                )
+                ends = [self._at(low).above for low in lowest]
+                torch.autograd.grad(output, ends, relevance[0], retain_graph=not last)
         finally:
             for handle in handles:
                 handle.remove()

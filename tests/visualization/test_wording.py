@@ -8,7 +8,7 @@ import pytest
 
 import example_explanations as examples
 from crp.explanations import ClassScore, ClassShare, StartScore
-from crp.visualization import conservation, wording
+from crp.visualization import conservation_wording, wording
 
 
 def plain(text):
@@ -60,7 +60,7 @@ def test_a_class_without_name_is_called_by_its_number():
 )
 def test_coverage_in_words(coverage, sentence):
     layer = dataclasses.replace(examples.explanation().layers[0], coverage=coverage)
-    assert plain(conservation.coverage(layer)) == sentence
+    assert plain(conservation_wording.coverage(layer)) == sentence
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_coverage_in_words(coverage, sentence):
     ],
 )
 def test_absorption_in_words(absorbed, sentence):
-    assert plain(conservation.absorbed(dataclasses.replace(examples.explanation(), absorbed=absorbed))) == sentence
+    assert plain(conservation_wording.absorbed(dataclasses.replace(examples.explanation(), absorbed=absorbed))) == sentence
 
 
 def one_output(value, name="output"):

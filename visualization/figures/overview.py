@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from crp.explanations import Explanation, LayerExplanation
 from crp.graphs import ConceptGraph
 from crp.visualization import colours as palette
-from crp.visualization import conservation, wording
+from crp.visualization import conservation_wording, wording
 from crp.visualization import encoding as images
 from crp.visualization.figures import artists
 from crp.visualization.figures.renderers import Renderer, renderer_for
@@ -178,7 +178,7 @@ def _layer(
         line,
         0,
         0.5,
-        f"{account}  {conservation.coverage(layer)}  {outside(layer)}".rstrip(),
+        f"{account}  {conservation_wording.coverage(layer)}  {outside(layer)}".rstrip(),
         fontsize=9,
         color=artists.SOFT,
     )
@@ -249,5 +249,5 @@ def _footer(figure: Figure, explanation: Explanation) -> None:
     facts = [explanation.provenance.get("command", ""), *(f"{name} {version}" for name, version in versions.items())]
     _, height = figure.get_size_inches()
     axes = _text_line(figure, height - 0.5, "footer")
-    line = "  ·  ".join(str(fact) for fact in [*facts, conservation.absorbed(explanation)] if fact)
+    line = "  ·  ".join(str(fact) for fact in [*facts, conservation_wording.absorbed(explanation)] if fact)
     artists.write(axes, 0, 0.5, wording.shortened(line, 220), fontsize=8, color=artists.SOFT)

@@ -24,7 +24,7 @@ from markupsafe import Markup
 from crp.explanations import Explanation, LayerExplanation, numbers
 from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
 from crp.visualization import colours as palette
-from crp.visualization import conservation, effect_wording, wording
+from crp.visualization import conservation_wording, effect_wording, wording
 from crp.visualization import encoding as images
 from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
@@ -162,7 +162,7 @@ def _view(explanation: Explanation, index: int, context: Context) -> dict[str, A
         "heatmap_where": wording.where(explanation.heatmap),
         "limit": f"±{wording.number(images.colour_limit(explanation.heatmap))}",
         "layers": layers,
-        "absorbed": conservation.absorbed(explanation),
+        "absorbed": conservation_wording.absorbed(explanation),
         "conserved": absorbed_is_a_share(explanation.absorbed),
         "negative": wording.negative(explanation),
         "graph": explanation.graph and graph_view(explanation, cards, limits, context),
@@ -185,7 +185,7 @@ def _layer(
         "silent": not layer.shown + layer.rest,
         "ledger": wording.ledger(layer),
         "hidden": wording.hidden(layer),
-        "coverage": conservation.coverage(layer),
+        "coverage": conservation_wording.coverage(layer),
         "outside": outside(layer),
         "conserved": layer.first_order or coverage_is_a_share(layer.coverage),
         "map": layer.concept_map

@@ -6,7 +6,7 @@ from torch import nn
 import crp
 from crp.explanations import from_json, to_json
 from crp.explanations.computation import explain
-from crp.visualization import conservation, wording
+from crp.visualization import conservation_wording, wording
 
 
 def test_a_bias_by_hand(tmp_path):
@@ -22,6 +22,6 @@ def test_a_bias_by_hand(tmp_path):
     torch.testing.assert_close([part for _, part in found.absorbers], [2 / 8, 1.5 / 8], rtol=1e-5, atol=0)
     assert abs(sum(part for _, part in found.absorbers) - found.absorbed) < 1e-6
     assert from_json(to_json(found)).absorbers == found.absorbers
-    sentence = conservation.absorbed(found).replace(wording.SPACE, " ")
+    sentence = conservation_wording.absorbed(found).replace(wording.SPACE, " ")
     assert "44 % of the relevance was absorbed by biases and stabilisers" in sentence
     assert sentence.endswith(" (most: 25.0 % in 3, 18.8 % in 1).")

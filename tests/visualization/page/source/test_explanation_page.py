@@ -8,7 +8,7 @@ import pytest
 
 import example_explanations as examples
 from crp.explanations import numbers
-from crp.visualization import conservation, wording
+from crp.visualization import conservation_wording, wording
 from crp.visualization.map_cells import outweighed
 from crp.visualization.page.explanation_page import render
 from page_source import Page
@@ -90,8 +90,8 @@ def test_ledger_coverage_and_absorption_are_on_the_page(explanation, page):
             f"{ledger['for']} for + {ledger['against']} against + {ledger['rest']} in {wording.hidden(layer)} = 100 %"
         )
         assert " ".join(line.split()) in text
-        assert " ".join(conservation.coverage(layer).split()) in text
-    assert " ".join(conservation.absorbed(explanation).split()) in text
+        assert " ".join(conservation_wording.coverage(layer).split()) in text
+    assert " ".join(conservation_wording.absorbed(explanation).split()) in text
 
 
 def test_the_concept_map_has_a_cell_for_every_cell_that_is_not_blank(explanation, page):
