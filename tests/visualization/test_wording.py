@@ -83,7 +83,8 @@ def test_coverage_in_words(coverage, sentence):
     ],
 )
 def test_absorption_in_words(absorbed, sentence):
-    assert plain(conservation_wording.absorbed(dataclasses.replace(examples.explanation(), absorbed=absorbed))) == sentence
+    explanation = dataclasses.replace(examples.explanation(), absorbed=absorbed)
+    assert plain(conservation_wording.absorbed(explanation)) == sentence
 
 
 def one_output(value, name="output"):
