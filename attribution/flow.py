@@ -29,6 +29,7 @@ from crp.attribution.backward_graph import (
 )
 from crp.attribution.flow_arguments import check_relevance, full_regions
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
+from crp.attribution.interventions import Interventions
 from crp.attribution.isolation import isolated
 from crp.attribution.layouts import layouts_of
 from crp.attribution.ledger import Ledger, balance
@@ -37,7 +38,7 @@ from crp.attribution.named_layers import check_layer
 from crp.attribution.purposes import Purpose
 from crp.attribution.replica import Replica, prepare
 from crp.attribution.starts import Logits, Start
-from crp.concepts import AnyKind, ChannelConcept, Layout, Parts, kind_at, parts_of
+from crp.concepts import ChannelConcept, Kinds, Layout, Parts, kind_at, parts_of
 from crp.errors import InputError, ModelError, nearest
 
 # Conditions share a downward pass while none of its tensors exceeds this size in bytes.
@@ -46,7 +47,7 @@ _LARGEST_CHUNK = 64
 _CHANNELS = ChannelConcept()
 
 
-class RelevanceFlow:
+class RelevanceFlow(Interventions):
     """One forward pass held open.
 
     Parameters
@@ -121,6 +122,7 @@ class RelevanceFlow:
         self._recorder, self._current = forward.recorder, forward.purpose
         self._taps, self._blocked, self._squares = forward.taps, forward.blocked, forward.squares
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}
+        self._uppers = {}
         self._layouts = dict(layouts or {})
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
         self.chunk = chunk or max(1, min(_LARGEST_CHUNK, largest // forward.largest))
@@ -136,7 +138,7 @@ class RelevanceFlow:
 
     def close(self) -> None:
         """Free the graph of the forward pass."""
-        self._taps, self._upward_graphs, self._squares.norms = {}, {}, []
+        self._taps, self._upward_graphs, self._uppers, self._squares.norms = {}, {}, {}, []
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -158,7 +160,7 @@ class RelevanceFlow:
             self._layouts = layouts_of(self.replica, self._input.detach()[:1], self.layers) | self._layouts
         return self._layouts[layer]
 
-    def parts(self, layer: str, concept: AnyKind | Mapping[str, AnyKind]) -> Parts:
+    def parts(self, layer: str, concept: Kinds) -> Parts:
         """Return the parts of a layer's output for a kind of concept, or for that of the layer in a mapping."""
         return parts_of(kind_at(layer, concept), self.activation(layer), self.layout(layer), layer)
 
@@ -335,9 +337,7 @@ class RelevanceFlow:
         chunks = self._chunks(regions.to(heatmap))
         return torch.cat([self._propagate(purpose, heatmap, [relevance], chunk)[0] for chunk in chunks])
 
-    def regions(
-        self, layer: str, cells: Tensor, relevance: Tensor, *, concept: AnyKind = _CHANNELS
-    ) -> Tensor:
+    def regions(self, layer: str, cells: Tensor, relevance: Tensor, *, concept: Kinds = _CHANNELS) -> Tensor:
         """Compute the relevance of every concept in every cell of the input.
 
         Parameters

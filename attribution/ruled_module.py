@@ -152,7 +152,7 @@ class _RuleFunction(torch.autograd.Function):
             return None, None, None, None
         arriving = rule.down(relevance)
         module = call.module
-        call.recorder.record(module.name, type(module.module).__name__, relevance, [arriving])
+        call.recorder.record(module.name, module.module._get_name(), relevance, [arriving])
         return arriving, None, None, None
 
 

@@ -21,7 +21,6 @@ import numpy as np
 
 from crp import class_names
 from crp.explanations import ClassScore, ClassShare, ConceptPart, Explanation, LayerExplanation, Patch, StartScore
-from crp.graphs import ConceptGraph, GraphNode
 from crp.visualization.number_formats import MINUS, SPACE, number, percent, probability, rounded, signed_percent
 
 # The two numbers of a concept: what they are called, and their definitions.
@@ -197,11 +196,6 @@ def where(heatmap: np.ndarray) -> str:
     return f"in the {vertical} part" if vertical else "around the centre"
 
 
-def times(ratio: float) -> str:
-    """Format a ratio: "0.25 times"."""
-    return f"{ratio:.2g}{SPACE}times".replace("-", MINUS)
-
-
 def class_mean(use: ClassShare) -> str:
     """Give the mean share of the layer that a concept has in a class, with its standard deviation if there is one."""
     return signed_percent(use.share) + ("" if use.spread is None else f" ±{SPACE}{percent(use.spread)}")
@@ -279,65 +273,6 @@ def both_shares(explanation: Explanation, part: ConceptPart) -> str:
     node = explanation.graph.node(part.layer, part.concept) if explanation.graph else None
     own = f"{signed_percent(part.share)} of the layer"
     return own if node is None else f"{own}, {share_of_all(node.share)} of the prediction"
-
-
-def node_name(node: GraphNode) -> str:
-    """Name a node of the graph: the class's name, or layer and number."""
-    return node.name or f"{node.layer} {node.concept}"
-
-
-def not_drawn(graph: ConceptGraph) -> str:
-    """Name what the rest of a node comes from."""
-    return "concepts not drawn, and what first-order effects leave out" if graph.first_order else "concepts not drawn"
-
-
-def node_sentence(graph: ConceptGraph, node: GraphNode) -> str:
-    """Say what one node of the graph holds, where it comes from, and what it is made of.
-
-    Incoming parts and rest add up to 100 %.
-    """
-    sentences = [f"{node_name(node)}: {share_of_all(node.share)} of the prediction."]
-    if abs(node.share) > 1.005:
-        sentences.append("More than all of it: other concepts of the layer oppose and cancel it out.")
-    into = graph.into(node)
-    if into and node.relevance:
-        parts = [f"{percent(edge.part)} from {node_name(graph.node(*edge.upper))}" for edge in into]
-        rest = f"{percent(node.rest / node.relevance)} from {not_drawn(graph)}"
-        sentences.append(f"Of that, {', '.join([*parts, rest])}.")
-    out = graph.out_of(node)
-    if out:
-        parts = [f"{node_name(graph.node(*edge.lower))} {share_of_all(edge.share)}" for edge in out]
-        sentences.append(
-            f"It is made of {', '.join(parts)}; edges drawn carry {percent(node.carried)} of what leaves it."
-        )
-    return " ".join(sentences)
-
-
-def graph(value: ConceptGraph) -> str:
-    """Say what a graph shows."""
-    below = ", ".join(layer for layer in value.layers[1:] if any(node.layer == layer for node in value.nodes))
-    mean = f", mean of {value.samples} samples" if value.samples > 1 else ""
-    if not below:
-        return f"Attribution graph of {node_name(value.root)}{mean}: no relevance flows into the layers chosen."
-    negative = ""
-    if value.started < 0:
-        negative = f" What is explained is negative ({number(value.started)}): positive shares make it more negative."
-    return (
-        f"Attribution graph of {node_name(value.root)}{mean}: {len(value.nodes) - 1} concepts of {below}, "
-        f"{len(value.edges)} edges.{negative}"
-    )
-
-
-def edges_drawn(value: ConceptGraph) -> str:
-    """Say how much of the relevance that leaves a concept the drawn edges carry."""
-    carried = sorted(node.carried for node in value.nodes if not math.isnan(node.carried))
-    if not carried:
-        return "No edges are drawn."
-    low, middle, high = carried[0], float(np.median(carried)), carried[-1]
-    return (
-        f"Of each concept the strongest edges are drawn: they carry {percent(middle)} of the absolute relevance that "
-        f"leaves it (median; {percent(low)} to {percent(high)})."
-    )
 
 
 def patch(value: Patch) -> str:

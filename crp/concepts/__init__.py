@@ -10,8 +10,10 @@
 `Groups`          weighted sums of concepts of any kind
 `Layout`          what the axes of a layer's output mean
 `Parts`           a kind told the layout and the activation: relevance, conditions, positions
+`MeanParts`       the mean part of each concept over a data set
 `parts_of`        makes `Parts` for any kind, also for the classes of zennit-crp
 `all_but`         for conditions: all concepts of a layer except some
+`concept_names`   the names that a kind gives the concepts of a layer
 ================  =========================================================================================
 
 To add a kind of concept, write a subclass of `ConceptKind` in a new file in this folder.
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from crp.compat import OLD_NAMES, import_zennit_safely, old_names
@@ -33,10 +36,10 @@ from .directions import Directions
 from .encoders import LeastSquares, NonNegative, SparseAutoencoder
 from .groups import Groups
 from .heads import HeadConcept
-from .parts import Located, Parts
+from .parts import Located, MeanParts, Parts
 from .positions import PositionConcept, TokenConcept
 from .protocol import ConceptKind
-from .selection import all_but, weights_of
+from .selection import all_but, others_of, weights_of
 
 import_zennit_safely()  # code written for zennit-crp may import this module first, and then torchvision
 
@@ -47,10 +50,12 @@ __all__ = [
     "Directions",
     "Groups",
     "HeadConcept",
+    "Kinds",
     "Layout",
     "LeastSquares",
     "Located",
     "MaskingMethods",
+    "MeanParts",
     "NonNegative",
     "Parts",
     "PositionConcept",
@@ -58,7 +63,10 @@ __all__ = [
     "TokenConcept",
     "all_but",
     "concept_count",
+    "concept_names",
     "kind_at",
+    "mean_count",
+    "others_of",
     "parts_of",
     "weights_of",
     *OLD_NAMES[__name__],
@@ -69,9 +77,11 @@ __getattr__ = old_names(__name__)
 
 # A kind of concept, also one with the methods of zennit-crp's.
 AnyKind = ConceptKind | MaskingMethods
+# One kind for all layers, or one for each layer.
+Kinds = AnyKind | Mapping[str, AnyKind]
 
 
-def kind_at(layer: str, concept: AnyKind | Mapping[str, AnyKind]) -> AnyKind:
+def kind_at(layer: str, concept: Kinds) -> AnyKind:
     """Return the kind of concept of a layer: `concept` itself, or its entry.
 
     Raises
@@ -108,6 +118,24 @@ def parts_of(kind: AnyKind, activation: Tensor, layout: Layout, layer: str = "")
     return MaskedParts(kind, activation, Layout(layout.shape), layer)
 
 
+def mean_count(kind: AnyKind, layout: Layout) -> int:
+    """Return of how many numbers the mean parts of a layer are made (`crp.values.ConceptMeans`)."""
+    return parts_of(kind, torch.zeros(1, *layout.shape), layout).averages().shape[1]
+
+
 def concept_count(kind: AnyKind, layout: Layout) -> int:
     """Return the number of concepts in a layer."""
     return kind.size(layout if isinstance(kind, ConceptKind) else layout.shape)
+
+
+def concept_names(kind: AnyKind, layout: Layout) -> tuple[str, ...]:
+    """Return the name of every concept of a layer, empty strings for those without; `()` if none has a name."""
+    if not isinstance(kind, ConceptKind):
+        return ()
+    names = tuple(_encodable(kind.name(concept, layout)) for concept in range(kind.size(layout)))
+    return names if any(names) else ()
+
+
+def _encodable(name: str) -> str:
+    """Replace what no file can hold (lone surrogates)."""
+    return str(name).encode("utf-8", "replace").decode()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.named_starts import Target
-from crp.attribution.removal import Removal, explained_value, removal_in
+from crp.attribution.removal import Removal, explained_value
 from crp.attribution.starts import Difference, Logit, Start
-from crp.concepts import ChannelConcept, ConceptKind
+from crp.concepts import ChannelConcept, Kinds, concept_names
 from crp.errors import InputError, ModelError
 from crp.explanations.explained import Explained, best_classes, explained_of, same
 from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
@@ -70,7 +70,7 @@ def explain(
     graph: bool = True,
     effects: bool = True,
     composite: Composite | str | None = None,
-    concept: ConceptKind = _CHANNELS,
+    concept: Kinds = _CHANNELS,
     provenance: Mapping[str, Any] | None = None,
 ) -> Explanation:
     """Explain one prediction by the concepts of some layers.
@@ -106,7 +106,7 @@ def explain(
     composite
         The composite used for mining, if it was not the default; a prepared model has it already.
     concept
-        The kind of concept that was mined, if it was not the channel.
+        The kind of concept that was mined, if it was not the channel; or by layer the kind of each.
     provenance
         More entries for `Explanation.provenance`.
 
@@ -145,7 +145,7 @@ def explain(
             what = "start" if isinstance(first.score, StartScore) else "class"
             raise InputError(f"target and against are the same {what}, {first.score.name!r}.")
         shown = _Shown(library, concept, tuple(layers), concepts, patches, cells, graph)
-        removals, unmeasured = _removals(flow, data, shown) if effects else ({}, "")
+        removals, unmeasured = _removals(flow, shown) if effects else ({}, "")
         every = [first] if second is None else [first, second]
         common = {
             "picture": shown_input(data[0], library.preprocessing),
@@ -173,7 +173,7 @@ class _Shown:
     """What the caller of `explain` asked to be shown."""
 
     library: Library
-    concept: ConceptKind
+    concept: Kinds
     layers: tuple[str, ...]
     concepts: int
     patches: int
@@ -181,12 +181,13 @@ class _Shown:
     graph: bool
 
 
-def _removals(flow: RelevanceFlow, data: Tensor, shown: _Shown) -> tuple[dict[str, Removal], str]:
+def _removals(flow: RelevanceFlow, shown: _Shown) -> tuple[dict[str, Removal], str]:
     """Prepare the removal of concepts from each layer, and say why it cannot be done for some."""
     found, problems = {}, []
+    flow.follow_upper_parts(shown.layers)
     for layer in shown.layers:
         try:
-            found[layer] = removal_in(flow, data, layer, shown.concept)
+            found[layer] = flow.removal(layer, shown.concept)
         except ModelError as error:
             problems.append(str(error))
     return found, " ".join(problems)
@@ -198,6 +199,7 @@ def _explained(
     """Explain one start; return fields of `Explanation` by name. `root` is the id of the graph's root."""
     started = flow.output_relevance(start)
     ledger = flow.ledger(started)
+    departure = ledger.departure()
     arriving = flow.down(started, to=[INPUT, *shown.layers])
     _check_arriving(flow, arriving)
     heatmap = arriving[INPUT][0, 0].sum(0)
@@ -225,6 +227,7 @@ def _explained(
         "layers": tuple(layers),
         "absorbed": 1 - float(heatmap.double().sum()) / total if total else math.nan,
         "absorbers": ledger.absorbers(_ABSORBERS, _ABSORBED),
+        "departure": departure and astuple(departure),
         "graph": graph,
     }
 
@@ -289,6 +292,7 @@ def _explained_layer(
         glimpses=_glimpses(library, layer, concept_map, cards),
         outside=outside,
         first_order=flow.first_order,
+        names=concept_names(own.kind, own.layout),
     )
 
 

@@ -6,19 +6,28 @@ import base64
 import html
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
-from crp.values import ClassShare, Patch
+from crp.errors import InputError
+from crp.values import ClassShare, ConceptMeans, Patch
 
 from .patches import MODES, LayerPatches, StoredPatch
 from .profiles import LayerProfiles, Likeness
 
 _TITLES = {"relevance": "most relevant for", "activation": "most active on", "negative": "most relevant against"}
 _SHOWN = 5
+# Kinds of concept of which the means are one number each.
+_ONE_NUMBER = ("ChannelConcept", "Directions")
 
 
 class ConceptSource(Protocol):
     """The part of `Library` that a concept uses."""
+
+    def kind(self, layer: str) -> dict[str, Any]:
+        """See `Library.kind`."""
+
+    def means(self, layer: str) -> ConceptMeans:
+        """See `Library.means`."""
 
     def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]:
         """See `Library.patches`."""
@@ -28,6 +37,9 @@ class ConceptSource(Protocol):
 
     def profiles(self, layer: str) -> LayerProfiles:
         """See `Library.profiles`."""
+
+    def concept_name(self, layer: str, concept: int) -> str:
+        """See `Library.concept_name`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +61,25 @@ class LibraryConcept:
     def patches(self, mode: str) -> tuple[Patch, ...]:
         """Read its patches of a mode, best first; see `Library.patches`."""
         return self.library.patches(self.layer, self.concept, mode)
+
+    @property
+    def name(self) -> str:
+        """Its name; empty if it has only its number."""
+        return self.library.concept_name(self.layer, self.concept)
+
+    @cached_property
+    def mean(self) -> float:
+        """Its mean over samples and positions: of a channel the mean activation, of a direction the mean coefficient.
+
+        Raises
+        ------
+        InputError
+            If the library holds no means, or the kind of concept has more than one number for each.
+        """
+        kind = self.library.kind(self.layer)["kind"]
+        if kind not in _ONE_NUMBER:
+            raise InputError(f"The mean of a {kind} is more than one number: see library.means({self.layer!r}).")
+        return float(self.library.means(self.layer).numbers[self.concept])
 
     @cached_property
     def users(self) -> tuple[ClassShare, ...]:
@@ -72,7 +103,8 @@ class LibraryConcept:
     def __repr__(self) -> str:
         """Return a line with the classes that use the concept most."""
         users = ", ".join(f"{use.name} {use.share:+.1%} (n = {use.samples})" for use in self.users)
-        return f"<concept {self.concept} of {self.layer}: used most by {users or 'no class'}>"
+        name = f" ({self.name})" if self.name else ""
+        return f"<concept {self.concept}{name} of {self.layer}: used most by {users or 'no class'}>"
 
     def _repr_html_(self) -> str:
         stored = self.library.stored_patches(self.layer, [self.concept]).get(self.concept, {})
@@ -92,7 +124,8 @@ class LibraryConcept:
             for title, content in rows
             if content
         )
-        caption = f"Concept {self.concept} of <bdi>{html.escape(self.layer)}</bdi>"
+        name = f" <bdi>{html.escape(self.name)}</bdi>" if self.name else ""
+        caption = f"Concept {self.concept}{name} of <bdi>{html.escape(self.layer)}</bdi>"
         return f"<table><caption>{caption}</caption>{cells}</table>"
 
 

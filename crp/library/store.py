@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import os
 from collections.abc import Iterable
@@ -13,15 +12,17 @@ import numpy as np
 
 from crp.arguments import layer_name
 from crp.class_names import class_index
-from crp.errors import InputError, inert, nearest, shortened
+from crp.errors import InputError, nearest, shortened
 from crp.files import user_path
 from crp.indices import concept_id, concept_ids
 from crp.layout import Layout
 from crp.preprocessing import Preprocessing
-from crp.values import Patch
+from crp.values import ConceptMeans, Patch
 
 from .library_concept import LibraryConcept
+from .library_facts import facts_of, in_lines, in_table
 from .manifest import layer_folder, read_manifest
+from .means import read_means
 from .patches import MODES, LayerPatches, check_patches, decoded, read_patches, stored_concepts
 from .profiles import LayerProfiles
 from .references import (
@@ -31,9 +32,11 @@ from .references import (
     References,
     check_references,
     check_statistics,
+    read_class_references,
     read_references,
+    read_statistics,
 )
-from .tables import check_file, damaged, open_table
+from .tables import check_file, damaged
 from .usage import ConceptUse, uses
 from .vectors import Vectors, read_vectors, samples_file, vectors_file
 
@@ -82,6 +85,11 @@ class Library:
         Names of the layers, in the order given to `mine`.
     layouts
         By layer, what the axes of its output mean.
+    mean_sizes
+        By layer, of how many numbers the mean parts of its concepts are made, 0 if they were too many to keep; empty
+        in libraries without means, which earlier versions mined.
+    names
+        By layer, the name of every concept (empty for those without); `()` if none has a name.
     class_names, output_names
         Names of the classes and of the model's outputs (the same, unless a start was mined); empty without names.
     preprocessing
@@ -94,6 +102,10 @@ class Library:
         self._shapes = {layer["name"]: tuple(layer["shape"]) for layer in self.manifest["layers"]}
         self.layouts = {layer["name"]: Layout.from_description(layer) for layer in self.manifest["layers"]}
         self._sizes = {layer["name"]: int(layer["concepts"]) for layer in self.manifest["layers"]}
+        self.mean_sizes = {layer["name"]: layer["means"] for layer in self.manifest["layers"] if "means" in layer}
+        channels = {"kind": "ChannelConcept"}
+        self._kinds = {layer["name"]: layer.get("concept", channels) for layer in self.manifest["layers"]}
+        self.names = {layer["name"]: tuple(layer.get("names", ())) for layer in self.manifest["layers"]}
         self.layers = tuple(self._shapes)
         self.class_names = tuple(self.manifest.get("class_names") or ())
         self.output_names = tuple(self.manifest.get("output_names", self.class_names) or ())
@@ -104,6 +116,7 @@ class Library:
             raise damaged(path / "manifest.json", shortened(error, 300)) from error
         settings = self.manifest["settings"]
         files = [self.file(layer, table) for layer in self.layers for table in TABLES]
+        files += [self.file(layer, "means") for layer, count in self.mean_sizes.items() if count]
         if settings["class_references"]:
             files += [self.file(layer, "class_references") for layer in self.layers]
         if settings["vectors"]:
@@ -112,7 +125,7 @@ class Library:
             check_file(path, file)
 
     def file(self, layer: str, table: str) -> Path:
-        """Return the file of a layer's table: `"references"`, `"class_references"`, `"statistics"` or `"patches"`."""
+        """Return the file of a layer's table, such as `"references"` or `"means"`."""
         return self.path / "layers" / layer_folder(layer) / f"{table}.safetensors"
 
     def shape(self, layer: str) -> tuple[int, ...]:
@@ -131,7 +144,12 @@ class Library:
         """Return the extent of the positions of a layer's concepts."""
         layout = self.layout(layer)
         # a kind with methods of its own may count positions along any axis
-        return (math.prod(layout.shape),) if self.manifest["settings"].get("concept_methods") else layout.space
+        return (math.prod(layout.shape),) if self.kind(layer).get("methods") else layout.space
+
+    def kind(self, layer: str) -> dict[str, Any]:
+        """Return the kind of a layer's concepts: the name of its class, and what it holds as a `fingerprint`."""
+        self.shape(layer)
+        return self._kinds[layer]
 
     def layout(self, layer: str) -> Layout:
         """Return what the axes of a layer's output mean; errors as in `shape`."""
@@ -189,32 +207,23 @@ class Library:
         _check_mode(mode)
         if not count:
             raise InputError(f"The library '{self.path}' has no references by class: mine with class_references=3.")
-        with open_table(self.file(layer, "class_references")) as table:
-            sample = table.part(f"{mode}.sample", np.int64, shape, target)
-            found = References(
-                sample=sample,
-                score=table.part(f"{mode}.score", np.float32, shape, target),
-                target=np.where(sample >= 0, target, -1),
-                position=table.part(f"{mode}.position", np.int64, shape, target),
-            )
-        check_references(self.file(layer, "class_references"), mode, found, self.limits(layer))
+        file = self.file(layer, "class_references")
+        found = read_class_references(file, mode, shape, target)
+        check_references(file, mode, found, self.limits(layer))
         return found
 
     def statistics(self, layer: str) -> ClassStatistics:
         """Read how much each class uses each concept of a layer; errors as in `references`."""
         classes, concepts = self.manifest["classes"], self._concepts(layer)
         file = self.file(layer, "statistics")
-        with open_table(file) as table:
-            found = ClassStatistics(
-                **{
-                    name: table.array(name, np.float64, (classes, concepts))
-                    for name in ("share", "share_variance", "activation", "activation_variance")
-                },
-                among_top=table.array("among_top", np.int64, (classes, concepts)),
-                count=table.array("count", np.int64, (classes,)),
-            )
+        found = read_statistics(file, (classes, concepts))
         check_statistics(file, found)
         return found
+
+    def means(self, layer: str) -> ConceptMeans:
+        """Read what the mean parts of a layer's concepts are made of; `InputError` if the library holds no means."""
+        self.shape(layer)
+        return read_means(self.file(layer, "means"), layer, self.mean_sizes.get(layer))
 
     def concepts_of(
         self, target: int | str, layer: str, *, order: str = "share", count: int | None = None
@@ -240,7 +249,7 @@ class Library:
         """
         target = self.class_index(target)
         pairs = [(target, concept) for concept in range(self._concepts(layer))]
-        return uses(self.statistics(layer), self.class_names, pairs, order, count)
+        return uses(self.statistics(layer), self.class_names, self.names[layer], pairs, order, count)
 
     def classes_of(
         self, layer: str, concept: int, *, order: str = "share", count: int | None = None
@@ -249,7 +258,7 @@ class Library:
         concept = self.concept_id(layer, concept)
         statistics = self.statistics(layer)
         pairs = [(target, concept) for target in np.flatnonzero(statistics.count).tolist()]
-        return uses(statistics, self.class_names, pairs, order, count)
+        return uses(statistics, self.class_names, self.names[layer], pairs, order, count)
 
     def dead_concepts(self, layer: str) -> DeadConcepts:
         """Find the concepts of a layer that no sample of the data set used; errors as in `references`."""
@@ -349,6 +358,10 @@ class Library:
             patch_size=settings["patch_size"],
         )
 
+    def concept_name(self, layer: str, concept: int) -> str:
+        """Return the name that the kind of concept gives a concept; empty if it has only its number."""
+        return self.names[layer][self.concept_id(layer, concept)] if self.names[layer] else ""
+
     def concept_ids(self, layer: str, concepts: object) -> tuple[int, ...]:
         """Read ids of concepts of a layer, in any form that `crp.indices` reads.
 
@@ -365,30 +378,14 @@ class Library:
 
     def facts(self) -> list[tuple[str, str]]:
         """List what the library holds as pairs of a label and a value, for display."""
-        manifest, settings = self.manifest, self.manifest["settings"]
-        layers = [f"{layer} {list(self.shape(layer))}" for layer in self.layers]
-        facts = [
-            ("path", str(self.path)),
-            ("model", f"{manifest['model'].get('class')}, weights {manifest['model']['weights'][:12]}"),
-            ("data", f"{manifest['data']['length']} samples, fingerprint {manifest['data']['fingerprint'][:12]}"),
-            ("layers", ", ".join(layers)),
-            ("composite", manifest["composite"]["name"]),
-            ("explained" if settings["start"] == "start" else "explained class", str(settings.get("targets"))),
-            ("scores", f"relevance {settings.get('relevance_score')}, activation {settings.get('activation_score')}"),
-            ("references", f"{settings['k']} per concept, {settings['patches']} with patches"),
-        ]
-        return [(word, inert(value)) for word, value in facts]
+        return facts_of(self.path, self.manifest)
 
     def __repr__(self) -> str:
         """Return the facts, one per line."""
-        width = max(len(word) for word, _ in self.facts())
-        return "\n".join(["<crp.Library>", *(f"  {word:<{width}}  {value}" for word, value in self.facts())])
+        return in_lines(self.facts())
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{html.escape(word)}</th><td>{html.escape(value)}</td></tr>" for word, value in self.facts()
-        )
-        return f"<table><caption>crp.Library</caption>{rows}</table>"
+        return in_table(self.facts())
 
     def _concepts(self, layer: str) -> int:
         self.shape(layer)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from crp.attribution.starts import Start
 from crp.class_names import class_name
+from crp.concepts import AnyKind, Layout, concept_names, kind_at
 from crp.dataset_items import class_names_of
 from crp.errors import InputError, listed
 from crp.indices import concept_ids
@@ -29,13 +30,16 @@ from .mined_model import ModelSubject, model_subject
 from .patch_maker import PatchMaker
 from .scores import Score
 from .settings import PATCH_SIZE, Settings
-from .survey import sizes_of
+from .survey import mean_sizes_of, sizes_of
 from .tally import Tally, default_class_references
 from .targets import TargetRule
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
     from zennit.core import Composite
+
+# What a manifest calls the kind of concept if layers have different ones.
+SEVERAL_KINDS = "several kinds"
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ class MiningPlan:
         The options, the number of class references among them.
     subject, data
         The model and the data set.
-    sizes
-        Number of concepts of each layer.
+    sizes, means
+        Number of concepts of each layer, and of how many numbers their mean parts are made if these are kept.
     concepts
         By layer, the concepts to make patches of.
     positions
@@ -79,6 +83,7 @@ class MiningPlan:
     subject: ModelSubject
     data: DataSubject
     sizes: dict[str, int]
+    means: dict[str, int]
     concepts: dict[str, list[int]]
     positions: dict[str, Positions]
     manifest: dict[str, Any]
@@ -88,7 +93,9 @@ class MiningPlan:
     def tally(self) -> Tally:
         """Return an empty tally for the pass over the data set."""
         settings = self.settings
-        return Tally(self.sizes, self.subject.classes, settings.k, settings.top, settings.class_references)
+        return Tally(
+            self.sizes, self.subject.classes, settings.k, settings.top, settings.class_references, self.means
+        )
 
     def estimate(self) -> Estimate:
         """Estimate time, memory and disk space."""
@@ -179,24 +186,29 @@ def plan_mining_run(
     if subject.start == "start":
         known = [class_name(names or (), index, count) for index in range(count)]
         shown = dataclasses.replace(shown, class_names=(settings.targets.name(known),), output_names=names or ())
-    sizes = sizes_of(settings.concept, subject.layouts)
+    kinds = {layer: kind_at(layer, settings.concept) for layer in subject.layouts}
+    sizes = sizes_of(kinds, subject.layouts)
     if settings.class_references is None:
         by_default = default_class_references(subject.classes, sum(sizes.values()))
         settings = dataclasses.replace(settings, class_references=by_default)
     concepts = _patch_concepts(sizes, patch_concepts, settings.patches)
     device = torch.device(settings.device).type if settings.device is not None else device_of(model)
-    stored = {**settings.stored(data.data["dtype"], device), **described_kind(settings.concept)}
-    manifest = described(subject, data, sizes, settings.scores, stored, shown)
+    stored = {**settings.stored(data.data["dtype"], device), "concept": _together(kinds)}
+    means = mean_sizes_of(kinds, subject.layouts)
+    described_kinds = stored_kinds(kinds, subject.layouts)
+    manifest = described(subject, data, sizes, settings.scores, stored, shown, described_kinds, means)
     identity = {
         "manifest": manifest,
         # rules with a name are in the manifest
         "composite": value_fingerprint(None if isinstance(composite, str) else composite),
-        "concept": value_fingerprint(settings.concept),
+        "concept": value_fingerprint(kinds),
         "targets": value_fingerprint(settings.targets),
         "patch_concepts": None if patch_concepts is None else concepts,
     }
     positions = positions_of(model, data.reader.like, subject.layouts) if settings.patches else {}
-    return MiningPlan(settings, subject, data, sizes, concepts, positions, manifest, identity, shown.preprocessing)
+    return MiningPlan(
+        settings, subject, data, sizes, means, concepts, positions, manifest, identity, shown.preprocessing
+    )
 
 
 def described(
@@ -206,8 +218,10 @@ def described(
     scores: Mapping[str, Score],
     settings: Mapping[str, Any],
     shown: Shown,
+    kinds: Mapping[str, Mapping[str, Any]],
+    means: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Put together the manifest of a library (docs/library-format.md)."""
+    """Put together the manifest of a library (docs/library-format.md); `means` is None if it holds none."""
     names, preprocessing, source = shown.class_names, shown.preprocessing, shown.source
     return {
         "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy", "Pillow")},
@@ -217,7 +231,13 @@ def described(
         "class_names": list(names) if names is not None else None,
         **({} if shown.output_names is None else {"output_names": list(shown.output_names)}),
         "layers": [
-            {"name": layer, "concepts": size, **subject.layouts[layer].described()}
+            {
+                "name": layer,
+                "concepts": size,
+                **subject.layouts[layer].described(),
+                **kinds[layer],
+                **({} if means is None else {"means": means.get(layer, 0)}),
+            }
             for layer, size in sizes.items()
         ],
         "composite": subject.composite,
@@ -231,6 +251,24 @@ def described(
         },
         "definitions": {name: score.definition for name, score in scores.items()},
     }
+
+
+def stored_kinds(kinds: Mapping[str, AnyKind], layouts: Mapping[str, Layout]) -> dict[str, dict[str, Any]]:
+    """Return what a manifest says of each layer's concepts: their kind, unless channels, and their names, if any."""
+    found = {}
+    for layer, kind in kinds.items():
+        described, names = described_kind(kind), concept_names(kind, layouts[layer])
+        found[layer] = {
+            **({"concept": described} if "fingerprint" in described else {}),
+            **({"names": list(names)} if names else {}),
+        }
+    return found
+
+
+def _together(kinds: Mapping[str, AnyKind]) -> str:
+    """Name the kind of all layers."""
+    names = {type(kind).__name__ for kind in kinds.values()}
+    return names.pop() if len(names) == 1 else SEVERAL_KINDS
 
 
 def _names_in(dataset: object, classes: int, targets: TargetRule) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from crp.concepts import ConceptKind
+from crp.concepts import Kinds
 from crp.errors import LibraryError
 from crp.library.checksums import replace_with_checksum
 from crp.library.patches import MODES, encoded
@@ -39,7 +39,7 @@ def add_patches(
     concepts: Iterable[int],
     *,
     composite: Composite | str | None = None,
-    concept: ConceptKind = CHANNELS,
+    concept: Kinds = CHANNELS,
     targets: TargetRule | None = None,
     device: str | torch.device | None = None,
     progress: bool = True,

@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from crp.attribution import INPUT, RelevanceFlow, Replica
 from crp.attribution.memory import memory_kept
-from crp.concepts import ChannelConcept, ConceptKind, Layout
+from crp.concepts import ChannelConcept, Kinds, Layout, kind_at
 from crp.library.patches import LayerPatches, StoredPatch
 
 from .block_stream import SampleReader, label_table
 from .crops import cropped, patch_box
 from .input_boxes import Positions
 from .patch_requests import Explained, Origin, Request, by_explained, passes_of, ranked
-from .patch_starts import Starts, starts_of
+from .patch_starts import Starts, StartsByLayer
 from .targets import TargetRule, attribution_targets, logits
 
 # A group with this many requests takes no more samples: larger groups are not faster per patch, and an interruption
@@ -62,7 +62,7 @@ class PatchMaker:
 
     replica: Replica
     targets: TargetRule | None
-    concept: ConceptKind
+    concept: Kinds
     reader: SampleReader
     layouts: Mapping[str, Layout]
     positions: Mapping[str, Positions]
@@ -125,7 +125,8 @@ class PatchMaker:
         data = torch.stack([data for data, _ in read])
         with RelevanceFlow(self.replica, None, data, layers, layouts=self.layouts) as flow:
             labels = label_table([label for _, label in read])
-            starts = starts_of(flow, self.concept, explained, partial(self._started, flow, list(explained), labels))
+            started = partial(self._started, flow, list(explained), labels)
+            starts = StartsByLayer(flow, self.concept, explained, started)
             for layer in layers:
                 for place, request, heatmap in self._in_layer(flow, explained, layer, starts):
                     yield request, self._stored(request, pictures[place], heatmap)
@@ -144,7 +145,7 @@ class PatchMaker:
                         yield place, request, starts.factor(request) * heatmaps[k, place]
 
     def _passes(self, wanted: Iterable[Request], layer: str) -> list[list[Origin]]:
-        unit = isinstance(self.concept, ChannelConcept)
+        unit = isinstance(kind_at(layer, self.concept), ChannelConcept)
         return passes_of(wanted, layer, self.positions[layer].fields, linear=self.replica.linear, unit=unit)
 
     def _started(self, flow: RelevanceFlow, explained: Sequence[tuple[int, int]], labels: Tensor) -> Tensor:

@@ -173,7 +173,10 @@ def _layer(
     explanation: Explanation, layer: LayerExplanation, place: str, index: int, limit: float, context: Context
 ) -> dict[str, Any]:
     widest = max((abs(part.share) for part in layer.ranked), default=0) or 1
-    cards = [card_view(explanation, part, place, limit, widest, context) for part in layer.ranked]
+    cards = [
+        card_view(explanation, part, layer.name_of(part.concept), place, limit, widest, context)
+        for part in layer.ranked
+    ]
     colours = context.colours[layer.layer]
     return {
         "index": index,
@@ -189,7 +192,7 @@ def _layer(
         "outside": outside(layer),
         "conserved": layer.first_order or coverage_is_a_share(layer.coverage),
         "map": layer.concept_map
-        and concept_map_view(layer.concept_map, colours, {card["concept"]: card for card in cards}),
+        and concept_map_view(layer, colours, {card["concept"]: card for card in cards}),
     }
 
 
