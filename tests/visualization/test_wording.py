@@ -66,7 +66,7 @@ def test_coverage_in_words(coverage, sentence):
 def test_first_order_effects_have_no_coverage():
     layer = dataclasses.replace(examples.explanation().layers[0], coverage=float("nan"), first_order=True)
     sentence = conservation_wording.coverage(layer)
-    assert sentence.startswith("Relevance here is a first-order effect: about what the output loses without the concept.")
+    assert sentence.startswith("Relevance here is a first-order effect: about what the output loses without the")
     assert not any(character.isdigit() for character in sentence)
 
 
