@@ -132,8 +132,9 @@ def map_table(model: nn.Module, count: int) -> None:
         total = positive.sum((1, 2))
         strongest = avg_pool2d(heatmaps, PATCH).flatten(1).argmax(1).numpy()
         share, on_tag = (positive * near).sum((1, 2)) / total, ((positive * near_tags).sum((1, 2)) / total)[tagged]
+        known = "" if np.isnan(arrived) else f"{arrived:.2f} "
         points = patches[np.arange(count), strongest]
-        say(f"| {name} | {share.mean():.3f} | {points.mean():.3f} | {on_tag.mean():.3f} | {'' if np.isnan(arrived) else f'{arrived:.2f} '}|")
+        say(f"| {name} | {share.mean():.3f} | {points.mean():.3f} | {on_tag.mean():.3f} | {known}|")
 
 
 # -- ranking ---------------------------------------------------------------------------------------------------------
