@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution import RelevanceFlow
-from crp.attribution.removal import removal_in
 from crp.attribution.starts import Logits, Start
-from crp.concepts import ChannelConcept, Kinds, Parts, kind_at
+from crp.concepts import ChannelConcept, Kinds
 from crp.errors import InputError
 from crp.evaluation.evaluation import Evaluation
 from crp.evaluation.measuring import Measurements, measured
 from crp.models import PreparedModel, ready_model
+from crp.values import ConceptMeans
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -99,16 +99,17 @@ def evaluate(
     target = target or predicted_class
     found = {layer: Measurements() for layer in layers}
     with tqdm(total=len(data) * len(layers), desc="evaluating", unit="sample", disable=not progress) as bar:
-        references = _references(ready, data, layers, concept)
+        means = _means(ready, data, layers, concept)
         for first in range(0, len(data), _BATCH):
             batch = data[first : first + _BATCH]
             with RelevanceFlow(ready.replica, None, batch, layers) as flow:
                 start = target(flow.prediction)
                 relevance = flow.down(flow.output_relevance(start), to=layers)
                 scores = {layer: flow.parts(layer, concept).total(relevance[layer][0]) for layer in layers}
-                removals = {layer: removal_in(flow, batch, layer, kind_at(layer, concept)) for layer in layers}
+                flow.follow_upper_parts(layers)
+                removals = {layer: flow.removal(layer, concept) for layer in layers}
             for layer, removal in removals.items():
-                fills = {"zero": removal, "mean": removal.filled_with(references[layer])}
+                fills = {"zero": removal, "mean": removal.filled_with(means[layer])}
                 found[layer].add(measured(fills, start, scores[layer], fractions, seed + first))
                 bar.update(len(batch))
     return Evaluation(
@@ -135,7 +136,7 @@ def predicted_class(prediction: Tensor) -> Start:
     return Logits(prediction.argmax(1))
 
 
-def _references(model: PreparedModel, data: Tensor, layers: Sequence[str], concept: Kinds) -> dict[str, Parts]:
-    """Return the parts of the first samples at each layer, whose mean takes the place of what is removed."""
+def _means(model: PreparedModel, data: Tensor, layers: Sequence[str], concept: Kinds) -> dict[str, ConceptMeans]:
+    """Return the means of the first samples at each layer, which take the place of what is removed."""
     with RelevanceFlow(model.replica, None, data[:_REFERENCES], layers) as flow:
-        return {layer: flow.parts(layer, concept) for layer in layers}
+        return {layer: flow.parts(layer, concept).means() for layer in layers}

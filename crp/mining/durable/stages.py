@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from crp.files import write_file
@@ -246,7 +247,7 @@ def make_patches(
 
 
 def write_survey(tables: Path, survey: Survey, layer: str) -> None:
-    """Write references and class statistics of one layer into its folder, which is created."""
+    """Write references, class statistics and means of one layer into its folder, which is created."""
     tables.mkdir(parents=True, exist_ok=True)
     arrays, by_class = {}, {}
     for mode in MODES:
@@ -259,6 +260,9 @@ def write_survey(tables: Path, survey: Survey, layer: str) -> None:
     if by_class:
         write_table(tables / "class_references.safetensors", by_class)
     write_table(tables / "statistics.safetensors", vars(survey.statistics[layer]))
+    if layer in survey.means:
+        found = survey.means[layer]
+        write_table(tables / "means.safetensors", {"numbers": found.numbers, "samples": np.array([found.samples])})
 
 
 def surveyed_references(library: Path, sizes: Mapping[str, int], k: int) -> dict[tuple[str, str], References]:
