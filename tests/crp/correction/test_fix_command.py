@@ -84,7 +84,7 @@ torch.save(model(torch.load("{tmp_path}/data.pt")).detach(), "{tmp_path}/outputs
     assert done.returncode == 0, done.stderr
     with torch.no_grad():
         assert torch.equal(torch.load(tmp_path / "outputs.pt"), found.model(data[:9]))
-        assert float((found.model(data[:9]) - model(data[:9])).abs().max()) > 1
+        assert float((found.model(data[:9]) - model(data[:9])).abs().max()) > 0.5
 
 
 @pytest.mark.slow  # torch.export takes some seconds
