@@ -12,6 +12,8 @@ from crp.values import StartScore
 from crp.visualization import effect_wording
 from crp.visualization.atlases import Atlas
 
+FAR = "Differs from its effect by far: removing it changes the output by"
+
 
 def plain(text: str) -> str:
     return text.replace("\N{NO-BREAK SPACE}", " ")
@@ -30,6 +32,44 @@ def test_a_class_has_its_probability_and_its_logit() -> None:
     explanation, part = measured(3.0, 7.0)
     assert plain(effect_wording.effect(explanation, part)) == "without it: 90 % → 40 %, logit 10 → 7"
     assert effect_wording.effect(explanation, dataclasses.replace(part, effect=None)) == ""
+
+
+def test_both_ways_of_removing_a_concept_are_said() -> None:
+    explanation, part = measured(3.0, 7.0)
+    effect = ConceptEffect(10.0, 7.0, 0.4, 9.0, 0.61)
+    part = dataclasses.replace(part, effect=effect)
+    said = "without it: 90 % → 40 %, logit 10 → 7; at its mean 61 %, 9"
+    assert plain(effect_wording.effect(explanation, part)) == said
+    started = dataclasses.replace(explanation, target=StartScore("road inside the mask", 10))
+    assert plain(effect_wording.effect(started, part)) == "without it: 10 → 7; at its mean 9"
+    against = dataclasses.replace(explanation, against=explanation.classes[1])
+    assert plain(effect_wording.effect(against, part)) == "without it: difference 10 → 7; at its mean 9"
+    assert "mean over" not in effect_wording.effect_means(explanation)
+    first, *others = explanation.layers
+    shown = dataclasses.replace(first.supporting[0], effect=effect)
+    first = dataclasses.replace(first, supporting=(shown, *first.supporting[1:]))
+    layers = (first, *others)
+    assert "its mean over the mined data set" in effect_wording.effect_means(
+        dataclasses.replace(explanation, layers=layers)
+    )
+
+
+@pytest.mark.parametrize(
+    ("relevance", "after", "at_mean", "says"),
+    [
+        (3.0, 10.2, 10.3, "Disagrees with its effect: it supports, but removing it raises the output."),
+        (0.3, 10.2, 9.9, ""),  # the mean says that it supports
+        (0.3, 9.9, 10.2, ""),
+        (3.0, 10.2, 10.05, f"{FAR} 0.067 times its relevance."),
+        (3.0, -2.0, 0.0, f"{FAR} 3.3 times its relevance."),
+        (3.0, -2.0, 9.5, ""),  # too much by one way, too little by the other
+        (3.0, 10.0, 7.0, ""),  # the mean agrees
+    ],
+)
+def test_relevance_and_effect_disagree_if_zero_and_mean_say_so(relevance, after, at_mean, says) -> None:
+    _, part = measured(relevance, after)
+    part = dataclasses.replace(part, effect=ConceptEffect(10.0, after, 0.4, at_mean, 0.4))
+    assert plain(effect_wording.disagreement(part)) == says
 
 
 def test_differences_and_values_have_no_probability() -> None:
