@@ -20,6 +20,7 @@ from crp.cli.merge_command import merge
 from crp.cli.mine_command import mine
 from crp.cli.search_command import search
 from crp.cli.strategies_command import strategies
+from crp.cli.suspects_command import suspects
 from crp.cli.verify_command import verify
 from crp.compat import refuse_zennit_crp
 from crp.errors import CrpError, inert
@@ -110,5 +111,7 @@ def main(ctx: click.Context) -> None:
     ctx.call_on_close(lambda: logger.setLevel(level))
 
 
-for command in (demo, layers, mine, merge, atlas, info, verify, evaluate, fix, classes, search, strategies, directions):
+for command in (
+    demo, layers, mine, merge, atlas, info, verify, evaluate, suspects, fix, classes, search, strategies, directions,
+):  # fmt: skip
     main.add_command(command)
