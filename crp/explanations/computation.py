@@ -274,11 +274,12 @@ def _explained_layer(
         supporting=tuple(parts[index] for index in supporting),
         opposing=tuple(parts[index] for index in opposing),
         rest=0.0 if not share.any() else max(0.0, 1 - math.fsum(abs(part.share) for part in parts.values())),
-        coverage=(float(relevance.sum()) + outside) / started if started else math.nan,
+        coverage=(float(relevance.sum()) + outside) / started if started and not flow.first_order else math.nan,
         concept_map=concept_map,
         relevance=relevance.cpu().numpy(),
         glimpses=_glimpses(library, layer, concept_map, cards),
         outside=outside,
+        first_order=flow.first_order,
         names=concept_names(own.kind, own.layout),
     )
 
