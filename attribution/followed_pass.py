@@ -84,13 +84,15 @@ class FollowedModel:
         Model input, `[N, c, *S]`.
     layers
         Names of layers.
+    end
+        Name of a layer at which every pass ends: its output takes the place of the model's.
 
     Attributes
     ----------
     data
         The input, detached.
     prediction
-        The model's output for it, `[N, ...]`, before a final softmax, log-softmax or sigmoid.
+        The model's output for it, `[N, ...]`, before a final softmax, log-softmax or sigmoid; or that of `end`.
     needs_graph
         Whether passes need autograd's graph, because the model ends in an activation.
 
@@ -100,10 +102,10 @@ class FollowedModel:
         If the model has no such layer.
     """
 
-    def __init__(self, model: nn.Module, data: Tensor, layers: Collection[str]) -> None:
+    def __init__(self, model: nn.Module, data: Tensor, layers: Collection[str], end: str | None = None) -> None:
         self._model = replicate(model)
         modules = dict(self._model.named_modules())
-        for layer in layers:
+        for layer in (*layers, end) if end else layers:
             check_layer(modules, layer)
             if layer not in modules:  # the input of a module becomes the output of one more module
                 modules[layer] = nn.Identity()
@@ -112,7 +114,7 @@ class FollowedModel:
         for name, module in modules.items():
             # torch's place for another `__call__`: around the caller's hooks, which run when the module does
             module.__dict__["_compiled_call_impl"] = partial(self._call, name, module._call_impl)
-        self.needs_graph = False
+        self.needs_graph, self._end = False, end
 
     @isolated()
     def follow(self, layers: Collection[str], *, clone: bool) -> dict[str, Path]:
@@ -134,7 +136,8 @@ class FollowedModel:
             check_same_output(prediction, self.run(self.data.clone(), lambda _, call: call())[0])
         for path in paths.values():
             if path.ahead:
-                path.problem = f"The model has, but never calls, '{path.layer}'."
+                end = f" below '{self._end}'" if self._end else ""
+                path.problem = f"The model has, but never calls, '{path.layer}'{end}."
         self.prediction = prediction.detach()
         return paths
 
@@ -143,15 +146,30 @@ class FollowedModel:
         self._step = step
         with torch.set_grad_enabled(self.needs_graph), callers_default(data.device):
             with FinalActivation(self._model) as final:
-                output = self._model(data)
-            output, _ = final.removed(output)
+                try:
+                    output = self._model(data)
+                except _Ended as ended:
+                    output = ended.output
+            if self._end is None:
+                output, _ = final.removed(output)
         if not isinstance(output, Tensor):
             raise ModelError(f"The model's output is {described_output(output)}, not a tensor: crp.select_output.")
         # [N] of a regression: one output per sample, as in a flow
-        return output if output.ndim > 1 else output[:, None], final.recorded
+        return output if output.ndim > 1 else output[:, None], final.recorded and self._end is None
 
     def _call(self, name: str, run: Callable, *args: Any, **kwargs: Any) -> Any:
-        return self._step(name, partial(run, *args, **kwargs))
+        output = self._step(name, partial(run, *args, **kwargs))
+        if name == self._end:
+            raise _Ended(output)
+        return output
+
+
+class _Ended(Exception):  # noqa: N818 (nothing went wrong)
+    """Ends a forward pass at the layer that was asked for."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
 
 
 def _follow_call(paths: dict[str, Path], clone: bool, name: str, run: Callable[[], Any]) -> Any:

@@ -120,19 +120,35 @@ class Interventions(ABC):
             If the part of the model above the layer cannot be run alone, or if canonizers of the composite changed the
             layer's output: relevance is of other values than the model's own.
         """
-        held = self.activation(layer)
         self.follow_upper_parts([layer])
         upper = self._uppers[layer]
         if isinstance(upper, ModelError):
             raise upper
-        off = float((upper.activation - held).abs().max())
+        self._check_own(layer, upper.activation)
+        return Removal(upper, parts_of(kind_at(layer, concept), upper.activation, self.layout(layer), layer))
+
+    def removal_below(self, end: str, layer: str, concept: Kinds = _CHANNELS) -> Removal:
+        """Prepare the removal of concepts from a layer, with the output of a layer above it in place of the model's.
+
+        Raises
+        ------
+        ModelError
+            As `removal`; and if `end` does not lie above the layer.
+        """
+        upper = UpperPart(self.replica.source, self._input, self._own_name(layer), self._own_name(end))
+        self._check_own(layer, upper.activation)
+        self._check_own(end, upper.prediction)
+        return Removal(upper, parts_of(kind_at(layer, concept), upper.activation, self.layout(layer), layer))
+
+    def _check_own(self, layer: str, own: Tensor) -> None:
+        """Refuse a layer whose output is not the model's own."""
+        held = self.activation(layer)
         allowed = _SAME_BFLOAT16 if held.dtype == torch.bfloat16 else _SAME
-        if off > allowed * max(float(held.abs().max()), 1e-6):
+        if float((own - held).abs().max()) > allowed * max(float(held.abs().max()), 1e-6):
             raise ModelError(
                 f"The canonizers of the composite change the output of layer '{layer}', so its concepts cannot be "
                 "removed from the model itself: name the layer after it."
             )
-        return Removal(upper, parts_of(kind_at(layer, concept), upper.activation, self.layout(layer), layer))
 
     def _removal(self, layer: str, concept: Kinds, by: object) -> Removal:
         removal = self.removal(layer, concept)

@@ -103,11 +103,14 @@ class Removal:
         Tensor
             `[K, N]`, float64.
         """
+        return explained_values(start, self.predictions_each(removed))
+
+    def predictions_each(self, removed: Sequence[Sequence[Any]]) -> Tensor:
+        """Compute the model's whole output, `[K, N, ...]`, with other concepts removed from each of the `N` samples."""
         if len(removed) != self.parts.samples:
             raise InputError(f"Conditions for {len(removed)} samples are given, and there are {self.parts.samples}.")
         splits = zip(*map(self._split, removed), strict=True)
-        found = torch.cat([self.upper.outputs(self._replaced_in_each(some)) for some in splits])
-        return explained_values(start, found)
+        return torch.cat([self.upper.outputs(self._replaced_in_each(some)) for some in splits])
 
     def effects(self, ids: Sequence[int], start: Start) -> Tensor:
         """Compute how much the explained output falls when single concepts are removed.

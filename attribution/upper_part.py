@@ -38,22 +38,24 @@ class UpperPart:
         Model input, `[N, c, *S]`.
     layer
         Name of a layer that is called once.
+    end
+        Name of a layer above it: its output takes the place of the model's, and what lies above is not computed.
 
     Attributes
     ----------
     activation
         The layer's output for `data`, `[N, *layer]`.
     prediction
-        The model's output for `data`, `[N, ...]`, before a final softmax, log-softmax or sigmoid.
+        The model's output for `data`, `[N, ...]`, before a final softmax, log-softmax or sigmoid; or that of `end`.
 
     Raises
     ------
     InputError
         If the model has no such layer.
     ModelError
-        If the layer is called more than once or never, or does not give a tensor; if the model draws random numbers
-        that its output depends on; if the upper part cannot be run alone, because it overwrites in place what the lower
-        part computes.
+        If the layer is called more than once or never, or does not give a tensor; if `end` does not lie above it; if
+        the model draws random numbers that its output depends on; if the upper part cannot be run alone, because it
+        overwrites in place what the lower part computes.
 
     Examples
     --------
@@ -64,8 +66,8 @@ class UpperPart:
     """
 
     @isolated()
-    def __init__(self, model: nn.Module, data: Tensor, layer: str) -> None:
-        followed = FollowedModel(model, data, [layer])
+    def __init__(self, model: nn.Module, data: Tensor, layer: str, end: str | None = None) -> None:
+        followed = FollowedModel(model, data, [layer], end)
         self._take(followed, followed.follow([layer], clone=False)[layer])
 
     @classmethod

@@ -145,6 +145,12 @@ class Parts:
         activation = self._activation.to(relevance.dtype)
         return _divided(relevance, activation) * self.kind.weighted(activation, weights, self.layout)
 
+    def carried_each(self, relevance: Tensor, ids: Sequence[int]) -> Tensor:
+        """Keep the relevance of another concept for each sample: `[N, *shape]` -> the same."""
+        return torch.stack(
+            [self._of(row).carried(relevance[row, None], [[index]])[0, 0] for row, index in enumerate(ids)]
+        )
+
     def rest(self, relevance: Tensor) -> Tensor:
         """Return the relevance `[N, *shape]` that belongs to no concept; with those of all parts it is the whole."""
         return relevance - self.carried(relevance, [range(self.size)])[0]
@@ -155,8 +161,7 @@ class Parts:
             activation, arriving = (self._here(each, positions) for each in (self._activation, relevance))
             activation = activation.to(arriving.dtype)
             return self._placed(_divided(arriving, activation) * self._local_parts(activation, ids), positions)
-        rows = [self._of(row).carried(relevance[row, None], [[index]])[0, 0] for row, index in enumerate(ids)]
-        return self._kept(torch.stack(rows), positions)
+        return self._kept(self.carried_each(relevance, ids), positions)
 
     def active_at(self, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Return the part of one concept at one position for each sample, `[N, *shape]`."""
