@@ -22,9 +22,10 @@ from crp.attribution.ledger import Recorder
 from crp.attribution.named_layers import on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.norm_merging import MergedReads
+from crp.attribution.norm_squares import NormSquares
 from crp.attribution.observation import RunningModules
 from crp.attribution.outputs import described_output
-from crp.attribution.purposes import CurrentPurpose
+from crp.attribution.purposes import CurrentPurpose, Purpose
 from crp.attribution.repeatability import check_same_output, random_states
 from crp.attribution.replica import Replica
 from crp.attribution.rule_operator import mark_nonnegative_inputs
@@ -66,6 +67,8 @@ class ForwardPass:
         The model's own output, with its final activation.
     operations
         Functions that ran under a rule.
+    squares
+        The norms that ran under a rule; None of them with a composite of the caller.
     path
         Differs for passes that call other modules or functions (control flow that depends on the data).
     purpose
@@ -83,6 +86,15 @@ class ForwardPass:
     operations: Sequence[Operation] = ()
     path: int = 0
     recorder: Recorder = field(default_factory=Recorder)
+
+    def __post_init__(self) -> None:
+        self.squares = NormSquares(self.purpose)
+
+    @property
+    def first_order(self) -> bool:
+        """Whether relevance for ranking is a first-order effect, which does not add up to the output."""
+        ranked = Purpose.RANKING in self.purpose.available
+        return ranked and any(operation.by_derivative for operation in self.operations)
 
     @property
     def prediction(self) -> Tensor:
@@ -146,11 +158,11 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     for module in replica.rules:
         module.state = state
     names = dict(replica.model.named_modules())
-    stale = StaleTensors()
+    stale, merged = StaleTensors(), list[MergedReads]()
     # before a layer is read
     handles = follow_changes(replica.in_place, stale, clone)
     handles += [
-        on_layer(names, layer, _tap_hook(layer, result, versions, clone, data.requires_grad))
+        on_layer(names, layer, _tap_hook(layer, result, versions, merged, clone, data.requires_grad))
         for layer in layers
     ]
     functions: FunctionRules | None = None
@@ -160,16 +172,18 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
             if replica.operations is not None:
                 linear = partial(_ruled_function, replica, state)
                 running = modes.enter_context(RunningModules(replica.model).followed())
-                functions = modes.enter_context(FunctionRules(RULES, running, linear, result.recorder, stale, clone))
+                functions = modes.enter_context(
+                    FunctionRules(RULES, running, linear, result.recorder, result.squares, stale, clone)
+                )
             elif replica.in_place:
                 modes.enter_context(StaleReads(stale))
             if replica.merges:
-                reads = modes.enter_context(MergedReads(replica.model, replica.merges, running, clone))
+                merged.append(modes.enter_context(MergedReads(replica.model, replica.merges, running, clone)))
             final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
             output = replica.model(data.clone())
             stale.check(tensors_in([output]))
-            if replica.merges:
+            for reads in merged:
                 reads.finish(output)
     except CrpError:
         raise
@@ -239,7 +253,12 @@ def _checked_output(output: object, samples: int, start: str) -> Tensor:
 
 
 def _tap_hook(
-    layer: str, result: ForwardPass, versions: list[tuple[Tensor, int]], clone: bool, to_input: bool
+    layer: str,
+    result: ForwardPass,
+    versions: list[tuple[Tensor, int]],
+    merged: Sequence[MergedReads],
+    clone: bool,
+    to_input: bool,
 ) -> Callable[[object], Tensor]:
     """Make the function that adds a layer to the taps."""
     # The graph holds this hook: a reference to an object that holds the graph would keep both alive.
@@ -257,11 +276,16 @@ def _tap_hook(
             )
         if to_input and not output.requires_grad:
             raise ModelError(f"The output of layer '{layer}' does not depend on the model's input.")
+        return merged[0].followed(output, lambda: read(output)) if merged else read(output)
+
+    def read(output: Tensor) -> Tensor:
         below = output
         # a graph node of its own, to tell apart layers whose output is the same tensor
         above = output.clone() if clone else output.view_as(output)
         if below.requires_grad:
-            below.register_hook(lambda gradient: torch.zeros_like(gradient) if layer in blocked else None)
+            below.register_hook(
+                lambda gradient: torch.zeros_like(gradient) if gradient is not None and layer in blocked else None
+            )
         else:
             above.requires_grad_()
         taps[layer] = Tap(above, below)

@@ -73,7 +73,8 @@ def compose(
         For each concept, keep the strongest edges that together carry this fraction of the absolute relevance that
         leaves it.
     breadth
-        Largest number of concepts in a layer. If there are more, those with the strongest incoming edges are kept.
+        Largest number of concepts in a layer; what belongs to no concept counts as one of them. If there are more,
+        those with the strongest incoming edges are kept.
     composite
         Rules and canonizers; by default those that fit the model. A prepared model has its composite already.
     library
@@ -97,8 +98,8 @@ def compose(
     Notes
     -----
     The attribution graph of Achtibat et al. (2023), Fig. 3d, with each shared concept as one node and with edges of
-    both signs. If the rules are linear (`RelevanceFlow.linear`), edges from all upper concepts add up to a concept's
-    relevance. Otherwise the difference is part of the rest.
+    both signs. If the rules are linear (`RelevanceFlow.linear`), and not of first order (`ConceptGraph.first_order`),
+    edges from all upper concepts add up to a concept's relevance. Otherwise the difference is part of the rest.
     """
     layers = layer_names(layers)
     if of is not None:
@@ -169,7 +170,7 @@ def graph_in(
         root = root_of(flow, target, start, of, concept, library)
         below = _directly_below(flow, root.layer, layers)
         explained = root.start.name(output_names(library.output_names if library else (), flow.prediction))
-        inner = [layer for layer in below if layer != OUTPUT]
+        inner, first_order = [layer for layer in below if layer != OUTPUT], flow.first_order
         names = {layer: concept_names(kind_at(layer, concept), flow.layout(layer)) for layer in inner}
         break
     if of is not None and not below[root.layer]:
@@ -183,8 +184,8 @@ def graph_in(
         if upper != root.layer:
             received = incoming[upper]
             strongest = sorted(received.keys() - {REST}, key=lambda index: (-received[index], index))
-            # what belongs to no concept does not take the place of one
-            kept[upper] = sorted([*strongest[:breadth], *(received.keys() & {REST})])
+            rest = received.keys() & {REST}
+            kept[upper] = sorted([*strongest[: max(1, breadth - len(rest))], *rest])
         level = _level(flows, root, upper, kept[upper], lower, set(below) - {upper})
         for row, index in enumerate(kept[upper]):
             node = upper, index
@@ -198,8 +199,7 @@ def graph_in(
             sent[node] = _covering(edges, coverage * leaving[node])
             for (layer, other), value in sent[node].items():
                 incoming[layer][other] = incoming[layer].get(other, 0) + abs(value)
-    # From sums over samples to means, and to shares of the whole prediction.
-    samples, started = _started(flows, root)
+    samples, started = _started(flows, root)  # from sums to means, and to shares of the prediction
     edges = [
         GraphEdge(
             upper=upper,
@@ -242,6 +242,7 @@ def graph_in(
         coverage=coverage,
         breadth=breadth,
         samples=samples,
+        first_order=first_order,
     )
 
 
