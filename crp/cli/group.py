@@ -11,6 +11,7 @@ import click
 from crp.cli.atlas_command import atlas
 from crp.cli.classes_command import classes
 from crp.cli.demo_command import demo
+from crp.cli.diff_command import diff
 from crp.cli.directions_command import directions
 from crp.cli.evaluate_command import evaluate
 from crp.cli.fix_command import fix
@@ -112,6 +113,7 @@ def main(ctx: click.Context) -> None:
 
 
 for command in (
-    demo, layers, mine, merge, atlas, info, verify, evaluate, suspects, fix, classes, search, strategies, directions,
+    demo, layers, mine, merge, atlas, info, verify, evaluate, suspects, fix, diff, classes, search, strategies,
+    directions,
 ):  # fmt: skip
     main.add_command(command)
