@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import fmean, pstdev
+
 from crp.explanations import ConceptPart, Explanation
+from crp.explanations.entries import Entry
+from crp.graphs.concept_graph import Key
 from crp.values import ClassScore, StartScore
 from crp.visualization import wording
 from crp.visualization.number_formats import number, times
@@ -26,14 +31,16 @@ def effect(explanation: Explanation, part: ConceptPart) -> str:
     def answer(value: float, probability: float) -> str:
         return wording.class_value(ClassScore(target.index, target.name, value, probability), explanation.best)
 
-    mean = "" if found.at_mean is None else f"; at its mean {number(found.at_mean)}"
+    at_mean = "" if found.at_mean is None else number(found.at_mean)
+    same = at_mean == number(found.after)
+    mean = at_mean and f"; at its mean {'the same' if same else at_mean}"
     values = f"{number(found.before)} → {number(found.after)}"
     if explanation.against is not None:
         return f"without it: difference {values}{mean}"
     if isinstance(target, StartScore) or found.probability is None:
         return f"without it: {values}{mean}"
-    if found.at_mean is not None:
-        mean = f"; at its mean {answer(found.at_mean, found.mean_probability)}, {number(found.at_mean)}"
+    if at_mean and not same:
+        mean = f"; at its mean {answer(found.at_mean, found.mean_probability)}, {at_mean}"
     before = wording.class_value(target, explanation.best)
     return f"without it: {before} → {answer(found.after, found.probability)}, logit {values}{mean}"
 
@@ -68,3 +75,30 @@ def disagreement(part: ConceptPart) -> str:
             f"Differs from its effect by far: removing it changes the output by {times(ratio)} its relevance."
         )
     return ""
+
+
+def mean_effect(entries: Sequence[Entry], key: Key) -> str:
+    """Say how much the predictions of a site that show a concept fall without it; empty if none was measured."""
+    measured = [entry for entry in entries if key in entry.effects]
+    if not measured:
+        return ""
+    names = {wording.printable(entry.target.name) for entry in measured}
+    what = "what is explained"
+    if all(isinstance(entry.target, ClassScore) for entry in measured):
+        what = f"the logit of {names.pop()}" if len(names) == 1 else "the logit of the explained class"
+    falls = [entry.effects[key] for entry in measured]
+    ways = list(zip(*falls, strict=True)) if len(set(map(len, falls))) == 1 else [[fall[0] for fall in falls]]
+    said = [f"{'lowers' if fmean(way) >= 0 else 'raises'} it by {_with_spread(way)}" for way in ways]
+    mean = f" (at its mean {said[1]})" if len(said) > 1 else ""
+    zero = said[0].replace(" it ", f" {what} ", 1)
+    if len(measured) == 1:
+        return f"Removing it {zero}{mean} in the one prediction on this site that shows it."
+    return (
+        f"Removing it {zero}{mean}: mean and standard deviation over the {len(measured)} predictions on this site that "
+        "show it."
+    )
+
+
+def _with_spread(falls: Sequence[float]) -> str:
+    size = number(abs(fmean(falls)))
+    return size if len(falls) < 2 else f"{size} ± {number(pstdev(falls))}"
