@@ -123,8 +123,7 @@ class RelevanceFlow(Interventions):
         self._recorder, self._current = forward.recorder, forward.purpose
         self._taps, self._blocked, self._squares = forward.taps, forward.blocked, forward.squares
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}
-        self._uppers = {}
-        self._layouts = dict(layouts or {})
+        self._uppers, self._layouts = {}, dict(layouts or {})
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
         self.chunk = chunk or max(1, min(_LARGEST_CHUNK, largest // forward.largest))
 
