@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crp.cli import options
-from crp.errors import InputError, LibraryError
+from crp.errors import CrpError, InputError, LibraryError
 from crp.files import user_path
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ SITE = "site"
 @click.option("--graph/--no-graph", default=True, help="Whether to show how lower concepts compose higher ones.")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
+@click.option("--data", metavar="DATA", help="The mined data, for patches not made yet; default: those that were named.")
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
 @options.concept
 @options.device
@@ -66,6 +67,9 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     If a PICTURE is a folder, all its pictures become a site: an index, a page for each prediction, and a page for each
     concept of the layers, with links between them. After an interruption the same command resumes. Complete pages are
     kept as long as nothing on them has changed.
+
+    Patches are pictures of the samples that show a concept best. Those that the library does not have yet are made from
+    the mined data, if these are where they were, or are given with --data; otherwise the page says so.
 
     The library names the model. torchvision's models are loaded automatically; other code is run only if you give it
     again with --model, or with --trust. The weights must be those that were mined.
@@ -101,16 +105,35 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             f"The library '{library}' does not say how pictures become model input; mine it again with --size, "
             "--mean and --std, or --preprocessing."
         )
+    model = prepared(model, data=None if site else _check(model, images, opened), library=opened)
+    _supply(opened, model, given)
     if site:
-        _site(prepared(model, library=opened), images, opened, library, given, options)
+        _site(model, images, opened, library, given, options)
         return
-    model = prepared(model, data=_check(model, images, opened), library=opened)
     for image in images:
         provenance = {"image": Path(image).name, "command": _command(library, [image], given)}
         explained = draw(model, image, opened, provenance=provenance, **options)
         for path in paths[image]:
             _make_folder(path.parent)
             click.echo(explained.save(path))
+
+
+def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> None:
+    """Let the library make patches that are missing, from the data that were named, or given."""
+    from crp.mining import supply_patches
+    from crp.sources.kinds import kind_named
+    from crp.sources.provenance import data_of
+
+    made, total = library.patch_counts()
+    if made == total:
+        return
+    try:
+        data = data_of(library, data=given["data"], trust=given["trust"])
+        supply_patches(library, model, data, concept=kind_named(given["concept"]))
+    except CrpError as error:
+        if given["data"] is not None:
+            raise
+        click.echo(f"{total - made} patches have not been made yet, and cannot be made now: {error}", err=True)
 
 
 def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor:

@@ -17,6 +17,7 @@ from crp.cli.info_command import info
 from crp.cli.layers_command import layers
 from crp.cli.merge_command import merge
 from crp.cli.mine_command import mine
+from crp.cli.patches_command import patches
 from crp.cli.search_command import search
 from crp.cli.strategies_command import strategies
 from crp.cli.verify_command import verify
@@ -109,5 +110,5 @@ def main(ctx: click.Context) -> None:
     ctx.call_on_close(lambda: logger.setLevel(level))
 
 
-for command in (demo, layers, mine, merge, atlas, info, verify, evaluate, classes, search, strategies, directions):
+for command in (demo, layers, mine, merge, atlas, patches, info, verify, evaluate, classes, search, strategies, directions):
     main.add_command(command)

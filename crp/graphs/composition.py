@@ -25,6 +25,7 @@ from crp.concepts import ChannelConcept, ConceptKind, Layout
 from crp.errors import InputError, shortened
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
 from crp.graphs.finiteness import check_finite
+from crp.graphs.node_patches import with_patches
 from crp.indices import concept_id
 from crp.library.store import check_library
 from crp.models import PreparedModel, ready_model
@@ -119,9 +120,10 @@ def compose(
         for flow in flows:
             target.relevance(flow.prediction[:1])  # refuses one mask, reference or class per sample
             break
-    return graph_in(
+    graph = graph_in(
         flows, layers, target, of=of, coverage=coverage, breadth=breadth, library=library, concept=concept
     )
+    return graph if library is None else with_patches(graph, library)
 
 
 def apart(layers: Sequence[str]) -> list[str]:
@@ -211,7 +213,6 @@ def graph_in(
         layer, index = key
         into = math.fsum(edge.relevance for edge in edges if edge.lower == key)
         out = math.fsum(abs(edge.relevance) for edge in edges if edge.upper == key) * samples
-        patches = library.patches(layer, index, "relevance")[:1] if library and layer in library.layers else ()
         nodes.append(
             GraphNode(
                 layer=layer,
@@ -222,7 +223,6 @@ def graph_in(
                 passed=passed[key] / samples,
                 carried=out / leaving[key] if leaving[key] else math.nan,
                 heatmap=pictures.get(key),
-                patch=next(iter(patches), None),
                 name=root.start.name(names) if layer == OUTPUT else "",
             )
         )

@@ -121,6 +121,18 @@ def read_references(path: Path, mode: str, shape: tuple[int, int]) -> References
         )
 
 
+def read_class_references(path: Path, mode: str, shape: tuple[int, int, int], target: int) -> References:
+    """Read the references `[C, n]` of one mode and class from a layer's file of `[classes, C, n]`; errors as above."""
+    with open_table(path) as table:
+        sample = table.part(f"{mode}.sample", np.int64, shape, target)
+        return References(
+            sample=sample,
+            score=table.part(f"{mode}.score", np.float32, shape, target),
+            target=np.where(sample >= 0, target, -1),
+            position=table.part(f"{mode}.position", np.int64, shape, target),
+        )
+
+
 def check_references(path: Path, mode: str, found: References, limits: Limits) -> None:
     """Refuse references that mining cannot have written: their numbers are indices of samples, classes and positions.
 

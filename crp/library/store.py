@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +11,17 @@ import numpy as np
 
 from crp.arguments import layer_name
 from crp.class_names import class_index
-from crp.errors import InputError, inert, nearest, shortened
+from crp.errors import InputError, nearest, shortened
 from crp.files import user_path
 from crp.indices import concept_id, concept_ids
 from crp.layout import Layout
 from crp.preprocessing import Preprocessing
-from crp.values import Patch
 
+from .display import facts_as_html, facts_as_text, facts_of
 from .library_concept import LibraryConcept
+from .library_patches import LibraryPatches, check_mode
 from .manifest import layer_folder, read_manifest
-from .patches import MODES, LayerPatches, check_patches, decoded, read_patches, stored_concepts
+from .patches import MODES
 from .profiles import LayerProfiles
 from .references import (
     ClassStatistics,
@@ -31,6 +30,7 @@ from .references import (
     References,
     check_references,
     check_statistics,
+    read_class_references,
     read_references,
 )
 from .tables import check_file, damaged, open_table
@@ -69,7 +69,7 @@ def check_library(library: object) -> None:
         raise InputError(f"A library is what crp.open_library returns, given {shortened(library)}.")
 
 
-class Library:
+class Library(LibraryPatches):
     """A library on disk: references, statistics and patches of concepts.
 
     Attributes
@@ -86,9 +86,12 @@ class Library:
         Names of the classes and of the model's outputs (the same, unless a start was mined); empty without names.
     preprocessing
         How pictures become model input; None if the library does not say.
+    supply
+        Makes patches that are missing (`crp.supply_patches`); None if they stay missing.
     """
 
     def __init__(self, path: Path):
+        super().__init__()
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
         self._shapes = {layer["name"]: tuple(layer["shape"]) for layer in self.manifest["layers"]}
@@ -156,7 +159,7 @@ class Library:
             If the table is damaged.
         """
         self.shape(layer)
-        _check_mode(mode)
+        check_mode(mode)
         shape, file = (self._concepts(layer), self.manifest["settings"]["k"]), self.file(layer, "references")
         found = read_references(file, mode, shape)
         check_references(file, mode, found, self.limits(layer))
@@ -186,17 +189,10 @@ class Library:
         target = self.class_index(target)
         count = self.manifest["settings"]["class_references"]
         shape = (self.manifest["classes"], self._concepts(layer), count)
-        _check_mode(mode)
+        check_mode(mode)
         if not count:
             raise InputError(f"The library '{self.path}' has no references by class: mine with class_references=3.")
-        with open_table(self.file(layer, "class_references")) as table:
-            sample = table.part(f"{mode}.sample", np.int64, shape, target)
-            found = References(
-                sample=sample,
-                score=table.part(f"{mode}.score", np.float32, shape, target),
-                target=np.where(sample >= 0, target, -1),
-                position=table.part(f"{mode}.position", np.int64, shape, target),
-            )
+        found = read_class_references(self.file(layer, "class_references"), mode, shape, target)
         check_references(self.file(layer, "class_references"), mode, found, self.limits(layer))
         return found
 
@@ -285,39 +281,10 @@ class Library:
         """
         return class_index(self.class_names, target, self.manifest["classes"], "the library")
 
-    def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]:
-        """Read the patches of a concept, best first; empty if none have been made (see `crp.mining.add_patches`).
-
-        Raises
-        ------
-        InputError
-            If there is no such layer, concept or mode.
-        LibraryError
-            If the table is damaged.
-        """
-        _check_mode(mode)
-        concept = self.concept_id(layer, concept)
-        stored = self.stored_patches(layer, [concept]).get(concept, {}).get(mode, ())
-        names = self.class_names or (("output",) if self.manifest["classes"] == 1 else ())
-        return tuple(decoded(self.file(layer, "patches"), patch, self.space(layer), names) for patch in stored)
-
-    def stored_patches(self, layer: str, concepts: Iterable[int] | None = None) -> LayerPatches:
-        """Read encoded patches of some concepts (by default of all that have any); errors as in `patches`."""
-        self.shape(layer)
-        file = self.file(layer, "patches")
-        stored = read_patches(file, concepts)
-        check_patches(file, stored, self.limits(layer))
-        return stored
-
     def profiles(self, layer: str) -> LayerProfiles:
         """Read class profiles and reference samples: which classes use a concept, and which concepts are similar to it.
 
-        Raises
-        ------
-        InputError
-            If the library does not hold the layer.
-        LibraryError
-            If a table is damaged.
+        Errors are as in `references`.
         """
         return LayerProfiles(self.statistics(layer), self.references(layer, "relevance"), self.class_names)
 
@@ -330,11 +297,6 @@ class Library:
             If there is no such layer or concept.
         """
         return LibraryConcept(self, layer, self.concept_id(layer, concept))
-
-    def with_patches(self, layer: str) -> list[int]:
-        """List the concepts of a layer whose patches have been made, in ascending order."""
-        self.shape(layer)
-        return stored_concepts(self.file(layer, "patches"))
 
     def limits(self, layer: str) -> Limits:
         """Return the valid ranges of the numbers in a layer's tables, according to the manifest."""
@@ -365,36 +327,15 @@ class Library:
 
     def facts(self) -> list[tuple[str, str]]:
         """List what the library holds as pairs of a label and a value, for display."""
-        manifest, settings = self.manifest, self.manifest["settings"]
-        layers = [f"{layer} {list(self.shape(layer))}" for layer in self.layers]
-        facts = [
-            ("path", str(self.path)),
-            ("model", f"{manifest['model'].get('class')}, weights {manifest['model']['weights'][:12]}"),
-            ("data", f"{manifest['data']['length']} samples, fingerprint {manifest['data']['fingerprint'][:12]}"),
-            ("layers", ", ".join(layers)),
-            ("composite", manifest["composite"]["name"]),
-            ("explained" if settings["start"] == "start" else "explained class", str(settings.get("targets"))),
-            ("scores", f"relevance {settings.get('relevance_score')}, activation {settings.get('activation_score')}"),
-            ("references", f"{settings['k']} per concept, {settings['patches']} with patches"),
-        ]
-        return [(word, inert(value)) for word, value in facts]
+        return facts_of(self.path, self.manifest)
 
     def __repr__(self) -> str:
         """Return the facts, one per line."""
-        width = max(len(word) for word, _ in self.facts())
-        return "\n".join(["<crp.Library>", *(f"  {word:<{width}}  {value}" for word, value in self.facts())])
+        return facts_as_text(self.facts())
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{html.escape(word)}</th><td>{html.escape(value)}</td></tr>" for word, value in self.facts()
-        )
-        return f"<table><caption>crp.Library</caption>{rows}</table>"
+        return facts_as_html(self.facts())
 
     def _concepts(self, layer: str) -> int:
         self.shape(layer)
         return self._sizes[layer]
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in MODES:
-        raise InputError(f"There is no mode {mode!r}: {nearest(str(mode), MODES)}")

@@ -10,28 +10,27 @@ from itertools import chain, zip_longest
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from crp.attribution import INPUT, RelevanceFlow, Replica
-from crp.attribution.memory import memory_kept
 from crp.concepts import ChannelConcept, ConceptKind, Layout
-from crp.library.patches import LayerPatches, StoredPatch
+from crp.library.patches import StoredPatch
 
 from .block_stream import SampleReader, label_table
 from .crops import cropped, patch_box
 from .input_boxes import Positions
-from .patch_requests import Explained, Origin, Request, by_explained, passes_of, ranked
+from .patch_requests import Explained, Origin, Request, by_explained, passes_of
 from .patch_starts import Starts, starts_of
 from .targets import TargetRule, attribution_targets, logits
 
-# A group with this many requests takes no more samples: larger groups are not faster per patch, and an interruption
-# loses the whole group.
-_GROUP = 64
+# Samples of a forward pass, and conditions of a backward pass on an accelerator. The last bits of a heatmap depend on
+# these numbers alone, and not on what else is in the pass: a patch is the same whatever is made with it.
+TOGETHER = 8
+_CONDITIONS = 4
 
 
 @dataclass(frozen=True)
 class PatchMaker:
-    """Makes patches, one group of samples at a time.
+    """Makes patches, one group of samples at a time. A patch is the same bytes whatever is made with it.
 
     A patch's heatmap is the relevance that the concept sends to the input from its *scoring position*. It starts from
     the concept's relevance at that position for the explained target (modes `"relevance"` and `"negative"`) or from its
@@ -56,8 +55,8 @@ class PatchMaker:
         Turns a sample `[c, H, W]` into uint8 `[H, W, 3]`; returns a signal `[c, T]` unchanged.
     patch_size
         Longest side of a stored patch, in pixels; longest window of a signal, in values.
-    block_size
-        Largest number of samples in a forward pass.
+    samples
+        Samples of every forward pass.
     """
 
     replica: Replica
@@ -68,53 +67,18 @@ class PatchMaker:
     positions: Mapping[str, Positions]
     to_picture: Callable[[Tensor], np.ndarray]
     patch_size: int
-    block_size: int
-
-    def make(
-        self, wanted: Sequence[Request], concepts: Mapping[str, Iterable[int]], *, progress: bool
-    ) -> dict[str, LayerPatches]:
-        """Make all patches, with one forward pass for each pair of sample and explained target.
-
-        Parameters
-        ----------
-        wanted
-            The patches to make.
-        concepts
-            By layer, the concepts to list in the result, including those without patches.
-        progress
-            Whether to show a progress bar.
-
-        Returns
-        -------
-        dict
-            By layer, the argument of `crp.library.patches.write_patches`.
-        """
-        made: list[tuple[Request, StoredPatch]] = []
-        with memory_kept(), tqdm(total=len(wanted), desc="patches", unit="patch", disable=not progress) as bar:
-            for group in self.groups(wanted):
-                done = list(self.of_group(group))
-                made += done
-                bar.update(len(done))
-        by_layer = {layer: [pair for pair in made if pair[0].layer == layer] for layer in concepts}
-        return {layer: ranked(by_layer[layer], ids) for layer, ids in concepts.items()}
+    samples: int
 
     def groups(self, wanted: Sequence[Request]) -> list[list[Request]]:
-        """Group the requests of samples that need the same number of backward passes.
-
-        Groups depend on the requests alone, so a resumed run makes the same patches.
-        """
+        """Group the requests of samples that need the same number of backward passes, for one forward pass each."""
         explained = by_explained(wanted)
         layers = sorted({request.layer for request in wanted})
         passes = {key: [len(self._passes(own, layer)) for layer in layers] for key, own in explained.items()}
-        groups: list[list[Request]] = []
-        samples = 0
-        for key in sorted(explained, key=lambda key: (passes[key], key)):
-            if not groups or samples == self.block_size or len(groups[-1]) >= _GROUP:
-                groups.append([])
-                samples = 0
-            groups[-1] += explained[key]
-            samples += 1
-        return groups
+        order = sorted(explained, key=lambda key: (passes[key], key))
+        return [
+            [request for key in order[first : first + self.samples] for request in explained[key]]
+            for first in range(0, len(order), self.samples)
+        ]
 
     def of_group(self, group: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
         """Make the patches of a group, in any order."""
@@ -122,10 +86,14 @@ class PatchMaker:
         read = [self.reader[sample] for sample, _ in explained]
         pictures = [self.to_picture(data) for data, _ in read]
         layers = sorted({request.layer for request in group})
-        data = torch.stack([data for data, _ in read])
+        # a smaller group is filled up with copies of its first sample
+        rows = [*range(len(read)), *[0] * (self.samples - len(read))]
+        data = torch.stack([read[row][0] for row in rows])
         with RelevanceFlow(self.replica, None, data, layers, layouts=self.layouts) as flow:
-            labels = label_table([label for _, label in read])
-            starts = starts_of(flow, self.concept, explained, partial(self._started, flow, list(explained), labels))
+            labels = label_table([read[row][1] for row in rows])
+            keys = list(explained)
+            started = partial(self._started, flow, [keys[row] for row in rows], labels)
+            starts = starts_of(flow, self.concept, explained, started)
             for layer in layers:
                 for place, request, heatmap in self._in_layer(flow, explained, layer, starts):
                     yield request, self._stored(request, pictures[place], heatmap)
@@ -135,9 +103,10 @@ class PatchMaker:
     ) -> Iterator[tuple[int, Request, np.ndarray]]:
         """Yield sample number in the flow, request and heatmap float32 `[*S]` of all requests in a layer."""
         passes = [self._passes(own, layer) for own in explained.values()]
-        for first in range(0, max(map(len, passes)), flow.chunk):
-            some = [own[first : first + flow.chunk] for own in passes]
-            heatmaps = self._heatmaps(flow, layer, some, starts)
+        conditions = 1 if flow.device.type == "cpu" else _CONDITIONS
+        for first in range(0, max(map(len, passes)), conditions):
+            some = [own[first : first + conditions] for own in passes]
+            heatmaps = self._heatmaps(flow, layer, some, starts, conditions)
             for place, own in enumerate(some):
                 for k, origins in enumerate(own):
                     for request in chain(*origins):
@@ -160,20 +129,27 @@ class PatchMaker:
         return started[None]
 
     def _heatmaps(
-        self, flow: RelevanceFlow, layer: str, passes: Sequence[Sequence[Sequence[Origin]]], starts: Starts
+        self,
+        flow: RelevanceFlow,
+        layer: str,
+        passes: Sequence[Sequence[Sequence[Origin]]],
+        starts: Starts,
+        conditions: int,
     ) -> np.ndarray:
         """Compute heatmaps float32 `[K, N, *S]` of the passes of each sample; all origins of a pass are summed."""
-        # samples with fewer passes than others are padded with passes in which nothing starts
-        slots = list(chain(*zip_longest(*passes, fillvalue=())))
+        # nothing starts where a sample has fewer passes than there are conditions
+        slots = {(k, place): origins for place, own in enumerate(passes) for k, origins in enumerate(own)}
         shape = flow.activation(layer).shape
-        arriving = torch.zeros(len(slots), *shape[1:], dtype=flow.prediction.dtype, device=flow.device)
+        arriving = torch.zeros(
+            conditions * shape[0], *shape[1:], dtype=flow.prediction.dtype, device=flow.device
+        )
         # the first origin of every pass, then the second ones, and so on
-        for row in zip_longest(*slots):
-            places = [place for place, origin in enumerate(row) if origin]
-            first = [row[place][0] for place in places]
-            kept = starts.at(layer, first, [place % len(passes) for place in places])
+        for row in zip_longest(*slots.values()):
+            filled = [(slot, origin[0]) for slot, origin in zip(slots, row, strict=True) if origin]
+            kept = starts.at(layer, [first for _, first in filled], [place for (_, place), _ in filled])
+            places = [k * shape[0] + place for (k, place), _ in filled]
             arriving.index_add_(0, torch.tensor(places, device=flow.device), kept)
-        heatmaps = flow.down(arriving.unflatten(0, (-1, len(passes))), start=layer, to=INPUT)
+        heatmaps = flow.down(arriving.unflatten(0, (conditions, shape[0])), start=layer, to=INPUT)
         return heatmaps.sum(2).float().cpu().numpy()
 
     def _stored(self, request: Request, picture: np.ndarray, heatmap: np.ndarray) -> StoredPatch:

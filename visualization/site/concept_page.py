@@ -105,6 +105,7 @@ class ConceptPages:
             concept=concept,
             size=self.size,
             strips=strips,
+            missing=wording.missing_patches(self._shared.missing(self._layer, concept), sum(map(len, patches))),
             columns=sheet.columns,
             users=_bars(users, widest),
             uses_mean=self._uses_mean,

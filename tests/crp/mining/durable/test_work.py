@@ -8,8 +8,8 @@ import pytest
 
 from crp.errors import LibraryError
 from crp.library import open_library
+from crp.library.locks import Lock
 from crp.library.manifest import read_manifest
-from crp.mining.durable.locks import Lock
 from tests import processes
 from tests.durability.subject import BLOCK, UNREADABLE, digest, mined, work
 
@@ -118,7 +118,7 @@ def test_a_folder_with_other_files_is_not_touched(tmp_path):
 
 def test_a_lock_ends_with_its_process_although_its_children_live(tmp_path):
     program = (
-        "import os, sys, time; from pathlib import Path; from crp.mining.durable.locks import Lock; "
+        "import os, sys, time; from pathlib import Path; from crp.library.locks import Lock; "
         "lock = Lock(Path(sys.argv[1])); child = os.fork(); "
         "print(child, flush=True) if child else time.sleep(60); os._exit(0)"
     )
