@@ -1,9 +1,8 @@
 r"""One forward pass held open, so that relevance can flow down and regions can flow up.
 
-`RelevanceFlow` runs the model once and keeps what the rules need. After that, any number of questions about this
-forward pass can be answered. `down` propagates relevance to lower layers or the input, for many conditions at a time.
-`up` is its transpose, :math:`\langle \mathrm{down}(R), M\rangle = \langle R, \mathrm{up}(M)\rangle`: it says how much
-relevance each unit sends into a region, and `regions` uses it for all concepts in all regions.
+`RelevanceFlow` runs the model once and keeps what the rules need. `down` propagates relevance to lower layers or the
+input, for many conditions at a time. `up` is its transpose, :math:`\langle \mathrm{down}(R), M\rangle = \langle R,
+\mathrm{up}(M)\rangle`: how much relevance each unit sends into a region; `regions` uses it for all concepts in all.
 
 Relevance that ends at layers says what counts, relevance that ends at the input says where. The rules of
 `composite_for` differ for these purposes (`purposes.py`), and `RelevanceFlow._purpose` chooses between them.
@@ -64,13 +63,13 @@ class RelevanceFlow:
     chunk
         How many conditions share one downward pass. The default depends on the size of the tensors, and is at most 64.
     to_input
-        Whether relevance can flow to the input. If not, it ends at the lowest layers, and nothing that the model
-        computes below them is kept.
+        Whether relevance can flow to the input. If not, nothing is kept of what lies below the lowest layers.
     before_activation
-        Whether a softmax, log-softmax or sigmoid at the model's end is left out: `prediction` holds the logits before
-        it, and relevance starts there. `notes` says so.
+        Whether relevance starts at the logits before a softmax, log-softmax or sigmoid that ends the model.
     layouts
         What the axes of some layers' outputs mean, where it is known; otherwise it is observed when it is needed.
+    until
+        One of `layers`, at which the pass of a `Replica` ends that has made a whole one before.
 
     Raises
     ------
@@ -103,6 +102,7 @@ class RelevanceFlow:
         to_input: bool = True,
         before_activation: bool = True,
         layouts: Mapping[str, Layout] | None = None,
+        until: str | None = None,
     ) -> None:
         if isinstance(model, Replica):
             if composite is not None:
@@ -116,7 +116,7 @@ class RelevanceFlow:
         data = checked_input(self.replica.model, data)
         self.device = data.device
         self._input = fast_layout(data.detach()).requires_grad_(to_input)
-        forward = run_forward(self.replica, self._input, layers, before_activation=before_activation)
+        forward = run_forward(self.replica, self._input, layers, before_activation=before_activation, until=until)
         self.linear = self.replica.linear
         self.pass_notes = forward.notes
         self.notes = (*self.replica.notes, *forward.notes)

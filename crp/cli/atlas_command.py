@@ -57,7 +57,7 @@ SITE = "site"
 @click.option("--graph/--no-graph", default=True, help="Whether to show how lower concepts compose higher ones.")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
-@click.option("--data", metavar="DATA", help="The mined data, for patches not made yet; default: those that were named.")
+@click.option("--data", metavar="DATA", help="The mined data, for patches not made yet; default: as the library names.")
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
 @options.concept
 @options.device

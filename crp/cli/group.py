@@ -110,5 +110,6 @@ def main(ctx: click.Context) -> None:
     ctx.call_on_close(lambda: logger.setLevel(level))
 
 
-for command in (demo, layers, mine, merge, atlas, patches, info, verify, evaluate, classes, search, strategies, directions):
+_COMMANDS = (demo, layers, mine, merge, atlas, patches, info, verify, evaluate, classes, search, strategies, directions)
+for command in _COMMANDS:
     main.add_command(command)

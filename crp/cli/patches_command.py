@@ -12,7 +12,7 @@ from crp.cli import options
 
 @click.command(short_help="Make the patches that a library does not have yet.")
 @click.argument("library")
-@click.option("--data", metavar="DATA", help="The mined data, named as for `crp mine`; default: those that were named.")
+@click.option("--data", metavar="DATA", help="The mined data, named as for `crp mine`; default: as the library names.")
 @click.option("--layers", type=options.Names(), help="Some of the library's layers, separated by commas; default: all.")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights

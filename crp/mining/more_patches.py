@@ -64,7 +64,7 @@ class Supply:
         progress = self.progress and sum(map(len, wanted.values())) > _MANY
         try:
             with surroundings(self.threads):
-                fill(self.maker, files, wanted, chosen=_shuffled, every=CHECKPOINT, progress=progress)
+                fill(self.maker, files, wanted, chosen=_rotated, every=CHECKPOINT, progress=progress)
         finally:
             settle(library, wanted)
 
@@ -91,11 +91,10 @@ def settle(library: Library, layers: Iterable[str]) -> None:
         lock.close()
 
 
-def _shuffled(groups: list[list[Request]]) -> list[list[Request]]:
-    """Return the groups in an order of this process, so that several processes rarely make the same patches."""
-    groups = list(groups)
-    random.Random(os.getpid()).shuffle(groups)
-    return groups
+def _rotated(groups: list[list[Request]]) -> list[list[Request]]:
+    """Return the groups from a place of this process on, so that several processes rarely make the same patches."""
+    place = random.Random(os.getpid()).randrange(len(groups) or 1)
+    return groups[place:] + groups[:place]
 
 
 def supply_patches(

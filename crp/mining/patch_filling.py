@@ -52,7 +52,7 @@ def fill(
             files[layer].add(made.pop(layer))
 
     total, written = sum(map(len, groups)), time.monotonic()
-    with memory_kept(), tqdm(total=total, desc="patches", unit="patch", disable=not progress) as bar:
+    with memory_kept(), tqdm(total=total, desc="patches", unit="patch", disable=not (progress and groups)) as bar:
         try:
             for group in groups:
                 for request, patch in maker.of_group(_still_missing(group, files)):

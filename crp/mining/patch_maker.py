@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, zip_longest
+from itertools import chain, groupby, zip_longest
 
 import numpy as np
 import torch
@@ -16,16 +16,21 @@ from crp.concepts import ChannelConcept, ConceptKind, Layout
 from crp.library.patches import StoredPatch
 
 from .block_stream import SampleReader, label_table
+from .crop_maker import CropMaker
 from .crops import cropped, patch_box
 from .input_boxes import Positions
-from .patch_requests import Explained, Origin, Request, by_explained, passes_of
+from .labels import Label
+from .patch_requests import Explained, Origin, Request, by_explained, known_sign, passes_of
 from .patch_starts import Starts, starts_of
 from .targets import TargetRule, attribution_targets, logits
+from .windows import windows_of
 
 # Samples of a forward pass, and conditions of a backward pass on an accelerator. The last bits of a heatmap depend on
 # these numbers alone, and not on what else is in the pass: a patch is the same whatever is made with it.
 TOGETHER = 8
 _CONDITIONS = 4
+# Samples that are kept after they were read.
+_RECENT = 32
 
 
 @dataclass(frozen=True)
@@ -68,23 +73,67 @@ class PatchMaker:
     to_picture: Callable[[Tensor], np.ndarray]
     patch_size: int
     samples: int
+    _crops: dict[str, CropMaker | None] = field(default_factory=dict)
+    _recent: dict[int, tuple[Tensor, Label, np.ndarray]] = field(default_factory=dict)
 
     def groups(self, wanted: Sequence[Request]) -> list[list[Request]]:
-        """Group the requests of samples that need the same number of backward passes, for one forward pass each."""
-        explained = by_explained(wanted)
-        layers = sorted({request.layer for request in wanted})
+        """Group the requests that share a forward pass: of crops, or of samples that need as many backward passes."""
+        from_crops = [request for request in wanted if self._crop(request)]
+        from_crops.sort(key=lambda request: (request.layer, request.sample))
+        explained = by_explained([request for request in wanted if not self._crop(request)])
+        layers = sorted({request.layer for own in explained.values() for request in own})
         passes = {key: [len(self._passes(own, layer)) for layer in layers] for key, own in explained.items()}
         order = sorted(explained, key=lambda key: (passes[key], key))
-        return [
-            [request for key in order[first : first + self.samples] for request in explained[key]]
-            for first in range(0, len(order), self.samples)
+        groups = [list(own) for _, own in groupby(from_crops, key=lambda request: request.layer)]
+        of_crops = [part for own in groups for part in _parts(own, self.samples)]
+        # by sample, so that few samples are read for several layers
+        return sorted(of_crops, key=lambda group: group[0].sample) + [
+            [request for key in keys for request in explained[key]] for keys in _parts(order, self.samples)
         ]
 
     def of_group(self, group: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
         """Make the patches of a group, in any order."""
+        if not group:
+            return
+        crop = self._crop(group[0])
+        yield from self._of_samples(group) if crop is None else self._of_crops(crop, group)
+
+    def _of_crops(self, crop: CropMaker, group: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
+        read = {sample: self._read(sample) for sample in {request.sample for request in group}}
+        # a smaller group is filled up with copies of its first request
+        rows = [*group, *[group[0]] * (self.samples - len(group))]
+        values, heatmaps = crop.heatmaps(
+            [read[row.sample][0] for row in rows], [row.concept for row in rows], [row.position for row in rows]
+        )
+        for request, value, heatmap in zip(group, values, heatmaps, strict=False):
+            sign = known_sign(request) or float(np.sign(value))
+            yield request, self._stored(request, read[request.sample][2], sign * heatmap)
+
+    def _read(self, sample: int) -> tuple[Tensor, Label, np.ndarray]:
+        """Read a sample, its label and its picture, unless it is one of the last that were read."""
+        if sample not in self._recent:
+            data, label = self.reader[sample]
+            if len(self._recent) == _RECENT:
+                del self._recent[next(iter(self._recent))]
+            self._recent[sample] = data, label, self.to_picture(data)
+        return self._recent[sample]
+
+    def _crop(self, request: Request) -> CropMaker | None:
+        """Return what makes a patch from a crop; None if its sign depends on the whole sample, or crops do not pay."""
+        if known_sign(request) is None and request.mode != "activation":
+            return None
+        layer = request.layer
+        if layer not in self._crops:
+            layout, space = self.layouts[layer], tuple(self.reader.like.shape[1:])
+            unit = isinstance(self.concept, ChannelConcept) and layout.plain and not layout.last
+            windows = windows_of(self.positions[layer].fields, layout.space, space) if unit else None
+            made = None if windows is None or not self.replica.linear else CropMaker(self.replica, layer, windows)
+            self._crops[layer] = made if made is not None and made.exact(self.reader.like) else None
+        return self._crops[layer]
+
+    def _of_samples(self, group: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
         explained = by_explained(group)
-        read = [self.reader[sample] for sample, _ in explained]
-        pictures = [self.to_picture(data) for data, _ in read]
+        read = [self._read(sample) for sample, _ in explained]
         layers = sorted({request.layer for request in group})
         # a smaller group is filled up with copies of its first sample
         rows = [*range(len(read)), *[0] * (self.samples - len(read))]
@@ -96,7 +145,7 @@ class PatchMaker:
             starts = starts_of(flow, self.concept, explained, started)
             for layer in layers:
                 for place, request, heatmap in self._in_layer(flow, explained, layer, starts):
-                    yield request, self._stored(request, pictures[place], heatmap)
+                    yield request, self._stored(request, read[place][2], heatmap)
 
     def _in_layer(
         self, flow: RelevanceFlow, explained: Explained, layer: str, starts: Starts
@@ -158,3 +207,8 @@ class PatchMaker:
         box = patch_box(-heatmap if request.mode == "negative" else heatmap, window)
         encoded, relative = cropped(picture, heatmap, box, self.patch_size)
         return StoredPatch(request.sample, request.score, request.target, request.position, box, encoded, relative)
+
+
+def _parts(all_of_them: Sequence, size: int) -> Iterator[Sequence]:
+    for first in range(0, len(all_of_them), size):
+        yield all_of_them[first : first + size]

@@ -33,11 +33,11 @@ def test_truncated_segments_of_patches_are_made_again(whole, tmp_path, monkeypat
     def interrupts(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("crp.mining.durable.stages.write_patches", interrupts)
+    monkeypatch.setattr("crp.library.patch_files.PatchFiles.settle", interrupts)
     with pytest.raises(KeyboardInterrupt):
         mined(path)
     monkeypatch.undo()
-    file = work(path) / "segments" / "rank-0.3.safetensors"
+    file = sorted((work(path) / "library" / "layers" / "3" / "patches").iterdir())[1]
     file.write_bytes(file.read_bytes()[:-1])
     assert digest(mined(path).path) == digest(whole)
     assert f"The file '{file}' of finished patches is damaged: they are made again." in caplog.messages
