@@ -64,7 +64,13 @@ class Supply:
         progress = self.progress and sum(map(len, wanted.values())) > _MANY
         try:
             with surroundings(self.threads):
+                check_same(library)
                 fill(self.maker, files, wanted, chosen=_rotated, every=CHECKPOINT, progress=progress)
+        except KeyboardInterrupt as interruption:
+            interruption.add_note(
+                f"Patches that have been made are kept in '{library.path}'; the same call or command continues."
+            )
+            raise
         finally:
             settle(library, wanted)
 
@@ -82,13 +88,23 @@ def settle(library: Library, layers: Iterable[str]) -> None:
     except OSError:
         return  # a library that cannot be written
     try:
-        if read_manifest(library.path) != library.manifest:
-            raise LibraryError(f"'{library.path}' has been replaced by another library: open it again.")
+        check_same(library)
         for layer in layers:
             every = range(library.limits(layer).concepts)
             library.patch_files(layer).settle(partial(replace_with_checksum, library.path), every)
     finally:
         lock.close()
+
+
+def check_same(library: Library) -> None:
+    """Refuse to add patches to a library that has taken the place of the one that was opened.
+
+    Raises
+    ------
+    LibraryError
+    """
+    if read_manifest(library.path) != library.manifest:
+        raise LibraryError(f"'{library.path}' has been replaced by another library: open it again.")
 
 
 def _rotated(groups: list[list[Request]]) -> list[list[Request]]:

@@ -30,7 +30,7 @@ def test_a_truncated_checkpoint_costs_time_only(whole, tmp_path, caplog, cut):
 def test_truncated_segments_of_patches_are_made_again(whole, tmp_path, monkeypatch, caplog):
     path = tmp_path / "a.crp"
 
-    def interrupts(*args):
+    def interrupts(*args, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("crp.library.patch_files.PatchFiles.settle", interrupts)
