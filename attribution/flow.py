@@ -36,7 +36,7 @@ from crp.attribution.named_layers import check_layer
 from crp.attribution.purposes import Purpose
 from crp.attribution.replica import Replica, prepare
 from crp.attribution.starts import Logits, Start
-from crp.concepts import AnyKind, ChannelConcept, Layout, Parts, kind_at, parts_of
+from crp.concepts import ChannelConcept, Kinds, Layout, Parts, kind_at, parts_of
 from crp.errors import InputError, ModelError, nearest
 
 # Conditions share a downward pass as long as none of its tensors exceeds this size in bytes.
@@ -161,7 +161,7 @@ class RelevanceFlow:
             self._layouts = layouts_of(self.replica, self._input.detach()[:1], self.layers) | self._layouts
         return self._layouts[layer]
 
-    def parts(self, layer: str, concept: AnyKind | Mapping[str, AnyKind]) -> Parts:
+    def parts(self, layer: str, concept: Kinds) -> Parts:
         """Return the parts of a layer's output for a kind of concept, or for that of the layer in a mapping."""
         return parts_of(kind_at(layer, concept), self.activation(layer), self.layout(layer), layer)
 
@@ -337,7 +337,7 @@ class RelevanceFlow:
         return torch.cat([self._propagate(purpose, heatmap, [relevance], chunk)[0] for chunk in chunks])
 
     def regions(
-        self, layer: str, cells: Tensor, relevance: Tensor, *, concept: AnyKind = _CHANNELS
+        self, layer: str, cells: Tensor, relevance: Tensor, *, concept: Kinds = _CHANNELS
     ) -> Tensor:
         """Compute the relevance of every concept in every cell of the input.
 

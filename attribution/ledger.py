@@ -7,13 +7,15 @@ them. A rule that leaves relevance out or adds some (the biases that z+ ignores)
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor
 
+# Relevance divided by what started. Below, constants explain nearly all of the output; above, relevance was amplified.
+RANGE = 0.1, 3.0
 
 @dataclass(frozen=True)
 class Entry:
@@ -32,6 +34,25 @@ class Entry:
     module: str
     operation: str
     absorbed: float
+
+
+@dataclass(frozen=True)
+class Departure:
+    """The first operation of a backward pass below which relevance is no longer within `RANGE`.
+
+    Attributes
+    ----------
+    module
+        Name of the module whose operation it is; empty for the model itself.
+    operation
+        Class of the module, or name of the function.
+    left
+        Relevance below the operation, on all paths to the input, divided by what started; negative if its sign changed.
+    """
+
+    module: str
+    operation: str
+    left: float
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,26 @@ class Ledger:
         parts = {name: absorbed / self.started for name, absorbed in self.by_module().items()}
         return tuple(item for item in parts.items() if math.isfinite(item[1]) and abs(item[1]) >= least)[:most]
 
+    def departure(self) -> Departure | None:
+        """Find where relevance first leaves `RANGE` on its way down.
+
+        An operation passes on what arrives there without what it absorbs. So the relevance on all paths below it is
+        what started, without the entries so far.
+
+        Returns
+        -------
+        Departure or None
+            None if relevance stays within `RANGE`, or if none started.
+        """
+        if not self.started:
+            return None
+        left = self.started
+        for entry in self.entries:
+            left -= entry.absorbed
+            if not RANGE[0] <= abs(left / self.started) <= RANGE[1]:
+                return Departure(entry.module, entry.operation, left / self.started)
+        return None
+
 
 def balance(started: Tensor, arrived: Iterable[Tensor | None], entries: Sequence[Entry]) -> Ledger:
     """Close a ledger."""
@@ -96,11 +137,29 @@ def balance(started: Tensor, arrived: Iterable[Tensor | None], entries: Sequence
 
 
 def combined(ledgers: Sequence[Ledger]) -> Ledger:
-    """Add up ledgers of several backward passes."""
+    """Add up ledgers of several backward passes through one model.
+
+    Entries of the same operation are added. One that some passes do not have stands behind the one before it there.
+    """
+    absorbed: dict[tuple[str, str, int], float] = defaultdict(float)
+    order: list[tuple[str, str, int]] = []
+    for ledger in ledgers:
+        calls: Counter[tuple[str, str]] = Counter()
+        place = 0
+        for entry in ledger.entries:
+            operation = entry.module, entry.operation
+            key = *operation, calls[operation]
+            calls[operation] += 1
+            if key not in absorbed:
+                order.insert(place, key)
+            elif order[place : place + 1] != [key]:
+                place = order.index(key)
+            absorbed[key] += entry.absorbed
+            place += 1
     return Ledger(
         math.fsum(ledger.started for ledger in ledgers),
         math.fsum(ledger.arrived for ledger in ledgers),
-        tuple(entry for ledger in ledgers for entry in ledger.entries),
+        tuple(Entry(module, operation, absorbed[module, operation, call]) for module, operation, call in order),
     )
 
 

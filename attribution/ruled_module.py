@@ -144,7 +144,7 @@ class _RuleFunction(torch.autograd.Function):
             del ctx.call
         arriving = call.current.down(relevance)
         module = call.module
-        call.recorder.record(module.name, type(module.module).__name__, relevance, [arriving])
+        call.recorder.record(module.name, module.module._get_name(), relevance, [arriving])
         return arriving, None, None, None
 
 

@@ -22,6 +22,9 @@ class Scaling(nn.Module):
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(bias, requires_grad=False)
 
+    def _get_name(self) -> str:
+        return "batch_norm"
+
     def forward(self, data: Tensor) -> Tensor:
         """Scale `[N, C, *S]`."""
         ones = [1] * (data.ndim - 2)

@@ -23,9 +23,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
+from benchmarks.machine import moment
 from benchmarks.model_families import FAMILIES, OTHER, TIMM, TORCHVISION, Network
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow, composite_for
+from crp.attribution.ledger import RANGE
 from crp.attribution.observation import observe
 from crp.attribution.operation_composite import OperationComposite, network_kind
 from crp.attribution.replica import replicate
@@ -38,11 +41,11 @@ RESULTS = ROOT / ".bench" / "models.jsonl"
 PAGE = ROOT / "docs" / "models.md"
 SECONDS = 300
 
-# A difference that rounding explains in float64: of outputs, and of a sum over all operations.
-CLOSED = 1e-9
-
-# Where the default rules should keep relevance, relative to what started: the median over `INPUTS` inputs.
-RANGE = 0.1, 3
+# Differences that rounding explains in float64: of a sum over all operations, and of outputs.
+CLOSED, EQUAL = 1e-9, 1e-12
+# Outputs may differ by more, up to so many times what the model's own output changes if its input is rounded.
+ROUNDINGS = 4
+# The default rules should keep relevance within `RANGE`: the median over so many inputs.
 INPUTS = 3
 
 
@@ -79,6 +82,7 @@ class Result:
     name: str
     shape: str = ""
     output: float | None = None
+    rounding: float = 0.0
     closing: float | None = None
     absorbed: float | None = None
     arriving: float | None = None
@@ -87,15 +91,17 @@ class Result:
     extreme: str = ""
     places: int = 0
     losses: str = ""
-    reason: str = ""
+    departure: str = ""
     notes: Sequence[str] = ()
     seconds: float = 0.0
+    commit: str = ""
     error: str = ""
 
     @property
     def closes(self) -> bool:
         """Whether the output is the model's own and the ledger closes, up to rounding."""
-        return not self.error and self.output <= CLOSED and self.closing <= CLOSED
+        exact = not self.error and self.output <= max(EQUAL, ROUNDINGS * self.rounding)
+        return exact and self.closing <= CLOSED
 
     @property
     def stays(self) -> bool:
@@ -129,15 +135,15 @@ def randomized(model: nn.Module, data: Tensor) -> nn.Module:
     return model.eval()
 
 
-def measured(network: Network) -> Result:
-    """Build a network and explain its largest logit.
+def measured(network: Network, seconds: int) -> Result:
+    """Build a network and explain its largest logit, within some seconds.
 
     Whatever the network raises becomes the error of its result.
     """
-    result = Result(network.package, network.name)
+    result = Result(network.package, network.name, commit=moment()["commit"])
     started = time.perf_counter()
     try:
-        with _limited(SECONDS):
+        with _limited(seconds):
             torch.manual_seed(0)
             model, shape = network.build()
             result.shape = "×".join(map(str, shape))
@@ -154,6 +160,8 @@ def measure(model: nn.Module, data: Tensor, result: Result) -> None:
     """Explain one input, and enter what is found into a result."""
     with torch.no_grad():
         expected = model(data.clone())
+        rounded = model(data * (1 + torch.randn_like(data) * torch.finfo(data.dtype).eps / 2))
+    result.rounding = float((rounded - expected).abs().max() / expected.abs().max())
     epsilon = EpsilonEverywhere(network_kind(observe(replicate(model), data).linear))
     with RelevanceFlow(model, epsilon, data) as flow:
         result.notes = flow.notes
@@ -173,25 +181,27 @@ def measure_default(model: nn.Module, data: Tensor, result: Result) -> None:
     Relevance of concepts follows epsilon, which the ledger measures.
     """
     data = torch.cat([data, torch.randn(INPUTS - len(data), *data.shape[1:], dtype=data.dtype)])
-    fitting = composite_for(model, data, rules="epsilon-plus-flat")
-    result.reason = fitting.reason
-    with RelevanceFlow(model, fitting.composite, data, _readable(model, data)) as flow:
+    composite = composite_for(model, data, rules="epsilon-plus-flat").composite
+    with RelevanceFlow(model, composite, data, _readable(model, data)) as flow:
         # tokens of all samples may share the first axis
         whole = [layer for layer in flow.layers if len(flow.activation(layer)) == len(data)]
         places = [layer for layer in whole if not flow.reaches(OUTPUT, INPUT, around=[layer])]
         started = flow.output_relevance(Largest())
         arrived = flow.down(started, to=[*places, INPUT])
-        ledger = flow.ledger(started)
-    started = started[0].flatten(1).sum(1)
-    shares = {place: float((part[0].flatten(1).sum(1) / started).median()) for place, part in arrived.items()}
-    sizes = {place: abs(share) for place, share in shares.items()}
+        sums = started[0].flatten(1).sum(1)
+        medians = {place: (part[0].flatten(1).sum(1) / sums).median(0) for place, part in arrived.items()}
+        shares = {place: float(median.values) for place, median in medians.items()}
+        sizes = {place: abs(share) for place, share in shares.items()}
+        result.extreme = max(sizes, key=lambda place: abs(math.log(sizes[place] or 1e-300)))
+        sample = one_hot(medians[result.extreme].indices, len(data)).view(1, -1, *[1] * (started.ndim - 2))
+        ledger = flow.ledger(started * sample)
     result.arriving, result.places = shares[INPUT], len(places)
     result.lowest, result.highest = min(sizes.values()), max(sizes.values())
-    result.extreme = max(sizes, key=lambda place: abs(math.log(sizes[place] or 1e-300)))
-    if not result.stays:
-        largest = list(ledger.by_module().items())[:3]
-        parts = [f"{value / ledger.started:.2g} in `{module or 'the model itself'}`" for module, value in largest]
-        result.losses = f"Absorbed (added, if negative): {', '.join(parts)}."
+    found = ledger.departure()
+    if found is not None:
+        result.departure = f"{found.left:.2g} left below `{found.module or 'the model itself'}` ({found.operation})"
+    parts = [f"{part:.2g} in `{module or 'the model itself'}`" for module, part in ledger.absorbers(3, 0.01)]
+    result.losses = f"absorbed (added, if negative): {', '.join(parts)}"
 
 
 def _readable(model: nn.Module, data: Tensor) -> list[str]:
@@ -243,7 +253,8 @@ def table(results: Sequence[Result]) -> str:
             arriving = "–" if result.arriving is None else f"{result.arriving:.2g}"
             places = "–" if result.lowest is None else f"{result.lowest:.2g} to {result.highest:.2g}"
             numbers = [f"{result.output:.0e}", f"{result.closing:.0e}", f"{result.absorbed:.2g}", arriving, places]
-        notes = (result.error or " ".join([*result.notes, result.losses])).strip().replace("|", "\\|")
+        lost = [] if result.stays else [f"{result.departure or 'Nowhere below 0.1 or above 3'}; {result.losses}."]
+        notes = (result.error or " ".join([*result.notes, *lost])).replace("|", "\\|")
         row = [f"{result.package} `{result.name}`", result.shape, *numbers, f"{result.seconds:.0f}", notes]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
@@ -263,12 +274,13 @@ def summary(results: Sequence[Result]) -> str:
     outside = [f"`{result.name}`" for result in known if not result.stays]
     failed = [f"`{result.name}`" for result in results if result.error]
     named = sum(bool(result.notes) for result in results)
+    commits = [commit for commit, _ in Counter(result.commit for result in results).most_common()]
     return (
         f"{', '.join(counts)} have the model's own output and a ledger that closes to {CLOSED:.0e} or better. "
         f"{named} have functions without a rule, which are named. {len(failed)} could not be explained "
         f"({', '.join(failed) or 'none'}). With the default rules for heatmaps, relevance stays between {RANGE[0]} and "
         f"{RANGE[1]} times what started in {len(known) - len(outside)} of the {len(known)} where this was measured. It "
-        f"does not in {', '.join(outside) or 'any other'}."
+        f"does not in {', '.join(outside) or 'any other'}. Measured at commit {', '.join(commits)}."
     )
 
 
@@ -278,6 +290,7 @@ def main(given: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.models", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", help="only these networks, again even if they have a result")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help=f"limit for one network (default {SECONDS})")
     parser.add_argument("--again", action="store_true", help="measure all networks again")
     parser.add_argument("--write", action="store_true", help="write the table into docs/models.md")
     arguments = parser.parse_args(given)
@@ -293,7 +306,7 @@ def main(given: Sequence[str] | None = None) -> int:
         else:
             wanted = arguments.again or (network.package, network.name) not in results
         if wanted:
-            result = measured(network)
+            result = measured(network, arguments.seconds)
             with RESULTS.open("a") as file:
                 file.write(json.dumps(asdict(result)) + "\n")
             print(table([result]).splitlines()[-1], flush=True)

@@ -15,7 +15,7 @@ from crp.attribution import Replica, prepare
 from crp.attribution.composites import BY_PURPOSE, PLUS, composite_for
 from crp.attribution.isolation import isolated
 from crp.attribution.wrappers import check_module
-from crp.concepts import ChannelConcept, ConceptKind, MaskingMethods, concept_count
+from crp.concepts import AnyKind, ChannelConcept, ConceptKind, Kinds, concept_count, kind_at
 from crp.errors import InputError, LibraryError, ModelError, shortened
 from crp.layout import Layout
 from crp.library.fingerprints import options_in, value_fingerprint, weights_fingerprint
@@ -52,8 +52,8 @@ class PreparedModel:
     weights: str
     rules: dict[str, Any]
 
-    def check(self, library: Library, concept: ConceptKind | None = None) -> None:
-        """Refuse a library that was mined with other weights, another output, composite or (if given) kind of concept.
+    def check(self, library: Library, concept: Kinds | None = None) -> None:
+        """Refuse a library that was mined with other weights, another output, composite or (if given) kinds of concept.
 
         Raises
         ------
@@ -264,35 +264,46 @@ def check_output(library: Library, model: nn.Module) -> None:
         )
 
 
-def described_kind(concept: ConceptKind | MaskingMethods) -> dict[str, Any]:
+def described_kind(concept: AnyKind) -> dict[str, Any]:
     """Describe a kind of concept as a library stores it: its class, and a fingerprint of what it holds.
 
     Channels hold nothing. Two banks of directions are of one class, and differ in their fingerprints.
     """
     kind = type(concept)
     if kind is ChannelConcept:
-        return {"concept": kind.__name__}
-    found = {"concept": kind.__name__, "concept_fingerprint": value_fingerprint(concept)}
-    return found if isinstance(concept, ConceptKind) else {**found, "concept_methods": True}
+        return {"kind": kind.__name__}
+    found = {"kind": kind.__name__, "fingerprint": value_fingerprint(concept)}
+    return found if isinstance(concept, ConceptKind) else {**found, "methods": True}
 
 
-def check_concept_kind(library: Library, concept: ConceptKind) -> None:
-    """Refuse another kind of concept than the one that was mined.
+def check_concept_kind(library: Library, concept: Kinds) -> None:
+    """Refuse other kinds of concept than those that were mined.
+
+    Parameters
+    ----------
+    library
+        The library.
+    concept
+        The kind of all its layers, or one for each; layers for which none is given are not checked.
 
     Raises
     ------
     LibraryError
     """
-    settings, given = library.manifest["settings"], described_kind(concept)
-    mined, kind = settings["concept"], given["concept"]
-    if mined != kind:
-        raise LibraryError(f"The library '{library.path}' holds concepts of the kind {mined}, given {kind}.")
-    held, ours = (str(found.get("concept_fingerprint"))[:12] for found in (settings, given))
-    if held != ours:
-        raise LibraryError(
-            f"The library '{library.path}' holds other concepts of the kind {kind} (fingerprint {held}, given {ours}): "
-            "give those that were mined."
-        )
+    layers = [layer for layer in library.layers if not isinstance(concept, Mapping) or layer in concept]
+    kinds = {layer: kind_at(layer, concept) for layer in layers}
+    described = {id(kind): described_kind(kind) for kind in kinds.values()}
+    for layer, kind in kinds.items():
+        held, given = library.kind(layer), described[id(kind)]
+        where = f"The library '{library.path}' holds" + (f", at layer '{layer}'," if len(library.layers) > 1 else "")
+        if held["kind"] != given["kind"]:
+            raise LibraryError(f"{where} concepts of the kind {held['kind']}, given {given['kind']}.")
+        mined, ours = (str(found.get("fingerprint"))[:12] for found in (held, given))
+        if mined != ours:
+            raise LibraryError(
+                f"{where} other concepts of the kind {held['kind']} (fingerprint {mined}, given {ours}): give those "
+                "that were mined."
+            )
 
 
 def check_composite(library: Library, given: Mapping[str, Any]) -> None:
@@ -332,7 +343,7 @@ def check_start(library: Library) -> None:
         )
 
 
-def check_layouts(library: Library, layouts: Mapping[str, Layout], concept: ConceptKind) -> None:
+def check_layouts(library: Library, layouts: Mapping[str, Layout], concept: Kinds) -> None:
     """Refuse layers whose outputs have another shape or number of concepts than in the library.
 
     Raises
@@ -341,5 +352,5 @@ def check_layouts(library: Library, layouts: Mapping[str, Layout], concept: Conc
     """
     for layer, layout in layouts.items():
         stored = {"shape": list(library.shape(layer)), "concepts": library.limits(layer).concepts}
-        given = {"shape": list(layout.shape), "concepts": concept_count(concept, layout)}
+        given = {"shape": list(layout.shape), "concepts": concept_count(kind_at(layer, concept), layout)}
         check_same(stored, given, ["shape", "concepts"], f"This is not the layer '{layer}' of the library")

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from crp.arguments import whole_number
-from crp.concepts import ChannelConcept, ConceptKind
+from crp.concepts import ChannelConcept, Kinds
 from crp.errors import CrpError, InputError, LibraryError
 from crp.files import user_path
 from crp.library.checksums import wrong_files
@@ -84,7 +84,7 @@ def verify(
     dataset: object = None,
     *,
     composite: Composite | str | None = None,
-    concept: ConceptKind = _CHANNELS,
+    concept: Kinds = _CHANNELS,
     targets: TargetRule | None = None,
     blocks: int = 2,
 ) -> Verification:
@@ -225,7 +225,7 @@ def _compute_again(
     library: Library,
     model: PreparedModel,
     dataset: object,
-    concept: ConceptKind,
+    concept: Kinds,
     targets: TargetRule | None,
     count: int,
 ) -> None:

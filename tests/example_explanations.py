@@ -103,9 +103,9 @@ def layer(
 
 def graph(random: np.random.Generator, layers, name: str, shape) -> ConceptGraph:
     """The class, the best concepts of each layer, and an edge from each to each of the next; a tenth is left over."""
-    rows = [[("y", 0)], *([(layer.layer, part.concept) for part in layer.ranked[:3]] for layer in layers)]
+    rows = [[("(output)", 0)], *([(layer.layer, part.concept) for part in layer.ranked[:3]] for layer in layers)]
     relevance = {key: float(random.normal()) for row in rows for key in row}
-    relevance["y", 0] = 2.0
+    relevance["(output)", 0] = 2.0
     edges = [
         GraphEdge(upper, lower, 0.9 * relevance[lower] / len(row), 0.45 * relevance[lower] / len(row), 0.9 / len(row))
         for row, below in itertools.pairwise(rows)
@@ -117,15 +117,16 @@ def graph(random: np.random.Generator, layers, name: str, shape) -> ConceptGraph
             *key,
             relevance=value,
             share=value / 2,
-            rest=value if key[0] == "y" else 0.1 * value,
+            rest=value if key[0] == "(output)" else 0.1 * value,
             carried=0.75,
             heatmap=smooth(random, *shape),
-            patch=None if key[0] == "y" else patch(random, 3, name),
-            name=name if key[0] == "y" else "",
+            patch=None if key[0] == "(output)" else patch(random, 3, name),
+            name=name if key[0] == "(output)" else "",
         )
         for key, value in relevance.items()
     ]
-    return ConceptGraph(("y", *(layer.layer for layer in layers)), nodes, edges, started=2.0, coverage=0.8, breadth=3)
+    names = ("(output)", *(layer.layer for layer in layers))
+    return ConceptGraph(names, nodes, edges, started=2.0, coverage=0.8, breadth=3)
 
 
 def explanation(

@@ -94,7 +94,10 @@ class Atlas:
         sentence = "".join(text for text, _ in wording.headline(self.explanation))
         lines = [f"Atlas: {sentence}"]
         for layer in self.explanation.layers:
-            parts = ", ".join(f"{part.concept} {wording.signed_percent(part.share)}" for part in layer.ranked[:4])
+            parts = ", ".join(
+                f"{layer.name_of(part.concept) or part.concept} {wording.signed_percent(part.share)}"
+                for part in layer.ranked[:4]
+            )
             lines.append(f"  {layer.layer}: {parts or 'no concept shown'} (rest {wording.ledger(layer)['rest']})")
         return "\n".join(lines)
 

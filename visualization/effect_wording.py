@@ -5,7 +5,7 @@ from __future__ import annotations
 from crp.explanations import ConceptPart, Explanation
 from crp.values import ClassScore, StartScore
 from crp.visualization import wording
-from crp.visualization.number_formats import number
+from crp.visualization.number_formats import number, times
 
 # Effects below this part of what is explained say nothing about signs.
 _SMALL = 0.01
@@ -51,6 +51,6 @@ def disagreement(part: ConceptPart) -> str:
     ratio = abs(found.fall / part.relevance)
     if max(abs(found.fall), abs(part.relevance)) >= _LARGE * abs(found.before) and not 1 / _FAR <= ratio <= _FAR:
         return (
-            f"Differs from its effect by far: removing it changes the output by {wording.times(ratio)} its relevance."
+            f"Differs from its effect by far: removing it changes the output by {times(ratio)} its relevance."
         )
     return ""

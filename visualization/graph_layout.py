@@ -7,7 +7,7 @@ Upper layers stand above lower ones, one row a layer. In a row, concepts stand b
 from __future__ import annotations
 
 from crp.graphs.concept_graph import ConceptGraph, Key
-from crp.visualization import wording
+from crp.visualization import graph_wording, wording
 
 # Edges are drawn as wide as their share, up to this many points for the strongest one.
 WIDEST = 14.0
@@ -47,7 +47,7 @@ def dot(graph: ConceptGraph) -> str:
         nodes = [node for node in graph.nodes if node.layer == layer]
         names = [_quoted(_id(node.key)) for node in nodes]
         for node, name in zip(nodes, names, strict=True):
-            label = f"{wording.node_name(node)}\n{wording.share_of_all(node.share)}"
+            label = f"{graph_wording.node_name(node)}\n{wording.share_of_all(node.share)}"
             lines.append(f"  {name} [label={_quoted(label)}];")
         if nodes:
             lines.append(f"  {{ rank=same; {'; '.join(names)}; }}")

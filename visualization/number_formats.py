@@ -51,3 +51,8 @@ def rounded(share: float) -> float:
     """Round a fraction to a tenth of a percent, in percent."""
     # Adding zero turns -0.0, which would print a sign, into 0.0.
     return round(share * 100, 1) + 0.0
+
+
+def times(ratio: float) -> str:
+    """Format a ratio: "0.25 times"."""
+    return f"{ratio:.2g}{SPACE}times".replace("-", MINUS)

@@ -21,8 +21,6 @@ import numpy as np
 
 from crp import class_names
 from crp.explanations import ClassScore, ClassShare, ConceptPart, Explanation, LayerExplanation, Patch, StartScore
-from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
-from crp.graphs import ConceptGraph, GraphNode
 from crp.visualization.number_formats import MINUS, SPACE, number, percent, probability, rounded, signed_percent
 
 # The two numbers of a concept: what they are called, and their definitions.
@@ -198,64 +196,6 @@ def where(heatmap: np.ndarray) -> str:
     return f"in the {vertical} part" if vertical else "around the centre"
 
 
-def coverage(layer: LayerExplanation) -> str:
-    """Say how much of the relevance that started at the output arrives at the layer, or that this is no share."""
-    value = layer.coverage
-    if math.isnan(value):
-        return "No relevance started at the output."
-    if not coverage_is_a_share(value):
-        return (
-            f"Relevance is not conserved here: {times(value)} what started at the output arrives at this layer, so "
-            "shares are relative to this layer only."
-        )
-    amount = f"{value * 100:.0f}{SPACE}%"
-    if value < 0.995:
-        return (
-            f"{amount} of the relevance that started at the output arrives here; "
-            "the rest was absorbed by biases or went a parallel way."
-        )
-    if value <= 1.005:
-        return "All relevance that started at the output arrives here."
-    return f"{amount} of the relevance that started at the output arrives here: biases on the way added to it."
-
-
-def absorbed(explanation: Explanation) -> str:
-    """Say how much of the relevance that started at the output reaches the input, or that this is no share."""
-    value = explanation.absorbed
-    if math.isnan(value):
-        return "No relevance started at the output."
-    if not absorbed_is_a_share(value):
-        return (
-            f"Relevance is not conserved: at the input it adds up to {times(1 - value)} what started at the output, "
-            "so the heatmap shows relative strength only."
-        )
-    amount = f"{abs(value) * 100:.0f}{SPACE}%"
-    if abs(value) < 0.005:
-        return "All relevance that started at the output reaches the input."
-    where = _absorbers(explanation)
-    if value < 0:
-        return f"The input holds {amount} more relevance than started at the output: biases added it{where}."
-    return (
-        f"On the way from the output to the input {amount} of the relevance was absorbed by biases and stabilisers"
-        f"{where}."
-    )
-
-
-def _absorbers(explanation: Explanation) -> str:
-    """Name the modules that absorbed or added most, in brackets."""
-    sign = -1 if explanation.absorbed < 0 else 1
-    parts = []
-    for name, part in explanation.absorbers:
-        amount = percent(part * sign) if part * sign > 0 else signed_percent(part * sign)
-        parts.append(f"{amount} in {name or 'the model itself'}")
-    return f" (most: {', '.join(parts)})" if parts else ""
-
-
-def times(ratio: float) -> str:
-    """Format a ratio: "0.25 times"."""
-    return f"{ratio:.2g}{SPACE}times".replace("-", MINUS)
-
-
 def class_mean(use: ClassShare) -> str:
     """Give the mean share of the layer that a concept has in a class, with its standard deviation if there is one."""
     return signed_percent(use.share) + ("" if use.spread is None else f" ±{SPACE}{percent(use.spread)}")
@@ -333,60 +273,6 @@ def both_shares(explanation: Explanation, part: ConceptPart) -> str:
     node = explanation.graph.node(part.layer, part.concept) if explanation.graph else None
     own = f"{signed_percent(part.share)} of the layer"
     return own if node is None else f"{own}, {share_of_all(node.share)} of the prediction"
-
-
-def node_name(node: GraphNode) -> str:
-    """Name a node of the graph: the class's name, or layer and number."""
-    return node.name or f"{node.layer} {node.concept}"
-
-
-def node_sentence(graph: ConceptGraph, node: GraphNode) -> str:
-    """Say what one node of the graph holds, where it comes from, and what it is made of.
-
-    Incoming parts and rest add up to 100 %.
-    """
-    sentences = [f"{node_name(node)}: {share_of_all(node.share)} of the prediction."]
-    if abs(node.share) > 1.005:
-        sentences.append("More than all of it: other concepts of the layer oppose and cancel it out.")
-    into = graph.into(node)
-    if into and node.relevance:
-        parts = [f"{percent(edge.part)} from {node_name(graph.node(*edge.upper))}" for edge in into]
-        rest = f"{percent(node.rest / node.relevance)} from concepts not drawn"
-        sentences.append(f"Of that, {', '.join([*parts, rest])}.")
-    out = graph.out_of(node)
-    if out:
-        parts = [f"{node_name(graph.node(*edge.lower))} {share_of_all(edge.share)}" for edge in out]
-        sentences.append(
-            f"It is made of {', '.join(parts)}; edges drawn carry {percent(node.carried)} of what leaves it."
-        )
-    return " ".join(sentences)
-
-
-def graph(value: ConceptGraph) -> str:
-    """Say what a graph shows."""
-    below = ", ".join(layer for layer in value.layers[1:] if any(node.layer == layer for node in value.nodes))
-    mean = f", mean of {value.samples} samples" if value.samples > 1 else ""
-    if not below:
-        return f"Attribution graph of {node_name(value.root)}{mean}: no relevance flows into the layers chosen."
-    negative = ""
-    if value.started < 0:
-        negative = f" What is explained is negative ({number(value.started)}): positive shares make it more negative."
-    return (
-        f"Attribution graph of {node_name(value.root)}{mean}: {len(value.nodes) - 1} concepts of {below}, "
-        f"{len(value.edges)} edges.{negative}"
-    )
-
-
-def edges_drawn(value: ConceptGraph) -> str:
-    """Say how much of the relevance that leaves a concept the drawn edges carry."""
-    carried = sorted(node.carried for node in value.nodes if not math.isnan(node.carried))
-    if not carried:
-        return "No edges are drawn."
-    low, middle, high = carried[0], float(np.median(carried)), carried[-1]
-    return (
-        f"Of each concept the strongest edges are drawn: they carry {percent(middle)} of the absolute relevance that "
-        f"leaves it (median; {percent(low)} to {percent(high)})."
-    )
 
 
 # In place of a row of patches.

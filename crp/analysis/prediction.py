@@ -11,7 +11,7 @@ from crp.attribution import RelevanceFlow
 from crp.attribution.forward_pass import check_tensor
 from crp.attribution.named_starts import Target, start_of
 from crp.attribution.starts import Start
-from crp.concepts import ChannelConcept, ConceptKind
+from crp.concepts import ChannelConcept, Kinds
 from crp.library.store import check_library
 from crp.models import PreparedModel, check_start, ready_model
 from crp.relevance_shares import shares
@@ -32,7 +32,7 @@ def concept_vector(
     *,
     target: Target | None = None,
     composite: Composite | str | None = None,
-    concept: ConceptKind = _CHANNELS,
+    concept: Kinds = _CHANNELS,
 ) -> np.ndarray:
     """Compute the signed share of each concept of a layer in one prediction.
 

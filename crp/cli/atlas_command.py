@@ -83,7 +83,7 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     from crp.library import open_library
     from crp.models import prepared
     from crp.sources.fitting import pick_device
-    from crp.sources.kinds import kind_named
+    from crp.sources.kinds import kinds_named
     from crp.sources.provenance import model_of
     from crp.visualization.atlases import atlas as draw
 
@@ -92,8 +92,8 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
         raise click.UsageError("Missing argument 'PICTURE...': give pictures, a folder of pictures, or only --site.")
     opened = open_library(library)
     options = {name: given[name] for name in ("layers", "target", "against", "graph", "concepts")}
-    if given["concept"] != "channels":
-        options["concept"] = kind_named(given["concept"])
+    if given["concept"]:
+        options["concept"] = kinds_named(given["concept"], opened.layers)
     if not images:
         _site(None, images, opened, library, given, options)
         return
@@ -186,7 +186,7 @@ def _command(library: str, images: Sequence[str], given: dict[str, Any], switche
     """Return the command that makes this page again: what was explained, without where it was written."""
     asked = {name: given[name] for name in ("layers", "target", "against", "model", "weights")}
     asked["concepts"] = given["concepts"] if given["concepts"] != CONCEPTS else None
-    asked["concept"] = given["concept"] if given["concept"] != "channels" else None
+    asked["concept"] = given["concept"]
     words = options.command_line("atlas", [library, *images], asked)
     switches = [*switches, *(["--trust"] if given["trust"] else []), *([] if given["graph"] else ["--no-graph"])]
     return shlex.join([*words, *switches])

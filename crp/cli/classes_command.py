@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from crp.errors import inert
 from crp.files import user_path
 
 
@@ -44,7 +45,7 @@ def classes(
     for use in uses:
         click.echo(
             f"{use.target_name:<24} {use.concept:>7} {use.share:>+8.2%} {use.share_variance**0.5:>7.2%} "
-            f"{use.activation:>11.4g} {use.frequency:>8.1%} {use.samples:>8}"
+            f"{use.activation:>11.4g} {use.frequency:>8.1%} {use.samples:>8}  {inert(use.concept_name)}".rstrip()
         )
     if plot is not None:
         from matplotlib.figure import Figure

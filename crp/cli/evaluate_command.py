@@ -45,7 +45,7 @@ def evaluate(
     model: str | None,
     weights: str | None,
     trust: bool,
-    concept: str,
+    concept: tuple[str, ...],
     device: str,
 ) -> None:
     """Remove concepts of LIBRARY from its model, and compare what happens with what explanations say.
@@ -65,7 +65,7 @@ def evaluate(
     from crp.models import prepared
     from crp.sources.data import load_data
     from crp.sources.fitting import pick_device
-    from crp.sources.kinds import kind_named
+    from crp.sources.kinds import kinds_named
     from crp.sources.provenance import model_of
     from crp.visualization.page_files import replace_file
     from crp.visualization.report import evaluation_report
@@ -77,7 +77,7 @@ def evaluate(
     dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
     found = model_of(opened, model=model, weights=weights, trust=trust).to(pick_device(device))
     ready = prepared(found, library=opened)
-    kind = kind_named(concept)
+    kind = kinds_named(concept, opened.layers)
     ready.check(opened, kind)
     rows = chosen_samples(ready, dataset, samples, labelled=dataset.labelled)
     if len(rows) < 2:

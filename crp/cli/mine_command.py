@@ -111,7 +111,7 @@ def mine(model: str, data: str, **given: Any) -> None:
     sys.path.append(os.getcwd())
     from crp.mining import mine as run
     from crp.sources.fitting import pick_device
-    from crp.sources.kinds import kind_named
+    from crp.sources.kinds import kinds_named, layers_named
     from crp.sources.plan import plan_mining
     from crp.sources.provenance import origin
 
@@ -120,13 +120,13 @@ def mine(model: str, data: str, **given: Any) -> None:
     device = pick_device(given["device"], place=int(os.environ["LOCAL_RANK"]) if distributed else 0)
     shape = {name: given[name] for name in ("size", "crop", "mean", "std")}
     told = {name: given[name] for name in ("weights", "layers", "targets", "output", "class_names", "preprocessing")}
-    plan = plan_mining(model, data, settings=shape, **told)
+    chosen = told["layers"] or layers_named(given["concept"]) or None
+    plan = plan_mining(model, data, settings=shape, **{**told, "layers": chosen})
     for note in plan.notes if first else ():
         click.echo(note, err=True)
     if first and (note := _cores(device.type, given["threads"], distributed or given["shard"] is not None)):
         click.echo(note, err=True)
     decides = {**told, **shape, **{name: given[name] for name in _DECIDING}}
-    decides["concept"] = None if given["concept"] == "channels" else given["concept"]
     same = ("block_size", "workers", "precision", "threads", "skip_bad", "extend", "shard", "checkpoint")
     library = run(
         plan.model.to(device),
@@ -134,7 +134,7 @@ def mine(model: str, data: str, **given: Any) -> None:
         layers=plan.layers,
         path=given["out"],
         composite=given["rules"],
-        concept=kind_named(given["concept"]),
+        concept=kinds_named(given["concept"], plan.layers),
         targets=plan.targets,
         k=given["references"],
         class_references=given["class_references"],

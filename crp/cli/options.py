@@ -114,10 +114,10 @@ overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing 
 device = click.option("--device", help="cpu, cuda, cuda:1 or mps; default: the fastest available.", metavar="NAME")
 concept = click.option(
     "--concept",
-    default="channels",
-    show_default=True,
+    multiple=True,
     metavar="KIND",
-    help="Kind of concept: channels, positions, tokens, heads:12 (at a layer NAME..input) or directions:FILE.",
+    help="Kind of concept: channels (default), positions, tokens, heads:12 (at a layer NAME..input), directions:FILE; "
+    "LAYER=KIND for one layer, repeated for several.",
 )
 weights = click.option(
     "--weights",
@@ -146,10 +146,13 @@ def command_line(name: str, arguments: list[str], options: dict[str, Any]) -> li
     """Return the words of a command that decide its result, so that equal results have equal commands."""
     words = ["crp", name, *arguments]
     for option, value in options.items():
-        if value is None or value is False:
+        if value is None or value is False or value == ():
             continue
         if value is True:
             words.append(f"--{option.replace('_', '-')}")
+            continue
+        if option == "concept":
+            words += [word for kind in value for word in ("--concept", kind)]
             continue
         many = isinstance(value, tuple)
         sign = "x" if option in ("size", "crop") else ","

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from crp.errors import inert
+
 
 @click.command(short_help="Find the samples that use a concept.")
 @click.argument("library")
@@ -37,6 +39,8 @@ def search(library: str, layer: str, concept: int, by: str, count: int, **classe
     vectors, concept = opened.vectors(layer), opened.concept_id(layer, concept)
     chosen = {name: None if value is None else opened.class_index(value) for name, value in classes.items()}
     found = run(vectors, concept, by=by, count=count, **chosen)
+    if name := opened.concept_name(layer, concept):
+        click.echo(f"concept {concept} of {layer}: {inert(name)}")
     click.echo(f"  sample  {by:>10}  {'explained':<20} {'predicted':<20} label")
     for sample, value, *known in zip(
         found.sample.tolist(), found.value.tolist(), found.target, found.prediction, found.label, strict=True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from crp.errors import inert
+
 
 @click.command(short_help="Cluster the samples of each class; likely Clever Hans first.")
 @click.argument("library")
@@ -34,5 +36,6 @@ def strategies(library: str, layer: str, targets: tuple[str, ...], clusters: int
         name = class_name(opened.class_names, suspect.target)
         click.echo(
             f"{name:<24} {f'{own} of {own + suspect.others}':>12} {suspect.concept:>8} "
-            f"{suspect.share:>11.1%} {suspect.share_of_others:>10.1%}  {examples}"
+            f"{suspect.share:>11.1%} {suspect.share_of_others:>10.1%}  {examples}  "
+            f"{inert(opened.concept_name(layer, suspect.concept))}".rstrip()
         )

@@ -34,7 +34,7 @@ def verify(
     data: str | None,
     model: str | None,
     weights: str | None,
-    concept: str,
+    concept: tuple[str, ...],
     trust: bool,
     blocks: int,
     as_json: bool,
@@ -50,17 +50,19 @@ def verify(
     sys.path.append(os.getcwd())
     from crp.library import open_library
     from crp.sources.data import load_data
-    from crp.sources.kinds import kind_named
+    from crp.sources.kinds import kinds_named
     from crp.sources.provenance import model_of
     from crp.verification import verify as run
 
     given = {}
+    if concept:
+        given["concept"] = kinds_named(concept, open_library(library).layers)
     if data is not None or model is not None:
         opened = open_library(library)
         given["model"] = model_of(opened, model=model, weights=weights, trust=trust)
         if data is not None:
             given["dataset"] = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
-    found = run(library, **given, concept=kind_named(concept), blocks=blocks)
+    found = run(library, **given, blocks=blocks)
     if as_json:
         click.echo(json.dumps({"sound": found.sound, **{n: getattr(found, n) for n in ("held", "wrong", "notes")}}))
     else:

@@ -12,6 +12,7 @@
 `Parts`           a kind told the layout and the activation: relevance, conditions, positions
 `parts_of`        makes `Parts` for any kind, also for the classes of zennit-crp
 `all_but`         for conditions: all concepts of a layer except some
+`concept_names`   the names that a kind gives the concepts of a layer
 ================  =========================================================================================
 
 To add a kind of concept, write a subclass of `ConceptKind` in a new file in this folder.
@@ -47,6 +48,7 @@ __all__ = [
     "Directions",
     "Groups",
     "HeadConcept",
+    "Kinds",
     "Layout",
     "LeastSquares",
     "Located",
@@ -58,6 +60,7 @@ __all__ = [
     "TokenConcept",
     "all_but",
     "concept_count",
+    "concept_names",
     "kind_at",
     "parts_of",
     "weights_of",
@@ -69,9 +72,11 @@ __getattr__ = old_names(__name__)
 
 # A kind of concept, also one with the methods of zennit-crp's.
 AnyKind = ConceptKind | MaskingMethods
+# One kind for all layers, or one for each layer.
+Kinds = AnyKind | Mapping[str, AnyKind]
 
 
-def kind_at(layer: str, concept: AnyKind | Mapping[str, AnyKind]) -> AnyKind:
+def kind_at(layer: str, concept: Kinds) -> AnyKind:
     """Return the kind of concept of a layer: `concept` itself, or its entry.
 
     Raises
@@ -111,3 +116,16 @@ def parts_of(kind: AnyKind, activation: Tensor, layout: Layout, layer: str = "")
 def concept_count(kind: AnyKind, layout: Layout) -> int:
     """Return the number of concepts in a layer."""
     return kind.size(layout if isinstance(kind, ConceptKind) else layout.shape)
+
+
+def concept_names(kind: AnyKind, layout: Layout) -> tuple[str, ...]:
+    """Return the name of every concept of a layer, empty strings for those without; `()` if none has a name."""
+    if not isinstance(kind, ConceptKind):
+        return ()
+    names = tuple(_encodable(kind.name(concept, layout)) for concept in range(kind.size(layout)))
+    return names if any(names) else ()
+
+
+def _encodable(name: str) -> str:
+    """Replace what no file can hold (lone surrogates)."""
+    return str(name).encode("utf-8", "replace").decode()

@@ -13,7 +13,7 @@ from crp.arguments import layer_names, whole_number
 from crp.attribution import RelevanceFlow
 from crp.attribution.removal import removal_in
 from crp.attribution.starts import Logits, Start
-from crp.concepts import ChannelConcept, ConceptKind, Parts
+from crp.concepts import ChannelConcept, Kinds, Parts, kind_at
 from crp.errors import InputError
 from crp.evaluation.evaluation import Evaluation
 from crp.evaluation.measuring import Measurements, measured
@@ -36,7 +36,7 @@ def evaluate(
     layers: Sequence[str],
     *,
     composite: Composite | None = None,
-    concept: ConceptKind = _CHANNELS,
+    concept: Kinds = _CHANNELS,
     target: Callable[[Tensor], Start] | None = None,
     fractions: Sequence[float] = FRACTIONS,
     seed: int = 0,
@@ -106,7 +106,7 @@ def evaluate(
                 start = target(flow.prediction)
                 relevance = flow.down(flow.output_relevance(start), to=layers)
                 scores = {layer: flow.parts(layer, concept).total(relevance[layer][0]) for layer in layers}
-                removals = {layer: removal_in(flow, batch, layer, concept) for layer in layers}
+                removals = {layer: removal_in(flow, batch, layer, kind_at(layer, concept)) for layer in layers}
             for layer, removal in removals.items():
                 fills = {"zero": removal, "mean": removal.filled_with(references[layer])}
                 found[layer].add(measured(fills, start, scores[layer], fractions, seed + first))
@@ -135,7 +135,7 @@ def predicted_class(prediction: Tensor) -> Start:
     return Logits(prediction.argmax(1))
 
 
-def _references(model: PreparedModel, data: Tensor, layers: Sequence[str], concept: ConceptKind) -> dict[str, Parts]:
+def _references(model: PreparedModel, data: Tensor, layers: Sequence[str], concept: Kinds) -> dict[str, Parts]:
     """Return the parts of the first samples at each layer, whose mean takes the place of what is removed."""
     with RelevanceFlow(model.replica, None, data[:_REFERENCES], layers) as flow:
         return {layer: flow.parts(layer, concept) for layer in layers}

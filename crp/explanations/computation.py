@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.named_starts import Target
 from crp.attribution.removal import Removal, explained_value, removal_in
 from crp.attribution.starts import Difference, Logit, Start
-from crp.concepts import ChannelConcept, ConceptKind
+from crp.concepts import ChannelConcept, Kinds, concept_names, kind_at
 from crp.errors import InputError, ModelError
 from crp.explanations.explained import Explained, best_classes, explained_of, same
 from crp.explanations.explanation import ConceptPart, Explanation, LayerExplanation
@@ -69,7 +69,7 @@ def explain(
     graph: bool = True,
     effects: bool = True,
     composite: Composite | str | None = None,
-    concept: ConceptKind = _CHANNELS,
+    concept: Kinds = _CHANNELS,
     provenance: Mapping[str, Any] | None = None,
 ) -> Explanation:
     """Explain one prediction by the concepts of some layers.
@@ -106,7 +106,7 @@ def explain(
     composite
         The composite used for mining, if it was not the default; a prepared model has it already.
     concept
-        The kind of concept that was mined, if it was not the channel.
+        The kind of concept that was mined, if it was not the channel; or by layer the kind of each.
     provenance
         More entries for `Explanation.provenance`.
 
@@ -175,7 +175,7 @@ class _Shown:
     """What the caller of `explain` asked to be shown."""
 
     library: Library
-    concept: ConceptKind
+    concept: Kinds
     layers: tuple[str, ...]
     concepts: int
     cells: int | None
@@ -187,7 +187,7 @@ def _removals(flow: RelevanceFlow, data: Tensor, shown: _Shown) -> tuple[dict[st
     found, problems = {}, []
     for layer in shown.layers:
         try:
-            found[layer] = removal_in(flow, data, layer, shown.concept)
+            found[layer] = removal_in(flow, data, layer, kind_at(layer, shown.concept))
         except ModelError as error:
             problems.append(str(error))
     return found, " ".join(problems)
@@ -199,6 +199,7 @@ def _explained(
     """Explain one start; return fields of `Explanation` by name. `root` is the id of the graph's root."""
     started = flow.output_relevance(start)
     ledger = flow.ledger(started)
+    departure = ledger.departure()
     arriving = flow.down(started, to=[INPUT, *shown.layers])
     _check_arriving(flow, arriving)
     heatmap = arriving[INPUT][0, 0].sum(0)
@@ -226,6 +227,7 @@ def _explained(
         "layers": tuple(layers),
         "absorbed": 1 - float(heatmap.double().sum()) / total if total else math.nan,
         "absorbers": ledger.absorbers(_ABSORBERS, _ABSORBED),
+        "departure": departure and astuple(departure),
         "graph": graph,
     }
 
@@ -286,6 +288,7 @@ def _explained_layer(
         concept_map=concept_map,
         relevance=relevance.cpu().numpy(),
         outside=outside,
+        names=concept_names(own.kind, own.layout),
     )
 
 

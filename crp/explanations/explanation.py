@@ -222,6 +222,8 @@ class LayerExplanation:
         One patch for each concept that is not shown but that the ranking of a region may list: id -> patch.
     outside
         Relevance that arrives at the layer and belongs to none of its concepts; 0 if they divide all of it.
+    names
+        The name of every concept, empty for those without; `()` if none has a name.
 
     Raises
     ------
@@ -240,13 +242,16 @@ class LayerExplanation:
     relevance: np.ndarray | None = None
     glimpses: Mapping[int, Patch] = field(default_factory=dict)
     outside: float = 0.0
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
         set_fields(self, supporting=tuple(self.supporting), opposing=tuple(self.opposing))
         set_fields(self, size=int(self.size), rest=float(self.rest), coverage=float(self.coverage))
-        set_fields(self, outside=float(self.outside))
+        set_fields(self, outside=float(self.outside), names=tuple(self.names))
         where = f"layer {self.layer!r}"
+        if self.names and len(self.names) != self.size:
+            raise InputError(f"{where} has {self.size} concepts and {len(self.names)} names.")
         for side, parts, sign in (("supporting", self.supporting, 1), ("opposing", self.opposing, -1)):
             shares = [sign * part.share for part in parts]
             if any(share < 0 for share in shares):
@@ -276,6 +281,10 @@ class LayerExplanation:
     def ranked(self) -> tuple[ConceptPart, ...]:
         """Supporting and opposing concepts in one list, the largest absolute share first."""
         return tuple(sorted((*self.supporting, *self.opposing), key=lambda part: -abs(part.share)))
+
+    def name_of(self, concept: int) -> str:
+        """Return the name of a concept; empty if it has only its number."""
+        return self.names[concept] if self.names else ""
 
     @property
     def shown(self) -> float:
@@ -307,6 +316,10 @@ class Explanation:
     absorbers
         The modules that absorb or add most relevance on the way to the input, the strongest first: name, and part of
         the relevance that started (negative where it adds).
+    departure
+        The first operation on the way to the input below which less than a tenth or more than three times of the
+        relevance is left: name of its module (empty for the model itself), its class or function, and the part that is
+        left. None if there is no such operation.
     provenance
         What is needed to check and to repeat the explanation; plain values only. Known keys, all optional: "image"
         (name of the input), "command", "versions" (dict), "fingerprints" (dict), "settings" (dict).
@@ -336,6 +349,7 @@ class Explanation:
     graph: ConceptGraph | None = None
     beside: tuple[Explanation, ...] = ()
     absorbers: tuple[tuple[str, float], ...] = ()
+    departure: tuple[str, str, float] | None = None
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""

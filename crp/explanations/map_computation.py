@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from crp.attribution import RelevanceFlow
-from crp.concepts import ChannelConcept, ConceptKind
+from crp.concepts import ChannelConcept, Kinds
 from crp.explanations.explanation import ConceptMap
 from crp.graphs.finiteness import check_finite
 
@@ -20,7 +20,7 @@ _CELLS = 8
 
 
 def concept_map_in(
-    flow: RelevanceFlow, concept: ConceptKind, layer: str, arriving: Tensor, cells: int | None
+    flow: RelevanceFlow, concept: Kinds, layer: str, arriving: Tensor, cells: int | None
 ) -> ConceptMap | None:
     """Find the strongest concept of each cell, for images and signals; a signal is an image with one row.
 
@@ -71,7 +71,7 @@ def grid_of(positions: Sequence[int], size: Sequence[int], cells: int | None = N
 
 
 def concepts_in_cells(
-    flow: RelevanceFlow, layer: str, arriving: Tensor, rows: int, columns: int, *, concept: ConceptKind = _CHANNELS
+    flow: RelevanceFlow, layer: str, arriving: Tensor, rows: int, columns: int, *, concept: Kinds = _CHANNELS
 ) -> Tensor:
     """Compute the relevance of every concept of a layer in every cell of a grid over the input.
 

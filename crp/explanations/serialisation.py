@@ -32,6 +32,7 @@ from crp.values import (
 
 FORMAT = "crp-atlas explanation"
 VERSION = 1
+_DEPARTURE = ("module", "operation", "left")
 
 
 def numbers(explanation: Explanation) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def numbers(explanation: Explanation) -> dict[str, Any]:
         "against": explanation.against and class_numbers(explanation.against),
         "absorbed": defined(explanation.absorbed),
         "absorbers": [{"module": name, "part": part} for name, part in explanation.absorbers],
+        "departure": explanation.departure and dict(zip(_DEPARTURE, explanation.departure, strict=True)),
         "layers": [_layer_numbers(layer) for layer in explanation.layers],
         "graph": explanation.graph and graph_numbers(explanation.graph),
         "provenance": dict(explanation.provenance),
@@ -115,6 +117,7 @@ def _arrays(explanation: Explanation, place: str) -> dict[str, np.ndarray]:
 def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], place: str) -> Explanation:
     # What was added to version 1 since it was first written may be missing.
     against, graph, outputs = content.get("against"), content.get("graph"), len(content["classes"])
+    departure = content.get("departure")
     return Explanation(
         picture=arrays[f"{place}picture"],
         heatmap=arrays[f"{place}heatmap"],
@@ -123,6 +126,7 @@ def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], p
         layers=tuple(_layer(layer, f"{place}layers/{index}", arrays) for index, layer in enumerate(content["layers"])),
         absorbed=undefined(content["absorbed"]),
         absorbers=tuple((entry["module"], entry["part"]) for entry in content.get("absorbers", ())),
+        departure=departure and tuple(departure[name] for name in _DEPARTURE),
         provenance=content["provenance"],
         against=None if against is None else target_from(against, outputs),
         graph=None if graph is None else graph_from(graph, arrays, f"{place}graph"),
@@ -150,6 +154,7 @@ def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarr
         rest=content["rest"],
         coverage=undefined(content["coverage"]),
         outside=content.get("outside", 0.0),
+        names=content.get("names", ()),
         concept_map=concept_map,
         relevance=content.get("relevance"),
         glimpses={
@@ -189,8 +194,9 @@ def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
     return {
         "layer": layer.layer,
         "size": layer.size,
-        "supporting": [_part_numbers(part) for part in layer.supporting],
-        "opposing": [_part_numbers(part) for part in layer.opposing],
+        "names": list(layer.names),
+        "supporting": [_part_numbers(part, layer.name_of(part.concept)) for part in layer.supporting],
+        "opposing": [_part_numbers(part, layer.name_of(part.concept)) for part in layer.opposing],
         "rest": layer.rest,
         "coverage": defined(layer.coverage),
         "outside": layer.outside,
@@ -200,9 +206,10 @@ def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
     }
 
 
-def _part_numbers(part: ConceptPart) -> dict[str, Any]:
+def _part_numbers(part: ConceptPart, name: str) -> dict[str, Any]:
     return {
         "concept": part.concept,
+        "name": name,
         "relevance": part.relevance,
         "share": part.share,
         "relevance_patches": [patch_numbers(patch) for patch in part.relevance_patches],

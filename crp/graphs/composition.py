@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from crp.arguments import layer_names, whole_number
 from crp.attribution import OUTPUT, RelevanceFlow, Replica
 from crp.attribution.forward_pass import check_tensor
-from crp.attribution.named_starts import Target, output_names, start_of
-from crp.attribution.starts import Logit, Start
-from crp.concepts import ChannelConcept, ConceptKind, Layout
+from crp.attribution.named_starts import Target, output_names
+from crp.attribution.starts import Start
+from crp.concepts import ChannelConcept, Kinds, Layout, concept_names, kind_at
 from crp.errors import InputError, shortened
-from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
+from crp.graphs.concept_graph import NO_CONCEPT, REST, ConceptGraph, GraphEdge, GraphNode, Key
 from crp.graphs.finiteness import check_finite
 from crp.graphs.node_patches import with_patches
-from crp.indices import concept_id
+from crp.graphs.root import Root, root_of
 from crp.library.store import check_library
 from crp.models import PreparedModel, ready_model
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from crp.library import Library
 
 _CHANNELS = ChannelConcept()
+# An edge to what belongs to no concept is drawn from this part of all relevance that leaves a concept on.
+_REST = 1e-3
 
 
 def compose(
@@ -49,7 +51,7 @@ def compose(
     breadth: int = 6,
     composite: Composite | str | None = None,
     library: Library | None = None,
-    concept: ConceptKind = _CHANNELS,
+    concept: Kinds = _CHANNELS,
     batch: int = 8,
 ) -> ConceptGraph:
     """Find how lower concepts compose a class, or one concept, in one or many samples.
@@ -78,7 +80,7 @@ def compose(
     library
         Provides a patch for each concept of its layers, and the name of the class.
     concept
-        The kind of concept.
+        The kind of concept, or by layer the kind of each.
     batch
         Samples in one forward pass.
 
@@ -145,7 +147,7 @@ def graph_in(
     coverage: float = 0.8,
     breadth: int = 6,
     library: Library | None = None,
-    concept: ConceptKind = _CHANNELS,
+    concept: Kinds = _CHANNELS,
     heatmaps: Mapping[Key, np.ndarray] | None = None,
 ) -> ConceptGraph:
     """Compute the graph from forward passes that are already open.
@@ -166,9 +168,11 @@ def graph_in(
     """
     for flow in flows:
         # Inside the loop, because a flow that was opened by the iteration is closed after it.
-        root = _root(flow, target, start, of, concept, library)
+        root = root_of(flow, target, start, of, concept, library)
         below = _directly_below(flow, root.layer, layers)
-        names = output_names(library.output_names if library else (), flow.prediction)
+        explained = root.start.name(output_names(library.output_names if library else (), flow.prediction))
+        inner = [layer for layer in below if layer != OUTPUT]
+        names = {layer: concept_names(kind_at(layer, concept), flow.layout(layer)) for layer in inner}
         break
     if of is not None and not below[root.layer]:
         raise InputError(f"No layer of the graph is below '{root.layer}'.")
@@ -179,15 +183,18 @@ def graph_in(
     passed, leaving = {}, {}
     for upper, lower in below.items():
         if upper != root.layer:
-            strongest = sorted(incoming[upper], key=lambda index: (-incoming[upper][index], index))
-            kept[upper] = sorted(strongest[:breadth])
+            received = incoming[upper]
+            strongest = sorted(received.keys() - {REST}, key=lambda index: (-received[index], index))
+            # what belongs to no concept does not take the place of one
+            kept[upper] = sorted([*strongest[:breadth], *(received.keys() & {REST})])
         level = _level(flows, root, upper, kept[upper], lower, set(below) - {upper})
         for row, index in enumerate(kept[upper]):
             node = upper, index
             arriving[node] = float(level.arriving[index])
-            edges = {
-                (layer, other): value for layer in lower for other, value in enumerate(level.sent[layer][row].tolist())
-            }
+            edges = {}
+            for layer in lower:
+                *values, rest = level.sent[layer][row].tolist()
+                edges |= {(layer, other): value for other, value in enumerate(values)} | {(layer, REST): rest}
             passed[node] = math.fsum(edges.values())
             leaving[node] = math.fsum(abs(value) for value in edges.values())
             sent[node] = _covering(edges, coverage * leaving[node])
@@ -223,7 +230,7 @@ def graph_in(
                 passed=passed[key] / samples,
                 carried=out / leaving[key] if leaving[key] else math.nan,
                 heatmap=pictures.get(key),
-                name=root.start.name(names) if layer == OUTPUT else "",
+                name=explained if layer == OUTPUT else _name(names[layer], index),
             )
         )
     return ConceptGraph(
@@ -260,68 +267,6 @@ class _Flows:
 
 
 @dataclass(frozen=True)
-class _Root:
-    """The root of a graph: what starts at the output, and the concept `of` that relevance is masked to, if any.
-
-    `target` is the class, or 0 if something else than one class starts.
-    """
-
-    target: int
-    start: Start
-    of: Key | None
-    concept: ConceptKind
-
-    @property
-    def layer(self) -> str:
-        return OUTPUT if self.of is None else self.of[0]
-
-    @property
-    def id(self) -> int:
-        return self.target if self.of is None else self.of[1]
-
-    def output(self, flow: RelevanceFlow) -> Tensor:
-        """Return the relevance that starts at the output, `[1, N, ...]`."""
-        return flow.output_relevance(self.start)
-
-    def at(self, flow: RelevanceFlow, layer: str) -> tuple[Tensor, Tensor]:
-        """Return relevance at a layer under the condition, `[N, C, *S]`, and its sum for each concept, `[C]`."""
-        relevance = self.output(flow)
-        if layer != OUTPUT and self.of is not None:
-            relevance = flow.down(relevance, to=self.layer)
-            if layer != self.layer:
-                relevance = self.down(flow, relevance[0], self.layer, [self.id], to=layer)
-        elif layer != OUTPUT:
-            relevance = flow.down(relevance, to=layer)
-        if layer == OUTPUT:
-            # The root of a whole prediction is one node, even if relevance started at several classes.
-            return relevance[0], relevance[0].double().sum().repeat(self.target + 1)
-        return relevance[0], flow.parts(layer, self.concept).total(relevance[0].double()).sum(0)
-
-    def down(self, flow: RelevanceFlow, relevance: Tensor, start: str, ids: Sequence[int], **to: Any) -> Any:
-        """Carry the relevance `[N, *shape]` of some concepts down from a layer; at the output, all of it."""
-        masked = relevance[None] if start == OUTPUT else flow.parts(start, self.concept).carried(relevance, ids)
-        return flow.down(masked, start=start, **to)
-
-
-def _root(
-    flow: RelevanceFlow,
-    target: Target,
-    start: Start | None,
-    of: Key | None,
-    concept: ConceptKind,
-    library: Library | None,
-) -> _Root:
-    """Look up what is explained and the concept that the caller named."""
-    if start is None:
-        start = start_of(target, library.output_names if library else (), flow.prediction)
-        target = start.target if isinstance(start, Logit) else 0
-    if of is not None:
-        layer, index = of
-        of = layer, concept_id(index, flow.parts(layer, concept).size, f"layer {layer!r}")
-    return _Root(target, start, of, concept)
-
-
-@dataclass(frozen=True)
 class _Level:
     """What arrives at a layer, and what its kept concepts send down; sums over the samples."""
 
@@ -344,7 +289,7 @@ def _directly_below(flow: RelevanceFlow, root: str, layers: Sequence[str]) -> di
 
 
 def _level(
-    flows: Iterable[RelevanceFlow], root: _Root, upper: str, ids: list[int], lower: list[str], others: set[str]
+    flows: Iterable[RelevanceFlow], root: Root, upper: str, ids: list[int], lower: list[str], others: set[str]
 ) -> _Level:
     arriving: Tensor | float = 0.0
     sent: dict[str, Tensor | float] = dict.fromkeys(lower, 0.0)
@@ -358,12 +303,15 @@ def _level(
         reached = root.down(flow, relevance, upper, ids, to=lower, blocked=others - {OUTPUT})
         for layer, found in reached.items():
             check_finite(found, f"at layer {layer!r}", above)
-            sent[layer] = sent[layer] + flow.parts(layer, root.concept).total(found.double()).sum(1)
+            sent[layer] = sent[layer] + root.totals(flow, layer, found)
     return _Level(arriving, sent)
 
 
 def _covering(edges: Mapping[Key, float], goal: float) -> dict[Key, float]:
-    """Keep the fewest edges whose absolute relevance reaches the goal, the strongest first."""
+    """Keep the fewest edges whose absolute relevance reaches the goal, the strongest first.
+
+    Those to what belongs to no concept are kept, too, unless they are rounding errors or next to nothing.
+    """
     kept, carried = {}, 0.0
     for key, value in sorted(edges.items(), key=lambda edge: -abs(edge[1])):
         # With a tolerance, because the running sum of all edges may differ from the goal in its last digit.
@@ -371,17 +319,24 @@ def _covering(edges: Mapping[Key, float], goal: float) -> dict[Key, float]:
             break
         kept[key] = value
         carried += abs(value)
-    return kept
+    least = _REST * math.fsum(abs(value) for value in edges.values())
+    return kept | {key: value for key, value in edges.items() if key[1] == REST and abs(value) > least}
 
 
-def _started(flows: Iterable[RelevanceFlow], root: _Root) -> tuple[int, float]:
+def _name(names: Sequence[str], index: int) -> str:
+    if index == REST:
+        return NO_CONCEPT
+    return names[index] if names else ""
+
+
+def _started(flows: Iterable[RelevanceFlow], root: Root) -> tuple[int, float]:
     """Count the samples and add up the relevance started at their outputs."""
     sums = [(len(flow.prediction), float(root.output(flow).double().sum())) for flow in flows]
     return sum(samples for samples, _ in sums), math.fsum(relevance for _, relevance in sums)
 
 
 def _heatmaps(
-    flows: Iterable[RelevanceFlow], root: _Root, kept: Mapping[str, list[int]], known: Mapping[Key, np.ndarray]
+    flows: Iterable[RelevanceFlow], root: Root, kept: Mapping[str, list[int]], known: Mapping[Key, np.ndarray]
 ) -> dict[Key, np.ndarray]:
     """Compute the conditional heatmaps of all kept concepts of one input; none for an input without spatial axes."""
     (flow,) = flows

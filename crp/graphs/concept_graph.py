@@ -8,7 +8,8 @@
 concept and carried on to the lower layer *without passing any other layer of the graph*. The edge is the relevance that
 arrives at the lower concept. A path through a third layer of the graph is therefore two edges. Edges from *all* upper
 concepts to one lower concept add up to that concept's relevance; its `rest` is the sum of the edges that are not in the
-graph.
+graph. What belongs to no concept of a layer is a node, too (`REST`), with edges of its own; without it they would not
+add up.
 
 `crp.graphs.composition.compose` computes graphs.
 """
@@ -30,6 +31,11 @@ TOLERANCE = 1e-4
 
 Key = tuple[str, int]
 
+# The layer of the root of a whole prediction: `crp.attribution.OUTPUT`, which would load torch.
+OUTPUT = "(output)"
+# Id and name of the node that holds what belongs to no concept of its layer.
+REST, NO_CONCEPT = -1, "no concept"
+
 
 @dataclass(frozen=True, eq=False)
 class GraphNode:
@@ -40,7 +46,8 @@ class GraphNode:
     layer
         Name of the layer; for the root of a whole prediction `crp.attribution.OUTPUT`.
     concept
-        Id of the concept; at the output, of the class (0 if something else than one class is explained).
+        Id of the concept; at the output, of the class (0 if something else than one class is explained). `REST` (-1)
+        for what belongs to no concept of the layer.
     relevance
         Signed relevance that arrives at the concept under the root's condition, on any path; mean over the samples.
     share
@@ -59,7 +66,8 @@ class GraphNode:
     patch
         The patch that shows the concept best, if a library was given.
     name
-        Name of what is explained, for a node at the output; empty for concepts.
+        Name of what is explained, for a node at the output; the name that the kind of concept gives the concept,
+        otherwise empty.
     """
 
     layer: str
@@ -85,6 +93,16 @@ class GraphNode:
     def key(self) -> Key:
         """(layer, concept)."""
         return self.layer, self.concept
+
+    @property
+    def is_output(self) -> bool:
+        """Whether it is what is explained, and no concept."""
+        return self.layer == OUTPUT
+
+    @property
+    def is_rest(self) -> bool:
+        """Whether it holds what belongs to no concept of its layer."""
+        return self.concept == REST
 
 
 @dataclass(frozen=True)
@@ -178,7 +196,7 @@ class ConceptGraph:
 
     def __repr__(self) -> str:
         """Return a line with the root and the numbers of nodes, edges and layers."""
-        root = self.root.name or f"{self.root.layer} {self.root.concept}"
+        root = self.root.name if self.root.is_output else f"{self.root.layer} {self.root.name or self.root.concept}"
         return f"<ConceptGraph of {root!r}: {len(self.nodes)} nodes, {len(self.edges)} edges, {', '.join(self.layers)}>"
 
     def _repr_html_(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from crp.values import Patch
 
-from .concept_graph import ConceptGraph
+from .concept_graph import REST, ConceptGraph
 
 if TYPE_CHECKING:
     from crp.library import Library
@@ -21,7 +21,7 @@ def concepts_in(graph: ConceptGraph, library: Library) -> dict[str, list[int]]:
     """List the concepts of the nodes, by layer of the library."""
     found = defaultdict(list)
     for node in graph.nodes:
-        if node.layer in library.layers:
+        if node.layer in library.layers and node.concept != REST:
             found[node.layer].append(node.concept)
     return dict(found)
 

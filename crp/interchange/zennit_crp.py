@@ -131,7 +131,7 @@ def import_zennit_crp(
         }
         shown = Shown(names, preprocessing, {"imported from": "zennit-crp"})
         scores = {f"{mode}_score": score for mode in _THEIRS}
-        write_manifest(folder, described(subject, data, sizes, scores, settings, shown))
+        write_manifest(folder, described(subject, data, sizes, scores, settings, shown, {layer: {} for layer in sizes}))
     return open_library(out)
 
 

@@ -20,7 +20,7 @@
 `building`             writes a folder completely or not at all
 `locks`                locks on files, so that one process works at a time
 `fingerprints`         identifies weights, data sets and settings
-`summary`, `display`   a library as text
+`summary`              a library as text
 =====================  =================================================================================
 
 The format is described in docs/library-format.md. Only `fingerprints` imports torch, and only when it is given a

@@ -29,6 +29,9 @@ class ConceptSource(Protocol):
     def profiles(self, layer: str) -> LayerProfiles:
         """See `Library.profiles`."""
 
+    def concept_name(self, layer: str, concept: int) -> str:
+        """See `Library.concept_name`."""
+
 
 @dataclass(frozen=True, eq=False)
 class LibraryConcept:
@@ -49,6 +52,11 @@ class LibraryConcept:
     def patches(self, mode: str) -> tuple[Patch, ...]:
         """Read its patches of a mode, best first; see `Library.patches`."""
         return self.library.patches(self.layer, self.concept, mode)
+
+    @property
+    def name(self) -> str:
+        """Its name; empty if it has only its number."""
+        return self.library.concept_name(self.layer, self.concept)
 
     @cached_property
     def users(self) -> tuple[ClassShare, ...]:
@@ -72,7 +80,8 @@ class LibraryConcept:
     def __repr__(self) -> str:
         """Return a line with the classes that use the concept most."""
         users = ", ".join(f"{use.name} {use.share:+.1%} (n = {use.samples})" for use in self.users)
-        return f"<concept {self.concept} of {self.layer}: used most by {users or 'no class'}>"
+        name = f" ({self.name})" if self.name else ""
+        return f"<concept {self.concept}{name} of {self.layer}: used most by {users or 'no class'}>"
 
     def _repr_html_(self) -> str:
         stored = self.library.stored_patches(self.layer, [self.concept]).get(self.concept, {})
@@ -92,7 +101,8 @@ class LibraryConcept:
             for title, content in rows
             if content
         )
-        caption = f"Concept {self.concept} of <bdi>{html.escape(self.layer)}</bdi>"
+        name = f" <bdi>{html.escape(self.name)}</bdi>" if self.name else ""
+        caption = f"Concept {self.concept}{name} of <bdi>{html.escape(self.layer)}</bdi>"
         return f"<table><caption>{caption}</caption>{cells}</table>"
 
 

@@ -104,8 +104,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise damaged(path, f"'{name}' of '{owner}' is {shortened(number)}")
     if type(content["settings"].get("vectors")) is not bool:
         raise damaged(path, "'vectors' of 'settings' is missing or not a bool")
-    if not isinstance(content["settings"].get("concept_fingerprint", ""), str):
-        raise damaged(path, "'concept_fingerprint' of 'settings' is not a text")
     for key in ("output_names", "class_names"):
         names = content.get(key)
         if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
@@ -167,14 +165,35 @@ def _is_conservation(found: object) -> bool:
         and all(isinstance(found.get(name), float) for name in ("arrived", "unaccounted"))
         and isinstance(absorbed, list)
         and all(isinstance(each, list) and list(map(type, each)) == [str, float] for each in absorbed)
+        and _is_departure(found.get("departure"))
     )
+
+
+def _is_departure(found: object) -> bool:
+    kinds = {"module": str, "operation": str, "left": float}
+    return found is None or (isinstance(found, dict) and {name: type(part) for name, part in found.items()} == kinds)
 
 
 def _is_layer(layer: object) -> bool:
     if not isinstance(layer, dict) or not isinstance(layer.get("name"), str) or not layer["name"].strip("."):
         return False
     fits = len(layer_folder(layer["name"])) <= 255  # the longest possible name of a folder
-    return fits and _is_shape(layer.get("shape")) and _is_shape([layer.get("concepts")]) and _has_layout(layer)
+    sizes = _is_shape(layer.get("shape")) and _is_shape([layer.get("concepts")])
+    return fits and sizes and _has_layout(layer) and _has_kind(layer) and _has_names(layer)
+
+
+def _has_kind(layer: dict[str, Any]) -> bool:
+    kind = layer.get("concept")
+    return kind is None or (
+        isinstance(kind, dict) and all(isinstance(kind.get(name), str) for name in ("kind", "fingerprint"))
+    )
+
+
+def _has_names(layer: dict[str, Any]) -> bool:
+    names = layer.get("names")
+    return names is None or (
+        isinstance(names, list) and len(names) == layer["concepts"] and all(isinstance(name, str) for name in names)
+    )
 
 
 def _has_layout(layer: dict[str, Any]) -> bool:

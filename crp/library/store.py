@@ -17,8 +17,8 @@ from crp.indices import concept_id, concept_ids
 from crp.layout import Layout
 from crp.preprocessing import Preprocessing
 
-from .display import facts_as_html, facts_as_text, facts_of
 from .library_concept import LibraryConcept
+from .library_facts import facts_of, in_lines, in_table
 from .library_patches import LibraryPatches, check_mode
 from .manifest import layer_folder, read_manifest
 from .patches import MODES
@@ -82,6 +82,8 @@ class Library(LibraryPatches):
         Names of the layers, in the order given to `mine`.
     layouts
         By layer, what the axes of its output mean.
+    names
+        By layer, the name of every concept (empty for those without); `()` if none has a name.
     class_names, output_names
         Names of the classes and of the model's outputs (the same, unless a start was mined); empty without names.
     preprocessing
@@ -97,6 +99,9 @@ class Library(LibraryPatches):
         self._shapes = {layer["name"]: tuple(layer["shape"]) for layer in self.manifest["layers"]}
         self.layouts = {layer["name"]: Layout.from_description(layer) for layer in self.manifest["layers"]}
         self._sizes = {layer["name"]: int(layer["concepts"]) for layer in self.manifest["layers"]}
+        channels = {"kind": "ChannelConcept"}
+        self._kinds = {layer["name"]: layer.get("concept", channels) for layer in self.manifest["layers"]}
+        self.names = {layer["name"]: tuple(layer.get("names", ())) for layer in self.manifest["layers"]}
         self.layers = tuple(self._shapes)
         self.class_names = tuple(self.manifest.get("class_names") or ())
         self.output_names = tuple(self.manifest.get("output_names", self.class_names) or ())
@@ -134,7 +139,12 @@ class Library(LibraryPatches):
         """Return the extent of the positions of a layer's concepts."""
         layout = self.layout(layer)
         # a kind with methods of its own may count positions along any axis
-        return (math.prod(layout.shape),) if self.manifest["settings"].get("concept_methods") else layout.space
+        return (math.prod(layout.shape),) if self.kind(layer).get("methods") else layout.space
+
+    def kind(self, layer: str) -> dict[str, Any]:
+        """Return the kind of a layer's concepts: the name of its class, and what it holds as a `fingerprint`."""
+        self.shape(layer)
+        return self._kinds[layer]
 
     def layout(self, layer: str) -> Layout:
         """Return what the axes of a layer's output mean; errors as in `shape`."""
@@ -236,7 +246,7 @@ class Library(LibraryPatches):
         """
         target = self.class_index(target)
         pairs = [(target, concept) for concept in range(self._concepts(layer))]
-        return uses(self.statistics(layer), self.class_names, pairs, order, count)
+        return uses(self.statistics(layer), self.class_names, self.names[layer], pairs, order, count)
 
     def classes_of(
         self, layer: str, concept: int, *, order: str = "share", count: int | None = None
@@ -245,7 +255,7 @@ class Library(LibraryPatches):
         concept = self.concept_id(layer, concept)
         statistics = self.statistics(layer)
         pairs = [(target, concept) for target in np.flatnonzero(statistics.count).tolist()]
-        return uses(statistics, self.class_names, pairs, order, count)
+        return uses(statistics, self.class_names, self.names[layer], pairs, order, count)
 
     def dead_concepts(self, layer: str) -> DeadConcepts:
         """Find the concepts of a layer that no sample of the data set used; errors as in `references`."""
@@ -311,6 +321,10 @@ class Library(LibraryPatches):
             patch_size=settings["patch_size"],
         )
 
+    def concept_name(self, layer: str, concept: int) -> str:
+        """Return the name that the kind of concept gives a concept; empty if it has only its number."""
+        return self.names[layer][self.concept_id(layer, concept)] if self.names[layer] else ""
+
     def concept_ids(self, layer: str, concepts: object) -> tuple[int, ...]:
         """Read ids of concepts of a layer, in any form that `crp.indices` reads.
 
@@ -331,10 +345,10 @@ class Library(LibraryPatches):
 
     def __repr__(self) -> str:
         """Return the facts, one per line."""
-        return facts_as_text(self.facts())
+        return in_lines(self.facts())
 
     def _repr_html_(self) -> str:
-        return facts_as_html(self.facts())
+        return in_table(self.facts())
 
     def _concepts(self, layer: str) -> int:
         self.shape(layer)

@@ -26,6 +26,7 @@ def description(library: Library) -> dict[str, Any]:
                 "name": layer,
                 "shape": list(library.shape(layer)),
                 "concepts": limits.concepts,
+                "names": list(library.names[layer]),
                 "patches_made": int(patches.made().sum()),
                 "patches": int(patches.expected.sum()),
                 "bytes": _sizes(library, patches.table.parent),
@@ -76,6 +77,7 @@ def described_in_words(library: Library) -> str:
         f"{told['path']}: {_counted(len(told['layers']), 'layer')}, {_size(told['bytes'])}",
         "",
         *_table(told["layers"]),
+        *(f"names of {layer}: {listed}" for layer, listed in _names(library)),
         "",
         *(f"{word:<{width}}  {value}" for word, value in facts.items()),
         "",
@@ -120,6 +122,10 @@ def _conserved(manifest: dict[str, Any]) -> str:
     ]
     if abs(found["unaccounted"]) >= 0.005:
         words.insert(2, f"functions without a rule lose {_part(found['unaccounted'])}")
+    departure = found.get("departure")  # libraries of earlier versions do not have it
+    if departure is not None:
+        place = f"{departure['module'] or 'the model itself'} ({departure['operation']})"
+        words.insert(-1, f"below {place} {_part(departure['left'])} are left")
     return "; ".join(words)
 
 
@@ -173,6 +179,14 @@ def _next(library: Library) -> list[str]:
 def _definition(manifest: dict[str, Any], score: str) -> str:
     definitions = manifest.get("definitions")
     return str(definitions.get(score)) if isinstance(definitions, dict) else "not known"
+
+
+def _names(library: Library) -> list[tuple[str, str]]:
+    return [
+        (layer, ", ".join(shortened(name, 40) for name in names[:5]) + (", ..." if len(names) > 5 else ""))
+        for layer, names in library.names.items()
+        if names
+    ]
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -34,6 +34,8 @@ class ConceptUse:
         Fraction of the samples on which it was among the leading concepts (`settings.top`), 0 to 1.
     samples
         Number of samples.
+    concept_name
+        Name of the concept; empty if it has only its number.
     """
 
     target: int
@@ -45,10 +47,16 @@ class ConceptUse:
     activation_variance: float
     frequency: float
     samples: int
+    concept_name: str = ""
 
 
 def uses(
-    statistics: ClassStatistics, names: tuple[str, ...], pairs: list[tuple[int, int]], order: str, count: int | None
+    statistics: ClassStatistics,
+    names: tuple[str, ...],
+    concept_names: tuple[str, ...],
+    pairs: list[tuple[int, int]],
+    order: str,
+    count: int | None,
 ) -> tuple[ConceptUse, ...]:
     """Make the rows for some pairs of class and concept, in descending order; ties are sorted by class and concept.
 
@@ -71,6 +79,7 @@ def uses(
             activation_variance=float(statistics.activation_variance[target, concept]),
             frequency=float(statistics.among_top[target, concept] / np.maximum(statistics.count[target], 1)),
             samples=int(statistics.count[target]),
+            concept_name=concept_names[concept] if concept_names else "",
         )
         for target, concept in pairs
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -50,8 +51,10 @@ def measured_conservation(
     -------
     dict
         `samples`: their number; `arrived`: the part of the relevance that arrives at the input; `absorbed`: pairs of a
-        module and the part that ends there, the largest first; `unaccounted`: what functions without a rule lose.
-        Parts are rounded to 6 places. Empty if no relevance starts.
+        module and the part that ends there, the largest first; `unaccounted`: what functions without a rule lose;
+        `departure`: the first operation below which less than a tenth or more than three times of the relevance is
+        left (`module`, `operation`, and the part `left`), or None. Parts are rounded to 6 places. Empty if no relevance
+        starts.
     """
     indices = [index for index in range(min(len(reader), SAMPLES + len(skipped))) if index not in skipped][:SAMPLES]
     device = next(replica.model.parameters()).device
@@ -66,11 +69,13 @@ def measured_conservation(
     ledger = combined(ledgers)
     if not ledger.started:
         return {}
+    departure = ledger.departure()
     return {
         "samples": len(indices),
         "arrived": round(ledger.arrived / ledger.started, 6),
         "absorbed": [[name, round(part, 6)] for name, part in ledger.absorbers(MODULES, LEAST)],
         "unaccounted": round(ledger.unaccounted / ledger.started, 6),
+        "departure": departure and {**asdict(departure), "left": round(departure.left, 6)},
     }
 
 

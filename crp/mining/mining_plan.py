@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from crp.attribution.starts import Start
 from crp.class_names import class_name
+from crp.concepts import AnyKind, Layout, concept_names, kind_at
 from crp.dataset_items import class_names_of
 from crp.errors import InputError, listed
 from crp.indices import concept_ids
@@ -36,6 +37,9 @@ from .targets import TargetRule
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
     from zennit.core import Composite
+
+# What a manifest calls the kind of concept if layers have different ones.
+SEVERAL_KINDS = "several kinds"
 
 
 @dataclass(frozen=True)
@@ -180,19 +184,20 @@ def plan_mining_run(
     if subject.start == "start":
         known = [class_name(names or (), index, count) for index in range(count)]
         shown = dataclasses.replace(shown, class_names=(settings.targets.name(known),), output_names=names or ())
-    sizes = sizes_of(settings.concept, subject.layouts)
+    kinds = {layer: kind_at(layer, settings.concept) for layer in subject.layouts}
+    sizes = sizes_of(kinds, subject.layouts)
     if settings.class_references is None:
         by_default = default_class_references(subject.classes, sum(sizes.values()))
         settings = dataclasses.replace(settings, class_references=by_default)
     concepts = _patch_concepts(sizes, patch_concepts, settings.patches)
     device = torch.device(settings.device).type if settings.device is not None else device_of(model)
-    stored = {**settings.stored(data.data["dtype"], device), **described_kind(settings.concept)}
-    manifest = described(subject, data, sizes, settings.scores, stored, shown)
+    stored = {**settings.stored(data.data["dtype"], device), "concept": _together(kinds)}
+    manifest = described(subject, data, sizes, settings.scores, stored, shown, stored_kinds(kinds, subject.layouts))
     identity = {
         "manifest": manifest,
         # rules with a name are in the manifest
         "composite": value_fingerprint(None if isinstance(composite, str) else composite),
-        "concept": value_fingerprint(settings.concept),
+        "concept": value_fingerprint(kinds),
         "targets": value_fingerprint(settings.targets),
         "patch_concepts": None if patch_concepts is None else concepts,
     }
@@ -207,6 +212,7 @@ def described(
     scores: Mapping[str, Score],
     settings: Mapping[str, Any],
     shown: Shown,
+    kinds: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Put together the manifest of a library (docs/library-format.md)."""
     names, preprocessing, source = shown.class_names, shown.preprocessing, shown.source
@@ -218,7 +224,7 @@ def described(
         "class_names": list(names) if names is not None else None,
         **({} if shown.output_names is None else {"output_names": list(shown.output_names)}),
         "layers": [
-            {"name": layer, "concepts": size, **subject.layouts[layer].described()}
+            {"name": layer, "concepts": size, **subject.layouts[layer].described(), **kinds[layer]}
             for layer, size in sizes.items()
         ],
         "composite": subject.composite,
@@ -232,6 +238,24 @@ def described(
         },
         "definitions": {name: score.definition for name, score in scores.items()},
     }
+
+
+def stored_kinds(kinds: Mapping[str, AnyKind], layouts: Mapping[str, Layout]) -> dict[str, dict[str, Any]]:
+    """Return what a manifest says of each layer's concepts: their kind, unless channels, and their names, if any."""
+    found = {}
+    for layer, kind in kinds.items():
+        described, names = described_kind(kind), concept_names(kind, layouts[layer])
+        found[layer] = {
+            **({"concept": described} if "fingerprint" in described else {}),
+            **({"names": list(names)} if names else {}),
+        }
+    return found
+
+
+def _together(kinds: Mapping[str, AnyKind]) -> str:
+    """Name the kind of all layers."""
+    names = {type(kind).__name__ for kind in kinds.values()}
+    return names.pop() if len(names) == 1 else SEVERAL_KINDS
 
 
 def _names_in(dataset: object, classes: int, targets: TargetRule) -> tuple[str, ...] | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from crp.concepts import ConceptKind
+from crp.concepts import Kinds
 from crp.errors import LibraryError
 from crp.library.checksums import replace_with_checksum
 from crp.library.locks import Lock
@@ -119,7 +119,7 @@ def supply_patches(
     dataset: object,
     *,
     composite: Composite | str | None = None,
-    concept: ConceptKind = CHANNELS,
+    concept: Kinds = CHANNELS,
     targets: TargetRule | None = None,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -195,7 +195,7 @@ def add_patches(
     concepts: Iterable[int] | None = None,
     *,
     composite: Composite | str | None = None,
-    concept: ConceptKind = CHANNELS,
+    concept: Kinds = CHANNELS,
     targets: TargetRule | None = None,
     device: str | torch.device | None = None,
     progress: bool = True,

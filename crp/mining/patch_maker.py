@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crp.attribution import INPUT, RelevanceFlow, Replica
-from crp.concepts import ChannelConcept, ConceptKind, Layout
+from crp.concepts import ChannelConcept, Kinds, Layout, kind_at
 from crp.library.patches import StoredPatch
 
 from .block_stream import SampleReader, label_table
@@ -21,7 +21,7 @@ from .crops import cropped, patch_box
 from .input_boxes import Positions
 from .labels import Label
 from .patch_requests import Explained, Origin, Request, by_explained, known_sign, passes_of
-from .patch_starts import Starts, starts_of
+from .patch_starts import Starts, StartsByLayer
 from .targets import TargetRule, attribution_targets, logits
 from .windows import windows_of
 
@@ -66,7 +66,7 @@ class PatchMaker:
 
     replica: Replica
     targets: TargetRule | None
-    concept: ConceptKind
+    concept: Kinds
     reader: SampleReader
     layouts: Mapping[str, Layout]
     positions: Mapping[str, Positions]
@@ -125,7 +125,7 @@ class PatchMaker:
         layer = request.layer
         if layer not in self._crops:
             layout, space = self.layouts[layer], tuple(self.reader.like.shape[1:])
-            unit = isinstance(self.concept, ChannelConcept) and layout.plain and not layout.last
+            unit = isinstance(kind_at(layer, self.concept), ChannelConcept) and layout.plain and not layout.last
             windows = windows_of(self.positions[layer].fields, layout.space, space) if unit else None
             made = None if windows is None or not self.replica.linear else CropMaker(self.replica, layer, windows)
             self._crops[layer] = made if made is not None and made.exact(self.reader.like) else None
@@ -142,7 +142,7 @@ class PatchMaker:
             labels = label_table([read[row][1] for row in rows])
             keys = list(explained)
             started = partial(self._started, flow, [keys[row] for row in rows], labels)
-            starts = starts_of(flow, self.concept, explained, started)
+            starts = StartsByLayer(flow, self.concept, explained, started)
             for layer in layers:
                 for place, request, heatmap in self._in_layer(flow, explained, layer, starts):
                     yield request, self._stored(request, read[place][2], heatmap)
@@ -162,7 +162,7 @@ class PatchMaker:
                         yield place, request, starts.factor(request) * heatmaps[k, place]
 
     def _passes(self, wanted: Iterable[Request], layer: str) -> list[list[Origin]]:
-        unit = isinstance(self.concept, ChannelConcept)
+        unit = isinstance(kind_at(layer, self.concept), ChannelConcept)
         return passes_of(wanted, layer, self.positions[layer].fields, linear=self.replica.linear, unit=unit)
 
     def _started(self, flow: RelevanceFlow, explained: Sequence[tuple[int, int]], labels: Tensor) -> Tensor:

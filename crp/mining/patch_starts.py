@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from crp.attribution import RelevanceFlow
-from crp.concepts import ChannelConcept, ConceptKind
+from crp.concepts import ChannelConcept, Kinds, kind_at
 
 from .patch_requests import Explained, Request, known_sign
 
@@ -26,23 +26,38 @@ class Starts(Protocol):
         """Return what the heatmap is multiplied by after the pass."""
 
 
-def starts_of(
-    flow: RelevanceFlow, concept: ConceptKind, explained: Explained, started: Callable[[], Tensor]
-) -> Starts:
-    """Return how the patches of a kind of concept start.
+class StartsByLayer:
+    """What starts for requests in several layers, each by its kind of concept.
 
     Parameters
     ----------
     flow
         The forward pass of the samples.
     concept
-        The kind of concept.
+        The kind of concept, or by layer the kind of each.
     explained
         Requests by sample and target; the samples are in the order of the flow.
     started
         Returns the relevance that starts at the output, `[1, N, ...]`.
     """
-    return (UnitStarts if isinstance(concept, ChannelConcept) else PartStarts)(flow, concept, explained, started)
+
+    def __init__(
+        self, flow: RelevanceFlow, concept: Kinds, explained: Explained, started: Callable[[], Tensor]
+    ) -> None:
+        layers = {request.layer for own in explained.values() for request in own}
+        channels = {layer for layer in layers if isinstance(kind_at(layer, concept), ChannelConcept)}
+        self._starts: dict[str, Starts] = {}
+        for starts, own in ((UnitStarts, channels), (PartStarts, layers - channels)):
+            requests = {key: [one for one in all_of if one.layer in own] for key, all_of in explained.items()}
+            self._starts |= dict.fromkeys(own, starts(flow, concept, requests, started))
+
+    def at(self, layer: str, requests: Sequence[Request], samples: Sequence[int]) -> Tensor:
+        """Return what starts; see `Starts`."""
+        return self._starts[layer].at(layer, requests, samples)
+
+    def factor(self, request: Request) -> float:
+        """Return what the heatmap is multiplied by; see `Starts`."""
+        return self._starts[request.layer].factor(request)
 
 
 class UnitStarts:
@@ -54,7 +69,7 @@ class UnitStarts:
     """
 
     def __init__(
-        self, flow: RelevanceFlow, concept: ConceptKind, explained: Explained, started: Callable[[], Tensor]
+        self, flow: RelevanceFlow, concept: Kinds, explained: Explained, started: Callable[[], Tensor]
     ) -> None:
         self._flow, self._concept, self._linear = flow, concept, flow.linear
         self._signs = self._read_signs(explained, started)
@@ -98,7 +113,7 @@ class PartStarts:
     """For any other kind: the relevance of the concept at the position, or in mode `"activation"` its part there."""
 
     def __init__(
-        self, flow: RelevanceFlow, concept: ConceptKind, explained: Explained, started: Callable[[], Tensor]
+        self, flow: RelevanceFlow, concept: Kinds, explained: Explained, started: Callable[[], Tensor]
     ) -> None:
         self._flow, self._concept, self._started = flow, concept, started
         self._layers = {request.layer for own in explained.values() for request in own}

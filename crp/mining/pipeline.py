@@ -18,7 +18,7 @@ from torch import nn
 
 from crp.arguments import layer_names, seconds
 from crp.class_names import as_class_names
-from crp.concepts import ConceptKind, Layout
+from crp.concepts import AnyKind, Kinds, Layout
 from crp.errors import InputError
 from crp.files import user_path
 from crp.library.building import check_free
@@ -53,10 +53,10 @@ def mine(
     model: nn.Module,
     dataset: object,
     *,
-    layers: Sequence[str],
+    layers: Sequence[str] | Mapping[str, AnyKind],
     path: str | os.PathLike[str],
     composite: Composite | str | None = None,
-    concept: ConceptKind = CHANNELS,
+    concept: Kinds = CHANNELS,
     layouts: Mapping[str, Layout] | None = None,
     targets: TargetRule = "label",
     k: int = 16,
@@ -104,14 +104,15 @@ def mine(
         need `preprocessing`. A label is a class, a list of classes, or a vector with 0 or 1 for each class. An item
         must have the same values each time it is read.
     layers
-        Names of the layers (as in `model.named_modules()`).
+        Names of the layers (as in `model.named_modules()`); or by name the kind of concept of each:
+        `{"blocks.2": TokenConcept(), "blocks.3": directions}`.
     path
         Folder of the library.
     composite
         A zennit composite, or the name of a set of rules that `crp.composite_for` makes, such as `"epsilon-plus-flat"`;
         by default the set that fits the model, or that of the library to extend.
     concept
-        The kind of concept: `crp.concepts.ChannelConcept()`, or another `crp.concepts.ConceptKind`.
+        The kind of concept of all layers (a `crp.concepts.ConceptKind`), or by layer the kind of each.
     layouts
         By layer, what the axes of its output mean (`crp.concepts.Layout`); otherwise this is observed in a pass.
     targets
@@ -202,6 +203,10 @@ def mine(
         something else, or the library to extend does not fit.
     """
     path = user_path(path)
+    if isinstance(layers, Mapping):
+        if concept is not CHANNELS:
+            raise InputError("Kinds of concept are given twice, as layers= and as concept=.")
+        concept, layers = dict(layers), list(layers)
     layers = layer_names(layers)
     checkpoint = seconds("checkpoint", checkpoint)
     if isinstance(model, PreparedModel):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from crp.arguments import whole_number, yes_or_no
-from crp.concepts import ChannelConcept, ConceptKind, Layout
+from crp.concepts import ChannelConcept, Kinds, Layout
 from crp.errors import InputError, shortened
 from crp.mining.durable.work import Shard
 
@@ -77,7 +77,7 @@ class Settings:
     precision: str | None
     skip_bad: bool
     targets: TargetRule
-    concept: ConceptKind
+    concept: Kinds
     layouts: Mapping[str, Layout] | None
     relevance_score: Score
     activation_score: Score
@@ -98,11 +98,9 @@ class Settings:
                 f"There is no precision {shortened(self.precision)}: it is 'bfloat16', 'tf32', or None for the model's "
                 "own."
             )
-        if isinstance(self.concept, type) or not callable(getattr(self.concept, "size", None)):
-            raise InputError(
-                f"concept is {shortened(self.concept)}; a library holds one kind of concept for all its layers, such "
-                "as crp.ChannelConcept()."
-            )
+        for kind in self.concept.values() if isinstance(self.concept, Mapping) else [self.concept]:
+            if isinstance(kind, type) or not callable(getattr(kind, "size", None)):
+                raise InputError(f"A kind of concept is a value such as crp.ChannelConcept(), given {shortened(kind)}.")
         if not isinstance(self.patches_now, str) or self.patches_now not in WHEN:
             raise InputError(f"patches_now is {shortened(self.patches_now)}: it is 'all', 'first' or 'none'.")
         check_rule(self.targets)

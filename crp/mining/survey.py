@@ -15,7 +15,7 @@ from tqdm import tqdm
 from crp.attribution import RelevanceFlow, Replica
 from crp.attribution.memory import memory_kept
 from crp.attribution.starts import Start
-from crp.concepts import ConceptKind, Layout, Located, concept_count
+from crp.concepts import Kinds, Layout, Located, concept_count, kind_at
 from crp.errors import CrpError, ModelError, SampleError
 from crp.relevance_shares import shares
 
@@ -63,7 +63,7 @@ class Surveyor:
         replica: Replica,
         tally: Tally,
         *,
-        concept: ConceptKind,
+        concept: Kinds,
         targets: TargetRule,
         relevance_score: Score,
         activation_score: Score,
@@ -303,6 +303,6 @@ def _added(surveyor: Surveyor, block: Block, skip_bad: bool) -> Block:
             return block
 
 
-def sizes_of(concept: ConceptKind, layouts: Mapping[str, Layout]) -> dict[str, int]:
+def sizes_of(concept: Kinds, layouts: Mapping[str, Layout]) -> dict[str, int]:
     """Count the concepts of each layer."""
-    return {layer: concept_count(concept, layout) for layer, layout in layouts.items()}
+    return {layer: concept_count(kind_at(layer, concept), layout) for layer, layout in layouts.items()}

@@ -77,12 +77,48 @@ def detector(**options):
     return model.double().eval()
 
 
+def backbone():
+    torch.manual_seed(0)
+    found = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), nn.Conv2d(6, 8, 3, 2, 1), nn.ReLU())
+    found.out_channels = 8
+    return found
+
+
+def spread(model):
+    """Make boxes differ in score and place."""
+    for name, weight in model.head.named_parameters():
+        weight.data *= 30 if weight.ndim > 1 and ("cls_logits" in name or "bbox_reg" in name) else 1
+    return model.double().eval()
+
+
+def retina():
+    from torchvision.models.detection import RetinaNet
+    from torchvision.models.detection.rpn import AnchorGenerator
+
+    anchors = AnchorGenerator(((8, 16),), ((0.5, 1.0, 2.0),))
+    few = {"score_thresh": 0.0, "detections_per_img": 6}
+    return spread(RetinaNet(backbone(), 3, anchor_generator=anchors, min_size=48, max_size=64, **few))
+
+
+def ssd():
+    from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+    from torchvision.models.detection.ssd import SSD
+
+    few, features = {"score_thresh": 0.0, "detections_per_img": 6}, backbone()
+    features.out_channels = [8]
+    return spread(SSD(features, DefaultBoxGenerator([[2]], scales=[0.2, 0.5]), (48, 48), 3, **few))
+
+
 def image(seed=3):
     return torch.rand(3, 40, 32, generator=torch.Generator().manual_seed(seed)).double()
 
 
-def test_boxes_are_those_of_the_model_with_their_logits():
-    model = detector()
+SCORES = {detector: lambda logits: logits.softmax(-1), retina: torch.sigmoid, ssd: lambda logits: logits.softmax(-1)}
+
+
+@pytest.mark.parametrize("make", SCORES)
+def test_boxes_are_those_of_the_model_with_their_logits(make):
+    model = make()
     found = detect(model, image())
     with torch.no_grad():
         (own,) = model([image()])
@@ -92,9 +128,9 @@ def test_boxes_are_those_of_the_model_with_their_logits():
     assert [list(each.box) for each in found.boxes] == own["boxes"].tolist()
     assert [each.label for each in found.boxes] == own["labels"].tolist()
     assert logits.shape == (1, 6, 3)
-    # the score of each box is the softmax of its row, which no other row gives
+    # the score of each box is that of its row
     for row, each in enumerate(found.boxes):
-        scores = logits[0].softmax(1)[:, each.label]
+        scores = SCORES[make](logits[0])[:, each.label]
         assert float(scores[row]) == pytest.approx(each.score, rel=1e-12)
         assert each.start == Box(row, each.label, f"box {row}")
         started = each.start.relevance(logits)
@@ -122,7 +158,7 @@ def mobile():
     return model.double().eval()
 
 
-@pytest.mark.parametrize("make", [detector, mobile])
+@pytest.mark.parametrize("make", [detector, mobile, retina, ssd])
 def test_the_ledger_closes_from_each_box(make):
     found = detect(make(), image())
     data = image()[None]
@@ -172,7 +208,7 @@ def test_a_box_is_explained_with_a_mined_library(tmp_path):
 
 def test_what_cannot_be_explained_is_refused():
     model = detector()
-    with pytest.raises(ModelError, match=r"^Boxes of a Linear cannot be explained: it is not a detector of "):
+    with pytest.raises(ModelError, match=r"^Boxes of a Linear cannot be explained: it is not a Faster R-CNN, "):
         detect(nn.Linear(3, 2), image())
     with pytest.raises(InputError, match=r"^An image is a tensor \[c, H, W\] or \[1, c, H, W\], given \[2, "):
         detect(model, torch.stack([image(), image()]))
@@ -182,12 +218,12 @@ def test_what_cannot_be_explained_is_refused():
         detect(model, image()).model(torch.rand(1, 3, 40, 40).double())
 
 
-def test_the_model_is_not_changed():
-    model = detector().train()
+@pytest.mark.parametrize("make", [detector, retina])
+def test_the_model_is_not_changed(make):
+    model = make().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = detect(model, image())
     assert model.training
-    assert not model.roi_heads._forward_pre_hooks
-    assert not model.roi_heads.box_predictor._forward_hooks
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert len(found.boxes) == 6

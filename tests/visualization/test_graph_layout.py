@@ -12,7 +12,7 @@ from matplotlib.patches import PathPatch
 import example_explanations as examples
 from crp.errors import InputError
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode
-from crp.visualization import wording
+from crp.visualization import graph_wording
 from crp.visualization.atlases import Atlas
 from crp.visualization.figures import artists
 from crp.visualization.figures.overview import atlas_figure
@@ -36,9 +36,9 @@ def graph_axes(graph, **options):
 def graph():
     """A class of two concepts for and one against, and two below, one of them shared."""
     return ConceptGraph(
-        layers=("y", "top", "low"),
+        layers=("(output)", "top", "low"),
         nodes=(
-            node("y", 3, 4.0, 4.0, passed=4.5, carried=0.9, name="zebra"),
+            node("(output)", 3, 4.0, 4.0, passed=4.5, carried=0.9, name="zebra"),
             node("top", 0, 2.0, 0.0, carried=1.0),
             node("top", 1, -1.0, 0.0, carried=0.5),
             node("top", 2, 3.0, 0.0, carried=1.0),
@@ -46,9 +46,9 @@ def graph():
             node("low", 8, 2.0, 0.5),
         ),
         edges=(
-            edge(("y", 3), ("top", 0), 2.0, 1.0),
-            edge(("y", 3), ("top", 1), -1.0, 1.0),
-            edge(("y", 3), ("top", 2), 3.0, 1.0),
+            edge(("(output)", 3), ("top", 0), 2.0, 1.0),
+            edge(("(output)", 3), ("top", 1), -1.0, 1.0),
+            edge(("(output)", 3), ("top", 2), 3.0, 1.0),
             edge(("top", 2), ("low", 7), 3.0, 1.2),
             edge(("top", 1), ("low", 7), -1.0, -0.4),
             edge(("top", 0), ("low", 8), 1.5, 0.75),
@@ -62,7 +62,7 @@ def graph():
 def test_rows_are_layers_and_concepts_stand_below_their_parents(graph):
     place = places(graph)
     assert {key: row for key, (_, row) in place.items()} == {
-        ("y", 3): 0, ("top", 0): 1, ("top", 1): 1, ("top", 2): 1, ("low", 7): 2, ("low", 8): 2,
+        ("(output)", 3): 0, ("top", 0): 1, ("top", 1): 1, ("top", 2): 1, ("low", 7): 2, ("low", 8): 2,
     }  # fmt: skip
     # of one parent: the strongest first
     assert [place["top", i][0] for i in (2, 0, 1)] == pytest.approx([1 / 6, 3 / 6, 5 / 6])
@@ -71,7 +71,7 @@ def test_rows_are_layers_and_concepts_stand_below_their_parents(graph):
 
 
 def test_a_layer_without_concepts_takes_no_row(graph):
-    gap = dataclasses.replace(graph, layers=("y", "top", "between", "low"))
+    gap = dataclasses.replace(graph, layers=("(output)", "top", "between", "low"))
     assert places(gap) == places(graph)
 
 
@@ -118,7 +118,7 @@ def test_hostile_names_are_drawn_as_text(graph):
 
 def test_dot_holds_nodes_ranks_and_edges(graph):
     text = dot(graph).replace("\N{NO-BREAK SPACE}", " ")
-    assert '"y/3" [label="zebra\\n+100.0 %"];' in text
+    assert '"(output)/3" [label="zebra\\n+100.0 %"];' in text
     assert '{ rank=same; "top/0"; "top/1"; "top/2"; }' in text
     assert '"top/1" -> "low/7" [label="−25.0 %", penwidth=2.33, color="#1d5a9c", style=dashed];' in text
     assert len(re.findall("->", text)) == 6
@@ -142,12 +142,12 @@ def test_an_atlas_saves_its_graph(tmp_path, graph):
 
 
 def test_a_sentence_accounts_for_a_node(graph):
-    sentence = wording.node_sentence(graph, graph.node("low", 7)).replace("\N{NO-BREAK SPACE}", " ")
+    sentence = graph_wording.node_sentence(graph, graph.node("low", 7)).replace("\N{NO-BREAK SPACE}", " ")
     assert sentence == (
         "low 7: +62.5 % of the prediction. "
-        "Of that, 120.0 % from top 2, −40.0 % from top 1, 20.0 % from concepts not drawn."
+        "Of that, 120.0 % from top 2, −40.0 % from top 1, 20.0 % along edges not drawn."
     )
-    root = wording.node_sentence(graph, graph.root).replace("\N{NO-BREAK SPACE}", " ")
+    root = graph_wording.node_sentence(graph, graph.root).replace("\N{NO-BREAK SPACE}", " ")
     assert root == (
         "zebra: +100.0 % of the prediction. It is made of top 0 +50.0 %, top 1 −25.0 %, top 2 +75.0 %; "
         "edges drawn carry 90.0 % of what leaves it."
@@ -157,7 +157,7 @@ def test_a_sentence_accounts_for_a_node(graph):
 REFUSED = {
     "twice": (lambda g: {"nodes": (*g.nodes, g.nodes[1])}, r"^the graph holds \('top', 0\) twice\.$"),
     "nowhere": (lambda g: {"nodes": g.nodes[:-1]}, r"ends at a concept outside the graph\.$"),
-    "up": (lambda g: {"layers": ("y", "low", "top")}, r"does not lead down\.$"),
+    "up": (lambda g: {"layers": ("(output)", "low", "top")}, r"does not lead down\.$"),
     "sum": (
         lambda g: {"nodes": (*g.nodes[:-1], dataclasses.replace(g.nodes[-1], rest=0.0))},
         r"^\('low', 8\) holds 2, its edges and rest bring 1\.5\.$",
@@ -174,7 +174,7 @@ def test_a_graph_that_does_not_add_up_is_refused(graph, change, message):
 def test_a_graph_without_samples_in_common_has_no_heatmaps(graph):
     axes = graph_axes(dataclasses.replace(graph, samples=12))
     assert not axes.images
-    assert wording.graph(dataclasses.replace(graph, samples=12)) == (
+    assert graph_wording.graph(dataclasses.replace(graph, samples=12)) == (
         "Attribution graph of zebra, mean of 12 samples: 5 concepts of top, low, 6 edges."
     )
     assert np.isnan(graph.node("low", 7).carried)

@@ -5,7 +5,7 @@ import html
 import re
 
 import example_explanations as examples
-from crp.visualization import wording
+from crp.visualization import graph_wording, wording
 from crp.visualization.atlases import Atlas
 
 
@@ -15,7 +15,7 @@ def test_a_graph_shows_itself_as_a_picture_with_words():
     (data,) = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
     assert base64.b64decode(data).startswith(b"\x89PNG")
     assert "<script>" not in text
-    sentence = wording.printable(wording.graph(graph))
+    sentence = wording.printable(graph_wording.graph(graph))
     assert html.unescape(re.search(r'alt="([^"]*)"', text)[1]) == sentence
     assert html.unescape(re.search(r"<bdi>(.*)</bdi>", text)[1]) == sentence
 

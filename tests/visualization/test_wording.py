@@ -8,7 +8,7 @@ import pytest
 
 import example_explanations as examples
 from crp.explanations import ClassScore, ClassShare, StartScore
-from crp.visualization import wording
+from crp.visualization import conservation_wording, graph_wording, wording
 
 
 def plain(text):
@@ -60,7 +60,7 @@ def test_a_class_without_name_is_called_by_its_number():
 )
 def test_coverage_in_words(coverage, sentence):
     layer = dataclasses.replace(examples.explanation().layers[0], coverage=coverage)
-    assert plain(wording.coverage(layer)) == sentence
+    assert plain(conservation_wording.coverage(layer)) == sentence
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,8 @@ def test_coverage_in_words(coverage, sentence):
     ],
 )
 def test_absorption_in_words(absorbed, sentence):
-    assert plain(wording.absorbed(dataclasses.replace(examples.explanation(), absorbed=absorbed))) == sentence
+    explanation = dataclasses.replace(examples.explanation(), absorbed=absorbed)
+    assert plain(conservation_wording.absorbed(explanation)) == sentence
 
 
 def one_output(value, name="output"):
@@ -125,7 +126,7 @@ def test_a_concept_has_two_numbers_with_their_names():
     value = dataclasses.replace(value, graph=graph)
     share = f"{100 * part.share:+.1f}".replace("-", "−")
     assert plain(wording.both_shares(value, part)) == f"{share} % of the layer, +250.0 % of the prediction"
-    assert plain(wording.node_sentence(graph, node)) == (
+    assert plain(graph_wording.node_sentence(graph, node)) == (
         f"layer3 {part.concept}: +250.0 % of the prediction. More than all of it: other concepts of the layer "
         "oppose and cancel it out."
     )
@@ -136,7 +137,7 @@ def test_the_drawn_part_of_a_graph_is_said_as_it_is():
     graph = examples.explanation(patches=0).graph
     carried = [0.5, 0.11, 0.02, *[math.nan] * (len(graph.nodes) - 3)]
     nodes = [dataclasses.replace(node, carried=part) for node, part in zip(graph.nodes, carried, strict=True)]
-    assert plain(wording.edges_drawn(dataclasses.replace(graph, nodes=nodes))) == (
+    assert plain(graph_wording.edges_drawn(dataclasses.replace(graph, nodes=nodes))) == (
         "Of each concept the strongest edges are drawn: they carry 11.0 % of the absolute relevance that leaves it "
         "(median; 2.0 % to 50.0 %)."
     )

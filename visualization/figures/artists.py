@@ -23,8 +23,9 @@ from matplotlib.textpath import TextPath
 from crp.explanations import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, Key
 from crp.visualization import encoding as images
-from crp.visualization import wording
+from crp.visualization import graph_wording, wording
 from crp.visualization.colours import AGAINST, AGAINST_TEXT, FOR, FOR_TEXT, INK, REST, SOFT, TILE
+from crp.visualization.concept_names import heading
 from crp.visualization.figures.renderers import Renderer, renderer_for, renderer_of
 from crp.visualization.figures.renderers.marks import AGAINST_OUTLINE
 from crp.visualization.graph_layout import edge_width
@@ -178,12 +179,15 @@ def draw_ledger(axes: Axes, layer: LayerExplanation) -> None:
     axes.set_axis_off()
 
 
-def draw_share(axes: Axes, part: ConceptPart, *, widest: float, colour: str = "", fontsize: float = 11) -> None:
-    """Draw number, verdict and signed share of one concept; the bar is full at an absolute share of `widest`."""
+def draw_share(
+    axes: Axes, part: ConceptPart, *, widest: float, name: str = "", colour: str = "", fontsize: float = 11
+) -> None:
+    """Draw name, verdict and signed share of one concept; the bar is full at an absolute share of `widest`."""
     positive = part.share >= 0
     if colour:
         axes.add_patch(Rectangle((0, 0.7), 0.06, 0.17, color=colour, transform=axes.transAxes))
-    write(axes, 0.09 if colour else 0, 0.78, f"Concept {part.concept}", fontsize=fontsize, weight="bold")
+    title = wording.shortened(heading(part.concept, name), 18)
+    write(axes, 0.09 if colour else 0, 0.78, title, fontsize=fontsize, weight="bold")
     style = {"fontsize": 0.9 * fontsize, "color": FOR_TEXT if positive else AGAINST_TEXT}
     write(axes, 0, 0.44, wording.side(part), **style)
     write(axes, 1, 0.44, wording.signed_percent(part.share), ha="right", weight="bold", **style)
@@ -237,8 +241,9 @@ def draw_concept_map(
     renderer.draw_concept_map(axes, picture, concept_map, colours)
 
 
-def draw_legend(axes: Axes, layer: LayerExplanation, colours: Mapping[int, str], *, per_row: int = 5) -> None:
-    """Draw colour and number of the concepts on the map; those that have a row are bold."""
+def draw_legend(axes: Axes, layer: LayerExplanation, colours: Mapping[int, str]) -> None:
+    """Draw colour, number and name of the concepts on the map, as many as fit; those that have a row are bold."""
+    per_row = 2 if layer.names else 5
     shown = {part.concept for part in layer.ranked}
     on_map = () if layer.concept_map is None else layer.concept_map.strength()
     for index, concept in enumerate(list(on_map)[: 4 * per_row]):
@@ -250,7 +255,7 @@ def draw_legend(axes: Axes, layer: LayerExplanation, colours: Mapping[int, str],
             axes,
             x + 0.05,
             y,
-            str(concept),
+            wording.shortened(" ".join([str(concept), layer.name_of(concept)]), 40 // per_row),
             fontsize=8.5,
             weight="bold" if known else "normal",
             color=INK if known else SOFT,
@@ -295,13 +300,13 @@ def draw_graph(axes: Axes, graph: ConceptGraph, *, renderer: Renderer | None = N
             frame = Rectangle((left, bottom), 0.46, 0.46, fill=False, edgecolor=REST, linewidth=0.6, zorder=4)
             axes.add_patch(frame)
         style = {"transform": axes.transData, "ha": "center", "va": "center", "fontsize": font, "zorder": 5}
-        name = wording.shortened(node.name or str(node.concept), 16)
+        name = wording.shortened(graph_wording.node_label(node), 16)
         write(axes, x, y - 0.16 - 0.6 * line, name, weight="bold", **style)
         colour = FOR_TEXT if node.relevance >= 0 else AGAINST_TEXT
         write(axes, x, y - 0.16 - 1.6 * line, wording.share_of_all(node.share), **style | {"color": colour})
     for layer in dict.fromkeys(node.layer for node in graph.nodes):
         row = next(place[node.key][1] for node in graph.nodes if node.layer == layer)
-        name = "prediction" if layer == graph.layers[0] and graph.root.name else wording.shortened(layer, 20)
+        name = wording.shortened(graph_wording.root_row(graph) if row == 0 else layer, 20)
         style = {"transform": axes.transData, "ha": "center", "va": "center", "fontsize": font, "rotation": 90}
         write(axes, -0.45, -2.0 * row, name, color=SOFT, **style)
     # Drawing pictures changes the limits of the axes.
@@ -323,7 +328,6 @@ def _draw_edge(
     middle = (y1 + y2) / 2
     against = edge.relevance < 0
     strongest = max(abs(other.relevance) for other in graph.edges if other.upper[0] == edge.upper[0])
-    ends = (wording.node_name(graph.node(*key)) for key in (edge.upper, edge.lower))
     curve = Path([(x1, y1), (x1, middle), (x2, middle), (x2, y2)], [Path.MOVETO, *[Path.CURVE4] * 3])
     axes.add_patch(
         PathPatch(
@@ -334,6 +338,6 @@ def _draw_edge(
             linewidth=max(0.6, edge_width(graph, edge.relevance) * scale),
             # Weak edges recede, so that a dense layer can be read.
             alpha=0.3 + 0.5 * abs(edge.relevance) / strongest,
-            label=" → ".join(ends),
+            label=graph_wording.edge_name(graph, edge),
         )
     )

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from crp.explanations import Explanation, LayerExplanation
 from crp.graphs import ConceptGraph
 from crp.visualization import colours as palette
+from crp.visualization import conservation_wording, graph_wording, wording
 from crp.visualization import encoding as images
-from crp.visualization import wording
 from crp.visualization.figures import artists
 from crp.visualization.figures.renderers import Renderer, renderer_for
 from crp.visualization.graph_layout import places
@@ -174,14 +174,10 @@ def _layer(
             "of the layer's absolute relevance."
         )
     line = _text_line(figure, top + 0.58, f"{layer.layer} account")
-    artists.write(
-        line,
-        0,
-        0.5,
-        f"{account}  {wording.coverage(layer)}  {outside(layer)}".rstrip(),
-        fontsize=9,
-        color=artists.SOFT,
-    )
+    artists.write(line, 0, 0.5, f"{account}  {conservation_wording.coverage(layer)}", fontsize=9, color=artists.SOFT)
+    if rest := outside(layer):
+        line = _text_line(figure, top + 0.77, f"{layer.layer} rest")
+        artists.write(line, 0, 0.5, rest, fontsize=9, color=artists.SOFT)
 
     colours = palette.concept_colours(explanation)[layer.layer]
     wide = WHERE * renderer.strip
@@ -200,7 +196,7 @@ def _layer(
         artists.draw_heatmap(where, explanation.picture, part.heatmap, **scale, small=True, renderer=renderer)
         where.set_anchor("W")
         share = _place(figure, MARGIN + wide + 0.2, y + 0.03, SHARE, 0.68, f"{name} share")
-        artists.draw_share(share, part, widest=widest, colour=colours[part.concept])
+        artists.draw_share(share, part, widest=widest, name=layer.name_of(part.concept), colour=colours[part.concept])
         ratio = renderer.patch_ratio
         for left, kind in ((strips, "relevance"), (second, "activation")):
             axes = _place(figure, left, y + 0.13, PLACES * PATCH, PATCH, f"{name} {kind}")
@@ -234,7 +230,7 @@ def _graph(figure: Figure, graph: ConceptGraph, renderer: Renderer, *, top: floa
     artists.write(head, 0, 0.5, "How concepts compose the prediction", fontsize=14, weight="bold")
     account = (
         "Edges are as wide as their share of the prediction, dashed ones speak against. "
-        f"{wording.edges_drawn(graph)}"
+        f"{graph_wording.edges_drawn(graph)}"
     )
     # Below the labels of the colour bar, because the sentence may be as long as the line.
     artists.write(_text_line(figure, top + 0.55, "graph account"), 0, 0.5, account, fontsize=9, color=artists.SOFT)
@@ -250,5 +246,5 @@ def _footer(figure: Figure, explanation: Explanation) -> None:
     facts = [explanation.provenance.get("command", ""), *(f"{name} {version}" for name, version in versions.items())]
     _, height = figure.get_size_inches()
     axes = _text_line(figure, height - 0.5, "footer")
-    line = "  ·  ".join(str(fact) for fact in [*facts, wording.absorbed(explanation)] if fact)
+    line = "  ·  ".join(str(fact) for fact in [*facts, conservation_wording.absorbed(explanation)] if fact)
     artists.write(axes, 0, 0.5, wording.shortened(line, 220), fontsize=8, color=artists.SOFT)

@@ -180,7 +180,8 @@ def plot_concepts(
         artists.draw_heatmap(where, explanation.picture, part.heatmap, **scale, small=True, renderer=renderer)
         where.set_anchor("W")
         share = sheet.place(wide + 0.08, top, SHARE, row - 0.08, f"{part.concept} share")
-        artists.draw_share(share, part, widest=widest, colour=colours[part.concept], fontsize=FONT)
+        name = found.name_of(part.concept)
+        artists.draw_share(share, part, widest=widest, name=name, colour=colours[part.concept], fontsize=FONT)
         for left, _, kind in columns:
             strip = sheet.place(left, top + (row - 0.06 - height) / 2, room, height, f"{part.concept} {kind}")
             patches = getattr(part, f"{kind}_patches")

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from crp.errors import InputError
 from crp.library.usage import ConceptUse
 from crp.visualization import wording
+from crp.visualization.concept_names import in_sentence
 from crp.visualization.figures.artists import AGAINST, AGAINST_TEXT, FOR, FOR_TEXT, INK, SOFT, TILE
 
 # Characters of a class name that fit beside bars or a table.
@@ -45,13 +46,15 @@ def draw_profile(axes: Axes, uses: Sequence[ConceptUse]) -> None:
             fontsize=9,
             color=FOR_TEXT if use.share >= 0 else AGAINST_TEXT,
         )
-    names = [f"concept {use.concept}" if of_class else use.target_name for use in uses]
+    names = [in_sentence(use.concept, use.concept_name) if of_class else use.target_name for use in uses]
     axes.set_yticks(range(len(uses)), labels=[wording.shortened(name, NAME_LENGTH) for name in names])
     axes.axvline(0, color=SOFT, linewidth=0.8)
     axes.invert_yaxis()
     axes.set_xlabel("mean share of the layer's relevance", fontsize=9, color=SOFT)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}".replace("-", wording.MINUS))
-    title = f"{uses[0].target_name}: {uses[0].samples} samples" if of_class else f"concept {uses[0].concept}"
+    first = uses[0]
+    concept = in_sentence(first.concept, first.concept_name)
+    title = f"{first.target_name}: {first.samples} samples" if of_class else concept
     axes.set_title(wording.shortened(title, 2 * NAME_LENGTH), fontsize=11, loc="left", color=INK).set_parse_math(False)
     plain_axes(axes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crp.explanations import ConceptPart, Explanation, Patch
-from crp.visualization import effect_wording, wording
+from crp.visualization import concept_names, effect_wording, wording
 from crp.visualization import encoding as images
 from crp.visualization.page.context import UP, Context
 from crp.visualization.page.heatmaps import heatmap_view
@@ -18,6 +18,8 @@ WHERE_SIDE = 224
 PATCH_SIDE = 72
 # Users of a concept that a card has room for.
 USERS = 3
+# Characters of a concept's name that fit into the heading of a card.
+NAME_LENGTH = 40
 TITLES = {
     "relevance": "Most relevant for · RelMax",
     "activation": "Most active on · ActMax",
@@ -26,7 +28,13 @@ TITLES = {
 
 
 def card_view(
-    explanation: Explanation, part: ConceptPart, place: str, limit: float, widest: float, context: Context
+    explanation: Explanation,
+    part: ConceptPart,
+    name: str,
+    place: str,
+    limit: float,
+    widest: float,
+    context: Context,
 ) -> dict[str, Any]:
     """Fill the card of one concept.
 
@@ -34,6 +42,8 @@ def card_view(
     ----------
     explanation, part
         What is explained, and the concept.
+    name
+        The concept's name; may be empty.
     place
         What the card's id begins with.
     limit
@@ -50,6 +60,10 @@ def card_view(
     return {
         "id": own,
         "concept": part.concept,
+        "name": name,
+        "title": wording.shortened(concept_names.heading(part.concept, name), NAME_LENGTH),
+        "full": concept_names.full(*key, name),
+        "in_sentence": concept_names.in_sentence(part.concept, name),
         "share": part.share,
         "relevance": part.relevance,
         "share_text": wording.signed_percent(part.share),

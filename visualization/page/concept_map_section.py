@@ -10,25 +10,29 @@ import numpy as np
 
 from crp.explanations import ConceptMap, LayerExplanation
 from crp.visualization import colours as palette
+from crp.visualization import concept_names, wording
 from crp.visualization import encoding as images
-from crp.visualization import wording
 from crp.visualization.map_cells import outweighed, winner_shares
+
+# Characters of a name in the legend.
+NAME_LENGTH = 24
 
 
 def concept_map_view(
-    concept_map: ConceptMap, colours: Mapping[int, str], cards: Mapping[int, Mapping[str, Any]]
+    layer: LayerExplanation, colours: Mapping[int, str], cards: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Draw the strongest supporter of each cell, and hatch the cells in which the opposition outweighs.
 
     Parameters
     ----------
-    concept_map
-        The map.
+    layer
+        A layer with a map.
     colours
         By concept.
     cards
         By concept, of those that have one.
     """
+    concept_map = layer.concept_map
     rows, columns = concept_map.concept.shape
     height, width = concept_map.shape
     shares, against = winner_shares(concept_map), outweighed(concept_map)
@@ -38,6 +42,8 @@ def concept_map_view(
         regions.append(
             {
                 "concept": concept,
+                "name": wording.shortened(layer.name_of(concept), NAME_LENGTH),
+                "title": concept_names.in_sentence(concept, layer.name_of(concept)),
                 "colour": colours[concept],
                 "card": cards[concept]["id"] if concept in cards else "",
                 "cells": [
@@ -65,7 +71,7 @@ def concept_map_view(
         "hatch": f"{max(height, width) / 36:.2f}",
         "regions": regions,
         "against": [_cell(concept_map, row, column) for row, column in np.argwhere(against)],
-        "text": _map_text(concept_map),
+        "text": _map_text(layer),
         "caption": _caption(concept_map, shares, int(against.sum())),
     }
 
@@ -105,12 +111,16 @@ def _caption(concept_map: ConceptMap, shares: np.ndarray, against: int) -> str:
     return " ".join(sentences)
 
 
-def _map_text(concept_map: ConceptMap) -> str:
+def _map_text(layer: LayerExplanation) -> str:
+    concept_map = layer.concept_map
     strength = concept_map.strength()
     rows, columns = concept_map.concept.shape
     if not strength:
         return f"Concept map, {rows} by {columns} cells, all blank."
-    first = [f"concept {i} {wording.where(concept_map.concept == i)}" for i in list(strength)[:3]]
+    first = [
+        f"{concept_names.in_sentence(i, layer.name_of(i))} {wording.where(concept_map.concept == i)}"
+        for i in list(strength)[:3]
+    ]
     return f"Concept map, {rows} by {columns} cells, {len(strength)} supporters. The strongest: {', '.join(first)}."
 
 
@@ -130,6 +140,7 @@ def cells_view(layer: LayerExplanation, glimpses: Mapping[str, Any], colours: Ma
         "layer": layer.layer,
         "size": layer.size,
         "pages": glimpses["pages"],
+        "names": list(layer.names),
         "relevance": None if layer.relevance is None else [float(f"{value:.6g}") for value in layer.relevance],
         "colours": dict(colours),
         "sprite": {"name": glimpses["index"], **glimpses["glimpses"].numbers()},

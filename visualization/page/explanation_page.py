@@ -24,7 +24,7 @@ from markupsafe import Markup
 from crp.explanations import Explanation, LayerExplanation, numbers
 from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
 from crp.visualization import colours as palette
-from crp.visualization import effect_wording, wording
+from crp.visualization import conservation_wording, effect_wording, wording
 from crp.visualization import encoding as images
 from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
@@ -162,7 +162,7 @@ def _view(explanation: Explanation, index: int, context: Context) -> dict[str, A
         "heatmap_where": wording.where(explanation.heatmap),
         "limit": f"±{wording.number(images.colour_limit(explanation.heatmap))}",
         "layers": layers,
-        "absorbed": wording.absorbed(explanation),
+        "absorbed": conservation_wording.absorbed(explanation),
         "conserved": absorbed_is_a_share(explanation.absorbed),
         "negative": wording.negative(explanation),
         "graph": explanation.graph and graph_view(explanation, cards, limits, context),
@@ -173,7 +173,10 @@ def _layer(
     explanation: Explanation, layer: LayerExplanation, place: str, index: int, limit: float, context: Context
 ) -> dict[str, Any]:
     widest = max((abs(part.share) for part in layer.ranked), default=0) or 1
-    cards = [card_view(explanation, part, place, limit, widest, context) for part in layer.ranked]
+    cards = [
+        card_view(explanation, part, layer.name_of(part.concept), place, limit, widest, context)
+        for part in layer.ranked
+    ]
     colours = context.colours[layer.layer]
     return {
         "index": index,
@@ -185,11 +188,11 @@ def _layer(
         "silent": not layer.shown + layer.rest,
         "ledger": wording.ledger(layer),
         "hidden": wording.hidden(layer),
-        "coverage": wording.coverage(layer),
+        "coverage": conservation_wording.coverage(layer),
         "outside": outside(layer),
         "conserved": coverage_is_a_share(layer.coverage),
         "map": layer.concept_map
-        and concept_map_view(layer.concept_map, colours, {card["concept"]: card for card in cards}),
+        and concept_map_view(layer, colours, {card["concept"]: card for card in cards}),
     }
 
 

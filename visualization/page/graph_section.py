@@ -9,7 +9,7 @@ from typing import Any
 from crp.explanations import Explanation
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode, Key
 from crp.visualization import colours as palette
-from crp.visualization import wording
+from crp.visualization import concept_names, graph_wording, wording
 from crp.visualization.graph_layout import edge_width, places
 from crp.visualization.page.context import Context
 from crp.visualization.page.heatmaps import heatmap_view
@@ -19,6 +19,7 @@ WIDTH, ROW = 1000.0, 172.0
 # Edges leave and reach a node this far above and below its middle; the root is larger.
 HALF, ROOT_HALF = 44.0, 52.0
 NODE_SIDE = 112
+NAME_LENGTH = 18
 
 
 def graph_view(
@@ -55,15 +56,15 @@ def graph_view(
         "width": WIDTH,
         "columns": widest,
         "rows": [
-            {"name": "prediction" if index == 0 and graph.root.name else layer, "top": f"{(index + 0.5) / rows:.4%}"}
+            {"name": graph_wording.root_row(graph) if index == 0 else layer, "top": f"{(index + 0.5) / rows:.4%}"}
             for index, layer in enumerate(layers)
         ],
         "nodes": nodes,
         "edges": [_edge(graph, edge, place) for edge in sorted(graph.edges, key=lambda edge: abs(edge.relevance))],
         "table": [_account(graph, node) for node in graph.nodes if graph.into(node) and node.relevance],
-        "drawn": wording.edges_drawn(graph),
+        "drawn": graph_wording.edges_drawn(graph),
         "note": _note(graph),
-        "text": wording.graph(graph),
+        "text": graph_wording.graph(graph),
     }
 
 
@@ -76,17 +77,20 @@ def _note(graph: ConceptGraph) -> str:
 
 def _node(graph: ConceptGraph, node: GraphNode, cards: Mapping[Key, str], context: Context) -> dict[str, Any]:
     sheet = context.glimpses.get(node.layer)
-    cell = "" if sheet is None or node.name else sheet["glimpses"].style(node.concept)
+    of_concept = not (node.is_output or node.is_rest)
+    cell = "" if sheet is None or not of_concept else sheet["glimpses"].style(node.concept)
     return {
         "layer": node.layer,
         "concept": node.concept,
         "root": node is graph.root,
-        "name": node.name or str(node.concept),
+        "rest": node.is_rest,
+        "name": wording.shortened(graph_wording.node_label(node), NAME_LENGTH),
+        "full": concept_names.full(*node.key, node.name) if of_concept else graph_wording.node_name(node),
         "share": wording.share_of_all(node.share),
         "side": "supports" if node.relevance > 0 else "opposes",
-        "text": wording.node_sentence(graph, node),
+        "text": graph_wording.node_sentence(graph, node),
         "card": cards.get(node.key, ""),
-        "colour": "" if node.name else context.colours.get(node.layer, {}).get(node.concept, palette.OTHER),
+        "colour": "" if not of_concept else context.colours.get(node.layer, {}).get(node.concept, palette.OTHER),
         "heatmap": None,
         "glimpse": cell and f"background-image:var(--s{sheet['index']});{cell}",
     }
@@ -107,7 +111,7 @@ def _edge(graph: ConceptGraph, edge: GraphEdge, place: Mapping[Key, tuple[float,
         "side": "supports" if edge.relevance > 0 else "opposes",
         "upper": "/".join(map(str, edge.upper)),
         "lower": "/".join(map(str, edge.lower)),
-        "text": f"{wording.node_name(graph.node(*edge.upper))} → {wording.node_name(graph.node(*edge.lower))}: "
+        "text": f"{graph_wording.edge_name(graph, edge)}: "
         f"{wording.share_of_all(edge.share)} of the prediction",
     }
 
@@ -116,7 +120,7 @@ def _account(graph: ConceptGraph, node: GraphNode) -> dict[str, Any]:
     # Incoming edges and rest, as rows of a table that add up to what the node holds.
     entries = [
         {
-            "from": wording.node_name(graph.node(*edge.upper)),
+            "from": graph_wording.node_name(graph.node(*edge.upper)),
             "share": wording.share_of_all(edge.share),
             "part": wording.percent(edge.part),
         }
@@ -124,9 +128,9 @@ def _account(graph: ConceptGraph, node: GraphNode) -> dict[str, Any]:
     ]
     entries.append(
         {
-            "from": "concepts not drawn",
+            "from": "edges not drawn",
             "share": wording.share_of_all(node.rest / graph.started if graph.started else math.nan),
             "part": wording.percent(node.rest / node.relevance),
         }
     )
-    return {"name": wording.node_name(node), "share": wording.share_of_all(node.share), "entries": entries}
+    return {"name": graph_wording.node_name(node), "share": wording.share_of_all(node.share), "entries": entries}

@@ -7,17 +7,19 @@ from typing import Any
 from urllib.parse import quote
 
 from crp.explanations.entries import Entry, Neighbour
-from crp.graphs.concept_graph import Key
+from crp.graphs.concept_graph import NO_CONCEPT, REST, Key
 from crp.library.patches import MODES
 from crp.library.profiles import Likeness
 from crp.values import ClassShare, Patch
-from crp.visualization import wording
+from crp.visualization import concept_names, wording
 from crp.visualization.page.cards import TITLES, tile
 from crp.visualization.page.explanation_page import environment
 from crp.visualization.site.shared import Shared
 
 UP = "../../"
 USERS, OPPONENTS, ALIKE, PREDICTIONS, NEIGHBOURS = 8, 4, 8, 24, 8
+# Characters of a concept's name, in the heading and beside glimpses.
+HEADING_LENGTH, NAME_LENGTH = 80, 24
 # Shares below are written as 0.0 %: such a class does not use the concept.
 _LEAST_SHARE = 0.0005
 
@@ -77,6 +79,7 @@ class ConceptPages:
     def page(self, concept: int) -> str:
         """Write the page of one concept."""
         key = self._layer, concept
+        name = self._name(self._layer, concept)
         patches = self._shared.patches(self._layer, concept)
         sheet = self._shared.sheet(self._layer, concept, patches)
         strips = [
@@ -100,9 +103,11 @@ class ConceptPages:
         return _rendered(
             "concept.html",
             self._site,
-            title=f"{self._layer}, concept {concept}",
+            title=f"{self._layer}, {concept_names.in_sentence(concept, name)}",
             layer=self._layer,
             concept=concept,
+            name=wording.shortened(name, HEADING_LENGTH),
+            full=concept_names.full(self._layer, concept, name),
             size=self.size,
             strips=strips,
             missing=wording.missing_patches(self._shared.missing(self._layer, concept), sum(map(len, patches))),
@@ -136,19 +141,23 @@ class ConceptPages:
         users = self._users(concept, 3) or (self._users(concept, 1, sign=-1) if self._one_output else [])
         count = len(self._shown.get((self._layer, concept), ()))
         names = [wording.printable(use.name) for use in users]
+        name = self._name(self._layer, concept)
         return {
             "concept": concept,
+            "name": wording.shortened(name, NAME_LENGTH),
+            "full": concept_names.full(self._layer, concept, name),
             "glimpse": self._glimpse(self._layer, concept),
             "user": names[0] if names else "",
             "mean": wording.class_mean(users[0]) if users else "",
             "samples": users[0].samples if users else 0,
             "count": count,
-            "text": " ".join([str(concept), *names]).lower(),
+            "text": " ".join([str(concept), name, *names]).lower(),
         }
 
     def _alike(self, other: Likeness, text: str) -> dict[str, Any]:
         return {
             "concept": other.concept,
+            "name": wording.shortened(self._name(self._layer, other.concept), NAME_LENGTH),
             "page": f"{other.concept}.html",
             "glimpse": self._glimpse(self._layer, other.concept),
             "text": text,
@@ -170,9 +179,10 @@ class ConceptPages:
         return {"name": name or f"sample {patch.sample}", "score": score}
 
     def _neighbour(self, other: Neighbour) -> dict[str, Any]:
-        known = other.layer in self._shared.places
+        known = other.layer in self._shared.places and other.concept != REST
+        name = NO_CONCEPT if other.concept == REST else self._name(other.layer, other.concept) if known else ""
         return {
-            "name": other.name or str(other.concept),
+            "name": other.name or wording.shortened(name, NAME_LENGTH) or str(other.concept),
             "layer": "" if other.name else other.layer,
             "page": UP + self._shared.page(other.layer, other.concept) if known else "",
             "glimpse": self._glimpse(other.layer, other.concept) if known else "",
@@ -180,6 +190,9 @@ class ConceptPages:
             "side": "supports" if other.share > 0 else "opposes",
             "count": other.predictions,
         }
+
+    def _name(self, layer: str, concept: int) -> str:
+        return self._shared.library.concept_name(layer, concept)
 
     def _glimpse(self, layer: str, concept: int) -> str:
         return glimpse_style(self._shared, layer, concept)

@@ -8,11 +8,13 @@ from typing import Any
 
 from crp.explanations import StartScore
 from crp.explanations.entries import Entry
-from crp.visualization import wording
+from crp.visualization import concept_names, wording
 from crp.visualization.page.explanation_page import environment
 from crp.visualization.site.concept_page import glimpse_style, sprites
 from crp.visualization.site.shared import Shared
 
+# Characters of a concept's name.
+NAME_LENGTH = 16
 # Number of concepts shown with a prediction, all of its first layer.
 TOP = 4
 
@@ -77,7 +79,8 @@ def _item(entry: Entry, shared: Shared, numbers: Mapping[str, int]) -> dict[str,
         "layer": layer,
         "concepts": [
             {
-                "concept": concept,
+                "name": wording.shortened(shared.library.concept_name(layer, concept), NAME_LENGTH) or str(concept),
+                "full": concept_names.full(layer, concept, shared.library.concept_name(layer, concept)),
                 "page": shared.page(layer, concept),
                 "glimpse": glimpse_style(shared, layer, concept),
                 "share": wording.signed_percent(share),
@@ -87,6 +90,10 @@ def _item(entry: Entry, shared: Shared, numbers: Mapping[str, int]) -> dict[str,
         ],
         "text": " ".join(
             [entry.name, *(wording.class_name(score) for score in dict.fromkeys([target, best]))]
-            + [f"{name}/{concept}" for name, ranked in entry.shares.items() for concept, _ in ranked]
+            + [
+                f"{name}/{concept} {shared.library.concept_name(name, concept)}"
+                for name, ranked in entry.shares.items()
+                for concept, _ in ranked
+            ]
         ).lower(),
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from crp.concepts import ConceptKind, Layout
+from crp.concepts import Kinds, Layout
 from crp.errors import InputError, LibraryError
 from crp.files import user_path
 from crp.library.store import Library
@@ -37,7 +37,7 @@ def merge(
     path: str | os.PathLike[str],
     others: Sequence[str | os.PathLike[str]] = (),
     composite: Composite | str | None = None,
-    concept: ConceptKind = CHANNELS,
+    concept: Kinds = CHANNELS,
     targets: TargetRule | None = None,
     patches_now: str | None = None,
     workers: int = 0,

@@ -20,8 +20,9 @@ from torch.utils.data import TensorDataset
 import crp
 from crp.attribution import INPUT, RelevanceFlow
 from crp.attribution.upper_part import UpperPart
-from crp.concepts import ChannelConcept, PositionConcept, all_but
+from crp.concepts import ChannelConcept, Layout, PositionConcept, all_but
 from crp.explanations.map_computation import concepts_in_cells
+from crp.graphs.concept_graph import REST
 from crp.interchange import export_zennit_crp
 from crp.visualization import Atlas
 from tests.crp.concepts.kind_rows import ROWS, Row, kept
@@ -102,16 +103,34 @@ def test_the_edges_of_the_graph_are_what_one_concept_sends_to_another(row):
     kinds = {row.layer: row.kind, other: ChannelConcept()}
     graph = crp.compose(network(row.net), data(1), [upper, lower], target=1, concept=kinds, coverage=1.0, breadth=99)
     channel = lambda values, j: kept(values.ndim - 1 if row.last else 1, None)(torch.ones_like(values), j)  # noqa: E731
-    share = {row.layer: row.share, other: channel}
+    counts = {row.layer: row.count, other: made_layout(row, other).channels}
+    plain = {row.layer: row.share, other: channel}
+
+    def share(layer: str, activation: Tensor, concept: int) -> Tensor:
+        if concept != REST:
+            return plain[layer](activation, concept)
+        return 1 - sum(plain[layer](activation, j) for j in range(counts[layer]))
+
     with opened(row, data(1), other) as flow:
         arriving = flow.down(flow.output_relevance([1]), to=upper)[0]
         edges = [edge for edge in graph.edges if edge.upper[0] == upper]
         assert len(edges) >= row.count
         for edge in edges:
-            masked = arriving * share[upper](flow.activation(upper), edge.upper[1])
+            masked = arriving * share(upper, flow.activation(upper), edge.upper[1])
             sent = flow.down(masked[None], start=upper, to=lower)[0]
-            expected = float((sent * share[lower](flow.activation(lower), edge.lower[1])).sum())
+            expected = float((sent * share(lower, flow.activation(lower), edge.lower[1])).sum())
             assert edge.relevance == pytest.approx(expected, rel=1e-9, abs=1e-12)
+        rest = float((arriving * share(upper, flow.activation(upper), REST)).sum())
+    scale = max(abs(node.relevance) for node in graph.nodes)
+    if abs(rest) > 1e-6 * scale:
+        assert graph.node(upper, REST).relevance == pytest.approx(rest, rel=1e-9)
+    for node in graph.nodes[1:]:  # edges of all concepts and of the rest are all relevance
+        assert abs(node.rest) < 1e-9 * scale
+
+
+def made_layout(row: Row, layer: str) -> Layout:
+    with opened(row, data(1), layer) as flow:
+        return flow.layout(layer)
 
 
 def mined(row: Row, path: Path, **options: object) -> crp.Library | None:
@@ -257,7 +276,7 @@ def test_the_page_says_which_part_belongs_to_no_concept(row, library, tmp_path):
     assert layer.outside == pytest.approx(outside, abs=1e-9 * float(arriving.abs().sum()))
     Atlas(found).save(tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
-    assert ("no concept" in text) == (abs(outside) > 1e-3 * abs(float(arriving.sum())))
+    assert ("belongs to no concept" in text) == (abs(outside) > 1e-3 * abs(float(arriving.sum())))
 
 
 def test_the_model_without_a_concept_is_the_model_with_a_hook_that_takes_it_away(row):

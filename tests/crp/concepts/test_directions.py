@@ -49,7 +49,7 @@ def test_a_bank_is_the_same_after_its_file(tmp_path, bank):
 def test_two_banks_and_two_options_of_a_kind_have_two_fingerprints():
     kinds = [*BANKS.values(), HeadConcept(2), HeadConcept(3), Groups(ChannelConcept(), {"a": [0]}),
              Groups(ChannelConcept(), {"a": [1]}), Directions(normal(3, 5, seed=1))]  # fmt: skip
-    assert len({described_kind(kind)["concept_fingerprint"] for kind in kinds}) == len(kinds)
+    assert len({described_kind(kind)["fingerprint"] for kind in kinds}) == len(kinds)
 
 
 def test_published_checkpoints_are_read(tmp_path):

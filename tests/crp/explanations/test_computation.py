@@ -177,7 +177,7 @@ def test_another_kind_of_concept(model, image, tmp_path):
     table = pair_heatmaps.reshape(4, 3, 4, 4, 4).sum((2, 4))
     shown = layer.concept_map.concept >= 0
     assert np.array_equal(layer.concept_map.concept[shown], table.argmax(0)[shown])
-    with pytest.raises(LibraryError, match=r"holds concepts of the kind PairConcept, given ChannelConcept\.$"):
+    with pytest.raises(LibraryError, match=r"concepts of the kind PairConcept, given ChannelConcept\.$"):
         explain(model, image, library)
 
 

@@ -7,18 +7,19 @@ import pytest
 import example_explanations as examples
 from crp.errors import InputError
 from crp.explanations.entries import Entry, Neighbour, appearances, entry_from, entry_numbers, entry_of, neighbours
+from crp.graphs.concept_graph import OUTPUT
 from crp.values import ClassScore
 
 ZEBRA, HORSE = ClassScore(0, "zebra", 2.0, 0.8), ClassScore(1, "horse", 1.0, 0.2)
 
 
 def entry(name, target, shares, edges):
-    return Entry(name, name, (ZEBRA, HORSE), target, {"conv": shares}, edges, "y")
+    return Entry(name, name, (ZEBRA, HORSE), target, {"conv": shares}, edges, OUTPUT)
 
 
 ENTRIES = [
-    entry("a", ZEBRA, ((3, 0.5), (1, -0.25)), ((("y", 0), ("conv", 3), 0.5), (("conv", 3), ("low", 7), 0.25))),
-    entry("b", HORSE, ((3, -0.75),), ((("y", 1), ("conv", 3), -0.75), (("conv", 3), ("low", 7), 0.5))),
+    entry("a", ZEBRA, ((3, 0.5), (1, -0.25)), (((OUTPUT, 0), ("conv", 3), 0.5), (("conv", 3), ("low", 7), 0.25))),
+    entry("b", HORSE, ((3, -0.75),), (((OUTPUT, 1), ("conv", 3), -0.75), (("conv", 3), ("low", 7), 0.5))),
     entry("c", ZEBRA, ((1, 0.125),), ((("conv", 3), ("low", 8), -1.0),)),
 ]
 
@@ -33,11 +34,11 @@ def test_appearances_stand_in_the_order_of_absolute_share():
 def test_neighbours_are_means_over_the_graphs_that_draw_the_edge():
     found = neighbours(ENTRIES)
     above, below = found["conv", 3]
-    assert above == (Neighbour("y", 1, "horse", 1, -0.75), Neighbour("y", 0, "zebra", 1, 0.5))
+    assert above == (Neighbour(OUTPUT, 1, "horse", 1, -0.75), Neighbour(OUTPUT, 0, "zebra", 1, 0.5))
     # in the order of the absolute sums 1.0 and 0.75
     assert below == (Neighbour("low", 8, "", 1, -1.0), Neighbour("low", 7, "", 2, 0.375))
     assert found["low", 7] == ((Neighbour("conv", 3, "", 2, 0.375),), ())
-    assert found["y", 0][0] == ()
+    assert found[OUTPUT, 0][0] == ()
 
 
 def test_an_entry_keeps_what_the_explanation_says_and_comes_back_from_json():
@@ -46,7 +47,7 @@ def test_an_entry_keeps_what_the_explanation_says_and_comes_back_from_json():
     layer = explanation.layers[0]
     assert found.shares["layer3"] == tuple((part.concept, part.share) for part in layer.ranked)
     assert found.edges == tuple((edge.upper, edge.lower, edge.share) for edge in explanation.graph.edges)
-    assert (found.target, found.output) == (explanation.target, "y")
+    assert (found.target, found.output) == (explanation.target, OUTPUT)
     assert entry_from(json.loads(json.dumps(entry_numbers(found)))) == found
 
 

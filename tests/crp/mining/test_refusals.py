@@ -21,14 +21,17 @@ BROKEN = copy.deepcopy(NET)
 BROKEN[3].weight.data[0, 0] = float("nan")
 
 
+KIND = "A kind of concept is a value such as crp.ChannelConcept(), given "
+
+
 @pytest.mark.parametrize(
     ("model", "dataset", "options", "error", "message"),
     [
         (NET, DATA, {"layers": ["1.conv"]}, InputError, "The model has no layer '1.conv': "),
         (NET, DATA, {"layers": []}, InputError, "No layers are given; at least one is needed."),
-        (NET, DATA, {"concept": {"0": ChannelConcept()}}, InputError, "concept is {'0': "),
-        (NET, DATA, {"concept": ChannelConcept}, InputError, "concept is <class "),
-        (NET, DATA, {"concept": "channels"}, InputError, "concept is 'channels'; a library holds one "),
+        (NET, DATA, {"concept": {"9": ChannelConcept()}}, InputError, "No kind of concept is given for layer "),
+        (NET, DATA, {"concept": ChannelConcept}, InputError, f"{KIND}<class "),
+        (NET, DATA, {"concept": "channels"}, InputError, f"{KIND}'channels'."),
         (NET, DATA, {"k": 0}, InputError, "k is 0; a whole number of at least 1 is needed."),
         (NET, DATA, {"workers": -1}, InputError, "workers is -1; a whole number of at least 0 is needed."),
         (NET, DATA, {"targets": "labels"}, InputError, "There is no target rule 'labels': did you mean 'label'?"),

@@ -8,7 +8,7 @@ from PIL import Image
 
 from crp.visualization import colours as palette
 from crp.visualization import encoding as images
-from crp.visualization import wording
+from crp.visualization import graph_wording, wording
 from page_in_browser import VIEW, at
 
 
@@ -123,7 +123,7 @@ def test_all_edges_of_the_graph_stay_drawn(page, explanation):
         "e.getTotalLength() > 0 && parseFloat(getComputedStyle(e).strokeWidth) >= 1).length"
     )
     lead = page.run(f"document.querySelector('{VIEW} .graph .lead').textContent")
-    assert wording.edges_drawn(explanation.graph) in lead
+    assert graph_wording.edges_drawn(explanation.graph) in lead
     assert page.run(count) == len(explanation.graph.edges)
     page.hover(f"{VIEW} .node:nth-child(3)")
     assert page.run(count) == len(explanation.graph.edges)

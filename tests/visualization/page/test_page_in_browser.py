@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crp.visualization import wording
+from crp.visualization import graph_wording, wording
 from page_in_browser import VIEW, assert_ranked, at, caption, focused, frame, open_panels, pinned, selected
 
 
@@ -141,7 +141,7 @@ def test_a_node_of_the_graph_says_what_it_is_made_of(page, explanation):
     part = explanation.layers[1].ranked[0]
     node = f'{VIEW} .node[data-layer-name="layer4"][data-concept="{part.concept}"]'
     page.hover(node)
-    sentence = wording.node_sentence(explanation.graph, explanation.graph.node("layer4", part.concept))
+    sentence = graph_wording.node_sentence(explanation.graph, explanation.graph.node("layer4", part.concept))
     about = f"document.querySelector('{VIEW} .graph .about').textContent"
     assert page.run(about) == f"{sentence} Go to its card"
     page.click(node)

@@ -41,9 +41,15 @@ class Table {
     const total = values.reduce((sum, value) => sum + Math.abs(value), 0);
     if (!total) return "No relevance in this cell.";
     const share = values.reduce((sum, value) => sum + Math.max(value, 0), 0) / total;
-    const most = winner < 0 ? "Almost no supporting relevance in this cell" : `Concept ${winner} supports most in this cell and holds ${percent(values[winner] / total)} of the absolute relevance there`;
+    const most = winner < 0 ? "Almost no supporting relevance in this cell" : `${this.heading(winner)} supports most in this cell and holds ${percent(values[winner] / total)} of the absolute relevance there`;
     return `${most}; all concepts together: ${percent(share)} for, ${percent(1 - share)} against.`;
   }
+
+  // The concept's name, or its number: inside a sentence, and at the beginning of a line. The rest of a
+  // layer, a node of the graph, has the number -1.
+  named(concept) { return concept < 0 ? "no concept" : this.names[concept] || `concept ${concept}`; }
+
+  heading(concept) { return concept < 0 ? "No concept" : this.names[concept] || `Concept ${concept}`; }
 
   glimpse(concept) {
     const { name, rows, columns, place } = this.sprite, at = place[concept];

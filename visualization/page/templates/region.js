@@ -66,7 +66,7 @@ class Region {
     others.append(element("span", {}, left === 1 ? "1 other concept" : `${left} other concepts`), " ", element("strong", {}, percent(total ? Math.max(0, 100 - shown) / 100 : 0)));
     const places = [...region].sort((a, b) => a - b), first = places[0], last = places[places.length - 1];
     status.textContent = `${region.size} cells selected, row ${Math.floor(first / table.columns) + 1} column ${first % table.columns + 1} to row ${Math.floor(last / table.columns) + 1} column ${last % table.columns + 1}. ` +
-      (order.length ? `Strongest: concept ${order[0]}, ${signed(sums[order[0]] / total)}.` : "No relevance there.");
+      (order.length ? `Strongest: ${table.named(order[0])}, ${signed(sums[order[0]] / total)}.` : "No relevance there.");
   }
 
   // How much of the relevance that the layer hands to the picture lies in the cells, where that is a part of it.
@@ -82,7 +82,7 @@ class Region {
     const side = share > 0 ? "supports" : "opposes", bar = element("span", { class: "bar", "aria-hidden": "true" }, element("i"));
     bar.firstChild.style.width = `${50 * length}%`;
     const button = element("button", { type: "button", class: "to" }, this.table.glimpse(concept),
-      element("span", { class: "label" }, ...this.table.chip(concept), `Concept ${concept}`, element("span", { class: "unseen" }, ` ${side}`)), bar, element("strong", {}, signed(share)));
+      element("span", { class: "label" }, ...this.table.chip(concept), element("bdi", {}, this.table.heading(concept)), element("span", { class: "unseen" }, ` ${side}`)), bar, element("strong", {}, signed(share)));
     return element("li", { class: side, "data-concept": concept, "data-share": share, "data-relevance": relevance }, button);
   }
 

@@ -77,7 +77,7 @@ class Stage {
     const { view } = this, table = view.tables[index], card = view.card(index, concept), node = view.graph.node(table.layer, concept);
     const picture = card ? card.querySelector(".where") : node && node.querySelector("img");
     this.picture.src = picture ? picture.src : BLANK;
-    this.picture.alt = card ? picture.alt : `Where concept ${concept} holds relevance, in cells`;
+    this.picture.alt = card ? picture.alt : `Where ${table.named(concept)} holds relevance, in cells`;
     this.picture.style.setProperty("--fade", picture ? picture.style.getPropertyValue("--fade") : 1);
     if (picture) this.scale(view.panels[index].dataset.limit, (card ?? node).dataset.full);
     else if (table.table) this.scale(`${limit(table.peak())} a cell`, `${limit(table.peak(concept))} a cell`);
@@ -88,8 +88,9 @@ class Stage {
   }
 
   sentence(table, concept, card, node, picture) {
-    const name = `Concept ${concept} of ${table.layer}`;
+    const name = `${table.heading(concept)} of ${table.layer}`;
     if (card) return `${name} ${card.querySelector(".word").textContent}: ${card.dataset.shares}.`;
+    if (concept < 0) return node.dataset.text;
     const share = table.share(concept), said = [];
     if (share !== null) said.push(`${signed(share)} of the layer`);
     if (node) said.push(`${node.dataset.share} of the prediction`);

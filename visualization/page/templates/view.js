@@ -46,7 +46,7 @@ class View {
   // In a site: a link to the concept's own page.
   toPage(layer, concept) {
     const table = this.tables[this.layerNamed(layer)];
-    return table && table.pages ? [" ", element("a", { href: `${table.pages}${concept}.html`, class: "to-card" }, "All about it")] : [];
+    return table && table.pages && concept >= 0 ? [" ", element("a", { href: `${table.pages}${concept}.html`, class: "to-card" }, "All about it")] : [];
   }
 
   // Lights up one concept everywhere: {layer, concept}, the layer by name, and the cell of the map it is pointed at in;

@@ -8,7 +8,7 @@ import pytest
 
 import example_explanations as examples
 from crp.explanations import numbers
-from crp.visualization import wording
+from crp.visualization import conservation_wording, graph_wording, wording
 from crp.visualization.map_cells import outweighed
 from crp.visualization.page.explanation_page import render
 from page_source import Page
@@ -90,8 +90,8 @@ def test_ledger_coverage_and_absorption_are_on_the_page(explanation, page):
             f"{ledger['for']} for + {ledger['against']} against + {ledger['rest']} in {wording.hidden(layer)} = 100 %"
         )
         assert " ".join(line.split()) in text
-        assert " ".join(wording.coverage(layer).split()) in text
-    assert " ".join(wording.absorbed(explanation).split()) in text
+        assert " ".join(conservation_wording.coverage(layer).split()) in text
+    assert " ".join(conservation_wording.absorbed(explanation).split()) in text
 
 
 def test_the_concept_map_has_a_cell_for_every_cell_that_is_not_blank(explanation, page):
@@ -219,12 +219,12 @@ def test_every_node_of_the_graph_says_what_it_holds(explanation, page):
     nodes = page.all("a", **{"data-layer-name": explanation.layers[0].layer})
     for node in nodes:
         value = explanation.graph.node(explanation.layers[0].layer, int(node["data-concept"]))
-        assert node["data-text"] == wording.node_sentence(explanation.graph, value)
-    assert len(page.all("a", **{"data-layer-name": "y"})) == 1
+        assert node["data-text"] == graph_wording.node_sentence(explanation.graph, value)
+    assert len(page.all("a", **{"data-layer-name": "(output)"})) == 1
     assert len([edge for edge in page.all("path") if "data-upper" in edge]) == len(explanation.graph.edges)
     text = " ".join(page.text)
     for entry in explanation.graph.nodes[1:]:
-        assert wording.node_name(entry) in text
+        assert graph_wording.node_name(entry) in text
 
 
 def test_users_of_a_concept_are_named(page):

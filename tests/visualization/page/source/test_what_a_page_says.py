@@ -50,7 +50,7 @@ def test_heatmaps_of_a_layer_share_one_scale(explanation, page):
     assert min(fades) < 0.2
     small = [image for image in page.all("img") if not image["alt"]]
     nodes = explanation.graph.nodes
-    limits["y"] = images.colour_limit(nodes[0].heatmap)
+    limits["(output)"] = images.colour_limit(nodes[0].heatmap)
     expected = [(images.colour_limit(node.heatmap) / limits[node.layer]) ** 0.5 for node in nodes]
     assert [float(image["style"].removeprefix("--fade:")) for image in small] == pytest.approx(expected, abs=1e-4)
 
@@ -65,7 +65,7 @@ def test_a_concept_has_one_colour_wherever_it_is_shown(explanation):
     for opening in re.finditer(r'<(?:article|a|g|li) [^>]*?data-concept="(\d+)"[^>]*>', source):
         tag, concept = opening.group(0), int(opening.group(1))
         colour = re.compile(r'(?:background:|fill=")(#[0-9a-f]{6})').search(source, opening.end())
-        if 'data-layer-name="y"' in tag or not colour:
+        if 'data-layer-name="(output)"' in tag or not colour:
             continue
         named = re.search(r'data-layer-name="(\w+)"', tag)
         place = re.findall(r'data-layer="(\d)"', source[: opening.end()])[-1]
@@ -93,13 +93,14 @@ def test_the_map_says_what_its_winners_hold(explanation, page):
 
 def graph_of(edges, *, started=4.0, carried=0.8):
     """A class made of concepts 1 and 2 of a layer, by the edges given as {concept: relevance}."""
-    nodes = [GraphNode("y", 0, relevance=started, share=1.0, rest=started, carried=carried, name="zebra")]
+    nodes = [GraphNode("(output)", 0, relevance=started, share=1.0, rest=started, carried=carried, name="zebra")]
     lines = []
     for concept, relevance in edges.items():
         share = relevance / started if started else float("nan")
         nodes.append(GraphNode("conv", concept, relevance=relevance, share=share, rest=0.0))
-        lines.append(GraphEdge(("y", 0), ("conv", concept), relevance, share, 1.0 if relevance else float("nan")))
-    return ConceptGraph(("y", "conv"), nodes, lines, started=started, coverage=0.9, breadth=2)
+        part = 1.0 if relevance else float("nan")
+        lines.append(GraphEdge(("(output)", 0), ("conv", concept), relevance, share, part))
+    return ConceptGraph(("(output)", "conv"), nodes, lines, started=started, coverage=0.9, breadth=2)
 
 
 def test_the_drawn_part_of_the_graph_is_what_its_edges_carry():
@@ -111,7 +112,8 @@ def test_the_drawn_part_of_the_graph_is_what_its_edges_carry():
     assert "they carry 80.0 % of the absolute relevance that leaves it (median; 80.0 % to 80.0 %)." in text
     assert "90 %" not in text.replace("The model sees zebra (90 %)", "").replace("zebra (explained here) 90 %", "")
     drawn = [edge for edge in page.all("path") if "data-upper" in edge]
-    assert [(edge["data-upper"], edge["data-lower"]) for edge in drawn] == [("y/0", "conv/2"), ("y/0", "conv/1")]
+    ends = [(edge["data-upper"], edge["data-lower"]) for edge in drawn]
+    assert ends == [("(output)/0", "conv/2"), ("(output)/0", "conv/1")]
     shares = [float(share) for share in re.findall(r"→ conv \d: \+([\d.]+)\s% of the prediction", source)]
     assert sum(shares) == pytest.approx(80.0)
     assert "Some shares exceed 100 %" not in text

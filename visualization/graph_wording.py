@@ -1,0 +1,82 @@
+"""The sentences about an attribution graph that pages and figures share."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from crp.graphs import ConceptGraph, GraphEdge, GraphNode
+from crp.visualization.number_formats import number, percent
+from crp.visualization.wording import share_of_all
+
+
+def node_label(node: GraphNode) -> str:
+    """Name a node on its own: what is explained, the concept's name or number."""
+    return node.name or str(node.concept)
+
+
+def node_name(node: GraphNode) -> str:
+    """Name a node in a sentence: what is explained, or layer and concept."""
+    return node_label(node) if node.is_output else f"{node.layer} {node_label(node)}"
+
+
+def edge_name(graph: ConceptGraph, edge: GraphEdge) -> str:
+    """Name both ends of an edge."""
+    return " → ".join(node_name(graph.node(*key)) for key in (edge.upper, edge.lower))
+
+
+def root_row(graph: ConceptGraph) -> str:
+    """Name the row of the root: the prediction, or the layer of the concept that is decomposed."""
+    return "prediction" if graph.root.is_output else graph.root.layer
+
+
+def node_sentence(graph: ConceptGraph, node: GraphNode) -> str:
+    """Say what one node of the graph holds, where it comes from, and what it is made of.
+
+    Incoming parts and rest add up to 100 %.
+    """
+    sentences = [f"{node_name(node)}: {share_of_all(node.share)} of the prediction."]
+    if abs(node.share) > 1.005:
+        sentences.append("More than all of it: other concepts of the layer oppose and cancel it out.")
+    into = graph.into(node)
+    if into and node.relevance:
+        parts = [f"{percent(edge.part)} from {node_name(graph.node(*edge.upper))}" for edge in into]
+        rest = f"{percent(node.rest / node.relevance)} along edges not drawn"
+        sentences.append(f"Of that, {', '.join([*parts, rest])}.")
+    out = graph.out_of(node)
+    if out:
+        parts = [f"{node_name(graph.node(*edge.lower))} {share_of_all(edge.share)}" for edge in out]
+        sentences.append(
+            f"It is made of {', '.join(parts)}; edges drawn carry {percent(node.carried)} of what leaves it."
+        )
+    return " ".join(sentences)
+
+
+def graph(value: ConceptGraph) -> str:
+    """Say what a graph shows."""
+    below = ", ".join(layer for layer in value.layers[1:] if any(node.layer == layer for node in value.nodes))
+    mean = f", mean of {value.samples} samples" if value.samples > 1 else ""
+    if not below:
+        return f"Attribution graph of {node_name(value.root)}{mean}: no relevance flows into the layers chosen."
+    concepts = sum(not node.is_rest for node in value.nodes[1:])
+    rest = "" if concepts == len(value.nodes) - 1 else " and what belongs to no concept"
+    negative = ""
+    if value.started < 0:
+        negative = f" What is explained is negative ({number(value.started)}): positive shares make it more negative."
+    return (
+        f"Attribution graph of {node_name(value.root)}{mean}: {concepts} concepts of {below}{rest}, "
+        f"{len(value.edges)} edges.{negative}"
+    )
+
+
+def edges_drawn(value: ConceptGraph) -> str:
+    """Say how much of the relevance that leaves a concept the drawn edges carry."""
+    carried = sorted(node.carried for node in value.nodes if not math.isnan(node.carried))
+    if not carried:
+        return "No edges are drawn."
+    low, middle, high = carried[0], float(np.median(carried)), carried[-1]
+    return (
+        f"Of each concept the strongest edges are drawn: they carry {percent(middle)} of the absolute relevance that "
+        f"leaves it (median; {percent(low)} to {percent(high)})."
+    )
