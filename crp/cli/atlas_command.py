@@ -106,10 +106,10 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             "--mean and --std, or --preprocessing."
         )
     model = prepared(model, data=None if site else _check(model, images, opened), library=opened)
-    _supply(opened, model, given)
     if site:
         _site(model, images, opened, library, given, options)
         return
+    _supply(opened, model, given)
     for image in images:
         provenance = {"image": Path(image).name, "command": _command(library, [image], given)}
         explained = draw(model, image, opened, provenance=provenance, **options)
@@ -121,7 +121,7 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
 def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> None:
     """Let the library make patches that are missing, from the data that were named, or given."""
     from crp.mining import supply_patches
-    from crp.sources.kinds import kind_named
+    from crp.sources.kinds import kinds_named
     from crp.sources.provenance import data_of
 
     made, total = library.patch_counts()
@@ -129,7 +129,7 @@ def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> No
         return
     try:
         data = data_of(library, data=given["data"], trust=given["trust"])
-        supply_patches(library, model, data, concept=kind_named(given["concept"]))
+        supply_patches(library, model, data, concept=kinds_named(given["concept"], library.layers))
     except CrpError as error:
         if given["data"] is not None:
             raise
@@ -170,6 +170,8 @@ def _site(
     pictures = []
     for image in map(user_path, images):
         pictures += pictures_below(image, without=folder) if image.is_dir() else [image]
+    if model is not None:
+        _supply(opened, model, given)
     index = make_site(
         model,
         list(dict.fromkeys(pictures)),

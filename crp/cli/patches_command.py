@@ -26,7 +26,7 @@ def patches(
     model: str | None,
     weights: str | None,
     trust: bool,
-    concept: str,
+    concept: tuple[str, ...],
     device: str | None,
 ) -> None:
     """Make all patches that LIBRARY does not have yet: small pictures that show its concepts.
@@ -44,13 +44,14 @@ def patches(
     from crp.library import open_library
     from crp.mining import add_patches
     from crp.sources.fitting import pick_device
-    from crp.sources.kinds import kind_named
+    from crp.sources.kinds import kinds_named
     from crp.sources.provenance import data_of, model_of
 
     opened = open_library(library)
     mined = data_of(opened, data=data, trust=trust)
     ready = model_of(opened, model=model, weights=weights, trust=trust).to(pick_device(device))
+    kinds = kinds_named(concept, opened.layers)
     for layer in layers or (None,):
-        add_patches(opened, ready, mined, layer, concept=kind_named(concept))
+        add_patches(opened, ready, mined, layer, concept=kinds)
     made, total = opened.patch_counts()
     click.echo(f"{made} of {total} patches of {library} have been made.")
