@@ -44,6 +44,7 @@ class PatchFiles:
         self.table = tables / "patches.safetensors"
         self._tables, self._read, self._count = tables, read, count
         self._rows: dict[Path, dict[PatchKey, int]] = {}
+        self._damaged: set[Path] = set()
         # patches that could not be written, because the library is read-only
         self._kept: dict[PatchKey, StoredPatch] = {}
 
@@ -162,10 +163,19 @@ class PatchFiles:
             # a file may vanish, because another process has joined segments or completed the layer
             with suppress(FileNotFoundError):
                 self._rows = {
-                    file: self._rows[file] if file in self._rows else _rows(segment_keys(file, self.expected))
-                    for file in segment_files(self._tables)
+                    file: self._rows.get(file) or self._rows_of(file) for file in segment_files(self._tables)
                 }
                 return {*self._kept, *(key for rows in self._rows.values() for key in rows)}
+
+    def _rows_of(self, file: Path) -> dict[PatchKey, int]:
+        """Return the row of each patch in a segment; none if it is damaged, which is logged: they are made again."""
+        try:
+            return {key: row for row, key in enumerate(segment_keys(file, self.expected))}
+        except LibraryError:
+            if file not in self._damaged:
+                logger.warning("The file '%s' of finished patches is damaged: they are made again.", file)
+            self._damaged.add(file)
+            return {}
 
     def _whole(self) -> list[int]:
         """List the concepts of the table. Segments are read before, as they are removed once the table is written."""
@@ -195,7 +205,3 @@ class PatchFiles:
         for file, rows in by_file.items():
             found |= read_segment(file, rows, self.references)
         return found
-
-
-def _rows(keys: list[PatchKey]) -> dict[PatchKey, int]:
-    return {key: row for row, key in enumerate(keys)}

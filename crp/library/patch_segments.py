@@ -8,7 +8,6 @@ What a reference says of a patch (sample, score, class, position) is not repeate
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,8 +19,6 @@ from crp.files import write_file
 from .patches import MODES, StoredPatch
 from .references import References
 from .tables import damaged, open_table, table_bytes
-
-logger = logging.getLogger(__name__)
 
 FOLDER = "patches"
 
@@ -70,7 +67,7 @@ def write_segment(tables: Path, made: Mapping[PatchKey, StoredPatch]) -> Path:
 
 
 def segment_keys(file: Path, expected: np.ndarray) -> list[PatchKey]:
-    """List the patches in a segment; none if it is damaged, which is logged: they are made again.
+    """List the patches in a segment.
 
     Parameters
     ----------
@@ -83,6 +80,8 @@ def segment_keys(file: Path, expected: np.ndarray) -> list[PatchKey]:
     ------
     FileNotFoundError
         If the file does not exist (any more).
+    LibraryError
+        If the file is damaged.
     """
     if not file.exists():
         raise FileNotFoundError(file)
@@ -97,8 +96,7 @@ def segment_keys(file: Path, expected: np.ndarray) -> list[PatchKey]:
     except LibraryError:
         if not file.exists():
             raise FileNotFoundError(file) from None
-        logger.warning("The file '%s' of finished patches is damaged: they are made again.", file)
-        return []
+        raise
     return [tuple(key) for key in keys.tolist()]
 
 
