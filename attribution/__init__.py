@@ -35,7 +35,8 @@ Modules
 `starts`, `place_starts`                the relevance with which an explanation starts: at classes; at masks and tokens
 `embedding_starts`, `named_starts`      starts at embeddings and values; what a caller names as the target
 `detectors`                             the boxes of torchvision's detectors as an output that can be explained
-`upper_part`, `removal`                 the part of a model above a layer, run alone; concepts removed from it
+`followed_pass`, `upper_part`           the part of a model above a layer, run alone
+`removal`, `interventions`              concepts removed from a layer: `flow.without`, `flow.only`
 `memory`                                freed memory kept for the next tensor
 ======================================  =============================================================================
 """

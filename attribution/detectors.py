@@ -92,7 +92,8 @@ def detect(model: nn.Module, image: Tensor) -> Detections:
     Parameters
     ----------
     model
-        One of these detectors of torchvision. It is run in evaluation mode, and not changed.
+        One of these detectors of torchvision, or what `box_logits` made of it. It is run in evaluation mode, and not
+        changed.
     image
         `[c, H, W]` or `[1, c, H, W]`, as the model takes it.
 
@@ -131,6 +132,7 @@ def _detector(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InputError(f"A model is a torch.nn.Module, given {type(model).__name__}.")
     model = unwrapped(model)
+    model = getattr(type(model), "detector", lambda: model)()  # of what `box_logits` returned
     box_head_of(model)
     return model
 
@@ -141,6 +143,7 @@ def _with_boxes(model: nn.Module, held: Tensor | None, shape: tuple[int, ...] = 
 
     class BoxLogits(kind):
         explained_output = OUTPUT_NAME
+        detector = staticmethod(lambda: model)
 
         def forward(self, data: Tensor) -> Tensor:
             if held is not None and (len(data) != 1 or data.shape[1:] != shape):

@@ -28,6 +28,7 @@ from crp.attribution.backward_graph import (
 )
 from crp.attribution.flow_arguments import check_relevance, full_regions
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
+from crp.attribution.interventions import Interventions
 from crp.attribution.isolation import isolated
 from crp.attribution.layouts import layouts_of
 from crp.attribution.ledger import Ledger, balance
@@ -45,7 +46,7 @@ _LARGEST_CHUNK = 64
 _CHANNELS = ChannelConcept()
 
 
-class RelevanceFlow:
+class RelevanceFlow(Interventions):
     """One forward pass held open.
 
     Parameters
@@ -124,6 +125,7 @@ class RelevanceFlow:
         self._recorder, self._current = forward.recorder, forward.purpose
         self._taps, self._blocked = forward.taps, forward.blocked
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}
+        self._uppers = {}
         self._layouts = dict(layouts or {})
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
         self.chunk = chunk or max(1, min(_LARGEST_CHUNK, largest // forward.largest))
@@ -139,7 +141,7 @@ class RelevanceFlow:
 
     def close(self) -> None:
         """Free the graph of the forward pass."""
-        self._taps, self._upward_graphs = {}, {}
+        self._taps, self._upward_graphs, self._uppers = {}, {}, {}
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -336,9 +338,7 @@ class RelevanceFlow:
         chunks = self._chunks(regions.to(heatmap))
         return torch.cat([self._propagate(purpose, heatmap, [relevance], chunk)[0] for chunk in chunks])
 
-    def regions(
-        self, layer: str, cells: Tensor, relevance: Tensor, *, concept: Kinds = _CHANNELS
-    ) -> Tensor:
+    def regions(self, layer: str, cells: Tensor, relevance: Tensor, *, concept: Kinds = _CHANNELS) -> Tensor:
         """Compute the relevance of every concept in every cell of the input.
 
         Parameters

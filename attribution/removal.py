@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from crp.attribution.flow import RelevanceFlow
 from crp.attribution.starts import Start
 from crp.attribution.upper_part import UpperPart
-from crp.concepts import ConceptKind, MaskingMethods, Parts, parts_of
-from crp.errors import ModelError
+from crp.concepts import MeanParts, Parts
+from crp.errors import InputError
+from crp.values import ConceptMeans
 
 # Replaced outputs of the layer that are made at once, in bytes.
 _LARGEST = 2**27
-# Largest difference, relative to the largest value, of a layer's output in the copy that is explained and in the model:
-# rounding, and the eps that zennit's merging of batch norms leaves out.
-_SAME, _SAME_BFLOAT16 = 1e-3, 0.1
 
 
 class Removal:
@@ -25,31 +23,52 @@ class Removal:
 
     .. math:: a - \sum_{j \in J} part_j(a) + \sum_{j \in J} fill_j
 
+    What belongs to no concept stays as it is.
+
     Parameters
     ----------
     upper
         The part of the model above the layer, for the samples in question.
     parts
         The parts of the layer's output for these samples.
-    references
-        Parts for other samples, whose mean takes the place of what is removed; None for zero.
+    fill
+        What takes the place of what is removed: the mean parts over a data set, or the parts of other samples; None for
+        zero.
     """
 
-    def __init__(self, upper: UpperPart, parts: Parts, references: Parts | None = None) -> None:
-        self.upper, self.parts = upper, parts
-        self._references = references.mean() if references is not None and references.masks else references
+    def __init__(self, upper: UpperPart, parts: Parts, fill: MeanParts | Parts | None = None) -> None:
+        self.upper, self.parts, self._fill = upper, parts, fill
 
-    def filled_with(self, references: Parts) -> Removal:
-        """Return the removal that puts the mean of other samples in the place of what is removed."""
-        return Removal(self.upper, self.parts, references)
+    def filled_with(self, fill: ConceptMeans | Parts) -> Removal:
+        """Return the removal that puts something in the place of what is removed.
 
-    def outputs(self, removed: Sequence[Sequence[int]], start: Start) -> Tensor:
+        Parameters
+        ----------
+        fill
+            The means over a data set (`Library.means`, or `Parts.means` of some samples), or the parts of other
+            samples: one for each sample, or one for all.
+
+        Raises
+        ------
+        InputError
+            If these are means of another layer or kind of concept, or the number of samples is neither 1 nor `N`.
+        """
+        if isinstance(fill, ConceptMeans):
+            return Removal(self.upper, self.parts, self.parts.of_means(fill))
+        if fill.samples not in (1, self.parts.samples):
+            raise InputError(
+                f"Parts of {fill.samples} samples cannot take the place of parts of {self.parts.samples} samples: give "
+                "one for each, or one for all."
+            )
+        return Removal(self.upper, self.parts, fill.of_samples(torch.arange(self.parts.samples) % fill.samples))
+
+    def outputs(self, removed: Sequence[Any], start: Start) -> Tensor:
         """Compute what is explained, with concepts removed.
 
         Parameters
         ----------
         removed
-            For each of `K` conditions, the ids of the concepts that are removed from every sample.
+            For each of `K` conditions, what is removed from every sample: ids, weights by id, or `all_but(ids)`.
         start
             What is explained.
 
@@ -58,19 +77,24 @@ class Removal:
         Tensor
             `[K, N]`, float64.
         """
-        return _explained_values(start, self.predictions(removed))
+        return explained_values(start, self.predictions(removed))
 
-    def predictions(self, removed: Sequence[Sequence[int]]) -> Tensor:
+    def predictions(self, removed: Sequence[Any]) -> Tensor:
         """Compute the model's whole output, with concepts removed from every sample, `[K, N, ...]`."""
-        return self._run([list(removed)])
+        return torch.cat([self.upper.outputs(self.replaced(some)) for some in self._split(removed)])
 
-    def outputs_each(self, removed: Sequence[Sequence[Sequence[int]]], start: Start) -> Tensor:
+    def replaced(self, removed: Sequence[Any]) -> Tensor:
+        """Compute the layer's output with concepts removed from every sample, `[K, N, *layer]`."""
+        found = self.upper.activation - self.parts.part(removed)
+        return found if self._fill is None else found + self._fill.part(removed)
+
+    def outputs_each(self, removed: Sequence[Sequence[Any]], start: Start) -> Tensor:
         """Compute what is explained, with other concepts removed from each sample.
 
         Parameters
         ----------
         removed
-            For each of the `N` samples, for each of `K` conditions, the ids of the concepts that are removed.
+            For each of the `N` samples, for each of `K` conditions, what is removed.
         start
             What is explained.
 
@@ -79,7 +103,14 @@ class Removal:
         Tensor
             `[K, N]`, float64.
         """
-        return _explained_values(start, self._run(removed))
+        return explained_values(start, self.predictions_each(removed))
+
+    def predictions_each(self, removed: Sequence[Sequence[Any]]) -> Tensor:
+        """Compute the model's whole output, `[K, N, ...]`, with other concepts removed from each of the `N` samples."""
+        if len(removed) != self.parts.samples:
+            raise InputError(f"Conditions for {len(removed)} samples are given, and there are {self.parts.samples}.")
+        splits = zip(*map(self._split, removed), strict=True)
+        return torch.cat([self.upper.outputs(self._replaced_in_each(some)) for some in splits])
 
     def effects(self, ids: Sequence[int], start: Start) -> Tensor:
         """Compute how much the explained output falls when single concepts are removed.
@@ -92,28 +123,18 @@ class Removal:
         base = explained_value(start, self.upper.prediction).double()
         return (base - self.outputs([[index] for index in ids], start)).T
 
-    def _run(self, removed: Sequence[Sequence[Sequence[int]]]) -> Tensor:
-        activation = self.upper.activation
-        step = max(
-            1, _LARGEST // (activation.nbytes * (1 if self._references is None else 1 + self._references.samples))
-        )
-        found = []
-        for first in range(0, len(removed[0]), step):
-            some = [conditions[first : first + step] for conditions in removed]
-            found.append(self.upper.outputs(self._replaced(some)))
-        return torch.cat(found)
+    def _split(self, removed: Sequence[Any]) -> list[Sequence[Any]]:
+        """Divide conditions so that the layer's outputs for some of them fit into memory."""
+        step = max(1, _LARGEST // (2 * self.upper.activation.nbytes))
+        return [removed[first : first + step] for first in range(0, len(removed), step)]
 
-    def _replaced(self, removed: Sequence[Sequence[Sequence[int]]]) -> Tensor:
-        if len(removed) == 1:
-            return self.upper.activation - self.parts.part(removed[0]) + self._filled(removed[0])
-        rows = [self.parts.of_samples(torch.tensor([row])).part(some)[:, 0] for row, some in enumerate(removed)]
-        fills = [self._filled(some)[:, 0] for some in removed]
-        return self.upper.activation - torch.stack(rows, 1) + torch.stack(fills, 1)
-
-    def _filled(self, removed: Sequence[Sequence[int]]) -> Tensor:
-        if self._references is None:
-            return self.upper.activation.new_zeros(len(removed), 1, *[1] * (self.upper.activation.ndim - 1))
-        return self._references.part(removed).mean(1, keepdim=True)
+    def _replaced_in_each(self, removed: Sequence[Sequence[Any]]) -> Tensor:
+        rows = []
+        for row, some in enumerate(removed):
+            sample = torch.tensor([row])
+            found = self.upper.activation[row] - self.parts.of_samples(sample).part(some)[:, 0]
+            rows.append(found if self._fill is None else found + self._fill.of_samples(sample).part(some)[:, 0])
+        return torch.stack(rows, 1)
 
 
 def explained_value(start: Start, prediction: Tensor) -> Tensor:
@@ -121,39 +142,6 @@ def explained_value(start: Start, prediction: Tensor) -> Tensor:
     return start.relevance(prediction).flatten(1).sum(1)
 
 
-def _explained_values(start: Start, predictions: Tensor) -> Tensor:
+def explained_values(start: Start, predictions: Tensor) -> Tensor:
     """Return `explained_value` of each condition: `[K, N, ...]` -> `[K, N]`, float64."""
     return torch.stack([explained_value(start, prediction) for prediction in predictions]).double()
-
-
-def removal_in(flow: RelevanceFlow, data: Tensor, layer: str, concept: ConceptKind | MaskingMethods) -> Removal:
-    """Remove concepts from a layer of a flow's model, for the samples of the flow.
-
-    Parameters
-    ----------
-    flow
-        An open flow that holds the layer.
-    data
-        Its samples, `[N, c, *S]`.
-    layer
-        Name of the layer.
-    concept
-        The kind of concept.
-
-    Raises
-    ------
-    ModelError
-        If canonizers of the composite changed the layer's output: relevance is of other values than the model's own.
-    """
-    # the copy's output of a layer that a batch norm was merged into is the batch norm's
-    own = dict(flow.replica.merges).get(layer, layer)
-    upper = UpperPart(flow.replica.source, data, own)
-    held = flow.activation(layer)
-    off = float((upper.activation - held).abs().max())
-    allowed = _SAME_BFLOAT16 if held.dtype == torch.bfloat16 else _SAME
-    if off > allowed * max(float(held.abs().max()), 1e-6):
-        raise ModelError(
-            f"The canonizers of the composite change the output of layer '{layer}', so its concepts cannot be removed "
-            "from the model itself: name the layer after it."
-        )
-    return Removal(upper, parts_of(concept, upper.activation, flow.layout(layer), layer))

@@ -1,16 +1,14 @@
 """The part of a model above one layer, run again from other outputs of that layer.
 
-A forward pass of a copy is followed once. Of the module calls that return before the layer is called, the outermost are
-stored with their outputs. Later passes run the same code, but those calls return what is stored, and the layer returns
-what it is given: only what lies above it is computed. What bypasses the layer (a skip connection, a second branch) is
-as it was, because its modules return what is stored or compute the same again.
+A forward pass of a copy is followed once (`followed_pass.py`). Of the module calls that return before the layer is
+called, the outermost are stored with their outputs. Later passes run the same code, but those calls return what is
+stored, and the layer returns what it is given: only what lies above it is computed. What bypasses the layer (a skip
+connection, a second branch) is as it was, because its modules return what is stored or compute the same again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,14 +16,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from crp.attribution.final_activation import FinalActivation
-from crp.attribution.forward_pass import checked_input
-from crp.attribution.isolation import callers_default, isolated
-from crp.attribution.named_layers import check_layer, on_layer
+from crp.attribution.followed_pass import FollowedModel, Path
+from crp.attribution.isolation import isolated
 from crp.attribution.nested_tensors import tensors_in
-from crp.attribution.outputs import described_output
-from crp.attribution.repeatability import check_same_output, random_states
-from crp.attribution.replica import replicate
 from crp.errors import InputError, ModelError
 
 # Outputs may differ by this part of the largest one when the same is computed in a batch of another size.
@@ -45,22 +38,24 @@ class UpperPart:
         Model input, `[N, c, *S]`.
     layer
         Name of a layer that is called once.
+    end
+        Name of a layer above it: its output takes the place of the model's, and what lies above is not computed.
 
     Attributes
     ----------
     activation
         The layer's output for `data`, `[N, *layer]`.
     prediction
-        The model's output for `data`, `[N, ...]`, before a final softmax, log-softmax or sigmoid.
+        The model's output for `data`, `[N, ...]`, before a final softmax, log-softmax or sigmoid; or that of `end`.
 
     Raises
     ------
     InputError
         If the model has no such layer.
     ModelError
-        If the layer is called more than once or never, or does not give a tensor; if the model draws random numbers
-        that its output depends on; if the upper part cannot be run alone, because it overwrites in place what the lower
-        part computes.
+        If the layer is called more than once or never, or does not give a tensor; if `end` does not lie above it; if
+        the model draws random numbers that its output depends on; if the upper part cannot be run alone, because it
+        overwrites in place what the lower part computes.
 
     Examples
     --------
@@ -71,25 +66,48 @@ class UpperPart:
     """
 
     @isolated()
-    def __init__(self, model: nn.Module, data: Tensor, layer: str) -> None:
-        self._model = replicate(model)
-        modules = dict(self._model.named_modules())
-        check_layer(modules, layer)
-        if layer not in modules:  # the input of a module becomes the output of one more module
-            modules[layer] = nn.Identity()
-            on_layer(modules, layer, modules[layer])
-        self._data, self._layer = checked_input(self._model, data).detach(), layer
-        for name, module in modules.items():
-            # torch's place for another `__call__`: around the caller's hooks, which run when the module does
-            module.__dict__["_compiled_call_impl"] = partial(self._call, name, module._call_impl)
-        self._needs_graph, self._in_batches = False, True
-        for clone in (False, True):
-            self._follow(clone)
-            if self._runs_alone():
-                return
+    def __init__(self, model: nn.Module, data: Tensor, layer: str, end: str | None = None) -> None:
+        followed = FollowedModel(model, data, [layer], end)
+        self._take(followed, followed.follow([layer], clone=False)[layer])
+
+    @classmethod
+    @isolated()
+    def of_layers(
+        cls, model: nn.Module, data: Tensor, layers: Collection[str]
+    ) -> tuple[dict[str, UpperPart], dict[str, ModelError]]:
+        """Follow one forward pass for several layers.
+
+        Parameters
+        ----------
+        model, data
+            As in the class.
+        layers
+            Names of layers.
+
+        Returns
+        -------
+        tuple of (dict of str to UpperPart, dict of str to ModelError)
+            The upper parts, and why other layers have none.
+        """
+        followed = FollowedModel(model, data, layers)
+        found, refused = {}, {}
+        for layer, path in followed.follow(layers, clone=False).items():
+            upper = cls.__new__(cls)
+            try:
+                upper._take(followed, path)
+            except ModelError as error:
+                refused[layer] = error
+            else:
+                found[layer] = upper
+        return found, refused
+
+    def _take(self, followed: FollowedModel, path: Path) -> None:
+        self._followed, self._layer, self._in_batches = followed, path.layer, True
+        if self._runs_alone(path) or self._runs_alone(followed.follow([path.layer], clone=True)[path.layer]):
+            return
         raise ModelError(
-            f"The part of the model above '{layer}' cannot be run alone: it does not give the model's output for the "
-            "layer's own output. It may overwrite in place what the part below computes."
+            f"The part of the model above '{path.layer}' cannot be run alone: it does not give the model's output for "
+            "the layer's own output. It may overwrite in place what the part below computes."
         )
 
     @isolated()
@@ -140,48 +158,16 @@ class UpperPart:
             `[N, *layer]`.
         """
         leaf = replaced.to(self.activation).detach().requires_grad_()
-        needed, self._needs_graph = self._needs_graph, True
+        needed, self._followed.needs_graph = self._followed.needs_graph, True
         try:
             with torch.enable_grad():
                 output = self._run_upper(leaf[None])[0]
                 (gradient,) = torch.autograd.grad(score(output).sum(), leaf)
         finally:
-            self._needs_graph = needed
+            self._followed.needs_graph = needed
         return gradient
 
-    # -- the calls of modules ----------------------------------------------------------------------------------
-
-    def _call(self, name: str, run: Callable, *args: Any, **kwargs: Any) -> Any:
-        step = self._follow_call if self._following else self._repeat_call
-        return step(name, partial(run, *args, **kwargs))
-
-    def _follow_call(self, name: str, run: Callable[[], Any]) -> Any:
-        if name == self._layer:
-            return self._reach(run)
-        if self._reached:
-            return run()
-        place = len(self._calls)
-        self._calls.append(_Call(name))
-        output = run()
-        if not self._reached:
-            # the calls inside this one will not be made again
-            kept = tree_map_only(Tensor, lambda one: one.detach().clone() if self._clone else one.detach(), output)
-            self._calls[place:] = [_Call(name, kept, stored=True)]
-        return output
-
-    def _reach(self, run: Callable[[], Any]) -> Tensor:
-        if self._reached:
-            raise ModelError(
-                f"Layer '{self._layer}' is called more than once in one forward pass, so its output is ambiguous; name "
-                "the layers around it."
-            )
-        before = list(self._calls)
-        output = run()
-        if not isinstance(output, Tensor):
-            raise ModelError(f"Layer '{self._layer}' gives a {type(output).__name__}, not a tensor.")
-        self._calls, self._reached = before, True
-        self.activation = output.detach().clone()  # cloned, because the model may overwrite it
-        return output
+    # -- passes ------------------------------------------------------------------------------------------------
 
     def _repeat_call(self, name: str, run: Callable[[], Any]) -> Any:
         place = self._position
@@ -195,31 +181,14 @@ class UpperPart:
             return self._replacement
         return run()
 
-    # -- passes ------------------------------------------------------------------------------------------------
-
-    def _follow(self, clone: bool) -> None:
-        """Run the whole model, and store what returns before the layer is called; with `clone`, a copy of it."""
-        self._calls: list[_Call] = []
-        self._following, self._clone, self._reached = True, clone, False
-        drawn = random_states(self._data.device)
-        prediction, activated = self._run(self._data.clone().requires_grad_(self._needs_graph))
-        if activated and not self._needs_graph:
-            self._needs_graph = True
-            return self._follow(clone)
-        if not self._reached:
-            raise ModelError(f"The model has, but never calls, '{self._layer}'.")
-        calls = self._calls
-        if random_states(self._data.device) != drawn:
-            self._calls, self._reached = [], False
-            check_same_output(prediction, self._run(self._data.clone())[0])
-        self._calls, self.prediction, self._following = calls, prediction.detach(), False
-        return None
-
-    def _runs_alone(self) -> bool:
+    def _runs_alone(self, path: Path) -> bool:
         """Run the upper part with the layer's own output: whether the result is the model's output.
 
         Stored tensors that no function reads are only handed from one stored call to the next: they are freed.
         """
+        if path.problem:
+            raise ModelError(path.problem)
+        self.activation, self.prediction, self._calls = path.activation, self._followed.prediction, path.calls
         with _Reads() as reads:
             self._stored = reads.watched
             (found,) = self._run_upper(self.activation[None])
@@ -235,10 +204,10 @@ class UpperPart:
 
     def _run_upper(self, replaced: Tensor) -> Tensor:
         self._position, self._copies, self._same_path = 0, len(replaced), True
-        if self._needs_graph and not replaced.requires_grad:
+        if self._followed.needs_graph and not replaced.requires_grad:
             replaced = replaced.detach().requires_grad_()
         self._replacement = replaced.flatten(0, 1).clone()  # cloned, because the model may overwrite it
-        output, _ = self._run(self._stored(self._data))
+        output, _ = self._followed.run(self._stored(self._followed.data), self._repeat_call)
         if not self._same_path:
             raise ModelError(
                 f"The model calls other modules before layer '{self._layer}' when it is run again: its outputs for "
@@ -262,32 +231,12 @@ class UpperPart:
         """Repeat a stored tensor for each condition, if a function reads it and its first axis is that of samples."""
         if id(tensor) not in self._read:
             return tensor
-        samples = tensor.ndim > 0 and len(tensor) == len(self._data)
+        samples = tensor.ndim > 0 and len(tensor) == len(self._followed.data)
         return tensor.repeat(self._copies, *[1] * (tensor.ndim - 1)) if samples else tensor.clone()
-
-    def _run(self, data: Tensor) -> tuple[Tensor, bool]:
-        """Run the model: its output, and whether it ended in an activation, for which a graph is needed."""
-        with torch.set_grad_enabled(self._needs_graph), callers_default(data.device):
-            with FinalActivation(self._model) as final:
-                output = self._model(data)
-            output, _ = final.removed(output)
-        if not isinstance(output, Tensor):
-            raise ModelError(f"The model's output is {described_output(output)}, not a tensor: crp.select_output.")
-        # [N] of a regression: one output per sample, as in a flow
-        return output if output.ndim > 1 else output[:, None], final.recorded
 
     def _same(self, output: Tensor) -> bool:
         largest = float(self.prediction.abs().max())
         return float((output.detach() - self.prediction).abs().max()) <= _ROUNDING[output.dtype] * max(largest, 1e-6)
-
-
-@dataclass
-class _Call:
-    """A call that begins before the layer's. It is stored if it returns before, and still runs if not."""
-
-    module: str
-    output: Any = None
-    stored: bool = False
 
 
 class _Reads(TorchFunctionMode):

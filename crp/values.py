@@ -150,6 +150,34 @@ class ConceptEffect:
         return self.before - self.after
 
 
+@dataclass(frozen=True, eq=False)
+class ConceptMeans:
+    """What the mean parts of a layer's concepts over a data set are made of (`crp.concepts.MeanParts`).
+
+    Parameters
+    ----------
+    numbers
+        float64 `[m]`. Of channels and attention heads, the mean activation of each of the layer's channels over samples
+        and positions; of directions, their mean coefficients; of positions and tokens, the mean activation of each
+        channel at each position, with `m = C * P`. `ConceptKind.averages` says it for any kind.
+    samples
+        Number of samples that the means are of; 0 if all were skipped, and the means are 0 then.
+    """
+
+    numbers: np.ndarray
+    samples: int
+
+    def __post_init__(self) -> None:
+        """Check that the means are finite."""
+        numbers = np.array(self.numbers, dtype=np.float64)
+        numbers.flags.writeable = False
+        set_fields(self, numbers=numbers)
+        if numbers.ndim != 1 or not np.isfinite(numbers).all() or self.samples < 0:
+            raise InputError(
+                f"means are finite numbers [m] of some samples, given {list(numbers.shape)} of {self.samples}."
+            )
+
+
 @dataclass(frozen=True)
 class ClassShare:
     """How much a class uses a concept.

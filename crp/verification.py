@@ -30,6 +30,7 @@ from crp.mining.survey import Surveyor
 from crp.mining.tally import Tally
 from crp.mining.targets import TargetRule, named_rule, rule_name
 from crp.models import PreparedModel, check_concept_kind, check_layouts, check_model, ready_model
+from crp.values import ConceptMeans
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -160,6 +161,8 @@ def _check_tables(found: Verification, library: Library) -> None:
     for layer in library.layers:
         lists = {}
         with _reported(found):
+            if library.mean_sizes.get(layer):
+                library.means(layer)
             explained = np.flatnonzero(library.statistics(layer).count)
             for mode in MODES if library.manifest["settings"]["class_references"] else ():
                 for target in explained.tolist():
@@ -259,10 +262,11 @@ def _compute_again(
         tolerance = TOLERANCES.get(precision, TOLERANCES["float32"])
         scores = {name: Score(settings[name]) for name in ("relevance_score", "activation_score")}
         sizes = {layer: library.limits(layer).concepts for layer in library.layers}
-        seen, worst, whole = 0, 0.0, Tally(sizes, subject.classes, 1, settings["top"], 0)
+        means = library.mean_sizes
+        seen, worst, whole = 0, 0.0, Tally(sizes, subject.classes, 1, settings["top"], 0, means)
         numbers = [(number, number + 1) for number in chosen]
         for block in blocks(data.reader, size, 0, data.digests, numbers=numbers, skip_bad=skip_bad):
-            tally = Tally(sizes, subject.classes, size, settings["top"], 0)  # keeps all samples
+            tally = Tally(sizes, subject.classes, size, settings["top"], 0, means)  # keeps all samples
             how = {"concept": concept, "layouts": subject.layouts, "targets": rule, **scores}
             Surveyor(subject.survey, tally, **how).add(block)
             samples = block.samples.numpy()[block.counted]
@@ -278,7 +282,10 @@ def _compute_again(
         if len(chosen) == total:
             for layer, sums in whole.sums.items():
                 _compare_statistics(layer, library.statistics(layer), sums.result(), tolerance)
-            found.held.append("Class statistics of all samples were computed again and are equal.")
+            for layer, sums in whole.means.items():
+                _compare_means(layer, library.means(layer), sums.result(), tolerance)
+            what = "Class statistics and means" if whole.means else "Class statistics"
+            found.held.append(f"{what} of all samples were computed again and are equal.")
 
 
 def _compared(
@@ -340,6 +347,15 @@ def _compare_statistics(layer: str, stored: ClassStatistics, again: ClassStatist
                 f"The {name} of class {target} in layer '{layer}' differs by {off.max():g} from what all samples give "
                 "when computed again."
             )
+
+
+def _compare_means(layer: str, stored: ConceptMeans, again: ConceptMeans, tolerance: float) -> None:
+    off = np.abs(stored.numbers - again.numbers).max()
+    if stored.samples != again.samples or off > tolerance * np.abs(stored.numbers).max():
+        raise LibraryError(
+            f"The means of layer '{layer}', of {stored.samples} samples, differ by {off:g} from those of the "
+            f"{again.samples} samples that were computed again."
+        )
 
 
 def _by_sample(found: References, concept: int, samples: np.ndarray) -> dict[tuple[int, int], float]:

@@ -113,8 +113,8 @@ MAY_NAME = {
     "extras": ("errors",),
     "preprocessing": ("errors", "files"),
     "dataset_items": ("errors", "preprocessing"),
-    "concepts": ("errors", "files", "compat", "indices", "layout", "relevance_shares"),
-    "attribution": ("errors", "compat", "indices", "arguments", "class_names", "concepts"),
+    "concepts": ("errors", "files", "compat", "indices", "layout", "relevance_shares", "values"),
+    "attribution": ("errors", "compat", "indices", "arguments", "class_names", "values", "concepts"),
     "library": ("errors", "files", "indices", "arguments", "class_names", "layout", "values", "preprocessing"),
     "models": (*CORE, "library"),
     "graphs": (*CORE, "library", "models"),
@@ -123,6 +123,7 @@ MAY_NAME = {
     "verification": (*CORE, "library", "models", "preprocessing", "mining"),
     "evaluation": (*CORE, "library", "models", "mining"),
     "analysis": (*CORE, "extras", "library", "models", "mining"),
+    "correction": (*CORE, "extras", "library", "models", "mining", "analysis"),
     "demo": ("errors", "preprocessing"),
     "sources": (*CORE, "dataset_items", "compat", "extras", "library", "models", "preprocessing", "demo"),
     "legacy": (*CORE, "compat", "library", "mining"),
@@ -130,7 +131,7 @@ MAY_NAME = {
     "visualization": ("errors", "files", "compat", "indices", "arguments", "class_names", "values", "library",
                       "explanations", "graphs", "evaluation", "preprocessing"),
     "cli": (*CORE, "compat", "library", "models", "graphs", "explanations", "mining", "verification", "analysis",
-            "evaluation", "demo", "sources", "interchange", "preprocessing", "visualization"),
+            "evaluation", "correction", "demo", "sources", "interchange", "preprocessing", "visualization"),
     "__main__": ("cli",),
 }  # fmt: skip
 FOREIGN = {

@@ -53,6 +53,13 @@ SITE = "site"
     help="Class to explain, by index or name; default: the predicted class. Also 'octagon - disc', 'octagon + disc', "
     "'octagon - others', or of a model with one output 'output - 3.5'.",
 )
+@click.option(
+    "--mask",
+    metavar="FILE",
+    help="Explain the class --target of a segmentation inside the bright pixels of this picture, as large as PICTURE.",
+)
+@click.option("--box", type=int, metavar="N", help="Explain box N that the detector finds, from 0.")
+@click.option("--similar-to", metavar="FILE", help="Explain how similar the model's embedding is to this picture's.")
 @click.option("--against", metavar="CLASS", help="Also explain this class, and the difference: why not this one?")
 @click.option("--graph/--no-graph", default=True, help="Whether to show how lower concepts compose higher ones.")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
@@ -78,18 +85,24 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     Example:
         crp atlas squeezenet.crp zebra.jpg ladybird.jpg --format html --format png --out atlases/
         crp atlas squeezenet.crp photos/ --out site/
+        crp atlas deeplab.crp street.jpg --target road --mask crossing.png
     """
     sys.path.append(os.getcwd())
     from crp.library import open_library
     from crp.models import prepared
+    from crp.preprocessing import read_picture
     from crp.sources.fitting import pick_device
     from crp.sources.kinds import kinds_named
     from crp.sources.provenance import model_of
+    from crp.sources.start_requests import StartRequest
     from crp.visualization.atlases import atlas as draw
 
     site = given["site"] or any(user_path(image).is_dir() for image in images)
     if not images and not site:
         raise click.UsageError("Missing argument 'PICTURE...': give pictures, a folder of pictures, or only --site.")
+    request = StartRequest(**{name: given[name] for name in ("target", "mask", "box", "similar_to")})
+    if site and not request.by_name:
+        raise click.UsageError("--mask, --box and --similar-to explain single pictures; a site explains classes.")
     opened = open_library(library)
     options = {name: given[name] for name in ("layers", "target", "against", "graph", "concepts")}
     if given["concept"]:
@@ -105,14 +118,17 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             f"The library '{library}' does not say how pictures become model input; mine it again with --size, "
             "--mean and --std, or --preprocessing."
         )
-    model = prepared(model, data=None if site else _check(model, images, opened), library=opened)
+    ready = prepared(model, data=None if site else _check(model, images, opened), library=opened)
     if site:
-        _site(model, images, opened, library, given, options)
+        _site(ready, images, opened, library, given, options)
         return
-    _supply(opened, model, given)
+    _supply(opened, ready, given)
     for image in images:
         provenance = {"image": Path(image).name, "command": _command(library, [image], given)}
-        explained = draw(model, image, opened, provenance=provenance, **options)
+        own, options["target"] = request.of(model, image, opened)
+        if own is not model:
+            ready = prepared(own, data=opened.preprocessing.to_input(read_picture(image))[None], library=opened)
+        explained = draw(ready, image, opened, provenance=provenance, **options)
         for path in paths[image]:
             _make_folder(path.parent)
             click.echo(explained.save(path))
@@ -186,7 +202,8 @@ def _site(
 
 def _command(library: str, images: Sequence[str], given: dict[str, Any], switches: Sequence[str] = ()) -> str:
     """Return the command that makes this page again: what was explained, without where it was written."""
-    asked = {name: given[name] for name in ("layers", "target", "against", "model", "weights")}
+    words = ("layers", "target", "mask", "box", "similar_to", "against", "model", "weights")
+    asked = {name: given[name] for name in words}
     asked["concepts"] = given["concepts"] if given["concepts"] != CONCEPTS else None
     asked["concept"] = given["concept"]
     words = options.command_line("atlas", [library, *images], asked)

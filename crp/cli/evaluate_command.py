@@ -10,13 +10,17 @@ from pathlib import Path
 import click
 
 from crp.cli import options
-from crp.errors import LibraryError
 
 
 @click.command(short_help="Measure whether what counts in explanations is what the model uses.")
 @click.argument("library")
 @click.option("--data", metavar="DATA", required=True, help="Samples to evaluate on, named as for `crp mine`.")
 @click.option("--layers", type=options.Names(), help="Some of the library's layers, separated by commas; default: all.")
+@click.option(
+    "--measures",
+    type=options.Names(),
+    help="What is measured, names separated by commas; `all` for everything. Default: what is quick.",
+)
 @click.option(
     "--samples",
     type=click.IntRange(min=2),
@@ -40,6 +44,7 @@ def evaluate(
     library: str,
     data: str,
     layers: tuple[str, ...] | None,
+    measures: tuple[str, ...] | None,
     samples: int,
     out: str,
     model: str | None,
@@ -51,14 +56,18 @@ def evaluate(
     """Remove concepts of LIBRARY from its model, and compare what happens with what explanations say.
 
     The report has, for each layer, how far the order and the signs of concepts are those of their measured effects, and
-    how fast the output falls when concepts are removed in that order, beside simple baselines.
+    how fast the output falls when concepts are removed in that order, beside simple baselines. By default it also has
+    whether the network is trained, edges between layers, pairs of concepts, and sums over classes; with --measures also
+    masking, randomisation, stability and pixels, or all.
 
     \b
     Example:
         crp evaluate squeezenet.crp --data photos/ --samples 48 --out squeezenet.html
     """
     sys.path.append(os.getcwd())
-    from crp.evaluation import chosen_samples
+    import torch
+
+    from crp.evaluation import DEFAULT, NAMES, chosen_samples
     from crp.evaluation import evaluate as run
     from crp.files import user_path
     from crp.library import open_library
@@ -79,16 +88,25 @@ def evaluate(
     ready = prepared(found, library=opened)
     kind = kinds_named(concept, opened.layers)
     ready.check(opened, kind)
-    rows = chosen_samples(ready, dataset, samples, labelled=dataset.labelled)
-    if len(rows) < 2:
-        raise LibraryError(f"Of the samples of '{data}' the model predicts {len(rows)} rightly; at least 2 are needed.")
-    result = run(ready, rows, list(layers or opened.layers), concept=kind)
+    chosen = chosen_samples(ready, dataset, samples, labelled=dataset.labelled)
+    shown = getattr(dataset, "shown", None)
+    masks = shown and torch.stack([torch.as_tensor(shown(index)) for index in chosen.indices])
+    names = [name for name in NAMES if name != "localisation" or shown] if measures == ("all",) else measures or DEFAULT
+    result = run(
+        ready,
+        chosen.data,
+        list(layers or opened.layers),
+        concept=kind,
+        measures=names,
+        labels=chosen.labels,
+        masks=masks,
+    )
     text = (
         json.dumps(result.to_json(), indent=1)
         if path.suffix.lower() == ".json"
         else evaluation_report(result, Path(library).stem)
     )
     replace_file(path, lambda file: file.write(text.encode()))
-    for layer in result.layers:
-        click.echo(layer.verdict)
+    for verdict in result.verdicts:
+        click.echo(verdict)
     click.echo(path)

@@ -13,6 +13,7 @@ from crp.cli.classes_command import classes
 from crp.cli.demo_command import demo
 from crp.cli.directions_command import directions
 from crp.cli.evaluate_command import evaluate
+from crp.cli.fix_command import fix
 from crp.cli.info_command import info
 from crp.cli.layers_command import layers
 from crp.cli.merge_command import merge
@@ -110,6 +111,7 @@ def main(ctx: click.Context) -> None:
     ctx.call_on_close(lambda: logger.setLevel(level))
 
 
-_COMMANDS = (demo, layers, mine, merge, atlas, patches, info, verify, evaluate, classes, search, strategies, directions)
+_COMMANDS = (demo, layers, mine, merge, atlas, patches, info, verify, evaluate, fix,
+             classes, search, strategies, directions)  # fmt: skip
 for command in _COMMANDS:
     main.add_command(command)

@@ -10,6 +10,7 @@
 `Groups`          weighted sums of concepts of any kind
 `Layout`          what the axes of a layer's output mean
 `Parts`           a kind told the layout and the activation: relevance, conditions, positions
+`MeanParts`       the mean part of each concept over a data set
 `parts_of`        makes `Parts` for any kind, also for the classes of zennit-crp
 `all_but`         for conditions: all concepts of a layer except some
 `concept_names`   the names that a kind gives the concepts of a layer
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from crp.compat import OLD_NAMES, import_zennit_safely, old_names
@@ -34,10 +36,10 @@ from .directions import Directions
 from .encoders import LeastSquares, NonNegative, SparseAutoencoder
 from .groups import Groups
 from .heads import HeadConcept
-from .parts import Located, Parts
+from .parts import Located, MeanParts, Parts
 from .positions import PositionConcept, TokenConcept
 from .protocol import ConceptKind
-from .selection import all_but, weights_of
+from .selection import all_but, others_of, weights_of
 
 import_zennit_safely()  # code written for zennit-crp may import this module first, and then torchvision
 
@@ -53,6 +55,7 @@ __all__ = [
     "LeastSquares",
     "Located",
     "MaskingMethods",
+    "MeanParts",
     "NonNegative",
     "Parts",
     "PositionConcept",
@@ -62,6 +65,8 @@ __all__ = [
     "concept_count",
     "concept_names",
     "kind_at",
+    "mean_count",
+    "others_of",
     "parts_of",
     "weights_of",
     *OLD_NAMES[__name__],
@@ -111,6 +116,11 @@ def parts_of(kind: AnyKind, activation: Tensor, layout: Layout, layer: str = "")
     if isinstance(kind, ConceptKind):
         return Parts(kind, activation, layout, layer)
     return MaskedParts(kind, activation, Layout(layout.shape), layer)
+
+
+def mean_count(kind: AnyKind, layout: Layout) -> int:
+    """Return of how many numbers the mean parts of a layer are made (`crp.values.ConceptMeans`)."""
+    return parts_of(kind, torch.zeros(1, *layout.shape), layout).averages().shape[1]
 
 
 def concept_count(kind: AnyKind, layout: Layout) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .channel import ChannelConcept
 from .parts import Located, Parts
 
 
@@ -35,6 +36,7 @@ class MaskedParts(Parts):
     """The parts of a layer whose kind of concept has `MaskingMethods`: the masked activation."""
 
     kind: MaskingMethods
+
     @cached_property
     def size(self) -> int:
         """Number of concepts."""
@@ -76,9 +78,25 @@ class MaskedParts(Parts):
         rows = self.layout.channels_first(relevance.reshape(-1, *relevance.shape[-axes:]))
         return self.kind.total(rows).reshape(*relevance.shape[:-axes], -1)
 
-    def activation(self) -> Located:
-        """Locate the activation of every concept."""
+    @cached_property
+    def _active(self) -> Located:
         return self.relevance(self._activation)
+
+    def averages(self) -> Tensor:
+        """Return the mean activation of each channel over positions, `[N, C]`.
+
+        Other kinds may count positions along any axis: of them the activation, `[N, C * P]`.
+        """
+        if not isinstance(self.kind, ChannelConcept):
+            return self._activation.flatten(1)
+        total = ChannelConcept.total(self.kind, self.layout.channels_first(self._activation))
+        return total / self.layout.positions
+
+    def filled(self, numbers: Tensor, conditions: Sequence[Any]) -> Tensor:
+        """Mask the mean activation, once per condition: `[m]` -> `[K, *shape]`."""
+        if isinstance(self.kind, ChannelConcept):
+            numbers = self.layout.joined(numbers[:, None].expand(-1, self.layout.positions))
+        return self.carried(numbers.view(1, *self.layout.shape), conditions)[:, 0]
 
     def _masked(self, relevance: Tensor, ids: Sequence[Sequence[int]]) -> Tensor:
         return self.layout.as_given(self.kind.masked(self.layout.channels_first(relevance), ids))

@@ -45,6 +45,7 @@ class Directions(ConceptKind):
     matrix: Tensor
     encoder: Callable[[Tensor, Tensor], Tensor] = _LEAST_SQUARES
     names: tuple[str, ...] = ()
+    averages_values = True
 
     def __post_init__(self) -> None:
         """Check the directions."""
@@ -84,6 +85,15 @@ class Directions(ConceptKind):
         """Multiply coefficients by the directions' products with the factor, `[N, n, P]`."""
         products = layout.split(factor).movedim(1, -1) @ self._directions(activation).T
         return (self._coefficients(activation, layout) * products).movedim(-1, 1)
+
+    def averages(self, activation: Tensor, layout: Layout) -> Tensor:
+        """Return the mean coefficients over positions, `[N, n]`."""
+        return self.values(activation, layout).mean(2)
+
+    def mean_parts(self, numbers: Tensor, weights: Tensor, layout: Layout) -> Tensor:
+        """Return sums of mean coefficients `[n]` times directions, the same at each position."""
+        found = (weights * numbers) @ self._directions(numbers)
+        return layout.joined(found[..., None].expand(-1, -1, layout.positions))
 
     def name(self, concept: int, layout: Layout) -> str:
         """Return the direction's name, if it has one."""

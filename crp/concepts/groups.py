@@ -77,6 +77,14 @@ class Groups(ConceptKind):
         places = self.kind.places(layout)
         return None if places is None else (self._weights(layout) != 0).float() @ places.float() > 0
 
+    def averages(self, activation: Tensor, layout: Layout) -> Tensor:
+        """Return the numbers that the members' mean parts are made of."""
+        return self.kind.averages(activation, layout)
+
+    def mean_parts(self, numbers: Tensor, weights: Tensor, layout: Layout) -> Tensor:
+        """Weight the members' mean parts by the sum of their groups' weights."""
+        return self.kind.mean_parts(numbers, weights @ self._weights(layout).to(weights), layout)
+
     def name(self, concept: int, layout: Layout) -> str:
         """Return the group's name."""
         return list(self.members)[concept]

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from crp.errors import InputError
 from crp.layout import Layout
+from crp.values import ConceptMeans
 
 from .extremes import extreme
 from .protocol import ConceptKind
@@ -66,6 +68,11 @@ class Parts:
         return len(self._activation)
 
     @property
+    def like(self) -> Tensor:
+        """The activation, `[N, *shape]`, whose dtype and device the parts have."""
+        return self._activation
+
+    @property
     def masks(self) -> bool:
         """Whether every part is the activation times a constant factor."""
         return self.kind.masks
@@ -80,9 +87,29 @@ class Parts:
         found.where = self.where
         return found
 
-    def mean(self) -> Parts:
-        """Return the parts of the mean activation, which are the mean parts if `masks`, as those of one sample."""
-        return type(self)(self.kind, self._activation.mean(0, keepdim=True), self.layout)
+    def averages(self) -> Tensor:
+        """Return the numbers of each sample whose means make the mean parts, `[N, m]` (`ConceptKind.averages`)."""
+        if self.kind.averages_values:
+            return self.activation().total / self.layout.positions
+        return self.kind.averages(_exact(self._activation), self.layout)
+
+    def means(self) -> ConceptMeans:
+        """Average over the samples."""
+        return ConceptMeans(self.averages().double().mean(0).cpu().numpy(), self.samples)
+
+    def of_means(self, means: ConceptMeans) -> MeanParts:
+        """Return the mean parts over a data set, which `means` holds in numbers.
+
+        Raises
+        ------
+        InputError
+            If these are not means of this kind of concept in this layer.
+        """
+        return MeanParts(self, means)
+
+    def filled(self, numbers: Tensor, conditions: Sequence[Any]) -> Tensor:
+        """Return sums of mean parts, once per condition: `[m]` -> `[K, *shape]`."""
+        return self.kind.mean_parts(numbers, self.weights(conditions, numbers), self.layout)
 
     def part(self, conditions: Sequence[Any]) -> Tensor:
         """Return the sum of the chosen parts, each with its weight, once per condition: `[K, N, *shape]`."""
@@ -115,14 +142,19 @@ class Parts:
         activation = self._activation.to(relevance.dtype)
         return _divided(relevance, activation) * self.kind.weighted(activation, weights, self.layout)
 
+    def carried_each(self, relevance: Tensor, ids: Sequence[int]) -> Tensor:
+        """Keep the relevance of another concept for each sample: `[N, *shape]` -> the same."""
+        return torch.stack(
+            [self._of(row).carried(relevance[row, None], [[index]])[0, 0] for row, index in enumerate(ids)]
+        )
+
     def rest(self, relevance: Tensor) -> Tensor:
         """Return the relevance `[N, *shape]` that belongs to no concept; with those of all parts it is the whole."""
         return relevance - self.carried(relevance, [range(self.size)])[0]
 
     def at_positions(self, relevance: Tensor, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Keep the relevance of one concept at one position for each sample: `[N, *shape]` -> the same."""
-        rows = [self._of(row).carried(relevance[row, None], [[index]])[0, 0] for row, index in enumerate(ids)]
-        return self._kept(torch.stack(rows), positions)
+        return self._kept(self.carried_each(relevance, ids), positions)
 
     def active_at(self, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Return the part of one concept at one position for each sample, `[N, *shape]`."""
@@ -142,6 +174,10 @@ class Parts:
 
     def activation(self) -> Located:
         """Locate the activation of every concept."""
+        return self._active
+
+    @cached_property
+    def _active(self) -> Located:
         return _LocatedByPosition(
             lambda: (self.kind.values(_exact(sample[None]), self.layout) for sample in self._activation), self._places
         )
@@ -170,6 +206,42 @@ class Parts:
                 yield self.kind.by_position(torch.ones_like(activation), arriving[None], self.layout)
             else:
                 yield self.kind.by_position(_divided(arriving[None], activation), activation, self.layout)
+
+
+class MeanParts:
+    """The mean part of each concept of a layer over a data set, the same for every sample; made by `Parts.of_means`.
+
+    Parameters
+    ----------
+    parts
+        The layer's parts in any pass.
+    means
+        What the mean parts are made of.
+
+    Raises
+    ------
+    InputError
+        If these are not means of this kind of concept in this layer, or of no sample.
+    """
+
+    def __init__(self, parts: Parts, means: ConceptMeans) -> None:
+        if not means.samples:
+            raise InputError(f"The means of {parts.where} are of no sample: all were skipped.")
+        count = parts.of_samples(torch.tensor([0])).averages().shape[1]
+        if len(means.numbers) != count:
+            raise InputError(
+                f"The mean parts of {parts.where} are made of {count} numbers for this kind of concept, given "
+                f"{len(means.numbers)}: means of another layer or kind."
+            )
+        self._parts, self._numbers = parts, torch.from_numpy(means.numbers.copy()).to(parts.like)
+
+    def part(self, conditions: Sequence[Any]) -> Tensor:
+        """Return the sum of the chosen mean parts, each with its weight, once per condition: `[K, 1, *shape]`."""
+        return self._parts.filled(self._numbers, conditions)[:, None]
+
+    def of_samples(self, samples: Tensor) -> MeanParts:
+        """Return the mean parts, which are those of any samples."""
+        return self
 
 
 class _LocatedByPosition:

@@ -30,16 +30,19 @@ class ConceptKind(ABC):
     one of the layer's.
 
     `values`, `places` and `name` have defaults. `weighted` and `by_position` may be overridden for speed; they must
-    compute what the defaults compute.
+    compute what the defaults compute. `averages` and `mean_parts` may be overridden for compactness, both together.
 
     Attributes
     ----------
     masks
         Whether every part is the activation times a constant factor (channels, tokens, heads). Relevance is then
         multiplied by the same factor, also where the activation is 0.
+    averages_values
+        Whether `averages` is the mean of `values` over positions, so that values at hand need not be computed again.
     """
 
     masks: bool = False
+    averages_values: bool = False
 
     @abstractmethod
     def size(self, layout: Layout) -> int:
@@ -90,6 +93,38 @@ class ConceptKind(ABC):
     def name(self, concept: int, layout: Layout) -> str:
         """Return the name of a concept, for people; empty if it has only its number."""
         return ""
+
+    # -- means over a data set ---------------------------------------------------------------------------------
+
+    def averages(self, activation: Tensor, layout: Layout) -> Tensor:
+        """Return the numbers of each sample whose means over samples make the mean parts, `[N, m]`.
+
+        Means are taken over positions, too, except for concepts that have a place of their own (`places`). If `masks`,
+        the numbers are the mean activation of each channel, `m = C`, or the activation, `m = C * P`, of which
+        the mean parts are parts. Otherwise they are the part of each concept, averaged over its positions, `m = n * C`.
+        """
+        places = self.places(layout)
+        if self.masks:
+            split = layout.split(activation)
+            return split.mean(2) if places is None else split.flatten(1)
+        share = activation.new_ones(self.size(layout), layout.positions) if places is None else places.to(activation)
+        share = share / share.sum(1, keepdim=True)
+        found = [
+            torch.einsum("kncp,kp->nkc", layout.split(self.parts(activation, ids, layout)), share[list(ids)])
+            for ids in self._chunks(activation, layout)
+        ]
+        return torch.cat(found, dim=1).flatten(1)
+
+    def mean_parts(self, numbers: Tensor, weights: Tensor, layout: Layout) -> Tensor:
+        """Return weighted sums of mean parts, made of the means of `averages`: `[m]`, `[K, n]` -> `[K, *shape]`."""
+        places = self.places(layout)
+        if self.masks:
+            whole = numbers.unflatten(0, (layout.channels, -1)).expand(-1, layout.positions)
+            return self.weighted(layout.joined(whole)[None], weights, layout)[:, 0]
+        means = numbers.unflatten(0, (weights.shape[1], layout.channels))
+        if places is None:
+            return layout.joined((weights @ means)[..., None].expand(-1, -1, layout.positions))
+        return layout.joined(torch.einsum("kn,nc,np->kcp", weights, means, places.to(numbers)))
 
     # -- derived from the parts --------------------------------------------------------------------------------
 

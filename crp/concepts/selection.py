@@ -28,6 +28,21 @@ def all_but(ids: Any) -> AllBut:
     return AllBut(ids)
 
 
+def others_of(chosen: Any, count: int, where: str = "the layer") -> Any:
+    """Return the condition on what another one leaves out: each concept with 1 minus its weight there.
+
+    Examples
+    --------
+    >>> others_of([1], 3), others_of({0: 1.0, 2: -0.5}, 3)
+    (AllBut(ids=[1]), {0: 0.0, 1: 1.0, 2: 1.5})
+    """
+    if isinstance(chosen, AllBut):
+        return chosen.ids
+    if isinstance(chosen, Mapping):
+        return dict(enumerate((1 - weights_of(chosen, count, where, torch.zeros(0, dtype=torch.float64))).tolist()))
+    return AllBut(chosen)
+
+
 def weights_of(chosen: Any, count: int, where: str = "the layer", like: Tensor | None = None) -> Tensor:
     """Read the weight of every concept from what a condition names.
 

@@ -88,6 +88,11 @@ class Scenes:
         """Return where each attribute is visible, name -> bool `[H, W]`; see `Drawing`."""
         return self.drawing(index).masks
 
+    def shown(self, index: int) -> np.ndarray:
+        """Return where the object or the tag is visible, bool `[H, W]`."""
+        masks = self.masks(index)
+        return masks["shape"] | masks["tag"]
+
     def tag_box(self, index: int) -> tuple[int, int, int, int] | None:
         """Return (top, left, bottom, right) of the tag in pixels, the last two exclusive; None without a tag."""
         scene = self.scene(index)

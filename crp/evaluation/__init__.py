@@ -3,12 +3,24 @@
 ================  ===================================================================================================
 `evaluate`        measures rankings of concepts at some layers on some samples
 `Evaluation`      the result: curves, correlations, agreement of signs, with standard errors
-`chosen_samples`  samples of a data set to evaluate on
+`Finding`         what one measure found at one place; `NAMES` of the measures, and the `DEFAULT` ones
+`chosen_samples`  `Chosen` samples of a data set to evaluate on
 ================  ===================================================================================================
 """
 
-from .evaluating import evaluate
-from .evaluation import Evaluation, LayerEvaluation, RankingEvaluation
-from .samples import chosen_samples
+from .evaluating import DEFAULT, NAMES, evaluate
+from .evaluation import Evaluation, Figure, Finding, LayerEvaluation, RankingEvaluation
+from .samples import Chosen, chosen_samples
 
-__all__ = ["Evaluation", "LayerEvaluation", "RankingEvaluation", "chosen_samples", "evaluate"]
+__all__ = [
+    "DEFAULT",
+    "NAMES",
+    "Chosen",
+    "Evaluation",
+    "Figure",
+    "Finding",
+    "LayerEvaluation",
+    "RankingEvaluation",
+    "chosen_samples",
+    "evaluate",
+]

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from crp.arguments import layer_names, whole_number
-from crp.attribution import RelevanceFlow
-from crp.attribution.removal import removal_in
+from crp.attribution.forward_pass import checked_input
 from crp.attribution.starts import Logits, Start
-from crp.concepts import ChannelConcept, Kinds, Parts, kind_at
-from crp.errors import InputError
-from crp.evaluation.evaluation import Evaluation
-from crp.evaluation.measuring import Measurements, measured
+from crp.concepts import ChannelConcept, Kinds
+from crp.errors import InputError, nearest, shortened
+from crp.evaluation.classes import measure_classes
+from crp.evaluation.edges import measure_edges
+from crp.evaluation.evaluation import Evaluation, Finding
+from crp.evaluation.localisation import measure_localisation
+from crp.evaluation.masking import measure_masking
+from crp.evaluation.measuring import rankings_of_layers
+from crp.evaluation.pairs import measure_pairs
+from crp.evaluation.passes import predictions
+from crp.evaluation.pixels import measure_pixels
+from crp.evaluation.randomisation import measure_randomisation
+from crp.evaluation.stability import measure_stability
+from crp.evaluation.subject import Subject, is_right
+from crp.evaluation.trained import measure_trained
+from crp.mining.labels import Label, read_label
 from crp.models import PreparedModel, ready_model
 
 if TYPE_CHECKING:
@@ -26,8 +38,23 @@ _CHANNELS = ChannelConcept()
 
 # Fractions of a layer's concepts that are removed, or put back.
 FRACTIONS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-# Samples in one pass, and those whose mean takes the place of removed parts.
-_BATCH, _REFERENCES = 8, 32
+# What is measured besides rankings, in the order of the report.
+MEASURES: Mapping[str, Callable[[Subject], Iterator[Finding]]] = MappingProxyType(
+    {
+        "trained": measure_trained,
+        "edges": measure_edges,
+        "pairs": measure_pairs,
+        "classes": measure_classes,
+        "masking": measure_masking,
+        "randomisation": measure_randomisation,
+        "stability": measure_stability,
+        "localisation": measure_localisation,
+        "pixels": measure_pixels,
+    }
+)
+RANKINGS = "rankings"
+NAMES = (RANKINGS, *MEASURES)
+DEFAULT = (RANKINGS, "trained", "edges", "pairs", "classes")
 
 
 def evaluate(
@@ -39,6 +66,9 @@ def evaluate(
     concept: Kinds = _CHANNELS,
     target: Callable[[Tensor], Start] | None = None,
     fractions: Sequence[float] = FRACTIONS,
+    measures: Sequence[str] = DEFAULT,
+    labels: Sequence[object] | None = None,
+    masks: Tensor | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Evaluation:
@@ -54,8 +84,8 @@ def evaluate(
     model
         The model, or a prepared one.
     data
-        Samples `[N, c, *S]`, 32 to 100 that the model predicts rightly. What is removed becomes zero, or the
-        mean of the first 32.
+        Samples `[N, c, *S]`, 32 to 100 that the model predicts rightly, or of which `labels` say which these are. What
+        is removed becomes zero, or the mean of the first 32.
     layers
         Names of the layers.
     composite
@@ -66,8 +96,15 @@ def evaluate(
         From a prediction `[N, ...]` to what is explained; by default the predicted class of each sample.
     fractions
         Fractions of concepts at which curves are measured, rising from 0.
+    measures
+        Names of what is measured, of `crp.evaluation.NAMES`: by default what is quick.
+    labels
+        The label of each sample. Those that the model predicts wrongly are left out, except where the whole model is
+        measured ("trained", "masking"). If fewer than two are left, only "trained" is measured.
+    masks
+        bool `[N, *S]`, where what the samples show is, for "localisation".
     seed
-        Seed of the random rankings.
+        Seed of what is drawn at random.
     progress
         Whether to show a progress bar.
 
@@ -78,7 +115,7 @@ def evaluate(
     Raises
     ------
     InputError
-        If there are fewer than two samples, or a layer or fraction does not fit.
+        If there are fewer than two samples, or a layer, a fraction or a measure does not fit.
     ModelError
         If the model cannot be explained, or not be run from a layer upwards.
 
@@ -94,32 +131,45 @@ def evaluate(
         raise InputError(f"Fractions rise from 0 to at most 1, given {fractions}.")
     if not isinstance(data, Tensor) or len(data) < 2:
         raise InputError("An evaluation needs at least two samples, a tensor [N, ...].")
+    if masks is not None and (masks.dtype != torch.bool or masks.shape != (len(data), *data.shape[2:])):
+        expected = [len(data), *data.shape[2:]]
+        raise InputError(f"Masks are bool {expected}, given {masks.dtype} {list(masks.shape)}.")
+    if labels is not None and len(labels) != len(data):
+        raise InputError(f"There are {len(data)} samples and {len(labels)} labels.")
     seed = whole_number("seed", seed, 0)
+    for name in measures:
+        if name not in NAMES:
+            raise InputError(f"There is no measure {shortened(name)}; {nearest(str(name), NAMES)}")
     ready = ready_model(model, composite, data[:1])
-    target = target or predicted_class
-    found = {layer: Measurements() for layer in layers}
-    with tqdm(total=len(data) * len(layers), desc="evaluating", unit="sample", disable=not progress) as bar:
-        references = _references(ready, data, layers, concept)
-        for first in range(0, len(data), _BATCH):
-            batch = data[first : first + _BATCH]
-            with RelevanceFlow(ready.replica, None, batch, layers) as flow:
-                start = target(flow.prediction)
-                relevance = flow.down(flow.output_relevance(start), to=layers)
-                scores = {layer: flow.parts(layer, concept).total(relevance[layer][0]) for layer in layers}
-                removals = {layer: removal_in(flow, batch, layer, kind_at(layer, concept)) for layer in layers}
-            for layer, removal in removals.items():
-                fills = {"zero": removal, "mean": removal.filled_with(references[layer])}
-                found[layer].add(measured(fills, start, scores[layer], fractions, seed + first))
-                bar.update(len(batch))
+    data = checked_input(ready.model, data)
+    labels = None if labels is None else [read_label(label) for label in labels]
+    right = torch.ones(len(data), dtype=torch.bool) if labels is None else _right(ready, data, labels)
+    subject = Subject(
+        ready, data, right, labels, masks, tuple(layers), concept, target or predicted_class, seed, progress
+    )
+    if right.sum() < 2:
+        measures = [name for name in measures if name == "trained"]
+        if not measures:
+            raise InputError(f"The model predicts {int(right.sum())} samples rightly; at least 2 are needed.")
     return Evaluation(
-        tuple(found[layer].summary(layer, fractions) for layer in layers),
-        len(data),
+        rankings_of_layers(subject, fractions) if RANKINGS in measures else (),
+        int(right.sum()),
         {
             "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy")},
             "rules": {"name": ready.rules["name"], "reason": ready.rules["reason"]},
             "settings": {"seed": seed},
         },
+        tuple(finding for name in MEASURES if name in measures for finding in MEASURES[name](subject)),
     )
+
+
+def _right(model: PreparedModel, data: Tensor, labels: Sequence[Label]) -> Tensor:
+    """Return which samples the model predicts rightly, bool `[N]`."""
+    output = predictions(model.model, data)
+    if output.ndim != 2:
+        raise InputError(f"The model's output is {list(output.shape)}, not [N, classes]: labels say nothing about it.")
+    best = output.argmax(1).tolist()
+    return torch.tensor([is_right(label, predicted) for label, predicted in zip(labels, best, strict=True)])
 
 
 def predicted_class(prediction: Tensor) -> Start:
@@ -133,9 +183,3 @@ def predicted_class(prediction: Tensor) -> Start:
     if prediction.ndim != 2:
         raise InputError(f"The model's output is {list(prediction.shape)}, not [N, classes]: give target=.")
     return Logits(prediction.argmax(1))
-
-
-def _references(model: PreparedModel, data: Tensor, layers: Sequence[str], concept: Kinds) -> dict[str, Parts]:
-    """Return the parts of the first samples at each layer, whose mean takes the place of what is removed."""
-    with RelevanceFlow(model.replica, None, data[:_REFERENCES], layers) as flow:
-        return {layer: flow.parts(layer, concept) for layer in layers}

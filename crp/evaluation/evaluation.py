@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from crp.errors import InputError
+from crp.evaluation.measures import mean_and_error
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,12 @@ class Figure:
     mean: float
     error: float
     samples: int
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Figure:
+        """Average the values of samples, `[N]`; NaN where it is not defined."""
+        values = np.asarray(values, dtype=np.float64)
+        return cls(*mean_and_error(values), int((~np.isnan(values)).sum()))
 
 
 @dataclass(frozen=True)
@@ -118,22 +127,65 @@ class LayerEvaluation:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What one measure found at one place: a table of figures, and what it says.
+
+    Attributes
+    ----------
+    measure
+        Name of the measure.
+    title
+        What is measured, as the title of a section.
+    meaning
+        How it is measured, and how its figures are read.
+    place
+        A layer, two layers, or empty for the whole model.
+    verdict
+        What follows, in one sentence.
+    columns
+        What the figures are.
+    rows
+        By what is compared, one figure for each column. The explanation itself comes first.
+    """
+
+    measure: str
+    title: str
+    meaning: str
+    place: str
+    verdict: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[Figure, ...]]
+
+    def figure(self, row: str, column: str) -> Figure:
+        """Return one figure."""
+        return self.rows[row][self.columns.index(column)]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What was measured.
 
     Attributes
     ----------
     layers
-        In the order in which they were given.
+        Rankings of the concepts of each layer, in the order in which the layers were given.
     samples
         Number of samples.
     provenance
         Rules, versions and settings.
+    findings
+        What the other measures found.
     """
 
     layers: tuple[LayerEvaluation, ...]
     samples: int
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """What follows, one sentence for each layer and finding."""
+        return tuple(one.verdict for one in (*self.layers, *self.findings))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; NaN is written as None."""
@@ -149,6 +201,19 @@ class Evaluation:
                     "rankings": {ranking.name: _ranking_numbers(ranking) for ranking in layer.rankings},
                 }
                 for layer in self.layers
+            ],
+            "findings": [
+                {
+                    "measure": finding.measure,
+                    "title": finding.title,
+                    "place": finding.place,
+                    "verdict": finding.verdict,
+                    "rows": {
+                        name: dict(zip(finding.columns, map(_figure_numbers, figures), strict=True))
+                        for name, figures in finding.rows.items()
+                    },
+                }
+                for finding in self.findings
             ],
         }
 

@@ -1,4 +1,4 @@
-"""All rankings of one layer, measured on some samples: `measured`, collected in `Measurements`."""
+"""All rankings of the concepts of layers, measured on some samples: `rankings_of_layers`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from torch import Tensor
 from crp.attribution.removal import Removal, explained_value
 from crp.attribution.starts import Start
 from crp.evaluation.evaluation import Curve, Figure, LayerEvaluation, RankingEvaluation
-from crp.evaluation.measures import area, mean_and_error, rank_correlation, sign_agreement, wrong_support
+from crp.evaluation.measures import area, rank_correlation, sign_agreement, wrong_support
 from crp.evaluation.rankings import gradient_times_part, integrated_gradients, random_scores
+from crp.evaluation.subject import Subject
 
 # Effects below this part of the explained output do not count for signs.
 SMALLEST = 0.01
 # Random rankings that curves are compared with.
 _RANDOM = 5
+# The first samples, whose mean takes the place of removed parts.
+_REFERENCES = 32
 
 KINDS = ("deletion", "insertion")
 
@@ -59,7 +62,7 @@ class Measurements:
 
     def _ranking(self, name: str, fractions: np.ndarray) -> RankingEvaluation:
         def figures(what: str) -> dict[str, Figure]:
-            return {key[2]: _figure(np.concatenate(self.values[key])) for key in keys if key[1] == what}
+            return {key[2]: Figure.of(np.concatenate(self.values[key])) for key in keys if key[1] == what}
 
         keys = [key for key in self.values if key[0] == name]
         return RankingEvaluation(
@@ -74,7 +77,25 @@ class Measurements:
         outputs, base = np.concatenate(self.values[key]), np.concatenate(self.base)
         random = np.concatenate(self.values["random", *key[1:]])
         areas = _area(outputs, key[1], fractions) / _area(random, key[1], fractions).mean()
-        return Curve(tuple((outputs.mean(0) / base.mean()).tolist()), _figure(areas))
+        return Curve(tuple((outputs.mean(0) / base.mean()).tolist()), Figure.of(areas))
+
+
+def rankings_of_layers(subject: Subject, fractions: Sequence[float]) -> tuple[LayerEvaluation, ...]:
+    """Measure all rankings of all layers of a subject."""
+    found = {layer: Measurements() for layer in subject.layers}
+    with subject.flow(subject.data[:_REFERENCES]) as flow:
+        means = {layer: flow.parts(layer, subject.concept).means() for layer in subject.layers}
+    for first, batch in subject.batches("rankings"):
+        with subject.flow(batch) as flow:
+            start = subject.target(flow.prediction)
+            relevance = flow.down(flow.output_relevance(start), to=subject.layers)
+            flow.follow_upper_parts(subject.layers)
+            for layer in subject.layers:
+                removal = flow.removal(layer, subject.concept)
+                fills = {"zero": removal, "mean": removal.filled_with(means[layer])}
+                scores = flow.parts(layer, subject.concept).total(relevance[layer][0])
+                found[layer].add(measured(fills, start, scores, fractions, subject.seed + first))
+    return tuple(found[layer].summary(layer, fractions) for layer in subject.layers)
 
 
 def measured(
@@ -139,7 +160,3 @@ def _outputs(removal: Removal, start: Start, scores: np.ndarray, fractions: Sequ
 def _area(outputs: np.ndarray, kind: str, fractions: np.ndarray) -> np.ndarray:
     change = outputs[:, :1] - outputs if kind == "deletion" else outputs - outputs[:, :1]
     return area(change, fractions)
-
-
-def _figure(values: np.ndarray) -> Figure:
-    return Figure(*mean_and_error(values), int((~np.isnan(values)).sum()))

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from crp.attribution.flow import RelevanceFlow
+from crp.evaluation.subject import is_right
 from crp.mining.block_stream import SampleReader
+from crp.mining.labels import Label
 from crp.models import PreparedModel
 
 # Samples that are predicted at a time, and the step of the order in which samples are tried, of their number.
 _BATCH, _GOLDEN = 8, (5**0.5 - 1) / 2
 
 
-def chosen_samples(model: PreparedModel, dataset: object, count: int, *, labelled: bool) -> Tensor:
-    """Choose samples spread over a data set; if it has labels, those that the model predicts rightly.
+class Chosen(NamedTuple):
+    """Samples in the order of a data set.
+
+    Attributes
+    ----------
+    data
+        `[N, c, *S]`.
+    labels
+        Their labels; None if the data set has none.
+    indices
+        Their numbers in the data set.
+    """
+
+    data: Tensor
+    labels: list[Label] | None
+    indices: list[int]
+
+
+def chosen_samples(model: PreparedModel, dataset: object, count: int, *, labelled: bool) -> Chosen:
+    """Choose samples spread over a data set; if it has labels, until enough are predicted rightly.
 
     Parameters
     ----------
@@ -24,25 +46,29 @@ def chosen_samples(model: PreparedModel, dataset: object, count: int, *, labelle
     dataset
         Map-style, of model inputs, with labels or without.
     count
-        How many samples, if there are as many.
+        How many samples, if there are as many. With labels, how many that are predicted rightly, and at most how many
+        that are not.
     labelled
         Whether items have labels.
 
     Returns
     -------
-    Tensor
-        `[N, c, *S]`, `N <= count`, in the order of the data set.
+    Chosen
     """
     reader = SampleReader(dataset, labelled)
     order = np.argsort(np.arange(len(reader)) * _GOLDEN % 1)
-    found: dict[int, Tensor] = {}
+    right: dict[int, tuple[Tensor, Label]] = {}
+    wrong: dict[int, tuple[Tensor, Label]] = {}
     for first in range(0, len(order), _BATCH):
         tried = {int(index): reader[int(index)] for index in order[first : first + _BATCH]}
         with RelevanceFlow(model.replica, None, torch.stack([data for data, _ in tried.values()])) as flow:
             predicted = flow.prediction.argmax(1).tolist() if labelled else [None] * len(tried)
-        for (index, (data, label)), best in zip(tried.items(), predicted, strict=True):
-            if not labelled or best == label or (isinstance(label, tuple) and best in label):
-                found[index] = data
-        if len(found) >= count:
+        for (index, sample), best in zip(tried.items(), predicted, strict=True):
+            found = right if not labelled or is_right(sample[1], best) else wrong
+            if len(found) < count:
+                found[index] = sample
+        if len(right) == count:
             break
-    return torch.stack([found[index] for index in sorted(list(found)[:count])]) if found else reader.like.new_empty(0)
+    chosen = dict(sorted((right | wrong).items()))
+    labels = [label for _, label in chosen.values()] if labelled else None
+    return Chosen(torch.stack([data for data, _ in chosen.values()]), labels, list(chosen))

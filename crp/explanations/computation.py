@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.named_starts import Target
-from crp.attribution.removal import Removal, explained_value, removal_in
+from crp.attribution.removal import Removal, explained_value
 from crp.attribution.starts import Difference, Logit, Start
-from crp.concepts import ChannelConcept, Kinds, concept_names, kind_at
+from crp.concepts import ChannelConcept, Kinds, concept_names
 from crp.errors import InputError, ModelError
 from crp.explanations.explained import Explained, best_classes, explained_of, same
 from crp.explanations.explanation import ConceptPart, Explanation, LayerExplanation
@@ -145,7 +145,7 @@ def explain(
             what = "start" if isinstance(first.score, StartScore) else "class"
             raise InputError(f"target and against are the same {what}, {first.score.name!r}.")
         shown = _Shown(library, concept, tuple(layers), concepts, cells, graph)
-        removals, unmeasured = _removals(flow, data, shown) if effects else ({}, "")
+        removals, unmeasured = _removals(flow, shown) if effects else ({}, "")
         every = [first] if second is None else [first, second]
         common = {
             "picture": shown_input(data[0], library.preprocessing),
@@ -182,12 +182,13 @@ class _Shown:
     graph: bool
 
 
-def _removals(flow: RelevanceFlow, data: Tensor, shown: _Shown) -> tuple[dict[str, Removal], str]:
+def _removals(flow: RelevanceFlow, shown: _Shown) -> tuple[dict[str, Removal], str]:
     """Prepare the removal of concepts from each layer, and say why it cannot be done for some."""
     found, problems = {}, []
+    flow.follow_upper_parts(shown.layers)
     for layer in shown.layers:
         try:
-            found[layer] = removal_in(flow, data, layer, kind_at(layer, shown.concept))
+            found[layer] = flow.removal(layer, shown.concept)
         except ModelError as error:
             problems.append(str(error))
     return found, " ".join(problems)

@@ -6,9 +6,10 @@ import base64
 import html
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
-from crp.values import ClassShare, Patch
+from crp.errors import InputError
+from crp.values import ClassShare, ConceptMeans, Patch
 
 from .patch_files import PatchFiles
 from .patches import MODES, LayerPatches, StoredPatch
@@ -16,10 +17,18 @@ from .profiles import LayerProfiles, Likeness
 
 _TITLES = {"relevance": "most relevant for", "activation": "most active on", "negative": "most relevant against"}
 _SHOWN = 5
+# Kinds of concept of which the means are one number each.
+_ONE_NUMBER = ("ChannelConcept", "Directions")
 
 
 class ConceptSource(Protocol):
     """The part of `Library` that a concept uses."""
+
+    def kind(self, layer: str) -> dict[str, Any]:
+        """See `Library.kind`."""
+
+    def means(self, layer: str) -> ConceptMeans:
+        """See `Library.means`."""
 
     def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]:
         """See `Library.patches`."""
@@ -61,6 +70,20 @@ class LibraryConcept:
     def name(self) -> str:
         """Its name; empty if it has only its number."""
         return self.library.concept_name(self.layer, self.concept)
+
+    @cached_property
+    def mean(self) -> float:
+        """Its mean over samples and positions: of a channel the mean activation, of a direction the mean coefficient.
+
+        Raises
+        ------
+        InputError
+            If the library holds no means, or the kind of concept has more than one number for each.
+        """
+        kind = self.library.kind(self.layer)["kind"]
+        if kind not in _ONE_NUMBER:
+            raise InputError(f"The mean of a {kind} is more than one number: see library.means({self.layer!r}).")
+        return float(self.library.means(self.layer).numbers[self.concept])
 
     @cached_property
     def users(self) -> tuple[ClassShare, ...]:

@@ -178,7 +178,8 @@ def _is_layer(layer: object) -> bool:
     if not isinstance(layer, dict) or not isinstance(layer.get("name"), str) or not layer["name"].strip("."):
         return False
     fits = len(layer_folder(layer["name"])) <= 255  # the longest possible name of a folder
-    sizes = _is_shape(layer.get("shape")) and _is_shape([layer.get("concepts")])
+    means = layer.get("means", 0)
+    sizes = _is_shape(layer.get("shape")) and _is_shape([layer.get("concepts")]) and type(means) is int and means >= 0
     return fits and sizes and _has_layout(layer) and _has_kind(layer) and _has_names(layer)
 
 

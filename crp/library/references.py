@@ -122,7 +122,13 @@ def read_references(path: Path, mode: str, shape: tuple[int, int]) -> References
 
 
 def read_class_references(path: Path, mode: str, shape: tuple[int, int, int], target: int) -> References:
-    """Read the references `[C, n]` of one mode and class from a layer's file of `[classes, C, n]`; errors as above."""
+    """Read the references `[C, n]` of one mode and class from a layer's file `[classes, C, n]`, and no others.
+
+    Raises
+    ------
+    LibraryError
+        If the file is missing or damaged.
+    """
     with open_table(path) as table:
         sample = table.part(f"{mode}.sample", np.int64, shape, target)
         return References(
@@ -130,6 +136,25 @@ def read_class_references(path: Path, mode: str, shape: tuple[int, int, int], ta
             score=table.part(f"{mode}.score", np.float32, shape, target),
             target=np.where(sample >= 0, target, -1),
             position=table.part(f"{mode}.position", np.int64, shape, target),
+        )
+
+
+def read_statistics(path: Path, shape: tuple[int, int]) -> ClassStatistics:
+    """Read class statistics `[classes, C]` from a layer's file, without checking their numbers.
+
+    Raises
+    ------
+    LibraryError
+        If the file is missing or damaged.
+    """
+    with open_table(path) as table:
+        return ClassStatistics(
+            **{
+                name: table.array(name, np.float64, shape)
+                for name in ("share", "share_variance", "activation", "activation_variance")
+            },
+            among_top=table.array("among_top", np.int64, shape),
+            count=table.array("count", np.int64, shape[:1]),
         )
 
 

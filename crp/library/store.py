@@ -16,11 +16,13 @@ from crp.files import user_path
 from crp.indices import concept_id, concept_ids
 from crp.layout import Layout
 from crp.preprocessing import Preprocessing
+from crp.values import ConceptMeans
 
 from .library_concept import LibraryConcept
 from .library_facts import facts_of, in_lines, in_table
 from .library_patches import LibraryPatches, check_mode
 from .manifest import layer_folder, read_manifest
+from .means import read_means
 from .patches import MODES
 from .profiles import LayerProfiles
 from .references import (
@@ -32,8 +34,9 @@ from .references import (
     check_statistics,
     read_class_references,
     read_references,
+    read_statistics,
 )
-from .tables import check_file, damaged, open_table
+from .tables import check_file, damaged
 from .usage import ConceptUse, uses
 from .vectors import Vectors, read_vectors, samples_file, vectors_file
 
@@ -82,6 +85,9 @@ class Library(LibraryPatches):
         Names of the layers, in the order given to `mine`.
     layouts
         By layer, what the axes of its output mean.
+    mean_sizes
+        By layer, of how many numbers the mean parts of its concepts are made, 0 if they were too many to keep; empty
+        in libraries without means, which earlier versions mined.
     names
         By layer, the name of every concept (empty for those without); `()` if none has a name.
     class_names, output_names
@@ -99,6 +105,7 @@ class Library(LibraryPatches):
         self._shapes = {layer["name"]: tuple(layer["shape"]) for layer in self.manifest["layers"]}
         self.layouts = {layer["name"]: Layout.from_description(layer) for layer in self.manifest["layers"]}
         self._sizes = {layer["name"]: int(layer["concepts"]) for layer in self.manifest["layers"]}
+        self.mean_sizes = {layer["name"]: layer["means"] for layer in self.manifest["layers"] if "means" in layer}
         channels = {"kind": "ChannelConcept"}
         self._kinds = {layer["name"]: layer.get("concept", channels) for layer in self.manifest["layers"]}
         self.names = {layer["name"]: tuple(layer.get("names", ())) for layer in self.manifest["layers"]}
@@ -112,6 +119,7 @@ class Library(LibraryPatches):
             raise damaged(path / "manifest.json", shortened(error, 300)) from error
         settings = self.manifest["settings"]
         files = [self.file(layer, table) for layer in self.layers for table in TABLES]
+        files += [self.file(layer, "means") for layer, count in self.mean_sizes.items() if count]
         if settings["class_references"]:
             files += [self.file(layer, "class_references") for layer in self.layers]
         if settings["vectors"]:
@@ -120,7 +128,7 @@ class Library(LibraryPatches):
             check_file(path, file)
 
     def file(self, layer: str, table: str) -> Path:
-        """Return the file of a layer's table: `"references"`, `"class_references"`, `"statistics"` or `"patches"`."""
+        """Return the file of a layer's table, such as `"references"` or `"means"`."""
         return self.path / "layers" / layer_folder(layer) / f"{table}.safetensors"
 
     def shape(self, layer: str) -> tuple[int, ...]:
@@ -202,25 +210,23 @@ class Library(LibraryPatches):
         check_mode(mode)
         if not count:
             raise InputError(f"The library '{self.path}' has no references by class: mine with class_references=3.")
-        found = read_class_references(self.file(layer, "class_references"), mode, shape, target)
-        check_references(self.file(layer, "class_references"), mode, found, self.limits(layer))
+        file = self.file(layer, "class_references")
+        found = read_class_references(file, mode, shape, target)
+        check_references(file, mode, found, self.limits(layer))
         return found
 
     def statistics(self, layer: str) -> ClassStatistics:
         """Read how much each class uses each concept of a layer; errors as in `references`."""
         classes, concepts = self.manifest["classes"], self._concepts(layer)
         file = self.file(layer, "statistics")
-        with open_table(file) as table:
-            found = ClassStatistics(
-                **{
-                    name: table.array(name, np.float64, (classes, concepts))
-                    for name in ("share", "share_variance", "activation", "activation_variance")
-                },
-                among_top=table.array("among_top", np.int64, (classes, concepts)),
-                count=table.array("count", np.int64, (classes,)),
-            )
+        found = read_statistics(file, (classes, concepts))
         check_statistics(file, found)
         return found
+
+    def means(self, layer: str) -> ConceptMeans:
+        """Read what the mean parts of a layer's concepts are made of; `InputError` if the library holds no means."""
+        self.shape(layer)
+        return read_means(self.file(layer, "means"), layer, self.mean_sizes.get(layer))
 
     def concepts_of(
         self, target: int | str, layer: str, *, order: str = "share", count: int | None = None

@@ -30,7 +30,7 @@ from .mined_model import ModelSubject, model_subject
 from .patch_maker import TOGETHER, PatchMaker
 from .scores import Score
 from .settings import PATCH_SIZE, Settings
-from .survey import sizes_of
+from .survey import mean_sizes_of, sizes_of
 from .tally import Tally, default_class_references
 from .targets import TargetRule
 
@@ -65,8 +65,8 @@ class MiningPlan:
         The options, the number of class references among them.
     subject, data
         The model and the data set.
-    sizes
-        Number of concepts of each layer.
+    sizes, means
+        Number of concepts of each layer, and of how many numbers their mean parts are made if these are kept.
     concepts
         By layer, the concepts whose patches are made now.
     positions
@@ -83,6 +83,7 @@ class MiningPlan:
     subject: ModelSubject
     data: DataSubject
     sizes: dict[str, int]
+    means: dict[str, int]
     concepts: dict[str, list[int]]
     positions: dict[str, Positions]
     manifest: dict[str, Any]
@@ -92,7 +93,9 @@ class MiningPlan:
     def tally(self) -> Tally:
         """Return an empty tally for the pass over the data set."""
         settings = self.settings
-        return Tally(self.sizes, self.subject.classes, settings.k, settings.top, settings.class_references)
+        return Tally(
+            self.sizes, self.subject.classes, settings.k, settings.top, settings.class_references, self.means
+        )
 
     def estimate(self) -> Estimate:
         """Estimate time, memory and disk space."""
@@ -192,7 +195,9 @@ def plan_mining_run(
     concepts = _patch_concepts(sizes, patch_concepts, settings.patches)
     device = torch.device(settings.device).type if settings.device is not None else device_of(model)
     stored = {**settings.stored(data.data["dtype"], device), "concept": _together(kinds)}
-    manifest = described(subject, data, sizes, settings.scores, stored, shown, stored_kinds(kinds, subject.layouts))
+    means = mean_sizes_of(kinds, subject.layouts)
+    described_kinds = stored_kinds(kinds, subject.layouts)
+    manifest = described(subject, data, sizes, settings.scores, stored, shown, described_kinds, means)
     identity = {
         "manifest": manifest,
         # rules with a name are in the manifest
@@ -202,7 +207,9 @@ def plan_mining_run(
         "patch_concepts": None if patch_concepts is None else concepts,
     }
     positions = positions_of(model, data.reader.like, subject.layouts) if settings.patches else {}
-    return MiningPlan(settings, subject, data, sizes, concepts, positions, manifest, identity, shown.preprocessing)
+    return MiningPlan(
+        settings, subject, data, sizes, means, concepts, positions, manifest, identity, shown.preprocessing
+    )
 
 
 def described(
@@ -213,8 +220,9 @@ def described(
     settings: Mapping[str, Any],
     shown: Shown,
     kinds: Mapping[str, Mapping[str, Any]],
+    means: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Put together the manifest of a library (docs/library-format.md)."""
+    """Put together the manifest of a library (docs/library-format.md); `means` is None if it holds none."""
     names, preprocessing, source = shown.class_names, shown.preprocessing, shown.source
     return {
         "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy", "Pillow")},
@@ -224,7 +232,13 @@ def described(
         "class_names": list(names) if names is not None else None,
         **({} if shown.output_names is None else {"output_names": list(shown.output_names)}),
         "layers": [
-            {"name": layer, "concepts": size, **subject.layouts[layer].described(), **kinds[layer]}
+            {
+                "name": layer,
+                "concepts": size,
+                **subject.layouts[layer].described(),
+                **kinds[layer],
+                **({} if means is None else {"means": means.get(layer, 0)}),
+            }
             for layer, size in sizes.items()
         ],
         "composite": subject.composite,

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from crp.attribution import RelevanceFlow, Replica
 from crp.attribution.memory import memory_kept
 from crp.attribution.starts import Start
-from crp.concepts import Kinds, Layout, Located, concept_count, kind_at
+from crp.concepts import Kinds, Layout, Located, concept_count, kind_at, mean_count
 from crp.errors import CrpError, ModelError, SampleError
 from crp.relevance_shares import shares
 
@@ -25,6 +25,9 @@ from .tally import Tally
 from .targets import AttributionTarget, TargetRule, attribution_targets
 from .topk import check_finite
 from .vector_writer import VectorWriter
+
+# More numbers of a layer are not kept as means: 2 MB, and twice that in the state.
+MOST_MEANS = 2**18
 
 # Scores and positions, `[N, concepts]`.
 Scored = tuple[np.ndarray, np.ndarray]
@@ -97,12 +100,18 @@ class Surveyor:
             targets = attribution_targets(
                 self._targets, flow.prediction, block.labels, block.samples, self.tally.classes
             )
-            scored = {
-                layer: self._scored("activation", flow.parts(layer, self._concept).activation()) for layer in layers
-            }
+            scored, averages = {}, {}
+            for layer in layers:
+                own = flow.parts(layer, self._concept)
+                scored[layer] = self._scored("activation", own.activation())
+                if layer in self.tally.means:
+                    averages[layer] = own.averages()
             attributions = [self._attributed(flow, target, last=target is targets[-1]) for target in targets]
         active = {layer: _on_host(found) for layer, found in scored.items()}
-        _check_all_finite(block, active, attributions)
+        averages = {layer: found.cpu().numpy() for layer, found in averages.items()}
+        _check_all_finite(block, active, averages, attributions)
+        for layer, found in averages.items():
+            self.tally.means[layer].add(found[block.counted])
         self._add_activation(block, active, attributions)
         for attribution in attributions:
             self._add_attribution(block, active, attribution)
@@ -219,10 +228,12 @@ class _Attribution:
         return block.counted[self.targets[block.counted] >= 0]
 
 
-def _check_all_finite(block: Block, active: dict[str, Scored], attributions: list[_Attribution]) -> None:
+def _check_all_finite(
+    block: Block, active: dict[str, Scored], averages: dict[str, np.ndarray], attributions: list[_Attribution]
+) -> None:
     """Check all scores before any is added, so that a block is added as a whole or not at all."""
     samples = block.samples.numpy()
-    for scores, _ in active.values():
+    for scores in (*(scores for scores, _ in active.values()), *averages.values()):
         check_finite(samples, scores)
     for attribution in attributions:
         for scores, _ in attribution.scores.values():
@@ -306,3 +317,12 @@ def _added(surveyor: Surveyor, block: Block, skip_bad: bool) -> Block:
 def sizes_of(concept: Kinds, layouts: Mapping[str, Layout]) -> dict[str, int]:
     """Count the concepts of each layer."""
     return {layer: concept_count(kind_at(layer, concept), layout) for layer, layout in layouts.items()}
+
+
+def mean_sizes_of(concept: Kinds, layouts: Mapping[str, Layout]) -> dict[str, int]:
+    """Count the numbers that the mean parts of each layer are made of, of layers whose means are small enough to keep.
+
+    Positions and tokens have a number for each channel at each position.
+    """
+    counts = {layer: mean_count(kind_at(layer, concept), layout) for layer, layout in layouts.items()}
+    return {layer: count for layer, count in counts.items() if count <= MOST_MEANS}

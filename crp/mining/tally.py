@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from crp.library.patches import MODES
 from crp.library.references import ClassStatistics, References
+from crp.values import ConceptMeans
 
 from .class_sums import ClassSums
+from .mean_sums import MeanSums
 from .topk import ClassTopK, TopK
 
 # Default number of references of each class, and the memory in bytes that they may take.
@@ -35,7 +38,7 @@ class Survey:
     ----------
     references
         By layer and mode (`"relevance"`, `"activation"`, `"negative"`).
-    statistics
+    statistics, means
         By layer.
     class_references
         `sample`, `score` and `position` `[classes, C, n]` as in `References`, by layer and mode; empty if not kept.
@@ -43,6 +46,7 @@ class Survey:
 
     references: dict[tuple[str, str], References]
     statistics: dict[str, ClassStatistics]
+    means: dict[str, ConceptMeans]
     class_references: dict[tuple[str, str], dict[str, np.ndarray]]
 
 
@@ -63,10 +67,21 @@ class Tally:
         How many concepts of a sample the statistics count as leading.
     class_references
         How many references to keep of each concept, mode and explained class.
+    means
+        Of how many numbers the mean parts of each layer are made; none are kept of layers that are missing.
     """
 
-    def __init__(self, sizes: Mapping[str, int], classes: int, k: int, top: int, class_references: int):
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        classes: int,
+        k: int,
+        top: int,
+        class_references: int,
+        means: Mapping[str, int] = MappingProxyType({}),
+    ):
         self.classes = classes
+        self.means = {layer: MeanSums(count) for layer, count in means.items()}
         kinds = [(layer, mode) for layer in sizes for mode in MODES]
         self.best = {(layer, mode): TopK(sizes[layer], k) for layer, mode in kinds}
         self.of_class = {
@@ -94,10 +109,11 @@ class Tally:
             f"{part}/{name}": array for part, kept in self._parts().items() for name, array in kept.arrays().items()
         }
 
-    def _parts(self) -> dict[str, TopK | ClassTopK | ClassSums]:
-        parts: dict[str, TopK | ClassTopK | ClassSums] = {}
+    def _parts(self) -> dict[str, TopK | ClassTopK | ClassSums | MeanSums]:
+        parts: dict[str, TopK | ClassTopK | ClassSums | MeanSums] = {}
         parts |= {f"{layer}/{mode}": best for (layer, mode), best in self.best.items()}
         parts |= {f"{layer}/{mode}, by class": best for (layer, mode), best in self.of_class.items()}
+        parts |= {f"{layer}/means": sums for layer, sums in self.means.items()}
         return parts | {f"{layer}/sums": sums for layer, sums in self.sums.items()}
 
     def merge(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -114,6 +130,7 @@ class Tally:
                 for (layer, mode), best in self.best.items()
             },
             statistics={layer: sums.result() for layer, sums in self.sums.items()},
+            means={layer: sums.result() for layer, sums in self.means.items()},
             class_references={
                 (layer, mode): {**best.best, "score": _signed(best.best["score"], mode)}
                 for (layer, mode), best in self.of_class.items()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -264,6 +264,11 @@ class MapData:
     def sample_name(self, index: int) -> str:
         """Return the data set's own name of the sample, or its index."""
         return self.data.sample_name(index) if hasattr(self.data, "sample_name") else f"{self._word} {index}"
+
+    @property
+    def shown(self) -> Callable[[int], Any] | None:
+        """The data set's own `shown(index)`: where what the sample shows is, bool `[*S]`; None without one."""
+        return getattr(self.data, "shown", None)
 
     @contextmanager
     def _named(self, index: int) -> Iterator[None]:

@@ -138,6 +138,11 @@ def test_boxes_are_those_of_the_model_with_their_logits(make):
         assert int((started != 0).sum()) == 1
 
 
+def test_boxes_of_the_model_that_is_mined_are_those_of_the_detector():
+    model = retina()
+    assert detect(box_logits(model), image()).boxes == detect(model, image()).boxes
+
+
 def test_proposals_of_a_box_are_those_of_all_logits():
     model = detector()
     with torch.no_grad():

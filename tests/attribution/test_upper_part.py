@@ -274,3 +274,24 @@ def test_gradients_are_those_of_the_whole_model(model: Callable[[], nn.Module]) 
     (expected,) = torch.autograd.grad(score(model(data)).sum(), leaf)
     torch.testing.assert_close(upper.gradients(place, score), expected, rtol=1e-12, atol=1e-12)
     assert expected.abs().max() > 0
+
+
+def test_it_may_end_at_a_layer_above() -> None:
+    """Values and gradients of that layer; its sigmoid is not taken for the end of the model."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.Sigmoid(), nn.Linear(6, 3), nn.ReLU(inplace=True)
+    ).double()
+    data, replaced = torch.rand(2, 4, dtype=torch.float64), torch.rand(3, 2, 5, dtype=torch.float64)
+    upper = UpperPart(net, data, "1", "3")
+    middle = net[2:4]
+    with torch.no_grad():
+        torch.testing.assert_close(upper.prediction, middle(net[:2](data)))
+        torch.testing.assert_close(upper.outputs(replaced), middle(replaced))
+    leaf = replaced[0].clone().requires_grad_()
+    (expected,) = torch.autograd.grad((middle(leaf) ** 2).sum(), leaf)
+    torch.testing.assert_close(upper.gradients(replaced[0], lambda output: (output**2).sum(1)), expected)
+    with torch.no_grad():  # the input of a module, which a ReLU overwrites afterwards
+        torch.testing.assert_close(UpperPart(net, data, "1", "5..input").outputs(replaced), net[2:5](replaced))
+    with pytest.raises(ModelError, match="never calls, '3' below '1'"):
+        UpperPart(net, data, "3", "1")

@@ -80,7 +80,7 @@ def test_a_sound_library(library, model, dataset):
         "The rules are those that were mined with.",
         "72 references in 3 of 3 blocks of samples were computed again: their scores differ by at most 0.0e+00 of the "
         "largest in the layer (allowed with float32: 0.001), and no sample there is missing from the references.",
-        "Class statistics of all samples were computed again and are equal.",
+        "Class statistics and means of all samples were computed again and are equal.",
     ]
     assert str(found).splitlines()[0] == "ok     Every file is unchanged: its checksum is the one listed."
 
@@ -129,7 +129,7 @@ def test_folders_of_two_layers_swapped(library):
     assert [sentence.split(" ")[0] for sentence in found.wrong if "checksum" in sentence] == [
         f"'layers/{layer}/{table}.safetensors'"
         for layer in "02"
-        for table in ("class_references", "patches", "references", "statistics")
+        for table in ("class_references", "means", "patches", "references", "statistics")
     ]
 
 
@@ -277,7 +277,7 @@ def test_checksums_are_those_of_sha256sum(library):
     assert len(sums) == 3
     done = subprocess.run(["sha256sum", "--check", "--strict", *sums], cwd=library, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(": OK") == 10
+    assert done.stdout.count(": OK") == 12
 
 
 def test_a_library_with_skipped_samples_is_sound(tmp_path):
@@ -285,7 +285,7 @@ def test_a_library_with_skipped_samples_is_sound(tmp_path):
     assert [skipped["sample"] for skipped in library.manifest["skipped"]] == [durable.UNREADABLE]
     found = crp.verify(library, durable.net(), durable.Samples(), blocks=10)
     assert found.sound, found.wrong
-    assert "Class statistics of all samples were computed again and are equal." in found.held
+    assert "Class statistics and means of all samples were computed again and are equal." in found.held
 
 
 class Tokens(nn.Module):

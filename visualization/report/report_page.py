@@ -6,10 +6,11 @@ import base64
 import io
 import math
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
-from crp.evaluation import Evaluation, LayerEvaluation, RankingEvaluation
-from crp.evaluation.evaluation import Figure as Mean
+from crp.evaluation import Evaluation, Finding, LayerEvaluation, RankingEvaluation
+from crp.evaluation import Figure as Mean
 from crp.visualization.number_formats import MINUS, SPACE
 from crp.visualization.package_files import template_files
 from crp.visualization.page.explanation_page import environment
@@ -49,6 +50,7 @@ def evaluation_report(evaluation: Evaluation, title: str) -> str:
             style=template_files()["style.css"].decode(),
             samples=evaluation.samples,
             layers=[_layer(layer) for layer in evaluation.layers],
+            measures=[_measure(list(found)) for _, found in groupby(evaluation.findings, lambda one: one.measure)],
             provenance=list(_provenance(evaluation)),
         )
     )
@@ -66,6 +68,27 @@ def _layer(layer: LayerEvaluation) -> dict[str, Any]:
         "correlations": list(layer.rankings[0].correlation),
         "curves": [f"{kind}, {fill}" for kind, fill in curves],
         "rows": [_row(ranking, curves) for ranking in layer.rankings],
+    }
+
+
+def _measure(findings: list[Finding]) -> dict[str, Any]:
+    """Describe what one measure found, at all places."""
+    return {
+        "name": findings[0].measure,
+        "title": findings[0].title,
+        "meaning": findings[0].meaning,
+        "findings": [
+            {
+                "place": finding.place,
+                "verdict": finding.verdict,
+                "columns": finding.columns,
+                "rows": [
+                    {"name": _NAMES.get(name, name), "own": not number, "cells": [_text(figure) for figure in figures]}
+                    for number, (name, figures) in enumerate(finding.rows.items())
+                ],
+            }
+            for finding in findings
+        ],
     }
 
 

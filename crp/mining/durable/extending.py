@@ -50,6 +50,8 @@ def check_extends(
     fact = f"The library '{library.path}' cannot be extended to this data set"
     if not (library.path / STATE).is_file():
         raise LibraryError(f"The library '{library.path}' cannot be extended: it holds no {STATE}.")
+    if any("means" not in layer for layer in library.manifest["layers"]):
+        raise LibraryError(f"{fact}: it holds no means, because an earlier version mined it. Mine it again.")
     if difference := difference_of(library.manifest, manifest, _MAY_DIFFER):
         raise LibraryError(f"{fact}: {difference}.")
     mined = library.manifest["data"]

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from crp.files import write_file
 from crp.library.manifest import layer_folder
 from crp.library.patch_files import PatchFiles
@@ -249,7 +251,7 @@ def make_patches(
 
 
 def write_survey(tables: Path, survey: Survey, layer: str) -> None:
-    """Write references and class statistics of one layer into its folder, which is created."""
+    """Write references, class statistics and means of one layer into its folder, which is created."""
     tables.mkdir(parents=True, exist_ok=True)
     arrays, by_class = {}, {}
     for mode in MODES:
@@ -262,3 +264,6 @@ def write_survey(tables: Path, survey: Survey, layer: str) -> None:
     if by_class:
         write_table(tables / "class_references.safetensors", by_class)
     write_table(tables / "statistics.safetensors", vars(survey.statistics[layer]))
+    if layer in survey.means:
+        found = survey.means[layer]
+        write_table(tables / "means.safetensors", {"numbers": found.numbers, "samples": np.array([found.samples])})

@@ -19,7 +19,6 @@ from torch.utils.data import TensorDataset
 
 import crp
 from crp.attribution import INPUT, RelevanceFlow
-from crp.attribution.upper_part import UpperPart
 from crp.concepts import ChannelConcept, Layout, PositionConcept, all_but
 from crp.explanations.map_computation import concepts_in_cells
 from crp.graphs.concept_graph import REST
@@ -279,20 +278,64 @@ def test_the_page_says_which_part_belongs_to_no_concept(row, library, tmp_path):
     assert ("belongs to no concept" in text) == (abs(outside) > 1e-3 * abs(float(arriving.sum())))
 
 
-def test_the_model_without_a_concept_is_the_model_with_a_hook_that_takes_it_away(row):
-    model, samples = made(row.net), data(3)
-    for concept in range(row.count):
-        upper = UpperPart(model, samples, row.layer)
-        with opened(row, samples) as flow:
-            part = flow.parts(row.layer, row.kind).part([concept])
-        found = upper.outputs(upper.activation - part)[0]
+def mean_part(row: Row, activation: Tensor, concept: int) -> Tensor:
+    """Mean part over samples, and over positions unless each concept has its own: `[N, *shape]` -> `[1, *shape]`."""
+    part = row.part(activation, concept)
+    if isinstance(row.kind, PositionConcept):
+        return part.mean(0, keepdim=True)
+    axes = [0, *range(1, part.ndim - 1)] if row.last else [0, *range(2, part.ndim)]
+    return part.mean(axes, keepdim=True).expand(1, *part.shape[1:])
+
+
+def test_the_library_holds_the_mean_part_of_each_concept(row, library):
+    means = library.means(row.layer)
+    assert means.samples == COUNT
+    with opened(row, data(COUNT)) as flow:
+        activation, filled = flow.activation(row.layer), flow.parts(row.layer, row.kind).of_means(means)
+    expected = torch.stack([mean_part(row, activation, j) for j in range(row.count)])
+    close(filled.part(range(row.count)), expected)
+    close(filled.part([{0: 1.0, 1: -0.5}])[0], expected[0] - 0.5 * expected[1])
+
+
+def test_the_model_without_a_concept_is_the_model_with_a_hook_that_takes_it_away(row, library):
+    model, samples, others = made(row.net), data(3), data(6)[3:]
+    means = library.means(row.layer)
+
+    def hooked(change: Callable[[Tensor], Tensor]) -> Tensor:
         module = model.get_submodule(row.layer.removesuffix("..input"))
         hook = (
-            module.register_forward_pre_hook(lambda _, args, j=concept: (args[0] - row.part(args[0], j),))
+            module.register_forward_pre_hook(lambda _, args: (change(args[0]),))
             if row.layer.endswith("..input")
-            else module.register_forward_hook(lambda _, args, out, j=concept: out - row.part(out, j))
+            else module.register_forward_hook(lambda _, args, out: change(out))
         )
         with torch.no_grad():
-            expected = model(samples)
+            found = model(samples)
         hook.remove()
-        close(found, expected, 1e-12)
+        return found
+
+    with opened(row, samples) as flow, opened(row, others) as second:
+        at_others = second.activation(row.layer)
+        fills = flow.parts(row.layer, row.kind).of_means(means).part(range(row.count))
+        ids = list(range(row.count))
+        by_zero = flow.without(row.layer, ids, concept=row.kind)
+        by_mean = flow.without(row.layer, ids, concept=row.kind, by=means)
+        by_others = flow.without(row.layer, ids, concept=row.kind, by=others)
+        by_one = flow.without(row.layer, ids, concept=row.kind, by=others[1:2])
+        alone = flow.only(row.layer, ids, concept=row.kind)
+        kept_of = {0: 1.0, 1: 0.5}
+        half = flow.only(row.layer, [kept_of], concept=row.kind, by=means)[0]
+    for j in ids:
+        close(by_zero[j], hooked(lambda out, j=j: out - row.part(out, j)), 1e-12)
+        close(by_mean[j], hooked(lambda out, j=j: out - row.part(out, j) + fills[j]), 1e-12)
+        close(by_others[j], hooked(lambda out, j=j: out - row.part(out, j) + row.part(at_others, j)), 1e-12)
+        close(by_one[j], hooked(lambda out, j=j: out - row.part(out, j) + row.part(at_others[1:2], j)), 1e-12)
+        close(
+            alone[j],
+            hooked(lambda out, j=j: out - sum(row.part(out, other) for other in ids if other != j)),
+            1e-12,
+        )
+    close(
+        half,
+        hooked(lambda out: out - sum((1 - kept_of.get(j, 0)) * (row.part(out, j) - fills[j]) for j in ids)),
+        1e-12,
+    )

@@ -12,6 +12,14 @@ from crp.demo.scenes import Scenes
 from crp.errors import InputError
 
 
+def test_what_a_scene_shows_is_object_and_tag() -> None:
+    scenes = Scenes("test", 1, tag="always")
+    masks = scenes.masks(0)
+    assert (scenes.shown(0) == ~masks["background"]).all()
+    assert scenes.shown(0)[masks["tag"]].all()
+    assert 500 < scenes.shown(0).sum() < 96 * 96 / 2
+
+
 def test_scene_depends_on_seed_split_and_index_alone():
     forward = [Scenes("train", 40)[index] for index in range(40)]
     order = list(range(40))

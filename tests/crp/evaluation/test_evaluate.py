@@ -50,7 +50,7 @@ class Hooked:
         def replace(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
             output = output.clone()
             for channel in removed:
-                output[0, channel] = 0 if fill == "zero" else self.at_layer[:, channel].mean(0)
+                output[0, channel] = 0 if fill == "zero" else self.at_layer[:, channel].mean()
             return output
 
         handle = self.net[3].register_forward_hook(replace)
@@ -143,6 +143,10 @@ def test_other_kinds_are_removed_part_by_part(kind: str, fill: str) -> None:
         coefficients = torch.einsum("nchw,cj->njhw", activation, torch.linalg.pinv(matrix))
         return coefficients[:, index, None] * matrix[index][:, None, None]
 
+    def mean_part(index: int) -> Tensor:
+        mean = part(place, index).mean(0)  # directions have the same mean at each position
+        return mean if kind == "positions" else mean.mean((1, 2), keepdim=True).expand_as(mean)
+
     hooked = Hooked()
     upper = nn.Sequential(*list(hooked.net)[4:])
     found = crp.evaluate(model(), DATA, [LAYER], concept=concept, fractions=FRACTIONS, progress=False).layers[0]
@@ -150,7 +154,7 @@ def test_other_kinds_are_removed_part_by_part(kind: str, fill: str) -> None:
     place = hooked.at_layer
     with torch.no_grad():
         logits = [
-            upper(place - part(place, index) + (part(place, index).mean(0) if fill == "mean" else 0))
+            upper(place - part(place, index) + (mean_part(index) if fill == "mean" else 0))
             for index in range(found.concepts)
         ]
         base = upper(place)

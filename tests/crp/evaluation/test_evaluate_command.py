@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import Tensor, nn
+from torch import nn
 
 import crp
 from crp.cli import main
-from crp.evaluation import chosen_samples
+from crp.evaluation import NAMES, chosen_samples
 
 CODE = """
 import torch
@@ -61,6 +61,33 @@ def test_numbers_and_report(folder: Path) -> None:
     assert numbers["layers"][0]["verdict"] in (folder / "report.html").read_text()
 
 
+def test_measures_and_masks_of_the_data_set(folder: Path) -> None:
+    """All measures run that the data allow: localisation if the data set says where what it shows is."""
+    shown = f"""{CODE}
+class Shown(torch.utils.data.TensorDataset):
+    def shown(self, index):
+        return (data[index, 0] > 0.8).numpy()
+
+
+def with_masks():
+    return Shown(data, labels)
+"""
+    (folder / "shown.py").write_text(shown, encoding="utf-8")
+    found = {}
+    for name, measures in (("shown.py:with_masks", "all"), ("shown.py:labelled", "all"), ("shown.py:labelled", None)):
+        options = ["--measures", measures] if measures else []
+        out = str(folder / "measures.json")
+        result = run(folder, "--data", f"{folder}/{name}", "--samples", "5", "--out", out, *options)
+        assert result.exit_code == 0, result.output
+        numbers = json.loads((folder / "measures.json").read_text())
+        found[name, measures] = [one["measure"] for one in numbers["findings"]]
+        assert all(one["verdict"] in result.output for one in numbers["findings"])
+    whole = [name for name in NAMES if name not in ("rankings", "edges")]  # one layer has no edges
+    assert found["shown.py:with_masks", "all"] == whole
+    assert found["shown.py:labelled", "all"] == [name for name in whole if name != "localisation"]
+    assert found["shown.py:labelled", None] == ["trained", "pairs", "classes"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--samples", "1"], "1 is not in the range"), (["--out", "report.pdf"], "--out is a file .html or .json")],
@@ -71,22 +98,23 @@ def test_wrong_calls(folder: Path, options: list[str], message: str) -> None:
     assert message in result.output
 
 
-def test_only_samples_that_are_predicted_rightly_are_taken() -> None:
+def test_samples_are_taken_until_enough_are_predicted_rightly() -> None:
     namespace: dict = {}
     exec(CODE, namespace)
     model, data = crp.prepared(namespace["net"]), namespace["data"]
     right = [index for index in range(12) if index % 2]
     found = chosen_samples(model, namespace["labelled"](), 100, labelled=True)
-    assert torch.equal(found, data[right])
+    assert found.indices == list(range(12))
+    assert torch.equal(found.data, data)
+    assert found.labels == namespace["labels"].tolist()
     some = chosen_samples(model, namespace["labelled"](), 3, labelled=True)
-    assert sorted(_places(some, data)) == _places(some, data)
-    assert len(some) == 3
-    assert set(_places(some, data)) <= set(right)
-    assert torch.equal(chosen_samples(model, data, 100, labelled=False), data)
-
-
-def _places(found: Tensor, data: Tensor) -> list[int]:
-    return [int((data == sample).flatten(1).all(1).nonzero()[0]) for sample in found]
+    assert some.indices == sorted(some.indices)
+    assert len(set(some.indices) & set(right)) == 3
+    assert len(some.indices) <= 6
+    assert torch.equal(some.data, data[some.indices])
+    plain = chosen_samples(model, data, 100, labelled=False)
+    assert torch.equal(plain.data, data)
+    assert plain.labels is None
 
 
 def test_the_caller_sees_which_data_fail() -> None:

@@ -108,7 +108,7 @@ def test_samples_with_several_labels(model, dataset, passes, tmp_path):
     listed = mined(model, Labelled(data, ordered), tmp_path / "b.crp")
     hot = mined(model, Labelled(data, multi_hot(labels)), tmp_path / "c.crp")
     tables = [table.relative_to(hot.path) for table in sorted(hot.path.rglob("*.safetensors"))]
-    assert len(tables) == 13
+    assert len(tables) == 16
     for table in tables:
         assert (listed.path / table).read_bytes() == (hot.path / table).read_bytes()
 

@@ -149,7 +149,7 @@ def test_pictures_come_from_the_preprocessing(model, tmp_path):
 
 def test_same_bytes_for_any_number_of_workers(model, dataset, library, tmp_path):
     expected = digests(library.path)
-    assert len(expected) == 3 + 5 * len(LAYERS)  # checksums in each folder
+    assert len(expected) == 3 + 6 * len(LAYERS)  # checksums in each folder
     options = {"k": 6, "patches": 2, "patches_now": "all"}
     for workers in (0, 1, 2):
         assert digests(mined(model, dataset, tmp_path / f"{workers}.crp", workers=workers, **options).path) == expected

@@ -1,0 +1,191 @@
+"""A forward pass of a copy of a model, followed once to learn which module calls come before some layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from crp.attribution.final_activation import FinalActivation
+from crp.attribution.forward_pass import checked_input
+from crp.attribution.isolation import callers_default, isolated
+from crp.attribution.named_layers import check_layer, on_layer
+from crp.attribution.outputs import described_output
+from crp.attribution.repeatability import check_same_output, random_states
+from crp.attribution.replica import replicate
+from crp.errors import ModelError
+
+# Called with a module's name and the call itself, in place of the call.
+Step = Callable[[str, Callable[[], Any]], Any]
+
+
+@dataclass
+class Call:
+    """A call that begins before a layer's. It is stored if it returns before, and still runs if not."""
+
+    module: str
+    output: Any = None
+    stored: bool = False
+
+
+@dataclass
+class Path:
+    """What comes before a layer in a forward pass.
+
+    Attributes
+    ----------
+    layer
+        Its name.
+    calls
+        The calls that begin before the layer's; of those that return before, only the outermost ones.
+    activation
+        The layer's output, `[N, *layer]`; None before it is reached.
+    problem
+        Why the layer cannot be replaced, as a sentence; empty if it can.
+    """
+
+    layer: str
+    calls: list[Call] = field(default_factory=list)
+    activation: Tensor | None = None
+    problem: str = ""
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the layer has not been called yet."""
+        return self.activation is None and not self.problem
+
+    def reach(self, output: object, calls: list[Call]) -> None:
+        """Take the layer's output, and the calls before it."""
+        self.calls = calls
+        if not self.ahead:
+            self.problem = (
+                f"Layer '{self.layer}' is called more than once in one forward pass, so its output is ambiguous; name "
+                "the layers around it."
+            )
+        elif isinstance(output, Tensor):
+            self.activation = output.detach().clone()  # cloned, because the model may overwrite it
+        else:
+            self.problem = f"Layer '{self.layer}' gives a {type(output).__name__}, not a tensor."
+
+
+class FollowedModel:
+    """A copy of a model whose module calls can be followed, or replaced.
+
+    Parameters
+    ----------
+    model
+        The caller's model. It is copied, and run in evaluation mode; it is not changed.
+    data
+        Model input, `[N, c, *S]`.
+    layers
+        Names of layers.
+    end
+        Name of a layer at which every pass ends: its output takes the place of the model's.
+
+    Attributes
+    ----------
+    data
+        The input, detached.
+    prediction
+        The model's output for it, `[N, ...]`, before a final softmax, log-softmax or sigmoid; or that of `end`.
+    needs_graph
+        Whether passes need autograd's graph, because the model ends in an activation.
+
+    Raises
+    ------
+    InputError
+        If the model has no such layer.
+    """
+
+    def __init__(self, model: nn.Module, data: Tensor, layers: Collection[str], end: str | None = None) -> None:
+        self._model = replicate(model)
+        modules = dict(self._model.named_modules())
+        for layer in (*layers, end) if end else layers:
+            check_layer(modules, layer)
+            if layer not in modules:  # the input of a module becomes the output of one more module
+                modules[layer] = nn.Identity()
+                on_layer(modules, layer, modules[layer])
+        self.data = checked_input(self._model, data).detach()
+        for name, module in modules.items():
+            # torch's place for another `__call__`: around the caller's hooks, which run when the module does
+            module.__dict__["_compiled_call_impl"] = partial(self._call, name, module._call_impl)
+        self.needs_graph, self._end = False, end
+
+    @isolated()
+    def follow(self, layers: Collection[str], *, clone: bool) -> dict[str, Path]:
+        """Run the whole model, and store what returns before each layer is called; with `clone`, a copy of it.
+
+        Raises
+        ------
+        ModelError
+            If the model draws random numbers that its output depends on.
+        """
+        paths = {layer: Path(layer) for layer in layers}
+        drawn = random_states(self.data.device)
+        data = self.data.clone().requires_grad_(self.needs_graph)
+        prediction, activated = self.run(data, partial(_follow_call, paths, clone))
+        if activated and not self.needs_graph:
+            self.needs_graph = True
+            return self.follow(layers, clone=clone)
+        if random_states(self.data.device) != drawn:
+            check_same_output(prediction, self.run(self.data.clone(), lambda _, call: call())[0])
+        for path in paths.values():
+            if path.ahead:
+                end = f" below '{self._end}'" if self._end else ""
+                path.problem = f"The model has, but never calls, '{path.layer}'{end}."
+        self.prediction = prediction.detach()
+        return paths
+
+    def run(self, data: Tensor, step: Step) -> tuple[Tensor, bool]:
+        """Run the model, with `step` in place of its calls: its output, and whether it ended in an activation."""
+        self._step = step
+        with torch.set_grad_enabled(self.needs_graph), callers_default(data.device):
+            with FinalActivation(self._model) as final:
+                try:
+                    output = self._model(data)
+                except _Ended as ended:
+                    output = ended.output
+            if self._end is None:
+                output, _ = final.removed(output)
+        if not isinstance(output, Tensor):
+            raise ModelError(f"The model's output is {described_output(output)}, not a tensor: crp.select_output.")
+        # [N] of a regression: one output per sample, as in a flow
+        return output if output.ndim > 1 else output[:, None], final.recorded and self._end is None
+
+    def _call(self, name: str, run: Callable, *args: Any, **kwargs: Any) -> Any:
+        output = self._step(name, partial(run, *args, **kwargs))
+        if name == self._end:
+            raise _Ended(output)
+        return output
+
+
+class _Ended(Exception):  # noqa: N818 (nothing went wrong)
+    """Ends a forward pass at the layer that was asked for."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+
+def _follow_call(paths: dict[str, Path], clone: bool, name: str, run: Callable[[], Any]) -> Any:
+    """Run a call, and add it to the paths of the layers that are still ahead."""
+    before = list(paths[name].calls) if name in paths else []
+    ahead = [(path, len(path.calls)) for path in paths.values() if path.ahead]
+    for path, _ in ahead:
+        path.calls.append(Call(name))
+    output = run()
+    if name in paths:
+        paths[name].reach(output, before)
+    kept = None
+    for path, place in ahead:
+        if path.ahead:
+            if kept is None:
+                kept = tree_map_only(Tensor, lambda one: one.detach().clone() if clone else one.detach(), output)
+            # the calls inside this one will not be made again
+            path.calls[place:] = [Call(name, kept, stored=True)]
+    return output

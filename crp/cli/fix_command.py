@@ -1,0 +1,108 @@
+"""`crp fix`: a model in which a concept no longer decides."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import click
+
+from crp.cli import options
+
+METHODS = ("suppress", "project", "reactive", "refit")
+
+
+@click.command(short_help="Correct a model that relies on a concept, and save it.")
+@click.argument("library")
+@click.option("--concept", metavar="LAYER/ID", required=True, help="The concept, such as conv5/37.")
+@click.option("--by", "method", type=click.Choice(METHODS), required=True, help="How; see below.")
+@click.option("--data", metavar="DATA", required=True, help="Samples to correct on, named as for `crp mine`.")
+@click.option("--out", metavar="FILE", required=True, help="FILE.safetensors (weights), .pt2 or .onnx (programs).")
+@click.option("--refit", "refitted", is_flag=True, help="After suppress, project or reactive, fit the last layer, too.")
+@click.option("--labels", is_flag=True, help="Fit to the labels of DATA instead of the model's own predictions.")
+@click.option(
+    "--fill",
+    type=click.Choice(("zero", "mean")),
+    default="zero",
+    show_default=True,
+    help="With suppress: what takes the place of the concept.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=40),
+    default=1000,
+    show_default=True,
+    help="How many samples, evenly spaced; every fourth one only measures the result.",
+)
+@click.option(
+    "--kind", "kind", metavar="KIND", default="channels", show_default=True, help="Kind of concept of LIBRARY."
+)
+@click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
+@options.weights
+@click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def fix(
+    library: str,
+    concept: str,
+    method: str,
+    data: str,
+    out: str,
+    refitted: bool,
+    labels: bool,
+    fill: str,
+    samples: int,
+    kind: str,
+    model: str | None,
+    weights: str | None,
+    trust: bool,
+    as_json: bool,
+) -> None:
+    """Make a model in which a concept of LIBRARY no longer decides, save it, and say what changed.
+
+    \b
+    suppress   the concept is 0 (or its mean) for every input; weights of the same architecture where possible
+    project    the direction in which activations change with the concept is taken out (pattern-ClArC)
+    reactive   around places where the concept is active, the usual activation is put; other inputs do not change
+    refit      the last layer is fitted again, on samples with the concept exchanged; weights only
+
+    Removing a concept stops it from deciding. A class that the model knew by the concept alone is not recognised by
+    that: it needs `refit`, or --refit after another method. No labels are needed.
+
+    \b
+    Example:
+        crp fix scenes.crp --concept conv5/37 --by refit --data photos/ --out fixed.safetensors
+    """
+    sys.path.append(os.getcwd())
+    from crp import correction
+    from crp.correction.reading import concept_named, read_samples
+    from crp.library import open_library
+    from crp.models import check_concept_kind
+    from crp.sources.data import load_data
+    from crp.sources.kinds import kind_named
+    from crp.sources.provenance import model_of
+
+    if refitted and method == "refit":
+        raise click.UsageError("--refit is for suppress, project and reactive; --by refit does the same alone.")
+    opened, found_kind = open_library(library), kind_named(kind)
+    layer, index = concept_named(opened, concept)
+    check_concept_kind(opened, found_kind)
+    found = model_of(opened, model=model, weights=weights, trust=trust)
+    dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
+    fitting, held_out = read_samples(dataset, samples, labelled=labels)
+    common = dict(kind=found_kind)
+    result = None
+    if method != "refit":
+        settings = {**common, "fill": fill} if method == "suppress" else common
+        result = getattr(correction, method)(found, fitting.data, layer, index, **settings)
+    if method == "refit" or refitted:
+        result = correction.refit(found, fitting.data, layer, index, labels=fitting.labels, after=result, **common)
+    figures = correction.measure_fix(found, result, held_out.data, layer, index, labels=held_out.labels, **common)
+    written = correction.write_fixed(result, out, fitting.data[:2])
+    if as_json:
+        click.echo(json.dumps({"method": result.method, "file": str(written), **figures.to_json()}))
+        return
+    click.echo(result.method)
+    for line in figures.lines(opened.class_names):
+        click.echo(line)
+    click.echo(written)

@@ -1,0 +1,37 @@
+"""From a suspicious concept to a better model.
+
+===================  =========================================================================================
+`suppress`           take a concept out of a layer, for every input: weights edited, same architecture
+`project`            take out the direction in which activations change with a concept (ClArC)
+`reactive`           put the usual activation around the places where the concept is active, and nowhere else
+`refit`              fit the last layer again, so that the concept no longer decides, with labels or without
+`write_fixed`        save the result, as weights or as a program that torch alone runs
+`measure_fix`        how much the concept decides, before and after
+===================  =========================================================================================
+
+None of them changes the caller's model. Each takes samples `[N, c, *S]` and returns a `Correction`. Names are imported
+on first use.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "Correction": "corrections",
+    "suppress": "removing",
+    "project": "removing",
+    "reactive": "removing",
+    "refit": "refitting",
+    "write_fixed": "writing",
+    "measure_fix": "figures_of_a_fix",
+    "Dependence": "figures_of_a_fix",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'crp.correction' has no attribute {name!r}")
+    value = getattr(import_module(f"crp.correction.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,142 @@
+"""How much a concept decides, before and after a correction: `measure_fix`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from crp.concepts import ChannelConcept, ConceptKind
+from crp.correction.corrections import Correction
+from crp.correction.counterfactuals import Counterfactuals
+from crp.correction.presence import find_presence
+from crp.correction.reruns import checked_samples
+
+_CHANNELS = ChannelConcept()
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """How far predictions depend on a concept, as fractions of samples (0 to 1).
+
+    "Right" is the label, or without labels the prediction of the original model on the sample as it is.
+
+    Attributes
+    ----------
+    right
+        Of all samples.
+    right_with, right_without
+        Of the samples with the concept, and of those without it.
+    right_taken_out
+        Of the samples with the concept, after it was taken out.
+    pulled
+        Of the samples without the concept and of another class: taken for the class that has the concept most often,
+        after the concept was put in.
+    """
+
+    right: float
+    right_with: float
+    right_without: float
+    right_taken_out: float
+    pulled: float
+
+
+@dataclass(frozen=True)
+class FixFigures:
+    """Figures of a model and of corrections of it.
+
+    Attributes
+    ----------
+    target
+        The class that has the concept most often.
+    having, lacking
+        Number of samples with the concept and without it.
+    by_labels
+        Whether classes are labels; otherwise they are the original model's predictions.
+    before, after
+        The figures.
+    """
+
+    target: int
+    having: int
+    lacking: int
+    by_labels: bool
+    before: Dependence
+    after: Dependence
+
+    def lines(self, class_names: Sequence[str] = ()) -> list[str]:
+        """Return the figures as lines of a table."""
+        name = class_names[self.target] if self.target < len(class_names) else f"class {self.target}"
+        truth = "right" if self.by_labels else "as the original model"
+        rows = [
+            (f"{truth}, all samples", "right"),
+            (f"{truth}, the {self.having} samples with the concept", "right_with"),
+            (f"{truth}, the {self.lacking} samples without it", "right_without"),
+            ("still recognised when the concept is taken out", "right_taken_out"),
+            (f"other classes taken for {name!r} when it is put in", "pulled"),
+        ]
+        width = max(len(words) for words, _ in rows)
+        return [f"{'':{width}}  before   after"] + [
+            f"{words:{width}}  {getattr(self.before, row):6.1%}  {getattr(self.after, row):6.1%}" for words, row in rows
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return asdict(self)
+
+
+def measure_fix(
+    model: nn.Module,
+    correction: Correction,
+    data: Tensor,
+    layer: str,
+    concept: int | Sequence[int],
+    *,
+    labels: Tensor | None = None,
+    kind: ConceptKind = _CHANNELS,
+    seed: int = 1,
+) -> FixFigures:
+    """Measure how much a concept decides, in the model and in the corrected one.
+
+    Parameters
+    ----------
+    model
+        The original model.
+    correction
+        A correction of it.
+    data
+        Samples `[N, c, *S]`, best others than those that the correction was made with.
+    layer, concept, kind, labels
+        As in `refit`.
+    seed
+        Of the exchanged samples.
+    """
+    checked_samples(data, labels)
+    presence = find_presence(model, data, layer, concept, kind)
+    made = Counterfactuals(model, data, presence, seed)
+    wanted = presence.outputs.argmax(1) if labels is None else labels.to(presence.outputs.device)
+    target = int(wanted[made.having].bincount().argmax())
+    figures = [_dependence(made, one, wanted, target) for one in (None, correction)]
+    return FixFigures(target, len(made.having), len(made.lacking), labels is not None, *figures)
+
+
+def _dependence(made: Counterfactuals, correction: Correction | None, wanted: Tensor, target: int) -> Dependence:
+    found = {one.name: (one.samples, one.outputs.argmax(1)) for one in made.run(correction)}
+    samples, predicted = found["as they are"]
+    right = predicted == wanted[samples]
+    taken, after_taking = found["taken out"]
+    put, after_putting = found["put in"]
+    others = wanted[put] != target
+
+    def share(which: Tensor) -> float:
+        return float(which.double().mean()) if len(which) else float("nan")
+
+    return Dependence(
+        share(right),
+        share(right[made.having]),
+        share(right[made.lacking]),
+        share(after_taking == wanted[taken]),
+        share(after_putting[others] == target),
+    )

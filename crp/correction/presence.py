@@ -1,0 +1,124 @@
+"""Where a concept is active in some samples: `Presence`, found by `find_presence`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from crp.attribution import RelevanceFlow, prepare
+from crp.concepts import ConceptKind
+from crp.correction.reruns import BATCH, Rerun
+from crp.errors import InputError
+from crp.indices import concept_ids
+from crp.layout import Layout
+
+# Part of a concept's largest value above which it counts as active, and positions around it that it also shapes.
+ACTIVE, REACH = 0.2, 2
+
+
+@dataclass(frozen=True, eq=False)
+class Presence:
+    """Where some concepts of a layer are active in some samples.
+
+    Attributes
+    ----------
+    layer, layout
+        The layer.
+    kind, ids
+        The concepts.
+    threshold
+        The value above which each concept counts as active, `[n]`.
+    near
+        Which positions are active or at most `REACH` from an active one, bool `[N, P]`. Positions in front of a grid
+        (class tokens) never are.
+    active
+        Which positions are active, bool `[N, P]`.
+    outputs
+        The model's outputs, `[N, classes]`.
+    example
+        The layer's output for the first samples.
+    """
+
+    layer: str
+    layout: Layout
+    kind: ConceptKind
+    ids: tuple[int, ...]
+    threshold: Tensor
+    near: Tensor
+    active: Tensor
+    outputs: Tensor
+    example: Tensor
+
+    @property
+    def samples(self) -> Tensor:
+        """Which samples have the concept, bool `[N]`."""
+        return self.active.any(1)
+
+
+def find_presence(
+    model: nn.Module,
+    data: Tensor,
+    layer: str,
+    concept: int | Sequence[int],
+    kind: ConceptKind,
+    *,
+    active: float = ACTIVE,
+    reach: int = REACH,
+) -> Presence:
+    """Find where concepts are active.
+
+    Parameters
+    ----------
+    model
+        The model.
+    data
+        `[N, c, *S]`.
+    layer, concept, kind
+        The layer, the ids of one or several of its concepts, and their kind.
+    active
+        Part (0 to 1) of a concept's largest value in `data` above which it counts as active.
+    reach
+        Positions around an active one that it also shapes.
+
+    Raises
+    ------
+    InputError
+        If there is no such layer or concept, or a concept is active nowhere.
+    """
+    layout = observed_layout(model, data, layer)
+    ids = concept_ids(concept, kind.size(layout), f"layer '{layer}'")
+    rerun, values, outputs, example = Rerun(model, layer), [], [], None
+    for batch in data.split(BATCH):
+        outputs.append(rerun.run(batch))
+        values.append(kind.values(rerun.activation, layout)[:, list(ids)])
+        example = rerun.activation[:8] if example is None else example
+    found = torch.cat(values)
+    largest = found.amax((0, 2))
+    for index, value in zip(ids, largest.tolist(), strict=True):
+        if not value > 0:
+            raise InputError(f"Concept {index} of layer '{layer}' is active in none of the {len(data)} samples.")
+    threshold = active * largest
+    where = (found > threshold[:, None]).any(1)
+    return Presence(
+        layer, layout, kind, ids, threshold, around(where, layout, reach), where, torch.cat(outputs), example
+    )
+
+
+def observed_layout(model: nn.Module, data: Tensor, layer: str) -> Layout:
+    """Observe which axes of a layer's output are channels."""
+    with RelevanceFlow(prepare(model, None), None, data[:1], [layer], to_input=False) as flow:
+        return flow.layout(layer)
+
+
+def around(where: Tensor, layout: Layout, reach: int) -> Tensor:
+    """Widen positions `[N, P]` (bool) by `reach` on the layer's grid; positions in front of it are left out."""
+    wide = torch.zeros_like(where)
+    if not layout.grid:
+        return where
+    grid = where[:, layout.prefix :].float().unflatten(1, (1, *layout.grid))
+    pools = {1: nn.functional.max_pool1d, 2: nn.functional.max_pool2d, 3: nn.functional.max_pool3d}
+    wide[:, layout.prefix :] = pools[len(layout.grid)](grid, 2 * reach + 1, 1, reach).flatten(1) > 0
+    return wide

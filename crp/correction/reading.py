@@ -1,0 +1,81 @@
+"""What a correction reads: the name of a concept, and samples of a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crp.errors import InputError, nearest
+from crp.library import Library
+from crp.mining.block_stream import SampleReader
+
+# Every which sample is used to measure only.
+_MEASURES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples `[N, c, *S]` and, if they are read, their labels, int64 `[N]`."""
+
+    data: Tensor
+    labels: Tensor | None
+
+
+def concept_named(library: Library, name: str) -> tuple[str, int]:
+    """Read the layer and the id of a concept from "conv5/37".
+
+    Raises
+    ------
+    InputError
+        If the library has no such layer or concept.
+    """
+    layer, slash, index = name.rpartition("/")
+    if not slash or not index.isdecimal():
+        raise InputError(f"A concept is named LAYER/ID, such as '{next(iter(library.layers))}/0', given {name!r}.")
+    if layer not in library.layers:
+        raise InputError(f"The library has no layer {layer!r}: {nearest(layer, [*library.layers])}")
+    return layer, library.concept_id(layer, int(index))
+
+
+def read_samples(dataset: object, count: int, *, labelled: bool) -> tuple[Samples, Samples]:
+    """Read evenly spaced samples of a data set, and divide them.
+
+    Parameters
+    ----------
+    dataset
+        Map-style.
+    count
+        At most how many.
+    labelled
+        Whether to read one label of each.
+
+    Returns
+    -------
+    tuple of two Samples
+        Three quarters to correct with, and a quarter to measure with.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 40 samples, or a sample has several labels.
+    """
+    reader = SampleReader(dataset, labelled)
+    if len(reader) < 10 * _MEASURES:
+        raise InputError(f"The data have {len(reader)} samples; a correction needs at least {10 * _MEASURES}.")
+    rows = torch.linspace(0, len(reader) - 1, min(count, len(reader))).long().tolist()
+    read = [reader[index] for index in rows]
+    data = torch.stack([inputs for inputs, _ in read])
+    if labelled and any(isinstance(label, tuple) for _, label in read):
+        raise InputError("Samples with several labels cannot be fitted to; leave the labels out.")
+    labels = torch.tensor([label for _, label in read]) if labelled else None
+    # classes often alternate in the data: a quarter at random, the same every time
+    order = torch.randperm(len(read), generator=torch.Generator().manual_seed(0))
+    held = torch.zeros(len(read), dtype=torch.bool)
+    held[order[: len(read) // _MEASURES]] = True
+
+    def those(which: Tensor) -> Samples:
+        return Samples(data[which], None if labels is None else labels[which])
+
+    return those(~held), those(held)

@@ -1,0 +1,187 @@
+"""The last layer fitted again, so that a concept no longer decides: `refit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crp.concepts import ChannelConcept, ConceptKind
+from crp.correction.corrections import Correction, copied
+from crp.correction.counterfactuals import COPIES, NAMES, Counterfactuals, Variants
+from crp.correction.presence import find_presence
+from crp.correction.reruns import Rerun, checked_samples
+from crp.errors import InputError, ModelError
+
+_CHANNELS = ChannelConcept()
+# Weights that samples whose concept was taken out may have, and every which sample is held out to choose one.
+_BOOSTS, _HELD_OUT = (1, 2, 4, 8, 16), 3
+# Penalty on the squared distance to the original weights, of features with variance 1.
+_PENALTY = 1e-4
+
+
+def refit(
+    model: nn.Module,
+    data: Tensor,
+    layer: str,
+    concept: int | Sequence[int],
+    *,
+    labels: Tensor | None = None,
+    kind: ConceptKind = _CHANNELS,
+    after: Correction | None = None,
+    budget: float = 0.01,
+    seed: int = 0,
+) -> Correction:
+    """Fit the last linear layer again, on samples in which the concept is present or absent whatever their class is.
+
+    Deep feature reweighting (Kirichenko et al. 2023, "Last layer re-training is sufficient for robustness to spurious
+    correlations") needs samples in which the spurious concept and the class do not go together. Here they are made: at
+    the layer, activations around the concept are exchanged between samples with and without it (`counterfactuals`).
+    The classes to be learnt are the labels, or without labels the model's own predictions on the samples as they are.
+
+    Samples whose concept was taken out weigh 1, 2, 4, 8 or 16 times as much as others. A third of the samples is held
+    out to choose the weight with which most of those are recognised, if at most `budget` of the accuracy is lost,
+    counting samples without the concept and those it was taken out of. The last fit uses all samples.
+
+    Parameters
+    ----------
+    model
+        The model; it is not changed. Its output `[N, classes]` is that of a `torch.nn.Linear`.
+    data
+        Samples `[N, c, *S]`, at least 10 with the concept and 10 without.
+    layer, concept, kind
+        As in `suppress`.
+    labels
+        Class of each sample, int64 `[N]`; None for the model's own predictions.
+    after
+        A correction of the same model, after which the last layer is fitted.
+    budget
+        Accuracy (0 to 1) that may be lost.
+    seed
+        Of the exchanged samples.
+
+    Returns
+    -------
+    Correction
+        With the architecture of the model, or of the model of `after`.
+
+    Raises
+    ------
+    InputError
+        If there are too few samples with or without the concept.
+    ModelError
+        If the output is not that of a linear layer.
+    """
+    checked_samples(data, labels)
+    if not 0 <= budget < 1:
+        raise InputError(f"budget is the accuracy that may be lost, 0 to 1, given {budget}.")
+    presence = find_presence(model, data, layer, concept, kind)
+    made = Counterfactuals(model, data, presence, seed)
+    wanted = presence.outputs.argmax(1) if labels is None else labels.to(presence.outputs.device)
+    rerun = Rerun(model, layer)
+    rerun.run(data[:2])
+    name, _ = rerun.features()
+    linear = copied(model).get_submodule(name)
+    if linear.bias is None:
+        raise ModelError(f"The last layer '{name}' has no bias, which is needed to fit it.")
+
+    def examples_of(correction: Correction | None, names: Sequence[str]) -> list[_Examples]:
+        return [_examples(one, wanted, made) for one in made.run(correction, names=names, features=True)]
+
+    examples = examples_of(after, NAMES)
+    least = _right(linear, examples if after is None else examples_of(None, NAMES[:2])) - budget
+    boost, best = 1, -1.0
+    for tried in _BOOSTS:
+        found = _fitted(linear, examples, tried, held_out=True)
+        recognised = _right(found, [one for one in examples if one.taken_out])
+        if recognised > best and (tried == 1 or _right(found, examples) >= least):
+            boost, best = tried, recognised
+    fitted = _fitted(linear, examples, boost, held_out=False)
+    fixed = copied(model if after is None else after.model)
+    last = _within(fixed, name)
+    with torch.no_grad():
+        last.weight.copy_(fitted.weight)
+        last.bias.copy_(fitted.bias)
+    words = f"last layer fitted to {'its own predictions' if labels is None else 'labels'}, weight {boost}"
+    if after is None:
+        return Correction(fixed, words, True, layer, last=last)
+    return replace(after, model=fixed, method=f"{after.method}; {words}", last=last)
+
+
+@dataclass(frozen=True, eq=False)
+class _Examples:
+    """Features `[M, D]`, classes `[M]`, weight of one, and which are held out and which of them count, bool `[M]`."""
+
+    features: Tensor
+    wanted: Tensor
+    weight: float
+    held_out: Tensor
+    counts: Tensor
+    taken_out: bool
+
+
+def _examples(variants: Variants, wanted: Tensor, made: Counterfactuals) -> _Examples:
+    samples = variants.samples
+    taken_out = variants.name == "taken out"
+    lacking = torch.isin(samples, made.lacking)
+    return _Examples(
+        variants.features.double(),
+        wanted[samples],
+        1 / COPIES if taken_out else 1.0,
+        samples % _HELD_OUT == 0,
+        torch.ones_like(lacking) if taken_out else lacking & (variants.name == "as they are"),
+        taken_out,
+    )
+
+
+def _right(linear: nn.Linear, examples: Sequence[_Examples]) -> float:
+    """Return the accuracy on held-out samples without the concept, or with the concept taken out."""
+    right = total = 0.0
+    for one in examples:
+        rows = one.held_out & one.counts
+        found = functional.linear(one.features[rows], linear.weight.double(), linear.bias.double()).argmax(1)
+        right += one.weight * float((found == one.wanted[rows]).sum())
+        total += one.weight * int(rows.sum())
+    return right / total
+
+
+def _fitted(linear: nn.Linear, examples: Sequence[_Examples], boost: float, *, held_out: bool) -> nn.Linear:
+    """Fit a linear layer by weighted cross-entropy, from the weights of another."""
+    kept = [~one.held_out if held_out else torch.ones_like(one.held_out) for one in examples]
+    features = torch.cat([one.features[rows] for one, rows in zip(examples, kept, strict=True)])
+    wanted = torch.cat([one.wanted[rows] for one, rows in zip(examples, kept, strict=True)])
+    weights = torch.cat(
+        [
+            torch.full((int(rows.sum()),), one.weight * (boost if one.taken_out else 1), dtype=torch.float64)
+            for one, rows in zip(examples, kept, strict=True)
+        ]
+    ).to(features)
+    mean, scale = features.mean(0), features.std(0).clamp(min=1e-6)
+    scaled = (features - mean) / scale
+    start = linear.weight.detach().double() * scale
+    weight = start.clone().requires_grad_()
+    bias = (linear.bias.detach().double() + linear.weight.detach().double() @ mean).requires_grad_()
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, tolerance_change=1e-7, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        each = functional.cross_entropy(scaled @ weight.T + bias, wanted, reduction="none")
+        value = (each * weights).sum() / weights.sum() + _PENALTY * (weight - start).square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    result = nn.Linear(len(mean), len(start), dtype=torch.float64, device=features.device)
+    with torch.no_grad():
+        result.weight.copy_(weight / scale)
+        result.bias.copy_(bias - (weight / scale) @ mean)
+    return result
+
+
+def _within(model: nn.Module, name: str) -> nn.Module:
+    """Return a linear layer by its name, in a model where modules may have been put beside it."""
+    module = model.get_submodule(name)
+    return module if isinstance(module, nn.Linear) else next(one for one in module if isinstance(one, nn.Linear))

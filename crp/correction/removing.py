@@ -1,0 +1,140 @@
+"""Models without a concept: `suppress`, `project` and `reactive`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from crp.analysis.learned_directions import filter_directions, pattern_directions
+from crp.concepts import ChannelConcept, ConceptKind
+from crp.correction.activations import activation_after, gathered
+from crp.correction.channel_maps import ChannelMap, detectors, part_matrix
+from crp.correction.corrections import Correction, inserted, mapped
+from crp.correction.eraser import Eraser
+from crp.correction.presence import ACTIVE, REACH, find_presence, observed_layout
+from crp.correction.reruns import Rerun, checked_samples
+from crp.errors import InputError, nearest
+from crp.indices import concept_ids
+
+_CHANNELS = ChannelConcept()
+FILLS = ("zero", "mean")
+_DIRECTIONS = {"pattern": pattern_directions, "filter": filter_directions}
+
+
+def suppress(
+    model: nn.Module,
+    data: Tensor,
+    layer: str,
+    concept: int | Sequence[int],
+    *,
+    kind: ConceptKind = _CHANNELS,
+    fill: str = "zero",
+) -> Correction:
+    r"""Take concepts out of a layer, for every input.
+
+    .. math:: a - \sum_j part_j(a) + fill
+
+    Where the layer is the output of a linear layer, a convolution or a norm, the result has the same architecture and
+    other weights; elsewhere a module of torch is added after the layer.
+
+    Parameters
+    ----------
+    model
+        The model; it is not changed.
+    data
+        Samples `[N, c, *S]`, on which the concept is observed.
+    layer, concept
+        The layer, and the ids of one or several of its concepts.
+    kind
+        The kind of concept.
+    fill
+        What takes the place of the parts: `"zero"`, or their `"mean"` over samples and positions.
+
+    Raises
+    ------
+    InputError
+        If there is no such concept, or weights cannot take it out.
+    ModelError
+        If the model cannot be changed at this layer.
+    """
+    checked_samples(data)
+    if fill not in FILLS:
+        raise InputError(f"There is no fill {fill!r}: {nearest(str(fill), FILLS)}")
+    layout = observed_layout(model, data, layer)
+    ids = concept_ids(concept, kind.size(layout), f"layer '{layer}'")
+    rerun = Rerun(model, layer)
+    rerun.run(data[:8])
+    matrix = part_matrix(kind, ids, layout, rerun.activation)
+    shift = matrix.new_zeros(len(matrix))
+    if fill == "mean":
+        shift = matrix @ gathered(model, data, layer, layout)[0]
+    removal = ChannelMap(torch.eye(len(matrix), dtype=torch.float64) - matrix, shift)
+    return mapped(model, data, layer, layout, removal, f"suppressed, {fill} in its place")
+
+
+def project(
+    model: nn.Module,
+    data: Tensor,
+    layer: str,
+    concept: int | Sequence[int],
+    *,
+    kind: ConceptKind = _CHANNELS,
+    direction: str = "pattern",
+) -> Correction:
+    r"""Take out the direction in which activations change where a concept is active.
+
+    With the direction v of length 1 and the mean activation m where the concept is absent,
+
+    .. math:: a - v v^\top (a - m)
+
+    This is ClArC (Anders et al. 2022, "Finding and removing Clever Hans"); with the direction `"pattern"`
+    pattern-ClArC (Pahde et al. 2022, "Navigating Neural Space"). No labels are used: positions where the concept is
+    active are compared with those that are not near one. The direction is taken after an activation module that reads
+    the layer and nothing else, where a concept that is absent is 0; otherwise at the layer itself.
+
+    The parameters and errors are those of `suppress`, and `direction` is `"pattern"` or `"filter"` (the normal of a
+    separating plane).
+    """
+    checked_samples(data)
+    if direction not in _DIRECTIONS:
+        raise InputError(f"There is no direction {direction!r}: {nearest(str(direction), [*_DIRECTIONS])}")
+    found = find_presence(model, data, layer, concept, kind)
+    place = activation_after(model, data[:1], layer)
+    absent, with_it, without_it = gathered(model, data, place, found.layout, found)
+    directions = _DIRECTIONS[direction]({"concept": (with_it, without_it)})
+    (vector,) = directions.matrix.double()
+    matrix = torch.eye(len(vector), dtype=torch.float64) - torch.outer(vector, vector)
+    shift = vector * (vector @ absent)
+    return mapped(model, data, place, found.layout, ChannelMap(matrix, shift), f"projected, {direction} direction")
+
+
+def reactive(
+    model: nn.Module,
+    data: Tensor,
+    layer: str,
+    concept: int | Sequence[int],
+    *,
+    kind: ConceptKind = _CHANNELS,
+    active: float = ACTIVE,
+    reach: int = REACH,
+) -> Correction:
+    r"""Put the usual activation around the places where a concept is active, and leave everything else as it is.
+
+    Corrections that react to a condition were proposed by Bareeva et al. 2024 ("Reactive model correction"). The
+    condition here is a position at which the concept is active; there, and at most `reach` positions away, all channels
+    take their mean over positions without the concept. Inputs without the concept give exactly the output of the
+    original model.
+
+    The parameters and errors are those of `suppress` and `find_presence`. The layer needs positions: nothing would be
+    left of a layer `[N, C]`.
+    """
+    checked_samples(data)
+    found = find_presence(model, data, layer, concept, kind, active=active, reach=reach)
+    if found.layout.positions == 1 or not found.layout.grid:
+        raise InputError(f"Layer '{layer}' has no positions to react at: use suppress or project.")
+    watched = detectors(kind, found.ids, found.layout, found.example)
+    absent, *_ = gathered(model, data, layer, found.layout, found)
+    eraser = Eraser(watched, found.threshold, absent, found.layout, reach).to(data)
+    return inserted(model, data, layer, eraser, f"erased where it is active, within {reach} positions")

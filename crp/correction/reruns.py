@@ -1,0 +1,109 @@
+"""Forward passes of a plain copy in which a layer is read, replaced and changed: `Rerun`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from crp.attribution.isolation import isolated
+from crp.attribution.named_layers import check_layer, on_layer
+from crp.attribution.replica import replicate
+from crp.errors import InputError, ModelError
+
+# Samples in one pass.
+BATCH = 50
+
+
+class Rerun:
+    """A plain copy of a model that can be run with another output of a layer.
+
+    Parameters
+    ----------
+    model
+        The caller's model, which is not changed.
+    layer
+        The layer that is read and replaced.
+    change, at
+        A function of a layer's output, and the name of that layer: it is applied in every pass, after replacing.
+
+    Attributes
+    ----------
+    activation
+        The layer's output in the last pass, before it was replaced, `[N, *shape]`.
+    """
+
+    def __init__(
+        self, model: nn.Module, layer: str, change: Callable[[Tensor], Tensor] | None = None, at: str | None = None
+    ) -> None:
+        self._copy, self._layer = replicate(model), layer
+        modules = dict(self._copy.named_modules())
+        check_layer(modules, layer)
+        self._replace: Callable[[Tensor], Tensor] | None = None
+        self._calls = 0
+        on_layer(modules, layer, self._visit)
+        if change is not None:
+            on_layer(modules, at or layer, change)
+        self._linear: list[tuple[str, Tensor, Tensor]] = []
+        for name, module in modules.items():
+            if type(module) is nn.Linear:
+                module.register_forward_hook(self._keep(name))
+
+    @isolated()
+    @torch.no_grad()
+    def run(self, data: Tensor, replace: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Run the model on `data` `[N, c, *S]` and return its output; `replace` computes the layer's output from it.
+
+        Raises
+        ------
+        ModelError
+            If the output is not `[N, classes]`, or the layer is not called exactly once.
+        """
+        self._replace, self._calls = replace, 0
+        self._linear.clear()
+        output = self._copy(data)
+        if self._calls != 1:
+            raise ModelError(f"Layer '{self._layer}' is called {self._calls} times in a forward pass, not once.")
+        if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] < 2:
+            raise ModelError("A correction needs a model whose output is one number for each class, [N, classes].")
+        self._output = output
+        return output
+
+    def features(self) -> tuple[str, Tensor]:
+        """Return the linear layer that made the output of the last pass, and what it was given, `[N, D]`.
+
+        Raises
+        ------
+        ModelError
+            If the output was not made by a linear layer.
+        """
+        for name, given, made in reversed(self._linear):
+            if made.shape == self._output.shape and torch.equal(made, self._output):
+                return name, given
+        raise ModelError(
+            "The model's output is not that of a linear layer (torch.nn.Linear), so there is no last layer to fit."
+        )
+
+    def _visit(self, activation: Tensor) -> Tensor | None:
+        self._calls += 1
+        if not isinstance(activation, Tensor):
+            raise ModelError(f"Layer '{self._layer}' gives a {type(activation).__name__}, not a tensor.")
+        self.activation = activation.clone()
+        return None if self._replace is None else self._replace(self.activation)
+
+    def _keep(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda _, given, made: self._linear.append((name, given[0], made.clone()))
+
+
+def checked_samples(data: Tensor, labels: Tensor | None = None) -> None:
+    """Refuse samples that are no tensor `[N, c, *S]`, or labels that are not one class for each.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(data, Tensor) or data.ndim < 2 or not len(data):
+        raise InputError("A correction needs samples, a tensor [N, c, *S].")
+    if labels is not None and (labels.shape != (len(data),) or labels.is_floating_point()):
+        raise InputError(f"Labels are whole numbers [{len(data)}], given {list(labels.shape)} of {labels.dtype}.")

@@ -1,0 +1,68 @@
+"""A corrected model as a file that runs without this package: `write_fixed`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from crp.correction.corrections import Correction
+from crp.errors import InputError, listed
+from crp.extras import optional
+from crp.files import user_path, write_file
+
+SUFFIXES = (".safetensors", ".pt2", ".onnx")
+
+
+def write_fixed(correction: Correction, path: str | os.PathLike[str], example: Tensor) -> Path:
+    """Write a corrected model.
+
+    ==================  ==================================================================================
+    `.safetensors`      the state dict, for the original architecture; only if a correction is in weights
+    `.pt2`              a program of `torch.export`, which torch alone loads and runs, for any batch size
+    `.onnx`             ONNX, for any batch size; needs the packages onnx and onnxscript
+    ==================  ==================================================================================
+
+    Parameters
+    ----------
+    correction
+        The corrected model.
+    path
+        The file.
+    example
+        Model input `[N, c, *S]` of at least two samples.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        If the file has another ending, or a state dict is not enough.
+    """
+    path = user_path(path)
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"A model is written to a file {listed(SUFFIXES)}, given '{path}'.")
+    if path.suffix == ".safetensors":
+        if not correction.in_weights:
+            raise InputError(
+                f"This correction ({correction.method}) adds a module to the model, so its weights do not fit the "
+                "original architecture: write a .pt2 or .onnx file."
+            )
+        state = {name: value.detach().clone().contiguous() for name, value in correction.model.state_dict().items()}
+        write_file(path, lambda file: save_file(state, file.name), durable=False, refusal=InputError)
+        return path
+    dynamic = ({0: torch.export.Dim("batch")},)
+    if path.suffix == ".pt2":
+        program = torch.export.export(correction.model, (example[:2],), dynamic_shapes=dynamic)
+        write_file(path, lambda file: torch.export.save(program, file), durable=False, refusal=InputError)
+        return path
+    for package in ("onnx", "onnxscript"):
+        optional(package, package, "Writing ONNX")
+    torch.onnx.export(correction.model, (example[:2],), str(path), dynamic_shapes=dynamic, dynamo=True)
+    return path

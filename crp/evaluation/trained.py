@@ -1,0 +1,102 @@
+"""Whether a model looks trained at all: its predictions against those of copies with shuffled weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from crp.evaluation.evaluation import Figure, Finding
+from crp.evaluation.passes import predictions, with_shuffled_weights
+from crp.evaluation.subject import Subject
+
+# Copies, samples, and by how much a trained model exceeds the best copy. Fewer samples say too little.
+_COPIES, _SAMPLES, _FACTOR, _LEAST = 19, 32, 1.5, 8
+
+_MEANING = (
+    "Explanations of an untrained network mean nothing, however good they look. How much a prediction says about the "
+    "sample (mutual information between sample and predicted class, in nats) is compared with "
+    f"{_COPIES} copies of the network, each with the entries of every weight tensor in random order. An untrained "
+    f"network is one of its own copies; a trained one exceeds the best of them at least {_FACTOR} times."
+)
+
+
+def measure_trained(subject: Subject) -> Iterator[Finding]:
+    """Compare the information in predictions with that of copies whose weights are shuffled.
+
+    Under the hypothesis that the weights of each tensor were drawn independently, model and copies are exchangeable:
+    the model exceeds all 19 copies in 5 % of cases, and 1.5 times the best of them in fewer.
+    """
+    data = subject.everything[:_SAMPLES]
+    own = predictions(subject.model.model, data)
+    doubt = _doubt(subject, own)
+    copies = range(0 if doubt else _COPIES)
+    rows = {"this model": own}
+    information = [
+        predicted_information(predictions(with_shuffled_weights(subject.model.model, subject.seed + copy), data))
+        for copy in tqdm(copies, desc="trained", unit="copy", disable=not subject.progress)
+    ]
+    found = predicted_information(own) if not doubt else float("nan")
+    best = max(information, default=float("nan"))
+    rows = {"this model": found, "shuffled weights, mean": float(np.mean(information)) if information else best}
+    rows["shuffled weights, best"] = best
+    yield Finding(
+        measure="trained",
+        title="Is the network trained?",
+        meaning=_MEANING,
+        place="",
+        verdict=_verdict(doubt, found, best),
+        columns=("information",),
+        rows={name: (Figure(value, float("nan"), len(data)),) for name, value in rows.items()},
+    )
+
+
+def looks_untrained(finding: Finding) -> bool:
+    """Whether a finding of `measure_trained` says that the model looks like one with random weights."""
+    own, best = (finding.figure(row, "information").mean for row in ("this model", "shuffled weights, best"))
+    return own <= _FACTOR * best
+
+
+def predicted_information(output: Tensor) -> float:
+    r"""Compute the mutual information between sample and predicted class, :math:`H(\bar p) - \overline{H(p)}`, in nats.
+
+    Parameters
+    ----------
+    output
+        Logits `[N, classes]`; the samples are equally likely.
+    """
+    shares = output.double().softmax(1)
+    return float(_entropy(shares.mean(0)) - _entropy(shares).mean())
+
+
+def _entropy(shares: Tensor) -> Tensor:
+    return torch.special.entr(shares).sum(-1)
+
+
+def _doubt(subject: Subject, output: Tensor) -> str:
+    """Say why nothing can be said, if so."""
+    if output.ndim != 2 or output.shape[1] < 2:
+        return "the output is not one of several classes"
+    if len(subject.everything) < _LEAST:
+        return f"{len(subject.everything)} samples are too few"
+    if subject.labels is not None and len(set(subject.labels)) < 2:
+        return "all samples have the same label"
+    return ""
+
+
+def _verdict(doubt: str, own: float, best: float) -> str:
+    if doubt:
+        return f"Whether the network is trained cannot be told: {doubt}."
+    if own <= _FACTOR * best:
+        return (
+            f"This network looks untrained: its predictions say no more about the samples ({own:.2g} nats) than those "
+            f"of copies with shuffled weights (up to {best:.2g}), unless the samples are all alike. Its explanations "
+            "look like those of a random network: do not trust them."
+        )
+    return (
+        f"The network is trained: its predictions say more about the samples ({own:.2g} nats) than those of copies "
+        f"with shuffled weights (at most {best:.2g})."
+    )

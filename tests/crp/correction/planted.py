@@ -1,0 +1,43 @@
+"""A small model whose use of a concept is known: it tells class 1 by a tag, and could tell it by a shape."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+# Planes of an input: the tag, the shape of class 0, the shape of class 1.
+TAG, FIRST, SECOND = 0, 1, 2
+
+
+def planted_model() -> nn.Sequential:
+    """`[N, 3, 8, 8]` -> `[N, 2]`: channel 0 of "conv" is the tag, on which class 1 depends."""
+    model = nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(3, 3, 1),
+            relu=nn.ReLU(),
+            mean=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            logits=nn.Linear(3, 2),
+        )
+    )
+    with torch.no_grad():
+        model.conv.weight.copy_(torch.eye(3)[:, :, None, None])
+        model.conv.bias.zero_()
+        model.logits.weight.copy_(torch.tensor([[0.0, 4.0, 0.0], [90.0, 0.0, 0.1]]))
+        model.logits.bias.copy_(torch.tensor([0.2, 0.0]))
+    return model.eval()
+
+
+def planted_data(count: int = 120, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Samples and labels, the classes in turn; nine in ten of class 1 have the tag, and none of class 0."""
+    draw = torch.Generator().manual_seed(seed)
+    data = 0.05 * torch.rand(count, 3, 8, 8, generator=draw)
+    data[:, TAG] = 0
+    labels = torch.arange(count) % 2
+    for row in range(count):
+        data[row, FIRST + labels[row], 2:6, 2:6] += 0.5 + 0.5 * torch.rand((), generator=draw)
+        if labels[row] == 1 and row % 20 != 1:
+            data[row, TAG, 0, int(torch.randint(8, (), generator=draw))] = 1
+    return data, labels

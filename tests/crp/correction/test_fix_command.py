@@ -1,0 +1,120 @@
+"""`crp fix`, and what its files are worth: the same outputs in a process without this package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+
+import crp
+from crp import LibraryError
+from crp.cli import main
+from crp.correction import refit, suppress, write_fixed
+from tests import processes
+from tests.crp.correction.planted import planted_data, planted_model
+
+CODE = """
+from torch.utils.data import TensorDataset
+from tests.crp.correction.planted import planted_data, planted_model as model
+
+def data():
+    return TensorDataset(*planted_data(160))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fixed")
+    (folder / "planted_subject.py").write_text(CODE, encoding="utf-8")
+    data = torch.utils.data.TensorDataset(*planted_data(40))
+    crp.mine(
+        planted_model(), data, layers=["conv"], path=folder / "a.crp", class_names=["first", "second"], patches=0,
+        progress=False,
+    )  # fmt: skip
+    return folder
+
+
+def run(folder: Path, *options: str) -> Result:
+    code = f"{folder}/planted_subject.py"
+    command = ["fix", str(folder / "a.crp"), "--model", f"{code}:model", "--data", f"{code}:data", *options]
+    return CliRunner().invoke(main, command, catch_exceptions=False)
+
+
+def test_the_command_says_the_figures_and_writes_weights(folder: Path) -> None:
+    out = folder / "fixed.safetensors"
+    done = run(folder, "--concept", "conv/0", "--by", "refit", "--out", str(out), "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["before"]["right_taken_out"], found["before"]["pulled"]) == (0.0, 1.0)
+    assert found["after"]["right_taken_out"] > 0.9
+    assert found["after"]["pulled"] < 0.1
+    model = planted_model()
+    model.load_state_dict(load_file(out))
+    cleaned = planted_data()[0][1::2].clone()
+    cleaned[:, 0] = 0
+    with torch.no_grad():
+        assert float((model(cleaned).argmax(1) == 1).double().mean()) > 0.95
+    with pytest.raises(LibraryError, match="was mined with other weights"):
+        crp.explain(model, cleaned[0], crp.open_library(folder / "a.crp"))
+
+
+def test_a_program_gives_the_same_outputs_without_this_package(folder: Path) -> None:
+    out, data = folder / "fixed.pt2", planted_data(9, seed=7)[0]
+    done = run(folder, "--concept", "conv/0", "--by", "reactive", "--refit", "--out", str(out))
+    assert done.exit_code == 0, done.output
+    assert "erased where it is active, within 2 positions; last layer fitted to its own predictions" in done.output
+    (row,) = [line for line in done.output.splitlines() if line.startswith("other classes taken for 'second'")]
+    before, after = (float(word.rstrip("%")) for word in row.split()[-2:])
+    assert before == 100
+    assert after < 10
+    torch.save(data, folder / "data.pt")
+    program = f"""
+import sys
+assert not any(name == "crp" or name.startswith("crp.") for name in sys.modules)
+sys.modules["crp"] = None
+import torch
+fixed = torch.export.load("{out}").module()
+torch.save(fixed(torch.load("{folder}/data.pt")), "{folder}/outputs.pt")
+"""
+    run_alone = processes.run(["-c", program], cwd=folder, imported=("torch",))
+    assert run_alone.returncode == 0, run_alone.stderr
+    from crp.correction import reactive
+    from crp.correction.reading import read_samples
+
+    samples, _ = read_samples(torch.utils.data.TensorDataset(*planted_data(160)), 1000, labelled=False)
+    model = planted_model()
+    expected = refit(model, samples.data, "conv", 0, after=reactive(model, samples.data, "conv", 0)).model
+    with torch.no_grad():
+        torch.testing.assert_close(torch.load(folder / "outputs.pt"), expected(data), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--concept", "conv", "--by", "refit", "--out", "x.pt2"), "A concept is named LAYER/ID, such as 'conv/0'"),
+        (("--concept", "conw/0", "--by", "refit", "--out", "x.pt2"), "did you mean 'conv'?"),
+        (("--concept", "conv/7", "--by", "refit", "--out", "x.pt2"), "7"),
+        (("--concept", "conv/0", "--by", "reactive", "--out", "x.safetensors"), "write a .pt2 or .onnx file"),
+        (("--concept", "conv/0", "--by", "suppress", "--out", "x.bin"), "A model is written to a file '.safetensors'"),
+        (("--concept", "conv/0", "--by", "refit", "--refit", "--out", "x.pt2"), "--by refit does the same alone"),
+    ],
+)
+def test_mistakes_are_sentences(folder: Path, options: tuple[str, ...], sentence: str) -> None:
+    done = run(folder, *options)
+    assert done.exit_code == 2
+    assert sentence in done.output
+
+
+def test_onnx(folder: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    model, (data, _) = planted_model(), planted_data()
+    found = suppress(model, data, "conv", 0)
+    path = write_fixed(found, folder / "fixed.onnx", data)
+    (output,) = runtime.InferenceSession(path).run(None, {"input": data[:5].numpy()})
+    torch.testing.assert_close(torch.from_numpy(output), found.model(data[:5]).detach(), rtol=1e-4, atol=1e-4)

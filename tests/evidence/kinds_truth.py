@@ -1,0 +1,179 @@
+"""What tokens, heads and latents say of the demo vision transformer, where the truth is known.
+
+**Tokens.** The predicted class of unseen scenes is explained by the tokens of a block's output. What the scene shows is
+its object and, if there is one, the tag.
+
+- points: how often the token of the grid with the most relevance shows a part of either;
+- map: the same for the strongest cell of the concept map, which adds up the heatmaps of all tokens;
+- class token: median share of the class token in the absolute relevance.
+
+**Heads.** Each head of each block is removed (its part of the input of the projection becomes zero), and the fall of
+the predicted class's logit is its effect.
+
+- rho: Spearman's rank correlation of relevance and effect over the heads of all blocks, mean over scenes;
+- first: how often the head with the most relevance has the largest effect, or one within a tenth of it;
+- sign: of the heads whose effect is at least 5 % of the logit, how many have relevance of the same sign.
+
+**Latents.** `tutorials/train_sae.py` trains a TopK autoencoder on the tokens of a block. The tag latent is that whose
+activation differs most between training scenes with the tag and without it. Nothing refers to the tag before that.
+
+- AUC: of its activation, for tokens that lie on the tag by half or more against tokens off the tag, and for scenes
+  (largest activation of any token) with the tag against all others, in unseen scenes;
+- first: how often it is the latent with the most relevance, in tagged octagons that are predicted as such;
+- on the tag: how much of the positive relevance in its heatmap lies within two pixels of the tag;
+- without it: how many of these octagons are still taken for octagons when it is removed.
+
+Made by
+
+    python -m tests.evidence.kinds_truth > docs/evidence/kinds.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import numpy as np
+import torch
+from scipy.ndimage import binary_dilation
+from scipy.stats import rankdata, spearmanr
+from torch import Tensor, nn
+
+from crp.analysis.learned_directions import layer_activations
+from crp.attribution import RelevanceFlow, composite_for
+from crp.concepts import Directions, HeadConcept, TokenConcept
+from crp.demo import Scenes, demo_model
+from crp.demo.vit import DEPTH, HEADS, PATCH
+from crp.explanations.map_computation import concepts_in_cells
+from tutorials import train_sae
+
+SEED, BATCH, OCTAGON = 7, 25, Scenes.class_names.index("octagon")
+GRID = 96 // PATCH
+
+
+def say(text: str) -> None:
+    """Print at once, because a table takes minutes."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def in_patches(masks: np.ndarray) -> np.ndarray:
+    """Return which part of each patch a mask covers: `[N, H, W]` -> `[N, T]`."""
+    return masks.reshape(len(masks), GRID, PATCH, GRID, PATCH).mean((2, 4)).reshape(len(masks), -1)
+
+
+def token_table(model: nn.Module, data: Tensor, shown: np.ndarray) -> None:
+    """Print where the strongest tokens are."""
+    composite, covered = composite_for(model, data[:1]).composite, in_patches(shown) > 0
+    say(f"\n## Tokens\n\n{len(data)} scenes.\n\n| layer | points | map | class token |\n| --- | --- | --- | --- |")
+    for block in range(DEPTH):
+        layer = f"blocks.{block}"
+        points, mapped, shares = [], [], []
+        for number in range(len(data)):
+            with RelevanceFlow(model, composite, data[number, None], [layer]) as flow:
+                arriving = flow.down(flow.output_relevance(flow.prediction.argmax(1)), to=layer)[0]
+                total = flow.parts(layer, TokenConcept()).total(arriving)[0]
+                table = concepts_in_cells(flow, layer, arriving, GRID, GRID, concept=TokenConcept())
+            points.append(covered[number, int(total[1:].argmax())])
+            mapped.append(covered[number, int(table.sum(1).argmax())])
+            shares.append(float(total[0].abs() / total.abs().sum()))
+        say(f"| {layer} | {np.mean(points):.3f} | {np.mean(mapped):.3f} | {np.median(shares):.2f} |")
+
+
+def head_table(model: nn.Module, data: Tensor) -> None:
+    """Print how relevance ranks heads."""
+    layers = [f"blocks.{block}.attn.proj..input" for block in range(DEPTH)]
+    composite, kind = composite_for(model, data[:1]).composite, HeadConcept(HEADS)
+    relevance, effects, logits = [], [], []
+    for some in data.split(BATCH):
+        with RelevanceFlow(model, composite, some, layers) as flow:
+            targets = flow.prediction.argmax(1)
+            arriving = flow.down(flow.output_relevance(targets), to=layers)
+            relevance.append(torch.cat([flow.parts(one, kind).total(arriving[one][0]) for one in layers], 1))
+            before = flow.prediction.gather(1, targets[:, None])
+            each = [[head] for head in range(HEADS)]
+            without = [flow.removal(one, kind).predictions(each) for one in layers]
+            after = torch.cat(without).gather(2, targets[None, :, None].expand(DEPTH * HEADS, -1, 1))[..., 0].T
+            effects.append(before - after)
+            logits.append(before)
+    found, effect, logit = (torch.cat(rows).detach().numpy() for rows in (relevance, effects, logits))
+    rho = [spearmanr(one, other).statistic for one, other in zip(found, effect, strict=True)]
+    reached = np.take_along_axis(effect, found.argmax(1)[:, None], 1)[:, 0]
+    large = np.abs(effect) >= 0.05 * np.abs(logit)
+    sign = (np.sign(found) == np.sign(effect))[large].mean()
+    say(f"\n## Heads\n\n{len(data)} scenes, {DEPTH * HEADS} heads.\n\n| rho | first | sign |\n| --- | --- | --- |")
+    say(f"| {np.mean(rho):.2f} | {(reached >= 0.9 * effect.max(1)).mean():.2f} | {sign:.2f} |")
+
+
+def auc(values: np.ndarray, positive: np.ndarray) -> float:
+    """How often a positive has a larger value than a negative."""
+    count = int(positive.sum())
+    return float((rankdata(values)[positive].sum() - count * (count + 1) / 2) / (count * (len(values) - count)))
+
+
+def latents_of(model: nn.Module, data: Tensor, kind: Directions) -> np.ndarray:
+    """Return the latents of all tokens, `[N, n, T]`."""
+    layer, found = train_sae.LAYER, []
+    for some in data.split(BATCH):
+        with RelevanceFlow(model, None, some, [layer], to_input=False) as flow:
+            found.append(kind.values(flow.activation(layer), flow.layout(layer)))
+    return torch.cat(found).numpy()
+
+
+def tag_latent(model: nn.Module, kind: Directions) -> int:
+    """Find the latent whose activation differs most between training scenes with and without the tag."""
+    means = []
+    for tag in ("always", "never"):
+        scenes = Scenes("train", 40, tag=tag)
+        data = torch.stack([scenes[index][0] for index in range(40)])
+        means.append(latents_of(model, data, kind).max(2).mean(0))
+    return int((means[0] - means[1]).argmax())
+
+
+def latent_table(model: nn.Module, data: Tensor, tags: np.ndarray) -> None:
+    """Train an autoencoder and print what its tag latent is."""
+    layer, composite = train_sae.LAYER, composite_for(model, data[:1]).composite
+    tokens = layer_activations(model, train_sae.load_inputs(), layer, samples=train_sae.SAMPLES)
+    kind = train_sae.train(tokens, train_sae.LATENTS, train_sae.K, train_sae.STEPS)
+    latent, tagged, covered = tag_latent(model, kind), tags.any((1, 2)), in_patches(tags).ravel()
+    active = latents_of(model, data, kind)[:, latent]
+    of_patches, clear = active[:, 1:].ravel(), (covered == 0) | (covered >= 0.5)
+    of_tokens, of_scenes = auc(of_patches[clear], covered[clear] > 0), auc(active.max(1), tagged)
+    near = binary_dilation(tags, np.ones((1, 3, 3)), iterations=2)
+    first, on_tag, still, outside = [], [], [], []
+    for number in np.flatnonzero(tagged):
+        with RelevanceFlow(model, composite, data[number, None], [layer]) as flow:
+            if int(flow.prediction.argmax()) != OCTAGON:
+                continue
+            arriving, parts = flow.down(flow.output_relevance([OCTAGON]), to=layer)[0], flow.parts(layer, kind)
+            first.append(int(parts.total(arriving)[0].argmax()) == latent)
+            outside.append(float(parts.rest(arriving).sum() / arriving.sum()))
+            heatmap = flow.down(parts.carried(arriving, [latent]), start=layer)[0, 0].sum(0).clamp(min=0).numpy()
+            on_tag.append(float((heatmap * near[number]).sum() / heatmap.sum()))
+            without = flow.removal(layer, kind).predictions([[latent]])
+            still.append(int(without[0, 0].argmax()) == OCTAGON)
+    say(f"\n## Latents\n\n{train_sae.LATENTS} latents of `{layer}`, {len(first)} tagged octagons.\n")
+    say("| AUC, tokens | AUC, scenes | first | on the tag | without it | in no latent |")
+    say("| --- | --- | --- | --- | --- | --- |")
+    means = [np.mean(values) for values in (first, on_tag, still, outside)]
+    say(f"| {of_tokens:.4f} | {of_scenes:.4f} | " + " | ".join(f"{value:.2f}" for value in means) + " |")
+
+
+def main() -> None:
+    """Print all tables."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--scenes", type=int, default=200)
+    count = options.parse_args().scenes
+    model, scenes = demo_model("vit"), Scenes("test", count, seed=SEED)
+    drawings = [scenes.drawing(index) for index in range(count)]
+    data = torch.stack([scenes.preprocessing.to_input(drawing.picture) for drawing in drawings])
+    masks = {name: np.stack([drawing.masks[name] for drawing in drawings]) for name in ("shape", "tag")}
+    say("# What tokens, heads and latents say of the demo vision transformer\n")
+    say("Made by `python -m tests.evidence.kinds_truth`, whose text says what the columns are.")
+    token_table(model, data, masks["shape"] | masks["tag"])
+    head_table(model, data)
+    latent_table(model, data, masks["tag"])
+
+
+if __name__ == "__main__":
+    main()
