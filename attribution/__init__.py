@@ -27,6 +27,7 @@ Modules
 `functions`                             rules of function calls as they run
 `pooling`, `signs`, `linear_function`   max pooling; nonnegative inputs; an operator and its adjoint in autograd
 `probing`                               the form of a zennit rule, found by running it
+`norm_squares`                          how removing values changes the variances of norms, to second order
 `backward_graph`, `ledger`              autograd's graph of a forward pass; where relevance went in a backward pass
 `composites`, `operation_composite`     `composite_for`; rules for modules and functions
 `conditions`, `conditional`             zennit-crp's conditions, checked; conditional attribution with them

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from crp.attribution.norm_squares import NormSquares
 from crp.attribution.purposes import Purpose
 from crp.attribution.rule_operator import RuleCall
 from crp.attribution.ruled_module import ModuleCall
@@ -97,7 +98,9 @@ def graph_of_products(source: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
     return arriving, relevance
 
 
-def jacobian_products(output: Tensor, inputs: Sequence[Tensor], relevance: Tensor) -> list[Tensor | None]:
+def jacobian_products(
+    output: Tensor, inputs: Sequence[Tensor], relevance: Tensor, squares: NormSquares | None = None
+) -> list[Tensor | None]:
     """Multiply relevance of several conditions by the transposed Jacobian, with rules in place of derivatives.
 
     Parameters
@@ -108,6 +111,8 @@ def jacobian_products(output: Tensor, inputs: Sequence[Tensor], relevance: Tenso
         Where it arrives.
     relevance
         `[K, N, ...]` for `K` conditions.
+    squares
+        What is taken from relevance that arrives; None for nothing.
 
     Returns
     -------
@@ -116,7 +121,8 @@ def jacobian_products(output: Tensor, inputs: Sequence[Tensor], relevance: Tenso
     """
 
     def product(single: Tensor) -> list[Tensor | None]:
-        return torch.autograd.grad(output, inputs, single, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(output, inputs, single, retain_graph=True, allow_unused=True)
+        return found if squares is None else squares.taken_from(found, inputs)
 
     if len(relevance) == 1:
         return [None if part is None else part[None] for part in product(relevance[0])]

@@ -1,9 +1,10 @@
 """Suitable rules for a model, chosen by its operations.
 
 There are two sets (`purposes.py`). What counts, from the output down to the concepts' layers, follows epsilon at all
-linear operations. Where it is, down to the input, follows z+ at convolutions, with flat at the first layer and epsilon
-at the fully connected ones (zennit's `EpsilonPlusFlat`; Kohlbrenner et al., "Towards best practice in explaining neural
-network decisions with LRP", 2020). Three kinds of networks need other rules for maps:
+linear operations, and derivatives at norms, attention, gates and smooth activations: first-order effects. Where it is,
+down to the input, follows z+ at convolutions, with flat at the first layer and epsilon at the fully connected ones
+(zennit's `EpsilonPlusFlat`; Kohlbrenner et al., "Towards best practice in explaining neural network decisions with
+LRP", 2020). Three kinds of networks need other rules for maps:
 
 - If the classifier is a convolution (SqueezeNet), z+ on it would leave no negative relevance in any lower layer. It
   gets epsilon, like a fully connected classifier.
@@ -26,7 +27,14 @@ from zennit.core import Composite
 from crp.attribution.flow import RelevanceFlow
 from crp.attribution.forward_pass import checked_input
 from crp.attribution.observation import LINEAR_FUNCTIONS, LinearCall, is_depthwise, observe
-from crp.attribution.operation_composite import NetworkKind, OperationComposite, RankingComposite, network_kind
+from crp.attribution.operation_composite import (
+    DERIVED,
+    DERIVED_MODULES,
+    NetworkKind,
+    OperationComposite,
+    RankingComposite,
+    network_kind,
+)
 from crp.attribution.replica import replicate
 from crp.attribution.wrappers import check_module, unwrapped
 from crp.errors import InputError, ModelError, nearest
@@ -49,7 +57,8 @@ class FittingComposite:
     name
         Short name, the same for the same rules. One set of rules is `"epsilon-plus-flat"`, `"epsilon-plus-flat, epsilon
         on classifier.1"`, `"epsilon-plus-flat, without biases of convolutions"` or `"epsilon"`. With rules by purpose,
-        these are the maps' rules: `"epsilon; maps: epsilon-plus-flat"`.
+        these are the maps' rules: `"epsilon; maps: epsilon-plus-flat"`, or `"first-order; maps: ..."` in a net with
+        norms of single samples, attention, gates or smooth activations.
     reason
         One or two sentences: what was recognised and what was chosen.
     """
@@ -92,7 +101,8 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
         An example `[N, ...]` of the model's input. With it, the first and the last layer are those that run first and
         last; without it, those that the model registers first and last.
     rules
-        `"by-purpose"`: epsilon for relevance that ends at layers, other rules for relevance that ends at the input.
+        `"by-purpose"`: epsilon and derivatives for relevance that ends at layers, other rules for relevance that ends
+        at the input.
         `"epsilon-plus-flat"`: the same rules for both, as in Achtibat et al. (2023).
 
     Returns
@@ -122,7 +132,11 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
     model = unwrapped(model)
     # of a copy, because reading a parametrized weight may change buffers (spectral norm in training mode)
     copy = replicate(model)
-    calls = _registered(copy) if data is None else observe(copy, checked_input(model, data)).linear
+    if data is None:
+        calls, derived = _registered(copy), any(isinstance(module, DERIVED_MODULES) for module in copy.modules())
+    else:
+        observation = observe(copy, checked_input(model, data))
+        calls, derived = observation.linear, not DERIVED.isdisjoint(observation.functions)
     if not calls:
         raise ModelError(f"{type(model).__name__} has no linear or convolutional module to put a rule on.")
     network = network_kind(calls)
@@ -135,17 +149,20 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
     else:
         name, choice = _convolutional_choice(network)
     ranking = None
-    if network.convolutional and rules == BY_PURPOSE:
-        ranking, name = RankingComposite(network), f"epsilon; maps: {name}"
+    if (network.convolutional or derived) and rules == BY_PURPOSE:
+        ranking, name = RankingComposite(network), f"{'first-order' if derived else 'epsilon'}; maps: {name}"
+        how = (
+            "relevance of concepts is their first-order effect (gradient times activation; in norms, what a removed "
+            "value takes from the variance), which does not add up to the output"
+            if derived
+            else "relevance of concepts by epsilon in all layers"
+        )
         choice = (
-            f"relevance of concepts by epsilon in all layers; heatmaps by {choice}. The heatmaps of a layer's concepts "
-            "add up to the heatmap of what arrives at the layer, not to that of the prediction"
+            f"{how}; heatmaps by {choice}. The heatmaps of a layer's concepts add up to the heatmap of what arrives at "
+            "the layer, not to that of the prediction"
         )
     if any(isinstance(module, _SCALING_NORMS) for module in model.modules()):
-        choice += (
-            ". Scales of layer norms, and weights of attention, are constants: what a concept does through them is not "
-            "part of its relevance, but of the measured effect of removing it"
-        )
+        choice += f". {'In heatmaps, scales' if ranking else 'Scales'} of norms and weights of attention are constants"
     return FittingComposite(OperationComposite(network, ranking), name, f"{_described(model, calls)}: {choice}.")
 
 

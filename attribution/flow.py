@@ -1,11 +1,12 @@
 r"""One forward pass held open, so that relevance can flow down and regions can flow up.
 
-`RelevanceFlow` runs the model once and keeps what the rules need. `down` propagates relevance to lower layers or the
-input, for many conditions at a time. `up` is its transpose, :math:`\langle \mathrm{down}(R), M\rangle = \langle R,
-\mathrm{up}(M)\rangle`: how much relevance each unit sends into a region; `regions` uses it for all concepts in all.
+`RelevanceFlow` runs the model once and keeps what the rules need for any number of questions about this forward pass.
+`down` propagates relevance to lower layers or the input, for many conditions at a time. `up` is its transpose,
+:math:`\langle \mathrm{down}(R), M\rangle = \langle R, \mathrm{up}(M)\rangle`: how much relevance each unit sends
+into a region, and `regions` uses it for all concepts in all regions.
 
-Relevance that ends at layers says what counts, relevance that ends at the input says where. The rules of
-`composite_for` differ for these purposes (`purposes.py`), and `RelevanceFlow._purpose` chooses between them.
+Relevance that ends at layers says what counts, relevance that ends at the input says where: `composite_for` has rules
+for each (`purposes.py`), and `RelevanceFlow._purpose` chooses.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from crp.attribution.starts import Logits, Start
 from crp.concepts import ChannelConcept, Kinds, Layout, Parts, kind_at, parts_of
 from crp.errors import InputError, ModelError, nearest
 
-# Conditions share a downward pass as long as none of its tensors exceeds this size in bytes.
+# Conditions share a downward pass while none of its tensors exceeds this size in bytes.
 _LARGEST_CPU, _LARGEST_ACCELERATOR = 2**26, 2**28
 _LARGEST_CHUNK = 64
 _CHANNELS = ChannelConcept()
@@ -52,21 +53,20 @@ class RelevanceFlow(Interventions):
     Parameters
     ----------
     model
-        The model, or a `Replica` made by `prepare` for use in many flows. The caller's model is never changed. It is
-        explained in evaluation mode, on its own device.
+        The model, or a `Replica` made by `prepare` for many flows. It is explained in evaluation mode, on its own
+        device, and the caller's model is never changed.
     composite
         A zennit composite with rules and canonizers; None for the plain gradient. Must be None with a `Replica`.
     data
         Model input, `[N, c, *S]` (or `[N, F]`), in the dtype of the model's weights. It is moved to their device.
     layers
-        Names of the layers (as in `model.named_modules()`) at which relevance can be read, masked or started;
-        `"NAME..input"` is the first input of a module.
+        Names of layers (of `model.named_modules()`) where relevance is read, masked or started; or `"NAME..input"`.
     chunk
         How many conditions share one downward pass. The default depends on the size of the tensors, and is at most 64.
     to_input
-        Whether relevance can flow to the input. If not, nothing is kept of what lies below the lowest layers.
+        Whether relevance can flow to the input. If not, nothing below the layers is kept.
     before_activation
-        Whether relevance starts at the logits before a softmax, log-softmax or sigmoid that ends the model.
+        Whether relevance starts at the logits before a softmax or sigmoid that ends the model, which `notes` says.
     layouts
         What the axes of some layers' outputs mean, where it is known; otherwise it is observed when it is needed.
     until
@@ -77,8 +77,7 @@ class RelevanceFlow(Interventions):
     InputError
         If the model has no such layer, or the data do not fit.
     ModelError
-        If the model cannot run on the data, its output is not a finite tensor, or a layer is called more than once or
-        never.
+        If the model cannot run on the data, its output is not finite, or a layer is called more than once or never.
 
     Examples
     --------
@@ -119,11 +118,11 @@ class RelevanceFlow(Interventions):
         self._input = fast_layout(data.detach()).requires_grad_(to_input)
         forward = run_forward(self.replica, self._input, layers, before_activation=before_activation, until=until)
         self.linear = self.replica.linear
-        self.pass_notes = forward.notes
+        self.pass_notes, self.first_order = forward.notes, forward.first_order
         self.notes = (*self.replica.notes, *forward.notes)
         self.prediction = forward.prediction
         self._recorder, self._current = forward.recorder, forward.purpose
-        self._taps, self._blocked = forward.taps, forward.blocked
+        self._taps, self._blocked, self._squares = forward.taps, forward.blocked, forward.squares
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}
         self._uppers = {}
         self._layouts = dict(layouts or {})
@@ -141,7 +140,7 @@ class RelevanceFlow(Interventions):
 
     def close(self) -> None:
         """Free the graph of the forward pass."""
-        self._taps, self._upward_graphs, self._uppers = {}, {}, {}
+        self._taps, self._upward_graphs, self._uppers, self._squares.norms = {}, {}, {}, []
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -170,8 +169,8 @@ class RelevanceFlow(Interventions):
     def tensors(self, layer: str) -> tuple[Tensor, Tensor]:
         """Return a layer's output in the graph of this pass, `[N, C, *S]`, for a backward pass with the rules for maps.
 
-        Relevance arrives at the first tensor: its gradient is the relevance that arrives, and a hook on it changes what
-        flows on. Relevance leaves from the second. For `INPUT`, both are the leaf of the graph.
+        The gradient of the first tensor is the relevance that arrives, and a hook on it changes what flows on.
+        Relevance leaves from the second. For `INPUT`, both are the leaf of the graph.
         """
         return self._end(layer), self._end(INPUT) if layer == INPUT else self._at(layer).below
 
@@ -181,8 +180,8 @@ class RelevanceFlow(Interventions):
         Parameters
         ----------
         targets
-            One class for each of the `N` samples, or one for all of them, at which relevance starts as the model's
-            output (the logit, with its sign); or any start of `crp.attribution.starts`.
+            One class for each of the `N` samples, or one for all, at which relevance starts as the logit with its
+            sign; or any start of `crp.attribution.starts`.
 
         Returns
         -------
@@ -215,7 +214,7 @@ class RelevanceFlow(Interventions):
         Parameters
         ----------
         relevance
-            Relevance at the output of layer `start`, `[K, N, C, *S]` for `K` conditions.
+            `[K, N, C, *S]` for `K` conditions, at the output of layer `start`.
         start
             The layer it starts at; `OUTPUT` is the model's output.
         to
@@ -226,8 +225,8 @@ class RelevanceFlow(Interventions):
         Returns
         -------
         Tensor or dict of str to Tensor
-            Relevance that arrives, `[K, N, ...]`, zero where none arrives; a dict if `to` is a sequence. At layers it
-            follows the rules for ranking, at the input those for maps, if the composite has both.
+            Relevance that arrives, `[K, N, ...]`, zero where none does; a dict if `to` is a sequence. By the rules for
+            ranking at layers, by those for maps at the input, if the composite has both.
         """
         goals = [to] if isinstance(to, str) else list(to)
         source, ends = self._at(start).below, [self._end(goal) for goal in goals]
@@ -235,7 +234,6 @@ class RelevanceFlow(Interventions):
         parts: dict[str, list[Tensor]] = {goal: [] for goal in goals}
         chunks = self._chunks(relevance)
         with self._blocking(blocked):
-            # one backward pass for each purpose: relevance at layers and at the input may have other rules
             for purpose in dict.fromkeys(map(self._purpose, goals)):
                 sought = {goal: end for goal, end in zip(goals, ends, strict=True) if self._purpose(goal) is purpose}
                 if len(chunks[0]) > 1:
@@ -251,9 +249,7 @@ class RelevanceFlow(Interventions):
     def sweep(
         self, relevance: Tensor, layers: Sequence[str], visit: Callable[[str, Tensor], None], *, last: bool = False
     ) -> None:
-        """Propagate relevance from the output, and pass it to a callback at each layer as it arrives.
-
-        Nothing is stored, and the pass ends at the lowest of the layers.
+        """Propagate relevance from the output, and pass it to a callback at each layer.
 
         Parameters
         ----------
@@ -262,11 +258,17 @@ class RelevanceFlow(Interventions):
         layers
             Names of the layers.
         visit
-            Called as `visit(layer, arriving)`, with `arriving` of shape `[N, C, *S]`, in the order of arrival.
+            Called as `visit(layer, arriving)`, `arriving` being `[N, C, *S]`, in the order of arrival.
         last
-            Whether this is the last use of the flow: the graph is freed during the backward pass, and the flow is
-            closed.
+            Whether this is the last use: the graph is freed during the backward pass, and the flow is closed.
         """
+        if self._squares.norms:  # what they take arrives in a second pass
+            found = self.down(relevance, to=[layer for layer in reversed(self.layers) if layer in layers])
+            for layer, arriving in found.items():
+                visit(layer, arriving[0])
+            if last:
+                self.close()
+            return
         lowest = [low for low in layers if not any(low != other and self.reaches(low, other) for other in layers)]
         handles = [
             self._at(layer).above.register_hook(lambda gradient, layer=layer: visit(layer, gradient.detach()))
@@ -277,9 +279,8 @@ class RelevanceFlow(Interventions):
             free_after_use(output)
         try:
             with self._current.pursued(self._purpose(layers[0])):
-                torch.autograd.grad(
-                    output, [self._at(low).above for low in lowest], relevance[0], retain_graph=not last
-                )
+                ends = [self._at(low).above for low in lowest]
+                torch.autograd.grad(output, ends, relevance[0], retain_graph=not last)
         finally:
             for handle in handles:
                 handle.remove()
@@ -396,5 +397,6 @@ class RelevanceFlow(Interventions):
         self, purpose: Purpose, output: Tensor, inputs: Sequence[Tensor], relevance: Tensor
     ) -> list[Tensor | None]:
         with self._current.pursued(purpose):
-            # In the layout of the forward pass; otherwise each module would convert the gradient again.
-            return jacobian_products(output, inputs, fast_layout(relevance, 2))
+            squares = self._squares if purpose is Purpose.RANKING else None
+            # in the layout of the forward pass; otherwise each module would convert the gradient again
+            return jacobian_products(output, inputs, fast_layout(relevance, 2), squares)

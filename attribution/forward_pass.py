@@ -22,9 +22,10 @@ from crp.attribution.ledger import Recorder
 from crp.attribution.named_layers import on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.norm_merging import MergedReads
+from crp.attribution.norm_squares import NormSquares
 from crp.attribution.observation import RunningModules
 from crp.attribution.outputs import described_output
-from crp.attribution.purposes import CurrentPurpose
+from crp.attribution.purposes import CurrentPurpose, Purpose
 from crp.attribution.repeatability import check_same_output, random_states
 from crp.attribution.replica import Replica
 from crp.attribution.rule_operator import mark_nonnegative_inputs
@@ -66,6 +67,8 @@ class ForwardPass:
         The model's own output, with its final activation.
     operations
         Functions that ran under a rule.
+    squares
+        The norms that ran under a rule; None of them with a composite of the caller.
     path
         Differs for passes that call other modules or functions (control flow that depends on the data).
     purpose
@@ -83,6 +86,15 @@ class ForwardPass:
     operations: Sequence[Operation] = ()
     path: int = 0
     recorder: Recorder = field(default_factory=Recorder)
+
+    def __post_init__(self) -> None:
+        self.squares = NormSquares(self.purpose)
+
+    @property
+    def first_order(self) -> bool:
+        """Whether relevance for ranking is a first-order effect, which does not add up to the output."""
+        ranked = Purpose.RANKING in self.purpose.available
+        return ranked and any(operation.by_derivative for operation in self.operations)
 
     @property
     def prediction(self) -> Tensor:
@@ -176,7 +188,9 @@ def _attempt(
             if replica.operations is not None:
                 linear = partial(_ruled_function, replica, state)
                 running = modes.enter_context(RunningModules(replica.model).followed())
-                functions = modes.enter_context(FunctionRules(RULES, running, linear, result.recorder, stale, clone))
+                functions = modes.enter_context(
+                    FunctionRules(RULES, running, linear, result.recorder, result.squares, stale, clone)
+                )
             elif replica.in_place:
                 modes.enter_context(StaleReads(stale))
             if replica.merges:
@@ -280,7 +294,9 @@ def _tap_hook(
         # a graph node of its own, to tell apart layers whose output is the same tensor
         above = output.clone() if clone else output.view_as(output)
         if below.requires_grad:
-            below.register_hook(lambda gradient: torch.zeros_like(gradient) if layer in blocked else None)
+            below.register_hook(
+                lambda gradient: torch.zeros_like(gradient) if gradient is not None and layer in blocked else None
+            )
         else:
             above.requires_grad_()
         taps[layer] = Tap(above, below)

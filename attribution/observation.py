@@ -80,10 +80,13 @@ class Observation:
         Linear and convolutional operations, in the order of calls.
     merges
         Pairs of names: a linear module, and the batch norm that alone reads its output.
+    functions
+        Names of the functions that were called, but for those whose result is the output.
     """
 
     output: Any = None
     linear: list[LinearCall] = field(default_factory=list)
+    functions: set[str] = field(default_factory=set)
     merges: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -144,6 +147,7 @@ class _Observer(TorchFunctionMode):
         self._calls: Counter[str] = Counter()
         self._producers: dict[int, str] = {}
         self._pairs: list[tuple[str, str, int]] = []
+        self._results: list[tuple[str, Any]] = []
         self._kept: list[Tensor] = []  # so that no two tensors have the same id
         self.found = Observation()
 
@@ -158,6 +162,7 @@ class _Observer(TorchFunctionMode):
         read = {id(tensor): tensor for tensor in tensors_in((*args, *kwargs.values()))}
         self._readers.update(read.keys())
         self._kept += read.values()
+        self._results.append((getattr(function, "__name__", ""), result))
         if function in LINEAR_FUNCTIONS:
             self._linear(function, args, kwargs, result)
         elif function is functional.batch_norm:
@@ -190,6 +195,7 @@ class _Observer(TorchFunctionMode):
         """Return what was seen, once the model has returned `output`."""
         self._readers.update(id(tensor) for tensor in tensors_in([output]))
         self.found.output = output
+        self.found.functions = {name.strip("_") for name, result in self._results if result is not output}
         self.found.merges = [
             (linear, norm)
             for linear, norm, data in self._pairs

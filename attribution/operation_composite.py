@@ -20,12 +20,27 @@ _ELEMENTWISE = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardtanh,
     nn.Hardswish, nn.Hardshrink, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanhshrink, nn.Threshold,
 )
+# Those whose rule for ranking is that of the function, gradient times input (`functions.elementary.smooth`).
+_SMOOTH = (nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Softplus, nn.Tanhshrink)
 _LINEAR = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
 )
 _AVERAGES = (
     nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
 )
+
+
+# Functions whose derivative is their rule for ranking, and the modules that call them.
+DERIVED = {
+    "layer_norm", "group_norm", "rms_norm", "normalize", "local_response_norm", "scaled_dot_product_attention",
+    "softmax", "sigmoid", "expit", "hardsigmoid", "tanh", "erf", "softsign", "gelu", "silu", "mish", "elu", "selu",
+    "celu", "glu", "softplus", "tanhshrink", "hardswish", "lstm", "gru", "rnn_tanh", "norm",
+    "multi_head_attention_forward", "linalg_norm", "linalg_vector_norm", "var", "std", "rsqrt", "sqrt", "exp",
+}  # fmt: skip
+DERIVED_MODULES = (
+    *_SMOOTH, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm, nn.MultiheadAttention, nn.Softmax,
+    nn.Sigmoid, nn.Hardsigmoid, nn.Tanh, nn.GLU, nn.RNNBase,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -184,9 +199,14 @@ class RankingComposite(OperationComposite):
     """Epsilon at all linear operations: relevance keeps the sign and the size of what each concept contributes.
 
     On nets of ReLUs and max pooling it is gradient times activation, up to the stabiliser (Ancona et al., "Towards
-    better understanding of gradient-based attribution methods for deep neural networks", 2018).
+    better understanding of gradient-based attribution methods for deep neural networks", 2018). Functions follow their
+    rules for ranking, so that it is the same in nets with norms, attention, gates and smooth activations, but for the
+    squares in norms (`norm_squares.py`).
     """
 
     def linear_rule(self, module: nn.Module, name: str, first: bool) -> Hook:
         """Return the rule of a linear operation."""
         return self._epsilon
+
+    def _mapping(self, context: dict, name: str, module: nn.Module) -> Hook | None:
+        return None if type(module) in _SMOOTH else super()._mapping(context, name, module)

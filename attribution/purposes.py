@@ -19,6 +19,8 @@ class Purpose(enum.Enum):
     """Relevance that ends at layers: how much each concept counts."""
     MAPS = "maps"
     """Relevance that ends at the input: where it is. A composite of the caller has all its rules here."""
+    SQUARES = "squares"
+    """What values add to the squares in norms: a pass that completes one for ranking (`norm_squares.py`)."""
 
 
 class CurrentPurpose:

@@ -214,8 +214,8 @@ class Replica:
             hooks = {
                 purpose: rules.module_map(contexts[purpose], name, module) for purpose, rules in composites.items()
             }
-            # the composites of two purposes differ in the rules of linear modules only
-            hook = hooks[Purpose.MAPS]
+            # for one purpose alone no module has a rule: then the function that it calls has one for each
+            hook = hooks[Purpose.MAPS] if None not in hooks.values() else None
             if hook is None:
                 if type(module) is nn.MaxPool2d and not module.return_indices:
                     module.forward = PoolRule(module).forward

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from zennit.rules import Norm
 
 from crp.attribution.functions.gates import as_gate, linear_gate_of, read_as_signal
 from crp.attribution.ledger import Recorder
@@ -107,9 +108,12 @@ class ModuleCall:
     free_after_use: bool = False
 
     @property
-    def current(self) -> RuleCall:
-        """The call under the rule that the backward pass uses."""
-        return self.by_purpose[self.purpose.value]
+    def current(self) -> RuleCall | None:
+        """The call under the rule that the backward pass uses; None if it ends here."""
+        if self.purpose.value is not Purpose.SQUARES:
+            return self.by_purpose[self.purpose.value]
+        ranking = self.by_purpose[Purpose.RANKING]
+        return ranking if type(ranking.operator.hook) is Norm else None
 
     def overwritten(self) -> bool:
         """Return whether the model changed the module's input in place after the call."""
@@ -122,6 +126,7 @@ class _RuleFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, data: Tensor, module: RuledModule, args: tuple, kwargs: dict) -> Tensor:
         state = module.state
+        ctx.set_materialize_grads(False)
         # a linear layer may return a view, which the model could not change in place
         output = module.original(data, *args, **kwargs).data
         nonnegative = known_nonnegative(data)
@@ -138,11 +143,14 @@ class _RuleFunction(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx, relevance: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, relevance: Tensor | None) -> tuple[Tensor | None, None, None, None]:
         call = ctx.call
         if call.free_after_use:
             del ctx.call
-        arriving = call.current.down(relevance)
+        rule = call.current
+        if relevance is None or rule is None:
+            return None, None, None, None
+        arriving = rule.down(relevance)
         module = call.module
         call.recorder.record(module.name, module.module._get_name(), relevance, [arriving])
         return arriving, None, None, None
@@ -172,6 +180,7 @@ class _PassFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, data: Tensor, rule: PassRule, args: tuple, kwargs: dict) -> Tensor:
         ctx.unchanged, ctx.nonnegative = True, rule.nonnegative
+        ctx.set_materialize_grads(False)
         output = rule.original(data, *args, **kwargs)
         if output.shape != data.shape:
             raise ModelError(
@@ -182,5 +191,5 @@ class _PassFunction(torch.autograd.Function):
         return output.view_as(output) if output is data else output
 
     @staticmethod
-    def backward(ctx, relevance: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, relevance: Tensor | None) -> tuple[Tensor | None, None, None, None]:
         return relevance, None, None, None

@@ -322,6 +322,12 @@ def check_composite(library: Library, given: Mapping[str, Any]) -> None:
             f"by purpose, '{given['name']}': prepare it with crp.prepared(model, library=library), or give "
             f"composite='{PLUS}' (or the composite that was given to crp.mine)."
         )
+    if "ranking" in mined and mined["name"] == given["name"].replace("first-order", "epsilon") != given["name"]:
+        raise LibraryError(
+            f"The library '{library.path}' was mined when relevance of concepts took scales of norms, weights of "
+            "attention and gates as constants; now it is their first-order effect, and the two must not be mixed: mine "
+            "the library again."
+        )
     keys = ["name", "rules", "canonizers", *(["ranking"] if "ranking" in given else [])]
     if "options" in mined and library.manifest["versions"].get("zennit") == version("zennit"):
         keys.append("options")

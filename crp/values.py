@@ -130,24 +130,34 @@ class ConceptEffect:
     Parameters
     ----------
     before, after
-        The number that is explained, with and without the concept.
+        The number that is explained, with the concept and without it: its part of the layer's output is zero.
     probability
         The probability of the explained class without it, 0..1; None if what is explained has no probability.
+    at_mean, mean_probability
+        The same with the concept's mean over the data set in its place; None if the library holds no means.
     """
 
     before: float
     after: float
     probability: float | None = None
+    at_mean: float | None = None
+    mean_probability: float | None = None
 
     def __post_init__(self) -> None:
         """Check that the numbers are finite."""
-        if not (math.isfinite(self.before) and math.isfinite(self.after)):
-            raise InputError(f"the effect of removing a concept is finite, given {self.before} and {self.after}.")
+        numbers = [self.before, self.after, *([] if self.at_mean is None else [self.at_mean])]
+        if not all(map(math.isfinite, numbers)):
+            raise InputError(f"the effect of removing a concept is finite, given {', '.join(map(str, numbers))}.")
 
     @property
     def fall(self) -> float:
-        """How much the explained number falls; negative if it rises."""
+        """How much the explained number falls without the concept; negative if it rises."""
         return self.before - self.after
+
+    @property
+    def falls(self) -> tuple[float, ...]:
+        """How much it falls by each way of removing the concept that was measured: zero, then the mean."""
+        return (self.fall,) if self.at_mean is None else (self.fall, self.before - self.at_mean)
 
 
 @dataclass(frozen=True, eq=False)

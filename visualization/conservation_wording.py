@@ -12,6 +12,11 @@ from crp.visualization.number_formats import SPACE, percent, signed_percent, tim
 def coverage(layer: LayerExplanation) -> str:
     """Say how much of the relevance that started at the output arrives at the layer, or that this is no share."""
     value = layer.coverage
+    if layer.first_order:
+        return (
+            "Relevance here is a first-order effect: about what the output loses without the concept. It does not add "
+            "up to the output, so shares are relative to this layer only."
+        )
     if math.isnan(value):
         return "No relevance started at the output."
     if not coverage_is_a_share(value):

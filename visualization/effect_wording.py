@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import fmean, pstdev
+
 from crp.explanations import ConceptPart, Explanation
+from crp.explanations.entries import Entry
+from crp.graphs.concept_graph import Key
 from crp.values import ClassScore, StartScore
 from crp.visualization import wording
 from crp.visualization.number_formats import number, times
@@ -15,42 +20,85 @@ _LARGE, _FAR = 0.05, 3
 
 
 def effect(explanation: Explanation, part: ConceptPart) -> str:
-    """Say what becomes of what is explained when a concept is removed: its value, and a class's probability.
+    """Say what becomes of what is explained when a concept is removed, and at its mean: value, probability of a class.
 
     Empty if that was not measured.
     """
     found, target = part.effect, explanation.target
     if found is None:
         return ""
+
+    def answer(value: float, probability: float) -> str:
+        return wording.class_value(ClassScore(target.index, target.name, value, probability), explanation.best)
+
+    at_mean = "" if found.at_mean is None else number(found.at_mean)
+    same = at_mean == number(found.after)
+    mean = at_mean and f"; at its mean {'the same' if same else at_mean}"
     values = f"{number(found.before)} → {number(found.after)}"
     if explanation.against is not None:
-        return f"without it: difference {values}"
+        return f"without it: difference {values}{mean}"
     if isinstance(target, StartScore) or found.probability is None:
-        return f"without it: {values}"
-    without = ClassScore(target.index, target.name, found.after, found.probability)
-    first, second = (wording.class_value(score, explanation.best) for score in (target, without))
-    return f"without it: {first} → {second}, logit {values}"
+        return f"without it: {values}{mean}"
+    if at_mean and not same:
+        mean = f"; at its mean {answer(found.at_mean, found.mean_probability)}, {at_mean}"
+    before = wording.class_value(target, explanation.best)
+    return f"without it: {before} → {answer(found.after, found.probability)}, logit {values}{mean}"
 
 
 def effect_means(explanation: Explanation) -> str:
     """Say what the numbers of `effect` are."""
     text = "the output if the concept's part of the layer's output is set to zero and the rest of the model runs again"
+    if any(part.effect and part.effect.at_mean is not None for layer in explanation.layers for part in layer.ranked):
+        text += "; at its mean: if the part is its mean over the mined data set instead"
     if wording.is_number(explanation.target):
         return text
     return f"{text}; a probability may fall although the logit rises, because those of other classes change, too"
 
 
 def disagreement(part: ConceptPart) -> str:
-    """Say that relevance and measured effect of a concept disagree, in sign or by far; empty if they do not."""
+    """Say that relevance and measured effect of a concept disagree, in sign or by far; empty if they do not.
+
+    They disagree if both ways of removing the concept, as zero and at its mean, say so.
+    """
     found = part.effect
     if found is None or part.relevance == 0:
         return ""
-    if found.fall * part.relevance < 0 and abs(found.fall) >= _SMALL * abs(found.before):
+    falls, whole = found.falls, abs(found.before)
+    if all(fall * part.relevance < 0 and abs(fall) >= _SMALL * whole for fall in falls):
         moves = "raises" if found.fall < 0 else "lowers"
         return f"Disagrees with its effect: it {wording.side(part)}, but removing it {moves} the output."
-    ratio = abs(found.fall / part.relevance)
-    if max(abs(found.fall), abs(part.relevance)) >= _LARGE * abs(found.before) and not 1 / _FAR <= ratio <= _FAR:
+    ratios = [abs(fall / part.relevance) for fall in falls]
+    large = all(max(abs(fall), abs(part.relevance)) >= _LARGE * whole for fall in falls)
+    if large and (min(ratios) > _FAR or max(ratios) < 1 / _FAR):
+        ratio = min(ratios) if min(ratios) > _FAR else max(ratios)  # the nearer one
         return (
             f"Differs from its effect by far: removing it changes the output by {times(ratio)} its relevance."
         )
     return ""
+
+
+def mean_effect(entries: Sequence[Entry], key: Key) -> str:
+    """Say how much the predictions of a site that show a concept fall without it; empty if none was measured."""
+    measured = [entry for entry in entries if key in entry.effects]
+    if not measured:
+        return ""
+    names = {wording.printable(entry.target.name) for entry in measured}
+    what = "what is explained"
+    if all(isinstance(entry.target, ClassScore) for entry in measured):
+        what = f"the logit of {names.pop()}" if len(names) == 1 else "the logit of the explained class"
+    falls = [entry.effects[key] for entry in measured]
+    ways = list(zip(*falls, strict=True)) if len(set(map(len, falls))) == 1 else [[fall[0] for fall in falls]]
+    said = [f"{'lowers' if fmean(way) >= 0 else 'raises'} it by {_with_spread(way)}" for way in ways]
+    mean = f" (at its mean {said[1]})" if len(said) > 1 else ""
+    zero = said[0].replace(" it ", f" {what} ", 1)
+    if len(measured) == 1:
+        return f"Removing it {zero}{mean} in the one prediction on this site that shows it."
+    return (
+        f"Removing it {zero}{mean}: mean and standard deviation over the {len(measured)} predictions on this site that "
+        "show it."
+    )
+
+
+def _with_spread(falls: Sequence[float]) -> str:
+    size = number(abs(fmean(falls)))
+    return size if len(falls) < 2 else f"{size} ± {number(pstdev(falls))}"

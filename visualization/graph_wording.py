@@ -31,6 +31,11 @@ def root_row(graph: ConceptGraph) -> str:
     return "prediction" if graph.root.is_output else graph.root.layer
 
 
+def not_drawn(graph: ConceptGraph) -> str:
+    """Name what the rest of a node comes from; first-order effects do not add up from layer to layer."""
+    return "edges not drawn, and effects of higher order" if graph.first_order else "edges not drawn"
+
+
 def node_sentence(graph: ConceptGraph, node: GraphNode) -> str:
     """Say what one node of the graph holds, where it comes from, and what it is made of.
 
@@ -42,7 +47,7 @@ def node_sentence(graph: ConceptGraph, node: GraphNode) -> str:
     into = graph.into(node)
     if into and node.relevance:
         parts = [f"{percent(edge.part)} from {node_name(graph.node(*edge.upper))}" for edge in into]
-        rest = f"{percent(node.rest / node.relevance)} along edges not drawn"
+        rest = f"{percent(node.rest / node.relevance)} along {not_drawn(graph)}"
         sentences.append(f"Of that, {', '.join([*parts, rest])}.")
     out = graph.out_of(node)
     if out:

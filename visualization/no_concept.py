@@ -14,7 +14,7 @@ def outside(layer: LayerExplanation) -> str:
     if abs(layer.outside) <= 1e-3 * abs(total):
         return ""
     share = layer.outside / total if total else math.nan
-    if not 0 <= share <= 1:
+    if layer.first_order or not 0 <= share <= 1:
         return (
             f"Relevance of {layer.outside:+.3g} belongs to no concept; that of all concepts together is "
             f"{total - layer.outside:+.3g}."

@@ -1,6 +1,8 @@
-r"""Rules of attention: its weights are constants, so that relevance flows to the values alone and is conserved.
+r"""Rules of attention.
 
-Ali et al., "XAI for Transformers: Better Explanations through Conservative Propagation", 2022.
+For maps its weights are constants, so that relevance flows to the values alone and is conserved (Ali et al., "XAI for
+Transformers: Better Explanations through Conservative Propagation", 2022). For ranking the rule is gradient times
+input, through the weights to queries and keys as well: what a channel does to the weights is a part of its effect.
 """
 
 from __future__ import annotations
@@ -12,27 +14,43 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crp.attribution.functions.elementary import linearized
+from crp.attribution.functions.derivatives import linear_down, times_gradient
 from crp.attribution.functions.function_calls import Call
+from crp.attribution.functions.operation import Down
 
 
 def attention(call: Call) -> Tensor:
-    """Linearize attention in its values; the weights are constants."""
+    """Linearize attention in its values for maps; for ranking, take the gradient in all three."""
     query, key, value = (call.argument(place, name) for place, name in enumerate(("query", "key", "value")))
     output = call.run()
     if not value.requires_grad:
         call.rules.without_rule(call.name)
         return call.by_autograd()
-    weights = _attention_weights(call, query.detach(), key.detach())
-    groups = weights.shape[-3] // value.shape[-3] if call.argument(7, "enable_gqa", False) else 1
+    groups = query.shape[-3] // value.shape[-3] if call.argument(7, "enable_gqa", False) else 1
 
-    def function(leaf: Tensor) -> Tensor:
-        return weights @ (leaf if groups == 1 else leaf.repeat_interleave(groups, -3))
+    def mixed(weights: Tensor, values: Tensor) -> Tensor:
+        return weights @ (values if groups == 1 else values.repeat_interleave(groups, -3))
 
-    return linearized(call, value, function, output)
+    given = (query, key, value)
+    data = list({id(tensor): tensor for tensor in given if tensor.requires_grad}.values())
+    reached = data if call.ranked_apart() else [value]
+    ranked_only = [tensor for tensor in reached if tensor is not value]
+
+    def maps() -> Down:
+        weights = _attention_weights(call, query.detach(), key.detach())
+        down, _ = linear_down(value, lambda leaf: mixed(weights, leaf), output)
+        return lambda relevance: [down(relevance) if tensor is value else None for tensor in reached]
+
+    def ranking() -> Down:
+        with torch.enable_grad():
+            leaves = {id(tensor): tensor.detach().requires_grad_() for tensor in data}
+            parts = [leaves.get(id(tensor), tensor) for tensor in given]
+            graph = mixed(_attention_weights(call, *parts[:2]), parts[2])
+        return times_gradient(graph, data, leaves)
+
+    return call.ruled(output, reached, call.by_purpose(maps=maps, ranking=ranking), ranked_only=ranked_only)
 
 
-@torch.no_grad()
 def _attention_weights(call: Call, query: Tensor, key: Tensor) -> Tensor:
     """Compute the softmax over keys, as `scaled_dot_product_attention` documents it."""
     mask, scale = call.argument(3, "attn_mask"), call.argument(6, "scale")

@@ -24,16 +24,17 @@ from torch.overrides import TorchFunctionMode
 
 from crp.attribution.backward_graph import Node, graph_below
 from crp.attribution.functions.gates import Gate, as_gate, gate_of, read_as_signal
+from crp.attribution.functions.operation import Down, Operation, OperationFunction
 from crp.attribution.in_place import StaleTensors
 from crp.attribution.ledger import Recorder
 from crp.attribution.nested_tensors import tensors_in
+from crp.attribution.norm_squares import NormSquares
 from crp.attribution.observation import RunningModules
+from crp.attribution.purposes import Purpose
 from crp.attribution.ruled_module import RuledModule
 
 # zennit's default stabiliser (zennit.core.Stabilizer).
 EPSILON = 1e-6
-
-Down = Callable[[Tensor], Sequence[Tensor | None]]
 
 
 # Nodes of views, which torch also makes anew when it reads a view whose base has changed.
@@ -83,52 +84,52 @@ class Call:
         """Return an argument that may be given by place or by name."""
         return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
 
-    def ruled(self, output: Tensor, data: Sequence[Tensor], down: Down, *, scaling: bool = False) -> Tensor:
-        """Put an output into the graph, with `down` in place of the derivative towards `data`.
+    def ranked_apart(self) -> bool:
+        """Whether relevance that ranks concepts can have another rule than relevance for maps."""
+        return Purpose.RANKING in self.rules.purpose.available
 
-        A function that is only `scaling` leaves a gate a gate.
+    def by_purpose(self, **factories: Callable[[], Down]) -> dict[Purpose, Down]:
+        """Make the rule for each purpose (`maps=`, `ranking=`) that the pass needs."""
+        made = {Purpose(purpose): factory for purpose, factory in factories.items()}
+        return {purpose: factory() for purpose, factory in made.items() if purpose in self.rules.purpose.available}
+
+    def ruled(
+        self,
+        output: Tensor,
+        data: Sequence[Tensor],
+        down: Down | Mapping[Purpose, Down],
+        *,
+        scaling: bool = False,
+        ranked_only: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """Put an output into the graph, with a rule in place of the derivative towards `data`.
+
+        Parameters
+        ----------
+        output
+            The function's output.
+        data
+            What relevance goes to.
+        down
+            The rule, or one for each purpose. A purpose without one lets nothing pass.
+        scaling
+            Whether the function only scales, which leaves a gate a gate.
+        ranked_only
+            Those of the data that only relevance for ranking reaches.
         """
-        for value in data if not scaling else ():
-            read_as_signal(value)
+        shown = [not any(value is other for other in ranked_only) for value in data]
+        for value, is_shown in zip(data, shown, strict=True):
+            if is_shown and not scaling:
+                read_as_signal(value)
         inputs = [(value.detach(), value._version) for value in data]
-        operation = Operation(self.name, self.rules.running.innermost, down, inputs, self.rules.recorder)
+        rules = down if isinstance(down, Mapping) else dict.fromkeys(Purpose, down)
+        operation = Operation(
+            self.name, self.rules.running.innermost, rules, inputs, shown, self.rules.recorder, self.rules.purpose
+        )
         self.rules.operations.append(operation)
         # not an argument: a model may change the output in place, which autograd forbids for views of arguments
         operation.output = output.data
-        return _OperationFunction.apply(operation, *data)
-
-
-@dataclass
-class Operation:
-    """A call in the graph, and the linear map of its rule.
-
-    Attributes
-    ----------
-    name, module
-        Names of the function and of the module that called it.
-    down
-        Maps relevance of the output to the relevance of each input; None where no relevance goes.
-    recorder
-        Records its balance while a ledger is made.
-    inputs
-        The inputs and their versions at the time of the call.
-    output
-        The output, until it is in the graph.
-    free_after_use
-        Whether the operation may be freed once relevance has passed it.
-    """
-
-    name: str
-    module: str
-    down: Down
-    inputs: list[tuple[Tensor, int]]
-    recorder: Recorder
-    output: Tensor | None = None
-    free_after_use: bool = False
-
-    def overwritten(self) -> bool:
-        """Return whether the model changed an input in place after the call."""
-        return any(tensor._version != version for tensor, version in self.inputs)
+        return OperationFunction.apply(operation, *data)
 
 
 @dataclass
@@ -138,25 +139,6 @@ class _WithoutRule:
     name: str
     module: str
     nodes: Collection[Node] = ()
-
-
-class _OperationFunction(torch.autograd.Function):
-    """The output of an operation in the forward pass, its rule in the backward pass."""
-
-    @staticmethod
-    def forward(ctx, operation: Operation, *data: Tensor) -> Tensor:
-        ctx.call = operation
-        output, operation.output = operation.output, None
-        return output
-
-    @staticmethod
-    def backward(ctx, relevance: Tensor) -> tuple[Tensor | None, ...]:
-        operation = ctx.call
-        if operation.free_after_use:
-            del ctx.call
-        parts = operation.down(relevance)
-        operation.recorder.record(operation.module, operation.name, relevance, parts)
-        return None, *parts
 
 
 class FunctionRules(TorchFunctionMode):
@@ -173,6 +155,8 @@ class FunctionRules(TorchFunctionMode):
         name of the module that called the function. Returns the module under its rules.
     recorder
         Records the balance of each operation while a ledger is made.
+    squares
+        Takes the norms, and says which rules a backward pass uses.
     stale
         Takes tensors whose in-place change runs out of place.
     clone
@@ -185,6 +169,8 @@ class FunctionRules(TorchFunctionMode):
         Outputs of functions that have a rule as gates only.
     operations
         The operations that have a rule, in the order of calls.
+    purpose
+        Which rules a backward pass uses, and which it may use.
     """
 
     def __init__(
@@ -193,6 +179,7 @@ class FunctionRules(TorchFunctionMode):
         running: RunningModules,
         linear_rule: Callable[[nn.Module, str], RuledModule],
         recorder: Recorder,
+        squares: NormSquares,
         stale: StaleTensors,
         clone: bool = False,
     ) -> None:
@@ -202,6 +189,7 @@ class FunctionRules(TorchFunctionMode):
         self._linear_rule = linear_rule
         self.clone = clone
         self.recorder = recorder
+        self.squares, self.purpose = squares, squares.purpose
         self.gates: list[Gate] = []
         self._without_rule: list[_WithoutRule] = []
         self._seen: set[Node] = set()
@@ -275,7 +263,9 @@ class FunctionRules(TorchFunctionMode):
         """
         read_as_signal(output)
         reached = set(graph_below(output))
-        gates = [_WithoutRule(gate.name, gate.module, [gate.node]) for gate in self.gates if gate.is_signal]
+        signals = [gate for gate in self.gates if gate.is_signal]
+        shown = _shown_below(output) if signals else ()
+        gates = [_WithoutRule(gate.name, gate.module, [gate.node]) for gate in signals if gate.node in shown]
         found: dict[str, set[str]] = defaultdict(set)
         for call in (*self._without_rule, *gates):
             if not reached.isdisjoint(call.nodes):
@@ -304,6 +294,20 @@ class FunctionRules(TorchFunctionMode):
             return as_gate(target.copy_(result), gate_of(result))
         self.stale.add(target)
         return result
+
+
+def _shown_below(output: Tensor) -> set[Node]:
+    """Find the nodes of the graph that relevance for maps reaches."""
+    found, waiting = set(), [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in found:
+            continue
+        found.add(node)
+        below, call = [edge[0] for edge in node.next_functions], getattr(node, "call", None)
+        shown = call.shown if isinstance(call, Operation) else [True] * len(below)
+        waiting += [edge for edge, is_shown in zip(below, shown, strict=True) if is_shown]
+    return found
 
 
 def _is_rule(node: Node) -> bool:

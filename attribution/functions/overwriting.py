@@ -41,10 +41,10 @@ def assignment(call: Call) -> Any:
 
 def _note(
     recorder: Recorder, module: str, name: str, strides: tuple, view: tuple, index: Any, writes_data: bool,
-    relevance: Tensor,
+    relevance: Tensor | None,
 ) -> None:  # fmt: skip
     """Record what ends at constants when relevance arrives at a tensor that was written into."""
-    if recorder.entries is None:
+    if recorder.entries is None or relevance is None:
         return
     arriving, written = (
         torch.empty_strided(relevance.shape, strides, dtype=relevance.dtype, device=relevance.device) for _ in range(2)

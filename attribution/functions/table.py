@@ -6,18 +6,23 @@ r"""The rule of each function. To add an operation, add its name to a row of `RU
 `filling`           the same for what fills up with zeros, or constants
 `assignment`        the same for what is written into a tensor
 `elementwise`       one tensor, element by element: relevance passes unchanged (zennit's `Pass`)
+`smooth`            the same for maps; for ranking, gradient times input
 `addition`          in proportion to the summands (zennit's `Norm` on `Sum`); a constant summand absorbs its part
 `accumulation`      the same for what is added up at places of another tensor
 `linear_map`        linear in one tensor: :math:`R_x = x \odot J^T (R / z)`, the epsilon rule
-`product`           with a constant: unchanged; with a gate: all to the signal; of two signals: half and half
-`quotient`          all to the numerator
+`product`           with a constant: unchanged; for maps, with a gate: all to the signal, of two signals: half and half;
+                    for ranking, all to each factor
+`quotient`          all to the numerator; for ranking, also to the denominator with the opposite sign
 `matrix_product`    of two tensors of the data, as `product`; with a constant, as `linear_map`
-`only_gate`         a constant factor or divisor; where relevance reaches it, it passes by the gradient and is named
+`only_gate`         a constant factor or divisor; for ranking, gradient times input; where relevance for maps reaches
+                    it, it passes by the gradient and is named
 `sampling`          a `linear_map` of what is sampled
 `addcmul`, `glu` …  the functions of which they are made (`composed.py`)
-`normalization`     the denominator is a constant, what remains is a `linear_map`
-`attention`         attention weights are constants: a `linear_map` of the values (the conserving variant; Ali et al.,
-                    "XAI for Transformers: Better Explanations through Conservative Propagation", 2022)
+`normalization`     for maps, the denominator is a constant, and what remains is a `linear_map`; for ranking, gradient
+                    times input, and `norm_squares.py`
+`attention`         for maps, attention weights are constants: a `linear_map` of the values (the conserving variant; Ali
+                    et al., "XAI for Transformers: Better Explanations through Conservative Propagation", 2022); for
+                    ranking, gradient times input
 `linear_layer`      the composite's rule for that kind of layer
 `lstm`, `gru` …     the steps, with gates as in `product` (`recurrent.py`)
 ==================  ===================================================================================================
@@ -47,7 +52,9 @@ from crp.attribution.functions.elementary import (
     only_gate,
     product,
     quotient,
+    relu6,
     sampling,
+    smooth,
 )
 from crp.attribution.functions.function_calls import Call
 from crp.attribution.functions.linear_layers import LAYERS, linear_layer
@@ -84,11 +91,16 @@ for rule, names in (
     (assignment, "setitem copy_ index_put_ zero_ fill_"),
     (
         elementwise,
-        "relu gelu silu mish elu selu celu leaky_relu prelu rrelu softplus softshrink hardshrink tanhshrink hardswish "
-        "log_sigmoid threshold _threshold exp expm1 log log1p log2 log10 sqrt rsqrt square pow abs absolute sign "
-        "reciprocal sin cos clamp_min clamp_max float_power nan_to_num",
+        "relu leaky_relu prelu rrelu softshrink hardshrink threshold _threshold abs absolute sign clamp_min clamp_max "
+        "nan_to_num",
     ),
-    (bounded, "sigmoid expit hardsigmoid relu6"),
+    (
+        smooth,
+        "gelu silu mish elu selu celu softplus tanhshrink hardswish log_sigmoid exp expm1 log log1p log2 log10 sqrt "
+        "rsqrt square pow reciprocal sin cos float_power",
+    ),
+    (bounded, "sigmoid expit hardsigmoid"),
+    (relu6, "relu6"),
     (bounded_of_both_signs, "tanh erf softsign"),
     (hardtanh, "hardtanh"),
     (clamp, "clamp clip"),

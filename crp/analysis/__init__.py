@@ -6,6 +6,7 @@
 `prototypes`         typical concept vectors of a class, and how far a new prediction is from them
 `strategies`         clusters of the samples of a class, by concept vectors or heatmaps (SpRAy)
 `suspects`           clusters of all classes, sorted by their dependence on one concept: likely Clever Hans
+`difference`         what changed between two libraries of the same samples, concept by concept
 `concept_vector`     the vector of a new prediction
 ===================  =========================================================================================
 
@@ -28,6 +29,8 @@ _HOMES = {
     "Strategies": "clustering",
     "suspects": "clustering",
     "Suspect": "clustering",
+    "difference": "differing",
+    "LibraryDifference": "differing",
     "concept_vector": "prediction",
 }
 

@@ -11,6 +11,7 @@ import click
 from crp.cli.atlas_command import atlas
 from crp.cli.classes_command import classes
 from crp.cli.demo_command import demo
+from crp.cli.diff_command import diff
 from crp.cli.directions_command import directions
 from crp.cli.evaluate_command import evaluate
 from crp.cli.fix_command import fix
@@ -21,6 +22,7 @@ from crp.cli.mine_command import mine
 from crp.cli.patches_command import patches
 from crp.cli.search_command import search
 from crp.cli.strategies_command import strategies
+from crp.cli.suspects_command import suspects
 from crp.cli.verify_command import verify
 from crp.compat import refuse_zennit_crp
 from crp.errors import CrpError, inert
@@ -111,7 +113,8 @@ def main(ctx: click.Context) -> None:
     ctx.call_on_close(lambda: logger.setLevel(level))
 
 
-_COMMANDS = (demo, layers, mine, merge, atlas, patches, info, verify, evaluate, fix,
-             classes, search, strategies, directions)  # fmt: skip
-for command in _COMMANDS:
+for command in (
+    demo, layers, mine, merge, atlas, patches, info, verify, evaluate, suspects, fix, diff, classes, search, strategies,
+    directions,
+):  # fmt: skip
     main.add_command(command)

@@ -1,6 +1,7 @@
 """From a suspicious concept to a better model.
 
 ===================  =========================================================================================
+`candidates`         concepts that a class may use for the wrong reason; `Verdicts` of a person on them
 `suppress`           take a concept out of a layer, for every input: weights edited, same architecture
 `project`            take out the direction in which activations change with a concept (ClArC)
 `reactive`           put the usual activation around the places where the concept is active, and nowhere else
@@ -16,6 +17,9 @@ on first use.
 from importlib import import_module
 
 _HOMES = {
+    "candidates": "suspicion",
+    "Candidate": "suspicion",
+    "Verdicts": "verdicts",
     "Correction": "corrections",
     "suppress": "removing",
     "project": "removing",

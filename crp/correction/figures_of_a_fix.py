@@ -13,6 +13,7 @@ from crp.correction.corrections import Correction
 from crp.correction.counterfactuals import Counterfactuals
 from crp.correction.presence import find_presence
 from crp.correction.reruns import checked_samples
+from crp.errors import InputError
 
 _CHANNELS = ChannelConcept()
 
@@ -130,13 +131,39 @@ def _dependence(made: Counterfactuals, correction: Correction | None, wanted: Te
     put, after_putting = found["put in"]
     others = wanted[put] != target
 
-    def share(which: Tensor) -> float:
-        return float(which.double().mean()) if len(which) else float("nan")
-
     return Dependence(
-        share(right),
-        share(right[made.having]),
-        share(right[made.lacking]),
-        share(after_taking == wanted[taken]),
-        share(after_putting[others] == target),
+        _share(right),
+        _share(right[made.having]),
+        _share(right[made.lacking]),
+        _share(after_taking == wanted[taken]),
+        _share(after_putting[others] == target),
     )
+
+
+def exchange_effects(
+    model: nn.Module, data: Tensor, layer: str, concept: int, target: int, kind: ConceptKind
+) -> tuple[float, float] | None:
+    """Measure what a concept decides about a class in the model as it is.
+
+    Returns
+    -------
+    tuple of two floats, or None
+        Of the samples with the concept that are predicted as the class, how many still are when it is taken out; of
+        those without it that are predicted as others, how many are taken for the class when it is put in. None if the
+        concept is in too few or too many of the samples to be exchanged, or none with it is predicted as the class.
+    """
+    try:
+        presence = find_presence(model, data, layer, concept, kind)
+        made = Counterfactuals(model, data, presence)
+    except InputError:
+        return None
+    predicted = presence.outputs.argmax(1)
+    taken, put = made.run(names=("taken out", "put in"))
+    own, others = predicted[taken.samples] == target, predicted[put.samples] != target
+    if not own.any() or not others.any():
+        return None
+    return _share(taken.outputs.argmax(1)[own] == target), _share(put.outputs.argmax(1)[others] == target)
+
+
+def _share(which: Tensor) -> float:
+    return float(which.double().mean()) if len(which) else float("nan")

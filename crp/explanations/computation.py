@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.named_starts import Target
-from crp.attribution.removal import Removal, explained_value
-from crp.attribution.starts import Difference, Logit, Start
+from crp.attribution.starts import Difference, Start
 from crp.concepts import ChannelConcept, Kinds, concept_names
-from crp.errors import InputError, ModelError
+from crp.errors import InputError
+from crp.explanations.effects import MeasuredEffects
 from crp.explanations.explained import Explained, best_classes, explained_of, same
 from crp.explanations.explanation import ConceptPart, Explanation, LayerExplanation
 from crp.explanations.illustration import illustrated
@@ -36,7 +36,7 @@ from crp.library.store import check_library
 from crp.models import PreparedModel, ready_model
 from crp.preprocessing import read_picture, shown_input
 from crp.relevance_shares import shares
-from crp.values import ConceptEffect, StartScore
+from crp.values import StartScore
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -145,12 +145,12 @@ def explain(
             what = "start" if isinstance(first.score, StartScore) else "class"
             raise InputError(f"target and against are the same {what}, {first.score.name!r}.")
         shown = _Shown(library, concept, tuple(layers), concepts, cells, graph)
-        removals, unmeasured = _removals(flow, shown) if effects else ({}, "")
+        measured = MeasuredEffects(flow, library, layers, concept) if effects else None
         every = [first] if second is None else [first, second]
         common = {
             "picture": shown_input(data[0], library.preprocessing),
             "classes": best_classes(flow, library, every),
-            "provenance": {**_provenance(library, model.rules, flow, every, unmeasured), **(provenance or {})},
+            "provenance": {**_provenance(library, model.rules, flow, every, measured), **(provenance or {})},
         }
 
         def explained(one: Explained, other: Explained | None, **beside: Any) -> Explanation:
@@ -158,7 +158,7 @@ def explain(
             return Explanation(
                 target=one.score,
                 against=None if other is None else other.score,
-                **_explained(flow, shown, removals, start, one.score.index),
+                **_explained(flow, shown, measured, start, one.score.index),
                 **common,
                 **beside,
             )
@@ -182,20 +182,8 @@ class _Shown:
     graph: bool
 
 
-def _removals(flow: RelevanceFlow, shown: _Shown) -> tuple[dict[str, Removal], str]:
-    """Prepare the removal of concepts from each layer, and say why it cannot be done for some."""
-    found, problems = {}, []
-    flow.follow_upper_parts(shown.layers)
-    for layer in shown.layers:
-        try:
-            found[layer] = flow.removal(layer, shown.concept)
-        except ModelError as error:
-            problems.append(str(error))
-    return found, " ".join(problems)
-
-
 def _explained(
-    flow: RelevanceFlow, shown: _Shown, removals: Mapping[str, Removal], start: Start, root: int
+    flow: RelevanceFlow, shown: _Shown, measured: MeasuredEffects | None, start: Start, root: int
 ) -> dict[str, Any]:
     """Explain one start; return fields of `Explanation` by name. `root` is the id of the graph's root."""
     started = flow.output_relevance(start)
@@ -206,7 +194,7 @@ def _explained(
     heatmap = arriving[INPUT][0, 0].sum(0)
     total = float(started.double().sum())
     layers = [
-        _explained_layer(flow, shown, layer, arriving[layer][0], total, start, removals.get(layer))
+        _explained_layer(flow, shown, layer, arriving[layer][0], total, start, measured)
         for layer in shown.layers
     ]
     graph = None
@@ -250,7 +238,7 @@ def _explained_layer(
     arriving: Tensor,
     started: float,
     start: Start,
-    removal: Removal | None,
+    measured: MeasuredEffects | None,
 ) -> LayerExplanation:
     """Explain one layer; `arriving` is `[1, C, *S]`."""
     library, own = shown.library, flow.parts(layer, shown.concept)
@@ -266,7 +254,7 @@ def _explained_layer(
         statistics = library.statistics(layer)
         heatmaps = flow.down(own.carried(arriving, cards), start=layer)[:, 0].sum(1)
         check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
-        effects = [None] * len(cards) if removal is None else _effects(removal, cards, start, started)
+        effects = [None] * len(cards) if measured is None else measured.of(layer, cards, start, started)
         for index, heatmap, effect in zip(cards, heatmaps, effects, strict=True):
             parts[index] = ConceptPart(
                 layer=layer,
@@ -285,22 +273,15 @@ def _explained_layer(
         supporting=tuple(parts[index] for index in supporting),
         opposing=tuple(parts[index] for index in opposing),
         rest=0.0 if not share.any() else max(0.0, 1 - math.fsum(abs(part.share) for part in parts.values())),
-        coverage=(float(relevance.sum()) + outside) / started if started else math.nan,
+        coverage=(float(relevance.sum()) + outside) / started if started and not flow.first_order else math.nan,
         concept_map=concept_map,
         relevance=relevance.cpu().numpy(),
         outside=outside,
+        first_order=flow.first_order,
         names=concept_names(own.kind, own.layout),
     )
 
 
-def _effects(removal: Removal, cards: Sequence[int], start: Start, started: float) -> list[ConceptEffect]:
-    """Measure what becomes of the explained output without each of some concepts."""
-    found = []
-    for prediction in removal.predictions([[index] for index in cards]).double():
-        has_probability = isinstance(start, Logit) and prediction.shape[1] > 1
-        probability = float(prediction[0].softmax(0)[start.target]) if has_probability else None
-        found.append(ConceptEffect(started, float(explained_value(start, prediction)), probability))
-    return found
 
 
 def _model_input(image: Any, library: Library) -> Tensor:
@@ -325,11 +306,16 @@ def _model_input(image: Any, library: Library) -> Tensor:
 
 
 def _provenance(
-    library: Library, rules: Mapping[str, Any], flow: RelevanceFlow, explained: Sequence[Explained], unmeasured: str
+    library: Library,
+    rules: Mapping[str, Any],
+    flow: RelevanceFlow,
+    explained: Sequence[Explained],
+    measured: MeasuredEffects | None,
 ) -> dict[str, Any]:
     """Collect what is needed to trust an explanation and to repeat it."""
     manifest = library.manifest
-    reason = " ".join([rules["reason"], *flow.pass_notes, *([unmeasured] if unmeasured else [])])
+    unmeasured = [measured.unmeasured] if measured is not None and measured.unmeasured else []
+    reason = " ".join([rules["reason"], *flow.pass_notes, *unmeasured])
     fingerprints = {"weights": manifest["model"]["weights"], "data": manifest["data"]["fingerprint"]}
     if starts := [one.start for one in explained if isinstance(one.score, StartScore)]:
         fingerprints["start"] = value_fingerprint(*starts)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from crp.errors import InputError
@@ -41,6 +41,8 @@ class Entry:
         Edges of the graph: (upper, lower, signed share of the whole prediction). A class is written as (output, index).
     output
         Name of the layer that the graph uses for classes; empty without a graph.
+    effects
+        By concept, how much what is explained falls without it (`ConceptEffect.falls`), of those that were measured.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Entry:
     shares: Mapping[str, tuple[tuple[int, float], ...]]
     edges: tuple[tuple[Key, Key, float], ...] = ()
     output: str = ""
+    effects: Mapping[Key, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,12 @@ def entry_of(explanation: Explanation, name: str, page: str) -> Entry:
         },
         edges=() if graph is None else tuple((edge.upper, edge.lower, edge.share) for edge in graph.edges),
         output="" if graph is None else graph.root.layer,
+        effects={
+            (part.layer, part.concept): part.effect.falls
+            for layer in explanation.layers
+            for part in layer.ranked
+            if part.effect is not None
+        },
     )
 
 
@@ -101,6 +110,7 @@ def entry_numbers(entry: Entry) -> dict[str, Any]:
         "shares": [[layer, [list(pair) for pair in shares]] for layer, shares in entry.shares.items()],
         "edges": [[*upper, *lower, share] for upper, lower, share in entry.edges],
         "output": entry.output,
+        "effects": [[*key, list(falls)] for key, falls in entry.effects.items()],
     }
 
 
@@ -127,6 +137,9 @@ def entry_from(content: Mapping[str, Any]) -> Entry:
                 for above, upper, below, lower, share in content["edges"]
             ),
             output=str(content["output"]),
+            effects={
+                (str(layer), int(concept)): tuple(map(float, falls)) for layer, concept, falls in content["effects"]
+            },
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"this is not an entry of a site: {type(error).__name__} {error}.") from error

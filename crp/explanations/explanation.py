@@ -213,7 +213,7 @@ class LayerExplanation:
     rest
         Sum of absolute shares of all concepts not shown, 0..1.
     coverage
-        Relevance arriving at the layer / relevance started at the output; NaN if none was started.
+        Relevance arriving at the layer / relevance started at the output; NaN if none was started, or `first_order`.
     concept_map
         None for a layer without spatial axes.
     relevance
@@ -222,6 +222,9 @@ class LayerExplanation:
         One patch for each concept that is not shown but that the ranking of a region may list: id -> patch.
     outside
         Relevance that arrives at the layer and belongs to none of its concepts; 0 if they divide all of it.
+    first_order
+        Whether relevance is the first-order effect of removing a concept, which does not add up to the output: in nets
+        with norms, attention, gates or smooth activations.
     names
         The name of every concept, empty for those without; `()` if none has a name.
 
@@ -242,6 +245,7 @@ class LayerExplanation:
     relevance: np.ndarray | None = None
     glimpses: Mapping[int, Patch] = field(default_factory=dict)
     outside: float = 0.0
+    first_order: bool = False
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -2,7 +2,8 @@
 
 LRP rules conserve relevance only approximately: biases and stabilisers absorb some of it, and may add some. If they
 absorb more than there was, or multiply it, the ratio is no longer a share. Pages and figures then print a warning
-instead of a percentage.
+instead of a percentage. First-order effects (`LayerExplanation.first_order`) are not meant to be conserved: they have
+no coverage.
 """
 
 from __future__ import annotations

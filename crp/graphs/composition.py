@@ -98,8 +98,8 @@ def compose(
     Notes
     -----
     The attribution graph of Achtibat et al. (2023), Fig. 3d, with each shared concept as one node and with edges of
-    both signs. If the rules are linear (`RelevanceFlow.linear`), edges from all upper concepts add up to a concept's
-    relevance. Otherwise the difference is part of the rest.
+    both signs. If the rules are linear (`RelevanceFlow.linear`), and not of first order (`ConceptGraph.first_order`),
+    edges from all upper concepts add up to a concept's relevance. Otherwise the difference is part of the rest.
     """
     layers = layer_names(layers)
     if of is not None:
@@ -171,7 +171,7 @@ def graph_in(
         root = root_of(flow, target, start, of, concept, library)
         below = _directly_below(flow, root.layer, layers)
         explained = root.start.name(output_names(library.output_names if library else (), flow.prediction))
-        inner = [layer for layer in below if layer != OUTPUT]
+        inner, first_order = [layer for layer in below if layer != OUTPUT], flow.first_order
         names = {layer: concept_names(kind_at(layer, concept), flow.layout(layer)) for layer in inner}
         break
     if of is not None and not below[root.layer]:
@@ -200,8 +200,7 @@ def graph_in(
             sent[node] = _covering(edges, coverage * leaving[node])
             for (layer, other), value in sent[node].items():
                 incoming[layer][other] = incoming[layer].get(other, 0) + abs(value)
-    # From sums over samples to means, and to shares of the whole prediction.
-    samples, started = _started(flows, root)
+    samples, started = _started(flows, root)  # from sums to means, and to shares of the prediction
     edges = [
         GraphEdge(
             upper=upper,
@@ -241,6 +240,7 @@ def graph_in(
         coverage=coverage,
         breadth=breadth,
         samples=samples,
+        first_order=first_order,
     )
 
 

@@ -158,6 +158,9 @@ class ConceptGraph:
         Largest number of concepts in a layer.
     samples
         Number of samples over which the numbers are means.
+    first_order
+        Whether relevance is a first-order effect, which is not conserved from layer to layer
+        (`LayerExplanation.first_order`). Then rests hold what edges and nodes differ by, too.
 
     Raises
     ------
@@ -173,6 +176,7 @@ class ConceptGraph:
     coverage: float
     breadth: int
     samples: int = 1
+    first_order: bool = False
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
@@ -231,6 +235,7 @@ def graph_numbers(graph: ConceptGraph) -> dict[str, Any]:
         "coverage": graph.coverage,
         "breadth": graph.breadth,
         "samples": graph.samples,
+        "first_order": graph.first_order,
         "nodes": [
             {
                 "layer": node.layer,

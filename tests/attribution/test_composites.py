@@ -166,11 +166,16 @@ def test_what_is_picked(kind):
 
 
 @pytest.mark.parametrize("norm", [nn.LayerNorm([4, 4, 4]), nn.GroupNorm(2, 4), nn.BatchNorm2d(4)])
-def test_the_reason_says_what_norms_hide(norm):
-    """What a concept does through the scale of a norm of its own sample is not part of its relevance."""
+def test_the_reason_says_what_norms_change(norm):
+    """Relevance of concepts is a first-order effect, and heatmaps hide what goes through the scale of a norm."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
-    said = "Scales of layer norms, and weights of attention, are constants" in composite_for(model).reason
-    assert said == (not isinstance(norm, nn.BatchNorm2d))
+    fitting, batched = composite_for(model), isinstance(norm, nn.BatchNorm2d)
+    assert fitting.name == f"{'epsilon' if batched else 'first-order'}; maps: epsilon-plus-flat"
+    assert ("first-order effect" in fitting.reason) == (not batched)
+    assert ("In heatmaps, scales of norms and weights of attention are constants" in fitting.reason) == (not batched)
+    single = composite_for(model, rules="epsilon-plus-flat")
+    assert single.name == "epsilon-plus-flat"
+    assert ("Scales of norms and weights of attention are constants" in single.reason) == (not batched)
 
 
 @pytest.mark.parametrize("kind", PICKED)

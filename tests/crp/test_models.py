@@ -2,6 +2,7 @@
 
 import copy
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from crp.analysis import concept_vector, search
 from crp.attribution import RelevanceFlow
 from crp.errors import InputError, LibraryError, ModelError
 from crp.mining import add_patches
-from crp.models import PreparedModel, prepared, ready_model
+from crp.models import PreparedModel, check_composite, described_rules, prepared, ready_model
 
 NAMES = ["ant", "bee", "cat"]
 DATA = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(3))
@@ -278,6 +279,18 @@ def test_a_model_prepared_with_other_rules_is_refused(model, library, tmp_path):
     assert np.array_equal(crp.explain(ready, DATA[0], old).heatmap, crp.explain(model, DATA[0], old).heatmap)
     with pytest.raises(LibraryError, match=r"^This is not the composite of the library: its name"):
         crp.explain(ready, DATA[0], library)
+
+
+def test_rankings_by_older_rules_are_not_mixed_with_first_order_effects():
+    """Libraries of nets with norms, attention or gates, mined when these were constants for ranking, too."""
+    smooth = nn.Sequential(nn.Conv2d(1, 2, 3), nn.GELU(), nn.Flatten(), nn.Linear(8, 2))
+    _, given = described_rules(smooth, None, torch.ones(1, 1, 4, 4))
+    assert given["name"] == "first-order; maps: epsilon-plus-flat"
+    older = {**given, "name": "epsilon; maps: epsilon-plus-flat", "ranking": {**given["ranking"], "Pass": ["1"]}}
+    manifest = {"composite": older, "versions": {}}
+    with pytest.raises(LibraryError, match=r"first-order effect.*must not be mixed: mine the library again\.$"):
+        check_composite(SimpleNamespace(path="old.crp", manifest=manifest), given)
+    check_composite(SimpleNamespace(path="new.crp", manifest={"composite": given, "versions": {}}), given)
 
 
 def test_mined_relevance_is_epsilons(model, library):

@@ -18,7 +18,8 @@ scenes), and the change of the predicted class's logit is its effect.
 The rows "norm ..., attention ..." are gradient times activation of the network above the block in plain torch, with
 scales of layer norms or attention weights as constants ("constant") or not ("gradient"). With "half", the scale's
 derivative is halved: removing a channel from a layer norm takes its square from the variance once, and the derivative
-counts it twice. Made by
+counts it twice. "each square once" corrects that by what the channel itself adds to the norm's input, which is less
+where other summands have joined the residual stream: the default rule, written in plain torch. Made by
 
     python -m tests.evidence.transformer_truth > docs/evidence/transformer.md
 """
@@ -131,8 +132,9 @@ def map_table(model: nn.Module, count: int) -> None:
         total = positive.sum((1, 2))
         strongest = avg_pool2d(heatmaps, PATCH).flatten(1).argmax(1).numpy()
         share, on_tag = (positive * near).sum((1, 2)) / total, ((positive * near_tags).sum((1, 2)) / total)[tagged]
+        known = "" if np.isnan(arrived) else f"{arrived:.2f} "
         points = patches[np.arange(count), strongest]
-        say(f"| {name} | {share.mean():.3f} | {points.mean():.3f} | {on_tag.mean():.3f} | {arrived:.2f} |")
+        say(f"| {name} | {share.mean():.3f} | {points.mean():.3f} | {on_tag.mean():.3f} | {known}|")
 
 
 # -- ranking ---------------------------------------------------------------------------------------------------------
@@ -175,6 +177,26 @@ def above(model: nn.Module, block: int, tokens: Tensor, norm: float = 1.0, atten
     return model.head(normalized(model.norm, tokens, norm)[:, 0])
 
 
+def squares_once(model: nn.Module, block: int, tokens: Tensor, targets: Tensor) -> Tensor:
+    """Compute gradient times activation, less what the derivative of each variance counts twice, `[N, T, D]`."""
+    tokens, variances = tokens.detach().requires_grad_(), []
+
+    def normed(norm: nn.LayerNorm, values: Tensor) -> Tensor:
+        centred = values - values.mean(-1, keepdim=True)
+        variances.append(centred.square().mean(-1, keepdim=True))
+        return centred * (variances[-1] + norm.eps).rsqrt() * norm.weight + norm.bias
+
+    stream = tokens
+    for part in model.blocks[block + 1 :]:
+        stream = stream + attended(part.attn, normed(part.norm1, stream), 1.0)
+        stream = stream + part.mlp(normed(part.norm2, stream))
+    logits = model.head(normed(model.norm, stream)[:, 0]).gather(1, targets[:, None]).sum()
+    gradient, *through = torch.autograd.grad(logits, [tokens, *variances])
+    size = tokens.shape[2]
+    # the residual stream carries the tokens unchanged to all norms above
+    return gradient * tokens - sum(through) * tokens.square() * (1 - 1 / size) / size
+
+
 def rankings(model: nn.Module, block: int, data: Tensor, tokens: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """Compute the relevance of each channel, `[N, D]`, by the way it is made."""
 
@@ -192,6 +214,7 @@ def rankings(model: nn.Module, block: int, data: Tensor, tokens: Tensor, targets
         for attention in ("constant", "gradient"):
             factors = {"norm": norm_factor, "attention": FACTORS[attention]}
             found[f"norm {norm}, attention {attention}"] = (gradient(tokens, **factors) * tokens).sum(1)
+    found["norm gradient, attention gradient, each square once"] = squares_once(model, block, tokens, targets).sum(1)
     fitting = composite_for(model, data[:1]).composite
     layer = f"blocks.{block}"
     for name, chosen in (

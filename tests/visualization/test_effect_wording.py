@@ -8,9 +8,12 @@ import pytest
 
 import example_explanations as examples
 from crp.explanations import ConceptEffect, ConceptPart, Explanation
-from crp.values import StartScore
+from crp.explanations.entries import Entry
+from crp.values import ClassScore, StartScore
 from crp.visualization import effect_wording
 from crp.visualization.atlases import Atlas
+
+FAR = "Differs from its effect by far: removing it changes the output by"
 
 
 def plain(text: str) -> str:
@@ -30,6 +33,47 @@ def test_a_class_has_its_probability_and_its_logit() -> None:
     explanation, part = measured(3.0, 7.0)
     assert plain(effect_wording.effect(explanation, part)) == "without it: 90 % → 40 %, logit 10 → 7"
     assert effect_wording.effect(explanation, dataclasses.replace(part, effect=None)) == ""
+
+
+def test_both_ways_of_removing_a_concept_are_said() -> None:
+    explanation, part = measured(3.0, 7.0)
+    effect = ConceptEffect(10.0, 7.0, 0.4, 9.0, 0.61)
+    part = dataclasses.replace(part, effect=effect)
+    said = "without it: 90 % → 40 %, logit 10 → 7; at its mean 61 %, 9"
+    assert plain(effect_wording.effect(explanation, part)) == said
+    started = dataclasses.replace(explanation, target=StartScore("road inside the mask", 10))
+    assert plain(effect_wording.effect(started, part)) == "without it: 10 → 7; at its mean 9"
+    against = dataclasses.replace(explanation, against=explanation.classes[1])
+    assert plain(effect_wording.effect(against, part)) == "without it: difference 10 → 7; at its mean 9"
+    alike = dataclasses.replace(part, effect=ConceptEffect(10.0, 7.0, 0.4, 7.001, 0.4))
+    said = "without it: 90 % → 40 %, logit 10 → 7; at its mean the same"
+    assert plain(effect_wording.effect(explanation, alike)) == said
+    assert "mean over" not in effect_wording.effect_means(explanation)
+    first, *others = explanation.layers
+    shown = dataclasses.replace(first.supporting[0], effect=effect)
+    first = dataclasses.replace(first, supporting=(shown, *first.supporting[1:]))
+    layers = (first, *others)
+    assert "its mean over the mined data set" in effect_wording.effect_means(
+        dataclasses.replace(explanation, layers=layers)
+    )
+
+
+@pytest.mark.parametrize(
+    ("relevance", "after", "at_mean", "says"),
+    [
+        (3.0, 10.2, 10.3, "Disagrees with its effect: it supports, but removing it raises the output."),
+        (0.3, 10.2, 9.9, ""),  # the mean says that it supports
+        (0.3, 9.9, 10.2, ""),
+        (3.0, 10.2, 10.05, f"{FAR} 0.067 times its relevance."),
+        (3.0, -2.0, 0.0, f"{FAR} 3.3 times its relevance."),
+        (3.0, -2.0, 9.5, ""),  # too much by one way, too little by the other
+        (3.0, 10.0, 7.0, ""),  # the mean agrees
+    ],
+)
+def test_relevance_and_effect_disagree_if_zero_and_mean_say_so(relevance, after, at_mean, says) -> None:
+    _, part = measured(relevance, after)
+    part = dataclasses.replace(part, effect=ConceptEffect(10.0, after, 0.4, at_mean, 0.4))
+    assert plain(effect_wording.disagreement(part)) == says
 
 
 def test_differences_and_values_have_no_probability() -> None:
@@ -57,6 +101,28 @@ def test_differences_and_values_have_no_probability() -> None:
 def test_cards_say_where_relevance_and_effect_disagree(relevance: float, after: float, says: str) -> None:
     _, part = measured(relevance, after)
     assert plain(effect_wording.disagreement(part)) == says
+
+
+def entry(target: ClassScore | StartScore, *falls: float) -> Entry:
+    effects = {("conv", 3): falls} if falls else {}
+    return Entry("a", "a", (), target, {}, effects=effects)
+
+
+def test_a_concept_page_says_what_the_predictions_of_the_site_lose() -> None:
+    owl, elk = ClassScore(0, "owl", 9.0, 0.9), ClassScore(1, "elk", 9.0, 0.9)
+    say = effect_wording.mean_effect
+    assert say([entry(owl, 1.0), entry(owl)], ("conv", 4)) == ""
+    assert say([entry(owl, 3.0, 1.0), entry(owl)], ("conv", 3)) == (
+        "Removing it lowers the logit of owl by 3 (at its mean lowers it by 1) in the one prediction on this site that "
+        "shows it."
+    )
+    assert say([entry(owl, 3.0, -1.0), entry(elk, 1.0, -2.0)], ("conv", 3)) == (
+        "Removing it lowers the logit of the explained class by 2 ± 1 (at its mean raises it by 1.5 ± 0.5): mean and "
+        "standard deviation over the 2 predictions on this site that show it."
+    )
+    started = entry(StartScore("owl - elk", 1.0), -0.5)
+    said = say([started, entry(owl, 0.5, 1.0)], ("conv", 3))
+    assert said.startswith("Removing it lowers what is explained by 0 ± 0.5: mean")
 
 
 def test_the_page_shows_both(tmp_path) -> None:

@@ -63,6 +63,13 @@ def test_coverage_in_words(coverage, sentence):
     assert plain(conservation_wording.coverage(layer)) == sentence
 
 
+def test_first_order_effects_have_no_coverage():
+    layer = dataclasses.replace(examples.explanation().layers[0], coverage=float("nan"), first_order=True)
+    sentence = conservation_wording.coverage(layer)
+    assert sentence.startswith("Relevance here is a first-order effect: about what the output loses without the")
+    assert not any(character.isdigit() for character in sentence)
+
+
 @pytest.mark.parametrize(
     ("absorbed", "sentence"),
     [

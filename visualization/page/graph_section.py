@@ -128,7 +128,7 @@ def _account(graph: ConceptGraph, node: GraphNode) -> dict[str, Any]:
     ]
     entries.append(
         {
-            "from": "edges not drawn",
+            "from": graph_wording.not_drawn(graph),
             "share": wording.share_of_all(node.rest / graph.started if graph.started else math.nan),
             "part": wording.percent(node.rest / node.relevance),
         }

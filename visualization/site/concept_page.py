@@ -11,7 +11,7 @@ from crp.graphs.concept_graph import NO_CONCEPT, REST, Key
 from crp.library.patches import MODES
 from crp.library.profiles import Likeness
 from crp.values import ClassShare, Patch
-from crp.visualization import concept_names, wording
+from crp.visualization import concept_names, effect_wording, wording
 from crp.visualization.page.cards import TITLES, tile
 from crp.visualization.page.explanation_page import environment
 from crp.visualization.site.shared import Shared
@@ -128,6 +128,7 @@ class ConceptPages:
             predictions=[self._prediction(entry, share) for entry, share in shown[:PREDICTIONS]],
             further=max(0, len(shown) - PREDICTIONS),
             count=len(shown),
+            effect=effect_wording.mean_effect([entry for entry, _ in shown], key),
             above=[self._neighbour(other) for other in above[:NEIGHBOURS]],
             below=[self._neighbour(other) for other in below[:NEIGHBOURS]],
             sprites=self._sprites(sorted(layers)),

@@ -62,6 +62,32 @@ def test_the_command_says_the_figures_and_writes_weights(folder: Path) -> None:
         crp.explain(model, cleaned[0], crp.open_library(folder / "a.crp"))
 
 
+def test_weights_give_the_same_outputs_without_this_package(tmp_path: Path) -> None:
+    model, (data, _) = planted_model(), planted_data()
+    found = suppress(model, data, "conv", 0, fill="mean")
+    write_fixed(found, tmp_path / "fixed.safetensors", data)
+    torch.save(data[:9], tmp_path / "data.pt")
+    done = processes.run(["-c", f"""
+import sys
+sys.modules["crp"] = None
+import torch
+from safetensors.torch import load_file
+from torch import nn
+names = ("conv", "relu", "mean", "flatten", "logits")
+modules = (nn.Conv2d(3, 3, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+model = nn.Sequential()
+for name, module in zip(names, modules):
+    model.add_module(name, module)
+model.load_state_dict(load_file("{tmp_path}/fixed.safetensors"))
+torch.save(model(torch.load("{tmp_path}/data.pt")).detach(), "{tmp_path}/outputs.pt")
+"""], cwd=tmp_path, imported=("torch",))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with torch.no_grad():
+        assert torch.equal(torch.load(tmp_path / "outputs.pt"), found.model(data[:9]))
+        assert float((found.model(data[:9]) - model(data[:9])).abs().max()) > 0.5
+
+
+@pytest.mark.slow  # torch.export takes some seconds
 def test_a_program_gives_the_same_outputs_without_this_package(folder: Path) -> None:
     out, data = folder / "fixed.pt2", planted_data(9, seed=7)[0]
     done = run(folder, "--concept", "conv/0", "--by", "reactive", "--refit", "--out", str(out))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 
 import pytest
@@ -11,18 +13,19 @@ from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.composites import EpsilonPlusFlat
 
 import crp
+from crp.attribution.followed_pass import FollowedModel
 from crp.explanations import ConceptPart, from_json, numbers, to_json
 from crp.explanations.computation import explain
 
 from .conftest import LAYERS, Pictures, network, noise
 
 
-def without(model: nn.Module, image: Tensor, layer: str, concept: int) -> Tensor:
-    """The logits with one channel of a layer set to zero by a hook."""
+def without(model: nn.Module, image: Tensor, layer: str, concept: int, value: float = 0) -> Tensor:
+    """The logits with one channel of a layer set to zero, or another value, by a hook."""
 
     def cleared(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
         output = output.clone()
-        output[:, concept] = 0
+        output[:, concept] = value
         return output
 
     handle = model.get_submodule(layer).register_forward_hook(cleared)
@@ -47,6 +50,39 @@ def test_every_card_has_the_effect_of_removing_its_concept(model, library, image
             assert part.effect.before == pytest.approx(before, rel=1e-9)
             assert part.effect.after == pytest.approx(float(logits[place]), abs=1e-9)
             assert part.effect.probability == pytest.approx(float(logits.softmax(0)[place]), abs=1e-9)
+            mean = library.means(part.layer).numbers[part.concept]
+            logits = without(model, image, part.layer, part.concept, mean)
+            assert part.effect.at_mean == pytest.approx(float(logits[place]), abs=1e-9)
+            assert part.effect.mean_probability == pytest.approx(float(logits.softmax(0)[place]), abs=1e-9)
+            assert part.effect.falls == (before - part.effect.after, before - part.effect.at_mean)
+
+
+def test_removals_cost_one_forward_pass_and_at_most_two_of_each_upper_part(model, library, image, monkeypatch):
+    """With two targets there are three views of the same prediction, and what they share is measured once."""
+    ran = []
+    run = FollowedModel.run
+    monkeypatch.setattr(FollowedModel, "run", lambda self, data, step: ran.append(step) or run(self, data, step))
+    explain(model, image, library)
+    assert len(ran) == 1 + 2 * len(LAYERS)
+    ran.clear()
+    views = [explain(model, image, library, target="ant", against="cat")]
+    shown = [{(part.layer, part.concept) for part in parts(view)} for view in (*views, *views[0].beside)]
+    new = [{layer for layer, _ in here - set().union(*shown[:place])} for place, here in enumerate(shown)]
+    assert len(ran) == 1 + len(LAYERS) + sum(map(len, new))
+    assert len(ran) < 1 + 4 * len(LAYERS)
+
+
+def test_a_library_without_means_has_effects_of_zero_alone_and_says_so(model, library, image, tmp_path):
+    older = tmp_path / "older"
+    shutil.copytree(library.path, older)
+    manifest = json.loads((older / "manifest.json").read_bytes())
+    for layer in manifest["layers"]:
+        del layer["means"]
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    explanation = explain(model, image, crp.open_library(older))
+    assert all(part.effect.at_mean is None and len(part.effect.falls) == 1 for part in parts(explanation))
+    said = explanation.provenance["settings"]["reason"]
+    assert said.count("The library holds no means of concepts: concepts are removed as zero alone.") == 1
 
 
 def test_the_effect_on_a_difference_has_no_probability(model, library, image):

@@ -1,5 +1,6 @@
 """What several explanations say together, against sums by hand."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,7 +9,7 @@ import example_explanations as examples
 from crp.errors import InputError
 from crp.explanations.entries import Entry, Neighbour, appearances, entry_from, entry_numbers, entry_of, neighbours
 from crp.graphs.concept_graph import OUTPUT
-from crp.values import ClassScore
+from crp.values import ClassScore, ConceptEffect
 
 ZEBRA, HORSE = ClassScore(0, "zebra", 2.0, 0.8), ClassScore(1, "horse", 1.0, 0.2)
 
@@ -48,6 +49,16 @@ def test_an_entry_keeps_what_the_explanation_says_and_comes_back_from_json():
     assert found.shares["layer3"] == tuple((part.concept, part.share) for part in layer.ranked)
     assert found.edges == tuple((edge.upper, edge.lower, edge.share) for edge in explanation.graph.edges)
     assert (found.target, found.output) == (explanation.target, OUTPUT)
+    assert entry_from(json.loads(json.dumps(entry_numbers(found)))) == found
+
+
+def test_an_entry_keeps_the_effects_that_were_measured():
+    explanation = examples.explanation(patches=1)
+    first, *others = explanation.layers
+    part = dataclasses.replace(first.supporting[0], effect=ConceptEffect(10.0, 7.0, 0.4, 9.0, 0.6))
+    first = dataclasses.replace(first, supporting=(part, *first.supporting[1:]))
+    found = entry_of(dataclasses.replace(explanation, layers=(first, *others)), "zebra.jpg", "zebra")
+    assert found.effects == {(first.layer, part.concept): (3.0, 1.0)}
     assert entry_from(json.loads(json.dumps(entry_numbers(found)))) == found
 
 

@@ -86,6 +86,7 @@ def test_a_concept_page_says_what_the_library_holds(made, library):
     profiles = library.profiles("upper")
     for concept in range(8):
         page = Page(made / "concepts" / "upper" / f"{concept}.html")
+        assert ("Removing it " in page.text) == ("Among the top concepts of" in page.text)
         for use in profiles.users(concept, 8):
             assert use.name in page.text
             assert wording.signed_percent(use.share) in page.text

@@ -1,0 +1,99 @@
+"""Functions run once more in a small graph of their own, whose derivative is a part of their rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crp.attribution.functions.function_calls import Call, stabilized_reciprocal
+from crp.attribution.functions.operation import Down
+
+
+def with_leaves(call: Call, leaves: Mapping[int, Tensor]) -> Any:
+    """Run the function with leaves in the place of some tensors, given by `id`, and all other data as constants."""
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return leaves.get(id(value), value.detach())
+        return type(value)(map(replaced, value)) if type(value) in (list, tuple) else value
+
+    return call.function(*map(replaced, call.args), **{name: replaced(value) for name, value in call.kwargs.items()})
+
+
+def first_order(call: Call) -> Down:
+    r"""Return the rule :math:`R_x = x \odot J^T (R / z)` for all data of a function, with its Jacobian :math:`J`.
+
+    Infinite values (masked scores of attention) get no relevance.
+    """
+    return times_gradient(*own_graph(call))
+
+
+def own_graph(call: Call) -> tuple[Tensor, list[Tensor], dict[int, Tensor]]:
+    """Run a function in a graph of its own: the output, the distinct data, and their leaves by `id`."""
+    data = list({id(value): value for value in call.data}.values())
+    with torch.enable_grad():
+        leaves = {id(value): value.detach().requires_grad_() for value in data}
+        return with_leaves(call, leaves), data, leaves
+
+
+def times_gradient(graph: Tensor, data: Sequence[Tensor], leaves: Mapping[int, Tensor]) -> Down:
+    """Return the rule `first_order` for a function that ran in a graph of its own."""
+    gradient, reciprocal = graph_down(graph, data, leaves), stabilized_reciprocal(graph)
+    values = [torch.where(value.isfinite(), value, 0).detach() for value in data]
+
+    def down(relevance: Tensor) -> list[Tensor | None]:
+        found = gradient(relevance * reciprocal)
+        return [None if part is None else value * part for value, part in zip(values, found, strict=True)]
+
+    return down
+
+
+def graph_down(graph: Tensor, data: Sequence[Tensor], leaves: Mapping[int, Tensor]) -> Down:
+    """Return the gradient as a rule, for a function that ran in a graph of its own."""
+
+    def down(relevance: Tensor) -> Sequence[Tensor | None]:
+        return torch.autograd.grad(
+            graph,
+            [leaves[id(value)] for value in data],
+            relevance,
+            retain_graph=True,
+            create_graph=torch.is_grad_enabled(),
+            allow_unused=True,
+        )
+
+    return down
+
+
+def linear_down(
+    data: Tensor, function: Callable[[Tensor], Tensor], output: Tensor | None = None, part: float = 1
+) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    r"""Return the map :math:`R \mapsto p\, x J^T (R / z)`, and the value of `function`.
+
+    Parameters
+    ----------
+    data
+        :math:`x`.
+    function
+        Linear in its argument, with the Jacobian :math:`J`.
+    output
+        :math:`z`, by default the function's value; with a shift, for which the map leaves relevance out.
+    part
+        :math:`p`.
+    """
+    with torch.enable_grad():
+        leaf = data.detach().requires_grad_()
+        graph = function(leaf)
+    value = graph.detach()
+    reciprocal = stabilized_reciprocal(value if output is None else output)
+    factor = data.detach() if part == 1 else data.detach() * part
+
+    def down(relevance: Tensor) -> Tensor:
+        (gradient,) = torch.autograd.grad(
+            graph, leaf, relevance * reciprocal, retain_graph=True, create_graph=torch.is_grad_enabled()
+        )
+        return gradient * factor
+
+    return down, value

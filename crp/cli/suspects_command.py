@@ -1,0 +1,116 @@
+"""`crp suspects`: concepts that a class may use for the wrong reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import click
+
+from crp.cli import options
+from crp.errors import inert
+
+
+@click.command(short_help="List concepts that a class may use for the wrong reason.")
+@click.argument("library")
+@click.option("--layers", type=options.Names(), help="Some of the library's layers; default: all.")
+@click.option("--data", metavar="DATA", help="Samples on which effects are measured, named as for `crp mine`.")
+@click.option("--samples", type=click.IntRange(min=40), default=300, show_default=True, help="How many of them.")
+@click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="Largest number of rows.")
+@click.option("--measured", type=click.IntRange(min=1), default=5, show_default=True, help="Rows that are measured.")
+@click.option("--verdict", metavar="LAYER/ID=VERDICT", help="Keep a verdict: artefact, fine or unsure.")
+@click.option("--note", default="", help="A note on the verdict.")
+@click.option("--kind", metavar="KIND", default="channels", show_default=True, help="Kind of concept of LIBRARY.")
+@click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
+@options.weights
+@click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
+@click.option("--json", "as_json", is_flag=True, help="Print the evidence as JSON.")
+def suspects(
+    library: str,
+    layers: tuple[str, ...] | None,
+    data: str | None,
+    samples: int,
+    count: int,
+    measured: int,
+    verdict: str | None,
+    note: str,
+    kind: str,
+    model: str | None,
+    weights: str | None,
+    trust: bool,
+    as_json: bool,
+) -> None:
+    """List concepts of LIBRARY that a class may use for the wrong reason, the most suspicious first.
+
+    LIBRARY has concept vectors (--vectors). The order is that of the sum of the evidence: how much more the class uses
+    the concept than any other class does; how much less those samples of the class use it that use it least; how much
+    more often these are wrong; and, with --data, how far the concept decides when it is taken out of samples and put
+    into others. A row is likely a Clever Hans if the samples that use it least are wrong at least 50 points more often,
+    and give it at least 10 points less of their relevance. Whether a concept is legitimate is for you to say; verdicts
+    are kept beside the library.
+
+    \b
+    Examples:
+        crp suspects scenes.crp --data photos/
+        crp suspects scenes.crp --verdict conv5/37=artefact --note "stamp of the archive"
+    """
+    sys.path.append(os.getcwd())
+    from crp.correction import Verdicts, candidates
+    from crp.correction.reading import concept_named, read_samples
+    from crp.correction.suspicion import with_effects
+    from crp.library import open_library
+    from crp.models import check_concept_kind
+    from crp.sources.data import load_data
+    from crp.sources.kinds import kind_named
+    from crp.sources.provenance import model_of
+
+    opened = open_library(library)
+    verdicts = Verdicts(opened)
+    if verdict is not None:
+        name, _, kept = verdict.rpartition("=")
+        layer, index = concept_named(opened, name)
+        verdicts.set(f"{layer}/{index}", kept, note)
+        click.echo(verdicts.path)
+        return
+    found = candidates(opened, layers=layers)[:count]
+    if data is not None:
+        found_kind = kind_named(kind)
+        check_concept_kind(opened, found_kind)
+        loaded = model_of(opened, model=model, weights=weights, trust=trust)
+        dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
+        rows, others = read_samples(dataset, samples, labelled=False)
+        import torch
+
+        found = with_effects(found, loaded, torch.cat([rows.data, others.data]), found_kind, measured)
+    if as_json:
+        rows = [{**one.to_json(), "verdict": vars(kept) if (kept := verdicts[one.name]) else None} for one in found]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    if not found:
+        click.echo("No concept has 5 % of the relevance of a class that has at least 6 samples.")
+        return
+    click.echo(
+        f"{'concept':<16} {'class':<22} {'with':>5} {'without':>7} {'share':>6} {'without':>7} {'right':>6} "
+        f"{'without':>7} {'kept':>6} {'pulled':>6}"
+    )
+    for one in found:
+        kept = verdicts[one.name]
+        words = f"{kept.verdict}: {kept.note}" if kept else "likely a Clever Hans" if one.likely else ""
+        click.echo(
+            inert(
+                f"{one.name:<16} {one.target_name:<22} {one.having:>5} {one.lacking:>7} {one.share:>6.0%} "
+                f"{one.share_lacking:>7.0%} {_percent(one.right):>6} {_percent(one.right_lacking):>7} "
+                f"{_percent(one.kept):>6} {_percent(one.pulled):>6}  {words}".rstrip()
+            )
+        )
+    click.echo(
+        "with, without: samples of the class that use the concept, and that do not; share: its share of relevance; "
+        "right: predicted rightly."
+    )
+    if data is not None:
+        click.echo("kept: still recognised when it is taken out; pulled: others taken for the class when it is put in.")
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"

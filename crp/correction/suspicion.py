@@ -1,0 +1,210 @@
+"""Concepts that a class may use for the wrong reason, from a library alone: `candidates`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from crp.class_names import class_name
+from crp.concepts import ConceptKind
+from crp.correction.figures_of_a_fix import exchange_effects
+from crp.library import Library
+from crp.library.vectors import Vectors
+
+# Fewest samples on each side of a split; concepts with a smaller mean share of a class's relevance are not listed.
+LEAST, SMALLEST_SHARE = 3, 0.05
+# A candidate is called likely if those of its class that lack it are wrong this much more often, at such a gap.
+LIKELY_ERRORS, LIKELY_GAP = 0.5, 0.1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A concept that a class may use for the wrong reason.
+
+    Attributes
+    ----------
+    layer, concept
+        The concept.
+    target, target_name
+        The class.
+    having, lacking
+        Number of samples explained for the class that use it much, and little. Of the borders with at least three
+        samples on both sides it is the one at which `gap` and `errors` together are largest.
+    share, share_lacking
+        Its mean signed share of the layer's relevance in both groups.
+    right, right_lacking
+        Fractions of both groups that are predicted rightly; None without labels.
+    mean, elsewhere
+        Its mean share in the class, and the largest mean share in another class.
+    kept, pulled
+        Measured, if samples were given: how many of the samples with the concept are still recognised when it is taken
+        out, and how many others are taken for the class when it is put in (0 to 1); otherwise None.
+    """
+
+    layer: str
+    concept: int
+    target: int
+    target_name: str
+    having: int
+    lacking: int
+    share: float
+    share_lacking: float
+    right: float | None
+    right_lacking: float | None
+    mean: float
+    elsewhere: float
+    kept: float | None = None
+    pulled: float | None = None
+
+    @property
+    def gap(self) -> float:
+        """Mean share where it is used minus that where it is not, 0 to 2."""
+        return self.share - self.share_lacking
+
+    @property
+    def errors(self) -> float:
+        """How much more often samples of the class that lack it are wrong, 0 to 1; 0 without labels."""
+        return 0.0 if self.right is None or self.right_lacking is None else max(0.0, self.right - self.right_lacking)
+
+    @property
+    def exclusive(self) -> float:
+        """How much more of the class's relevance it holds than of any other's, 0 to 2."""
+        return max(0.0, self.mean - self.elsewhere)
+
+    @property
+    def decides(self) -> float:
+        """How far the concept alone decides, both when it is taken out and when it is put in; 0 if not measured."""
+        return 0.0 if self.kept is None or self.pulled is None else min(1 - self.kept, self.pulled)
+
+    @property
+    def score(self) -> float:
+        """Sort key: the sum of the evidence, `exclusive + gap + errors + decides`."""
+        return self.exclusive + self.gap + self.errors + self.decides
+
+    @property
+    def likely(self) -> bool:
+        """Whether gap and errors are above the stated thresholds, 0.1 and 0.5."""
+        return self.gap >= LIKELY_GAP and self.errors >= LIKELY_ERRORS
+
+    @property
+    def name(self) -> str:
+        """The concept as `crp fix` takes it, such as `conv5/37`."""
+        return f"{self.layer}/{self.concept}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the evidence as JSON values."""
+        evidence = ("gap", "errors", "exclusive", "decides", "score", "likely")
+        return {**asdict(self), **{name: getattr(self, name) for name in evidence}}
+
+
+def candidates(library: Library, *, layers: tuple[str, ...] | None = None) -> list[Candidate]:
+    """List concepts that a class may use for the wrong reason, the most suspicious first.
+
+    A concept that only one class relies on, that some of its samples lack, and whose absence makes the model wrong, may
+    be a Clever Hans: the classifier relies on what only goes along with the class. It may also be a legitimate feature.
+    Groups of three samples are found, too.
+
+    Parameters
+    ----------
+    library
+        Mined with `vectors=True`.
+    layers
+        Some of its layers; by default all that have vectors.
+
+    Returns
+    -------
+    list of Candidate
+        For each concept its most suspicious class; the highest score first.
+
+    Raises
+    ------
+    InputError
+        If the library has no concept vectors, or no such layer.
+    """
+    found = []
+    for layer in layers or tuple(library.layers):
+        found += _of_layer(library, layer, library.vectors(layer))
+    return sorted(found, key=_order)
+
+
+def _order(one: Candidate) -> tuple[float, str, int]:
+    return -one.score, one.layer, one.concept
+
+
+def _of_layer(library: Library, layer: str, vectors: Vectors) -> list[Candidate]:
+    targets = [int(target) for target in np.unique(vectors.target[vectors.mined & (vectors.target >= 0)])]
+    shares = {target: vectors.relevance[vectors.rows(target=target)].astype(np.float64) for target in targets}
+    means = np.stack([values.mean(0) for values in shares.values()])
+    best: dict[int, Candidate] = {}
+    for place, (target, values) in enumerate(shares.items()):
+        rows = vectors.rows(target=target)
+        if len(rows) < 2 * LEAST:
+            continue
+        labelled = (vectors.label[rows] >= 0).all()
+        right = vectors.prediction[rows] == vectors.label[rows]
+        others = np.delete(means, place, 0)
+        for concept in range(values.shape[1]):
+            having = split(values[:, concept], right if labelled else np.ones_like(right))
+            if having is None or values[:, concept].mean() < SMALLEST_SHARE:
+                continue
+            one = Candidate(
+                layer, concept, target, class_name(library.class_names, target, target + 1),
+                int(having.sum()), int((~having).sum()),
+                float(values[having, concept].mean()), float(values[~having, concept].mean()),
+                float(right[having].mean()) if labelled else None,
+                float(right[~having].mean()) if labelled else None,
+                float(values[:, concept].mean()),
+                float(others[:, concept].max()) if len(others) else 0.0,
+            )  # fmt: skip
+            if concept not in best or one.score > best[concept].score:
+                best[concept] = one
+    return list(best.values())
+
+
+def split(values: np.ndarray, right: np.ndarray) -> np.ndarray | None:
+    """Split samples in two groups of at least three by their values `[n]`.
+
+    The border is where the difference of the groups' means, plus the difference of their fractions of `right`
+    predictions (bool `[n]`) if that is positive, is largest.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Which belong to the upper group, bool `[n]`; None if all values between which a border may lie are equal.
+
+    Examples
+    --------
+    >>> split(np.array([0.0, 0.5, 0.1, 0.6, 0.0, 0.5, 0.1]), np.ones(7)).tolist()
+    [False, True, False, True, False, True, False]
+    """
+    order = np.argsort(values, kind="stable")
+    ordered, correct = values[order].astype(float), right[order].astype(float)
+    count = len(order)
+    below = np.arange(1, count)
+
+    def difference(numbers: np.ndarray) -> np.ndarray:
+        low, total = numbers.cumsum()[:-1], numbers.sum()
+        return (total - low) / (count - below) - low / below
+
+    allowed = (below >= LEAST) & (below <= count - LEAST) & (ordered[1:] > ordered[:-1])
+    if not allowed.any():
+        return None
+    found = difference(ordered) + np.maximum(difference(correct), 0)
+    return values > ordered[int(np.argmax(np.where(allowed, found, -np.inf)))]
+
+
+def with_effects(
+    found: list[Candidate], model: nn.Module, data: Tensor, kind: ConceptKind, count: int
+) -> list[Candidate]:
+    """Measure what the first `count` candidates decide, by exchanging each between samples `[N, c, *S]`.
+
+    Those that fewer than 10 of the samples have, or lack, stay without figures.
+    """
+    measured = []
+    for one in found[:count]:
+        effects = exchange_effects(model, data, one.layer, one.concept, one.target, kind)
+        measured.append(one if effects is None else replace(one, kept=effects[0], pulled=effects[1]))
+    return sorted(measured + found[count:], key=_order)
