@@ -1,9 +1,8 @@
 r"""One forward pass held open, so that relevance can flow down and regions can flow up.
 
-`RelevanceFlow` runs the model once and keeps what the rules need for any number of questions about this forward pass.
-`down` propagates relevance to lower layers or the input, for many conditions at a time. `up` is its transpose,
-:math:`\langle \mathrm{down}(R), M\rangle = \langle R, \mathrm{up}(M)\rangle`: how much relevance each unit sends
-into a region, and `regions` uses it for all concepts in all regions.
+`RelevanceFlow` runs the model once and keeps what the rules need. `down` propagates relevance to lower layers or the
+input, for many conditions at a time. `up` is its transpose, :math:`\langle \mathrm{down}(R), M\rangle = \langle R,
+\mathrm{up}(M)\rangle`: how much relevance each unit sends into a region; `regions` uses it for all concepts in all.
 
 Relevance that ends at layers says what counts, relevance that ends at the input says where: `composite_for` has rules
 for each (`purposes.py`), and `RelevanceFlow._purpose` chooses.
@@ -53,8 +52,7 @@ class RelevanceFlow(Interventions):
     Parameters
     ----------
     model
-        The model, or a `Replica` made by `prepare` for many flows. It is explained in evaluation mode, on its own
-        device, and the caller's model is never changed.
+        The model, explained in evaluation mode and never changed; or a `Replica` made by `prepare` for many flows.
     composite
         A zennit composite with rules and canonizers; None for the plain gradient. Must be None with a `Replica`.
     data
