@@ -75,7 +75,7 @@ class RelevanceFlow(Interventions):
     InputError
         If the model has no such layer, or the data do not fit.
     ModelError
-        If the model cannot run on the data, its output is not finite, or a layer is called more than once or never.
+        If the model cannot run on the data, its output is not finite, or a layer is not called exactly once.
 
     Examples
     --------
@@ -109,8 +109,9 @@ class RelevanceFlow(Interventions):
         else:
             self.replica = prepare(model, composite)
         layers = layer_names(layers)
+        names = dict(self.replica.model.named_modules())
         for layer in layers:
-            check_layer(dict(self.replica.model.named_modules()), layer)
+            check_layer(names, layer)
         data = checked_input(self.replica.model, data)
         self.device = data.device
         self._input = fast_layout(data.detach()).requires_grad_(to_input)

@@ -45,6 +45,7 @@ class Directions(ConceptKind):
     matrix: Tensor
     encoder: Callable[[Tensor, Tensor], Tensor] = _LEAST_SQUARES
     names: tuple[str, ...] = ()
+    local = True
     averages_values = True
 
     def __post_init__(self) -> None:

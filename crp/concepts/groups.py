@@ -49,6 +49,11 @@ class Groups(ConceptKind):
         """Whether the members' parts are the activation times constant factors."""
         return self.kind.masks
 
+    @property
+    def local(self) -> bool:
+        """Whether the members' parts at a position depend on the activation there alone."""
+        return self.kind.local
+
     def size(self, layout: Layout) -> int:
         """Return the number of groups."""
         self._weights(layout)

@@ -17,6 +17,9 @@ from .extremes import extreme
 from .protocol import ConceptKind
 from .selection import weights_of
 
+# Single positions whose parts are computed at the same time.
+_ROWS = 32
+
 
 class Located(Protocol):
     """Values of every concept at every position of a layer, reduced to sums and extremes.
@@ -154,10 +157,16 @@ class Parts:
 
     def at_positions(self, relevance: Tensor, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Keep the relevance of one concept at one position for each sample: `[N, *shape]` -> the same."""
+        if self.kind.local:
+            activation, arriving = (self._here(each, positions) for each in (self._activation, relevance))
+            activation = activation.to(arriving.dtype)
+            return self._placed(_divided(arriving, activation) * self._local_parts(activation, ids), positions)
         return self._kept(self.carried_each(relevance, ids), positions)
 
     def active_at(self, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Return the part of one concept at one position for each sample, `[N, *shape]`."""
+        if self.kind.local:
+            return self._placed(self._local_parts(self._here(self._activation, positions), ids), positions)
         rows = [self._of(row).part([[index]])[0, 0] for row, index in enumerate(ids)]
         return self._kept(torch.stack(rows), positions)
 
@@ -191,6 +200,26 @@ class Parts:
 
     def _of(self, row: int) -> Parts:
         return type(self)(self.kind, self._activation[row, None], self.layout)
+
+    def _here(self, values: Tensor, positions: Sequence[int]) -> Tensor:
+        """Return one position of each sample, `[N, *shape]` -> `[N, C]`."""
+        return self.layout.split(values)[range(len(values)), :, list(positions)]
+
+    def _local_parts(self, activation: Tensor, ids: Sequence[int]) -> Tensor:
+        """Return the part of one concept for each activation `[N, C]` of a position."""
+        found, here = [], Layout((self.layout.channels,))
+        for first in range(0, len(ids), _ROWS):
+            some = list(ids[first : first + _ROWS])
+            chosen = sorted(set(some))
+            parts = self.kind.parts(activation[first : first + _ROWS], chosen, here)
+            found.append(parts[[chosen.index(one) for one in some], range(len(some))])
+        return torch.cat(found)
+
+    def _placed(self, values: Tensor, positions: Sequence[int]) -> Tensor:
+        """Undo `_here`, with 0 at all other positions."""
+        found = values.new_zeros(*values.shape, self.layout.positions)
+        found[range(len(values)), :, list(positions)] = values
+        return self.layout.joined(found)
 
     def _kept(self, values: Tensor, positions: Sequence[int]) -> Tensor:
         """Keep one position of each sample."""

@@ -37,11 +37,15 @@ class ConceptKind(ABC):
     masks
         Whether every part is the activation times a constant factor (channels, tokens, heads). Relevance is then
         multiplied by the same factor, also where the activation is 0.
+    local
+        Whether the part at a position depends on the activation at this position alone, and is no mask (directions).
+        Patches then need the parts of single positions only.
     averages_values
         Whether `averages` is the mean of `values` over positions, so that values at hand need not be computed again.
     """
 
     masks: bool = False
+    local: bool = False
     averages_values: bool = False
 
     @abstractmethod

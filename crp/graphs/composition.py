@@ -74,7 +74,8 @@ def compose(
         For each concept, keep the strongest edges that together carry this fraction of the absolute relevance that
         leaves it.
     breadth
-        Largest number of concepts in a layer. If there are more, those with the strongest incoming edges are kept.
+        Largest number of concepts in a layer; what belongs to no concept counts as one of them. If there are more,
+        those with the strongest incoming edges are kept.
     composite
         Rules and canonizers; by default those that fit the model. A prepared model has its composite already.
     library
@@ -185,8 +186,8 @@ def graph_in(
         if upper != root.layer:
             received = incoming[upper]
             strongest = sorted(received.keys() - {REST}, key=lambda index: (-received[index], index))
-            # what belongs to no concept does not take the place of one
-            kept[upper] = sorted([*strongest[:breadth], *(received.keys() & {REST})])
+            rest = received.keys() & {REST}
+            kept[upper] = sorted([*strongest[: max(1, breadth - len(rest))], *rest])
         level = _level(flows, root, upper, kept[upper], lower, set(below) - {upper})
         for row, index in enumerate(kept[upper]):
             node = upper, index

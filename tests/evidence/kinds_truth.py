@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import redirect_stdout
 
 import numpy as np
 import torch
@@ -134,7 +135,8 @@ def latent_table(model: nn.Module, data: Tensor, tags: np.ndarray) -> None:
     """Train an autoencoder and print what its tag latent is."""
     layer, composite = train_sae.LAYER, composite_for(model, data[:1]).composite
     tokens = layer_activations(model, train_sae.load_inputs(), layer, samples=train_sae.SAMPLES)
-    kind = train_sae.train(tokens, train_sae.LATENTS, train_sae.K, train_sae.STEPS)
+    with redirect_stdout(sys.stderr):
+        kind = train_sae.train(tokens, train_sae.LATENTS, train_sae.K, train_sae.STEPS)
     latent, tagged, covered = tag_latent(model, kind), tags.any((1, 2)), in_patches(tags).ravel()
     active = latents_of(model, data, kind)[:, latent]
     of_patches, clear = active[:, 1:].ravel(), (covered == 0) | (covered >= 0.5)
@@ -162,7 +164,7 @@ def latent_table(model: nn.Module, data: Tensor, tags: np.ndarray) -> None:
 def main() -> None:
     """Print all tables."""
     options = argparse.ArgumentParser()
-    options.add_argument("--scenes", type=int, default=200)
+    options.add_argument("--scenes", type=int, default=150)
     count = options.parse_args().scenes
     model, scenes = demo_model("vit"), Scenes("test", count, seed=SEED)
     drawings = [scenes.drawing(index) for index in range(count)]

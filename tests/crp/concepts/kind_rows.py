@@ -22,6 +22,7 @@ from crp.concepts import (
     TokenConcept,
     all_but,
 )
+from tests.crp.concepts.kinds_by_methods import OldPairs, PairMethods
 from tests.crp.concepts.small_nets import ChannelsLast, Convolutions, Transformer
 from tests.crp.concepts.user_kind import SignConcept
 
@@ -123,9 +124,16 @@ def channels_last(values: Tensor, concept: int) -> Tensor:
     return values[..., concept].flatten(1)
 
 
+def paired_values(values: Tensor, concept: int) -> Tensor:
+    return values[:, 2 * concept : 2 * concept + 2].sum(1).flatten(1)
+
+
 HEAD = kept(2, lambda head: slice(3 * head, 3 * head + 3))
 SIGN = lambda a, j: a.clamp(min=0) * (torch.arange(6) // 3 == j)  # noqa: E731
 GROUPED = {"pair": [0, 2], "weighted": {1: 1.0, 4: -0.5}, "others": all_but([0, 1])}
+LATENT = along(DICTIONARY, encoded(TOP))
+GROUPED_LATENTS = {0: {1: 1.0, 5: 1.0}, 1: {0: 0.5, 2: 1.0, 7: -1.0}}
+PAIR = kept(1, lambda pair: slice(2 * pair, 2 * pair + 2))
 WEIGHTS = {0: {0: 1, 2: 1}, 1: {1: 1.0, 4: -0.5}, 2: {2: 1, 3: 1, 4: 1}}
 
 ROWS = {
@@ -160,5 +168,12 @@ ROWS = {
         lambda a, j: sum(weight * channels_last(a, c) for c, weight in WEIGHTS[j].items()),
         masks=True,
     ),
+    "groups of latents": Row(
+        Transformer, "high", Groups(Directions(DICTIONARY, TOP), {str(j): of for j, of in GROUPED_LATENTS.items()}), 2,
+        lambda a, j: sum(weight * LATENT["part"](a, c) for c, weight in GROUPED_LATENTS[j].items()),
+        lambda a, j: sum(weight * LATENT["active"](a, c) for c, weight in GROUPED_LATENTS[j].items()),
+    ),
+    "with five methods": Row(Convolutions, "high", PairMethods(), 3, PAIR, paired_values, last=False, masks=True),
+    "of zennit-crp's style": Row(Convolutions, "high", OldPairs(), 3, PAIR, paired_values, last=False, masks=True),
     "of a user": Row(Transformer, "high", SignConcept(), 2, SIGN, lengths(SIGN)),
 }  # fmt: skip

@@ -19,7 +19,7 @@ from torch.utils.data import TensorDataset
 
 import crp
 from crp.attribution import INPUT, RelevanceFlow
-from crp.concepts import ChannelConcept, Layout, PositionConcept, all_but
+from crp.concepts import ChannelConcept, ConceptKind, Layout, PositionConcept, all_but
 from crp.explanations.map_computation import concepts_in_cells
 from crp.graphs.concept_graph import REST
 from crp.interchange import export_zennit_crp
@@ -194,7 +194,7 @@ def test_the_heatmap_of_a_patch_is_the_relevance_of_the_concept_at_its_position(
         for mode in ("relevance", "activation", "negative"):
             for patch in library.patches(row.layer, concept, mode):
                 space = library.layout(row.layer).space
-                position = int(np.ravel_multi_index(patch.position, space))
+                position = int(np.ravel_multi_index(patch.position, library.space(row.layer)))
                 start = (parts if mode == "activation" else relevance)[concept, patch.sample, None]
                 here = torch.arange(int(np.prod(space))) == position
                 here = here.view(*space, 1) if row.last else here.view(1, *space)
@@ -281,7 +281,7 @@ def test_the_page_says_which_part_belongs_to_no_concept(row, library, tmp_path):
 def mean_part(row: Row, activation: Tensor, concept: int) -> Tensor:
     """Mean part over samples, and over positions unless each concept has its own: `[N, *shape]` -> `[1, *shape]`."""
     part = row.part(activation, concept)
-    if isinstance(row.kind, PositionConcept):
+    if isinstance(row.kind, PositionConcept) or not isinstance(row.kind, ConceptKind):
         return part.mean(0, keepdim=True)
     axes = [0, *range(1, part.ndim - 1)] if row.last else [0, *range(2, part.ndim)]
     return part.mean(axes, keepdim=True).expand(1, *part.shape[1:])
