@@ -4,8 +4,7 @@ r"""One forward pass held open, so that relevance can flow down and regions can 
 input, for many conditions at a time. `up` is its transpose, :math:`\langle \mathrm{down}(R), M\rangle = \langle R,
 \mathrm{up}(M)\rangle`: how much relevance each unit sends into a region; `regions` uses it for all concepts in all.
 
-Relevance that ends at layers says what counts, relevance that ends at the input says where: `composite_for` has rules
-for each (`purposes.py`), and `RelevanceFlow._purpose` chooses.
+Relevance that ends at layers says what counts, at the input where. Each has its rules (`purposes.py`, `_purpose`).
 """
 
 from __future__ import annotations
