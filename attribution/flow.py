@@ -109,8 +109,9 @@ class RelevanceFlow(Interventions):
         else:
             self.replica = prepare(model, composite)
         layers = layer_names(layers)
+        names = dict(self.replica.model.named_modules())
         for layer in layers:
-            check_layer(dict(self.replica.model.named_modules()), layer)
+            check_layer(names, layer)
         data = checked_input(self.replica.model, data)
         self.device = data.device
         self._input = fast_layout(data.detach()).requires_grad_(to_input)

@@ -158,11 +158,11 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     for module in replica.rules:
         module.state = state
     names = dict(replica.model.named_modules())
-    stale = StaleTensors()
+    stale, merged = StaleTensors(), list[MergedReads]()
     # before a layer is read
     handles = follow_changes(replica.in_place, stale, clone)
     handles += [
-        on_layer(names, layer, _tap_hook(layer, result, versions, clone, data.requires_grad))
+        on_layer(names, layer, _tap_hook(layer, result, versions, merged, clone, data.requires_grad))
         for layer in layers
     ]
     functions: FunctionRules | None = None
@@ -178,12 +178,12 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
             elif replica.in_place:
                 modes.enter_context(StaleReads(stale))
             if replica.merges:
-                reads = modes.enter_context(MergedReads(replica.model, replica.merges, running, clone))
+                merged.append(modes.enter_context(MergedReads(replica.model, replica.merges, running, clone)))
             final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
             output = replica.model(data.clone())
             stale.check(tensors_in([output]))
-            if replica.merges:
+            for reads in merged:
                 reads.finish(output)
     except CrpError:
         raise
@@ -253,7 +253,12 @@ def _checked_output(output: object, samples: int, start: str) -> Tensor:
 
 
 def _tap_hook(
-    layer: str, result: ForwardPass, versions: list[tuple[Tensor, int]], clone: bool, to_input: bool
+    layer: str,
+    result: ForwardPass,
+    versions: list[tuple[Tensor, int]],
+    merged: Sequence[MergedReads],
+    clone: bool,
+    to_input: bool,
 ) -> Callable[[object], Tensor]:
     """Make the function that adds a layer to the taps."""
     # The graph holds this hook: a reference to an object that holds the graph would keep both alive.
@@ -271,6 +276,9 @@ def _tap_hook(
             )
         if to_input and not output.requires_grad:
             raise ModelError(f"The output of layer '{layer}' does not depend on the model's input.")
+        return merged[0].followed(output, lambda: read(output)) if merged else read(output)
+
+    def read(output: Tensor) -> Tensor:
         below = output
         # a graph node of its own, to tell apart layers whose output is the same tensor
         above = output.clone() if clone else output.view_as(output)

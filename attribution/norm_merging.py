@@ -130,6 +130,19 @@ class MergedReads(TorchFunctionMode):
             self._check(tensor, running)
         return result
 
+    def followed(self, output: Tensor, another: Callable[[], Tensor]) -> Tensor:
+        """Make another tensor of the same values, which the model reads from here on instead of `output`.
+
+        A container that ends with a merged linear module has that module's output; reading it as a layer is not a use.
+        """
+        made = self._outputs.pop(id(output), None)
+        result = another()
+        if made is not None:
+            self._outputs[id(output)], self._outputs[id(result)] = made, (result, made[1])
+            if id(output) in self._unread:
+                self._unread ^= {id(output), id(result)}
+        return result
+
     def finish(self, output: Any) -> None:
         """Check that the norms have read all outputs, once the model has returned `output`."""
         for tensor in tensors_in([output]):

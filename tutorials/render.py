@@ -33,7 +33,9 @@ def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
     nbclient.exceptions.CellExecutionError
         If a cell fails.
     """
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    # A cell takes up to 40 seconds of CPU time; on a busy machine that is many minutes.
+    resources = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=resources)
     # Pictures become output of their cell, even if the environment sets another backend.
     client.execute(env={**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
     return notebook

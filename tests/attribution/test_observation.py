@@ -363,3 +363,36 @@ def test_the_same_calls_on_other_tensors_are_refused(steps: Callable, layers: li
         assert_relevance_close(flow.prediction, model(-data), 1e-12)
     with RelevanceFlow(replica, None, data, layers, to_input=to_input) as flow:
         assert_relevance_close(flow.prediction, model(data), 1e-12)
+
+
+class Stem(nn.Module):
+    """A container that ends with a convolution, and a batch norm outside of it."""
+
+    def __init__(self, inplace: bool) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 3, bias=False)))
+        self.norm, self.head, self.inplace = nn.BatchNorm2d(4), nn.Linear(4, 3), inplace
+
+    def forward(self, data: Tensor) -> Tensor:
+        data = self.norm(self.stem(data))
+        # changed in place although the tensor is read again
+        data = data + data.mul_(0.5) if self.inplace else data.relu()
+        return self.head(data.mean((2, 3)))
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("layers", [["stem"], ["stem", "stem.2", "stem.2.0", "norm"]], ids=len)
+@pytest.mark.parametrize("to_input", [True, False])
+def test_a_container_that_ends_with_a_merged_convolution_is_a_layer(
+    layers: list[str], to_input: bool, inplace: bool
+) -> None:
+    torch.manual_seed(0)
+    model, data = Stem(inplace).double().eval(), DATA.double()
+    replica = prepare(model, composite_for(model).composite)
+    with RelevanceFlow(replica, None, data, ["stem.2.0"]) as flow:
+        expected = flow.down(flow.output_relevance([1] * len(data)), to="stem.2.0")
+    for _ in range(2):
+        with RelevanceFlow(replica, None, data, layers, to_input=to_input) as flow:
+            assert_relevance_close(flow.prediction, model(data), 1e-12)
+            assert_relevance_close(flow.down(flow.output_relevance([1] * len(data)), to="stem"), expected, 1e-12)
+    assert replica.merges
