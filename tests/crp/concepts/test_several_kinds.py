@@ -86,8 +86,9 @@ def test_one_condition_names_concepts_of_several_kinds():
     attribution = crp.ConditionalAttribution(model)
     weights = {latent: 1.0 - 0.2 * latent for latent in range(9)}  # whichever two of them are active
     conditions = [{"high": weights, "low": [2], "attention.proj..input": [1], "y": [0]}]
-    found = attribution(data(1), conditions, mask_map=KINDS).heatmap
-    with crp.RelevanceFlow(crp.prepared(model, data=data(1)).replica, None, data(1), [*KINDS]) as flow:
+    composite = crp.composite_for(model, data(1), rules="epsilon-plus-flat").composite  # one set of rules all the way
+    found = attribution(data(1), conditions, composite, mask_map=KINDS).heatmap
+    with crp.RelevanceFlow(model, composite, data(1), [*KINDS]) as flow:
         relevance = flow.down(flow.output_relevance([0]), to="high")[0]
         for upper, chosen, lower in (
             ("high", weights, "low"),
