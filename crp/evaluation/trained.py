@@ -15,6 +15,8 @@ from crp.evaluation.subject import Subject
 
 # Copies, samples, and by how much a trained model exceeds the best copy. Fewer samples say too little.
 _COPIES, _SAMPLES, _FACTOR, _LEAST = 19, 32, 1.5, 8
+# Less information, in nats, is rounding.
+_NOTHING = 1e-6
 
 _MEANING = (
     "Explanations of an untrained network mean nothing, however good they look. How much a prediction says about the "
@@ -57,7 +59,7 @@ def measure_trained(subject: Subject) -> Iterator[Finding]:
 def looks_untrained(finding: Finding) -> bool:
     """Whether a finding of `measure_trained` says that the model looks like one with random weights."""
     own, best = (finding.figure(row, "information").mean for row in ("this model", "shuffled weights, best"))
-    return own <= _FACTOR * best
+    return own <= max(_FACTOR * best, _NOTHING)
 
 
 def predicted_information(output: Tensor) -> float:
@@ -90,7 +92,7 @@ def _doubt(subject: Subject, output: Tensor) -> str:
 def _verdict(doubt: str, own: float, best: float) -> str:
     if doubt:
         return f"Whether the network is trained cannot be told: {doubt}."
-    if own <= _FACTOR * best:
+    if own <= max(_FACTOR * best, _NOTHING):
         return (
             f"This network looks untrained: its predictions say no more about the samples ({own:.2g} nats) than those "
             f"of copies with shuffled weights (up to {best:.2g}), unless the samples are all alike. Its explanations "
