@@ -129,11 +129,7 @@ def of_site(browser: Browser, site: Path) -> Iterator[tuple[str, bytes]]:
 
 def settle(browser: Browser) -> None:
     """Wait for transitions to end."""
-    browser.run(
-        "new Promise(done => setTimeout(done, 600))"
-        ".then(() => Promise.allSettled(document.getAnimations().map(each => each.finished)))"
-        ".then(() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 600))))"
-    )
+    browser.run("new Promise(done => setTimeout(done, 600))")
 
 
 def of_other_inputs(work: Path) -> Iterator[tuple[str, Axes]]:
