@@ -1,12 +1,10 @@
 r"""One forward pass held open, so that relevance can flow down and regions can flow up.
 
-`RelevanceFlow` runs the model once and keeps what the rules need for any number of questions about this forward pass.
-`down` propagates relevance to lower layers or the input, for many conditions at a time. `up` is its transpose,
-:math:`\langle \mathrm{down}(R), M\rangle = \langle R, \mathrm{up}(M)\rangle`: how much relevance each unit sends
-into a region, and `regions` uses it for all concepts in all regions.
+`RelevanceFlow` runs the model once and keeps what the rules need. `down` propagates relevance to lower layers or the
+input, for many conditions at a time. `up` is its transpose, :math:`\langle \mathrm{down}(R), M\rangle = \langle R,
+\mathrm{up}(M)\rangle`: how much relevance each unit sends into a region; `regions` uses it for all concepts in all.
 
-Relevance that ends at layers says what counts, relevance that ends at the input says where: `composite_for` has rules
-for each (`purposes.py`), and `RelevanceFlow._purpose` chooses.
+Relevance that ends at layers says what counts, at the input where. Each has its rules (`purposes.py`, `_purpose`).
 """
 
 from __future__ import annotations
@@ -53,8 +51,7 @@ class RelevanceFlow(Interventions):
     Parameters
     ----------
     model
-        The model, or a `Replica` made by `prepare` for many flows. It is explained in evaluation mode, on its own
-        device, and the caller's model is never changed.
+        The model, explained in evaluation mode and never changed; or a `Replica` made by `prepare` for many flows.
     composite
         A zennit composite with rules and canonizers; None for the plain gradient. Must be None with a `Replica`.
     data
@@ -66,17 +63,18 @@ class RelevanceFlow(Interventions):
     to_input
         Whether relevance can flow to the input. If not, nothing below the layers is kept.
     before_activation
-        Whether a softmax, log-softmax or sigmoid at the model's end is left out, which `notes` says: `prediction` holds
-        the logits before it, and relevance starts there.
+        Whether relevance starts at the logits before a softmax or sigmoid that ends the model, which `notes` says.
     layouts
         What the axes of some layers' outputs mean, where it is known; otherwise it is observed when it is needed.
+    until
+        One of `layers`, at which the pass of a `Replica` ends that has made a whole one before.
 
     Raises
     ------
     InputError
         If the model has no such layer, or the data do not fit.
     ModelError
-        If the model cannot run on the data, its output is not finite, or a layer is called more than once or never.
+        If the model cannot run on the data, its output is not finite, or a layer is not called exactly once.
 
     Examples
     --------
@@ -101,6 +99,7 @@ class RelevanceFlow(Interventions):
         to_input: bool = True,
         before_activation: bool = True,
         layouts: Mapping[str, Layout] | None = None,
+        until: str | None = None,
     ) -> None:
         if isinstance(model, Replica):
             if composite is not None:
@@ -114,7 +113,7 @@ class RelevanceFlow(Interventions):
         data = checked_input(self.replica.model, data)
         self.device = data.device
         self._input = fast_layout(data.detach()).requires_grad_(to_input)
-        forward = run_forward(self.replica, self._input, layers, before_activation=before_activation)
+        forward = run_forward(self.replica, self._input, layers, before_activation=before_activation, until=until)
         self.linear = self.replica.linear
         self.pass_notes, self.first_order = forward.notes, forward.first_order
         self.notes = (*self.replica.notes, *forward.notes)
@@ -122,8 +121,7 @@ class RelevanceFlow(Interventions):
         self._recorder, self._current = forward.recorder, forward.purpose
         self._taps, self._blocked, self._squares = forward.taps, forward.blocked, forward.squares
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}
-        self._uppers = {}
-        self._layouts = dict(layouts or {})
+        self._uppers, self._layouts = {}, dict(layouts or {})
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
         self.chunk = chunk or max(1, min(_LARGEST_CHUNK, largest // forward.largest))
 

@@ -102,8 +102,17 @@ class ForwardPass:
         return self.taps[OUTPUT].below.detach()
 
 
+class _Reached(BaseException):
+    """Ends a forward pass at a layer."""
+
+
 def run_forward(
-    replica: Replica, data: Tensor, layers: Sequence[str], *, before_activation: bool = True
+    replica: Replica,
+    data: Tensor,
+    layers: Sequence[str],
+    *,
+    before_activation: bool = True,
+    until: str | None = None,
 ) -> ForwardPass:
     """Run the replica once.
 
@@ -120,6 +129,9 @@ def run_forward(
         Names of layers to keep.
     before_activation
         Whether a final softmax, log-softmax or sigmoid is left out.
+    until
+        One of `layers`, at which the pass ends; its output stands for the model's. The replica has made a whole pass
+        before, in which its rules were decided.
 
     Raises
     ------
@@ -129,10 +141,12 @@ def run_forward(
     """
     observation = replica.observe(data) if replica.changed and not replica.observed else None
     drawn = random_states(data.device)
-    found = _attempt(replica, data, layers, before_activation)
+    found = _attempt(replica, data, layers, before_activation, until)
     if found is None:
         replica.clone_tensors = True
-        found = _attempt(replica, data, layers, before_activation)
+        found = _attempt(replica, data, layers, before_activation, until)
+    if until is not None:
+        return found
     missing = [layer for layer in layers if layer not in found.taps]
     if missing:
         raise ModelError(f"The model has, but never calls, {listed(missing)}.")
@@ -148,7 +162,9 @@ def run_forward(
     return found
 
 
-def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activation: bool) -> ForwardPass | None:
+def _attempt(
+    replica: Replica, data: Tensor, layers: Sequence[str], before_activation: bool, until: str | None = None
+) -> ForwardPass | None:
     """Run the replica; None if the model overwrote in place a tensor that is needed later."""
     clone = replica.clone_tensors
     result = ForwardPass(CurrentPurpose(replica.purposes(to_input=data.requires_grad)))
@@ -162,7 +178,7 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
     # before a layer is read
     handles = follow_changes(replica.in_place, stale, clone)
     handles += [
-        on_layer(names, layer, _tap_hook(layer, result, versions, merged, clone, data.requires_grad))
+        on_layer(names, layer, _tap_hook(layer, result, versions, merged, clone, data.requires_grad, layer == until))
         for layer in layers
     ]
     functions: FunctionRules | None = None
@@ -181,9 +197,12 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
                 merged.append(modes.enter_context(MergedReads(replica.model, replica.merges, running, clone)))
             final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
-            output = replica.model(data.clone())
+            try:
+                output = replica.model(data.clone())
+            except _Reached:
+                output = result.taps[until].above
             stale.check(tensors_in([output]))
-            for reads in merged:
+            for reads in merged if until is None else ():
                 reads.finish(output)
     except CrpError:
         raise
@@ -199,7 +218,7 @@ def _attempt(replica: Replica, data: Tensor, layers: Sequence[str], before_activ
         for module in (*replica.rules, *(call.module for call in calls)):
             module.state = None
     result.output = output
-    if before_activation:
+    if before_activation and until is None:
         output, note = final.removed(output)
         result.notes += [note] if note else []
     start = "its input" if data.requires_grad else f"what it makes of {listed(layers)}"
@@ -259,6 +278,7 @@ def _tap_hook(
     merged: Sequence[MergedReads],
     clone: bool,
     to_input: bool,
+    last: bool,
 ) -> Callable[[object], Tensor]:
     """Make the function that adds a layer to the taps."""
     # The graph holds this hook: a reference to an object that holds the graph would keep both alive.
@@ -290,6 +310,8 @@ def _tap_hook(
             above.requires_grad_()
         taps[layer] = Tap(above, below)
         versions.append((above, above._version))
+        if last:
+            raise _Reached
         return above.clone() if clone else above
 
     return tap

@@ -3,7 +3,8 @@
 ========================  ===========================================================================================
 `mine`                    stream a data set once; keep, for every concept, the samples that show it: a library on disk
 `merge`                   make the library from several runs, each of which mined a shard of the data set
-`add_patches`             more patches for a library, on demand
+`add_patches`             make the patches that a library does not have yet
+`supply_patches`          let a library make patches when they are needed
 `open_library`            open a library that `mine` wrote, read-only and in milliseconds
 `prepared`                prepare a model once, to explain it many times
 `verify`                  check that a library is complete, unchanged and reproducible
@@ -33,6 +34,7 @@ _HOMES = {
     "mine": "crp.mining",
     "merge": "crp.mining",
     "add_patches": "crp.mining",
+    "supply_patches": "crp.mining",
     "open_library": "crp.library",
     "prepared": "crp.models",
     "verify": "crp.verification",

@@ -275,6 +275,26 @@ def both_shares(explanation: Explanation, part: ConceptPart) -> str:
     return own if node is None else f"{own}, {share_of_all(node.share)} of the prediction"
 
 
+# In place of a row of patches.
+PATCHES_NOT_MADE = "not made yet (crp patches)"
+
+
+def missing_patches(missing: int, shown: int) -> str:
+    """Say that patches of a concept have not been made yet, and how to make them; empty if none are missing.
+
+    >>> missing_patches(3, 13)
+    '3 of its 16 patches have not been made yet: crp patches LIBRARY makes them.'
+    >>> missing_patches(16, 0)
+    'Its patches have not been made yet: crp patches LIBRARY makes them.'
+    """
+    if not missing:
+        return ""
+    which = f"{missing} of its {missing + shown} patches have" if shown else "Its patches have"
+    if missing == 1 and shown:
+        which = f"1 of its {1 + shown} patches has"
+    return f"{which} not been made yet: crp patches LIBRARY makes them."
+
+
 def patch(value: Patch) -> str:
     """Describe a patch: sample, class and score."""
     explained = f", {patch_class(value)}" if value.target >= 0 else ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crp.cli import options
-from crp.errors import InputError, LibraryError
+from crp.errors import CrpError, InputError, LibraryError
 from crp.files import user_path
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ SITE = "site"
 @click.option("--graph/--no-graph", default=True, help="Whether to show how lower concepts compose higher ones.")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
+@click.option("--data", metavar="DATA", help="The mined data, for patches not made yet; default: as the library names.")
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
 @options.concept
 @options.device
@@ -73,6 +74,9 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     If a PICTURE is a folder, all its pictures become a site: an index, a page for each prediction, and a page for each
     concept of the layers, with links between them. After an interruption the same command resumes. Complete pages are
     kept as long as nothing on them has changed.
+
+    Patches are pictures of the samples that show a concept best. Those that the library does not have yet are made from
+    the mined data, if these are where they were, or are given with --data; otherwise the page says so.
 
     The library names the model. torchvision's models are loaded automatically; other code is run only if you give it
     again with --model, or with --trust. The weights must be those that were mined.
@@ -114,11 +118,11 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             f"The library '{library}' does not say how pictures become model input; mine it again with --size, "
             "--mean and --std, or --preprocessing."
         )
+    ready = prepared(model, data=None if site else _check(model, images, opened), library=opened)
     if site:
-        _site(prepared(model, library=opened), images, opened, library, given, options)
+        _site(ready, images, opened, library, given, options)
         return
-    example = _check(model, images, opened)
-    ready = prepared(model, data=example, library=opened)
+    _supply(opened, ready, given)
     for image in images:
         provenance = {"image": Path(image).name, "command": _command(library, [image], given)}
         own, options["target"] = request.of(model, image, opened)
@@ -128,6 +132,24 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
         for path in paths[image]:
             _make_folder(path.parent)
             click.echo(explained.save(path))
+
+
+def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> None:
+    """Let the library make patches that are missing, from the data that were named, or given."""
+    from crp.mining import supply_patches
+    from crp.sources.kinds import kinds_named
+    from crp.sources.provenance import data_of
+
+    made, total = library.patch_counts()
+    if made == total:
+        return
+    try:
+        data = data_of(library, data=given["data"], trust=given["trust"])
+        supply_patches(library, model, data, concept=kinds_named(given["concept"], library.layers))
+    except CrpError as error:
+        if given["data"] is not None:
+            raise
+        click.echo(f"{total - made} patches have not been made yet, and cannot be made now: {error}", err=True)
 
 
 def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor:
@@ -164,6 +186,8 @@ def _site(
     pictures = []
     for image in map(user_path, images):
         pictures += pictures_below(image, without=folder) if image.is_dir() else [image]
+    if model is not None:
+        _supply(opened, model, given)
     index = make_site(
         model,
         list(dict.fromkeys(pictures)),

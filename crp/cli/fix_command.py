@@ -41,6 +41,7 @@ METHODS = ("suppress", "project", "reactive", "refit")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
+@click.option("--page", metavar="FILE.html", help="Write a page of what changed, with samples.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def fix(
     library: str,
@@ -56,6 +57,7 @@ def fix(
     model: str | None,
     weights: str | None,
     trust: bool,
+    page: str | None,
     as_json: bool,
 ) -> None:
     """Make a model in which a concept of LIBRARY no longer decides, save it, and say what changed.
@@ -76,11 +78,14 @@ def fix(
     sys.path.append(os.getcwd())
     from crp import correction
     from crp.correction.reading import concept_named, read_samples
+    from crp.files import user_path
     from crp.library import open_library
     from crp.models import check_concept_kind
     from crp.sources.data import load_data
     from crp.sources.kinds import kind_named
     from crp.sources.provenance import model_of
+    from crp.visualization.page_files import replace_file
+    from crp.visualization.report.fix_page import fix_report
 
     if refitted and method == "refit":
         raise click.UsageError("--refit is for suppress, project and reactive; --by refit does the same alone.")
@@ -99,6 +104,9 @@ def fix(
         result = correction.refit(found, fitting.data, layer, index, labels=fitting.labels, after=result, **common)
     figures = correction.measure_fix(found, result, held_out.data, layer, index, labels=held_out.labels, **common)
     written = correction.write_fixed(result, out, fitting.data[:2])
+    if page is not None:
+        text = fix_report(figures, result.method, f"{layer}/{index}", held_out.data, opened)
+        replace_file(user_path(page), lambda file: file.write(text.encode()))
     if as_json:
         click.echo(json.dumps({"method": result.method, "file": str(written), **figures.to_json()}))
         return

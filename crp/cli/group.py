@@ -19,6 +19,7 @@ from crp.cli.info_command import info
 from crp.cli.layers_command import layers
 from crp.cli.merge_command import merge
 from crp.cli.mine_command import mine
+from crp.cli.patches_command import patches
 from crp.cli.search_command import search
 from crp.cli.strategies_command import strategies
 from crp.cli.suspects_command import suspects
@@ -113,7 +114,7 @@ def main(ctx: click.Context) -> None:
 
 
 for command in (
-    demo, layers, mine, merge, atlas, info, verify, evaluate, suspects, fix, diff, classes, search, strategies,
+    demo, layers, mine, merge, atlas, patches, info, verify, evaluate, suspects, fix, diff, classes, search, strategies,
     directions,
 ):  # fmt: skip
     main.add_command(command)

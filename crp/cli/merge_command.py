@@ -19,6 +19,7 @@ from crp.files import user_path
 @options.weights
 @click.option("--data", metavar="DATA", help="The mined data, named as for `crp mine`.")
 @click.option("--trust", is_flag=True, help="Run the code that the shards name. Only for folders that you trust.")
+@options.patches_now
 @options.concept
 @options.workers
 @options.device
@@ -64,7 +65,7 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
         others=work,
         concept=kinds_named(given["concept"], [layer["name"] for layer in manifest["layers"]]),
         device=device,
-        **{name: given[name] for name in ("workers", "skip_bad", "checkpoint", "overwrite")},
+        **{name: given[name] for name in ("patches_now", "workers", "skip_bad", "checkpoint", "overwrite")},
     )
     click.echo(f"Library: {made.path}")
     model = given["model"] or (source or {}).get("model")

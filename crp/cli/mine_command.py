@@ -50,6 +50,7 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
 @click.option(
     "--patches", type=click.IntRange(min=0), default=8, show_default=True, help="How many of them have a patch."
 )
+@options.patches_now
 @click.option(
     "--class-references",
     type=click.IntRange(min=0),
@@ -139,6 +140,7 @@ def mine(model: str, data: str, **given: Any) -> None:
         class_references=given["class_references"],
         vectors=given["vectors"],
         patches=given["patches"],
+        patches_now=given["patches_now"],
         device=device,
         class_names=plan.class_names,
         preprocessing=plan.preprocessing,

@@ -103,6 +103,13 @@ checkpoint = click.option(
     metavar="SECONDS",
     help="Interval at which progress is saved to disk.",
 )
+patches_now = click.option(
+    "--patches-now",
+    type=click.Choice(["all", "first", "none"]),
+    default="none",
+    show_default=True,
+    help="Which patches are made now: all, the best one of each concept and mode, or none; pages make those they need.",
+)
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing library.")
 device = click.option("--device", help="cpu, cuda, cuda:1 or mps; default: the fastest available.", metavar="NAME")
 concept = click.option(

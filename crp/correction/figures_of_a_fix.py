@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from crp.concepts import ChannelConcept, ConceptKind
@@ -58,6 +59,10 @@ class FixFigures:
         Whether classes are labels; otherwise they are the original model's predictions.
     before, after
         The figures.
+    classes
+        For each class with samples: its index, their number, and how many of them are right before and after (0 to 1).
+    changes
+        For each sample whose prediction changed: its row, the class that is right, the predictions before and after.
     """
 
     target: int
@@ -66,6 +71,18 @@ class FixFigures:
     by_labels: bool
     before: Dependence
     after: Dependence
+    classes: tuple[tuple[int, int, float, float], ...]
+    changes: tuple[tuple[int, int, int, int], ...]
+
+    @property
+    def better(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Changes after which a sample is right."""
+        return tuple(change for change in self.changes if change[3] == change[1])
+
+    @property
+    def worse(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Changes after which a sample is no longer right."""
+        return tuple(change for change in self.changes if change[2] == change[1])
 
     def lines(self, class_names: Sequence[str] = ()) -> list[str]:
         """Return the figures as lines of a table."""
@@ -119,11 +136,22 @@ def measure_fix(
     made = Counterfactuals(model, data, presence, seed)
     wanted = presence.outputs.argmax(1) if labels is None else labels.to(presence.outputs.device)
     target = int(wanted[made.having].bincount().argmax())
-    figures = [_dependence(made, one, wanted, target) for one in (None, correction)]
-    return FixFigures(target, len(made.having), len(made.lacking), labels is not None, *figures)
+    before, first = _dependence(made, None, wanted, target)
+    after, second = _dependence(made, correction, wanted, target)
+    classes = tuple(
+        (index, int(own.sum()), _share((first == index)[own]), _share((second == index)[own]))
+        for index in wanted.unique().tolist()
+        for own in [wanted == index]
+    )
+    changed = (first != second).nonzero().flatten()
+    rows = torch.stack([changed, wanted[changed], first[changed], second[changed]], 1).tolist()
+    having, lacking = len(made.having), len(made.lacking)
+    return FixFigures(target, having, lacking, labels is not None, before, after, classes, tuple(map(tuple, rows)))
 
 
-def _dependence(made: Counterfactuals, correction: Correction | None, wanted: Tensor, target: int) -> Dependence:
+def _dependence(
+    made: Counterfactuals, correction: Correction | None, wanted: Tensor, target: int
+) -> tuple[Dependence, Tensor]:
     found = {one.name: (one.samples, one.outputs.argmax(1)) for one in made.run(correction)}
     samples, predicted = found["as they are"]
     right = predicted == wanted[samples]
@@ -131,13 +159,14 @@ def _dependence(made: Counterfactuals, correction: Correction | None, wanted: Te
     put, after_putting = found["put in"]
     others = wanted[put] != target
 
-    return Dependence(
+    found_figures = Dependence(
         _share(right),
         _share(right[made.having]),
         _share(right[made.lacking]),
         _share(after_taking == wanted[taken]),
         _share(after_putting[others] == target),
     )
+    return found_figures, predicted
 
 
 def exchange_effects(

@@ -17,8 +17,8 @@ from crp.correction.reruns import Rerun, checked_samples
 from crp.errors import InputError, ModelError
 
 _CHANNELS = ChannelConcept()
-# Weights that samples whose concept was taken out may have, and every which sample is held out to choose one.
-_BOOSTS, _HELD_OUT = (1, 2, 4, 8, 16), 3
+# Weights that samples whose concept was taken out may have, and the number of parts held out in turn to choose one.
+_BOOSTS, _FOLDS = (1, 2, 4, 8, 16), 3
 # Penalty on the squared distance to the original weights, of features with variance 1.
 _PENALTY = 1e-4
 
@@ -32,7 +32,7 @@ def refit(
     labels: Tensor | None = None,
     kind: ConceptKind = _CHANNELS,
     after: Correction | None = None,
-    budget: float = 0.01,
+    budget: float = 0.02,
     seed: int = 0,
 ) -> Correction:
     """Fit the last linear layer again, on samples in which the concept is present or absent whatever their class is.
@@ -42,9 +42,9 @@ def refit(
     the layer, activations around the concept are exchanged between samples with and without it (`counterfactuals`).
     The classes to be learnt are the labels, or without labels the model's own predictions on the samples as they are.
 
-    Samples whose concept was taken out weigh 1, 2, 4, 8 or 16 times as much as others. A third of the samples is held
-    out to choose the weight with which most of those are recognised, if at most `budget` of the accuracy is lost,
-    counting samples without the concept and those it was taken out of. The last fit uses all samples.
+    Samples whose concept was taken out weigh 1, 2, 4, 8 or 16 times as much as others. Thirds of the samples are held
+    out in turn to choose the weight with which most of those are recognised, if at most `budget` of the accuracy is
+    lost, counting samples without the concept and those it was taken out of. The last fit uses all samples.
 
     Parameters
     ----------
@@ -92,14 +92,17 @@ def refit(
         return [_examples(one, wanted, made) for one in made.run(correction, names=names, features=True)]
 
     examples = examples_of(after, NAMES)
-    least = _right(linear, examples if after is None else examples_of(None, NAMES[:2])) - budget
+    before = examples if after is None else examples_of(None, NAMES[:2])
+    least = sum(_right(linear, before, fold) for fold in range(_FOLDS)) - budget * _FOLDS
     boost, best = 1, -1.0
     for tried in _BOOSTS:
-        found = _fitted(linear, examples, tried, held_out=True)
-        recognised = _right(found, [one for one in examples if one.taken_out])
-        if recognised > best and (tried == 1 or _right(found, examples) >= least):
+        found = [_fitted(linear, examples, tried, fold) for fold in range(_FOLDS)]
+        taken_out = [one for one in examples if one.taken_out]
+        recognised = sum(_right(one, taken_out, fold) for fold, one in enumerate(found))
+        right = sum(_right(one, examples, fold) for fold, one in enumerate(found))
+        if recognised > best and (tried == 1 or right >= least):
             boost, best = tried, recognised
-    fitted = _fitted(linear, examples, boost, held_out=False)
+    fitted = _fitted(linear, examples, boost)
     fixed = copied(model if after is None else after.model)
     last = _within(fixed, name)
     with torch.no_grad():
@@ -113,12 +116,12 @@ def refit(
 
 @dataclass(frozen=True, eq=False)
 class _Examples:
-    """Features `[M, D]`, classes `[M]`, weight of one, and which are held out and which of them count, bool `[M]`."""
+    """Features `[M, D]`, classes `[M]`, weight of one, the fold of each `[M]`, and which count when held out, `[M]`."""
 
     features: Tensor
     wanted: Tensor
     weight: float
-    held_out: Tensor
+    fold: Tensor
     counts: Tensor
     taken_out: bool
 
@@ -131,26 +134,26 @@ def _examples(variants: Variants, wanted: Tensor, made: Counterfactuals) -> _Exa
         variants.features.double(),
         wanted[samples],
         1 / COPIES if taken_out else 1.0,
-        samples % _HELD_OUT == 0,
+        samples % _FOLDS,
         torch.ones_like(lacking) if taken_out else lacking & (variants.name == "as they are"),
         taken_out,
     )
 
 
-def _right(linear: nn.Linear, examples: Sequence[_Examples]) -> float:
-    """Return the accuracy on held-out samples without the concept, or with the concept taken out."""
+def _right(linear: nn.Linear, examples: Sequence[_Examples], fold: int) -> float:
+    """Return the accuracy on the samples of a fold without the concept, or with the concept taken out."""
     right = total = 0.0
     for one in examples:
-        rows = one.held_out & one.counts
+        rows = (one.fold == fold) & one.counts
         found = functional.linear(one.features[rows], linear.weight.double(), linear.bias.double()).argmax(1)
         right += one.weight * float((found == one.wanted[rows]).sum())
         total += one.weight * int(rows.sum())
     return right / total
 
 
-def _fitted(linear: nn.Linear, examples: Sequence[_Examples], boost: float, *, held_out: bool) -> nn.Linear:
-    """Fit a linear layer by weighted cross-entropy, from the weights of another."""
-    kept = [~one.held_out if held_out else torch.ones_like(one.held_out) for one in examples]
+def _fitted(linear: nn.Linear, examples: Sequence[_Examples], boost: float, fold: int | None = None) -> nn.Linear:
+    """Fit a linear layer by weighted cross-entropy, from the weights of another, without a fold if one is given."""
+    kept = [one.fold != (-1 if fold is None else fold) for one in examples]
     features = torch.cat([one.features[rows] for one, rows in zip(examples, kept, strict=True)])
     wanted = torch.cat([one.wanted[rows] for one, rows in zip(examples, kept, strict=True)])
     weights = torch.cat(

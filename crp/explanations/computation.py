@@ -25,7 +25,8 @@ from crp.concepts import ChannelConcept, Kinds, concept_names
 from crp.errors import InputError
 from crp.explanations.effects import MeasuredEffects
 from crp.explanations.explained import Explained, best_classes, explained_of, same
-from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
+from crp.explanations.explanation import ConceptPart, Explanation, LayerExplanation
+from crp.explanations.illustration import illustrated
 from crp.explanations.map_computation import concept_map_in
 from crp.graphs.composition import apart, graph_in
 from crp.graphs.finiteness import check_finite
@@ -52,8 +53,6 @@ _GRAPH_COVERAGE, _GRAPH_BREADTH = 0.9, 8
 _ABSORBERS, _ABSORBED = 3, 0.01
 # Classes named as users of a concept.
 _USERS = 5
-# One patch is kept for each concept among the strongest few of some cell: how many per cell, and how many in all.
-_NAMED_IN_CELL, _GLIMPSES = 6, 64
 
 
 def explain(
@@ -96,7 +95,8 @@ def explain(
     concepts
         Largest number of supporting concepts of each layer to show, and of opposing ones.
     patches
-        Largest number of patches of each kind to show for a concept.
+        Largest number of patches of each kind to show for a concept. Those that the library does not have yet are made
+        now if it can (`crp.supply_patches`); otherwise the explanation says how many are missing.
     cells
         Cells of the concept map along its longer side, never more than the layer has positions; by default 8.
     graph
@@ -144,7 +144,7 @@ def explain(
         if second is not None and same(flow, first.start, second.start):
             what = "start" if isinstance(first.score, StartScore) else "class"
             raise InputError(f"target and against are the same {what}, {first.score.name!r}.")
-        shown = _Shown(library, concept, tuple(layers), concepts, patches, cells, graph)
+        shown = _Shown(library, concept, tuple(layers), concepts, cells, graph)
         measured = MeasuredEffects(flow, library, layers, concept) if effects else None
         every = [first] if second is None else [first, second]
         common = {
@@ -164,8 +164,10 @@ def explain(
             )
 
         if second is None:
-            return explained(first, None)
-        return explained(first, None, beside=(explained(second, None), explained(first, second)))
+            found = explained(first, None)
+        else:
+            found = explained(first, None, beside=(explained(second, None), explained(first, second)))
+    return illustrated(found, library, patches)
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,6 @@ class _Shown:
     concept: Kinds
     layers: tuple[str, ...]
     concepts: int
-    patches: int
     cells: int | None
     graph: bool
 
@@ -261,8 +262,6 @@ def _explained_layer(
                 relevance=float(relevance[index]),
                 share=float(share[index]),
                 heatmap=_array(heatmap),
-                relevance_patches=library.patches(layer, index, "relevance")[: shown.patches],
-                activation_patches=library.patches(layer, index, "activation")[: shown.patches],
                 classes=class_shares(statistics, index, library.class_names, _USERS),
                 effect=effect,
             )
@@ -277,23 +276,12 @@ def _explained_layer(
         coverage=(float(relevance.sum()) + outside) / started if started and not flow.first_order else math.nan,
         concept_map=concept_map,
         relevance=relevance.cpu().numpy(),
-        glimpses=_glimpses(library, layer, concept_map, cards),
         outside=outside,
         first_order=flow.first_order,
         names=concept_names(own.kind, own.layout),
     )
 
 
-def _glimpses(library: Library, layer: str, concept_map: ConceptMap | None, cards: Sequence[int]) -> dict[int, Patch]:
-    """Find one patch for every concept without a card that is among the strongest of some cell."""
-    if concept_map is None:
-        return {}
-    magnitude = np.abs(concept_map.table).reshape(-1, concept_map.table.shape[2])
-    magnitude[:, list(cards)] = 0
-    named = np.unique(np.argsort(-magnitude, axis=1, kind="stable")[:, :_NAMED_IN_CELL])
-    strongest = sorted(named.tolist(), key=lambda index: -magnitude[:, index].max())[:_GLIMPSES]
-    found = {index: library.patches(layer, index, "relevance")[:1] for index in strongest if magnitude[:, index].any()}
-    return {index: patches[0] for index, patches in sorted(found.items()) if patches}
 
 
 def _model_input(image: Any, library: Library) -> Tensor:

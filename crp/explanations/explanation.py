@@ -62,6 +62,8 @@ class ConceptPart:
         Best samples by relevance (RelMax), best first.
     activation_patches
         Best samples by activation (ActMax), best first.
+    patches_missing
+        Number of patches that would be shown, but have not been made yet.
     classes
         The classes that use the concept most in the mined data, in the order of `crp.library.profiles.class_shares`.
     effect
@@ -81,6 +83,7 @@ class ConceptPart:
     heatmap: np.ndarray
     relevance_patches: tuple[Patch, ...] = ()
     activation_patches: tuple[Patch, ...] = ()
+    patches_missing: int = 0
     classes: tuple[ClassShare, ...] = ()
     effect: ConceptEffect | None = None
 

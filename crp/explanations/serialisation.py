@@ -177,6 +177,7 @@ def _part(layer: str, content: Mapping[str, Any], place: str, arrays: Mapping[st
         relevance=content["relevance"],
         share=content["share"],
         heatmap=arrays[f"{place}/heatmap"],
+        patches_missing=content.get("patches_missing", 0),
         classes=tuple(ClassShare(**use) for use in content.get("classes", ())),
         effect=None if content.get("effect") is None else ConceptEffect(**content["effect"]),
         **patches,
@@ -215,6 +216,7 @@ def _part_numbers(part: ConceptPart, name: str) -> dict[str, Any]:
         "share": part.share,
         "relevance_patches": [patch_numbers(patch) for patch in part.relevance_patches],
         "activation_patches": [patch_numbers(patch) for patch in part.activation_patches],
+        "patches_missing": part.patches_missing,
         "classes": [dataclasses.asdict(use) for use in part.classes],
         "effect": part.effect and dataclasses.asdict(part.effect),
     }

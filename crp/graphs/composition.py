@@ -25,6 +25,7 @@ from crp.concepts import ChannelConcept, Kinds, Layout, concept_names, kind_at
 from crp.errors import InputError, shortened
 from crp.graphs.concept_graph import NO_CONCEPT, REST, ConceptGraph, GraphEdge, GraphNode, Key
 from crp.graphs.finiteness import check_finite
+from crp.graphs.node_patches import with_patches
 from crp.graphs.root import Root, root_of
 from crp.library.store import check_library
 from crp.models import PreparedModel, ready_model
@@ -122,9 +123,10 @@ def compose(
         for flow in flows:
             target.relevance(flow.prediction[:1])  # refuses one mask, reference or class per sample
             break
-    return graph_in(
+    graph = graph_in(
         flows, layers, target, of=of, coverage=coverage, breadth=breadth, library=library, concept=concept
     )
+    return graph if library is None else with_patches(graph, library)
 
 
 def apart(layers: Sequence[str]) -> list[str]:
@@ -218,8 +220,6 @@ def graph_in(
         layer, index = key
         into = math.fsum(edge.relevance for edge in edges if edge.lower == key)
         out = math.fsum(abs(edge.relevance) for edge in edges if edge.upper == key) * samples
-        shown = library is not None and layer in library.layers and index != REST
-        patches = library.patches(layer, index, "relevance")[:1] if shown else ()
         nodes.append(
             GraphNode(
                 layer=layer,
@@ -230,7 +230,6 @@ def graph_in(
                 passed=passed[key] / samples,
                 carried=out / leaving[key] if leaving[key] else math.nan,
                 heatmap=pictures.get(key),
-                patch=next(iter(patches), None),
                 name=explained if layer == OUTPUT else _name(names[layer], index),
             )
         )

@@ -12,9 +12,13 @@
 `manifest`             manifest.json: what the library holds and where it comes from
 `references`           the tables of references and statistics, and checks of their numbers
 `patches`              pictures and heatmaps of one layer as arrays
+`library_patches`      the part of `Library` about patches
+`patch_files`          which patches of a layer have been made, and where they are
+`patch_segments`       files of some patches of a layer, until it has all of them
 `tables`, `rows`       safetensors files: written at once, or row by row in any order
 `checksums`            SHA-256 of every file
 `building`             writes a folder completely or not at all
+`locks`                locks on files, so that one process works at a time
 `fingerprints`         identifies weights, data sets and settings
 `summary`              a library as text
 =====================  =================================================================================

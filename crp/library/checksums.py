@@ -1,8 +1,8 @@
 """SHA-256 of every file of a library, in the format of `sha256sum --check`.
 
 Each folder of a library that has files also has a `SHA256SUMS`, whose lines name the files relative to the library's
-root. So a file of one layer cannot pass for that of another, and two processes that add patches to two layers write to
-different files.
+root. So a file of one layer cannot pass for that of another, and two processes that complete two layers write to
+different files. Segments of patches are not listed: each is named by its checksum.
 
 Checksums show that a library is what was written: no copy was truncated and no disk failed. They do not show who wrote
 it.
@@ -26,12 +26,16 @@ FILE = "SHA256SUMS"
 # Suffixes of the files that make up a library. Others (created by a desktop, left by a killed process) are not read.
 _READ = (".json", ".safetensors")
 
+# A segment of patches, which is named by its checksum (`patch_segments`).
+_SEGMENT = re.compile(r"layers/[^/]+/patches/([0-9a-f]{64})\.safetensors")
+
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 
 
 def write_checksums(folder: Path) -> None:
     """Write the checksums of all files of a library: the last step of creating it."""
-    for parent in sorted({file.parent for file in library_files(folder)}):
+    listed = [file for file in library_files(folder) if not _SEGMENT.fullmatch(_name(folder, file))]
+    for parent in sorted({file.parent for file in listed}):
         _write(folder, parent, {_name(folder, file): [file_digest(file)] for file in library_files(folder, parent)})
 
 
@@ -106,7 +110,10 @@ def wrong_files(folder: Path) -> tuple[list[str], list[str]]:
     if not noted:
         return [f"It holds no checksums ({FILE}), so its files cannot be compared with what was written."], []
     for name in sorted({*files, *noted}):
-        if name not in noted and name.endswith(_READ):
+        if name not in noted and (named := _SEGMENT.fullmatch(name)):
+            if not files[name].is_file() or file_digest(files[name]) != named[1]:
+                wrong.append(f"{name!r} does not hold what was written (its name is its checksum).")
+        elif name not in noted and name.endswith(_READ):
             wrong.append(f"{name!r} has no checksum.")
         elif name not in noted:
             foreign.append(f"{name!r} is not part of the library, and nothing reads it.")

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from crp.errors import InputError
 from crp.values import ClassShare, ConceptMeans, Patch
 
+from .patch_files import PatchFiles
 from .patches import MODES, LayerPatches, StoredPatch
 from .profiles import LayerProfiles, Likeness
 
@@ -34,6 +35,9 @@ class ConceptSource(Protocol):
 
     def stored_patches(self, layer: str, concepts: list[int]) -> LayerPatches:
         """See `Library.stored_patches`."""
+
+    def patch_files(self, layer: str) -> PatchFiles:
+        """See `Library.patch_files`."""
 
     def profiles(self, layer: str) -> LayerProfiles:
         """See `Library.profiles`."""
@@ -107,7 +111,11 @@ class LibraryConcept:
         return f"<concept {self.concept}{name} of {self.layer}: used most by {users or 'no class'}>"
 
     def _repr_html_(self) -> str:
+        for mode in MODES:
+            self.patches(mode)  # makes those that are missing, if the library can
         stored = self.library.stored_patches(self.layer, [self.concept]).get(self.concept, {})
+        files = self.library.patch_files(self.layer)
+        missing = len(files.missing(files.keys([self.concept])))
         rows = [
             (
                 "used most by",
@@ -118,6 +126,8 @@ class LibraryConcept:
             ("similar, by classes", ", ".join(f"{one.concept} ({one.value:.2f})" for one in self.alike_by_classes)),
             ("similar, by samples", ", ".join(f"{one.concept} ({one.value:.0f})" for one in self.alike_by_samples)),
         ]
+        if missing:
+            rows.insert(0, ("patches", f"{missing} have not been made yet (crp.supply_patches, crp patches)"))
         rows = [(_TITLES[mode], "".join(map(_picture, stored.get(mode, ())))) for mode in MODES] + rows
         cells = "".join(
             f'<tr><th style="text-align:left">{title}</th><td style="text-align:left">{content}</td></tr>'

@@ -56,7 +56,7 @@ class StoredPatch:
 
 
 # Concept -> mode -> patches, best first. A concept with an entry but without patches was processed and has none.
-LayerPatches = Mapping[int, Mapping[str, tuple[StoredPatch, ...]]]
+LayerPatches = dict[int, Mapping[str, tuple[StoredPatch, ...]]]
 
 
 def encode_picture(picture: np.ndarray) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ from crp.files import user_path
 from crp.indices import concept_id, concept_ids
 from crp.layout import Layout
 from crp.preprocessing import Preprocessing
-from crp.values import ConceptMeans, Patch
+from crp.values import ConceptMeans
 
 from .library_concept import LibraryConcept
 from .library_facts import facts_of, in_lines, in_table
+from .library_patches import LibraryPatches, check_mode
 from .manifest import layer_folder, read_manifest
 from .means import read_means
-from .patches import MODES, LayerPatches, check_patches, decoded, read_patches, stored_concepts
+from .patches import MODES
 from .profiles import LayerProfiles
 from .references import (
     ClassStatistics,
@@ -72,7 +72,7 @@ def check_library(library: object) -> None:
         raise InputError(f"A library is what crp.open_library returns, given {shortened(library)}.")
 
 
-class Library:
+class Library(LibraryPatches):
     """A library on disk: references, statistics and patches of concepts.
 
     Attributes
@@ -94,9 +94,12 @@ class Library:
         Names of the classes and of the model's outputs (the same, unless a start was mined); empty without names.
     preprocessing
         How pictures become model input; None if the library does not say.
+    supply
+        Makes patches that are missing (`crp.supply_patches`); None if they stay missing.
     """
 
     def __init__(self, path: Path):
+        super().__init__()
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
         self._shapes = {layer["name"]: tuple(layer["shape"]) for layer in self.manifest["layers"]}
@@ -174,7 +177,7 @@ class Library:
             If the table is damaged.
         """
         self.shape(layer)
-        _check_mode(mode)
+        check_mode(mode)
         shape, file = (self._concepts(layer), self.manifest["settings"]["k"]), self.file(layer, "references")
         found = read_references(file, mode, shape)
         check_references(file, mode, found, self.limits(layer))
@@ -204,7 +207,7 @@ class Library:
         target = self.class_index(target)
         count = self.manifest["settings"]["class_references"]
         shape = (self.manifest["classes"], self._concepts(layer), count)
-        _check_mode(mode)
+        check_mode(mode)
         if not count:
             raise InputError(f"The library '{self.path}' has no references by class: mine with class_references=3.")
         file = self.file(layer, "class_references")
@@ -294,39 +297,10 @@ class Library:
         """
         return class_index(self.class_names, target, self.manifest["classes"], "the library")
 
-    def patches(self, layer: str, concept: int, mode: str) -> tuple[Patch, ...]:
-        """Read the patches of a concept, best first; empty if none have been made (see `crp.mining.add_patches`).
-
-        Raises
-        ------
-        InputError
-            If there is no such layer, concept or mode.
-        LibraryError
-            If the table is damaged.
-        """
-        _check_mode(mode)
-        concept = self.concept_id(layer, concept)
-        stored = self.stored_patches(layer, [concept]).get(concept, {}).get(mode, ())
-        names = self.class_names or (("output",) if self.manifest["classes"] == 1 else ())
-        return tuple(decoded(self.file(layer, "patches"), patch, self.space(layer), names) for patch in stored)
-
-    def stored_patches(self, layer: str, concepts: Iterable[int] | None = None) -> LayerPatches:
-        """Read encoded patches of some concepts (by default of all that have any); errors as in `patches`."""
-        self.shape(layer)
-        file = self.file(layer, "patches")
-        stored = read_patches(file, concepts)
-        check_patches(file, stored, self.limits(layer))
-        return stored
-
     def profiles(self, layer: str) -> LayerProfiles:
         """Read class profiles and reference samples: which classes use a concept, and which concepts are similar to it.
 
-        Raises
-        ------
-        InputError
-            If the library does not hold the layer.
-        LibraryError
-            If a table is damaged.
+        Errors are as in `references`.
         """
         return LayerProfiles(self.statistics(layer), self.references(layer, "relevance"), self.class_names)
 
@@ -339,11 +313,6 @@ class Library:
             If there is no such layer or concept.
         """
         return LibraryConcept(self, layer, self.concept_id(layer, concept))
-
-    def with_patches(self, layer: str) -> list[int]:
-        """List the concepts of a layer whose patches have been made, in ascending order."""
-        self.shape(layer)
-        return stored_concepts(self.file(layer, "patches"))
 
     def limits(self, layer: str) -> Limits:
         """Return the valid ranges of the numbers in a layer's tables, according to the manifest."""
@@ -390,8 +359,3 @@ class Library:
     def _concepts(self, layer: str) -> int:
         self.shape(layer)
         return self._sizes[layer]
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in MODES:
-        raise InputError(f"There is no mode {mode!r}: {nearest(str(mode), MODES)}")

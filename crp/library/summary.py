@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import shlex
+from pathlib import Path
 from typing import Any
 
 from crp.errors import inert, shortened
 
 from .checksums import library_files
+from .patch_segments import segment_files
 from .store import TABLES, Library
 
 PRIVACY = "Patches are parts of the data set, and heatmaps reveal more of it: share a library only as the data."
@@ -18,15 +20,16 @@ def description(library: Library) -> dict[str, Any]:
     """Describe a library as JSON values: its layers with their sizes on disk in bytes, and the manifest."""
     layers = []
     for layer in library.layers:
-        limits, folder = library.limits(layer), library.file(layer, TABLES[0]).parent
+        limits, patches = library.limits(layer), library.patch_files(layer)
         layers.append(
             {
                 "name": layer,
                 "shape": list(library.shape(layer)),
                 "concepts": limits.concepts,
                 "names": list(library.names[layer]),
-                "with_patches": len(library.with_patches(layer)),
-                "bytes": {file.stem: file.lstat().st_size for file in library_files(library.path, folder)},
+                "patches_made": int(patches.made().sum()),
+                "patches": int(patches.expected.sum()),
+                "bytes": _sizes(library, patches.table.parent),
             }
         )
     return {
@@ -35,6 +38,13 @@ def description(library: Library) -> dict[str, Any]:
         "bytes": sum(file.lstat().st_size for file in library_files(library.path)),
         "manifest": library.manifest,
     }
+
+
+def _sizes(library: Library, folder: Path) -> dict[str, int]:
+    """Return the bytes of each table of a layer; those of patches include the segments."""
+    sizes = {file.stem: file.lstat().st_size for file in library_files(library.path, folder)}
+    sizes["patches"] += sum(file.lstat().st_size for file in segment_files(folder))
+    return sizes
 
 
 def described_in_words(library: Library) -> str:
@@ -55,7 +65,7 @@ def described_in_words(library: Library) -> str:
         "relevance": f"{settings['relevance_score']}: {_definition(manifest, 'relevance_score')}",
         "activation": f"{settings['activation_score']}: {_definition(manifest, 'activation_score')}",
         "references": f"the best {settings['k']} samples of each concept by relevance and by activation, "
-        f"{settings['patches']} of them with patches",
+        f"{settings['patches']} of them with patches{_made(told['layers'])}",
         "computed": f"in {settings['precision']} on {settings.get('device')}, {settings['block_size']} samples at a "
         f"time, {_counted(settings['threads'], 'thread')}",
         "versions": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
@@ -75,6 +85,12 @@ def described_in_words(library: Library) -> str:
         PRIVACY,
     ]
     return inert("\n".join(lines))
+
+
+def _made(layers: list[dict[str, Any]]) -> str:
+    """Say how many patches have been made, if some are missing."""
+    made, total = (sum(layer[count] for layer in layers) for count in ("patches_made", "patches"))
+    return "" if made == total else f" ({made} of {total} have been made; others are made when they are needed)"
 
 
 def _explained(manifest: dict[str, Any]) -> str:
@@ -124,13 +140,13 @@ def _part(value: float) -> str:
 
 def _table(layers: list[dict[str, Any]]) -> list[str]:
     tables = list(dict.fromkeys([*TABLES, *(table for layer in layers for table in layer["bytes"])]))
-    rows = [("layer", "output", "concepts", "with patches", *tables)]
+    rows = [("layer", "output", "concepts", "patches made", *tables)]
     rows += [
         (
             layer["name"],
             " x ".join(map(str, layer["shape"])),
             str(layer["concepts"]),
-            str(layer["with_patches"]),
+            f"{layer['patches_made']} of {layer['patches']}",
             *(_size(layer["bytes"].get(table, 0)) for table in tables),
         )
         for layer in layers
@@ -148,6 +164,7 @@ def _table(layers: list[dict[str, Any]]) -> list[str]:
 
 def _next(library: Library) -> list[str]:
     path = shlex.quote(str(library.path))
+    made, total = library.patch_counts()
     by_shell = f"crp atlas {path} picture.jpg"
     if library.preprocessing is None:
         by_shell = "(the library does not say how pictures become model input; pass a tensor in Python)"
@@ -155,6 +172,7 @@ def _next(library: Library) -> list[str]:
         f"Explain a picture:  {by_shell}",
         f"In Python:          crp.explain(model, image, crp.open_library({str(library.path)!r}))",
         f"Check it:           crp verify {path}",
+        *([f"Make all patches:   crp patches {path}"] if made < total else []),
     ]
 
 

@@ -5,7 +5,8 @@ Public names
 ===================  ===============================================================================================
 `mine`               one pass over the data set, then the patches; writes a library
 `merge`              makes the library from what shards have computed
-`add_patches`        adds patches of more concepts to a library
+`add_patches`        makes patches that a library does not have yet
+`supply_patches`     lets a library make patches when they are needed
 `AttributionTarget`  a target for each sample of a block, and the relevance that starts for it
 ===================  ===============================================================================================
 
@@ -16,7 +17,7 @@ Modules
 ================================  ===================================================================================
 `pipeline`                        `mine`
 `settings`, `mining_plan`         its options, checked; what one call does, worked out before the pass
-`more_patches`                    `add_patches`
+`more_patches`, `patch_filling`   `add_patches`, `supply_patches`; patches are added to a library as they are made
 `dataset`, `mined_model`          data set and model, prepared for mining
 `block_stream`                    the samples in fixed blocks, and checks of every sample
 `targets`                         what is explained of each sample
@@ -34,10 +35,10 @@ Modules
 
 from crp.mining.durable.merging import merge
 
-from .more_patches import add_patches
+from .more_patches import add_patches, supply_patches
 from .pipeline import mine
 from .targets import AttributionTarget
 
 Question = AttributionTarget
 
-__all__ = ["AttributionTarget", "Question", "add_patches", "merge", "mine"]
+__all__ = ["AttributionTarget", "Question", "add_patches", "merge", "mine", "supply_patches"]

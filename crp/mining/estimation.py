@@ -30,7 +30,7 @@ class Estimate:
     samples
         Length of the data set.
     patches
-        Largest number of patches.
+        Largest number of patches that are made now.
     bytes
         Largest size of the library on disk.
     """
@@ -41,10 +41,10 @@ class Estimate:
 
     def sentence(self, seconds: float) -> str:
         """Describe time and disk space, given the seconds that one sample takes (a patch takes about as long)."""
-        return (
-            f"{self.samples} samples in about {_duration(self.samples * seconds)}, then at most {self.patches} patches "
-            f"in about {_duration(self.patches * seconds)}; at most {self.bytes / 1e6:.1f} MB on disk."
-        )
+        words = f"{self.samples} samples in about {_duration(self.samples * seconds)}"
+        if self.patches:
+            words += f", then at most {self.patches} patches in about {_duration(self.patches * seconds)}"
+        return f"{words}; at most {self.bytes / 1e6:.1f} MB on disk."
 
 
 def estimate(
@@ -58,6 +58,7 @@ def estimate(
     *,
     class_references: int,
     vectors: bool,
+    now: int,
 ) -> Estimate:
     """Estimate what will be stored.
 
@@ -70,7 +71,7 @@ def estimate(
     k
         References of each concept.
     patches
-        Number of patches of each layer, for all modes together.
+        Number of patches of each layer, for all modes together, once all have been made.
     fields
         Boxes from which patches are cut, of each layer that has any, `[positions, 2 * d]`.
     patch_size
@@ -79,6 +80,8 @@ def estimate(
         References of each concept and class.
     vectors
         Whether concept vectors are stored: two numbers of 2 bytes for each sample and concept.
+    now
+        Number of patches that mining makes itself.
     """
     size = samples * _BYTES_PER_SAMPLE if vectors else 0
     for layer, concepts in sizes.items():
@@ -90,7 +93,7 @@ def estimate(
             first, last = np.hsplit(fields[layer], 2)
             sides = np.minimum(last - first, patch_size)
             size += int(patches[layer] * _BYTES_PER_PIXEL * sides.prod(axis=1).max())
-    return Estimate(samples, sum(patches.values()), size)
+    return Estimate(samples, now, size)
 
 
 def _duration(seconds: float) -> str:

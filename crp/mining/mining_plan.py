@@ -27,7 +27,7 @@ from .dataset import DataSubject, data_subject
 from .estimation import Estimate, estimate
 from .input_boxes import Positions, positions_of
 from .mined_model import ModelSubject, model_subject
-from .patch_maker import PatchMaker
+from .patch_maker import TOGETHER, PatchMaker
 from .scores import Score
 from .settings import PATCH_SIZE, Settings
 from .survey import mean_sizes_of, sizes_of
@@ -68,7 +68,7 @@ class MiningPlan:
     sizes, means
         Number of concepts of each layer, and of how many numbers their mean parts are made if these are kept.
     concepts
-        By layer, the concepts to make patches of.
+        By layer, the concepts whose patches are made now.
     positions
         Where each layer's positions lie in the input; empty without patches.
     manifest
@@ -105,11 +105,12 @@ class MiningPlan:
             self.subject.classes,
             self.sizes,
             settings.k,
-            {layer: len(MODES) * settings.patches * len(ids) for layer, ids in self.concepts.items()},
+            {layer: len(MODES) * settings.patches * size for layer, size in self.sizes.items()},
             {layer: positions.windows for layer, positions in self.positions.items()},
             PATCH_SIZE,
             class_references=settings.class_references,
             vectors=settings.vectors,
+            now=sum(len(MODES) * settings.made_now * len(ids) for ids in self.concepts.values()),
         )
 
     def patch_maker(self) -> PatchMaker:
@@ -124,7 +125,7 @@ class MiningPlan:
             self.positions,
             partial(shown_input, preprocessing=self.preprocessing),
             PATCH_SIZE,
-            settings.block_size,
+            min(TOGETHER, settings.block_size),
         )
 
 

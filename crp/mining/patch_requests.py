@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crp.library.patches import MODES, LayerPatches, StoredPatch
+from crp.library.patch_segments import PatchKey
+from crp.library.patches import MODES
 from crp.library.references import References
 
 
@@ -25,6 +26,11 @@ class Request:
     target: int
     position: int
 
+    @property
+    def key(self) -> PatchKey:
+        """The patch in its layer."""
+        return self.concept, MODES.index(self.mode), self.rank
+
 
 # Requests whose heatmaps differ at most in sign, so that one backward pass serves them all.
 Origin = list[Request]
@@ -33,9 +39,9 @@ Explained = Mapping[tuple[int, int], list[Request]]
 
 
 def requests(
-    references: Mapping[tuple[str, str], References], concepts: Mapping[str, Iterable[int]], count: int
+    wanted: Mapping[str, Iterable[PatchKey]], references: Mapping[str, Mapping[str, References]]
 ) -> list[Request]:
-    """Request the first `count` references of the given concepts, in all modes."""
+    """Request patches, given by layer; `references` are by layer and mode."""
     return [
         Request(
             layer,
@@ -47,12 +53,10 @@ def requests(
             target=int(found.target[concept, rank]),
             position=int(found.position[concept, rank]),
         )
-        for layer, ids in concepts.items()
-        for mode in MODES
-        for found in [references[layer, mode]]
-        for concept in ids
-        for rank in range(min(count, found.sample.shape[1]))
-        if found.sample[concept, rank] >= 0
+        for layer, keys in wanted.items()
+        for concept, place, rank in keys
+        for mode in [MODES[place]]
+        for found in [references[layer][mode]]
     ]
 
 
@@ -121,21 +125,3 @@ def known_sign(request: Request) -> float | None:
     if request.mode == "negative":
         return -1.0
     return 1.0 if request.mode == "relevance" and request.score > 0 else None
-
-
-def ranked(made: Iterable[tuple[Request, StoredPatch]], concepts: Iterable[int]) -> LayerPatches:
-    """Arrange patches of one layer for `crp.library.patches.write_patches`: by concept and mode, best first.
-
-    Parameters
-    ----------
-    made
-        Patches, each with its request, in any order.
-    concepts
-        Concepts to list, including those without patches.
-    """
-    layer: dict[int, dict[str, tuple[StoredPatch, ...]]] = {
-        concept: dict.fromkeys(MODES, ()) for concept in concepts
-    }
-    for request, patch in sorted(made, key=lambda pair: pair[0].rank):
-        layer[request.concept][request.mode] += (patch,)
-    return layer

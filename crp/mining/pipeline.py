@@ -26,7 +26,7 @@ from crp.library.manifest import write_manifest
 from crp.library.store import Library, open_library
 from crp.mining.durable.extending import check_extends
 from crp.mining.durable.processes import joined
-from crp.mining.durable.stages import Pass, Sharing, make_patches, surveyed_references
+from crp.mining.durable.stages import Pass, Sharing, make_patches
 from crp.mining.durable.work import Work, open_work, stored_identity, work_folder
 from crp.models import PreparedModel, rules_in
 from crp.preprocessing import Preprocessing
@@ -34,6 +34,7 @@ from crp.preprocessing import Preprocessing
 from .class_sums import LEADING
 from .conservation import measured_conservation
 from .mining_plan import MiningPlan, Shown, device_of, plan_mining_run
+from .more_patches import Supply
 from .runtime import peak_memory, surroundings, tensor_cores
 from .scores import Score
 from .settings import CHANNELS, CHECKPOINT, THREADS, Settings, chosen_shard
@@ -70,6 +71,7 @@ def mine(
     workers: int = 0,
     device: str | torch.device | None = None,
     patches: int = 8,
+    patches_now: str | None = None,
     patch_concepts: Mapping[str, Iterable[int]] | None = None,
     class_names: Sequence[str] | Mapping[int, str] | None = None,
     preprocessing: Preprocessing | None = None,
@@ -85,10 +87,10 @@ def mine(
 ) -> Library | None:
     """Find the samples that show each concept of a model, and store them in a library on disk.
 
-    The data set is read once, in fixed blocks. Then one forward pass is made for each reference sample that patches are
-    cut from. Until the library is complete, finished work is kept in a folder beside it, `PATH.partial`. After an
-    error, an interruption, a kill or a power cut, the same call resumes from there. The library is the same, byte for
-    byte, however often that happened, and for any number of `workers`, processes and shards.
+    The data set is read once, in fixed blocks. Patches are made when they are needed, or now (`patches_now`). Until the
+    library is complete, finished work is kept in a folder beside it, `PATH.partial`. After an error, an interruption, a
+    kill or a power cut, the same call resumes from there. The library is the same, byte for byte, however often that
+    happened, and for any number of `workers`, processes and shards.
 
     Parameters
     ----------
@@ -150,8 +152,11 @@ def mine(
     patches
         Patches of each concept and mode (at most `k`); 0 for none. Patches need inputs `[c, H, W]`, or signals
         `[c, T]`, whose patches are windows.
+    patches_now
+        Which of them are made now: `"all"`, `"first"` (the best one of each concept and mode) or `"none"`, which is the
+        default. The library that is returned makes others when they are needed (`supply_patches`, `add_patches`).
     patch_concepts
-        By layer, the concepts to make patches of; by default all. `add_patches` adds others later.
+        By layer, the concepts whose patches are made now, all of them unless `patches_now` is `"first"`.
     class_names
         A name for each output: a list, or a dict of index to name (`model.config.id2label`). By default those of the
         data set (`classes`, `class_names`, or its column of labels), if it has one for each output.
@@ -183,7 +188,7 @@ def mine(
     Returns
     -------
     Library
-        The opened library; None for a shard.
+        The opened library, which makes patches when they are needed; None for a shard.
 
     Raises
     ------
@@ -216,6 +221,7 @@ def mine(
         class_references=class_references,
         vectors=vectors,
         patches=patches,
+        patches_now=patches_now or ("none" if patch_concepts is None else "all"),
         block_size=block_size,
         threads=threads,
         workers=workers,
@@ -252,7 +258,10 @@ def mine(
             if settings.shard is not None:
                 return None
             _finish(plan, work, shared)
-    return open_library(path)
+    library = open_library(path)
+    if settings.patches:
+        library.supply = Supply(plan.patch_maker(), settings.threads, progress)
+    return library
 
 
 def _survey(plan: MiningPlan, work: Work, state: Path | None, shared: Sharing) -> None:
@@ -289,8 +298,8 @@ def _survey(plan: MiningPlan, work: Work, state: Path | None, shared: Sharing) -
 def _finish(plan: MiningPlan, work: Work, shared: Sharing) -> None:
     """Make the patches; then the first process writes the manifest and moves the library to its place."""
     settings, processes = plan.settings, shared.processes
-    references = surveyed_references(work.library, plan.sizes, settings.k)
-    make_patches(work, plan.patch_maker(), references, plan.concepts, settings.patches, shared)
+    count, now = settings.patches, settings.made_now
+    make_patches(work, plan.patch_maker(), plan.sizes, plan.concepts, count, now, settings.k, shared)
     if processes.first:
         logger.info("Peak memory: %s.", peak_memory())
         _complete(work, plan)

@@ -29,6 +29,9 @@ THREADS = 4
 # Seconds between checkpoints: a kill loses at most this much work.
 CHECKPOINT = 60.0
 
+# Which patches mining makes itself: all, the best one of each concept and mode, or none.
+WHEN = ("all", "first", "none")
+
 # Concepts of a library unless others are given.
 CHANNELS = ChannelConcept()
 
@@ -45,6 +48,8 @@ class Settings:
     ----------
     k, top, class_references, vectors, patches, block_size, threads, workers, precision, skip_bad, targets
         As in `crp.mine`.
+    patches_now
+        One of `WHEN`.
     concept, layouts
         As in `crp.mine`.
     relevance_score, activation_score
@@ -65,6 +70,7 @@ class Settings:
     class_references: int | None
     vectors: bool
     patches: int
+    patches_now: str
     block_size: int
     threads: int | None
     workers: int
@@ -95,8 +101,15 @@ class Settings:
         for kind in self.concept.values() if isinstance(self.concept, Mapping) else [self.concept]:
             if isinstance(kind, type) or not callable(getattr(kind, "size", None)):
                 raise InputError(f"A kind of concept is a value such as crp.ChannelConcept(), given {shortened(kind)}.")
+        if not isinstance(self.patches_now, str) or self.patches_now not in WHEN:
+            raise InputError(f"patches_now is {shortened(self.patches_now)}: it is 'all', 'first' or 'none'.")
         check_rule(self.targets)
         object.__setattr__(self, "patches", min(self.patches, self.k))
+
+    @property
+    def made_now(self) -> int:
+        """Number of patches of each concept and mode that mining makes."""
+        return {"all": self.patches, "first": min(1, self.patches), "none": 0}[self.patches_now]
 
     @property
     def dtype(self) -> torch.dtype | None:

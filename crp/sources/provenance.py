@@ -118,6 +118,18 @@ def named_model(
     return load_model(named, weights, output=output if has_name else None)
 
 
+def data_of(library: Library, *, data: str | None = None, trust: bool = False) -> Any:
+    """Load the data set that a library was mined from, or `data`; errors as in `named_data`."""
+    return named_data(
+        library.manifest.get("source"),
+        f"library '{library.path}'",
+        data=data,
+        preprocessing=library.preprocessing,
+        class_names=library.manifest["class_names"],
+        trust=trust,
+    )
+
+
 def named_data(
     source: object,
     owner: str,

@@ -37,7 +37,7 @@ def split_run(folder: Path, rng: random.Random) -> tuple[Path, str]:
             elsewhere.append(home.with_name("library.crp.partial"))
         mined(home, shard=(place, count))
     rng.shuffle(elsewhere)
-    merge(net(), Samples(), path=path, others=elsewhere, skip_bad=True, checkpoint=0, progress=False)
+    merge(net(), Samples(), path=path, others=elsewhere, skip_bad=True, checkpoint=0, progress=False, patches_now="all")
     return path, f"{count} shards, {len(elsewhere)} of them in separate folders"
 
 

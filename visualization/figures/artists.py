@@ -205,12 +205,20 @@ def draw_share(
 
 
 def draw_patches(
-    axes: Axes, patches: Sequence[Patch], *, places: int, ratio: float = 1.0, renderer: Renderer | None = None
+    axes: Axes,
+    patches: Sequence[Patch],
+    *,
+    places: int,
+    ratio: float = 1.0,
+    renderer: Renderer | None = None,
+    missing: bool = False,
 ) -> None:
     """Draw patches in a row of places, uncropped, faded where the concept has no relevance.
 
-    A place is 1 high and `ratio` wide.
+    A place is 1 high and `ratio` wide. If there are no patches, and some are `missing`, this is said.
     """
+    if missing and not patches:
+        write(axes, 0, 0.5, wording.PATCHES_NOT_MADE, fontsize=7, color=SOFT)
     for place, patch in enumerate(patches[:places]):
         chosen = renderer or renderer_for(patch.picture)
         box = ((place + 0.03) * ratio, (place + 0.97) * ratio, 0.03, 0.97)

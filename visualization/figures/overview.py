@@ -201,7 +201,8 @@ def _layer(
         for left, kind in ((strips, "relevance"), (second, "activation")):
             axes = _place(figure, left, y + 0.13, PLACES * PATCH, PATCH, f"{name} {kind}")
             patches = getattr(part, f"{kind}_patches")
-            artists.draw_patches(axes, patches, places=int(PLACES / ratio), ratio=ratio, renderer=renderer)
+            count, missing = int(PLACES / ratio), part.patches_missing > 0
+            artists.draw_patches(axes, patches, places=count, ratio=ratio, renderer=renderer, missing=missing)
     if layer.ranked:
         y = start + len(layer.ranked) * ROW + 0.02
         bar = _place(figure, MARGIN, y, wide + 0.2 + SHARE, 0.09, f"{layer.layer} bar")

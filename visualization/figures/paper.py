@@ -185,7 +185,8 @@ def plot_concepts(
         for left, _, kind in columns:
             strip = sheet.place(left, top + (row - 0.06 - height) / 2, room, height, f"{part.concept} {kind}")
             patches = getattr(part, f"{kind}_patches")
-            artists.draw_patches(strip, patches, places=count, ratio=renderer.patch_ratio, renderer=renderer)
+            drawn = {"places": count, "ratio": renderer.patch_ratio, "renderer": renderer}
+            artists.draw_patches(strip, patches, **drawn, missing=part.patches_missing > 0)
     foot = LINE + len(parts) * row
     if parts:
         across = min(wide + 0.08 + SHARE, sheet.width - 1.25)  # the words need an inch beside it
@@ -352,7 +353,8 @@ def _layer(explanation: Explanation, name: str | None) -> LayerExplanation:
 
 
 def _has_patches(layer: LayerExplanation) -> bool:
-    return any(part.relevance_patches or part.activation_patches for part in layer.ranked)
+    """Whether any concept has patches, or has some that have not been made yet."""
+    return any(part.relevance_patches or part.activation_patches or part.patches_missing for part in layer.ranked)
 
 
 def _patches(layer: LayerExplanation, concept: int) -> tuple[Patch, ...]:

@@ -84,6 +84,9 @@ def card_view(
         # An earlier view shows them: the script brings them here, and without it a link leads there.
         "again": "" if first == own else first,
         "strips": [] if first != own else [_strip(part, mode, context.shared) for mode in ("relevance", "activation")],
+        "missing": wording.missing_patches(
+            part.patches_missing, len(part.relevance_patches) + len(part.activation_patches)
+        ),
         "page": "" if context.shared is None else UP + context.shared.page(*key),
     }
 

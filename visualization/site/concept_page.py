@@ -110,6 +110,7 @@ class ConceptPages:
             full=concept_names.full(self._layer, concept, name),
             size=self.size,
             strips=strips,
+            missing=wording.missing_patches(self._shared.missing(self._layer, concept), sum(map(len, patches))),
             columns=sheet.columns,
             users=_bars(users, widest),
             uses_mean=self._uses_mean,

@@ -79,7 +79,12 @@ class Shared:
 
     def patches(self, layer: str, concept: int) -> list[tuple[Patch, ...]]:
         """Read all patches of a concept, by mode (`MODES`)."""
-        return [self.library.patches(layer, concept, mode) for mode in MODES]
+        return list(self.library.patches_of(layer, [(concept, mode) for mode in MODES]).values())
+
+    def missing(self, layer: str, concept: int) -> int:
+        """Count the patches of a concept that have not been made yet."""
+        files = self.library.patch_files(layer)
+        return len(files.missing(files.keys([concept])))
 
     def sheet(self, layer: str, concept: int, patches: Sequence[Sequence[Patch]] | None = None) -> Sheet:
         """Return where the patches of a concept lie on its sheet, which is made if it does not exist.
@@ -112,9 +117,9 @@ class Shared:
             place = self.folder / self.places[layer]
             listed, picture = place / "glimpses.json", place / "glimpses.jpg"
             if not (listed.exists() and picture.exists()):
-                stored = self.library.with_patches(layer)
-                found = {concept: self.library.patches(layer, concept, "relevance")[:1] for concept in stored}
-                shown = {concept: patches[0] for concept, patches in found.items() if patches}
+                concepts = range(self.library.limits(layer).concepts)
+                found = self.library.patches_of(layer, [(concept, "relevance") for concept in concepts], count=1)
+                shown = {concept: patches[0] for (concept, _), patches in found.items() if patches}
                 sheet, glimpses = sheets.glimpse_sheet(
                     shown, side=sheets.GLIMPSE_SIDE, columns=sheets.GLIMPSE_COLUMNS
                 )

@@ -141,7 +141,6 @@ class _Site:
         self.layers = tuple(layers or reversed(library.layers))
         self.pictures = _named(pictures)
         self.shared = Shared(library, folder, self.layers)
-        self.digest = _digest(library)
         name = str(library.manifest["model"].get("class", "")).rpartition(".")[2]
         self.about = {
             "title": f"Concept atlas of {name}" if name else "Concept atlas",
@@ -192,6 +191,11 @@ class _Site:
             occupied = not self.folder.is_dir() or any(self.folder.iterdir())
             if occupied and stored.get("format") != FORMAT:
                 raise InputError(f"'{self.folder}' exists and is not a site: choose another folder, or empty it.")
+        # All concepts get pages, so all patches of these layers are needed.
+        files = {layer: self.library.patch_files(layer) for layer in self.layers}
+        every = {layer: range(self.library.limits(layer).concepts) for layer in self.layers}
+        self.library.make_patches({layer: files[layer].keys(every[layer]) for layer in self.layers})
+        self.digest = _digest(self.library)
         content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers), "sheets": list(LAYOUT)}
         if stored != content:
             shutil.rmtree(self.folder / "concepts", ignore_errors=True)
@@ -324,6 +328,8 @@ def _digest(library: Library) -> str:
     files += [library.file(layer, table) for layer in library.layers for table in tables]
     for file in files:
         digest.update(_file_digest(file).encode())
+    made = {layer: library.patch_files(layer).made().tolist() for layer in library.layers}
+    digest.update(json.dumps(made).encode())
     return digest.hexdigest()
 
 

@@ -4,9 +4,7 @@
 `work`            the folder beside a library that holds finished work and describes what is mined
 `stages`          the pass over the data set and the patches: shared by processes, resumed where they stopped
 `checkpoints`     the tally of some blocks as a file, and which files to use
-`segments`        finished patches as files
 `spans`           sets of blocks
-`locks`           locks on files, so that one process works at a time
 `processes`       the processes of one run, and barriers between them
 `extending`       whether a library can be extended to a longer data set
 `merging`         `merge`: the library from what shards have computed

@@ -39,6 +39,7 @@ def merge(
     composite: Composite | str | None = None,
     concept: Kinds = CHANNELS,
     targets: TargetRule | None = None,
+    patches_now: str | None = None,
     workers: int = 0,
     device: str | torch.device | None = None,
     skip_bad: bool = False,
@@ -46,7 +47,7 @@ def merge(
     progress: bool = True,
     overwrite: bool = False,
 ) -> Library:
-    """Make the library from what shards have computed: merge their parts, compute the last block, make the patches.
+    """Make the library from what shards have computed: merge their parts, compute the last block.
 
     The settings are those of the shards. After an interruption, the same call resumes.
 
@@ -60,7 +61,7 @@ def merge(
         Work folders (`NAME.partial`) of shards that ran elsewhere, in any order. They are not changed.
     targets
         The target rule if it is a function; otherwise the rule of the shards is used.
-    workers, device, skip_bad, checkpoint, progress, overwrite
+    patches_now, workers, device, skip_bad, checkpoint, progress, overwrite
         As in `mine`.
 
     Returns
@@ -98,6 +99,7 @@ def merge(
         **{name: settings[name] for name in ("k", "top", "class_references", "vectors", "patches")},
         **{name: settings[name] for name in ("block_size", "threads")},
         **{name: settings[name] for name in ("relevance_score", "activation_score")},
+        patches_now=patches_now if identity["patch_concepts"] is None else None,
         patch_concepts=identity["patch_concepts"],
         class_names=manifest.get("output_names", manifest["class_names"]) or None,
         preprocessing=Preprocessing.from_json(stored) if stored is not None else None,

@@ -3,7 +3,7 @@
 1. The pass over the data set. Checkpoints hold complete blocks only. When all of these are done, their tally is stored
    in the library as its state, from which a longer data set can be mined. The last, incomplete block is added after
    that.
-2. The patches, in groups that depend on the references alone.
+2. The patches that are made now. They are stored in the library as segments until it is complete.
 
 Any number of processes can share the work, and the result is the same bytes.
 """
@@ -11,29 +11,30 @@ Any number of processes can share the work, and the result is the same bytes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from crp.files import write_file
 from crp.library.manifest import layer_folder
+from crp.library.patch_files import PatchFiles
 from crp.library.patches import MODES, write_patches
-from crp.library.references import References, read_references
+from crp.library.references import read_references
 from crp.library.tables import write_table
 from crp.mining.block_stream import Block, blocks
 from crp.mining.dataset import DataSubject
 from crp.mining.estimation import Estimate
+from crp.mining.patch_filling import fill
 from crp.mining.patch_maker import PatchMaker
-from crp.mining.patch_requests import ranked, requests
+from crp.mining.patch_requests import Request
 from crp.mining.survey import Surveyor, run_survey
 from crp.mining.tally import Survey
 
 from .checkpoints import EXTENDED, Checkpoint, blocks_of, read_parts, write_part
 from .processes import Processes
-from .segments import SegmentWriter, finished, read_finished
 from .spans import Spans, count, difference, part
 from .work import Shard, Work
 
@@ -196,12 +197,14 @@ class Pass:
 def make_patches(
     work: Work,
     maker: PatchMaker,
-    references: Mapping[tuple[str, str], References],
-    concepts: Mapping[str, Iterable[int]],
-    patches: int,
+    sizes: Mapping[str, int],
+    concepts: Mapping[str, Sequence[int]],
+    count: int,
+    now: int,
+    k: int,
     sharing: Sharing,
 ) -> None:
-    """Make the missing patches and write all patches to the library.
+    """Make the patches that are made while mining.
 
     Parameters
     ----------
@@ -209,12 +212,14 @@ def make_patches(
         The work folder.
     maker
         Makes the patches.
-    references
-        References of the whole data set, by layer and mode.
+    sizes
+        Number of concepts of each layer.
     concepts
         By layer, the concepts to make patches of.
-    patches
-        Number of patches of each concept and mode.
+    count, now
+        Number of patches of each concept and mode that the library will have, and how many of them are made now.
+    k
+        Number of references.
     sharing
         Processes, checkpoints and progress bars.
 
@@ -223,27 +228,26 @@ def make_patches(
     LibraryError
         If the system refuses to write.
     """
-    processes = sharing.processes
-    wanted = requests(references, concepts, patches)
-    numbers = {request: number for number, request in enumerate(wanted)}
-    done = finished(work.segments)
-    missing = [group for group in maker.groups(wanted) if any(numbers[request] not in done for request in group)]
-    mine = missing[processes.rank :: processes.count]
-    processes.wait()  # until all processes have read the same segments
-    writer = SegmentWriter(work.segments, work.owner, sharing.every)
-    with tqdm(total=sum(map(len, mine)), desc="patches", unit="patch", disable=not sharing.progress) as bar:
-        for group in mine:
-            writer.add((numbers[request], patch) for request, patch in maker.of_group(group))
-            bar.update(len(group))
-    writer.write()
+    processes, files = sharing.processes, {}
+    for layer, size in sizes.items():
+        tables = work.library / "layers" / layer_folder(layer)
+        read = partial(read_references, tables / "references.safetensors", shape=(size, k))
+        files[layer] = PatchFiles(tables, read, count)
+        if processes.first and not files[layer].table.exists():
+            write_patches(files[layer].table, {})
+    processes.wait()
+    wanted = {layer: files[layer].keys(ids, count=now) for layer, ids in concepts.items()}
+
+    def own(groups: list[list[Request]]) -> list[list[Request]]:
+        processes.wait()  # until all processes have read the same segments
+        return groups[processes.rank :: processes.count]
+
+    fill(maker, files, wanted, chosen=own, every=sharing.every, progress=sharing.progress)
     processes.wait()
     if processes.first:
-        done = finished(work.segments)
         for layer, ids in concepts.items():
-            of_layer = [number for number, request in enumerate(wanted) if request.layer == layer]
-            made = read_finished(done, wanted, of_layer)
-            layer_patches = ranked(((wanted[number], patch) for number, patch in made.items()), ids)
-            write_patches(work.library / "layers" / layer_folder(layer) / "patches.safetensors", layer_patches)
+            # one segment, so that the bytes do not depend on interruptions
+            files[layer].settle(write_file, ids if now == count else (), most=1)
 
 
 def write_survey(tables: Path, survey: Survey, layer: str) -> None:
@@ -263,12 +267,3 @@ def write_survey(tables: Path, survey: Survey, layer: str) -> None:
     if layer in survey.means:
         found = survey.means[layer]
         write_table(tables / "means.safetensors", {"numbers": found.numbers, "samples": np.array([found.samples])})
-
-
-def surveyed_references(library: Path, sizes: Mapping[str, int], k: int) -> dict[tuple[str, str], References]:
-    """Read the references of a library that is not complete yet, by layer and mode."""
-    return {
-        (layer, mode): read_references(library / "layers" / layer_folder(layer) / "references.safetensors", mode, shape)
-        for layer, shape in ((layer, (size, k)) for layer, size in sizes.items())
-        for mode in MODES
-    }

@@ -5,7 +5,6 @@
       parts/                checkpoints of the pass over the data set (`checkpoints`)
       library/              the unfinished library; complete except for patches once `surveyed.json` exists
       surveyed.json         the samples that were skipped
-      segments/             finished patches (`segments`)
       replaced/             the library that is being overwritten, until the new one is in place
       *.lock                locks of the processes that work here
 
@@ -28,21 +27,21 @@ from typing import Any
 from crp.errors import InputError, LibraryError, shortened
 from crp.files import write_file
 from crp.library.building import check_free, publish
+from crp.library.locks import Lock
 from crp.mining.vector_writer import take_vectors
 
-from .locks import Lock
 from .processes import Processes
 
 IDENTITY = "identity.json"
 PARTS = "parts"
 LIBRARY = "library"
 SURVEYED = "surveyed.json"
-_FOLDERS = (PARTS, "segments", LIBRARY)
+_FOLDERS = (PARTS, LIBRARY)
 _LOCK = "run.lock"
 _REPLACED = "replaced"
 _SUFFIX = ".partial"
 
-_DONE = (f"{PARTS}/*.safetensors", "segments/*.safetensors", SURVEYED)
+_DONE = (f"{PARTS}/*.safetensors", SURVEYED)
 
 
 @dataclass(frozen=True)
@@ -86,11 +85,6 @@ class Work:
     def parts(self) -> Path:
         """Folder of the checkpoints."""
         return self.folder / PARTS
-
-    @property
-    def segments(self) -> Path:
-        """Folder of the finished patches."""
-        return self.folder / "segments"
 
     def surveyed(self) -> dict[int, str] | None:
         """Return the skipped samples and the reasons if the pass over the data set is complete, else None."""

@@ -128,7 +128,8 @@ def make_shop(folder: Path) -> Shop:
         picture(index).save(place / f"{index}.png")
     picture(9).save(folder / "new.png")
     shop = Shop(folder)
-    mined = shop.run("mine", "net.py:make", "photos", "--out", "mined.crp", "--layers", "0,2", "--patches", 1)
+    options = ("--layers", "0,2", "--patches", 1, "--patches-now", "all")
+    mined = shop.run("mine", "net.py:make", "photos", "--out", "mined.crp", *options)
     assert mined.exit_code == 0, mined.output
     return shop
 

@@ -81,6 +81,26 @@ def test_an_explanation_is_by_the_kind_of_each_layer_and_its_graph_adds_up(libra
     assert "<latent" not in page
 
 
+def test_one_condition_names_concepts_of_several_kinds():
+    model = made(Transformer)
+    attribution = crp.ConditionalAttribution(model)
+    weights = {latent: 1.0 - 0.2 * latent for latent in range(9)}  # whichever two of them are active
+    conditions = [{"high": weights, "low": [2], "attention.proj..input": [1], "y": [0]}]
+    composite = crp.composite_for(model, data(1), rules="epsilon-plus-flat").composite  # one set of rules all the way
+    found = attribution(data(1), conditions, composite, mask_map=KINDS).heatmap
+    with crp.RelevanceFlow(model, composite, data(1), [*KINDS]) as flow:
+        relevance = flow.down(flow.output_relevance([0]), to="high")[0]
+        for upper, chosen, lower in (
+            ("high", weights, "low"),
+            ("low", [2], "attention.proj..input"),
+            ("attention.proj..input", [1], crp.attribution.INPUT),
+        ):
+            masked = flow.parts(upper, KINDS).carried(relevance, [chosen])
+            relevance = flow.down(masked, start=upper, to=lower)[0]
+    np.testing.assert_allclose(found[0], relevance[0].sum(0), rtol=0, atol=1e-9 * float(found.abs().max()))
+    assert float(found.abs().max()) > 0
+
+
 def test_other_kinds_are_refused(library):
     model = crp.prepared(made(Transformer), library=library)
     where = "at layer 'attention.proj..input', concepts of the kind HeadConcept, given ChannelConcept."

@@ -46,8 +46,10 @@ def run(folder: Path, *options: str) -> Result:
 
 def test_the_command_says_the_figures_and_writes_weights(folder: Path) -> None:
     out = folder / "fixed.safetensors"
-    done = run(folder, "--concept", "conv/0", "--by", "refit", "--out", str(out), "--json")
+    page = folder / "fixed.html"
+    done = run(folder, "--concept", "conv/0", "--by", "refit", "--out", str(out), "--json", "--page", str(page))
     assert done.exit_code == 0, done.output
+    assert "conv/0" in page.read_text(encoding="utf-8")
     found = json.loads(done.stdout)
     assert (found["before"]["right_taken_out"], found["before"]["pulled"]) == (0.0, 1.0)
     assert found["after"]["right_taken_out"] > 0.9

@@ -131,4 +131,4 @@ def digests(path: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def library(model, dataset, tmp_path_factory) -> Library:
-    return mined(model, dataset, tmp_path_factory.mktemp("mined") / "small.crp", k=6, patches=2)
+    return mined(model, dataset, tmp_path_factory.mktemp("mined") / "small.crp", k=6, patches=2, patches_now="all")

@@ -312,7 +312,8 @@ def test_relevance_that_a_function_starts(task, dataset, tmp_path):
         np.testing.assert_allclose(found.score[concept], [best[sample][0] for sample in order], atol=1e-6)
 
     # `add_patches` needs the function, and makes the patches that `mine` makes
-    whole = mined(net, TensorDataset(data), tmp_path / "b.crp", **{**options, "patch_concepts": None})
+    every = {**options, "patch_concepts": None, "patches_now": "all"}
+    whole = mined(net, TensorDataset(data), tmp_path / "b.crp", **every)
     given = {"composite": EpsilonPlusFlat(), "progress": False}
     with pytest.raises(LibraryError, match=f"by the function '.*{rule.__name__}': pass that function as targets="):
         add_patches(library, net, TensorDataset(data), "conv", range(5), **given)

@@ -97,7 +97,7 @@ def test_without_class_names_the_start_has_a_name_and_the_outputs_have_none(tmp_
 
 def test_more_patches_and_verification_need_the_same_start(tmp_path):
     model, start = classifier(), Similarity(torch.tensor([1.0, -1, 2]))
-    whole = mined(model, tmp_path / "whole.crp", start)
+    whole = mined(model, tmp_path / "whole.crp", start, patches_now="all")
     part = mined(model, tmp_path / "part.crp", start, patch_concepts={"0": [0]})
     for wrong in (None, Similarity(torch.tensor([1.0, 1, 2]))):
         with pytest.raises(LibraryError, match=r"was started by the start 'similarity to the reference \[\w+\]': pass"):

@@ -9,6 +9,7 @@ from torch.utils.data import TensorDataset
 from zennit.composites import EpsilonAlpha2Beta1
 
 from crp.errors import InputError, LibraryError
+from crp.library import open_library
 from crp.mining import add_patches
 
 from .conftest import digests, mined
@@ -19,6 +20,7 @@ def test_patches_on_demand_are_the_same_bytes_in_any_order(model, dataset, libra
     later = mined(model, dataset, tmp_path / "later.crp", k=6, patches=2, patch_concepts={"conv2": [3]})
     assert later.with_patches("conv2") == [3]
     assert later.with_patches("conv1") == []
+    later = open_library(later.path)  # which cannot make patches when they are needed
     assert later.patches("conv1", 0, "relevance") == ()
     before = later.patches("conv2", 3, "relevance")
     steps = [("linear1", [4, 0]), ("conv2", [5, 1]), ("conv1", range(4)), ("conv2", range(6)), ("linear1", [1, 2, 3])]

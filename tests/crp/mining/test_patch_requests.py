@@ -6,22 +6,28 @@ from hypothesis import strategies as st
 from torch import nn
 
 from crp.attribution.receptive_fields import receptive_boxes
+from crp.library.patch_files import PatchFiles
 from crp.library.patches import MODES
 from crp.library.references import References
 from crp.mining.patch_requests import Request, passes_of, requests
 
 
-def test_requests_skip_empty_places():
+def test_requests_skip_empty_places(tmp_path):
     filled = References(
         sample=np.array([[4, -1], [2, 3]]),
         score=np.array([[0.5, -np.inf], [0.25, 0.125]], dtype=np.float32),
         target=np.array([[1, -1], [0, 2]]),
         position=np.array([[7, 0], [8, 9]]),
     )
-    found = requests({("a", mode): filled for mode in MODES}, {"a": [1, 0]}, 2)
-    assert [(one.mode, one.concept, one.rank, one.sample, one.position) for one in found] == [
-        (mode, *rest) for mode in MODES for rest in [(1, 0, 2, 8), (1, 1, 3, 9), (0, 0, 4, 7)]
+    files = PatchFiles(tmp_path, lambda mode: filled, 2)
+    found = requests({"a": files.keys([1, 0])}, {"a": files.references})
+    assert [(one.concept, one.mode, one.rank, one.sample, one.position) for one in found] == [
+        (concept, mode, *rest)
+        for concept, ranks in ((1, [(0, 2, 8), (1, 3, 9)]), (0, [(0, 4, 7)]))
+        for mode in MODES
+        for rest in ranks
     ]
+    assert files.expected.tolist() == [[1, 1, 1], [2, 2, 2]]
 
 
 @given(positions=st.lists(st.integers(0, 143), min_size=1, max_size=12))

@@ -150,11 +150,9 @@ def test_pictures_come_from_the_preprocessing(model, tmp_path):
 def test_same_bytes_for_any_number_of_workers(model, dataset, library, tmp_path):
     expected = digests(library.path)
     assert len(expected) == 3 + 6 * len(LAYERS)  # checksums in each folder
+    options = {"k": 6, "patches": 2, "patches_now": "all"}
     for workers in (0, 1, 2):
-        assert (
-            digests(mined(model, dataset, tmp_path / f"{workers}.crp", k=6, patches=2, workers=workers).path)
-            == expected
-        )
+        assert digests(mined(model, dataset, tmp_path / f"{workers}.crp", workers=workers, **options).path) == expected
 
 
 def test_a_pass_in_bfloat16_finds_nearly_the_same(model, dataset, tmp_path):
@@ -257,16 +255,18 @@ def test_fewer_samples_than_k(tmp_path):
 
 def test_the_estimate_is_logged_and_bars_can_be_silenced(tmp_path, caplog, capfd):
     with caplog.at_level(logging.INFO, logger="crp.mining"):
-        mined(NET, DATA, tmp_path / "a.crp", layers=["0"])
+        mined(NET, DATA, tmp_path / "a.crp", layers=["0"], patches_now="all")
     estimated, memory = caplog.messages
     assert estimated.startswith("Mining: 5 samples in about 0 s, then at most 48 patches in about")
     # torch alone takes more than 50 MB
     assert 50 < int(re.fullmatch(r"Peak memory: ([\d,]+) MB\.", memory)[1].replace(",", "")) < 100_000
     assert capfd.readouterr().err == ""
-    mined(NET, DATA, tmp_path / "b.crp", layers=["0"], progress=True)
+    mined(NET, DATA, tmp_path / "b.crp", layers=["0"], progress=True, patches_now="all")
     bars = capfd.readouterr().err
     assert "samples: 100%" in bars
     assert "patches: 100%" in bars
+    mined(NET, DATA, tmp_path / "c.crp", layers=["0"], progress=True)
+    assert "patches" not in capfd.readouterr().err
 
 
 def test_the_manifest_describes_how_the_library_was_made(library, model):

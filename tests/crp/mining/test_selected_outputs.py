@@ -52,7 +52,7 @@ class Several(nn.Module):
 def test_a_part_of_the_output(model, dataset, name, tmp_path):
     whole = Several(model, WHOLE[name])
     part = crp.select_output(whole, name)
-    plain = mined(model, dataset, tmp_path / "plain.crp")
+    plain = mined(model, dataset, tmp_path / "plain.crp", patches_now="all")
     library = mined(part, dataset, tmp_path / "part.crp", patch_concepts={"conv1": [0]})
     assert library.manifest["model"]["output"] == name
     add_patches(library, part, dataset, "conv1", [1, 2, 3], composite=EpsilonPlusFlat(), progress=False)

@@ -29,7 +29,7 @@ def test_extending_is_resumed_and_shared(whole, tmp_path):
     path, extend = tmp_path / "b.crp", tmp_path / "a.crp"
     mined(path, shard=(2, 2), extend=extend)
     mined(path, shard=(1, 2), extend=extend)
-    skip = {"skip_bad": True, "checkpoint": 0, "progress": False}
+    skip = {"skip_bad": True, "checkpoint": 0, "progress": False, "patches_now": "all"}
     assert digest(merge(net(), Samples(), path=path, **skip).path) == digest(whole)
 
 

@@ -44,7 +44,7 @@ def test_merging_takes_settings_from_the_shards_and_the_function_from_the_caller
     settings = {"targets": second, "relevance_score": "max", "class_names": ["a", "b", "c"], "precision": "bfloat16"}
     expected = digest(mined(tmp_path / "a.crp", **settings).path)
     mined(tmp_path / "b.crp", shard=(1, 1), **settings)
-    again = {"path": tmp_path / "b.crp", "skip_bad": True, "progress": False}
+    again = {"path": tmp_path / "b.crp", "skip_bad": True, "progress": False, "patches_now": "all"}
     with pytest.raises(InputError, match=r"^The shards used the target rule '.*second': pass that function as t"):
         merge(net(), Samples(), **again)
     assert digest(merge(net(), Samples(), targets=second, **again).path) == expected

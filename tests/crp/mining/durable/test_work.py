@@ -8,8 +8,8 @@ import pytest
 
 from crp.errors import LibraryError
 from crp.library import open_library
+from crp.library.locks import Lock
 from crp.library.manifest import read_manifest
-from crp.mining.durable.locks import Lock
 from tests import processes
 from tests.durability.subject import BLOCK, UNREADABLE, digest, mined, work
 
@@ -30,14 +30,14 @@ def test_a_truncated_checkpoint_costs_time_only(whole, tmp_path, caplog, cut):
 def test_truncated_segments_of_patches_are_made_again(whole, tmp_path, monkeypatch, caplog):
     path = tmp_path / "a.crp"
 
-    def interrupts(*args):
+    def interrupts(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("crp.mining.durable.stages.write_patches", interrupts)
+    monkeypatch.setattr("crp.library.patch_files.PatchFiles.settle", interrupts)
     with pytest.raises(KeyboardInterrupt):
         mined(path)
     monkeypatch.undo()
-    file = work(path) / "segments" / "rank-0.3.safetensors"
+    file = sorted((work(path) / "library" / "layers" / "3" / "patches").iterdir())[1]
     file.write_bytes(file.read_bytes()[:-1])
     assert digest(mined(path).path) == digest(whole)
     assert f"The file '{file}' of finished patches is damaged: they are made again." in caplog.messages
@@ -118,7 +118,7 @@ def test_a_folder_with_other_files_is_not_touched(tmp_path):
 
 def test_a_lock_ends_with_its_process_although_its_children_live(tmp_path):
     program = (
-        "import os, sys, time; from pathlib import Path; from crp.mining.durable.locks import Lock; "
+        "import os, sys, time; from pathlib import Path; from crp.library.locks import Lock; "
         "lock = Lock(Path(sys.argv[1])); child = os.fork(); "
         "print(child, flush=True) if child else time.sleep(60); os._exit(0)"
     )

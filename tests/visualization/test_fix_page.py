@@ -1,0 +1,55 @@
+"""The page of a correction says the figures and shows the samples that changed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+import crp
+from crp.correction import measure_fix, refit
+from crp.library import Library
+from crp.visualization.report.fix_page import fix_report
+from tests.crp.correction.planted import planted_data, planted_model
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return crp.mine(
+        planted_model(), TensorDataset(*planted_data(8)), layers=["conv"], patches=0, progress=False,
+        path=tmp_path_factory.mktemp("page") / "a.crp", class_names=["first", "<b>second</b>"],
+        preprocessing=crp.Preprocessing(),
+    )  # fmt: skip
+
+
+def test_the_page_has_the_figures_and_the_samples_that_changed(library: Library) -> None:
+    model, (data, _) = planted_model(), planted_data()
+    held_out, truth = planted_data(seed=3)
+    found = refit(model, data, "conv", 0)
+    figures = measure_fix(model, found, held_out, "conv", 0, labels=truth)
+    with torch.no_grad():
+        first, second = (one(held_out).argmax(1) for one in (model, found.model))
+    assert len(figures.better) == int(((first != truth) & (second == truth)).sum()) > 0
+    assert len(figures.worse) == int(((first == truth) & (second != truth)).sum())
+    assert figures.classes[1][:3] == (1, 60, pytest.approx(54 / 60))
+    page = fix_report(figures, found.method, "conv/0", held_out, library)
+    assert "<b>second" not in page
+    assert page.count("<img") == min(10, len(figures.better)) + min(10, len(figures.worse))
+    assert re.search(r"all samples</th><td>95\.0.%</td>", page)
+    assert f"For the better: {len(figures.better)}" in page
+    assert "Last layer fitted to its own predictions, weight" in page
+    assert "Without labels" not in page
+
+
+def test_without_labels_nothing_is_called_better(library: Library, tmp_path: Path) -> None:
+    model, (data, _) = planted_model(), planted_data()
+    found = refit(model, data, "conv", 0)
+    figures = measure_fix(model, found, planted_data(seed=3)[0], "conv", 0)
+    assert figures.better == ()
+    assert len(figures.worse) == len(figures.changes) > 0
+    page = fix_report(figures, found.method, "conv/0", planted_data(seed=3)[0], library)
+    assert "For the better" not in page
+    assert "Without labels, a change is never counted as better" in page

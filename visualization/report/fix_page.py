@@ -1,0 +1,89 @@
+"""What a correction changed, as one HTML file that opens offline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from crp.class_names import class_name
+from crp.correction.figures_of_a_fix import FixFigures
+from crp.library import Library
+from crp.visualization.encoding import picture_uri
+from crp.visualization.number_formats import SPACE
+from crp.visualization.package_files import template_files
+from crp.visualization.page.explanation_page import environment
+
+# Changed samples that are shown of each kind, and the side of their pictures in pixels.
+_SHOWN, _SIDE, _QUALITY = 10, 112, 80
+
+
+def fix_report(figures: FixFigures, method: str, concept: str, data: Tensor, library: Library) -> str:
+    """Write the page.
+
+    Parameters
+    ----------
+    figures
+        What was measured.
+    method
+        What was done, in words.
+    concept
+        The concept, such as `conv5/37`.
+    data
+        The samples that were measured, `[N, c, *S]`.
+    library
+        The library, with class names and preprocessing.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    count = library.manifest["classes"]
+
+    def named(index: int) -> str:
+        return class_name(library.class_names, index, count)
+
+    def shown(changes: Sequence[tuple[int, int, int, int]]) -> list[dict[str, Any]]:
+        pictures = library.preprocessing
+        return [
+            {
+                "picture": pictures and picture_uri(pictures.to_picture(data[row]), side=_SIDE, quality=_QUALITY),
+                "right": named(right),
+                "words": f"{named(before)} → {named(after)}",
+            }
+            for row, right, before, after in changes[:_SHOWN]
+        ]
+
+    rows = [
+        ("all samples", "right"),
+        (f"the {figures.having} samples with the concept", "right_with"),
+        (f"the {figures.lacking} samples without it", "right_without"),
+        ("samples with the concept, after it was taken out", "right_taken_out"),
+        (f"other classes taken for {named(figures.target)} when it is put in", "pulled"),
+    ]
+    neither = len(figures.changes) - len(figures.better) - len(figures.worse)
+    return (
+        environment()
+        .get_template("fix.html")
+        .render(
+            concept=concept,
+            method=method,
+            truth="the label" if figures.by_labels else "the original model's prediction on the unchanged sample",
+            by_labels=figures.by_labels,
+            style=template_files()["style.css"].decode(),
+            rows=[(words, _percent(getattr(figures.before, key)), _percent(getattr(figures.after, key)))
+                  for words, key in rows],
+            classes=[(named(index), samples, _percent(before), _percent(after))
+                     for index, samples, before, after in figures.classes],
+            changed=len(figures.changes),
+            neither=neither,
+            groups=[("For the better", len(figures.better), shown(figures.better)),
+                    ("For the worse", len(figures.worse), shown(figures.worse))],
+        )
+    )  # fmt: skip
+
+
+def _percent(share: float) -> str:
+    return "–" if share != share else f"{100 * share:.1f}{SPACE}%"
