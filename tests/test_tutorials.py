@@ -24,6 +24,7 @@ SMALLER = {
         'Scenes("test", 200, tag="always")': 'Scenes("test", 60, tag="always")',
     },
     "removing_a_clever_hans": {"TRAINING, TEST = 250, 50": "TRAINING, TEST = 20, 5", "epochs=14": "epochs=2"},
+    "how_do_i_know_that_this_is_true": {},
     "make_atlas": {'Scenes("train", 1000)': 'Scenes("train", 60)', '["conv4", "conv5"]': '["conv5"]'},
 }
 # What a network of so little training does says nothing, and depends on the processor. This one has learnt.
@@ -52,7 +53,7 @@ def numbers(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?(?:e[-+]\d+)?", text)]
 
 
-SLOW = ("removing_a_clever_hans",)  # it trains two networks
+SLOW = ("removing_a_clever_hans", "how_do_i_know_that_this_is_true")  # trains two networks; a minute of measuring
 RUNS = [
     *(
         pytest.param((name, SMALLER[name]), id=name, marks=[pytest.mark.slow] if name in SLOW else [])
@@ -89,6 +90,18 @@ def test_what_a_notebook_says_is_so(run: tuple) -> None:
         assert numbers(printed(notebook, "ledger"))[0] < 1e-5
         assert printed(notebook, "flow-down") == "as above: True\n"
         assert numbers(printed(notebook, "concept-map"))[-1] < 1e-5
+    elif name == "how_do_i_know_that_this_is_true":
+        first, second = printed(notebook, "trained").split("\n\n")[:2]
+        assert first.startswith("The network is trained")
+        assert second.startswith("This network looks untrained")
+        default, paper, epsilon = (numbers(line) for line in printed(notebook, "rules").splitlines()[1:])
+        assert default[0] == epsilon[0] > paper[0] + 0.1
+        assert default[2] == paper[2]
+        same, own, merged, plain_zplus, merged_zplus, not_merged = printed(notebook, "canonisation").splitlines()
+        assert numbers(same)[-1] < 1e-4
+        assert numbers(own) == numbers(merged)
+        assert numbers(plain_zplus) == numbers(merged_zplus)
+        assert numbers(not_merged) == numbers(merged_zplus)
     elif name == "removing_a_clever_hans" and setting is not TRAINED:
         for cell, count in {"test": 4, "retraining": 4, "numbers-many": 3}.items():
             lines = printed(notebook, cell).splitlines()

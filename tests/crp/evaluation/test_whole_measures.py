@@ -320,6 +320,17 @@ def test_a_network_that_knows_its_samples_is_trained() -> None:
     assert "is trained" in finding.verdict
 
 
+def test_untrained_networks_are_flagged() -> None:
+    """At least 95 % of 40 seeds."""
+    flagged = 0
+    for seed in range(40):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(144, 20), nn.ReLU(), nn.Linear(20, 4)).double()
+        (finding,) = crp.evaluate(net, DATA, ["2"], measures=["trained"], seed=seed, progress=False).findings
+        flagged += looks_untrained(finding)
+    assert flagged >= 38
+
+
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
