@@ -107,8 +107,7 @@ class RelevanceFlow(Interventions):
             self.replica = model
         else:
             self.replica = prepare(model, composite)
-        layers = layer_names(layers)
-        names = dict(self.replica.model.named_modules())
+        layers, names = layer_names(layers), dict(self.replica.model.named_modules())
         for layer in layers:
             check_layer(names, layer)
         data = checked_input(self.replica.model, data)

@@ -8,6 +8,7 @@ docs/models.md. Networks of timm need timm (`pip install timm`).
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import signal
@@ -307,6 +308,7 @@ def main(given: Sequence[str] | None = None) -> int:
             wanted = arguments.again or (network.package, network.name) not in results
         if wanted:
             result = measured(network, arguments.seconds)
+            gc.collect()  # a network in a reference cycle may take gigabytes
             with RESULTS.open("a") as file:
                 file.write(json.dumps(asdict(result)) + "\n")
             print(table([result]).splitlines()[-1], flush=True)

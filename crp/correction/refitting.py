@@ -32,7 +32,7 @@ def refit(
     labels: Tensor | None = None,
     kind: ConceptKind = _CHANNELS,
     after: Correction | None = None,
-    budget: float = 0.01,
+    budget: float = 0.02,
     seed: int = 0,
 ) -> Correction:
     """Fit the last linear layer again, on samples in which the concept is present or absent whatever their class is.
