@@ -154,9 +154,9 @@ class RelevanceFlow(Interventions):
 
     def layout(self, layer: str) -> Layout:
         """Return what the axes of a layer's output mean: as given, or as observed in a pass."""
-        if layer not in self._layouts:
-            self._layouts = layouts_of(self.replica, self._input.detach()[:1], self.layers) | self._layouts
-        return self._layouts[layer]
+        known = self._layouts.get(layer)
+        found = known.at(self.activation(layer).shape[1:]) if known else None
+        return found or layouts_of(self.replica, self._input.detach()[:1], self.layers)[layer]
 
     def parts(self, layer: str, concept: Kinds) -> Parts:
         """Return the parts of a layer's output for a kind of concept, or for that of the layer in a mapping."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,19 @@ class Layout:
     def plain(self) -> bool:
         """Whether channels come first and all positions lie on the grid, as in a convolution or `[N, D]`."""
         return not self.last and self.grid == self.space
+
+    def at(self, shape: Sequence[int]) -> Layout | None:
+        """Return the layout for an input of another size; None if its grid does not follow from the shape.
+
+        Parameters
+        ----------
+        shape
+            Shape of the output without the samples' axis.
+        """
+        if tuple(shape) == self.shape:
+            return self
+        same_axes = len(shape) == len(self.shape) and self.grid == self.space
+        return Layout(tuple(shape), self.last) if same_axes else None
 
     def split(self, values: Tensor) -> Tensor:
         """Arrange values as channels and flat positions: `[..., *shape]` -> `[..., C, P]`, a view if possible."""

@@ -33,6 +33,19 @@ class Square(nn.Module):
 
 
 @pytest.mark.parametrize("last", [False, True])
+def test_a_given_layout_holds_for_inputs_of_any_size(last):
+    given = {"block": Layout((4, 4, 4), last)}
+    with RelevanceFlow(Square(last), None, torch.rand(2, 1, 3, 5), ["block"], layouts=given) as flow:
+        assert flow.layout("block") == Layout((3, 5, 4) if last else (4, 3, 5), last)
+
+
+def test_a_grid_of_tokens_does_not_follow_from_their_number():
+    tokens = Layout((17, 8), last=True, grid=(4, 4), prefix=1)
+    assert tokens.at((17, 8)) == tokens
+    assert tokens.at((26, 8)) is None
+
+
+@pytest.mark.parametrize("last", [False, True])
 def test_the_axis_of_channels_follows_from_functions_not_from_sizes(last):
     assert layout(Square(last), torch.rand(1, 1, 4, 4), "block") == Layout((4, 4, 4), last)
 

@@ -247,7 +247,8 @@ class TestInfo:
         result = mined_shop.run("info", "mined.crp")
         lines = result.stdout.splitlines()
         assert lines[0].startswith("mined.crp: 2 layers, ")
-        assert lines[2].split() == ["layer", "output", "concepts", "patches", "made", *TABLES, "class_references"]
+        tables = [*TABLES, "class_references", "means"]
+        assert lines[2].split() == ["layer", "output", "concepts", "patches", "made", *tables]
         assert lines[3].split()[:7] == ["0", "4", "x", "10", "x", "10", "4"]
         assert lines[4].split()[:8] == ["2", "5", "x", "8", "x", "8", "5", "13"]
         rows = dict(line.split("  ", 1) for line in lines[6:18])

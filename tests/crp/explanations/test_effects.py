@@ -57,6 +57,23 @@ def test_every_card_has_the_effect_of_removing_its_concept(model, library, image
             assert part.effect.falls == (before - part.effect.after, before - part.effect.at_mean)
 
 
+def test_an_image_of_another_size_than_those_mined(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(8, 3),
+    ).double()  # fmt: skip
+    library = crp.mine(
+        model, Pictures(torch.float64), layers=["0", "3"], path=tmp_path / "library.crp", k=2, patches=1,
+        preprocessing=Pictures.preprocessing, progress=False,
+    )  # fmt: skip
+    image = torch.randn(3, 22, 14, generator=torch.Generator().manual_seed(0)).double()
+    for part in parts(explain(model, image, library, target=1), ["0", "3"]):
+        mean = library.means(part.layer).numbers[part.concept]
+        wanted = [without(model, image, part.layer, part.concept, value)[1] for value in (0, mean)]
+        assert [part.effect.after, part.effect.at_mean] == pytest.approx([float(value) for value in wanted], abs=1e-9)
+
+
 def test_removals_cost_one_forward_pass_and_at_most_two_of_each_upper_part(model, library, image, monkeypatch):
     """With two targets there are three views of the same prediction, and what they share is measured once."""
     ran = []
