@@ -132,12 +132,17 @@ def made_layout(row: Row, layer: str) -> Layout:
         return flow.layout(layer)
 
 
+# With all patches: the tests compare files with those of a library whose patches were used.
+SETTINGS = dict(
+    targets="prediction", k=K, patches=2, patches_now="all", block_size=BLOCK, threads=1, vectors=True, progress=False
+)
+
+
 def mined(row: Row, path: Path, **options: object) -> crp.Library | None:
     prepared = network(row.net)
-    options = {"k": K, "patches": 2, "block_size": BLOCK, "threads": 1, "vectors": True, "progress": False, **options}
     return crp.mine(
         prepared.model, TensorDataset(data(COUNT), torch.zeros(COUNT, dtype=torch.int64)), path=path,
-        layers=[row.layer], concept=row.kind, targets="prediction", **options,
+        layers=[row.layer], concept=row.kind, **{**SETTINGS, **options},
     )  # fmt: skip
 
 
@@ -228,7 +233,7 @@ def test_shards_make_the_same_library(row, library, tmp_path):
         mined(row, tmp_path / "shared", shard=(part, 2))
     samples = TensorDataset(data(COUNT), torch.zeros(COUNT, dtype=torch.int64))
     crp.merge(
-        prepared.model, samples, path=tmp_path / "shared", concept=row.kind, progress=False,
+        prepared.model, samples, path=tmp_path / "shared", concept=row.kind, patches_now="all", progress=False,
     )  # fmt: skip
     assert digests(tmp_path / "shared") == digests(library.path)
 
@@ -248,8 +253,7 @@ def test_a_run_that_was_interrupted_resumes_to_the_same_library(row, library, tm
     def run() -> None:
         crp.mine(
             prepared.model, samples, path=tmp_path / "again", layers=[row.layer], concept=row.kind,
-            targets="prediction", k=K, patches=2, block_size=BLOCK, threads=1, vectors=True, progress=False,
-            checkpoint=0,
+            checkpoint=0, **SETTINGS,
         )  # fmt: skip
 
     with pytest.raises(KeyboardInterrupt):
