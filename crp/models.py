@@ -329,6 +329,9 @@ def check_composite(library: Library, given: Mapping[str, Any]) -> None:
             "the library again."
         )
     keys = ["name", "rules", "canonizers", *(["ranking"] if "ranking" in given else [])]
+    if mined["name"] == given["name"].replace("epsilon;", "first-order;", 1):
+        # a detector whose boxes are held runs fewer functions than the one that was mined
+        keys.remove("name")
     if "options" in mined and library.manifest["versions"].get("zennit") == version("zennit"):
         keys.append("options")
     check_same(mined, given, keys, "This is not the composite of the library")

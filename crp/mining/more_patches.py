@@ -181,7 +181,7 @@ def supply_patches(
             positions_of(ready.model, data.reader.like, subject.layouts),
             partial(shown_input, preprocessing=library.preprocessing),
             settings["patch_size"],
-            min(TOGETHER, settings["block_size"]),
+            min(TOGETHER, settings["block_size"] or TOGETHER),  # 0: not known
         )
     library.supply = Supply(maker, settings["threads"], progress)
     return library

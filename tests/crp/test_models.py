@@ -228,7 +228,7 @@ def test_a_model_prepared_for_a_library_is_observed_as_in_mining(tmp_path):
     model, data = Upwards().eval(), TensorDataset(torch.rand(4, 3, 8, 8))
     options = dict(layers=["high"], targets="prediction", k=2, patches=1, block_size=4, progress=False)
     library = crp.mine(model, data, path=tmp_path / "a.crp", patch_concepts={"high": [0]}, **options)
-    whole = crp.mine(model, data, path=tmp_path / "b.crp", **options)
+    whole = crp.mine(model, data, path=tmp_path / "b.crp", patches_now="all", **options)
     assert library.manifest["composite"]["rules"]["Flat"] == ["low"]
     ready = crp.prepared(model, library=library)
     ready.check(library)

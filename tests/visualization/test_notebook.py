@@ -22,7 +22,7 @@ def test_a_graph_shows_itself_as_a_picture_with_words():
 
 def test_a_graph_says_in_one_line_what_it_is():
     graph = examples.explanation(patches=1).graph
-    assert repr(graph) == "<ConceptGraph of 'zebra': 7 nodes, 12 edges, y, layer3, layer4>"
+    assert repr(graph) == "<ConceptGraph of 'zebra': 7 nodes, 12 edges, (output), layer3, layer4>"
 
 
 def test_an_atlas_shows_itself_in_a_frame_of_its_own():

@@ -9,7 +9,8 @@ from crp.attribution import RelevanceFlow, composite_for
 from crp.attribution.starts import ClassInMask
 
 NAMES = ["sky", "road", "tree", "car"]
-MODELS = {"lraspp_mobilenet_v3_large": "backbone.12", "deeplabv3_mobilenet_v3_large": "backbone.12"}
+LAYER = "backbone.12"
+MODELS = ["lraspp_mobilenet_v3_large", pytest.param("deeplabv3_mobilenet_v3_large", marks=pytest.mark.slow)]
 MASK = np.zeros((40, 48), dtype=bool)
 MASK[10:30, 5:25] = True
 
@@ -26,7 +27,7 @@ def test_a_class_in_a_mask(name, tmp_path):
     library = crp.mine(
         model,
         data[:2],
-        layers=[MODELS[name]],
+        layers=[LAYER],
         path=tmp_path / "roads.crp",
         targets=start,
         class_names=NAMES,
