@@ -119,7 +119,7 @@ def test_a_concept_has_one_colour_in_all_views(page, explanation):
 def test_all_edges_of_the_graph_stay_drawn(page, explanation):
     """The sentence above the graph counts them, so pointing at a concept makes none disappear."""
     count = (
-        f"[...document.querySelectorAll('{VIEW} .edge')].filter(e => Number(getComputedStyle(e).opacity) > 0 && "
+        f"[...document.querySelectorAll('{VIEW} .edge')].filter(e => Number(getComputedStyle(e).strokeOpacity) > 0 && "
         "e.getTotalLength() > 0 && parseFloat(getComputedStyle(e).strokeWidth) >= 1).length"
     )
     lead = page.run(f"document.querySelector('{VIEW} .graph .lead').textContent")
