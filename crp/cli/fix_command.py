@@ -16,7 +16,7 @@ METHODS = ("suppress", "project", "reactive", "refit")
 @click.command(short_help="Correct a model that relies on a concept, and save it.")
 @click.argument("library")
 @click.option("--concept", metavar="LAYER/ID", required=True, help="The concept, such as conv5/37.")
-@click.option("--by", "method", type=click.Choice(METHODS), required=True, help="How; see below.")
+@click.option("--by", "method", type=click.Choice(METHODS), required=True, help="How; see above.")
 @click.option("--data", metavar="DATA", required=True, help="Samples to correct on, named as for `crp mine`.")
 @click.option("--out", metavar="FILE", required=True, help="FILE.safetensors (weights), .pt2 or .onnx (programs).")
 @click.option("--refit", "refitted", is_flag=True, help="After suppress, project or reactive, fit the last layer, too.")
@@ -33,7 +33,7 @@ METHODS = ("suppress", "project", "reactive", "refit")
     type=click.IntRange(min=40),
     default=1000,
     show_default=True,
-    help="How many samples, evenly spaced; every fourth one only measures the result.",
+    help="How many samples, spread over DATA; a quarter of them only measures the result.",
 )
 @click.option(
     "--kind", "kind", metavar="KIND", default="channels", show_default=True, help="Kind of concept of LIBRARY."

@@ -68,7 +68,9 @@ def suspects(
     opened = open_library(library)
     verdicts = Verdicts(opened)
     if verdict is not None:
-        name, _, kept = verdict.rpartition("=")
+        name, equals, kept = verdict.rpartition("=")
+        if not equals:
+            raise click.UsageError(f"A verdict has the form LAYER/ID=VERDICT, as conv5/37=fine, given {verdict!r}.")
         layer, index = concept_named(opened, name)
         verdicts.set(f"{layer}/{index}", kept, note)
         click.echo(verdicts.path)
@@ -105,11 +107,13 @@ def suspects(
             )
         )
     click.echo(
-        "with, without: samples of the class that use the concept, and that do not; share: its share of relevance; "
+        "with, without: samples of the class that use the concept more, and less; share: its share of relevance; "
         "right: predicted rightly."
     )
     if data is not None:
         click.echo("kept: still recognised when it is taken out; pulled: others taken for the class when it is put in.")
+        if sum(one.kept is not None for one in found) < min(measured, len(found)):
+            click.echo("Not measured where fewer than 10 samples have the concept or lack it; --samples reads more.")
 
 
 def _percent(value: float | None) -> str:

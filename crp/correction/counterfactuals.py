@@ -75,7 +75,7 @@ class Counterfactuals:
         if min(len(self.having), len(self.lacking)) < LEAST:
             raise InputError(
                 f"Of {len(data)} samples, {len(self.having)} have the concept at a position of the layer's grid and "
-                f"{len(self.lacking)} do not; at least {LEAST} of each are needed."
+                f"{len(self.lacking)} do not; at least {LEAST} of each are needed: give more samples, or others."
             )
         draw = torch.Generator().manual_seed(seed)
 

@@ -11,7 +11,7 @@ from crp.errors import InputError, nearest
 from crp.library import Library
 from crp.mining.block_stream import SampleReader
 
-# Every which sample is used to measure only.
+# One of how many samples is used to measure only.
 _MEASURES = 4
 
 
@@ -40,7 +40,7 @@ def concept_named(library: Library, name: str) -> tuple[str, int]:
 
 
 def read_samples(dataset: object, count: int, *, labelled: bool) -> tuple[Samples, Samples]:
-    """Read evenly spaced samples of a data set, and divide them.
+    """Read samples that are spread over a data set, and divide them.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def read_samples(dataset: object, count: int, *, labelled: bool) -> tuple[Sample
     Returns
     -------
     tuple of two Samples
-        Three quarters to correct with, and a quarter to measure with.
+        Three quarters to correct with, and a quarter to measure with. Both are spread over the data set.
 
     Raises
     ------
@@ -64,18 +64,15 @@ def read_samples(dataset: object, count: int, *, labelled: bool) -> tuple[Sample
     reader = SampleReader(dataset, labelled)
     if len(reader) < 10 * _MEASURES:
         raise InputError(f"The data have {len(reader)} samples; a correction needs at least {10 * _MEASURES}.")
-    rows = torch.linspace(0, len(reader) - 1, min(count, len(reader))).long().tolist()
+    rows = reader.spread(count)
     read = [reader[index] for index in rows]
     data = torch.stack([inputs for inputs, _ in read])
     if labelled and any(isinstance(label, tuple) for _, label in read):
         raise InputError("Samples with several labels cannot be fitted to; leave the labels out.")
     labels = torch.tensor([label for _, label in read]) if labelled else None
-    # classes often alternate in the data: a quarter at random, the same every time
-    order = torch.randperm(len(read), generator=torch.Generator().manual_seed(0))
-    held = torch.zeros(len(read), dtype=torch.bool)
-    held[order[: len(read) // _MEASURES]] = True
+    held = len(read) // _MEASURES
 
-    def those(which: Tensor) -> Samples:
+    def those(which: slice) -> Samples:
         return Samples(data[which], None if labels is None else labels[which])
 
-    return those(~held), those(held)
+    return those(slice(held, None)), those(slice(held))

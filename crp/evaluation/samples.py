@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,8 +13,8 @@ from crp.mining.block_stream import SampleReader
 from crp.mining.labels import Label
 from crp.models import PreparedModel
 
-# Samples that are predicted at a time, and the step of the order in which samples are tried, of their number.
-_BATCH, _GOLDEN = 8, (5**0.5 - 1) / 2
+# Samples that are predicted at a time.
+_BATCH = 8
 
 
 class Chosen(NamedTuple):
@@ -56,11 +55,11 @@ def chosen_samples(model: PreparedModel, dataset: object, count: int, *, labelle
     Chosen
     """
     reader = SampleReader(dataset, labelled)
-    order = np.argsort(np.arange(len(reader)) * _GOLDEN % 1)
+    order = reader.spread(len(reader))
     right: dict[int, tuple[Tensor, Label]] = {}
     wrong: dict[int, tuple[Tensor, Label]] = {}
     for first in range(0, len(order), _BATCH):
-        tried = {int(index): reader[int(index)] for index in order[first : first + _BATCH]}
+        tried = {index: reader[index] for index in order[first : first + _BATCH]}
         with RelevanceFlow(model.replica, None, torch.stack([data for data, _ in tried.values()])) as flow:
             predicted = flow.prediction.argmax(1).tolist() if labelled else [None] * len(tried)
         for (index, sample), best in zip(tried.items(), predicted, strict=True):

@@ -13,7 +13,7 @@ from .checksums import library_files
 from .patch_segments import segment_files
 from .store import TABLES, Library
 
-PRIVACY = "Patches are parts of the data set, and heatmaps reveal more of it: share a library only as the data."
+PRIVACY = "Patches and heatmaps show parts of the data set: share a library only with those who may see the data."
 
 
 def description(library: Library) -> dict[str, Any]:

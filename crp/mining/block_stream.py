@@ -26,6 +26,8 @@ from crp.mining.durable.spans import Spans
 from crp.mining.labels import Label, read_label
 from crp.preprocessing import Preprocessing
 
+_GOLDEN = (5**0.5 - 1) / 2
+
 
 @dataclass(frozen=True)
 class Block:
@@ -149,6 +151,15 @@ class SampleReader:
             raise self.failed(index, str(error)) from None
         self._check(index, data)
         return data.detach(), self._label(index, label)
+
+    def spread(self, count: int) -> list[int]:
+        """List `count` indices, or all if there are fewer, whose beginnings are also spread over the data set.
+
+        They are in the order of the fractional parts of multiples of the golden ratio. So they do not fall in step with
+        classes that alternate, as every n-th sample can: of 1,000 samples in ten alternating classes, every second one
+        belongs to five of the classes.
+        """
+        return np.argsort(np.arange(len(self)) * _GOLDEN % 1)[:count].tolist()
 
     def failed(self, index: int, fact: str) -> SampleError:
         """Make the error for a sample, with its name in the data set if that adds something to index and fact."""

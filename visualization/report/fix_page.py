@@ -57,11 +57,11 @@ def fix_report(figures: FixFigures, method: str, concept: str, data: Tensor, lib
         ]
 
     rows = [
-        ("all samples", "right"),
-        (f"the {figures.having} samples with the concept", "right_with"),
-        (f"the {figures.lacking} samples without it", "right_without"),
-        ("samples with the concept, after it was taken out", "right_taken_out"),
-        (f"other classes taken for {named(figures.target)} when it is put in", "pulled"),
+        ("right, of all", "right"),
+        (f"right, of the {figures.having} with the concept", "right_with"),
+        (f"right, of the {figures.lacking} without it", "right_without"),
+        ("right, of those with the concept, after it was taken out", "right_taken_out"),
+        (f"taken for {named(figures.target)}, of those of other classes without the concept, after it was put in", "pulled"),
     ]
     neither = len(figures.changes) - len(figures.better) - len(figures.worse)
     return (

@@ -120,6 +120,18 @@ torch.save(fixed(torch.load("{folder}/data.pt")), "{folder}/outputs.pt")
         torch.testing.assert_close(torch.load(folder / "outputs.pt"), expected(data), rtol=1e-5, atol=1e-5)
 
 
+def test_every_class_is_read_to_correct_and_to_measure() -> None:
+    from crp.correction.reading import read_samples
+
+    labels = torch.arange(1000) % 10
+    data = torch.utils.data.TensorDataset(labels[:, None].float(), labels)
+    fitting, held_out = read_samples(data, 400, labelled=True)
+    assert [len(one.data) for one in (fitting, held_out)] == [300, 100]
+    for one, least in ((fitting, 27), (held_out, 8)):
+        assert torch.equal(one.data[:, 0].long(), one.labels)
+        assert int(one.labels.bincount(minlength=10).min()) >= least
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -26,6 +26,11 @@ from tests.crp.correction.planted import planted_data, planted_model as model
 
 def data():
     return TensorDataset(*planted_data(160))
+
+def plain():
+    data, labels = planted_data(160)
+    data[:, 0] = 0
+    return TensorDataset(data, labels)
 """
 
 
@@ -112,6 +117,20 @@ def test_verdicts_are_kept_beside_the_library(folder: Path) -> None:
     with pytest.raises(LibraryError, match="is damaged"):
         Verdicts(library)
     (folder / "a.suspects.json").unlink()
+
+
+def test_a_verdict_without_a_word_is_refused(folder: Path) -> None:
+    done = run(folder, "--verdict", "conv/0")
+    assert done.exit_code == 2
+    assert "A verdict has the form LAYER/ID=VERDICT, as conv5/37=fine, given 'conv/0'." in done.output
+
+
+def test_rows_that_could_not_be_measured_are_explained(folder: Path) -> None:
+    code = f"{folder}/suspected_subject.py"
+    sentence = "Not measured where fewer than 10 samples have the concept or lack it"
+    options = ("--model", f"{code}:model", "--measured", "1")
+    assert sentence not in run(folder, *options, "--data", f"{code}:data").output
+    assert sentence in run(folder, *options, "--data", f"{code}:plain").output
 
 
 def test_a_library_without_vectors_is_refused(tmp_path: Path) -> None:

@@ -61,6 +61,24 @@ def test_data_sets_that_cannot_be_asked_for_a_sample(dataset, kind):
     )
 
 
+@pytest.mark.parametrize("period", [2, 5, 10])
+def test_spread_samples_do_not_fall_in_step_with_alternating_classes(period):
+    reader = SampleReader(range_data(1000), False)
+    for count in (100, 200, 400, 500):
+        found = reader.spread(count)
+        assert len(set(found)) == count
+        by_class = torch.tensor(found).remainder(period).bincount(minlength=period) * period / count
+        assert float(by_class.min()) >= 0.8
+        assert float(by_class.max()) <= 1.2
+        by_place = torch.tensor(found).div(100, rounding_mode="floor").bincount(minlength=10) * 10 / count
+        assert float(by_place.min()) >= 0.8
+    assert sorted(reader.spread(2000)) == list(range(1000))
+
+
+def range_data(length):
+    return torch.arange(float(length))[:, None]
+
+
 def test_empty_data_set():
     with pytest.raises(InputError) as caught:
         SampleReader([], False)

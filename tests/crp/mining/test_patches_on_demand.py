@@ -190,6 +190,14 @@ def test_patches_of_a_library_that_was_replaced_are_not_added_to_the_new_one(pat
     assert segments(path) == 0
 
 
+def test_verify_says_that_patches_behind_a_gap_are_not_checked(path, model, dataset):
+    opened = supply_patches(open_library(path), model, dataset)
+    opened.make_patches({"conv2": [key for key in every(opened)["conv2"] if key[2] == 1][:3]})
+    found = crp.verify(path)
+    assert any(f"and 0 patches of {len(LAYERS)} layers" in sentence for sentence in found.held)
+    assert found.notes[0] == "3 patches were not checked: better ones of the same concept have not been made yet."
+
+
 def test_verify_and_info_say_how_many_patches_there_are(path, model, dataset):
     total = open_library(path).patch_counts()[1]
     supply_patches(open_library(path), model, dataset).patches("conv2", 3, "relevance")
