@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -38,13 +37,13 @@ def test_the_page_has_the_figures_and_the_samples_that_changed(library: Library)
     page = fix_report(figures, found.method, "conv/0", held_out, library)
     assert "<b>second" not in page
     assert page.count("<img") == min(10, len(figures.better)) + min(10, len(figures.worse))
-    assert re.search(r"all samples</th><td>95\.0.%</td>", page)
+    assert re.search(r"right, of all</th><td>95\.0.%</td>", page)
     assert f"For the better: {len(figures.better)}" in page
     assert "Last layer fitted to its own predictions, weight" in page
     assert "Without labels" not in page
 
 
-def test_without_labels_nothing_is_called_better(library: Library, tmp_path: Path) -> None:
+def test_without_labels_nothing_is_called_better(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     model, (data, _) = planted_model(), planted_data()
     found = refit(model, data, "conv", 0)
     figures = measure_fix(model, found, planted_data(seed=3)[0], "conv", 0)
@@ -52,4 +51,9 @@ def test_without_labels_nothing_is_called_better(library: Library, tmp_path: Pat
     assert len(figures.worse) == len(figures.changes) > 0
     page = fix_report(figures, found.method, "conv/0", planted_data(seed=3)[0], library)
     assert "For the better" not in page
+    assert f"For the worse: {len(figures.worse)}</h2>" in page
+    monkeypatch.setattr("crp.visualization.report.fix_page._SHOWN", 2)
+    page = fix_report(figures, found.method, "conv/0", planted_data(seed=3)[0], library)
+    assert f"For the worse: {len(figures.worse)}, 2 of them here</h2>" in page
+    assert page.count("<img") == 2
     assert "Without labels, a change is never counted as better" in page

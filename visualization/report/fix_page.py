@@ -61,7 +61,7 @@ def fix_report(figures: FixFigures, method: str, concept: str, data: Tensor, lib
         (f"right, of the {figures.having} with the concept", "right_with"),
         (f"right, of the {figures.lacking} without it", "right_without"),
         ("right, of those with the concept, after it was taken out", "right_taken_out"),
-        (f"taken for {named(figures.target)}, of those of other classes without the concept, after it was put in", "pulled"),
+        (f"taken for {named(figures.target)}, of the other classes without it, after it was put in", "pulled"),
     ]
     neither = len(figures.changes) - len(figures.better) - len(figures.worse)
     return (
