@@ -15,31 +15,24 @@ scikit-learn, an optional extra: `pip install crp-atlas[analysis]`. Names are im
 `concept_vector` needs torch.
 """
 
-from importlib import import_module
+from crp.lazy_names import on_first_use
 
 _HOMES = {
-    "search": "searching",
-    "Hits": "searching",
-    "similarity": "comparing",
-    "redundant": "comparing",
-    "prototypes": "mixtures",
-    "Prototypes": "mixtures",
-    "Deviation": "mixtures",
-    "strategies": "clustering",
-    "Strategies": "clustering",
-    "suspects": "clustering",
-    "Suspect": "clustering",
-    "difference": "differing",
-    "LibraryDifference": "differing",
-    "concept_vector": "prediction",
+    "search": ".searching",
+    "Hits": ".searching",
+    "similarity": ".comparing",
+    "redundant": ".comparing",
+    "prototypes": ".mixtures",
+    "Prototypes": ".mixtures",
+    "Deviation": ".mixtures",
+    "strategies": ".clustering",
+    "Strategies": ".clustering",
+    "suspects": ".clustering",
+    "Suspect": ".clustering",
+    "difference": ".differing",
+    "LibraryDifference": ".differing",
+    "concept_vector": ".prediction",
 }
 
 __all__ = [*_HOMES]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'crp.analysis' has no attribute {name!r}")
-    value = getattr(import_module(f"crp.analysis.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = on_first_use(__name__, _HOMES)

@@ -211,7 +211,7 @@ class Parts:
         for first in range(0, len(ids), _ROWS):
             some = list(ids[first : first + _ROWS])
             chosen = sorted(set(some))
-            parts = self.kind.parts(activation[first : first + _ROWS], chosen, here)
+            parts = self.kind.checked_parts(activation[first : first + _ROWS], chosen, here)
             found.append(parts[[chosen.index(one) for one in some], range(len(some))])
         return torch.cat(found)
 

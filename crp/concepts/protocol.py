@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from crp.errors import InputError
 from crp.layout import Layout
 
 # Bytes of the parts that are held at the same time.
@@ -81,7 +82,7 @@ class ConceptKind(ABC):
         """Return how active every concept is at every position, `[N, n, P]`; by default the length of its part."""
         return torch.cat(
             [
-                torch.linalg.vector_norm(layout.split(self.parts(activation, ids, layout)), dim=2).movedim(0, 1)
+                torch.linalg.vector_norm(layout.split(self.checked_parts(activation, ids, layout)), dim=2).movedim(0, 1)
                 for ids in self._chunks(activation, layout)
             ],
             dim=1,
@@ -114,7 +115,7 @@ class ConceptKind(ABC):
         share = activation.new_ones(self.size(layout), layout.positions) if places is None else places.to(activation)
         share = share / share.sum(1, keepdim=True)
         found = [
-            torch.einsum("kncp,kp->nkc", layout.split(self.parts(activation, ids, layout)), share[list(ids)])
+            torch.einsum("kncp,kp->nkc", layout.split(self.checked_parts(activation, ids, layout)), share[list(ids)])
             for ids in self._chunks(activation, layout)
         ]
         return torch.cat(found, dim=1).flatten(1)
@@ -130,6 +131,16 @@ class ConceptKind(ABC):
             return layout.joined((weights @ means)[..., None].expand(-1, -1, layout.positions))
         return layout.joined(torch.einsum("kn,nc,np->kcp", weights, means, places.to(numbers)))
 
+    def checked_parts(self, activation: Tensor, ids: Sequence[int], layout: Layout) -> Tensor:
+        """Return `parts`; `InputError` if their shape or dtype is another than that of parts of the activation."""
+        found, shape = self.parts(activation, ids, layout), (len(ids), *activation.shape)
+        if found.shape != shape or found.dtype != activation.dtype:
+            raise InputError(
+                f"{type(self).__name__}.parts must return {list(shape)} of {activation.dtype}, one part for each of "
+                f"{len(ids)} concepts, and returned {list(found.shape)} of {found.dtype}."
+            )
+        return found
+
     # -- derived from the parts --------------------------------------------------------------------------------
 
     def weighted(self, activation: Tensor, weights: Tensor, layout: Layout) -> Tensor:
@@ -137,14 +148,15 @@ class ConceptKind(ABC):
         total = activation.new_zeros(len(weights), *activation.shape)
         used = weights.any(0).nonzero().flatten().tolist()
         for ids in self._chunks(activation, layout, used):
-            total += torch.tensordot(weights[:, list(ids)].to(activation), self.parts(activation, ids, layout), 1)
+            parts = self.checked_parts(activation, ids, layout)
+            total += torch.tensordot(weights[:, list(ids)].to(activation), parts, 1)
         return total
 
     def by_position(self, factor: Tensor, activation: Tensor, layout: Layout) -> Tensor:
         """Sum factor times part over channels, for every concept: two of `[N, *shape]` -> `[N, n, P]`."""
         return torch.cat(
             [
-                layout.split(factor * self.parts(activation, ids, layout)).sum(2).movedim(0, 1)
+                layout.split(factor * self.checked_parts(activation, ids, layout)).sum(2).movedim(0, 1)
                 for ids in self._chunks(activation, layout)
             ],
             dim=1,

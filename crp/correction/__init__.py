@@ -14,28 +14,21 @@ None of them changes the caller's model. Each takes samples `[N, c, *S]` and ret
 on first use.
 """
 
-from importlib import import_module
+from crp.lazy_names import on_first_use
 
 _HOMES = {
-    "candidates": "suspicion",
-    "Candidate": "suspicion",
-    "Verdicts": "verdicts",
-    "Correction": "corrections",
-    "suppress": "removing",
-    "project": "removing",
-    "reactive": "removing",
-    "refit": "refitting",
-    "write_fixed": "writing",
-    "measure_fix": "figures_of_a_fix",
-    "Dependence": "figures_of_a_fix",
+    "candidates": ".suspicion",
+    "Candidate": ".suspicion",
+    "Verdicts": ".verdicts",
+    "Correction": ".corrections",
+    "suppress": ".removing",
+    "project": ".removing",
+    "reactive": ".removing",
+    "refit": ".refitting",
+    "write_fixed": ".writing",
+    "measure_fix": ".figures_of_a_fix",
+    "Dependence": ".figures_of_a_fix",
 }
 
 __all__ = [*_HOMES]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'crp.correction' has no attribute {name!r}")
-    value = getattr(import_module(f"crp.correction.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = on_first_use(__name__, _HOMES)

@@ -11,23 +11,18 @@
 `python -m crp.demo.training vit` trains a network. Names are imported on first use: drawing does not need torch.
 """
 
-from importlib import import_module
+from crp.lazy_names import on_first_use
 
 _HOMES = {
-    "Scenes": "scenes",
-    "demo_model": "model",
-    "paste_tag": "drawing",
-    "CLASSES": "drawing",
-    "TAGGED_CLASS": "drawing",
-    "Scene": "drawing",
-    "Drawing": "drawing",
-    "draw": "drawing",
+    "Scenes": ".scenes",
+    "demo_model": ".model",
+    "paste_tag": ".drawing",
+    "CLASSES": ".drawing",
+    "TAGGED_CLASS": ".drawing",
+    "Scene": ".drawing",
+    "Drawing": ".drawing",
+    "draw": ".drawing",
 }
 
 __all__ = [*_HOMES]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'crp.demo' has no attribute {name!r}")
-    return getattr(import_module(f"crp.demo.{_HOMES[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOMES)

@@ -10,6 +10,8 @@ Names are loaded on first use, so that drawing a graph needs no torch.
 
 from __future__ import annotations
 
+from crp.lazy_names import on_first_use
+
 _HOMES = {
     "ConceptGraph": "crp.graphs.concept_graph",
     "GraphEdge": "crp.graphs.concept_graph",
@@ -18,11 +20,4 @@ _HOMES = {
 }
 
 __all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = on_first_use(__name__, _HOMES)

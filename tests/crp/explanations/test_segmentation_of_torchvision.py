@@ -51,7 +51,9 @@ def test_a_class_in_a_mask(name, tmp_path):
     assert "road inside the crossing" in atlas.html()
     # a class by name is explained where it is predicted
     predicted = int(logits.argmax(0).flatten().mode().values)
-    best = crp.explain(model, data[2], library, target=NAMES[predicted], graph=False)
+    best = crp.explain(
+        model, data[2], library, target=NAMES[predicted], graph=False, concepts=2, cells=2, effects=False
+    )
     inside = logits.argmax(0) == predicted
     assert best.target.name == f"{NAMES[predicted]} where it is predicted"
     assert best.target.value == pytest.approx(float(logits[predicted][inside].sum()), rel=1e-9)
