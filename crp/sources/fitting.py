@@ -62,7 +62,8 @@ def number_of_classes(model: nn.Module, data: Tensor, name: str) -> int:
         )
     if output.ndim not in (1, 2):
         raise ModelError(
-            f"The model returns a tensor {list(output.shape)} for one sample; a tensor [1, classes] is needed."
+            f"The model returns a tensor {list(output.shape)} for one sample; a tensor [1, classes] is needed. A "
+            "segmentation is mined from Python: crp.mine(..., targets=ClassInMask(1))."
         )
     return output.shape[1] if output.ndim == 2 else 1
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from crp.errors import InputError
+from crp.errors import InputError, ModelError
 from crp.preprocessing import Preprocessing
 from crp.sources import load_model
 from crp.sources.fitting import matching_layers, number_of_classes, pick_device
@@ -70,3 +70,8 @@ class TestPlan:
     def test_default_weights_bring_their_own_preprocessing(self):
         expected = Preprocessing.imagenet(size=232, crop=224)  # what torchvision's documentation says of IMAGENET1K_V2
         assert preprocessing_for("torchvision:resnet50", "DEFAULT") == expected
+
+
+def test_a_segmentation_is_mined_from_python():
+    with pytest.raises(ModelError, match=r"returns a tensor \[1, 3, 4, 4\] for one .* targets=ClassInMask\(1\)"):
+        number_of_classes(nn.Conv2d(3, 3, 1), torch.zeros(3, 4, 4), "'a.png'")
