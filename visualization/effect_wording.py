@@ -33,16 +33,17 @@ def effect(explanation: Explanation, part: ConceptPart) -> str:
 
     at_mean = "" if found.at_mean is None else number(found.at_mean)
     same = at_mean == number(found.after)
-    mean = at_mean and f"; at its mean {'the same' if same else at_mean}"
+    removed = "without it, or at its mean" if same else "without it"
+    mean = f"; at its mean {at_mean}" if at_mean and not same else ""
     values = f"{number(found.before)} → {number(found.after)}"
     if explanation.against is not None:
-        return f"without it: difference {values}{mean}"
+        return f"{removed}: difference {values}{mean}"
     if isinstance(target, StartScore) or found.probability is None:
-        return f"without it: {values}{mean}"
-    if at_mean and not same:
+        return f"{removed}: {values}{mean}"
+    if mean:
         mean = f"; at its mean {answer(found.at_mean, found.mean_probability)}, {at_mean}"
     before = wording.class_value(target, explanation.best)
-    return f"without it: {before} → {answer(found.after, found.probability)}, logit {values}{mean}"
+    return f"{removed}: {before} → {answer(found.after, found.probability)}, logit {values}{mean}"
 
 
 def effect_means(explanation: Explanation) -> str:

@@ -46,7 +46,7 @@ def test_both_ways_of_removing_a_concept_are_said() -> None:
     against = dataclasses.replace(explanation, against=explanation.classes[1])
     assert plain(effect_wording.effect(against, part)) == "without it: difference 10 → 7; at its mean 9"
     alike = dataclasses.replace(part, effect=ConceptEffect(10.0, 7.0, 0.4, 7.001, 0.4))
-    said = "without it: 90 % → 40 %, logit 10 → 7; at its mean the same"
+    said = "without it, or at its mean: 90 % → 40 %, logit 10 → 7"
     assert plain(effect_wording.effect(explanation, alike)) == said
     assert "mean over" not in effect_wording.effect_means(explanation)
     first, *others = explanation.layers
