@@ -119,7 +119,8 @@ class LayerEvaluation:
         correlation, sign = ranking.correlation["zero"].mean, ranking.sign.mean
         if math.isnan(correlation):
             return f"At {self.layer} no concept has an effect, so nothing can be said."
-        order = "is" if correlation >= 0.9 else "is roughly" if correlation >= 0.7 else "is not"
+        levels = {0.9: "is", 0.7: "is roughly", 0.4: "is only in part"}
+        order = next((words for least, words in levels.items() if correlation >= least), "is not")
         return (
             f"At {self.layer} the order of concepts {order} that of their measured effects (rank correlation "
             f"{correlation:.2f}); {sign:.0%} of the concepts that matter have the right sign."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 import crp
 from crp.concepts import Directions, PositionConcept
 from crp.errors import InputError
-from crp.evaluation.evaluation import Evaluation
+from crp.evaluation.evaluation import Evaluation, Figure
 from crp.visualization.report import evaluation_report
 
 FRACTIONS = (0.0, 0.2, 0.5, 1.0)
@@ -200,3 +201,16 @@ def test_the_report_says_what_was_measured(found: Evaluation) -> None:
     assert found.layers[0].verdict.split("(")[0] in page
     assert f"{found.layers[0].ranking('relevance').correlation['zero'].mean:.2f} ±" in page.replace("−", "-")
     assert "http" not in page.split("<body>")[1].replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize(
+    ("correlation", "said"),
+    [(0.9, "is"), (0.89, "is roughly"), (0.5, "is only in part"), (0.39, "is not"), (-1.0, "is not")],
+)
+def test_a_verdict_says_how_far_the_orders_agree(found: Evaluation, correlation: float, said: str) -> None:
+    layer = found.layers[0]
+    ranking = layer.ranking("relevance")
+    changed = dataclasses.replace(ranking, correlation={**ranking.correlation, "zero": Figure(correlation, 0.1, 5)})
+    others = [one for one in layer.rankings if one is not ranking]
+    verdict = dataclasses.replace(layer, rankings=(changed, *others)).verdict
+    assert f"the order of concepts {said} that of their measured effects" in verdict
