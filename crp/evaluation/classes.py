@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from math import ceil
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from crp.attribution import RelevanceFlow
-from crp.evaluation.evaluation import Figure, Finding
+from crp.evaluation.evaluation import Figure, Finding, figures_of
 from crp.evaluation.subject import Subject
 
 # Classes of each sample (those with the highest logits), and the part of the concepts that are kept.
@@ -30,7 +31,7 @@ _MEANING = (
 
 def measure_classes(subject: Subject) -> Iterator[Finding]:
     """Compare sums of relevances with logits, over classes, at each layer."""
-    found: dict[tuple[str, str], list[np.ndarray]] = {}
+    found: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
     rng = np.random.default_rng(subject.seed)
     for _, batch in subject.batches("classes"):
         with subject.flow(batch) as flow:
@@ -40,13 +41,9 @@ def measure_classes(subject: Subject) -> Iterator[Finding]:
             truth = logits.double().cpu().numpy()
             for layer, relevance in _by_class(subject, flow, chosen).items():
                 for name, numbers in _surrogates(relevance, truth, rng).items():
-                    found.setdefault((layer, name), []).append(numbers)
+                    found[layer][name].append(numbers)
     for layer in subject.layers:
-        rows = {
-            name: tuple(map(Figure.of, np.concatenate(numbers, 1)))
-            for (own, name), numbers in found.items()
-            if own == layer
-        }
+        rows = figures_of(found[layer])
         yield Finding(
             measure="classes",
             title="Do relevances add up to the logits of all classes?",

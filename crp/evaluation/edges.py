@@ -13,7 +13,7 @@ from torch import Tensor
 from crp.attribution import RelevanceFlow
 from crp.attribution.removal import Removal, explained_value
 from crp.concepts import Kinds, Layout, Parts, kind_at, parts_of
-from crp.evaluation.evaluation import Figure, Finding
+from crp.evaluation.evaluation import Figure, Finding, figures_of
 from crp.evaluation.measures import rank_correlation, sign_agreement
 from crp.evaluation.rankings import gradient_times_part, integrated_gradients
 from crp.evaluation.subject import Subject
@@ -83,7 +83,7 @@ def measure_edges(subject: Subject) -> Iterator[Finding]:
             with subject.flow(batch) as flow:
                 for name, values in _measured(subject, flow, batch, lower, upper, subject.seed + first).items():
                     found[name].append(values)
-        rows = {name: tuple(map(Figure.of, np.concatenate(values, 1))) for name, values in found.items()}
+        rows = figures_of(found)
         yield Finding(
             measure="edges",
             title="Edges of the attribution graph",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,6 +125,11 @@ class LayerEvaluation:
             f"At {self.layer} the order of concepts {order} that of their measured effects (rank correlation "
             f"{correlation:.2f}); {sign:.0%} of the concepts that matter have the right sign."
         )
+
+
+def figures_of(found: Mapping[str, Sequence[np.ndarray]]) -> dict[str, tuple[Figure, ...]]:
+    """Average over the samples of all batches: by row, one array `[columns, N]` for each batch."""
+    return {name: tuple(map(Figure.of, np.concatenate(numbers, 1))) for name, numbers in found.items()}
 
 
 @dataclass(frozen=True)

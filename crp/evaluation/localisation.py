@@ -12,7 +12,7 @@ from torch.nn import functional
 from crp.attribution import RelevanceFlow
 from crp.attribution.starts import Start
 from crp.errors import InputError
-from crp.evaluation.evaluation import Figure, Finding
+from crp.evaluation.evaluation import Figure, Finding, figures_of
 from crp.evaluation.passes import input_gradient
 from crp.evaluation.subject import Subject
 
@@ -46,7 +46,7 @@ def measure_localisation(subject: Subject) -> Iterator[Finding]:
         for name, rows in maps.items():
             numbers = torch.stack([torch.stack(located(heatmaps, masks)) for heatmaps in rows])
             found.setdefault(name, []).append(_mean_of_concepts(numbers.cpu().numpy()))
-    rows = {name: tuple(map(Figure.of, np.concatenate(numbers, 1))) for name, numbers in found.items()}
+    rows = figures_of(found)
     yield Finding(
         measure="localisation",
         title="Do heatmaps lie on what the samples show?",

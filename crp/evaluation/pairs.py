@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from crp.attribution.removal import Removal, explained_value
 from crp.attribution.starts import Start
-from crp.evaluation.evaluation import Figure, Finding
+from crp.evaluation.evaluation import Figure, Finding, figures_of
 from crp.evaluation.measures import rank_correlation
 from crp.evaluation.rankings import gradient_times_part
 from crp.evaluation.subject import Subject
@@ -28,7 +29,7 @@ _MEANING = (
 
 def measure_pairs(subject: Subject) -> Iterator[Finding]:
     """Compare sums of two scores with the effect of removing both, at each layer."""
-    found: dict[tuple[str, str], list[np.ndarray]] = {}
+    found: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
     for first, batch in subject.batches("pairs"):
         with subject.flow(batch) as flow:
             start = subject.target(flow.prediction)
@@ -38,13 +39,9 @@ def measure_pairs(subject: Subject) -> Iterator[Finding]:
                 removal = flow.removal(layer, subject.concept)
                 rng = np.random.default_rng(subject.seed + first)
                 for name, numbers in _measured(removal, start, scores, rng).items():
-                    found.setdefault((layer, name), []).append(numbers)
+                    found[layer][name].append(numbers)
     for layer in subject.layers:
-        rows = {
-            name: tuple(map(Figure.of, np.concatenate(numbers, 1)))
-            for (own, name), numbers in found.items()
-            if own == layer
-        }
+        rows = figures_of(found[layer])
         yield Finding(
             measure="pairs",
             title="Pairs of concepts",

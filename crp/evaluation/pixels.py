@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crp.attribution.removal import explained_value
-from crp.evaluation.evaluation import Figure, Finding
+from crp.evaluation.evaluation import Figure, Finding, figures_of
 from crp.evaluation.passes import input_gradient, predictions
 from crp.evaluation.subject import Subject
 
@@ -51,10 +51,7 @@ def measure_pixels(subject: Subject) -> Iterator[Finding]:
             ]
             found.setdefault(name, []).append(np.mean(each, 0))
     scale = np.concatenate(base).mean()
-    rows = {
-        name: tuple(Figure.of(values / scale) for values in np.concatenate(numbers, 1))
-        for name, numbers in found.items()
-    }
+    rows = figures_of({name: [one / scale for one in numbers] for name, numbers in found.items()})
     yield Finding(
         measure="pixels",
         title="Pixel flipping",

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from crp.attribution import RelevanceFlow, prepare
 from crp.attribution.starts import Start
-from crp.evaluation.evaluation import Figure, Finding
+from crp.evaluation.evaluation import Figure, Finding, figures_of
 from crp.evaluation.measures import rank_correlation
 from crp.evaluation.passes import modules_as_called, with_shuffled_weights
 from crp.evaluation.subject import Subject
@@ -48,10 +48,7 @@ def measure_randomisation(subject: Subject) -> Iterator[Finding]:
                 after = _explained(subject, flow, start)
             correlations = [rank_correlation(*pair) for pair in zip(before[0], after[0], strict=True)]
             numbers.append(np.stack([*correlations, similarity(before[1], after[1]).numpy()]))
-    rows = {
-        name: tuple(map(Figure.of, np.concatenate(numbers, 1)))
-        for (name, _), numbers in zip(_STEPS, found, strict=True)
-    }
+    rows = figures_of({name: numbers for (name, _), numbers in zip(_STEPS, found, strict=True)})
     yield Finding(
         measure="randomisation",
         title="What becomes of explanations without what the network learned",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crp.attribution.starts import Start
-from crp.evaluation.evaluation import Figure, Finding
+from crp.evaluation.evaluation import Figure, Finding, figures_of
 from crp.evaluation.measures import rank_correlation
 from crp.evaluation.subject import Subject
 from crp.values import ConceptMeans
@@ -31,7 +32,7 @@ def measure_stability(subject: Subject) -> Iterator[Finding]:
     """Compare the stability of relevances with that of measured effects, at each layer."""
     changed = {"noise": _noisy(subject.data, subject.seed), "shift": _shifted(subject.data)}
     halves = _halves(subject)
-    found: dict[tuple[str, str], list[np.ndarray]] = {}
+    found: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
     for first, batch in subject.batches("stability"):
         before, start = _measured(subject, batch, None)
         for name, data in changed.items():
@@ -43,7 +44,7 @@ def measure_stability(subject: Subject) -> Iterator[Finding]:
                     rank_correlation(old[1], effects),
                     rank_correlation(relevance - old[0], effects - old[1]),
                 )
-                found.setdefault((layer, name), []).append(np.stack(numbers))
+                found[layer][name].append(np.stack(numbers))
         with subject.flow(batch) as flow:
             flow.follow_upper_parts(subject.layers)
             for layer in subject.layers:
@@ -51,15 +52,11 @@ def measure_stability(subject: Subject) -> Iterator[Finding]:
                 ids = range(removal.parts.size)
                 both = [removal.filled_with(half[layer]).effects(ids, start).cpu().numpy() for half in halves]
                 nothing = np.full(len(batch), np.nan)
-                found.setdefault((layer, "other references"), []).append(
+                found[layer]["other references"].append(
                     np.stack([nothing, rank_correlation(*both), nothing])
                 )
     for layer in subject.layers:
-        rows = {
-            name: tuple(map(Figure.of, np.concatenate(numbers, 1)))
-            for (own, name), numbers in found.items()
-            if own == layer
-        }
+        rows = figures_of(found[layer])
         yield Finding(
             measure="stability",
             title="Stability",
