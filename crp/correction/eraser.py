@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from crp.correction.presence import around
 from crp.layout import Layout
 
 
@@ -37,9 +38,6 @@ class Eraser(nn.Module):
         layout = self.layout
         channels = layout.split(activation)  # [N, C, P]
         active = (torch.matmul(self.detectors, channels) > self.threshold[:, None]).any(1)
-        front = active[:, : layout.prefix] & False
-        grid = active[:, layout.prefix :].to(activation.dtype).unflatten(1, (1, *layout.grid))
-        pool = (nn.functional.max_pool1d, nn.functional.max_pool2d, nn.functional.max_pool3d)[len(layout.grid) - 1]
-        near = pool(grid, 2 * self.reach + 1, 1, self.reach).flatten(1) > 0
-        replaced = torch.where(torch.cat([front, near], 1)[:, None], self.usual[:, None], channels)
+        near = around(active, layout, self.reach)
+        replaced = torch.where(near[:, None], self.usual[:, None], channels)
         return layout.joined(replaced)

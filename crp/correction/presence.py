@@ -115,10 +115,9 @@ def observed_layout(model: nn.Module, data: Tensor, layer: str) -> Layout:
 
 def around(where: Tensor, layout: Layout, reach: int) -> Tensor:
     """Widen positions `[N, P]` (bool) by `reach` on the layer's grid; positions in front of it are left out."""
-    wide = torch.zeros_like(where)
     if not layout.grid:
         return where
+    front = where[:, : layout.prefix] & False
     grid = where[:, layout.prefix :].float().unflatten(1, (1, *layout.grid))
-    pools = {1: nn.functional.max_pool1d, 2: nn.functional.max_pool2d, 3: nn.functional.max_pool3d}
-    wide[:, layout.prefix :] = pools[len(layout.grid)](grid, 2 * reach + 1, 1, reach).flatten(1) > 0
-    return wide
+    pool = (nn.functional.max_pool1d, nn.functional.max_pool2d, nn.functional.max_pool3d)[len(layout.grid) - 1]
+    return torch.cat([front, pool(grid, 2 * reach + 1, 1, reach).flatten(1) > 0], 1)
