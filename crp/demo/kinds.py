@@ -14,11 +14,9 @@ The networks of a row are names for `crp.demo.demo_model`. Nothing is imported b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -48,22 +46,6 @@ class DemoKind:
     def functions(self) -> ModuleType:
         """The module with `data`, `example` and `story`."""
         return import_module(self.home)
-
-
-@dataclass(frozen=True)
-class Example:
-    """The input that is explained.
-
-    Attributes
-    ----------
-    file
-        Where it was written.
-    options
-        Arguments of `crp.explain`, such as `target`.
-    """
-
-    file: Path
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 KINDS: Mapping[str, DemoKind] = MappingProxyType(

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from .drawing import TAGGED_CLASS
-from .kinds import Example
+from .example import Example
 from .scenes import Scenes
 
 # Scene i shows class i modulo the number of classes.
