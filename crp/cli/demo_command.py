@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from crp.cli import options
-from crp.demo.kinds import KINDS
+from crp.demo.demo_kinds import KINDS
 from crp.files import user_path
 
 NETWORKS = tuple(network for kind in KINDS.values() for network in kind.networks)

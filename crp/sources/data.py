@@ -88,7 +88,7 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
 
 def _built_in(network: str, preprocessing: Preprocessing | None, names: tuple[str, ...] | None) -> MapData:
     """Return the built-in data that `crp demo` mines with a network."""
-    from crp.demo.kinds import KINDS
+    from crp.demo.demo_kinds import KINDS
 
     kinds = {each: kind for kind in KINDS.values() for each in kind.networks}
     if network not in kinds:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from crp.cli import main
 from crp.cli.group import INTERRUPTED
-from crp.demo.kinds import KINDS
+from crp.demo.demo_kinds import KINDS
 from crp.library import open_library
 from crp.library.store import TABLES
 from crp.library.summary import PRIVACY
