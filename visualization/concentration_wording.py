@@ -12,6 +12,7 @@ import numpy as np
 
 from crp.explanations import LayerExplanation
 from crp.explanations.plausibility import coverage_is_a_share
+from crp.visualization import wording
 from crp.visualization.number_formats import percent
 
 # The part of a layer's absolute relevance that open cards should hold.
@@ -31,15 +32,17 @@ def concentration(layer: LayerExplanation) -> str:
     if not count:
         return ""
     if layer.first_order or not coverage_is_a_share(layer.coverage):
-        shown = f"{count} of {layer.size} concepts are shown" if count > 1 else f"1 of {layer.size} concepts is shown"
+        are = "are" if count > 1 else "is"
         return (
-            f"{shown}, those with most relevance for and against. How much of the output they explain is not known, "
-            "because relevance here does not add up to it."
+            f"{count} of {layer.size} concepts {are} shown, those with most relevance for and against. How much of the "
+            "output they explain is not known, because relevance here does not add up to it."
         )
+    # the number that the ledger prints
+    shown = wording.ledger(layer)["shown"]
     hold = (
-        f"the {count} shown hold {percent(layer.shown)}, the strongest of them {percent(abs(layer.ranked[0].share))}"
+        f"the {count} shown hold {shown}, the strongest of them {percent(abs(layer.ranked[0].share))}"
         if count > 1
-        else f"the one shown holds {percent(layer.shown)}"
+        else f"the one shown holds {shown}"
     )
     half = concepts_for_half(layer)
     if half is None:

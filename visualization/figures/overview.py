@@ -171,7 +171,8 @@ def _layer(
     said = _place(figure, MARGIN, top + 0.32, _inner(figure), 0.24, f"{layer.layer} concentration")
     said.set_axis_off()
     artists.write(said, 0, 0.5, concentration_wording.concentration(layer), fontsize=10.5)
-    artists.draw_ledger(_place(figure, MARGIN, top + 0.42 + SENTENCE, _inner(figure), 0.13, f"{layer.layer} ledger"), layer)
+    bar = _place(figure, MARGIN, top + 0.42 + SENTENCE, _inner(figure), 0.13, f"{layer.layer} ledger")
+    artists.draw_ledger(bar, layer)
     account = "No relevance arrives at this layer."
     if layer.shown + layer.rest:
         account = (

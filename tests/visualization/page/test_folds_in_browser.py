@@ -1,4 +1,4 @@
-"""Cards of weaker concepts lie folded: opened by mouse, keyboard and links, printed as they are, open without scripts."""
+"""Cards of weaker concepts lie folded: opened by mouse, keyboard and links, printed as they are."""
 
 import pytest
 
