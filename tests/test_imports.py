@@ -130,7 +130,7 @@ MAY_NAME = {
     "legacy": (*CORE, "compat", "library", "mining"),
     "interchange": (*CORE, "extras", "library", "models", "preprocessing", "mining", "analysis", "legacy"),
     "visualization": ("errors", "files", "compat", "indices", "arguments", "class_names", "values", "library",
-                      "explanations", "graphs", "evaluation", "correction", "preprocessing"),
+                      "explanations", "graphs", "evaluation", "correction", "preprocessing", "analysis"),
     "cli": (*CORE, "compat", "library", "models", "graphs", "explanations", "mining", "verification", "analysis",
             "evaluation", "correction", "demo", "sources", "interchange", "preprocessing", "visualization"),
     "__main__": ("cli",),
