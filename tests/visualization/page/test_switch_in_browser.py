@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 
-from crp.visualization import wording
+from crp.visualization import concentration_wording, wording
 from crp.visualization.atlases import Atlas
 from page_in_browser import VIEW, focused, open_panels, pinned
 from tests.ablated import explained, live, network
@@ -32,6 +32,13 @@ def of_classes(page, what):
 def cards(page):
     shown = f"[...document.querySelectorAll('{VIEW} .panel:not([hidden]) .card')]"
     return page.run(f"{shown}.map(e => Number(e.dataset.concept))")
+
+
+@pytest.fixture
+def page(page):
+    """The page with all cards open, so that each can be clicked."""
+    page.run("document.querySelectorAll('.fold details').forEach(fold => { fold.open = true; })")
+    return page
 
 
 def off(page):
@@ -112,6 +119,11 @@ def test_effects_and_order_of_the_other_cards_are_those_without_it(page, switche
     assert cards(page)[:8] == [first, *sorted(falls, key=lambda one: -falls[one])]
     # pairs are stored of eight concepts; the others keep their order at the end, and say so
     assert cards(page)[8:] == strongest[8:] != []
+    # as many stay folded as before
+    folded = page.run(f"document.querySelectorAll('{VIEW} .panel:not([hidden]) .fold .card').length")
+    said = page.run(f"document.querySelector('{VIEW} .panel:not([hidden]) .fold summary').textContent")
+    assert said == f"{folded} more concepts"
+    assert folded == len(strongest) - concentration_wording.open_cards(layer) > 0
     for other in strongest[8:]:
         assert effect(page, f"layer-0-concept-{other}") == "without it, too: not stored"
     page.click(f"#layer-0-concept-{strongest[9]} .without")

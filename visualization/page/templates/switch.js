@@ -4,7 +4,7 @@ class Switch {
   constructor(current, changed) {
     Object.assign(this, { current, changed, layer: null, off: [], last: null });
     this.stored = all(".view").map((_, index) => tables[index].map(table => table.ablations ? new Ablations(table.ablations, table.layer) : null));
-    this.kept = new Map(all(".classes caption, .classes tbody, .card .effect").map(place => [place, [...place.childNodes].map(node => node.cloneNode(true))]));
+    this.kept = new Map(all(".classes caption, .classes tbody, .card .effect, .fold summary").map(place => [place, [...place.childNodes].map(node => node.cloneNode(true))]));
     this.orders = new Map(all(".cards").map(list => [list, [...list.children]]));
     this.buildButtons();
     this.buildBar();
@@ -186,9 +186,19 @@ class Switch {
       for (const warning of warnings) warning.replaceChildren();
       falls.set(card, off ? Infinity : other ? Math.abs(before.value - after.value) : -1);
     }
-    const items = [...this.orders.get(list)], fall = item => falls.get(item.querySelector(".card")) ?? -2;
-    list.replaceChildren(...items.sort((a, b) => fall(b) - fall(a) || 0));
+    this.arrange(list, falls);
     list.before(element("p", { class: "cards-by" }, this.off.length > 1 ? "The two that are off come first; what a third would change is not stored."
       : "What is off comes first, then the concepts by how much the output still changes without them."));
+  }
+
+  // As many cards stay folded as before: those with the smallest falls.
+  arrange(list, falls) {
+    const holds = item => item.querySelector(":scope > .card"), fold = list.querySelector(".fold .cards");
+    const outer = this.orders.get(list), inner = fold ? this.orders.get(fold) : [], fall = item => falls.get(holds(item)) ?? -1;
+    const sorted = [...outer.filter(holds), ...inner].sort((a, b) => fall(b) - fall(a) || 0), open = outer.filter(holds).length;
+    list.replaceChildren(...sorted.slice(0, open), ...outer.filter(item => !holds(item)));
+    if (!fold) return;
+    fold.replaceChildren(...sorted.slice(open));
+    fold.closest("details").querySelector("summary").textContent = `${inner.length} more concept${inner.length === 1 ? "" : "s"}`;
   }
 }
