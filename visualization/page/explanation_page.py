@@ -28,13 +28,13 @@ from crp.visualization import concentration_wording, conservation_wording, effec
 from crp.visualization import encoding as images
 from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
-from crp.visualization.page.ablations_block import ablations_block
 from crp.visualization.page.cards import card_view
 from crp.visualization.page.concept_map_section import cells_view, concept_map_view
 from crp.visualization.page.context import UP, Context
 from crp.visualization.page.glimpses import embedded_glimpses, shared_glimpses
 from crp.visualization.page.graph_section import graph_view
 from crp.visualization.page.heatmaps import layer_limits
+from crp.visualization.page.switch_data import ablations_block
 
 if TYPE_CHECKING:
     from crp.visualization.site.shared import Shared
