@@ -8,7 +8,10 @@ from importlib import resources
 _FOLDERS = ("page", "site", "report")
 # Scripts of pages, each a function made of these files in this order.
 _SCRIPTS = {
-    "script.js": ("elements", "cells", "stage", "graph", "region", "folds", "view", "search", "start"),
+    "script.js": (
+        *("elements", "cells", "stage", "graph", "region", "folds", "view", "search", "ablations", "switch"),
+        "start",
+    ),
     "index.js": ("elements", "taking", "site_index", "gallery", "triage"),
     "compare.js": ("elements", "taking", "site_index", "comparison"),
     "concept.js": ("elements", "taking", "samples"),
