@@ -1,7 +1,7 @@
 """The first page of a site: all predictions, to be searched, filtered and sorted.
 
 The page holds no row of its own: its script draws the predictions that are asked for from the site's index
-(`index_data.py`). Without scripts, it is a plain list of links.
+(`prediction_data.py`). Without scripts, it is a plain list of links.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from crp.explanations.entries import Entry
 from crp.visualization import triage_wording, wording
 from crp.visualization.page.explanation_page import environment
 from crp.visualization.site.concept_page import sprites
-from crp.visualization.site.index_data import of_starts
+from crp.visualization.site.prediction_data import of_starts
 from crp.visualization.site.shared import Shared
 
 

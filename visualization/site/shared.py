@@ -2,7 +2,7 @@
 
     assets/page.css, page.js, ...      styles and scripts
     assets/order.js                    the predictions in order, for links to the previous and the next page
-    assets/predictions.js              what the index shows of them (`index_data.py`)
+    assets/predictions.js              what the index shows of them (`prediction_data.py`)
     concepts/LAYER/shares.js           the predictions that use each concept, and its shares
     concepts/LAYER/glimpses.jpg        one patch of every concept; glimpses.json lists the concepts in order
     concepts/LAYER/37.jpg, 37.png      all patches of a concept, and the veils that wash out parts of them

@@ -40,8 +40,8 @@ from crp.visualization.page_files import replace_file, write_changed
 from crp.visualization.sheets import LAYOUT
 from crp.visualization.site.concept_page import ConceptPages
 from crp.visualization.site.front_page import compare_page, index_page
-from crp.visualization.site.index_data import write_index
 from crp.visualization.site.pictures import page_names, picture_labels, small_picture
+from crp.visualization.site.prediction_data import write_index
 from crp.visualization.site.sample_uses import SampleUses
 from crp.visualization.site.shared import ASSETS, Shared
 
