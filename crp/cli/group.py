@@ -19,6 +19,7 @@ from crp.cli.info_command import info
 from crp.cli.layers_command import layers
 from crp.cli.merge_command import merge
 from crp.cli.mine_command import mine
+from crp.cli.names_command import names
 from crp.cli.patches_command import patches
 from crp.cli.search_command import search
 from crp.cli.strategies_command import strategies
@@ -114,7 +115,7 @@ def main(ctx: click.Context) -> None:
 
 
 for command in (
-    demo, layers, mine, merge, atlas, patches, info, verify, evaluate, suspects, fix, diff, classes, search, strategies,
-    directions,
+    demo, layers, mine, merge, atlas, patches, info, verify, evaluate, suspects, fix, diff, classes, names, search,
+    strategies, directions,
 ):  # fmt: skip
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""What a correction reads: the name of a concept, and samples of a data set."""
+"""What a correction reads: samples of a data set."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crp.errors import InputError, nearest
-from crp.library import Library
+from crp.errors import InputError
 from crp.mining.block_stream import SampleReader
 
 # One of how many samples is used to measure only.
@@ -21,22 +20,6 @@ class Samples:
 
     data: Tensor
     labels: Tensor | None
-
-
-def concept_named(library: Library, name: str) -> tuple[str, int]:
-    """Read the layer and the id of a concept from "conv5/37".
-
-    Raises
-    ------
-    InputError
-        If the library has no such layer or concept.
-    """
-    layer, slash, index = name.rpartition("/")
-    if not slash or not index.isdecimal():
-        raise InputError(f"A concept is named LAYER/ID, such as '{next(iter(library.layers))}/0', given {name!r}.")
-    if layer not in library.layers:
-        raise InputError(f"The library has no layer {layer!r}: {nearest(layer, [*library.layers])}")
-    return layer, library.concept_id(layer, int(index))
 
 
 def read_samples(dataset: object, count: int, *, labelled: bool) -> tuple[Samples, Samples]:

@@ -24,6 +24,7 @@ import numpy as np
 
 from crp.errors import InputError
 from crp.graphs.concept_graph import ConceptGraph
+from crp.library.given_names import LayerNaming
 from crp.values import (
     ClassScore,
     ClassShare,
@@ -226,7 +227,10 @@ class LayerExplanation:
         Whether relevance is the first-order effect of removing a concept, which does not add up to the output: in nets
         with norms, attention, gates or smooth activations.
     names
-        The name of every concept, empty for those without; `()` if none has a name.
+        The name of every concept (a person's label, or what its kind calls it), empty for those without; `()` if none
+        has a name.
+    naming
+        What people said about the concepts, and what tells the concepts from others; None if this is not known.
 
     Raises
     ------
@@ -247,6 +251,7 @@ class LayerExplanation:
     outside: float = 0.0
     first_order: bool = False
     names: tuple[str, ...] = ()
+    naming: LayerNaming | None = None
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""

@@ -15,6 +15,7 @@ import numpy as np
 from crp.errors import InputError
 from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation
 from crp.graphs.concept_graph import graph_arrays, graph_from, graph_numbers
+from crp.library.given_names import LayerNaming
 from crp.values import (
     ClassShare,
     ConceptEffect,
@@ -156,6 +157,7 @@ def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarr
         outside=content.get("outside", 0.0),
         first_order=content.get("first_order", False),
         names=content.get("names", ()),
+        naming=None if content.get("naming") is None else LayerNaming.from_json(content["naming"]),
         concept_map=concept_map,
         relevance=content.get("relevance"),
         glimpses={
@@ -196,6 +198,7 @@ def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
         "layer": layer.layer,
         "size": layer.size,
         "names": list(layer.names),
+        "naming": layer.naming and layer.naming.to_json(),
         "supporting": [_part_numbers(part, layer.name_of(part.concept)) for part in layer.supporting],
         "opposing": [_part_numbers(part, layer.name_of(part.concept)) for part in layer.opposing],
         "rest": layer.rest,

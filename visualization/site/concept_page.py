@@ -181,9 +181,10 @@ class ConceptPages:
 
     def _neighbour(self, other: Neighbour) -> dict[str, Any]:
         known = other.layer in self._shared.places and other.concept != REST
-        name = NO_CONCEPT if other.concept == REST else self._name(other.layer, other.concept) if known else ""
+        name = self._name(other.layer, other.concept) if known else ""
+        own = NO_CONCEPT if other.concept == REST else concept_names.label(other.concept, name, NAME_LENGTH)
         return {
-            "name": other.name or wording.shortened(name, NAME_LENGTH) or str(other.concept),
+            "name": other.name or own,
             "layer": "" if other.name else other.layer,
             "page": UP + self._shared.page(other.layer, other.concept) if known else "",
             "glimpse": self._glimpse(other.layer, other.concept) if known else "",
