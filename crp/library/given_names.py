@@ -144,6 +144,11 @@ class LayerNaming:
     kind_names: tuple[str, ...] = ()
     given: tuple[GivenName, ...] = ()
 
+    def of(self, concept: int) -> GivenName:
+        """Return what people said about a concept; an empty name if nothing."""
+        found = [name for name in self.given if name.concept == concept]
+        return found[0] if found else GivenName("", concept)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values; fingerprints of single concepts are left out."""
         given = [{**name.to_json(), "fingerprint": None} for name in self.given]

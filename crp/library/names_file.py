@@ -7,13 +7,14 @@ again (`crp.library.building.publish`).
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from crp.errors import InputError, LibraryError, shortened
-from crp.files import write_file
+from crp.files import user_path, write_file
 
 from .given_names import GivenName, Key
 from .locks import Lock
@@ -25,7 +26,7 @@ VERSION = 1
 _LARGEST_FILE = 64 << 20
 
 
-def read_names(path: Path) -> dict[Key, GivenName]:
+def read_names(path: str | os.PathLike[str]) -> dict[Key, GivenName]:
     """Read a file of names, by concept; empty if there is no file.
 
     Raises
@@ -33,6 +34,7 @@ def read_names(path: Path) -> dict[Key, GivenName]:
     LibraryError
         If the file is damaged, of another format or version, or names a concept twice.
     """
+    path = user_path(path)
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise LibraryError(f"'{path}' is larger than {_LARGEST_FILE >> 20} MiB: it is no file of names.")
@@ -59,11 +61,11 @@ def read_names(path: Path) -> dict[Key, GivenName]:
     return found
 
 
-def write_names(path: Path, names: Iterable[GivenName]) -> None:
+def write_names(path: str | os.PathLike[str], names: Iterable[GivenName]) -> None:
     """Write a file of names, completely or not at all, in the order of layers and concepts."""
     entries = [name.to_json() for name in sorted(names, key=lambda name: name.key)]
     text = json.dumps({"format": FORMAT, "version": VERSION, "names": entries}, indent=1, ensure_ascii=False)
-    write_file(path, (text + "\n").encode())
+    write_file(user_path(path), (text + "\n").encode())
 
 
 @contextmanager

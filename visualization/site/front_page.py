@@ -79,6 +79,8 @@ def _item(entry: Entry, shared: Shared, numbers: Mapping[str, int]) -> dict[str,
         "layer": layer,
         "concepts": [
             {
+                "of": f"{layer}/{concept}",
+                "length": NAME_LENGTH,
                 "name": concept_names.label(concept, shared.library.concept_name(layer, concept), NAME_LENGTH),
                 "full": concept_names.full(layer, concept, shared.library.concept_name(layer, concept)),
                 "page": shared.page(layer, concept),

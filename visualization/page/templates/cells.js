@@ -51,9 +51,12 @@ class Table {
 
   heading(concept) { return concept < 0 ? "No concept" : this.label(concept) || `Concept ${concept}`; }
 
+  // What its readers call it, or the page.
+  nameOf(concept) { return window.conceptNames?.name(this.layer, concept) ?? this.names[concept] ?? ""; }
+
   // Its name with its number, unless the name tells it; empty without a name.
   label(concept) {
-    const name = this.names[concept] || "";
+    const name = this.nameOf(concept);
     return !name || new RegExp(`(?<!\\d)${concept}(?!\\d)`).test(name) ? name : `${name} (${concept})`;
   }
 

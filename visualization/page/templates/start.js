@@ -47,6 +47,7 @@ function follow() {
 }
 
 searchIn(() => views[current]);
+document.addEventListener("renamed", () => views[current].renamed());
 document.addEventListener("keydown", event => {
   if (event.key !== "Escape") return;
   const view = views[current];
