@@ -7,7 +7,9 @@ from importlib import resources
 
 _FOLDERS = ("page", "site", "report")
 # The script of an explanation's page: these files in this order, as one function.
-_PAGE_SCRIPT = ("elements", "cells", "stage", "graph", "region", "folds", "view", "search", "start")
+_PAGE_SCRIPT = (
+    "elements", "cells", "stage", "graph", "region", "folds", "view", "search", "ablations", "switch", "start",
+)  # fmt: skip
 # The script of the names that readers give: on pages, before their own script, and on all pages of a site.
 _NAMING_SCRIPT = ("elements", "given", "renaming", "editor")
 

@@ -1,7 +1,8 @@
 // One explanation: its layers, and the concept that is pointed at or kept, which lights up everywhere.
 class View {
-  constructor(root, tables) {
+  constructor(root, tables, changed) {
     this.root = root;
+    this.changed = changed;
     this.index = Number(root.dataset.view);
     this.tables = tables;
     this.tabs = all("[role=tab]", root);
@@ -84,10 +85,7 @@ class View {
     this.root.querySelector("[data-show=concept]").disabled = !which;
     this.lit = undefined;
     this.rest();
-    if (address) {
-      const hash = which ? `#${encodeURIComponent(which.layer)}/${which.concept}${this.index ? `@${this.index}` : ""}` : location.pathname + location.search;
-      try { history.replaceState(null, "", hash); } catch { /* a notebook's frame has no address of its own */ }
-    }
+    if (address) this.changed();
   }
 
   // Opens the concept's layer, lights it up for good, and shows its card if it has one.
