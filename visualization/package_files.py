@@ -12,6 +12,8 @@ _SCRIPTS = {
         *("elements", "cells", "stage", "graph", "region", "folds", "view", "search", "ablations", "switch"),
         "start",
     ),
+    # the names that readers give: on pages, before their own script, and on all pages of a site
+    "naming.js": ("elements", "given", "renaming", "editor"),
     "index.js": ("elements", "taking", "site_index", "gallery", "triage"),
     "compare.js": ("elements", "taking", "site_index", "comparison"),
     "concept.js": ("elements", "taking", "samples"),

@@ -21,7 +21,7 @@ from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.named_starts import Target
 from crp.attribution.starts import Difference, Start
-from crp.concepts import ChannelConcept, Kinds, concept_names
+from crp.concepts import ChannelConcept, Kinds
 from crp.errors import InputError
 from crp.explanations.effects import MeasuredEffects
 from crp.explanations.explained import Explained, best_classes, explained_of, same
@@ -296,7 +296,8 @@ def _explained_layer(
         relevance=relevance.cpu().numpy(),
         outside=outside,
         first_order=flow.first_order,
-        names=concept_names(own.kind, own.layout),
+        names=library.names[layer],
+        naming=library.naming(layer),
         ablations=ablations,
     )
 

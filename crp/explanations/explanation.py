@@ -26,6 +26,7 @@ import numpy as np
 from crp.errors import InputError
 from crp.explanations.ablations import Ablations
 from crp.graphs.concept_graph import ConceptGraph
+from crp.library.given_names import LayerNaming
 from crp.values import (
     ClassScore,
     ClassShare,
@@ -228,7 +229,10 @@ class LayerExplanation:
         Whether relevance is the first-order effect of removing a concept, which does not add up to the output: in nets
         with norms, attention, gates or smooth activations.
     names
-        The name of every concept, empty for those without; `()` if none has a name.
+        The name of every concept (a person's label, or what its kind calls it), empty for those without; `()` if none
+        has a name.
+    naming
+        What people said about the concepts, and what tells the concepts from others; None if this is not known.
     ablations
         What the model answers without the concepts that are shown, one and two at a time; None if it was not measured.
 
@@ -251,6 +255,7 @@ class LayerExplanation:
     outside: float = 0.0
     first_order: bool = False
     names: tuple[str, ...] = ()
+    naming: LayerNaming | None = None
     ablations: Ablations | None = None
 
     def __post_init__(self) -> None:

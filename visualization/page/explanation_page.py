@@ -90,6 +90,9 @@ def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapp
             provenance=list(_provenance(explanation.provenance)),
             command=explanation.provenance.get("command", ""),
             numbers=script_json(numbers(explanation)),
+            naming=script_json(
+                [{"layer": one.layer, **one.naming.to_json()} for one in explanation.layers if one.naming is not None]
+            ),
             cells=script_json(
                 [
                     [
@@ -180,7 +183,7 @@ def _layer(
 ) -> dict[str, Any]:
     widest = max((abs(part.share) for part in layer.ranked), default=0) or 1
     cards = [
-        card_view(explanation, part, layer.name_of(part.concept), place, limit, widest, context)
+        card_view(explanation, part, layer, place, limit, widest, context)
         for part in layer.ranked
     ]
     colours = context.colours[layer.layer]

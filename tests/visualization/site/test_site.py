@@ -35,12 +35,13 @@ def test_everything_that_is_referred_to_is_there(made, tmp_path):
     assert {page for page in pages if page.resolve() not in linked} == set()
 
 
+NAMING = ["names.js", "naming.js"]
 SCRIPTS = {
-    "prediction": ["page.js", "order.js", "site.js"],
-    "concept": ["site.js", "concept.js"],
-    "layer": ["site.js"],
-    "index.html": ["site.js", "predictions.js", "index.js"],
-    "compare.html": ["site.js", "predictions.js", "compare.js"],
+    "prediction": [*NAMING, "page.js", "order.js", "site.js"],
+    "concept": [*NAMING, "site.js", "concept.js"],
+    "layer": [*NAMING, "site.js"],
+    "index.html": [*NAMING, "site.js", "predictions.js", "index.js"],
+    "compare.html": [*NAMING, "site.js", "predictions.js", "compare.js"],
 }
 
 

@@ -322,7 +322,7 @@ def test_nothing_is_wider_than_the_window(page, folder, name, width):
 def test_hostile_names_stay_text(page, folder, name):
     page.open(folder / PAGES[name])
     assert page.run("document.querySelectorAll('img[src=x], [onerror]').length") == 0
-    scripts = {"prediction": 5, "index": 3, "concept": 2, "layer": 1}
+    scripts = {"prediction": 7, "index": 5, "concept": 4, "layer": 3}
     assert page.run("document.scripts.length") == scripts[name]
     if name in ("index", "concept"):
         assert "<img src=x onerror=alert(1)>" in page.run("document.body.textContent")

@@ -69,6 +69,7 @@ function reach(hash) {
 }
 
 searchIn(() => views[current]);
+document.addEventListener("renamed", () => views[current].renamed());
 document.addEventListener("keydown", event => {
   if (event.key !== "Escape") return;
   const view = views[current];

@@ -69,6 +69,14 @@ class View {
 
   rest() { this.light(this.pinned); }
 
+  // A reader named a concept: what tells it is written again.
+  renamed() {
+    this.lit = undefined;
+    this.rest();
+    this.region.select(this.region.selected);
+    this.graph.forget();
+  }
+
   pin(which, address = false) {
     this.pinned = which;
     const card = which && this.card(this.layerNamed(which.layer), which.concept);

@@ -31,7 +31,7 @@ function show() {
   }
   if (predictions.length === 2) {
     pair = predictions;
-    lead.replaceChildren(...predictions.flatMap(({ name, target, value, label, right }, at) => [at ? " beside " : "", element("bdi", {}, name), " (", element("bdi", {}, target), ` ${value}`, ...label ? [right ? ", right" : ", wrong: labelled ", right ? "" : element("bdi", {}, label)] : [], ")"]), ".");
+    lead.replaceChildren(...predictions.flatMap(({ name, target, value, label: truth, right }, at) => [at ? " beside " : "", element("bdi", {}, name), " (", element("bdi", {}, target), ` ${value}`, ...truth ? [right ? ", right" : ", wrong: labelled ", right ? "" : element("bdi", {}, truth)] : [], ")"]), ".");
     beside.append(...predictions.map(prediction => column(prediction.name, index.page(prediction), element("img", { src: index.picture(prediction), alt: "" }))));
     choice.value = given.get("layer") ?? index.layers[0].name;
     compare();
@@ -59,7 +59,7 @@ async function compare() {
 function draw(count) {
   const number = share => element("td", { class: side(share) }, share ? printed(share) : "0");
   difference.querySelector("tbody").replaceChildren(...rows.slice(0, count).map(({ key, one, two, difference }) => element("tr", { "data-layer-name": key.layer.name, "data-concept": key.concept },
-    element("th", { scope: "row" }, element("a", { href: index.conceptPage(key) }, index.glimpse(key), element("bdi", {}, key.layer.names[key.concept] ?? `Concept ${key.concept}`))), number(one), number(two), number(difference))));
+    element("th", { scope: "row" }, element("a", { href: index.conceptPage(key) }, index.glimpse(key), element("bdi", {}, index.nameOf(key) ? label(key.concept, index.nameOf(key)) : `Concept ${key.concept}`))), number(one), number(two), number(difference))));
   more.hidden = count >= rows.length;
   more.textContent = `Show all ${rows.length} concepts`;
 }
@@ -84,6 +84,7 @@ choice.addEventListener("change", () => {
 more.addEventListener("click", () => { draw(rows.length); difference.querySelector("a").focus(); });
 difference.querySelector("[data-take=link]").addEventListener("click", event => copyAddress(event.target));
 difference.querySelector("[data-take=csv]").addEventListener("click", () => download("difference.csv",
-  csv([["layer", "concept", "name", ...pair.map(({ name }) => name), "difference"], ...rows.map(({ key, one, two, difference }) => [key.layer.name, key.concept, key.layer.names[key.concept] ?? "", one, two, difference])]), "text/csv"));
+  csv([["layer", "concept", "name", ...pair.map(({ name }) => name), "difference"], ...rows.map(({ key, one, two, difference }) => [key.layer.name, key.concept, index.nameOf(key), one, two, difference])]), "text/csv"));
 window.addEventListener("popstate", show);
+document.addEventListener("renamed", show);
 show();

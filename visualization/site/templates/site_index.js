@@ -14,8 +14,14 @@ class SiteIndex {
       for (const name of ["target", "best", "label"]) found[name] = this.names[found[name]] ?? "";
       return { ...found, place, shares: found.shares.map(flat => this.pairs(flat)) };
     });
-    for (const prediction of this.predictions) prediction.text = this.textOf(prediction);
+    this.rename();
   }
+
+  // What a search looks through; names may have been given since.
+  rename() { for (const prediction of this.predictions) prediction.text = this.textOf(prediction); }
+
+  // What its readers call a concept, or the library; empty if nobody does.
+  nameOf({ layer, concept }) { return window.conceptNames?.name(layer.name, concept) ?? layer.names[concept] ?? ""; }
 
   pairs(flat) {
     const found = [];
@@ -23,15 +29,15 @@ class SiteIndex {
     return found;
   }
 
-  // What a search looks through: names, classes, and the concepts that have a card.
+  // Names, classes, and the concepts that have a card.
   textOf({ name, target, best, label, shares }) {
-    const concepts = shares.map((pairs, index) => pairs.map(([concept]) => `${this.layers[index].name}/${concept} ${this.layers[index].names[concept] ?? ""}`).join(" "));
+    const concepts = shares.map((pairs, index) => pairs.map(([concept]) => `${this.layers[index].name}/${concept} ${this.nameOf({ layer: this.layers[index], concept })}`).join(" "));
     return [name, target, best, label, ...concepts].join(" ").toLowerCase();
   }
 
   layer(name) { return this.layers.find(layer => layer.name === name); }
 
-  heading({ layer, concept }) { return layer.names[concept] ?? `${layer.name}/${concept}`; }
+  heading(key) { return this.nameOf(key) || `${key.layer.name}/${key.concept}`; }
 
   conceptPage({ layer, concept }) { return `${this.up}${layer.place}/${concept}.html`; }
 
@@ -52,10 +58,17 @@ class SiteIndex {
     const number = Number(wanted.slice(cut + 1)), inside = layer ?? (cut < 0 ? this.layers[0] : undefined);
     if (/\d$/.test(wanted) && inside && Number.isInteger(number) && number >= 0 && number < inside.size) return { layer: inside, concept: number };
     for (const each of this.layers) {
-      const named = Object.entries(each.names).find(([, name]) => name.toLowerCase() === wanted.toLowerCase());
-      if (named) return { layer: each, concept: Number(named[0]) };
+      const named = this.named(each).find(([, name]) => name.toLowerCase() === wanted.toLowerCase());
+      if (named) return { layer: each, concept: named[0] };
     }
     return null;
+  }
+
+  // Concepts of a layer that have a name, with it.
+  named(layer) {
+    const kept = [...window.conceptNames?.kept.keys() ?? []].map(of => [of.slice(0, of.lastIndexOf("/")), Number(of.slice(of.lastIndexOf("/") + 1))]);
+    const concepts = new Set([...Object.keys(layer.names).map(Number), ...kept.filter(([name]) => name === layer.name).map(([, concept]) => concept)]);
+    return [...concepts].map(concept => [concept, this.nameOf({ layer, concept })]).filter(([, name]) => name);
   }
 
   // By place of the prediction, the share of a concept; predictions that do not use it have none.

@@ -87,7 +87,7 @@ async function show() {
     picked: state.compare.includes(prediction.page), pick: on => pick(prediction.page, on),
   })));
   let said = `${found.length} of ${index.predictions.length} predictions`;
-  if (state.concept && !chosen) said = `There is no concept “${state.concept}”: type LAYER/NUMBER${Object.keys(index.layers[0].names).length ? " or a name" : ""}. ${said}`;
+  if (state.concept && !chosen) said = `There is no concept “${state.concept}”: type LAYER/NUMBER${index.layers.some(layer => index.named(layer).length) ? " or a name" : ""}. ${said}`;
   else if (chosen) said += `, in which ${index.heading(chosen)} holds at least ${state.least || 0}\u00a0% of ${chosen.layer.name}`;
   count.textContent = said;
   nothing.hidden = found.length > 0;
@@ -146,10 +146,10 @@ function suggest() {
     for (const [concept] of pairs) shown.set(`${index.layers[at].name}/${concept}`, (shown.get(`${index.layers[at].name}/${concept}`) ?? 0) + 1);
   });
   const most = [...shown].sort((a, b) => b[1] - a[1]).slice(0, 60).map(([name]) => name);
-  const named = index.layers.flatMap(layer => Object.values(layer.names));
+  const named = index.layers.flatMap(layer => index.named(layer).map(([, name]) => name));
   known.replaceChildren(...[...new Set([...named, ...most])].map(value => element("option", { value })));
 }
-fields.concept.addEventListener("focus", suggest, { once: true });
+fields.concept.addEventListener("focus", suggest);
 form.addEventListener("submit", event => event.preventDefault());
 for (const button of [form.querySelector("#all"), nothing.querySelector("button")]) button.addEventListener("click", clear);
 for (const [name, step] of [["before", -1], ["after", 1]]) {
@@ -174,6 +174,7 @@ take.querySelector("[data-take=json]").addEventListener("click", () => download(
 
 // Back and Forward, and an address that was changed by hand.
 window.addEventListener("popstate", () => { read(); show(); });
+document.addEventListener("renamed", () => { index.rename(); show(); });
 for (const part of [form, take]) part.hidden = false;
 read();
 show();
