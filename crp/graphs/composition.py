@@ -171,7 +171,11 @@ def graph_in(
         below = _directly_below(flow, root.layer, layers)
         explained = root.start.name(output_names(library.output_names if library else (), flow.prediction))
         inner, first_order = [layer for layer in below if layer != OUTPUT], flow.first_order
-        names = {layer: concept_names(kind_at(layer, concept), flow.layout(layer)) for layer in inner}
+        given = {} if library is None else library.names
+        names = {
+            layer: given[layer] if layer in given else concept_names(kind_at(layer, concept), flow.layout(layer))
+            for layer in inner
+        }
         break
     if of is not None and not below[root.layer]:
         raise InputError(f"No layer of the graph is below '{root.layer}'.")
