@@ -7,12 +7,13 @@
 `strategies`         clusters of the samples of a class, by concept vectors or heatmaps (SpRAy)
 `suspects`           clusters of all classes, sorted by their dependence on one concept: likely Clever Hans
 `difference`         what changed between two libraries of the same samples, concept by concept
+`failures`           whether a model uses concepts as it should, for tests; `lightning_callback` for trainings
 `concept_vector`     the vector of a new prediction
 ===================  =========================================================================================
 
 The vectors are `Library.vectors(layer)` of a library mined with `vectors=True`. Prototypes and strategies need
 scikit-learn, an optional extra: `pip install crp-atlas[analysis]`. Names are imported on first use, and only
-`concept_vector` needs torch.
+`concept_vector`, `failures` and `lightning_callback` need torch.
 """
 
 from crp.lazy_names import on_first_use
@@ -31,6 +32,8 @@ _HOMES = {
     "Suspect": ".clustering",
     "difference": ".differing",
     "LibraryDifference": ".differing",
+    "failures": ".rules_of_use",
+    "lightning_callback": ".rules_of_use",
     "concept_vector": ".prediction",
 }
 
