@@ -89,8 +89,8 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     """
     sys.path.append(os.getcwd())
     from crp.library import open_library
+    from crp.media.stored import read_input
     from crp.models import prepared
-    from crp.preprocessing import read_picture
     from crp.sources.fitting import pick_device
     from crp.sources.kinds import kinds_named
     from crp.sources.provenance import model_of
@@ -127,7 +127,7 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
         provenance = {"image": Path(image).name, "command": _command(library, [image], given)}
         own, options["target"] = request.of(model, image, opened)
         if own is not model:
-            ready = prepared(own, data=opened.preprocessing.to_input(read_picture(image))[None], library=opened)
+            ready = prepared(own, data=read_input(image, opened.preprocessing)[0][None], library=opened)
         explained = draw(ready, image, opened, provenance=provenance, **options)
         for path in paths[image]:
             _make_folder(path.parent)
@@ -154,12 +154,12 @@ def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> No
 
 def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor:
     """Check all pictures before the first one is explained, and return the model input of one of them."""
-    from crp.preprocessing import read_picture
+    from crp.media.stored import read_input
     from crp.sources.fitting import run
 
     tried: set = set()
     for image in images:
-        data = library.preprocessing.to_input(read_picture(image))
+        data = read_input(image, library.preprocessing)[0]
         if data.shape not in tried:
             run(model, data, f"'{image}'")
         tried.add(data.shape)
@@ -185,7 +185,7 @@ def _site(
         raise click.UsageError(f"--out {folder} is one file; a site is a folder.")
     pictures = []
     for image in map(user_path, images):
-        pictures += pictures_below(image, without=folder) if image.is_dir() else [image]
+        pictures += pictures_below(image, folder, opened.preprocessing) if image.is_dir() else [image]
     if model is not None:
         _supply(opened, model, given)
     index = make_site(

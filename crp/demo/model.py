@@ -12,9 +12,19 @@ from torch import nn
 from crp.errors import InputError, nearest
 
 from .cnn import build_cnn
+from .networks import build_heartbeat, build_scan, build_spectrogram, build_waveform
 from .vit import DemoTransformer
 
-NETWORKS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType({"cnn": build_cnn, "vit": DemoTransformer})
+NETWORKS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType(
+    {
+        "cnn": build_cnn,
+        "vit": DemoTransformer,
+        "spectrogram": build_spectrogram,
+        "waveform": build_waveform,
+        "heartbeat": build_heartbeat,
+        "scan": build_scan,
+    }
+)
 
 
 def weights_path(name: str) -> Path:
@@ -28,7 +38,8 @@ def demo_model(name: str = "cnn") -> nn.Module:
     Parameters
     ----------
     name
-        "cnn" for the convolutional network, "vit" for the vision transformer (`vit.DemoTransformer`).
+        "cnn" for the convolutional network, "vit" for the vision transformer (`vit.DemoTransformer`); "spectrogram"
+        and "waveform" for `Calls` and `Waveforms`, "heartbeat" for `Heartbeats`, "scan" for `Scans`.
 
     Raises
     ------
@@ -38,6 +49,10 @@ def demo_model(name: str = "cnn") -> nn.Module:
     if name not in NETWORKS:
         raise InputError(f"There is no demo network {name!r}; {nearest(str(name), tuple(NETWORKS))}")
     model = NETWORKS[name]()
+    if name == "waveform":
+        # the transform has no trained weights
+        model.net.load_state_dict(load_file(weights_path("spectrogram")))
+        return model.eval()
     # the transformer's are stored in float16, and copied into float32
     model.load_state_dict(load_file(weights_path(name)))
     return model.eval()

@@ -24,6 +24,7 @@ import numpy as np
 
 from crp.errors import InputError
 from crp.graphs.concept_graph import ConceptGraph
+from crp.media.medium import Medium
 from crp.values import (
     ClassScore,
     ClassShare,
@@ -120,6 +121,9 @@ class ConceptMap:
     shape
         (height, width) of the input in pixels; cell (r, c) covers rows r * height / rows to (r + 1) * height / rows.
         A signal of length T has one row: (1, T).
+    grid
+        Cells along each axis of the input, if these are not rows and columns: (slabs, rows, columns) of a volume, whose
+        slabs stand below one another in the tables, `rows = slabs * rows`, and in `shape`, (D * H, W).
     table
         float32 [rows, columns, C], relevance of every concept in every cell, if it is kept. It ranks the concepts of
         any region. The sum over all cells is the sum of each concept's conditional heatmap.
@@ -135,9 +139,11 @@ class ConceptMap:
     relevance: np.ndarray
     shape: tuple[int, int]
     table: np.ndarray | None = None
+    grid: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
+        set_fields(self, grid=tuple(int(i) for i in self.grid))
         set_fields(self, concept=frozen(np.asarray(self.concept, dtype=np.int64)))
         set_fields(
             self,
@@ -334,6 +340,8 @@ class Explanation:
         The attribution graph, if it was computed.
     beside
         The same input explained for another class, or for the difference of two.
+    medium
+        What the input is, with the meaning of its axes; None for a picture, and where that is not known.
 
     Raises
     ------
@@ -354,6 +362,7 @@ class Explanation:
     beside: tuple[Explanation, ...] = ()
     absorbers: tuple[tuple[str, float], ...] = ()
     departure: tuple[str, str, float] | None = None
+    medium: Medium | None = None
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""

@@ -15,6 +15,7 @@ import numpy as np
 from crp.errors import InputError
 from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation
 from crp.graphs.concept_graph import graph_arrays, graph_from, graph_numbers
+from crp.media.medium import Medium
 from crp.values import (
     ClassShare,
     ConceptEffect,
@@ -56,6 +57,7 @@ def numbers(explanation: Explanation) -> dict[str, Any]:
         "graph": explanation.graph and graph_numbers(explanation.graph),
         "provenance": dict(explanation.provenance),
         "beside": [numbers(other) for other in explanation.beside],
+        **({} if explanation.medium is None else {"medium": explanation.medium.to_json()}),
     }
 
 
@@ -134,6 +136,7 @@ def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], p
             _explanation(other, arrays, f"{place}beside/{index}/")
             for index, other in enumerate(content.get("beside", ()))
         ),
+        medium=None if content.get("medium") is None else Medium.from_json(content["medium"]),
     )
 
 
@@ -191,6 +194,7 @@ def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
             "concept": concept_map.concept.tolist(),
             "relevance": concept_map.relevance.tolist(),
             "shape": list(concept_map.shape),
+            **({"grid": list(concept_map.grid)} if concept_map.grid else {}),
         }
     return {
         "layer": layer.layer,

@@ -33,6 +33,7 @@ from crp.files import user_path
 from crp.library import Library, check_library
 from crp.library.fingerprints import value_fingerprint
 from crp.visualization.encoding import SMALL_SIDE, fitted
+from crp.visualization.inputs import page_renderer_for
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page_files import file_name, replace_file, write_changed
 from crp.visualization.sheets import LAYOUT
@@ -128,9 +129,6 @@ class _Site:
         layers = layer_names(layers or ())
         for layer in layers:
             library.shape(layer)
-        shape = library.manifest["data"].get("shape", [3, 1, 1])
-        if len(shape) != 3:
-            raise InputError(f"A site shows images, and this library was mined from samples of shape {shape}.")
         composite = options.pop("composite", None)
         if pictures and model is None:
             raise InputError("Pictures are explained with a model: give the one that was mined.")
@@ -262,7 +260,7 @@ class _Site:
         entry = entry_of(explanation, path.name, place)
         text = page.render(explanation, self.shared, site={"title": self.about["title"], "place": place})
         write_changed(written, _bytes(text))
-        small = Image.fromarray(_thumbnail(explanation.picture))
+        small = Image.fromarray(_thumbnail(page_renderer_for(explanation).picture(explanation.picture)))
         replace_file(thumbnail, lambda file: small.save(file, "JPEG", quality=82))
         write_changed(listed, json.dumps({"key": key, **entry_numbers(entry)}, allow_nan=False).encode())
         return entry
