@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from crp.errors import InputError, listed
 from crp.explanations import Explanation, to_json
 from crp.files import user_path
+from crp.visualization import concentration_wording, wording
 from crp.visualization import graph_layout as graph
-from crp.visualization import wording
 from crp.visualization.figures import overview as figure
 from crp.visualization.inputs import PageRenderer
 from crp.visualization.page import explanation_page as page
@@ -86,6 +86,8 @@ class Atlas:
                 for part in layer.ranked[:4]
             )
             lines.append(f"  {layer.layer}: {parts or 'no concept shown'} (rest {wording.ledger(layer)['rest']})")
+            if said := concentration_wording.concentration(layer):
+                lines.append(f"    {said}")
         return "\n".join(lines)
 
 
