@@ -89,7 +89,7 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     """
     sys.path.append(os.getcwd())
     from crp.library import open_library
-    from crp.media.stored import read_input
+    from crp.media.any_preprocessing import read_input
     from crp.models import prepared
     from crp.sources.fitting import pick_device
     from crp.sources.kinds import kinds_named
@@ -154,7 +154,7 @@ def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> No
 
 def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor:
     """Check all pictures before the first one is explained, and return the model input of one of them."""
-    from crp.media.stored import read_input
+    from crp.media.any_preprocessing import read_input
     from crp.sources.fitting import run
 
     tried: set = set()

@@ -39,7 +39,7 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
     """
     # Makes modules in the current folder importable, as `python -m` does.
     sys.path.append(os.getcwd())
-    from crp.media.stored import preprocessing_from
+    from crp.media.any_preprocessing import preprocessing_from
     from crp.mining.durable.merging import merge as run
     from crp.mining.durable.merging import shard_identity
     from crp.sources.fitting import pick_device

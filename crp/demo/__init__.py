@@ -2,7 +2,10 @@
 
 ================  ===================================================================================================
 `Scenes`          map-style data set of drawn scenes, with a mask for each attribute and the box of the tag
-`demo_model`      a trained network, "cnn" or "vit"
+`Calls`           sounds like those of whales, as spectrograms, with a planted harmonic; `Waveforms`, as samples
+`Heartbeats`      signals of three leads with a planted spike or flutter
+`Scans`           volumes with a planted lesion
+`demo_model`      a trained network: "cnn" or "vit" for scenes, "spectrogram", "waveform", "heartbeat" or "scan"
 `paste_tag`       pastes the tag into a picture
 `CLASSES`         the rules that define the classes; `TAGGED_CLASS` is the one that has the tag in training
 ================  ===================================================================================================
@@ -22,6 +25,10 @@ _HOMES = {
     "Scene": ".drawing",
     "Drawing": ".drawing",
     "draw": ".drawing",
+    "Calls": ".calls",
+    "Waveforms": ".calls",
+    "Heartbeats": ".heartbeats",
+    "Scans": ".scans",
 }
 
 __all__ = [*_HOMES]

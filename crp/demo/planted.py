@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,3 +99,18 @@ class Planted(ABC):
     @abstractmethod
     def _made(self, rng: np.random.Generator, label: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the values `[c, *S]` and the mask `[*S]` of a sample of a class."""
+
+
+def story(sample: PlantedSample, explanation: Any, scene: str) -> tuple[str, ...]:
+    """Describe an explanation of a sample in three sentences with its numbers; `scene` says what was planted."""
+    layer = explanation.layers[0]
+    strongest = layer.supporting[0]
+    positive = strongest.heatmap.clip(min=0)
+    inside = positive[sample.mask].sum() / positive.sum()
+    return (
+        scene,
+        f"The model says '{explanation.best.name}' ({explanation.best.probability:.0%}).",
+        f"Its strongest concept in {layer.layer} is channel {strongest.concept}, {strongest.share:.0%} of the layer's "
+        f"relevance, and {inside:.0%} of that concept's positive relevance lies where this was planted "
+        f"({sample.mask.mean():.0%} of the input).",
+    )

@@ -33,8 +33,8 @@ from crp.graphs.finiteness import check_finite
 from crp.library.fingerprints import value_fingerprint
 from crp.library.profiles import class_shares
 from crp.library.store import check_library
+from crp.media.any_preprocessing import read_input
 from crp.media.medium import Medium
-from crp.media.stored import read_input
 from crp.models import PreparedModel, ready_model
 from crp.preprocessing import shown_input
 from crp.relevance_shares import shares

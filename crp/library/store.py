@@ -15,7 +15,7 @@ from crp.errors import InputError, nearest, shortened
 from crp.files import user_path
 from crp.indices import concept_id, concept_ids
 from crp.layout import Layout
-from crp.media.stored import preprocessing_from
+from crp.media.any_preprocessing import preprocessing_from
 from crp.values import ConceptMeans
 
 from .library_concept import LibraryConcept

@@ -20,7 +20,7 @@ _HOMES = {
     "StftLayer": ".stft",
     "Recording": ".recordings",
     "read_recording": ".recordings",
-    "preprocessing_from": ".stored",
+    "preprocessing_from": ".any_preprocessing",
 }
 
 __all__ = [*_HOMES]

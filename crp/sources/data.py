@@ -22,9 +22,9 @@ from crp.dataset_items import class_names_of, is_picture, parts_of, read_item
 from crp.errors import InputError, listed, nearest
 from crp.extras import optional
 from crp.files import expanded
+from crp.media.any_preprocessing import AnyPreprocessing, read_input
 from crp.media.medium import Medium
 from crp.media.recordings import READERS
-from crp.media.stored import AnyPreprocessing, read_input
 from crp.preprocessing import Preprocessing
 from crp.sources.python import called, named_object
 

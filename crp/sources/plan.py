@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from crp.errors import InputError, listed
 from crp.files import user_path
+from crp.media.any_preprocessing import AnyPreprocessing, preprocessing_from
 from crp.media.medium import Medium
-from crp.media.stored import AnyPreprocessing, preprocessing_from
 from crp.preprocessing import Preprocessing
 from crp.sources.data import load_data
 from crp.sources.fitting import default_layers, matching_layers, number_of_classes

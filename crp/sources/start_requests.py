@@ -20,7 +20,7 @@ from crp.attribution.named_starts import Target
 from crp.attribution.starts import ClassInMask, Similarity
 from crp.class_names import class_index
 from crp.errors import InputError
-from crp.media.stored import read_input
+from crp.media.any_preprocessing import read_input
 from crp.preprocessing import read_picture
 
 if TYPE_CHECKING:

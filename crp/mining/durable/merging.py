@@ -13,7 +13,7 @@ from crp.concepts import Kinds, Layout
 from crp.errors import InputError, LibraryError
 from crp.files import user_path
 from crp.library.store import Library
-from crp.media.stored import preprocessing_from
+from crp.media.any_preprocessing import preprocessing_from
 from crp.mining.pipeline import mine
 from crp.mining.settings import CHANNELS, CHECKPOINT
 from crp.mining.targets import TargetRule, named_rule
