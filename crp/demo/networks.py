@@ -52,4 +52,4 @@ def build_heartbeat() -> nn.Sequential:
 
 def build_scan() -> nn.Sequential:
     """Build the network for `Scans`: `[N, 1, 24, 32, 32]` -> logits `[N, 3]`."""
-    return _network(3, (1, 8, 12, 12), 3, (1, 2, 1))
+    return _network(3, (1, 6, 10, 10), 3, (2, 1, 1))

@@ -120,7 +120,8 @@ def steps(axis: Axis, length: int, count: int = 5) -> list[tuple[float, str]]:
     power = 10 ** np.floor(np.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
     found = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
-    return [(float((value - low) / (high - low)), f"{value:.6g}") for value in found]
+    # adding zero turns -0 into 0
+    return [(float((value - low) / (high - low)), f"{value + 0:.6g}") for value in found]
 
 
 def enlarged(array: np.ndarray, least: int) -> np.ndarray:

@@ -68,7 +68,7 @@ class SignalPages(Silent):
     def ticks(self, space: Sequence[int]) -> tuple[Tick, ...]:
         """Return times at the bottom, and the names of channels beside their traces."""
         (axis,) = self.medium.axes
-        times = [Tick(x, 1.0, text, "bottom") for x, text in steps(axis, space[0])]
+        times = [Tick(x, 1.0, text, "bottom") for x, text in steps(axis, space[0]) if 0.02 < x < 0.98]
         if axis.unit and times:
             times[-1] = Tick(times[-1].x, 1.0, f"{times[-1].text} {axis.unit}", "bottom")
         names = self.medium.channels
