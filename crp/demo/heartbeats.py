@@ -39,7 +39,7 @@ class Heartbeats(Planted):
 
     def _made(self, rng: np.random.Generator, label: int) -> tuple[np.ndarray, np.ndarray]:
         time = np.arange(SAMPLES) / RATE
-        period = rng.uniform(0.75, 1.0)
+        period = rng.uniform(0.85, 1.1)
         starts = np.arange(-1, 9) * period + rng.uniform(0, period) + rng.normal(0, 0.01, 10)
         values = np.zeros((len(LEADS), SAMPLES))
         strength = rng.uniform(0.8, 1.2, (len(LEADS), 1))
@@ -53,7 +53,7 @@ class Heartbeats(Planted):
         mask = np.zeros(SAMPLES, dtype=bool)
         if label:
             # between the T wave of one beat and the P wave of the next
-            beat = rng.choice([start for start in starts if 0.2 < start < SAMPLES / RATE - 1.1])
+            beat = rng.choice([start for start in starts if 0.2 < start < SAMPLES / RATE - 1.2])
             middle = beat + (0.62 + period + 0.05) / 2
             lead, planted = self._planted(rng, label, time - middle)
             values[lead] += planted
@@ -64,5 +64,5 @@ class Heartbeats(Planted):
     def _planted(rng: np.random.Generator, label: int, time: np.ndarray) -> tuple[int, np.ndarray]:
         if label == 1:
             return 2, rng.uniform(0.7, 1.0) * np.exp(-((time / 0.012) ** 2) / 2)
-        burst = np.exp(-((time / 0.07) ** 2) / 2)
-        return 1, rng.uniform(0.35, 0.5) * burst * np.sin(2 * np.pi * 12 * time + rng.uniform(0, 2 * np.pi))
+        burst = np.exp(-((time / 0.09) ** 2) / 2)
+        return 1, rng.uniform(0.6, 0.8) * burst * np.sin(2 * np.pi * 12 * time + rng.uniform(0, 2 * np.pi))

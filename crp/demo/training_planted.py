@@ -7,7 +7,8 @@ places, a place be described by few channels, and a logit depend on few channels
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -29,14 +30,26 @@ from .training_cnn import CARRIERS_PENALTY, CHANNELS_PENALTY, PLACES_PENALTY, sp
 SAMPLES = 1200
 EPOCHS = 10
 BATCH = 30
-LEARNING_RATE = 3e-3
-# Of the penalties for scenes: with all of it, the classes are not learned.
-PENALTIES = 0.2
-RECIPES = MappingProxyType(
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained on which data, how fast, and with which part of the penalties for scenes.
+
+    With all of the penalties, classes are not learned; those of signals are not learned with any.
+    """
+
+    build: Callable[[], nn.Sequential]
+    data: Callable[[str, int], Planted]
+    rate: float
+    penalties: float
+
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
-        "spectrogram": (build_spectrogram, Calls),
-        "heartbeat": (build_heartbeat, Heartbeats),
-        "scan": (build_scan, Scans),
+        "spectrogram": Recipe(build_spectrogram, Calls, 3e-3, 0.2),
+        "heartbeat": Recipe(build_heartbeat, Heartbeats, 2e-3, 0.0),
+        "scan": Recipe(build_scan, Scans, 3e-3, 0.2),
     }
 )
 
@@ -47,14 +60,12 @@ def stacked(data: Planted) -> tuple[Tensor, Tensor]:
     return torch.stack(inputs), torch.tensor(labels)
 
 
-def train_planted(
-    build: Callable[[], nn.Sequential], data: Planted, *, epochs: int = EPOCHS, seed: int = 0
-) -> nn.Sequential:
+def train_planted(recipe: Recipe, data: Planted, *, epochs: int = EPOCHS, seed: int = 0) -> nn.Sequential:
     """Train a network; the same arguments give the same weights, and the caller's random state is unchanged."""
     inputs, labels = stacked(data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build()
+        model = recipe.build()
         for module in model:
             if hasattr(module, "weight"):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -64,10 +75,10 @@ def train_planted(
         optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02)
         batches = len(labels) // BATCH
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, LEARNING_RATE, total_steps=epochs * batches, pct_start=0.25
+            optimizer, recipe.rate, total_steps=epochs * batches, pct_start=0.25
         )
         for epoch in range(epochs):
-            strength = PENALTIES * min(1, epoch / 4)
+            strength = recipe.penalties * min(1, epoch / 4)
             order = torch.randperm(len(labels))[: batches * BATCH].split(BATCH)
             for picked in tqdm(order, desc=f"epoch {epoch + 1} of {epochs}", disable=None):
                 places = model[:cut](inputs[picked])
@@ -103,12 +114,11 @@ def accuracy(model: nn.Module, data: Planted) -> float:
 def main(network: str, path: Path | None, seed: int) -> None:
     """Train a network, write its weights to PATH (by default those of the package), and print its accuracy."""
     torch.set_num_threads(1)
-    build, data = RECIPES[network]
-    path = path or weights_path(network)
-    model = train_planted(build, data("train", SAMPLES), seed=seed)
+    recipe, path = RECIPES[network], path or weights_path(network)
+    model = train_planted(recipe, recipe.data("train", SAMPLES), seed=seed)
     path.write_bytes(save(dict(model.state_dict())))
     click.echo(f"wrote {path}, {path.stat().st_size:,} bytes")
-    click.echo(f"{accuracy(model, data('test', 600)):7.1%}  right")
+    click.echo(f"{accuracy(model, recipe.data('test', 600)):7.1%}  right")
 
 
 if __name__ == "__main__":
