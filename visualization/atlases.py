@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from crp.errors import InputError, listed
 from crp.explanations import Explanation, to_json
 from crp.files import user_path
-from crp.visualization import concentration_wording, wording
+from crp.visualization import concentration_wording, concept_names, wording
 from crp.visualization import graph_layout as graph
-from crp.visualization.figures import overview as figure
 from crp.visualization.inputs import PageRenderer
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page_files import replace_file
@@ -42,7 +41,9 @@ class Atlas:
 
     def figure(self) -> Figure:
         """Draw the whole atlas as a new matplotlib Figure, not registered with pyplot."""
-        return figure.atlas_figure(self.explanation)
+        from crp.visualization.figures.overview import atlas_figure  # pages need no matplotlib
+
+        return atlas_figure(self.explanation)
 
     def html(self) -> str:
         """Return the page: one HTML document that loads nothing from outside itself."""
@@ -82,7 +83,7 @@ class Atlas:
         lines = [f"Atlas: {sentence}"]
         for layer in self.explanation.layers:
             parts = ", ".join(
-                f"{layer.name_of(part.concept) or part.concept} {wording.signed_percent(part.share)}"
+                f"{concept_names.label(part.concept, layer.name_of(part.concept))} {wording.signed_percent(part.share)}"
                 for part in layer.ranked[:4]
             )
             lines.append(f"  {layer.layer}: {parts or 'no concept shown'} (rest {wording.ledger(layer)['rest']})")
@@ -99,9 +100,15 @@ def atlas(model: Any, image: Any, library: Any, **options: Any) -> Atlas:
     return Atlas(explain(model, image, library, **options))
 
 
+def _save_figure(value: Atlas, file: BinaryIO, **options: Any) -> None:
+    from crp.visualization.figures.overview import save
+
+    save(value.figure(), file, **options)
+
+
 def _write_figure(format: str) -> Callable[[Atlas, BinaryIO], None]:
     def write(value: Atlas, file: BinaryIO) -> None:
-        figure.save(value.figure(), file, format=format, dpi=DOTS_PER_INCH)
+        _save_figure(value, file, format=format, dpi=DOTS_PER_INCH)
 
     return write
 

@@ -4,6 +4,7 @@
     ├── LayerExplanation     one layer: its concepts for and against, the rest, how much relevance arrives
     │   ├── ConceptPart      one concept: signed share, conditional heatmap, the classes that use it
     │   │   └── Patch        one crop of a reference sample, with the concept's heatmap in it
+    │   ├── Ablations        the model's outputs without these concepts, one and two at a time
     │   └── ConceptMap       the input divided into cells: the strongest concept of each, all concepts in all cells
     ├── ConceptGraph         how lower concepts compose higher ones (crp.graphs.concept_graph)
     └── Explanation …        the same input, explained for another class or for the difference of two
@@ -23,7 +24,9 @@ from typing import Any
 import numpy as np
 
 from crp.errors import InputError
+from crp.explanations.ablations import Ablations
 from crp.graphs.concept_graph import ConceptGraph
+from crp.library.given_names import LayerNaming
 from crp.media.medium import Medium
 from crp.values import (
     ClassScore,
@@ -232,7 +235,12 @@ class LayerExplanation:
         Whether relevance is the first-order effect of removing a concept, which does not add up to the output: in nets
         with norms, attention, gates or smooth activations.
     names
-        The name of every concept, empty for those without; `()` if none has a name.
+        The name of every concept (a person's label, or what its kind calls it), empty for those without; `()` if none
+        has a name.
+    naming
+        What people said about the concepts, and what tells the concepts from others; None if this is not known.
+    ablations
+        What the model answers without the concepts that are shown, one and two at a time; None if it was not measured.
 
     Raises
     ------
@@ -253,6 +261,8 @@ class LayerExplanation:
     outside: float = 0.0
     first_order: bool = False
     names: tuple[str, ...] = ()
+    naming: LayerNaming | None = None
+    ablations: Ablations | None = None
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""

@@ -1,8 +1,8 @@
 """Whether concepts of the built-in sounds, signals and volumes are what was planted.
 
-`python -m tests.evidence.planted_truth`: of unseen samples with something planted, explained for their true class: how often the first concept of the last mined
-layer is the one that is first most often for this class, and how much of its positive relevance lies in the mask, whose
-part of the input is the chance level.
+`python -m tests.evidence.planted_truth`: of unseen samples with something planted, explained for their true class, how
+often the first concept of the last mined layer is the one that is first most often for this class, and how much of its
+positive relevance lies in the mask, whose part of the input is the chance level.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def report(network: str, count: int = SAMPLES) -> str:
     inside = np.array([row.inside for row in found])
     return (
         f"{network}: {len(found)} samples, {np.mean([row.right for row in found]):.1%} classified right; "
-        f"first concept by class {most}, in {same:.1%} of the samples; {inside.mean():.1%} of its positive relevance in "
-        f"the mask (median {np.median(inside):.1%}; by chance {np.mean([row.chance for row in found]):.1%})"
+        f"first concept by class {most}, in {same:.1%} of the samples; {inside.mean():.1%} of its positive "
+        f"relevance in the mask (median {np.median(inside):.1%}; by chance {np.mean([row.chance for row in found]):.1%})"
     )
 
 

@@ -88,7 +88,9 @@ class TestContract:
             assert tuple(len(axis["edges"]) - 1 for axis in told["axes"]) == grid
         assert renderer.where(np.zeros_like(explanation.heatmap)) == "nowhere"
         for tick in renderer.ticks(explanation.heatmap.shape):
-            assert 0 <= tick.x <= 1 and 0 <= tick.y <= 1 and tick.side in ("bottom", "left", "top")
+            assert 0 <= tick.x <= 1
+            assert 0 <= tick.y <= 1
+            assert tick.side in ("bottom", "left", "top")
 
     def test_the_page_holds_the_table_as_the_picture_shows_it(self, explanation):
         text = Atlas(explanation).html()
@@ -149,7 +151,8 @@ def test_a_spectrogram_has_low_frequencies_at_the_bottom_and_is_dark_where_loud(
     renderer = SpectrogramPages(Medium.spectrogram(Stft(2000, 64, 32)))
     values = np.zeros((32, 124, 3), dtype=np.uint8)
     values[0] = 255
-    assert (renderer.picture(values)[-3:] == 0).all() and (renderer.picture(values)[:-3] == 255).all()
+    assert (renderer.picture(values)[-3:] == 0).all()
+    assert (renderer.picture(values)[:-3] == 255).all()
     np.testing.assert_array_equal(renderer.arranged(np.array([[0, 1], [2, 3]]), -1), [[2, 3], [0, 1]])
 
 
