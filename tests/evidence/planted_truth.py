@@ -67,7 +67,8 @@ def report(network: str, count: int = SAMPLES) -> str:
     return (
         f"{network}: {len(found)} samples, {np.mean([row.right for row in found]):.1%} classified right; "
         f"first concept by class {most}, in {same:.1%} of the samples; {inside.mean():.1%} of its positive "
-        f"relevance in the mask (median {np.median(inside):.1%}; by chance {np.mean([row.chance for row in found]):.1%})"
+        f"relevance in the mask (median {np.median(inside):.1%}; by chance "
+        f"{np.mean([row.chance for row in found]):.1%})"
     )
 
 
