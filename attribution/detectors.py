@@ -5,7 +5,7 @@ can be explained of a box is its class logit: the output for the proposal, or th
 
 >>> found = detect(model, image)                                                          # doctest: +SKIP
 >>> found.boxes[0]                                                                        # doctest: +SKIP
-Detection(box=(12.1, 30.4, 88.0, 97.3), score=0.97, label=3, start=Box(proposal=0, target=3, label='box 0'))
+Detection(box=(12.1, 30.4, 88.0, 97.3), score=0.97, label=3, start=Box(proposal=0, ...))
 >>> crp.explain(found.model, image, library, target=found.boxes[0].start)                 # doctest: +SKIP
 
 For mining, `box_logits` gives the logits of all proposals or anchors of a picture.
@@ -121,7 +121,8 @@ def detect(model: nn.Module, image: Tensor) -> Detections:
         if float(away[row]) > _ROUNDING * max(1.0, float(box.abs().max())):
             raise ModelError(f"Box {number} of the detector cannot be traced to a proposal or anchor.")
         rows.append(row)
-        found.append(Detection(tuple(box.tolist()), float(score), label, Box(number, label, f"box {number}")))
+        place = tuple(box.tolist())
+        found.append(Detection(place, float(score), label, Box(number, label, f"box {number}", place)))
     if not found:
         raise InputError("The detector finds no box in this image.")
     return Detections(_with_boxes(model, every.held(rows), tuple(data.shape[1:])), tuple(found))

@@ -98,7 +98,8 @@ def test_the_check_of_loaded_modules_can_fail() -> None:
 
 
 # What each folder or module directly below `crp` may import, in addition to itself. A new one fails until it has a row.
-CORE = ("errors", "lazy_names", "files", "indices", "arguments", "class_names", "relevance_shares", "values", "layout",
+CORE = ("errors", "lazy_names", "files", "indices", "arguments", "class_names", "relevance_shares", "values", "places",
+        "layout",
         "concepts", "attribution")  # fmt: skip
 MAY_NAME = {
     "errors": (),
@@ -111,11 +112,12 @@ MAY_NAME = {
     "arguments": ("errors", "indices"),
     "relevance_shares": (),
     "values": ("errors",),
+    "places": ("errors", "values"),
     "extras": ("errors",),
     "preprocessing": ("errors", "files"),
     "dataset_items": ("errors", "preprocessing"),
     "concepts": ("errors", "files", "compat", "indices", "layout", "relevance_shares", "values"),
-    "attribution": ("errors", "compat", "indices", "arguments", "class_names", "values", "concepts"),
+    "attribution": ("errors", "compat", "indices", "arguments", "class_names", "values", "places", "concepts"),
     "library": ("errors", "files", "indices", "arguments", "class_names", "layout", "values", "preprocessing"),
     "models": (*CORE, "library"),
     "graphs": (*CORE, "library", "models"),
@@ -129,8 +131,8 @@ MAY_NAME = {
     "sources": (*CORE, "dataset_items", "compat", "extras", "library", "models", "preprocessing", "demo"),
     "legacy": (*CORE, "compat", "library", "mining"),
     "interchange": (*CORE, "extras", "library", "models", "preprocessing", "mining", "analysis", "legacy"),
-    "visualization": ("errors", "files", "compat", "indices", "arguments", "class_names", "values", "library",
-                      "explanations", "graphs", "evaluation", "correction", "preprocessing"),
+    "visualization": ("errors", "files", "compat", "indices", "arguments", "class_names", "values", "places",
+                      "library", "explanations", "graphs", "evaluation", "correction", "preprocessing"),
     "cli": (*CORE, "compat", "library", "models", "graphs", "explanations", "mining", "verification", "analysis",
             "evaluation", "correction", "demo", "sources", "interchange", "preprocessing", "visualization"),
     "__main__": ("cli",),

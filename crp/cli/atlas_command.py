@@ -36,9 +36,7 @@ SITE = "site"
     f"For a site, its folder; default: '{SITE}'.",
 )
 @click.option("--site", is_flag=True, help="Make a site, even of single pictures, or of the library's concepts alone.")
-@click.option(
-    "--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Can be repeated; default: html."
-)
+@click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Can be repeated; default: html.")
 @click.option("--layers", type=options.Names(), help="Some of the library's layers, separated by commas; default: all.")
 @click.option(
     "--concepts",

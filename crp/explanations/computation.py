@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.named_starts import Target
+from crp.attribution.start_places import place_of
 from crp.attribution.starts import Difference, Start
 from crp.concepts import ChannelConcept, Kinds, concept_names
 from crp.errors import InputError
@@ -34,6 +35,7 @@ from crp.library.fingerprints import value_fingerprint
 from crp.library.profiles import class_shares
 from crp.library.store import check_library
 from crp.models import PreparedModel, ready_model
+from crp.places import Place
 from crp.preprocessing import read_picture, shown_input
 from crp.relevance_shares import shares
 from crp.values import StartScore
@@ -70,6 +72,7 @@ def explain(
     effects: bool = True,
     composite: Composite | str | None = None,
     concept: Kinds = _CHANNELS,
+    place: Place | np.ndarray | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Explanation:
     """Explain one prediction by the concepts of some layers.
@@ -107,6 +110,9 @@ def explain(
         The composite used for mining, if it was not the default; a prepared model has it already.
     concept
         The kind of concept that was mined, if it was not the channel; or by layer the kind of each.
+    place
+        Where the object is in the input, booleans `[*S]`, to measure how much relevance lies outside of it. By default
+        the mask or box that is explained, if there is one.
     provenance
         More entries for `Explanation.provenance`.
 
@@ -131,6 +137,7 @@ def explain(
     concepts, patches = whole_number("concepts", concepts, 1), whole_number("patches", patches, 0)
     cells = None if cells is None else whole_number("cells", cells, 1)
     check_library(library)
+    place = Place(place) if isinstance(place, np.ndarray) else place
     layers = layer_names(layers or ())
     for layer in layers:
         library.shape(layer)
@@ -159,6 +166,7 @@ def explain(
                 target=one.score,
                 against=None if other is None else other.score,
                 **_explained(flow, shown, measured, start, one.score.index),
+                place=place or place_of(start, flow.prediction, tuple(data.shape[2:])),
                 **common,
                 **beside,
             )
@@ -194,8 +202,7 @@ def _explained(
     heatmap = arriving[INPUT][0, 0].sum(0)
     total = float(started.double().sum())
     layers = [
-        _explained_layer(flow, shown, layer, arriving[layer][0], total, start, measured)
-        for layer in shown.layers
+        _explained_layer(flow, shown, layer, arriving[layer][0], total, start, measured) for layer in shown.layers
     ]
     graph = None
     if shown.graph:
@@ -280,8 +287,6 @@ def _explained_layer(
         first_order=flow.first_order,
         names=concept_names(own.kind, own.layout),
     )
-
-
 
 
 def _model_input(image: Any, library: Library) -> Tensor:
