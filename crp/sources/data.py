@@ -41,9 +41,9 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
     ----------
     spec
         A folder of pictures (with one subfolder per class, if labelled), a folder that `save_to_disk` of Hugging Face
-        `datasets` wrote, an .npz file with `images`, "demo", or "package.module:function" or "file.py:function": a
-        function without arguments that returns a map-style data set, or the data set itself. Code of the last two kinds
-        is executed.
+        `datasets` wrote, an .npz file with `images`, "demo" or "demo:NETWORK" (the built-in data of a built-in
+        network), or "package.module:function" or "file.py:function": a function without arguments that returns a
+        map-style data set, or the data set itself. Code of the last two kinds is executed.
     preprocessing
         How pictures become model input; by default they are scaled to 0..1. For data sets of model inputs it only says
         how these are shown as pictures, and a data set's own `preprocessing` takes precedence.
@@ -62,10 +62,8 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
     """
     spec = expanded(spec)
     names = None if class_names is None else tuple(class_names)
-    if spec == DEMO:
-        from crp.demo import Scenes
-
-        return MapData(Scenes("train", DEMO_SAMPLES), preprocessing, names, "scene")
+    if spec == DEMO or spec.startswith(f"{DEMO}:"):
+        return _built_in(spec.removeprefix(DEMO).removeprefix(":") or "cnn", preprocessing, names)
     if _is_saved(Path(spec)):
         return MapData(_load_saved(Path(spec)), preprocessing, names, "sample")
     if Path(spec).is_dir():
@@ -86,6 +84,17 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
             "a map-style data set with __len__ and __getitem__ is needed."
         )
     return MapData(_filled(data, spec), preprocessing, names, "sample")
+
+
+def _built_in(network: str, preprocessing: Preprocessing | None, names: tuple[str, ...] | None) -> MapData:
+    """Return the built-in data that `crp demo` mines with a network."""
+    from crp.demo.demo_kinds import KINDS
+
+    kinds = {each: kind for kind in KINDS.values() for each in kind.networks}
+    if network not in kinds:
+        raise InputError(f"There are no built-in data '{DEMO}:{network}'; {nearest(network, list(kinds))}")
+    data = kinds[network].functions.data(network, DEMO_SAMPLES)
+    return MapData(data, preprocessing, names, kinds[network].word.lower())
 
 
 def _is_saved(folder: Path) -> bool:
@@ -112,7 +121,8 @@ def _filled(data: Any, spec: str) -> Any:
 def is_code(spec: str) -> bool:
     """Return whether a name of a data set refers to code, and not to pictures or the built-in data."""
     spec = expanded(spec)
-    return spec != DEMO and not Path(spec).is_dir() and not spec.endswith(".npz")
+    built_in = spec == DEMO or spec.startswith(f"{DEMO}:")
+    return not built_in and not Path(spec).is_dir() and not spec.endswith(".npz")
 
 
 class PictureFolder:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 from crp.cli import main
 from crp.cli.group import INTERRUPTED
+from crp.demo.demo_kinds import KINDS
 from crp.library import open_library
 from crp.library.store import TABLES
 from crp.library.summary import PRIVACY
@@ -278,7 +280,8 @@ class TestDemo:
     def test_tells_the_story_in_a_folder_with_a_tilde(self, tmp_path, monkeypatch, network, layer):
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.chdir("/")
-        monkeypatch.setattr("crp.cli.demo_command.LAYERS", {network: (layer,)})  # one is enough, and faster
+        one = replace(KINDS["scenes"], networks={network: (layer,)})  # one layer is enough, and faster
+        monkeypatch.setattr("crp.cli.demo_command.KINDS", {"scenes": one})
         result = CliRunner().invoke(main, ["demo", "--out", "~/demo", "--samples", "100", "--model", network])
         assert result.exit_code == 0, result.output
         assert "'octagon'" in result.stdout
