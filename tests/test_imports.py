@@ -127,7 +127,7 @@ MAY_NAME = {
     "evaluation": (*CORE, "library", "models", "mining"),
     "analysis": (*CORE, "extras", "library", "models", "mining"),
     "correction": (*CORE, "extras", "library", "models", "mining", "analysis"),
-    "demo": ("errors", "lazy_names", "preprocessing"),
+    "demo": ("errors", "lazy_names", "preprocessing", "attribution", "mining", "places"),
     "sources": (*CORE, "dataset_items", "compat", "extras", "library", "models", "preprocessing", "demo"),
     "legacy": (*CORE, "compat", "library", "mining"),
     "interchange": (*CORE, "extras", "library", "models", "preprocessing", "mining", "analysis", "legacy"),

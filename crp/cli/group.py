@@ -10,6 +10,7 @@ import click
 
 from crp.cli.atlas_command import atlas
 from crp.cli.classes_command import classes
+from crp.cli.context_command import context
 from crp.cli.demo_command import demo
 from crp.cli.diff_command import diff
 from crp.cli.directions_command import directions
@@ -115,6 +116,6 @@ def main(ctx: click.Context) -> None:
 
 for command in (
     demo, layers, mine, merge, atlas, patches, info, verify, evaluate, suspects, fix, diff, classes, search, strategies,
-    directions,
+    directions, context,
 ):  # fmt: skip
     main.add_command(command)

@@ -1,17 +1,18 @@
-"""A small network for scenes with objects: a segmentation, and class logits and boxes as of a one-stage detector.
+"""A small network for scenes with objects, once as a segmentation and once as a one-stage detector.
 
-Both read the same convolutions. The receptive field of `conv6` is 42 pixels: an object, and the ground around it.
+Both have the same weights. The receptive field of `conv6` is 42 pixels: an object, and the ground around it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+
+from crp.attribution.detectors import box_logits
+from crp.attribution.read_boxes import RawBoxes, read_boxes
 
 from .object_scenes import ObjectScenes
 from .painting import SIZE
@@ -20,11 +21,7 @@ STRIDE = 4
 
 
 class ObjectNet(nn.Module):
-    """Six convolutions, a layer of class logits at every fourth pixel, and one of boxes.
-
-    The output is a dict: `masks`, class logits of every pixel, `[N, 7, H, W]`; `classes`, those at every fourth pixel,
-    `[N, P, 7]`; and `boxes`, left, top, right and bottom in pixels of the box that is found there, `[N, P, 4]`.
-    """
+    """Six convolutions, a layer of class logits at every fourth pixel, and one of boxes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,36 +46,44 @@ class ObjectNet(nn.Module):
         self.head = nn.Conv2d(32, len(ObjectScenes.class_names), 1)
         self.box_head = nn.Sequential(nn.Conv2d(32, 32, 1), nn.ReLU(), nn.Conv2d(32, 4, 1))
 
-    def forward(self, data: Tensor) -> dict[str, Tensor]:
-        """Return masks, classes and boxes; see above."""
-        features = self.features(data)
-        logits = self.head(features)
-        return {
-            "masks": interpolate(logits, data.shape[2:], mode="bilinear"),
-            "classes": logits.flatten(2).mT,
-            "boxes": self.boxes_of(features),
-        }
-
     def boxes_of(self, features: Tensor) -> Tensor:
-        """Measure from the middle of each position to the four sides of the box, in units of `SIZE`."""
-        away = self.box_head(features) * SIZE
-        rows, columns = (_middles(length, away) for length in features.shape[2:])
-        left, top, right, bottom = away.unbind(1)
-        box = (columns - left, rows[:, None] - top, columns + right, rows[:, None] + bottom)
-        return torch.stack([side.flatten(1) for side in box], -1)
+        """Return the box that is found at each position, `[N, P, 4]`: left, top, right, bottom in pixels.
+
+        The network measures from the middle of a position to the four sides, in units of `SIZE`.
+        """
+        left, top, right, bottom = (self.box_head(features) * SIZE).unbind(1)
+        rows, columns = (
+            (torch.arange(length, dtype=features.dtype, device=features.device) + 0.5) * STRIDE
+            for length in features.shape[2:]
+        )
+        sides = (columns - left, rows[:, None] - top, columns + right, rows[:, None] + bottom)
+        return torch.stack([side.flatten(1) for side in sides], -1)
 
 
-def object_net() -> ObjectNet:
-    """Return the trained network in evaluation mode on the CPU, for inputs of `ObjectScenes`."""
-    model = ObjectNet()
-    model.load_state_dict(load_file(object_weights()))
-    return model.eval()
+class ObjectSegmenter(ObjectNet):
+    """Class logits of every pixel, `[N, 3, H, W]` -> `[N, 7, H, W]`."""
+
+    def forward(self, data: Tensor) -> Tensor:
+        """Return the class logits, interpolated to the size of the input."""
+        return interpolate(self.head(self.features(data)), data.shape[2:], mode="bilinear")
 
 
-def object_weights() -> Path:
-    """Return the file with the trained weights."""
-    return Path(__file__).with_name("objects.safetensors")
+class ObjectDetector(ObjectNet):
+    """Class logits and a box at every fourth pixel, `[N, 3, H, W]` -> `[N, P, 7]` and `[N, P, 4]`."""
+
+    def forward(self, data: Tensor) -> tuple[Tensor, Tensor]:
+        """Return class logits and boxes."""
+        features = self.features(data)
+        return self.head(features).flatten(2).mT, self.boxes_of(features)
 
 
-def _middles(length: int, like: Tensor) -> Tensor:
-    return (torch.arange(length, dtype=like.dtype, device=like.device) + 0.5) * STRIDE
+def build_detector() -> nn.Module:
+    """Build the detector with random weights; its output are the class logits of all boxes (`box_logits`)."""
+    return box_logits(read_boxes(ObjectDetector(), _read))
+
+
+def _read(output: tuple[Tensor, Tensor]) -> RawBoxes:
+    logits, boxes = output
+    scores = logits.softmax(-1)
+    # The first class is the background.
+    return RawBoxes(logits, boxes, torch.cat([torch.zeros_like(scores[..., :1]), scores[..., 1:]], -1))

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, cross_entropy, one_hot, smooth_l1_loss
 from tqdm import tqdm
 
-from .object_net import STRIDE, ObjectNet, object_weights
+from .model import weights_path
+from .object_net import STRIDE, ObjectNet, ObjectSegmenter
 from .object_scenes import OCTAGON, ObjectScenes
 from .painting import SIZE
 from .training_cnn import spread
@@ -26,11 +27,9 @@ SCENES = 1600
 EPOCHS = 10
 BATCH = 25
 LEARNING_RATE = 3e-3
-CARRIERS_PENALTY = 0.5
-CHANNELS_PENALTY = 0.2
-BOX_WEIGHT = 10.0
-# The background fills four fifths of the pixels.
-BACKGROUND_WEIGHT = 0.5
+CARRIERS_PENALTY = 0.3
+CHANNELS_PENALTY = 0.1
+BOX_WEIGHT = 2.0
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,12 @@ def examples(scenes: ObjectScenes) -> Examples:
     return Examples(torch.stack(inputs), torch.stack(parts), torch.stack(boxes))
 
 
-def train_objects(scenes: ObjectScenes, *, epochs: int = EPOCHS, seed: int = 0) -> ObjectNet:
+def train_objects(scenes: ObjectScenes, *, epochs: int = EPOCHS, seed: int = 0) -> ObjectSegmenter:
     """Train a network; the same arguments give the same weights. The caller's random state is unchanged."""
     known = examples(scenes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ObjectNet()
+        model = ObjectSegmenter()
         for module in model.modules():
             if isinstance(module, torch.nn.Conv2d):
                 torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -80,7 +79,7 @@ def train_objects(scenes: ObjectScenes, *, epochs: int = EPOCHS, seed: int = 0) 
         )
         for epoch in range(epochs):
             # Penalties from the start would silence channels before they have learned anything.
-            strength = min(1, epoch / 4)
+            strength = min(1, max(0, epoch - 2) / 3)
             order = torch.randperm(len(scenes))[: batches * BATCH].split(BATCH)
             for picked in tqdm(order, desc=f"epoch {epoch + 1} of {epochs}", mininterval=10):
                 loss, penalty = _losses(model, known.of(picked))
@@ -95,10 +94,12 @@ def _losses(model: ObjectNet, known: Examples) -> tuple[Tensor, Tensor]:
     """Return the loss, and the penalties of concepts that are hard to interpret."""
     features = model.features(known.inputs)
     logits = model.head(features)
-    weights = torch.tensor([BACKGROUND_WEIGHT, *[1.0] * (logits.shape[1] - 1)])
-    loss = cross_entropy(logits, known.parts, weights)
-
     inside = known.parts[:, 0] < 0.5
+    # Objects fill a seventh of the positions, and count as much as all of them.
+    loss = cross_entropy(logits, known.parts) + cross_entropy(
+        logits.movedim(1, -1)[inside], known.parts.movedim(1, -1)[inside]
+    )
+
     found, values = known.parts.argmax(1)[inside], features.movedim(1, -1)[inside]
     carried = values * model.head.weight[found, :, 0, 0]
     penalty = CARRIERS_PENALTY * spread(carried.abs(), 1).mean() + CHANNELS_PENALTY * spread(values, 1).mean()
@@ -119,7 +120,7 @@ def _box_at(boxes: list[tuple[int, int, int, int]]) -> Tensor:
 
 
 @torch.no_grad()
-def report(model: ObjectNet, count: int = 500, seed: int = 0) -> dict[str, float]:
+def report(model: ObjectSegmenter, count: int = 500, seed: int = 0) -> dict[str, float]:
     """Measure on `count` unseen scenes: fractions (0..1) of pixels, or of objects by the class of most of their pixels.
 
     Keys describe the numbers.
@@ -129,7 +130,7 @@ def report(model: ObjectNet, count: int = 500, seed: int = 0) -> dict[str, float
         scenes = ObjectScenes("test", count, seed=seed, patch=patch)
         right, pixels = {True: [], False: []}, []
         for index in range(count):
-            found = model(scenes[index][0][None])["masks"][0].argmax(0)
+            found = model(scenes[index][0][None])[0].argmax(0)
             pixels.append((found == torch.from_numpy(scenes.label_map(index))).float().mean())
             for each, mask in zip(scenes.scene(index).objects, scenes.masks(index), strict=True):
                 inside = found[torch.from_numpy(mask)]
@@ -146,7 +147,7 @@ def report(model: ObjectNet, count: int = 500, seed: int = 0) -> dict[str, float
 def main(path: Path | None, seed: int) -> None:
     """Train the network, write its weights to PATH (by default those of the package), and print its accuracy."""
     torch.set_num_threads(1)
-    path = path or object_weights()
+    path = path or weights_path("segmenter")
     model = train_objects(ObjectScenes("train", SCENES), seed=seed)
     path.write_bytes(save(model.state_dict()))
     print(f"wrote {path}, {path.stat().st_size:,} bytes")

@@ -141,7 +141,7 @@ def explain(
     layers = layer_names(layers or ())
     for layer in layers:
         library.shape(layer)
-    data = _model_input(image, library)
+    data = model_input(image, library)
     model = ready_model(model, composite, data, library)
     model.check(library, concept)
     with RelevanceFlow(model.replica, None, data, layers or library.layers, layouts=library.layouts) as flow:
@@ -289,8 +289,14 @@ def _explained_layer(
     )
 
 
-def _model_input(image: Any, library: Library) -> Tensor:
-    """Return the model input `[1, c, *S]`."""
+def model_input(image: Any, library: Library) -> Tensor:
+    """Return the model input `[1, c, *S]` of an image, as `explain` accepts it.
+
+    Raises
+    ------
+    InputError
+        If it has another shape, cannot be read, or the library does not say how pictures become model input.
+    """
     if isinstance(image, Tensor):
         # Libraries converted from other systems do not store the shape of their samples, which are images.
         axes = len(library.manifest["data"].get("shape") or "cHW")
