@@ -14,8 +14,8 @@ from crp.errors import InputError, listed
 from crp.explanations import Explanation, to_json
 from crp.explanations.concept_table import concept_rows, write_rows
 from crp.files import user_path
+from crp.visualization import concentration_wording, wording
 from crp.visualization import graph_layout as graph
-from crp.visualization import wording
 from crp.visualization.figures import overview as figure
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page_files import replace_file
@@ -100,6 +100,8 @@ class Atlas:
                 for part in layer.ranked[:4]
             )
             lines.append(f"  {layer.layer}: {parts or 'no concept shown'} (rest {wording.ledger(layer)['rest']})")
+            if said := concentration_wording.concentration(layer):
+                lines.append(f"    {said}")
         return "\n".join(lines)
 
 

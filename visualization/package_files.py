@@ -7,7 +7,7 @@ from importlib import resources
 
 _FOLDERS = ("page", "site", "report")
 # The script of an explanation's page: these files in this order, as one function.
-_PAGE_SCRIPT = ("elements", "cells", "stage", "graph", "region", "view", "search", "start")
+_PAGE_SCRIPT = ("elements", "cells", "stage", "graph", "region", "folds", "view", "search", "start")
 
 
 @cache

@@ -40,6 +40,7 @@ METHODS = ("suppress", "project", "reactive", "refit")
 )
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
+@options.device
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
 @click.option("--page", metavar="FILE.html", help="Write a page of what changed, with samples.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
@@ -56,6 +57,7 @@ def fix(
     kind: str,
     model: str | None,
     weights: str | None,
+    device: str | None,
     trust: bool,
     page: str | None,
     as_json: bool,
@@ -82,6 +84,7 @@ def fix(
     from crp.library import open_library
     from crp.models import check_concept_kind
     from crp.sources.data import load_data
+    from crp.sources.fitting import pick_device
     from crp.sources.kinds import kind_named
     from crp.sources.provenance import model_of
     from crp.visualization.page_files import replace_file
@@ -92,9 +95,10 @@ def fix(
     opened, found_kind = open_library(library), kind_named(kind)
     layer, index = concept_named(opened, concept)
     check_concept_kind(opened, found_kind)
-    found = model_of(opened, model=model, weights=weights, trust=trust)
+    place = pick_device(device)
+    found = model_of(opened, model=model, weights=weights, trust=trust).to(place)
     dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
-    fitting, held_out = read_samples(dataset, samples, labelled=labels)
+    fitting, held_out = (one.to(place) for one in read_samples(dataset, samples, labelled=labels))
     common = dict(kind=found_kind)
     result = None
     if method != "refit":
@@ -105,7 +109,7 @@ def fix(
     figures = correction.measure_fix(found, result, held_out.data, layer, index, labels=held_out.labels, **common)
     written = correction.write_fixed(result, out, fitting.data[:2])
     if page is not None:
-        text = fix_report(figures, result.method, f"{layer}/{index}", held_out.data, opened)
+        text = fix_report(figures, result.method, f"{layer}/{index}", held_out.data.cpu(), opened)
         replace_file(user_path(page), lambda file: file.write(text.encode()))
     if as_json:
         click.echo(json.dumps({"method": result.method, "file": str(written), **figures.to_json()}))

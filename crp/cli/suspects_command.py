@@ -24,6 +24,7 @@ from crp.errors import inert
 @click.option("--kind", metavar="KIND", default="channels", show_default=True, help="Kind of concept of LIBRARY.")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
+@options.device
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
 @click.option("--json", "as_json", is_flag=True, help="Print the evidence as JSON.")
 def suspects(
@@ -38,6 +39,7 @@ def suspects(
     kind: str,
     model: str | None,
     weights: str | None,
+    device: str | None,
     trust: bool,
     as_json: bool,
 ) -> None:
@@ -62,6 +64,7 @@ def suspects(
     from crp.library import open_library
     from crp.models import check_concept_kind
     from crp.sources.data import load_data
+    from crp.sources.fitting import pick_device
     from crp.sources.kinds import kind_named
     from crp.sources.provenance import model_of
 
@@ -79,12 +82,13 @@ def suspects(
     if data is not None:
         found_kind = kind_named(kind)
         check_concept_kind(opened, found_kind)
-        loaded = model_of(opened, model=model, weights=weights, trust=trust)
+        place = pick_device(device)
+        loaded = model_of(opened, model=model, weights=weights, trust=trust).to(place)
         dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
         rows, others = read_samples(dataset, samples, labelled=False)
         import torch
 
-        found = with_effects(found, loaded, torch.cat([rows.data, others.data]), found_kind, measured)
+        found = with_effects(found, loaded, torch.cat([rows.data, others.data]).to(place), found_kind, measured)
     if as_json:
         rows = [{**one.to_json(), "verdict": vars(kept) if (kept := verdicts[one.name]) else None} for one in found]
         click.echo(json.dumps(rows, indent=1))

@@ -11,6 +11,7 @@ from crp.correction.presence import Presence
 from crp.correction.reruns import BATCH, Rerun
 from crp.errors import InputError
 from crp.layout import Layout
+from crp.progress import in_batches
 
 # Activation modules that are 0 where their input is 0, and act on each value alone.
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.ELU)
@@ -19,7 +20,7 @@ _MOST = 20000
 
 
 def gathered(
-    model: nn.Module, data: Tensor, layer: str, layout: Layout, presence: Presence | None = None
+    model: nn.Module, data: Tensor, layer: str, layout: Layout, presence: Presence | None = None, *, progress: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gather the channels of a layer at its positions.
 
@@ -29,6 +30,8 @@ def gathered(
         As in `find_presence`.
     presence
         Where a concept is active, at a layer of the same positions; None for nowhere.
+    progress
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -39,12 +42,11 @@ def gathered(
     rerun, total, count = Rerun(model, layer), torch.zeros(layout.channels, dtype=torch.float64), 0
     with_it, without_it = [], []
     most = max(1, _MOST // len(data))
-    for number, batch in enumerate(data.split(BATCH)):
+    for rows, batch in in_batches(data, BATCH, "reading activations", shown=progress):
         rerun.run(batch)
         channels = layout.split(rerun.activation).movedim(1, -1).double().cpu()  # [N, P, C]
         near = active = torch.zeros(channels.shape[:2], dtype=torch.bool)
         if presence is not None:
-            rows = slice(number * BATCH, number * BATCH + len(batch))
             near, active = presence.near[rows].cpu(), presence.active[rows].cpu()
         elsewhere = channels[~near]
         total += elsewhere.sum(0)

@@ -16,6 +16,7 @@ from crp.correction.corrections import Correction
 from crp.correction.presence import Presence
 from crp.correction.reruns import BATCH, Rerun
 from crp.errors import InputError
+from crp.progress import in_batches
 
 # Samples of each kind whose activations are kept to be exchanged, and the fewest that are needed of each.
 _DONORS, LEAST = 64, 10
@@ -70,7 +71,7 @@ class Counterfactuals:
 
     def __init__(self, model: nn.Module, data: Tensor, presence: Presence, seed: int = 0) -> None:
         self._model, self._data, self._presence = model, data, presence
-        near = presence.near.any(1)
+        near = presence.near.any(1).cpu()  # rows are counted there, wherever the model runs
         self.having, self.lacking = near.nonzero().flatten(), (~near).nonzero().flatten()
         if min(len(self.having), len(self.lacking)) < LEAST:
             raise InputError(
@@ -90,9 +91,14 @@ class Counterfactuals:
         }
 
     def run(
-        self, correction: Correction | None = None, *, names: Sequence[str] = NAMES, features: bool = False
+        self,
+        correction: Correction | None = None,
+        *,
+        names: Sequence[str] = NAMES,
+        features: bool = False,
+        progress: bool,
     ) -> Iterator[Variants]:
-        """Yield kinds of variants, as the model or a correction of it answers them."""
+        """Yield kinds of variants, as the model or a correction of it answers them; `progress` shows a bar for each."""
         change, at, last = (
             (correction.change, correction.layer, correction.last) if correction is not None else (None, None, None)
         )
@@ -101,9 +107,9 @@ class Counterfactuals:
             rows, donors = self._plans[name]
             outputs, given = [], []
             exchange = None if donors is None else self._exchanger(rerun, name, rows, donors)
-            for first in range(0, len(rows), BATCH):
-                some = rows[first : first + BATCH]
-                output = rerun.run(self._data[some], exchange and exchange(slice(first, first + BATCH)))
+            doing = "samples" if donors is None else "concept"
+            for span, some in in_batches(rows, BATCH, f"{doing} {name}", shown=progress):
+                output = rerun.run(self._data[some], exchange and exchange(span))
                 if features or last is not None:
                     given.append(rerun.features()[1].clone())
                 outputs.append(output.clone() if last is None else _answered(last, given[-1]))

@@ -115,6 +115,7 @@ def measure_fix(
     labels: Tensor | None = None,
     kind: ConceptKind = _CHANNELS,
     seed: int = 1,
+    progress: bool = True,
 ) -> FixFigures:
     """Measure how much a concept decides, in the model and in the corrected one.
 
@@ -130,14 +131,16 @@ def measure_fix(
         As in `refit`.
     seed
         Of the exchanged samples.
+    progress
+        Whether to show progress bars.
     """
     checked_samples(data, labels)
-    presence = find_presence(model, data, layer, concept, kind)
+    presence = find_presence(model, data, layer, concept, kind, progress=progress)
     made = Counterfactuals(model, data, presence, seed)
     wanted = presence.outputs.argmax(1) if labels is None else labels.to(presence.outputs.device)
     target = int(wanted[made.having].bincount().argmax())
-    before, first = _dependence(made, None, wanted, target)
-    after, second = _dependence(made, correction, wanted, target)
+    before, first = _dependence(made, None, wanted, target, progress)
+    after, second = _dependence(made, correction, wanted, target, progress)
     classes = tuple(
         (index, int(own.sum()), _share((first == index)[own]), _share((second == index)[own]))
         for index in wanted.unique().tolist()
@@ -150,9 +153,9 @@ def measure_fix(
 
 
 def _dependence(
-    made: Counterfactuals, correction: Correction | None, wanted: Tensor, target: int
+    made: Counterfactuals, correction: Correction | None, wanted: Tensor, target: int, progress: bool
 ) -> tuple[Dependence, Tensor]:
-    found = {one.name: (one.samples, one.outputs.argmax(1)) for one in made.run(correction)}
+    found = {one.name: (one.samples, one.outputs.argmax(1)) for one in made.run(correction, progress=progress)}
     samples, predicted = found["as they are"]
     right = predicted == wanted[samples]
     taken, after_taking = found["taken out"]
@@ -170,7 +173,7 @@ def _dependence(
 
 
 def exchange_effects(
-    model: nn.Module, data: Tensor, layer: str, concept: int, target: int, kind: ConceptKind
+    model: nn.Module, data: Tensor, layer: str, concept: int, target: int, kind: ConceptKind, *, progress: bool
 ) -> tuple[float, float] | None:
     """Measure what a concept decides about a class in the model as it is.
 
@@ -182,12 +185,12 @@ def exchange_effects(
         concept is in too few or too many of the samples to be exchanged, or none with it is predicted as the class.
     """
     try:
-        presence = find_presence(model, data, layer, concept, kind)
+        presence = find_presence(model, data, layer, concept, kind, progress=progress)
         made = Counterfactuals(model, data, presence)
     except InputError:
         return None
     predicted = presence.outputs.argmax(1)
-    taken, put = made.run(names=("taken out", "put in"))
+    taken, put = made.run(names=("taken out", "put in"), progress=progress)
     own, others = predicted[taken.samples] == target, predicted[put.samples] != target
     if not own.any() or not others.any():
         return None

@@ -14,6 +14,7 @@ from crp.correction.reruns import BATCH, Rerun
 from crp.errors import InputError
 from crp.indices import concept_ids
 from crp.layout import Layout
+from crp.progress import in_batches
 
 # Part of a concept's largest value above which it counts as active, and positions around it that it also shapes.
 ACTIVE, REACH = 0.2, 2
@@ -67,6 +68,7 @@ def find_presence(
     *,
     active: float = ACTIVE,
     reach: int = REACH,
+    progress: bool,
 ) -> Presence:
     """Find where concepts are active.
 
@@ -82,6 +84,8 @@ def find_presence(
         Part (0 to 1) of a concept's largest value in `data` above which it counts as active.
     reach
         Positions around an active one that it also shapes.
+    progress
+        Whether to show a progress bar.
 
     Raises
     ------
@@ -91,7 +95,7 @@ def find_presence(
     layout = observed_layout(model, data, layer)
     ids = concept_ids(concept, kind.size(layout), f"layer '{layer}'")
     rerun, values, outputs, example = Rerun(model, layer), [], [], None
-    for batch in data.split(BATCH):
+    for _, batch in in_batches(data, BATCH, "finding the concept", shown=progress):
         outputs.append(rerun.run(batch))
         values.append(kind.values(rerun.activation, layout)[:, list(ids)])
         example = rerun.activation[:8] if example is None else example

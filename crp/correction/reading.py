@@ -10,6 +10,7 @@ from torch import Tensor
 from crp.errors import InputError, nearest
 from crp.library import Library
 from crp.mining.block_stream import SampleReader
+from crp.progress import progress_bar
 
 # One of how many samples is used to measure only.
 _MEASURES = 4
@@ -21,6 +22,10 @@ class Samples:
 
     data: Tensor
     labels: Tensor | None
+
+    def to(self, device: torch.device) -> Samples:
+        """Return the samples on a device."""
+        return Samples(self.data.to(device), None if self.labels is None else self.labels.to(device))
 
 
 def concept_named(library: Library, name: str) -> tuple[str, int]:
@@ -39,7 +44,7 @@ def concept_named(library: Library, name: str) -> tuple[str, int]:
     return layer, library.concept_id(layer, int(index))
 
 
-def read_samples(dataset: object, count: int, *, labelled: bool) -> tuple[Samples, Samples]:
+def read_samples(dataset: object, count: int, *, labelled: bool, progress: bool = True) -> tuple[Samples, Samples]:
     """Read samples that are spread over a data set, and divide them.
 
     Parameters
@@ -50,6 +55,8 @@ def read_samples(dataset: object, count: int, *, labelled: bool) -> tuple[Sample
         At most how many.
     labelled
         Whether to read one label of each.
+    progress
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -65,7 +72,11 @@ def read_samples(dataset: object, count: int, *, labelled: bool) -> tuple[Sample
     if len(reader) < 10 * _MEASURES:
         raise InputError(f"The data have {len(reader)} samples; a correction needs at least {10 * _MEASURES}.")
     rows = reader.spread(count)
-    read = [reader[index] for index in rows]
+    read = []
+    with progress_bar("reading samples", len(rows), shown=progress) as bar:
+        for index in rows:
+            read.append(reader[index])
+            bar.update(1)
     data = torch.stack([inputs for inputs, _ in read])
     if labelled and any(isinstance(label, tuple) for _, label in read):
         raise InputError("Samples with several labels cannot be fitted to; leave the labels out.")

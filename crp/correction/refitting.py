@@ -15,6 +15,7 @@ from crp.correction.counterfactuals import COPIES, NAMES, Counterfactuals, Varia
 from crp.correction.presence import find_presence
 from crp.correction.reruns import Rerun, checked_samples
 from crp.errors import InputError, ModelError
+from crp.progress import progress_bar
 
 _CHANNELS = ChannelConcept()
 # Weights that samples whose concept was taken out may have, and the number of parts held out in turn to choose one.
@@ -34,6 +35,7 @@ def refit(
     after: Correction | None = None,
     budget: float = 0.02,
     seed: int = 0,
+    progress: bool = True,
 ) -> Correction:
     """Fit the last linear layer again, on samples in which the concept is present or absent whatever their class is.
 
@@ -62,6 +64,8 @@ def refit(
         Accuracy (0 to 1) that may be lost.
     seed
         Of the exchanged samples.
+    progress
+        Whether to show progress bars.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def refit(
     checked_samples(data, labels)
     if not 0 <= budget < 1:
         raise InputError(f"budget is the accuracy that may be lost, 0 to 1, given {budget}.")
-    presence = find_presence(model, data, layer, concept, kind)
+    presence = find_presence(model, data, layer, concept, kind, progress=progress)
     made = Counterfactuals(model, data, presence, seed)
     wanted = presence.outputs.argmax(1) if labels is None else labels.to(presence.outputs.device)
     rerun = Rerun(model, layer)
@@ -89,19 +93,22 @@ def refit(
         raise ModelError(f"The last layer '{name}' has no bias, which is needed to fit it.")
 
     def examples_of(correction: Correction | None, names: Sequence[str]) -> list[_Examples]:
-        return [_examples(one, wanted, made) for one in made.run(correction, names=names, features=True)]
+        runs = made.run(correction, names=names, features=True, progress=progress)
+        return [_examples(one, wanted, made) for one in runs]
 
     examples = examples_of(after, NAMES)
     before = examples if after is None else examples_of(None, NAMES[:2])
     least = sum(_right(linear, before, fold) for fold in range(_FOLDS)) - budget * _FOLDS
     boost, best = 1, -1.0
-    for tried in _BOOSTS:
-        found = [_fitted(linear, examples, tried, fold) for fold in range(_FOLDS)]
-        taken_out = [one for one in examples if one.taken_out]
-        recognised = sum(_right(one, taken_out, fold) for fold, one in enumerate(found))
-        right = sum(_right(one, examples, fold) for fold, one in enumerate(found))
-        if recognised > best and (tried == 1 or right >= least):
-            boost, best = tried, recognised
+    with progress_bar("fitting the last layer", len(_BOOSTS), shown=progress, unit="weight") as bar:
+        for tried in _BOOSTS:
+            found = [_fitted(linear, examples, tried, fold) for fold in range(_FOLDS)]
+            taken_out = [one for one in examples if one.taken_out]
+            recognised = sum(_right(one, taken_out, fold) for fold, one in enumerate(found))
+            right = sum(_right(one, examples, fold) for fold, one in enumerate(found))
+            if recognised > best and (tried == 1 or right >= least):
+                boost, best = tried, recognised
+            bar.update(1)
     fitted = _fitted(linear, examples, boost)
     fixed = copied(model if after is None else after.model)
     last = _within(fixed, name)

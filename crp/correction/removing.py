@@ -31,6 +31,7 @@ def suppress(
     *,
     kind: ConceptKind = _CHANNELS,
     fill: str = "zero",
+    progress: bool = True,
 ) -> Correction:
     r"""Take concepts out of a layer, for every input.
 
@@ -51,6 +52,8 @@ def suppress(
         The kind of concept.
     fill
         What takes the place of the parts: `"zero"`, or their `"mean"` over samples and positions.
+    progress
+        Whether to show progress bars.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def suppress(
     matrix = part_matrix(kind, ids, layout, rerun.activation)
     shift = matrix.new_zeros(len(matrix))
     if fill == "mean":
-        shift = matrix @ gathered(model, data, layer, layout)[0]
+        shift = matrix @ gathered(model, data, layer, layout, progress=progress)[0]
     removal = ChannelMap(torch.eye(len(matrix), dtype=torch.float64) - matrix, shift)
     return mapped(model, data, layer, layout, removal, f"suppressed, {fill} in its place")
 
@@ -82,6 +85,7 @@ def project(
     *,
     kind: ConceptKind = _CHANNELS,
     direction: str = "pattern",
+    progress: bool = True,
 ) -> Correction:
     r"""Take out the direction in which activations change where a concept is active.
 
@@ -100,9 +104,9 @@ def project(
     checked_samples(data)
     if direction not in _DIRECTIONS:
         raise InputError(f"There is no direction {direction!r}: {nearest(str(direction), [*_DIRECTIONS])}")
-    found = find_presence(model, data, layer, concept, kind)
+    found = find_presence(model, data, layer, concept, kind, progress=progress)
     place = activation_after(model, data[:1], layer)
-    absent, with_it, without_it = gathered(model, data, place, found.layout, found)
+    absent, with_it, without_it = gathered(model, data, place, found.layout, found, progress=progress)
     directions = _DIRECTIONS[direction]({"concept": (with_it, without_it)})
     (vector,) = directions.matrix.double()
     matrix = torch.eye(len(vector), dtype=torch.float64) - torch.outer(vector, vector)
@@ -119,6 +123,7 @@ def reactive(
     kind: ConceptKind = _CHANNELS,
     active: float = ACTIVE,
     reach: int = REACH,
+    progress: bool = True,
 ) -> Correction:
     r"""Put the usual activation around the places where a concept is active, and leave everything else as it is.
 
@@ -131,10 +136,10 @@ def reactive(
     left of a layer `[N, C]`.
     """
     checked_samples(data)
-    found = find_presence(model, data, layer, concept, kind, active=active, reach=reach)
+    found = find_presence(model, data, layer, concept, kind, active=active, reach=reach, progress=progress)
     if found.layout.positions == 1 or not found.layout.grid:
         raise InputError(f"Layer '{layer}' has no positions to react at: use suppress or project.")
     watched = detectors(kind, found.ids, found.layout, found.example)
-    absent, *_ = gathered(model, data, layer, found.layout, found)
+    absent, *_ = gathered(model, data, layer, found.layout, found, progress=progress)
     eraser = Eraser(watched, found.threshold, absent, found.layout, reach).to(data)
     return inserted(model, data, layer, eraser, f"erased where it is active, within {reach} positions")

@@ -197,14 +197,20 @@ def split(values: np.ndarray, right: np.ndarray) -> np.ndarray | None:
 
 
 def with_effects(
-    found: list[Candidate], model: nn.Module, data: Tensor, kind: ConceptKind, count: int
+    found: list[Candidate],
+    model: nn.Module,
+    data: Tensor,
+    kind: ConceptKind,
+    count: int,
+    *,
+    progress: bool = True,
 ) -> list[Candidate]:
     """Measure what the first `count` candidates decide, by exchanging each between samples `[N, c, *S]`.
 
-    Those that fewer than 10 of the samples have, or lack, stay without figures.
+    Those that fewer than 10 of the samples have, or lack, stay without figures. `progress` shows bars.
     """
     measured = []
     for one in found[:count]:
-        effects = exchange_effects(model, data, one.layer, one.concept, one.target, kind)
+        effects = exchange_effects(model, data, one.layer, one.concept, one.target, kind, progress=progress)
         measured.append(one if effects is None else replace(one, kept=effects[0], pulled=effects[1]))
     return sorted(measured + found[count:], key=_order)

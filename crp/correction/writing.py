@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 
@@ -18,12 +19,12 @@ SUFFIXES = (".safetensors", ".pt2", ".onnx")
 
 
 def write_fixed(correction: Correction, path: str | os.PathLike[str], example: Tensor) -> Path:
-    """Write a corrected model.
+    """Write a corrected model, for the CPU wherever it was made.
 
     ==================  ==================================================================================
     `.safetensors`      the state dict, for the original architecture; only if a correction is in weights
     `.pt2`              a program of `torch.export`, which torch alone loads and runs, for any batch size
-    `.onnx`             ONNX, for any batch size; needs the packages onnx and onnxscript
+    `.onnx`             ONNX in one file, for any batch size; needs the packages onnx and onnxscript
     ==================  ==================================================================================
 
     Parameters
@@ -54,15 +55,24 @@ def write_fixed(correction: Correction, path: str | os.PathLike[str], example: T
                 f"This correction ({correction.method}) adds a module to the model, so its weights do not fit the "
                 "original architecture: write a .pt2 or .onnx file."
             )
-        state = {name: value.detach().clone().contiguous() for name, value in correction.model.state_dict().items()}
+        state = {name: value.cpu().clone().contiguous() for name, value in correction.model.state_dict().items()}
         write_file(path, lambda file: save_file(state, file.name), durable=False, refusal=InputError)
         return path
+    model, example = copy.deepcopy(correction.model).cpu(), example[:2].cpu()
     dynamic = ({0: torch.export.Dim("batch")},)
     if path.suffix == ".pt2":
-        program = torch.export.export(correction.model, (example[:2],), dynamic_shapes=dynamic)
+        program = torch.export.export(model, (example,), dynamic_shapes=dynamic)
         write_file(path, lambda file: torch.export.save(program, file), durable=False, refusal=InputError)
         return path
     for package in ("onnx", "onnxscript"):
         optional(package, package, "Writing ONNX")
-    torch.onnx.export(correction.model, (example[:2],), str(path), dynamic_shapes=dynamic, dynamo=True)
+    write_file(
+        path,
+        # one file: by default, torch puts the weights into a second one beside it
+        lambda file: torch.onnx.export(
+            model, (example,), file.name, dynamic_shapes=dynamic, dynamo=True, external_data=False, verbose=False
+        ),
+        durable=False,
+        refusal=InputError,
+    )
     return path

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
-from tqdm import tqdm
 
 from crp.attribution import RelevanceFlow
 from crp.attribution.starts import Start
 from crp.concepts import Kinds
 from crp.mining.labels import Label
 from crp.models import PreparedModel
+from crp.progress import in_batches
 
 # Samples in one pass.
 BATCH = 8
@@ -71,11 +71,8 @@ class Subject:
     def batches(self, doing: str, size: int = BATCH, data: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
         """Yield (number of the first, samples `[B, c, *S]`), with a progress bar that says what is done."""
         data = self.data if data is None else data
-        with tqdm(total=len(data), desc=doing, unit="sample", disable=not self.progress) as bar:
-            for first in range(0, len(data), size):
-                batch = data[first : first + size]
-                yield first, batch
-                bar.update(len(batch))
+        for rows, batch in in_batches(data, size, doing, shown=self.progress):
+            yield rows.start, batch
 
     def flow(self, batch: Tensor) -> RelevanceFlow:
         """Open a forward pass over a batch."""

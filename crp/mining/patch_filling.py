@@ -6,11 +6,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
-from tqdm import tqdm
-
 from crp.attribution.memory import memory_kept
 from crp.library.patch_files import PatchFiles
 from crp.library.patch_segments import PatchKey
+from crp.progress import progress_bar
 
 from .patch_maker import PatchMaker
 from .patch_requests import Request, requests
@@ -52,7 +51,7 @@ def fill(
             files[layer].add(made.pop(layer))
 
     total, written = sum(map(len, groups)), time.monotonic()
-    with memory_kept(), tqdm(total=total, desc="patches", unit="patch", disable=not (progress and groups)) as bar:
+    with memory_kept(), progress_bar("patches", total, shown=progress and bool(groups), unit="patch") as bar:
         try:
             for group in groups:
                 for request, patch in maker.of_group(_still_missing(group, files)):

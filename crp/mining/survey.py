@@ -10,13 +10,13 @@ from functools import reduce
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from crp.attribution import RelevanceFlow, Replica
 from crp.attribution.memory import memory_kept
 from crp.attribution.starts import Start
 from crp.concepts import Kinds, Layout, Located, concept_count, kind_at, mean_count
 from crp.errors import CrpError, ModelError, SampleError
+from crp.progress import progress_bar
 from crp.relevance_shares import shares
 
 from .block_stream import Block
@@ -292,7 +292,7 @@ def run_survey(
         Whether to show a progress bar.
     """
     start = time.perf_counter()
-    with memory_kept(), tqdm(total=length, desc="samples", unit="sample", disable=not progress) as bar:
+    with memory_kept(), progress_bar("samples", length, shown=progress) as bar:
         for place, block in enumerate(stream):
             added = _added(surveyor, block, skip_bad)
             if place == 0:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from crp.explanations import Explanation, LayerExplanation
 from crp.graphs import ConceptGraph
 from crp.visualization import colours as palette
-from crp.visualization import conservation_wording, graph_wording, wording
+from crp.visualization import concentration_wording, conservation_wording, graph_wording, wording
 from crp.visualization import encoding as images
 from crp.visualization.figures import artists
 from crp.visualization.figures.renderers import Renderer, renderer_for
@@ -32,7 +32,9 @@ WIDTH, MARGIN = 15.0, 0.55
 # Heights of the graph's heading and of one of its rows.
 GRAPH_HEAD, GRAPH_ROW = 0.9, 2.1
 HEADER, SUMMARY, FOOTER = 0.95, 3.75, 0.75
-LAYER_HEAD, ROW, LAYER_GAP = 1.35, 0.84, 0.2
+LAYER_HEAD, ROW, LAYER_GAP = 1.55, 0.84, 0.2
+# Height of the sentence above the ledger of a layer.
+SENTENCE = 0.2
 MAP = 3.0
 # Height of the colour scale below a layer's rows.
 ROW_BAR = 0.65
@@ -166,17 +168,21 @@ def _layer(
     artists.write(
         head, 0, 0.5, f"{wording.shortened(layer.layer, 60)}  ·  {layer.size} concepts", fontsize=14, weight="bold"
     )
-    artists.draw_ledger(_place(figure, MARGIN, top + 0.42, _inner(figure), 0.13, f"{layer.layer} ledger"), layer)
+    said = _place(figure, MARGIN, top + 0.32, _inner(figure), 0.24, f"{layer.layer} concentration")
+    said.set_axis_off()
+    artists.write(said, 0, 0.5, concentration_wording.concentration(layer), fontsize=10.5)
+    bar = _place(figure, MARGIN, top + 0.42 + SENTENCE, _inner(figure), 0.13, f"{layer.layer} ledger")
+    artists.draw_ledger(bar, layer)
     account = "No relevance arrives at this layer."
     if layer.shown + layer.rest:
         account = (
             f"{ledger['for']} for + {ledger['against']} against + {ledger['rest']} in {wording.hidden(layer)} = 100 % "
             "of the layer's absolute relevance."
         )
-    line = _text_line(figure, top + 0.58, f"{layer.layer} account")
+    line = _text_line(figure, top + 0.58 + SENTENCE, f"{layer.layer} account")
     artists.write(line, 0, 0.5, f"{account}  {conservation_wording.coverage(layer)}", fontsize=9, color=artists.SOFT)
     if rest := outside(layer):
-        line = _text_line(figure, top + 0.77, f"{layer.layer} rest")
+        line = _text_line(figure, top + 0.77 + SENTENCE, f"{layer.layer} rest")
         artists.write(line, 0, 0.5, rest, fontsize=9, color=artists.SOFT)
 
     colours = palette.concept_colours(explanation)[layer.layer]

@@ -24,7 +24,7 @@ from markupsafe import Markup
 from crp.explanations import Explanation, LayerExplanation, numbers
 from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
 from crp.visualization import colours as palette
-from crp.visualization import conservation_wording, effect_wording, place_wording, wording
+from crp.visualization import concentration_wording, conservation_wording, effect_wording, place_wording, wording
 from crp.visualization import encoding as images
 from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
@@ -196,6 +196,9 @@ def _layer(
         "name": layer.layer,
         "size": layer.size,
         "cards": cards,
+        "opened": concentration_wording.open_cards(layer),
+        "folded": concentration_wording.folded(layer),
+        "concentration": concentration_wording.concentration(layer),
         "limit": f"±{wording.number(limit)}",
         "rest": layer.rest,
         "silent": not layer.shown + layer.rest,

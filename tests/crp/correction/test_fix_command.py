@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import crp
 from crp import LibraryError
 from crp.cli import main
-from crp.correction import refit, suppress, write_fixed
+from crp.correction import refit
 from tests import processes
 from tests.crp.correction.planted import planted_data, planted_model
 
@@ -47,9 +47,12 @@ def run(folder: Path, *options: str) -> Result:
 def test_the_command_says_the_figures_and_writes_weights(folder: Path) -> None:
     out = folder / "fixed.safetensors"
     page = folder / "fixed.html"
-    done = run(folder, "--concept", "conv/0", "--by", "refit", "--out", str(out), "--json", "--page", str(page))
+    done = run(folder, "--concept", "conv/0", "--by", "refit", "--out", str(out), "--json", "--page", str(page),
+               "--device", "cpu")  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "conv/0" in page.read_text(encoding="utf-8")
+    for doing in ("reading samples", "finding the concept", "concept put in", "fitting the last layer"):
+        assert f"{doing}: 100%" in done.stderr
     found = json.loads(done.stdout)
     assert (found["before"]["right_taken_out"], found["before"]["pulled"]) == (0.0, 1.0)
     assert found["after"]["right_taken_out"] > 0.9
@@ -62,31 +65,6 @@ def test_the_command_says_the_figures_and_writes_weights(folder: Path) -> None:
         assert float((model(cleaned).argmax(1) == 1).double().mean()) > 0.95
     with pytest.raises(LibraryError, match="was mined with other weights"):
         crp.explain(model, cleaned[0], crp.open_library(folder / "a.crp"))
-
-
-def test_weights_give_the_same_outputs_without_this_package(tmp_path: Path) -> None:
-    model, (data, _) = planted_model(), planted_data()
-    found = suppress(model, data, "conv", 0, fill="mean")
-    write_fixed(found, tmp_path / "fixed.safetensors", data)
-    torch.save(data[:9], tmp_path / "data.pt")
-    done = processes.run(["-c", f"""
-import sys
-sys.modules["crp"] = None
-import torch
-from safetensors.torch import load_file
-from torch import nn
-names = ("conv", "relu", "mean", "flatten", "logits")
-modules = (nn.Conv2d(3, 3, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-model = nn.Sequential()
-for name, module in zip(names, modules):
-    model.add_module(name, module)
-model.load_state_dict(load_file("{tmp_path}/fixed.safetensors"))
-torch.save(model(torch.load("{tmp_path}/data.pt")).detach(), "{tmp_path}/outputs.pt")
-"""], cwd=tmp_path, imported=("torch",))  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    with torch.no_grad():
-        assert torch.equal(torch.load(tmp_path / "outputs.pt"), found.model(data[:9]))
-        assert float((found.model(data[:9]) - model(data[:9])).abs().max()) > 0.5
 
 
 @pytest.mark.slow  # torch.export takes some seconds
@@ -147,14 +125,3 @@ def test_mistakes_are_sentences(folder: Path, options: tuple[str, ...], sentence
     done = run(folder, *options)
     assert done.exit_code == 2
     assert sentence in done.output
-
-
-def test_onnx(folder: Path) -> None:
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
-    runtime = pytest.importorskip("onnxruntime")
-    model, (data, _) = planted_model(), planted_data()
-    found = suppress(model, data, "conv", 0)
-    path = write_fixed(found, folder / "fixed.onnx", data)
-    (output,) = runtime.InferenceSession(path).run(None, {"input": data[:5].numpy()})
-    torch.testing.assert_close(torch.from_numpy(output), found.model(data[:5]).detach(), rtol=1e-4, atol=1e-4)

@@ -62,8 +62,9 @@ def test_figures_say_what_the_edited_pictures_say() -> None:
 
 def test_variants_exchange_the_region_and_nothing_else() -> None:
     model, (data, _) = planted_model(), planted_data()
-    made = Counterfactuals(model, data, find_presence(model, data, "conv", 0, reach=1, kind=_channels()))
-    found = {one.name: one for one in made.run(features=True)}
+    presence = find_presence(model, data, "conv", 0, reach=1, kind=_channels(), progress=False)
+    made = Counterfactuals(model, data, presence)
+    found = {one.name: one for one in made.run(features=True, progress=False)}
     with torch.no_grad():
         features = model[:4](data)
     torch.testing.assert_close(found["as they are"].features, features)

@@ -138,3 +138,15 @@ def test_a_library_without_vectors_is_refused(tmp_path: Path) -> None:
                        progress=False, targets="prediction")  # fmt: skip
     with pytest.raises(InputError, match="holds no concept vectors"):
         candidates(library)
+
+
+def test_a_device_that_is_not_there_is_refused_and_bars_say_what_is_done(folder: Path) -> None:
+    code = f"{folder}/suspected_subject.py"
+    options = ("--model", f"{code}:model", "--data", f"{code}:data", "--measured", "1")
+    done = run(folder, *options, "--device", "cpu")
+    assert done.exit_code == 0
+    for doing in ("reading samples", "finding the concept", "concept taken out", "concept put in"):
+        assert f"{doing}: 100%" in done.stderr
+    refused = run(folder, *options, "--device", "tpu")
+    assert refused.exit_code == 2
+    assert "There is no device 'tpu' on this machine" in refused.output

@@ -38,6 +38,7 @@ def test_the_scale_of_heatmaps_is_switched_by_keyboard(page, explanation):
     nodes = [node.heatmap for node in explanation.graph.nodes if node.layer == layer.layer]
     limit = max(limit, images.shared_limit(nodes))
     card = f"#layer-0-concept-{part.concept}"
+    page.click(f"{VIEW} .panel:not([hidden]) .fold summary")
     shared = opacities(page)
     assert min(shared) < 0.5
     text = f"document.querySelector('{VIEW} .panel:not([hidden]) .scale-note').innerText"

@@ -1,5 +1,6 @@
 // The whole page: its views, the choice between them, the scale of heatmaps, addresses.
 document.body.classList.add("live");
+closeFolds();
 for (const image of all(".patch img")) image.title = image.alt;
 
 const tables = JSON.parse(document.getElementById("atlas-cells").textContent).map(view => view.map(layer => new Table(layer)));

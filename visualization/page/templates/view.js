@@ -90,6 +90,7 @@ class View {
     this.pin({ layer, concept }, true);
     const card = this.card(index, concept);
     if (card) {
+      unfold(card);
       card.scrollIntoView({ block: "center" });
       card.querySelector(".pick").focus({ preventScroll: true });
     } else this.stage.root.scrollIntoView({ block: "nearest" });

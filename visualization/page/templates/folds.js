@@ -1,0 +1,7 @@
+// Cards of weaker concepts lie folded; without scripts, they are open.
+function closeFolds() { for (const fold of all(".fold details")) fold.open = false; }
+
+function unfold(item) {
+  const fold = item.closest(".fold details");
+  if (fold) fold.open = true;
+}
