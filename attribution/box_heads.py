@@ -5,7 +5,7 @@
 `AnchorBoxes`      RetinaNet, FCOS and SSD: one row of logits per anchor, the same for all pictures
 =================  =================================================================================
 
-Other detectors are made by `crp.attribution.read_boxes`, and have their `BoxHead` as `box_head`.
+Other detectors are made by `crp.attribution.raw_boxes`, and have their `BoxHead` as `box_head`.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def box_head_of(model: nn.Module) -> BoxHead:
         return AnchorBoxes(lambda head: head["cls_logits"].softmax(-1))
     raise ModelError(
         f"Boxes of a {type(model).__name__} cannot be explained: it is not a Faster R-CNN, Mask R-CNN, Keypoint R-CNN, "
-        "RetinaNet, FCOS or SSD of torchvision. Say where its boxes are with crp.attribution.read_boxes."
+        "RetinaNet, FCOS or SSD of torchvision. Say where its boxes are with crp.attribution.raw_boxes."
     )
 
 

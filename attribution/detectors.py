@@ -83,7 +83,7 @@ def box_logits(model: nn.Module) -> nn.Module:
     Raises
     ------
     ModelError
-        If the model is not one of these detectors of torchvision, and not made by `crp.attribution.read_boxes`.
+        If the model is not one of these detectors of torchvision, and not made by `crp.attribution.raw_boxes`.
     """
     return _with_boxes(_detector(model), None)
 

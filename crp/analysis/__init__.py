@@ -33,10 +33,10 @@ _HOMES = {
     "difference": ".differing",
     "LibraryDifference": ".differing",
     "concept_vector": ".prediction",
-    "concept_contexts": ".concept_contexts",
-    "found_in": ".concept_contexts",
-    "ConceptContext": ".concept_contexts",
-    "GivenObject": ".concept_contexts",
+    "concept_contexts": ".object_contexts",
+    "found_in": ".object_contexts",
+    "ConceptContext": ".object_contexts",
+    "GivenObject": ".object_contexts",
 }
 
 __all__ = [*_HOMES]

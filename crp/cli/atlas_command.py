@@ -192,7 +192,8 @@ def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> No
         return
     try:
         data = data_of(library, data=given["data"], trust=given["trust"])
-        supply_patches(library, model, data, concept=kinds_named(given["concept"], library.layers))
+        kinds = kinds_named(given["concept"], library.layers)
+        supply_patches(library, model, data, concept=kinds, targets=getattr(data, "targets", None))
     except CrpError as error:
         if given["data"] is not None:
             raise

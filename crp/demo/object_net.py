@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from crp.attribution.detectors import box_logits
-from crp.attribution.read_boxes import RawBoxes, read_boxes
+from crp.attribution.raw_boxes import RawBoxes, read_boxes
 
 from .object_scenes import ObjectScenes
 from .painting import SIZE

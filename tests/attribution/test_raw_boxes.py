@@ -8,7 +8,7 @@ from torch import nn
 
 from crp.attribution import RelevanceFlow, composite_for
 from crp.attribution.detectors import box_logits, boxes_of, detect
-from crp.attribution.read_boxes import RawBoxes, read_boxes, suppressed
+from crp.attribution.raw_boxes import RawBoxes, read_boxes, suppressed
 from crp.errors import InputError
 
 
