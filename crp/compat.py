@@ -1,6 +1,6 @@
 """Workarounds for other packages, and the names of zennit-crp.
 
-- `import_zennit_safely`: torchvision, which zennit imports, beside a CPU build of torch;
+- `import_zennit_safely`: torchvision, which zennit imports, beside a CPU build of torch and without torch's compiler;
 - `refuse_zennit_crp`: zennit-crp, which installs a folder `crp/` as well;
 - `accept_old_zennit_calls`: code for the older zennit that zennit-crp pins;
 - `old_names`: what zennit-crp's users import from our modules.
@@ -15,8 +15,10 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 
 # Operators for which torchvision registers a fake kernel even without its compiled part, with their schemas.
 TORCHVISION_OPERATORS = {
@@ -29,12 +31,15 @@ _kept_alive: list[object] = []
 
 
 def import_zennit_safely() -> None:
-    """Make `import zennit` work where a CPU build of torch meets the torchvision of PyPI.
+    """Make `import zennit` work where a CPU build of torch meets the torchvision of PyPI, and make it fast.
 
     zennit imports torchvision. PyPI's Linux build of torchvision is compiled for CUDA; beside a CPU build of torch its
     compiled part cannot be loaded, and `import torchvision` ends with ``operator torchvision::nms does not exist``.
     This function loads the compiled part if possible. Otherwise it declares the missing operators, which is all that
     the import needs. They are not implemented: box suppression then raises torchvision's own error.
+
+    Half of the time of `import torchvision` goes to torch's compiler, of which it needs one function, and only where
+    its compiled part is missing. That function is loaded when it is called.
 
     Nothing is done if torchvision is not installed, is already imported, or has its operators. The workaround has no
     effect if torchvision is imported before `crp.attribution`, because a half-imported torchvision cannot be repaired:
@@ -43,7 +48,11 @@ def import_zennit_safely() -> None:
     if "torchvision" in sys.modules:
         return
     spec = importlib.util.find_spec("torchvision")
-    if spec is None or _compiled_part_loads(spec):
+    if spec is None:
+        return
+    if not any(isinstance(finder, _RoiAlignFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _RoiAlignFinder())
+    if _compiled_part_loads(spec):
         return
 
     import torch
@@ -70,6 +79,53 @@ def _compiled_part_loads(spec: ModuleSpec) -> bool:
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == spec.name]:
             del sys.modules[name]
+
+
+_COMPILER = "torch._dynamo.utils"
+
+
+class _RoiAlignFinder(MetaPathFinder):
+    """Finds the module of torchvision that imports torch's compiler."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        if fullname != "torchvision.ops.roi_align":
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _WithoutCompiler(fullname, spec.loader.path)
+        return spec
+
+
+class _WithoutCompiler(SourceFileLoader):
+    """Runs a module that takes `is_compile_supported` from torch's compiler, without loading the compiler.
+
+    While it runs, a small module stands in for the compiler's, and gets whatever else is asked of it from there.
+    """
+
+    def exec_module(self, module: ModuleType) -> None:
+        if _COMPILER in sys.modules:
+            super().exec_module(module)
+            return
+        small = ModuleType(_COMPILER)
+
+        def compiler(name: str) -> object:
+            if name.startswith("__"):  # the import system asks for __path__
+                raise AttributeError(name)
+            if sys.modules.get(_COMPILER) is small:
+                del sys.modules[_COMPILER]
+            return getattr(importlib.import_module(_COMPILER), name)
+
+        def is_compile_supported(device_type: str) -> bool:
+            return compiler("is_compile_supported")(device_type)
+
+        small.__getattr__ = compiler
+        small.is_compile_supported = is_compile_supported
+        sys.modules[_COMPILER] = small
+        try:
+            super().exec_module(module)
+        finally:
+            if sys.modules.get(_COMPILER) is small:
+                del sys.modules[_COMPILER]
 
 
 def refuse_zennit_crp() -> None:

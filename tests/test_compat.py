@@ -104,6 +104,45 @@ def test_without_torchvision_nothing_happens(monkeypatch: pytest.MonkeyPatch) ->
     assert compat._kept_alive == []
 
 
+def pooling(folder: Path, source: str, program: str) -> subprocess.CompletedProcess:
+    """Import a torchvision whose `ops/roi_align.py` is `source`, and run a program after it."""
+    for package in ("torchvision", "torchvision/ops"):
+        (folder / package).mkdir()
+        (folder / package / "__init__.py").touch()
+    (folder / "torchvision" / "extension.py").write_text("_has_ops = lambda: True\n")
+    (folder / "torchvision" / "ops" / "roi_align.py").write_text(source)
+    before = "from crp import compat\ncompat.import_zennit_safely()\ncompat.import_zennit_safely()\nimport sys\n"
+    return run(f"{before}from torchvision.ops import roi_align\n{program}", folder)
+
+
+def compilers() -> str:
+    """What a program holds of torch's compiler."""
+    return "print([name for name in sys.modules if name.startswith('torch._dynamo')])\n"
+
+
+def test_torchvision_gets_the_compiler_when_it_asks_it(tmp_path: Path) -> None:
+    done = pooling(
+        tmp_path,
+        "from torch._dynamo.utils import is_compile_supported\n",
+        compilers() + "import types\n"
+        "own = sys.modules['torch._dynamo.utils'] = types.ModuleType('torch._dynamo.utils')\n"
+        "own.is_compile_supported = lambda device: f'{device} can'\n"
+        "print(roi_align.is_compile_supported('cpu'))",
+    )
+    assert (done.stdout, done.stderr) == ("[]\ncpu can\n", "")
+
+
+def test_a_torchvision_that_takes_more_of_the_compiler_has_it_at_once(tmp_path: Path) -> None:
+    done = pooling(
+        tmp_path,
+        "from torch._dynamo.utils import counters, is_compile_supported\n",
+        "import torch._dynamo.utils\n"
+        "print(roi_align.counters is torch._dynamo.utils.counters, torch._dynamo.utils.__file__ is not None)\n"
+        "print(roi_align.is_compile_supported('cpu') == torch._dynamo.utils.is_compile_supported('cpu'))",
+    )
+    assert (done.stdout, done.stderr) == ("True True\nTrue\n", "")
+
+
 def installed(folder: Path, name: str, version: str) -> None:
     """What `pip install` of a distribution leaves for importlib.metadata to find."""
     metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info" / "METADATA"

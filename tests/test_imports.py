@@ -58,6 +58,7 @@ def within(modules: set[str], packages: tuple[str, ...]) -> set[str]:
             ("matplotlib", "click", "crp.library", "crp.mining", "crp.explanations", "crp.visualization", "crp.legacy"),
             ATTRIBUTION,
         ),
+        ("import crp.attribution, torchvision", ("torch._dynamo", "sympy"), ATTRIBUTION),
         ("import crp.errors, crp.compat", ("torch", "zennit", "crp.attribution"), NOTHING),
         ("import crp.concepts", ("zennit", "crp.attribution", "crp.mining", "crp.library", "crp.legacy"), TORCH),
         (
@@ -75,6 +76,7 @@ def within(modules: set[str], packages: tuple[str, ...]) -> set[str]:
             ("matplotlib", "click", "crp.visualization"),
             ATTRIBUTION,
         ),
+        ("import crp; crp.atlas, crp.make_site", ("matplotlib", "click", "crp.mining", "torch._dynamo"), ATTRIBUTION),
         ("import crp; crp.explain, crp.compose", ("crp.mining", "crp.analysis", "crp.legacy"), ATTRIBUTION),
     ],
 )

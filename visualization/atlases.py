@@ -16,7 +16,6 @@ from crp.explanations.concept_table import concept_rows, write_rows
 from crp.files import user_path
 from crp.visualization import concentration_wording, wording
 from crp.visualization import graph_layout as graph
-from crp.visualization.figures import overview as figure
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page_files import replace_file
 
@@ -40,7 +39,9 @@ class Atlas:
 
     def figure(self) -> Figure:
         """Draw the whole atlas as a new matplotlib Figure, not registered with pyplot."""
-        return figure.atlas_figure(self.explanation)
+        from crp.visualization.figures.overview import atlas_figure  # pages need no matplotlib
+
+        return atlas_figure(self.explanation)
 
     def html(self) -> str:
         """Return the page: one HTML document that loads nothing from outside itself.
@@ -84,7 +85,7 @@ class Atlas:
     def _repr_html_(self) -> str:
         if not self._has_page:
             buffer = io.BytesIO()
-            figure.save(self.figure(), buffer, format="svg")
+            _save_figure(self, buffer, format="svg")
             return buffer.getvalue().decode()
         source = html.escape(self.html(), quote=True)
         style = "width:100%;height:860px;border:0;border-radius:12px"
@@ -113,9 +114,15 @@ def atlas(model: Any, image: Any, library: Any, **options: Any) -> Atlas:
     return Atlas(explain(model, image, library, **options))
 
 
+def _save_figure(value: Atlas, file: BinaryIO, **options: Any) -> None:
+    from crp.visualization.figures.overview import save
+
+    save(value.figure(), file, **options)
+
+
 def _write_figure(format: str) -> Callable[[Atlas, BinaryIO], None]:
     def write(value: Atlas, file: BinaryIO) -> None:
-        figure.save(value.figure(), file, format=format, dpi=DOTS_PER_INCH)
+        _save_figure(value, file, format=format, dpi=DOTS_PER_INCH)
 
     return write
 
