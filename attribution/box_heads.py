@@ -5,7 +5,7 @@
 `AnchorBoxes`      RetinaNet, FCOS and SSD: one row of logits per anchor, the same for all pictures
 =================  =================================================================================
 
-Other detectors are made by `crp.attribution.raw_boxes`, and have their `BoxHead` as `box_head`.
+Other detectors are made by `crp.attribution.raw_boxes`, and have their `BoxHead` as `read_box_head`.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def box_head_of(model: nn.Module) -> BoxHead:
     ModelError
         If it computes them in another way.
     """
-    if (head := getattr(type(model), "box_head", None)) is not None:
+    if (head := getattr(type(model), "read_box_head", None)) is not None:
         return head
     from torchvision.models.detection.fcos import FCOS
     from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN

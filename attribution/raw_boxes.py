@@ -65,7 +65,7 @@ def read_boxes(
     """
     kind = type(model)
     head = ReadBoxes(kind.forward, read, threshold, overlap, most)
-    named = {"box_head": head, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    named = {"read_box_head": head, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
     made = type(kind.__name__, (kind,), named)
     detector = made.__new__(made)
     detector.__dict__ = dict(model.__dict__)

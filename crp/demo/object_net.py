@@ -79,7 +79,7 @@ class ObjectDetector(ObjectNet):
 
 def build_detector() -> nn.Module:
     """Build the detector with random weights; its output are the class logits of all boxes (`box_logits`)."""
-    return box_logits(read_boxes(ObjectDetector(), _read))
+    return box_logits(read_boxes(ObjectDetector(), _read, overlap=0.1))
 
 
 def _read(output: tuple[Tensor, Tensor]) -> RawBoxes:

@@ -19,10 +19,10 @@ class GridDetector(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.conv = nn.Conv2d(3, 8, 3, stride=4, padding=1)
-        self.head = nn.Conv2d(8, 7, 1)
+        self.box_head = nn.Conv2d(8, 7, 1)  # any name may be taken
 
     def forward(self, data):
-        raw = self.head(self.conv(data).relu()).flatten(2).mT  # [N, P, 7]
+        raw = self.box_head(self.conv(data).relu()).flatten(2).mT  # [N, P, 7]
         return {"raw": raw}
 
 

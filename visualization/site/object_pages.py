@@ -139,8 +139,6 @@ def _index(
             objects=objects,
             boxes=boxes,
             left_out=_left_out(left_out, boxes),
-            context_means=place_wording.CONTEXT_MEANS,
-            layer_share_means=wording.LAYER_SHARE_MEANS,
             command=command,
             provenance=list(page.provenance_groups({**provenance, "command": ""})),
         )
@@ -160,7 +158,7 @@ def _summary(number: int, each: ObjectExplanation) -> _Summary:
             "part": percent(each.found.part),
             "outline": outline_view(explanation.place),
             "at": _corner(explanation),
-            "crop": images.jpeg_uri(images.fitted(_crop(explanation), CROP), quality=82),
+            "crop": images.picture_uri(_crop(explanation), side=CROP, quality=82),
             "context": place_wording.prediction_context_share(explanation),
             "layer": layer.layer,
             "concepts": [
