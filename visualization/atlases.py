@@ -14,7 +14,7 @@ from crp.errors import InputError, listed
 from crp.explanations import Explanation, to_json
 from crp.explanations.concept_table import concept_rows, write_rows
 from crp.files import user_path
-from crp.visualization import concentration_wording, wording
+from crp.visualization import concentration_wording, concept_names, wording
 from crp.visualization import graph_layout as graph
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page_files import replace_file
@@ -97,7 +97,7 @@ class Atlas:
         lines = [f"Atlas: {sentence}"]
         for layer in self.explanation.layers:
             parts = ", ".join(
-                f"{layer.name_of(part.concept) or part.concept} {wording.signed_percent(part.share)}"
+                f"{concept_names.label(part.concept, layer.name_of(part.concept))} {wording.signed_percent(part.share)}"
                 for part in layer.ranked[:4]
             )
             lines.append(f"  {layer.layer}: {parts or 'no concept shown'} (rest {wording.ledger(layer)['rest']})")

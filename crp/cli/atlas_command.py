@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from crp.library import Library
     from crp.models import PreparedModel
 
-CONCEPTS = 6
+CONCEPTS, PAIRS = 6, 8
 FORMATS = ("html", "png", "pdf", "svg", "json", "csv", "dot")
 SITE = "site"
 OBJECTS = "objects"
@@ -70,6 +70,13 @@ OBJECTS = "objects"
 @click.option("--similar-to", metavar="FILE", help="Explain how similar the model's embedding is to this picture's.")
 @click.option("--against", metavar="CLASS", help="Also explain this class, and the difference: why not this one?")
 @click.option("--graph/--no-graph", default=True, help="Whether to show how lower concepts compose higher ones.")
+@click.option(
+    "--pairs",
+    type=click.IntRange(min=0),
+    default=PAIRS,
+    show_default=True,
+    help="Concepts of a layer that a page can switch off two at a time.",
+)
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
 @click.option("--data", metavar="DATA", help="The mined data, for patches not made yet; default: as the library names.")
@@ -118,7 +125,7 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             "--mask, --box and --similar-to cannot be given, too."
         )
     opened = open_library(library)
-    options = {name: given[name] for name in ("layers", "target", "against", "graph", "concepts")}
+    options = {name: given[name] for name in ("layers", "target", "against", "graph", "concepts", "pairs")}
     if given["concept"]:
         options["concept"] = kinds_named(given["concept"], opened.layers)
     if not images:
@@ -252,7 +259,8 @@ def _command(library: str, images: Sequence[str], given: dict[str, Any], switche
     """Return the command that makes this page again: what was explained, without where it was written."""
     words = ("layers", "target", "mask", "box", "similar_to", "against", "model", "weights")
     asked = {name: given[name] for name in words}
-    asked["concepts"] = given["concepts"] if given["concepts"] != CONCEPTS else None
+    for name, default in (("concepts", CONCEPTS), ("pairs", PAIRS)):
+        asked[name] = given[name] if given[name] != default else None
     asked["concept"] = given["concept"]
     words = options.command_line("atlas", [library, *images], asked)
     switches = [*switches, *(["--trust"] if given["trust"] else []), *([] if given["graph"] else ["--no-graph"])]

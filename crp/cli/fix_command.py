@@ -79,7 +79,7 @@ def fix(
     """
     sys.path.append(os.getcwd())
     from crp import correction
-    from crp.correction.reading import concept_named, read_samples
+    from crp.correction.reading import read_samples
     from crp.files import user_path
     from crp.library import open_library
     from crp.models import check_concept_kind
@@ -93,7 +93,7 @@ def fix(
     if refitted and method == "refit":
         raise click.UsageError("--refit is for suppress, project and reactive; --by refit does the same alone.")
     opened, found_kind = open_library(library), kind_named(kind)
-    layer, index = concept_named(opened, concept)
+    layer, index = opened.concept_named(concept)
     check_concept_kind(opened, found_kind)
     place = pick_device(device)
     found = model_of(opened, model=model, weights=weights, trust=trust).to(place)

@@ -23,6 +23,7 @@ from crp.cli.info_command import info
 from crp.cli.layers_command import layers
 from crp.cli.merge_command import merge
 from crp.cli.mine_command import mine
+from crp.cli.names_command import names
 from crp.cli.patches_command import patches
 from crp.cli.search_command import search
 from crp.cli.strategies_command import strategies
@@ -141,5 +142,5 @@ def _with_torch(run: Callable[..., None]) -> Callable[..., None]:
 for command in (demo, layers, mine, merge, atlas, patches, verify, evaluate, suspects, fix, directions, context):
     command.callback = _with_torch(command.callback)
     main.add_command(command)
-for command in (info, diff, classes, search, strategies):
+for command in (info, diff, classes, names, search, strategies):
     main.add_command(command)

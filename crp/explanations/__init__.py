@@ -2,6 +2,7 @@
 
     from crp.explanations import Explanation, explain, from_json, to_json
 
+ablations.py        `Ablations`: the model's outputs without some concepts
 explanation.py      `Explanation` and its parts as frozen values
 plausibility.py     which coverage and absorption can be read as a share
 serialisation.py    an explanation as JSON
@@ -18,6 +19,7 @@ from __future__ import annotations
 from crp.lazy_names import on_first_use
 
 _HOMES = {
+    "Ablations": "crp.explanations.ablations",
     "ClassScore": "crp.values",
     "ClassShare": "crp.values",
     "ConceptEffect": "crp.values",

@@ -22,7 +22,7 @@ from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.named_starts import Target
 from crp.attribution.start_places import place_of
 from crp.attribution.starts import Difference, Start
-from crp.concepts import ChannelConcept, Kinds, concept_names
+from crp.concepts import ChannelConcept, Kinds
 from crp.errors import InputError
 from crp.explanations.effects import MeasuredEffects
 from crp.explanations.explained import Explained, best_classes, explained_of, same
@@ -38,7 +38,7 @@ from crp.models import PreparedModel, ready_model
 from crp.places import Place
 from crp.preprocessing import read_picture, shown_input
 from crp.relevance_shares import shares
-from crp.values import StartScore
+from crp.values import ClassScore, StartScore
 
 if TYPE_CHECKING:
     from zennit.core import Composite
@@ -70,6 +70,7 @@ def explain(
     cells: int | None = None,
     graph: bool = True,
     effects: bool = True,
+    pairs: int = 8,
     composite: Composite | str | None = None,
     concept: Kinds = _CHANNELS,
     place: Place | np.ndarray | None = None,
@@ -105,7 +106,10 @@ def explain(
     graph
         Whether to compute the attribution graph (`crp.compose`). If layers contain one another, it uses the inner ones.
     effects
-        Whether to measure, for each concept with a card, what becomes of the explained output without it.
+        Whether to measure, for each concept with a card, what becomes of the output without it.
+    pairs
+        With `effects`: the output is measured without each pair of so many concepts of a layer, too, those with the
+        largest shares. A page answers from these measurements when its reader switches concepts off.
     composite
         The composite used for mining, if it was not the default; a prepared model has it already.
     concept
@@ -136,6 +140,7 @@ def explain(
     """
     concepts, patches = whole_number("concepts", concepts, 1), whole_number("patches", patches, 0)
     cells = None if cells is None else whole_number("cells", cells, 1)
+    pairs = whole_number("pairs", pairs, 0)
     check_library(library)
     place = Place(place) if isinstance(place, np.ndarray) else place
     layers = layer_names(layers or ())
@@ -151,12 +156,13 @@ def explain(
         if second is not None and same(flow, first.start, second.start):
             what = "start" if isinstance(first.score, StartScore) else "class"
             raise InputError(f"target and against are the same {what}, {first.score.name!r}.")
-        shown = _Shown(library, concept, tuple(layers), concepts, cells, graph)
-        measured = MeasuredEffects(flow, library, layers, concept) if effects else None
         every = [first] if second is None else [first, second]
+        classes = best_classes(flow, library, every)
+        shown = _Shown(library, concept, tuple(layers), concepts, cells, graph, pairs, _listed(classes, every))
+        measured = MeasuredEffects(flow, library, layers, concept) if effects else None
         common = {
             "picture": shown_input(data[0], library.preprocessing),
-            "classes": best_classes(flow, library, every),
+            "classes": classes,
             "provenance": {**_provenance(library, model.rules, flow, every, measured), **(provenance or {})},
         }
 
@@ -188,6 +194,8 @@ class _Shown:
     concepts: int
     cells: int | None
     graph: bool
+    pairs: int
+    classes: tuple[int, ...]
 
 
 def _explained(
@@ -238,6 +246,12 @@ def _check_arriving(flow: RelevanceFlow, arriving: Mapping[str, Tensor]) -> None
             above = where
 
 
+def _listed(classes: Sequence[ClassScore], explained: Sequence[Explained]) -> tuple[int, ...]:
+    """List the classes that a page names: the best ones and those that are explained."""
+    targets = [one.score for one in explained if isinstance(one.score, ClassScore)]
+    return tuple(dict.fromkeys(score.index for score in [*classes, *targets]))
+
+
 def _explained_layer(
     flow: RelevanceFlow,
     shown: _Shown,
@@ -255,13 +269,17 @@ def _explained_layer(
     supporting = [index for index in order[: shown.concepts] if relevance[index] > 0]
     opposing = [index for index in order[::-1][: shown.concepts] if relevance[index] < 0]
     cards = supporting + opposing
-    parts = {}
+    parts, ablations = {}, None
     if cards:
         library.concept_ids(layer, cards)
         statistics = library.statistics(layer)
         heatmaps = flow.down(own.carried(arriving, cards), start=layer)[:, 0].sum(1)
         check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
-        effects = [None] * len(cards) if measured is None else measured.of(layer, cards, start, started)
+        effects = [None] * len(cards)
+        if measured is not None:
+            effects = measured.of(layer, cards, start, started)
+            strongest = sorted(cards, key=lambda index: -abs(share[index]))
+            ablations = measured.ablations(layer, strongest, shown.pairs, start, shown.classes)
         for index, heatmap, effect in zip(cards, heatmaps, effects, strict=True):
             parts[index] = ConceptPart(
                 layer=layer,
@@ -285,7 +303,9 @@ def _explained_layer(
         relevance=relevance.cpu().numpy(),
         outside=outside,
         first_order=flow.first_order,
-        names=concept_names(own.kind, own.layout),
+        names=library.names[layer],
+        naming=library.naming(layer),
+        ablations=ablations,
     )
 
 

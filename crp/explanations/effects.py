@@ -1,8 +1,9 @@
-"""What the model answers without single concepts: `MeasuredEffects`."""
+"""What the model answers without single concepts and pairs of them: `MeasuredEffects`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor
 from crp.attribution import RelevanceFlow
 from crp.attribution.removal import Removal, explained_value
 from crp.attribution.starts import Logit, Start
+from crp.class_names import class_name
 from crp.concepts import Kinds
 from crp.errors import ModelError
+from crp.explanations.ablations import Ablations
 from crp.values import ConceptEffect
 
 if TYPE_CHECKING:
@@ -20,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class MeasuredEffects:
-    """The model's output without each of some concepts, for the one sample of a flow.
+    """The model's output without some concepts, for the one sample of a flow.
 
     A concept is removed in two ways: its part becomes zero, or its mean over the mined data set. Both are measured in
-    one batch of the part of the model above the layer, once for all starts that are explained.
+    one batch of the part of the model above the layer, once for all starts that are explained. Pairs become zero.
 
     Parameters
     ----------
@@ -43,8 +46,10 @@ class MeasuredEffects:
     """
 
     def __init__(self, flow: RelevanceFlow, library: Library, layers: Sequence[str], concept: Kinds) -> None:
+        self._names = library.output_names
         self._ways: dict[str, list[Removal]] = {}
         self._predictions: dict[tuple[str, int], list[Tensor]] = {}
+        self._of_pairs: dict[tuple[str, int, int], Tensor] = {}
         problems = {}  # in order, each once
         flow.follow_upper_parts(layers)
         for layer in layers:
@@ -76,6 +81,53 @@ class MeasuredEffects:
                 numbers += [float(explained_value(start, prediction)), probability]
             found.append(ConceptEffect(before, *numbers))
         return found
+
+    def ablations(
+        self, layer: str, concepts: Sequence[int], pairs: int, start: Start, classes: Sequence[int]
+    ) -> Ablations | None:
+        """Return the outputs without each of some concepts, and without each pair of some of them.
+
+        Parameters
+        ----------
+        layer, concepts
+            Concepts of a layer; `of` was called with them.
+        pairs
+            The first so many are removed in pairs, too.
+        start
+            What is explained.
+        classes
+            The classes that are listed in any case; none if the output does not hold logits of classes.
+        """
+        if layer not in self._ways:
+            return None
+        zero = self._ways[layer][0]
+        chosen = [tuple(sorted(pair)) for pair in combinations(concepts[:pairs], 2)]
+        missing = [pair for pair in chosen if (layer, *pair) not in self._of_pairs]
+        if missing:
+            found = zero.predictions([list(pair) for pair in missing]).double()
+            self._of_pairs |= {(layer, *pair): one for pair, one in zip(missing, found, strict=True)}
+        outputs = torch.stack([
+            zero.upper.prediction.double(),
+            *(self._predictions[layer, index][0] for index in concepts),
+            *(self._of_pairs[layer, *pair] for pair in chosen),
+        ])  # fmt: skip
+        values = torch.stack([explained_value(start, output)[0] for output in outputs])
+        listed = list(classes)
+        logits = others = outputs.new_zeros(len(outputs), 0)
+        if listed:
+            logits = outputs[:, 0]
+            listed = list(dict.fromkeys([*listed, *logits.argmax(1).tolist()]))
+            others = logits.clone()
+            others[:, listed] = -torch.inf
+            logits = logits[:, listed]
+        count = outputs.shape[-1]
+        return Ablations(
+            removed=[(), *((index,) for index in concepts), *chosen],
+            values=values.cpu().numpy(),
+            classes=[(index, class_name(self._names, index, count)) for index in listed],
+            logits=logits.cpu().numpy(),
+            others=others.logsumexp(1).cpu().numpy(),
+        )
 
     def _measure(self, layer: str, concepts: Sequence[int]) -> None:
         if concepts:

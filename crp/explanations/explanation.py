@@ -4,6 +4,7 @@
     ├── LayerExplanation     one layer: its concepts for and against, the rest, how much relevance arrives
     │   ├── ConceptPart      one concept: signed share, conditional heatmap, the classes that use it
     │   │   └── Patch        one crop of a reference sample, with the concept's heatmap in it
+    │   ├── Ablations        the model's outputs without these concepts, one and two at a time
     │   └── ConceptMap       the input divided into cells: the strongest concept of each, all concepts in all cells
     ├── ConceptGraph         how lower concepts compose higher ones (crp.graphs.concept_graph)
     └── Explanation …        the same input, explained for another class or for the difference of two
@@ -23,7 +24,9 @@ from typing import Any
 import numpy as np
 
 from crp.errors import InputError
+from crp.explanations.ablations import Ablations
 from crp.graphs.concept_graph import ConceptGraph
+from crp.library.given_names import LayerNaming
 from crp.places import ContextUse, Place, context_use
 from crp.values import (
     ClassScore,
@@ -225,7 +228,12 @@ class LayerExplanation:
         Whether relevance is the first-order effect of removing a concept, which does not add up to the output: in nets
         with norms, attention, gates or smooth activations.
     names
-        The name of every concept, empty for those without; `()` if none has a name.
+        The name of every concept (a person's label, or what its kind calls it), empty for those without; `()` if none
+        has a name.
+    naming
+        What people said about the concepts, and what tells the concepts from others; None if this is not known.
+    ablations
+        What the model answers without the concepts that are shown, one and two at a time; None if it was not measured.
 
     Raises
     ------
@@ -246,6 +254,8 @@ class LayerExplanation:
     outside: float = 0.0
     first_order: bool = False
     names: tuple[str, ...] = ()
+    naming: LayerNaming | None = None
+    ablations: Ablations | None = None
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
@@ -334,8 +344,7 @@ class Explanation:
     beside
         The same input explained for another class, or for the difference of two.
     place
-        The mask or box in the input that is explained, if there is one: how much relevance lies outside of it, in the
-        context, is `crp.places.context_use`.
+        The mask or box in the input that is explained, if there is one.
 
     Raises
     ------
@@ -367,10 +376,8 @@ class Explanation:
         if any(not np.array_equal(other.picture, self.picture) for other in self.beside):
             raise InputError("all explanations in `beside` must be of the same input; these have other pictures.")
         if self.place is not None and self.place.mask.shape != self.heatmap.shape:
-            raise InputError(
-                f"the place that is explained has the size {list(self.place.mask.shape)}, and the picture "
-                f"{list(self.heatmap.shape)}."
-            )
+            sizes = list(self.place.mask.shape), list(self.heatmap.shape)
+            raise InputError("the place that is explained has the size {}, and the picture {}.".format(*sizes))
         logits = [score.logit for score in self.classes]
         missing = not logits and isinstance(self.target, ClassScore)
         if missing or logits != sorted(logits, reverse=True):

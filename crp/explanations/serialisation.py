@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from crp.errors import InputError
+from crp.explanations.ablations import ablation_arrays, ablation_numbers, ablations_from
 from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation
 from crp.graphs.concept_graph import graph_arrays, graph_from, graph_numbers
+from crp.library.given_names import LayerNaming
 from crp.places import ContextUse, Place, context_use
 from crp.values import (
     ClassShare,
@@ -110,6 +112,8 @@ def _arrays(explanation: Explanation, place: str) -> dict[str, np.ndarray]:
                     arrays |= packed_patch(f"{here}/{side}/{number}/{kind}/{rank}", patch)
         if layer.concept_map is not None and layer.concept_map.table is not None:
             arrays[f"{here}/concept_map/table"] = layer.concept_map.table
+        if layer.ablations is not None:
+            arrays |= ablation_arrays(layer.ablations, f"{here}/ablations")
         for concept, patch in layer.glimpses.items():
             arrays |= packed_patch(f"{here}/glimpses/{concept}", patch)
     if explanation.graph is not None:
@@ -162,6 +166,8 @@ def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarr
         outside=content.get("outside", 0.0),
         first_order=content.get("first_order", False),
         names=content.get("names", ()),
+        naming=None if content.get("naming") is None else LayerNaming.from_json(content["naming"]),
+        ablations=content.get("ablations") and ablations_from(content["ablations"], f"{place}/ablations", arrays),
         concept_map=concept_map,
         relevance=content.get("relevance"),
         glimpses={
@@ -217,6 +223,8 @@ def _layer_numbers(layer: LayerExplanation, explanation: Explanation) -> dict[st
         "layer": layer.layer,
         "size": layer.size,
         "names": list(layer.names),
+        "naming": layer.naming and layer.naming.to_json(),
+        "ablations": layer.ablations and ablation_numbers(layer.ablations),
         "supporting": [_part_numbers(part, layer, explanation) for part in layer.supporting],
         "opposing": [_part_numbers(part, layer, explanation) for part in layer.opposing],
         "rest": layer.rest,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crp.explanations import ConceptPart, Explanation, Patch
+from crp.explanations import ConceptPart, Explanation, LayerExplanation, Patch
 from crp.visualization import concept_names, effect_wording, place_wording, wording
 from crp.visualization import encoding as images
 from crp.visualization.page.context import UP, Context
@@ -30,7 +30,7 @@ TITLES = {
 def card_view(
     explanation: Explanation,
     part: ConceptPart,
-    name: str,
+    layer: LayerExplanation,
     place: str,
     limit: float,
     widest: float,
@@ -42,8 +42,8 @@ def card_view(
     ----------
     explanation, part
         What is explained, and the concept.
-    name
-        The concept's name; may be empty.
+    layer
+        The concept's layer.
     place
         What the card's id begins with.
     limit
@@ -53,13 +53,16 @@ def card_view(
     context
         Of the page; the card is noted in `shown` if it is the first of its concept.
     """
-    key = part.layer, part.concept
+    key, name = (part.layer, part.concept), layer.name_of(part.concept)
     own = f"{place}-concept-{part.concept}"
     first = context.shown.setdefault(key, own)
     node = explanation.graph.node(*key) if explanation.graph else None
     return {
         "id": own,
         "concept": part.concept,
+        "of": f"{part.layer}/{part.concept}",
+        # what people said; None where nobody can say anything, because the layer cannot be told from others
+        "given": None if layer.naming is None else layer.naming.of(part.concept),
         "name": name,
         "title": wording.shortened(concept_names.heading(part.concept, name), NAME_LENGTH),
         "full": concept_names.full(*key, name),

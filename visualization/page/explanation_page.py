@@ -21,7 +21,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from crp.explanations import Explanation, LayerExplanation, numbers
+from crp.explanations import ClassScore, Explanation, LayerExplanation, numbers
 from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
 from crp.visualization import colours as palette
 from crp.visualization import concentration_wording, conservation_wording, effect_wording, place_wording, wording
@@ -35,6 +35,7 @@ from crp.visualization.page.glimpses import embedded_glimpses, shared_glimpses
 from crp.visualization.page.graph_section import graph_view
 from crp.visualization.page.heatmaps import layer_limits
 from crp.visualization.page.outline import outline_view
+from crp.visualization.page.switch_data import ablations_block
 
 if TYPE_CHECKING:
     from crp.visualization.site.shared import Shared
@@ -87,6 +88,7 @@ def render(
             uses_mean=wording.USES_MEAN,
             mined_classes=wording.mined_classes(explanation.provenance.get("settings", {})),
             classes=list(_classes(explanation)),
+            switches=any(layer.ablations for value in views for layer in value.layers),
             picture=images.picture_uri(explanation.picture, side=STAGE_SIDE, quality=88),
             faded=images.picture_uri(images.faded(explanation.picture), side=STAGE_SIDE, quality=75),
             inks=[_hex(colour) for colour in (images.AGAINST_INK, images.FOR_INK)],
@@ -99,9 +101,15 @@ def render(
             provenance=list(provenance_groups(explanation.provenance)),
             command=explanation.provenance.get("command", ""),
             numbers=script_json(numbers(explanation)),
+            naming=script_json(
+                [{"layer": one.layer, **one.naming.to_json()} for one in explanation.layers if one.naming is not None]
+            ),
             cells=script_json(
                 [
-                    [cells_view(layer, glimpses[layer.layer], colours[layer.layer]) for layer in value.layers]
+                    [
+                        cells_view(layer, glimpses[layer.layer], colours[layer.layer]) | ablations_block(value, layer)
+                        for layer in value.layers
+                    ]
                     for value in views
                 ]
             ),
@@ -142,6 +150,7 @@ def _classes(explanation: Explanation) -> Iterator[dict[str, Any]]:
             "text": wording.class_value(score, explanation.best),
             "logit": f"{score.value:.2f}".replace("-", wording.MINUS),
             "explained": score == explanation.target,
+            "index": score.index if isinstance(score, ClassScore) else "",
         }
 
 
@@ -187,7 +196,7 @@ def _layer(
 ) -> dict[str, Any]:
     widest = max((abs(part.share) for part in layer.ranked), default=0) or 1
     cards = [
-        card_view(explanation, part, layer.name_of(part.concept), place, limit, widest, context)
+        card_view(explanation, part, layer, place, limit, widest, context)
         for part in layer.ranked
     ]
     colours = context.colours[layer.layer]

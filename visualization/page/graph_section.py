@@ -87,7 +87,9 @@ def _node(graph: ConceptGraph, node: GraphNode, cards: Mapping[Key, str], contex
         # A concept's name gets lines of its own, because nodes may be narrow.
         "named": bool(node.name) and not node.is_output,
         # numbers of a position stay on one line
-        "name": wording.shortened(graph_wording.node_label(node), NAME_LENGTH).replace(", ", f",{wording.SPACE}"),
+        "of": f"{node.layer}/{node.concept}" if of_concept else "",
+        "length": NAME_LENGTH,
+        "name": graph_wording.node_label(node, NAME_LENGTH).replace(", ", f",{wording.SPACE}"),
         "full": concept_names.full(*node.key, node.name) if of_concept else graph_wording.node_name(node),
         "share": wording.share_of_all(node.share),
         "side": "supports" if node.relevance > 0 else "opposes",

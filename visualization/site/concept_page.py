@@ -54,6 +54,7 @@ class ConceptPages:
         self._shown = shown
         self._neighbours = neighbours
         self._profiles = shared.library.profiles(layer)
+        self._given = shared.library.naming(layer)
         self.size = self._profiles.share.shape[1]
         self._uses_mean = wording.USES_MEAN[0].upper() + wording.USES_MEAN[1:]
         # The profile of a model with one output has one row: there are no classes to compare.
@@ -106,6 +107,8 @@ class ConceptPages:
             title=f"{self._layer}, {concept_names.in_sentence(concept, name)}",
             layer=self._layer,
             concept=concept,
+            of=f"{self._layer}/{concept}",
+            given=self._given.of(concept),
             name=wording.shortened(name, HEADING_LENGTH),
             full=concept_names.full(self._layer, concept, name),
             size=self.size,
@@ -181,9 +184,12 @@ class ConceptPages:
 
     def _neighbour(self, other: Neighbour) -> dict[str, Any]:
         known = other.layer in self._shared.places and other.concept != REST
-        name = NO_CONCEPT if other.concept == REST else self._name(other.layer, other.concept) if known else ""
+        name = self._name(other.layer, other.concept) if known else ""
+        own = NO_CONCEPT if other.concept == REST else concept_names.label(other.concept, name, NAME_LENGTH)
         return {
-            "name": other.name or wording.shortened(name, NAME_LENGTH) or str(other.concept),
+            "name": other.name or own,
+            "concept": other.concept,
+            "length": NAME_LENGTH,
             "layer": "" if other.name else other.layer,
             "page": UP + self._shared.page(other.layer, other.concept) if known else "",
             "glimpse": self._glimpse(other.layer, other.concept) if known else "",

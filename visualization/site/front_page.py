@@ -79,7 +79,9 @@ def _item(entry: Entry, shared: Shared, numbers: Mapping[str, int]) -> dict[str,
         "layer": layer,
         "concepts": [
             {
-                "name": wording.shortened(shared.library.concept_name(layer, concept), NAME_LENGTH) or str(concept),
+                "of": f"{layer}/{concept}",
+                "length": NAME_LENGTH,
+                "name": concept_names.label(concept, shared.library.concept_name(layer, concept), NAME_LENGTH),
                 "full": concept_names.full(layer, concept, shared.library.concept_name(layer, concept)),
                 "page": shared.page(layer, concept),
                 "glimpse": glimpse_style(shared, layer, concept),

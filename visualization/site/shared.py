@@ -1,6 +1,7 @@
 """Files that the pages of a site share: script and style, and the patches of every concept.
 
-    assets/page.css, page.js, site.css, site.js
+    assets/page.css, page.js, naming.css, naming.js, site.css, site.js
+    assets/names.js                    what people said about concepts, so that all pages tell the same
     assets/order.js                    the predictions in order, for links to the previous and the next page
     concepts/LAYER/glimpses.jpg        one patch of every concept; glimpses.json lists the concepts in order
     concepts/LAYER/37.jpg, 37.png      all patches of a concept, and the veils that wash out parts of them
@@ -26,7 +27,14 @@ from crp.visualization.package_files import template_files
 from crp.visualization.page_files import file_name, replace_file, write_changed
 from crp.visualization.sheets import SIDE, Glimpses, Sheet
 
-ASSETS = {"page.css": "style.css", "page.js": "script.js", "site.css": "site.css", "site.js": "site.js"}
+ASSETS = {
+    "page.css": "style.css",
+    "page.js": "script.js",
+    "naming.css": "naming.css",
+    "naming.js": "naming.js",
+    "site.css": "site.css",
+    "site.js": "site.js",
+}
 
 
 class Shared:
@@ -62,6 +70,7 @@ class Shared:
             (self.folder / place).mkdir(parents=True, exist_ok=True)
         for name, content in self.assets.items():
             write_changed(self.folder / "assets" / name, content)
+        self.write_names()
         if not (self.folder / "assets" / "order.js").exists():
             self.write_order([])
 
@@ -72,6 +81,11 @@ class Shared:
         """
         content = f"window.predictions = {json.dumps(predictions)};\n"
         write_changed(self.folder / "assets" / "order.js", content.encode())
+
+    def write_names(self) -> None:
+        """Write how the library's concepts are named as a script, for `naming.js`."""
+        told = [{"layer": layer, **self.library.naming(layer).to_json()} for layer in self.places]
+        write_changed(self.folder / "assets" / "names.js", f"window.conceptNaming = {json.dumps(told)};\n".encode())
 
     def page(self, layer: str, concept: int) -> str:
         """Return the address of a concept's page, relative to the site's folder."""

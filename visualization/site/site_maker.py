@@ -329,7 +329,8 @@ def _digest(library: Library) -> str:
     for file in files:
         digest.update(_file_digest(file).encode())
     made = {layer: library.patch_files(layer).made().tolist() for layer in library.layers}
-    digest.update(json.dumps(made).encode())
+    names = [library.naming(layer).to_json() for layer in library.layers]
+    digest.update(json.dumps([made, names]).encode())
     return digest.hexdigest()
 
 

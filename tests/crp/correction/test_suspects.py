@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch.utils.data import TensorDataset
 
 import crp
-from crp import InputError, LibraryError
+from crp import InputError
 from crp.cli import main
-from crp.correction import Verdicts, candidates
+from crp.correction import candidates
 from crp.correction.suspicion import split
 from tests.crp.correction.planted import planted_data, planted_model
 
@@ -96,27 +96,21 @@ def test_the_command_measures_what_the_tag_decides(folder: Path) -> None:
     done = run(folder, "--data", f"{code}:data", "--model", f"{code}:model", "--json", "--measured", "1")
     assert done.exit_code == 0, done.output
     first = json.loads(done.stdout)[0]
-    assert (first["layer"], first["concept"], first["likely"], first["verdict"]) == ("conv", 0, True, None)
+    assert (first["layer"], first["concept"], first["likely"], first["given"]) == ("conv", 0, True, None)
     assert (first["kept"], first["pulled"]) == (0.0, 1.0)
 
 
-def test_verdicts_are_kept_beside_the_library(folder: Path) -> None:
+def test_verdicts_are_kept_in_the_library(folder: Path) -> None:
     assert "likely a Clever Hans" in run(folder).output
     done = run(folder, "--verdict", "conv/0=artefact", "--note", "a stamp")
-    assert Path(done.output.strip()) == folder / "a.suspects.json"
+    assert Path(done.output.strip()) == folder / "a.crp" / "names.json"
     assert "artefact: a stamp" in run(folder).output
     assert "likely a Clever Hans" not in run(folder).output
-    library = crp.open_library(folder / "a.crp")
-    with pytest.raises(InputError, match=r"There is no verdict 'artifact': did you mean 'artefact'\?"):
-        Verdicts(library).set("conv/0", "artifact")
-    stored = json.loads((folder / "a.suspects.json").read_text())
-    (folder / "a.suspects.json").write_text(json.dumps({**stored, "weights": "other"}))
-    with pytest.raises(LibraryError, match="a model with other weights"):
-        Verdicts(library)
-    (folder / "a.suspects.json").write_text("[]")
-    with pytest.raises(LibraryError, match="is damaged"):
-        Verdicts(library)
-    (folder / "a.suspects.json").unlink()
+    found = json.loads(run(folder, "--json").stdout)[0]
+    assert (found["concept"], found["given"]["verdict"], found["given"]["note"]) == (0, "artefact", "a stamp")
+    done = run(folder, "--verdict", "conv/0=artifact")
+    assert (done.exit_code, "There is no verdict 'artifact': did you mean 'artefact'?" in done.output) == (2, True)
+    (folder / "a.crp" / "names.json").unlink()
 
 
 def test_a_verdict_without_a_word_is_refused(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Scenes with several objects: what their masks, boxes and labels say is what is drawn; and what the network learned."""
+"""Scenes with several objects: their masks, boxes and labels are what is drawn; and what the network learned."""
 
 import numpy as np
 import pytest

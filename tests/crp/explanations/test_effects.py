@@ -74,15 +74,21 @@ def test_an_image_of_another_size_than_those_mined(tmp_path):
         assert [part.effect.after, part.effect.at_mean] == pytest.approx([float(value) for value in wanted], abs=1e-9)
 
 
-def test_removals_cost_one_forward_pass_and_at_most_two_of_each_upper_part(model, library, image, monkeypatch):
-    """With two targets there are three views of the same prediction, and what they share is measured once."""
+def test_removals_cost_one_forward_pass_and_few_of_each_upper_part(model, library, image, monkeypatch):
+    """With two targets there are three views of the same prediction, and what they share is measured once.
+
+    Pairs of concepts are one more pass of each upper part.
+    """
     ran = []
     run = FollowedModel.run
     monkeypatch.setattr(FollowedModel, "run", lambda self, data, step: ran.append(step) or run(self, data, step))
-    explain(model, image, library)
+    paired = [layer for layer in explain(model, image, library).layers if len(layer.ranked) > 1]
+    assert len(ran) == 1 + 2 * len(LAYERS) + len(paired) > 2 + 2 * len(LAYERS)
+    ran.clear()
+    explain(model, image, library, pairs=0)
     assert len(ran) == 1 + 2 * len(LAYERS)
     ran.clear()
-    views = [explain(model, image, library, target="ant", against="cat")]
+    views = [explain(model, image, library, target="ant", against="cat", pairs=0)]
     shown = [{(part.layer, part.concept) for part in parts(view)} for view in (*views, *views[0].beside)]
     new = [{layer for layer, _ in here - set().union(*shown[:place])} for place, here in enumerate(shown)]
     assert len(ran) == 1 + len(LAYERS) + sum(map(len, new))

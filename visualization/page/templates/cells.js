@@ -47,9 +47,18 @@ class Table {
 
   // The concept's name, or its number: inside a sentence, and at the beginning of a line. The rest of a
   // layer, a node of the graph, has the number -1.
-  named(concept) { return concept < 0 ? "no concept" : this.names[concept] || `concept ${concept}`; }
+  named(concept) { return concept < 0 ? "no concept" : this.label(concept) || `concept ${concept}`; }
 
-  heading(concept) { return concept < 0 ? "No concept" : this.names[concept] || `Concept ${concept}`; }
+  heading(concept) { return concept < 0 ? "No concept" : this.label(concept) || `Concept ${concept}`; }
+
+  // What its readers call it, or the page.
+  nameOf(concept) { return window.conceptNames?.name(this.layer, concept) ?? this.names[concept] ?? ""; }
+
+  // Its name with its number, unless the name tells it; empty without a name.
+  label(concept) {
+    const name = this.nameOf(concept);
+    return !name || new RegExp(`(?<!\\d)${concept}(?!\\d)`).test(name) ? name : `${name} (${concept})`;
+  }
 
   glimpse(concept) {
     const { name, rows, columns, place } = this.sprite, at = place[concept];

@@ -4,9 +4,19 @@ closeFolds();
 for (const image of all(".patch img")) image.title = image.alt;
 
 const tables = JSON.parse(document.getElementById("atlas-cells").textContent).map(view => view.map(layer => new Table(layer)));
-const views = all(".view").map((root, index) => new View(root, tables[index]));
+const views = all(".view").map((root, index) => new View(root, tables[index], address));
 const switches = all("[data-switch]");
 let current = 0;
+const removal = new Switch(() => views[current], address);
+
+// #LAYER/CONCEPT@VIEW&without=LAYER/IDS: the concept that is kept, the view, and the concepts that are switched off.
+function address() {
+  const { pinned, index } = views[current], { layer, off } = removal;
+  const view = index && (pinned || layer) ? `@${index}` : "", kept = pinned ? `${encodeURIComponent(pinned.layer)}/${pinned.concept}` : "";
+  const without = layer === null ? "" : `&without=${encodeURIComponent(layer)}/${off.join()}`;
+  const hash = kept + view + without;
+  try { history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search); } catch { /* a notebook's frame has no address of its own */ }
+}
 
 function turn(index) {
   const from = views[current], to = views[index];
@@ -19,6 +29,7 @@ function turn(index) {
   to.stage.chosen = chosen;
   to.open(layer);
   to.region.select(selected);
+  removal.turn();
   to.pin(pinned, true);
 }
 switches.forEach((button, index) => button.addEventListener("click", () => turn(index)));
@@ -31,27 +42,40 @@ for (const button of scales) {
   });
 }
 
+function decoded(text) {
+  try { return decodeURIComponent(text); } catch { return text; /* a stray percent sign: taken as it is */ }
+}
+
 function follow() {
-  let hash = location.hash.slice(1);
-  try { hash = decodeURIComponent(hash); } catch { /* a stray percent sign: taken as it is */ }
+  const [kept, without] = location.hash.slice(1).split("&without="), hash = decoded(kept);
+  const off = without && decoded(without).match(/^(.*)\/(\d+(?:,\d+)*)$/s);
+  reach(hash);
+  if (!off) return;
+  if (!views[current].pinned && views[current].layerNamed(off[1]) >= 0) views[current].open(views[current].layerNamed(off[1]));
+  removal.set(off[1], [...new Set(off[2].split(",").map(Number))]);
+}
+
+function reach(hash) {
   const card = hash && all(".card").find(other => other.id === hash);
   if (card) {
     turn(views.findIndex(view => view.root.contains(card)));
     views[current].go(views[current].tables[card.dataset.layer].layer, Number(card.dataset.concept));
     return;
   }
-  const parts = hash.match(/^(.*)\/(\d+)(?:@(\d+))?$/s);
+  const parts = hash.match(/^(?:(.*)\/(\d+))?(?:@(\d+))?$/s);
   if (!parts) return;
   if (parts[3] && Number(parts[3]) < views.length) turn(Number(parts[3]));
-  views[current].go(parts[1], Number(parts[2]));
+  if (parts[2]) views[current].go(parts[1], Number(parts[2]));
 }
 
 searchIn(() => views[current]);
+document.addEventListener("renamed", () => views[current].renamed());
 document.addEventListener("keydown", event => {
   if (event.key !== "Escape") return;
   const view = views[current];
   if (view.region.selected.size) view.region.select(new Set());
-  else view.pin(null, true);
+  else if (view.pinned) view.pin(null, true);
+  else removal.set(null, []);
 });
 window.addEventListener("hashchange", follow);
 turn(0);

@@ -1,7 +1,8 @@
 // One explanation: its layers, and the concept that is pointed at or kept, which lights up everywhere.
 class View {
-  constructor(root, tables) {
+  constructor(root, tables, changed) {
     this.root = root;
+    this.changed = changed;
     this.index = Number(root.dataset.view);
     this.tables = tables;
     this.tabs = all("[role=tab]", root);
@@ -68,6 +69,14 @@ class View {
 
   rest() { this.light(this.pinned); }
 
+  // A reader named a concept: what tells it is written again.
+  renamed() {
+    this.lit = undefined;
+    this.rest();
+    this.region.select(this.region.selected);
+    this.graph.forget();
+  }
+
   pin(which, address = false) {
     this.pinned = which;
     const card = which && this.card(this.layerNamed(which.layer), which.concept);
@@ -76,10 +85,7 @@ class View {
     this.root.querySelector("[data-show=concept]").disabled = !which;
     this.lit = undefined;
     this.rest();
-    if (address) {
-      const hash = which ? `#${encodeURIComponent(which.layer)}/${which.concept}${this.index ? `@${this.index}` : ""}` : location.pathname + location.search;
-      try { history.replaceState(null, "", hash); } catch { /* a notebook's frame has no address of its own */ }
-    }
+    if (address) this.changed();
   }
 
   // Opens the concept's layer, lights it up for good, and shows its card if it has one.
