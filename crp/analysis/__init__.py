@@ -4,6 +4,7 @@
 `search`             the samples that use a concept, sorted
 `similarity`         similarity of concepts over all samples; `redundant` groups them
 `prototypes`         typical concept vectors of a class, and how far a new prediction is from them
+`class_deviation`    how far a prediction is from the mean of its class, without scikit-learn
 `strategies`         clusters of the samples of a class, by concept vectors or heatmaps (SpRAy)
 `suspects`           clusters of all classes, sorted by their dependence on one concept: likely Clever Hans
 `difference`         what changed between two libraries of the same samples, concept by concept
@@ -26,6 +27,7 @@ _HOMES = {
     "prototypes": ".mixtures",
     "Prototypes": ".mixtures",
     "Deviation": ".mixtures",
+    "class_deviation": ".class_means",
     "strategies": ".clustering",
     "Strategies": ".clustering",
     "suspects": ".clustering",

@@ -80,6 +80,12 @@ OBJECTS = "objects"
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
 @click.option("--data", metavar="DATA", help="The mined data, for patches not made yet; default: as the library names.")
+@click.option(
+    "--labels",
+    metavar="FILE",
+    help="Of a site: a CSV file with the columns file and label, the true classes of the PICTUREs; default: the "
+    "subfolders of a folder, if these are named like classes.",
+)
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
 @options.concept
 @options.device
@@ -117,6 +123,8 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     if not images and not site:
         raise click.UsageError("Missing argument 'PICTURE...': give pictures, a folder of pictures, or only --site.")
     request = StartRequest(**{name: given[name] for name in ("target", "mask", "box", "similar_to")})
+    if given["labels"] and not site:
+        raise click.UsageError("--labels are for a site: give a folder of pictures, or --site.")
     if site and not request.by_name:
         raise click.UsageError("--mask, --box and --similar-to explain single pictures; a site explains classes.")
     if given["objects"] and (site or given["formats"] or given["target"] or given["against"] or not request.by_name):
@@ -207,6 +215,20 @@ def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> No
         click.echo(f"{total - made} patches have not been made yet, and cannot be made now: {error}", err=True)
 
 
+def _samples(library: Library, given: dict[str, Any]) -> Any:
+    """Return the mined data, to name their samples; None if they are not where they were."""
+    from crp.sources.provenance import data_of
+
+    if not library.manifest["settings"]["vectors"]:
+        return None
+    try:
+        return data_of(library, data=given["data"], trust=given["trust"])
+    except CrpError:
+        if given["data"] is not None:
+            raise
+        return None
+
+
 def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor:
     """Check all pictures before the first one is explained, and return the model input of one of them."""
     from crp.preprocessing import read_picture
@@ -231,6 +253,7 @@ def _site(
     options: dict[str, Any],
 ) -> None:
     from crp.sources.data import pictures_below
+    from crp.sources.picture_labels import labels_of_folder, read_labels
     from crp.visualization.site.site_maker import make_site
 
     if given["formats"]:
@@ -238,9 +261,16 @@ def _site(
     folder = user_path(given["out"] or SITE)
     if folder.suffix.removeprefix(".").lower() in FORMATS and not folder.is_dir():
         raise click.UsageError(f"--out {folder} is one file; a site is a folder.")
-    pictures = []
+    pictures, in_folders = [], {}
     for image in map(user_path, images):
-        pictures += pictures_below(image, without=folder) if image.is_dir() else [image]
+        found = pictures_below(image, without=folder) if image.is_dir() else [image]
+        if image.is_dir():
+            in_folders |= labels_of_folder(image, found, opened.class_names)
+        pictures += found
+    labels, labels_from = in_folders, "the names of the folders that hold the pictures"
+    if given["labels"]:
+        labels = read_labels(given["labels"], pictures, opened.class_names, opened.manifest["classes"])
+        labels_from = f"the file {Path(given['labels']).name}"
     if model is not None:
         _supply(opened, model, given)
     index = make_site(
@@ -249,7 +279,10 @@ def _site(
         opened,
         folder,
         command=_command(library, images, given, ["--site"] if given["site"] else []),
-        page_command=lambda picture: _command(library, [str(picture)], given),
+        page_command=lambda picture: _command(library, [str(picture)], given | {"labels": None}),
+        labels=labels,
+        labels_from=labels_from if labels else "",
+        data=_samples(opened, given),
         **options,
     )
     click.echo(index)
@@ -257,7 +290,7 @@ def _site(
 
 def _command(library: str, images: Sequence[str], given: dict[str, Any], switches: Sequence[str] = ()) -> str:
     """Return the command that makes this page again: what was explained, without where it was written."""
-    words = ("layers", "target", "mask", "box", "similar_to", "against", "model", "weights")
+    words = ("layers", "target", "mask", "box", "similar_to", "against", "model", "weights", "labels")
     asked = {name: given[name] for name in words}
     for name, default in (("concepts", CONCEPTS), ("pairs", PAIRS)):
         asked[name] = given[name] if given[name] != default else None

@@ -295,6 +295,13 @@ class LayerExplanation:
         """Supporting and opposing concepts in one list, the largest absolute share first."""
         return tuple(sorted((*self.supporting, *self.opposing), key=lambda part: -abs(part.share)))
 
+    def shares(self) -> np.ndarray | None:
+        """Return the signed share of every concept, float64 `[size]`; None if their relevance is not kept."""
+        if self.relevance is None:
+            return None
+        total = np.abs(self.relevance).sum()
+        return self.relevance / total if total else self.relevance
+
     def name_of(self, concept: int) -> str:
         """Return the name of a concept; empty if it has only its number."""
         return self.names[concept] if self.names else ""

@@ -1,8 +1,10 @@
 """Files that the pages of a site share: script and style, and the patches of every concept.
 
-    assets/page.css, page.js, naming.css, naming.js, site.css, site.js
+    assets/page.css, page.js, ...      styles and scripts
     assets/names.js                    what people said about concepts, so that all pages tell the same
     assets/order.js                    the predictions in order, for links to the previous and the next page
+    assets/predictions.js              what the index shows of them (`prediction_data.py`)
+    concepts/LAYER/shares.js           the predictions that use each concept, and its shares
     concepts/LAYER/glimpses.jpg        one patch of every concept; glimpses.json lists the concepts in order
     concepts/LAYER/37.jpg, 37.png      all patches of a concept, and the veils that wash out parts of them
 
@@ -27,13 +29,9 @@ from crp.visualization.package_files import template_files
 from crp.visualization.page_files import file_name, replace_file, write_changed
 from crp.visualization.sheets import SIDE, Glimpses, Sheet
 
-ASSETS = {
-    "page.css": "style.css",
-    "page.js": "script.js",
-    "naming.css": "naming.css",
-    "naming.js": "naming.js",
-    "site.css": "site.css",
-    "site.js": "site.js",
+ASSETS = {"page.css": "style.css", "page.js": "script.js"} | {
+    name: name
+    for name in ("naming.css", "naming.js", "site.css", "site.js", "triage.css", "index.js", "compare.js", "concept.js")
 }
 
 
