@@ -100,7 +100,8 @@ def test_the_check_of_loaded_modules_can_fail() -> None:
 
 
 # What each folder or module directly below `crp` may import, in addition to itself. A new one fails until it has a row.
-CORE = ("errors", "lazy_names", "files", "indices", "arguments", "class_names", "relevance_shares", "values", "layout",
+CORE = ("errors", "lazy_names", "files", "indices", "arguments", "class_names", "relevance_shares", "values", "places",
+        "layout",
         "concepts", "attribution")  # fmt: skip
 MAY_NAME = {
     "errors": (),
@@ -113,13 +114,14 @@ MAY_NAME = {
     "arguments": ("errors", "indices"),
     "relevance_shares": (),
     "values": ("errors",),
+    "places": ("errors", "values"),
     "extras": ("errors",),
     "progress": (),
     "preprocessing": ("errors", "files"),
     "media": ("errors", "lazy_names", "files", "extras", "preprocessing"),
     "dataset_items": ("errors", "preprocessing"),
     "concepts": ("errors", "files", "compat", "indices", "layout", "relevance_shares", "values"),
-    "attribution": ("errors", "compat", "indices", "arguments", "class_names", "values", "concepts"),
+    "attribution": ("errors", "compat", "indices", "arguments", "class_names", "values", "places", "concepts"),
     "library": ("errors", "files", "indices", "arguments", "class_names", "layout", "values", "preprocessing",
                 "media"),
     "models": (*CORE, "library"),
@@ -130,13 +132,13 @@ MAY_NAME = {
     "evaluation": (*CORE, "progress", "library", "models", "mining"),
     "analysis": (*CORE, "extras", "library", "models", "mining"),
     "correction": (*CORE, "progress", "extras", "library", "models", "mining", "analysis"),
-    "demo": ("errors", "lazy_names", "preprocessing", "media"),
+    "demo": ("errors", "lazy_names", "preprocessing", "attribution", "mining", "places", "media"),
     "sources": (*CORE, "dataset_items", "compat", "extras", "library", "models", "preprocessing", "media", "demo"),
     "legacy": (*CORE, "compat", "library", "mining"),
     "interchange": (*CORE, "extras", "library", "models", "preprocessing", "mining", "analysis", "legacy"),
-    "visualization": ("errors", "files", "compat", "indices", "arguments", "class_names", "values", "library",
-                      "explanations", "graphs", "evaluation", "correction", "preprocessing", "analysis",
-                      "media"),
+    "visualization": ("errors", "files", "compat", "indices", "arguments", "class_names", "values", "places",
+                      "library", "explanations", "graphs", "evaluation", "correction", "preprocessing",
+                      "analysis", "media"),
     "cli": (*CORE, "compat", "library", "models", "graphs", "explanations", "mining", "verification", "analysis",
             "evaluation", "correction", "demo", "sources", "interchange", "preprocessing", "media", "visualization"),
     "__main__": ("cli",),

@@ -13,9 +13,7 @@ _FAINTEST = 0.1
 _VOLUME = 24
 
 
-def cropped(
-    picture: np.ndarray, heatmap: np.ndarray, box: tuple[int, ...], longest: int
-) -> tuple[bytes, np.ndarray]:
+def cropped(picture: np.ndarray, heatmap: np.ndarray, box: tuple[int, ...], longest: int) -> tuple[bytes, np.ndarray]:
     """Crop a sample and its heatmap, shrink them and encode them as a library stores them.
 
     Parameters

@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from crp.demo import Scenes, demo_model
+from crp.demo import ObjectScenes, demo_model
 from crp.demo.demo_kinds import KINDS
-from crp.demo.drawing import SIZE
+from crp.demo.painting import SIZE
 from crp.errors import InputError
 from crp.media.any_preprocessing import AnyPreprocessing
+from crp.preprocessing import Preprocessing
 from crp.sources.model_family import DEFAULT_WEIGHTS, ModelFamily
 from crp.sources.weights import put_weights, read_weights
 
@@ -27,18 +28,20 @@ def _load(name: str, weights: str | Path | None) -> nn.Module:
 
 
 def _preprocessing(name: str, weights: str | Path | None) -> AnyPreprocessing:
-    if (name or "cnn") not in KINDS["scenes"].networks:
-        return _data(name).preprocessing
-    return replace(Scenes.preprocessing, size=SIZE, crop=SIZE)
+    known = _data(name).preprocessing
+    return replace(known, size=SIZE, crop=SIZE) if isinstance(known, Preprocessing) else known
 
 
 def _class_names(name: str, weights: str | Path | None) -> tuple[str, ...]:
-    return _data(name or "cnn").class_names
+    return _data(name).class_names
 
 
-def _data(network: str) -> Any:
-    kind = next(kind for kind in KINDS.values() if network in kind.networks)
-    return kind.functions.data(network, 1)
+def _data(name: str) -> Any:
+    """Return what has the preprocessing and class names of a network's inputs; a detector has no row in `KINDS`."""
+    if name == "detector":
+        return ObjectScenes
+    kind = next(kind for kind in KINDS.values() if (name or "cnn") in kind.networks)
+    return kind.functions.data(name or "cnn", 1)
 
 
 BUILT_IN = ModelFamily(_load, _preprocessing, _class_names)

@@ -24,7 +24,7 @@ from markupsafe import Markup
 from crp.explanations import ClassScore, Explanation, LayerExplanation, numbers
 from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
 from crp.visualization import colours as palette
-from crp.visualization import concentration_wording, conservation_wording, effect_wording, wording
+from crp.visualization import concentration_wording, conservation_wording, effect_wording, place_wording, wording
 from crp.visualization import encoding as images
 from crp.visualization.inputs import PageRenderer, page_renderer_for
 from crp.visualization.no_concept import outside
@@ -35,6 +35,7 @@ from crp.visualization.page.context import UP, Context
 from crp.visualization.page.glimpses import embedded_glimpses, shared_glimpses
 from crp.visualization.page.graph_section import graph_view
 from crp.visualization.page.heatmaps import layer_limits
+from crp.visualization.page.outline import outline_view
 from crp.visualization.page.switch_data import ablations_block
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def render(
     *,
     site: Mapping[str, Any] | None = None,
     renderer: PageRenderer | None = None,
+    home: Mapping[str, str] | None = None,
 ) -> str:
     """Write the page of an explanation.
 
@@ -63,6 +65,8 @@ def render(
         What the page says of that site: its `title`, and its own `place` among the predictions.
     renderer
         How the input is drawn; by default as what it is (`page_renderer_for`).
+    home
+        A page beside it that it links to: its `page` and `title`.
     """
     views = (explanation, *explanation.beside)
     context = _context(explanation, shared, renderer or page_renderer_for(explanation))
@@ -74,6 +78,7 @@ def render(
         .get_template("page.html")
         .render(
             site=site,
+            home=home,
             up=UP,
             headline=wording.headline(explanation),
             title="".join(text for text, _ in wording.headline(explanation)),
@@ -81,6 +86,7 @@ def render(
             lead=wording.lead(explanation),
             classes_title=wording.classes_title(explanation),
             layer_share_means=wording.LAYER_SHARE_MEANS,
+            context_means=place_wording.CONTEXT_MEANS,
             effect_means=effect_wording.effect_means(explanation),
             prediction_share_means=wording.PREDICTION_SHARE_MEANS,
             used_by=wording.used_by(explanation),
@@ -100,7 +106,7 @@ def render(
             sound=sound,
             sounds=context.sounds,
             sprites=[{"name": f"--s{index}", "uri": found["uri"]} for index, found in enumerate(glimpses.values())],
-            provenance=list(_provenance(explanation.provenance)),
+            provenance=list(provenance_groups(explanation.provenance)),
             command=explanation.provenance.get("command", ""),
             numbers=script_json(numbers(explanation)),
             naming=script_json(
@@ -170,7 +176,7 @@ def _context(explanation: Explanation, shared: Shared | None, renderer: PageRend
 
 
 def _view(explanation: Explanation, index: int, context: Context) -> dict[str, Any]:
-    limits = layer_limits(explanation, context)
+    limits, place = layer_limits(explanation, context), outline_view(explanation.place)
     heatmap = context.relevance(explanation.heatmap)
     # Concepts and layers of the first view have the short addresses.
     prefix = f"view-{index}-" if index else ""
@@ -192,6 +198,8 @@ def _view(explanation: Explanation, index: int, context: Context) -> dict[str, A
         "absorbed": conservation_wording.absorbed(explanation),
         "conserved": absorbed_is_a_share(explanation.absorbed),
         "negative": wording.negative(explanation),
+        "outline": place and {**place, "index": index},
+        "context": place_wording.prediction_context(explanation),
         "graph": explanation.graph and graph_view(explanation, cards, limits, context),
     }
 
@@ -226,8 +234,8 @@ def _layer(
     }
 
 
-def _provenance(provenance: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    # Headed groups of (name, value), single values first under "input".
+def provenance_groups(provenance: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Arrange provenance as headed groups of (name, value), single values first under "input"."""
     plain = [
         (name, _text(value))
         for name, value in provenance.items()
