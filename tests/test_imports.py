@@ -100,7 +100,8 @@ def test_the_check_of_loaded_modules_can_fail() -> None:
 
 
 # What each folder or module directly below `crp` may import, in addition to itself. A new one fails until it has a row.
-CORE = ("errors", "lazy_names", "files", "indices", "arguments", "class_names", "relevance_shares", "values", "layout",
+CORE = ("errors", "lazy_names", "files", "indices", "arguments", "class_names", "relevance_shares", "values", "places",
+        "layout",
         "concepts", "attribution")  # fmt: skip
 MAY_NAME = {
     "errors": (),
@@ -113,12 +114,13 @@ MAY_NAME = {
     "arguments": ("errors", "indices"),
     "relevance_shares": (),
     "values": ("errors",),
+    "places": ("errors", "values"),
     "extras": ("errors",),
     "progress": (),
     "preprocessing": ("errors", "files"),
     "dataset_items": ("errors", "preprocessing"),
     "concepts": ("errors", "files", "compat", "indices", "layout", "relevance_shares", "values"),
-    "attribution": ("errors", "compat", "indices", "arguments", "class_names", "values", "concepts"),
+    "attribution": ("errors", "compat", "indices", "arguments", "class_names", "values", "places", "concepts"),
     "library": ("errors", "files", "indices", "arguments", "class_names", "layout", "values", "preprocessing"),
     "models": (*CORE, "library"),
     "graphs": (*CORE, "library", "models"),
@@ -128,12 +130,13 @@ MAY_NAME = {
     "evaluation": (*CORE, "progress", "library", "models", "mining"),
     "analysis": (*CORE, "extras", "library", "models", "mining"),
     "correction": (*CORE, "progress", "extras", "library", "models", "mining", "analysis"),
-    "demo": ("errors", "lazy_names", "preprocessing"),
+    "demo": ("errors", "lazy_names", "preprocessing", "attribution", "mining", "places"),
     "sources": (*CORE, "dataset_items", "compat", "extras", "library", "models", "preprocessing", "demo"),
     "legacy": (*CORE, "compat", "library", "mining"),
     "interchange": (*CORE, "extras", "library", "models", "preprocessing", "mining", "analysis", "legacy"),
-    "visualization": ("errors", "files", "compat", "indices", "arguments", "class_names", "values", "library",
-                      "explanations", "graphs", "evaluation", "correction", "preprocessing", "analysis"),
+    "visualization": ("errors", "files", "compat", "indices", "arguments", "class_names", "values", "places",
+                      "library", "explanations", "graphs", "evaluation", "correction", "preprocessing",
+                      "analysis"),
     "cli": (*CORE, "compat", "library", "models", "graphs", "explanations", "mining", "verification", "analysis",
             "evaluation", "correction", "demo", "sources", "interchange", "preprocessing", "visualization"),
     "__main__": ("cli",),

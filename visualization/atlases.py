@@ -1,4 +1,4 @@
-"""`Atlas`: saves an explanation in six formats, and shows it in notebooks."""
+"""`Atlas`: saves an explanation in seven formats, and shows it in notebooks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from crp.errors import InputError, listed
 from crp.explanations import Explanation, to_json
+from crp.explanations.concept_table import concept_rows, write_rows
 from crp.files import user_path
 from crp.visualization import concentration_wording, concept_names, wording
 from crp.visualization import graph_layout as graph
@@ -58,8 +59,8 @@ class Atlas:
         """Write the atlas in the format named by the suffix, and return the path.
 
         .html is the page, .png, .pdf and .svg the figure, .json all numbers and arrays (read by
-        `crp.explanations.from_json`), .dot the attribution graph for Graphviz. The file is written completely or
-        not at all; an older one is replaced.
+        `crp.explanations.from_json`), .csv a row for each concept with a card, .dot the attribution graph for Graphviz.
+        The file is written completely or not at all; an older one is replaced.
 
         Raises
         ------
@@ -135,6 +136,12 @@ def _write_numbers(value: Atlas, file: BinaryIO) -> None:
     file.write(json.dumps(to_json(value.explanation), indent=1, allow_nan=False).encode("ascii"))
 
 
+def _write_rows(value: Atlas, file: BinaryIO) -> None:
+    text = io.StringIO(newline="")
+    write_rows(concept_rows(value.explanation), text)
+    file.write(text.getvalue().encode("utf-8", "replace"))
+
+
 def _write_dot(value: Atlas, file: BinaryIO) -> None:
     if value.explanation.graph is None:
         raise InputError("this atlas has no graph to save as .dot: explain with graph=True.")
@@ -147,5 +154,6 @@ _WRITERS: dict[str, Callable[[Atlas, BinaryIO], None]] = {
     ".pdf": _write_figure("pdf"),
     ".svg": _write_figure("svg"),
     ".json": _write_numbers,
+    ".csv": _write_rows,
     ".dot": _write_dot,
 }

@@ -2,7 +2,8 @@
 
 ================  ===================================================================================================
 `Scenes`          map-style data set of drawn scenes, with a mask for each attribute and the box of the tag
-`demo_model`      a trained network, "cnn" or "vit"
+`ObjectScenes`    the same with several objects in each, with a mask and a box for each object
+`demo_model`      a trained network: "cnn", "vit"; "segmenter" or "detector" for scenes with several objects
 `paste_tag`       pastes the tag into a picture
 `CLASSES`         the rules that define the classes; `TAGGED_CLASS` is the one that has the tag in training
 ================  ===================================================================================================
@@ -15,6 +16,7 @@ from crp.lazy_names import on_first_use
 
 _HOMES = {
     "Scenes": ".scenes",
+    "ObjectScenes": ".object_scenes",
     "demo_model": ".model",
     "paste_tag": ".drawing",
     "CLASSES": ".drawing",

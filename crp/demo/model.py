@@ -12,23 +12,29 @@ from torch import nn
 from crp.errors import InputError, nearest
 
 from .cnn import build_cnn
+from .object_net import ObjectSegmenter, build_detector
 from .vit import DemoTransformer
 
-NETWORKS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType({"cnn": build_cnn, "vit": DemoTransformer})
+NETWORKS: MappingProxyType[str, Callable[[], nn.Module]] = MappingProxyType(
+    {"cnn": build_cnn, "vit": DemoTransformer, "segmenter": ObjectSegmenter, "detector": build_detector}
+)
+# Two networks with the same weights.
+_WEIGHTS = {"segmenter": "objects", "detector": "objects"}
 
 
 def weights_path(name: str) -> Path:
     """Return the file with the trained weights of a demo network."""
-    return Path(__file__).with_name(f"{name}.safetensors")
+    return Path(__file__).with_name(f"{_WEIGHTS.get(name, name)}.safetensors")
 
 
 def demo_model(name: str = "cnn") -> nn.Module:
-    """Return a trained demo network in evaluation mode on the CPU, for inputs of `Scenes`.
+    """Return a trained demo network in evaluation mode on the CPU, for inputs of `Scenes` or `ObjectScenes`.
 
     Parameters
     ----------
     name
-        "cnn" for the convolutional network, "vit" for the vision transformer (`vit.DemoTransformer`).
+        "cnn" for the convolutional network, "vit" for the vision transformer (`vit.DemoTransformer`); for scenes with
+        several objects "segmenter" or "detector" (`object_net`).
 
     Raises
     ------

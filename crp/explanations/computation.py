@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.named_starts import Target
+from crp.attribution.start_places import place_of
 from crp.attribution.starts import Difference, Start
 from crp.concepts import ChannelConcept, Kinds
 from crp.errors import InputError
@@ -34,6 +35,7 @@ from crp.library.fingerprints import value_fingerprint
 from crp.library.profiles import class_shares
 from crp.library.store import check_library
 from crp.models import PreparedModel, ready_model
+from crp.places import Place
 from crp.preprocessing import read_picture, shown_input
 from crp.relevance_shares import shares
 from crp.values import ClassScore, StartScore
@@ -71,6 +73,7 @@ def explain(
     pairs: int = 8,
     composite: Composite | str | None = None,
     concept: Kinds = _CHANNELS,
+    place: Place | np.ndarray | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Explanation:
     """Explain one prediction by the concepts of some layers.
@@ -111,6 +114,9 @@ def explain(
         The composite used for mining, if it was not the default; a prepared model has it already.
     concept
         The kind of concept that was mined, if it was not the channel; or by layer the kind of each.
+    place
+        Where the object is in the input, booleans `[*S]`, to measure how much relevance lies outside of it. By default
+        the mask or box that is explained, if there is one.
     provenance
         More entries for `Explanation.provenance`.
 
@@ -136,10 +142,11 @@ def explain(
     cells = None if cells is None else whole_number("cells", cells, 1)
     pairs = whole_number("pairs", pairs, 0)
     check_library(library)
+    place = Place(place) if isinstance(place, np.ndarray) else place
     layers = layer_names(layers or ())
     for layer in layers:
         library.shape(layer)
-    data = _model_input(image, library)
+    data = model_input(image, library)
     model = ready_model(model, composite, data, library)
     model.check(library, concept)
     with RelevanceFlow(model.replica, None, data, layers or library.layers, layouts=library.layouts) as flow:
@@ -165,6 +172,7 @@ def explain(
                 target=one.score,
                 against=None if other is None else other.score,
                 **_explained(flow, shown, measured, start, one.score.index),
+                place=place or place_of(start, flow.prediction, tuple(data.shape[2:])),
                 **common,
                 **beside,
             )
@@ -202,8 +210,7 @@ def _explained(
     heatmap = arriving[INPUT][0, 0].sum(0)
     total = float(started.double().sum())
     layers = [
-        _explained_layer(flow, shown, layer, arriving[layer][0], total, start, measured)
-        for layer in shown.layers
+        _explained_layer(flow, shown, layer, arriving[layer][0], total, start, measured) for layer in shown.layers
     ]
     graph = None
     if shown.graph:
@@ -302,8 +309,14 @@ def _explained_layer(
     )
 
 
-def _model_input(image: Any, library: Library) -> Tensor:
-    """Return the model input `[1, c, *S]`."""
+def model_input(image: Any, library: Library) -> Tensor:
+    """Return the model input `[1, c, *S]` of an image, as `explain` accepts it.
+
+    Raises
+    ------
+    InputError
+        If it has another shape, cannot be read, or the library does not say how pictures become model input.
+    """
     if isinstance(image, Tensor):
         # Libraries converted from other systems do not store the shape of their samples, which are images.
         axes = len(library.manifest["data"].get("shape") or "cHW")

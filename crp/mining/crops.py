@@ -11,9 +11,7 @@ from crp.library.patches import encode_picture, encode_signal
 _FAINTEST = 0.1
 
 
-def cropped(
-    picture: np.ndarray, heatmap: np.ndarray, box: tuple[int, ...], longest: int
-) -> tuple[bytes, np.ndarray]:
+def cropped(picture: np.ndarray, heatmap: np.ndarray, box: tuple[int, ...], longest: int) -> tuple[bytes, np.ndarray]:
     """Crop a sample and its heatmap, shrink them and encode them as a library stores them.
 
     Parameters

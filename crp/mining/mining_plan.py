@@ -93,9 +93,7 @@ class MiningPlan:
     def tally(self) -> Tally:
         """Return an empty tally for the pass over the data set."""
         settings = self.settings
-        return Tally(
-            self.sizes, self.subject.classes, settings.k, settings.top, settings.class_references, self.means
-        )
+        return Tally(self.sizes, self.subject.classes, settings.k, settings.top, settings.class_references, self.means)
 
     def estimate(self) -> Estimate:
         """Estimate time, memory and disk space."""

@@ -1,4 +1,4 @@
-"""The built-in models: `demo` or `demo:cnn`, the convolutional one, and `demo:vit`, the vision transformer."""
+"""The built-in models: `demo` or `demo:cnn`, `demo:vit`, and for several objects `demo:segmenter`, `demo:detector`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
-from crp.demo import Scenes, demo_model
-from crp.demo.drawing import SIZE
+from crp.demo import ObjectScenes, Scenes, demo_model
+from crp.demo.painting import SIZE
 from crp.errors import InputError
 from crp.preprocessing import Preprocessing
 from crp.sources.model_family import DEFAULT_WEIGHTS, ModelFamily
@@ -25,11 +25,15 @@ def _load(name: str, weights: str | Path | None) -> nn.Module:
 
 
 def _preprocessing(name: str, weights: str | Path | None) -> Preprocessing:
-    return replace(Scenes.preprocessing, size=SIZE, crop=SIZE)
+    return replace(_data(name).preprocessing, size=SIZE, crop=SIZE)
 
 
 def _class_names(name: str, weights: str | Path | None) -> tuple[str, ...]:
-    return Scenes.class_names
+    return _data(name).class_names
+
+
+def _data(name: str) -> type[Scenes] | type[ObjectScenes]:
+    return ObjectScenes if name in ("segmenter", "detector") else Scenes
 
 
 BUILT_IN = ModelFamily(_load, _preprocessing, _class_names)

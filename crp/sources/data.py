@@ -280,6 +280,12 @@ class MapData:
         """The data set's own `shown(index)`: where what the sample shows is, bool `[*S]`; None without one."""
         return getattr(self.data, "shown", None)
 
+    @property
+    def targets(self) -> Callable[[Tensor, Tensor], Any] | None:
+        """The data set's own target rule, as of `crp.mining.ObjectSamples`; None without one."""
+        rule = getattr(self.data, "targets", None)  # of torchvision's data sets a list of labels
+        return rule if callable(rule) else None
+
     @contextmanager
     def _named(self, index: int) -> Iterator[None]:
         """Begin errors about an item with its name."""

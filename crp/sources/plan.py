@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class MiningPlan:
     model: nn.Module
     data: Any
     layers: tuple[str, ...]
-    targets: str
+    targets: str | Callable[..., Any]
     class_names: tuple[str, ...] | None
     preprocessing: Preprocessing | None
     notes: tuple[str, ...]
@@ -57,7 +57,8 @@ def plan_mining(
     layers
         Names or patterns (see `matching_layers`); by default those of `default_layers`.
     targets
-        "label", "prediction", or "top3" and the like; by default the label, if the data have labels.
+        "label", "prediction", or "top3" and the like; by default the rule of the data set (`crp.mining.ObjectSamples`),
+        or the label, if the data have labels.
     output
         Name or index of the part of the model's output to explain (`crp.select_output`); by default all of it.
     class_names
@@ -87,8 +88,12 @@ def plan_mining(
             f"'{samples.sample_name(0)}' of '{data}' is a {type(first).__name__}; a float tensor is needed."
         )
     name = f"'{samples.sample_name(0)}'"
-    classes = number_of_classes(network, first, name)
-    if targets is None:
+    rule = getattr(samples, "targets", None) if targets is None else None
+    classes = number_of_classes(network, first, name) if rule is None else len(samples.class_names or ())
+    if rule is not None:
+        targets = rule
+        notes.append("Each object of a sample is explained in its own mask or box, as the data say.")
+    elif targets is None:
         targets = "label" if samples.labelled else "prediction"
         notes.append(f"The {targets} of each sample is explained.")
     elif targets == "label" and not samples.labelled:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crp.explanations import ConceptPart, Explanation, LayerExplanation, Patch
-from crp.visualization import concept_names, effect_wording, wording
+from crp.visualization import concept_names, effect_wording, place_wording, wording
 from crp.visualization import encoding as images
 from crp.visualization.page.context import UP, Context
 from crp.visualization.page.heatmaps import heatmap_view
@@ -74,6 +74,7 @@ def card_view(
         "shares": wording.both_shares(explanation, part),
         "side": wording.side(part),
         "effect": effect_wording.effect(explanation, part),
+        "context": place_wording.context(explanation, part),
         "disagreement": effect_wording.disagreement(part),
         "where": wording.where(part.heatmap),
         "bar": f"{abs(part.share) / widest * 50:.2f}",

@@ -24,7 +24,7 @@ from markupsafe import Markup
 from crp.explanations import ClassScore, Explanation, LayerExplanation, numbers
 from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
 from crp.visualization import colours as palette
-from crp.visualization import concentration_wording, conservation_wording, effect_wording, wording
+from crp.visualization import concentration_wording, conservation_wording, effect_wording, place_wording, wording
 from crp.visualization import encoding as images
 from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
@@ -34,6 +34,7 @@ from crp.visualization.page.context import UP, Context
 from crp.visualization.page.glimpses import embedded_glimpses, shared_glimpses
 from crp.visualization.page.graph_section import graph_view
 from crp.visualization.page.heatmaps import layer_limits
+from crp.visualization.page.outline import outline_view
 from crp.visualization.page.switch_data import ablations_block
 
 if TYPE_CHECKING:
@@ -43,7 +44,13 @@ if TYPE_CHECKING:
 STAGE_SIDE = 448
 
 
-def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapping[str, Any] | None = None) -> str:
+def render(
+    explanation: Explanation,
+    shared: Shared | None = None,
+    *,
+    site: Mapping[str, Any] | None = None,
+    home: Mapping[str, str] | None = None,
+) -> str:
     """Write the page of an explanation.
 
     Parameters
@@ -54,6 +61,8 @@ def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapp
         The files of the site that the page belongs to. Without it the page needs nothing outside itself.
     site
         What the page says of that site: its `title`, and its own `place` among the predictions.
+    home
+        A page beside it that it links to: its `page` and `title`.
     """
     height, width = explanation.heatmap.shape
     views = (explanation, *explanation.beside)
@@ -64,6 +73,7 @@ def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapp
         .get_template("page.html")
         .render(
             site=site,
+            home=home,
             up=UP,
             headline=wording.headline(explanation),
             title="".join(text for text, _ in wording.headline(explanation)),
@@ -71,6 +81,7 @@ def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapp
             lead=wording.lead(explanation),
             classes_title=wording.classes_title(explanation),
             layer_share_means=wording.LAYER_SHARE_MEANS,
+            context_means=place_wording.CONTEXT_MEANS,
             effect_means=effect_wording.effect_means(explanation),
             prediction_share_means=wording.PREDICTION_SHARE_MEANS,
             used_by=wording.used_by(explanation),
@@ -87,7 +98,7 @@ def render(explanation: Explanation, shared: Shared | None = None, *, site: Mapp
             small=max(height, width) <= images.SMALL_SIDE,
             views=[_view(value, index, context) for index, value in enumerate(views)],
             sprites=[{"name": f"--s{index}", "uri": found["uri"]} for index, found in enumerate(glimpses.values())],
-            provenance=list(_provenance(explanation.provenance)),
+            provenance=list(provenance_groups(explanation.provenance)),
             command=explanation.provenance.get("command", ""),
             numbers=script_json(numbers(explanation)),
             naming=script_json(
@@ -153,7 +164,7 @@ def _context(explanation: Explanation, shared: Shared | None) -> Context:
 
 
 def _view(explanation: Explanation, index: int, context: Context) -> dict[str, Any]:
-    limits = layer_limits(explanation)
+    limits, place = layer_limits(explanation), outline_view(explanation.place)
     # Concepts and layers of the first view have the short addresses.
     prefix = f"view-{index}-" if index else ""
     layers = [
@@ -174,6 +185,8 @@ def _view(explanation: Explanation, index: int, context: Context) -> dict[str, A
         "absorbed": conservation_wording.absorbed(explanation),
         "conserved": absorbed_is_a_share(explanation.absorbed),
         "negative": wording.negative(explanation),
+        "outline": place and {**place, "index": index},
+        "context": place_wording.prediction_context(explanation),
         "graph": explanation.graph and graph_view(explanation, cards, limits, context),
     }
 
@@ -203,13 +216,12 @@ def _layer(
         "coverage": conservation_wording.coverage(layer),
         "outside": outside(layer),
         "conserved": layer.first_order or coverage_is_a_share(layer.coverage),
-        "map": layer.concept_map
-        and concept_map_view(layer, colours, {card["concept"]: card for card in cards}),
+        "map": layer.concept_map and concept_map_view(layer, colours, {card["concept"]: card for card in cards}),
     }
 
 
-def _provenance(provenance: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    # Headed groups of (name, value), single values first under "input".
+def provenance_groups(provenance: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Arrange provenance as headed groups of (name, value), single values first under "input"."""
     plain = [
         (name, _text(value))
         for name, value in provenance.items()
