@@ -121,9 +121,7 @@ def compose(
         for flow in flows:
             target.relevance(flow.prediction[:1])  # refuses one mask, reference or class per sample
             break
-    graph = graph_in(
-        flows, layers, target, of=of, coverage=coverage, breadth=breadth, library=library, concept=concept
-    )
+    graph = graph_in(flows, layers, target, of=of, coverage=coverage, breadth=breadth, library=library, concept=concept)
     return graph if library is None else with_patches(graph, library)
 
 
