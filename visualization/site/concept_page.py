@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 from urllib.parse import quote
 
@@ -81,6 +82,17 @@ class ConceptPages:
             one_output=self._one_output,
             sprites=self._sprites([self._layer]),
         )
+
+    def shown_on(self, concept: int) -> list[Any]:
+        """Return what of the site's predictions the page of a concept depends on, as plain values."""
+        key = self._layer, concept
+        shown = self._shown.get(key, ())
+        above, below = self._neighbours.get(key, ((), ()))
+        return [
+            [[entry.name, entry.page, *astuple(entry.target), share] for entry, share in shown],
+            [list(entry.effects.get(key, ())) for entry, _ in shown],
+            [[astuple(other) for other in side] for side in (above, below)],
+        ]
 
     def page(self, concept: int) -> str:
         """Write the page of one concept."""

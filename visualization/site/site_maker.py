@@ -8,7 +8,8 @@
     site.json                     marks the folder as a site, and names the library that its patches come from
 
 NAME.json is written last, so a page is complete once it exists. It holds a fingerprint of everything that the page
-depends on; a second run makes only what is missing or has changed. A layer's pages.json does the same for its concepts.
+depends on; a second run makes only what is missing or has changed. A layer's pages.json does the same for its concepts,
+each of which depends on the predictions that show it.
 """
 
 from __future__ import annotations
@@ -314,27 +315,29 @@ class _Site:
     # -- concepts
 
     def _concepts(self, entries: Sequence[Entry], progress: bool) -> None:
+        """Make the pages of concepts whose predictions have changed, and those of all layers."""
         shown, around = appearances(entries), neighbours(entries)
-        about = {name: self.about[name] for name in ("title", "layers", "predictions")}
-        key = value_fingerprint(
-            *(version("crp-atlas"), self.drawing, self.digest, about), [entry_numbers(entry) for entry in entries]
-        )
+        about = {name: self.about[name] for name in ("title", "layers")}
+        common = version("crp-atlas"), self.drawing, self.digest, about, bool(entries)
         total = self.total["concept pages"]
         with tqdm(total=total, desc="concepts", unit="page", disable=not progress) as bar:
             for layer, place in self.shared.places.items():
                 pages = ConceptPages(self.shared, layer, self.about, shown, around, self.samples)
                 listed = self.folder / place / "pages.json"
-                files = [self.folder / place / f"{concept}.html" for concept in range(pages.size)]
-                complete = _read(listed).get("key") == key and all(file.exists() for file in files)
-                if not complete:
-                    listed.unlink(missing_ok=True)
-                for concept, file in enumerate(files):
-                    if not complete:
-                        write_changed(file, _bytes(pages.page(concept)))
-                    self.done["concept pages"] += 1
-                    bar.update()
+                known, made = _read(listed), {}
+                try:
+                    for concept in range(pages.size):
+                        file = self.folder / place / f"{concept}.html"
+                        key = value_fingerprint(common, pages.shown_on(concept))
+                        if known.get(str(concept)) != key or not file.exists():
+                            write_changed(file, _bytes(pages.page(concept)))
+                        made[str(concept)] = key
+                        self.done["concept pages"] += 1
+                        bar.update()
+                finally:
+                    # an interrupted run goes on behind the last page that it made
+                    write_changed(listed, json.dumps(made).encode())
                 write_changed(self.folder / place / "index.html", _bytes(pages.overview()))
-                write_changed(listed, json.dumps({"key": key}).encode())
 
 
 def _told(path: Path, error: CrpError) -> str:
