@@ -15,6 +15,7 @@ from crp.values import ClassShare, Patch
 from crp.visualization import concept_names, effect_wording, triage_wording, wording
 from crp.visualization.page.cards import TITLES, tile
 from crp.visualization.page.explanation_page import environment, script_json
+from crp.visualization.site.picture_files import SUFFIX
 from crp.visualization.site.sample_uses import SampleUses
 from crp.visualization.site.shared import Shared
 
@@ -194,7 +195,7 @@ class ConceptPages:
         return {
             "name": entry.name,
             "page": f"{UP}predictions/{entry.page}.html#{quote(self._layer, safe='')}",
-            "picture": f"{UP}predictions/{entry.page}.jpg",
+            "picture": f"{UP}predictions/{entry.page}{SUFFIX}",
             "class": wording.class_name(entry.target),
             "share": wording.signed_percent(share),
             "side": "supports" if share > 0 else "opposes",

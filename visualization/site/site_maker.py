@@ -2,7 +2,7 @@
 
     index.html                    all predictions
     compare.html                  two predictions or concepts side by side
-    predictions/NAME.html         the page of one prediction; NAME.jpg is its thumbnail, NAME.json what other pages need
+    predictions/NAME.html         the page of one prediction; NAME.webp is its thumbnail, NAME.json what others need
     concepts/LAYER/37.html        the page of one concept; index.html shows all concepts of the layer
     assets/, concepts/LAYER/...   files that pages share (`shared.py`)
     site.json                     marks the folder as a site, and names the library that its patches come from
@@ -24,7 +24,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from tqdm import tqdm
 
 from crp.analysis.class_means import class_deviation
@@ -38,10 +37,11 @@ from crp.values import ClassScore
 from crp.visualization import triage_wording
 from crp.visualization.inputs import page_renderer_for
 from crp.visualization.page import explanation_page as page
-from crp.visualization.page_files import replace_file, write_changed
+from crp.visualization.page_files import write_changed
 from crp.visualization.sheets import LAYOUT
 from crp.visualization.site.concept_page import ConceptPages
 from crp.visualization.site.front_page import compare_page, index_page
+from crp.visualization.site.picture_files import SUFFIX, save_picture
 from crp.visualization.site.pictures import page_names, picture_labels, small_picture
 from crp.visualization.site.prediction_data import write_index
 from crp.visualization.site.sample_uses import SampleUses
@@ -220,7 +220,7 @@ class _Site:
         every = {layer: range(self.library.limits(layer).concepts) for layer in self.layers}
         self.library.make_patches({layer: files[layer].keys(every[layer]) for layer in self.layers})
         self.digest = _digest(self.library)
-        content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers), "sheets": list(LAYOUT)}
+        content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers), "sheets": [*LAYOUT, SUFFIX]}
         if stored != content:
             shutil.rmtree(self.folder / "concepts", ignore_errors=True)
         try:
@@ -267,7 +267,7 @@ class _Site:
     def _files(self, place: str) -> tuple[Path, Path, Path]:
         """Return the paths of a prediction's data, thumbnail and page; the data are written last."""
         folder = self.folder / "predictions"
-        return folder / f"{place}.json", folder / f"{place}.jpg", folder / f"{place}.html"
+        return folder / f"{place}.json", folder / f"{place}{SUFFIX}", folder / f"{place}.html"
 
     def _prediction(self, path: Path, place: str) -> Entry:
         """Make the page of a prediction, unless it is complete."""
@@ -289,8 +289,8 @@ class _Site:
         site = {"title": self.about["title"], "place": place, "label": triage_wording.label(entry)}
         text = page.render(explanation, self.shared, site=site)
         write_changed(written, _bytes(text))
-        small = Image.fromarray(small_picture(page_renderer_for(explanation).picture(explanation.picture)))
-        replace_file(thumbnail, lambda file: small.save(file, "JPEG", quality=82))
+        small = small_picture(page_renderer_for(explanation).picture(explanation.picture))
+        save_picture(thumbnail, small, webp=70, jpeg=82)
         write_changed(listed, json.dumps({"key": key, **entry_numbers(entry)}, allow_nan=False).encode())
         return entry
 
@@ -324,19 +324,23 @@ class _Site:
             for layer, place in self.shared.places.items():
                 pages = ConceptPages(self.shared, layer, self.about, shown, around, self.samples)
                 listed = self.folder / place / "pages.json"
-                known, made = _read(listed), {}
+                known = _read(listed)
+                files = {str(concept): self.folder / place / f"{concept}.html" for concept in range(pages.size)}
+                keys = {concept: value_fingerprint(common, pages.shown_on(int(concept))) for concept in files}
+                made = {c: key for c, key in keys.items() if known.get(c) == key and files[c].exists()}
+                if made != known:
+                    # pages that are about to change are not listed, whatever interrupts this run
+                    write_changed(listed, json.dumps(made).encode())
                 try:
-                    for concept in range(pages.size):
-                        file = self.folder / place / f"{concept}.html"
-                        key = value_fingerprint(common, pages.shown_on(concept))
-                        if known.get(str(concept)) != key or not file.exists():
-                            write_changed(file, _bytes(pages.page(concept)))
-                        made[str(concept)] = key
+                    for concept, file in files.items():
+                        if concept not in made:
+                            write_changed(file, _bytes(pages.page(int(concept))))
+                            made[concept] = keys[concept]
                         self.done["concept pages"] += 1
                         bar.update()
                 finally:
-                    # an interrupted run goes on behind the last page that it made
-                    write_changed(listed, json.dumps(made).encode())
+                    in_order = {concept: made[concept] for concept in files if concept in made}
+                    write_changed(listed, json.dumps(in_order).encode())
                 write_changed(self.folder / place / "index.html", _bytes(pages.overview()))
 
 
