@@ -12,7 +12,6 @@ import click
 from crp.cli import options
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import nn
 
     from crp.correction.reading import Samples
@@ -92,6 +91,7 @@ def fix(
     """
     sys.path.append(os.getcwd())
     from crp import correction
+    from crp.concepts import ChannelConcept
     from crp.correction.reading import concept_named, read_samples
     from crp.files import user_path
     from crp.library import open_library
@@ -110,14 +110,18 @@ def fix(
                    {"--concept": concept, "--refit": refitted, "--page": page})  # fmt: skip
     opened, found_kind = open_library(library), kind_named(kind)
     layer, index = (None, None) if pruning else concept_named(opened, concept)
-    scores = correction.relevance_scores(opened, layers) if pruning else None
+    pruned = [*(layers or opened.layers)] if pruning else []
+    for one in pruned:
+        opened.shape(one)
     check_concept_kind(opened, found_kind)
     place = pick_device(device)
     found = model_of(opened, model=model, weights=weights, trust=trust).to(place)
     dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
     fitting, held_out = (one.to(place) for one in read_samples(dataset, samples, labelled=labels))
     if pruning:
-        _prune(found, fitting, held_out, scores, share, out, as_json)
+        if not isinstance(found_kind, ChannelConcept):
+            raise click.UsageError(f"--by prune takes out filters, which are channels, and the concepts are {kind}.")
+        _prune(found, fitting, held_out, pruned, share, out, as_json)
         return
     common = dict(kind=found_kind)
     result = None
@@ -144,22 +148,23 @@ def _prune(
     model: nn.Module,
     fitting: Samples,
     held_out: Samples,
-    scores: dict[str, np.ndarray],
+    layers: list[str],
     share: float,
     out: str,
     as_json: bool,
 ) -> None:
     from crp import correction
 
-    result, every = correction.prune(model, fitting.data, scores, share), fitting.joined(held_out)
-    curve = correction.pruning_curve(model, every.data, scores, labels=every.labels)
+    scores = correction.relevance_scores(model, fitting.data, layers, labels=fitting.labels)
+    result = correction.prune(model, fitting.data, scores, share)
+    curve = correction.pruning_curve(model, held_out.data, scores, labels=held_out.labels)
     written = correction.write_fixed(result, out, fitting.data[:2])
     if as_json:
         figures = [{"share": removed, "accuracy": accuracy} for removed, accuracy in curve]
         click.echo(json.dumps({"method": result.method, "file": str(written), "curve": figures}))
         return
     click.echo(result.method)
-    click.echo(f"filters out  {'as the whole model' if every.labels is None else 'right'}")
+    click.echo(f"filters out  {'as the whole model' if held_out.labels is None else 'right'}")
     for removed, accuracy in curve:
         click.echo(f"{removed:11.0%}  {accuracy:.1%}")
     click.echo(written)

@@ -10,53 +10,60 @@ import torch
 from torch import Tensor, nn
 
 from crp.attribution import RelevanceFlow, composite_for, prepare
-from crp.concepts import ChannelConcept
+from crp.concepts import ChannelConcept, Parts
 from crp.correction.channel_maps import ChannelMap
 from crp.correction.corrections import Correction, all_mapped, copied
 from crp.correction.reruns import BATCH, checked_samples
 from crp.errors import InputError, listed
 from crp.layout import Layout
-from crp.library import Library
 
+_CHANNELS = ChannelConcept()
 # Shares of the filters after which accuracy is measured.
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def relevance_scores(library: Library, layers: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    r"""Return how much predictions rely on each channel of some layers, over all mined samples.
+def relevance_scores(
+    model: nn.Module, data: Tensor, layers: Sequence[str], *, labels: Tensor | None = None
+) -> dict[str, np.ndarray]:
+    r"""Return how much predictions rely on each channel of some layers.
 
-    .. math:: \sqrt{\textstyle\frac{1}{N} \sum_n s_{nc}^2}, \qquad s_{nc} = R_{nc} / \textstyle\sum_{c'} |R_{nc'}|
+    .. math:: \sqrt{\textstyle\frac{1}{N} \sum_n R_{nc}^2}
 
-    The root of the mean square counts channels that speak against a class as those that speak for it: the model relies
-    on both. (The rules of Yeom et al. make no negative relevance, and they average it.)
+    :math:`R_{nc}` is the relevance of the channel for the class of sample n, summed over positions, by the rules that
+    rank concepts. Yeom et al. average relevance, which their rules make positive; here channels that speak against a
+    class count as those that speak for it, because the model relies on both.
 
     Parameters
     ----------
-    library
-        A library of channels.
+    model
+        The model; it is not changed.
+    data
+        Samples `[N, c, *S]`.
     layers
-        Some of its layers; by default all.
+        Names of layers.
+    labels
+        The class that is explained of each sample, int64 `[N]`; None for the one that is predicted.
 
     Returns
     -------
     dict of str to numpy.ndarray
         By layer, float64 `[C]`.
-
-    Raises
-    ------
-    InputError
-        If there is no such layer, or its concepts are no channels.
     """
-    layers = library.layers if layers is None else layers
-    other = [layer for layer in layers if library.kind(layer)["kind"] != ChannelConcept.__name__]
-    if other:
-        raise InputError(f"Filters are channels, and the library holds other concepts of {listed(other)}.")
-    scores = {}
-    for layer in layers:
-        found = library.statistics(layer)
-        squares = found.share_variance + found.share**2
-        scores[layer] = np.sqrt(found.count @ squares / max(1, found.count.sum()))
-    return scores
+    checked_samples(data, labels)
+    replica = prepare(model, composite_for(model, data[:1]).composite)
+    squares: dict[str, Tensor] = {}
+    for first in range(0, len(data), BATCH):
+        batch = data[first : first + BATCH]
+        with RelevanceFlow(replica, None, batch, list(layers), to_input=False) as flow:
+            targets = flow.prediction.argmax(1) if labels is None else labels[first : first + BATCH]
+            parts = {layer: flow.parts(layer, _CHANNELS) for layer in layers}
+
+            def visit(layer: str, arriving: Tensor, parts: Mapping[str, Parts] = parts) -> None:
+                found = parts[layer].total(arriving.double()).square().sum(0)
+                squares[layer] = squares.get(layer, 0) + found
+
+            flow.sweep(flow.output_relevance(targets), list(layers), visit)
+    return {layer: (squares[layer] / len(data)).sqrt().cpu().numpy() for layer in layers}
 
 
 def prune(model: nn.Module, data: Tensor, scores: Mapping[str, np.ndarray], share: float) -> Correction:

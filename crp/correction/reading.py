@@ -27,11 +27,6 @@ class Samples:
         """Return the samples on a device."""
         return Samples(self.data.to(device), None if self.labels is None else self.labels.to(device))
 
-    def joined(self, other: Samples) -> Samples:
-        """Return both as one; all have labels, or none."""
-        labels = None if self.labels is None else torch.cat([self.labels, other.labels])
-        return Samples(torch.cat([self.data, other.data]), labels)
-
 
 def concept_named(library: Library, name: str) -> tuple[str, int]:
     """Read the layer and the id of a concept from "conv5/37".
