@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crp.cli import options
-from crp.errors import CrpError, InputError, LibraryError
+from crp.cli.patch_supply import supply
+from crp.errors import InputError, LibraryError
 from crp.files import user_path
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     if site:
         _site(ready, images, opened, library, given, options)
         return
-    _supply(opened, ready, given)
+    supply(opened, ready, kinds_named(given["concept"], opened.layers), data=given["data"], trust=given["trust"])
     for image in images:
         provenance = {"image": Path(image).name, "command": _command(library, [image], given)}
         own, options["target"] = request.of(model, image, opened)
@@ -139,24 +140,6 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
         for path in paths[image]:
             _make_folder(path.parent)
             click.echo(explained.save(path))
-
-
-def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> None:
-    """Let the library make patches that are missing, from the data that were named, or given."""
-    from crp.mining import supply_patches
-    from crp.sources.kinds import kinds_named
-    from crp.sources.provenance import data_of
-
-    made, total = library.patch_counts()
-    if made == total:
-        return
-    try:
-        data = data_of(library, data=given["data"], trust=given["trust"])
-        supply_patches(library, model, data, concept=kinds_named(given["concept"], library.layers))
-    except CrpError as error:
-        if given["data"] is not None:
-            raise
-        click.echo(f"{total - made} patches have not been made yet, and cannot be made now: {error}", err=True)
 
 
 def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor:
@@ -183,6 +166,7 @@ def _site(
     options: dict[str, Any],
 ) -> None:
     from crp.sources.data import pictures_below
+    from crp.sources.kinds import kinds_named
     from crp.visualization.site.site_maker import make_site
 
     if given["formats"]:
@@ -194,7 +178,7 @@ def _site(
     for image in map(user_path, images):
         pictures += pictures_below(image, without=folder) if image.is_dir() else [image]
     if model is not None:
-        _supply(opened, model, given)
+        supply(opened, model, kinds_named(given["concept"], opened.layers), data=given["data"], trust=given["trust"])
     index = make_site(
         model,
         list(dict.fromkeys(pictures)),

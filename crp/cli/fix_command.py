@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crp.cli import options
+from crp.cli.patch_supply import supply
 
 if TYPE_CHECKING:
     from torch import nn
@@ -133,7 +134,8 @@ def fix(
     figures = correction.measure_fix(found, result, held_out.data, layer, index, labels=held_out.labels, **common)
     written = correction.write_fixed(result, out, fitting.data[:2])
     if page is not None:
-        text = fix_report(figures, result.method, f"{layer}/{index}", held_out.data.cpu(), opened)
+        supply(opened, found, found_kind, trust=trust)
+        text = fix_report(figures, result.method, (layer, index), held_out.data.cpu(), opened)
         replace_file(user_path(page), lambda file: file.write(text.encode()))
     if as_json:
         click.echo(json.dumps({"method": result.method, "file": str(written), **figures.to_json()}))

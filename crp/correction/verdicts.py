@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from crp.errors import InputError, LibraryError, nearest
 from crp.files import write_file
@@ -55,9 +56,12 @@ class Verdicts:
         if verdict not in KINDS:
             raise InputError(f"There is no verdict {verdict!r}: {nearest(verdict, KINDS)}")
         self._found[concept] = Verdict(verdict, note)
+        write_file(self.path, (json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n").encode())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the file holds, as JSON values."""
         stored = {name: {"verdict": one.verdict, "note": one.note} for name, one in sorted(self._found.items())}
-        text = json.dumps({"weights": self._weights, "verdicts": stored}, indent=1, ensure_ascii=False)
-        write_file(self.path, (text + "\n").encode())
+        return {"weights": self._weights, "verdicts": stored}
 
     def _read(self) -> dict[str, Verdict]:
         try:
