@@ -34,7 +34,6 @@ def suspects_report(found: Sequence[Candidate], library: Library, verdicts: Verd
         HTML.
     """
     rows = [_row(rank, one, library, verdicts) for rank, one in enumerate(found, 1)]
-    measured = [row for row in rows if row["measured"]]
     return (
         environment()
         .get_template("suspects.html")
@@ -42,15 +41,21 @@ def suspects_report(found: Sequence[Candidate], library: Library, verdicts: Verd
             name=library.path.name,
             file=verdicts.path.name,
             style=template_files()["style.css"].decode(),
-            groups=[
-                ("Measured", "Ordered by the evidence of the library and by what was measured.", measured),
-                ("Not measured", "Ordered by the evidence of the library alone. They are not less suspicious than the rows above.",
-                 [row for row in rows if not row["measured"]]),
-            ] if measured else [("", "", rows)],
+            groups=_groups(rows),
             outside=any(one.outside is not None for one in found),
             stored=script_json(verdicts.to_json()),
         )
-    )  # fmt: skip
+    )
+
+
+def _groups(rows: list[dict[str, Any]]) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """Divide rows: title, what orders them, and the rows; one group without a title if nothing was measured."""
+    measured, others = ([row for row in rows if row["measured"] == which] for which in (True, False))
+    if not measured:
+        return [("", "", others)]
+    alone = "Ordered by the evidence of the library alone. They are not less suspicious than the rows above."
+    both = "Ordered by the evidence of the library and by what was measured."
+    return [("Measured", both, measured), ("Not measured", alone, others)]
 
 
 def _row(rank: int, one: Candidate, library: Library, verdicts: Verdicts) -> dict[str, Any]:

@@ -189,7 +189,8 @@ def test_relevance_outside_masks_is_that_of_the_conditional_heatmaps() -> None:
     with torch.no_grad():
         own = model(data).argmax(1) == 1
     for row in own.nonzero().flatten().tolist():
-        heatmap = attribution(data[row : row + 1], [{"y": [1], "conv": [2]}], composite).heatmap[0].double().clamp_min(0)
+        found_there = attribution(data[row : row + 1], [{"y": [1], "conv": [2]}], composite)
+        heatmap = found_there.heatmap[0].double().clamp_min(0)
         total += float(heatmap.sum())
         outside += float((heatmap * ~masks[row]).sum())
     assert found == pytest.approx(outside / total, rel=1e-3)
