@@ -128,6 +128,8 @@ def fix(
     result = None
     if method != "refit":
         settings = {**common, "fill": fill} if method == "suppress" else common
+        if method == "suppress" and fill == "mean" and opened.mean_sizes.get(layer):
+            settings["means"] = opened.means(layer)
         result = getattr(correction, method)(found, fitting.data, layer, index, **settings)
     if method == "refit" or refitted:
         result = correction.refit(found, fitting.data, layer, index, labels=fitting.labels, after=result, **common)

@@ -13,6 +13,7 @@ from crp.attribution import RelevanceFlow, composite_for, prepare
 from crp.concepts import ChannelConcept, Parts
 from crp.correction.channel_maps import ChannelMap
 from crp.correction.corrections import Correction, all_mapped, copied
+from crp.correction.presence import observed_layers
 from crp.correction.reruns import BATCH, checked_samples
 from crp.errors import InputError, listed
 from crp.layout import Layout
@@ -117,10 +118,7 @@ def _pruned(
 
 
 def _layouts(model: nn.Module, data: Tensor, layers: Collection[str]) -> dict[str, tuple[str, Layout]]:
-    """Observe which layer's output is divided into the channels of each layer, and its axes."""
-    replica = prepare(model, composite_for(model, data[:1]).composite)
-    with RelevanceFlow(replica, None, data[:1], list(layers), to_input=False) as flow:
-        found = {layer: (flow.own_name(layer), flow.layout(layer)) for layer in layers}
+    found = observed_layers(model, data, layers)
     names = [own for own, _ in found.values()]
     if twice := [layer for layer, (own, _) in found.items() if names.count(own) > 1]:
         raise InputError(f"The layers {listed(twice)} have the same channels: score one of them.")
