@@ -195,11 +195,20 @@ def _check_tables(found: Verification, library: Library) -> None:
         found.notes.append(
             f"{made - patches} patches were not checked: better ones of the same concept have not been made yet."
         )
+    with _reported(found):
+        _check_names(found, library)
     if missing:
         found.notes.append(
             f"{missing} patches have not been made yet: they are made when they are needed, or all at once by "
             f"`crp patches {library.path}`."
         )
+
+
+def _check_names(found: Verification, library: Library) -> None:
+    given, refused = library.given_names(), library.refused_names()
+    if given:
+        found.held.append(f"{len(given)} names that people gave belong to the concepts of the library.")
+    found.notes += [f"The name of {address} is not used: {reason}." for address, reason in refused.items()]
 
 
 def _check_vectors(library: Library, layer: str) -> None:
@@ -252,9 +261,7 @@ def _compute_again(
     check_concept_kind(library, concept)
     with surroundings(settings["threads"]):
         skip_bad = bool(library.manifest.get("skipped"))
-        data = data_subject(
-            dataset, labelled=rule == "label", skip_bad=skip_bad, preprocessing=library.preprocessing
-        )
+        data = data_subject(dataset, labelled=rule == "label", skip_bad=skip_bad, preprocessing=library.preprocessing)
         check_data(library, data)
         explained = {"targets": rule, "classes": library.manifest["classes"], "layouts": library.layouts}
         found.held.append(f"The data set is the one that was mined ({len(data.reader)} samples).")

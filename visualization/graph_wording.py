@@ -7,13 +7,16 @@ import math
 import numpy as np
 
 from crp.graphs import ConceptGraph, GraphEdge, GraphNode
+from crp.visualization import concept_names
 from crp.visualization.number_formats import number, percent
-from crp.visualization.wording import share_of_all
+from crp.visualization.wording import share_of_all, shortened
 
 
-def node_label(node: GraphNode) -> str:
-    """Name a node on its own: what is explained, the concept's name or number."""
-    return node.name or str(node.concept)
+def node_label(node: GraphNode, length: int | None = None) -> str:
+    """Name a node on its own: what is explained, or the concept's name and number; shortened to a `length`."""
+    if node.is_output or node.is_rest:
+        return node.name if length is None else shortened(node.name, length)
+    return concept_names.label(node.concept, node.name, length)
 
 
 def node_name(node: GraphNode) -> str:

@@ -93,7 +93,7 @@ def fix(
     sys.path.append(os.getcwd())
     from crp import correction
     from crp.concepts import ChannelConcept
-    from crp.correction.reading import concept_named, read_samples
+    from crp.correction.reading import read_samples
     from crp.files import user_path
     from crp.library import open_library
     from crp.models import check_concept_kind
@@ -110,7 +110,7 @@ def fix(
     _check_options(method, pruning, {"--share": share, "--layers": layers},
                    {"--concept": concept, "--refit": refitted, "--page": page})  # fmt: skip
     opened, found_kind = open_library(library), kind_named(kind)
-    layer, index = (None, None) if pruning else concept_named(opened, concept)
+    layer, index = (None, None) if pruning else opened.concept_named(concept)
     pruned = [*(layers or opened.layers)] if pruning else []
     for one in pruned:
         opened.shape(one)

@@ -13,6 +13,7 @@ import click
 
 from crp.cli.atlas_command import atlas
 from crp.cli.classes_command import classes
+from crp.cli.context_command import context
 from crp.cli.demo_command import demo
 from crp.cli.diff_command import diff
 from crp.cli.directions_command import directions
@@ -22,6 +23,7 @@ from crp.cli.info_command import info
 from crp.cli.layers_command import layers
 from crp.cli.merge_command import merge
 from crp.cli.mine_command import mine
+from crp.cli.names_command import names
 from crp.cli.patches_command import patches
 from crp.cli.search_command import search
 from crp.cli.strategies_command import strategies
@@ -137,8 +139,8 @@ def _with_torch(run: Callable[..., None]) -> Callable[..., None]:
     return loaded
 
 
-for command in (demo, layers, mine, merge, atlas, patches, verify, evaluate, suspects, fix, directions):
+for command in (demo, layers, mine, merge, atlas, patches, verify, evaluate, suspects, fix, directions, context):
     command.callback = _with_torch(command.callback)
     main.add_command(command)
-for command in (info, diff, classes, search, strategies):
+for command in (info, diff, classes, names, search, strategies):
     main.add_command(command)

@@ -30,7 +30,8 @@ def supply(
     if made == total:
         return
     try:
-        supply_patches(library, model, data_of(library, data=data, trust=trust), concept=concept)
+        found = data_of(library, data=data, trust=trust)
+        supply_patches(library, model, found, concept=concept, targets=getattr(found, "targets", None))
     except CrpError as error:
         if data is not None:
             raise

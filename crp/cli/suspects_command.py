@@ -51,9 +51,8 @@ def suspects(
     LIBRARY has concept vectors (--vectors). The order is that of the sum of the evidence: how much more the class uses
     the concept than any other class does; how much less those samples of the class use it that use it least; how much
     more often these are wrong; and, with --data, how far the concept decides when it is taken out of samples and put
-    into others. A row is likely a Clever Hans if the samples that use it least are wrong at least 50 points more often,
-    and give it at least 10 points less of their relevance. Whether a concept is legitimate is for you to say; verdicts
-    are kept beside the library.
+    into others. A row is likely a Clever Hans if the first three are at least 30, 20 and 25 points. Whether a concept
+    is legitimate is for you to say; verdicts are kept in the library (`crp names`).
 
     \b
     Examples:
@@ -61,12 +60,13 @@ def suspects(
         crp suspects scenes.crp --verdict conv5/37=artefact --note "stamp of the archive"
     """
     sys.path.append(os.getcwd())
-    from crp.correction import Verdicts, candidates
+    from crp.correction import candidates
     from crp.correction.location import masks_shown
-    from crp.correction.reading import concept_named, read_samples
-    from crp.correction.suspicion import with_effects
+    from crp.correction.reading import read_samples
+    from crp.correction.suspicion import STATED, with_effects
     from crp.files import user_path
     from crp.library import open_library
+    from crp.library.names_file import FILE as NAMES
     from crp.models import check_concept_kind
     from crp.sources.data import load_data
     from crp.sources.fitting import pick_device
@@ -76,15 +76,14 @@ def suspects(
     from crp.visualization.report.suspects_page import suspects_report
 
     opened = open_library(library)
-    verdicts = Verdicts(opened)
     if verdict is not None:
         name, equals, kept = verdict.rpartition("=")
         if not equals:
             raise click.UsageError(f"A verdict has the form LAYER/ID=VERDICT, as conv5/37=fine, given {verdict!r}.")
-        layer, index = concept_named(opened, name)
-        verdicts.set(f"{layer}/{index}", kept, note)
-        click.echo(verdicts.path)
+        opened.give_name(name, verdict=kept, note=note or None)
+        click.echo(opened.path / NAMES)
         return
+    names = opened.given_names()
     found = candidates(opened, layers=layers)[:count]
     if data is not None:
         found_kind = kind_named(kind)
@@ -99,10 +98,13 @@ def suspects(
         if page is not None:
             supply(opened, loaded, found_kind, trust=trust)
     if page is not None:
-        text = suspects_report(found, opened, verdicts)
+        text = suspects_report(found, opened)
         replace_file(user_path(page), lambda file: file.write(text.encode()))
     if as_json:
-        rows = [{**one.to_json(), "verdict": vars(kept) if (kept := verdicts[one.name]) else None} for one in found]
+        rows = [
+            {**one.to_json(), "given": kept.to_json() if (kept := names.get((one.layer, one.concept))) else None}
+            for one in found
+        ]
         click.echo(json.dumps(rows, indent=1))
         return
     if not found:
@@ -118,8 +120,9 @@ def suspects(
     for place, one in enumerate(found):
         if one.decides is None and place and found[place - 1].decides is not None:
             click.echo("not measured, and not less suspicious for that:")
-        kept = verdicts[one.name]
-        words = f"{kept.verdict}: {kept.note}" if kept else "likely a Clever Hans" if one.likely else ""
+        kept = names.get((one.layer, one.concept))
+        said = ": ".join(filter(None, (kept.verdict, kept.label, kept.note))) if kept else ""
+        words = said if kept and kept.verdict else " ".join(["likely a Clever Hans" * one.likely, said]).strip()
         click.echo(
             inert(
                 f"{one.name:<16} {one.target_name:<22} {one.having:>5} {one.lacking:>7} {one.share:>6.0%} "
@@ -132,6 +135,7 @@ def suspects(
         "with, without: samples of the class that use the concept more, and less; share: its share of relevance; "
         "right: predicted rightly."
     )
+    click.echo(STATED)
     if data is not None:
         click.echo("kept: still recognised when it is taken out; pulled: others taken for the class when it is put in.")
         if outside:

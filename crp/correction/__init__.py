@@ -1,7 +1,7 @@
 """From a suspicious concept to a better model.
 
 ===================  =========================================================================================
-`candidates`         concepts that a class may use for the wrong reason; `Verdicts` of a person on them
+`candidates`         concepts that a class may use for the wrong reason
 `suppress`           take a concept out of a layer, for every input: weights edited, same architecture
 `project`            take out the direction in which activations change with a concept (ClArC)
 `reactive`           put the usual activation around the places where the concept is active, and nowhere else
@@ -20,7 +20,6 @@ from crp.lazy_names import on_first_use
 _HOMES = {
     "candidates": ".suspicion",
     "Candidate": ".suspicion",
-    "Verdicts": ".verdicts",
     "Correction": ".corrections",
     "suppress": ".removing",
     "project": ".removing",

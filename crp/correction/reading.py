@@ -1,4 +1,4 @@
-"""What a correction reads: the name of a concept, and samples of a data set."""
+"""What a correction reads: samples of a data set."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crp.errors import InputError, nearest
-from crp.library import Library
+from crp.errors import InputError
 from crp.mining.block_stream import SampleReader
 from crp.progress import progress_bar
 
@@ -33,22 +32,6 @@ class Samples:
         """Return both as one; all have labels, or none."""
         labels = None if self.labels is None else torch.cat([self.labels, other.labels])
         return Samples(torch.cat([self.data, other.data]), labels, self.indices + other.indices)
-
-
-def concept_named(library: Library, name: str) -> tuple[str, int]:
-    """Read the layer and the id of a concept from "conv5/37".
-
-    Raises
-    ------
-    InputError
-        If the library has no such layer or concept.
-    """
-    layer, slash, index = name.rpartition("/")
-    if not slash or not index.isdecimal():
-        raise InputError(f"A concept is named LAYER/ID, such as '{next(iter(library.layers))}/0', given {name!r}.")
-    if layer not in library.layers:
-        raise InputError(f"The library has no layer {layer!r}: {nearest(layer, [*library.layers])}")
-    return layer, library.concept_id(layer, int(index))
 
 
 def read_samples(dataset: object, count: int, *, labelled: bool, progress: bool = True) -> tuple[Samples, Samples]:

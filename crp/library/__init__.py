@@ -8,6 +8,9 @@
 `LibraryConcept`       one concept: its patches, the classes that use it, similar concepts
 `usage`                class statistics as rows: the concepts of a class, the classes of a concept
 `profiles`             class profiles of concepts, and which concepts are similar
+`GivenName`            what a person says about a concept; `read_names` and `write_names` are files of them
+`library_names`        the part of `Library` about names, those of people and those of the kind of concept
+`concept_fingerprint`  which concept a name was given to, in this library and in others
 `vectors`              every concept on every sample, memory-mapped
 `manifest`             manifest.json: what the library holds and where it comes from
 `references`           the tables of references and statistics, and checks of their numbers
@@ -27,8 +30,20 @@ The format is described in docs/library-format.md. Only `fingerprints` imports t
 tensor.
 """
 
+from .given_names import GivenName
 from .library_concept import LibraryConcept
+from .names_file import read_names, write_names
 from .references import ClassStatistics, References
 from .store import Library, check_library, open_library
 
-__all__ = ["ClassStatistics", "Library", "LibraryConcept", "References", "check_library", "open_library"]
+__all__ = [
+    "ClassStatistics",
+    "GivenName",
+    "Library",
+    "LibraryConcept",
+    "References",
+    "check_library",
+    "open_library",
+    "read_names",
+    "write_names",
+]

@@ -13,6 +13,7 @@ from crp.files import sync_folder
 
 from .checksums import write_checksums
 from .manifest import FILE
+from .names_file import keep_names
 
 
 @contextmanager
@@ -72,10 +73,11 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 def publish(folder: Path, path: Path, *, aside: Path) -> None:
     """Write the checksums of a complete library and rename it to `path`.
 
-    A former library is moved `aside`, and removed at the end.
+    A former library is moved `aside`, and removed at the end; the names that people gave to its concepts are kept.
     """
     write_checksums(folder)
     if path.exists():
+        keep_names(path, folder)
         os.rename(path, aside)
     try:
         os.rename(folder, path)

@@ -2,7 +2,8 @@
 
 Each folder of a library that has files also has a `SHA256SUMS`, whose lines name the files relative to the library's
 root. So a file of one layer cannot pass for that of another, and two processes that complete two layers write to
-different files. Segments of patches are not listed: each is named by its checksum.
+different files. Segments of patches are not listed: each is named by its checksum. The names of concepts are not listed
+either: people change them.
 
 Checksums show that a library is what was written: no copy was truncated and no disk failed. They do not show who wrote
 it.
@@ -19,6 +20,7 @@ from pathlib import Path
 from crp.files import write_file
 
 from .fingerprints import file_digest
+from .names_file import FILE as NAMES
 from .tables import check_file, damaged
 
 FILE = "SHA256SUMS"
@@ -84,14 +86,14 @@ def read_checksums(folder: Path, parent: Path) -> dict[str, list[str]]:
 def library_files(folder: Path, parent: Path | None = None) -> list[Path]:
     """List the files below a library's folder, broken links included; with `parent`, those directly in that folder.
 
-    Links to folders are not followed. Files of checksums are omitted.
+    Links to folders are not followed. Files of checksums and the names of concepts are omitted.
     """
     found = []
     for place, folders, names in os.walk(folder if parent is None else parent):
         if parent is not None:
             folders.clear()
         found += [Path(place) / name for name in names if name != FILE]
-    return sorted(found)
+    return sorted(file for file in found if file != folder / NAMES)
 
 
 def wrong_files(folder: Path) -> tuple[list[str], list[str]]:

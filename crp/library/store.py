@@ -15,11 +15,13 @@ from crp.errors import InputError, nearest, shortened
 from crp.files import user_path
 from crp.indices import concept_id, concept_ids
 from crp.layout import Layout
-from crp.preprocessing import Preprocessing
+from crp.media.any_preprocessing import preprocessing_from
 from crp.values import ConceptMeans
 
+from .concept_fingerprint import CHANNELS
 from .library_concept import LibraryConcept
 from .library_facts import facts_of, in_lines, in_table
+from .library_names import LibraryNames
 from .library_patches import LibraryPatches, check_mode
 from .manifest import layer_folder, read_manifest
 from .means import read_means
@@ -72,7 +74,7 @@ def check_library(library: object) -> None:
         raise InputError(f"A library is what crp.open_library returns, given {shortened(library)}.")
 
 
-class Library(LibraryPatches):
+class Library(LibraryPatches, LibraryNames):
     """A library on disk: references, statistics and patches of concepts.
 
     Attributes
@@ -88,8 +90,9 @@ class Library(LibraryPatches):
     mean_sizes
         By layer, of how many numbers the mean parts of its concepts are made, 0 if they were too many to keep; empty
         in libraries without means, which earlier versions mined.
-    names
-        By layer, the name of every concept (empty for those without); `()` if none has a name.
+    kind_names
+        By layer, the name that the kind of concept gives every concept (empty for those without); `()` if it names
+        none. `names` has the labels that people gave in their places.
     class_names, output_names
         Names of the classes and of the model's outputs (the same, unless a start was mined); empty without names.
     preprocessing
@@ -99,22 +102,22 @@ class Library(LibraryPatches):
     """
 
     def __init__(self, path: Path):
-        super().__init__()
+        LibraryPatches.__init__(self)
+        LibraryNames.__init__(self)
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
         self._shapes = {layer["name"]: tuple(layer["shape"]) for layer in self.manifest["layers"]}
         self.layouts = {layer["name"]: Layout.from_description(layer) for layer in self.manifest["layers"]}
         self._sizes = {layer["name"]: int(layer["concepts"]) for layer in self.manifest["layers"]}
         self.mean_sizes = {layer["name"]: layer["means"] for layer in self.manifest["layers"] if "means" in layer}
-        channels = {"kind": "ChannelConcept"}
-        self._kinds = {layer["name"]: layer.get("concept", channels) for layer in self.manifest["layers"]}
-        self.names = {layer["name"]: tuple(layer.get("names", ())) for layer in self.manifest["layers"]}
+        self._kinds = {layer["name"]: layer.get("concept", CHANNELS) for layer in self.manifest["layers"]}
+        self.kind_names = {layer["name"]: tuple(layer.get("names", ())) for layer in self.manifest["layers"]}
         self.layers = tuple(self._shapes)
         self.class_names = tuple(self.manifest.get("class_names") or ())
         self.output_names = tuple(self.manifest.get("output_names", self.class_names) or ())
         stored = self.manifest.get("preprocessing")
         try:
-            self.preprocessing = Preprocessing.from_json(stored) if stored is not None else None
+            self.preprocessing = preprocessing_from(stored) if stored is not None else None
         except InputError as error:
             raise damaged(path / "manifest.json", shortened(error, 300)) from error
         settings = self.manifest["settings"]
@@ -328,7 +331,7 @@ class Library(LibraryPatches):
         )
 
     def concept_name(self, layer: str, concept: int) -> str:
-        """Return the name that the kind of concept gives a concept; empty if it has only its number."""
+        """Return the label that a person gave a concept, or the name that its kind has; empty if it has neither."""
         return self.names[layer][self.concept_id(layer, concept)] if self.names[layer] else ""
 
     def concept_ids(self, layer: str, concepts: object) -> tuple[int, ...]:

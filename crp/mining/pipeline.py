@@ -23,6 +23,7 @@ from crp.errors import InputError
 from crp.files import user_path
 from crp.library.building import check_free
 from crp.library.manifest import write_manifest
+from crp.library.names_file import keep_names
 from crp.library.store import Library, open_library
 from crp.mining.durable.extending import check_extends
 from crp.mining.durable.processes import joined
@@ -181,7 +182,7 @@ def mine(
     progress
         Whether to show progress bars. Estimates of time and disk space are logged after the first block.
     overwrite
-        Whether a library at `path` may be replaced.
+        Whether a library at `path` may be replaced. The names that people gave to its concepts are kept.
     restart
         Whether to discard what an interrupted run left and start again.
 
@@ -257,7 +258,7 @@ def mine(
                 _survey(plan, work, state, shared)
             if settings.shard is not None:
                 return None
-            _finish(plan, work, shared)
+            _finish(plan, work, shared, extend)
     library = open_library(path)
     if settings.patches:
         library.supply = Supply(plan.patch_maker(), settings.threads, progress)
@@ -295,13 +296,15 @@ def _survey(plan: MiningPlan, work: Work, state: Path | None, shared: Sharing) -
         ).run(state)
 
 
-def _finish(plan: MiningPlan, work: Work, shared: Sharing) -> None:
+def _finish(plan: MiningPlan, work: Work, shared: Sharing, extend: str | os.PathLike[str] | None) -> None:
     """Make the patches; then the first process writes the manifest and moves the library to its place."""
     settings, processes = plan.settings, shared.processes
     count, now = settings.patches, settings.made_now
     make_patches(work, plan.patch_maker(), plan.sizes, plan.concepts, count, now, settings.k, shared)
     if processes.first:
         logger.info("Peak memory: %s.", peak_memory())
+        if extend is not None:
+            keep_names(user_path(extend), work.library)
         _complete(work, plan)
     processes.wait()
 

@@ -1,9 +1,8 @@
-"""The page of suspects: evidence in words, rows that were not measured apart, verdicts edited in a browser."""
+"""The page of suspects: evidence in words, rows that were not measured apart, verdicts given in a browser."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from importlib import resources
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import pytest
 from torch.utils.data import TensorDataset
 
 import crp
-from crp.correction import Candidate, Verdicts, candidates
-from crp.library import Library
+from crp.correction import Candidate, candidates
+from crp.library import Library, read_names
 from crp.visualization.report.suspects_page import suspects_report
 from tests.crp.correction.planted import planted_data, planted_model
 
@@ -38,7 +37,7 @@ def words(page: str) -> str:
 
 
 def test_the_evidence_is_said_and_what_was_not_measured_stands_apart(library: Library, found: list[Candidate]) -> None:
-    page = suspects_report(found, library, Verdicts(library))
+    page = suspects_report(found, library)
     text = words(page)
     assert "<b>second" not in page
     assert "taken out, 5 % are still recognised; put into others, 88 % are taken for &lt;b&gt;second" in text
@@ -53,49 +52,45 @@ def test_the_evidence_is_said_and_what_was_not_measured_stands_apart(library: Li
         len(library.patches("conv", one.concept, "relevance", count=8)) for one in found
     )
     # with nothing measured there is one list, and no row is said to be worth less
-    text = words(suspects_report(candidates(library), library, Verdicts(library)))
+    text = words(suspects_report(candidates(library), library))
     assert "<h2>Measured</h2>" not in text
     assert "<h2>Not measured</h2>" not in text
 
 
 def test_an_empty_list_says_so(library: Library) -> None:
-    assert "No concept has 5 % of the relevance" in suspects_report([], library, Verdicts(library))
+    assert "No concept has 5 % of the relevance" in suspects_report([], library)
 
 
 @pytest.fixture
 def page(browser, library: Library, found: list[Candidate], tmp_path: Path):
     path = tmp_path / "suspects.html"
-    path.write_text(suspects_report(found, library, Verdicts(library)), "utf-8")
+    path.write_text(suspects_report(found, library), "utf-8")
     browser.open(path)
     yield browser
     assert browser.complaints == []
     assert {address.split(":")[0] for address in browser.requests} <= {"file", "data", "blob"}
 
 
-def test_what_the_editor_writes_is_read_as_the_file_of_verdicts(page, library: Library, found: list[Candidate]) -> None:
-    page.click('[data-name="conv/0"] input[value=artefact]')
-    page.run("document.querySelector('[data-name=\"conv/0\"] textarea').focus()")
-    page.type("a stamp")
-    other = found[1].name
-    page.run(f"document.querySelector('[data-name=\"{other}\"] input').focus()")
-    page.press(" ")
-    page.press("ArrowRight")
-    content = page.run("document.querySelector('.file textarea').value")
-    verdicts = Verdicts(library)
-    assert not verdicts.path.exists()
-    verdicts.path.write_text(content, "utf-8")
+def test_a_verdict_given_on_the_page_is_merged_into_the_library(
+    page, library: Library, found: list[Candidate], tmp_path: Path
+) -> None:
+    page.click('[data-edit="conv/0"]')
+    page.run("document.querySelector('.naming input').focus()")
+    page.type("stamp")
+    page.run("document.querySelector('.naming select').value = 'artefact'")
+    page.run("document.querySelector('.naming .save').click()")
+    assert page.run("document.querySelector('[data-said=\"conv/0\"]').textContent").strip() == "artefact"
+    assert "stamp" in page.run("document.querySelector('[data-name=\"conv/0\"] h3').textContent")
+    (tmp_path / "names.json").write_text(page.run("window.conceptNames.file()"), "utf-8")
+    page.run("localStorage.clear()")
+    merged = library.merge_names(read_names(tmp_path / "names.json").values())
     try:
-        again = Verdicts(library)
-        assert (again["conv/0"].verdict, again["conv/0"].note) == ("artefact", "a stamp")
-        assert again[other].verdict == "fine"
-        # the command writes the same bytes for the same verdicts
-        again.set("conv/0", "artefact", "a stamp")
-        assert json.loads(verdicts.path.read_text("utf-8")) == json.loads(content)
-        kept = suspects_report(found, library, again)
-        assert 'value="artefact" checked' in kept
-        assert "a stamp</textarea>" in kept
+        assert not merged.refused
+        again = suspects_report(found, library)
+        assert "<b>artefact</b>" in again
+        assert '<bdi data-name="name" data-of="conv/0">stamp</bdi>' in again
     finally:
-        verdicts.path.unlink()
+        (library.path / "names.json").unlink()
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -112,12 +107,12 @@ def test_axe_finds_no_fault(page, dark: bool) -> None:
     assert page.run("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_without_scripts_the_verdicts_are_said_and_nothing_can_be_edited(
+def test_without_scripts_the_evidence_is_said_and_nothing_can_be_edited(
     browser, library: Library, found: list[Candidate], tmp_path: Path
 ) -> None:
     path = tmp_path / "plain.html"
-    path.write_text(suspects_report(found, library, Verdicts(library)), "utf-8")
+    path.write_text(suspects_report(found, library), "utf-8")
     browser.open(path, scripts=False)
     count = "[...document.querySelectorAll('{}')].filter(e => e.getBoundingClientRect().height > 0).length"
-    assert browser.run(count.format(".now")) == len(found)
-    assert browser.run(count.format(".editor, .file")) == 0
+    assert browser.run(count.format(".evidence")) == len(found)
+    assert browser.run(count.format(".name-it")) == 0

@@ -22,10 +22,9 @@ from matplotlib.textpath import TextPath
 
 from crp.explanations import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, Key
+from crp.visualization import concept_names, graph_wording, wording
 from crp.visualization import encoding as images
-from crp.visualization import graph_wording, wording
 from crp.visualization.colours import AGAINST, AGAINST_TEXT, FOR, FOR_TEXT, INK, REST, SOFT, TILE
-from crp.visualization.concept_names import heading
 from crp.visualization.figures.renderers import Renderer, renderer_for, renderer_of
 from crp.visualization.figures.renderers.marks import AGAINST_OUTLINE
 from crp.visualization.graph_layout import edge_width
@@ -186,7 +185,7 @@ def draw_share(
     positive = part.share >= 0
     if colour:
         axes.add_patch(Rectangle((0, 0.7), 0.06, 0.17, color=colour, transform=axes.transAxes))
-    title = wording.shortened(heading(part.concept, name), 18)
+    title = concept_names.label(part.concept, name, 18) if name else concept_names.heading(part.concept, name)
     write(axes, 0.09 if colour else 0, 0.78, title, fontsize=fontsize, weight="bold")
     style = {"fontsize": 0.9 * fontsize, "color": FOR_TEXT if positive else AGAINST_TEXT}
     write(axes, 0, 0.44, wording.side(part), **style)
@@ -300,7 +299,7 @@ def draw_graph(axes: Axes, graph: ConceptGraph, *, renderer: Renderer | None = N
             frame = Rectangle((left, bottom), 0.46, 0.46, fill=False, edgecolor=REST, linewidth=0.6, zorder=4)
             axes.add_patch(frame)
         style = {"transform": axes.transData, "ha": "center", "va": "center", "fontsize": font, "zorder": 5}
-        name = wording.shortened(graph_wording.node_label(node), 16)
+        name = graph_wording.node_label(node, 16)
         write(axes, x, y - 0.16 - 0.6 * line, name, weight="bold", **style)
         colour = FOR_TEXT if node.relevance >= 0 else AGAINST_TEXT
         write(axes, x, y - 0.16 - 1.6 * line, wording.share_of_all(node.share), **style | {"color": colour})

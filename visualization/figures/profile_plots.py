@@ -46,14 +46,19 @@ def draw_profile(axes: Axes, uses: Sequence[ConceptUse]) -> None:
             fontsize=9,
             color=FOR_TEXT if use.share >= 0 else AGAINST_TEXT,
         )
-    names = [in_sentence(use.concept, use.concept_name) if of_class else use.target_name for use in uses]
-    axes.set_yticks(range(len(uses)), labels=[wording.shortened(name, NAME_LENGTH) for name in names])
+    names = [
+        in_sentence(use.concept, use.concept_name, NAME_LENGTH)
+        if of_class
+        else wording.shortened(use.target_name, NAME_LENGTH)
+        for use in uses
+    ]
+    axes.set_yticks(range(len(uses)), labels=names)
     axes.axvline(0, color=SOFT, linewidth=0.8)
     axes.invert_yaxis()
     axes.set_xlabel("mean share of the layer's relevance", fontsize=9, color=SOFT)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}".replace("-", wording.MINUS))
     first = uses[0]
-    concept = in_sentence(first.concept, first.concept_name)
+    concept = in_sentence(first.concept, first.concept_name, 2 * NAME_LENGTH)
     title = f"{first.target_name}: {first.samples} samples" if of_class else concept
     axes.set_title(wording.shortened(title, 2 * NAME_LENGTH), fontsize=11, loc="left", color=INK).set_parse_math(False)
     plain_axes(axes)

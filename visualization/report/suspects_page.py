@@ -1,13 +1,13 @@
-"""Suspicious concepts as one HTML file, with their patches, the evidence, and an editor of verdicts."""
+"""Suspicious concepts as one HTML file, with their patches, the evidence, and the editor of names and verdicts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from crp.correction import Verdicts
-from crp.correction.suspicion import Candidate
+from crp.correction.suspicion import STATED, Candidate
 from crp.library import Library
+from crp.library.given_names import GivenName
 from crp.visualization.number_formats import SPACE, signed_percent
 from crp.visualization.package_files import template_files
 from crp.visualization.page.explanation_page import environment, script_json
@@ -16,7 +16,7 @@ from crp.visualization.report.concept_patches import patch_views
 LIKELY = "likely a Clever Hans"
 
 
-def suspects_report(found: Sequence[Candidate], library: Library, verdicts: Verdicts) -> str:
+def suspects_report(found: Sequence[Candidate], library: Library) -> str:
     """Write the page.
 
     Parameters
@@ -24,26 +24,25 @@ def suspects_report(found: Sequence[Candidate], library: Library, verdicts: Verd
     found
         The concepts, in their order.
     library
-        The library, which has the patches.
-    verdicts
-        Those that were kept; the page's editor starts with them.
+        The library, with patches and what people said about its concepts.
 
     Returns
     -------
     str
         HTML.
     """
-    rows = [_row(rank, one, library, verdicts) for rank, one in enumerate(found, 1)]
+    naming = {layer: library.naming(layer) for layer in dict.fromkeys(one.layer for one in found)}
+    rows = [_row(rank, one, library, naming[one.layer].of(one.concept)) for rank, one in enumerate(found, 1)]
     return (
         environment()
         .get_template("suspects.html")
         .render(
             name=library.path.name,
-            file=verdicts.path.name,
+            stated=STATED,
             style=template_files()["style.css"].decode(),
             groups=_groups(rows),
             outside=any(one.outside is not None for one in found),
-            stored=script_json(verdicts.to_json()),
+            naming=script_json([{"layer": layer, **one.to_json()} for layer, one in naming.items()]),
         )
     )
 
@@ -58,8 +57,7 @@ def _groups(rows: list[dict[str, Any]]) -> list[tuple[str, str, list[dict[str, A
     return [("Measured", both, measured), ("Not measured", alone, others)]
 
 
-def _row(rank: int, one: Candidate, library: Library, verdicts: Verdicts) -> dict[str, Any]:
-    kept = verdicts[one.name]
+def _row(rank: int, one: Candidate, library: Library, given: GivenName) -> dict[str, Any]:
     return {
         "rank": rank,
         "name": one.name,
@@ -70,8 +68,7 @@ def _row(rank: int, one: Candidate, library: Library, verdicts: Verdicts) -> dic
         "score": f"{one.score:.2f}",
         "measured": one.decides is not None,
         "evidence": _evidence(one),
-        "verdict": kept.verdict if kept else "",
-        "note": kept.note if kept else "",
+        "given": given,
         **patch_views(library, one.layer, one.concept),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,12 @@ from torch.utils.data import TensorDataset
 
 import crp
 import crp.attribution
-from crp import InputError, LibraryError
+from crp import InputError
 from crp.cli import main
 from crp.concepts import ChannelConcept
-from crp.correction import Candidate, Verdicts, candidates
+from crp.correction import candidates
 from crp.correction.location import relevance_outside
-from crp.correction.suspicion import split, with_effects
+from crp.correction.suspicion import Candidate, split, with_effects
 from tests.crp.correction.planted import planted_data, planted_model
 
 CODE = """
@@ -83,6 +84,20 @@ def test_nothing_is_likely_where_nothing_was_planted(tmp_path: Path) -> None:
     assert not any(one.likely for one in candidates(library))
 
 
+def test_a_row_is_likely_when_all_its_evidence_reaches_what_is_stated(folder: Path) -> None:
+    given = Candidate("conv", 0, 1, "second", 9, 3, 0.5, 0.25, 1.0, 0.75, 0.375, 0.0625)
+    assert (given.exclusive, given.gap, given.errors) == (0.3125, 0.25, 0.25)
+    assert given.likely
+    for weaker in ({"mean": 0.35}, {"share": 0.44}, {"right": 0.99}):
+        assert not replace(given, **weaker).likely
+    assert not replace(given, right=None, right_lacking=None).likely
+    assert given.to_json()["likely_from"] == {"exclusive": 0.3, "gap": 0.2, "errors": 0.25}
+    stated = "likely: exclusive at least 30%, gap at least 20%, errors at least 25%."
+    assert stated in run(folder).output
+    page = Path(__file__).parents[3].joinpath("docs", "fixing.md").read_text(encoding="utf-8")
+    assert "exclusive is at least 30, the gap at least 20 and errors at least 25 points" in page
+
+
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=6, max_size=14))
 def test_the_border_is_where_values_and_errors_differ_most(rows: list[tuple[int, bool]]) -> None:
     values, right = np.array([value for value, _ in rows], dtype=float), np.array([one for _, one in rows])
@@ -106,27 +121,21 @@ def test_the_command_measures_what_the_tag_decides(folder: Path) -> None:
     done = run(folder, "--data", f"{code}:data", "--model", f"{code}:model", "--json", "--measured", "1")
     assert done.exit_code == 0, done.output
     first = json.loads(done.stdout)[0]
-    assert (first["layer"], first["concept"], first["likely"], first["verdict"]) == ("conv", 0, True, None)
+    assert (first["layer"], first["concept"], first["likely"], first["given"]) == ("conv", 0, True, None)
     assert (first["kept"], first["pulled"]) == (0.0, 1.0)
 
 
-def test_verdicts_are_kept_beside_the_library(folder: Path) -> None:
+def test_verdicts_are_kept_in_the_library(folder: Path) -> None:
     assert "likely a Clever Hans" in run(folder).output
     done = run(folder, "--verdict", "conv/0=artefact", "--note", "a stamp")
-    assert Path(done.output.strip()) == folder / "a.suspects.json"
+    assert Path(done.output.strip()) == folder / "a.crp" / "names.json"
     assert "artefact: a stamp" in run(folder).output
     assert "likely a Clever Hans" not in run(folder).output
-    library = crp.open_library(folder / "a.crp")
-    with pytest.raises(InputError, match=r"There is no verdict 'artifact': did you mean 'artefact'\?"):
-        Verdicts(library).set("conv/0", "artifact")
-    stored = json.loads((folder / "a.suspects.json").read_text())
-    (folder / "a.suspects.json").write_text(json.dumps({**stored, "weights": "other"}))
-    with pytest.raises(LibraryError, match="a model with other weights"):
-        Verdicts(library)
-    (folder / "a.suspects.json").write_text("[]")
-    with pytest.raises(LibraryError, match="is damaged"):
-        Verdicts(library)
-    (folder / "a.suspects.json").unlink()
+    found = json.loads(run(folder, "--json").stdout)[0]
+    assert (found["concept"], found["given"]["verdict"], found["given"]["note"]) == (0, "artefact", "a stamp")
+    done = run(folder, "--verdict", "conv/0=artifact")
+    assert (done.exit_code, "There is no verdict 'artifact': did you mean 'artefact'?" in done.output) == (2, True)
+    (folder / "a.crp" / "names.json").unlink()
 
 
 def test_a_verdict_without_a_word_is_refused(folder: Path) -> None:

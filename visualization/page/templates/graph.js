@@ -19,6 +19,9 @@ class Graph {
     }
   }
 
+  // The next sentence is written again, even if it is about the same concept.
+  forget() { if (this.root) delete this.root.querySelector(".about").dataset.key; }
+
   light(which, key) {
     if (!this.root) return;
     const node = which && this.node(which.layer, which.concept), about = this.root.querySelector(".about");

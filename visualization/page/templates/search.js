@@ -10,7 +10,7 @@ function searchIn(current) {
         const card = view.card(index, concept), share = table.share(concept) ?? 0;
         const users = card ? all(".users bdi", card).map(use => use.textContent) : [];
         const user = users.find(name => name.toLowerCase().includes(wanted));
-        const named = `${table.layer}/${concept}`.toLowerCase(), called = (table.names[concept] ?? "").toLowerCase();
+        const named = `${table.layer}/${concept}`.toLowerCase(), called = table.nameOf(concept).toLowerCase();
         const exact = String(concept) === wanted || named === wanted || called === wanted;
         if (exact || String(concept).startsWith(wanted) || named.includes(wanted) || called.includes(wanted) || user) {
           hits.push({ layer: table.layer, concept, table, share, user: exact ? undefined : user, exact });
@@ -24,7 +24,7 @@ function searchIn(current) {
     const hits = matches(field.value);
     found.replaceChildren(...hits.slice(0, LISTED).map(hit => {
       const button = element("button", { type: "button" }, hit.table.glimpse(hit.concept),
-        element("span", {}, element("bdi", {}, hit.layer), ` · ${hit.concept} `, element("bdi", {}, hit.table.names[hit.concept] ?? "")), element("span", { class: "user" }, hit.user ?? ""), element("strong", {}, signed(hit.share)));
+        element("span", {}, element("bdi", {}, hit.layer), ` · ${hit.concept} `, element("bdi", {}, hit.table.nameOf(hit.concept))), element("span", { class: "user" }, hit.user ?? ""), element("strong", {}, signed(hit.share)));
       button.addEventListener("click", () => { reach(hit); });
       return element("li", {}, button);
     }));

@@ -128,7 +128,7 @@ def test_hostile_names_stay_text():
     )
     page = Page(render(value))
     assert page.open == []
-    assert len(page.all("script")) == 3
+    assert len(page.all("script")) == 4
     assert json.loads(page.scripts["atlas-numbers"]) == numbers(value)
     for block in (page.scripts["atlas-numbers"], page.scripts["atlas-cells"]):
         assert not set(block) & set("<>&\u2028\u2029")

@@ -50,7 +50,7 @@ def test_cards_map_and_graph_show_names_escaped_and_shortened(named):
     nodes = {node["data-concept"]: node for node in page.all("a") if node.get("data-layer-name") == "conv"}
     assert nodes[str(REST)]["class"].split()[-1] == "outside"
     assert nodes[str(REST)]["data-text"].startswith("conv no concept: +15.0")
-    assert nodes[str(third)]["data-text"].startswith("conv stripes: ")
+    assert nodes[str(third)]["data-text"].startswith(f"conv stripes ({third}): ")
 
 
 def test_json_and_console_hold_names(named):
@@ -67,9 +67,11 @@ def test_json_and_console_hold_names(named):
 
 
 def test_the_figure_shows_names(named):
-    value, _ = named
+    value, (first, second, third) = named
     texts = [text.get_text() for axes in Atlas(value).figure().axes for text in axes.texts]
-    assert {"stripes", "<b>tag</b>", "no concept", f"{LONG[:17]}…"} <= set(texts)
+    number = f" ({second})"
+    short = f"{LONG[: 17 - len(number)].rstrip()}…{number}"
+    assert {f"stripes ({third})", f"<b>tag</b> ({first})", "no concept", short} <= set(texts)
 
 
 def test_as_many_names_as_concepts():
