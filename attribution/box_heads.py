@@ -1,9 +1,11 @@
 """How torchvision's detectors make boxes: from proposals with a box head, or from anchors.
 
-=================  ==========================================================================
+=================  =================================================================================
 `ProposalBoxes`    Faster R-CNN, Mask R-CNN, Keypoint R-CNN: one row of logits per proposal
-`AnchorBoxes`      RetinaNet and SSD: one row of logits per anchor, the same for all pictures
-=================  ==========================================================================
+`AnchorBoxes`      RetinaNet, FCOS and SSD: one row of logits per anchor, the same for all pictures
+=================  =================================================================================
+
+Other detectors are made by `crp.attribution.raw_boxes`, and have their `BoxHead` as `read_box_head`.
 """
 
 from __future__ import annotations
@@ -83,9 +85,9 @@ class ProposalBoxes:
 
 
 class AnchorBoxes:
-    """Logits at every anchor of every position. Scores are sigmoids (RetinaNet), or a softmax (SSD)."""
+    """Logits at every anchor of every position. `scores` computes scores from what the head returns."""
 
-    def __init__(self, scores: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, scores: Callable[[dict[str, Tensor]], Tensor]) -> None:
         self._scores = scores
 
     def candidates(self, model: nn.Module, data: Tensor) -> Candidates:
@@ -98,10 +100,12 @@ class AnchorBoxes:
         model.anchor_generator.register_forward_hook(lambda _, given, output: seen.update(anchors=output[0]))
         (returned,) = model(data)
         logits = seen["head"]["cls_logits"][0]
-        boxes = model.box_coder.decode_single(seen["head"]["bbox_regression"][0], seen["anchors"])
+        coder = model.box_coder
+        decode = getattr(coder, "decode_single", coder.decode)  # the coder of an FCOS has `decode` only
+        boxes = decode(seen["head"]["bbox_regression"][0], seen["anchors"])
         boxes = _resized(clip_boxes_to_image(boxes, seen["size"]), seen["size"], data)
         every = boxes[:, None].expand(-1, logits.shape[1], -1)
-        return Candidates(returned, every, self._scores(logits), torch.tensor)
+        return Candidates(returned, every, self._scores(seen["head"])[0], torch.tensor)
 
     def logits(self, model: nn.Module, data: Tensor, held: Tensor | None) -> Tensor:
         """Return the class logits; see `BoxHead`. What is held are numbers of anchors, int64 `[P]`."""
@@ -118,6 +122,9 @@ def box_head_of(model: nn.Module) -> BoxHead:
     ModelError
         If it computes them in another way.
     """
+    if (head := getattr(type(model), "read_box_head", None)) is not None:
+        return head
+    from torchvision.models.detection.fcos import FCOS
     from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
     from torchvision.models.detection.retinanet import RetinaNet
     from torchvision.models.detection.roi_heads import RoIHeads
@@ -127,12 +134,14 @@ def box_head_of(model: nn.Module) -> BoxHead:
     if forward is GeneralizedRCNN.forward and type(model.roi_heads).forward is RoIHeads.forward:
         return ProposalBoxes()
     if forward is RetinaNet.forward:
-        return AnchorBoxes(torch.sigmoid)
+        return AnchorBoxes(lambda head: head["cls_logits"].sigmoid())
+    if forward is FCOS.forward:
+        return AnchorBoxes(lambda head: (head["cls_logits"].sigmoid() * head["bbox_ctrness"].sigmoid()).sqrt())
     if forward is SSD.forward:
-        return AnchorBoxes(lambda logits: logits.softmax(-1))
+        return AnchorBoxes(lambda head: head["cls_logits"].softmax(-1))
     raise ModelError(
         f"Boxes of a {type(model).__name__} cannot be explained: it is not a Faster R-CNN, Mask R-CNN, Keypoint R-CNN, "
-        "RetinaNet or SSD of torchvision."
+        "RetinaNet, FCOS or SSD of torchvision. Say where its boxes are with crp.attribution.raw_boxes."
     )
 
 

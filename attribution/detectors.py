@@ -1,11 +1,11 @@
-"""Detectors of torchvision (Faster R-CNN, Mask R-CNN, RetinaNet, SSD): the logits of boxes as an output to explain.
+"""Detectors of torchvision (Faster R-CNN, Mask R-CNN, RetinaNet, FCOS, SSD) and others (`read_boxes`): logits of boxes.
 
 Such a model returns boxes with scores after a softmax and box suppression, through which relevance cannot flow. What
 can be explained of a box is its class logit: the output for the proposal, or the anchor, that became the box.
 
 >>> found = detect(model, image)                                                          # doctest: +SKIP
 >>> found.boxes[0]                                                                        # doctest: +SKIP
-Detection(box=(12.1, 30.4, 88.0, 97.3), score=0.97, label=3, start=Box(proposal=0, target=3, label='box 0'))
+Detection(box=(12.1, 30.4, 88.0, 97.3), score=0.97, label=3, start=Box(proposal=0, ...))
 >>> crp.explain(found.model, image, library, target=found.boxes[0].start)                 # doctest: +SKIP
 
 For mining, `box_logits` gives the logits of all proposals or anchors of a picture.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from crp.attribution.box_heads import box_head_of
+from crp.attribution.box_heads import Candidates, box_head_of
 from crp.attribution.isolation import isolated
 from crp.attribution.replica import prepare
 from crp.attribution.starts import Box
@@ -45,12 +45,15 @@ class Detection:
         Its class.
     start
         Starts relevance at the class's logit, with `Detections.model`.
+    row
+        Its row among the logits of all proposals or anchors, which `box_logits` gives.
     """
 
     box: tuple[float, float, float, float]
     score: float
     label: int
     start: Box
+    row: int
 
 
 @dataclass(frozen=True)
@@ -73,27 +76,26 @@ class Detections:
 def box_logits(model: nn.Module) -> nn.Module:
     """Return a detector with the output `[N, P, classes]`: class logits before softmax and box suppression.
 
-    P counts proposals, or the anchors of a RetinaNet or SSD. The new model shares modules and weights with `model`,
-    which is not changed. Pictures have different numbers of proposals, so a batch usually holds one
+    P counts proposals, or the anchors of a RetinaNet, FCOS or SSD. The new model shares modules and weights with
+    `model`, which is not changed. Pictures have different numbers of proposals, so a batch usually holds one
     (`crp.mine(..., block_size=1)`). Places of proposals and anchors are constants.
 
     Raises
     ------
     ModelError
-        If the model is not one of these detectors of torchvision.
+        If the model is not one of these detectors of torchvision, and not made by `crp.attribution.raw_boxes`.
     """
     return _with_boxes(_detector(model), None)
 
 
-@isolated()
 def detect(model: nn.Module, image: Tensor) -> Detections:
     """Find the boxes of a picture, and the model that gives their class logits.
 
     Parameters
     ----------
     model
-        One of these detectors of torchvision, or what `box_logits` made of it. It is run in evaluation mode, and not
-        changed.
+        One of these detectors of torchvision, what `read_boxes` made, or what `box_logits` made of either. It is run in
+        evaluation mode, and not changed.
     image
         `[c, H, W]` or `[1, c, H, W]`, as the model takes it.
 
@@ -105,14 +107,27 @@ def detect(model: nn.Module, image: Tensor) -> Detections:
         If the model is not such a detector, or a box cannot be traced to its proposal or anchor.
     """
     model = _detector(model)
+    found, every = _boxes(model, image)
+    if not found:
+        raise InputError("The detector finds no box in this image.")
+    held = every.held([each.row for each in found])
+    return Detections(_with_boxes(model, held, tuple(image.shape[-3:])), found)
+
+
+def boxes_of(model: nn.Module, image: Tensor) -> tuple[Detection, ...]:
+    """Find the boxes of a picture, which may be none; parameters and errors are otherwise those of `detect`."""
+    return _boxes(_detector(model), image)[0]
+
+
+@isolated()
+def _boxes(model: nn.Module, image: Tensor) -> tuple[tuple[Detection, ...], Candidates]:
     data = image[None] if image.ndim == 3 else image
     if data.ndim != 4 or len(data) != 1:
         raise InputError(f"An image is a tensor [c, H, W] or [1, c, H, W], given {list(image.shape)}.")
     own = prepare(model, None).model
     with torch.no_grad():
         every = box_head_of(model).candidates(own, data)
-    result = every.returned
-    found, rows = [], []
+    result, found = every.returned, []
     for number, (box, score, label) in enumerate(
         zip(result["boxes"], result["scores"], result["labels"].tolist(), strict=True)
     ):
@@ -120,11 +135,10 @@ def detect(model: nn.Module, image: Tensor) -> Detections:
         row = int(away.argmin())
         if float(away[row]) > _ROUNDING * max(1.0, float(box.abs().max())):
             raise ModelError(f"Box {number} of the detector cannot be traced to a proposal or anchor.")
-        rows.append(row)
-        found.append(Detection(tuple(box.tolist()), float(score), label, Box(number, label, f"box {number}")))
-    if not found:
-        raise InputError("The detector finds no box in this image.")
-    return Detections(_with_boxes(model, every.held(rows), tuple(data.shape[1:])), tuple(found))
+        place = tuple(box.tolist())
+        start = Box(number, label, f"box {number}", place)
+        found.append(Detection(place, float(score), label, start, row))
+    return tuple(found), every
 
 
 def _detector(model: nn.Module) -> nn.Module:

@@ -17,6 +17,7 @@ from torch import Tensor
 # Relevance divided by what started. Below, constants explain nearly all of the output; above, relevance was amplified.
 RANGE = 0.1, 3.0
 
+
 @dataclass(frozen=True)
 class Entry:
     """Relevance that ended at one operation.

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crp.attribution.start_places import resized_place
 from crp.class_names import class_index, class_name
 from crp.errors import InputError
 from crp.indices import as_array, position_ids
+from crp.places import Place, box_place
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,16 +64,26 @@ class ClassInMask:
                 f"A mask needs an output [N, classes, *S], as of a segmentation; this model's output is "
                 f"{list(prediction.shape)}."
             )
+        inside = self._chosen(prediction)
         target = class_index((), self.target, prediction.shape[1])
         chosen = torch.zeros_like(prediction)
-        inside = prediction.argmax(1) == target if self.mask is None else self._inside(prediction)
         chosen[:, target] = prediction[:, target] * inside
         return chosen
+
+    def place(self, prediction: Tensor, space: tuple[int, ...]) -> Place | None:
+        """Return the pixels of the input below the mask; see `crp.attribution.start_places`."""
+        inside = self._chosen(prediction)
+        return resized_place(inside[0] if inside.ndim == prediction.ndim - 1 else inside, space)
 
     def name(self, class_names: Sequence[str]) -> str:
         """Return the name of the class and of the mask."""
         place = "where it is predicted" if self.mask is None else f"inside {self.label}"
         return f"{class_name(class_names, self.target)} {place}"
+
+    def _chosen(self, prediction: Tensor) -> Tensor:
+        if self.mask is not None:
+            return self._inside(prediction)
+        return prediction.argmax(1) == class_index((), self.target, prediction.shape[1])
 
     def _inside(self, prediction: Tensor) -> Tensor:
         """Return the mask as booleans `[*S]` or `[N, *S]`."""
@@ -129,7 +141,7 @@ class Token:
 class Box:
     """The logit of one class for one box of a detector, with its sign.
 
-    `crp.attribution.detectors.detections` finds the boxes of a picture, each with its start.
+    `crp.attribution.detectors.detect` finds the boxes of a picture, each with its start.
 
     Attributes
     ----------
@@ -139,6 +151,8 @@ class Box:
         The class.
     label
         What the box is called.
+    box
+        Left, top, right, bottom, in pixels of the model's input, if they are known.
 
     Examples
     --------
@@ -149,6 +163,7 @@ class Box:
     proposal: int
     target: int
     label: str = "the box"
+    box: tuple[float, float, float, float] | None = None
 
     def relevance(self, prediction: Tensor) -> Tensor:
         """Return the logit of the class for the box, and zero elsewhere.
@@ -159,6 +174,10 @@ class Box:
             If the output is not `[N, proposals, classes]`, or has no such proposal or class.
         """
         return _entry(prediction, self.proposal, self.target, "A box needs an output [N, proposals, classes]")
+
+    def place(self, prediction: Tensor, space: tuple[int, ...]) -> Place | None:
+        """Return the pixels of the input in the box; see `crp.attribution.start_places`."""
+        return None if self.box is None or len(space) != 2 else box_place(self.box, space)
 
     def name(self, class_names: Sequence[str]) -> str:
         """Return the name of the class and of the box."""

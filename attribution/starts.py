@@ -22,7 +22,8 @@ start            output                       number that is explained
 
 A start is accepted wherever a class is explained: `RelevanceFlow.output_relevance`, `crp.explain`, `crp.compose`,
 `concept_vector`, `crp.mine(targets=...)`, an `AttributionTarget`, and `init_rel` of conditional attributions. To add
-one, write a frozen dataclass with the methods of `Start`.
+one, write a frozen dataclass with the methods of `Start`, and with that of `Placed` (`crp.attribution.start_places`) if
+it lies somewhere in the input.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ from torch import Tensor
 
 from crp.attribution.embedding_starts import Distance, Similarity
 from crp.attribution.place_starts import Box, ClassInMask, Token
+from crp.attribution.start_places import joint_place
 from crp.class_names import class_name
 from crp.errors import InputError
 from crp.indices import class_ids, classes_of_samples
+from crp.places import Place
 
 __all__ = [
     "AtClasses",
@@ -207,6 +210,10 @@ class Sum:
         """Return the sum of the relevance of the parts."""
         return torch.stack([part.relevance(prediction) for part in self.parts]).sum(0)
 
+    def place(self, prediction: Tensor, space: tuple[int, ...]) -> Place | None:
+        """Return the place that all parts have, if it is the same; see `crp.attribution.start_places`."""
+        return joint_place(self.parts, prediction, space)
+
     def name(self, class_names: Sequence[str]) -> str:
         """Return the names with plus signs between them."""
         return " + ".join(part.name(class_names) for part in self.parts)
@@ -231,6 +238,10 @@ class Difference:
     def relevance(self, prediction: Tensor) -> Tensor:
         """Return the difference of the relevance of the two starts."""
         return self.first.relevance(prediction) - self.second.relevance(prediction)
+
+    def place(self, prediction: Tensor, space: tuple[int, ...]) -> Place | None:
+        """Return the place of both starts, if it is the same; see `crp.attribution.start_places`."""
+        return joint_place((self.first, self.second), prediction, space)
 
     def name(self, class_names: Sequence[str]) -> str:
         """Return both names with a minus sign between them."""

@@ -261,9 +261,7 @@ def _compute_again(
     check_concept_kind(library, concept)
     with surroundings(settings["threads"]):
         skip_bad = bool(library.manifest.get("skipped"))
-        data = data_subject(
-            dataset, labelled=rule == "label", skip_bad=skip_bad, preprocessing=library.preprocessing
-        )
+        data = data_subject(dataset, labelled=rule == "label", skip_bad=skip_bad, preprocessing=library.preprocessing)
         check_data(library, data)
         explained = {"targets": rule, "classes": library.manifest["classes"], "layouts": library.layouts}
         found.held.append(f"The data set is the one that was mined ({len(data.reader)} samples).")

@@ -1,20 +1,22 @@
-"""Analyses of a library's concept vectors, as pure functions on arrays.
+"""Analyses of a library's concept vectors, as pure functions on arrays, and of the objects of many pictures.
 
 ===================  =========================================================================================
 `search`             the samples that use a concept, sorted
 `similarity`         similarity of concepts over all samples; `redundant` groups them
 `prototypes`         typical concept vectors of a class, and how far a new prediction is from them
+`class_deviation`    how far a prediction is from the mean of its class, without scikit-learn
 `strategies`         clusters of the samples of a class, by concept vectors or heatmaps (SpRAy)
 `suspects`           clusters of all classes, sorted by their dependence on one concept: likely Clever Hans
 `difference`         what changed between two libraries of the same samples, concept by concept
 `propose`            names for concepts, from what is known of the samples, or none; also from class profiles
                      (`propose_from_classes`) and from any embedder (`propose_from_embeddings`)
 `concept_vector`     the vector of a new prediction
+`concept_contexts`   which concepts of a class lie outside of its objects (L-CRP); `found_in` finds objects
 ===================  =========================================================================================
 
 The vectors are `Library.vectors(layer)` of a library mined with `vectors=True`. Prototypes and strategies need
 scikit-learn, an optional extra: `pip install crp-atlas[analysis]`. Names are imported on first use, and only
-`concept_vector` needs torch.
+`concept_vector` and `concept_contexts` need torch.
 """
 
 from crp.lazy_names import on_first_use
@@ -27,6 +29,7 @@ _HOMES = {
     "prototypes": ".mixtures",
     "Prototypes": ".mixtures",
     "Deviation": ".mixtures",
+    "class_deviation": ".class_means",
     "strategies": ".clustering",
     "Strategies": ".clustering",
     "suspects": ".clustering",
@@ -39,6 +42,10 @@ _HOMES = {
     "Proposal": ".proposing",
     "read_columns": ".attributes",
     "concept_vector": ".prediction",
+    "concept_contexts": ".object_contexts",
+    "found_in": ".object_contexts",
+    "ConceptContext": ".object_contexts",
+    "GivenObject": ".object_contexts",
 }
 
 __all__ = [*_HOMES]

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from crp.models import PreparedModel
 
 CONCEPTS, PAIRS = 6, 8
-FORMATS = ("html", "png", "pdf", "svg", "json", "dot")
+FORMATS = ("html", "png", "pdf", "svg", "json", "csv", "dot")
 SITE = "site"
+OBJECTS = "objects"
 
 
 @click.command(short_help="Explain pictures with a library: a page for each, or a site.")
@@ -33,12 +34,10 @@ SITE = "site"
     "--out",
     metavar="PATH",
     help="A file (zebra.html, zebra.png, ...), or a folder for PICTURE.html; default: the current folder. "
-    f"For a site, its folder; default: '{SITE}'.",
+    f"For a site, its folder; default: '{SITE}'. For --objects, a folder; default: '{OBJECTS}'.",
 )
 @click.option("--site", is_flag=True, help="Make a site, even of single pictures, or of the library's concepts alone.")
-@click.option(
-    "--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Can be repeated; default: html."
-)
+@click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Can be repeated; default: html.")
 @click.option("--layers", type=options.Names(), help="Some of the library's layers, separated by commas; default: all.")
 @click.option(
     "--concepts",
@@ -49,16 +48,25 @@ SITE = "site"
 )
 @click.option(
     "--target",
+    "--class",
+    "target",
     metavar="CLASS",
     help="Class to explain, by index or name; default: the predicted class. Also 'octagon - disc', 'octagon + disc', "
-    "'octagon - others', or of a model with one output 'output - 3.5'.",
+    "'octagon - others', or of a model with one output 'output - 3.5'. A class of a "
+    "segmentation is explained where it is predicted.",
 )
 @click.option(
     "--mask",
     metavar="FILE",
-    help="Explain the class --target of a segmentation inside the bright pixels of this picture, as large as PICTURE.",
+    help="The bright pixels of this picture, as large as PICTURE, are the object: a class of a segmentation is "
+    "explained inside of them, and pages say how much relevance lies outside.",
 )
 @click.option("--box", type=int, metavar="N", help="Explain box N that the detector finds, from 0.")
+@click.option(
+    "--objects",
+    is_flag=True,
+    help="Explain every box that a detector finds, or every class of a segmentation: a page for each, and an index.",
+)
 @click.option("--similar-to", metavar="FILE", help="Explain how similar the model's embedding is to this picture's.")
 @click.option("--against", metavar="CLASS", help="Also explain this class, and the difference: why not this one?")
 @click.option("--graph/--no-graph", default=True, help="Whether to show how lower concepts compose higher ones.")
@@ -72,6 +80,12 @@ SITE = "site"
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
 @click.option("--data", metavar="DATA", help="The mined data, for patches not made yet; default: as the library names.")
+@click.option(
+    "--labels",
+    metavar="FILE",
+    help="Of a site: a CSV file with the columns file and label, the true classes of the PICTUREs; default: the "
+    "subfolders of a folder, if these are named like classes.",
+)
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
 @options.concept
 @options.device
@@ -92,12 +106,13 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     Example:
         crp atlas squeezenet.crp zebra.jpg ladybird.jpg --format html --format png --out atlases/
         crp atlas squeezenet.crp photos/ --out site/
-        crp atlas deeplab.crp street.jpg --target road --mask crossing.png
+        crp atlas deeplab.crp street.jpg --class road --mask crossing.png
+        crp atlas detector.crp street.jpg --objects --out street/
     """
     sys.path.append(os.getcwd())
     from crp.library import open_library
+    from crp.media.any_preprocessing import read_input
     from crp.models import prepared
-    from crp.preprocessing import read_picture
     from crp.sources.fitting import pick_device
     from crp.sources.kinds import kinds_named
     from crp.sources.provenance import model_of
@@ -108,8 +123,15 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     if not images and not site:
         raise click.UsageError("Missing argument 'PICTURE...': give pictures, a folder of pictures, or only --site.")
     request = StartRequest(**{name: given[name] for name in ("target", "mask", "box", "similar_to")})
+    if given["labels"] and not site:
+        raise click.UsageError("--labels are for a site: give a folder of pictures, or --site.")
     if site and not request.by_name:
         raise click.UsageError("--mask, --box and --similar-to explain single pictures; a site explains classes.")
+    if given["objects"] and (site or given["formats"] or given["target"] or given["against"] or not request.by_name):
+        raise click.UsageError(
+            "--objects explains every object of single pictures, as pages: --site, --format, --target, --against, "
+            "--mask, --box and --similar-to cannot be given, too."
+        )
     opened = open_library(library)
     options = {name: given[name] for name in ("layers", "target", "against", "graph", "concepts", "pairs")}
     if given["concept"]:
@@ -117,7 +139,7 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     if not images:
         _site(None, images, opened, library, given, options)
         return
-    paths = {} if site else _paths(images, given["out"], given["formats"])
+    paths = {} if site or given["objects"] else _paths(images, given["out"], given["formats"])
     model = model_of(opened, model=given["model"], weights=given["weights"], trust=given["trust"])
     model = model.to(pick_device(given["device"]))
     if opened.preprocessing is None:
@@ -130,15 +152,48 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
         _site(ready, images, opened, library, given, options)
         return
     _supply(opened, ready, given)
+    if given["objects"]:
+        _objects(model, images, opened, library, given, options)
+        return
     for image in images:
         provenance = {"image": Path(image).name, "command": _command(library, [image], given)}
         own, options["target"] = request.of(model, image, opened)
         if own is not model:
-            ready = prepared(own, data=opened.preprocessing.to_input(read_picture(image))[None], library=opened)
-        explained = draw(ready, image, opened, provenance=provenance, **options)
+            ready = prepared(own, data=read_input(image, opened.preprocessing)[0][None], library=opened)
+        place = request.place(image, opened)
+        explained = draw(ready, image, opened, place=place, provenance=provenance, **options)
         for path in paths[image]:
             _make_folder(path.parent)
             click.echo(explained.save(path))
+
+
+def _objects(
+    model: nn.Module,
+    images: tuple[str, ...],
+    opened: Library,
+    library: str,
+    given: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    """Write the pages of the objects of each picture; of several pictures each into a folder of its own."""
+    from crp.visualization.page_files import file_name
+    from crp.visualization.site.object_pages import make_object_pages
+
+    folder, taken = user_path(given["out"] or OBJECTS), []
+    chosen = {name: value for name, value in options.items() if name not in ("target", "against")}
+    for image in images:
+        taken.append(file_name(Path(image).stem, taken))
+        index = make_object_pages(
+            model,
+            image,
+            opened,
+            folder / taken[-1] if len(images) > 1 else folder,
+            name=Path(image).name,
+            command=_command(library, [image], given, ["--objects"]),
+            page_command=lambda asked, image=image: _command(library, [image], {**given, **asked}),
+            **chosen,
+        )
+        click.echo(index)
 
 
 def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> None:
@@ -152,21 +207,36 @@ def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> No
         return
     try:
         data = data_of(library, data=given["data"], trust=given["trust"])
-        supply_patches(library, model, data, concept=kinds_named(given["concept"], library.layers))
+        kinds = kinds_named(given["concept"], library.layers)
+        supply_patches(library, model, data, concept=kinds, targets=getattr(data, "targets", None))
     except CrpError as error:
         if given["data"] is not None:
             raise
         click.echo(f"{total - made} patches have not been made yet, and cannot be made now: {error}", err=True)
 
 
+def _samples(library: Library, given: dict[str, Any]) -> Any:
+    """Return the mined data, to name their samples; None if they are not where they were."""
+    from crp.sources.provenance import data_of
+
+    if not library.manifest["settings"]["vectors"]:
+        return None
+    try:
+        return data_of(library, data=given["data"], trust=given["trust"])
+    except CrpError:
+        if given["data"] is not None:
+            raise
+        return None
+
+
 def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor:
     """Check all pictures before the first one is explained, and return the model input of one of them."""
-    from crp.preprocessing import read_picture
+    from crp.media.any_preprocessing import read_input
     from crp.sources.fitting import run
 
     tried: set = set()
     for image in images:
-        data = library.preprocessing.to_input(read_picture(image))
+        data = read_input(image, library.preprocessing)[0]
         if data.shape not in tried:
             run(model, data, f"'{image}'")
         tried.add(data.shape)
@@ -183,6 +253,7 @@ def _site(
     options: dict[str, Any],
 ) -> None:
     from crp.sources.data import pictures_below
+    from crp.sources.picture_labels import labels_of_folder, read_labels
     from crp.visualization.site.site_maker import make_site
 
     if given["formats"]:
@@ -190,9 +261,16 @@ def _site(
     folder = user_path(given["out"] or SITE)
     if folder.suffix.removeprefix(".").lower() in FORMATS and not folder.is_dir():
         raise click.UsageError(f"--out {folder} is one file; a site is a folder.")
-    pictures = []
+    pictures, in_folders = [], {}
     for image in map(user_path, images):
-        pictures += pictures_below(image, without=folder) if image.is_dir() else [image]
+        found = pictures_below(image, folder, opened.preprocessing) if image.is_dir() else [image]
+        if image.is_dir():
+            in_folders |= labels_of_folder(image, found, opened.class_names)
+        pictures += found
+    labels, labels_from = in_folders, "the names of the folders that hold the pictures"
+    if given["labels"]:
+        labels = read_labels(given["labels"], pictures, opened.class_names, opened.manifest["classes"])
+        labels_from = f"the file {Path(given['labels']).name}"
     if model is not None:
         _supply(opened, model, given)
     index = make_site(
@@ -201,7 +279,10 @@ def _site(
         opened,
         folder,
         command=_command(library, images, given, ["--site"] if given["site"] else []),
-        page_command=lambda picture: _command(library, [str(picture)], given),
+        page_command=lambda picture: _command(library, [str(picture)], given | {"labels": None}),
+        labels=labels,
+        labels_from=labels_from if labels else "",
+        data=_samples(opened, given),
         **options,
     )
     click.echo(index)
@@ -209,7 +290,7 @@ def _site(
 
 def _command(library: str, images: Sequence[str], given: dict[str, Any], switches: Sequence[str] = ()) -> str:
     """Return the command that makes this page again: what was explained, without where it was written."""
-    words = ("layers", "target", "mask", "box", "similar_to", "against", "model", "weights")
+    words = ("layers", "target", "mask", "box", "similar_to", "against", "model", "weights", "labels")
     asked = {name: given[name] for name in words}
     for name, default in (("concepts", CONCEPTS), ("pairs", PAIRS)):
         asked[name] = given[name] if given[name] != default else None

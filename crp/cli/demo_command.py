@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from crp.cli import options
@@ -52,6 +54,7 @@ def demo(out: str, kind: str, network: str | None, samples: int) -> None:
         model,
         data,
         layers=row.networks[network],
+        targets=getattr(data, "targets", "label"),
         path=folder / "library.crp",
         class_names=data.class_names,
         preprocessing=data.preprocessing,
@@ -71,4 +74,4 @@ def demo(out: str, kind: str, network: str | None, samples: int) -> None:
     click.echo(f"{f'{row.word}:':<9}{example.file}")
     click.echo(f"Atlas:   {', '.join(str(page) for page in pages)}")
     click.echo(f"Library: {library.path}")
-    click.echo(f"Next:    {options.explaining_command(library.path, example.file)} --out mine.html")
+    click.echo(f"Next:    {options.explaining_command(library.path, example.file)} {shlex.join(example.next_words)}")

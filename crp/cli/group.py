@@ -13,6 +13,7 @@ import click
 
 from crp.cli.atlas_command import atlas
 from crp.cli.classes_command import classes
+from crp.cli.context_command import context
 from crp.cli.demo_command import demo
 from crp.cli.diff_command import diff
 from crp.cli.directions_command import directions
@@ -138,7 +139,7 @@ def _with_torch(run: Callable[..., None]) -> Callable[..., None]:
     return loaded
 
 
-for command in (demo, layers, mine, merge, atlas, patches, verify, evaluate, suspects, fix, directions):
+for command in (demo, layers, mine, merge, atlas, patches, verify, evaluate, suspects, fix, directions, context):
     command.callback = _with_torch(command.callback)
     main.add_command(command)
 for command in (info, diff, classes, names, search, strategies):

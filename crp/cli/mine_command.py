@@ -57,9 +57,7 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
     help="Reference samples for each class in addition; default: 3, or as many as fit into 256 MB.",
 )
 @click.option("--vectors", is_flag=True, help="Store concept vectors, for crp search and crp strategies.")
-@click.option(
-    "--block-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples per batch."
-)
+@click.option("--block-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples per batch.")
 @click.option(
     "--threads",
     type=click.IntRange(min=1),

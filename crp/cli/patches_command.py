@@ -52,6 +52,6 @@ def patches(
     ready = model_of(opened, model=model, weights=weights, trust=trust).to(pick_device(device))
     kinds = kinds_named(concept, opened.layers)
     for layer in layers or (None,):
-        add_patches(opened, ready, mined, layer, concept=kinds)
+        add_patches(opened, ready, mined, layer, concept=kinds, targets=getattr(mined, "targets", None))
     made, total = opened.patch_counts()
     click.echo(f"{made} of {total} patches of {library} have been made.")

@@ -62,6 +62,7 @@ def verify(
         given["model"] = model_of(opened, model=model, weights=weights, trust=trust)
         if data is not None:
             given["dataset"] = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
+            given["targets"] = getattr(given["dataset"], "targets", None)
     found = run(library, **given, blocks=blocks)
     if as_json:
         click.echo(json.dumps({"sound": found.sound, **{n: getattr(found, n) for n in ("held", "wrong", "notes")}}))

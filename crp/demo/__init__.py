@@ -2,7 +2,12 @@
 
 ================  ===================================================================================================
 `Scenes`          map-style data set of drawn scenes, with a mask for each attribute and the box of the tag
-`demo_model`      a trained network, "cnn" or "vit"
+`ObjectScenes`    the same with several objects in each, with a mask and a box for each object
+`Calls`           sounds like those of whales, as spectrograms, with a planted harmonic; `Waveforms`, as samples
+`Heartbeats`      signals of three leads with a planted spike or flutter
+`Scans`           volumes with a planted lesion
+`demo_model`      a trained network: "cnn" or "vit" for scenes, "segmenter" or "detector" for scenes with several
+                  objects, "spectrogram", "waveform", "heartbeat" or "scan"
 `paste_tag`       pastes the tag into a picture
 `CLASSES`         the rules that define the classes; `TAGGED_CLASS` is the one that has the tag in training
 ================  ===================================================================================================
@@ -15,6 +20,7 @@ from crp.lazy_names import on_first_use
 
 _HOMES = {
     "Scenes": ".scenes",
+    "ObjectScenes": ".object_scenes",
     "demo_model": ".model",
     "paste_tag": ".drawing",
     "CLASSES": ".drawing",
@@ -22,6 +28,10 @@ _HOMES = {
     "Scene": ".drawing",
     "Drawing": ".drawing",
     "draw": ".drawing",
+    "Calls": ".calls",
+    "Waveforms": ".calls",
+    "Heartbeats": ".heartbeats",
+    "Scans": ".scans",
 }
 
 __all__ = [*_HOMES]

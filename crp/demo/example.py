@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ class Example:
         Where it was written.
     options
         Arguments of `crp.explain`, such as `target`.
+    next_words
+        The end of the command that the demo suggests next.
     """
 
     file: Path
     options: Mapping[str, Any] = field(default_factory=dict)
+    next_words: Sequence[str] = ("--out", "mine.html")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from . import training_cnn, training_vit
 from .drawing import TAGGED_CLASS
-from .model import NETWORKS, weights_path
+from .model import weights_path
 from .scenes import Scenes
 from .training_cnn import stacked
 
@@ -71,7 +71,7 @@ def report(model: nn.Module, count: int = 1000, seed: int = 0) -> dict[str, floa
 
 
 @click.command()
-@click.argument("network", type=click.Choice(tuple(NETWORKS)))
+@click.argument("network", type=click.Choice(tuple(RECIPES)))
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @click.option("--seed", default=0, show_default=True, help="Seed of initial weights, order and augmentation.")
 def main(network: str, path: Path | None, seed: int) -> None:

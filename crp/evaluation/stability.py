@@ -52,9 +52,7 @@ def measure_stability(subject: Subject) -> Iterator[Finding]:
                 ids = range(removal.parts.size)
                 both = [removal.filled_with(half[layer]).effects(ids, start).cpu().numpy() for half in halves]
                 nothing = np.full(len(batch), np.nan)
-                found[layer]["other references"].append(
-                    np.stack([nothing, rank_correlation(*both), nothing])
-                )
+                found[layer]["other references"].append(np.stack([nothing, rank_correlation(*both), nothing]))
     for layer in subject.layers:
         rows = figures_of(found[layer])
         yield Finding(

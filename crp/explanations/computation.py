@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.named_starts import Target
+from crp.attribution.start_places import place_of
 from crp.attribution.starts import Difference, Start
 from crp.concepts import ChannelConcept, Kinds
 from crp.errors import InputError
@@ -33,8 +34,11 @@ from crp.graphs.finiteness import check_finite
 from crp.library.fingerprints import value_fingerprint
 from crp.library.profiles import class_shares
 from crp.library.store import check_library
+from crp.media.any_preprocessing import read_input
+from crp.media.medium import Medium
 from crp.models import PreparedModel, ready_model
-from crp.preprocessing import read_picture, shown_input
+from crp.places import Place
+from crp.preprocessing import shown_input
 from crp.relevance_shares import shares
 from crp.values import ClassScore, StartScore
 
@@ -71,6 +75,7 @@ def explain(
     pairs: int = 8,
     composite: Composite | str | None = None,
     concept: Kinds = _CHANNELS,
+    place: Place | np.ndarray | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Explanation:
     """Explain one prediction by the concepts of some layers.
@@ -80,8 +85,8 @@ def explain(
     model
         The model that was mined. To explain many pictures, prepare it once with `crp.prepared`.
     image
-        Model input `[c, *S]` or `[1, c, *S]`; or a picture (PIL, uint8 array `[H, W, 3]`, or the path of a file), which
-        the library's preprocessing turns into model input.
+        Model input `[c, *S]` or `[1, c, *S]`; or a picture (PIL, uint8 array `[H, W, 3]`), the values of a signal or
+        volume (an array `[c, *S]`), or the path of a file, which the library's preprocessing turns into model input.
     library
         The library that was mined with this model.
     layers
@@ -111,6 +116,9 @@ def explain(
         The composite used for mining, if it was not the default; a prepared model has it already.
     concept
         The kind of concept that was mined, if it was not the channel; or by layer the kind of each.
+    place
+        Where the object is in the input, booleans `[*S]`, to measure how much relevance lies outside of it. By default
+        the mask or box that is explained, if there is one.
     provenance
         More entries for `Explanation.provenance`.
 
@@ -136,10 +144,11 @@ def explain(
     cells = None if cells is None else whole_number("cells", cells, 1)
     pairs = whole_number("pairs", pairs, 0)
     check_library(library)
+    place = Place(place) if isinstance(place, np.ndarray) else place
     layers = layer_names(layers or ())
     for layer in layers:
         library.shape(layer)
-    data = _model_input(image, library)
+    data, medium = _model_input(image, library)
     model = ready_model(model, composite, data, library)
     model.check(library, concept)
     with RelevanceFlow(model.replica, None, data, layers or library.layers, layouts=library.layouts) as flow:
@@ -157,6 +166,7 @@ def explain(
             "picture": shown_input(data[0], library.preprocessing),
             "classes": classes,
             "provenance": {**_provenance(library, model.rules, flow, every, measured), **(provenance or {})},
+            "medium": medium,
         }
 
         def explained(one: Explained, other: Explained | None, **beside: Any) -> Explanation:
@@ -165,6 +175,7 @@ def explain(
                 target=one.score,
                 against=None if other is None else other.score,
                 **_explained(flow, shown, measured, start, one.score.index),
+                place=place or place_of(start, flow.prediction, tuple(data.shape[2:])),
                 **common,
                 **beside,
             )
@@ -202,8 +213,7 @@ def _explained(
     heatmap = arriving[INPUT][0, 0].sum(0)
     total = float(started.double().sum())
     layers = [
-        _explained_layer(flow, shown, layer, arriving[layer][0], total, start, measured)
-        for layer in shown.layers
+        _explained_layer(flow, shown, layer, arriving[layer][0], total, start, measured) for layer in shown.layers
     ]
     graph = None
     if shown.graph:
@@ -302,8 +312,20 @@ def _explained_layer(
     )
 
 
-def _model_input(image: Any, library: Library) -> Tensor:
-    """Return the model input `[1, c, *S]`."""
+def model_input(image: Any, library: Library) -> Tensor:
+    """Return the model input `[1, c, *S]` of an image, as `explain` accepts it.
+
+    Raises
+    ------
+    InputError
+        If it has another shape, cannot be read, or the library does not say how pictures become model input.
+    """
+    return _model_input(image, library)[0]
+
+
+def _model_input(image: Any, library: Library) -> tuple[Tensor, Medium | None]:
+    """Return the model input `[1, c, *S]`, and what it is; None for a picture, and where that is not known."""
+    known = library.preprocessing if isinstance(library.preprocessing, Medium) else None
     if isinstance(image, Tensor):
         # Libraries converted from other systems do not store the shape of their samples, which are images.
         axes = len(library.manifest["data"].get("shape") or "cHW")
@@ -311,16 +333,17 @@ def _model_input(image: Any, library: Library) -> Tensor:
         if data.ndim != axes + 1 or len(data) != 1:
             kind, space = _INPUTS.get(axes, ("input", "*S"))
             raise InputError(f"One {kind} is a tensor [c, {space}] or [1, c, {space}], given {list(image.shape)}.")
-        return data
+        return data, known
     if library.preprocessing is None:
         raise InputError(
             "The library does not know how pictures become model input: give a tensor, or mine with preprocessing=."
         )
     if isinstance(image, str | os.PathLike):
-        image = read_picture(image)
+        data, medium = read_input(image, library.preprocessing)
+        return data[None], medium
     if not isinstance(image, np.ndarray | Image.Image):
         raise InputError(f"An image is a tensor, a picture, an array or a file's name, given {type(image).__name__}.")
-    return library.preprocessing.to_input(image)[None]
+    return library.preprocessing.to_input(image)[None], known
 
 
 def _provenance(

@@ -15,10 +15,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from crp.errors import InputError
-from crp.explanations.explanation import Explanation
+from crp.explanations.explanation import Explanation, LayerExplanation
 from crp.graphs.concept_graph import Key
 from crp.values import ClassScore, StartScore, class_from, class_numbers, target_from
+
+# A smaller absolute share is printed as 0.0 %: such a prediction does not use the concept.
+LEAST_SHARE = 0.0005
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,13 @@ class Entry:
         Edges of the graph: (upper, lower, signed share of the whole prediction). A class is written as (output, index).
     output
         Name of the layer that the graph uses for classes; empty without a graph.
+    label
+        Index and name of the true class; None if it is not known.
+    uses
+        By layer, all concepts with at least `LEAST_SHARE` of it, with or without a card, and their signed shares, in
+        the order of their ids.
+    deviations
+        By layer, how far its shares are from the mean of the explained class (`class_deviation`), where that is known.
     effects
         By concept, how much what is explained falls without it (`ConceptEffect.falls`), of those that were measured.
     """
@@ -52,6 +64,9 @@ class Entry:
     shares: Mapping[str, tuple[tuple[int, float], ...]]
     edges: tuple[tuple[Key, Key, float], ...] = ()
     output: str = ""
+    label: tuple[int, str] | None = None
+    uses: Mapping[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    deviations: Mapping[str, float] = field(default_factory=dict)
     effects: Mapping[Key, tuple[float, ...]] = field(default_factory=dict)
 
 
@@ -78,8 +93,15 @@ class Neighbour:
     share: float
 
 
-def entry_of(explanation: Explanation, name: str, page: str) -> Entry:
-    """Extract what a site needs from an explanation."""
+def entry_of(
+    explanation: Explanation,
+    name: str,
+    page: str,
+    *,
+    label: tuple[int, str] | None = None,
+    deviations: Mapping[str, float] | None = None,
+) -> Entry:
+    """Extract what a site needs from an explanation; the rest is as in `Entry`."""
     graph = explanation.graph
     return Entry(
         name=name,
@@ -91,6 +113,9 @@ def entry_of(explanation: Explanation, name: str, page: str) -> Entry:
         },
         edges=() if graph is None else tuple((edge.upper, edge.lower, edge.share) for edge in graph.edges),
         output="" if graph is None else graph.root.layer,
+        label=label,
+        uses={layer.layer: _uses(layer) for layer in explanation.layers},
+        deviations=deviations or {},
         effects={
             (part.layer, part.concept): part.effect.falls
             for layer in explanation.layers
@@ -100,6 +125,13 @@ def entry_of(explanation: Explanation, name: str, page: str) -> Entry:
     )
 
 
+def _uses(layer: LayerExplanation) -> tuple[tuple[int, float], ...]:
+    shares = layer.shares()
+    if shares is None:
+        return tuple(sorted((part.concept, part.share) for part in layer.ranked))
+    return tuple((int(concept), float(shares[concept])) for concept in np.flatnonzero(np.abs(shares) >= LEAST_SHARE))
+
+
 def entry_numbers(entry: Entry) -> dict[str, Any]:
     """Turn an entry into plain JSON values."""
     return {
@@ -107,9 +139,12 @@ def entry_numbers(entry: Entry) -> dict[str, Any]:
         "page": entry.page,
         "classes": [class_numbers(score) for score in entry.classes],
         "target": class_numbers(entry.target),
-        "shares": [[layer, [list(pair) for pair in shares]] for layer, shares in entry.shares.items()],
+        "shares": _by_layer(entry.shares),
         "edges": [[*upper, *lower, share] for upper, lower, share in entry.edges],
         "output": entry.output,
+        "label": None if entry.label is None else list(entry.label),
+        "uses": _by_layer(entry.uses),
+        "deviations": dict(entry.deviations),
         "effects": [[*key, list(falls)] for key, falls in entry.effects.items()],
     }
 
@@ -128,21 +163,29 @@ def entry_from(content: Mapping[str, Any]) -> Entry:
             page=str(content["page"]),
             classes=tuple(class_from(score, len(content["classes"])) for score in content["classes"]),
             target=target_from(content["target"], len(content["classes"])),
-            shares={
-                str(layer): tuple((int(concept), float(share)) for concept, share in shares)
-                for layer, shares in content["shares"]
-            },
+            shares=_from_layers(content["shares"]),
             edges=tuple(
                 ((str(above), int(upper)), (str(below), int(lower)), float(share))
                 for above, upper, below, lower, share in content["edges"]
             ),
             output=str(content["output"]),
+            label=None if content["label"] is None else (int(content["label"][0]), str(content["label"][1])),
+            uses=_from_layers(content["uses"]),
+            deviations={str(layer): float(value) for layer, value in content["deviations"].items()},
             effects={
                 (str(layer), int(concept)): tuple(map(float, falls)) for layer, concept, falls in content["effects"]
             },
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"this is not an entry of a site: {type(error).__name__} {error}.") from error
+
+
+def _by_layer(shares: Mapping[str, Iterable[tuple[int, float]]]) -> list[Any]:
+    return [[layer, [list(pair) for pair in of_layer]] for layer, of_layer in shares.items()]
+
+
+def _from_layers(content: Any) -> dict[str, tuple[tuple[int, float], ...]]:
+    return {str(layer): tuple((int(concept), float(share)) for concept, share in shares) for layer, shares in content}
 
 
 def appearances(entries: Iterable[Entry]) -> dict[Key, list[tuple[Entry, float]]]:

@@ -27,6 +27,8 @@ from crp.errors import InputError
 from crp.explanations.ablations import Ablations
 from crp.graphs.concept_graph import ConceptGraph
 from crp.library.given_names import LayerNaming
+from crp.media.medium import Medium
+from crp.places import ContextUse, Place, context_use
 from crp.values import (
     ClassScore,
     ClassShare,
@@ -94,9 +96,7 @@ class ConceptPart:
         """Check and convert the fields."""
         set_fields(self, classes=tuple(self.classes))
         set_fields(self, concept=int(self.concept), relevance=float(self.relevance), share=float(self.share))
-        set_fields(
-            self, heatmap=finite_array(self.heatmap, f"the heatmap of concept {self.concept} of {self.layer!r}")
-        )
+        set_fields(self, heatmap=finite_array(self.heatmap, f"the heatmap of concept {self.concept} of {self.layer!r}"))
         set_fields(self, relevance_patches=tuple(self.relevance_patches))
         set_fields(self, activation_patches=tuple(self.activation_patches))
         if not -1 - SHARE_TOLERANCE <= self.share <= 1 + SHARE_TOLERANCE:
@@ -123,6 +123,9 @@ class ConceptMap:
     shape
         (height, width) of the input in pixels; cell (r, c) covers rows r * height / rows to (r + 1) * height / rows.
         A signal of length T has one row: (1, T).
+    grid
+        Cells along each axis of the input, if these are not rows and columns: (slabs, rows, columns) of a volume, whose
+        slabs stand below one another in the tables, `rows = slabs * rows`, and in `shape`, (D * H, W).
     table
         float32 [rows, columns, C], relevance of every concept in every cell, if it is kept. It ranks the concepts of
         any region. The sum over all cells is the sum of each concept's conditional heatmap.
@@ -138,9 +141,11 @@ class ConceptMap:
     relevance: np.ndarray
     shape: tuple[int, int]
     table: np.ndarray | None = None
+    grid: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
+        set_fields(self, grid=tuple(int(i) for i in self.grid))
         set_fields(self, concept=frozen(np.asarray(self.concept, dtype=np.int64)))
         set_fields(
             self,
@@ -296,6 +301,13 @@ class LayerExplanation:
         """Supporting and opposing concepts in one list, the largest absolute share first."""
         return tuple(sorted((*self.supporting, *self.opposing), key=lambda part: -abs(part.share)))
 
+    def shares(self) -> np.ndarray | None:
+        """Return the signed share of every concept, float64 `[size]`; None if their relevance is not kept."""
+        if self.relevance is None:
+            return None
+        total = np.abs(self.relevance).sum()
+        return self.relevance / total if total else self.relevance
+
     def name_of(self, concept: int) -> str:
         """Return the name of a concept; empty if it has only its number."""
         return self.names[concept] if self.names else ""
@@ -344,12 +356,16 @@ class Explanation:
         The attribution graph, if it was computed.
     beside
         The same input explained for another class, or for the difference of two.
+    place
+        The mask or box in the input that is explained, if there is one.
+    medium
+        What the input is, with the meaning of its axes; None for a picture, and where that is not known.
 
     Raises
     ------
     InputError
-        If heatmaps and picture differ in shape, classes are not sorted by logit, a class is explained and none is
-        listed, or `beside` holds another input.
+        If heatmaps, place and picture differ in shape, classes are not sorted by logit, a class is explained and none
+        is listed, or `beside` holds another input.
     """
 
     picture: np.ndarray
@@ -364,6 +380,8 @@ class Explanation:
     beside: tuple[Explanation, ...] = ()
     absorbers: tuple[tuple[str, float], ...] = ()
     departure: tuple[str, str, float] | None = None
+    medium: Medium | None = None
+    place: Place | None = None
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
@@ -373,6 +391,9 @@ class Explanation:
         set_fields(self, provenance=dict(self.provenance), beside=tuple(self.beside))
         if any(not np.array_equal(other.picture, self.picture) for other in self.beside):
             raise InputError("all explanations in `beside` must be of the same input; these have other pictures.")
+        if self.place is not None and self.place.mask.shape != self.heatmap.shape:
+            sizes = list(self.place.mask.shape), list(self.heatmap.shape)
+            raise InputError("the place that is explained has the size {}, and the picture {}.".format(*sizes))
         logits = [score.logit for score in self.classes]
         missing = not logits and isinstance(self.target, ClassScore)
         if missing or logits != sorted(logits, reverse=True):
@@ -383,6 +404,10 @@ class Explanation:
                     f"the heatmap of concept {part.concept} of {part.layer!r} has shape {part.heatmap.shape}, "
                     f"the picture {self.heatmap.shape}."
                 )
+
+    def context_of(self, part: ConceptPart) -> ContextUse | None:
+        """Return how much of a concept's relevance, of its own sign, lies inside of the place; None without one."""
+        return None if self.place is None else context_use(part.heatmap, self.place, -1 if part.share < 0 else 1)
 
     @property
     def best(self) -> ClassScore | None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from crp.explanations.ablations import ablation_arrays, ablation_numbers, ablati
 from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation
 from crp.graphs.concept_graph import graph_arrays, graph_from, graph_numbers
 from crp.library.given_names import LayerNaming
+from crp.media.medium import Medium
+from crp.places import ContextUse, Place, context_use
 from crp.values import (
     ClassShare,
     ConceptEffect,
@@ -54,10 +57,12 @@ def numbers(explanation: Explanation) -> dict[str, Any]:
         "absorbed": defined(explanation.absorbed),
         "absorbers": [{"module": name, "part": part} for name, part in explanation.absorbers],
         "departure": explanation.departure and dict(zip(_DEPARTURE, explanation.departure, strict=True)),
-        "layers": [_layer_numbers(layer) for layer in explanation.layers],
+        "place": explanation.place and _place_numbers(explanation.place, explanation.heatmap),
+        "layers": [_layer_numbers(layer, explanation) for layer in explanation.layers],
         "graph": explanation.graph and graph_numbers(explanation.graph),
         "provenance": dict(explanation.provenance),
         "beside": [numbers(other) for other in explanation.beside],
+        **({} if explanation.medium is None else {"medium": explanation.medium.to_json()}),
     }
 
 
@@ -98,6 +103,8 @@ def from_json(content: Mapping[str, Any]) -> Explanation:
 def _arrays(explanation: Explanation, place: str) -> dict[str, np.ndarray]:
     """Collect the arrays of an explanation by name; `place`, the prefix of all names, is empty or ends with a slash."""
     arrays = {f"{place}picture": explanation.picture, f"{place}heatmap": explanation.heatmap}
+    if explanation.place is not None:
+        arrays[f"{place}place"] = explanation.place.mask.astype(np.uint8)
     for index, layer in enumerate(explanation.layers):
         here = f"{place}layers/{index}"
         for side, number, part in _parts(layer):
@@ -133,11 +140,13 @@ def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], p
         departure=departure and tuple(departure[name] for name in _DEPARTURE),
         provenance=content["provenance"],
         against=None if against is None else target_from(against, outputs),
+        place=content.get("place") and Place(arrays[f"{place}place"], content["place"]["box"]),
         graph=None if graph is None else graph_from(graph, arrays, f"{place}graph"),
         beside=tuple(
             _explanation(other, arrays, f"{place}beside/{index}/")
             for index, other in enumerate(content.get("beside", ()))
         ),
+        medium=None if content.get("medium") is None else Medium.from_json(content["medium"]),
     )
 
 
@@ -190,13 +199,29 @@ def _part(layer: str, content: Mapping[str, Any], place: str, arrays: Mapping[st
     )
 
 
-def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
+def _place_numbers(place: Place, heatmap: np.ndarray) -> dict[str, Any]:
+    use = context_use(heatmap, place)
+    return {"box": place.box and list(place.box), "part": place.part, **context_numbers(use)}
+
+
+def context_numbers(use: ContextUse) -> dict[str, float | None]:
+    """Turn a context use into plain JSON values; a ratio that is infinite or undefined is None."""
+    return {
+        "inside": use.inside,
+        "outside": use.outside,
+        "ratio": use.ratio if math.isfinite(use.ratio) else None,
+        "context": defined(use.context),
+    }
+
+
+def _layer_numbers(layer: LayerExplanation, explanation: Explanation) -> dict[str, Any]:
     concept_map = layer.concept_map
     if concept_map is not None:
         concept_map = {
             "concept": concept_map.concept.tolist(),
             "relevance": concept_map.relevance.tolist(),
             "shape": list(concept_map.shape),
+            **({"grid": list(concept_map.grid)} if concept_map.grid else {}),
         }
     return {
         "layer": layer.layer,
@@ -204,8 +229,8 @@ def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
         "names": list(layer.names),
         "naming": layer.naming and layer.naming.to_json(),
         "ablations": layer.ablations and ablation_numbers(layer.ablations),
-        "supporting": [_part_numbers(part, layer.name_of(part.concept)) for part in layer.supporting],
-        "opposing": [_part_numbers(part, layer.name_of(part.concept)) for part in layer.opposing],
+        "supporting": [_part_numbers(part, layer, explanation) for part in layer.supporting],
+        "opposing": [_part_numbers(part, layer, explanation) for part in layer.opposing],
         "rest": layer.rest,
         "coverage": defined(layer.coverage),
         "outside": layer.outside,
@@ -216,10 +241,11 @@ def _layer_numbers(layer: LayerExplanation) -> dict[str, Any]:
     }
 
 
-def _part_numbers(part: ConceptPart, name: str) -> dict[str, Any]:
+def _part_numbers(part: ConceptPart, layer: LayerExplanation, explanation: Explanation) -> dict[str, Any]:
+    use = explanation.context_of(part)
     return {
         "concept": part.concept,
-        "name": name,
+        "name": layer.name_of(part.concept),
         "relevance": part.relevance,
         "share": part.share,
         "relevance_patches": [patch_numbers(patch) for patch in part.relevance_patches],
@@ -227,6 +253,7 @@ def _part_numbers(part: ConceptPart, name: str) -> dict[str, Any]:
         "patches_missing": part.patches_missing,
         "classes": [dataclasses.asdict(use) for use in part.classes],
         "effect": part.effect and dataclasses.asdict(part.effect),
+        "context": use and context_numbers(use),
     }
 
 

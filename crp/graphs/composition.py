@@ -26,7 +26,7 @@ from crp.errors import InputError, shortened
 from crp.graphs.concept_graph import NO_CONCEPT, REST, ConceptGraph, GraphEdge, GraphNode, Key
 from crp.graphs.finiteness import check_finite
 from crp.graphs.node_patches import with_patches
-from crp.graphs.root import Root, root_of
+from crp.graphs.root import LEAST_REST, Root, root_of
 from crp.library.store import check_library
 from crp.models import PreparedModel, ready_model
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from crp.library import Library
 
 _CHANNELS = ChannelConcept()
-# An edge to what belongs to no concept is drawn from this part of all relevance that leaves a concept on.
-_REST = 1e-3
 
 
 def compose(
@@ -72,7 +70,7 @@ def compose(
         Layers that are not below it are left out.
     coverage
         For each concept, keep the strongest edges that together carry this fraction of the absolute relevance that
-        leaves it.
+        leaves it. With 1, all are kept, also those whose relevance adds up to 0.
     breadth
         Largest number of concepts in a layer; what belongs to no concept counts as one of them. If there are more,
         those with the strongest incoming edges are kept.
@@ -123,9 +121,7 @@ def compose(
         for flow in flows:
             target.relevance(flow.prediction[:1])  # refuses one mask, reference or class per sample
             break
-    graph = graph_in(
-        flows, layers, target, of=of, coverage=coverage, breadth=breadth, library=library, concept=concept
-    )
+    graph = graph_in(flows, layers, target, of=of, coverage=coverage, breadth=breadth, library=library, concept=concept)
     return graph if library is None else with_patches(graph, library)
 
 
@@ -192,7 +188,7 @@ def graph_in(
             strongest = sorted(received.keys() - {REST}, key=lambda index: (-received[index], index))
             rest = received.keys() & {REST}
             kept[upper] = sorted([*strongest[: max(1, breadth - len(rest))], *rest])
-        level = _level(flows, root, upper, kept[upper], lower, set(below) - {upper})
+        level = _level(flows, root, upper, kept[upper], lower, set(below) - {upper}, whole=coverage == 1)
         for row, index in enumerate(kept[upper]):
             node = upper, index
             arriving[node] = float(level.arriving[index])
@@ -203,6 +199,8 @@ def graph_in(
             passed[node] = math.fsum(edges.values())
             leaving[node] = math.fsum(abs(value) for value in edges.values())
             sent[node] = _covering(edges, coverage * leaving[node])
+            if coverage == 1:
+                sent[node] |= dict.fromkeys(level.cancelling[row], 0.0)
             for (layer, other), value in sent[node].items():
                 incoming[layer][other] = incoming[layer].get(other, 0) + abs(value)
     samples, started = _started(flows, root)  # from sums to means, and to shares of the prediction
@@ -273,10 +271,14 @@ class _Flows:
 
 @dataclass(frozen=True)
 class _Level:
-    """What arrives at a layer, and what its kept concepts send down; sums over the samples."""
+    """What arrives at a layer, and what its kept concepts send down; sums over the samples.
+
+    `cancelling` has a list for each kept concept: the lower concepts to which it sends relevance that adds up to 0.
+    """
 
     arriving: Tensor
     sent: dict[str, Tensor]
+    cancelling: list[list[Key]]
 
 
 def _directly_below(flow: RelevanceFlow, root: str, layers: Sequence[str]) -> dict[str, list[str]]:
@@ -294,10 +296,18 @@ def _directly_below(flow: RelevanceFlow, root: str, layers: Sequence[str]) -> di
 
 
 def _level(
-    flows: Iterable[RelevanceFlow], root: Root, upper: str, ids: list[int], lower: list[str], others: set[str]
+    flows: Iterable[RelevanceFlow],
+    root: Root,
+    upper: str,
+    ids: list[int],
+    lower: list[str],
+    others: set[str],
+    *,
+    whole: bool,
 ) -> _Level:
     arriving: Tensor | float = 0.0
     sent: dict[str, Tensor | float] = dict.fromkeys(lower, 0.0)
+    held: dict[str, Tensor | bool] = dict.fromkeys(lower, False)
     for flow in flows:
         relevance, totals = root.at(flow, upper)
         above = "at the output" if upper == OUTPUT else f"at layer {upper!r}"
@@ -308,8 +318,16 @@ def _level(
         reached = root.down(flow, relevance, upper, ids, to=lower, blocked=others - {OUTPUT})
         for layer, found in reached.items():
             check_finite(found, f"at layer {layer!r}", above)
-            sent[layer] = sent[layer] + root.totals(flow, layer, found)
-    return _Level(arriving, sent)
+            totals = root.totals(flow, layer, found)
+            sent[layer] = sent[layer] + totals
+            if whole:
+                held[layer] = root.held(flow, layer, found, totals) | held[layer]
+    cancelling: list[list[Key]] = [[] for _ in ids]
+    for layer in lower if whole and ids else ():
+        concepts = sent[layer].shape[1] - 1
+        for row, index in (held[layer] & (sent[layer] == 0)).nonzero().tolist():
+            cancelling[row].append((layer, index if index < concepts else REST))
+    return _Level(arriving, sent, cancelling)
 
 
 def _covering(edges: Mapping[Key, float], goal: float) -> dict[Key, float]:
@@ -324,7 +342,7 @@ def _covering(edges: Mapping[Key, float], goal: float) -> dict[Key, float]:
             break
         kept[key] = value
         carried += abs(value)
-    least = _REST * math.fsum(abs(value) for value in edges.values())
+    least = LEAST_REST * math.fsum(abs(value) for value in edges.values())
     return kept | {key: value for key, value in edges.items() if key[1] == REST and abs(value) > least}
 
 

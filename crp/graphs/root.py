@@ -19,6 +19,11 @@ from crp.indices import concept_id
 if TYPE_CHECKING:
     from crp.library import Library
 
+# An edge to what belongs to no concept is drawn from this part of all relevance that leaves a concept on.
+LEAST_REST = 1e-3
+# Concepts whose relevance is separated at once.
+_TOGETHER = 64
+
 
 @dataclass(frozen=True)
 class Root:
@@ -68,6 +73,21 @@ class Root:
         relevance, parts = relevance.double(), flow.parts(layer, self.concept)
         rest = torch.stack([parts.rest(each).sum() for each in relevance])
         return torch.cat([parts.total(relevance).sum(1), rest[:, None]], 1)
+
+    def held(self, flow: RelevanceFlow, layer: str, relevance: Tensor, totals: Tensor) -> Tensor:
+        """Say which concepts hold any of the relevance, and whether what belongs to none does: bool `[K, n + 1]`.
+
+        That of a concept may add up to 0 and still be carried on, for example if two positions cancel.
+        """
+        relevance, parts = relevance.double(), flow.parts(layer, self.concept)
+        held = totals != 0
+        for row, each in enumerate(relevance):
+            silent = (~held[row, :-1]).nonzero().flatten()
+            for ids in silent.split(_TOGETHER) if len(silent) and each.any() else ():
+                held[row, ids] = parts.carried(each, ids.tolist()).flatten(1).any(1)
+            # Sums of many parts leave a rounding error.
+            held[row, -1] = parts.rest(each).abs().sum() > LEAST_REST * each.abs().sum()
+        return held
 
     def down(self, flow: RelevanceFlow, relevance: Tensor, start: str, ids: Sequence[int], **to: Any) -> Any:
         """Carry the relevance `[N, *shape]` of some concepts down from a layer; at the output, all of it.

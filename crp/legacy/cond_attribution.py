@@ -243,5 +243,3 @@ def _bound(function: Callable, *args: Any, **options: Any) -> dict[str, Any]:
     call = signature(function).bind(None, None, *args, **options)
     call.apply_defaults()
     return {name: value for name, value in call.arguments.items() if name not in ("data", "conditions")}
-
-

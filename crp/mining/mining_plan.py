@@ -93,9 +93,7 @@ class MiningPlan:
     def tally(self) -> Tally:
         """Return an empty tally for the pass over the data set."""
         settings = self.settings
-        return Tally(
-            self.sizes, self.subject.classes, settings.k, settings.top, settings.class_references, self.means
-        )
+        return Tally(self.sizes, self.subject.classes, settings.k, settings.top, settings.class_references, self.means)
 
     def estimate(self) -> Estimate:
         """Estimate time, memory and disk space."""
@@ -297,7 +295,7 @@ def device_of(model: nn.Module) -> str:
 
 
 def _check_pictures(sample: Tensor, preprocessing: Preprocessing | None) -> None:
-    if sample.ndim not in (2, 3):
+    if sample.ndim not in (2, 3, 4):
         shape = list(sample.shape)
         raise InputError(
             f"Samples of shape {shape} cannot be shown as pictures; pass patches=0 to mine without patches."

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from crp.errors import InputError
+from crp.errors import InputError, listed
 from crp.files import user_path
+from crp.media.any_preprocessing import AnyPreprocessing, preprocessing_from
+from crp.media.medium import Medium
 from crp.preprocessing import Preprocessing
 from crp.sources.data import load_data
 from crp.sources.fitting import default_layers, matching_layers, number_of_classes
@@ -30,9 +32,9 @@ class MiningPlan:
     model: nn.Module
     data: Any
     layers: tuple[str, ...]
-    targets: str
+    targets: str | Callable[..., Any]
     class_names: tuple[str, ...] | None
-    preprocessing: Preprocessing | None
+    preprocessing: AnyPreprocessing | None
     notes: tuple[str, ...]
 
 
@@ -57,7 +59,8 @@ def plan_mining(
     layers
         Names or patterns (see `matching_layers`); by default those of `default_layers`.
     targets
-        "label", "prediction", or "top3" and the like; by default the label, if the data have labels.
+        "label", "prediction", or "top3" and the like; by default the rule of the data set (`crp.mining.ObjectSamples`),
+        or the label, if the data have labels.
     output
         Name or index of the part of the model's output to explain (`crp.select_output`); by default all of it.
     class_names
@@ -87,8 +90,12 @@ def plan_mining(
             f"'{samples.sample_name(0)}' of '{data}' is a {type(first).__name__}; a float tensor is needed."
         )
     name = f"'{samples.sample_name(0)}'"
-    classes = number_of_classes(network, first, name)
-    if targets is None:
+    rule = getattr(samples, "targets", None) if targets is None else None
+    classes = number_of_classes(network, first, name) if rule is None else len(samples.class_names or ())
+    if rule is not None:
+        targets = rule
+        notes.append("Each object of a sample is explained in its own mask or box, as the data say.")
+    elif targets is None:
         targets = "label" if samples.labelled else "prediction"
         notes.append(f"The {targets} of each sample is explained.")
     elif targets == "label" and not samples.labelled:
@@ -119,7 +126,7 @@ def plan_mining(
 
 def preprocessing_for(
     model: str, weights: str | None, file: str | None = None, settings: Mapping[str, Any] | None = None
-) -> Preprocessing | None:
+) -> AnyPreprocessing | None:
     """Return the preprocessing for a model: the given settings on top of those that the model is known to need.
 
     torchvision's classifiers need ImageNet's (with weights="DEFAULT" that of these weights), timm's what timm evaluates
@@ -136,6 +143,9 @@ def preprocessing_for(
     known = _from_file(user_path(file)) if file is not None else _known_preprocessing(model, weights)
     if not settings:
         return known
+    if isinstance(known, Medium):
+        named = listed([f"--{name}" for name in settings])
+        raise InputError(f"{named} is for pictures, and '{file}' describes inputs of the kind '{known.kind}'.")
     if "size" in settings and "crop" not in settings:
         settings["crop"] = settings["size"] if isinstance(settings["size"], int) else None
     return replace(known or Preprocessing(), **settings)
@@ -153,9 +163,9 @@ def _names(model: str, weights: str | None, file: str | None) -> tuple[str, ...]
     return None if family is None else family.class_names(name, weights)
 
 
-def _from_file(path: Path) -> Preprocessing:
+def _from_file(path: Path) -> AnyPreprocessing:
     try:
-        return Preprocessing.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return preprocessing_from(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"The preprocessing '{path}' cannot be read: {error.strerror}.") from None
     except InputError as error:

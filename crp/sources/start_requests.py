@@ -20,6 +20,8 @@ from crp.attribution.named_starts import Target
 from crp.attribution.starts import ClassInMask, Similarity
 from crp.class_names import class_index
 from crp.errors import InputError
+from crp.media.any_preprocessing import read_input
+from crp.places import Place
 from crp.preprocessing import read_picture
 
 if TYPE_CHECKING:
@@ -39,8 +41,9 @@ class StartRequest:
     target
         A class, or an expression of classes.
     mask
-        File of a picture whose bright pixels are the region in which the class of a segmentation is explained. It is as
-        large as the explained picture, and resized and cropped with it.
+        File of a picture whose bright pixels are the region in which the class of a segmentation is explained, by
+        default the class that most of it is predicted as. Of a model with an output for each class, it says where the
+        object is. It is as large as the explained picture, and resized and cropped with it.
     box
         Number of a box of a detector, whose class is explained.
     similar_to
@@ -63,8 +66,6 @@ class StartRequest:
         words = " and ".join(f"--{name.replace('_', '-')}" for name in given)
         if len(given) > 1:
             raise InputError(f"{words} are different questions: give one of them.")
-        if self.mask is not None and self.target is None:
-            raise InputError("--mask needs the class to explain inside it: give --target CLASS.")
         if given and self.mask is None and self.target is not None:
             raise InputError(f"{words} says what is explained: --target cannot be given, too.")
 
@@ -93,22 +94,46 @@ class StartRequest:
         if self.by_name:
             return model, self.target
         device = next(model.parameters()).device
+        if self.similar_to is not None:
+            other = read_input(self.similar_to, library.preprocessing)[0].to(device)
+            return model, Similarity(_output(model, other)[0], Path(self.similar_to).name)
         picture = read_picture(image)
         if self.mask is not None:
             prediction = _output(model, library.preprocessing.to_input(picture).to(device))
+            if prediction.ndim == 2:
+                return model, self.target
             if prediction.ndim != 4:
-                raise InputError(f"--mask needs a segmentation; this model's output is {list(prediction.shape)}.")
+                raise InputError(
+                    f"--mask needs the classes of a picture or of its pixels; this model's output is "
+                    f"{list(prediction.shape)}."
+                )
+            inside = _mask(self.mask, picture, library, prediction.shape[2:]).to(device)
             names = library.output_names
-            target = class_index(names, self.target, prediction.shape[1], "the model")
-            inside = _mask(self.mask, picture, library, prediction.shape[2:])
-            return model, ClassInMask(target, inside.to(device), Path(self.mask).stem)
-        if self.similar_to is not None:
-            other = library.preprocessing.to_input(read_picture(self.similar_to)).to(device)
-            return model, Similarity(_output(model, other)[0], Path(self.similar_to).name)
+            if self.target is None:
+                target = _commonest(prediction, inside, self.mask)
+            else:
+                target = class_index(names, self.target, prediction.shape[1], "the model")
+            return model, ClassInMask(target, inside, Path(self.mask).stem)
         found = detect(model, library.preprocessing.to_input(picture).to(device))
         if not 0 <= self.box < len(found.boxes):
             raise InputError(f"There is no box {self.box}: the detector finds {len(found.boxes)} in '{image}'.")
         return found.model, found.boxes[self.box].start
+
+
+    def place(self, image: str | os.PathLike[str], library: Library) -> Place | None:
+        """Return the mask in the picture's model input; None if no mask is given. Errors as in `of`."""
+        if self.mask is None:
+            return None
+        picture = read_picture(image)
+        size = library.preprocessing.to_input(picture).shape[1:]
+        return Place(_mask(self.mask, picture, library, size).numpy())
+
+
+def _commonest(prediction: Tensor, inside: Tensor, mask: str) -> int:
+    """Return the class that most positions of a mask are predicted as."""
+    if not inside.any():
+        raise InputError(f"The mask '{mask}' is empty: no pixel of it is bright.")
+    return int(prediction[0].argmax(0)[inside].mode().values)
 
 
 def _output(model: nn.Module, data: Tensor) -> Tensor:

@@ -77,10 +77,10 @@ def detector(**options):
     return model.double().eval()
 
 
-def backbone():
+def backbone(channels=8):
     torch.manual_seed(0)
-    found = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), nn.Conv2d(6, 8, 3, 2, 1), nn.ReLU())
-    found.out_channels = 8
+    found = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), nn.Conv2d(6, channels, 3, 2, 1), nn.ReLU())
+    found.out_channels = channels
     return found
 
 
@@ -109,11 +109,25 @@ def ssd():
     return spread(SSD(features, DefaultBoxGenerator([[2]], scales=[0.2, 0.5]), (48, 48), 3, **few))
 
 
+def fcos():
+    from torchvision.models.detection import FCOS
+    from torchvision.models.detection.rpn import AnchorGenerator
+
+    anchors = AnchorGenerator(((8,),), ((1.0,),))
+    few = {"score_thresh": 0.0, "detections_per_img": 6}
+    return spread(FCOS(backbone(32), 3, anchor_generator=anchors, min_size=48, max_size=64, **few))
+
+
 def image(seed=3):
     return torch.rand(3, 40, 32, generator=torch.Generator().manual_seed(seed)).double()
 
 
-SCORES = {detector: lambda logits: logits.softmax(-1), retina: torch.sigmoid, ssd: lambda logits: logits.softmax(-1)}
+SCORES = {
+    detector: lambda logits: logits.softmax(-1),
+    retina: torch.sigmoid,
+    ssd: lambda logits: logits.softmax(-1),
+    fcos: None,  # also of how well the box is centred, which no logit says
+}
 
 
 @pytest.mark.parametrize("make", SCORES)
@@ -122,7 +136,7 @@ def test_boxes_are_those_of_the_model_with_their_logits(make):
     found = detect(model, image())
     with torch.no_grad():
         (own,) = model([image()])
-        logits = found.model(image()[None])
+        logits, every = found.model(image()[None]), box_logits(model)(image()[None])
     assert isinstance(found, Detections)
     assert len(found.boxes) == len(own["boxes"]) == 6
     assert [list(each.box) for each in found.boxes] == own["boxes"].tolist()
@@ -130,9 +144,11 @@ def test_boxes_are_those_of_the_model_with_their_logits(make):
     assert logits.shape == (1, 6, 3)
     # the score of each box is that of its row
     for row, each in enumerate(found.boxes):
-        scores = SCORES[make](logits[0])[:, each.label]
-        assert float(scores[row]) == pytest.approx(each.score, rel=1e-12)
-        assert each.start == Box(row, each.label, f"box {row}")
+        if SCORES[make] is not None:
+            scores = SCORES[make](logits[0])[:, each.label]
+            assert float(scores[row]) == pytest.approx(each.score, rel=1e-12)
+        assert each.start == Box(row, each.label, f"box {row}", each.box)
+        assert torch.equal(every[0, each.row], logits[0, row])
         started = each.start.relevance(logits)
         assert float(started.sum()) == float(logits[0, row, each.label])
         assert int((started != 0).sum()) == 1
@@ -163,7 +179,7 @@ def mobile():
     return model.double().eval()
 
 
-@pytest.mark.parametrize("make", [detector, mobile, retina, ssd])
+@pytest.mark.parametrize("make", [detector, mobile, retina, ssd, fcos])
 def test_the_ledger_closes_from_each_box(make):
     found = detect(make(), image())
     data = image()[None]

@@ -74,7 +74,7 @@ def refused(value, path, message):
 
 
 def test_other_suffixes_are_refused(tmp_path, value):
-    allowed = "'.html', '.png', '.pdf', '.svg', '.json', '.dot'"
+    allowed = "'.html', '.png', '.pdf', '.svg', '.json', '.csv', '.dot'"
     refused(
         value,
         tmp_path / "atlas.gif",

@@ -11,9 +11,10 @@ from crp.graphs.concept_graph import NO_CONCEPT, REST, Key
 from crp.library.patches import MODES
 from crp.library.profiles import Likeness
 from crp.values import ClassShare, Patch
-from crp.visualization import concept_names, effect_wording, wording
+from crp.visualization import concept_names, effect_wording, triage_wording, wording
 from crp.visualization.page.cards import TITLES, tile
-from crp.visualization.page.explanation_page import environment
+from crp.visualization.page.explanation_page import environment, script_json
+from crp.visualization.site.sample_uses import SampleUses
 from crp.visualization.site.shared import Shared
 
 UP = "../../"
@@ -38,6 +39,8 @@ class ConceptPages:
     shown, neighbours
         By concept, the predictions with the concept among their top concepts (`appearances`), and its neighbours in
         their graphs (`neighbours`).
+    samples
+        The mined samples.
     """
 
     def __init__(
@@ -47,12 +50,14 @@ class ConceptPages:
         site: Mapping[str, Any],
         shown: Mapping[Key, Sequence[tuple[Entry, float]]],
         neighbours: Mapping[Key, tuple[Sequence[Neighbour], Sequence[Neighbour]]],
+        samples: SampleUses,
     ) -> None:
         self._shared = shared
         self._layer = layer
         self._site = site
         self._shown = shown
         self._neighbours = neighbours
+        self._samples = samples
         self._profiles = shared.library.profiles(layer)
         self._given = shared.library.naming(layer)
         self.size = self._profiles.share.shape[1]
@@ -88,7 +93,9 @@ class ConceptPages:
                 "title": TITLES[mode],
                 "mode": mode,
                 "patches": [
-                    tile(patch, rank) | self._shared.tile(self._layer, concept, mode, rank, UP) | self._caption(patch)
+                    tile(patch, rank, self._shared.renderer)
+                    | self._shared.tile(self._layer, concept, mode, rank, UP)
+                    | self._caption(patch)
                     for rank, patch in enumerate(of_mode)
                 ],
             }
@@ -99,6 +106,7 @@ class ConceptPages:
         # One scale for both, so that bars for and against can be compared.
         widest = max((abs(use.share) for use in (*users, *opponents)), default=1)
         shown = self._shown.get(key, ())
+        samples = self._samples.of(*key)
         above, below = self._neighbours.get(key, ((), ()))
         layers = {self._layer, *(other.layer for other in (*above, *below))} & self._shared.places.keys()
         return _rendered(
@@ -134,6 +142,9 @@ class ConceptPages:
             effect=effect_wording.mean_effect([entry for entry, _ in shown], key),
             above=[self._neighbour(other) for other in above[:NEIGHBOURS]],
             below=[self._neighbour(other) for other in below[:NEIGHBOURS]],
+            samples=samples,
+            samples_say="" if samples is None else _samples_say(samples),
+            samples_json="" if samples is None else script_json(samples),
             sprites=self._sprites(sorted(layers)),
         )
 
@@ -239,6 +250,10 @@ def _bars(uses: Sequence[ClassShare], widest: float) -> list[dict[str, str]]:
         }
         for use in uses
     ]
+
+
+def _samples_say(samples: Mapping[str, Any]) -> str:
+    return triage_wording.sample_uses(samples["count"], samples["mined"], len(samples["pairs"]) // 2)
 
 
 def _rendered(template: str, site: Mapping[str, Any], **values: Any) -> str:

@@ -1,6 +1,7 @@
 """Write a site: many predictions and the concepts of their library, as linked pages that open from the disk.
 
     index.html                    all predictions
+    compare.html                  two predictions or concepts side by side
     predictions/NAME.html         the page of one prediction; NAME.jpg is its thumbnail, NAME.json what other pages need
     concepts/LAYER/37.html        the page of one concept; index.html shows all concepts of the layer
     assets/, concepts/LAYER/...   files that pages share (`shared.py`)
@@ -22,22 +23,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from crp.analysis.class_means import class_deviation
 from crp.arguments import layer_names
 from crp.errors import CrpError, InputError
 from crp.explanations.entries import Entry, appearances, entry_from, entry_numbers, entry_of, neighbours
 from crp.files import user_path
 from crp.library import Library, check_library
 from crp.library.fingerprints import value_fingerprint
-from crp.visualization.encoding import SMALL_SIDE, fitted
+from crp.values import ClassScore
+from crp.visualization import triage_wording
+from crp.visualization.inputs import page_renderer_for
 from crp.visualization.page import explanation_page as page
-from crp.visualization.page_files import file_name, replace_file, write_changed
+from crp.visualization.page_files import replace_file, write_changed
 from crp.visualization.sheets import LAYOUT
 from crp.visualization.site.concept_page import ConceptPages
-from crp.visualization.site.front_page import index_page
+from crp.visualization.site.front_page import compare_page, index_page
+from crp.visualization.site.pictures import page_names, picture_labels, small_picture
+from crp.visualization.site.prediction_data import write_index
+from crp.visualization.site.sample_uses import SampleUses
 from crp.visualization.site.shared import ASSETS, Shared
 
 if TYPE_CHECKING:
@@ -47,7 +53,6 @@ if TYPE_CHECKING:
     from crp.models import PreparedModel
 
 FORMAT = "crp-atlas site"
-THUMBNAIL = 256
 # After so many pictures that failed, and none that did not, the cause is not in the pictures.
 _HOPELESS = 3
 # Failed pictures named in the sentence about them.
@@ -63,6 +68,9 @@ def make_site(
     layers: Sequence[str] | None = None,
     command: str = "",
     page_command: Callable[[Path], str] | None = None,
+    labels: Mapping[str | os.PathLike[str], int | str] | None = None,
+    labels_from: str = "",
+    data: Any = None,
     progress: bool = True,
     **options: Any,
 ) -> Path:
@@ -87,6 +95,15 @@ def make_site(
         The command that makes this site, shown on its first page.
     page_command
         Returns the command that makes the page of one picture, shown at the foot of that page.
+    labels
+        By picture, its true class, by index or name; pictures may be left out. The index then says which predictions
+        are right.
+    labels_from
+        Where the labels come from, said on the first page.
+    data
+        The mined data set with `sample_name(index)`, as `crp.sources.data.load_data` returns it: pages of concepts then
+        name the samples, and link to their files if it has a `path` below which these are. Only for a library with
+        concept vectors.
     progress
         Whether to show progress bars.
     options
@@ -100,14 +117,16 @@ def make_site(
     Raises
     ------
     InputError
-        If the folder holds something else or cannot be written; after all other pages are made, if pictures failed.
+        If a label is no class of the library, or belongs to no picture; if the folder holds something else or cannot be
+        written; after all other pages are made, if pictures failed.
     LibraryError
         If the library was mined with another model or composite.
     KeyboardInterrupt
         With a note that says what is complete and how to continue.
     """
-    about = {"command": command, "page_command": page_command or (lambda picture: "")}
-    return _Site(model, pictures, library, user_path(folder), layers, about, options).make(progress=progress)
+    about = {"command": command, "page_command": page_command or (lambda picture: ""), "labels": labels_from}
+    site = _Site(model, pictures, library, user_path(folder), layers, about, labels or {}, data, options)
+    return site.make(progress=progress)
 
 
 class _Site:
@@ -119,6 +138,8 @@ class _Site:
         folder: Path,
         layers: Sequence[str] | None,
         about: dict[str, Any],
+        labels: Mapping[str | os.PathLike[str], int | str],
+        data: Any,
         options: dict[str, Any],
     ) -> None:
         # Explaining needs torch and zennit; drawing a finished explanation does not.
@@ -128,9 +149,6 @@ class _Site:
         layers = layer_names(layers or ())
         for layer in layers:
             library.shape(layer)
-        shape = library.manifest["data"].get("shape", [3, 1, 1])
-        if len(shape) != 3:
-            raise InputError(f"A site shows images, and this library was mined from samples of shape {shape}.")
         composite = options.pop("composite", None)
         if pictures and model is None:
             raise InputError("Pictures are explained with a model: give the one that was mined.")
@@ -139,8 +157,10 @@ class _Site:
             self.model.check(library)
         self.library, self.folder, self.options = library, folder, options
         self.layers = tuple(layers or reversed(library.layers))
-        self.pictures = _named(pictures)
+        self.pictures = page_names(pictures)
+        self.labels = picture_labels(labels, self.pictures, library)
         self.shared = Shared(library, folder, self.layers)
+        self.samples = SampleUses(library, data, self.pictures)
         name = str(library.manifest["model"].get("class", "")).rpartition(".")[2]
         self.about = {
             "title": f"Concept atlas of {name}" if name else "Concept atlas",
@@ -173,6 +193,9 @@ class _Site:
             # A site may be published: the path of the library stays private.
             facts = [fact for fact in self.library.facts() if fact[0] != "path"]
             write_changed(index, _bytes(index_page(entries, self.shared, self.about, facts)))
+            write_changed(self.folder / "compare.html", _bytes(compare_page(self.about, self.shared, entries)))
+            write_index(entries, self.shared)
+            self.samples.write(self.folder)
             self.shared.write_order([(entry.page, entry.name) for entry in entries])
         if failed:
             named = [_told(path, error) for path, error in failed]
@@ -251,6 +274,7 @@ class _Site:
             *(version("crp-atlas"), self.drawing, self.digest, self.layers, self.options),
             # Whatever is not a file is refused when it is read.
             *(path.name, path.is_file() and _file_digest(path), self.about["page_command"](path)),
+            self.labels.get(path),
         )
         listed, thumbnail, written = files = self._files(place)
         stored = _read(listed)
@@ -259,13 +283,27 @@ class _Site:
         for file in files:
             file.unlink(missing_ok=True)
         explanation = self._explained(path)
-        entry = entry_of(explanation, path.name, place)
-        text = page.render(explanation, self.shared, site={"title": self.about["title"], "place": place})
+        label = self.labels.get(path)
+        entry = entry_of(explanation, path.name, place, label=label, deviations=self._deviations(explanation))
+        site = {"title": self.about["title"], "place": place, "label": triage_wording.label(entry)}
+        text = page.render(explanation, self.shared, site=site)
         write_changed(written, _bytes(text))
-        small = Image.fromarray(_thumbnail(explanation.picture))
+        small = Image.fromarray(small_picture(page_renderer_for(explanation).picture(explanation.picture)))
         replace_file(thumbnail, lambda file: small.save(file, "JPEG", quality=82))
         write_changed(listed, json.dumps({"key": key, **entry_numbers(entry)}, allow_nan=False).encode())
         return entry
+
+    def _deviations(self, explanation: Explanation) -> dict[str, float]:
+        """Compare the shares in each layer with their mean in the explained class."""
+        found = {}
+        for layer in explanation.layers:
+            shares = layer.shares()
+            if shares is None or not isinstance(explanation.target, ClassScore):
+                continue
+            value = class_deviation(self.library, layer.layer, shares, explanation.target.index)
+            if value is not None:
+                found[layer.layer] = value
+        return found
 
     def _explained(self, path: Path) -> Explanation:
         from crp.explanations.computation import explain
@@ -284,7 +322,7 @@ class _Site:
         total = self.total["concept pages"]
         with tqdm(total=total, desc="concepts", unit="page", disable=not progress) as bar:
             for layer, place in self.shared.places.items():
-                pages = ConceptPages(self.shared, layer, self.about, shown, around)
+                pages = ConceptPages(self.shared, layer, self.about, shown, around, self.samples)
                 listed = self.folder / place / "pages.json"
                 files = [self.folder / place / f"{concept}.html" for concept in range(pages.size)]
                 complete = _read(listed).get("key") == key and all(file.exists() for file in files)
@@ -299,25 +337,9 @@ class _Site:
                 write_changed(listed, json.dumps({"key": key}).encode())
 
 
-def _thumbnail(picture: np.ndarray) -> np.ndarray:
-    """Fit a picture into a square of `THUMBNAIL` pixels; each pixel of a small one becomes a block, as on its page."""
-    if max(picture.shape[:2]) > SMALL_SIDE:
-        return fitted(picture, THUMBNAIL)
-    factor = THUMBNAIL // max(picture.shape[:2])
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
 def _told(path: Path, error: CrpError) -> str:
     reason = str(error).rstrip(".")
     return reason if str(path) in reason else f"'{path}': {reason}"
-
-
-def _named(pictures: Sequence[str | os.PathLike[str]]) -> dict[Path, str]:
-    """Give each picture a page name."""
-    named: dict[Path, str] = {}
-    for path in map(Path, pictures):
-        named[path] = file_name(path.stem, named.values())
-    return named
 
 
 def _digest(library: Library) -> str:

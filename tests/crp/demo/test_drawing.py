@@ -8,10 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crp.demo.drawing import (
-    BACKGROUNDS,
     CLASSES,
-    COLOURS,
-    MARK_COLOUR,
     TAG_SHARE,
     TAG_SIZE,
     TAGGED_CLASS,
@@ -19,6 +16,7 @@ from crp.demo.drawing import (
     draw,
     paste_tag,
 )
+from crp.demo.painting import BACKGROUNDS, COLOURS, MARK_COLOUR
 from crp.errors import InputError
 
 scenes = st.builds(

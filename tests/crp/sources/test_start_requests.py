@@ -1,5 +1,6 @@
 """Starts named on the command line: masks, boxes, similarities."""
 
+import csv
 import json
 import re
 
@@ -86,15 +87,45 @@ def test_a_similarity_is_to_the_embedding_of_the_other_picture(tmp_path):
     assert found.target.name == "similarity to other.png"
     assert found.target.value == pytest.approx(0.5**0.5, rel=1e-5)  # (1, 1) and (1, 0)
     assert model.training
-    with pytest.raises(InputError, match=r"^--mask needs a segmentation; this model's output is \[1, 2\]\.$"):
-        StartRequest(target="0", mask=other).of(model, image, library)
+
+
+def test_of_a_classifier_a_mask_says_where_the_object_is(tmp_path):
+    model = Embedder()
+    library = mined(model, tmp_path / "b.crp", targets="prediction", class_names=["red", "green"])
+    image = picture(tmp_path / "given.png", (255, 128, 0))
+    mask = picture(tmp_path / "left.png", "white", (0, 0, 10, 10))
+    words = ["atlas", str(library.path), image, "--mask", mask, "--model", f"{__file__}:Embedder", "--out"]
+    done = CliRunner().invoke(main, [*words, str(tmp_path / "page.json")])
+    assert done.exit_code == 0, done.output
+    written = json.loads((tmp_path / "page.json").read_text())
+    assert written["target"]["name"] == "red"
+    assert written["place"]["part"] == 0.5
+    assert written["place"]["context"] == pytest.approx(0.5, abs=1e-6)  # the picture is of one colour
+    (part,) = (part for part in written["layers"][0]["supporting"] if part["concept"] == 0)
+    assert part["context"]["ratio"] == pytest.approx(1, abs=1e-5)
+    done = CliRunner().invoke(main, [*words, str(tmp_path / "page.csv")])
+    assert done.exit_code == 0, done.output
+    rows = list(csv.DictReader((tmp_path / "page.csv").read_text().splitlines()))
+    assert [(row["explained"], row["concept"]) for row in rows if float(row["share"]) > 0] == [("red", "0")]
+    assert float(rows[0]["inside"]) == part["context"]["inside"]
+    assert float(rows[0]["context"]) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_the_class_of_a_mask_is_by_default_the_one_that_most_of_it_is_predicted_as(tmp_path):
+    model = Segmenter()
+    library = mined(model, tmp_path / "a.crp", targets=ClassInMask(1), class_names=["red", "green"])
+    image = picture(tmp_path / "given.png", "lime", (0, 0, 12, 10))
+    mask = picture(tmp_path / "left.png", "white", (0, 0, 10, 10))
+    _, start = StartRequest(mask=mask).of(model, image, library)
+    assert start.name(["red", "green"]) == "green inside left"
+    with pytest.raises(InputError, match=r"^The mask '.*dark.png' is empty: no pixel of it is bright\.$"):
+        StartRequest(mask=picture(tmp_path / "dark.png", "black")).of(model, image, library)
 
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
         ({"mask": "a.png", "box": 3}, "--mask and --box are different questions: give one of them."),
-        ({"mask": "a.png"}, "--mask needs the class to explain inside it: give --target CLASS."),
         ({"box": 0, "target": "cat"}, "--box says what is explained: --target cannot be given, too."),
     ],
 )

@@ -223,6 +223,12 @@ def test_a_site_shows_a_name_on_all_its_pages(page, made) -> None:
     shown = texts(page, f"[data-of={json.dumps(f'{LAYER}/1')}][data-name=label]")
     assert set(shown) <= {"red & gr… (1)", "red & green (1)"}
     assert page.run("window.conceptNames.name('low/er', 1)") == "red & green"
+    # the index finds predictions by the name, and tells the concept by it
+    page.open(folder / "index.html", "concept=red+%26+green&least=0")
+    page.run("new Promise(done => setTimeout(done, 200))")
+    count = page.run("document.getElementById('count').textContent")
+    assert f", in which red & green holds at least 0\N{NO-BREAK SPACE}% of {LAYER}" in count
+    assert set(texts(page, ".found bdi")) == {"red & green"}
     page.run("localStorage.clear()")
 
 

@@ -1,6 +1,7 @@
 """A site: what its pages hold, say and link to."""
 
 import json
+import math
 import re
 from urllib.parse import unquote
 
@@ -22,7 +23,7 @@ from tests.visualization.site.small_site import OPTIONS
 
 def test_everything_that_is_referred_to_is_there(made, tmp_path):
     pages = sorted(made.rglob("*.html"))
-    assert len(pages) == 1 + 3 + (1 + 6) + (1 + 8)
+    assert len(pages) == 2 + 3 + (1 + 6) + (1 + 8)
     for page in pages:
         assert referred(page), page
         for address in referred(page):
@@ -34,12 +35,25 @@ def test_everything_that_is_referred_to_is_there(made, tmp_path):
     assert {page for page in pages if page.resolve() not in linked} == set()
 
 
+NAMING = ["names.js", "naming.js"]
+SCRIPTS = {
+    "prediction": [*NAMING, "page.js", "order.js", "site.js"],
+    "concept": [*NAMING, "site.js", "concept.js"],
+    "layer": [*NAMING, "site.js"],
+    "index.html": [*NAMING, "site.js", "predictions.js", "index.js"],
+    "compare.html": [*NAMING, "site.js", "predictions.js", "compare.js"],
+}
+
+
 def test_what_pages_share_is_written_once(made):
     """No page holds script, style or a patch of its own."""
     for page in made.rglob("*.html"):
         scripts = [given for given in Page(page).all("script") if given.get("type") != "application/json"]
         names = [given.get("src", "").split("/")[-1] for given in scripts]
-        assert names == (["page.js", "order.js", "site.js"] if page.parent.name == "predictions" else ["site.js"])
+        kind = "prediction" if page.parent.name == "predictions" else "concept" if page.stem.isdecimal() else page.name
+        if kind == "index.html" and page.parent != made:
+            kind = "layer"
+        assert names == SCRIPTS[kind]
         assert "--paper" not in page.read_text("utf-8")
     for page in (made / "predictions").glob("*.html"):
         patches = [given["src"] for given in Page(page).all("img") if given["src"].startswith("../concepts")]
@@ -47,19 +61,48 @@ def test_what_pages_share_is_written_once(made):
         assert page.read_text("utf-8").count("data:image") < 40
 
 
+def script(path):
+    """The JSON that a script of the site sets."""
+    return json.loads(path.read_text("ascii").split(" = ", 1)[1].rstrip(";\n"))
+
+
 def test_an_entry_of_the_index_says_what_python_says(made, model, library, files):
-    index = Page(made / "index.html")
-    items = index.all("li", "prediction")
-    assert len(items) == 3
-    for file, item in zip(files, items, strict=True):
+    index, content = Page(made / "index.html"), script(made / "assets" / "predictions.js")
+    layers = [layer["name"] for layer in content["layers"]]
+    assert len(index.all("li", "prediction")) == len(content["predictions"]) == 3
+    for file, row in zip(files, content["predictions"], strict=True):
         explanation = crp.explain(model, file, library, concepts=2, cells=3, graph=False)
-        assert explanation.target.name.lower() in item["data-text"]
-        assert file.name.lower() in item["data-text"]
-        for part in explanation.layers[0].ranked:
-            assert f"{explanation.layers[0].layer}/{part.concept}" in item["data-text"]
-            assert wording.signed_percent(part.share) in index.text
+        found = dict(zip(content["fields"], row, strict=True))
+        assert (found["name"], content["names"][found["target"]]) == (file.name, explanation.target.name)
+        assert found["value"] == wording.class_value(explanation.target, explanation.best)
+        assert found["probability"] == round(explanation.best.probability, 4)
+        assert (found["label"], found["right"]) == (-1, None)
+        for layer, pairs in zip(explanation.layers, found["shares"], strict=True):
+            assert layers[len(layers) - len(explanation.layers) + explanation.layers.index(layer)] == layer.layer
+            assert pairs[::2] == [part.concept for part in layer.ranked]
+            # what the script prints: cut off, a share that is rounded to a tenth of a percent gives what pages print
+            printed = [
+                math.copysign(math.floor(abs(share) * 1000 / content["unit"] + 0.5), share) for share in pairs[1::2]
+            ]
+            expected = [wording.signed_percent(part.share) for part in layer.ranked]
+            assert [wording.signed_percent(tenths / 1000) for tenths in printed] == expected
     assert "crp atlas small.crp photos --out site" in index.text
-    assert str(library.path) not in index.text
+    assert str(library.path) not in index.text + (made / "assets" / "predictions.js").read_text()
+
+
+def test_all_uses_of_a_layer_are_kept_with_their_shares(made, model, library, files):
+    """Also of concepts without a card: against the relevance of all concepts of the layer."""
+    content = script(made / "assets" / "predictions.js")
+    for layer in content["layers"]:
+        stored = script(made / layer["place"] / "shares.js")
+        for place, file in enumerate(files):
+            explanation = crp.explain(model, file, library, concepts=2, cells=3, graph=False, layers=[layer["name"]])
+            relevance = explanation.layers[0].relevance
+            shares = relevance / np.abs(relevance).sum()
+            for concept, share in enumerate(shares):
+                flat = stored.get(str(concept), [])
+                found = dict(zip(flat[::2], flat[1::2], strict=True)).get(place)
+                assert found == (int(share * content["unit"]) if abs(share) >= 0.0005 else None)
 
 
 def test_a_page_of_the_site_holds_the_numbers_of_a_page_alone(made, model, library, files):

@@ -15,3 +15,8 @@ const signed = share => (tenth(share) > 0 ? "+" : "") + percent(share);
 const limit = value => `\u00b1${Number(value.toPrecision(3))}`;
 // Rows of a ranking, and results of a search.
 const LISTED = 8;
+// A name with its number, unless the name tells it; the number where there is no name.
+function label(concept, name, length = Infinity) {
+  const number = ` (${concept})`, tells = new RegExp(`(?<!\\d)${concept}(?!\\d)`).test(name), text = name && !tells ? name + number : name || String(concept);
+  return text.length <= length ? text : `${name.slice(0, length - number.length - 1).trimEnd()}…${number}`;
+}

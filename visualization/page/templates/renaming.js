@@ -1,8 +1,4 @@
 // Shows the reader's names wherever the page tells a concept: what the page was written with is kept, and comes back.
-function label(concept, name, length = Infinity) {
-  const number = ` (${concept})`, tells = new RegExp(`(?<!\\d)${concept}(?!\\d)`).test(name), text = name && !tells ? name + number : name || String(concept);
-  return text.length <= length ? text : `${name.slice(0, length - number.length - 1).trimEnd()}…${number}`;
-}
 const sentence = (concept, name) => name ? label(concept, name) : `concept ${concept}`;
 
 class Renaming {

@@ -20,10 +20,11 @@
     link(at + 1, "next", "", " →");
   }
 
-  const bar = document.querySelector(".filters");
-  if (!bar) return;
+  // The page of a layer: its concepts, narrowed.
+  const list = document.querySelector(".concepts-of"), bar = document.querySelector(".filters");
+  if (!list) return;
   const field = bar.querySelector("#filter"), only = bar.querySelector("#only"), count = bar.querySelector("#count");
-  const list = document.querySelector("[data-unit]"), items = all(":scope > li", list), nothing = document.querySelector(".nothing");
+  const items = all(":scope > li", list), nothing = document.querySelector(".nothing");
   bar.hidden = false;
 
   // Text that holds what was typed; a number that was typed is not part of a longer one.

@@ -1,0 +1,105 @@
+"""`crp context`: which concepts of each class lie outside of its objects."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import sys
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crp.cli import options
+from crp.errors import InputError, LibraryError, inert
+from crp.files import user_path
+
+if TYPE_CHECKING:
+    from crp.analysis import ConceptContext
+    from crp.library import Library
+
+
+@click.command(short_help="Find concepts of context: those that lie outside of the objects of a class.")
+@click.argument("library")
+@click.argument("images", nargs=-1, required=True, metavar="PICTURE...")
+@click.option("--layers", type=options.Names(), help="Some of the library's layers, separated by commas; default: all.")
+@click.option(
+    "--concepts",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Number of supporting concepts of each object and layer that are measured.",
+)
+@click.option("--out", metavar="FILE", help="Write all rows as CSV.")
+@click.option("--count", type=click.IntRange(min=1), default=5, show_default=True, help="Rows shown for each class.")
+@click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
+@options.weights
+@click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
+@options.concept
+@options.device
+def context(library: str, images: tuple[str, ...], **given: Any) -> None:
+    """Rank the concepts of each class by how much of their relevance lies outside of its objects.
+
+    Objects are the boxes that the detector in LIBRARY finds in the PICTUREs (files, or folders of pictures), or the
+    classes that the segmentation predicts. For every object, the conditional heatmap of each of its strongest concepts
+    is divided into what lies inside of the box or mask and what lies outside, the context (L-CRP, Dreyer et al. 2023).
+
+    \b
+    Example:
+        crp context detector.crp street/ --out context.csv
+    """
+    sys.path.append(os.getcwd())
+    from crp.analysis import concept_contexts, found_in
+    from crp.explanations.concept_table import write_rows
+    from crp.files import write_file
+    from crp.library import open_library
+    from crp.preprocessing import read_picture
+    from crp.sources.data import pictures_below
+    from crp.sources.fitting import pick_device
+    from crp.sources.kinds import kinds_named
+    from crp.sources.provenance import model_of
+
+    opened = open_library(library)
+    device = pick_device(given["device"])
+    model = model_of(opened, model=given["model"], weights=given["weights"], trust=given["trust"]).to(device)
+    if opened.preprocessing is None:
+        raise LibraryError(f"The library '{library}' does not say how pictures become model input.")
+    paths = []
+    for image in map(user_path, images):
+        paths += pictures_below(image, without=Path(library)) if image.is_dir() else [image]
+    inputs = (opened.preprocessing.to_input(read_picture(path)).to(device) for path in paths)
+    kinds = {"concept": kinds_named(given["concept"], opened.layers)} if given["concept"] else {}
+    found = concept_contexts(
+        model,
+        found_in(model, inputs, opened.output_names),
+        opened,
+        given["layers"],
+        concepts=given["concepts"],
+        **kinds,
+    )
+    if not found:
+        raise InputError(f"The model finds no object in {len(paths)} pictures.")
+    if given["out"]:
+        text = io.StringIO(newline="")
+        write_rows([_row(each, opened) for each in found], text)
+        write_file(user_path(given["out"]), text.getvalue().encode("utf-8", "replace"), refusal=InputError)
+        click.echo(given["out"])
+        return
+    click.echo(f"{'class':<20} {'layer':<20} concept  objects       share    outside")
+    for _, own in groupby(found, key=lambda each: (each.target, each.layer)):
+        for each in list(own)[: given["count"]]:
+            spread = "" if math.isnan(each.spread) else f" ± {each.spread:.1%}"
+            click.echo(
+                f"{inert(each.class_name):<20} {each.layer:<20} {each.concept:>7} {f'{each.objects} of {each.of}':>10}"
+                f" {each.share:>9.1%} {f'{each.context:.1%}':>9}{spread}  "
+                f"{inert(opened.concept_name(each.layer, each.concept))}".rstrip()
+            )
+
+
+def _row(each: ConceptContext, opened: Library) -> dict[str, str | int | float]:
+    row = asdict(each)
+    row["spread"] = "" if math.isnan(each.spread) else each.spread
+    return {**row, "name": opened.concept_name(each.layer, each.concept)}

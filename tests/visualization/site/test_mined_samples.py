@@ -1,0 +1,165 @@
+"""Pages of concepts lead to all mined samples that use them, and to their pictures."""
+
+import contextlib
+import json
+import time
+
+import numpy as np
+import pytest
+
+from crp.visualization import triage_wording, wording
+from crp.visualization.site import sample_uses
+from crp.visualization.site.sample_uses import SampleUses
+from crp.visualization.site.site_maker import make_site
+from tests.visualization.site import small_site as small
+
+LAYER = "upper"
+
+
+class Named(small.Pictures):
+    """The mined pictures, as files below a folder."""
+
+    def __init__(self, path):
+        self.path = path
+        path.mkdir()
+        for index in range(len(self)):
+            small.noise(index).save(path / self.sample_name(index))
+
+    def sample_name(self, index):
+        return f"sample #{index}.png"
+
+
+@pytest.fixture(scope="module")
+def with_vectors(model, tmp_path_factory):
+    return small.mined(tmp_path_factory.mktemp("vectors"), model, vectors=True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return Named(tmp_path_factory.mktemp("data") / "mined")
+
+
+@pytest.fixture(scope="module")
+def folder(model, with_vectors, data, tmp_path_factory):
+    """A site of two of the mined pictures."""
+    pictures = [data.path / data.sample_name(index) for index in (2, 5)]
+    place = tmp_path_factory.mktemp("with samples") / "site"
+    make_site(
+        model, pictures, with_vectors, place, labels={pictures[0]: 2, pictures[1]: "ant"}, data=data, **small.OPTIONS
+    )
+    return place
+
+
+def embedded(folder, concept):
+    text = (folder / "concepts" / LAYER / f"{concept}.html").read_text("utf-8")
+    return json.loads(text.split('id="sample-uses">')[1].split("</script>")[0])
+
+
+def script(folder):
+    return json.loads((folder / "assets" / "samples.js").read_text("ascii").split(" = ", 1)[1].rstrip(";\n"))
+
+
+def test_every_use_is_listed_and_nothing_else(folder, with_vectors):
+    """Against the matrix of the library, sample by sample."""
+    relevance = np.asarray(with_vectors.vectors(LAYER).relevance)
+    for concept in range(8):
+        found = embedded(folder, concept)
+        shares = dict(zip(found["pairs"][::2], found["pairs"][1::2], strict=True))
+        expected = {i: int(float(v) * 100_000) for i, v in enumerate(relevance[:, concept]) if abs(v) >= 0.0005}
+        assert shares == expected
+        assert list(shares.values()) == sorted(expected.values(), reverse=True)
+        assert (found["count"], found["mined"]) == (len(expected), 12)
+
+
+def test_of_many_the_strongest_are_listed(with_vectors, monkeypatch):
+    monkeypatch.setattr(sample_uses, "LISTED", 3)
+    column = np.asarray(with_vectors.vectors(LAYER).relevance)[:, 3]
+    found = SampleUses(with_vectors, None, {}).of(LAYER, 3)
+    assert set(found["pairs"][::2]) == set(np.argsort(-np.abs(column))[:3].tolist())
+    assert found["count"] == int((np.abs(column) >= 0.0005).sum()) > 3
+    assert triage_wording.sample_uses(found["count"], 12, 3).endswith(
+        "The 3 with the largest absolute shares are listed."
+    )
+
+
+def test_what_is_known_of_samples(folder, with_vectors, data):
+    content, vectors = script(folder), with_vectors.vectors(LAYER)
+    names = content["names"]
+    assert [names[c] for c in content["label"]] == [small.NAMES[i % 3] for i in range(12)]
+    assert [names[c] for c in content["prediction"]] == [small.NAMES[c] for c in vectors.prediction]
+    assert content["right"] == (vectors.prediction == vectors.label).astype(int).tolist()
+    assert content["files"] == [data.sample_name(i) for i in range(12)]
+    assert content["pages"] == {"2": "sample_2", "5": "sample_5"}
+    assert (folder / content["root"].replace("%20", " ")).resolve() == data.path.resolve()
+    assert not content["root"].startswith("/")
+
+
+def test_without_vectors_or_data_nothing_is_claimed(made, library, with_vectors):
+    assert "Mined samples" not in (made / "concepts" / LAYER / "3.html").read_text("utf-8")
+    assert not (made / "assets" / "samples.js").exists()
+    assert SampleUses(library, None, {}).of(LAYER, 3) is None
+    assert SampleUses(with_vectors, None, {})._places(made, 12) == {"files": None, "root": "", "pages": {}}
+
+
+def settled(page, condition):
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        with contextlib.suppress(RuntimeError):
+            if page.run(f"Boolean({condition})"):
+                return
+        time.sleep(0.02)
+    pytest.fail(f"not true: {condition}")
+
+
+def test_samples_in_the_browser(browser, folder, with_vectors, data):
+    browser.open(folder / "concepts" / LAYER / "3.html")
+    assert not [address for address in browser.requests if address.endswith("samples.js")]
+    browser.click(".mined-samples .open")
+    settled(browser, "document.querySelector('.mined-samples .prediction')")
+    column = np.asarray(with_vectors.vectors(LAYER).relevance)[:, 3]
+    order = [i for i in np.argsort(-column, kind="stable") if abs(column[i]) >= 0.0005]
+    items = "[...document.querySelectorAll('.mined-samples .prediction')]"
+    assert browser.run(f"{items}.map(e => e.querySelector('.file').textContent)") == [
+        data.sample_name(i) for i in order
+    ]
+    assert browser.run(f"{items}.map(e => e.querySelector('.number').textContent)") == [
+        wording.signed_percent(float(column[i])) for i in order
+    ]
+    # a sample that the site explains leads to its page, the others to their files, which are there
+    links = browser.run(f"{items}.map(e => e.querySelector('a.face').href)")
+    for sample, link in zip(order, links, strict=True):
+        if sample in (2, 5):
+            assert link.endswith(f"predictions/sample_{sample}.html#{LAYER}/3")
+        else:
+            assert link == (data.path.resolve() / data.sample_name(sample)).as_uri()
+    broken = (
+        "Promise.all([...document.querySelectorAll('.mined-samples img')].map(i => { i.loading = 'eager'; "
+        "return i.decode().then(() => 0, () => 1); })).then(all => all.reduce((a, b) => a + b, 0))"
+    )
+    assert browser.run(broken) == 0
+    vectors = with_vectors.vectors(LAYER)
+    wrong = [data.sample_name(i) for i in order if vectors.prediction[i] != vectors.label[i]]
+    only = "document.querySelector('.mined-samples [data-field=only]')"
+    browser.run(f"{only}.value = 'wrong'; {only}.dispatchEvent(new Event('change'))")
+    assert browser.run(f"{items}.map(e => e.querySelector('.file').textContent)") == wrong
+    assert browser.run("document.querySelector('.mined-samples [role=status]').textContent") == (
+        f"{len(wrong)} of {len(wrong)} samples"
+    )
+    assert browser.complaints == []
+
+
+def test_a_concept_leads_to_its_predictions_in_order(browser, folder):
+    browser.open(folder / "concepts" / LAYER / "3.html")
+    browser.click(".head .take a")
+    settled(browser, "location.pathname.endsWith('/index.html') && document.getElementById('count')?.textContent")
+    assert browser.run("document.getElementById('count').textContent").endswith(
+        f", in which {LAYER}/3 holds at least 1\N{NO-BREAK SPACE}% of {LAYER}"
+    )
+    assert browser.run("document.querySelector('[data-field=concept]').value") == f"{LAYER}/3"
+
+
+def test_a_page_says_whether_it_is_right(folder, model, with_vectors):
+    text = (folder / "predictions" / "sample_2.html").read_text("utf-8")
+    best = with_vectors.vectors(LAYER).prediction[2]
+    said = "right, labelled cat" if best == 2 else "wrong, labelled cat"
+    assert said in text

@@ -1,0 +1,69 @@
+"""The outline of the mask or box that is explained, as a path over the picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from crp.places import Place
+
+# Masks are outlined at most this finely: as many pixels as the picture has on the page.
+SIDE = 448
+
+
+def outline_view(place: Place | None) -> dict[str, Any] | None:
+    """Draw the outline of a place in the coordinates of the input, or nothing without one.
+
+    Returns
+    -------
+    dict
+        `width` and `height` of the input, and `path`, for the attribute `d` of an SVG path.
+    """
+    if place is None or place.mask.ndim != 2:
+        return None
+    height, width = place.mask.shape
+    if place.box is not None:
+        left, top, right, bottom = place.box
+        path = f"M{left:.2f} {top:.2f}H{right:.2f}V{bottom:.2f}H{left:.2f}Z"
+    else:
+        path = mask_path(place.mask)
+    return {"width": width, "height": height, "path": path}
+
+
+def mask_path(mask: np.ndarray) -> str:
+    """Outline a mask, bool `[H, W]`, by its edges with what is outside, the border of the picture included.
+
+    >>> mask_path(np.array([[True, True], [False, True]]))
+    'M0 0H2M0 1H1M1 2H2M0 0V1M1 1V2M2 0V2'
+    """
+    height, width = mask.shape
+    scale = min(1.0, SIDE / max(height, width))
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    if (rows, columns) != mask.shape:
+        coarse = Image.fromarray(mask.astype(np.float32)).resize((columns, rows), Image.Resampling.BOX)
+        mask = np.asarray(coarse) >= 0.5
+    padded = np.pad(mask, 1)
+    x, y = width / columns, height / rows
+    across = [
+        f"M{_text(start * x)} {_text(row * y)}H{_text(stop * x)}"
+        for row, edges in enumerate(padded[1:, 1:-1] != padded[:-1, 1:-1])
+        for start, stop in _runs(edges)
+    ]
+    down = [
+        f"M{_text(column * x)} {_text(start * y)}V{_text(stop * y)}"
+        for column, edges in enumerate((padded[1:-1, 1:] != padded[1:-1, :-1]).T)
+        for start, stop in _runs(edges)
+    ]
+    return "".join(across + down)
+
+
+def _runs(edges: np.ndarray) -> list[tuple[int, int]]:
+    """Find the runs of true values: first index, and the index after the last."""
+    ends = np.flatnonzero(np.diff(np.pad(edges.astype(np.int8), 1)))
+    return [(int(first), int(last)) for first, last in ends.reshape(-1, 2)]
+
+
+def _text(length: float) -> str:
+    return f"{length:.1f}".removesuffix(".0")

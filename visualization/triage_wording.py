@@ -1,0 +1,55 @@
+"""What a site says about labels, uncertain predictions and unusual ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from crp.explanations.entries import Entry
+
+# A prediction is uncertain if its best class has a lower probability, unless the reader chooses another limit.
+UNCERTAIN = 0.5
+
+
+def is_right(entry: Entry) -> bool | None:
+    """Whether the best class is the label; None without a label, or without classes."""
+    if entry.label is None or not entry.classes:
+        return None
+    return entry.classes[0].index == entry.label[0]
+
+
+def label(entry: Entry) -> str:
+    """Say the true class beside the predicted one; empty if it is not known."""
+    right = is_right(entry)
+    if right is None:
+        return ""
+    return f"{'right' if right else 'wrong'}, labelled {entry.label[1]}"
+
+
+def accuracy(entries: Sequence[Entry]) -> str:
+    """Count the right and wrong predictions; empty if no picture has a label."""
+    known = [right for right in map(is_right, entries) if right is not None]
+    if not known:
+        return ""
+    unknown = len(entries) - len(known)
+    said = f"{sum(known)} right, {len(known) - sum(known)} wrong"
+    return f"{said}, {unknown} without a label" if unknown else said
+
+
+def deviation_means(layer: str, fewest: int) -> str:
+    """Say what the deviation from the class is."""
+    return (
+        f"Deviation from the class: half of the summed absolute differences between the prediction’s shares in {layer} "
+        "and their mean over the mined samples of the explained class; 0 % if all shares are the mean, 100 % if they "
+        f"have nothing in common. Classes with fewer than {fewest} mined samples have none."
+    )
+
+
+def sample_uses(count: int, mined: int, listed: int) -> str:
+    """Say how many mined samples use a concept, and how many of them are listed."""
+    if not count:
+        return f"None of the {mined} mined samples gives it 0.05 % of the layer or more."
+    said = (
+        f"{count} of the {mined} mined samples give it at least 0.05 % of the layer’s absolute relevance, for or "
+        "against the class that was explained."
+    )
+    return said if listed == count else f"{said} The {listed} with the largest absolute shares are listed."
