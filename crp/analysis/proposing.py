@@ -19,7 +19,7 @@ from crp.errors import InputError, LibraryError
 from crp.library import GivenName, Library
 
 from .attributes import Attribute, attributes_of
-from .separation import Separation, separation
+from .separating import Separation, separation
 
 # A concept gets a name if its activation separates at least so well, and its relevance; and by chance in at most one
 # of twenty libraries does any concept of the layer do so.

@@ -25,7 +25,7 @@ from torch import nn
 import crp
 from crp.analysis import propose, propose_from_classes
 from crp.analysis.attributes import Attribute, attributes_of
-from crp.analysis.separation import Separation, separation
+from crp.analysis.separating import Separation, separation
 from crp.demo import Scenes, demo_model
 from crp.library import Library
 from tests.evidence.ranking_truth import say

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import crp
 from crp.analysis import propose, propose_from_classes, propose_from_embeddings, read_columns
 from crp.analysis.attributes import attributes_of
-from crp.analysis.separation import separation
+from crp.analysis.separating import separation
 from crp.cli import main
 from crp.demo import Scenes, demo_model
 from crp.errors import InputError
