@@ -200,6 +200,7 @@ def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> No
     """Let the library make patches that are missing, from the data that were named, or given."""
     from crp.mining import supply_patches
     from crp.sources.kinds import kinds_named
+    from crp.sources.mined_starts import rule_of
     from crp.sources.provenance import data_of
 
     made, total = library.patch_counts()
@@ -208,7 +209,7 @@ def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> No
     try:
         data = data_of(library, data=given["data"], trust=given["trust"])
         kinds = kinds_named(given["concept"], library.layers)
-        supply_patches(library, model, data, concept=kinds, targets=getattr(data, "targets", None))
+        supply_patches(library, model, data, concept=kinds, targets=rule_of(library.manifest, data))
     except CrpError as error:
         if given["data"] is not None:
             raise
