@@ -34,11 +34,14 @@ class Patch:
     position
         Where the concept scored, in the layer's coordinates; empty for a linear layer.
     box
-        (top, left, bottom, right) in pixels of the model input, bottom and right exclusive; of a signal (start, stop).
+        (top, left, bottom, right) in pixels of the model input, bottom and right exclusive; of a signal (start, stop);
+        of a volume the first slice, row and column, then the ends.
     picture
-        The crop: uint8 [h, w, 3] (grey [h, w] and [h, w, 1] are converted); for a signal its values, float32 [c, t].
+        The crop: uint8 [h, w, 3] (grey [h, w] and [h, w, 1] are converted); for a signal or a volume its values,
+        float32 [c, t] or [c, d, h, w].
     heatmap
-        float32 [h, w] or [t] in -1..1, the conditional heatmap in the box divided by its largest absolute value.
+        float32 [h, w], [t] or [d, h, w] in -1..1, the conditional heatmap in the box divided by its largest absolute
+        value.
     target_name
         Name of the class `target`, empty if there is none.
 

@@ -16,6 +16,7 @@ from crp.explanations.concept_table import concept_rows, write_rows
 from crp.files import user_path
 from crp.visualization import concentration_wording, concept_names, wording
 from crp.visualization import graph_layout as graph
+from crp.visualization.inputs import PageRenderer
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page_files import replace_file
 
@@ -32,10 +33,13 @@ class Atlas:
     ----------
     explanation
         The numbers. The atlas adds none.
+    renderer
+        How the page draws the input; by default as what it is (`crp.visualization.inputs`).
     """
 
-    def __init__(self, explanation: Explanation) -> None:
+    def __init__(self, explanation: Explanation, renderer: PageRenderer | None = None) -> None:
         self.explanation = explanation
+        self.renderer = renderer
 
     def figure(self) -> Figure:
         """Draw the whole atlas as a new matplotlib Figure, not registered with pyplot."""
@@ -44,16 +48,8 @@ class Atlas:
         return atlas_figure(self.explanation)
 
     def html(self) -> str:
-        """Return the page: one HTML document that loads nothing from outside itself.
-
-        Raises
-        ------
-        InputError
-            If the input is not an image. Signals and volumes have figures and numbers.
-        """
-        if not self._has_page:
-            raise InputError("a page shows images, and this input is not one: save it as .png, .pdf, .svg or .json.")
-        return page.render(self.explanation)
+        """Return the page: one HTML document that loads nothing from outside itself."""
+        return page.render(self.explanation, renderer=self.renderer)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the atlas in the format named by the suffix, and return the path.
@@ -78,15 +74,7 @@ class Atlas:
         replace_file(path, lambda file: write(self, file))
         return path
 
-    @property
-    def _has_page(self) -> bool:
-        return self.explanation.picture.ndim == 3
-
     def _repr_html_(self) -> str:
-        if not self._has_page:
-            buffer = io.BytesIO()
-            _save_figure(self, buffer, format="svg")
-            return buffer.getvalue().decode()
         source = html.escape(self.html(), quote=True)
         style = "width:100%;height:860px;border:0;border-radius:12px"
         return f'<iframe title="Concept atlas" sandbox="allow-scripts" style="{style}" srcdoc="{source}"></iframe>'

@@ -111,8 +111,8 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     """
     sys.path.append(os.getcwd())
     from crp.library import open_library
+    from crp.media.any_preprocessing import read_input
     from crp.models import prepared
-    from crp.preprocessing import read_picture
     from crp.sources.fitting import pick_device
     from crp.sources.kinds import kinds_named
     from crp.sources.provenance import model_of
@@ -159,7 +159,7 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
         provenance = {"image": Path(image).name, "command": _command(library, [image], given)}
         own, options["target"] = request.of(model, image, opened)
         if own is not model:
-            ready = prepared(own, data=opened.preprocessing.to_input(read_picture(image))[None], library=opened)
+            ready = prepared(own, data=read_input(image, opened.preprocessing)[0][None], library=opened)
         place = request.place(image, opened)
         explained = draw(ready, image, opened, place=place, provenance=provenance, **options)
         for path in paths[image]:
@@ -231,12 +231,12 @@ def _samples(library: Library, given: dict[str, Any]) -> Any:
 
 def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor:
     """Check all pictures before the first one is explained, and return the model input of one of them."""
-    from crp.preprocessing import read_picture
+    from crp.media.any_preprocessing import read_input
     from crp.sources.fitting import run
 
     tried: set = set()
     for image in images:
-        data = library.preprocessing.to_input(read_picture(image))
+        data = read_input(image, library.preprocessing)[0]
         if data.shape not in tried:
             run(model, data, f"'{image}'")
         tried.add(data.shape)
@@ -263,7 +263,7 @@ def _site(
         raise click.UsageError(f"--out {folder} is one file; a site is a folder.")
     pictures, in_folders = [], {}
     for image in map(user_path, images):
-        found = pictures_below(image, without=folder) if image.is_dir() else [image]
+        found = pictures_below(image, folder, opened.preprocessing) if image.is_dir() else [image]
         if image.is_dir():
             in_folders |= labels_of_folder(image, found, opened.class_names)
         pictures += found

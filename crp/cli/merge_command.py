@@ -39,9 +39,9 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
     """
     # Makes modules in the current folder importable, as `python -m` does.
     sys.path.append(os.getcwd())
+    from crp.media.any_preprocessing import preprocessing_from
     from crp.mining.durable.merging import merge as run
     from crp.mining.durable.merging import shard_identity
-    from crp.preprocessing import Preprocessing
     from crp.sources.fitting import pick_device
     from crp.sources.kinds import kinds_named
     from crp.sources.provenance import named_data, named_model
@@ -54,7 +54,7 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
         source,
         owner,
         data=given["data"],
-        preprocessing=Preprocessing.from_json(stored) if stored is not None else None,
+        preprocessing=preprocessing_from(stored) if stored is not None else None,
         class_names=manifest["class_names"],
         trust=trust,
     )

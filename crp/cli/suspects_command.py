@@ -48,9 +48,8 @@ def suspects(
     LIBRARY has concept vectors (--vectors). The order is that of the sum of the evidence: how much more the class uses
     the concept than any other class does; how much less those samples of the class use it that use it least; how much
     more often these are wrong; and, with --data, how far the concept decides when it is taken out of samples and put
-    into others. A row is likely a Clever Hans if the samples that use it least are wrong at least 50 points more often,
-    and give it at least 10 points less of their relevance. Whether a concept is legitimate is for you to say; verdicts
-    are kept in the library (`crp names`).
+    into others. A row is likely a Clever Hans if the first three are at least 30, 20 and 25 points. Whether a concept
+    is legitimate is for you to say; verdicts are kept in the library (`crp names`).
 
     \b
     Examples:
@@ -60,7 +59,7 @@ def suspects(
     sys.path.append(os.getcwd())
     from crp.correction import candidates
     from crp.correction.reading import read_samples
-    from crp.correction.suspicion import with_effects
+    from crp.correction.suspicion import STATED, with_effects
     from crp.library import open_library
     from crp.library.names_file import FILE as NAMES
     from crp.models import check_concept_kind
@@ -118,6 +117,7 @@ def suspects(
         "with, without: samples of the class that use the concept more, and less; share: its share of relevance; "
         "right: predicted rightly."
     )
+    click.echo(STATED)
     if data is not None:
         click.echo("kept: still recognised when it is taken out; pulled: others taken for the class when it is put in.")
         if sum(one.kept is not None for one in found) < min(measured, len(found)):

@@ -39,8 +39,6 @@ class Presence:
         Which positions are active, bool `[N, P]`.
     outputs
         The model's outputs, `[N, classes]`.
-    example
-        The layer's output for the first samples.
     """
 
     layer: str
@@ -51,7 +49,6 @@ class Presence:
     near: Tensor
     active: Tensor
     outputs: Tensor
-    example: Tensor
 
     @property
     def samples(self) -> Tensor:
@@ -94,11 +91,10 @@ def find_presence(
     """
     layout = observed_layout(model, data, layer)
     ids = concept_ids(concept, kind.size(layout), f"layer '{layer}'")
-    rerun, values, outputs, example = Rerun(model, layer), [], [], None
+    rerun, values, outputs = Rerun(model, layer), [], []
     for _, batch in in_batches(data, BATCH, "finding the concept", shown=progress):
         outputs.append(rerun.run(batch))
         values.append(kind.values(rerun.activation, layout)[:, list(ids)])
-        example = rerun.activation[:8] if example is None else example
     found = torch.cat(values)
     largest = found.amax((0, 2))
     for index, value in zip(ids, largest.tolist(), strict=True):
@@ -106,9 +102,7 @@ def find_presence(
             raise InputError(f"Concept {index} of layer '{layer}' is active in none of the {len(data)} samples.")
     threshold = active * largest
     where = (found > threshold[:, None]).any(1)
-    return Presence(
-        layer, layout, kind, ids, threshold, around(where, layout, reach), where, torch.cat(outputs), example
-    )
+    return Presence(layer, layout, kind, ids, threshold, around(where, layout, reach), where, torch.cat(outputs))
 
 
 def observed_layout(model: nn.Module, data: Tensor, layer: str) -> Layout:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from crp.analysis.learned_directions import filter_directions, pattern_directions
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.correction.activations import activation_after, gathered
-from crp.correction.channel_maps import ChannelMap, detectors, part_matrix
+from crp.correction.channel_maps import ChannelMap, part_matrix
 from crp.correction.corrections import Correction, inserted, mapped
 from crp.correction.eraser import Eraser
 from crp.correction.presence import ACTIVE, REACH, find_presence, observed_layout
@@ -85,6 +85,8 @@ def project(
     *,
     kind: ConceptKind = _CHANNELS,
     direction: str = "pattern",
+    active: float = ACTIVE,
+    reach: int = REACH,
     progress: bool = True,
 ) -> Correction:
     r"""Take out the direction in which activations change where a concept is active.
@@ -98,13 +100,13 @@ def project(
     active are compared with those that are not near one. The direction is taken after an activation module that reads
     the layer and nothing else, where a concept that is absent is 0; otherwise at the layer itself.
 
-    The parameters and errors are those of `suppress`, and `direction` is `"pattern"` or `"filter"` (the normal of a
-    separating plane).
+    The parameters and errors are those of `suppress` and `find_presence`, and `direction` is `"pattern"` or `"filter"`
+    (the normal of a separating plane).
     """
     checked_samples(data)
     if direction not in _DIRECTIONS:
         raise InputError(f"There is no direction {direction!r}: {nearest(str(direction), [*_DIRECTIONS])}")
-    found = find_presence(model, data, layer, concept, kind, progress=progress)
+    found = find_presence(model, data, layer, concept, kind, active=active, reach=reach, progress=progress)
     place = activation_after(model, data[:1], layer)
     absent, with_it, without_it = gathered(model, data, place, found.layout, found, progress=progress)
     directions = _DIRECTIONS[direction]({"concept": (with_it, without_it)})
@@ -139,7 +141,6 @@ def reactive(
     found = find_presence(model, data, layer, concept, kind, active=active, reach=reach, progress=progress)
     if found.layout.positions == 1 or not found.layout.grid:
         raise InputError(f"Layer '{layer}' has no positions to react at: use suppress or project.")
-    watched = detectors(kind, found.ids, found.layout, found.example)
     absent, *_ = gathered(model, data, layer, found.layout, found, progress=progress)
-    eraser = Eraser(watched, found.threshold, absent, found.layout, reach).to(data)
+    eraser = Eraser(kind, found.ids, found.threshold, absent, found.layout, reach).to(data)
     return inserted(model, data, layer, eraser, f"erased where it is active, within {reach} positions")

@@ -3,7 +3,11 @@
 ================  ===================================================================================================
 `Scenes`          map-style data set of drawn scenes, with a mask for each attribute and the box of the tag
 `ObjectScenes`    the same with several objects in each, with a mask and a box for each object
-`demo_model`      a trained network: "cnn", "vit"; "segmenter" or "detector" for scenes with several objects
+`Calls`           sounds like those of whales, as spectrograms, with a planted harmonic; `Waveforms`, as samples
+`Heartbeats`      signals of three leads with a planted spike or flutter
+`Scans`           volumes with a planted lesion
+`demo_model`      a trained network: "cnn" or "vit" for scenes, "segmenter" or "detector" for scenes with several
+                  objects, "spectrogram", "waveform", "heartbeat" or "scan"
 `paste_tag`       pastes the tag into a picture
 `CLASSES`         the rules that define the classes; `TAGGED_CLASS` is the one that has the tag in training
 ================  ===================================================================================================
@@ -24,6 +28,10 @@ _HOMES = {
     "Scene": ".drawing",
     "Drawing": ".drawing",
     "draw": ".drawing",
+    "Calls": ".calls",
+    "Waveforms": ".calls",
+    "Heartbeats": ".heartbeats",
+    "Scans": ".scans",
 }
 
 __all__ = [*_HOMES]

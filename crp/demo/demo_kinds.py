@@ -54,6 +54,11 @@ KINDS: Mapping[str, DemoKind] = MappingProxyType(
         "scenes": DemoKind(
             "Scene", {"cnn": ("conv4", "conv5"), "vit": ("blocks.1", "blocks.2")}, "crp.demo.scenes_demo"
         ),
+        "audio": DemoKind(
+            "Call", {"spectrogram": ("conv3", "conv4"), "waveform": ("net.conv3", "net.conv4")}, "crp.demo.calls_demo"
+        ),
+        "signal": DemoKind("Heartbeat", {"heartbeat": ("conv3", "conv4")}, "crp.demo.heartbeats_demo"),
+        "volume": DemoKind("Scan", {"scan": ("conv2", "conv3")}, "crp.demo.scans_demo"),
         "objects": DemoKind("Scene", {"segmenter": ("features.conv5", "features.conv6")}, "crp.demo.objects_demo"),
     }
 )

@@ -34,9 +34,11 @@ from crp.graphs.finiteness import check_finite
 from crp.library.fingerprints import value_fingerprint
 from crp.library.profiles import class_shares
 from crp.library.store import check_library
+from crp.media.any_preprocessing import read_input
+from crp.media.medium import Medium
 from crp.models import PreparedModel, ready_model
 from crp.places import Place
-from crp.preprocessing import read_picture, shown_input
+from crp.preprocessing import shown_input
 from crp.relevance_shares import shares
 from crp.values import ClassScore, StartScore
 
@@ -83,8 +85,8 @@ def explain(
     model
         The model that was mined. To explain many pictures, prepare it once with `crp.prepared`.
     image
-        Model input `[c, *S]` or `[1, c, *S]`; or a picture (PIL, uint8 array `[H, W, 3]`, or the path of a file), which
-        the library's preprocessing turns into model input.
+        Model input `[c, *S]` or `[1, c, *S]`; or a picture (PIL, uint8 array `[H, W, 3]`), the values of a signal or
+        volume (an array `[c, *S]`), or the path of a file, which the library's preprocessing turns into model input.
     library
         The library that was mined with this model.
     layers
@@ -146,7 +148,7 @@ def explain(
     layers = layer_names(layers or ())
     for layer in layers:
         library.shape(layer)
-    data = model_input(image, library)
+    data, medium = _model_input(image, library)
     model = ready_model(model, composite, data, library)
     model.check(library, concept)
     with RelevanceFlow(model.replica, None, data, layers or library.layers, layouts=library.layouts) as flow:
@@ -164,6 +166,7 @@ def explain(
             "picture": shown_input(data[0], library.preprocessing),
             "classes": classes,
             "provenance": {**_provenance(library, model.rules, flow, every, measured), **(provenance or {})},
+            "medium": medium,
         }
 
         def explained(one: Explained, other: Explained | None, **beside: Any) -> Explanation:
@@ -317,6 +320,12 @@ def model_input(image: Any, library: Library) -> Tensor:
     InputError
         If it has another shape, cannot be read, or the library does not say how pictures become model input.
     """
+    return _model_input(image, library)[0]
+
+
+def _model_input(image: Any, library: Library) -> tuple[Tensor, Medium | None]:
+    """Return the model input `[1, c, *S]`, and what it is; None for a picture, and where that is not known."""
+    known = library.preprocessing if isinstance(library.preprocessing, Medium) else None
     if isinstance(image, Tensor):
         # Libraries converted from other systems do not store the shape of their samples, which are images.
         axes = len(library.manifest["data"].get("shape") or "cHW")
@@ -324,16 +333,17 @@ def model_input(image: Any, library: Library) -> Tensor:
         if data.ndim != axes + 1 or len(data) != 1:
             kind, space = _INPUTS.get(axes, ("input", "*S"))
             raise InputError(f"One {kind} is a tensor [c, {space}] or [1, c, {space}], given {list(image.shape)}.")
-        return data
+        return data, known
     if library.preprocessing is None:
         raise InputError(
             "The library does not know how pictures become model input: give a tensor, or mine with preprocessing=."
         )
     if isinstance(image, str | os.PathLike):
-        image = read_picture(image)
+        data, medium = read_input(image, library.preprocessing)
+        return data[None], medium
     if not isinstance(image, np.ndarray | Image.Image):
         raise InputError(f"An image is a tensor, a picture, an array or a file's name, given {type(image).__name__}.")
-    return library.preprocessing.to_input(image)[None]
+    return library.preprocessing.to_input(image)[None], known
 
 
 def _provenance(

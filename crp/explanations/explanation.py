@@ -27,6 +27,7 @@ from crp.errors import InputError
 from crp.explanations.ablations import Ablations
 from crp.graphs.concept_graph import ConceptGraph
 from crp.library.given_names import LayerNaming
+from crp.media.medium import Medium
 from crp.places import ContextUse, Place, context_use
 from crp.values import (
     ClassScore,
@@ -122,6 +123,9 @@ class ConceptMap:
     shape
         (height, width) of the input in pixels; cell (r, c) covers rows r * height / rows to (r + 1) * height / rows.
         A signal of length T has one row: (1, T).
+    grid
+        Cells along each axis of the input, if these are not rows and columns: (slabs, rows, columns) of a volume, whose
+        slabs stand below one another in the tables, `rows = slabs * rows`, and in `shape`, (D * H, W).
     table
         float32 [rows, columns, C], relevance of every concept in every cell, if it is kept. It ranks the concepts of
         any region. The sum over all cells is the sum of each concept's conditional heatmap.
@@ -137,9 +141,11 @@ class ConceptMap:
     relevance: np.ndarray
     shape: tuple[int, int]
     table: np.ndarray | None = None
+    grid: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
+        set_fields(self, grid=tuple(int(i) for i in self.grid))
         set_fields(self, concept=frozen(np.asarray(self.concept, dtype=np.int64)))
         set_fields(
             self,
@@ -352,6 +358,8 @@ class Explanation:
         The same input explained for another class, or for the difference of two.
     place
         The mask or box in the input that is explained, if there is one.
+    medium
+        What the input is, with the meaning of its axes; None for a picture, and where that is not known.
 
     Raises
     ------
@@ -372,6 +380,7 @@ class Explanation:
     beside: tuple[Explanation, ...] = ()
     absorbers: tuple[tuple[str, float], ...] = ()
     departure: tuple[str, str, float] | None = None
+    medium: Medium | None = None
     place: Place | None = None
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,59 +16,67 @@ from crp.graphs.finiteness import check_finite
 _CHANNELS = ChannelConcept()
 # A cell stays blank below this fraction of the relevance in the strongest cell.
 _FAINTEST_CELL = 0.02
-# Default number of cells along the longer side: fine enough to see parts of objects, coarse enough to read.
-_CELLS = 8
+# Default number of cells along the longest side, by number of axes: fine enough to see parts of objects, coarse enough
+# to read. Every cell is a pass up through the model.
+_CELLS = {1: 16, 2: 8, 3: 6}
+# Masks of cells that are passed up at once hold at most so many numbers (64 MiB).
+_NUMBERS = 1 << 24
 
 
 def concept_map_in(
     flow: RelevanceFlow, concept: Kinds, layer: str, arriving: Tensor, cells: int | None
 ) -> ConceptMap | None:
-    """Find the strongest concept of each cell, for images and signals; a signal is an image with one row.
+    """Find the strongest concept of each cell of the input: a picture, a signal (one row) or a volume (slabs).
 
-    None for a layer without spatial axes: its concepts have no location in the input.
+    A layer whose space has other axes than the input's (a spectrogram inside a model of waveforms) has a map of the
+    input, too. None for a layer without spatial axes: its concepts have no location in the input.
     """
-    grid, space = flow.layout(layer).grid, flow.input_shape[2:]
-    if len(grid) != len(space) or len(space) not in (1, 2):
+    positions, space = flow.layout(layer).grid, tuple(flow.input_shape[2:])
+    if not positions or len(space) not in _CELLS:
         return None
-    positions, (height, width) = (1, *grid)[-2:], (1, *space)[-2:]
-    rows, columns = grid_of(positions, (height, width), cells)
-    table = concepts_in_cells(flow, layer, arriving, rows, columns, concept=concept)
+    # pages show the same slabs of a volume in all layers
+    same = len(positions) == len(space) < 3
+    grid = grid_of(positions if same else space, space, cells)
+    table = _table(flow, layer, arriving, grid, concept)
     check_finite(table, f"at the input for cells of the concept map of layer {layer!r}", "at the layer itself")
     strongest, winner = table.max(-1)
     faint = strongest <= _FAINTEST_CELL * max(float(strongest.max()), 0.0)
     winner[faint], strongest[faint] = -1, 0
+    rows, height = (math.prod(sizes[:-1]) for sizes in (grid, space))
     return ConceptMap(
         layer=layer,
-        concept=winner.view(rows, columns).cpu().numpy(),
-        relevance=strongest.view(rows, columns).float().cpu().numpy(),
-        shape=(height, width),
-        table=table.view(rows, columns, -1).float().cpu().numpy(),
+        concept=winner.view(rows, grid[-1]).cpu().numpy(),
+        relevance=strongest.view(rows, grid[-1]).float().cpu().numpy(),
+        shape=(height, space[-1]),
+        table=table.view(rows, grid[-1], -1).float().cpu().numpy(),
+        grid=grid if len(grid) == 3 else (),
     )
 
 
-def grid_of(positions: Sequence[int], size: Sequence[int], cells: int | None = None) -> tuple[int, int]:
-    """Choose rows and columns of a concept map: cells are about square, and no finer than the layer.
+def grid_of(positions: Sequence[int], size: Sequence[int], cells: int | None = None) -> tuple[int, ...]:
+    """Choose the cells of a concept map along each axis: they are about equally long, and no finer than the layer.
 
     Parameters
     ----------
     positions
-        Height and width of the layer's output.
+        Extents of the layer's output: height and width of an image.
     size
-        Height and width of the input, in pixels.
+        Those of the input.
     cells
-        Cells along the longer side.
+        Cells along the longest side.
 
     Examples
     --------
     >>> grid_of((13, 13), (224, 224)), grid_of((4, 8), (64, 128), 16)
     ((8, 8), (4, 8))
+    >>> grid_of((300,), (600,)), grid_of((12, 16, 16), (24, 32, 32))
+    ((16,), (4, 6, 6))
     """
-    cells = cells or _CELLS
+    cells = cells or _CELLS[len(size)]
     longest = max(size)
-    rows, columns = (
+    return tuple(
         max(1, min(position, round(cells * side / longest))) for position, side in zip(positions, size, strict=True)
     )
-    return rows, columns
 
 
 def concepts_in_cells(
@@ -93,18 +102,33 @@ def concepts_in_cells(
     Tensor
         `[rows * columns, n]`, row by row. The sum over all cells is the sum of each concept's conditional heatmap.
     """
-    space = flow.input_shape[2:]
-    height, width = (1, *space)[-2:]
-    row = torch.arange(height, device=flow.device) * rows // height
-    column = torch.arange(width, device=flow.device) * columns // width
-    place = (row[:, None] * columns + column).view(*space)
-    parts = flow.parts(layer, concept)
+    return _table(flow, layer, arriving, (rows, columns)[-len(flow.input_shape[2:]) :], concept)
+
+
+def _table(flow: RelevanceFlow, layer: str, arriving: Tensor, grid: tuple[int, ...], concept: Kinds) -> Tensor:
+    """Compute the same for a grid with a number of cells for each axis of the input: `[cells, n]`."""
+    place = _places(tuple(flow.input_shape[2:]), grid, flow.device)
+    count = math.prod(grid)
     if flow.linear:
-        masks = torch.nn.functional.one_hot(place, rows * columns).movedim(-1, 0).to(arriving)
-        return flow.regions(layer, masks, arriving, concept=concept)[:, 0]
+        together = max(1, _NUMBERS // place.numel())
+        tables = []
+        for numbers in torch.arange(count, device=flow.device).split(together):
+            masks = (place == numbers.view(-1, *[1] * place.ndim)).to(arriving)
+            tables.append(flow.regions(layer, masks, arriving, concept=concept)[:, 0])
+        return torch.cat(tables)
     # Rules that are not linear have no transpose: each concept needs its own backward pass.
-    table = arriving.new_zeros(rows * columns, parts.size)
+    parts = flow.parts(layer, concept)
+    table = arriving.new_zeros(count, parts.size)
     for index in range(parts.size):
         heatmap = flow.down(parts.carried(arriving, [index]), start=layer)[0, 0].sum(0)
         table[:, index].index_add_(0, place.flatten(), heatmap.flatten())
     return table
+
+
+def _places(space: tuple[int, ...], grid: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return the number of each place's cell, int64 `[*space]`."""
+    place = torch.zeros(space, dtype=torch.int64, device=device)
+    for axis, (length, cells) in enumerate(zip(space, grid, strict=True)):
+        index = torch.arange(length, device=device) * cells // length
+        place = place * cells + index.view(-1, *[1] * (len(space) - axis - 1))
+    return place

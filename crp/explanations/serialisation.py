@@ -18,6 +18,7 @@ from crp.explanations.ablations import ablation_arrays, ablation_numbers, ablati
 from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation
 from crp.graphs.concept_graph import graph_arrays, graph_from, graph_numbers
 from crp.library.given_names import LayerNaming
+from crp.media.medium import Medium
 from crp.places import ContextUse, Place, context_use
 from crp.values import (
     ClassShare,
@@ -61,6 +62,7 @@ def numbers(explanation: Explanation) -> dict[str, Any]:
         "graph": explanation.graph and graph_numbers(explanation.graph),
         "provenance": dict(explanation.provenance),
         "beside": [numbers(other) for other in explanation.beside],
+        **({} if explanation.medium is None else {"medium": explanation.medium.to_json()}),
     }
 
 
@@ -144,6 +146,7 @@ def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], p
             _explanation(other, arrays, f"{place}beside/{index}/")
             for index, other in enumerate(content.get("beside", ()))
         ),
+        medium=None if content.get("medium") is None else Medium.from_json(content["medium"]),
     )
 
 
@@ -218,6 +221,7 @@ def _layer_numbers(layer: LayerExplanation, explanation: Explanation) -> dict[st
             "concept": concept_map.concept.tolist(),
             "relevance": concept_map.relevance.tolist(),
             "shape": list(concept_map.shape),
+            **({"grid": list(concept_map.grid)} if concept_map.grid else {}),
         }
     return {
         "layer": layer.layer,

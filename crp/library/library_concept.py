@@ -141,8 +141,9 @@ class LibraryConcept:
 
 def _picture(patch: StoredPatch) -> str:
     text = f"sample {patch.sample}, score {patch.score:.3g}"
-    if patch.heatmap.ndim == 1:
-        return f"{text}, from {patch.box[0]} to {patch.box[1]}<br>"  # a window of a signal
+    if patch.heatmap.ndim != 2:  # a window of a signal, a box of a volume
+        ends = zip(patch.box[: patch.heatmap.ndim], patch.box[patch.heatmap.ndim :], strict=True)
+        return f"{text}, from {' and '.join(f'{first} to {last}' for first, last in ends)}<br>"
     kind = "png" if patch.picture.startswith(b"\x89PNG") else "jpeg"
     data = base64.b64encode(patch.picture).decode("ascii")
     style = "height:72px;display:inline-block;margin:0 4px 0 0"

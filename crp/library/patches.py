@@ -39,11 +39,12 @@ class StoredPatch:
     position
         Flat position in the layer.
     box
-        (top, left, bottom, right) in pixels of the model's input; of a signal (start, stop).
+        (top, left, bottom, right) in pixels of the model's input; of a signal (start, stop); of a volume the first
+        slice, row and column, then the ends.
     picture
-        Bytes of a JPEG or PNG; of a signal those of `encode_signal`.
+        Bytes of a JPEG or PNG; of a signal or volume those of `encode_values`.
     heatmap
-        int8 `[h, w]`, of the picture's size; of a signal `[t]`.
+        int8 `[h, w]`, of the picture's size; of a signal `[t]`, of a volume `[d, h, w]`.
     """
 
     sample: int
@@ -69,8 +70,8 @@ def encode_picture(picture: np.ndarray) -> bytes:
     return min(encoded, key=len)
 
 
-def encode_signal(values: np.ndarray) -> bytes:
-    """Encode float32 `[c, t]` as little-endian bytes, one channel after the other."""
+def encode_values(values: np.ndarray) -> bytes:
+    """Encode float32 `[c, t]` or `[c, d, h, w]` as little-endian bytes, one channel after the other."""
     return values.astype("<f4").tobytes()
 
 
@@ -173,7 +174,7 @@ def _stored(path: Path, table: Table, columns: Mapping[str, np.ndarray], index: 
         for name in ("picture", "heatmap")
     )
     size = columns["size"][index].tolist()
-    if len(size) not in (1, 2) or min(size) < 1 or math.prod(size) != len(heatmap):
+    if len(size) not in (1, 2, 3) or min(size) < 1 or math.prod(size) != len(heatmap):
         raise damaged(path, f"a heatmap of {' x '.join(map(str, size))} pixels has {len(heatmap)} entries")
     return StoredPatch(
         sample=int(columns["sample"][index]),
@@ -252,13 +253,13 @@ def decoded(path: Path, patch: StoredPatch, space: tuple[int, ...], class_names:
 
 
 def _picture(path: Path, patch: StoredPatch) -> np.ndarray:
-    if patch.heatmap.ndim == 1:
-        length = len(patch.heatmap)
-        if not patch.picture or len(patch.picture) % (4 * length):
-            raise damaged(path, f"a signal of {len(patch.picture)} bytes has a heatmap of {length} values")
-        values = np.frombuffer(patch.picture, dtype="<f4").reshape(-1, length)
+    if patch.heatmap.ndim != 2:
+        what = "signal" if patch.heatmap.ndim == 1 else "volume"
+        if not patch.picture or len(patch.picture) % (4 * patch.heatmap.size):
+            raise damaged(path, f"a {what} of {len(patch.picture)} bytes has a heatmap of {patch.heatmap.size} values")
+        values = np.frombuffer(patch.picture, dtype="<f4").reshape(-1, *patch.heatmap.shape)
         if not np.isfinite(values).all():
-            raise damaged(path, f"a signal of sample {patch.sample} holds NaN or infinite values")
+            raise damaged(path, f"a {what} of sample {patch.sample} holds NaN or infinite values")
         return values
     height, width = patch.heatmap.shape
     try:

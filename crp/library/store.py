@@ -15,7 +15,7 @@ from crp.errors import InputError, nearest, shortened
 from crp.files import user_path
 from crp.indices import concept_id, concept_ids
 from crp.layout import Layout
-from crp.preprocessing import Preprocessing
+from crp.media.any_preprocessing import preprocessing_from
 from crp.values import ConceptMeans
 
 from .concept_fingerprint import CHANNELS
@@ -117,7 +117,7 @@ class Library(LibraryPatches, LibraryNames):
         self.output_names = tuple(self.manifest.get("output_names", self.class_names) or ())
         stored = self.manifest.get("preprocessing")
         try:
-            self.preprocessing = Preprocessing.from_json(stored) if stored is not None else None
+            self.preprocessing = preprocessing_from(stored) if stored is not None else None
         except InputError as error:
             raise damaged(path / "manifest.json", shortened(error, 300)) from error
         settings = self.manifest["settings"]

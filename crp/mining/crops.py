@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from crp.library.patches import encode_picture, encode_signal
+from crp.library.patches import encode_picture, encode_values
 
 # A crop holds the pixels whose heatmap value exceeds this fraction of the maximum.
 _FAINTEST = 0.1
+# Longest side of a volume's patch: its bytes grow with the third power.
+_VOLUME = 24
 
 
 def cropped(picture: np.ndarray, heatmap: np.ndarray, box: tuple[int, ...], longest: int) -> tuple[bytes, np.ndarray]:
@@ -17,13 +19,13 @@ def cropped(picture: np.ndarray, heatmap: np.ndarray, box: tuple[int, ...], long
     Parameters
     ----------
     picture
-        uint8 `[H, W, 3]`; of a signal float32 `[c, T]`.
+        uint8 `[H, W, 3]`; of a signal float32 `[c, T]`, of a volume `[c, D, H, W]`.
     heatmap
-        float32 `[H, W]`; of a signal `[T]`.
+        float32 `[H, W]`; of a signal `[T]`, of a volume `[D, H, W]`.
     box
         What to cut out, as `patch_box` returns it.
     longest
-        Longest side of the result, in pixels; of a signal in values.
+        Longest side of the result, in pixels; of a signal in values. Of a volume no side is longer than 24.
 
     Returns
     -------
@@ -33,10 +35,15 @@ def cropped(picture: np.ndarray, heatmap: np.ndarray, box: tuple[int, ...], long
         The heatmap relative to its largest absolute value, int8 in -127..127.
     """
     axes = heatmap.ndim
+    if axes == 3:
+        longest = min(longest, _VOLUME)
     window = tuple(slice(*ends) for ends in zip(box[:axes], box[axes:], strict=True))
-    if axes == 1:
+    if axes == 3:
+        small_heatmap = shrunk(heatmap[None][:, *window], longest)[0]
+        encoded = encode_values(shrunk(picture[:, *window], longest))
+    elif axes == 1:
         small_heatmap = resized(heatmap[None][:, *window], longest, axes=1)[0]
-        encoded = encode_signal(resized(picture[:, *window], longest, axes=1))
+        encoded = encode_values(resized(picture[:, *window], longest, axes=1))
     else:
         small_heatmap = resized(heatmap[window], longest)
         encoded = encode_picture(resized(picture[window], longest))
@@ -92,3 +99,13 @@ def resized(image: np.ndarray, longest: int, *, axes: int = 2) -> np.ndarray:
         return image
     size = max(1, round(width * scale)), max(1, round(height * scale)) if axes == 2 else height
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+
+
+def shrunk(volume: np.ndarray, longest: int) -> np.ndarray:
+    """Shrink a volume, float32 `[c, d, h, w]`, so that no side exceeds `longest`: blocks are averaged."""
+    scale = min(1.0, longest / max(volume.shape[1:]))
+    for axis, length in enumerate(volume.shape[1:], start=1):
+        edges = np.arange(max(1, round(length * scale)) + 1) * length // max(1, round(length * scale))
+        sizes = np.diff(edges).reshape(-1, *[1] * (volume.ndim - 1 - axis))
+        volume = np.add.reduceat(volume, edges[:-1], axis=axis) / sizes.astype(np.float32)
+    return volume

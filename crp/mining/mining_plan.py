@@ -295,7 +295,7 @@ def device_of(model: nn.Module) -> str:
 
 
 def _check_pictures(sample: Tensor, preprocessing: Preprocessing | None) -> None:
-    if sample.ndim not in (2, 3):
+    if sample.ndim not in (2, 3, 4):
         shape = list(sample.shape)
         raise InputError(
             f"Samples of shape {shape} cannot be shown as pictures; pass patches=0 to mine without patches."

@@ -65,8 +65,8 @@ def windows_of(fields: np.ndarray, grid: tuple[int, ...], space: tuple[int, ...]
     firsts, lasts = np.split(fields, 2, axis=1)
     sizes, strides, starts = [], [], []
     for axis, (count, length) in enumerate(zip(grid, space, strict=True)):
-        first = firsts[:, axis].reshape(grid).take(0, 1 - axis) if len(grid) == 2 else firsts[:, axis]
-        last = lasts[:, axis].reshape(grid).take(0, 1 - axis) if len(grid) == 2 else lasts[:, axis]
+        along = tuple(slice(None) if other == axis else 0 for other in range(len(grid)))
+        first, last = (ends[:, axis].reshape(grid)[along] for ends in (firsts, lasts))
         # unclipped fields are equally far apart; the middle ones are unclipped, if any are
         middle = count // 2
         stride = int(first[middle] - first[middle - 1]) if count > 1 else 0

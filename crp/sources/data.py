@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,10 @@ from crp.dataset_items import class_names_of, is_picture, parts_of, read_item
 from crp.errors import InputError, listed, nearest
 from crp.extras import optional
 from crp.files import expanded
-from crp.preprocessing import Preprocessing, read_picture
+from crp.media.any_preprocessing import AnyPreprocessing, read_input
+from crp.media.medium import Medium
+from crp.media.recordings import READERS
+from crp.preprocessing import Preprocessing
 from crp.sources.python import called, named_object
 
 DEMO = "demo"
@@ -139,28 +142,28 @@ class PictureFolder:
         class name.
     """
 
-    def __init__(self, path: Path, preprocessing: Preprocessing, class_names: tuple[str, ...] | None) -> None:
+    def __init__(self, path: Path, preprocessing: AnyPreprocessing, class_names: tuple[str, ...] | None) -> None:
         self.path = path
         self.preprocessing = preprocessing
-        flat = _pictures(path.iterdir())
+        suffixes, files = suffixes_for(preprocessing), _called(preprocessing)
+        flat = _files(path.iterdir(), suffixes)
         folders = {
-            folder.name: files
+            folder.name: within
             for folder in sorted(path.iterdir())
-            if folder.is_dir() and (files := _pictures(folder.rglob("*")))
+            if folder.is_dir() and (within := _files(folder.rglob("*"), suffixes))
         }
         if not flat and not folders:
-            raise InputError(f"The folder '{path}' holds no pictures ({listed(SUFFIXES, 20)}).")
+            raise InputError(f"The folder '{path}' holds no {files} ({listed(suffixes, 20)}).")
         if flat and folders:
             raise InputError(
-                f"The folder '{path}' holds pictures ({listed([flat[0].name], 1)}) and subfolders of pictures "
-                f"({listed(folders, 2)}); "
-                "move all pictures into class subfolders, or none."
+                f"The folder '{path}' holds {files} ({listed([flat[0].name], 1)}) and subfolders of {files} "
+                f"({listed(folders, 2)}); move all {files} into class subfolders, or none."
             )
         self.labelled = bool(folders)
         self.class_names = class_names if class_names or flat else tuple(folders)
         labels = _labels(path, tuple(folders), class_names)
-        self._files = flat or [file for files in folders.values() for file in files]
-        self._labels = [label for label, files in zip(labels, folders.values(), strict=True) for _ in files]
+        self._files = flat or [file for within in folders.values() for file in within]
+        self._labels = [label for label, within in zip(labels, folders.values(), strict=True) for _ in within]
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -169,9 +172,9 @@ class PictureFolder:
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
         """Return a sample, with its label if there are labels."""
         try:
-            data = self.preprocessing.to_input(read_picture(self._files[index]))
+            data = read_input(self._files[index], self.preprocessing)[0]
         except InputError as error:
-            # errors of read_picture name the file, and those of the preprocessing do not
+            # errors of reading name the file, and those of the preprocessing do not
             raise (
                 error if str(self._files[index]) in str(error) else InputError(f"'{self._files[index]}': {error}")
             ) from None
@@ -295,8 +298,17 @@ class MapData:
             raise InputError(f"'{self.sample_name(index)}' {error}") from None
 
 
-def pictures_below(folder: Path, without: Path) -> list[Path]:
-    """List the pictures in a folder and its subfolders, in alphabetical order, except hidden ones.
+def suffixes_for(preprocessing: AnyPreprocessing | None) -> tuple[str, ...]:
+    """List the suffixes of the files that a preprocessing reads."""
+    return tuple(READERS) if isinstance(preprocessing, Medium) else SUFFIXES
+
+
+def _called(preprocessing: AnyPreprocessing | None) -> str:
+    return "recordings" if isinstance(preprocessing, Medium) else "pictures"
+
+
+def pictures_below(folder: Path, without: Path, preprocessing: AnyPreprocessing | None = None) -> list[Path]:
+    """List the pictures, or other inputs, in a folder and its subfolders, in alphabetical order, except hidden ones.
 
     Pictures in the folder `without` are omitted: results made from pictures may be written into the same folder.
 
@@ -305,17 +317,20 @@ def pictures_below(folder: Path, without: Path) -> list[Path]:
     InputError
         If there are no pictures.
     """
-    found, left_out = _pictures(folder.rglob("*")), without.resolve()
+    suffixes = suffixes_for(preprocessing)
+    found, left_out = _files(folder.rglob("*"), suffixes), without.resolve()
     if left_out != folder.resolve():
         found = [path for path in found if not path.resolve().is_relative_to(left_out)]
     if not found:
-        raise InputError(f"The folder '{folder}' holds no pictures ({listed(SUFFIXES, 20)}).")
+        raise InputError(f"The folder '{folder}' holds no {_called(preprocessing)} ({listed(suffixes, 20)}).")
     return found
 
 
-def _pictures(paths) -> list[Path]:
+def _files(paths: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
     return sorted(
-        path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        path
+        for path in paths
+        if path.name.lower().endswith(suffixes) and not path.name.startswith(".") and path.is_file()
     )
 
 

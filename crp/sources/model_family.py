@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from crp.preprocessing import Preprocessing
+from crp.media.any_preprocessing import AnyPreprocessing
 from crp.sources.weights import put_weights, read_weights
 
 DEFAULT_WEIGHTS = "DEFAULT"
@@ -33,7 +33,7 @@ class ModelFamily:
     """
 
     load: Callable[[str, str | Path | None], nn.Module]
-    preprocessing: Callable[[str, str | Path | None], Preprocessing]
+    preprocessing: Callable[[str, str | Path | None], AnyPreprocessing]
     class_names: Callable[[str, str | Path | None], tuple[str, ...] | None]
     output: str | None = None
     random: bool = False

@@ -10,8 +10,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from crp.errors import InputError
+from crp.errors import InputError, listed
 from crp.files import user_path
+from crp.media.any_preprocessing import AnyPreprocessing, preprocessing_from
+from crp.media.medium import Medium
 from crp.preprocessing import Preprocessing
 from crp.sources.data import load_data
 from crp.sources.fitting import default_layers, matching_layers, number_of_classes
@@ -32,7 +34,7 @@ class MiningPlan:
     layers: tuple[str, ...]
     targets: str | Callable[..., Any]
     class_names: tuple[str, ...] | None
-    preprocessing: Preprocessing | None
+    preprocessing: AnyPreprocessing | None
     notes: tuple[str, ...]
 
 
@@ -124,7 +126,7 @@ def plan_mining(
 
 def preprocessing_for(
     model: str, weights: str | None, file: str | None = None, settings: Mapping[str, Any] | None = None
-) -> Preprocessing | None:
+) -> AnyPreprocessing | None:
     """Return the preprocessing for a model: the given settings on top of those that the model is known to need.
 
     torchvision's classifiers need ImageNet's (with weights="DEFAULT" that of these weights), timm's what timm evaluates
@@ -141,6 +143,9 @@ def preprocessing_for(
     known = _from_file(user_path(file)) if file is not None else _known_preprocessing(model, weights)
     if not settings:
         return known
+    if isinstance(known, Medium):
+        named = listed([f"--{name}" for name in settings])
+        raise InputError(f"{named} is for pictures, and '{file}' describes inputs of the kind '{known.kind}'.")
     if "size" in settings and "crop" not in settings:
         settings["crop"] = settings["size"] if isinstance(settings["size"], int) else None
     return replace(known or Preprocessing(), **settings)
@@ -158,9 +163,9 @@ def _names(model: str, weights: str | None, file: str | None) -> tuple[str, ...]
     return None if family is None else family.class_names(name, weights)
 
 
-def _from_file(path: Path) -> Preprocessing:
+def _from_file(path: Path) -> AnyPreprocessing:
     try:
-        return Preprocessing.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return preprocessing_from(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"The preprocessing '{path}' cannot be read: {error.strerror}.") from None
     except InputError as error:

@@ -20,6 +20,7 @@ from crp.attribution.named_starts import Target
 from crp.attribution.starts import ClassInMask, Similarity
 from crp.class_names import class_index
 from crp.errors import InputError
+from crp.media.any_preprocessing import read_input
 from crp.places import Place
 from crp.preprocessing import read_picture
 
@@ -93,6 +94,9 @@ class StartRequest:
         if self.by_name:
             return model, self.target
         device = next(model.parameters()).device
+        if self.similar_to is not None:
+            other = read_input(self.similar_to, library.preprocessing)[0].to(device)
+            return model, Similarity(_output(model, other)[0], Path(self.similar_to).name)
         picture = read_picture(image)
         if self.mask is not None:
             prediction = _output(model, library.preprocessing.to_input(picture).to(device))
@@ -110,9 +114,6 @@ class StartRequest:
             else:
                 target = class_index(names, self.target, prediction.shape[1], "the model")
             return model, ClassInMask(target, inside, Path(self.mask).stem)
-        if self.similar_to is not None:
-            other = library.preprocessing.to_input(read_picture(self.similar_to)).to(device)
-            return model, Similarity(_output(model, other)[0], Path(self.similar_to).name)
         found = detect(model, library.preprocessing.to_input(picture).to(device))
         if not 0 <= self.box < len(found.boxes):
             raise InputError(f"There is no box {self.box}: the detector finds {len(found.boxes)} in '{image}'.")

@@ -18,7 +18,7 @@ from zennit.types import Activation, Convolution, Linear
 import crp
 from crp.errors import InputError, LibraryError
 from crp.explanations import from_json, to_json
-from crp.library.patches import StoredPatch, encode_signal, read_patches, write_patches
+from crp.library.patches import StoredPatch, encode_values, read_patches, write_patches
 from crp.mining.crops import patch_box, resized
 from crp.preprocessing import shown_input
 from crp.visualization import Atlas
@@ -98,13 +98,11 @@ def test_json_keeps_a_signal(explanation):
     assert to_json(explanation)["input"] == {"shape": [8]}
 
 
-def test_a_signal_has_figures_and_numbers_and_no_page(explanation, tmp_path):
+def test_a_signal_has_a_page_figures_and_numbers(explanation, tmp_path):
     atlas = Atlas(explanation)
-    for suffix in ("svg", "json"):
+    for suffix in ("svg", "json", "html"):
         assert atlas.save(tmp_path / f"atlas.{suffix}").stat().st_size > 1000
-    with pytest.raises(InputError, match=r"^a page shows images, and this input is not one: save"):
-        atlas.save(tmp_path / "atlas.html")
-    assert "<svg" in atlas._repr_html_()
+    assert "<iframe" in atlas._repr_html_()
 
 
 def test_a_volume_is_explained_value_by_value(tmp_path):
@@ -112,14 +110,18 @@ def test_a_volume_is_explained_value_by_value(tmp_path):
     data = torch.zeros(1, 1, 3, 2, 2, dtype=torch.float64)
     data[0, 0, 0, 1, 0], data[0, 0, 2, 0, 1] = 3, -1
     options = dict(layers=["0"], composite=composite(), progress=False)
-    with pytest.raises(InputError, match=r"^Samples of shape \[1, 3, 2, 2\] .* pass patches=0"):
-        crp.mine(net, TensorDataset(data, torch.tensor([0])), path=tmp_path / "a.crp", **options)
-    library = crp.mine(net, TensorDataset(data, torch.tensor([0])), path=tmp_path / "b.crp", patches=0, **options)
+    library = crp.mine(net, TensorDataset(data, torch.tensor([0])), path=tmp_path / "b.crp", **options)
     explanation = crp.explain(net, data[0], library, target=0, composite=composite())
     np.testing.assert_allclose(explanation.heatmap, data[0, 0], atol=1e-6)
     (layer,) = explanation.layers
     assert (layer.supporting[0].share, layer.opposing[0].share) == pytest.approx((0.75, -0.25))
-    assert layer.concept_map is None
+    assert (layer.concept_map.grid, layer.concept_map.shape) == ((3, 2, 2), (6, 2))
+    np.testing.assert_allclose(layer.concept_map.table[..., 0].reshape(3, 2, 2), data[0, 0].clip(min=0), atol=1e-6)
+    (patch,) = layer.supporting[0].relevance_patches
+    # what the concept sends to the input is one value, and the box is its cell
+    assert (patch.box, patch.picture.tolist(), patch.heatmap.tolist()) == ((0, 1, 0, 1, 2, 1), [[[[3]]]], [[[1]]])
+    for suffix in ("svg", "json", "html"):
+        assert Atlas(explanation).save(tmp_path / f"atlas.{suffix}").stat().st_size > 1000
     np.testing.assert_allclose(explanation.graph.node("0", 1).heatmap, data[0, 0].clip(max=0), atol=1e-6)
     with pytest.raises(InputError, match=r"^One volume is a tensor \[c, D, H, W\] or .* given \[2, 2\]\.$"):
         crp.explain(net, data[0, 0, 0], library, composite=composite())
@@ -154,7 +156,7 @@ def test_the_window_is_where_the_heatmap_exceeds_a_tenth(heatmap, field, expecte
 def test_a_damaged_window_is_refused(tmp_path, signals):
     _, library = signals
     values = np.array([[1, 2, 3]], dtype=np.float32)
-    patch = StoredPatch(0, 1.0, 0, 0, (0, 3), encode_signal(values)[:-1], np.ones(3, dtype=np.int8))
+    patch = StoredPatch(0, 1.0, 0, 0, (0, 3), encode_values(values)[:-1], np.ones(3, dtype=np.int8))
     write_patches(tmp_path / "patches", {0: {"relevance": (patch,), "activation": ()}})
     (stored,) = read_patches(tmp_path / "patches")[0]["relevance"]
     assert (stored.box, stored.heatmap.tolist()) == ((0, 3), [1, 1, 1])

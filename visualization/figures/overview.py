@@ -61,7 +61,7 @@ def atlas_figure(explanation: Explanation, *, renderer: Renderer | None = None) 
     Figure
         A new figure, not registered with pyplot, 15 inches wide (wider for inputs with wide heatmaps).
     """
-    renderer = renderer or renderer_for(explanation.picture)
+    renderer = renderer or renderer_for(explanation.picture, explanation.medium)
     heights = [_layer_height(layer) for layer in explanation.layers]
     graph = _graph_height(explanation.graph)
     width = WIDTH + WHERE * (renderer.strip - 1)

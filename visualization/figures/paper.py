@@ -94,7 +94,7 @@ def plot_heatmap(
     Axes
         `ax`, or the new ones.
     """
-    renderer = renderer or renderer_for(explanation.picture)
+    renderer = renderer or renderer_for(explanation.picture, explanation.medium)
     sheet = Panel(ax, width, _heatmap_height(explanation, renderer, width_of(ax, width)), "heatmap panel")
     stacked, box, height = _heatmap_boxes(explanation, renderer, sheet.width)
     margin, foot = renderer.margins
@@ -152,7 +152,7 @@ def plot_concepts(
         If there is no such layer.
     """
     found = _layer(explanation, layer)
-    renderer = renderer or renderer_for(explanation.picture)
+    renderer = renderer or renderer_for(explanation.picture, explanation.medium)
     parts = found.ranked[:concepts]
     sheet = Panel(ax, width, _concepts_height(len(parts)), "concepts panel")
     row = min(ROW, (sheet.height - LINE - BAR - LINE) / max(1, len(parts)))
@@ -236,7 +236,7 @@ def plot_concept_map(
     found = _layer(explanation, layer)
     if found.concept_map is None:
         raise InputError(f"Layer {found.layer!r} has no concept map, because it has no spatial axes.")
-    renderer = renderer or renderer_for(explanation.picture)
+    renderer = renderer or renderer_for(explanation.picture, explanation.medium)
     sheet = Panel(ax, width, _map_height(explanation, found, renderer, width_of(ax, width)), "concept map panel")
     stacked, box, height = _map_boxes(explanation, renderer, sheet.width)
     margin, foot = renderer.margins
@@ -305,7 +305,7 @@ def plot_overview(
         If there is no such layer.
     """
     found = _layer(explanation, layer)
-    renderer = renderer or renderer_for(explanation.picture)
+    renderer = renderer or renderer_for(explanation.picture, explanation.medium)
     total = width_of(ax, width)
     mapped = found.concept_map is not None
     # Next to a, if there is room: b, or c if it has no patches.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from crp.explanations import ConceptPart, Explanation, LayerExplanation, Patch
 from crp.visualization import concept_names, effect_wording, place_wording, wording
 from crp.visualization import encoding as images
+from crp.visualization.inputs import PageRenderer
+from crp.visualization.inputs.laid_out import place_of
 from crp.visualization.page.context import UP, Context
 from crp.visualization.page.heatmaps import heatmap_view
-
-if TYPE_CHECKING:
-    from crp.visualization.site.shared import Shared
 
 # Pictures are embedded no larger than they are shown.
 WHERE_SIDE = 224
@@ -20,6 +19,7 @@ PATCH_SIDE = 72
 USERS = 3
 # Characters of a concept's name that fit into the heading of a card.
 NAME_LENGTH = 40
+MODES = ("relevance", "activation")
 TITLES = {
     "relevance": "Most relevant for · RelMax",
     "activation": "Most active on · ActMax",
@@ -76,18 +76,18 @@ def card_view(
         "effect": effect_wording.effect(explanation, part),
         "context": place_wording.context(explanation, part),
         "disagreement": effect_wording.disagreement(part),
-        "where": wording.where(part.heatmap),
+        "where": context.renderer.where(part.heatmap),
         "bar": f"{abs(part.share) / widest * 50:.2f}",
         "segment": f"{abs(part.share) * 100:.3f}",
         "colour": context.colours[part.layer][part.concept],
-        "heatmap": heatmap_view(explanation.picture, part.heatmap, limit, side=WHERE_SIDE, quality=68),
+        "heatmap": heatmap_view(part.heatmap, limit, context, side=WHERE_SIDE, quality=68),
         "users": [
             {"name": use.name if wording.mined_for_classes(explanation) else "", "text": wording.class_use(use)}
             for use in part.classes[:USERS]
         ],
         # An earlier view shows them: the script brings them here, and without it a link leads there.
         "again": "" if first == own else first,
-        "strips": [] if first != own else [_strip(part, mode, context.shared) for mode in ("relevance", "activation")],
+        "strips": [_strip(explanation, part, mode, context) for mode in MODES] if first == own else [],
         "missing": wording.missing_patches(
             part.patches_missing, len(part.relevance_patches) + len(part.activation_patches)
         ),
@@ -95,25 +95,28 @@ def card_view(
     }
 
 
-def _strip(part: ConceptPart, mode: str, shared: Shared | None) -> dict[str, Any]:
-    patches = getattr(part, f"{mode}_patches")
-    if shared is None:
-        tiles = [tile(patch, rank) | _embedded(patch) for rank, patch in enumerate(patches)]
-    else:
-        tiles = [
-            tile(patch, rank) | shared.tile(part.layer, part.concept, mode, rank, UP)
-            for rank, patch in enumerate(patches)
-        ]
+def _strip(explanation: Explanation, part: ConceptPart, mode: str, context: Context) -> dict[str, Any]:
+    tiles = []
+    for rank, patch in enumerate(getattr(part, f"{mode}_patches")):
+        shown = tile(patch, rank, context.renderer)
+        if context.shared is None:
+            sound = context.sounds.embedded(context.renderer.sound(patch, explanation))
+            tiles.append(shown | _embedded(context.patch(patch)) | {"sound": sound})
+        else:
+            tiles.append(shown | context.shared.tile(part.layer, part.concept, mode, rank, UP))
     return {"title": TITLES[mode], "key": mode, "patches": tiles}
 
 
-def tile(patch: Patch, rank: int) -> dict[str, Any]:
+def tile(patch: Patch, rank: int, renderer: PageRenderer) -> dict[str, Any]:
     """Describe a patch and its form; where its picture is found is added by `Shared.tile`."""
+    height, width = renderer.patch(patch)[0].shape[:2]
+    place = place_of(patch, renderer)
     return {
         "rank": rank + 1,
-        "text": wording.patch(patch),
-        "aspect": f"{patch.picture.shape[1]}/{patch.picture.shape[0]}",
-        "wide": patch.picture.shape[1] >= patch.picture.shape[0],
+        "text": wording.patch(patch) + (f", {place}" if place else ""),
+        "aspect": f"{width}/{height}",
+        "wide": width >= height,
+        "sound": "",
     }
 
 

@@ -12,7 +12,9 @@ from crp.explanations import ConceptMap, LayerExplanation
 from crp.visualization import colours as palette
 from crp.visualization import concept_names, wording
 from crp.visualization import encoding as images
+from crp.visualization.inputs.laid_out import cell_axes
 from crp.visualization.map_cells import outweighed, winner_shares
+from crp.visualization.page.context import Context
 
 # Characters of a name in the legend.
 NAME_LENGTH = 24
@@ -131,7 +133,9 @@ def _outline(mask: np.ndarray, cell_height: float, cell_width: float) -> str:
     )
 
 
-def cells_view(layer: LayerExplanation, glimpses: Mapping[str, Any], colours: Mapping[int, str]) -> dict[str, Any]:
+def cells_view(
+    layer: LayerExplanation, glimpses: Mapping[str, Any], colours: Mapping[int, str], context: Context
+) -> dict[str, Any]:
     """Collect what the script needs to rank any concept anywhere: relevance of all concepts in all cells.
 
     Cells are int16 with one scale for each concept: a cell is off by at most 1/65534 of its concept's strongest cell.
@@ -145,7 +149,8 @@ def cells_view(layer: LayerExplanation, glimpses: Mapping[str, Any], colours: Ma
         "colours": dict(colours),
         "sprite": {"name": glimpses["index"], **glimpses["glimpses"].numbers()},
     }
-    table = None if layer.concept_map is None else layer.concept_map.table
+    drawn = context.layer(layer).concept_map
+    table = None if drawn is None else drawn.table
     if table is not None:
         scale = np.abs(table).reshape(-1, table.shape[2]).max(0) / 32767
         steps = np.rint(table / np.where(scale > 0, scale, 1))
@@ -154,7 +159,8 @@ def cells_view(layer: LayerExplanation, glimpses: Mapping[str, Any], colours: Ma
             "columns": table.shape[1],
             "scale": _base64(scale.astype("<f4")),
             "table": _base64(steps.astype("<i2")),
-            "winner": layer.concept_map.concept.ravel().tolist(),
+            "winner": drawn.concept.ravel().tolist(),
+            **cell_axes(layer.concept_map, context.renderer, context.space),
         }
     return content
 

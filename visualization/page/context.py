@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from crp.explanations import LayerExplanation, Patch
 from crp.graphs.concept_graph import Key
+from crp.visualization.inputs import PageRenderer
+from crp.visualization.inputs.laid_out import drawn_map, drawn_patch
+from crp.visualization.page.sounds import Sounds
 
 if TYPE_CHECKING:
     from crp.visualization.site.shared import Shared
@@ -17,10 +23,16 @@ UP = "../"
 
 @dataclass(frozen=True)
 class Context:
-    """Colours and small patches of the concepts of a page.
+    """How the input of a page is drawn, and colours and small patches of its concepts.
 
     Parameters
     ----------
+    renderer
+        Lays out what has the axes of the input.
+    values
+        The input, `Explanation.picture`.
+    picture
+        The same as the renderer draws it, uint8 [h, w, 3].
     shared
         Files of the site that the page belongs to; None for a page on its own.
     glimpses
@@ -30,9 +42,34 @@ class Context:
     shown
         The card on which the patches of a concept stand; later cards of the same concept refer to it. Added to while
         the page is made.
+    sounds
+        Of the page, as far as they fit.
     """
 
+    renderer: PageRenderer
+    values: np.ndarray
+    picture: np.ndarray
     shared: Shared | None
     glimpses: Mapping[str, Mapping[str, Any]]
     colours: Mapping[str, Mapping[int, str]]
     shown: dict[Key, str] = field(default_factory=dict)
+    sounds: Sounds = field(default_factory=Sounds)
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Extents of the input, `[*S]`."""
+        return self.values.shape[:2] if self.values.dtype == np.uint8 else self.values.shape[1:]
+
+    def relevance(self, heatmap: np.ndarray) -> np.ndarray:
+        """Lay out a heatmap of the input: float [h, w]."""
+        return self.renderer.relevance(heatmap, self.values)
+
+    def patch(self, patch: Patch) -> Patch:
+        """Draw a patch."""
+        return drawn_patch(patch, self.renderer)
+
+    def layer(self, layer: LayerExplanation) -> LayerExplanation:
+        """Lay out the cells of a layer's map."""
+        if layer.concept_map is None:
+            return layer
+        return replace(layer, concept_map=drawn_map(layer.concept_map, self.renderer, self.picture.shape[:2]))

@@ -26,6 +26,7 @@ from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_sha
 from crp.visualization import colours as palette
 from crp.visualization import concentration_wording, conservation_wording, effect_wording, place_wording, wording
 from crp.visualization import encoding as images
+from crp.visualization.inputs import PageRenderer, page_renderer_for
 from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
 from crp.visualization.page.cards import card_view
@@ -49,6 +50,7 @@ def render(
     shared: Shared | None = None,
     *,
     site: Mapping[str, Any] | None = None,
+    renderer: PageRenderer | None = None,
     home: Mapping[str, str] | None = None,
 ) -> str:
     """Write the page of an explanation.
@@ -61,13 +63,16 @@ def render(
         The files of the site that the page belongs to. Without it the page needs nothing outside itself.
     site
         What the page says of that site: its `title`, and its own `place` among the predictions.
+    renderer
+        How the input is drawn; by default as what it is (`page_renderer_for`).
     home
         A page beside it that it links to: its `page` and `title`.
     """
-    height, width = explanation.heatmap.shape
     views = (explanation, *explanation.beside)
-    context = _context(explanation, shared)
-    glimpses, colours = context.glimpses, context.colours
+    context = _context(explanation, shared, renderer or page_renderer_for(explanation))
+    glimpses, colours, picture = context.glimpses, context.colours, context.picture
+    height, width = picture.shape[:2]
+    sound = context.sounds.embedded(context.renderer.sound(None, explanation))
     return (
         environment()
         .get_template("page.html")
@@ -89,14 +94,17 @@ def render(
             mined_classes=wording.mined_classes(explanation.provenance.get("settings", {})),
             classes=list(_classes(explanation)),
             switches=any(layer.ablations for value in views for layer in value.layers),
-            picture=images.picture_uri(explanation.picture, side=STAGE_SIDE, quality=88),
-            faded=images.picture_uri(images.faded(explanation.picture), side=STAGE_SIDE, quality=75),
+            picture=images.picture_uri(picture, side=STAGE_SIDE, quality=88),
+            faded=images.picture_uri(images.faded(picture), side=STAGE_SIDE, quality=75),
             inks=[_hex(colour) for colour in (images.AGAINST_INK, images.FOR_INK)],
             height=height,
             width=width,
             ratio=f"{width / height:.4f}",
             small=max(height, width) <= images.SMALL_SIDE,
+            ticks=context.renderer.ticks(context.space),
             views=[_view(value, index, context) for index, value in enumerate(views)],
+            sound=sound,
+            sounds=context.sounds,
             sprites=[{"name": f"--s{index}", "uri": found["uri"]} for index, found in enumerate(glimpses.values())],
             provenance=list(provenance_groups(explanation.provenance)),
             command=explanation.provenance.get("command", ""),
@@ -107,7 +115,8 @@ def render(
             cells=script_json(
                 [
                     [
-                        cells_view(layer, glimpses[layer.layer], colours[layer.layer]) | ablations_block(value, layer)
+                        cells_view(layer, glimpses[layer.layer], colours[layer.layer], context)
+                        | ablations_block(value, layer)
                         for layer in value.layers
                     ]
                     for value in views
@@ -154,17 +163,21 @@ def _classes(explanation: Explanation) -> Iterator[dict[str, Any]]:
         }
 
 
-def _context(explanation: Explanation, shared: Shared | None) -> Context:
+def _context(explanation: Explanation, shared: Shared | None, renderer: PageRenderer) -> Context:
     views = (explanation, *explanation.beside)
     return Context(
+        renderer=renderer,
+        values=explanation.picture,
+        picture=renderer.picture(explanation.picture),
         shared=shared,
-        glimpses=embedded_glimpses(views) if shared is None else shared_glimpses(views, shared),
+        glimpses=embedded_glimpses(views, renderer) if shared is None else shared_glimpses(views, shared),
         colours=palette.concept_colours(explanation),
     )
 
 
 def _view(explanation: Explanation, index: int, context: Context) -> dict[str, Any]:
-    limits, place = layer_limits(explanation), outline_view(explanation.place)
+    limits, place = layer_limits(explanation, context), outline_view(explanation.place)
+    heatmap = context.relevance(explanation.heatmap)
     # Concepts and layers of the first view have the short addresses.
     prefix = f"view-{index}-" if index else ""
     layers = [
@@ -178,9 +191,9 @@ def _view(explanation: Explanation, index: int, context: Context) -> dict[str, A
         "question": wording.question(explanation),
         "subject": wording.subject(explanation),
         "against": explanation.against is not None,
-        "heatmap": images.tinted_uri(explanation.picture, explanation.heatmap, side=STAGE_SIDE, quality=80),
-        "heatmap_where": wording.where(explanation.heatmap),
-        "limit": f"±{wording.number(images.colour_limit(explanation.heatmap))}",
+        "heatmap": images.tinted_uri(context.picture, heatmap, side=STAGE_SIDE, quality=80),
+        "heatmap_where": context.renderer.where(explanation.heatmap),
+        "limit": f"±{wording.number(images.colour_limit(heatmap))}",
         "layers": layers,
         "absorbed": conservation_wording.absorbed(explanation),
         "conserved": absorbed_is_a_share(explanation.absorbed),
@@ -216,7 +229,8 @@ def _layer(
         "coverage": conservation_wording.coverage(layer),
         "outside": outside(layer),
         "conserved": layer.first_order or coverage_is_a_share(layer.coverage),
-        "map": layer.concept_map and concept_map_view(layer, colours, {card["concept"]: card for card in cards}),
+        "map": layer.concept_map
+        and concept_map_view(context.layer(layer), colours, {card["concept"]: card for card in cards}),
     }
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from crp.explanations import Explanation, Patch
 from crp.visualization import encoding as images
+from crp.visualization.inputs import PageRenderer
+from crp.visualization.inputs.laid_out import drawn_patch
 from crp.visualization.page.context import UP
 from crp.visualization.sheets import glimpse_sheet
 
@@ -17,7 +19,7 @@ GLIMPSE_SIDE = 44
 SPRITE_COLUMNS = 12
 
 
-def embedded_glimpses(views: tuple[Explanation, ...]) -> dict[str, dict[str, Any]]:
+def embedded_glimpses(views: tuple[Explanation, ...], renderer: PageRenderer) -> dict[str, dict[str, Any]]:
     """Draw by layer one picture with a small patch of every concept that any part of the page may name.
 
     Hundreds of small pictures in one are a fraction of the bytes of as many files.
@@ -33,7 +35,8 @@ def embedded_glimpses(views: tuple[Explanation, ...]) -> dict[str, dict[str, Any
             of_layer |= {part.concept: part.relevance_patches[0] for part in layer.ranked if part.relevance_patches}
     sprites = {}
     for index, (name, of_layer) in enumerate(patches.items()):
-        sheet, glimpses = glimpse_sheet(of_layer, side=GLIMPSE_SIDE, columns=SPRITE_COLUMNS)
+        drawn = {concept: drawn_patch(patch, renderer) for concept, patch in of_layer.items()}
+        sheet, glimpses = glimpse_sheet(drawn, side=GLIMPSE_SIDE, columns=SPRITE_COLUMNS)
         uri = images.jpeg_uri(sheet, quality=72) if of_layer else ""
         sprites[name] = {"index": index, "uri": uri, "glimpses": glimpses, "pages": ""}
     return sprites

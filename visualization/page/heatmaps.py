@@ -9,30 +9,31 @@ import numpy as np
 from crp.explanations import Explanation
 from crp.visualization import encoding as images
 from crp.visualization import wording
+from crp.visualization.page.context import Context
 
 
-def layer_limits(explanation: Explanation) -> dict[str, float]:
+def layer_limits(explanation: Explanation, context: Context) -> dict[str, float]:
     """Find where the colour scale of each layer ends: the largest limit of the heatmaps of its cards and nodes."""
     heatmaps: dict[str, list[np.ndarray]] = {layer.layer: [] for layer in explanation.layers}
     for layer in explanation.layers:
-        heatmaps[layer.layer] += [part.heatmap for part in layer.ranked]
+        heatmaps[layer.layer] += [context.relevance(part.heatmap) for part in layer.ranked]
     for node in explanation.graph.nodes if explanation.graph else ():
         if node.heatmap is not None:
-            heatmaps.setdefault(node.layer, []).append(node.heatmap)
+            heatmaps.setdefault(node.layer, []).append(context.relevance(node.heatmap))
     return {layer: images.shared_limit(found) for layer, found in heatmaps.items()}
 
 
-def heatmap_view(picture: np.ndarray, heatmap: np.ndarray, limit: float, *, side: int, quality: int) -> dict[str, Any]:
+def heatmap_view(heatmap: np.ndarray, limit: float, context: Context, *, side: int, quality: int) -> dict[str, Any]:
     """Draw one heatmap.
 
     Parameters
     ----------
-    picture
-        The input, uint8 [H, W, 3].
     heatmap
-        float [H, W].
+        float [*S], of the input.
     limit
         Where the scale of its layer ends.
+    context
+        Of the page.
     side, quality
         As in `encoding.tinted_uri`.
 
@@ -42,9 +43,10 @@ def heatmap_view(picture: np.ndarray, heatmap: np.ndarray, limit: float, *, side
         `uri`: the picture, drawn up to the heatmap's own limit. `fade`: its opacity on the layer's scale. `full`: the
         own limit as text.
     """
+    heatmap = context.relevance(heatmap)
     own = images.colour_limit(heatmap)
     return {
-        "uri": images.tinted_uri(picture, heatmap, side=side, quality=quality),
+        "uri": images.tinted_uri(context.picture, heatmap, side=side, quality=quality),
         "fade": f"{images.fade(own, limit):.4f}",
         "full": f"±{wording.number(own)}",
     }

@@ -93,7 +93,9 @@ class ConceptPages:
                 "title": TITLES[mode],
                 "mode": mode,
                 "patches": [
-                    tile(patch, rank) | self._shared.tile(self._layer, concept, mode, rank, UP) | self._caption(patch)
+                    tile(patch, rank, self._shared.renderer)
+                    | self._shared.tile(self._layer, concept, mode, rank, UP)
+                    | self._caption(patch)
                     for rank, patch in enumerate(of_mode)
                 ],
             }

@@ -23,8 +23,11 @@ from PIL import Image
 
 from crp.library import Library
 from crp.library.patches import MODES
+from crp.media.medium import Medium
 from crp.values import Patch
 from crp.visualization import sheets
+from crp.visualization.inputs.choosing import page_renderer_of
+from crp.visualization.inputs.laid_out import drawn_patch
 from crp.visualization.package_files import template_files
 from crp.visualization.page_files import file_name, replace_file, write_changed
 from crp.visualization.sheets import SIDE, Glimpses, Sheet
@@ -51,6 +54,9 @@ class Shared:
     def __init__(self, library: Library, folder: Path, layers: Sequence[str]) -> None:
         self.library = library
         self.folder = folder
+        medium = library.preprocessing if isinstance(library.preprocessing, Medium) else None
+        # Libraries converted from other systems do not store the shape of their samples, which are images.
+        self.renderer = page_renderer_of(medium, len(library.manifest["data"].get("shape") or "cHW") - 1)
         self.places: dict[str, str] = {}
         for layer in layers:
             self.places[layer] = f"concepts/{file_name(layer, {Path(place).name for place in self.places.values()})}"
@@ -119,8 +125,9 @@ class Shared:
                 rows = self.patches(layer, concept) if patches is None else patches
                 self._sheets[key] = sheets.sheet_of(rows)
                 if self._sheets[key].rows:
-                    _save(pictures, sheets.patch_sheet(rows), "JPEG", quality=78)
-                    _save(veils, sheets.veil_sheet(rows), "PNG", optimize=True)
+                    drawn = [[drawn_patch(patch, self.renderer) for patch in of_mode] for of_mode in rows]
+                    _save(pictures, sheets.patch_sheet(drawn), "JPEG", quality=78)
+                    _save(veils, sheets.veil_sheet(drawn), "PNG", optimize=True)
         return self._sheets[key]
 
     def glimpses(self, layer: str) -> Glimpses:
@@ -131,7 +138,11 @@ class Shared:
             if not (listed.exists() and picture.exists()):
                 concepts = range(self.library.limits(layer).concepts)
                 found = self.library.patches_of(layer, [(concept, "relevance") for concept in concepts], count=1)
-                shown = {concept: patches[0] for (concept, _), patches in found.items() if patches}
+                shown = {
+                    concept: drawn_patch(patches[0], self.renderer)
+                    for (concept, _), patches in found.items()
+                    if patches
+                }
                 sheet, glimpses = sheets.glimpse_sheet(
                     shown, side=sheets.GLIMPSE_SIDE, columns=sheets.GLIMPSE_COLUMNS
                 )

@@ -35,6 +35,7 @@ from crp.library import Library, check_library
 from crp.library.fingerprints import value_fingerprint
 from crp.values import ClassScore
 from crp.visualization import triage_wording
+from crp.visualization.inputs import page_renderer_for
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page_files import replace_file, write_changed
 from crp.visualization.sheets import LAYOUT
@@ -148,9 +149,6 @@ class _Site:
         layers = layer_names(layers or ())
         for layer in layers:
             library.shape(layer)
-        shape = library.manifest["data"].get("shape", [3, 1, 1])
-        if len(shape) != 3:
-            raise InputError(f"A site shows images, and this library was mined from samples of shape {shape}.")
         composite = options.pop("composite", None)
         if pictures and model is None:
             raise InputError("Pictures are explained with a model: give the one that was mined.")
@@ -290,7 +288,7 @@ class _Site:
         site = {"title": self.about["title"], "place": place, "label": triage_wording.label(entry)}
         text = page.render(explanation, self.shared, site=site)
         write_changed(written, _bytes(text))
-        small = Image.fromarray(small_picture(explanation.picture))
+        small = Image.fromarray(small_picture(page_renderer_for(explanation).picture(explanation.picture)))
         replace_file(thumbnail, lambda file: small.save(file, "JPEG", quality=82))
         write_changed(listed, json.dumps({"key": key, **entry_numbers(entry)}, allow_nan=False).encode())
         return entry

@@ -13,11 +13,11 @@ from crp.concepts import Kinds, Layout
 from crp.errors import InputError, LibraryError
 from crp.files import user_path
 from crp.library.store import Library
+from crp.media.any_preprocessing import preprocessing_from
 from crp.mining.pipeline import mine
 from crp.mining.settings import CHANNELS, CHECKPOINT
 from crp.mining.targets import TargetRule, named_rule
 from crp.models import rules_in
-from crp.preprocessing import Preprocessing
 
 from .checkpoints import blocks_of, read_parts
 from .spans import difference
@@ -102,7 +102,7 @@ def merge(
         patches_now=patches_now if identity["patch_concepts"] is None else None,
         patch_concepts=identity["patch_concepts"],
         class_names=manifest.get("output_names", manifest["class_names"]) or None,
-        preprocessing=Preprocessing.from_json(stored) if stored is not None else None,
+        preprocessing=preprocessing_from(stored) if stored is not None else None,
         workers=workers,
         device=device,
         skip_bad=skip_bad,

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from crp import InputError, ModelError
 from crp.attribution.upper_part import UpperPart
-from crp.concepts import ChannelConcept, ConceptKind, Directions, HeadConcept, LeastSquares, NonNegative, parts_of
+from crp.concepts import ChannelConcept, Directions, HeadConcept, NonNegative, SparseAutoencoder, parts_of
 from crp.correction import Correction, project, reactive, suppress
 from crp.correction.presence import around, observed_layout
 from crp.layout import Layout
 from crp.library.fingerprints import weights_fingerprint
-from tests.crp.correction.planted import planted_data, planted_model
+from tests.crp.correction.planted import SECOND, TAG, planted_data, planted_model
 
 
 class Tokens(nn.Module):
@@ -175,9 +175,16 @@ def test_what_cannot_be_taken_out_is_refused_in_a_sentence() -> None:
         project(model, data, "conv", 0, direction="svm")
 
 
-def test_a_head_cannot_be_watched() -> None:
-    model = tokens()
-    kind: ConceptKind = HeadConcept(3)
-    with pytest.raises(InputError, match="How active a concept of HeadConcept is, is no linear function"):
-        reactive(model, samples(model).double(), "proj..input", 0, kind=kind)
-    assert LeastSquares()  # directions can: see the table above
+def test_a_latent_is_watched_as_it_is_encoded() -> None:
+    """Latent 0 counts only where it is the largest of all: fewer positions than those at which channel 0 is active."""
+    model, (data, _) = planted_model(), planted_data()
+    latents = Directions(torch.eye(3), SparseAutoencoder(torch.eye(3), torch.zeros(3), torch.zeros(3), 1))
+    data = data.clone()
+    data[1::2, TAG, 3, 3], data[1::2, SECOND, 3, 3] = 0.9, 2.0
+    found = reactive(model, data, "conv", 0, kind=latents, reach=0)
+    with torch.no_grad():
+        given = model.conv(data)
+        changed = (found.change(given) != given).any(1)
+    first = given.argmax(1) == 0
+    assert torch.equal(changed, (given[:, 0] > 0.2 * given[:, 0][first].max()) & first)
+    assert 40 < int(changed.sum()) < int((given[:, 0] > 0.2).sum())

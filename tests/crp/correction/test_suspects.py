@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import crp
 from crp import InputError
 from crp.cli import main
 from crp.correction import candidates
-from crp.correction.suspicion import split
+from crp.correction.suspicion import Candidate, split
 from tests.crp.correction.planted import planted_data, planted_model
 
 CODE = """
@@ -71,6 +72,20 @@ def test_nothing_is_likely_where_nothing_was_planted(tmp_path: Path) -> None:
         progress=False, targets="label",
     )  # fmt: skip
     assert not any(one.likely for one in candidates(library))
+
+
+def test_a_row_is_likely_when_all_its_evidence_reaches_what_is_stated(folder: Path) -> None:
+    given = Candidate("conv", 0, 1, "second", 9, 3, 0.5, 0.25, 1.0, 0.75, 0.375, 0.0625)
+    assert (given.exclusive, given.gap, given.errors) == (0.3125, 0.25, 0.25)
+    assert given.likely
+    for weaker in ({"mean": 0.35}, {"share": 0.44}, {"right": 0.99}):
+        assert not replace(given, **weaker).likely
+    assert not replace(given, right=None, right_lacking=None).likely
+    assert given.to_json()["likely_from"] == {"exclusive": 0.3, "gap": 0.2, "errors": 0.25}
+    stated = "likely: exclusive at least 30%, gap at least 20%, errors at least 25%."
+    assert stated in run(folder).output
+    page = Path(__file__).parents[3].joinpath("docs", "fixing.md").read_text(encoding="utf-8")
+    assert "exclusive is at least 30, the gap at least 20 and errors at least 25 points" in page
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=6, max_size=14))

@@ -9,7 +9,7 @@ import pytest
 from crp.errors import InputError
 from crp.library import open_library
 from crp.library.manifest import layer_folder, write_manifest
-from crp.library.patches import MODES, StoredPatch, encode_signal, write_patches
+from crp.library.patches import MODES, StoredPatch, encode_values, write_patches
 from crp.library.profiles import Likeness, class_shares
 from crp.library.references import ClassStatistics
 from crp.library.tables import write_table
@@ -117,7 +117,7 @@ def test_a_concept_shows_itself_with_everything_escaped(folder):
 def test_windows_of_a_signal_are_told_in_words(folder):
     description = manifest()
     write_manifest(folder, {**description, "data": {**description["data"], "shape": [1, 20]}})
-    values = encode_signal(np.zeros((1, 5), dtype=np.float32))
+    values = encode_values(np.zeros((1, 5), dtype=np.float32))
     window = StoredPatch(3, 0.5, 0, 0, (10, 15), values, np.zeros(5, dtype=np.int8))
     write_patches(open_library(folder).file("block/one", "patches"), {0: {"relevance": (window,)}})
     text = open_library(folder).concept("block/one", 0)._repr_html_()

@@ -10,11 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
 from crp.explanations import ConceptMap
+from crp.media.medium import Medium
 from crp.visualization import encoding as images
 from crp.visualization.colours import INK, REST, SOFT
 from crp.visualization.figures.renderers.image_renderer import ImageRenderer
 from crp.visualization.figures.renderers.marks import outline
 from crp.visualization.figures.renderers.renderer import Box
+from crp.visualization.inputs.laid_out import drawn_map
+from crp.visualization.inputs.volume_pages import VolumePages
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,17 @@ class VolumeRenderer:
     def draw_concept_map(
         self, axes: Axes, picture: np.ndarray, concept_map: ConceptMap, colours: Mapping[int, str]
     ) -> None:
-        """Draw the strongest concept of each cell."""
-        raise NotImplementedError("an explanation of a volume has no concept map")
+        """Draw the strongest concept of each cell over the middle slice of each slab, side by side."""
+        slabs, length = concept_map.grid[0], picture.shape[1]
+        pages = VolumePages(Medium.volume(), tuple((2 * index + 1) * length // (2 * slabs) for index in range(slabs)))
+        drawn = pages.picture(picture)
+        ImageRenderer().draw_concept_map(axes, drawn, drawn_map(concept_map, pages, drawn.shape[:2]), colours)
 
     def draw_patch(self, axes: Axes, box: Box, picture: np.ndarray, heatmap: np.ndarray) -> None:
-        """Draw a patch into a box of the axes."""
-        raise NotImplementedError("a library of volumes has no patches")
+        """Draw the strongest slice of a patch into a box of the axes."""
+        relevance = self._cut(heatmap)
+        strongest = int(np.abs(relevance).sum(axis=(1, 2), dtype=np.float64).argmax())
+        ImageRenderer().draw_patch(axes, box, self._cut(images.grey(picture))[strongest], relevance[strongest])
 
     def draw_thumbnail(
         self, axes: Axes, box: Box, heatmap: np.ndarray, limit: float, power: float = 1.0

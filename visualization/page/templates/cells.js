@@ -45,6 +45,20 @@ class Table {
     return `${most}; all concepts together: ${percent(share)} for, ${percent(1 - share)} against.`;
   }
 
+  // Where cells lie: on the axes of the input, or by row and column.
+  place(cells) {
+    if (!this.axes) {
+      const first = cells[0], last = cells[cells.length - 1], at = cell => `row ${Math.floor(cell / this.columns) + 1} column ${cell % this.columns + 1}`;
+      return `${at(first)} to ${at(last)}`;
+    }
+    const places = cells.map(cell => this.index[cell]).filter(Boolean);
+    if (!places.length) return "outside the input";
+    return this.axes.map(({ name, unit, edges }, axis) => {
+      const along = places.map(place => place[axis]), first = edges[Math.min(...along)], end = edges[Math.max(...along) + 1];
+      return unit ? `${name} ${first} to ${end} ${unit}` : `${name} ${first} to ${end - 1}`;
+    }).join(", ");
+  }
+
   // The concept's name, or its number: inside a sentence, and at the beginning of a line. The rest of a
   // layer, a node of the graph, has the number -1.
   named(concept) { return concept < 0 ? "no concept" : this.label(concept) || `concept ${concept}`; }

@@ -26,7 +26,7 @@ class Region {
           const cell = row * table.columns + column;
           line.append(element("div", {
             role: "gridcell", tabindex: cell ? -1 : 0, "data-cell": cell, "aria-selected": "false",
-            "aria-label": `row ${row + 1}, column ${column + 1}: ${table.sentence(cell)}`,
+            "aria-label": `${table.axes ? table.place([cell]) : `row ${row + 1}, column ${column + 1}`}: ${table.sentence(cell)}`,
           }));
         }
         this.grid.append(line);
@@ -64,14 +64,14 @@ class Region {
     }
     const left = order.length - Math.min(LISTED, order.length);
     others.append(element("span", {}, left === 1 ? "1 other concept" : `${left} other concepts`), " ", element("strong", {}, percent(total ? Math.max(0, 100 - shown) / 100 : 0)));
-    const places = [...region].sort((a, b) => a - b), first = places[0], last = places[places.length - 1];
-    status.textContent = `${region.size} cells selected, row ${Math.floor(first / table.columns) + 1} column ${first % table.columns + 1} to row ${Math.floor(last / table.columns) + 1} column ${last % table.columns + 1}. ` +
+    const places = [...region].sort((a, b) => a - b);
+    status.textContent = `${region.size} cells selected, ${table.place(places)}. ` +
       (order.length ? `Strongest: ${table.named(order[0])}, ${signed(sums[order[0]] / total)}.` : "No relevance there.");
   }
 
   // How much of the relevance that the layer hands to the picture lies in the cells, where that is a part of it.
   part(sums) {
-    const { table } = this, count = `${this.selected.size} of ${table.rows * table.columns} cells`;
+    const { table } = this, count = `${this.selected.size} of ${table.rows * table.columns} cells${table.axes ? `, ${table.place([...this.selected])}` : ""}`;
     const net = sums.reduce((sum, value) => sum + value, 0), whole = table.sums(table.everywhere).reduce((sum, value) => sum + value, 0);
     const part = net / whole;
     if (!(part >= 0 && part <= 1)) return `${count}. Percentages are parts of the absolute relevance there.`;

@@ -1,0 +1,147 @@
+"""Files with numbers: arrays, sounds, tables, EDF and NIfTI. A further format is a function and a row of `READERS`."""
+
+from __future__ import annotations
+
+import csv
+import wave
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from crp.errors import InputError, listed
+from crp.extras import optional
+from crp.files import user_path
+
+# Names of a table's column that holds times in seconds.
+TIME = ("time", "t", "seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What a file holds.
+
+    Attributes
+    ----------
+    values
+        float32 `[c, *S]`.
+    rate
+        Values per second; None if the file does not say it.
+    channels
+        Names of the channels; empty if the file does not say them.
+    affine
+        Of a NIfTI file, float64 `[4, 4]`: from indices to millimetres.
+    """
+
+    values: np.ndarray
+    rate: float | None = None
+    channels: tuple[str, ...] = ()
+    affine: np.ndarray | None = None
+
+
+def read_recording(path: str | PathLike[str]) -> Recording:
+    """Read a file with numbers by its suffix: .npy, .wav, .csv, .edf, .nii or .nii.gz.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or of another format, or the package that reads it is not installed.
+    """
+    path = user_path(path)
+    reader = next((read for suffix, read in READERS.items() if path.name.lower().endswith(suffix)), None)
+    if reader is None:
+        raise InputError(f"'{path}' is not a file with numbers; these end in {listed(READERS)}.")
+    if not path.is_file():
+        raise InputError(f"There is no file '{path}'.")
+    try:
+        recording = reader(path)
+    except InputError:
+        raise
+    except Exception as error:  # readers raise nearly any type for damaged bytes
+        raise InputError(f"'{path}' is damaged and cannot be read ({' '.join(str(error).split())}).") from error
+    if not recording.values.size or not np.isfinite(recording.values).all():
+        raise InputError(f"'{path}' {'holds NaN or infinite values' if recording.values.size else 'is empty'}.")
+    return recording
+
+
+def _array(path: Path) -> Recording:
+    values = np.load(path, allow_pickle=False)
+    if values.dtype.kind not in "fiub":
+        raise InputError(f"'{path}' holds {values.dtype}; numbers are needed.")
+    return Recording(values.astype(np.float32))
+
+
+def _sound(path: Path) -> Recording:
+    try:
+        with wave.open(str(path)) as file:
+            count, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
+            content = file.readframes(file.getnframes())
+    except wave.Error:  # not PCM
+        values, rate = optional("soundfile", "soundfile", f"'{path}'", "media").read(path, always_2d=True)
+        return Recording(values.T.astype(np.float32), float(rate))
+    return Recording(_pcm(content, width).reshape(-1, count).T.copy(), float(rate))
+
+
+def _pcm(content: bytes, width: int) -> np.ndarray:
+    """Convert samples of `width` bytes to float32 in -1..1."""
+    if width == 1:  # unsigned
+        return (np.frombuffer(content, dtype=np.uint8).astype(np.float32) - 128) / 128
+    whole = np.frombuffer(content, dtype=np.uint8).reshape(-1, width)
+    padded = np.zeros((len(whole), 4), dtype=np.uint8)
+    padded[:, 4 - width :] = whole
+    return (padded.view("<i4")[:, 0] / 2.0**31).astype(np.float32)
+
+
+def _table(path: Path) -> Recording:
+    """Read a row for each time and a column for each channel; the first row may name them."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.reader(file) if row]
+    names = () if _is_numbers(rows[0]) else tuple(name.strip() for name in rows[0])
+    values = np.array([[float(cell) for cell in row] for row in rows[1 if names else 0 :]]).T
+    if not names or names[0].lower() not in TIME:
+        return Recording(values.astype(np.float32), None, names)
+    steps = np.diff(values[0])
+    if not (steps > 0).all() or steps.max() - steps.min() > 0.01 * steps.mean():
+        raise InputError(f"the times of '{path}' are not evenly spaced: from {steps.min():g} to {steps.max():g} s.")
+    # the mean of many rounded steps
+    rate = float(f"{1 / steps.mean():.6g}")
+    return Recording(values[1:].astype(np.float32), rate, names[1:])
+
+
+def _is_numbers(row: list[str]) -> bool:
+    try:
+        [float(cell) for cell in row]
+    except ValueError:
+        return False
+    return True
+
+
+def _edf(path: Path) -> Recording:
+    edf = optional("edfio", "edfio", f"'{path}'", "media").read_edf(path)
+    rates = {signal.sampling_frequency for signal in edf.signals}
+    if len(rates) > 1:
+        raise InputError(f"the channels of '{path}' have {listed(sorted(rates))} values per second; one is needed.")
+    values = np.stack([signal.data for signal in edf.signals]).astype(np.float32)
+    return Recording(values, float(rates.pop()), tuple(signal.label for signal in edf.signals))
+
+
+def _nifti(path: Path) -> Recording:
+    image = optional("nibabel", "nibabel", f"'{path}'", "media").load(path)
+    values = image.get_fdata(dtype=np.float32)
+    if values.ndim not in (3, 4):
+        raise InputError(f"'{path}' has {values.ndim} axes; a volume has 3, or 4 with channels.")
+    # channels are the last axis of a file and the first of an input
+    values = values[None] if values.ndim == 3 else np.moveaxis(values, 3, 0)
+    return Recording(np.ascontiguousarray(values), affine=np.asarray(image.affine, dtype=np.float64))
+
+
+READERS: Mapping[str, Callable[[Path], Recording]] = {
+    ".npy": _array,
+    ".wav": _sound,
+    ".csv": _table,
+    ".edf": _edf,
+    ".nii": _nifti,
+    ".nii.gz": _nifti,
+}

@@ -1,0 +1,85 @@
+"""Whether concepts of the built-in sounds, signals and volumes are what was planted.
+
+`python -m tests.evidence.planted_truth`: of unseen samples with something planted, explained for their true class, how
+often the first concept of the last mined layer is the one that is first most often for this class, and how much of its
+positive relevance lies in the mask, whose part of the input is the chance level.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import click
+import numpy as np
+import torch
+
+from crp.attribution import INPUT, RelevanceFlow, composite_for, prepare
+from crp.demo import Calls, Heartbeats, Scans, demo_model
+
+NETWORKS = {"spectrogram": (Calls, "conv4"), "heartbeat": (Heartbeats, "conv4"), "scan": (Scans, "conv3")}
+SAMPLES = 200
+
+
+class Row(NamedTuple):
+    """One sample: what it is, its first concept, and how much of that concept's relevance lies in the mask."""
+
+    label: int
+    first: int
+    right: bool
+    inside: float
+    chance: float
+
+
+def first_concepts(network: str, count: int = SAMPLES) -> list[Row]:
+    """Measure `count` samples with something planted."""
+    data_of, layer = NETWORKS[network]
+    model = demo_model(network)
+    data = data_of("test", 2 * count)
+    found, first = [], data[0][0][None]
+    replica = prepare(model, composite_for(model, first).composite)
+    planted = [index for index in range(len(data)) if index % 3][:count]
+    for index in planted:
+        sample = data.sample(index)
+        values = torch.from_numpy(sample.values)[None]
+        with RelevanceFlow(replica, None, values, [layer]) as flow:
+            started = flow.output_relevance([sample.label])
+            arriving = flow.down(started, to=layer)[0]
+            relevance = arriving[0].flatten(1).sum(1)
+            concept = int(relevance.argmax())
+            kept = torch.zeros_like(arriving)
+            kept[:, concept] = arriving[:, concept]
+            heatmap = flow.down(kept[None], start=layer, to=INPUT)[0, 0].sum(0).numpy().clip(min=0)
+            right = int(flow.prediction[0].argmax()) == sample.label
+        total = heatmap.sum()
+        inside = float(heatmap[sample.mask].sum() / total) if total else 0.0
+        found.append(Row(sample.label, concept, right, inside, float(sample.mask.mean())))
+    return found
+
+
+def report(network: str, count: int = SAMPLES) -> str:
+    """Sum up `first_concepts` in a line."""
+    found = first_concepts(network, count)
+    firsts = {label: Counter(row.first for row in found if row.label == label) for label in (1, 2)}
+    most = {label: counted.most_common(1)[0][0] for label, counted in firsts.items()}
+    same = np.mean([most[row.label] == row.first for row in found])
+    inside = np.array([row.inside for row in found])
+    return (
+        f"{network}: {len(found)} samples, {np.mean([row.right for row in found]):.1%} classified right; "
+        f"first concept by class {most}, in {same:.1%} of the samples; {inside.mean():.1%} of its positive "
+        f"relevance in the mask (median {np.median(inside):.1%}; by chance "
+        f"{np.mean([row.chance for row in found]):.1%})"
+    )
+
+
+@click.command()
+@click.argument("networks", nargs=-1, type=click.Choice(tuple(NETWORKS)))
+@click.option("--samples", default=SAMPLES, show_default=True)
+def main(networks: tuple[str, ...], samples: int) -> None:
+    """Print a line for each network."""
+    for network in networks or NETWORKS:
+        click.echo(report(network, samples))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Spectrograms: dark where it is loud, low frequencies at the bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from crp.explanations import Patch
+from crp.media.medium import Axis, Medium
+from crp.visualization.inputs.page_renderer import Silent, Tick, around, enlarged, steps
+
+# Larger than what pages show pixel by pixel.
+_SIDE, _PATCH_SIDE = 336, 72
+
+
+@dataclass(frozen=True)
+class SpectrogramPages(Silent):
+    """Spectrograms, uint8 `[F, T, 3]` with low frequencies first.
+
+    Parameters
+    ----------
+    medium
+        The axes of frequency and time.
+    """
+
+    medium: Medium
+
+    def picture(self, values: np.ndarray) -> np.ndarray:
+        """Draw the spectrogram upside down and dark on white."""
+        return enlarged(255 - values[::-1], _SIDE)
+
+    def relevance(self, heatmap: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Turn the heatmap likewise."""
+        return enlarged(heatmap[::-1], _SIDE)
+
+    def patch(self, patch: Patch) -> tuple[np.ndarray, np.ndarray]:
+        """Draw the patch in the same way."""
+        return enlarged(255 - patch.picture[::-1], _PATCH_SIDE), enlarged(patch.heatmap[::-1], _PATCH_SIDE)
+
+    def arranged(self, cells: np.ndarray, blank: int) -> np.ndarray:
+        """Turn the rows of cells likewise."""
+        return cells[::-1]
+
+    def where(self, heatmap: np.ndarray) -> str:
+        """Say at which frequency and time."""
+        return around(heatmap, self.medium.axes)
+
+    def axes(self) -> tuple[Axis, ...]:
+        """Return the axes of frequency and time."""
+        return self.medium.axes
+
+    def ticks(self, space: Sequence[int]) -> tuple[Tick, ...]:
+        """Return times at the bottom and frequencies at the left."""
+        frequency, time = self.medium.axes
+        left = [Tick(0.0, 1 - y, text, "left") for y, text in steps(frequency, space[0]) if 0.08 < y < 0.95]
+        bottom = [Tick(x, 1.0, text, "bottom") for x, text in steps(time, space[1]) if x > 0.08]
+        for ticks, axis in ((left, frequency), (bottom, time)):
+            if ticks and axis.unit:
+                ticks[-1] = Tick(ticks[-1].x, ticks[-1].y, f"{ticks[-1].text} {axis.unit}", ticks[-1].side)
+        return (*left, *bottom)

@@ -1,0 +1,23 @@
+// Sounds of patches and of the input: one at a time, and again to stop.
+const speaker = new Audio();
+let playing = null;
+
+function silence() {
+  speaker.pause();
+  if (playing) playing.setAttribute("aria-pressed", "false");
+  playing = null;
+}
+
+speaker.addEventListener("ended", silence);
+for (const button of all("[data-sound]")) button.setAttribute("aria-pressed", "false");
+document.addEventListener("click", event => {
+  const button = event.target.closest("[data-sound]"), same = button === playing;
+  if (!button) return;
+  silence();
+  if (same) return;
+  playing = button;
+  button.setAttribute("aria-pressed", "true");
+  speaker.src = button.dataset.sound;
+  // Not every browser may play: the button shows it.
+  speaker.play().catch(silence);
+});
