@@ -55,7 +55,8 @@ class ObjectNet(nn.Module):
     def boxes_of(self, lower: Tensor) -> Tensor:
         """Return the box that is found at each position, `[N, P, 4]`: left, top, right, bottom in pixels.
 
-        It is read from the output of `conv5`. The network measures from the middle of a position to the four sides, in units of `SIZE`.
+        It is read from the output of `conv5`. The network measures from the middle of a position to the four sides, in
+        units of `SIZE`.
         """
         left, top, right, bottom = (self.box_head(lower) * SIZE).unbind(1)
         rows, columns = (

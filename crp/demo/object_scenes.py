@@ -114,9 +114,9 @@ class ObjectScenes:
     --------
     >>> scenes = ObjectScenes("test", 3)
     >>> [scenes.class_names[each.label] for each in scenes.scene(0).objects]
-    ['red star', 'striped disc']
+    ['blue square', 'striped disc']
     >>> scenes.masks(0).shape, scenes.boxes(0)[0]
-    ((2, 96, 96), (56, 7, 88, 40))
+    ((2, 96, 96), (57, 9, 85, 37))
     """
 
     class_names = ("background", *(kind.name for kind in KINDS))
