@@ -35,6 +35,16 @@ class TestStft:
         assert (stft.frequencies[magnitude.argmax(0)] == 500).all()
         assert magnitude.max() == pytest.approx(0.7, abs=1e-3)
 
+    def test_samples_are_found_for_magnitudes(self):
+        stft = Stft(rate=2000, window=64, hop=16)
+        time = np.arange(1600) / 2000
+        magnitude = stft((np.sin(2 * np.pi * 300 * time) + 0.5 * np.sin(2 * np.pi * 700 * time))[None])[0]
+        found = stft.samples(magnitude)
+        assert found.shape == (1600,)
+        away = np.linalg.norm(stft(found[None])[0] - magnitude) / np.linalg.norm(magnitude)
+        assert away < 0.2
+        np.testing.assert_array_equal(found, stft.samples(magnitude))
+
     def test_refusals(self):
         with pytest.raises(InputError, match=r"^a short-time Fourier transform has .* the window 5 and the hop 2\.$"):
             Stft(10, 5, 2)

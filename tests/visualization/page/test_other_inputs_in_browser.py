@@ -104,7 +104,7 @@ def test_axes_stand_in_the_picture(opened):
 def test_one_sound_plays_at_a_time(opened):
     page, explanation = opened
     buttons = page.run("document.querySelectorAll('[data-sound]').length")
-    if explanation.medium.kind != "audio":
+    if explanation.medium.kind not in ("audio", "spectrogram"):
         assert buttons == 0
         return
     page.run("HTMLMediaElement.prototype.play = function () { window.heard = this.src; return Promise.resolve(); }; 1")
