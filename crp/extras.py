@@ -8,7 +8,7 @@ from types import ModuleType
 from crp.errors import InputError
 
 
-def optional(module: str, package: str, what: str, extra: str = "analysis") -> ModuleType:
+def optional(module: str, package: str, what: str, extra: str | None = "analysis") -> ModuleType:
     """Import a module of an optional package.
 
     Parameters
@@ -20,7 +20,7 @@ def optional(module: str, package: str, what: str, extra: str = "analysis") -> M
     what
         What needs it: the subject of the message.
     extra
-        The extra of crp-atlas that installs the package.
+        The extra of crp-atlas that installs the package; None if none does.
 
     Raises
     ------
@@ -30,4 +30,5 @@ def optional(module: str, package: str, what: str, extra: str = "analysis") -> M
     try:
         return import_module(module)
     except ImportError as error:
-        raise InputError(f"{what} needs {package}: pip install crp-atlas[{extra}] (or {package} itself).") from error
+        ours = package if extra is None else f"crp-atlas[{extra}] (or {package} itself)"
+        raise InputError(f"{what} needs {package}: pip install {ours}.") from error

@@ -8,13 +8,16 @@
 `strategies`         clusters of the samples of a class, by concept vectors or heatmaps (SpRAy)
 `suspects`           clusters of all classes, sorted by their dependence on one concept: likely Clever Hans
 `difference`         what changed between two libraries of the same samples, concept by concept
+`propose`            names for concepts, from what is known of the samples, or none; also from class profiles
+                     (`propose_from_classes`) and from any embedder (`propose_from_embeddings`)
+`failures`           whether a model uses concepts as it should, for tests; `lightning_callback` for trainings
 `concept_vector`     the vector of a new prediction
 `concept_contexts`   which concepts of a class lie outside of its objects (L-CRP); `found_in` finds objects
 ===================  =========================================================================================
 
 The vectors are `Library.vectors(layer)` of a library mined with `vectors=True`. Prototypes and strategies need
 scikit-learn, an optional extra: `pip install crp-atlas[analysis]`. Names are imported on first use, and only
-`concept_vector` and `concept_contexts` need torch.
+`concept_vector`, `concept_contexts`, `failures` and `lightning_callback` need torch.
 """
 
 from crp.lazy_names import on_first_use
@@ -34,6 +37,13 @@ _HOMES = {
     "Suspect": ".clustering",
     "difference": ".differing",
     "LibraryDifference": ".differing",
+    "propose": ".proposing",
+    "propose_from_classes": ".proposing",
+    "propose_from_embeddings": ".proposing",
+    "Proposal": ".proposing",
+    "read_columns": ".attributes",
+    "failures": ".rules_of_use",
+    "lightning_callback": ".rules_of_use",
     "concept_vector": ".prediction",
     "concept_contexts": ".object_contexts",
     "found_in": ".object_contexts",

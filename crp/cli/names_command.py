@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 @click.option("--author", default="", metavar="NAME", help="With --set: who says it.")
 @click.option("--import", "imported", metavar="FILE", multiple=True, help="Merge names from a file; repeatable.")
 @click.option("--export", "exported", metavar="FILE", help="Write all names to a file that --import reads.")
+@click.option("--propose", metavar="SOURCE", help="Propose names, from FILE.csv about the samples, or from classes.")
+@click.option("--layers", type=options.Names(), help="With --propose: some of the library's layers; default: all.")
 @click.option("--json", "as_json", is_flag=True, help="Print the names as JSON.")
 def names(
     library: str,
@@ -33,6 +35,8 @@ def names(
     author: str,
     imported: tuple[str, ...],
     exported: str | None,
+    propose: str | None,
+    layers: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """List what people said about concepts of LIBRARY; with options, add to it, or exchange it with others.
@@ -41,10 +45,16 @@ def names(
     concept; names of concepts that the library does not hold (the model was trained again, its channels have other
     numbers) are not used, and a sentence says so. Of two names for one concept, the newer one is kept.
 
+    --propose lists names that fit, and stores none. A concept gets the name of an attribute if its activation separates
+    the samples with it (AUC at least 0.95), its relevance too (at least 0.75), and chance would not. FILE.csv has a row
+    for each sample, in the order of the data; the library needs vectors (--vectors). `classes` needs neither: concepts
+    of one class become "octagon's". With --export FILE the proposals are written, to look at and to --import.
+
     \b
     Examples:
         crp names birds.crp --set layer4/37="red beak" --note "also berries" --author Ann
         crp names birds.crp --import names-from-page.json
+        crp names birds.crp --propose birds.csv --export proposed.json
     """
     from crp.files import user_path
     from crp.library import open_library, read_names, write_names
@@ -61,6 +71,9 @@ def names(
         if not file.is_file():
             raise InputError(f"There is no file '{file}'.")
         _tell(opened, file.name, list(read_names(file).values()))
+    if propose is not None:
+        _propose(opened, propose, layers, exported, as_json=as_json)
+        return
     found = opened.given_names()
     if exported is not None:
         write_names(user_path(exported), found.values())
@@ -72,6 +85,34 @@ def names(
         return
     for line in _table([found[key] for key in sorted(found)]):
         click.echo(inert(line))
+
+
+def _propose(
+    library: Library, source: str, layers: tuple[str, ...] | None, exported: str | None, *, as_json: bool
+) -> None:
+    """Print what is proposed, and write it to a file of names."""
+    from crp import analysis
+    from crp.files import user_path
+    from crp.library import write_names
+    from crp.library.given_names import today
+
+    if source == "classes":
+        found = analysis.propose_from_classes(library, layers)
+    else:
+        columns = analysis.read_columns(source, library.manifest["data"]["length"])
+        found = analysis.propose(library, columns, layers)
+    if exported is not None:
+        write_names(user_path(exported), [one.as_name(library, today()) for one in found])
+    if as_json:
+        click.echo(json.dumps([one.to_json() for one in found], indent=1))
+        return
+    click.echo(f"{'concept':<16} {'proposed':<28} {'AUC':>6} {'relevance':>9} {'p':>6}  next")
+    for one in found:
+        other = f"{one.other[0]} {one.other[1]:.3f}" if one.other[0] else ""
+        figures = f"{one.area:>6.3f} {one.use:>9.3f} {one.p:>6.3f}"
+        click.echo(inert(f"{f'{one.layer}/{one.concept}':<16} {one.label:<28} {figures}  {other}".rstrip()))
+    count = sum(library.limits(layer).concepts for layer in layers or library.layers)
+    click.echo(f"{len(found)} of {count} concepts; the others fit no name.", err=True)
 
 
 def _tell(library: Library, source: str, given: list[GivenName]) -> None:

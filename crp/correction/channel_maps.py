@@ -135,27 +135,6 @@ def part_matrix(kind: ConceptKind, ids: Sequence[int], layout: Layout, activatio
     return found
 
 
-def detectors(kind: ConceptKind, ids: Sequence[int], layout: Layout, activation: Tensor) -> Tensor:
-    """Return the vectors whose product with the channels at a position is how active each concept is, `[n, C]`.
-
-    The parameters are those of `part_matrix`.
-
-    Raises
-    ------
-    InputError
-        If activity is no linear function of the channels.
-    """
-    single = Layout((layout.channels,))
-    found = _attempted(lambda: kind.values(torch.eye(layout.channels).double(), single)[:, list(ids), 0].T)
-    values = kind.values(activation, layout)[:, list(ids)].double().cpu()
-    if found is None or not _near(torch.matmul(found, layout.split(activation).double().cpu()), values):
-        raise InputError(
-            f"How active a concept of {type(kind).__name__} is, is no linear function of the channels, so "
-            "a layer cannot watch for it: use channels, or directions with the encoder LeastSquares."
-        )
-    return found
-
-
 def _attempted(compute: Callable[[], Tensor]) -> Tensor | None:
     """Compute with a layer of one position; None for a kind that cannot have one."""
     try:

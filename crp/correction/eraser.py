@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from crp.concepts import ConceptKind
 from crp.correction.presence import around
 from crp.layout import Layout
 
@@ -14,8 +17,8 @@ class Eraser(nn.Module):
 
     Parameters
     ----------
-    detectors
-        How active each concept is, as products with the channels, `[n, C]`.
+    kind, ids
+        The concepts that are watched for.
     threshold
         Values above which each concept counts as active, `[n]`.
     usual
@@ -26,9 +29,11 @@ class Eraser(nn.Module):
         Positions around an active one that are replaced, too.
     """
 
-    def __init__(self, detectors: Tensor, threshold: Tensor, usual: Tensor, layout: Layout, reach: int) -> None:
+    def __init__(
+        self, kind: ConceptKind, ids: Sequence[int], threshold: Tensor, usual: Tensor, layout: Layout, reach: int
+    ) -> None:
         super().__init__()
-        self.register_buffer("detectors", detectors.clone())
+        self.kind, self.ids = kind, list(ids)
         self.register_buffer("threshold", threshold.clone())
         self.register_buffer("usual", usual.clone())
         self.layout, self.reach = layout, reach
@@ -36,8 +41,7 @@ class Eraser(nn.Module):
     def forward(self, activation: Tensor) -> Tensor:
         """Replace channels, `[N, *shape]` -> the same."""
         layout = self.layout
-        channels = layout.split(activation)  # [N, C, P]
-        active = (torch.matmul(self.detectors, channels) > self.threshold[:, None]).any(1)
-        near = around(active, layout, self.reach)
-        replaced = torch.where(near[:, None], self.usual[:, None], channels)
+        values = self.kind.values(activation, layout)[:, self.ids]  # [N, n, P]
+        near = around((values > self.threshold[:, None]).any(1), layout, self.reach)
+        replaced = torch.where(near[:, None], self.usual[:, None], layout.split(activation))
         return layout.joined(replaced)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.correction.corrections import Correction, copied
 from crp.correction.counterfactuals import COPIES, NAMES, Counterfactuals, Variants
-from crp.correction.presence import find_presence
+from crp.correction.presence import ACTIVE, REACH, find_presence
 from crp.correction.reruns import Rerun, checked_samples
 from crp.errors import InputError, ModelError
 from crp.progress import progress_bar
@@ -34,6 +34,8 @@ def refit(
     kind: ConceptKind = _CHANNELS,
     after: Correction | None = None,
     budget: float = 0.02,
+    active: float = ACTIVE,
+    reach: int = REACH,
     seed: int = 0,
     progress: bool = True,
 ) -> Correction:
@@ -62,6 +64,8 @@ def refit(
         A correction of the same model, after which the last layer is fitted.
     budget
         Accuracy (0 to 1) that may be lost.
+    active, reach
+        What counts as the concept, as in `find_presence`.
     seed
         Of the exchanged samples.
     progress
@@ -82,10 +86,10 @@ def refit(
     checked_samples(data, labels)
     if not 0 <= budget < 1:
         raise InputError(f"budget is the accuracy that may be lost, 0 to 1, given {budget}.")
-    presence = find_presence(model, data, layer, concept, kind, progress=progress)
+    presence = find_presence(model, data, layer, concept, kind, active=active, reach=reach, progress=progress)
     made = Counterfactuals(model, data, presence, seed)
     wanted = presence.outputs.argmax(1) if labels is None else labels.to(presence.outputs.device)
-    rerun = Rerun(model, layer)
+    rerun = Rerun(model, presence.layer)
     rerun.run(data[:2])
     name, _ = rerun.features()
     linear = copied(model).get_submodule(name)

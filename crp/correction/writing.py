@@ -65,7 +65,7 @@ def write_fixed(correction: Correction, path: str | os.PathLike[str], example: T
         write_file(path, lambda file: torch.export.save(program, file), durable=False, refusal=InputError)
         return path
     for package in ("onnx", "onnxscript"):
-        optional(package, package, "Writing ONNX")
+        optional(package, package, "Writing ONNX", extra=None)
     write_file(
         path,
         # one file: by default, torch puts the weights into a second one beside it

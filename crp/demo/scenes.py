@@ -88,6 +88,12 @@ class Scenes:
         """Return where each attribute is visible, name -> bool `[H, W]`; see `Drawing`."""
         return self.drawing(index).masks
 
+    def attributes(self) -> dict[str, list[str | bool]]:
+        """Return what is known of all scenes, as columns: shape, texture, colour, background, and whether tagged."""
+        scenes = [self.scene(index) for index in range(self.count)]
+        names = ("shape", "texture", "colour", "background", "tagged")
+        return {name: [getattr(scene, name) for scene in scenes] for name in names}
+
     def shown(self, index: int) -> np.ndarray:
         """Return where the object or the tag is visible, bool `[H, W]`."""
         masks = self.masks(index)

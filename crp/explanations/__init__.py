@@ -23,7 +23,7 @@ _HOMES = {
     "ClassScore": "crp.values",
     "ClassShare": "crp.values",
     "ConceptEffect": "crp.values",
-    "ConceptMap": "crp.explanations.explanation",
+    "ConceptMap": "crp.explanations.concept_map",
     "ConceptPart": "crp.explanations.explanation",
     "Explanation": "crp.explanations.explanation",
     "LayerExplanation": "crp.explanations.explanation",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crp.attribution import RelevanceFlow
 from crp.concepts import ChannelConcept, Kinds
-from crp.explanations.explanation import ConceptMap
+from crp.explanations.concept_map import ConceptMap
 from crp.graphs.finiteness import check_finite
 
 _CHANNELS = ChannelConcept()

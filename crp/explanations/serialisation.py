@@ -15,7 +15,8 @@ import numpy as np
 
 from crp.errors import InputError
 from crp.explanations.ablations import ablation_arrays, ablation_numbers, ablations_from
-from crp.explanations.explanation import ConceptMap, ConceptPart, Explanation, LayerExplanation
+from crp.explanations.concept_map import ConceptMap
+from crp.explanations.explanation import ConceptPart, Explanation, LayerExplanation
 from crp.graphs.concept_graph import graph_arrays, graph_from, graph_numbers
 from crp.library.given_names import LayerNaming
 from crp.media.medium import Medium

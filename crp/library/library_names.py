@@ -56,6 +56,7 @@ class LibraryNames:
     def __init__(self) -> None:
         self._identities: dict[str, LayerIdentity] = {}
         self._sorted: tuple[dict[Key, GivenName], dict[str, str]] | None = None
+        self._names: dict[str, tuple[str, ...]] | None = None
 
     @property
     def names(self) -> dict[str, tuple[str, ...]]:
@@ -66,11 +67,13 @@ class LibraryNames:
         LibraryError
             If the file of names is damaged.
         """
-        labels: dict[str, dict[int, str]] = {layer: {} for layer in self.layers}
-        for (layer, concept), name in self.given_names().items():
-            if name.label:
-                labels[layer][concept] = name.label
-        return {layer: self._with_labels(layer, labels[layer]) for layer in self.layers}
+        if self._names is None:
+            labels: dict[str, dict[int, str]] = {layer: {} for layer in self.layers}
+            for (layer, concept), name in self.given_names().items():
+                if name.label:
+                    labels[layer][concept] = name.label
+            self._names = {layer: self._with_labels(layer, labels[layer]) for layer in self.layers}
+        return self._names
 
     def given_names(self) -> dict[Key, GivenName]:
         """Return what people said about concepts of this library, by (layer, concept).
@@ -126,7 +129,7 @@ class LibraryNames:
             given = changed(own, label=label, note=note, tags=tags, verdict=verdict, author=author, date=today())
             given = replace(given, fingerprint=self.identity(layer).of(index))
             write_names(file, {**stored, given.key: given}.values())
-        self._sorted = None
+        self._sorted = self._names = None
         return given
 
     def merge_names(self, names: Iterable[GivenName]) -> MergedNames:
@@ -151,7 +154,7 @@ class LibraryNames:
             changes = sum(ours.get(key) is None or ours[key].said != name.said for key, name in found.items())
             if found != ours:
                 write_names(file, {**stored, **found}.values())
-        self._sorted = None
+        self._sorted = self._names = None
         return MergedNames(changes, conflicts, refused)
 
     def identity(self, layer: str) -> LayerIdentity:

@@ -44,7 +44,8 @@ def graph_view(
     widest = max(sum(row == other for _, other in place.values()) for row in range(rows))
     layers = list(dict.fromkeys(node.layer for node in graph.nodes))
     nodes = []
-    for node in graph.nodes:
+    # in the order in which they are read: row by row, from left to right
+    for node in sorted(graph.nodes, key=lambda node: place[node.key][::-1]):
         x, row = place[node.key]
         drawn = _node(graph, node, cards, context)
         if node.heatmap is not None:

@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 
 import crp
 from crp.cli import main
+from crp.concepts import Directions, SparseAutoencoder
 from crp.correction import Correction, project, reactive, refit, suppress, write_fixed
 from crp.verification import verify
 from tests import processes
@@ -40,6 +41,7 @@ def _project(model: nn.Module, data: Tensor) -> Correction:
 
 
 
+LATENTS = Directions(torch.eye(3), SparseAutoencoder(torch.eye(3), torch.zeros(3), torch.zeros(3), 2))
 MAKES: dict[str, Make] = {
     "suppress": _suppress,
     "suppress, refit": _refit_after(_suppress),
@@ -47,6 +49,7 @@ MAKES: dict[str, Make] = {
     "project, refit": _refit_after(_project),
     "reactive": _reactive,
     "reactive, refit": _refit_after(_reactive),
+    "reactive, latent": lambda model, data: reactive(model, data, "conv", 0, kind=LATENTS, progress=False),
     "refit": lambda model, data: refit(model, data, "conv", 0, progress=False),
 }
 IN_WEIGHTS = ("suppress", "suppress, refit", "refit")

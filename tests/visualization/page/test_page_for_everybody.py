@@ -76,7 +76,7 @@ def test_hostile_names_stay_text(browser, tmp_path):
     path = Atlas(value).save(tmp_path / "hostile.html")
     browser.open(path)
     assert browser.complaints == []
-    assert browser.run("document.querySelectorAll('script').length") == 3
+    assert browser.run("document.querySelectorAll('script').length") == 4
     assert browser.run("document.querySelectorAll('img[src=x]').length") == 0
     # also what the script writes: captions, results, addresses
     browser.drag(at(browser, 0, 0), at(browser, 4, 4))
@@ -86,7 +86,7 @@ def test_hostile_names_stay_text(browser, tmp_path):
     browser.click("#found button")
     browser.hover(f"{VIEW} .node:nth-child(2)")
     browser.click('[data-switch="2"]')
-    assert browser.run("document.querySelectorAll('script').length") == 3
+    assert browser.run("document.querySelectorAll('script').length") == 4
     assert browser.run("document.querySelectorAll('img[src=x]').length") == 0
     assert browser.complaints == []
     assert "<script>alert(1)" in browser.run(f"document.querySelector('{VIEW} .question').textContent")

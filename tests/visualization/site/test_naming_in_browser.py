@@ -165,7 +165,7 @@ def test_names_go_from_the_page_to_the_library_and_back(page, made, tmp_path: Pa
     fill(page, of, label="the wave", tags="x", author="Bo")
     page.open(folder / "atlas.html")
     assert texts(page, f".card [data-of={json.dumps(of)}][data-name=title]") == ["the wave"]
-    assert texts(page, ".mine span") == ["1 concept is named or noted in this browser only."]
+    assert texts(page, ".mine span") == ["1 concept named in this browser only."]
     (tmp_path / "names.json").write_text(exported(page))
     result = library.merge_names(read_names(tmp_path / "names.json").values())
     assert (result.changes, result.conflicts, result.refused) == (1, (), {})

@@ -277,10 +277,11 @@ def test_a_heatmap_lies_on_its_picture(browser, folder, name, window):
     for place, ground, heatmap in zip(places, *drawn_alone.values(), strict=True):
         assert ground == pytest.approx(heatmap, abs=1), (place, ground, heatmap)
         left, centre, right, top, middle, bottom = ground
-        assert centre == pytest.approx((left + right) / 2, abs=1)
-        assert middle == pytest.approx((top + bottom) / 2, abs=1)
+        # small pictures are drawn in blocks of two or three pixels of the screen: an edge between them may lie 1.5 off
+        assert centre == pytest.approx((left + right) / 2, abs=1.5)
+        assert middle == pytest.approx((top + bottom) / 2, abs=1.5)
         # of a pixel more or less in height, and one in width
-        assert abs((right - left) * height - (bottom - top) * width) <= 1.5 * (height + width), place
+        assert abs((right - left) * height - (bottom - top) * width) <= 1.75 * (height + width), place
 
 
 def test_edges_meet_the_class_whatever_the_form_of_the_picture(browser, folder):

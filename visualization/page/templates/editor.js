@@ -79,7 +79,7 @@ class Editor {
     this.renaming.show();
     const count = this.names.kept.size;
     this.bar.hidden = !count;
-    const words = element("span", { role: "status" }, `${count} concept${count === 1 ? " is" : "s are"} named or noted in this browser only.`);
+    const words = element("span", { role: "status" }, `${count} concept${count === 1 ? "" : "s"} named in this browser only.`);
     const button = element("button", { type: "button" }, "Export");
     button.addEventListener("click", () => this.export());
     this.bar.replaceChildren(words, " ", button);

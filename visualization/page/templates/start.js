@@ -62,6 +62,14 @@ function reach(hash) {
     views[current].go(views[current].tables[card.dataset.layer].layer, Number(card.dataset.concept));
     return;
   }
+  // A layer or a graph, as its link names it.
+  const part = hash && document.getElementById(hash), inside = part && views.findIndex(view => view.root.contains(part));
+  if (part && inside >= 0) {
+    turn(inside);
+    if (part.matches(".panel")) views[inside].open(Number(part.dataset.layer));
+    part.scrollIntoView({ block: "start" });
+    return;
+  }
   const parts = hash.match(/^(?:(.*)\/(\d+))?(?:@(\d+))?$/s);
   if (!parts) return;
   if (parts[3] && Number(parts[3]) < views.length) turn(Number(parts[3]));
@@ -69,6 +77,7 @@ function reach(hash) {
 }
 
 searchIn(() => views[current]);
+new Parts(views);
 document.addEventListener("renamed", () => views[current].renamed());
 document.addEventListener("keydown", event => {
   if (event.key !== "Escape") return;

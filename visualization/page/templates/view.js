@@ -14,6 +14,7 @@ class View {
     this.bringPatches();
     this.stage = new Stage(this);
     this.graph = new Graph(this);
+    new GraphKeys(this.graph);
     this.region = new Region(this);
     this.listen();
     this.open(0);
@@ -97,7 +98,8 @@ class View {
     const card = this.card(index, concept);
     if (card) {
       unfold(card);
-      card.scrollIntoView({ block: "center" });
+      // Below the picture where that stays in sight above the cards, otherwise in the middle.
+      card.scrollIntoView({ block: getComputedStyle(this.stage.root).position === "sticky" ? "start" : "center" });
       card.querySelector(".pick").focus({ preventScroll: true });
     } else this.stage.root.scrollIntoView({ block: "nearest" });
     return true;

@@ -1,0 +1,153 @@
+"""What a reader takes along of each part of the page: links that lead back to it, numbers that are those of Python."""
+
+import base64
+import csv
+import io
+import json
+import time
+import xml.etree.ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crp.explanations import numbers
+from crp.visualization import encoding as images
+from page_in_browser import VIEW, assert_ranked, at, open_panels, pinned
+
+PANEL = f"{VIEW} .panel:not([hidden])"
+
+
+@pytest.fixture
+def taking(page):
+    """The page, on which files and copied addresses go to `window.taken`."""
+    page.run(
+        "window.taken = []; URL.createObjectURL = blob => { const reader = new FileReader();"
+        " reader.onload = () => taken.push(reader.result); reader.readAsDataURL(blob); return '#'; };"
+        "HTMLAnchorElement.prototype.click = function () { taken.push(this.download); };"
+        "navigator.clipboard.writeText = async text => { taken.push(text); }; 1"
+    )
+    return page
+
+
+def take(page, place, text, count=2):
+    """Open a menu by keyboard, press one of its buttons, and return what was taken: name and content, or an address."""
+    page.run(f"window.taken = []; document.querySelector('{place} > summary').focus()")
+    page.press("Enter")
+    found = page.run(
+        f"[...document.querySelectorAll('{place} > button')].findIndex(e => e.textContent === {json.dumps(text)})"
+    )
+    assert found >= 0
+    page.run(f"document.querySelectorAll('{place} > button')[{found}].focus()")
+    page.press("Enter")
+    end = time.monotonic() + 20
+    while time.monotonic() < end and page.run("taken.length") < count:
+        time.sleep(0.02)
+    taken = page.run("taken")
+    page.run(f"document.querySelector('{place}').open = false")
+    if count == 1:
+        return taken[0]
+    name, content = sorted(taken, key=lambda text: text.startswith("data:"))
+    return name, base64.b64decode(content.split(",")[1])
+
+
+def rows(content):
+    return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+
+
+def test_numbers_of_a_layer(taking, explanation):
+    name, content = take(taking, f"{PANEL} .ledger > .takes", "Download CSV")
+    assert name == "layer3-concepts.csv"
+    relevance = explanation.layers[0].relevance
+    found = rows(content)
+    assert [int(row["concept"]) for row in found] == list(range(64))
+    # the page keeps relevance with few digits
+    assert [float(row["relevance"]) for row in found] == pytest.approx(relevance.tolist(), rel=1e-3, abs=1e-6)
+    shares = relevance / np.abs(relevance).sum()
+    assert [float(row["share"]) for row in found] == pytest.approx(shares.tolist(), abs=1e-4)
+    name, content = take(taking, f"{PANEL} .ledger > .takes", "Download JSON")
+    assert (name, json.loads(content)) == ("layer3.json", numbers(explanation)["layers"][0])
+
+
+def test_numbers_of_a_card_in_another_view(taking, explanation):
+    taking.click('[data-switch="1"]')
+    part = explanation.beside[0].layers[0].ranked[0]
+    menu = f"#view-1-layer-0-concept-{part.concept} .takes"
+    name, content = take(taking, menu, "Download JSON")
+    assert name == f"layer3-{part.concept}.json"
+    found = json.loads(content)
+    assert (found["layer"], found["concept"], found["share"]) == ("layer3", part.concept, part.share)
+    assert take(taking, menu, "Copy link", 1).endswith(f"atlas.html#layer3/{part.concept}@1")
+
+
+def test_the_heatmap_of_a_card_is_what_the_page_shows(taking, explanation):
+    layer = explanation.layers[0]
+    part = layer.ranked[1]
+    card = f"#layer-0-concept-{part.concept}"
+    name, content = take(taking, f"{card} .takes", "Download the heatmap as PNG")
+    assert name == f"layer3-{part.concept}.png"
+    with Image.open(io.BytesIO(content)) as picture:
+        drawn = np.asarray(picture.convert("RGB")).astype(int)
+    assert drawn.shape == (448, 448, 3)
+    fade = float(taking.run(f"getComputedStyle(document.querySelector('{card} .where')).opacity"))
+    limit = images.colour_limit(part.heatmap) / fade**2
+    expected = images.tinted(explanation.picture, part.heatmap, limit).astype(int)
+    assert np.abs(drawn[3::7, 3::7] - expected).max() <= 4
+
+
+def test_the_map_is_a_picture_of_its_own(taking, explanation):
+    name, content = take(taking, f"{PANEL} .ledger > .takes", "Download the map as SVG")
+    assert name == "layer3-map.svg"
+    root = xml.etree.ElementTree.fromstring(content)
+    space = "{http://www.w3.org/2000/svg}"
+    cells = [item for item in root.iter(f"{space}rect") if item.get("class") == "cell"]
+    assert len(cells) == int((explanation.layers[0].concept_map.concept >= 0).sum())
+    assert root.find(f"{space}image").get("href").startswith("data:image/")
+    assert "fill: rgb(255, 255, 255)" in next(root.iter(f"{space}text")).get("style")
+
+
+def test_the_edges_of_the_graph(taking, explanation):
+    name, content = take(taking, f"{VIEW} .graph .takes", "Download CSV")
+    assert name == "graph.csv"
+    found = {
+        (row["upper layer"], row["upper concept"], row["lower layer"], row["lower concept"]): row
+        for row in rows(content)
+    }
+    assert len(found) == len(explanation.graph.edges)
+    for edge in explanation.graph.edges:
+        row = found[tuple(str(part) for key in (edge.upper, edge.lower) for part in key)]
+        assert float(row["relevance"]) == edge.relevance
+        assert float(row["share of the prediction"]) == edge.share
+
+
+def test_the_ranking_of_a_region(taking, explanation):
+    taking.drag(at(taking, 1, 1), at(taking, 2, 2))
+    assert_ranked(taking, explanation.layers[0], [8, 9, 15, 16])
+    _, content = take(taking, f"{VIEW} .region .takes", "Download CSV")
+    cells = np.zeros((7, 7), dtype=bool)
+    cells[1:3, 1:3] = True
+    expected = explanation.layers[0].concept_map.ranking(cells)
+    found = rows(content)
+    assert [int(row["concept"]) for row in found[:10]] == [concept for concept, _ in expected[:10]]
+    assert sum(abs(float(row["share"])) for row in found) == pytest.approx(1)
+
+
+def test_the_whole_page(taking, explanation):
+    name, content = take(taking, "footer .takes .takes", "Download JSON")
+    assert (name, json.loads(content)) == ("atlas.json", json.loads(json.dumps(numbers(explanation))))
+    assert take(taking, "footer .takes .takes", "Copy link", 1).endswith("/atlas.html")
+
+
+def test_links_to_parts_lead_back(taking, browser, file):
+    taking.click('[data-switch="1"]')
+    taking.click("#view-1-tab-1")
+    layer = take(taking, f"{PANEL} .ledger > .takes", "Copy link", 1)
+    graph = take(taking, f"{VIEW} .graph .takes", "Copy link", 1)
+    browser.open(file, layer.split("#")[1])
+    assert browser.run(f"document.querySelector('{VIEW}').id") == "view-1"
+    assert open_panels(browser) == [1]
+    browser.open(file, graph.split("#")[1])
+    assert browser.run(f"document.querySelector('{VIEW}').id") == "view-1"
+    assert pinned(browser) == []
+    top = browser.run(f"document.querySelector('{VIEW} .graph h3').getBoundingClientRect().top")
+    assert 0 <= top < 900

@@ -1,0 +1,101 @@
+// What a reader takes along of each part of the page: a link to it, its numbers, its picture.
+class Parts {
+  constructor(views) {
+    this.numbers = JSON.parse(document.getElementById("atlas-numbers").textContent);
+    for (const view of views) this.offer(view);
+    const page = element("p", { class: "takes" });
+    document.querySelector("footer").prepend(page);
+    this.menu(page, "this page", { "Copy link": () => this.address(""), "Download JSON": () => this.json("atlas", this.numbers) });
+  }
+
+  // Numbers of a view, as in the JSON.
+  of(view) { return view.index ? this.numbers.beside[view.index - 1] : this.numbers; }
+
+  offer(view) {
+    view.panels.forEach((panel, index) => {
+      const layer = this.of(view).layers[index], table = view.tables[index];
+      const choices = { "Copy link": () => this.address(panel.id) };
+      if (table.relevance) choices["Download CSV"] = () => this.csv(`${layer.layer} concepts`, this.concepts(table, [...table.relevance.keys()].map(concept => [concept, table.relevance[concept], table.share(concept)])));
+      choices["Download JSON"] = () => this.json(layer.layer, layer);
+      const map = view.stage.map(index);
+      if (map) choices["Download the map as SVG"] = () => this.svg(`${layer.layer} map`, map.querySelector("svg"));
+      this.menu(panel.querySelector(".ledger"), layer.layer, choices);
+    });
+    for (const card of view.cards) {
+      const concept = Number(card.dataset.concept), index = Number(card.dataset.layer), { layer, supporting, opposing } = this.of(view).layers[index];
+      const name = `${layer} ${concept}`, address = () => `${encodeURIComponent(layer)}/${concept}${view.index ? `@${view.index}` : ""}`;
+      this.menu(card.querySelector(".facts"), name, {
+        "Copy link": () => this.address(address()),
+        "Download the heatmap as PNG": () => this.png(name, card.querySelector(".heat")),
+        "Download JSON": () => this.json(name, { layer, ...[...supporting, ...opposing].find(part => part.concept === concept) }),
+      });
+    }
+    const graph = this.of(view).graph;
+    if (graph && view.graph.root) {
+      this.menu(view.graph.root.querySelector(".lead"), "the graph", {
+        "Copy link": () => this.address(view.graph.root.querySelector("h3").id),
+        "Download CSV": () => this.csv("graph", [["upper layer", "upper concept", "lower layer", "lower concept", "relevance", "share of the prediction"], ...graph.edges.map(edge => [...edge.upper, ...edge.lower, edge.relevance, edge.share])]),
+        "Download JSON": () => this.json("graph", graph),
+      }, true);
+    }
+    this.menu(view.region.root, "the region", { "Download CSV": () => {
+      const { table, selected } = view.region, sums = table.sums(selected), total = sums.reduce((sum, value) => sum + Math.abs(value), 0);
+      const order = [...sums.keys()].filter(concept => sums[concept]).sort((a, b) => Math.abs(sums[b]) - Math.abs(sums[a]) || a - b);
+      this.csv(`${table.layer} region`, this.concepts(table, order.map(concept => [concept, sums[concept], sums[concept] / total])));
+    } });
+  }
+
+  concepts(table, rows) { return [["layer", "concept", "name", "relevance", "share"], ...rows.map(([concept, relevance, share]) => [table.layer, concept, table.nameOf(concept), relevance, share])]; }
+
+  menu(place, what, choices, after = false) {
+    const menu = element("details", { class: "takes" }, element("summary", {}, "Copy or download", element("span", { class: "unseen" }, `: ${what}`)));
+    for (const [text, take] of Object.entries(choices)) {
+      const button = element("button", { type: "button" }, text);
+      button.addEventListener("click", () => { const address = take(); if (typeof address === "string") copyAddress(button, address); });
+      menu.append(button);
+    }
+    if (after) place.after(menu);
+    else place.append(menu);
+  }
+
+  address(hash) { return location.href.split("#")[0] + (hash && `#${hash}`); }
+
+  csv(name, rows) { download(this.file(name, "csv"), csv(rows), "text/csv"); }
+
+  json(name, content) { download(this.file(name, "json"), JSON.stringify(content, null, 1), "application/json"); }
+
+  file(name, kind) { return `${name.replace(/[^\p{L}\p{N}._-]+/gu, "-")}.${kind}`; }
+
+  // The map as it lies on the faded picture; styles of the page go with it.
+  svg(name, map) {
+    const copy = map.cloneNode(true), [, , width, height] = map.getAttribute("viewBox").split(" ");
+    copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+    copy.setAttribute("width", width);
+    copy.setAttribute("height", height);
+    const styled = [...map.querySelectorAll("text, .hatch")], copies = [...copy.querySelectorAll("text, .hatch")];
+    styled.forEach((item, at) => {
+      const style = getComputedStyle(item);
+      for (const property of ["fill", "stroke", "paint-order", "stroke-linejoin", "font-weight", "font-family", "text-anchor", "dominant-baseline"]) copies[at].style.setProperty(property, style.getPropertyValue(property));
+      copies[at].style.opacity = 1;
+    });
+    copy.prepend(element("image", { href: this.faded(), width, height, preserveAspectRatio: "none" }));
+    download(this.file(name, "svg"), new XMLSerializer().serializeToString(copy), "image/svg+xml");
+  }
+
+  faded() { return getComputedStyle(document.documentElement).getPropertyValue("--faded").trim().replace(/^url\(["']?|["']?\)$/g, ""); }
+
+  // A heatmap on the scale that the page shows it on.
+  async png(name, heat) {
+    const load = async address => { const image = new Image(); image.src = address; await image.decode(); return image; };
+    const drawn = heat.querySelector("img"), [ground, heatmap] = await Promise.all([load(this.faded()), load(drawn.src)]);
+    const canvas = element("canvas"), side = Math.max(heatmap.naturalWidth, heatmap.naturalHeight), factor = Math.max(1, Math.floor(448 / side));
+    canvas.width = heatmap.naturalWidth * factor;
+    canvas.height = heatmap.naturalHeight * factor;
+    const context = canvas.getContext("2d");
+    context.imageSmoothingEnabled = !document.body.classList.contains("small");
+    context.drawImage(ground, 0, 0, canvas.width, canvas.height);
+    context.globalAlpha = Number(getComputedStyle(drawn).opacity);
+    context.drawImage(heatmap, 0, 0, canvas.width, canvas.height);
+    download(this.file(name, "png"), await new Promise(done => canvas.toBlob(done)), "image/png");
+  }
+}
