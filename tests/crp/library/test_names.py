@@ -19,6 +19,7 @@ from crp.concepts import PositionConcept
 from crp.errors import InputError, LibraryError
 from crp.library import GivenName, Library, read_names
 from crp.library.given_names import merged
+from crp.library.summary import described_in_words
 
 N = 24
 
@@ -71,6 +72,7 @@ def test_a_name_is_stored_and_shown_first(named: Library) -> None:
     assert (name.label, name.note, name.tags, name.author) == ("edge", "left to right", ("low", "thin"), "Ann")
     assert again.given_names()["2", 3].verdict == "artefact"
     assert repr(again.concept("0", 1)).startswith("<concept 1 (edge) of 0")
+    assert "names of 0: 'edge' (1), 'blob' (4)\nnames of 2: 'corner' (3)\n" in described_in_words(again)
     assert again.concepts_of(0, "0")[0].concept_name == again.concept_name("0", again.concepts_of(0, "0")[0].concept)
 
 
