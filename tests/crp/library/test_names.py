@@ -232,6 +232,18 @@ def test_without_common_data_other_weights_are_refused(named: Library, tmp_path:
     assert set(again.refused_names().values()) == {reason}
 
 
+@pytest.mark.parametrize(("first", "second"), [(2, 4), (4, 2)])
+def test_few_samples_do_not_tell_a_concept_of_another_model(tmp_path: Path, first: int, second: int) -> None:
+    model = net()
+    library = mined(tmp_path / "a.crp", model, k=first)
+    library.give_name("0/1", "edge")
+    with torch.no_grad():
+        model[5].bias += 1
+    again = moved(library, mined(tmp_path / "b.crp", model, k=second).path)
+    reason = "the model has other weights, and fewer than 3 reference samples of a concept are stored"
+    assert again.refused_names() == {"0/1": reason}
+
+
 def test_concepts_that_respond_alike_are_not_guessed(tmp_path: Path) -> None:
     model = net()
     with torch.no_grad():
