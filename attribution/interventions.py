@@ -106,7 +106,7 @@ class Interventions(ABC):
 
     def follow_upper_parts(self, layers: Collection[str]) -> None:
         """Prepare the removal of concepts from several layers in one forward pass, instead of one for each layer."""
-        missing = {layer: self._own_name(layer) for layer in layers if layer not in self._uppers}
+        missing = {layer: self.own_name(layer) for layer in layers if layer not in self._uppers}
         if missing:
             found, refused = UpperPart.of_layers(self.replica.source, self._input, set(missing.values()))
             self._uppers |= {layer: found.get(own) or refused[own] for layer, own in missing.items()}
@@ -135,7 +135,7 @@ class Interventions(ABC):
         ModelError
             As `removal`; and if `end` does not lie above the layer.
         """
-        upper = UpperPart(self.replica.source, self._input, self._own_name(layer), self._own_name(end))
+        upper = UpperPart(self.replica.source, self._input, self.own_name(layer), self.own_name(end))
         self._check_own(layer, upper.activation)
         self._check_own(end, upper.prediction)
         return Removal(upper, parts_of(kind_at(layer, concept), upper.activation, self.layout(layer), layer))
@@ -169,9 +169,13 @@ class Interventions(ABC):
                 f"Samples of this flow are [N, {', '.join(map(str, self._input.shape[1:]))}], the other ones (by=) are "
                 f"{list(samples.shape)}."
             )
-        upper = UpperPart(self.replica.source, samples, self._own_name(layer))
+        upper = UpperPart(self.replica.source, samples, self.own_name(layer))
         return parts_of(removal.parts.kind, upper.activation, removal.parts.layout, layer)
 
-    def _own_name(self, layer: str) -> str:
+    def own_name(self, layer: str) -> str:
+        """Return the layer of the caller's model whose output a layer's concepts divide.
+
+        It is the batch norm that was merged into the layer, if one was, and otherwise the layer itself.
+        """
         # the copy's output of a layer that a batch norm was merged into is the batch norm's
         return dict(self.replica.merges).get(layer, layer)

@@ -19,6 +19,16 @@ CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
 # For each side, the environment variable that names an existing interpreter.
 GIVEN = {"ours": "BENCH_OURS_PYTHON", "theirs": "BENCH_THEIRS_PYTHON"}
 
+# Resolves when the page has drawn a frame after the load event and responds. Returns the milliseconds from the start of
+# the navigation to the load event, to the first paint, and to that moment.
+TIMES = """
+new Promise(done => requestAnimationFrame(() => setTimeout(() => {
+  const [page] = performance.getEntriesByType("navigation");
+  const [paint] = performance.getEntriesByName("first-contentful-paint");
+  done([page.loadEventEnd, paint ? paint.startTime : performance.now(), performance.now()]);
+})))
+"""
+
 
 def interpreter(side: str) -> str:
     """Python of a side: the one its environment variable names, or that of an environment made on first use.

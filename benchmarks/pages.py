@@ -10,20 +10,11 @@ from typing import Any
 
 import crp
 from benchmarks import subjects
-from benchmarks.environments import browsing
+from benchmarks.environments import TIMES, browsing
 from benchmarks.subjects import spread
 from crp.preprocessing import Preprocessing
 from crp.visualization.site.site_maker import make_site
 
-# Resolves when the page has drawn a frame after the load event and responds. Returns the milliseconds from the start of
-# the navigation to the load event, to the first paint, and to that moment.
-_TIMES = """
-new Promise(done => requestAnimationFrame(() => setTimeout(() => {
-  const [page] = performance.getEntriesByType("navigation");
-  const [paint] = performance.getEntriesByName("first-contentful-paint");
-  done([page.loadEventEnd, paint ? paint.startTime : performance.now(), performance.now()]);
-})))
-"""
 _MOMENTS = ("load event", "first paint", "answers")
 
 
@@ -86,7 +77,7 @@ def _opened(paths: Sequence[Path]) -> list[list[float]]:
         found = []
         for path in paths:
             browser.open(path)
-            found.append(browser.run(_TIMES))
+            found.append(browser.run(TIMES))
         return found
     finally:
         browser.close()

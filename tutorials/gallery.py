@@ -19,12 +19,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 import crp
-from crp.demo import TAGGED_CLASS, Scenes, demo_model
+from crp.demo import TAGGED_CLASS, Scenes, demo_model, objects_demo
 from crp.explanations import Explanation
 from crp.library import Library
 from crp.visualization import Atlas
 from crp.visualization.figures import paper
 from crp.visualization.figures.renderers import SignalRenderer, SpectrogramRenderer
+from crp.visualization.site.object_pages import make_object_pages
 from tests.browsing import Browser, find_browser
 from tutorials.render import reduced
 
@@ -65,7 +66,7 @@ def main() -> None:
                 (FOLDER / f"{name}.png").write_bytes(reduced(png, widest=1500))
             photos = pictures_of(scenes, Path(work) / "scenes")
             site = crp.make_site(model, photos, library, Path(work) / "site", progress=False)
-            for name, png in of_site(browser, site.parent):
+            for name, png in [*of_site(browser, site.parent), *of_objects(browser, Path(work))]:
                 keep(name, png)
         finally:
             browser.close()
@@ -125,6 +126,21 @@ def of_site(browser: Browser, site: Path) -> Iterator[tuple[str, bytes]]:
     yield "site", browser.screenshot(whole=False)
     browser.open(site / "concepts" / "conv5" / "35.html", width=WIDTH, height=1205)
     yield "concept", browser.screenshot(whole=False)
+
+
+def of_objects(browser: Browser, work: Path) -> Iterator[tuple[str, bytes]]:
+    """Take screenshots of the objects of a scene: their index, and the page of the octagon."""
+    model, data = demo_model("segmenter"), objects_demo.data("segmenter", 300)
+    library = crp.mine(
+        model, data, layers=["features.conv5", "features.conv6"], path=work / "objects.crp", targets=data.targets,
+        class_names=data.class_names, preprocessing=data.preprocessing, progress=False,
+    )  # fmt: skip
+    example = objects_demo.example(work)
+    index = make_object_pages(model, example.file, library, work / "objects", name=example.file.name)
+    browser.open(index, width=WIDTH, height=1150)
+    yield "objects", browser.screenshot(whole=False)
+    browser.open(index.parent / "object-0.html", width=WIDTH, height=HEIGHT)
+    yield "object", browser.screenshot(whole=False)
 
 
 def settle(browser: Browser) -> None:

@@ -10,6 +10,7 @@ How many cells a sheet has is known here only. Pages get it with every cell they
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -117,6 +118,14 @@ def veil_sheet(rows: Sequence[Sequence[Patch]]) -> np.ndarray:
         cell = (opacity * 15).round().astype(np.uint8) * 17
         found[row * side : (row + 1) * side, column * side : (column + 1) * side, 1] = cell
     return found
+
+
+def glimpse_columns(count: int) -> int:
+    """Return the number of cells across a sheet of so many glimpses of a site.
+
+    Sheets of many glimpses are square: no side of a WebP may exceed 16,383 pixels.
+    """
+    return max(GLIMPSE_COLUMNS, math.ceil(math.sqrt(count)))
 
 
 def glimpse_sheet(patches: Mapping[int, Patch], *, side: int, columns: int) -> tuple[np.ndarray, Glimpses]:

@@ -178,6 +178,22 @@ def side(part: ConceptPart) -> str:
     return "supports" if part.share > 0 else "opposes"
 
 
+def shown_smaller(height: int, width: int, side: int) -> str:
+    """Say that a picture is shown reduced to `side` pixels; empty if it is shown as large as it is.
+
+    >>> shown_smaller(3000, 4000, 448).replace(SPACE, " ")
+    'The input has 4000 × 3000 pixels and is shown in 448 × 336; all numbers are of the full size.'
+    """
+    longer = max(height, width)
+    if longer <= side:
+        return ""
+    across, down = (round(length * side / longer) for length in (width, height))
+    return (
+        f"The input has {width}{SPACE}×{SPACE}{height} pixels and is shown in {across}{SPACE}×{SPACE}{down}; "
+        "all numbers are of the full size."
+    )
+
+
 def where(heatmap: np.ndarray) -> str:
     """Say where the absolute relevance of a heatmap `[H, W]` is concentrated: "in the upper left"."""
     magnitude = np.abs(heatmap).astype(np.float64)

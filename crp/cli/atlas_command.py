@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crp.cli import options
+from crp.cli.patch_supply import supply
 from crp.errors import CrpError, InputError, LibraryError
 from crp.files import user_path
 
@@ -151,7 +152,7 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     if site:
         _site(ready, images, opened, library, given, options)
         return
-    _supply(opened, ready, given)
+    supply(opened, ready, kinds_named(given["concept"], opened.layers), data=given["data"], trust=given["trust"])
     if given["objects"]:
         _objects(model, images, opened, library, given, options)
         return
@@ -196,25 +197,6 @@ def _objects(
         click.echo(index)
 
 
-def _supply(library: Library, model: PreparedModel, given: dict[str, Any]) -> None:
-    """Let the library make patches that are missing, from the data that were named, or given."""
-    from crp.mining import supply_patches
-    from crp.sources.kinds import kinds_named
-    from crp.sources.provenance import data_of
-
-    made, total = library.patch_counts()
-    if made == total:
-        return
-    try:
-        data = data_of(library, data=given["data"], trust=given["trust"])
-        kinds = kinds_named(given["concept"], library.layers)
-        supply_patches(library, model, data, concept=kinds, targets=getattr(data, "targets", None))
-    except CrpError as error:
-        if given["data"] is not None:
-            raise
-        click.echo(f"{total - made} patches have not been made yet, and cannot be made now: {error}", err=True)
-
-
 def _samples(library: Library, given: dict[str, Any]) -> Any:
     """Return the mined data, to name their samples; None if they are not where they were."""
     from crp.sources.provenance import data_of
@@ -253,6 +235,7 @@ def _site(
     options: dict[str, Any],
 ) -> None:
     from crp.sources.data import pictures_below
+    from crp.sources.kinds import kinds_named
     from crp.sources.picture_labels import labels_of_folder, read_labels
     from crp.visualization.site.site_maker import make_site
 
@@ -272,7 +255,7 @@ def _site(
         labels = read_labels(given["labels"], pictures, opened.class_names, opened.manifest["classes"])
         labels_from = f"the file {Path(given['labels']).name}"
     if model is not None:
-        _supply(opened, model, given)
+        supply(opened, model, kinds_named(given["concept"], opened.layers), data=given["data"], trust=given["trust"])
     index = make_site(
         model,
         list(dict.fromkeys(pictures)),

@@ -14,7 +14,9 @@ NETWORKS = tuple(network for kind in KINDS.values() for network in kind.networks
 
 
 @click.command(short_help="Run a complete example with built-in data and model.")
-@click.option("--out", default="crp-demo", show_default=True, metavar="FOLDER", help="Folder to write to.")
+@click.option(
+    "--out", metavar="FOLDER", help="Folder to write to; crp-demo by default, or crp-demo-KIND for another kind."
+)
 @click.option(
     "--kind", type=click.Choice(tuple(KINDS)), default="scenes", show_default=True, help="The kind of input."
 )
@@ -25,7 +27,7 @@ NETWORKS = tuple(network for kind in KINDS.values() for network in kind.networks
     help="For scenes, the convolutional network (cnn, the default) or the vision transformer (vit).",
 )
 @click.option("--samples", type=click.IntRange(min=100), default=1000, show_default=True, help="Samples to mine.")
-def demo(out: str, kind: str, network: str | None, samples: int) -> None:
+def demo(out: str | None, kind: str, network: str | None, samples: int) -> None:
     """Run a complete example: mine a built-in data set with its trained model, and explain one prediction.
 
     The data are made by the program, so the ground truth is known. Of the scenes, one class, the octagon, had a small
@@ -36,6 +38,7 @@ def demo(out: str, kind: str, network: str | None, samples: int) -> None:
         crp demo --out demo && crp atlas demo/library.crp demo/scene.png --format png
     """
     row = KINDS[kind]
+    out = out or ("crp-demo" if kind == "scenes" else f"crp-demo-{kind}")
     network = network or row.network
     if network not in row.networks:
         raise click.UsageError(f"--model {network} is not for --kind {kind}, which has {' and '.join(row.networks)}.")
@@ -71,7 +74,12 @@ def demo(out: str, kind: str, network: str | None, samples: int) -> None:
 
     story = click.wrap_text(" ".join(row.functions.story(model, explanation)), width=100)
     click.echo(f"\n{story}\n")
-    click.echo(f"{f'{row.word}:':<9}{example.file}")
-    click.echo(f"Atlas:   {', '.join(str(page) for page in pages)}")
-    click.echo(f"Library: {library.path}")
-    click.echo(f"Next:    {options.explaining_command(library.path, example.file)} {shlex.join(example.next_words)}")
+    lines = {
+        row.word: example.file,
+        "Atlas": ", ".join(str(page) for page in pages),
+        "Library": library.path,
+        "Next": f"{options.explaining_command(library.path, example.file)} {shlex.join(example.next_words)}",
+    }
+    width = max(map(len, lines)) + 1
+    for word, text in lines.items():
+        click.echo(f"{f'{word}:':<{width}} {text}")

@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from crp.cli import options
+from crp.cli.patch_supply import supply
 
-METHODS = ("suppress", "project", "reactive", "refit")
+if TYPE_CHECKING:
+    from torch import nn
+
+    from crp.correction.reading import Samples
+
+METHODS = ("suppress", "project", "reactive", "refit", "prune")
 
 
 @click.command(short_help="Correct a model that relies on a concept, and save it.")
 @click.argument("library")
-@click.option("--concept", metavar="LAYER/ID", required=True, help="The concept, such as conv5/37.")
+@click.option("--concept", metavar="LAYER/ID", help="The concept, such as conv5/37; all methods but prune need one.")
 @click.option("--by", "method", type=click.Choice(METHODS), required=True, help="How; see above.")
 @click.option("--data", metavar="DATA", required=True, help="Samples to correct on, named as for `crp mine`.")
 @click.option("--out", metavar="FILE", required=True, help="FILE.safetensors (weights), .pt2 or .onnx (programs).")
@@ -28,6 +35,8 @@ METHODS = ("suppress", "project", "reactive", "refit")
     show_default=True,
     help="With suppress: what takes the place of the concept.",
 )
+@click.option("--share", type=click.FloatRange(0, 1), help="With prune: the share of the filters to take out.")
+@click.option("--layers", type=options.Names(), help="With prune: some of the library's layers; default: all.")
 @click.option(
     "--samples",
     type=click.IntRange(min=40),
@@ -46,13 +55,15 @@ METHODS = ("suppress", "project", "reactive", "refit")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def fix(
     library: str,
-    concept: str,
+    concept: str | None,
     method: str,
     data: str,
     out: str,
     refitted: bool,
     labels: bool,
     fill: str,
+    share: float | None,
+    layers: tuple[str, ...] | None,
     samples: int,
     kind: str,
     model: str | None,
@@ -69,6 +80,7 @@ def fix(
     project    the direction in which activations change with the concept is taken out (pattern-ClArC)
     reactive   around places where the concept is active, the usual activation is put; other inputs do not change
     refit      the last layer is fitted again, on samples with the concept exchanged; weights only
+    prune      the filters of all layers that predictions rely on least become zero; the accuracy at each share is said
 
     Removing a concept stops it from deciding. A class that the model knew by the concept alone is not recognised by
     that: it needs `refit`, or --refit after another method. No labels are needed.
@@ -76,9 +88,11 @@ def fix(
     \b
     Example:
         crp fix scenes.crp --concept conv5/37 --by refit --data photos/ --out fixed.safetensors
+        crp fix scenes.crp --by prune --share 0.3 --data photos/ --labels --out pruned.safetensors
     """
     sys.path.append(os.getcwd())
     from crp import correction
+    from crp.concepts import ChannelConcept
     from crp.correction.reading import read_samples
     from crp.files import user_path
     from crp.library import open_library
@@ -92,24 +106,38 @@ def fix(
 
     if refitted and method == "refit":
         raise click.UsageError("--refit is for suppress, project and reactive; --by refit does the same alone.")
+    pruning = method == "prune"
+    _check_options(method, pruning, {"--share": share, "--layers": layers},
+                   {"--concept": concept, "--refit": refitted, "--page": page})  # fmt: skip
     opened, found_kind = open_library(library), kind_named(kind)
-    layer, index = opened.concept_named(concept)
+    layer, index = (None, None) if pruning else opened.concept_named(concept)
+    pruned = [*(layers or opened.layers)] if pruning else []
+    for one in pruned:
+        opened.shape(one)
     check_concept_kind(opened, found_kind)
     place = pick_device(device)
     found = model_of(opened, model=model, weights=weights, trust=trust).to(place)
     dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
     fitting, held_out = (one.to(place) for one in read_samples(dataset, samples, labelled=labels))
+    if pruning:
+        if not isinstance(found_kind, ChannelConcept):
+            raise click.UsageError(f"--by prune takes out filters, which are channels, and the concepts are {kind}.")
+        _prune(found, fitting, held_out, pruned, share, out, as_json)
+        return
     common = dict(kind=found_kind)
     result = None
     if method != "refit":
         settings = {**common, "fill": fill} if method == "suppress" else common
+        if method == "suppress" and fill == "mean" and opened.mean_sizes.get(layer):
+            settings["means"] = opened.means(layer)
         result = getattr(correction, method)(found, fitting.data, layer, index, **settings)
     if method == "refit" or refitted:
         result = correction.refit(found, fitting.data, layer, index, labels=fitting.labels, after=result, **common)
     figures = correction.measure_fix(found, result, held_out.data, layer, index, labels=held_out.labels, **common)
     written = correction.write_fixed(result, out, fitting.data[:2])
     if page is not None:
-        text = fix_report(figures, result.method, f"{layer}/{index}", held_out.data.cpu(), opened)
+        supply(opened, found, found_kind, trust=trust)
+        text = fix_report(figures, result.method, (layer, index), held_out.data.cpu(), opened)
         replace_file(user_path(page), lambda file: file.write(text.encode()))
     if as_json:
         click.echo(json.dumps({"method": result.method, "file": str(written), **figures.to_json()}))
@@ -118,3 +146,42 @@ def fix(
     for line in figures.lines(opened.class_names):
         click.echo(line)
     click.echo(written)
+
+
+def _prune(
+    model: nn.Module,
+    fitting: Samples,
+    held_out: Samples,
+    layers: list[str],
+    share: float,
+    out: str,
+    as_json: bool,
+) -> None:
+    from crp import correction
+
+    scores = correction.relevance_scores(model, fitting.data, layers, labels=fitting.labels)
+    result = correction.prune(model, fitting.data, scores, share)
+    curve = correction.pruning_curve(model, held_out.data, scores, labels=held_out.labels)
+    written = correction.write_fixed(result, out, fitting.data[:2])
+    if as_json:
+        figures = [{"share": removed, "accuracy": accuracy} for removed, accuracy in curve]
+        click.echo(json.dumps({"method": result.method, "file": str(written), "curve": figures}))
+        return
+    click.echo(result.method)
+    click.echo(f"filters out  {'as the whole model' if held_out.labels is None else 'right'}")
+    for removed, accuracy in curve:
+        click.echo(f"{removed:11.0%}  {accuracy:.1%}")
+    click.echo(written)
+
+
+def _check_options(method: str, pruning: bool, of_pruning: dict[str, object], of_concepts: dict[str, object]) -> None:
+    """Refuse options that the method does not have, and ask for those that it needs."""
+    given = [name for name, value in (of_concepts if pruning else of_pruning).items() if value not in (None, False)]
+    if given:
+        others = "methods that correct a concept" if pruning else "prune"
+        raise click.UsageError(f"--by {method} has no {given[0]}: that is for {others}.")
+    if pruning and of_pruning["--share"] is None:
+        raise click.UsageError("--by prune needs --share, the share of the filters to take out, such as 0.3.")
+    if not pruning and of_concepts["--concept"] is None:
+        raise click.UsageError(f"--by {method} needs --concept, such as conv5/37.")
+

@@ -9,6 +9,7 @@ import sys
 import click
 
 from crp.cli import options
+from crp.cli.patch_supply import supply
 from crp.errors import inert
 
 
@@ -26,6 +27,7 @@ from crp.errors import inert
 @options.weights
 @options.device
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
+@click.option("--page", metavar="FILE.html", help="Write a page with patches, evidence, and an editor of verdicts.")
 @click.option("--json", "as_json", is_flag=True, help="Print the evidence as JSON.")
 def suspects(
     library: str,
@@ -41,6 +43,7 @@ def suspects(
     weights: str | None,
     device: str | None,
     trust: bool,
+    page: str | None,
     as_json: bool,
 ) -> None:
     """List concepts of LIBRARY that a class may use for the wrong reason, the most suspicious first.
@@ -53,13 +56,15 @@ def suspects(
 
     \b
     Examples:
-        crp suspects scenes.crp --data photos/
+        crp suspects scenes.crp --data photos/ --page suspects.html
         crp suspects scenes.crp --verdict conv5/37=artefact --note "stamp of the archive"
     """
     sys.path.append(os.getcwd())
     from crp.correction import candidates
+    from crp.correction.location import masks_shown
     from crp.correction.reading import read_samples
     from crp.correction.suspicion import STATED, with_effects
+    from crp.files import user_path
     from crp.library import open_library
     from crp.library.names_file import FILE as NAMES
     from crp.models import check_concept_kind
@@ -67,6 +72,8 @@ def suspects(
     from crp.sources.fitting import pick_device
     from crp.sources.kinds import kind_named
     from crp.sources.provenance import model_of
+    from crp.visualization.page_files import replace_file
+    from crp.visualization.report.suspects_page import suspects_report
 
     opened = open_library(library)
     if verdict is not None:
@@ -85,9 +92,14 @@ def suspects(
         loaded = model_of(opened, model=model, weights=weights, trust=trust).to(place)
         dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
         rows, others = read_samples(dataset, samples, labelled=False)
-        import torch
-
-        found = with_effects(found, loaded, torch.cat([rows.data, others.data]).to(place), found_kind, measured)
+        every = rows.joined(others).to(place)
+        masks = masks_shown(dataset, every.indices)
+        found = with_effects(found, loaded, every.data, found_kind, measured, masks=masks)
+        if page is not None:
+            supply(opened, loaded, found_kind, trust=trust)
+    if page is not None:
+        text = suspects_report(found, opened)
+        replace_file(user_path(page), lambda file: file.write(text.encode()))
     if as_json:
         rows = [
             {**one.to_json(), "given": kept.to_json() if (kept := names.get((one.layer, one.concept))) else None}
@@ -96,13 +108,18 @@ def suspects(
         click.echo(json.dumps(rows, indent=1))
         return
     if not found:
-        click.echo("No concept has 5 % of the relevance of a class that has at least 6 samples.")
+        click.echo(
+            "No concept has 5 % of the relevance of a class that has at least 6 samples, or 25 % in some of them."
+        )
         return
+    outside = any(one.outside is not None for one in found)
     click.echo(
         f"{'concept':<16} {'class':<22} {'with':>5} {'without':>7} {'share':>6} {'without':>7} {'right':>6} "
-        f"{'without':>7} {'kept':>6} {'pulled':>6}"
+        f"{'without':>7} {'kept':>6} {'pulled':>6}{' outside' if outside else ''}"
     )
-    for one in found:
+    for place, one in enumerate(found):
+        if one.decides is None and place and found[place - 1].decides is not None:
+            click.echo("not measured, and not less suspicious for that:")
         kept = names.get((one.layer, one.concept))
         said = ": ".join(filter(None, (kept.verdict, kept.label, kept.note))) if kept else ""
         words = said if kept and kept.verdict else " ".join(["likely a Clever Hans" * one.likely, said]).strip()
@@ -110,7 +127,8 @@ def suspects(
             inert(
                 f"{one.name:<16} {one.target_name:<22} {one.having:>5} {one.lacking:>7} {one.share:>6.0%} "
                 f"{one.share_lacking:>7.0%} {_percent(one.right):>6} {_percent(one.right_lacking):>7} "
-                f"{_percent(one.kept):>6} {_percent(one.pulled):>6}  {words}".rstrip()
+                f"{_percent(one.kept):>6} {_percent(one.pulled):>6}"
+                f"{f' {_percent(one.outside):>7}' if outside else ''}  {words}".rstrip()
             )
         )
     click.echo(
@@ -120,6 +138,8 @@ def suspects(
     click.echo(STATED)
     if data is not None:
         click.echo("kept: still recognised when it is taken out; pulled: others taken for the class when it is put in.")
+        if outside:
+            click.echo("outside: how much of its relevance for the class lies outside the object that DATA show.")
         if sum(one.kept is not None for one in found) < min(measured, len(found)):
             click.echo("Not measured where fewer than 10 samples have the concept or lack it; --samples reads more.")
 

@@ -6,6 +6,7 @@
 `project`            take out the direction in which activations change with a concept (ClArC)
 `reactive`           put the usual activation around the places where the concept is active, and nowhere else
 `refit`              fit the last layer again, so that the concept no longer decides, with labels or without
+`prune`              take out the filters that predictions rely on least; `pruning_curve` measures accuracy
 `write_fixed`        save the result, as weights or as a program that torch alone runs
 `measure_fix`        how much the concept decides, before and after
 ===================  =========================================================================================
@@ -24,6 +25,9 @@ _HOMES = {
     "project": ".removing",
     "reactive": ".removing",
     "refit": ".refitting",
+    "prune": ".pruning",
+    "pruning_curve": ".pruning",
+    "relevance_scores": ".pruning",
     "write_fixed": ".writing",
     "measure_fix": ".figures_of_a_fix",
     "Dependence": ".figures_of_a_fix",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from crp.attribution.named_layers import SUFFIX, module_name
 from crp.attribution.wrappers import unwrapped
 from crp.correction.channel_maps import ChannelMap
 from crp.correction.reruns import Rerun
-from crp.errors import ModelError
+from crp.errors import ModelError, listed
 from crp.layout import Layout
 
 # Difference of outputs, relative to the largest, that edited weights may make by rounding.
@@ -35,7 +36,7 @@ class Correction:
     layer
         The layer whose output is changed.
     change
-        The change of that output as a module; None if it is not changed.
+        The change of that output as a module; None if it is not changed, or not that layer alone.
     last
         The model's last linear layer, if it was fitted again.
     """
@@ -50,28 +51,34 @@ class Correction:
 
 def mapped(model: nn.Module, data: Tensor, layer: str, layout: Layout, found: ChannelMap, method: str) -> Correction:
     """Return the model with an affine map of a layer's channels, in its weights where that is exact."""
-    fixed = copied(model)
-    example = data[:2]
-    change = found.module(layout, example)
-    name = module_name(layer)
-    module = fixed.get_submodule(name)
-    own = not _shared(fixed, module) and not module._forward_hooks and not module._forward_pre_hooks
-    write = found.written_before if layer.endswith(SUFFIX) else found.written_after
-    in_weights = own and write(module)
-    if not in_weights:
-        _replace(fixed, layer, change)
-    correction = Correction(fixed, method, in_weights, layer, change)
-    _check(model, correction, example)
-    return correction
+    return all_mapped(model, data, {layer: (layout, found)}, method)
+
+
+def all_mapped(
+    model: nn.Module, data: Tensor, maps: Mapping[str, tuple[Layout, ChannelMap]], method: str
+) -> Correction:
+    """Return the model with affine maps of several layers' channels, in its weights where that is exact."""
+    fixed, example = copied(model), data[:2]
+    changes = {layer: found.module(layout, example) for layer, (layout, found) in maps.items()}
+    in_weights = True
+    for layer in sorted(maps, key=lambda layer: -layer.count(".")):  # a layer in another one is changed before it
+        module = fixed.get_submodule(module_name(layer))
+        own = not _shared(fixed, module) and not module._forward_hooks and not module._forward_pre_hooks
+        found = maps[layer][1]
+        if not (own and (found.written_before if layer.endswith(SUFFIX) else found.written_after)(module)):
+            _replace(fixed, layer, changes[layer])
+            in_weights = False
+    _check(model, fixed, changes, example)
+    last = list(maps)[-1]
+    return Correction(fixed, method, in_weights, last, changes[last] if len(maps) == 1 else None)
 
 
 def inserted(model: nn.Module, data: Tensor, layer: str, change: nn.Module, method: str) -> Correction:
     """Return the model with a module put after a layer (or before a module, at its input)."""
     fixed = copied(model)
     _replace(fixed, layer, change)
-    correction = Correction(fixed, method, False, layer, change)
-    _check(model, correction, data[:2])
-    return correction
+    _check(model, fixed, {layer: change}, data[:2])
+    return Correction(fixed, method, False, layer, change)
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -95,18 +102,19 @@ def _replace(model: nn.Module, layer: str, change: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _check(model: nn.Module, correction: Correction, example: Tensor) -> None:
-    """Compare the corrected model with the change made by hand: models may read weights past their modules."""
-    expected = Rerun(model, correction.layer, correction.change).run(example)
+def _check(model: nn.Module, fixed: nn.Module, changes: Mapping[str, nn.Module], example: Tensor) -> None:
+    """Compare a corrected model with changes made by hand: models may read weights past their modules."""
+    layers = listed(changes)
+    expected = Rerun(model, next(iter(changes)), changes).run(example)
     try:
-        found = correction.model(example)
+        found = fixed(example)
     except (AttributeError, TypeError, RuntimeError) as error:
         raise ModelError(
-            f"The model does not run with a module added at '{correction.layer}' ({error}); name the layer after it."
+            f"The model does not run with a module added at {layers} ({error}); name the layer after it."
         ) from error
     largest = max(float(expected.abs().max()), 1e-6)
     if found.shape != expected.shape or float((found - expected).abs().max()) > _ROUNDING * largest:
         raise ModelError(
-            f"The corrected model does not give what changing the output of '{correction.layer}' gives: the model may "
-            "read that layer's weights elsewhere. Name another layer."
+            f"The corrected model does not give what changing the output of {layers} gives: the model may read that "
+            "layer's weights elsewhere. Name another layer."
         )

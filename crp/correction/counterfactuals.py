@@ -99,10 +99,9 @@ class Counterfactuals:
         progress: bool,
     ) -> Iterator[Variants]:
         """Yield kinds of variants, as the model or a correction of it answers them; `progress` shows a bar for each."""
-        change, at, last = (
-            (correction.change, correction.layer, correction.last) if correction is not None else (None, None, None)
-        )
-        rerun = Rerun(self._model, self._presence.layer, change, at)
+        last = None if correction is None else correction.last
+        changed = correction is not None and correction.change is not None
+        rerun = Rerun(self._model, self._presence.layer, {correction.layer: correction.change} if changed else None)
         for name in names:
             rows, donors = self._plans[name]
             outputs, given = [], []

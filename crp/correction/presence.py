@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from crp.attribution import RelevanceFlow, prepare
+from crp.attribution import RelevanceFlow, composite_for, prepare
 from crp.concepts import ConceptKind
 from crp.correction.reruns import BATCH, Rerun
 from crp.errors import InputError
@@ -27,7 +27,7 @@ class Presence:
     Attributes
     ----------
     layer, layout
-        The layer.
+        The layer whose output is divided into the concepts (`observed_layers`).
     kind, ids
         The concepts.
     threshold
@@ -89,7 +89,7 @@ def find_presence(
     InputError
         If there is no such layer or concept, or a concept is active nowhere.
     """
-    layout = observed_layout(model, data, layer)
+    layer, layout = observed_layers(model, data, [layer])[layer]
     ids = concept_ids(concept, kind.size(layout), f"layer '{layer}'")
     rerun, values, outputs = Rerun(model, layer), [], []
     for _, batch in in_batches(data, BATCH, "finding the concept", shown=progress):
@@ -105,10 +105,15 @@ def find_presence(
     return Presence(layer, layout, kind, ids, threshold, around(where, layout, reach), where, torch.cat(outputs))
 
 
-def observed_layout(model: nn.Module, data: Tensor, layer: str) -> Layout:
-    """Observe which axes of a layer's output are channels."""
-    with RelevanceFlow(prepare(model, None), None, data[:1], [layer], to_input=False) as flow:
-        return flow.layout(layer)
+def observed_layers(model: nn.Module, data: Tensor, layers: Collection[str]) -> dict[str, tuple[str, Layout]]:
+    """Find by layer whose output is divided into its concepts, and observe what the axes of that output mean.
+
+    It is the layer itself, or the batch norm that the rules of `composite_for` merge into it: what explanations say of
+    a channel of a convolution is said of the normed channel.
+    """
+    replica = prepare(model, composite_for(model, data[:1]).composite)
+    with RelevanceFlow(replica, None, data[:1], list(layers), to_input=False) as flow:
+        return {layer: (flow.own_name(layer), flow.layout(layer)) for layer in layers}
 
 
 def around(where: Tensor, layout: Layout, reach: int) -> Tensor:

@@ -17,14 +17,21 @@ _MEASURES = 4
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Samples `[N, c, *S]` and, if they are read, their labels, int64 `[N]`."""
+    """Samples `[N, c, *S]`; if they are read, their labels, int64 `[N]`; and their indices in the data set."""
 
     data: Tensor
     labels: Tensor | None
+    indices: tuple[int, ...]
 
     def to(self, device: torch.device) -> Samples:
         """Return the samples on a device."""
-        return Samples(self.data.to(device), None if self.labels is None else self.labels.to(device))
+        labels = None if self.labels is None else self.labels.to(device)
+        return Samples(self.data.to(device), labels, self.indices)
+
+    def joined(self, other: Samples) -> Samples:
+        """Return both as one; all have labels, or none."""
+        labels = None if self.labels is None else torch.cat([self.labels, other.labels])
+        return Samples(torch.cat([self.data, other.data]), labels, self.indices + other.indices)
 
 
 def read_samples(dataset: object, count: int, *, labelled: bool, progress: bool = True) -> tuple[Samples, Samples]:
@@ -67,6 +74,6 @@ def read_samples(dataset: object, count: int, *, labelled: bool, progress: bool 
     held = len(read) // _MEASURES
 
     def those(which: slice) -> Samples:
-        return Samples(data[which], None if labels is None else labels[which])
+        return Samples(data[which], None if labels is None else labels[which], tuple(rows[which]))
 
     return those(slice(held, None)), those(slice(held))

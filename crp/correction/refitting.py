@@ -89,7 +89,7 @@ def refit(
     presence = find_presence(model, data, layer, concept, kind, active=active, reach=reach, progress=progress)
     made = Counterfactuals(model, data, presence, seed)
     wanted = presence.outputs.argmax(1) if labels is None else labels.to(presence.outputs.device)
-    rerun = Rerun(model, layer)
+    rerun = Rerun(model, presence.layer)
     rerun.run(data[:2])
     name, _ = rerun.features()
     linear = copied(model).get_submodule(name)

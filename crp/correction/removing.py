@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from crp.analysis.learned_directions import filter_directions, pattern_directions
-from crp.concepts import ChannelConcept, ConceptKind
+from crp.concepts import ChannelConcept, ConceptKind, Parts
 from crp.correction.activations import activation_after, gathered
 from crp.correction.channel_maps import ChannelMap, part_matrix
 from crp.correction.corrections import Correction, inserted, mapped
 from crp.correction.eraser import Eraser
-from crp.correction.presence import ACTIVE, REACH, find_presence, observed_layout
+from crp.correction.presence import ACTIVE, REACH, find_presence, observed_layers
 from crp.correction.reruns import Rerun, checked_samples
 from crp.errors import InputError, nearest
 from crp.indices import concept_ids
+from crp.values import ConceptMeans
 
 _CHANNELS = ChannelConcept()
 FILLS = ("zero", "mean")
@@ -31,6 +32,7 @@ def suppress(
     *,
     kind: ConceptKind = _CHANNELS,
     fill: str = "zero",
+    means: ConceptMeans | None = None,
     progress: bool = True,
 ) -> Correction:
     r"""Take concepts out of a layer, for every input.
@@ -52,6 +54,9 @@ def suppress(
         The kind of concept.
     fill
         What takes the place of the parts: `"zero"`, or their `"mean"` over samples and positions.
+    means
+        With `fill="mean"`: means over the mined data set (`Library.means`), those that explanations use, instead of
+        means over `data`.
     progress
         Whether to show progress bars.
 
@@ -65,14 +70,18 @@ def suppress(
     checked_samples(data)
     if fill not in FILLS:
         raise InputError(f"There is no fill {fill!r}: {nearest(str(fill), FILLS)}")
-    layout = observed_layout(model, data, layer)
+    layer, layout = observed_layers(model, data, [layer])[layer]
     ids = concept_ids(concept, kind.size(layout), f"layer '{layer}'")
     rerun = Rerun(model, layer)
     rerun.run(data[:8])
     matrix = part_matrix(kind, ids, layout, rerun.activation)
     shift = matrix.new_zeros(len(matrix))
     if fill == "mean":
-        shift = matrix @ gathered(model, data, layer, layout, progress=progress)[0]
+        if means is None:
+            shift = matrix @ gathered(model, data, layer, layout, progress=progress)[0]
+        else:
+            filled = Parts(kind, rerun.activation, layout, layer).of_means(means).part([list(ids)])[0, 0]
+            shift = layout.split(filled.cpu().double()[None])[0, :, 0]  # the same at every position, as the matrix is
     removal = ChannelMap(torch.eye(len(matrix), dtype=torch.float64) - matrix, shift)
     return mapped(model, data, layer, layout, removal, f"suppressed, {fill} in its place")
 
@@ -107,7 +116,7 @@ def project(
     if direction not in _DIRECTIONS:
         raise InputError(f"There is no direction {direction!r}: {nearest(str(direction), [*_DIRECTIONS])}")
     found = find_presence(model, data, layer, concept, kind, active=active, reach=reach, progress=progress)
-    place = activation_after(model, data[:1], layer)
+    place = activation_after(model, data[:1], found.layer)
     absent, with_it, without_it = gathered(model, data, place, found.layout, found, progress=progress)
     directions = _DIRECTIONS[direction]({"concept": (with_it, without_it)})
     (vector,) = directions.matrix.double()
@@ -141,6 +150,6 @@ def reactive(
     found = find_presence(model, data, layer, concept, kind, active=active, reach=reach, progress=progress)
     if found.layout.positions == 1 or not found.layout.grid:
         raise InputError(f"Layer '{layer}' has no positions to react at: use suppress or project.")
-    absent, *_ = gathered(model, data, layer, found.layout, found, progress=progress)
+    absent, *_ = gathered(model, data, found.layer, found.layout, found, progress=progress)
     eraser = Eraser(kind, found.ids, found.threshold, absent, found.layout, reach).to(data)
-    return inserted(model, data, layer, eraser, f"erased where it is active, within {reach} positions")
+    return inserted(model, data, found.layer, eraser, f"erased where it is active, within {reach} positions")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ class Rerun:
         The caller's model, which is not changed.
     layer
         The layer that is read and replaced.
-    change, at
-        A function of a layer's output, and the name of that layer: it is applied in every pass, after replacing.
+    changes
+        By layer, a function of its output that is applied in every pass, after replacing.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Rerun:
     """
 
     def __init__(
-        self, model: nn.Module, layer: str, change: Callable[[Tensor], Tensor] | None = None, at: str | None = None
+        self, model: nn.Module, layer: str, changes: Mapping[str, Callable[[Tensor], Tensor]] | None = None
     ) -> None:
         self._copy, self._layer = replicate(model), layer
         modules = dict(self._copy.named_modules())
@@ -43,8 +43,8 @@ class Rerun:
         self._replace: Callable[[Tensor], Tensor] | None = None
         self._calls = 0
         on_layer(modules, layer, self._visit)
-        if change is not None:
-            on_layer(modules, at or layer, change)
+        for changed, change in (changes or {}).items():
+            on_layer(modules, changed, change)
         self._linear: list[tuple[str, Tensor, Tensor]] = []
         for name, module in modules.items():
             if type(module) is nn.Linear:

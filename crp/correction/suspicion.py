@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from crp.class_names import class_name
 from crp.concepts import ConceptKind
 from crp.correction.figures_of_a_fix import exchange_effects
+from crp.correction.location import relevance_outside
 from crp.library import Library
 from crp.library.vectors import Vectors
 
-# Fewest samples on each side of a split; concepts with a smaller mean share of a class's relevance are not listed.
-LEAST, SMALLEST_SHARE = 3, 0.05
+# Fewest samples on each side of a split. Concepts are listed that have this mean share of a class's relevance, or this
+# one in those samples that use them most, however few they are.
+LEAST, SMALLEST_SHARE, RARE_SHARE = 3, 0.05, 0.25
 # A candidate is called likely from here on. Chosen on libraries of the demo networks as trained (two draws of scenes)
 # and of a ResNet-20 on CIFAR, so that what shows the tag is called likely, and nothing else is.
 LIKELY: Mapping[str, float] = MappingProxyType({"exclusive": 0.3, "gap": 0.2, "errors": 0.25})
@@ -46,6 +48,9 @@ class Candidate:
     kept, pulled
         Measured, if samples were given: how many of the samples with the concept are still recognised when it is taken
         out, and how many others are taken for the class when it is put in (0 to 1); otherwise None.
+    outside
+        Measured, if masks of what samples show were given: how much of its supporting relevance for the class lies
+        outside them (0 to 1); otherwise None.
     """
 
     layer: str
@@ -62,6 +67,7 @@ class Candidate:
     elsewhere: float
     kept: float | None = None
     pulled: float | None = None
+    outside: float | None = None
 
     @property
     def gap(self) -> float:
@@ -79,14 +85,22 @@ class Candidate:
         return max(0.0, self.mean - self.elsewhere)
 
     @property
-    def decides(self) -> float:
-        """How far the concept alone decides, both when it is taken out and when it is put in; 0 if not measured."""
-        return 0.0 if self.kept is None or self.pulled is None else min(1 - self.kept, self.pulled)
+    def decides(self) -> float | None:
+        """How far the concept alone decides, both when it is taken out and when it is put in; None if not measured."""
+        return None if self.kept is None or self.pulled is None else min(1 - self.kept, self.pulled)
+
+    @property
+    def rare(self) -> bool:
+        """Whether few samples of the class use it, and these much: a cluster that the class's mean hides."""
+        return self.mean < SMALLEST_SHARE
 
     @property
     def score(self) -> float:
-        """Sort key: the sum of the evidence, `exclusive + gap + errors + decides`."""
-        return self.exclusive + self.gap + self.errors + self.decides
+        """The sum of the evidence, `exclusive + gap + errors`, and of what was measured, `decides + outside`.
+
+        It compares concepts for which the same was measured: others are ranked apart.
+        """
+        return self.exclusive + self.gap + self.errors + (self.decides or 0.0) + (self.outside or 0.0)
 
     @property
     def likely(self) -> bool:
@@ -100,7 +114,7 @@ class Candidate:
 
     def to_json(self) -> dict[str, Any]:
         """Return the evidence as JSON values."""
-        evidence = ("gap", "errors", "exclusive", "decides", "score", "likely")
+        evidence = ("gap", "errors", "exclusive", "decides", "rare", "score", "likely")
         found = {name: getattr(self, name) for name in evidence}
         return {**asdict(self), **found, "likely_from": dict(LIKELY)}
 
@@ -110,7 +124,7 @@ def candidates(library: Library, *, layers: tuple[str, ...] | None = None) -> li
 
     A concept that only one class relies on, that some of its samples lack, and whose absence makes the model wrong, may
     be a Clever Hans: the classifier relies on what only goes along with the class. It may also be a legitimate feature.
-    Groups of three samples are found, too.
+    Groups of three samples are found, too, also if the concept has next to no share in the rest of the class.
 
     Parameters
     ----------
@@ -122,7 +136,8 @@ def candidates(library: Library, *, layers: tuple[str, ...] | None = None) -> li
     Returns
     -------
     list of Candidate
-        For each concept its most suspicious class; the highest score first.
+        For each concept its most suspicious class; the highest score first, and concepts that were measured before
+        those that were not.
 
     Raises
     ------
@@ -135,8 +150,8 @@ def candidates(library: Library, *, layers: tuple[str, ...] | None = None) -> li
     return sorted(found, key=_order)
 
 
-def _order(one: Candidate) -> tuple[float, str, int]:
-    return -one.score, one.layer, one.concept
+def _order(one: Candidate) -> tuple[bool, float, str, int]:
+    return one.decides is None, -one.score, one.layer, one.concept
 
 
 def _of_layer(library: Library, layer: str, vectors: Vectors) -> list[Candidate]:
@@ -153,7 +168,9 @@ def _of_layer(library: Library, layer: str, vectors: Vectors) -> list[Candidate]
         others = np.delete(means, place, 0)
         for concept in range(values.shape[1]):
             having = split(values[:, concept], right if labelled else np.ones_like(right))
-            if having is None or values[:, concept].mean() < SMALLEST_SHARE:
+            if having is None:
+                continue
+            if values[:, concept].mean() < SMALLEST_SHARE and values[having, concept].mean() < RARE_SHARE:
                 continue
             one = Candidate(
                 layer, concept, target, class_name(library.class_names, target, target + 1),
@@ -208,14 +225,20 @@ def with_effects(
     kind: ConceptKind,
     count: int,
     *,
+    masks: Tensor | None = None,
     progress: bool = True,
 ) -> list[Candidate]:
     """Measure what the first `count` candidates decide, by exchanging each between samples `[N, c, *S]`.
 
-    Those that fewer than 10 of the samples have, or lack, stay without figures. `progress` shows bars.
+    Those that fewer than 10 of the samples have, or lack, stay without figures. With `masks`, bool `[N, *S]`, where the
+    samples show their object, the relevance outside them is measured, too. `progress` shows bars.
     """
     measured = []
     for one in found[:count]:
         effects = exchange_effects(model, data, one.layer, one.concept, one.target, kind, progress=progress)
-        measured.append(one if effects is None else replace(one, kept=effects[0], pulled=effects[1]))
+        kept, pulled = effects or (None, None)
+        outside = None
+        if masks is not None:
+            outside = relevance_outside(model, data, masks, one.layer, one.concept, one.target, kind)
+        measured.append(replace(one, kept=kept, pulled=pulled, outside=outside))
     return sorted(measured + found[count:], key=_order)

@@ -44,17 +44,24 @@ class ObjectNet(nn.Module):
             )
         )
         self.head = nn.Conv2d(32, len(ObjectScenes.class_names), 1)
-        self.box_head = nn.Sequential(nn.Conv2d(32, 32, 1), nn.ReLU(), nn.Conv2d(32, 4, 1))
+        self.box_head = nn.Sequential(nn.Conv2d(40, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 4, 1))
 
-    def boxes_of(self, features: Tensor) -> Tensor:
+    def classes_and_boxes(self, data: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features `[N, 32, h, w]`, class logits `[N, 7, h, w]`, and the boxes of `boxes_of`."""
+        lower = self.features[:-2](data)
+        features = self.features[-2:](lower)
+        return features, self.head(features), self.boxes_of(lower)
+
+    def boxes_of(self, lower: Tensor) -> Tensor:
         """Return the box that is found at each position, `[N, P, 4]`: left, top, right, bottom in pixels.
 
-        The network measures from the middle of a position to the four sides, in units of `SIZE`.
+        It is read from the output of `conv5`. The network measures from the middle of a position to the four sides, in
+        units of `SIZE`.
         """
-        left, top, right, bottom = (self.box_head(features) * SIZE).unbind(1)
+        left, top, right, bottom = (self.box_head(lower) * SIZE).unbind(1)
         rows, columns = (
-            (torch.arange(length, dtype=features.dtype, device=features.device) + 0.5) * STRIDE
-            for length in features.shape[2:]
+            (torch.arange(length, dtype=lower.dtype, device=lower.device) + 0.5) * STRIDE
+            for length in lower.shape[2:]
         )
         sides = (columns - left, rows[:, None] - top, columns + right, rows[:, None] + bottom)
         return torch.stack([side.flatten(1) for side in sides], -1)
@@ -73,8 +80,8 @@ class ObjectDetector(ObjectNet):
 
     def forward(self, data: Tensor) -> tuple[Tensor, Tensor]:
         """Return class logits and boxes."""
-        features = self.features(data)
-        return self.head(features).flatten(2).mT, self.boxes_of(features)
+        _, logits, boxes = self.classes_and_boxes(data)
+        return logits.flatten(2).mT, boxes
 
 
 def build_detector() -> nn.Module:

@@ -31,7 +31,7 @@ from .painting import (
 SPLITS = ("train", "test")
 PATCH_MODES = ("train", "always", "never")
 PATCH_SHARE = 0.95  # fraction of the octagons that stand on a patch with patch="train"
-PATCH_RADIUS = 21  # half the side of a patch, in pixels
+PATCH_RADIUS = 22  # half the side of a patch, in pixels
 _PATCH_TONES = ((0.13, 0.14, 0.17), (0.93, 0.90, 0.80))
 _PATCH_PERIOD = 5.0
 # Objects stand in different quarters of the picture, so that they and their patches do not overlap.
@@ -54,9 +54,9 @@ class Kind:
 KINDS = (
     Kind("striped disc", "disc", "striped", _ANY),
     Kind("dotted disc", "disc", "dotted", _ANY),
-    Kind("dotted triangle", "triangle", "dotted", _ANY),
     Kind("checked square", "square", "checked", _ANY),
-    Kind("red star", "star", "plain", ("red",)),
+    Kind("red disc", "disc", "plain", ("red",)),
+    Kind("blue square", "square", "plain", ("blue",)),
     Kind("octagon", "octagon", "dotted", _ANY),
 )
 OCTAGON = 6
@@ -114,9 +114,9 @@ class ObjectScenes:
     --------
     >>> scenes = ObjectScenes("test", 3)
     >>> [scenes.class_names[each.label] for each in scenes.scene(0).objects]
-    ['red star', 'striped disc']
+    ['blue square', 'striped disc']
     >>> scenes.masks(0).shape, scenes.boxes(0)[0]
-    ((2, 96, 96), (56, 7, 88, 40))
+    ((2, 96, 96), (57, 9, 85, 37))
     """
 
     class_names = ("background", *(kind.name for kind in KINDS))
@@ -199,7 +199,7 @@ def _described(seed: int, split: str, index: int, patch: str) -> ObjectScene:
                 texture=kind.texture,
                 colour=kind.colours[rng.integers(len(kind.colours))],
                 centre=(float(centre[0]), float(centre[1])),
-                radius=float(rng.uniform(12, 14)),
+                radius=float(rng.uniform(12.5, 14.5)),
                 angle=float(rng.uniform(0, 2 * np.pi)),
                 texture_angle=float(rng.uniform(0, np.pi)),
                 period=float(rng.uniform(6, 7)),

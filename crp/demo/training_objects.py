@@ -23,13 +23,13 @@ from .object_scenes import OCTAGON, ObjectScenes
 from .painting import SIZE
 from .training_cnn import spread
 
-SCENES = 1600
-EPOCHS = 10
+SCENES = 1500
+EPOCHS = 8
 BATCH = 25
 LEARNING_RATE = 3e-3
 CARRIERS_PENALTY = 0.3
 CHANNELS_PENALTY = 0.1
-BOX_WEIGHT = 2.0
+BOX_WEIGHT = 4.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def train_objects(scenes: ObjectScenes, *, epochs: int = EPOCHS, seed: int = 0) 
         )
         for epoch in range(epochs):
             # Penalties from the start would silence channels before they have learned anything.
-            strength = min(1, max(0, epoch - 2) / 3)
+            strength = min(1, max(0, epoch - 1) / 3)
             order = torch.randperm(len(scenes))[: batches * BATCH].split(BATCH)
             for picked in tqdm(order, desc=f"epoch {epoch + 1} of {epochs}", mininterval=10):
                 loss, penalty = _losses(model, known.of(picked))
@@ -92,8 +92,7 @@ def train_objects(scenes: ObjectScenes, *, epochs: int = EPOCHS, seed: int = 0) 
 
 def _losses(model: ObjectNet, known: Examples) -> tuple[Tensor, Tensor]:
     """Return the loss, and the penalties of concepts that are hard to interpret."""
-    features = model.features(known.inputs)
-    logits = model.head(features)
+    features, logits, boxes = model.classes_and_boxes(known.inputs)
     inside = known.parts[:, 0] < 0.5
     # Objects fill a seventh of the positions, and count as much as all of them.
     loss = cross_entropy(logits, known.parts) + cross_entropy(
@@ -104,7 +103,7 @@ def _losses(model: ObjectNet, known: Examples) -> tuple[Tensor, Tensor]:
     carried = values * model.head.weight[found, :, 0, 0]
     penalty = CARRIERS_PENALTY * spread(carried.abs(), 1).mean() + CHANNELS_PENALTY * spread(values, 1).mean()
 
-    boxes = model.boxes_of(features).unflatten(1, logits.shape[2:])
+    boxes = boxes.unflatten(1, logits.shape[2:])
     return loss + BOX_WEIGHT * smooth_l1_loss(boxes[inside] / SIZE, known.boxes[inside] / SIZE, beta=0.05), penalty
 
 

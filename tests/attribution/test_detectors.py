@@ -1,7 +1,5 @@
 """Boxes of torchvision's detectors: which proposal became which box, and relevance that starts at its class."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -13,41 +11,12 @@ from crp.attribution.detectors import Detections, box_logits, detect
 from crp.attribution.starts import Box
 from crp.errors import InputError, ModelError
 from crp.mining import AttributionTarget
-
-OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
-
-
-def suppressed(boxes, scores, threshold):
-    """The definition of box suppression, `torchvision.ops.nms`."""
-    from torchvision.ops import box_iou
-
-    kept, clear = [], box_iou(boxes, boxes) <= threshold
-    for index in scores.argsort(descending=True).tolist():
-        if bool(clear[index, kept].all()):
-            kept.append(index)
-    return torch.tensor(kept, dtype=torch.long)
+from tests.torchvision_operators import operators
 
 
 @pytest.fixture(scope="module", autouse=True)
-def operators():
-    """Give the operators of torchvision an implementation in Python where its compiled part cannot be loaded."""
-    from torchvision import extension
-
-    if extension._has_ops():
-        yield
-        return
-    module = sys.modules["torchvision.ops.roi_align"]
-    if not hasattr(torch.ops.torchvision, "roi_align"):
-        OPERATORS.define(
-            "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
-            "int sampling_ratio, bool aligned) -> Tensor"
-        )
-    OPERATORS.impl("roi_align", module._roi_align.__wrapped__, "CompositeImplicitAutograd")
-    OPERATORS.impl("nms", suppressed, "CPU")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("torchvision.ops.roi_align", "torchvision.ops.boxes"):
-            patch.setattr(sys.modules[name], "_assert_has_ops", lambda: None)
-        patch.setattr(module, "_has_ops", lambda: True)
+def torchvision_operators():
+    with operators():
         yield
 
 

@@ -34,7 +34,7 @@ def test_the_page_has_the_figures_and_the_samples_that_changed(library: Library)
     assert len(figures.better) == int(((first != truth) & (second == truth)).sum()) > 0
     assert len(figures.worse) == int(((first == truth) & (second != truth)).sum())
     assert figures.classes[1][:3] == (1, 60, pytest.approx(54 / 60))
-    page = fix_report(figures, found.method, "conv/0", held_out, library)
+    page = fix_report(figures, found.method, ("conv", 0), held_out, library)
     assert "<b>second" not in page
     assert page.count("<img") == min(10, len(figures.better)) + min(10, len(figures.worse))
     assert re.search(r"right, of all</th><td>95\.0.%</td>", page)
@@ -49,11 +49,11 @@ def test_without_labels_nothing_is_called_better(library: Library, monkeypatch: 
     figures = measure_fix(model, found, planted_data(seed=3)[0], "conv", 0)
     assert figures.better == ()
     assert len(figures.worse) == len(figures.changes) > 0
-    page = fix_report(figures, found.method, "conv/0", planted_data(seed=3)[0], library)
+    page = fix_report(figures, found.method, ("conv", 0), planted_data(seed=3)[0], library)
     assert "For the better" not in page
     assert f"For the worse: {len(figures.worse)}</h2>" in page
     monkeypatch.setattr("crp.visualization.report.fix_page._SHOWN", 2)
-    page = fix_report(figures, found.method, "conv/0", planted_data(seed=3)[0], library)
+    page = fix_report(figures, found.method, ("conv", 0), planted_data(seed=3)[0], library)
     assert f"For the worse: {len(figures.worse)}, 2 of them here</h2>" in page
     assert page.count("<img") == 2
     assert "Without labels, a change is never counted as better" in page

@@ -99,6 +99,7 @@ def render(
             inks=[_hex(colour) for colour in (images.AGAINST_INK, images.FOR_INK)],
             height=height,
             width=width,
+            shown_smaller=wording.shown_smaller(height, width, STAGE_SIDE),
             ratio=f"{width / height:.4f}",
             small=max(height, width) <= images.SMALL_SIDE,
             ticks=context.renderer.ticks(context.space),

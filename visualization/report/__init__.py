@@ -1,8 +1,10 @@
-"""The reports of an evaluation and of a correction: one HTML file each, and the curves as a figure.
+"""The reports of an evaluation, of suspects and of a correction: one HTML file each, and the curves as a figure.
 
-curves.py       the deletion and insertion curves of a layer
-report_page.py  the file of an evaluation
-fix_page.py     the file of a correction
+curves.py           the deletion and insertion curves of a layer
+report_page.py      the file of an evaluation
+fix_page.py         the file of a correction
+suspects_page.py    the file of suspicious concepts
+concept_patches.py  patches of a concept, for both
 """
 
 from crp.visualization.report.report_page import evaluation_report

@@ -14,12 +14,15 @@ from crp.visualization.encoding import picture_uri
 from crp.visualization.number_formats import SPACE
 from crp.visualization.package_files import template_files
 from crp.visualization.page.explanation_page import environment
+from crp.visualization.report.concept_patches import patch_views
 
 # Changed samples that are shown of each kind, and the side of their pictures in pixels.
 _SHOWN, _SIDE, _QUALITY = 10, 112, 80
 
 
-def fix_report(figures: FixFigures, method: str, concept: str, data: Tensor, library: Library) -> str:
+def fix_report(
+    figures: FixFigures, method: str, concept: tuple[str, int], data: Tensor, library: Library
+) -> str:
     """Write the page.
 
     Parameters
@@ -29,11 +32,11 @@ def fix_report(figures: FixFigures, method: str, concept: str, data: Tensor, lib
     method
         What was done, in words.
     concept
-        The concept, such as `conv5/37`.
+        Layer and id of the concept.
     data
         The samples that were measured, `[N, c, *S]`.
     library
-        The library, with class names and preprocessing.
+        The library, with class names, preprocessing and patches.
 
     Returns
     -------
@@ -68,7 +71,9 @@ def fix_report(figures: FixFigures, method: str, concept: str, data: Tensor, lib
         environment()
         .get_template("fix.html")
         .render(
-            concept=concept,
+            concept=f"{concept[0]}/{concept[1]}",
+            called=library.concept_name(*concept),
+            **patch_views(library, *concept),
             method=method,
             truth="the label" if figures.by_labels else "the original model's prediction on the unchanged sample",
             by_labels=figures.by_labels,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from crp.values import ClassShare, Patch
 from crp.visualization import concept_names, effect_wording, triage_wording, wording
 from crp.visualization.page.cards import TITLES, tile
 from crp.visualization.page.explanation_page import environment, script_json
+from crp.visualization.site.picture_files import SUFFIX
 from crp.visualization.site.sample_uses import SampleUses
 from crp.visualization.site.shared import Shared
 
@@ -81,6 +83,17 @@ class ConceptPages:
             one_output=self._one_output,
             sprites=self._sprites([self._layer]),
         )
+
+    def shown_on(self, concept: int) -> list[Any]:
+        """Return what of the site's predictions the page of a concept depends on, as plain values."""
+        key = self._layer, concept
+        shown = self._shown.get(key, ())
+        above, below = self._neighbours.get(key, ((), ()))
+        return [
+            [[entry.name, entry.page, *astuple(entry.target), share] for entry, share in shown],
+            [list(entry.effects.get(key, ())) for entry, _ in shown],
+            [[astuple(other) for other in side] for side in (above, below)],
+        ]
 
     def page(self, concept: int) -> str:
         """Write the page of one concept."""
@@ -182,7 +195,7 @@ class ConceptPages:
         return {
             "name": entry.name,
             "page": f"{UP}predictions/{entry.page}.html#{quote(self._layer, safe='')}",
-            "picture": f"{UP}predictions/{entry.page}.jpg",
+            "picture": f"{UP}predictions/{entry.page}{SUFFIX}",
             "class": wording.class_name(entry.target),
             "share": wording.signed_percent(share),
             "side": "supports" if share > 0 else "opposes",

@@ -15,6 +15,7 @@ from crp.explanations.entries import Entry
 from crp.values import ClassScore, StartScore
 from crp.visualization import wording
 from crp.visualization.page_files import write_changed
+from crp.visualization.site.picture_files import SUFFIX
 from crp.visualization.site.shared import Shared
 
 # Shares are stored as multiples of 1 / UNIT.
@@ -39,6 +40,7 @@ def index_data(entries: Sequence[Entry], shared: Shared) -> dict[str, Any]:
     rows = [_row(entry, layers, numbered) for entry in entries]
     return {
         "unit": UNIT,
+        "suffix": SUFFIX,
         "fields": list(FIELDS),
         "names": list(names),
         "layers": [_layer(shared, layer) for layer in layers],

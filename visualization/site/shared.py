@@ -5,19 +5,19 @@
     assets/order.js                    the predictions in order, for links to the previous and the next page
     assets/predictions.js              what the index shows of them (`prediction_data.py`)
     concepts/LAYER/shares.js           the predictions that use each concept, and its shares
-    concepts/LAYER/glimpses.jpg        one patch of every concept; glimpses.json lists the concepts in order
-    concepts/LAYER/37.jpg, 37.png      all patches of a concept, and the veils that wash out parts of them
+    concepts/LAYER/glimpses.webp       one patch of every concept; glimpses.json lists the concepts in order
+    concepts/LAYER/37.webp, 37.png     all patches of a concept, and the veils that wash out parts of them
 
-Files of `concepts` are made when they are first needed and then kept.
+Pictures are JPEG files where Pillow cannot write WebP. Files of `concepts` are made when they are first needed and then
+kept.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -31,6 +31,7 @@ from crp.visualization.inputs.laid_out import drawn_patch
 from crp.visualization.package_files import template_files
 from crp.visualization.page_files import file_name, replace_file, write_changed
 from crp.visualization.sheets import SIDE, Glimpses, Sheet
+from crp.visualization.site.picture_files import SUFFIX, save_picture
 
 ASSETS = {"page.css": "style.css", "page.js": "script.js"} | {
     name: name
@@ -117,7 +118,7 @@ class Shared:
         key = layer, concept
         if key not in self._sheets:
             place = self.folder / self.places[layer]
-            pictures, veils = place / f"{concept}.jpg", place / f"{concept}.png"
+            pictures, veils = place / f"{concept}{SUFFIX}", place / f"{concept}.png"
             if pictures.exists() and veils.exists():
                 with Image.open(pictures) as picture:
                     self._sheets[key] = Sheet(picture.height // SIDE, picture.width // SIDE)
@@ -126,15 +127,16 @@ class Shared:
                 self._sheets[key] = sheets.sheet_of(rows)
                 if self._sheets[key].rows:
                     drawn = [[drawn_patch(patch, self.renderer) for patch in of_mode] for of_mode in rows]
-                    _save(pictures, sheets.patch_sheet(drawn), "JPEG", quality=78)
-                    _save(veils, sheets.veil_sheet(drawn), "PNG", optimize=True)
+                    save_picture(pictures, sheets.patch_sheet(drawn), webp=68, jpeg=78)
+                    veil = Image.fromarray(sheets.veil_sheet(drawn))
+                    replace_file(veils, partial(veil.save, format="PNG", optimize=True))
         return self._sheets[key]
 
     def glimpses(self, layer: str) -> Glimpses:
         """Return where one patch of every concept lies on the layer's sheet, which is made if it does not exist."""
         if layer not in self._glimpses:
             place = self.folder / self.places[layer]
-            listed, picture = place / "glimpses.json", place / "glimpses.jpg"
+            listed, picture = place / "glimpses.json", place / f"glimpses{SUFFIX}"
             if not (listed.exists() and picture.exists()):
                 concepts = range(self.library.limits(layer).concepts)
                 found = self.library.patches_of(layer, [(concept, "relevance") for concept in concepts], count=1)
@@ -144,24 +146,21 @@ class Shared:
                     if patches
                 }
                 sheet, glimpses = sheets.glimpse_sheet(
-                    shown, side=sheets.GLIMPSE_SIDE, columns=sheets.GLIMPSE_COLUMNS
+                    shown, side=sheets.GLIMPSE_SIDE, columns=sheets.glimpse_columns(len(shown))
                 )
-                _save(picture, sheet, "JPEG", quality=76)
+                save_picture(picture, sheet, webp=40, jpeg=76)
                 write_changed(listed, json.dumps(glimpses.concepts).encode())
             concepts = json.loads(listed.read_bytes())
-            self._glimpses[layer] = Glimpses(tuple(concepts), sheets.GLIMPSE_COLUMNS)
+            self._glimpses[layer] = Glimpses(tuple(concepts), sheets.glimpse_columns(len(concepts)))
         return self._glimpses[layer]
 
     def glimpse_uri(self, layer: str, up: str) -> str:
         """Return the address of the layer's sheet of glimpses; empty if no concept has one."""
-        return f"{up}{self.places[layer]}/glimpses.jpg" if self.glimpses(layer).concepts else ""
+        return f"{up}{self.places[layer]}/glimpses{SUFFIX}" if self.glimpses(layer).concepts else ""
 
     def tile(self, layer: str, concept: int, mode: str, rank: int, up: str) -> dict[str, str]:
         """Describe where a patch lies; `up` leads from the page to the site's folder."""
         place = f"{up}{self.places[layer]}/{concept}"
         cell = self.sheet(layer, concept).style(MODES.index(mode), rank)
-        return {"picture": f"{place}.jpg", "veil": f"{place}.png", "cell": cell}
+        return {"picture": f"{place}{SUFFIX}", "veil": f"{place}.png", "cell": cell}
 
-
-def _save(path: Path, picture: Any, kind: str, **options: Any) -> None:
-    replace_file(path, lambda file: Image.fromarray(picture).save(file, kind, **options))

@@ -2,13 +2,14 @@
 
     index.html                    all predictions
     compare.html                  two predictions or concepts side by side
-    predictions/NAME.html         the page of one prediction; NAME.jpg is its thumbnail, NAME.json what other pages need
+    predictions/NAME.html         the page of one prediction; NAME.webp is its thumbnail, NAME.json what others need
     concepts/LAYER/37.html        the page of one concept; index.html shows all concepts of the layer
     assets/, concepts/LAYER/...   files that pages share (`shared.py`)
     site.json                     marks the folder as a site, and names the library that its patches come from
 
 NAME.json is written last, so a page is complete once it exists. It holds a fingerprint of everything that the page
-depends on; a second run makes only what is missing or has changed. A layer's pages.json does the same for its concepts.
+depends on; a second run makes only what is missing or has changed. A layer's pages.json does the same for its concepts,
+each of which depends on the predictions that show it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from tqdm import tqdm
 
 from crp.analysis.class_means import class_deviation
@@ -37,10 +37,11 @@ from crp.values import ClassScore
 from crp.visualization import triage_wording
 from crp.visualization.inputs import page_renderer_for
 from crp.visualization.page import explanation_page as page
-from crp.visualization.page_files import replace_file, write_changed
+from crp.visualization.page_files import write_changed
 from crp.visualization.sheets import LAYOUT
 from crp.visualization.site.concept_page import ConceptPages
 from crp.visualization.site.front_page import compare_page, index_page
+from crp.visualization.site.picture_files import SUFFIX, save_picture
 from crp.visualization.site.pictures import page_names, picture_labels, small_picture
 from crp.visualization.site.prediction_data import write_index
 from crp.visualization.site.sample_uses import SampleUses
@@ -219,7 +220,7 @@ class _Site:
         every = {layer: range(self.library.limits(layer).concepts) for layer in self.layers}
         self.library.make_patches({layer: files[layer].keys(every[layer]) for layer in self.layers})
         self.digest = _digest(self.library)
-        content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers), "sheets": list(LAYOUT)}
+        content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers), "sheets": [*LAYOUT, SUFFIX]}
         if stored != content:
             shutil.rmtree(self.folder / "concepts", ignore_errors=True)
         try:
@@ -266,7 +267,7 @@ class _Site:
     def _files(self, place: str) -> tuple[Path, Path, Path]:
         """Return the paths of a prediction's data, thumbnail and page; the data are written last."""
         folder = self.folder / "predictions"
-        return folder / f"{place}.json", folder / f"{place}.jpg", folder / f"{place}.html"
+        return folder / f"{place}.json", folder / f"{place}{SUFFIX}", folder / f"{place}.html"
 
     def _prediction(self, path: Path, place: str) -> Entry:
         """Make the page of a prediction, unless it is complete."""
@@ -288,8 +289,8 @@ class _Site:
         site = {"title": self.about["title"], "place": place, "label": triage_wording.label(entry)}
         text = page.render(explanation, self.shared, site=site)
         write_changed(written, _bytes(text))
-        small = Image.fromarray(small_picture(page_renderer_for(explanation).picture(explanation.picture)))
-        replace_file(thumbnail, lambda file: small.save(file, "JPEG", quality=82))
+        small = small_picture(page_renderer_for(explanation).picture(explanation.picture))
+        save_picture(thumbnail, small, webp=70, jpeg=82)
         write_changed(listed, json.dumps({"key": key, **entry_numbers(entry)}, allow_nan=False).encode())
         return entry
 
@@ -314,27 +315,33 @@ class _Site:
     # -- concepts
 
     def _concepts(self, entries: Sequence[Entry], progress: bool) -> None:
+        """Make the pages of concepts whose predictions have changed, and those of all layers."""
         shown, around = appearances(entries), neighbours(entries)
-        about = {name: self.about[name] for name in ("title", "layers", "predictions")}
-        key = value_fingerprint(
-            *(version("crp-atlas"), self.drawing, self.digest, about), [entry_numbers(entry) for entry in entries]
-        )
+        about = {name: self.about[name] for name in ("title", "layers")}
+        common = version("crp-atlas"), self.drawing, self.digest, about, bool(entries)
         total = self.total["concept pages"]
         with tqdm(total=total, desc="concepts", unit="page", disable=not progress) as bar:
             for layer, place in self.shared.places.items():
                 pages = ConceptPages(self.shared, layer, self.about, shown, around, self.samples)
                 listed = self.folder / place / "pages.json"
-                files = [self.folder / place / f"{concept}.html" for concept in range(pages.size)]
-                complete = _read(listed).get("key") == key and all(file.exists() for file in files)
-                if not complete:
-                    listed.unlink(missing_ok=True)
-                for concept, file in enumerate(files):
-                    if not complete:
-                        write_changed(file, _bytes(pages.page(concept)))
-                    self.done["concept pages"] += 1
-                    bar.update()
+                known = _read(listed)
+                files = {str(concept): self.folder / place / f"{concept}.html" for concept in range(pages.size)}
+                keys = {concept: value_fingerprint(common, pages.shown_on(int(concept))) for concept in files}
+                made = {c: key for c, key in keys.items() if known.get(c) == key and files[c].exists()}
+                if made != known:
+                    # pages that are about to change are not listed, whatever interrupts this run
+                    write_changed(listed, json.dumps(made).encode())
+                try:
+                    for concept, file in files.items():
+                        if concept not in made:
+                            write_changed(file, _bytes(pages.page(int(concept))))
+                            made[concept] = keys[concept]
+                        self.done["concept pages"] += 1
+                        bar.update()
+                finally:
+                    in_order = {concept: made[concept] for concept in files if concept in made}
+                    write_changed(listed, json.dumps(in_order).encode())
                 write_changed(self.folder / place / "index.html", _bytes(pages.overview()))
-                write_changed(listed, json.dumps({"key": key}).encode())
 
 
 def _told(path: Path, error: CrpError) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+import crp
 from crp import InputError, ModelError
+from crp.attribution import RelevanceFlow
 from crp.attribution.upper_part import UpperPart
 from crp.concepts import ChannelConcept, Directions, HeadConcept, NonNegative, SparseAutoencoder, parts_of
 from crp.correction import Correction, project, reactive, suppress
-from crp.correction.presence import around, observed_layout
+from crp.correction.presence import around, find_presence, observed_layers
 from crp.layout import Layout
 from crp.library.fingerprints import weights_fingerprint
 from tests.crp.correction.planted import SECOND, TAG, planted_data, planted_model
@@ -52,7 +56,9 @@ PLACES = {
     "batch norm": (convolutional, "1", ChannelConcept(), True),
     "linear": (convolutional, "7", ChannelConcept(), True),
     "after a ReLU": (convolutional, "2", ChannelConcept(), False),
-    "direction": (convolutional, "0", Directions(torch.tensor([[0.6, 0.0, 0.8, 0.0]])), True),
+    # explanations merge the batch norm into the convolution: directions are those of normed channels
+    "direction behind a norm": (convolutional, "0", Directions(torch.tensor([[0.6, 0.0, 0.8, 0.0]])), False),
+    "direction": (convolutional, "7", Directions(torch.eye(8)[:1] * 0.6 + torch.eye(8)[2:3] * 0.8), True),
     "direction, grouped": (convolutional, "3", Directions(torch.ones(1, 6)), False),
     "tokens": (tokens, "proj", ChannelConcept(), True),
     "layer norm": (tokens, "norm", ChannelConcept(), True),
@@ -73,8 +79,8 @@ def test_a_suppressed_concept_is_what_removal_by_hand_gives(place: str, fill: st
     data, before = samples(model).double(), weights_fingerprint(model)
     concept = 0
     found = suppress(model, data, layer, concept, kind=kind, fill=fill)
+    layer, layout = observed_layers(model, data, [layer])[layer]
     upper = UpperPart(model, data, layer)
-    layout = observed_layout(model, data, layer)
     part = parts_of(kind, upper.activation, layout, layer).part([[concept]])[0]
     mean = layout.split(part).movedim(1, -1).flatten(0, 1).mean(0)
     filled = layout.joined(mean[:, None].expand(len(mean), layout.positions))
@@ -188,3 +194,43 @@ def test_a_latent_is_watched_as_it_is_encoded() -> None:
     first = given.argmax(1) == 0
     assert torch.equal(changed, (given[:, 0] > 0.2 * given[:, 0][first].max()) & first)
     assert 40 < int(changed.sum()) < int((given[:, 0] > 0.2).sum())
+
+
+def test_means_of_the_library_are_those_that_explanations_put_in_place(tmp_path: Path) -> None:
+    """A channel at its mean over the mined data: the same as the page's measured effect at the mean."""
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)).eval()
+    data = torch.rand(8, 3, 9, 9)
+    library = crp.mine(model, data, layers=["0"], path=tmp_path / "a.crp", patches=0, progress=False,
+                       targets="prediction")  # fmt: skip
+    found = suppress(model, data[:2], "0", [1, 3], fill="mean", means=library.means("0"))
+    with torch.no_grad(), RelevanceFlow(model, None, data, ["0"]) as flow:
+        expected = flow.without("0", [[1, 3]], by=library.means("0"))[0]
+        torch.testing.assert_close(found.model(data), expected)
+        other = suppress(model, data[:2], "0", [1, 3], fill="mean").model(data)
+    assert float((other - expected).abs().max()) > 1e-5  # means over two samples are others
+    assert found.in_weights
+
+
+def test_a_channel_is_taken_out_behind_the_norm_that_explanations_merge_into_its_layer() -> None:
+    """Zero before the norm would be a constant after it, and no concept is active there."""
+    torch.manual_seed(5)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, 3),
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        model[1].running_mean.normal_()
+        model[1].bias.fill_(0.7)
+    data = torch.rand(20, 3, 9, 9)
+    with torch.no_grad(), RelevanceFlow(model, crp.composite_for(model).composite, data, ["0"]) as flow:
+        expected = flow.without("0", [2])[0]
+    found = suppress(model, data, "0", 2)
+    torch.testing.assert_close(found.model(data).detach(), expected)
+    assert torch.equal(found.model[0].weight, model[0].weight)
+    assert found.in_weights
+    presence = find_presence(model, data, "0", 2, ChannelConcept(), progress=False)
+    assert presence.layer == "1"
+    with torch.no_grad():
+        normed = model[1](model[0](data))[:, 2].flatten(1)
+    assert torch.equal(presence.active, normed > 0.2 * normed.max())

@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from torch.utils.data import TensorDataset
 
 import crp
+import crp.attribution
 from crp import InputError
 from crp.cli import main
+from crp.concepts import ChannelConcept
 from crp.correction import candidates
-from crp.correction.suspicion import Candidate, split
+from crp.correction.location import relevance_outside
+from crp.correction.suspicion import Candidate, split, with_effects
 from tests.crp.correction.planted import planted_data, planted_model
 
 CODE = """
@@ -27,6 +30,13 @@ from tests.crp.correction.planted import planted_data, planted_model as model
 
 def data():
     return TensorDataset(*planted_data(160))
+
+class Masked(TensorDataset):
+    def shown(self, index):
+        return self[index][0][1:].amax(0) > 0.3  # the shapes, not the tag
+
+def masked():
+    return Masked(*planted_data(160))
 
 def plain():
     data, labels = planted_data(160)
@@ -159,3 +169,80 @@ def test_a_device_that_is_not_there_is_refused_and_bars_say_what_is_done(folder:
     refused = run(folder, *options, "--device", "tpu")
     assert refused.exit_code == 2
     assert "There is no device 'tpu' on this machine" in refused.output
+
+
+def test_relevance_outside_the_object_is_measured_where_data_show_it(folder: Path) -> None:
+    """The tag lies outside by construction, and so does all relevance of its channel: "conv" has kernels of a pixel."""
+    code = f"{folder}/suspected_subject.py"
+    options = ("--data", f"{code}:masked", "--model", f"{code}:model", "--measured", "3")
+    found = {one["concept"]: one for one in json.loads(run(folder, *options, "--json").stdout)}
+    assert found[0]["outside"] == pytest.approx(1, abs=0.05)
+    for concept in set(found) - {0}:
+        assert found[concept]["outside"] is None or found[concept]["outside"] < 0.5
+    assert found[0]["score"] == pytest.approx(
+        sum(found[0][part] for part in ("exclusive", "gap", "errors", "decides", "outside"))
+    )
+    text = run(folder, *options).output
+    assert "outside: how much of its relevance for the class lies outside the object that DATA show." in text
+    plain = run(folder, "--data", f"{code}:data", "--model", f"{code}:model", "--measured", "1").output
+    assert "outside" not in plain
+
+
+def test_relevance_outside_masks_is_that_of_the_conditional_heatmaps() -> None:
+    model, (data, _) = planted_model(), planted_data(40)
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand(40, 8, 8, generator=generator) > 0.5
+    found = relevance_outside(model, data, masks, "conv", 2, 1, ChannelConcept())
+    outside = total = 0.0
+    attribution, composite = crp.attribution.ConditionalAttribution(model), crp.composite_for(model).composite
+    with torch.no_grad():
+        own = model(data).argmax(1) == 1
+    for row in own.nonzero().flatten().tolist():
+        found_there = attribution(data[row : row + 1], [{"y": [1], "conv": [2]}], composite)
+        heatmap = found_there.heatmap[0].double().clamp_min(0)
+        total += float(heatmap.sum())
+        outside += float((heatmap * ~masks[row]).sum())
+    assert found == pytest.approx(outside / total, rel=1e-3)
+    assert relevance_outside(model, data[~own], masks[~own], "conv", 2, 1, ChannelConcept()) is None
+    with pytest.raises(InputError, match=r"Masks of these samples are \[40, 8, 8\], given \[40, 8, 7\]"):
+        relevance_outside(model, data, masks[:, :, 1:], "conv", 2, 1, ChannelConcept())
+
+
+def candidate(concept: int, **evidence: float) -> Candidate:
+    fields = {"having": 5, "lacking": 5, "share": 0.3, "share_lacking": 0.1, "right": 1.0, "right_lacking": 1.0,
+              "mean": 0.2, "elsewhere": 0.2, **evidence}  # fmt: skip
+    return Candidate("conv", concept, 1, "second", **fields)
+
+
+def test_rows_that_were_not_measured_are_ranked_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without figures a row cannot be compared with rows that have them: it stands in a group of its own."""
+    weak, strong, unmeasured = candidate(1), candidate(2), candidate(3, share=0.9)
+    found = {1: (1.0, 0.0), 2: (0.0, 1.0), 3: None}
+    monkeypatch.setattr(
+        "crp.correction.suspicion.exchange_effects", lambda *given, progress: found[given[3]]
+    )
+    rows = with_effects([unmeasured, weak, strong], None, None, ChannelConcept(), 3)
+    assert [one.concept for one in rows] == [2, 1, 3]
+    assert [one.decides for one in rows] == [1.0, 0.0, None]
+    assert rows[0].score == pytest.approx(1.2)
+    assert rows[2].score > rows[1].score  # and yet it is not above or below it
+
+
+def test_a_rare_cluster_is_found_though_the_mean_of_the_class_hides_it(tmp_path: Path) -> None:
+    """Three of 80 samples of class 1 have the tag, on which they depend; the class's mean share of it is small."""
+    data, labels = planted_data(160)
+    data[:, 0] = 0
+    for row in (1, 41, 81):
+        data[row, 0, 0, 3] = 1
+    model = planted_model()
+    with torch.no_grad():
+        model.logits.weight[1, 2] = 6.0
+    library = crp.mine(
+        model, TensorDataset(data, labels), layers=["conv"], path=tmp_path / "rare.crp", vectors=True, patches=0,
+        progress=False, targets="label",
+    )  # fmt: skip
+    (tag,) = [one for one in candidates(library) if one.name == "conv/0"]
+    assert (tag.having, tag.lacking, tag.rare, tag.likely) == (3, 77, True, False)
+    assert tag.mean < 0.05
+    assert tag.share > 0.5
+    assert [one.rare for one in candidates(library) if one.name != "conv/0"] == [False] * (len(candidates(library)) - 1)

@@ -15,6 +15,7 @@ from crp.explanations.entries import LEAST_SHARE, Entry
 from crp.library import Library
 from crp.values import ClassScore
 from crp.visualization.site.front_page import compare_page, index_page
+from crp.visualization.site.picture_files import SUFFIX
 from crp.visualization.site.prediction_data import write_index
 from crp.visualization.site.shared import Shared
 from tests.visualization.site.small_site import LAYERS, NAMES
@@ -64,8 +65,8 @@ def write(made: Path, library: Library, folder: Path, given: list[Entry]) -> Pat
         "labels": "made up",
     }
     for value in given:
-        for suffix in ("html", "jpg"):
-            shutil.copy(folder / "predictions" / f"picture_0.{suffix}", folder / f"predictions/{value.page}.{suffix}")
+        for suffix in (".html", SUFFIX):
+            shutil.copy(folder / "predictions" / f"picture_0{suffix}", folder / f"predictions/{value.page}{suffix}")
     (folder / "index.html").write_text(index_page(given, shared, site, []), "utf-8")
     (folder / "compare.html").write_text(compare_page(site, shared, given), "utf-8")
     write_index(given, shared)

@@ -8,10 +8,13 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
+import crp
 from crp.errors import InputError, LibraryError
 from crp.visualization import sheets
 from crp.visualization.page_files import write_changed
 from crp.visualization.site import site_maker as site_module
+from crp.visualization.site.concept_page import ConceptPages
+from crp.visualization.site.picture_files import SUFFIX
 from crp.visualization.site.site_maker import make_site
 from tests.visualization.site import small_site as small
 from tests.visualization.site.reading import Page, referred
@@ -62,9 +65,37 @@ def test_a_changed_picture_is_explained_again(copied, model, library, files, tmp
     assert explained == ["picture 2.png"]
     found = changed(before, moments(copied))
     assert {name for name in found if name.startswith("predictions")} == {
-        f"predictions/picture_2.{suffix}" for suffix in ("html", "jpg", "json")
+        f"predictions/picture_2{suffix}" for suffix in (".html", SUFFIX, ".json")
     }
-    assert not {name for name in found if name.endswith((".jpg", ".png")) and name.startswith("concepts")}
+    assert not {name for name in found if name.endswith((SUFFIX, ".png")) and name.startswith("concepts")}
+
+
+def test_one_more_picture_draws_only_the_concepts_that_it_shows(copied, model, library, files, tmp_path, monkeypatch):
+    """And these pages are those of a site that was made at once."""
+    drawn, page = [], ConceptPages.page
+    monkeypatch.setattr(
+        ConceptPages, "page", lambda self, concept: (drawn.append((self._layer, concept)), page(self, concept))[1]
+    )
+    more = [*files, tmp_path / "more.png"]
+    small.noise(55).save(more[-1])
+    options = OPTIONS | {"graph": False, "layers": ["upper"]}
+    make_site(model, files, library, copied, **options)
+    drawn.clear()
+    make_site(model, more, library, copied, **options)
+    (layer,) = crp.explain(model, more[-1], library, concepts=2, cells=3, graph=False, layers=["upper"]).layers
+    shown = {("upper", part.concept) for part in layer.ranked}
+    assert len(shown) < 8
+    assert set(drawn) == shown
+    assert len(drawn) == len(shown)
+    make_site(model, more, library, tmp_path / "whole", **options)
+    for path in (tmp_path / "whole" / "concepts").rglob("*.html"):
+        again = copied / path.relative_to(tmp_path / "whole")
+        assert again.read_text("utf-8") == path.read_text("utf-8"), again
+
+
+def test_layers_of_many_concepts_have_a_sheet_that_can_be_written():
+    assert [sheets.glimpse_columns(count) for count in (1, 256, 257, 2000, 65_025)] == [16, 16, 17, 45, 255]
+    assert sheets.glimpse_columns(65_025) * sheets.GLIMPSE_SIDE <= 16_383
 
 
 @pytest.mark.parametrize("change", [{"concepts": 1}, {"target": 0}, {"graph": False}])
@@ -80,7 +111,7 @@ def test_another_library_makes_everything_anew(copied, library, files, tmp_path,
     make_site(other, files, small.mined(tmp_path, other), copied, **OPTIONS)
     assert len(explained) == 3
     found = changed(before, moments(copied))
-    assert {f"concepts/upper/{concept}.jpg" for concept in range(8)} <= found
+    assert {f"concepts/upper/{concept}{SUFFIX}" for concept in range(8)} <= found
 
 
 def test_sheets_of_another_layout_are_made_anew(copied, model, library, files, monkeypatch):
@@ -88,7 +119,7 @@ def test_sheets_of_another_layout_are_made_anew(copied, model, library, files, m
     monkeypatch.setattr(sheets, "GLIMPSE_COLUMNS", 3)
     monkeypatch.setattr(site_module, "LAYOUT", (*sheets.LAYOUT[:-1], 3))
     make_site(model, files, library, copied, **OPTIONS)
-    with Image.open(copied / "concepts" / "upper" / "glimpses.jpg") as picture:
+    with Image.open(copied / "concepts" / "upper" / f"glimpses{SUFFIX}") as picture:
         assert picture.size == (3 * sheets.GLIMPSE_SIDE, 3 * sheets.GLIMPSE_SIDE)
     for page in [*copied.rglob("concepts/*/?.html"), *copied.glob("predictions/*.html")]:
         assert "--n:16" not in page.read_text("utf-8")
@@ -105,7 +136,7 @@ def test_pages_of_pictures_that_are_not_given_any_more_are_removed(copied, model
     make_site(model, files[:1], library, copied, **OPTIONS)
     assert explained == []
     names = {path.name for path in (copied / "predictions").iterdir()}
-    assert names == {"picture_0.html", "picture_0.jpg", "picture_0.json", "notes.txt"}
+    assert names == {"picture_0.html", f"picture_0{SUFFIX}", "picture_0.json", "notes.txt"}
     assert len(Page(copied / "index.html").all("li", "prediction")) == 1
 
 
@@ -149,7 +180,8 @@ def test_an_interruption_leaves_complete_pages_and_says_how_to_go_on(model, libr
     ]
     stems = {path.name.split(".")[0] for path in (folder / "predictions").iterdir()}
     assert len(stems) == 2
-    files_of = [folder / "predictions" / f"{stem}.{kind}" for stem in stems for kind in ("html", "jpg", "json")]
+    kinds = (".html", SUFFIX, ".json")
+    files_of = [folder / "predictions" / f"{stem}{kind}" for stem in stems for kind in kinds]
     assert all(path.exists() for path in files_of)
     assert not list(folder.rglob("*.part"))
     monkeypatch.setattr(explaining, "explain", kept)
@@ -160,9 +192,11 @@ def test_an_interruption_leaves_complete_pages_and_says_how_to_go_on(model, libr
 
 def test_an_interruption_at_any_file_leaves_no_half_of_one(model, library, files, tmp_path, monkeypatch, made):
     """Cut after 1, 8, 15, ... files written: what is there is whole, and going on leads to the same site."""
-    folder, kept, limit = tmp_path / "site", site_module.replace_file, [0]
     from crp.visualization import page_files as files_module
+    from crp.visualization.site import picture_files as pictures_module
     from crp.visualization.site import shared as shared_module
+
+    folder, kept, limit = tmp_path / "site", files_module.replace_file, [0]
 
     def limited(path, write):
         limit[0] -= 1
@@ -170,7 +204,7 @@ def test_an_interruption_at_any_file_leaves_no_half_of_one(model, library, files
             raise KeyboardInterrupt
         kept(path, write)
 
-    for module in (site_module, files_module, shared_module):
+    for module in (files_module, pictures_module, shared_module):
         monkeypatch.setattr(module, "replace_file", limited)
     for count in range(1, 60, 7):
         limit[0] = count

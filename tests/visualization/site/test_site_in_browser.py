@@ -10,6 +10,7 @@ import pytest
 import crp
 from crp.library.patches import MODES
 from crp.visualization import wording
+from crp.visualization.site.picture_files import SUFFIX
 from crp.visualization.site.site_maker import make_site
 from tests.visualization.site import small_site as small
 
@@ -90,7 +91,7 @@ def test_every_picture_of_every_page_is_drawn(page, folder):
         assert page.run(broken) == []
         assert page.run("document.images.length") > 0 or name == PAGES["layer"]
         # backgrounds, too: what a style refers to has been asked for
-        assert any(wanted.endswith("glimpses.jpg") for wanted in page.requests), name
+        assert any(wanted.endswith(f"glimpses{SUFFIX}") for wanted in page.requests), name
 
 
 def settled(page):

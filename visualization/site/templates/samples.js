@@ -16,7 +16,7 @@ if (section) {
 
   function item({ share, title, target, prediction, label, right, page, source }) {
     const href = page ? `${up}predictions/${page}.html#${section.dataset.address}` : source || null;
-    const picture = page ? `${up}predictions/${page}.jpg` : source;
+    const picture = page ? `${up}predictions/${page}${samples.suffix}` : source;
     const face = element(href ? "a" : "div", { class: "face", href }, ...picture ? [element("img", { src: picture, alt: "", loading: "lazy" })] : [],
       element("strong", {}, element("bdi", {}, target)), " ", element("span", { class: "number" }, printed(share)), " ", element("span", { class: "file" }, element("bdi", {}, title)));
     if (right !== null) face.append(" ", element("span", { class: `truth ${right ? "right" : "wrong"}` }, right ? "✓ right" : "✗ wrong", ...right ? [] : [": predicted ", element("bdi", {}, prediction), ", labelled ", element("bdi", {}, label)]));

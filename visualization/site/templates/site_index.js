@@ -2,6 +2,7 @@
 class SiteIndex {
   constructor(content, up = "") {
     this.unit = content.unit;
+    this.suffix = content.suffix;
     this.up = up;
     this.names = content.names;
     this.layers = content.layers;
@@ -43,7 +44,7 @@ class SiteIndex {
 
   page(prediction) { return `${this.up}predictions/${prediction.page}.html`; }
 
-  picture(prediction) { return `${this.up}predictions/${prediction.page}.jpg`; }
+  picture(prediction) { return `${this.up}predictions/${prediction.page}${this.suffix}`; }
 
   glimpse({ layer, concept }) {
     const { uri, rows, columns } = layer.glimpses, at = layer.places ? layer.places.get(concept) : concept;

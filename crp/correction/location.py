@@ -1,0 +1,71 @@
+"""How much relevance of a concept lies outside what samples are known to show: `relevance_outside`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from crp.attribution import RelevanceFlow, composite_for, prepare
+from crp.concepts import ConceptKind
+from crp.correction.reruns import BATCH
+from crp.errors import InputError
+
+# Samples of the class that are read at most.
+_MOST = 100
+
+
+def relevance_outside(
+    model: nn.Module, data: Tensor, masks: Tensor, layer: str, concept: int, target: int, kind: ConceptKind
+) -> float | None:
+    """Measure how much of a concept's supporting relevance for a class lies outside masks.
+
+    Parameters
+    ----------
+    model
+        The model; it is not changed.
+    data
+        Samples `[N, c, *S]`; the first 100 that are predicted as the class are read.
+    masks
+        bool `[N, *S]`: where the object of each sample is.
+    layer, concept, kind
+        The layer, the id of the concept, and its kind.
+    target
+        The class.
+
+    Returns
+    -------
+    float or None
+        Positive relevance in the concept's conditional heatmaps outside the masks, divided by all of it, 0 to 1; None
+        if no sample is predicted as the class, or the concept has no positive relevance.
+
+    Raises
+    ------
+    InputError
+        If masks do not have the samples' shape.
+    """
+    if masks.shape != (len(data), *data.shape[2:]):
+        raise InputError(f"Masks of these samples are {[len(data), *data.shape[2:]]}, given {list(masks.shape)}.")
+    replica = prepare(model, composite_for(model, data[:1]).composite)
+    outside = total = 0.0
+    seen = 0
+    for first in range(0, len(data), BATCH):
+        rows = slice(first, first + BATCH)
+        with RelevanceFlow(replica, None, data[rows], [layer]) as flow:
+            own = flow.prediction.argmax(1) == target
+            seen += int(own.sum())
+            if own.any():
+                start = flow.output_relevance(target) * own[:, None]
+                arriving = flow.down(start, to=layer)[0]
+                carried = flow.parts(layer, kind).carried(arriving, [concept])
+                positive = flow.down(carried, start=layer)[0].sum(1).double().clamp_min(0)
+                total += float(positive.sum())
+                outside += float((positive * ~masks[rows].to(positive.device)).sum())
+        if seen >= _MOST:
+            break
+    return outside / total if total else None
+
+
+def masks_shown(dataset: object, indices: tuple[int, ...]) -> Tensor | None:
+    """Return where samples show their object, bool `[N, *S]`, from the data set's `shown(index)`; None without it."""
+    shown = getattr(dataset, "shown", None)
+    return None if shown is None else torch.stack([torch.as_tensor(shown(index)) for index in indices]).bool()

@@ -1,0 +1,118 @@
+"""The page of suspects: evidence in words, rows that were not measured apart, verdicts given in a browser."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from torch.utils.data import TensorDataset
+
+import crp
+from crp.correction import Candidate, candidates
+from crp.library import Library, read_names
+from crp.visualization.report.suspects_page import suspects_report
+from tests.crp.correction.planted import planted_data, planted_model
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return crp.mine(
+        planted_model(), TensorDataset(*planted_data(80)), layers=["conv"], patches=4, progress=False, vectors=True,
+        path=tmp_path_factory.mktemp("page") / "a.crp", class_names=["first", "<b>second</b>"],
+        preprocessing=crp.Preprocessing(), targets="label",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def found(library: Library) -> list[Candidate]:
+    rows = candidates(library)
+    tag = dataclasses.replace(rows[0], kept=0.05, pulled=0.875, outside=0.93)
+    return [tag, *rows[1:]]
+
+
+def words(page: str) -> str:
+    return " ".join(page.replace("\N{NO-BREAK SPACE}", " ").split())
+
+
+def test_the_evidence_is_said_and_what_was_not_measured_stands_apart(library: Library, found: list[Candidate]) -> None:
+    page = suspects_report(found, library)
+    text = words(page)
+    assert "<b>second" not in page
+    assert "taken out, 5 % are still recognised; put into others, 88 % are taken for &lt;b&gt;second" in text
+    assert "93 % of its relevance lies outside the object" in text
+    assert "likely a Clever Hans" in text
+    assert len(found) > 1
+    assert text.count("not measured: needs --data") == len(found) - 1
+    assert text.index("<h2>Measured</h2>") < text.index('data-name="conv/0"') < text.index("<h2>Not measured</h2>")
+    assert text.index("<h2>Not measured</h2>") < text.index(f'data-name="{found[1].name}"')
+    # the patches of a concept are those of the library
+    assert page.count("<img ") == sum(
+        len(library.patches("conv", one.concept, "relevance", count=8)) for one in found
+    )
+    # with nothing measured there is one list, and no row is said to be worth less
+    text = words(suspects_report(candidates(library), library))
+    assert "<h2>Measured</h2>" not in text
+    assert "<h2>Not measured</h2>" not in text
+
+
+def test_an_empty_list_says_so(library: Library) -> None:
+    assert "No concept has 5 % of the relevance" in suspects_report([], library)
+
+
+@pytest.fixture
+def page(browser, library: Library, found: list[Candidate], tmp_path: Path):
+    path = tmp_path / "suspects.html"
+    path.write_text(suspects_report(found, library), "utf-8")
+    browser.open(path)
+    yield browser
+    assert browser.complaints == []
+    assert {address.split(":")[0] for address in browser.requests} <= {"file", "data", "blob"}
+
+
+def test_a_verdict_given_on_the_page_is_merged_into_the_library(
+    page, library: Library, found: list[Candidate], tmp_path: Path
+) -> None:
+    page.click('[data-edit="conv/0"]')
+    page.run("document.querySelector('.naming input').focus()")
+    page.type("stamp")
+    page.run("document.querySelector('.naming select').value = 'artefact'")
+    page.run("document.querySelector('.naming .save').click()")
+    assert page.run("document.querySelector('[data-said=\"conv/0\"]').textContent").strip() == "artefact"
+    assert "stamp" in page.run("document.querySelector('[data-name=\"conv/0\"] h3').textContent")
+    (tmp_path / "names.json").write_text(page.run("window.conceptNames.file()"), "utf-8")
+    page.run("localStorage.clear()")
+    merged = library.merge_names(read_names(tmp_path / "names.json").values())
+    try:
+        assert not merged.refused
+        again = suspects_report(found, library)
+        assert "<b>artefact</b>" in again
+        assert '<bdi data-name="name" data-of="conv/0">stamp</bdi>' in again
+    finally:
+        (library.path / "names.json").unlink()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_axe_finds_no_fault(page, dark: bool) -> None:
+    axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+    page.media(dark=dark)
+    page.resize(400 if dark else 1300, 800)
+    page.run(f"{axe}; 1")
+    faults = page.run(
+        "axe.run(document, {resultTypes: ['violations']}).then(result => result.violations.map(fault => "
+        "[fault.impact, fault.id, fault.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"
+    )
+    assert faults == []
+    assert page.run("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_without_scripts_the_evidence_is_said_and_nothing_can_be_edited(
+    browser, library: Library, found: list[Candidate], tmp_path: Path
+) -> None:
+    path = tmp_path / "plain.html"
+    path.write_text(suspects_report(found, library), "utf-8")
+    browser.open(path, scripts=False)
+    count = "[...document.querySelectorAll('{}')].filter(e => e.getBoundingClientRect().height > 0).length"
+    assert browser.run(count.format(".evidence")) == len(found)
+    assert browser.run(count.format(".name-it")) == 0
