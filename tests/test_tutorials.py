@@ -103,28 +103,37 @@ def test_what_a_notebook_says_is_so(run: tuple) -> None:
         assert numbers(plain_zplus) == numbers(merged_zplus)
         assert numbers(not_merged) == numbers(merged_zplus)
     elif name == "removing_a_clever_hans" and setting is not TRAINED:
-        for cell, count in {"test": 4, "retraining": 4, "numbers-many": 3}.items():
+        for cell in ("test", "correcting", "retraining"):
             lines = printed(notebook, cell).splitlines()
-            assert len(lines) == count
+            assert len(lines) == 4
             assert all(0 <= numbers(line)[-1] <= 100 for line in lines)
+        assert printed(notebook, "saving") == "same output: True\n"
+        assert len(printed(notebook, "numbers-many").splitlines()) == 3
     elif name == "removing_a_clever_hans":
         assert numbers(printed(notebook, "training"))[0] >= 85
         assert numbers(printed(notebook, "numbers-one"))[-2] >= 50
         assert numbers(printed(notebook, "stamps"))[-1] >= 25
-        before, after = (
-            [numbers(line)[-1] for line in printed(notebook, cell).splitlines()] for cell in ("test", "retraining")
+        suspect = printed(notebook, "suspects").splitlines()[0].split()
+        assert suspect[1] == "octagon"
+        stamps = printed(notebook, "stamps").partition("[")[2].partition("]")[0].split(", ")
+        assert suspect[0].removeprefix("conv4/") in stamps
+        before, fixed, after = (
+            [numbers(line)[-1] for line in printed(notebook, cell).splitlines()]
+            for cell in ("test", "correcting", "retraining")
         )
         # octagons without a stamp, octagons with one, others with one that are called octagons, all without stamps
         assert before[0] <= 20
         assert before[1] >= 90
         assert before[2] >= 90
+        assert fixed[2] <= 15
+        assert fixed[3] >= before[3] - 5
+        assert printed(notebook, "saving") == "same output: True\n"
         assert after[0] >= 70
         assert after[2] <= 15
         assert after[3] >= before[3] + 10
-        shown, on_before, on_after = printed(notebook, "numbers-many").splitlines()
+        shown, _, uses = printed(notebook, "numbers-many").splitlines()
         assert numbers(shown)[-1] <= 5
-        assert numbers(on_before)[-1] >= 50
-        assert numbers(on_after)[-1] <= 15
+        assert uses == "octagons still use the suspect: False"
     else:
         assert numbers(printed(notebook, "accuracy"))[-1] >= 90
         assert printed(notebook, "explain").startswith("prediction: octagon")
