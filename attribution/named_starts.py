@@ -27,6 +27,15 @@ _SIGNS = re.compile(r"\s+([+\N{MINUS SIGN}-])\s+")
 _OTHERS = "others"
 
 
+def is_expression(target: str) -> bool:
+    """Return whether a string has several terms.
+
+    >>> is_expression("octagon - disc"), is_expression("T-shirt")
+    (True, False)
+    """
+    return _SIGNS.search(target) is not None
+
+
 def start_of(target: Target, class_names: Sequence[str], prediction: Tensor) -> Start:
     """Return the start that a caller named.
 

@@ -21,6 +21,7 @@ from crp.cli.evaluate_command import evaluate
 from crp.cli.fix_command import fix
 from crp.cli.info_command import info
 from crp.cli.layers_command import layers
+from crp.cli.masks_command import masks
 from crp.cli.merge_command import merge
 from crp.cli.mine_command import mine
 from crp.cli.names_command import names
@@ -139,7 +140,7 @@ def _with_torch(run: Callable[..., None]) -> Callable[..., None]:
     return loaded
 
 
-for command in (demo, layers, mine, merge, atlas, patches, verify, evaluate, suspects, fix, directions, context):
+for command in (demo, layers, mine, merge, atlas, patches, verify, evaluate, suspects, fix, masks, directions, context):
     command.callback = _with_torch(command.callback)
     main.add_command(command)
 for command in (info, diff, classes, names, search, strategies):

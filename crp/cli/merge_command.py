@@ -44,6 +44,7 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
     from crp.mining.durable.merging import shard_identity
     from crp.sources.fitting import pick_device
     from crp.sources.kinds import kinds_named
+    from crp.sources.mined_starts import rule_of
     from crp.sources.provenance import named_data, named_model
 
     device = pick_device(given["device"])
@@ -63,6 +64,7 @@ def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
         mined_data,
         path=library,
         others=work,
+        targets=rule_of(manifest, mined_data),
         concept=kinds_named(given["concept"], [layer["name"] for layer in manifest["layers"]]),
         device=device,
         **{name: given[name] for name in ("patches_now", "workers", "skip_bad", "checkpoint", "overwrite")},

@@ -36,8 +36,9 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
 @click.option(
     "--targets",
     type=options.Targets(),
-    metavar="label|prediction|topN",
-    help="Class to explain for each sample; by default its label or labels, if the data have labels.",
+    metavar="label|prediction|topN|EXPRESSION",
+    help="Class to explain for each sample; by default its label or labels, if the data have labels. An expression "
+    "('octagon - disc', 'octagon - others') is explained for all.",
 )
 @options.output
 @click.option(
@@ -107,6 +108,7 @@ def mine(model: str, data: str, **given: Any) -> None:
     """
     # Makes modules in the current folder importable, as `python -m` does.
     sys.path.append(os.getcwd())
+    from crp.attribution.starts import Start
     from crp.mining import mine as run
     from crp.sources.fitting import pick_device
     from crp.sources.kinds import kinds_named, layers_named
@@ -120,6 +122,7 @@ def mine(model: str, data: str, **given: Any) -> None:
     told = {name: given[name] for name in ("weights", "layers", "targets", "output", "class_names", "preprocessing")}
     chosen = told["layers"] or layers_named(given["concept"]) or None
     plan = plan_mining(model, data, settings=shape, **{**told, "layers": chosen})
+    start = {"words": told["targets"], "outputs": plan.outputs} if isinstance(plan.targets, Start) else None
     for note in plan.notes if first else ():
         click.echo(note, err=True)
     if first and (note := _cores(device.type, given["threads"], distributed or given["shard"] is not None)):
@@ -142,7 +145,7 @@ def mine(model: str, data: str, **given: Any) -> None:
         device=device,
         class_names=plan.class_names,
         preprocessing=plan.preprocessing,
-        source=origin(model, data, given["weights"], options.command_line("mine", [model, data], decides)),
+        source=origin(model, data, given["weights"], options.command_line("mine", [model, data], decides), start),
         distributed=distributed,
         overwrite=given["overwrite"],
         restart=given["restart"],

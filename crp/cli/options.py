@@ -55,14 +55,20 @@ class Names(click.ParamType):
 
 
 class Targets(click.ParamType):
-    """A target rule with a name."""
+    """A target rule with a name, or an expression of classes."""
 
     name = "targets"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name."""
-        if value not in ("label", "prediction") and not re.fullmatch(r"top[1-9]\d*", value):
-            self.fail(f"'{value}' is not 'label', 'prediction', or 'top' with a number (top3).", param, ctx)
+        named = value in ("label", "prediction") or re.fullmatch(r"top[1-9]\d*", value)
+        if not named and not re.search(r"\s[+\N{MINUS SIGN}-]\s", value):
+            self.fail(
+                f"'{value}' is not 'label', 'prediction', 'top' with a number (top3), or an expression of classes "
+                "('octagon - disc', 'octagon - others').",
+                param,
+                ctx,
+            )
         return value
 
 
@@ -169,7 +175,9 @@ def next_command(library: Library, data: object, model: str | None) -> str:
 
     if library.preprocessing is None or not isinstance(data, PictureFolder):
         return shlex.join(["crp", "info", str(library.path)])
-    return explaining_command(library.path, data.path / data.sample_name(0), model)
+    words = explaining_command(library.path, data.path / data.sample_name(0), model)
+    start = (library.manifest["source"] or {}).get("start")
+    return words if start is None else f"{words} {shlex.join(['--target', start['words']])}"
 
 
 def explaining_command(library: object, picture: object, model: str | None = None) -> str:

@@ -24,6 +24,7 @@ def supply(
     Without such data a line says why they stay missing; data that were named must fit.
     """
     from crp.mining import supply_patches
+    from crp.sources.mined_starts import rule_of
     from crp.sources.provenance import data_of
 
     made, total = library.patch_counts()
@@ -31,7 +32,7 @@ def supply(
         return
     try:
         found = data_of(library, data=data, trust=trust)
-        supply_patches(library, model, found, concept=concept, targets=getattr(found, "targets", None))
+        supply_patches(library, model, found, concept=concept, targets=rule_of(library.manifest, found))
     except CrpError as error:
         if data is not None:
             raise

@@ -45,13 +45,15 @@ def patches(
     from crp.mining import add_patches
     from crp.sources.fitting import pick_device
     from crp.sources.kinds import kinds_named
+    from crp.sources.mined_starts import rule_of
     from crp.sources.provenance import data_of, model_of
 
     opened = open_library(library)
     mined = data_of(opened, data=data, trust=trust)
     ready = model_of(opened, model=model, weights=weights, trust=trust).to(pick_device(device))
     kinds = kinds_named(concept, opened.layers)
+    rule = rule_of(opened.manifest, mined)
     for layer in layers or (None,):
-        add_patches(opened, ready, mined, layer, concept=kinds, targets=getattr(mined, "targets", None))
+        add_patches(opened, ready, mined, layer, concept=kinds, targets=rule)
     made, total = opened.patch_counts()
     click.echo(f"{made} of {total} patches of {library} have been made.")

@@ -51,6 +51,7 @@ def verify(
     from crp.library import open_library
     from crp.sources.data import load_data
     from crp.sources.kinds import kinds_named
+    from crp.sources.mined_starts import rule_of
     from crp.sources.provenance import model_of
     from crp.verification import verify as run
 
@@ -62,7 +63,7 @@ def verify(
         given["model"] = model_of(opened, model=model, weights=weights, trust=trust)
         if data is not None:
             given["dataset"] = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
-            given["targets"] = getattr(given["dataset"], "targets", None)
+            given["targets"] = rule_of(opened.manifest, given["dataset"])
     found = run(library, **given, blocks=blocks)
     if as_json:
         click.echo(json.dumps({"sound": found.sound, **{n: getattr(found, n) for n in ("held", "wrong", "notes")}}))

@@ -7,6 +7,7 @@
 `reactive`           put the usual activation around the places where the concept is active, and nowhere else
 `refit`              fit the last layer again, so that the concept no longer decides, with labels or without
 `prune`              take out the filters that predictions rely on least; `pruning_curve` measures accuracy
+`export_masks`       where the concept is in samples, for a training elsewhere
 `write_fixed`        save the result, as weights or as a program that torch alone runs
 `measure_fix`        how much the concept decides, before and after
 ===================  =========================================================================================
@@ -25,6 +26,7 @@ _HOMES = {
     "project": ".removing",
     "reactive": ".removing",
     "refit": ".refitting",
+    "export_masks": ".exporting",
     "prune": ".pruning",
     "pruning_curve": ".pruning",
     "relevance_scores": ".pruning",

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from crp.attribution.named_starts import is_expression
+from crp.attribution.starts import Start
 from crp.errors import InputError, listed
 from crp.files import user_path
 from crp.media.any_preprocessing import AnyPreprocessing, preprocessing_from
@@ -17,6 +19,7 @@ from crp.media.medium import Medium
 from crp.preprocessing import Preprocessing
 from crp.sources.data import load_data
 from crp.sources.fitting import default_layers, matching_layers, number_of_classes
+from crp.sources.mined_starts import named_start
 from crp.sources.model_family import DEFAULT_WEIGHTS
 from crp.sources.named_models import family_of, load_model
 from crp.sources.names import read_class_names
@@ -26,13 +29,14 @@ from crp.sources.names import read_class_names
 class MiningPlan:
     """Model, data and settings that fit together, as arguments of `crp.mine`.
 
-    `notes` are sentences about choices that were made by default.
+    `outputs` is the number of the model's outputs; `notes` are sentences about choices that were made by default.
     """
 
     model: nn.Module
     data: Any
     layers: tuple[str, ...]
-    targets: str | Callable[..., Any]
+    targets: str | Callable[..., Any] | Start
+    outputs: int
     class_names: tuple[str, ...] | None
     preprocessing: AnyPreprocessing | None
     notes: tuple[str, ...]
@@ -60,7 +64,7 @@ def plan_mining(
         Names or patterns (see `matching_layers`); by default those of `default_layers`.
     targets
         "label", "prediction", or "top3" and the like; by default the rule of the data set (`crp.mining.ObjectSamples`),
-        or the label, if the data have labels.
+        or the label, if the data have labels. An expression of classes ("octagon - disc") becomes a start.
     output
         Name or index of the part of the model's output to explain (`crp.select_output`); by default all of it.
     class_names
@@ -121,7 +125,9 @@ def plan_mining(
             "It is not known how pictures become these samples, so `crp atlas` cannot read picture files "
             "(tell it with --size, --mean and --std, or --preprocessing)."
         )
-    return MiningPlan(network, samples, tuple(chosen), targets, names, samples.preprocessing, tuple(notes))
+    if isinstance(targets, str) and is_expression(targets):
+        targets = named_start(targets, names or (), classes)
+    return MiningPlan(network, samples, tuple(chosen), targets, classes, names, samples.preprocessing, tuple(notes))
 
 
 def preprocessing_for(

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from crp.preprocessing import Preprocessing
 
 
-def origin(model: str, data: str, weights: str | None, command: Sequence[str]) -> dict[str, Any]:
-    """Return the manifest's entry "source": model, data, weights and command.
+def origin(
+    model: str, data: str, weights: str | None, command: Sequence[str], start: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the manifest's entry "source": model, data, weights and command; and the `start`, if one was named.
 
     Paths are absolute, so that they are found from another folder. The weights file has its SHA-256, and so has the
     configuration of an "hf:FOLDER" model, which is most of its architecture.
@@ -40,6 +42,8 @@ def origin(model: str, data: str, weights: str | None, command: Sequence[str]) -
         "data": absolute(data),
         "command": list(command),
     }
+    if start is not None:
+        stored["start"] = dict(start)
     if model.startswith(HF):
         stored["configuration"] = _with_digest(user_path(model.removeprefix(HF)) / CONFIGURATION)
     return stored

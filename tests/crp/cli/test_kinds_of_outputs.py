@@ -5,6 +5,11 @@ import json
 import numpy as np
 import pytest
 
+import crp
+from crp.attribution.starts import Difference, Logit
+from crp.sources.data import load_data
+from crp.sources.named_models import load_model
+
 NETS = """
 import torch
 from torch import nn
@@ -91,3 +96,43 @@ def test_a_regression(tasks):
     drawn = tasks.run("atlas", "x.crp", "new.png", "--trust", "--target", "output - 3.5", "--out", "a.json")
     assert drawn.exit_code == 0, drawn.output
     assert json.loads((tasks.folder / "a.json").read_text())["target"]["name"] == "output − 3.5"
+
+
+def test_an_expression_of_classes_is_mined(tasks):
+    words = ("mine", "nets.py:Whole", "many.npz", "--layers", "conv", "--output", "out", "--patches", 2)
+    started = (*words, "--targets", "2 - 0", "--out")
+    assert tasks.run(*started, "a.crp", "--patches-now", "all").exit_code == 0
+    assert tasks.run(*started, "b.crp").exit_code == 0
+    library = crp.open_library(tasks.folder / "a.crp")
+    assert library.class_names == ("class 2 − class 0",)
+    assert library.manifest["source"]["start"] == {"words": "2 - 0", "outputs": 3}
+
+    # the same as with a start from Python
+    model = load_model(f"{tasks.folder}/nets.py:Whole", output="out")
+    start = Difference(Logit(2), Logit(0))
+    data, path = load_data(f"{tasks.folder}/many.npz"), tasks.folder / "own.crp"
+    crp.mine(model, data, layers=["conv"], path=path, targets=start)
+    for file in ("references", "statistics"):
+        own, shell = (tasks.folder / name / f"layers/conv/{file}.safetensors" for name in ("own.crp", "a.crp"))
+        assert own.read_bytes() == shell.read_bytes()
+
+    # patches made later, merging, verifying and pages find the start again
+    assert tasks.run("patches", "b.crp", "--trust").exit_code == 0
+    files = {path.name: path.read_bytes() for path in (tasks.folder / "a.crp/layers/conv").iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (tasks.folder / "b.crp/layers/conv").iterdir()}
+    for part in ("1/2", "2/2"):
+        assert tasks.run(*started, "c.crp", "--shard", part).exit_code == 0
+    assert tasks.run("merge", "c.crp", "--trust").exit_code == 0
+    verified = tasks.run("verify", "c.crp", "--trust", "--data", "many.npz")
+    assert verified.exit_code == 0, verified.output
+    assert "were computed again" in verified.stdout
+    drawing = ("atlas", "c.crp", "new.png", "--trust", "--data", "many.npz", "--out", "a.json")
+    drawn = tasks.run(*drawing, "--target", "2 - 0")
+    assert drawn.exit_code == 0, drawn.output
+    assert "cannot be made" not in drawn.stderr
+    mined = tasks.run("mine", "nets.py:Whole", "photos", *words[3:], "--targets", "2 - others", "--out", "d.crp")
+    assert mined.stdout.splitlines()[-1].endswith("--model nets.py:Whole --target '2 - others'")
+
+    refused = tasks.run(*words, "--targets", "2 - 7", "--out", "e.crp")
+    assert refused.exit_code == 2
+    assert refused.stderr.endswith("Error: There is no class 7: the model's output has the classes 0 to 2.\n")
