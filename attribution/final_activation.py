@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,23 @@ _LINEAR = (
     functional.conv_transpose2d, functional.conv_transpose3d, torch.matmul, Tensor.matmul, Tensor.__matmul__,
     torch.bmm, Tensor.bmm, torch.mm, Tensor.mm, torch.einsum,
 )  # fmt: skip
+
+
+class Removed(NamedTuple):
+    """A model's output without its final activation.
+
+    `note` is a sentence about that, empty if there is nothing to say. `independent` says that the activation was a
+    sigmoid: each class has a probability of its own, and they do not add up to 1.
+    """
+
+    output: object
+    note: str = ""
+    independent: bool = False
+
+
+def class_probabilities(logits: Tensor, independent: bool) -> Tensor:
+    """Compute probabilities of classes from logits, `[..., classes]`: sigmoid if they are independent, else softmax."""
+    return logits.sigmoid() if independent else logits.softmax(-1)
 
 
 def is_final_activation(module: nn.Module) -> bool:
@@ -135,7 +152,7 @@ class FinalActivation(TorchFunctionMode):
             versions = output._version, logits._version
             self._recorded.append(_Activation(name, output, logits, output.grad_fn, versions))
 
-    def removed(self, output: object) -> tuple[object, str]:
+    def removed(self, output: object) -> Removed:
         """Undo the final activation of a model's output.
 
         Parameters
@@ -145,10 +162,8 @@ class FinalActivation(TorchFunctionMode):
 
         Returns
         -------
-        object
+        Removed
             The logits if `output` is the result of the recorded activation; else `output`.
-        str
-            A sentence about that; empty if there is nothing to say.
 
         Raises
         ------
@@ -156,21 +171,22 @@ class FinalActivation(TorchFunctionMode):
             If `output` is computed from a softmax in another way.
         """
         if not self._recorded or not isinstance(output, Tensor):
-            return output, ""
+            return Removed(output)
         last = self._recorded[-1]
+        note, independent = f"Relevance starts at the logits, before the final {last.name}.", last.name in _SIGMOID
         if output is last.output and last.unchanged():
-            return self._before(last.logits), f"Relevance starts at the logits, before the final {last.name}."
+            return Removed(self._before(last.logits), note, independent)
         if not _passes_only(output, last.node):
-            return output, ""
+            return Removed(output)
         if last.logits._version == last.versions[1] and _same_values(output, last):
-            logits = self._before(last.logits).reshape(output.shape)
-            return logits, f"Relevance starts at the logits, before the final {last.name}."
+            return Removed(self._before(last.logits).reshape(output.shape), note, independent)
         if last.name in _SOFTMAX:
             raise ModelError(
                 f"The model's output is computed from a {last.name} of its logits, and relevance for its values is not "
                 "relevance for the class: return the logits, or the probabilities themselves."
             )
-        return output, f"Relevance starts at the output, which is computed from a {last.name}, not at the logits."
+        note = f"Relevance starts at the output, which is computed from a {last.name}, not at the logits."
+        return Removed(output, note)
 
     def _before(self, logits: Tensor) -> Tensor:
         """Undo earlier activations, as in a softmax of a softmax."""

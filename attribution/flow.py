@@ -117,7 +117,7 @@ class RelevanceFlow(Interventions):
         self.linear = self.replica.linear
         self.pass_notes, self.first_order = forward.notes, forward.first_order
         self.notes = (*self.replica.notes, *forward.notes)
-        self.prediction = forward.prediction
+        self.prediction, self.independent = forward.prediction, forward.independent
         self._recorder, self._current = forward.recorder, forward.purpose
         self._taps, self._blocked, self._squares = forward.taps, forward.blocked, forward.squares
         self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}

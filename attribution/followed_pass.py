@@ -151,7 +151,7 @@ class FollowedModel:
                 except _Ended as ended:
                     output = ended.output
             if self._end is None:
-                output, _ = final.removed(output)
+                output = final.removed(output).output
         if not isinstance(output, Tensor):
             raise ModelError(f"The model's output is {described_output(output)}, not a tensor: crp.select_output.")
         # [N] of a regression: one output per sample, as in a flow

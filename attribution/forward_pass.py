@@ -65,6 +65,8 @@ class ForwardPass:
         Sentences about a final activation, and about which functions ran by their gradient.
     output
         The model's own output, with its final activation.
+    independent
+        Whether a sigmoid that ended the model was left out.
     operations
         Functions that ran under a rule.
     squares
@@ -83,6 +85,7 @@ class ForwardPass:
     largest: int = 0
     notes: list[str] = field(default_factory=list)
     output: Any = None
+    independent: bool = False
     operations: Sequence[Operation] = ()
     path: int = 0
     recorder: Recorder = field(default_factory=Recorder)
@@ -219,7 +222,7 @@ def _attempt(
             module.state = None
     result.output = output
     if before_activation and until is None:
-        output, note = final.removed(output)
+        output, note, result.independent = final.removed(output)
         result.notes += [note] if note else []
     start = "its input" if data.requires_grad else f"what it makes of {listed(layers)}"
     output = _checked_output(output, len(data), start)

@@ -34,7 +34,7 @@ class ClassInMask:
         Booleans (or 0 and 1) `[*S]` at the size of the model's output, or `[N, *S]`, one mask for each sample. By
         default the positions at which the class has the largest output of all classes.
     label
-        What the mask is called.
+        What the mask is called; empty for the positions at which the class is predicted.
 
     Examples
     --------
@@ -77,8 +77,12 @@ class ClassInMask:
 
     def name(self, class_names: Sequence[str]) -> str:
         """Return the name of the class and of the mask."""
-        place = "where it is predicted" if self.mask is None else f"inside {self.label}"
+        place = "where it is predicted" if self.mask is None or not self.label else f"inside {self.label}"
         return f"{class_name(class_names, self.target)} {place}"
+
+    def held(self, prediction: Tensor) -> ClassInMask:
+        """Return the same start with the positions at which the class is predicted now, whatever changes later."""
+        return self if self.mask is not None else ClassInMask(self.target, self._chosen(prediction), "")
 
     def _chosen(self, prediction: Tensor) -> Tensor:
         if self.mask is not None:

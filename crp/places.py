@@ -75,8 +75,8 @@ class ContextUse:
         return self.outside / total if total else math.nan
 
 
-def box_place(box: tuple[float, float, float, float], space: tuple[int, int]) -> Place | None:
-    """Return the pixels whose middle lies in a box; None if there is none.
+def box_place(box: tuple[float, float, float, float], space: tuple[int, int]) -> Place:
+    """Return the pixels whose middle lies in a box; for a box without any, the one that is nearest to its middle.
 
     Parameters
     ----------
@@ -93,7 +93,9 @@ def box_place(box: tuple[float, float, float, float], space: tuple[int, int]) ->
     left, top, right, bottom = box
     rows, columns = (np.arange(length) + 0.5 for length in space)
     mask = ((rows > top) & (rows < bottom))[:, None] & ((columns > left) & (columns < right))
-    return Place(mask, box) if mask.any() else None
+    if not mask.any():
+        mask[np.abs(rows - (top + bottom) / 2).argmin(), np.abs(columns - (left + right) / 2).argmin()] = True
+    return Place(mask, box)
 
 
 def context_use(heatmap: np.ndarray, place: Place, sign: int = 1) -> ContextUse:

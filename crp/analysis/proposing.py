@@ -74,7 +74,7 @@ class Proposal:
         note = f"Proposed from {self.source}: AUC {self.area:.3f}{use} (p {self.p:.3f}).{other}"
         fingerprint = library.identity(self.layer).of(self.concept)
         return GivenName(
-            self.layer, self.concept, self.label, note, ("proposed",), date=date, fingerprint=fingerprint
+            self.layer, self.concept, self.label[:120], note, ("proposed",), date=date, fingerprint=fingerprint
         )
 
 
@@ -82,6 +82,8 @@ def propose(
     library: Library, columns: Mapping[str, Sequence[Any]], layers: Sequence[str] | None = None, *, seed: int = 0
 ) -> list[Proposal]:
     """Propose names from what is known of the samples.
+
+    The vectors of a layer are read at once: `4 * N * C` bytes, and about five times that while they are ranked.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ def separation(values: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> Sepa
     Notes
     -----
     The area is Mann and Whitney's U divided by the number of pairs, with mean ranks for ties; its standard deviation
-    under the null hypothesis is corrected for ties (Lehmann 1975, eq. 1.35).
+    under the null hypothesis is corrected for ties (Lehmann 1975).
     """
     area, _ = _areas(_centred_ranks(values), groups)
     chosen = np.unique(np.linspace(0, len(values) - 1, _SAMPLES).astype(int)) if len(values) > _SAMPLES else slice(None)

@@ -7,7 +7,6 @@ third one, which trills (its frequency is modulated), or the fifth one, which is
 from __future__ import annotations
 
 import numpy as np
-from torch import Tensor
 
 from crp.media.medium import Medium
 from crp.media.stft import Stft
@@ -59,11 +58,6 @@ class Waveforms(Calls):
 
     def _random(self, index: int) -> tuple[np.random.Generator, int]:
         return Calls._random(Calls(self.split, self.count, seed=self.seed), index)
-
-
-def spectrograms(samples: Tensor) -> Tensor:
-    """Transform a batch of samples `[N, 1, T]` as `Calls` does."""
-    return STFT.layer()(samples)
 
 
 def _place(planted: np.ndarray) -> np.ndarray:

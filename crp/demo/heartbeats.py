@@ -63,6 +63,6 @@ class Heartbeats(Planted):
     @staticmethod
     def _planted(rng: np.random.Generator, label: int, time: np.ndarray) -> tuple[int, np.ndarray]:
         if label == 1:
-            return 2, rng.uniform(0.7, 1.0) * np.exp(-((time / 0.012) ** 2) / 2)
+            return 2, rng.uniform(1.1, 1.5) * np.exp(-((time / 0.02) ** 2) / 2)
         burst = np.exp(-((time / 0.09) ** 2) / 2)
         return 1, rng.uniform(0.6, 0.8) * burst * np.sin(2 * np.pi * 12 * time + rng.uniform(0, 2 * np.pi))

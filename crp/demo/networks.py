@@ -47,7 +47,7 @@ def build_waveform() -> nn.Sequential:
 
 def build_heartbeat() -> nn.Sequential:
     """Build the network for `Heartbeats`: `[N, 3, 600]` -> logits `[N, 3]`."""
-    return _network(1, (3, 12, 16, 20, 20), 5, (2, 1, 2, 1))
+    return _network(1, (3, 12, 16, 20, 20), 5, (2, 1, 1, 1))
 
 
 def build_scan() -> nn.Sequential:

@@ -45,9 +45,9 @@ class Scans(Planted):
             direction = rng.normal(size=3)
             place = 0.5 * rng.uniform(0, 1) ** (1 / 3) * radii * direction / np.linalg.norm(direction)
             distance = np.sqrt(((grid - place[:, None, None, None]) ** 2).sum(0))
-            radius = rng.uniform(2.2, 3.0) if label == 1 else rng.uniform(3.6, 4.4)
+            radius = rng.uniform(3.2, 4.2) if label == 1 else rng.uniform(3.6, 4.4)
             if label == 1:
-                values += 0.45 / (1 + np.exp((distance - radius) * 3))
+                values += 0.55 / (1 + np.exp((distance - radius) * 3))
             else:
                 values += 0.45 * np.exp(-(((distance - radius) / 0.8) ** 2) / 2)
                 values -= 0.35 * np.exp(-((distance / 1.8) ** 2) / 2)

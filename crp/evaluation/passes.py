@@ -23,7 +23,7 @@ def predictions(model: nn.Module, data: Tensor) -> Tensor:
     found = []
     for batch in checked_input(model, data).split(BATCH):
         with torch.no_grad(), FinalActivation(model) as final:
-            output, _ = final.removed(model(batch))
+            output = final.removed(model(batch)).output
         found.append(output)
     return torch.cat(found)
 
@@ -74,6 +74,6 @@ def input_gradient(model: nn.Module, data: Tensor, start: Start) -> Tensor:
     with torch.enable_grad():
         with FinalActivation(model) as final:
             output = model(leaf)
-        output, _ = final.removed(output)
+        output = final.removed(output).output
         (gradient,) = torch.autograd.grad(explained_value(start, output).sum(), leaf)
     return gradient

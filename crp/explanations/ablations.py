@@ -32,6 +32,8 @@ class Ablations:
     others
         float64 [R], log of the sum of the exponentials of all other classes' logits; -inf if there are no others.
         With it, probabilities of the listed classes are exact.
+    independent
+        Whether the model ends with a sigmoid: each class has a probability of its own.
 
     Raises
     ------
@@ -44,6 +46,7 @@ class Ablations:
     classes: tuple[tuple[int, str], ...]
     logits: np.ndarray
     others: np.ndarray
+    independent: bool = False
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
@@ -62,7 +65,9 @@ class Ablations:
             raise InputError("rows of ablations differ, list ids in ascending order, and the first removes nothing.")
 
     def probabilities(self) -> np.ndarray:
-        """Return the softmax probabilities of the listed classes, float64 [R, n]."""
+        """Return the probabilities of the listed classes, float64 [R, n]."""
+        if self.independent:
+            return 1 / (1 + np.exp(-self.logits))
         every = np.concatenate([self.logits, self.others[:, None]], axis=1)
         shifted = np.exp(every - every.max(1, keepdims=True))
         return (shifted / shifted.sum(1, keepdims=True))[:, :-1]
@@ -73,6 +78,7 @@ def ablation_numbers(ablations: Ablations) -> dict[str, Any]:
     return {
         "removed": [list(row) for row in ablations.removed],
         "classes": [{"index": index, "name": name} for index, name in ablations.classes],
+        "independent": ablations.independent,
     }
 
 
@@ -86,5 +92,6 @@ def ablations_from(content: Mapping[str, Any], place: str, arrays: Mapping[str, 
     return Ablations(
         removed=content["removed"],
         classes=[(one["index"], one["name"]) for one in content["classes"]],
+        independent=content["independent"],
         **{name: arrays[f"{place}/{name}"] for name in _TABLES},
     )

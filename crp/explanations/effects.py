@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from crp.attribution import RelevanceFlow
+from crp.attribution.final_activation import class_probabilities
 from crp.attribution.removal import Removal, explained_value
 from crp.attribution.starts import Logit, Start
 from crp.class_names import class_name
@@ -46,7 +47,7 @@ class MeasuredEffects:
     """
 
     def __init__(self, flow: RelevanceFlow, library: Library, layers: Sequence[str], concept: Kinds) -> None:
-        self._names = library.output_names
+        self._names, self._independent = library.output_names, flow.independent
         self._ways: dict[str, list[Removal]] = {}
         self._predictions: dict[tuple[str, int], list[Tensor]] = {}
         self._of_pairs: dict[tuple[str, int, int], Tensor] = {}
@@ -77,7 +78,9 @@ class MeasuredEffects:
             numbers = []
             for prediction in self._predictions[layer, index]:
                 has_probability = isinstance(start, Logit) and prediction.shape[1] > 1
-                probability = float(prediction[0].softmax(0)[start.target]) if has_probability else None
+                probability = None
+                if has_probability:
+                    probability = float(class_probabilities(prediction[0], self._independent)[start.target])
                 numbers += [float(explained_value(start, prediction)), probability]
             found.append(ConceptEffect(before, *numbers))
         return found
@@ -127,6 +130,7 @@ class MeasuredEffects:
             classes=[(index, class_name(self._names, index, count)) for index in listed],
             logits=logits.cpu().numpy(),
             others=others.logsumexp(1).cpu().numpy(),
+            independent=self._independent,
         )
 
     def _measure(self, layer: str, concepts: Sequence[int]) -> None:

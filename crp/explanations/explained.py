@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from crp.attribution import RelevanceFlow
+from crp.attribution.final_activation import class_probabilities
 from crp.attribution.named_starts import Target, output_names, start_of
-from crp.attribution.starts import Logit, Start, starts_at_classes
+from crp.attribution.starts import ClassInMask, Logit, Start, starts_at_classes
 from crp.class_names import class_name
 from crp.errors import InputError, shortened
 from crp.values import ClassScore, StartScore
@@ -51,6 +51,8 @@ def explained_of(flow: RelevanceFlow, library: Library, target: Target | None) -
     if target is None:
         target = _predicted(flow, library)
     start = start_of(target, names, prediction)
+    if isinstance(start, ClassInMask) and (prediction.argmax(1) == start.target).any():
+        start = start.held(prediction)  # what is measured without a concept is measured at the same positions
     started = flow.output_relevance(start)
     if started.shape[1:] != prediction.shape or not started.isfinite().all():
         raise InputError(
@@ -58,7 +60,7 @@ def explained_of(flow: RelevanceFlow, library: Library, target: Target | None) -
             f"output's shape {list(prediction.shape)} is needed."
         )
     if isinstance(start, Logit):
-        return Explained(start, _class_score(names, start.target, prediction[0].double()))
+        return Explained(start, _class_score(flow, names, start.target))
     name = start.name(output_names(names, prediction))
     if not started.any():
         raise InputError(
@@ -71,9 +73,8 @@ def best_classes(flow: RelevanceFlow, library: Library, explained: Sequence[Expl
     """Return the best classes of the only sample, best first; none if nothing that is explained is made of classes."""
     if flow.prediction.ndim != 2 or not any(starts_at_classes(one.start) for one in explained):
         return ()
-    scores = flow.prediction[0].double()
-    ranked = scores.argsort(descending=True, stable=True)[:_CLASSES].tolist()
-    return tuple(_class_score(library.output_names, index, scores) for index in ranked)
+    ranked = flow.prediction[0].double().argsort(descending=True, stable=True)[:_CLASSES].tolist()
+    return tuple(_class_score(flow, library.output_names, index) for index in ranked)
 
 
 def same(flow: RelevanceFlow, first: Start, second: Start) -> bool:
@@ -97,7 +98,8 @@ def _predicted(flow: RelevanceFlow, library: Library) -> int:
     return int(flow.prediction[0].argmax())
 
 
-def _class_score(names: Sequence[str], index: int, scores: Tensor) -> ClassScore:
+def _class_score(flow: RelevanceFlow, names: Sequence[str], index: int) -> ClassScore:
     """Return one class of the prediction; for a model with one output, its value without a probability."""
-    probability = None if len(scores) == 1 else float(scores.softmax(0)[index])
+    scores = flow.prediction[0].double()
+    probability = None if len(scores) == 1 else float(class_probabilities(scores, flow.independent)[index])
     return ClassScore(index, class_name(names, index, len(scores)), float(scores[index]), probability)

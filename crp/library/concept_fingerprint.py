@@ -21,8 +21,8 @@ from .references import References
 
 # How a manifest describes channels.
 CHANNELS = {"kind": "ChannelConcept"}
-# How many of the reference samples by activation are remembered.
-_REMEMBERED = 8
+# How many of the reference samples by activation are remembered, and how many are needed to recognise a concept.
+_REMEMBERED, _NEEDED = 8, 3
 # Scores of the same concept, computed again, differ by so much of its largest one on other machines.
 _SAME = 1e-3
 # Another precision of the pass over the data set changes scores by at most so much of the layer's largest one.
@@ -130,6 +130,8 @@ class LayerIdentity:
             return ""
         if not comparable:
             return "the model has other weights, and there are no scores on the same data to compare"
+        if min(len(found.samples), self._responses()[0].shape[1]) < _NEEDED:
+            return f"the model has other weights, and fewer than {_NEEDED} reference samples of a concept are stored"
         if found.scores[0] <= 0:
             return "the model has other weights, and the named concept was active on no sample"
         same = [other for other in self._concepts() if self._responds(other, found, found.scores[0] * _SAME)]

@@ -182,11 +182,17 @@ def _definition(manifest: dict[str, Any], score: str) -> str:
 
 
 def _names(library: Library) -> list[tuple[str, str]]:
-    return [
-        (layer, ", ".join(shortened(name, 40) for name in names[:5]) + (", ..." if len(names) > 5 else ""))
-        for layer, names in library.names.items()
-        if names
-    ]
+    """List the first names of each layer; with numbers where only some concepts have one."""
+    found = []
+    for layer, names in library.names.items():
+        told = [
+            shortened(name, 40) if all(names) else f"{shortened(name, 40)} ({concept})"
+            for concept, name in enumerate(names)
+            if name
+        ]
+        if told:
+            found.append((layer, ", ".join(told[:5]) + (", ..." if len(told) > 5 else "")))
+    return found
 
 
 def _some(names: tuple[str, ...]) -> str:

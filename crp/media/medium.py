@@ -161,9 +161,12 @@ class Medium:
         axes = KINDS[self.kind]
         values = values[None] if values.ndim == axes else values
         if values.ndim != axes + 1 or 0 in values.shape:
-            raise InputError(f"A {self.kind} has {axes + 1} axes, the first for channels, given {list(values.shape)}.")
+            raise InputError(
+                f"An input of kind {self.kind!r} has {axes + 1} axes, the first for channels, given "
+                f"{list(values.shape)}."
+            )
         if self.channels and len(values) != len(self.channels):
-            raise InputError(f"This {self.kind} has {len(values)} channels; {len(self.channels)} are needed.")
+            raise InputError(f"It has {len(values)} channels, and {len(self.channels)} are needed.")
         return torch.from_numpy(np.ascontiguousarray(values))
 
     def of_recording(self, recording: Recording) -> tuple[torch.Tensor, Medium]:
@@ -191,7 +194,8 @@ class Medium:
     def to_picture(self, tensor: torch.Tensor | np.ndarray) -> np.ndarray:
         """Return how an input `[c, *S]` is drawn: a spectrogram as uint8 `[F, T, 3]`, others as float32 `[c, *S]`."""
         if tensor.ndim != KINDS[self.kind] + 1:
-            raise InputError(f"A {self.kind} has {KINDS[self.kind] + 1} axes, given {list(tensor.shape)}.")
+            axes = KINDS[self.kind] + 1
+            raise InputError(f"An input of kind {self.kind!r} has {axes} axes, given {list(tensor.shape)}.")
         if self.kind == "spectrogram":
             return scaled_picture(tensor)
         return np.asarray(tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu(), dtype=np.float32)

@@ -17,3 +17,9 @@ def wav_bytes(samples: np.ndarray, rate: float) -> bytes:
         file.setframerate(round(rate))
         file.writeframes(np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").T.tobytes())
     return buffer.getvalue()
+
+
+def loud_wav(samples: np.ndarray, rate: float) -> bytes:
+    """Encode samples as `wav_bytes`, the loudest one as loud as possible."""
+    loudest = float(np.abs(samples).max())
+    return wav_bytes(samples / loudest if loudest else samples, rate)

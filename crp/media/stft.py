@@ -73,6 +73,31 @@ class Stft:
         spectrum = np.fft.rfft(frames * self._hann, axis=2)[..., :-1]
         return np.abs(spectrum).transpose(0, 2, 1).astype(np.float32)
 
+    def samples(self, magnitude: np.ndarray, rounds: int = 24) -> np.ndarray:
+        """Find samples, float32 `[T]`, whose transform has about the magnitudes `[F, frames]`.
+
+        The phases are not known; they are found by going back and forth (Griffin and Lim, "Signal estimation from
+        modified short-time Fourier transform", 1984). The result is always the same.
+        """
+        wanted = np.concatenate([magnitude, np.zeros((1, magnitude.shape[1]))])
+        phases = np.exp(2j * np.pi * np.random.default_rng(0).random(wanted.shape))
+        for _ in range(rounds):
+            found = self._inverse(wanted * phases)
+            frames = np.lib.stride_tricks.sliding_window_view(found, self.window)[:: self.hop]
+            phases = np.exp(1j * np.angle(np.fft.rfft(frames * self._hann, axis=1).T))
+        return self._inverse(wanted * phases).astype(np.float32)
+
+    def _inverse(self, spectrum: np.ndarray) -> np.ndarray:
+        """Overlap and add the frames of a spectrum `[F + 1, frames]`: the samples with the nearest transform."""
+        frames = np.fft.irfft(spectrum, self.window, axis=0) * self._hann[:, None]
+        count = frames.shape[1]
+        found, weight = np.zeros((2, self.window + (count - 1) * self.hop))
+        for index in range(count):
+            place = slice(index * self.hop, index * self.hop + self.window)
+            found[place] += frames[:, index]
+            weight[place] += self._hann**2
+        return found / np.maximum(weight, weight.max() * 1e-3)
+
     @property
     def bins(self) -> int:
         """Number of frequencies `F`: from 0 to below half the rate."""

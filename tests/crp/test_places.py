@@ -31,7 +31,9 @@ def test_a_box_holds_the_pixels_whose_middle_it_holds():
     expected[1:3, :2] = True  # columns 0 and 1; the middle of column 2 lies on the edge
     np.testing.assert_array_equal(place.mask, expected)
     assert place.box == (0.4, 1.0, 2.5, 3.0)
-    assert box_place((5.0, 5.0, 9.0, 9.0), (4, 4)) is None
+    # a box between the middles of pixels, and one beside the picture, have the nearest pixel
+    assert np.argwhere(box_place((1.6, 2.6, 1.9, 2.9), (4, 4)).mask).tolist() == [[2, 1]]
+    assert np.argwhere(box_place((5.0, 1.0, 9.0, 1.2), (4, 4)).mask).tolist() == [[1, 3]]
 
 
 def test_a_mask_of_the_output_is_carried_to_the_input():

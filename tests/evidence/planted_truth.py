@@ -28,6 +28,7 @@ class Row(NamedTuple):
     first: int
     right: bool
     inside: float
+    widened: float
     chance: float
 
 
@@ -52,9 +53,16 @@ def first_concepts(network: str, count: int = SAMPLES) -> list[Row]:
             heatmap = flow.down(kept[None], start=layer, to=INPUT)[0, 0].sum(0).numpy().clip(min=0)
             right = int(flow.prediction[0].argmax()) == sample.label
         total = heatmap.sum()
-        inside = float(heatmap[sample.mask].sum() / total) if total else 0.0
-        found.append(Row(sample.label, concept, right, inside, float(sample.mask.mean())))
+        parts = [float(heatmap[mask].sum() / total) for mask in (sample.mask, widened(sample.mask))]
+        found.append(Row(sample.label, concept, right, *parts, float(sample.mask.mean())))
     return found
+
+
+def widened(mask: np.ndarray) -> np.ndarray:
+    """Add the neighbours of a mask along each axis."""
+    padded = np.pad(mask, 1)
+    shifted = [np.roll(padded, step, axis) for axis in range(mask.ndim) for step in (-1, 1)]
+    return np.logical_or.reduce([padded, *shifted])[(slice(1, -1),) * mask.ndim]
 
 
 def report(network: str, count: int = SAMPLES) -> str:
@@ -63,12 +71,15 @@ def report(network: str, count: int = SAMPLES) -> str:
     firsts = {label: Counter(row.first for row in found if row.label == label) for label in (1, 2)}
     most = {label: counted.most_common(1)[0][0] for label, counted in firsts.items()}
     same = np.mean([most[row.label] == row.first for row in found])
-    inside = np.array([row.inside for row in found])
+    parts = "; ".join(
+        f"class {label}: {np.mean([row.inside for row in found if row.label == label]):.1%}, "
+        f"{np.mean([row.widened for row in found if row.label == label]):.1%} in the mask widened by one value"
+        for label in most
+    )
     return (
         f"{network}: {len(found)} samples, {np.mean([row.right for row in found]):.1%} classified right; "
-        f"first concept by class {most}, in {same:.1%} of the samples; {inside.mean():.1%} of its positive "
-        f"relevance in the mask (median {np.median(inside):.1%}; by chance "
-        f"{np.mean([row.chance for row in found]):.1%})"
+        f"first concept by class {most}, in {same:.1%} of the samples; of its positive relevance in the mask: "
+        f"{parts}; by chance {np.mean([row.chance for row in found]):.1%}"
     )
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from crp.explanations import Explanation, Patch
 from crp.media.medium import Axis, Medium
-from crp.media.sound import wav_bytes
+from crp.media.sound import loud_wav
 from crp.visualization.colours import INK
 from crp.visualization.inputs.page_renderer import Silent, Tick, around, steps
 
@@ -90,8 +90,7 @@ class SoundPages(SignalPages):
         length = values.shape[1] if patch is None else patch.box[1] - patch.box[0]
         # a long window is stored with fewer values than samples
         rate = values.shape[1] / (length * self.medium.axes[0].step)
-        loudest = float(np.abs(values).max())
-        return wav_bytes(values / loudest if loudest else values, rate)
+        return loud_wav(values, rate)
 
 
 def _columns(values: np.ndarray, width: int) -> np.ndarray:

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crp.explanations import Patch
+from crp.explanations import Explanation, Patch
 from crp.media.medium import Axis, Medium
-from crp.visualization.inputs.page_renderer import Silent, Tick, around, enlarged, steps
+from crp.media.sound import loud_wav
+from crp.visualization.inputs.page_renderer import Tick, around, enlarged, steps
 
 # Larger than what pages show pixel by pixel.
 _SIDE, _PATCH_SIDE = 336, 72
 
 
 @dataclass(frozen=True)
-class SpectrogramPages(Silent):
+class SpectrogramPages:
     """Spectrograms, uint8 `[F, T, 3]` with low frequencies first.
 
     Parameters
@@ -60,3 +61,14 @@ class SpectrogramPages(Silent):
             if ticks and axis.unit:
                 ticks[-1] = Tick(ticks[-1].x, ticks[-1].y, f"{ticks[-1].text} {axis.unit}", ticks[-1].side)
         return (*left, *bottom)
+
+    def sound(self, patch: Patch | None, explanation: Explanation) -> bytes:
+        """Return a sound with about this spectrogram as WAV; a patch with its frequencies alone."""
+        stft = self.medium.stft
+        if stft is None:
+            return b""
+        picture = explanation.picture if patch is None else patch.picture
+        magnitude = np.zeros((stft.bins, picture.shape[1]))
+        first = 0 if patch is None else patch.box[0]
+        magnitude[first : first + len(picture)] = picture.mean(axis=2)[: stft.bins - first]
+        return loud_wav(stft.samples(magnitude)[None], stft.rate)

@@ -33,6 +33,7 @@ def ablations_block(explanation: Explanation, layer: LayerExplanation) -> dict[s
             "subject": wording.subject(explanation),
             "difference": explanation.against is not None,
             "probabilities": best is not None and best.probability is not None,
+            "independent": found.independent,
             "spread": best is not None and wording.spread_over_many_classes(best),
         }
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 import crp
 from crp import InputError
@@ -140,3 +141,23 @@ def test_what_does_not_fit_is_refused(change: dict, sentence: str) -> None:
     Ablations(**fields)
     with pytest.raises(InputError, match=sentence):
         Ablations(**{**fields, **change})
+
+
+def test_behind_a_sigmoid_every_class_has_a_probability_of_its_own(tmp_path: Path) -> None:
+    model = network()
+    model.add_module("sigmoid", nn.Sigmoid())
+    found = crp.explain(model, image(), library(model, tmp_path / "labels.crp"))
+    model = network()
+    logits = model(image()[None])[0].detach()
+    for score in found.classes:
+        assert score.probability == pytest.approx(float(logits[score.index].sigmoid()), abs=1e-6)
+    for layer in found.layers:
+        one = layer.ranked[0]
+        output = live(model, layer.layer, (one.concept,))
+        assert one.effect.probability == pytest.approx(float(output[found.target.index].sigmoid()), abs=1e-6)
+        rows, listed = layer.ablations, [index for index, _ in layer.ablations.classes]
+        assert rows.independent
+        place = rows.removed.index((one.concept,))
+        assert rows.probabilities()[place] == pytest.approx(output[listed].sigmoid().numpy(), abs=1e-6)
+    again = from_json(to_json(found))
+    assert again.layers[0].ablations.probabilities() == pytest.approx(found.layers[0].ablations.probabilities())

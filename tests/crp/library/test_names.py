@@ -19,6 +19,7 @@ from crp.concepts import PositionConcept
 from crp.errors import InputError, LibraryError
 from crp.library import GivenName, Library, read_names
 from crp.library.given_names import merged
+from crp.library.summary import described_in_words
 
 N = 24
 
@@ -71,6 +72,7 @@ def test_a_name_is_stored_and_shown_first(named: Library) -> None:
     assert (name.label, name.note, name.tags, name.author) == ("edge", "left to right", ("low", "thin"), "Ann")
     assert again.given_names()["2", 3].verdict == "artefact"
     assert repr(again.concept("0", 1)).startswith("<concept 1 (edge) of 0")
+    assert "names of 0: 'edge' (1), 'blob' (4)\nnames of 2: 'corner' (3)\n" in described_in_words(again)
     assert again.concepts_of(0, "0")[0].concept_name == again.concept_name("0", again.concepts_of(0, "0")[0].concept)
 
 
@@ -228,6 +230,18 @@ def test_without_common_data_other_weights_are_refused(named: Library, tmp_path:
     again = moved(named, mined(tmp_path / "b.crp", model, seed=7).path)
     reason = "the model has other weights, and there are no scores on the same data to compare"
     assert set(again.refused_names().values()) == {reason}
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 4), (4, 2)])
+def test_few_samples_do_not_tell_a_concept_of_another_model(tmp_path: Path, first: int, second: int) -> None:
+    model = net()
+    library = mined(tmp_path / "a.crp", model, k=first)
+    library.give_name("0/1", "edge")
+    with torch.no_grad():
+        model[5].bias += 1
+    again = moved(library, mined(tmp_path / "b.crp", model, k=second).path)
+    reason = "the model has other weights, and fewer than 3 reference samples of a concept are stored"
+    assert again.refused_names() == {"0/1": reason}
 
 
 def test_concepts_that_respond_alike_are_not_guessed(tmp_path: Path) -> None:

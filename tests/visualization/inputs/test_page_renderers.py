@@ -1,10 +1,12 @@
 """The contract of page renderers: what pages rely on, for every kind of input; and each layout by hand."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,16 +29,30 @@ from example_inputs import MEDIA, explanation_of
 EXPLANATIONS = {"picture": examples.explanation(), **{kind: explanation_of(kind) for kind in MEDIA}}
 
 
-@pytest.fixture(params=EXPLANATIONS)
-def explanation(request):
-    return EXPLANATIONS[request.param]
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "inputs.md"
+
+
+def from_the_docs(medium):
+    """The renderer that docs/inputs.md writes as an example."""
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.S) if "class Raster" in block]
+    names: dict = {}
+    exec(code, names)
+    return names["RasterPages"](medium)
+
+
+@pytest.fixture(params=[*EXPLANATIONS, "docs"])
+def drawn(request):
+    """A renderer, and an explanation that it draws."""
+    explanation = EXPLANATIONS["signal" if request.param == "docs" else request.param]
+    of_docs = request.param == "docs"
+    return from_the_docs(explanation.medium) if of_docs else page_renderer_for(explanation), explanation
 
 
 class TestContract:
     """Of any renderer: also of one that a reader of docs/inputs.md writes."""
 
-    def test_relevance_is_laid_out_on_the_picture(self, explanation):
-        renderer = page_renderer_for(explanation)
+    def test_relevance_is_laid_out_on_the_picture(self, drawn):
+        renderer, explanation = drawn
         picture = renderer.picture(explanation.picture)
         assert (picture.dtype, picture.ndim, picture.shape[2]) == (np.uint8, 3, 3)
         laid = renderer.relevance(explanation.heatmap, explanation.picture)
@@ -47,21 +63,23 @@ class TestContract:
         opposite = renderer.relevance(-explanation.heatmap, explanation.picture)
         np.testing.assert_array_equal(np.unique(opposite), np.unique(-laid))
 
-    def test_a_patch_is_a_picture_with_a_heatmap(self, explanation):
+    def test_a_patch_is_a_picture_with_a_heatmap(self, drawn):
+        renderer, explanation = drawn
         patch = explanation.layers[0].ranked[0].relevance_patches[0]
-        shown = drawn_patch(patch, page_renderer_for(explanation))
+        shown = drawn_patch(patch, renderer)
         assert (shown.picture.dtype, shown.picture.shape[:2]) == (np.uint8, shown.heatmap.shape)
 
-    def test_every_cell_is_shown_once(self, explanation):
-        renderer = page_renderer_for(explanation)
+    def test_every_cell_is_shown_once(self, drawn):
+        renderer, explanation = drawn
         concept_map = explanation.layers[0].concept_map
         grid = concept_map.grid or concept_map.concept.shape[-explanation.heatmap.ndim :]
         numbers = renderer.arranged(np.arange(np.prod(grid)).reshape(grid), -1)
         assert sorted(numbers[numbers >= 0].tolist()) == list(range(int(np.prod(grid))))
 
-    def test_relevance_lies_in_the_cell_that_the_map_shows_it_in(self, explanation):
+    def test_relevance_lies_in_the_cell_that_the_map_shows_it_in(self, drawn):
         """A value of the input is drawn inside the cell that holds it; if not, a region would rank other places."""
-        renderer, space = page_renderer_for(explanation), explanation.heatmap.shape
+        renderer, explanation = drawn
+        space = explanation.heatmap.shape
         concept_map = explanation.layers[0].concept_map
         grid = concept_map.grid or concept_map.concept.shape[-len(space) :]
         numbers = renderer.arranged(np.arange(np.prod(grid)).reshape(grid), -1)
@@ -78,8 +96,8 @@ class TestContract:
             shown = np.unravel_index(numbers[row, column], grid)
             assert all(abs(one - other) <= (len(space) == 1) for one, other in zip(shown, cell, strict=True))
 
-    def test_places_are_told_on_the_axes(self, explanation):
-        renderer = page_renderer_for(explanation)
+    def test_places_are_told_on_the_axes(self, drawn):
+        renderer, explanation = drawn
         assert len(renderer.axes()) in (0, explanation.heatmap.ndim)
         concept_map, space = explanation.layers[0].concept_map, explanation.heatmap.shape
         told = cell_axes(concept_map, renderer, space)
@@ -92,22 +110,23 @@ class TestContract:
             assert 0 <= tick.y <= 1
             assert tick.side in ("bottom", "left", "top")
 
-    def test_the_page_holds_the_table_as_the_picture_shows_it(self, explanation):
-        text = Atlas(explanation).html()
+    def test_the_page_holds_the_table_as_the_picture_shows_it(self, drawn):
+        renderer, explanation = drawn
+        text = Atlas(explanation, renderer).html()
         (content,) = re.findall(r'id="atlas-cells">(.*?)</script>', text)
         held = json.loads(content)[0][0]
-        renderer = page_renderer_for(explanation)
         size = renderer.picture(explanation.picture).shape[:2]
         shown = drawn_map(explanation.layers[0].concept_map, renderer, size)
         assert shown.concept.shape == (held["rows"], held["columns"])
         assert held["winner"] == shown.concept.ravel().tolist()
         assert len(text) < 5e6
 
-    def test_json_keeps_what_the_input_is(self, explanation):
+    def test_json_keeps_what_the_input_is(self, drawn):
+        renderer, explanation = drawn
         again = from_json(to_json(explanation))
         assert again.medium == explanation.medium
         assert again.layers[0].concept_map.grid == explanation.layers[0].concept_map.grid
-        assert Atlas(again).html() == Atlas(explanation).html()
+        assert Atlas(again, renderer).html() == Atlas(explanation, renderer).html()
 
 
 def test_what_the_input_is_chooses_the_renderer():
@@ -200,6 +219,18 @@ class TestSounds:
         left = 2 * len(EXPLANATIONS["audio"].layers[0].ranked) - 1
         assert text.count("data-sound=") == 2
         assert f" {left} sounds are left out, because the sounds of a page take at most 0.02 MB." in text
+
+    def test_a_spectrogram_sounds_like_its_loud_frequency(self):
+        stft = Stft(2000, 64, 32)
+        values = np.zeros((32, 40, 3), dtype=np.uint8)
+        values[8] = 255
+        shown = {"picture": values, "heatmap": np.zeros((32, 40)), "layers": ()}
+        value = dataclasses.replace(EXPLANATIONS["spectrogram"], **shown)
+        sound = SpectrogramPages(Medium.spectrogram(stft)).sound(None, value)
+        with wave.open(io.BytesIO(sound)) as file:
+            samples = np.frombuffer(file.readframes(1 << 20), dtype="<i2") / 32767
+        assert len(samples) == 64 + 39 * 32
+        assert stft.frequencies[stft(samples[None])[0].mean(1).argmax()] == 250
 
     def test_a_silent_page_may_not_load_sounds(self):
         assert "media-src" not in Atlas(EXPLANATIONS["signal"]).html()

@@ -6,11 +6,13 @@ from importlib import resources
 from itertools import combinations
 
 import pytest
+from torch import nn
 
+import crp
 from crp.visualization import concentration_wording, wording
 from crp.visualization.atlases import Atlas
 from page_in_browser import VIEW, focused, open_panels, pinned
-from tests.ablated import explained, live, network
+from tests.ablated import explained, image, library, live, network
 
 ROWS = "[...document.querySelectorAll('.classes tr[data-logit]')]"
 
@@ -213,6 +215,19 @@ def test_a_model_with_one_output_has_values_and_no_probabilities(browser, tmp_pa
     text = browser.run("document.querySelector('.switched').innerText + document.querySelector('.classes').innerText")
     assert not re.search("probab|logit|sees|%", text)
     assert browser.complaints == []
+
+
+def test_a_model_that_ends_with_a_sigmoid_has_a_probability_for_each_class(browser, tmp_path):
+    model = network()
+    model.add_module("sigmoid", nn.Sigmoid())
+    found = crp.explain(model, image(), library(model, tmp_path / "labels.crp"))
+    concept = found.layers[0].ranked[0].concept
+    browser.open(Atlas(found).save(tmp_path / "labels.html"), f"&without=high/{concept}")
+    output = live(network(), "high", [concept])
+    for index, probability in of_classes(browser, "probability").items():
+        assert probability == pytest.approx(float(output[int(index)].sigmoid()), abs=1e-5)
+    # they do not add up to 1, so there are no others that hold the rest
+    assert browser.run("document.querySelectorAll('.outcome .rest').length") == 0
 
 
 @pytest.mark.parametrize("state", ["one", "two", "narrow and dark", "refused"])

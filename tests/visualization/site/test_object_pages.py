@@ -152,6 +152,24 @@ def test_objects_are_explained_by_what_is_predicted(library, tmp_path):
     assert green.found.part == pytest.approx(0.25)
 
 
+def test_a_concept_is_removed_where_its_class_was_predicted(library, tmp_path):
+    """Without it the class is predicted nowhere; what is left of its logits is measured at the same pixels."""
+    model = Segmenter()
+    model.head.weight.data[2, 0] = -0.25  # green is less where red is
+    model.head.weight.data[2, 2] = 0.5
+    Image.new("RGB", (40, 30), (0, 255, 102)).save(tmp_path / "c.png")
+    ready = crp.mine(
+        model, [torch.rand(3, 30, 40)], layers=["conv"], path=tmp_path / "a.crp", targets=ClassInMask(2),
+        class_names=NAMES, preprocessing=crp.Preprocessing(), k=1, patches=0, progress=False,
+    )  # fmt: skip
+    found = crp.explain(model, tmp_path / "c.png", ready, target="green", graph=False)
+    effect = {part.concept: part.effect for part in found.layers[0].ranked}
+    assert found.target.name == "green where it is predicted"
+    assert found.target.value == pytest.approx(1200 * 1.2, rel=1e-5)
+    # without channel 1, green is half of blue at all 1,200 pixels, and less than the background
+    assert effect[1].after == pytest.approx(1200 * 0.2, rel=1e-5)
+
+
 def test_pages_of_an_earlier_call_are_replaced(library, tmp_path):
     image = picture(tmp_path / "c.png")
     (tmp_path / "pages").mkdir()

@@ -16,10 +16,11 @@ class Ablations {
     if (row === undefined) return undefined;
     const [value, ...logits] = this.numbers.subarray(row * width, (row + 1) * width);
     const most = Math.max(...logits), sum = logits.reduce((total, logit) => total + Math.exp(logit - most), 0);
+    const share = logit => this.independent ? 1 / (1 + Math.exp(-logit)) : Math.exp(logit - most) / sum;
     const classes = this.classes.map(([index, name], place) => ({
-      index, name, logit: logits[place], probability: this.probabilities ? Math.exp(logits[place] - most) / sum : null,
+      index, name, logit: logits[place], probability: this.probabilities ? share(logits[place]) : null,
     }));
-    return { value, classes: classes.sort((a, b) => b.logit - a.logit), others: this.probabilities ? Math.exp(logits[logits.length - 1] - most) / sum : 0 };
+    return { value, classes: classes.sort((a, b) => b.logit - a.logit), others: this.probabilities && !this.independent ? share(logits[logits.length - 1]) : 0 };
   }
 
   // What the model gives for a class: its probability, or the value of the only output.

@@ -143,7 +143,7 @@ class Switch {
       return !place || one.index === stored.output || (rows.has(String(one.index)) && (stored.spread || most >= 0.01));
     });
     const lines = listed.map(one => this.line(one, old.get(one.index), stored));
-    const rest = 1 - listed.reduce((sum, one) => sum + one.probability, 0);
+    const rest = stored.independent ? 0 : 1 - listed.reduce((sum, one) => sum + one.probability, 0);
     if (rest > 0.0005) lines.push(element("li", { class: "rest" }, element("span", { class: "class" }, "all others"), element("span", { class: "value" }, stored.text({ probability: rest }))));
     this.list.replaceChildren(...lines);
   }

@@ -1,0 +1,175 @@
+"""Media, their files, and the transform of sounds."""
+
+import json
+import wave
+
+import numpy as np
+import pytest
+import torch
+
+from crp.errors import InputError
+from crp.media import Axis, Medium, Recording, Stft, preprocessing_from, read_recording
+from crp.media.any_preprocessing import read_input
+from crp.media.sound import wav_bytes
+from crp.preprocessing import Preprocessing
+
+VALUES = np.array([[0.0, 0.5, -1.0, 1.0], [0.25, -0.25, 0.0, 0.125]], dtype=np.float32)
+
+
+class TestStft:
+    def test_the_layer_computes_what_the_function_and_torch_compute(self):
+        stft = Stft(rate=1000, window=32, hop=8)
+        samples = torch.randn(2, 1, 200, generator=torch.Generator().manual_seed(0))
+        found = stft.layer()(samples)
+        assert found.shape == (2, 1, 16, 22)
+        for one, expected in zip(found, samples, strict=True):
+            np.testing.assert_allclose(one.numpy(), stft(expected.numpy()), atol=1e-6)
+        window = torch.hann_window(32)
+        reference = torch.stft(samples[:, 0], 32, 8, window=window, center=False, return_complex=True).abs()
+        torch.testing.assert_close(found[:, 0], reference[:, :-1] / (window.sum() / 2), atol=1e-5, rtol=1e-5)
+
+    def test_a_tone_has_its_amplitude_at_its_frequency(self):
+        stft = Stft(rate=2000, window=128, hop=32)
+        tone = 0.7 * np.sin(2 * np.pi * 500 * np.arange(2000) / 2000)[None]
+        magnitude = stft(tone.astype(np.float32))[0]
+        assert (stft.frequencies[magnitude.argmax(0)] == 500).all()
+        assert magnitude.max() == pytest.approx(0.7, abs=1e-3)
+
+    def test_samples_are_found_for_magnitudes(self):
+        stft = Stft(rate=2000, window=64, hop=16)
+        time = np.arange(1600) / 2000
+        magnitude = stft((np.sin(2 * np.pi * 300 * time) + 0.5 * np.sin(2 * np.pi * 700 * time))[None])[0]
+        found = stft.samples(magnitude)
+        assert found.shape == (1600,)
+        away = np.linalg.norm(stft(found[None])[0] - magnitude) / np.linalg.norm(magnitude)
+        assert away < 0.2
+        np.testing.assert_array_equal(found, stft.samples(magnitude))
+
+    def test_refusals(self):
+        with pytest.raises(InputError, match=r"^a short-time Fourier transform has .* the window 5 and the hop 2\.$"):
+            Stft(10, 5, 2)
+        with pytest.raises(InputError, match=r"T >= 32, not from shape \[1, 20\]\.$"):
+            Stft(1000, 32, 8)(np.zeros((1, 20)))
+
+
+class TestMedium:
+    def test_json_keeps_it_and_a_library_tells_it_from_pictures(self):
+        for medium in (
+            Medium.signal(250, channels=("C3", "C4"), unit="µV"),
+            Medium.audio(8000),
+            Medium.spectrogram(Stft(2000, 128, 32)),
+            Medium.volume((3, 2, 2), affine=np.diag([2, 2, 3, 1])),
+        ):
+            assert preprocessing_from(json.loads(json.dumps(medium.to_json()))) == medium
+        assert preprocessing_from(Preprocessing(size=8).to_json()) == Preprocessing(size=8)
+
+    def test_a_frame_lies_where_its_middle_is(self):
+        frequency, time = Medium.spectrogram(Stft(2000, 128, 32)).axes
+        assert (frequency.at(16), time.at(0), time.at(10)) == (250.0, 0.032, pytest.approx(0.192))
+
+    def test_samples_become_a_spectrogram(self):
+        medium = Medium.spectrogram(Stft(2000, 128, 32))
+        assert medium.to_input(np.zeros(4000)).shape == (1, 64, 122)
+        assert medium.to_input(np.zeros((1, 64, 122))).shape == (1, 64, 122)
+
+    @pytest.mark.parametrize(
+        ("medium", "values", "message"),
+        [
+            (Medium.signal(10, channels=("a", "b")), np.zeros((3, 9)), r"^It has 3 channels, and 2 are needed\.$"),
+            (Medium.volume(), np.zeros((4, 4)), r"^An input of kind 'volume' has 4 axes, .* given \[4, 4\]\.$"),
+            (Medium.audio(10), np.zeros((1, 0)), r"^An input of kind 'audio' has 2 axes, .* given \[1, 0\]\.$"),
+        ],
+    )
+    def test_other_shapes_are_refused(self, medium, values, message):
+        with pytest.raises(InputError, match=message):
+            medium.to_input(values)
+
+    def test_wrong_descriptions_are_refused(self):
+        with pytest.raises(InputError, match=r"^There is no kind of input 'sound'; "):
+            Medium("sound", (Axis("time"),))
+        with pytest.raises(InputError, match=r"^A volume has 3 axes besides channels, given 1\.$"):
+            Medium("volume", (Axis("time"),))
+        with pytest.raises(InputError, match=r"^A medium has no entry 'axis'; "):
+            Medium.from_json({"kind": "audio", "axis": []})
+        with pytest.raises(InputError, match=r"^this description of an input is damaged: KeyError"):
+            Medium.from_json({"kind": "audio"})
+
+
+class TestFiles:
+    def test_arrays(self, tmp_path):
+        np.save(tmp_path / "a.npy", VALUES)
+        np.testing.assert_array_equal(read_recording(tmp_path / "a.npy").values, VALUES)
+        np.save(tmp_path / "b.npy", np.array(["a"]))
+        with pytest.raises(InputError, match="numbers are needed"):
+            read_recording(tmp_path / "b.npy")
+
+    @pytest.mark.parametrize("width", [1, 2, 3, 4])
+    def test_sounds_of_every_width(self, tmp_path, width):
+        levels = np.array([0, 2 ** (8 * width - 2), -(2 ** (8 * width - 1))], dtype=np.int64)
+        shifted = levels + (128 if width == 1 else 0)
+        content = b"".join(int(level).to_bytes(width, "little", signed=width > 1) for level in shifted)
+        with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(width)
+            file.setframerate(8000)
+            file.writeframes(content)
+        found = read_recording(tmp_path / "a.wav")
+        assert (found.rate, found.values.tolist()) == (8000, [[0, 0.5, -1]])
+
+    def test_a_written_sound_is_read_back(self, tmp_path):
+        (tmp_path / "a.wav").write_bytes(wav_bytes(VALUES, 100))
+        found = read_recording(tmp_path / "a.wav")
+        assert found.rate == 100
+        np.testing.assert_allclose(found.values, VALUES, atol=1e-4)
+
+    def test_tables_with_and_without_names_and_times(self, tmp_path):
+        (tmp_path / "a.csv").write_text("Time,left,right\n0,0,1\n0.004,2,3\n0.008,4,5\n")
+        found = read_recording(tmp_path / "a.csv")
+        assert (found.rate, found.channels, found.values.tolist()) == (250, ("left", "right"), [[0, 2, 4], [1, 3, 5]])
+        (tmp_path / "b.csv").write_text("0,1\n2,3\n")
+        found = read_recording(tmp_path / "b.csv")
+        assert (found.rate, found.channels, found.values.tolist()) == (None, (), [[0, 2], [1, 3]])
+        (tmp_path / "c.csv").write_text("t,a\n0,1\n1,2\n5,3\n")
+        with pytest.raises(InputError, match="not evenly spaced: from 1 to 4 s"):
+            read_recording(tmp_path / "c.csv")
+
+    def test_edf(self, tmp_path):
+        edfio = pytest.importorskip("edfio")
+        signals = [edfio.EdfSignal(np.arange(100.0) * sign, 50, label=name) for sign, name in ((1, "C3"), (-1, "C4"))]
+        edfio.Edf(signals).write(tmp_path / "a.edf")
+        found = read_recording(tmp_path / "a.edf")
+        assert (found.rate, found.channels) == (50, ("C3", "C4"))
+        np.testing.assert_allclose(found.values, [np.arange(100), -np.arange(100)], atol=0.01)
+
+    def test_nifti_keeps_its_affine(self, tmp_path):
+        nibabel = pytest.importorskip("nibabel")
+        affine = np.diag([2.0, 2.0, 3.0, 1.0])
+        values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+        nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "a.nii.gz")
+        data, medium = read_input(tmp_path / "a.nii.gz", Medium.volume())
+        assert data.shape == (1, 2, 3, 4)
+        assert [axis.step for axis in medium.axes] == [2, 2, 3]
+        np.testing.assert_array_equal(medium.affine, affine)
+
+    def test_channels_are_taken_by_name_and_rates_compared(self):
+        medium = Medium.signal(100, channels=("b", "a"))
+        data, _ = medium.of_recording(Recording(VALUES, 100, ("a", "b")))
+        np.testing.assert_array_equal(data.numpy(), VALUES[::-1])
+        with pytest.raises(InputError, match=r"^it has 50 values per second, and the model was given 100; resample it"):
+            medium.of_recording(Recording(VALUES, 50, ("a", "b")))
+
+    def test_refusals_name_the_file(self, tmp_path):
+        (tmp_path / "a.txt").write_text("x")
+        with pytest.raises(InputError, match=r"a\.txt' is not a file with numbers; these end in '\.npy'"):
+            read_recording(tmp_path / "a.txt")
+        with pytest.raises(InputError, match=r"^There is no file '.*b\.npy'\.$"):
+            read_recording(tmp_path / "b.npy")
+        np.save(tmp_path / "c.npy", np.array([np.nan]))
+        with pytest.raises(InputError, match=r"c\.npy' holds NaN or infinite values\.$"):
+            read_recording(tmp_path / "c.npy")
+        (tmp_path / "d.npy").write_bytes(b"broken")
+        with pytest.raises(InputError, match=r"d\.npy' is damaged and cannot be read"):
+            read_recording(tmp_path / "d.npy")
+        np.save(tmp_path / "e.npy", np.zeros((3, 5)))
+        with pytest.raises(InputError, match=r"^'.*e\.npy': It has 3 channels, and 1 are needed\.$"):
+            read_input(tmp_path / "e.npy", Medium.signal(10, channels=("x",)))
