@@ -256,7 +256,7 @@ def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: 
     quarter of the bytes: 255 levels of two colours.
     """
     if max(heatmap.shape) > SMALL_SIDE:
-        return jpeg_uri(fitted(tinted(picture, heatmap), side), quality)
+        return jpeg_uri(fitted(tinted(*_reduced(picture, heatmap, 2 * side), colour_limit(heatmap)), side), quality)
     levels = np.rint((scaled(heatmap, power=ROOT) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
     signs = np.sign(np.arange(LEVELS) - LEVELS // 2)
     image = Image.fromarray(levels)
@@ -265,6 +265,15 @@ def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: 
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True, transparency=opacity.round().astype(np.uint8).tobytes())
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _reduced(picture: np.ndarray, heatmap: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink a picture and its heatmap by a whole number to at least `side`: tinting large ones takes seconds."""
+    times = max(heatmap.shape) // side
+    if times < 2:
+        return picture, heatmap
+    values = Image.fromarray(heatmap.astype(np.float32)).reduce(times)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).reduce(times)), np.asarray(values)
 
 
 def png_uri(array: np.ndarray) -> str:

@@ -119,6 +119,17 @@ def test_a_small_heatmap_is_kept_as_levels_of_two_inks():
     assert np.abs(shown - images.tinted(picture, heatmap)).max() <= 255 / 127
 
 
+def test_a_large_heatmap_is_reduced_before_it_is_tinted_and_looks_the_same():
+    picture = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
+    rows, columns = np.mgrid[-1:1:700j, -1:1:900j]
+    heatmap = np.exp(-8 * (rows**2 + columns**2)) - np.exp(-20 * ((rows - 0.5) ** 2 + (columns - 0.5) ** 2))
+    data = base64.b64decode(images.tinted_uri(picture, heatmap, side=90, quality=95).split(",")[1])
+    stored = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(float)
+    whole = images.fitted(images.tinted(picture, heatmap), 90)
+    assert stored.shape == whole.shape == (70, 90, 3)
+    assert np.abs(stored - whole).mean() < 4
+
+
 def test_the_veil_hides_what_has_no_relevance():
     heatmap = np.zeros((40, 60))
     heatmap[:20, :30] = -1
