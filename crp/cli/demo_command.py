@@ -7,7 +7,7 @@ import shlex
 import click
 
 from crp.cli import options
-from crp.demo.demo_kinds import KINDS
+from crp.demo.demo_kinds import DEMO_SAMPLES, KINDS
 from crp.files import user_path
 
 NETWORKS = tuple(network for kind in KINDS.values() for network in kind.networks)
@@ -26,7 +26,9 @@ NETWORKS = tuple(network for kind in KINDS.values() for network in kind.networks
     type=click.Choice(NETWORKS),
     help="For scenes, the convolutional network (cnn, the default) or the vision transformer (vit).",
 )
-@click.option("--samples", type=click.IntRange(min=100), default=1000, show_default=True, help="Samples to mine.")
+@click.option(
+    "--samples", type=click.IntRange(min=100), default=DEMO_SAMPLES, show_default=True, help="Samples to mine."
+)
 def demo(out: str | None, kind: str, network: str | None, samples: int) -> None:
     """Run a complete example: mine a built-in data set with its trained model, and explain one prediction.
 
@@ -53,6 +55,8 @@ def demo(out: str | None, kind: str, network: str | None, samples: int) -> None:
     data = row.functions.data(network, samples)
     asked = ["--model", network] if kind == "scenes" else ["--kind", kind, "--model", network]
     named = "demo" if kind == "scenes" else f"demo:{network}"
+    if samples != DEMO_SAMPLES:
+        named = f"demo:{network}:{samples}"
     library = mine(
         model,
         data,

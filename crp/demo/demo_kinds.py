@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType, ModuleType
 
+DEMO_SAMPLES = 1000  # that `crp demo` mines
+
 
 @dataclass(frozen=True)
 class DemoKind:

@@ -29,7 +29,6 @@ from crp.preprocessing import Preprocessing
 from crp.sources.python import called, named_object
 
 DEMO = "demo"
-DEMO_SAMPLES = 1000
 _SPLITS = "dataset_dict.json"
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp"),
@@ -44,9 +43,9 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
     ----------
     spec
         A folder of pictures (with one subfolder per class, if labelled), a folder that `save_to_disk` of Hugging Face
-        `datasets` wrote, an .npz file with `images`, "demo" or "demo:NETWORK" (the built-in data of a built-in
-        network), or "package.module:function" or "file.py:function": a function without arguments that returns a
-        map-style data set, or the data set itself. Code of the last two kinds is executed.
+        `datasets` wrote, an .npz file with `images`, "demo", "demo:NETWORK" or "demo:NETWORK:COUNT" (the built-in data
+        of a built-in network), or "package.module:function" or "file.py:function": a function without arguments that
+        returns a map-style data set, or the data set itself. Code of the last two kinds is executed.
     preprocessing
         How pictures become model input; by default they are scaled to 0..1. For data sets of model inputs it only says
         how these are shown as pictures, and a data set's own `preprocessing` takes precedence.
@@ -91,12 +90,15 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
 
 def _built_in(network: str, preprocessing: Preprocessing | None, names: tuple[str, ...] | None) -> MapData:
     """Return the built-in data that `crp demo` mines with a network."""
-    from crp.demo.demo_kinds import KINDS
+    from crp.demo.demo_kinds import DEMO_SAMPLES, KINDS
 
     kinds = {each: kind for kind in KINDS.values() for each in kind.networks}
+    network, _, count = network.partition(":")
     if network not in kinds:
         raise InputError(f"There are no built-in data '{DEMO}:{network}'; {nearest(network, list(kinds))}")
-    data = kinds[network].functions.data(network, DEMO_SAMPLES)
+    if count and not count.isdecimal():
+        raise InputError(f"'{DEMO}:{network}:{count}' must end with a number of samples.")
+    data = kinds[network].functions.data(network, int(count) if count else DEMO_SAMPLES)
     return MapData(data, preprocessing, names, kinds[network].word.lower())
 
 

@@ -292,6 +292,9 @@ class TestDemo:
         again = ["atlas", library, str(tmp_path / "demo" / "scene.png"), "--out", str(tmp_path / "b.json")]
         assert CliRunner().invoke(main, again).exit_code == 0
         assert json.loads((tmp_path / "b.json").read_text())["target"]["name"] == "octagon"
+        # the library knows that it was made of 100 scenes, so patches can be made of them later
+        rest = CliRunner().invoke(main, ["patches", library, "--layers", layer])
+        assert rest.exit_code == 0, rest.output
 
 
 class TestNext:

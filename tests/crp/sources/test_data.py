@@ -98,6 +98,13 @@ class TestOtherData:
         assert data[0][0].shape == (3, 96, 96)
         assert data.preprocessing.to_picture(data[0][0]).shape == (96, 96, 3)
 
+    def test_the_number_of_built_in_samples(self):
+        few, all_of_them = load_data("demo:cnn:120"), load_data("demo:cnn")
+        assert (len(few), len(all_of_them)) == (120, 1000)
+        assert torch.equal(few[119][0], all_of_them[119][0])
+        with pytest.raises(InputError, match="'demo:cnn:many' must end with a number of samples"):
+            load_data("demo:cnn:many")
+
 
 class TestClassNames:
     @pytest.mark.parametrize(
