@@ -247,7 +247,7 @@ COMMAND_LINES = [
     ),
     (
         "atlas mined.crp new.png --trust --format bmp",
-        "Invalid value for '--format': 'bmp' is not one of 'html', 'png', 'pdf', 'svg', 'json', 'dot'.",
+        "Invalid value for '--format': 'bmp' is not one of 'html', 'png', 'pdf', 'svg', 'json', 'csv', 'dot'.",
     ),
     ("atlas mined.crp new.png --trust --out file/x.html", "The folder 'file' cannot be created: … ('file')."),
 ]

@@ -12,7 +12,7 @@ from crp.explanations import ClassScore
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, GraphNode
 from crp.visualization import colours as palette
 from crp.visualization import encoding as images
-from crp.visualization import wording
+from crp.visualization import graph_layout, wording
 from crp.visualization.map_cells import outweighed, winner_shares
 from crp.visualization.page.explanation_page import render
 from page_source import Page
@@ -49,7 +49,8 @@ def test_heatmaps_of_a_layer_share_one_scale(explanation, page):
     assert fades == pytest.approx(expected, abs=1e-4)
     assert min(fades) < 0.2
     small = [image for image in page.all("img") if not image["alt"]]
-    nodes = explanation.graph.nodes
+    place = graph_layout.places(explanation.graph)
+    nodes = sorted(explanation.graph.nodes, key=lambda node: place[node.key][::-1])  # in reading order
     limits["(output)"] = images.colour_limit(nodes[0].heatmap)
     expected = [(images.colour_limit(node.heatmap) / limits[node.layer]) ** 0.5 for node in nodes]
     assert [float(image["style"].removeprefix("--fade:")) for image in small] == pytest.approx(expected, abs=1e-4)
