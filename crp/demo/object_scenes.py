@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from crp.errors import InputError, nearest
 from crp.preprocessing import Preprocessing
 
 from .painting import (
@@ -27,9 +26,8 @@ from .painting import (
     pixel_grid,
     texture_distance,
 )
+from .splits import check_request
 
-SPLITS = ("train", "test")
-PATCH_MODES = ("train", "always", "never")
 PATCH_SHARE = 0.95  # fraction of the octagons that stand on a patch with patch="train"
 PATCH_RADIUS = 22  # half the side of a patch, in pixels
 _PATCH_TONES = ((0.13, 0.14, 0.17), (0.93, 0.90, 0.80))
@@ -123,12 +121,7 @@ class ObjectScenes:
     preprocessing = Preprocessing(mean=0.5, std=0.25)
 
     def __init__(self, split: str, count: int, *, seed: int = 0, patch: str = "train") -> None:
-        for what, value, allowed in (("split", split, SPLITS), ("patch mode", patch, PATCH_MODES)):
-            if value not in allowed:
-                raise InputError(f"There is no {what} {value!r}; {nearest(str(value), allowed)}")
-        for what, value, least in (("count", count, 1), ("seed", seed, 0)):
-            if value < least:
-                raise InputError(f"The {what} of scenes is {value}; it must be at least {least}.")
+        check_request("scenes", split, count, seed, ("patch mode", patch))
         self.split = split
         self.count = count
         self.seed = seed

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crp.errors import InputError, nearest
 from crp.media.medium import Medium
 
-SPLITS = ("train", "test")
+from .splits import SPLITS, check_request
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +62,7 @@ class Planted(ABC):
     preprocessing: Medium
 
     def __init__(self, split: str, count: int, *, seed: int = 0) -> None:
-        if split not in SPLITS:
-            raise InputError(f"There is no split {split!r}; {nearest(str(split), SPLITS)}")
-        for what, value, least in (("count", count, 1), ("seed", seed, 0)):
-            if value < least:
-                raise InputError(f"The {what} of samples is {value}; it must be at least {least}.")
+        check_request("samples", split, count, seed)
         self.split, self.count, self.seed = split, count, seed
 
     def __len__(self) -> int:

@@ -7,13 +7,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from crp.errors import InputError, nearest
 from crp.preprocessing import Preprocessing
 
 from .drawing import CLASSES, TAG_SIZE, Drawing, Scene, describe, draw
-
-SPLITS = ("train", "test")
-TAG_MODES = ("train", "always", "never")
+from .splits import check_request
 
 
 class Scenes:
@@ -49,12 +46,7 @@ class Scenes:
     preprocessing = Preprocessing(mean=0.5, std=0.25)
 
     def __init__(self, split: str, count: int, *, seed: int = 0, tag: str = "train") -> None:
-        for what, value, allowed in (("split", split, SPLITS), ("tag mode", tag, TAG_MODES)):
-            if value not in allowed:
-                raise InputError(f"There is no {what} {value!r}; {nearest(str(value), allowed)}")
-        for what, value, least in (("count", count, 1), ("seed", seed, 0)):
-            if value < least:
-                raise InputError(f"The {what} of scenes is {value}; it must be at least {least}.")
+        check_request("scenes", split, count, seed, ("tag mode", tag))
         self.split = split
         self.count = count
         self.seed = seed

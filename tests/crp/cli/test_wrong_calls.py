@@ -232,7 +232,7 @@ CALLS = [
         "atlas as bitmap",
         lambda at: crp.atlas(at.model, at.sample[0], at.library).save("a.bmp"),
         InputError,
-        "'a.bmp': an atlas is saved as '.html', '.png', '.pdf', '.svg', '.json', '.dot', not as '.bmp'.",
+        "'a.bmp': an atlas is saved as '.html', '.png', '.pdf', '.svg', '.json', '.csv', '.dot', not as '.bmp'.",
     ),
     (
         "atlas into nothing",
