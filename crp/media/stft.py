@@ -40,7 +40,7 @@ class Stft:
     >>> stft = Stft(rate=2000, window=128, hop=32)
     >>> tone = np.sin(2 * np.pi * 250 * np.arange(4000) / 2000)[None].astype(np.float32)
     >>> magnitude = stft(tone)
-    >>> magnitude.shape, stft.frequencies[magnitude[0, :, 60].argmax()], round(float(magnitude[0, 16, 60]), 3)
+    >>> magnitude.shape, float(stft.frequencies[magnitude[0, :, 60].argmax()]), round(float(magnitude[0, 16, 60]), 3)
     ((1, 64, 122), 250.0, 1.0)
     """
 

@@ -12,6 +12,7 @@ from torch import nn
 import crp
 from crp.explanations import from_json
 from crp.visualization.figures.overview import atlas_figure
+from crp.visualization.site.prediction_data import FIELDS
 
 
 class Regression(nn.Module):
@@ -85,6 +86,8 @@ def test_a_site_of_a_regression_shows_values(tmp_path):
     with torch.no_grad():
         value = float(model(preprocessing.to_input(picture)[None]))
     crp.make_site(model, [tmp_path / "one.png"], library, tmp_path / "site", progress=False)
-    index = (tmp_path / "site" / "index.html").read_text("utf-8")
-    (shown,) = re.findall(r'<span class="sure">(.*?)</span>', index)
+    script = (tmp_path / "site" / "assets" / "predictions.js").read_text("utf-8")
+    (row,) = json.loads(script.removeprefix("window.siteIndex = ").rstrip(";\n"))["predictions"]
+    shown, probability = row[FIELDS.index("value")], row[FIELDS.index("probability")]
+    assert probability is None
     assert float(shown.replace("−", "-")) == pytest.approx(value, rel=5e-3)  # three digits
