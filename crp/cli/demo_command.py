@@ -53,7 +53,8 @@ def demo(out: str | None, kind: str, network: str | None, samples: int) -> None:
 
     folder, model = user_path(out), demo_model(network)
     data = row.functions.data(network, samples)
-    asked = ["--model", network] if kind == "scenes" else ["--kind", kind, "--model", network]
+    kinds = [] if kind == "scenes" else ["--kind", kind]
+    asked = ["crp", "demo", *kinds, "--model", network, "--samples", str(samples)]
     named = "demo" if kind == "scenes" else f"demo:{network}"
     if samples != DEMO_SAMPLES:
         named = f"demo:{network}:{samples}"
@@ -65,13 +66,12 @@ def demo(out: str | None, kind: str, network: str | None, samples: int) -> None:
         path=folder / "library.crp",
         class_names=data.class_names,
         preprocessing=data.preprocessing,
-        source=origin(f"demo:{network}", named, None, ["crp", "demo", *asked, "--samples", str(samples)]),
+        source=origin(f"demo:{network}", named, None, asked),
         overwrite=True,
         restart=True,
     )
     example = row.functions.example(folder)
-    command = f"crp demo {' '.join(asked)} --out {out}"
-    provenance = {"image": example.file.name, "command": command}
+    provenance = {"image": example.file.name, "command": f"{shlex.join(asked)} --out {out}"}
     explanation = explain(model, example.file, library, provenance=provenance, **example.options)
     atlas = Atlas(explanation)
     pages = [atlas.save(folder / f"atlas.{suffix}") for suffix in ("html", "png")]
