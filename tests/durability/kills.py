@@ -18,6 +18,9 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
+# torch imports it at the first backward pass; that takes longer than a process here lives, so none would get on
+import sympy  # noqa: F401
+
 from tests.durability.subject import digest, mined
 
 
@@ -54,7 +57,8 @@ def killed_run(path: Path, rng: random.Random, longest: float, seen: dict[str, i
         # neither the time between checkpoints nor processes that read ahead change the result
         child = in_a_process(path, checkpoint=rng.choice([0.0, 0.02]), workers=rng.choice([0, 0, 0, 1]))
         children.append(child)
-        time.sleep(rng.uniform(0, longest if kills > 1 else longest / 3))  # so that each is killed several times
+        # so that each is killed several times; and later and later, so that it ends on a machine that became slow
+        time.sleep(rng.uniform(0, longest * 1.02**kills if kills > 1 else longest / 3))
         finished, status = os.waitpid(child, os.WNOHANG)
         if not finished:
             os.kill(child, signal.SIGKILL)
