@@ -24,8 +24,8 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 demo: $(INSTALLED)  ## mine the built-in data set and write its atlas
 	$(BIN)/crp demo
 
-test: $(INSTALLED)  ## every test but the slow ones
-	$(BIN)/python -m pytest -q
+test: $(INSTALLED)  ## every test but the slow ones; TESTS=tests/attribution for some
+	$(BIN)/python -m pytest -q $(TESTS)
 
 test-all: $(INSTALLED) test-processors  ## the slow tests too (kill runs, many seeds), and the numbers on other processors
 	$(BIN)/python -m pytest -q -m ''
