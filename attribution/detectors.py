@@ -141,6 +141,15 @@ def _boxes(model: nn.Module, image: Tensor) -> tuple[tuple[Detection, ...], Cand
     return tuple(found), every
 
 
+def is_detector(model: nn.Module) -> bool:
+    """Return whether the boxes of a model can be explained."""
+    try:
+        _detector(model)
+    except (ModelError, ImportError):
+        return False
+    return True
+
+
 def _detector(model: nn.Module) -> nn.Module:
     """Refuse a model whose boxes cannot be explained, because it computes them in another way."""
     if not isinstance(model, nn.Module):

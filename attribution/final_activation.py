@@ -23,11 +23,7 @@ from crp.errors import ModelError
 _SOFTMAX = {
     "softmax": (torch.softmax, functional.softmax, Tensor.softmax, torch.special.softmax, nn.Softmax, nn.Softmax2d),
     "log_softmax": (
-        torch.log_softmax,
-        functional.log_softmax,
-        Tensor.log_softmax,
-        torch.special.log_softmax,
-        nn.LogSoftmax,
+        torch.log_softmax, functional.log_softmax, Tensor.log_softmax, torch.special.log_softmax, nn.LogSoftmax,
     ),
 }
 _SIGMOID = {

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from crp.attribution.box_heads import box_head_of
-from crp.attribution.detectors import Detection, boxes_of, detect
+from crp.attribution.detectors import Detection, boxes_of, detect, is_detector
 from crp.attribution.isolation import isolated
 from crp.attribution.replica import prepare
 from crp.attribution.starts import Box, ClassInMask
-from crp.errors import InputError, ModelError
+from crp.errors import InputError
 
 # Names of the class that is no object.
 BACKGROUND = ("background", "__background__")
@@ -66,11 +65,8 @@ class FoundObjects:
     left_out: int
 
 
-@isolated()
-def find_objects(
-    model: nn.Module, data: Tensor, class_names: Sequence[str] = (), *, needed: bool = True
-) -> FoundObjects:
-    """Find the objects of one picture.
+def find_objects(model: nn.Module, data: Tensor, class_names: Sequence[str] = ()) -> FoundObjects:
+    """Find the objects of one picture, and the model to explain them with.
 
     Parameters
     ----------
@@ -80,16 +76,40 @@ def find_objects(
         Model input, `[1, c, H, W]`.
     class_names
         Names of the classes; one that is called background is no object.
-    needed
-        Whether a picture without objects is an error.
 
     Raises
     ------
     InputError
         If the model is neither, or finds nothing.
     """
-    if _is_detector(model):
-        return _boxes(model, data, needed)
+    boxes = is_detector(model)
+    if boxes:
+        found = detect(model, data)
+        model, objects = found.model, [_of_box(each, data) for each in found.boxes]
+    else:
+        objects = _classes(model, data, class_names)
+    kept = tuple(filter(_is_sure, objects))
+    if not kept and boxes:
+        raise InputError(
+            f"No box has a score of {LEAST_SCORE} or more; the best of {len(objects)} has "
+            f"{max(each.score for each in objects):.2f}. Explain it with --box 0."
+        )
+    if not kept:
+        raise InputError("The model finds no object in this picture: it predicts nothing but background.")
+    return FoundObjects(model, kept, len(objects) - len(kept))
+
+
+def objects_in(model: nn.Module, data: Tensor, class_names: Sequence[str] = ()) -> tuple[FoundObject, ...]:
+    """Find the objects of one picture, which may be none; the rest is as in `find_objects`."""
+    if is_detector(model):
+        objects = [_of_box(each, data) for each in boxes_of(model, data)]
+    else:
+        objects = _classes(model, data, class_names)
+    return tuple(filter(_is_sure, objects))
+
+
+@isolated()
+def _classes(model: nn.Module, data: Tensor, class_names: Sequence[str]) -> list[FoundObject]:
     with torch.no_grad():
         prediction = prepare(model, None).model(data)
     if not isinstance(prediction, Tensor) or prediction.ndim != 4:
@@ -102,34 +122,11 @@ def find_objects(
     named = dict(enumerate(class_names))
     order = [index for index in parts.argsort(descending=True, stable=True).tolist() if parts[index]]
     classes = [index for index in order if named.get(index) not in BACKGROUND]
-    objects = [FoundObject(index, ClassInMask(index), None, float(parts[index])) for index in classes]
-    kept = tuple(each for each in objects if each.part >= LEAST_PART)
-    if needed and not kept:
-        raise InputError("The model finds no object in this picture: it predicts nothing but background.")
-    return FoundObjects(model, kept, len(objects) - len(kept))
+    return [FoundObject(index, ClassInMask(index), None, float(parts[index])) for index in classes]
 
 
-def _boxes(model: nn.Module, data: Tensor, needed: bool) -> FoundObjects:
-    if not needed and not boxes_of(model, data):
-        return FoundObjects(model, (), 0)
-    found = detect(model, data)
-    objects = [_of_box(each, data) for each in found.boxes]
-    kept = tuple(each for each in objects if each.score >= LEAST_SCORE)
-    if needed and not kept:
-        raise InputError(
-            f"No box has a score of {LEAST_SCORE} or more; the best of {len(objects)} has "
-            f"{max(each.score for each in objects):.2f}. Explain it with --box 0."
-        )
-    return FoundObjects(found.model, kept, len(objects) - len(kept))
-
-
-def _is_detector(model: nn.Module) -> bool:
-    model = getattr(type(model), "detector", lambda: model)()
-    try:
-        box_head_of(model)
-    except (ModelError, ImportError):
-        return False
-    return True
+def _is_sure(found: FoundObject) -> bool:
+    return found.part >= LEAST_PART if found.score is None else found.score >= LEAST_SCORE
 
 
 def _of_box(each: Detection, data: Tensor) -> FoundObject:

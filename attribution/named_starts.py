@@ -12,28 +12,17 @@ any start                   itself
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from crp.attribution.starts import ClassInMask, Difference, Distance, Logit, LogOdds, Start, Sum
-from crp.class_names import class_index, class_name
+from crp.class_names import SIGNS, class_index, class_name
 from crp.errors import InputError
 
 Target = int | str | Start
 
-_SIGNS = re.compile(r"\s+([+\N{MINUS SIGN}-])\s+")
 _OTHERS = "others"
-
-
-def is_expression(target: str) -> bool:
-    """Return whether a string has several terms.
-
-    >>> is_expression("octagon - disc"), is_expression("T-shirt")
-    (True, False)
-    """
-    return _SIGNS.search(target) is not None
 
 
 def start_of(target: Target, class_names: Sequence[str], prediction: Tensor) -> Start:
@@ -108,7 +97,7 @@ def _terms(target: object, class_names: Sequence[str]) -> list[tuple[str, object
     """Split an expression into signs and names; a class alone is one term."""
     if not isinstance(target, str) or target in class_names:
         return [("+", target)]
-    first, *rest = _SIGNS.split(target)
+    first, *rest = SIGNS.split(target)
     signs = ["-" if sign == "\N{MINUS SIGN}" else sign for sign in rest[::2]]
     return [("+", first), *zip(signs, rest[1::2], strict=True)]
 

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from crp.errors import InputError, listed, nearest, shortened
 from crp.indices import class_ids, plain_number
+
+# Between the terms of an expression of classes, as "octagon - disc" (`crp.attribution.named_starts`).
+SIGNS = re.compile(r"\s+([+\N{MINUS SIGN}-])\s+")
+
+
+def is_expression(target: str) -> bool:
+    """Return whether a string is an expression of several classes.
+
+    >>> is_expression("octagon - disc"), is_expression("T-shirt")
+    (True, False)
+    """
+    return SIGNS.search(target) is not None
 
 
 def as_class_names(names: object, where: str = "class_names") -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from crp.attribution import RelevanceFlow
-from crp.attribution.found_objects import find_objects
+from crp.attribution.found_objects import objects_in
 from crp.attribution.start_places import place_of
 from crp.attribution.starts import Box, Start
 from crp.class_names import class_name
@@ -163,7 +163,7 @@ def found_in(model: nn.Module, pictures: Iterable[Tensor], class_names: Sequence
         Names of the classes.
     """
     for data in pictures:
-        for each in find_objects(model, data[None], class_names, needed=False).objects:
+        for each in objects_in(model, data[None], class_names):
             start = each.start
             if isinstance(start, Box):
                 start = Box(each.row, start.target, start.label, start.box)

@@ -56,7 +56,7 @@ def context(library: str, images: tuple[str, ...], **given: Any) -> None:
     from crp.explanations.concept_table import write_rows
     from crp.files import write_file
     from crp.library import open_library
-    from crp.preprocessing import read_picture
+    from crp.media.any_preprocessing import read_input
     from crp.sources.data import pictures_below
     from crp.sources.fitting import pick_device
     from crp.sources.kinds import kinds_named
@@ -69,8 +69,8 @@ def context(library: str, images: tuple[str, ...], **given: Any) -> None:
         raise LibraryError(f"The library '{library}' does not say how pictures become model input.")
     paths = []
     for image in map(user_path, images):
-        paths += pictures_below(image, without=Path(library)) if image.is_dir() else [image]
-    inputs = (opened.preprocessing.to_input(read_picture(path)).to(device) for path in paths)
+        paths += pictures_below(image, Path(library), opened.preprocessing) if image.is_dir() else [image]
+    inputs = (read_input(path, opened.preprocessing)[0].to(device) for path in paths)
     kinds = {"concept": kinds_named(given["concept"], opened.layers)} if given["concept"] else {}
     found = concept_contexts(
         model,

@@ -7,10 +7,8 @@ import shlex
 import click
 
 from crp.cli import options
-from crp.demo.demo_kinds import DEMO_SAMPLES, KINDS
+from crp.demo.demo_kinds import DEMO_SAMPLES, KIND_OF, KINDS
 from crp.files import user_path
-
-NETWORKS = tuple(network for kind in KINDS.values() for network in kind.networks)
 
 
 @click.command(short_help="Run a complete example with built-in data and model.")
@@ -23,7 +21,7 @@ NETWORKS = tuple(network for kind in KINDS.values() for network in kind.networks
 @click.option(
     "--model",
     "network",
-    type=click.Choice(NETWORKS),
+    type=click.Choice(tuple(KIND_OF)),
     help="For scenes, the convolutional network (cnn, the default) or the vision transformer (vit).",
 )
 @click.option(

@@ -61,8 +61,10 @@ class Targets(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name."""
+        from crp.class_names import is_expression
+
         named = value in ("label", "prediction") or re.fullmatch(r"top[1-9]\d*", value)
-        if not named and not re.search(r"\s[+\N{MINUS SIGN}-]\s", value):
+        if not named and not is_expression(value):
             self.fail(
                 f"'{value}' is not 'label', 'prediction', 'top' with a number (top3), or an expression of classes "
                 "('octagon - disc', 'octagon - others').",

@@ -18,7 +18,7 @@ from crp.class_names import class_name
 from crp.concepts import ChannelConcept, ConceptKind
 from crp.correction.presence import Presence, find_presence
 from crp.correction.reading import Samples
-from crp.correction.reruns import BATCH, Rerun
+from crp.correction.reruns import BATCH
 from crp.errors import InputError
 from crp.files import user_path, write_file
 
@@ -81,14 +81,12 @@ def export_masks(
         raise InputError(f"The folder '{folder}' cannot be made: {error.strerror}.") from error
     presence = find_presence(model, samples.data, layer, concept, kind, progress=progress)
     has, predicted = presence.samples.tolist(), presence.outputs.argmax(1).tolist()
-    strength = _strengths(model, samples.data, presence)
-    files = {}
+    strength, files = presence.strength.tolist(), {}
     rows = presence.samples.nonzero().flatten()
-    for some in rows.split(BATCH):
-        for row, mask in zip(some.tolist(), concept_masks(model, samples.data, presence, some), strict=True):
-            files[row] = f"masks/{samples.indices[row]}.png"
-            picture = Image.fromarray(mask.cpu().numpy().astype("uint8") * 255)
-            write_file(folder / files[row], lambda file, picture=picture: picture.save(file, "PNG"), refusal=InputError)
+    for row, mask in zip(rows.tolist(), concept_masks(model, samples.data, presence, rows), strict=True):
+        files[row] = f"masks/{samples.indices[row]}.png"
+        picture = Image.fromarray(mask.cpu().numpy().astype("uint8") * 255)
+        write_file(folder / files[row], lambda file, picture=picture: picture.save(file, "PNG"), refusal=InputError)
     count = presence.outputs.shape[1]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -117,20 +115,13 @@ def concept_masks(model: nn.Module, data: Tensor, presence: Presence, rows: Tens
         Those of the samples for which masks are made, int64 `[n]`.
     """
     replica, layout = prepare(model, composite_for(model, data[:1]).composite), presence.layout
-    with RelevanceFlow(replica, None, data[rows], [presence.layer]) as flow:
-        part = flow.parts(presence.layer, presence.kind).part([list(presence.ids)])[0]
-        active = presence.active[rows].to(part.device)[:, None]
-        start = layout.joined(torch.where(active, layout.split(part), 0))
-        heatmap = flow.down(start[None], start=presence.layer)[0].sum(1).clamp_min(0)
-    smooth = functional.avg_pool2d(heatmap[:, None], _SIDE, 1, _SIDE // 2)[:, 0]
-    return smooth >= _PART * smooth.amax((1, 2), keepdim=True).clamp_min(torch.finfo(smooth.dtype).tiny)
-
-
-def _strengths(model: nn.Module, data: Tensor, presence: Presence) -> list[float]:
-    """Return the largest value of the concept in each sample, divided by that of all."""
-    rerun, found = Rerun(model, presence.layer), []
-    for batch in data.split(BATCH):
-        rerun.run(batch)
-        found.append(presence.kind.values(rerun.activation, presence.layout)[:, presence.ids[0]].amax(1))
-    values = torch.cat(found)
-    return (values / values.max()).tolist()
+    masks = []
+    for some in rows.split(BATCH):
+        with RelevanceFlow(replica, None, data[some], [presence.layer]) as flow:
+            part = flow.parts(presence.layer, presence.kind).part([list(presence.ids)])[0]
+            active = presence.active[some].to(part.device)[:, None]
+            start = layout.joined(torch.where(active, layout.split(part), 0))
+            heatmap = flow.down(start[None], start=presence.layer)[0].sum(1).clamp_min(0)
+        smooth = functional.avg_pool2d(heatmap[:, None], _SIDE, 1, _SIDE // 2)[:, 0]
+        masks.append(smooth >= _PART * smooth.amax((1, 2), keepdim=True).clamp_min(torch.finfo(smooth.dtype).tiny))
+    return torch.cat(masks)

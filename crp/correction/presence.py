@@ -37,6 +37,8 @@ class Presence:
         (class tokens) never are.
     active
         Which positions are active, bool `[N, P]`.
+    strength
+        The largest value of the concepts in each sample, divided by that in all samples, `[N]`.
     outputs
         The model's outputs, `[N, classes]`.
     """
@@ -48,6 +50,7 @@ class Presence:
     threshold: Tensor
     near: Tensor
     active: Tensor
+    strength: Tensor
     outputs: Tensor
 
     @property
@@ -102,7 +105,8 @@ def find_presence(
             raise InputError(f"Concept {index} of layer '{layer}' is active in none of the {len(data)} samples.")
     threshold = active * largest
     where = (found > threshold[:, None]).any(1)
-    return Presence(layer, layout, kind, ids, threshold, around(where, layout, reach), where, torch.cat(outputs))
+    near, strength = around(where, layout, reach), (found.amax(2) / largest).amax(1)
+    return Presence(layer, layout, kind, ids, threshold, near, where, strength, torch.cat(outputs))
 
 
 def observed_layers(model: nn.Module, data: Tensor, layers: Collection[str]) -> dict[str, tuple[str, Layout]]:

@@ -64,3 +64,4 @@ KINDS: Mapping[str, DemoKind] = MappingProxyType(
         "objects": DemoKind("Scene", {"segmenter": ("features.conv5", "features.conv6")}, "crp.demo.objects_demo"),
     }
 )
+KIND_OF: Mapping[str, DemoKind] = MappingProxyType({name: kind for kind in KINDS.values() for name in kind.networks})

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from crp.demo import ObjectScenes, demo_model
-from crp.demo.demo_kinds import KINDS
+from crp.demo.demo_kinds import KIND_OF
 from crp.demo.painting import SIZE
 from crp.errors import InputError
 from crp.media.any_preprocessing import AnyPreprocessing
@@ -40,8 +40,7 @@ def _data(name: str) -> Any:
     """Return what has the preprocessing and class names of a network's inputs; a detector has no row in `KINDS`."""
     if name == "detector":
         return ObjectScenes
-    kind = next(kind for kind in KINDS.values() if (name or "cnn") in kind.networks)
-    return kind.functions.data(name or "cnn", 1)
+    return KIND_OF[name or "cnn"].functions.data(name or "cnn", 1)
 
 
 BUILT_IN = ModelFamily(_load, _preprocessing, _class_names)

@@ -90,16 +90,16 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
 
 def _built_in(network: str, preprocessing: Preprocessing | None, names: tuple[str, ...] | None) -> MapData:
     """Return the built-in data that `crp demo` mines with a network."""
-    from crp.demo.demo_kinds import DEMO_SAMPLES, KINDS
+    from crp.demo.demo_kinds import DEMO_SAMPLES, KIND_OF
 
-    kinds = {each: kind for kind in KINDS.values() for each in kind.networks}
     network, _, count = network.partition(":")
-    if network not in kinds:
-        raise InputError(f"There are no built-in data '{DEMO}:{network}'; {nearest(network, list(kinds))}")
+    if network not in KIND_OF:
+        raise InputError(f"There are no built-in data '{DEMO}:{network}'; {nearest(network, list(KIND_OF))}")
     if count and not count.isdecimal():
         raise InputError(f"'{DEMO}:{network}:{count}' must end with a number of samples.")
-    data = kinds[network].functions.data(network, int(count) if count else DEMO_SAMPLES)
-    return MapData(data, preprocessing, names, kinds[network].word.lower())
+    kind = KIND_OF[network]
+    data = kind.functions.data(network, int(count) if count else DEMO_SAMPLES)
+    return MapData(data, preprocessing, names, kind.word.lower())
 
 
 def _is_saved(folder: Path) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from crp.attribution.named_starts import is_expression
 from crp.attribution.starts import Start
+from crp.class_names import is_expression
 from crp.errors import InputError, listed
 from crp.files import user_path
 from crp.media.any_preprocessing import AnyPreprocessing, preprocessing_from
