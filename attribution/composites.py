@@ -176,7 +176,9 @@ def _convolutional_choice(network: NetworkKind) -> tuple[str, str]:
         reason = ", which acts as the classifier: z+ there would leave no negative relevance"
     if network.depthwise:
         name += ", without biases of convolutions"
-        plus += " with their biases left out of the denominators, where they would absorb nearly all relevance,"
+        plus += (
+            " with their biases left out of the denominators, where they would absorb nearly all relevance,"
+        )
     return name, f"flat at the first layer, {plus} and {last}{reason}"
 
 

@@ -159,7 +159,9 @@ def _choice(layers: Sequence[ObservedLayer], linear: Sequence[str]) -> set[str]:
         return {layer.name for layer in innermost[-MOST:]}
     able = [layer for layer in able if layer.layout.positions > 1]
     # a layer whose children lie on several grids holds several stages, and is none
-    grids = {layer.name: {child.layout.grid for child in able if _parent(child.name) == layer.name} for layer in able}
+    grids = {
+        layer.name: {child.layout.grid for child in able if _parent(child.name) == layer.name} for layer in able
+    }
     able = [layer for layer in able if len(grids[layer.name]) <= 1]
     # a part of a block that goes over to the next grid is not the end of its stage
     able = [

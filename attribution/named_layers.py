@@ -37,7 +37,9 @@ def check_layer(modules: Mapping[str, nn.Module], layer: str) -> None:
         raise InputError(f"The model has no layer '{name}': {nearest(name, [*modules][1:])}")
 
 
-def on_layer(modules: Mapping[str, nn.Module], layer: str, visit: Callable[[Any], Any]) -> RemovableHandle:
+def on_layer(
+    modules: Mapping[str, nn.Module], layer: str, visit: Callable[[Any], Any]
+) -> RemovableHandle:
     """Call `visit` with a layer's tensor in every forward pass; what it returns, unless None, replaces the tensor.
 
     Of a module's inputs, the layer is the first one.

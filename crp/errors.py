@@ -92,7 +92,7 @@ def shortened(value: object, length: int = 80) -> str:
         return f"a number of {value.bit_length()} bits"
     text = str(value) if isinstance(value, Exception) else repr(value)
     text = " ".join(text.split()) if "\n" in text else text
-    return text if len(text) <= length else f"{text[: length // 2 - 2]}…{text[-(length // 2 - 1) :]}"
+    return text if len(text) <= length else f"{text[: length // 2 - 2]}…{text[-(length // 2 - 1):]}"
 
 
 def inert(text: str) -> str:

@@ -184,7 +184,9 @@ def described_rules(
     return composite, {**description, "options": options}
 
 
-def _rules_and_options(model: nn.Module, composite: Composite) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def _rules_and_options(
+    model: nn.Module, composite: Composite
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """List the modules and the options of each rule of a composite."""
     rules, options = defaultdict(list), defaultdict(set)
     context: dict = {}

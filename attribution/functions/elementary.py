@@ -267,7 +267,9 @@ def product(call: Call) -> Tensor:
 
         return down
 
-    rules = call.by_purpose(maps=lambda: shared(signals, 1 / len(signals)), ranking=lambda: shared((first, second), 1))
+    rules = call.by_purpose(
+        maps=lambda: shared(signals, 1 / len(signals)), ranking=lambda: shared((first, second), 1)
+    )
     result = call.ruled(output, reached, rules, ranked_only=_without(reached, signals))
     one, other = gate_of(first), gate_of(second)
     # a gated tanh is a signal

@@ -145,7 +145,9 @@ class ChannelConcept(ConceptKind):
         return mask_row
 
     @staticmethod
-    def mask_rf(batch_id: int, c_n_map: Mapping[int, Any], layer_name: str | None = None) -> Callable[[Tensor], Tensor]:
+    def mask_rf(
+        batch_id: int, c_n_map: Mapping[int, Any], layer_name: str | None = None
+    ) -> Callable[[Tensor], Tensor]:
         """Make a function that keeps single positions: `c_n_map` maps a channel to its flat positions."""
 
         def mask_row(relevance: Tensor) -> Tensor:

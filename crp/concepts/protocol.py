@@ -162,7 +162,9 @@ class ConceptKind(ABC):
             dim=1,
         )
 
-    def _chunks(self, activation: Tensor, layout: Layout, ids: Sequence[int] | None = None) -> Sequence[Sequence[int]]:
+    def _chunks(
+        self, activation: Tensor, layout: Layout, ids: Sequence[int] | None = None
+    ) -> Sequence[Sequence[int]]:
         ids = range(self.size(layout)) if ids is None else ids
         step = max(1, _LARGEST // max(1, activation.nbytes))
         return [ids[first : first + step] for first in range(0, len(ids), step)]

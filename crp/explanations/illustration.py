@@ -68,7 +68,9 @@ def _of_layer(layer: LayerExplanation, library: Library, count: int) -> LayerExp
     def filled(part: ConceptPart) -> ConceptPart:
         relevance, activation = (patches[part.concept, mode] for mode in _MODES)
         missing = most[part.concept] - len(relevance) - len(activation)
-        return replace(part, relevance_patches=relevance, activation_patches=activation, patches_missing=missing)
+        return replace(
+            part, relevance_patches=relevance, activation_patches=activation, patches_missing=missing
+        )
 
     found = library.patches_of(layer.layer, [(one, _MODES[0]) for one in _named(layer)], count=1)
     return replace(

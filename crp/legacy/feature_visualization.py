@@ -56,16 +56,9 @@ class FeatureVisualization(ReferenceDrawing):
     """
 
     def __init__(
-        self,
-        attribution: CondAttribution,
-        dataset: Any,
-        layer_map: Mapping[str, Any] | Iterable[tuple[str, Any]],
-        preprocess_fn: Callable[[Tensor], Tensor] | None = None,
-        max_target: str = "sum",
-        abs_norm: bool = True,
-        path: str | Path = "FeatureVisualization",
-        device: torch.device | str | None = None,
-        cache: Cache | None = None,
+        self, attribution: CondAttribution, dataset: Any, layer_map: Mapping[str, Any] | Iterable[tuple[str, Any]],
+        preprocess_fn: Callable[[Tensor], Tensor] | None = None, max_target: str = "sum", abs_norm: bool = True,
+        path: str | Path = "FeatureVisualization", device: torch.device | str | None = None, cache: Cache | None = None,
     ) -> None:
         self.attribution = attribution
         self.dataset = dataset
@@ -111,12 +104,7 @@ class FeatureVisualization(ReferenceDrawing):
     # -- mining ------------------------------------------------------------------------------------------------
 
     def run(
-        self,
-        composite: Composite | None,
-        data_start: int,
-        data_end: int,
-        batch_size: int = 32,
-        checkpoint: int = 500,
+        self, composite: Composite | None, data_start: int, data_end: int, batch_size: int = 32, checkpoint: int = 500,
         on_device: torch.device | str | None = None,
     ) -> dict[str, list[str]]:
         """Mine samples `data_start` to `data_end` (exclusive), and write the results.
@@ -144,12 +132,7 @@ class FeatureVisualization(ReferenceDrawing):
         )
 
     def run_distributed(
-        self,
-        composite: Composite | None,
-        data_start: int,
-        data_end: int,
-        batch_size: int = 16,
-        checkpoint: int = 500,
+        self, composite: Composite | None, data_start: int, data_end: int, batch_size: int = 16, checkpoint: int = 500,
         on_device: torch.device | str | None = None,
     ) -> dict[str, list[str]]:
         """Mine a part of the data set; `collect_results` merges the files of all parts. Arguments as in `run`.
@@ -163,7 +146,9 @@ class FeatureVisualization(ReferenceDrawing):
         """
         length = len(self.dataset) if hasattr(self.dataset, "__len__") else data_end
         if not 0 <= data_start < data_end <= length:
-            raise InputError(f"There are no samples {data_start} to {data_end} (exclusive): the data set has {length}.")
+            raise InputError(
+                f"There are no samples {data_start} to {data_end} (exclusive): the data set has {length}."
+            )
         for each in self._results().values():
             each.delete_result_arrays()
         self.saved_checkpoints = {name: [] for name in self._results()}
@@ -238,12 +223,7 @@ class FeatureVisualization(ReferenceDrawing):
     # -- one batch -----------------------------------------------------------------------------------------------
 
     def _analyze(
-        self,
-        replica: Replica,
-        composite: Composite | None,
-        data: Tensor,
-        samples: np.ndarray,
-        targets: np.ndarray,
+        self, replica: Replica, composite: Composite | None, data: Tensor, samples: np.ndarray, targets: np.ndarray,
         on_device: torch.device | str | None,
     ) -> None:
         """Hand activation and relevance of a batch to `analyze_activation` and `analyze_relevance`."""
@@ -256,11 +236,7 @@ class FeatureVisualization(ReferenceDrawing):
             self._analyze_by_sweep(replica, data, samples, targets, on_device)
 
     def _analyze_by_sweep(
-        self,
-        replica: Replica,
-        data: Tensor,
-        samples: np.ndarray,
-        targets: np.ndarray,
+        self, replica: Replica, data: Tensor, samples: np.ndarray, targets: np.ndarray,
         on_device: torch.device | str | None,
     ) -> None:
         """Read both from one forward pass and one pass down to the lowest layer."""
@@ -275,11 +251,7 @@ class FeatureVisualization(ReferenceDrawing):
             flow.sweep(start, list(self.layer_map), arrive)
 
     def _analyze_by_call(
-        self,
-        composite: Composite | None,
-        data: Tensor,
-        samples: np.ndarray,
-        targets: np.ndarray,
+        self, composite: Composite | None, data: Tensor, samples: np.ndarray, targets: np.ndarray,
         on_device: torch.device | str | None,
     ) -> None:
         """Call an attribution whose methods are replaced, so that they take effect."""
@@ -291,12 +263,7 @@ class FeatureVisualization(ReferenceDrawing):
             self._hand(self.analyze_relevance, layer, found.relevances[layer], samples, targets, on_device)
 
     def _analyze_by_hooks(
-        self,
-        kind: Callable[..., Any],
-        replica: Replica,
-        data: Tensor,
-        samples: np.ndarray,
-        targets: np.ndarray,
+        self, kind: Callable[..., Any], replica: Replica, data: Tensor, samples: np.ndarray, targets: np.ndarray,
         on_device: torch.device | str | None,
     ) -> None:
         """Use the hooks that a script has put in the place of `FeatVisHook`."""
@@ -319,12 +286,7 @@ class FeatureVisualization(ReferenceDrawing):
         return self.attribution.relevance_init(flow.prediction.clone(), targets[:, None].tolist(), None)[None]
 
     def _hand(
-        self,
-        analyze: Callable[..., None],
-        layer: str,
-        values: Tensor,
-        samples: np.ndarray,
-        targets: np.ndarray,
+        self, analyze: Callable[..., None], layer: str, values: Tensor, samples: np.ndarray, targets: np.ndarray,
         on_device: torch.device | str | None,
     ) -> None:
         analyze(values.to(on_device) if on_device else values, layer, self.layer_map[layer], samples, targets)

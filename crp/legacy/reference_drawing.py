@@ -46,15 +46,9 @@ class ReferenceDrawing:
 
     @cache_reference
     def get_max_reference(
-        self,
-        concept_ids: int | Sequence[int],
-        layer_name: str,
-        mode: str = "relevance",
-        r_range: tuple[int, int] = (0, 8),
-        composite: Composite | None = None,
-        rf: bool = False,
-        plot_fn: Callable | None = vis_img_heatmap,
-        batch_size: int = 32,
+        self, concept_ids: int | Sequence[int], layer_name: str, mode: str = "relevance",
+        r_range: tuple[int, int] = (0, 8), composite: Composite | None = None, rf: bool = False,
+        plot_fn: Callable | None = vis_img_heatmap, batch_size: int = 32,
     ) -> dict[int, Any]:
         """Load reference samples of concepts, with conditional heatmaps that start with the concept's activation.
 
@@ -97,16 +91,9 @@ class ReferenceDrawing:
 
     @cache_reference
     def get_stats_reference(
-        self,
-        concept_id: int,
-        layer_name: str,
-        targets: int | Sequence[int],
-        mode: str = "relevance",
-        r_range: tuple[int, int] = (0, 8),
-        composite: Composite | None = None,
-        rf: bool = False,
-        plot_fn: Callable | None = vis_img_heatmap,
-        batch_size: int = 32,
+        self, concept_id: int, layer_name: str, targets: int | Sequence[int], mode: str = "relevance",
+        r_range: tuple[int, int] = (0, 8), composite: Composite | None = None, rf: bool = False,
+        plot_fn: Callable | None = vis_img_heatmap, batch_size: int = 32,
     ) -> dict[str, Any]:
         """Load reference samples of a concept in each class, by `"concept:class"`; otherwise as `get_max_reference`."""
         how = layer_name, r_range, composite, rf, plot_fn, batch_size
@@ -140,13 +127,8 @@ class ReferenceDrawing:
         return class_ids(targets, int(known.max(initial=-1)) + 1, "the data set")
 
     def _reference(
-        self,
-        tables: Sequence[np.ndarray],
-        concept: int,
-        layer: str,
-        r_range: tuple[int, int],
-        composite: Composite | None,
-        *options: Any,
+        self, tables: Sequence[np.ndarray], concept: int, layer: str, r_range: tuple[int, int],
+        composite: Composite | None, *options: Any,
     ) -> Any:
         samples, _, positions = tables
         if options[0] and not composite:
@@ -157,15 +139,8 @@ class ReferenceDrawing:
         )
 
     def _load_ref_and_attribution(
-        self,
-        d_indices: np.ndarray,
-        c_id: int,
-        n_indices: np.ndarray,
-        layer_name: str,
-        composite: Composite | None,
-        rf: bool,
-        plot_fn: Callable | None,
-        batch_size: int,
+        self, d_indices: np.ndarray, c_id: int, n_indices: np.ndarray, layer_name: str, composite: Composite | None,
+        rf: bool, plot_fn: Callable | None, batch_size: int,
     ) -> Any:
         """Load samples, attribute and draw them. Projects that build on zennit-crp override this method."""
         data = self.get_data_concurrently(d_indices, preprocessing=False)[0].detach()
@@ -177,14 +152,8 @@ class ReferenceDrawing:
         return plot_fn(data, heatmaps, rf) if callable(plot_fn) else (data.cpu(), heatmaps.cpu())
 
     def _attribution_on_reference(
-        self,
-        data: Tensor,
-        concept_id: int,
-        layer_name: str,
-        composite: Composite,
-        rf: bool = False,
-        neuron_ids: Sequence[int] | np.ndarray = (),
-        batch_size: int = 32,
+        self, data: Tensor, concept_id: int, layer_name: str, composite: Composite, rf: bool = False,
+        neuron_ids: Sequence[int] | np.ndarray = (), batch_size: int = 32,
     ) -> Tensor:
         """Compute heatmaps `[N, *S]` of a concept, or of one position for each sample. Overridden like the above."""
         if rf and len(neuron_ids) != len(data):
@@ -212,12 +181,7 @@ class ReferenceDrawing:
     # -- classes -----------------------------------------------------------------------------------------------
 
     def compute_stats(
-        self,
-        concept_id: int,
-        layer_name: str,
-        mode: str = "relevance",
-        top_N: int = 5,
-        mean_N: int = 10,
+        self, concept_id: int, layer_name: str, mode: str = "relevance", top_N: int = 5, mean_N: int = 10,
         norm: bool = False,
     ) -> tuple[np.ndarray, Tensor]:
         """Find the classes with the highest mean score of a concept over their best samples.
@@ -252,17 +216,9 @@ class ReferenceDrawing:
         return targets[best.numpy()], means[best] / means[best[0]] if norm else means[best]
 
     def precompute_ref(
-        self,
-        layer_c_ind: Mapping[str, Sequence[int]],
-        composite: Composite,
-        rf: bool = True,
-        stats: bool = False,
-        top_N: int = 4,
-        mean_N: int = 10,
-        mode: str = "relevance",
-        r_range: tuple[int, int] = (0, 8),
-        plot_list: Sequence[Callable] = (vis_opaque_img,),
-        batch_size: int = 32,
+        self, layer_c_ind: Mapping[str, Sequence[int]], composite: Composite, rf: bool = True, stats: bool = False,
+        top_N: int = 4, mean_N: int = 10, mode: str = "relevance", r_range: tuple[int, int] = (0, 8),
+        plot_list: Sequence[Callable] = (vis_opaque_img,), batch_size: int = 32,
     ) -> None:
         """Draw the references of many concepts into the cache, and overwrite what is there.
 

@@ -101,7 +101,9 @@ def load_maximization(path_folder: str | Path, layer_name: str) -> tuple[np.ndar
     return read_tables(Path(path_folder) / f"{layer_name}_")
 
 
-def load_statistics(path_folder: str | Path, layer_name: str, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def load_statistics(
+    path_folder: str | Path, layer_name: str, target: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Load the same for one class, from a folder such as `RelStats_sum_normed`."""
     return read_tables(Path(path_folder) / layer_name / f"{target}_")
 

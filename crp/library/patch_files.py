@@ -162,7 +162,9 @@ class PatchFiles:
         while True:
             # a file may vanish, because another process has joined segments or completed the layer
             with suppress(FileNotFoundError):
-                self._rows = {file: self._rows.get(file) or self._rows_of(file) for file in segment_files(self._tables)}
+                self._rows = {
+                    file: self._rows.get(file) or self._rows_of(file) for file in segment_files(self._tables)
+                }
                 return {*self._kept, *(key for rows in self._rows.values() for key in rows)}
 
     def _rows_of(self, file: Path) -> dict[PatchKey, int]:

@@ -127,7 +127,9 @@ class Vectors:
     label: np.ndarray
     mined: np.ndarray
 
-    def rows(self, *, target: int | None = None, prediction: int | None = None, label: int | None = None) -> np.ndarray:
+    def rows(
+        self, *, target: int | None = None, prediction: int | None = None, label: int | None = None
+    ) -> np.ndarray:
         """Find the samples of a class, int64 in ascending order; without arguments, all samples that were mined.
 
         Classes may have any form of a single class, such as a 0-d tensor; -1 stands for samples without one.

@@ -220,6 +220,8 @@ def _checked(
         )
     _check_range(rule, targets[:, None], samples, classes, least=-1)
     if not isinstance(relevance, Tensor) or relevance.shape != prediction.shape or not relevance.isfinite().all():
-        raise InputError(f"{where} needs finite relevance of the output's shape {list(prediction.shape)}.")
+        raise InputError(
+            f"{where} needs finite relevance of the output's shape {list(prediction.shape)}."
+        )
     takes_part = torch.as_tensor(targets >= 0, device=prediction.device).view(-1, *[1] * (prediction.ndim - 1))
     return AttributionTarget(targets.astype(np.int64), relevance.detach().to(prediction) * takes_part)

@@ -36,7 +36,9 @@ def kind_named(name: str) -> ConceptKind:
         return HeadConcept(int(value))
     if kind == "directions" and value:
         return load_directions(value)
-    raise InputError(f"There is no kind of concept {name!r}: {nearest(name, [*_PLAIN, 'heads:12', 'directions:FILE'])}")
+    raise InputError(
+        f"There is no kind of concept {name!r}: {nearest(name, [*_PLAIN, 'heads:12', 'directions:FILE'])}"
+    )
 
 
 def kinds_named(names: Sequence[str], layers: Iterable[str]) -> ConceptKind | dict[str, ConceptKind]:

@@ -26,7 +26,8 @@ FAMILIES = {
     "demo:": BUILT_IN,
 }
 FORMS = (
-    "'torchvision:NAME', 'timm:NAME', 'hf:FOLDER', 'demo', 'demo:vit', 'package.module:function' or 'file.py:function'"
+    "'torchvision:NAME', 'timm:NAME', 'hf:FOLDER', 'demo', 'demo:vit', 'package.module:function' or "
+    "'file.py:function'"
 )
 
 

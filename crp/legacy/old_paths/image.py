@@ -52,13 +52,8 @@ def get_crop_range(heatmap: Tensor, crop_th: float) -> tuple[int, int, int, int]
 
 @torch.no_grad()
 def vis_opaque_img(
-    data_batch: Tensor,
-    heatmaps: Tensor,
-    rf: bool = False,
-    alpha: float = 0.3,
-    vis_th: float = 0.2,
-    crop_th: float = 0.1,
-    kernel_size: int = 19,
+    data_batch: Tensor, heatmaps: Tensor, rf: bool = False, alpha: float = 0.3, vis_th: float = 0.2,
+    crop_th: float = 0.1, kernel_size: int = 19,
 ) -> list[Image.Image]:
     """Draw samples, darkened where their heatmap is low.
 
@@ -99,15 +94,8 @@ def vis_opaque_img(
 
 @torch.no_grad()
 def vis_img_heatmap(
-    data_batch: Tensor,
-    heatmaps: Tensor,
-    rf: bool = False,
-    crop_th: float = 0.1,
-    kernel_size: int = 19,
-    cmap: Any = "bwr",
-    vmin: float | None = None,
-    vmax: float | None = None,
-    symmetric: bool = True,
+    data_batch: Tensor, heatmaps: Tensor, rf: bool = False, crop_th: float = 0.1, kernel_size: int = 19,
+    cmap: Any = "bwr", vmin: float | None = None, vmax: float | None = None, symmetric: bool = True,
 ) -> tuple[list[Image.Image], list[Image.Image]]:
     """Draw samples and their heatmaps; arguments as in `vis_opaque_img` and `imgify`.
 
@@ -122,16 +110,9 @@ def vis_img_heatmap(
 
 
 def imgify(
-    image: Image.Image | Tensor | np.ndarray,
-    cmap: Any = "bwr",
-    vmin: float | None = None,
-    vmax: float | None = None,
-    symmetric: bool = False,
-    level: float = 1.0,
-    grid: bool | tuple[int, int] = False,
-    gridfill: Any = None,
-    resize: int | None = None,
-    padding: bool = False,
+    image: Image.Image | Tensor | np.ndarray, cmap: Any = "bwr", vmin: float | None = None, vmax: float | None = None,
+    symmetric: bool = False, level: float = 1.0, grid: bool | tuple[int, int] = False, gridfill: Any = None,
+    resize: int | None = None, padding: bool = False,
 ) -> Image.Image:
     """Make a PIL picture, from numbers with `zennit.image.imgify`.
 
@@ -178,14 +159,8 @@ def imgify(
 
 
 def plot_grid(
-    ref_c: Mapping[Any, Any],
-    cmap_dim: int | None = 1,
-    cmap: Any = "bwr",
-    vmin: float | None = None,
-    vmax: float | None = None,
-    symmetric: bool = True,
-    resize: int | None = None,
-    padding: bool = True,
+    ref_c: Mapping[Any, Any], cmap_dim: int | None = 1, cmap: Any = "bwr", vmin: float | None = None,
+    vmax: float | None = None, symmetric: bool = True, resize: int | None = None, padding: bool = True,
     figsize: tuple[float, float] | None = (6, 6),
 ) -> None:
     """Show references in a pyplot figure, with a row (or two) for each concept. Save it with `plt.savefig`.
