@@ -16,7 +16,7 @@ _SCRIPTS = {
     "naming.js": ("elements", "given", "renaming", "editor"),
     "index.js": ("elements", "taking", "site_index", "gallery", "triage"),
     "compare.js": ("elements", "taking", "site_index", "comparison"),
-    "concept.js": ("elements", "taking", "samples"),
+    "concept.js": ("elements", "taking", "samples", "sound"),
 }
 
 
