@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
-from crp.attribution.heatmaps import conditional_heatmaps
+from crp.attribution.condition_passes import conditional_heatmaps
 from crp.attribution.named_starts import Target
 from crp.attribution.start_places import place_of
 from crp.attribution.starts import Difference, Start

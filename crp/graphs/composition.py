@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution import OUTPUT, RelevanceFlow, Replica
+from crp.attribution.condition_passes import conditional_heatmaps, in_passes
 from crp.attribution.forward_pass import check_tensor
-from crp.attribution.heatmaps import conditional_heatmaps, in_passes
 from crp.attribution.named_starts import Target, output_names
 from crp.attribution.starts import Start
 from crp.concepts import ChannelConcept, Kinds, Layout, concept_names, kind_at

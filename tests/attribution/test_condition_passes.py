@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from crp.attribution import RelevanceFlow, composite_for
-from crp.attribution.heatmaps import conditional_heatmaps, in_passes
+from crp.attribution.condition_passes import conditional_heatmaps, in_passes
 from crp.concepts import ChannelConcept
 
 
