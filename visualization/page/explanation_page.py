@@ -101,6 +101,7 @@ def render(
             height=height,
             width=width,
             shown_smaller=wording.shown_smaller(height, width, STAGE_SIDE),
+            remark=context.renderer.remark(),
             ratio=f"{width / height:.4f}",
             small=max(height, width) <= images.SMALL_SIDE,
             ticks=context.renderer.ticks(context.space),
