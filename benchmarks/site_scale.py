@@ -21,8 +21,8 @@ from benchmarks.environments import TIMES, browsing
 from crp.explanations import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.explanations.entries import entry_of
 from crp.visualization.page.explanation_page import render
+from crp.visualization.picture_formats import SUFFIX, photo
 from crp.visualization.site.front_page import index_page
-from crp.visualization.site.picture_files import SUFFIX, save_picture
 from crp.visualization.site.pictures import small_picture
 from crp.visualization.site.prediction_data import write_index
 from crp.visualization.site.shared import Shared
@@ -124,7 +124,7 @@ def measure(folder: Path, photos_at: Path, predictions: int, concepts: int) -> d
         label = int(value.best.index) if random.random() < 0.7 else 0
         entries.append(entry_of(value, f"photo {number:04}.jpg", f"photo_{number:04}", label=(label, f"class {label}")))
         small = small_picture(photos.pictures[number % len(photos.pictures)])
-        save_picture(folder / "predictions" / f"photo_{number:04}{SUFFIX}", small, webp=70, jpeg=82)
+        (folder / "predictions" / f"photo_{number:04}{SUFFIX}").write_bytes(photo(small, quality=70))
     site = {
         "title": "Concept atlas", "predictions": predictions, "command": "", "labels": "",
         "layers": [{"name": LAYER, "page": f"concepts/{LAYER}/index.html"}],

@@ -15,7 +15,7 @@ from crp.values import ClassShare, Patch
 from crp.visualization import concept_names, effect_wording, triage_wording, wording
 from crp.visualization.page.cards import TITLES, tile
 from crp.visualization.page.explanation_page import environment, script_json
-from crp.visualization.site.picture_files import SUFFIX
+from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.site.sample_uses import SampleUses
 from crp.visualization.site.shared import Shared
 

@@ -15,7 +15,7 @@ from crp.explanations.entries import Entry
 from crp.values import ClassScore, StartScore
 from crp.visualization import wording
 from crp.visualization.page_files import write_changed
-from crp.visualization.site.picture_files import SUFFIX
+from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.site.shared import Shared
 
 # Shares are stored as multiples of 1 / UNIT.

@@ -14,8 +14,8 @@ from crp.explanations import numbers
 from crp.library.patches import MODES
 from crp.visualization import wording
 from crp.visualization.page_files import file_name
+from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.sheets import SIDE
-from crp.visualization.site.picture_files import SUFFIX
 from crp.visualization.site.site_maker import make_site
 from tests.visualization.site import small_site as small
 from tests.visualization.site.reading import Page, referred, said
