@@ -37,6 +37,7 @@ from crp.visualization.page.glimpses import embedded_glimpses, shared_glimpses
 from crp.visualization.page.graph_section import graph_view
 from crp.visualization.page.heatmaps import layer_limits
 from crp.visualization.page.outline import outline_view
+from crp.visualization.page.packing import packed_json
 from crp.visualization.page.switch_data import ablations_block
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def render(
             sprites=[{"name": f"--s{index}", "uri": found["uri"]} for index, found in enumerate(glimpses.values())],
             provenance=list(provenance_groups(explanation.provenance)),
             command=explanation.provenance.get("command", ""),
-            numbers=script_json(numbers(explanation)),
+            numbers=packed_json(numbers(explanation)),
             naming=script_json(
                 [{"layer": one.layer, **one.naming.to_json()} for one in explanation.layers if one.naming is not None]
             ),

@@ -81,13 +81,7 @@ def _layer(shared: Shared, layer: str) -> dict[str, Any]:
         "place": shared.places[layer],
         "size": size,
         "names": named,
-        "glimpses": {
-            "uri": shared.glimpse_uri(layer, ""),
-            "rows": glimpses.sheet.rows,
-            "columns": glimpses.columns,
-            # where all concepts have a patch, the place of a concept is its id
-            "concepts": None if glimpses.concepts == tuple(range(size)) else list(glimpses.concepts),
-        },
+        "glimpses": {"uri": shared.glimpse_uri(layer, ""), **glimpses.numbers(size)},
     }
 
 

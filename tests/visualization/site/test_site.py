@@ -17,6 +17,7 @@ from crp.visualization.page_files import file_name
 from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.sheets import SIDE
 from crp.visualization.site.site_maker import make_site
+from page_source import numbers_in
 from tests.visualization.site import small_site as small
 from tests.visualization.site.reading import Page, referred, said
 from tests.visualization.site.small_site import OPTIONS
@@ -108,7 +109,7 @@ def test_all_uses_of_a_layer_are_kept_with_their_shares(made, model, library, fi
 
 def test_a_page_of_the_site_holds_the_numbers_of_a_page_alone(made, model, library, files):
     page = (made / "predictions" / "picture_0.html").read_text("utf-8")
-    found = json.loads(page.split('id="atlas-numbers">')[1].split("</script>")[0])
+    found = numbers_in(page)
     provenance = {"image": files[0].name, "command": ""}
     alone = crp.explain(model, files[0], library, concepts=2, cells=3, provenance=provenance)
     assert found == json.loads(json.dumps(numbers(alone)))
