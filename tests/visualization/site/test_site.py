@@ -38,6 +38,8 @@ def test_everything_that_is_referred_to_is_there(made, tmp_path):
 
 
 NAMING = ["names.js", "naming.js"]
+# Of script elements that hold no script.
+DATA = ("application/json", "text/plain")
 SCRIPTS = {
     "prediction": [*NAMING, "page.js", "order.js", "site.js"],
     "concept": [*NAMING, "site.js", "concept.js"],
@@ -50,7 +52,7 @@ SCRIPTS = {
 def test_what_pages_share_is_written_once(made):
     """No page holds script, style or a patch of its own."""
     for page in made.rglob("*.html"):
-        scripts = [given for given in Page(page).all("script") if given.get("type") != "application/json"]
+        scripts = [given for given in Page(page).all("script") if given.get("type") not in DATA]
         names = [given.get("src", "").split("/")[-1] for given in scripts]
         kind = "prediction" if page.parent.name == "predictions" else "concept" if page.stem.isdecimal() else page.name
         if kind == "index.html" and page.parent != made:
