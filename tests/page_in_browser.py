@@ -71,3 +71,13 @@ def assert_ranked(page, layer, cells):
 def at(page, row, column, rows=7, columns=7):
     """The middle of a cell, in the window."""
     return page.place(f"{VIEW} .grid", (column + 0.5) / columns, (row + 0.5) / rows)
+
+
+def played(page, selector):
+    """Click the button of a sound, and return its length in seconds as the browser reads it; -1 if it cannot."""
+    page.run("HTMLMediaElement.prototype.play = function () { window.heard = this; return Promise.resolve(); }; 1")
+    page.run(f"document.querySelector('{selector}').click()")
+    return page.run(
+        "new Promise(done => { heard.onloadedmetadata = () => done(heard.duration); heard.onerror = () => done(-1); "
+        "heard.load(); })"
+    )

@@ -136,7 +136,7 @@ MAY_NAME = {
     "sources": (*CORE, "dataset_items", "compat", "extras", "library", "models", "preprocessing", "media", "demo"),
     "legacy": (*CORE, "compat", "library", "mining"),
     "interchange": (*CORE, "extras", "library", "models", "preprocessing", "mining", "analysis", "legacy"),
-    "visualization": ("errors", "files", "compat", "indices", "arguments", "class_names", "values", "places",
+    "visualization": ("errors", "files", "compat", "extras", "indices", "arguments", "class_names", "values", "places",
                       "library", "explanations", "graphs", "evaluation", "correction", "preprocessing",
                       "analysis", "media"),
     "cli": (*CORE, "compat", "library", "models", "graphs", "explanations", "mining", "verification", "analysis",

@@ -13,6 +13,7 @@ sheets.py        many small patches as one picture
 graph_layout.py  where the nodes of an attribution graph are drawn, and the graph as Graphviz DOT
 page_files.py    writes files completely or not at all, and makes names that are safe in an address
 package_files.py reads the templates, scripts and styles that are installed with the package
+atlas_widget.py  the page in a notebook, which hands the selected region to Python
 notebook.py      attribution graphs in notebooks
 
 >>> Atlas(explanation).save("atlas.html")                                      # doctest: +SKIP

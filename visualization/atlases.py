@@ -16,11 +16,12 @@ from crp.explanations.concept_table import concept_rows, write_rows
 from crp.files import user_path
 from crp.visualization import concentration_wording, concept_names, wording
 from crp.visualization import graph_layout as graph
-from crp.visualization.inputs import PageRenderer
+from crp.visualization.inputs import PageRenderer, page_renderer_for
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page_files import replace_file
 
 if TYPE_CHECKING:
+    from anywidget import AnyWidget
     from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 120
@@ -74,10 +75,29 @@ class Atlas:
         replace_file(path, lambda file: write(self, file))
         return path
 
+    def widget(self) -> AnyWidget:
+        """Return the page as a widget of a notebook, which hands what is selected on it to Python.
+
+        What is selected on the page, by mouse or keyboard, is the widget's `region`: bool [rows, columns], cells of the
+        concept map of the open `layer`. Its `ranking` is `ConceptMap.ranking(region)`: pairs (concept, relevance),
+        computed here and not from the rounded numbers of the page. `view` is 0 for this explanation and more for those
+        beside it. These are traits: `widget.observe(function, "ranking")`. `widget.select(region, layer=..., view=...)`
+        selects on the page.
+
+        Raises
+        ------
+        InputError
+            If anywidget is not installed.
+        """
+        from crp.visualization.atlas_widget import widget_of  # pages need no anywidget
+
+        return widget_of(self.explanation, self.renderer or page_renderer_for(self.explanation), self._repr_html_())
+
     def _repr_html_(self) -> str:
         source = html.escape(self.html(), quote=True)
         style = "width:100%;height:860px;border:0;border-radius:12px"
-        return f'<iframe title="Concept atlas" sandbox="allow-scripts" style="{style}" srcdoc="{source}"></iframe>'
+        allowed = "allow-scripts allow-downloads"
+        return f'<iframe title="Concept atlas" sandbox="{allowed}" style="{style}" srcdoc="{source}"></iframe>'
 
     def __repr__(self) -> str:
         """Say the prediction and the strongest concepts of each layer."""

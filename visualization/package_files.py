@@ -10,13 +10,13 @@ _FOLDERS = ("page", "site", "report")
 _SCRIPTS = {
     "script.js": (
         *("elements", "taking", "unpacking", "cells", "stage", "graph", "graph_keys", "region", "folds", "view"),
-        *("search", "ablations", "switch", "parts", "start", "sound"),
+        *("search", "ablations", "switch", "parts", "start", "sound", "framed"),
     ),
     # the names that readers give: on pages, before their own script, and on all pages of a site
     "naming.js": ("elements", "given", "renaming", "editor"),
     "index.js": ("elements", "taking", "site_index", "gallery", "triage"),
     "compare.js": ("elements", "taking", "site_index", "comparison"),
-    "concept.js": ("elements", "taking", "samples"),
+    "concept.js": ("elements", "taking", "samples", "sound"),
 }
 
 

@@ -9,6 +9,7 @@ serialisation.py    an explanation as JSON
 computation.py      `explain`: from a model, an input and a library to these values
 explained.py        what is explained: a class or another start, with its value
 map_computation.py  the concept map
+concept_table.py    `concept_rows`: the concepts with a card as rows of a table
 entries.py          what several explanations say together: where a concept appears, its neighbours in their graphs
 
 Names are loaded on first use, so that reading and drawing an explanation needs no torch.
@@ -29,6 +30,7 @@ _HOMES = {
     "LayerExplanation": "crp.explanations.explanation",
     "Patch": "crp.values",
     "StartScore": "crp.values",
+    "concept_rows": "crp.explanations.concept_table",
     "concepts_in_cells": "crp.explanations.map_computation",
     "explain": "crp.explanations.computation",
     "from_json": "crp.explanations.serialisation",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import wave
 
 import numpy as np
+
+# Chromium plays nothing that has fewer samples per second (`media::limits::kMinSampleRate`).
+SLOWEST = 3000
 
 
 def wav_bytes(samples: np.ndarray, rate: float) -> bytes:
@@ -20,6 +24,15 @@ def wav_bytes(samples: np.ndarray, rate: float) -> bytes:
 
 
 def loud_wav(samples: np.ndarray, rate: float) -> bytes:
-    """Encode samples as `wav_bytes`, the loudest one as loud as possible."""
+    """Encode samples as `wav_bytes`, as loud as possible, with at least `SLOWEST` per second, so that browsers play it.
+
+    Where there are fewer, further ones are put between them, which adds no higher frequencies.
+    """
+    factor = math.ceil(SLOWEST / rate)
+    if factor > 1:
+        length, spectrum = samples.shape[1], np.fft.rfft(samples)
+        if length % 2 == 0:
+            spectrum[:, -1] /= 2  # half of the rate, which is no longer the last frequency, counts twice there
+        samples, rate = np.fft.irfft(spectrum, length * factor) * factor, rate * factor
     loudest = float(np.abs(samples).max())
     return wav_bytes(samples / loudest if loudest else samples, rate)

@@ -29,7 +29,7 @@ from .input_boxes import Positions, positions_of
 from .mined_model import ModelSubject, model_subject
 from .patch_maker import TOGETHER, PatchMaker
 from .scores import Score
-from .settings import PATCH_SIZE, Settings
+from .settings import PATCH_SIZE, SOUND_SIZE, Settings
 from .survey import mean_sizes_of, sizes_of
 from .tally import Tally, default_class_references
 from .targets import TargetRule
@@ -105,7 +105,7 @@ class MiningPlan:
             settings.k,
             {layer: len(MODES) * settings.patches * size for layer, size in self.sizes.items()},
             {layer: positions.windows for layer, positions in self.positions.items()},
-            PATCH_SIZE,
+            self.manifest["settings"]["patch_size"],
             class_references=settings.class_references,
             vectors=settings.vectors,
             now=sum(len(MODES) * settings.made_now * len(ids) for ids in self.concepts.values()),
@@ -122,7 +122,7 @@ class MiningPlan:
             self.subject.layouts,
             self.positions,
             partial(shown_input, preprocessing=self.preprocessing),
-            PATCH_SIZE,
+            self.manifest["settings"]["patch_size"],
             min(TOGETHER, settings.block_size),
         )
 
@@ -244,7 +244,7 @@ def described(
         "source": dict(source) if source is not None else None,
         "settings": {
             **settings,
-            "patch_size": PATCH_SIZE,
+            "patch_size": SOUND_SIZE if getattr(preprocessing, "kind", "") == "audio" else PATCH_SIZE,
             "start": subject.start,
             **{name: score.name for name, score in scores.items()},
         },

@@ -21,6 +21,8 @@ PRECISIONS = {None: None, "tf32": None, "bfloat16": torch.bfloat16}
 
 # Longest side of a stored patch, in pixels: several fit in a row of a page.
 PATCH_SIZE = 96
+# Longest stored window of a sound, in samples: a patch is played, and with fewer of them it loses its high frequencies.
+SOUND_SIZE = 4096
 
 # The last bits of relevance depend on the number of threads, so it is a setting of the library, the same on every
 # machine and however the process was started (torchrun sets 1). More processes use more cores.

@@ -27,5 +27,5 @@ def test_a_graph_says_in_one_line_what_it_is():
 
 def test_an_atlas_shows_itself_in_a_frame_of_its_own():
     text = Atlas(examples.explanation(names=(examples.HOSTILE,), patches=1))._repr_html_()
-    assert text.startswith('<iframe title="Concept atlas" sandbox="allow-scripts"')
+    assert text.startswith('<iframe title="Concept atlas" sandbox="allow-scripts allow-downloads"')
     assert text.count("<") == 2  # the frame's tag and its end: everything else is the text of an attribute

@@ -50,7 +50,6 @@ def cell_axes(concept_map: ConceptMap, renderer: PageRenderer, space: Sequence[i
     if not renderer.axes():
         return {}
     grid = _grid(concept_map, renderer)
-    numbers = renderer.arranged(np.arange(np.prod(grid)).reshape(grid), -1).ravel().tolist()
     return {
         "axes": [
             {
@@ -60,8 +59,24 @@ def cell_axes(concept_map: ConceptMap, renderer: PageRenderer, space: Sequence[i
             }
             for axis, cells, length in zip(renderer.axes(), grid, space, strict=True)
         ],
-        "index": [None if i < 0 else [int(place) for place in np.unravel_index(i, grid)] for i in numbers],
+        "index": [
+            None if cell < 0 else [int(place) for place in np.unravel_index(cell, grid)]
+            for cell in shown_cells(concept_map, renderer).tolist()
+        ],
     }
+
+
+def shown_cells(concept_map: ConceptMap, renderer: PageRenderer) -> np.ndarray:
+    """Say which cell of a concept map each cell of the picture is.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 [n], for the cells of the picture row by row: the number of the cell in `concept_map.concept`, counted in
+        the same way; -1 where the picture has no cell.
+    """
+    grid = _grid(concept_map, renderer)
+    return renderer.arranged(np.arange(np.prod(grid)).reshape(grid), -1).ravel()
 
 
 def _grid(concept_map: ConceptMap, renderer: PageRenderer) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from crp.explanations import Explanation, Patch
+from crp.explanations import Patch
 from crp.media.medium import Axis
 
 
@@ -65,14 +65,14 @@ class PageRenderer(Protocol):
     def ticks(self, space: Sequence[int]) -> tuple[Tick, ...]:
         """Return the texts that stand in the picture of an input with the extents `space`."""
 
-    def sound(self, patch: Patch | None, explanation: Explanation) -> bytes:
-        """Return a patch, or the whole input (None), as WAV; empty if it cannot be played."""
+    def sound(self, values: np.ndarray, box: Sequence[int] = ()) -> bytes:
+        """Return an input, or a patch and its box in the input, as WAV; empty if it cannot be played."""
 
 
 class Silent:
     """What cannot be played."""
 
-    def sound(self, patch: Patch | None, explanation: Explanation) -> bytes:
+    def sound(self, values: np.ndarray, box: Sequence[int] = ()) -> bytes:
         """Return nothing."""
         return b""
 

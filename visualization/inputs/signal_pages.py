@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from crp.explanations import Explanation, Patch
+from crp.explanations import Patch
 from crp.media.medium import Axis, Medium
 from crp.media.sound import loud_wav
 from crp.visualization.colours import INK
@@ -84,10 +84,9 @@ class SignalPages(Silent):
 class SoundPages(SignalPages):
     """Sounds, float32 `[c, T]`, which can be played, and so can their patches."""
 
-    def sound(self, patch: Patch | None, explanation: Explanation) -> bytes:
+    def sound(self, values: np.ndarray, box: Sequence[int] = ()) -> bytes:
         """Return samples as WAV, a quiet patch as loud as the loudest."""
-        values = explanation.picture if patch is None else patch.picture
-        length = values.shape[1] if patch is None else patch.box[1] - patch.box[0]
+        length = box[1] - box[0] if box else values.shape[1]
         # a long window is stored with fewer values than samples
         rate = values.shape[1] / (length * self.medium.axes[0].step)
         return loud_wav(values, rate)

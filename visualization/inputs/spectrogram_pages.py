@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crp.explanations import Explanation, Patch
+from crp.explanations import Patch
 from crp.media.medium import Axis, Medium
 from crp.media.sound import loud_wav
 from crp.visualization.inputs.page_renderer import Tick, around, enlarged, steps
@@ -62,13 +62,15 @@ class SpectrogramPages:
                 ticks[-1] = Tick(ticks[-1].x, ticks[-1].y, f"{ticks[-1].text} {axis.unit}", ticks[-1].side)
         return (*left, *bottom)
 
-    def sound(self, patch: Patch | None, explanation: Explanation) -> bytes:
+    def sound(self, values: np.ndarray, box: Sequence[int] = ()) -> bytes:
         """Return a sound with about this spectrogram as WAV; a patch with its frequencies alone."""
         stft = self.medium.stft
         if stft is None:
             return b""
-        picture = explanation.picture if patch is None else patch.picture
-        magnitude = np.zeros((stft.bins, picture.shape[1]))
-        first = 0 if patch is None else patch.box[0]
-        magnitude[first : first + len(picture)] = picture.mean(axis=2)[: stft.bins - first]
+        top, left, bottom, right = box or (0, 0, *values.shape[:2])
+        # a large patch is stored smaller than it is
+        rows = np.arange(bottom - top) * len(values) // (bottom - top)
+        columns = np.arange(right - left) * values.shape[1] // (right - left)
+        magnitude = np.zeros((stft.bins, right - left))
+        magnitude[top:bottom] = values.mean(axis=2)[rows][:, columns]
         return loud_wav(stft.samples(magnitude)[None], stft.rate)

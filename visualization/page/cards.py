@@ -88,7 +88,7 @@ def card_view(
         ],
         # An earlier view shows them: the script brings them here, and without it a link leads there.
         "again": "" if first == own else first,
-        "strips": [_strip(explanation, part, mode, context) for mode in MODES] if first == own else [],
+        "strips": [_strip(part, mode, context) for mode in MODES] if first == own else [],
         "missing": wording.missing_patches(
             part.patches_missing, len(part.relevance_patches) + len(part.activation_patches)
         ),
@@ -96,20 +96,22 @@ def card_view(
     }
 
 
-def _strip(explanation: Explanation, part: ConceptPart, mode: str, context: Context) -> dict[str, Any]:
+def _strip(part: ConceptPart, mode: str, context: Context) -> dict[str, Any]:
     tiles = []
     for rank, patch in enumerate(getattr(part, f"{mode}_patches")):
         shown = tile(patch, rank, context.renderer)
         if context.shared is None:
-            sound = context.sounds.embedded(context.renderer.sound(patch, explanation))
+            sound = context.sounds.embedded(context.renderer.sound(patch.picture, patch.box))
             tiles.append(shown | _embedded(context.patch(patch)) | {"sound": sound})
         else:
-            tiles.append(shown | context.shared.tile(part.layer, part.concept, mode, rank, UP))
+            place = part.layer, part.concept, mode, rank
+            sound = context.shared.sound(*place, patch, UP, context.sounds)
+            tiles.append(shown | context.shared.tile(*place, UP) | {"sound": sound})
     return {"title": TITLES[mode], "key": mode, "patches": tiles}
 
 
 def tile(patch: Patch, rank: int, renderer: PageRenderer) -> dict[str, Any]:
-    """Describe a patch and its form; where its picture is found is added by `Shared.tile`."""
+    """Describe a patch and its form; its picture and sound are added by those who know where they are."""
     height, width = renderer.patch(patch)[0].shape[:2]
     place = place_of(patch, renderer)
     return {
@@ -117,7 +119,6 @@ def tile(patch: Patch, rank: int, renderer: PageRenderer) -> dict[str, Any]:
         "text": wording.patch(patch) + (f", {place}" if place else ""),
         "aspect": f"{width}/{height}",
         "wide": width >= height,
-        "sound": "",
     }
 
 

@@ -39,11 +39,10 @@ class Context:
         By layer, where the small patches of its concepts lie (`glimpses.py`).
     colours
         By layer, the colours of its concepts: the same in all views.
-    shown
-        The card on which the patches of a concept stand; later cards of the same concept refer to it. Added to while
-        the page is made.
     sounds
-        Of the page, as far as they fit.
+        Of the page, as far as they fit. Added to while the page is made, like the next field.
+    shown
+        The card on which the patches of a concept stand; later cards of the same concept refer to it.
     """
 
     renderer: PageRenderer
@@ -52,8 +51,8 @@ class Context:
     shared: Shared | None
     glimpses: Mapping[str, Mapping[str, Any]]
     colours: Mapping[str, Mapping[int, str]]
+    sounds: Sounds
     shown: dict[Key, str] = field(default_factory=dict)
-    sounds: Sounds = field(default_factory=Sounds)
 
     @property
     def space(self) -> tuple[int, ...]:

@@ -38,6 +38,7 @@ from crp.visualization.page.graph_section import graph_view
 from crp.visualization.page.heatmaps import layer_limits
 from crp.visualization.page.outline import outline_view
 from crp.visualization.page.packing import packed_json
+from crp.visualization.page.sounds import Sounds
 from crp.visualization.page.switch_data import ablations_block
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def render(
     context = _context(explanation, shared, renderer or page_renderer_for(explanation))
     glimpses, colours, picture = context.glimpses, context.colours, context.picture
     height, width = picture.shape[:2]
-    sound = context.sounds.embedded(context.renderer.sound(None, explanation))
+    sound = context.sounds.embedded(context.renderer.sound(explanation.picture))
     return (
         environment()
         .get_template("page.html")
@@ -175,6 +176,7 @@ def _context(explanation: Explanation, shared: Shared | None, renderer: PageRend
         shared=shared,
         glimpses=embedded_glimpses(views, renderer) if shared is None else shared_glimpses(views, shared),
         colours=palette.concept_colours(explanation),
+        sounds=Sounds("a page" if shared is None else "a page or a concept"),
     )
 
 

@@ -15,6 +15,7 @@ from crp.values import ClassShare, Patch
 from crp.visualization import concept_names, effect_wording, triage_wording, wording
 from crp.visualization.page.cards import TITLES, tile
 from crp.visualization.page.explanation_page import environment, script_json
+from crp.visualization.page.sounds import Sounds
 from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.site.sample_uses import SampleUses
 from crp.visualization.site.shared import Shared
@@ -101,6 +102,7 @@ class ConceptPages:
         name = self._name(self._layer, concept)
         patches = self._shared.patches(self._layer, concept)
         sheet = self._shared.sheet(self._layer, concept, patches)
+        sounds = Sounds("a concept")
         strips = [
             {
                 "title": TITLES[mode],
@@ -108,6 +110,7 @@ class ConceptPages:
                 "patches": [
                     tile(patch, rank, self._shared.renderer)
                     | self._shared.tile(self._layer, concept, mode, rank, UP)
+                    | {"sound": self._shared.sound(self._layer, concept, mode, rank, patch, UP, sounds)}
                     | self._caption(patch)
                     for rank, patch in enumerate(of_mode)
                 ],
@@ -135,6 +138,7 @@ class ConceptPages:
             size=self.size,
             strips=strips,
             missing=wording.missing_patches(self._shared.missing(self._layer, concept), sum(map(len, patches))),
+            sounds=sounds,
             columns=sheet.columns,
             users=_bars(users, widest),
             uses_mean=self._uses_mean,

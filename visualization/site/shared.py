@@ -7,6 +7,7 @@
     concepts/LAYER/shares.js           the predictions that use each concept, and its shares
     concepts/LAYER/glimpses.webp       one patch of every concept; glimpses.json lists the concepts in order
     concepts/LAYER/37.webp, 37.png     all patches of a concept, and the veils that wash out parts of them
+    concepts/LAYER/37-relevance-0.wav  the sound of a patch, where patches can be played
 
 Pictures are JPEG files where Pillow cannot write WebP. Files of `concepts` are made when they are first needed and then
 kept.
@@ -29,9 +30,11 @@ from crp.visualization import sheets
 from crp.visualization.inputs.choosing import page_renderer_of
 from crp.visualization.inputs.laid_out import drawn_patch
 from crp.visualization.package_files import template_files
+from crp.visualization.page.sounds import Sounds
 from crp.visualization.page_files import file_name, replace_file, write_changed
 from crp.visualization.picture_formats import SUFFIX, photo
 from crp.visualization.sheets import SIDE, Glimpses, Sheet
+from crp.visualization.site.sound_files import sound_name, write_sounds
 
 ASSETS = {"page.css": "style.css", "page.js": "script.js"} | {
     name: name
@@ -126,6 +129,7 @@ class Shared:
                 rows = self.patches(layer, concept) if patches is None else patches
                 self._sheets[key] = sheets.sheet_of(rows)
                 if self._sheets[key].rows:
+                    write_sounds(place, concept, rows, self.renderer)
                     drawn = [[drawn_patch(patch, self.renderer) for patch in of_mode] for of_mode in rows]
                     write_changed(pictures, photo(sheets.patch_sheet(drawn), quality=68))
                     veil = Image.fromarray(sheets.veil_sheet(drawn))
@@ -163,4 +167,18 @@ class Shared:
         place = f"{up}{self.places[layer]}/{concept}"
         cell = self.sheet(layer, concept).style(MODES.index(mode), rank)
         return {"picture": f"{place}{SUFFIX}", "veil": f"{place}.png", "cell": cell}
+
+    def sound(
+        self, layer: str, concept: int, mode: str, rank: int, patch: Patch, up: str, sounds: Sounds
+    ) -> str:
+        """Return the address of the sound of a patch on its concept's sheet; empty if it has none.
+
+        One that was left out is counted in `sounds`.
+        """
+        self.sheet(layer, concept)  # is made with its sounds
+        name = sound_name(concept, mode, rank)
+        if (self.folder / self.places[layer] / name).exists():
+            return f"{up}{self.places[layer]}/{name}"
+        sounds.left_out += bool(self.renderer.sound(patch.picture, patch.box))
+        return ""
 

@@ -37,6 +37,7 @@ from crp.values import ClassScore
 from crp.visualization import triage_wording
 from crp.visualization.inputs import page_renderer_for
 from crp.visualization.page import explanation_page as page
+from crp.visualization.page.sounds import LIMIT
 from crp.visualization.page_files import write_changed
 from crp.visualization.picture_formats import SUFFIX, photo
 from crp.visualization.sheets import LAYOUT
@@ -220,7 +221,8 @@ class _Site:
         every = {layer: range(self.library.limits(layer).concepts) for layer in self.layers}
         self.library.make_patches({layer: files[layer].keys(every[layer]) for layer in self.layers})
         self.digest = _digest(self.library)
-        content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers), "sheets": [*LAYOUT, SUFFIX]}
+        layout = [*LAYOUT, SUFFIX, LIMIT]
+        content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers), "sheets": layout}
         if stored != content:
             shutil.rmtree(self.folder / "concepts", ignore_errors=True)
         try:

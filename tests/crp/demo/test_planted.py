@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import crp
 from crp.demo import Calls, Heartbeats, Scans, Waveforms, demo_model
 from tests.evidence.planted_truth import NETWORKS, first_concepts, widened
 
@@ -42,3 +43,14 @@ def test_a_mask_is_widened_along_each_axis():
     mask = np.zeros((3, 4), dtype=bool)
     mask[0, 0] = True
     assert np.argwhere(widened(mask)).tolist() == [[0, 0], [0, 1], [1, 0]]
+
+
+def test_patches_of_sounds_keep_all_samples(tmp_path):
+    library = crp.mine(
+        demo_model("waveform"), Waveforms("train", 3), layers=["net.conv4"], path=tmp_path / "calls.crp", k=1,
+        patches=1, preprocessing=Waveforms.preprocessing, progress=False,
+    )  # fmt: skip
+    (patch,) = library.patches_of("net.conv4", [(0, "relevance")])[0, "relevance"]
+    first, last = patch.box
+    assert last - first > 200
+    np.testing.assert_array_equal(patch.picture, Waveforms("train", 3).sample(patch.sample).values[:, first:last])

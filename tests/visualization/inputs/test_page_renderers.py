@@ -208,17 +208,19 @@ class TestSounds:
         found = re.findall(r'data-sound="data:audio/wav;base64,([A-Za-z0-9+/=]+)"', text)
         assert len(found) == 1 + 2 * len(value.layers[0].ranked)
         with wave.open(io.BytesIO(base64.b64decode(found[0]))) as sound:
-            assert (sound.getframerate(), sound.getnframes(), sound.getnchannels()) == (2000, 4000, 1)
-            samples = np.frombuffer(sound.readframes(4000), dtype="<i2") / 32767
-        np.testing.assert_allclose(samples, value.picture[0] / np.abs(value.picture).max(), atol=1e-4)
+            # twice the rate of the input, which no browser has to play
+            assert (sound.getframerate(), sound.getnframes(), sound.getnchannels()) == (4000, 8000, 1)
+            samples = np.frombuffer(sound.readframes(8000), dtype="<i2") / 32767
+        between = samples[::2] / np.abs(samples[::2]).max()
+        np.testing.assert_allclose(between, value.picture[0] / np.abs(value.picture).max(), atol=2e-4)
 
     def test_what_does_not_fit_is_counted(self, monkeypatch):
-        monkeypatch.setattr(sounds, "LIMIT", 20_000)
+        monkeypatch.setattr(sounds, "LIMIT", 40_000)
         text = Atlas(EXPLANATIONS["audio"]).html()
-        # 8,044 bytes of input and 4,044 of a patch, a third more as text: the input and one patch fit
+        # 16,044 bytes of input and 8,044 of a patch, a third more as text: the input and one patch fit
         left = 2 * len(EXPLANATIONS["audio"].layers[0].ranked) - 1
         assert text.count("data-sound=") == 2
-        assert f" {left} sounds are left out, because the sounds of a page take at most 0.02 MB." in text
+        assert f" {left} sounds are left out, because the sounds of a page take at most 0.04 MB." in text
 
     def test_a_spectrogram_sounds_like_its_loud_frequency(self):
         stft = Stft(2000, 64, 32)
@@ -226,11 +228,23 @@ class TestSounds:
         values[8] = 255
         shown = {"picture": values, "heatmap": np.zeros((32, 40)), "layers": ()}
         value = dataclasses.replace(EXPLANATIONS["spectrogram"], **shown)
-        sound = SpectrogramPages(Medium.spectrogram(stft)).sound(None, value)
+        sound = SpectrogramPages(Medium.spectrogram(stft)).sound(value.picture)
         with wave.open(io.BytesIO(sound)) as file:
-            samples = np.frombuffer(file.readframes(1 << 20), dtype="<i2") / 32767
+            samples = np.frombuffer(file.readframes(1 << 20), dtype="<i2")[::2] / 32767
         assert len(samples) == 64 + 39 * 32
         assert stft.frequencies[stft(samples[None])[0].mean(1).argmax()] == 250
+
+    def test_a_large_patch_that_is_stored_smaller_keeps_frequency_and_duration(self):
+        stft = Stft(2000, 64, 32)
+        stored = np.zeros((8, 60, 3), dtype=np.uint8)
+        stored[3] = 255
+        sound = SpectrogramPages(Medium.spectrogram(stft)).sound(stored, (4, 10, 20, 130))
+        with wave.open(io.BytesIO(sound)) as file:
+            samples = np.frombuffer(file.readframes(1 << 20), dtype="<i2")[::2] / 32767
+        assert len(samples) == 64 + 119 * 32
+        # rows 6 and 7 of the patch, 10 and 11 of the spectrogram
+        loudest = stft(samples[None])[0].mean(1).argsort()[-2:]
+        assert sorted(stft.frequencies[loudest]) == [312.5, 343.75]
 
     def test_a_silent_page_may_not_load_sounds(self):
         assert "media-src" not in Atlas(EXPLANATIONS["signal"]).html()

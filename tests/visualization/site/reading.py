@@ -35,7 +35,8 @@ def said(path):
 
 def referred(page):
     """Files that a page refers to, relative to it, in attributes and styles."""
-    found = [value for _, given in Page(page).tags for name, value in given.items() if name in ("href", "src")]
+    names = ("href", "src", "data-sound")
+    found = [value for _, given in Page(page).tags for name, value in given.items() if name in names]
     text = page.read_text("utf-8")
     found += re.findall(r"url\(([^)]+)\)", text)
     return {urlsplit(address).path for address in found if not address.startswith(("data:", "#"))}

@@ -38,6 +38,7 @@ class Region {
 
   select(region) {
     this.selected = region;
+    document.dispatchEvent(new Event("selected"));
     const { table, list, root } = this;
     this.grid.classList.toggle("some", region.size > 0);
     if (!table.table) return;
