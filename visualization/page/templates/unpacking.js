@@ -25,7 +25,7 @@ const FIXED = [
   codesOf(Array.from({ length: 288 }, (_, symbol) => symbol < 144 ? 8 : symbol < 256 ? 9 : symbol < 280 ? 7 : 8)),
   codesOf(Array(30).fill(5)),
 ];
-const CODE_LENGTHS = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+const LENGTHS_FIRST = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
 class Unpacking {
   constructor(packed) {
@@ -79,7 +79,7 @@ class Unpacking {
 
   ownCodes() {
     const literals = this.bits(5) + 257, distances = this.bits(5) + 1, count = this.bits(4) + 4, lengths = Array(19).fill(0);
-    for (let each = 0; each < count; each++) lengths[CODE_LENGTHS[each]] = this.bits(3);
+    for (let each = 0; each < count; each++) lengths[LENGTHS_FIRST[each]] = this.bits(3);
     const codes = codesOf(lengths), found = [];
     while (found.length < literals + distances) {
       const symbol = this.symbol(codes);
