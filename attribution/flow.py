@@ -124,9 +124,10 @@ class RelevanceFlow(Interventions):
         self._uppers, self._layouts = {}, dict(layouts or {})
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
         self.chunk = chunk or max(1, min(_LARGEST_CHUNK, largest // forward.largest))
+        self._largest = forward.largest // len(data)
 
     def __enter__(self) -> RelevanceFlow:
-        self._memory = memory_kept()
+        self._memory = memory_kept(self._largest)
         self._memory.__enter__()
         return self
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from zennit.types import Linear
 
 from crp.attribution.final_activation import FinalActivation
+from crp.attribution.functions.complex_numbers import COMPLEX_RULES
 from crp.attribution.functions.function_calls import FunctionRules, Operation
 from crp.attribution.functions.table import RULES
 from crp.attribution.guards import check_graph, check_output
@@ -194,7 +195,7 @@ def _attempt(
                 linear = partial(_ruled_function, replica, state)
                 running = modes.enter_context(RunningModules(replica.model).followed())
                 functions = modes.enter_context(
-                    FunctionRules(RULES, running, linear, result.recorder, result.squares, stale, clone)
+                    FunctionRules(RULES, COMPLEX_RULES, running, linear, result.recorder, result.squares, stale, clone)
                 )
             elif replica.in_place:
                 modes.enter_context(StaleReads(stale))
@@ -294,6 +295,8 @@ def _tap_hook(
             raise ModelError(
                 f"Layer '{layer}' gives a {type(output).__name__}, not a tensor; its relevance cannot be read."
             )
+        if output.is_complex():
+            raise ModelError(f"Layer '{layer}' gives complex numbers; concepts are made of real ones.")
         if layer in taps:
             raise ModelError(
                 f"Layer '{layer}' is called more than once in one forward pass, so its relevance is ambiguous; name "

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
+from crp.attribution.condition_passes import conditional_heatmaps
 from crp.attribution.named_starts import Target
 from crp.attribution.start_places import place_of
 from crp.attribution.starts import Difference, Start
@@ -280,7 +281,9 @@ def _explained_layer(
     if cards:
         library.concept_ids(layer, cards)
         statistics = library.statistics(layer)
-        heatmaps = flow.down(own.carried(arriving, cards), start=layer)[:, 0].sum(1)
+        heatmaps = conditional_heatmaps(
+            flow, cards, lambda some: flow.down(own.carried(arriving, some), start=layer)
+        )
         check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
         effects = [None] * len(cards)
         if measured is not None:
