@@ -29,6 +29,7 @@ Modules
 `probing`                               the form of a zennit rule, found by running it
 `norm_squares`                          how removing values changes the variances of norms, to second order
 `backward_graph`, `ledger`              autograd's graph of a forward pass; where relevance went in a backward pass
+`upward_graph`, `cells`                 the transpose of a backward pass; cells of a grid carried up with it
 `composites`, `operation_composite`     `composite_for`; rules for modules and functions
 `conditions`, `conditional`             zennit-crp's conditions, checked; conditional attribution with them
 `layers`, `receptive_fields`            names, shapes and connections of layers; what part of the input they see

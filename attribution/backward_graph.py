@@ -85,19 +85,6 @@ def is_below(end: Tensor, source: Tensor, around: Iterable[Tensor] = ()) -> bool
     return source is end or any(node is end.grad_fn or getattr(node, "variable", None) is end for node in nodes)
 
 
-def graph_of_products(source: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a backward pass with a graph of its own, so that its transpose can run.
-
-    Returns
-    -------
-    tuple of two Tensors
-        Relevance at `end`, and the relevance at `source` that it depends on (all zero).
-    """
-    relevance = torch.zeros_like(source, requires_grad=True)
-    (arriving,) = torch.autograd.grad(source, end, relevance, create_graph=True, retain_graph=True)
-    return arriving, relevance
-
-
 def jacobian_products(
     output: Tensor, inputs: Sequence[Tensor], relevance: Tensor, squares: NormSquares | None = None
 ) -> list[Tensor | None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,6 @@ from crp.attribution.backward_graph import (
     calls_below,
     compute_factors,
     free_after_use,
-    graph_of_products,
     is_below,
     jacobian_products,
 )
@@ -36,6 +36,7 @@ from crp.attribution.named_layers import check_layer
 from crp.attribution.purposes import Purpose
 from crp.attribution.replica import Replica, prepare
 from crp.attribution.starts import Logits, Start
+from crp.attribution.upward_graph import UpwardGraph
 from crp.concepts import ChannelConcept, Kinds, Layout, Parts, kind_at, parts_of
 from crp.errors import InputError, ModelError, nearest
 
@@ -66,8 +67,8 @@ class RelevanceFlow(Interventions):
         Whether relevance starts at the logits before a softmax or sigmoid that ends the model, which `notes` says.
     layouts
         What the axes of some layers' outputs mean, where it is known; otherwise it is observed when it is needed.
-    until
-        One of `layers`, at which the pass of a `Replica` ends that has made a whole one before.
+    whole
+        If not, nothing above the layers is computed, unless this is the first pass of a `Replica`.
 
     Raises
     ------
@@ -99,7 +100,7 @@ class RelevanceFlow(Interventions):
         to_input: bool = True,
         before_activation: bool = True,
         layouts: Mapping[str, Layout] | None = None,
-        until: str | None = None,
+        whole: bool = True,
     ) -> None:
         if isinstance(model, Replica):
             if composite is not None:
@@ -113,20 +114,20 @@ class RelevanceFlow(Interventions):
         data = checked_input(self.replica.model, data)
         self.device = data.device
         self._input = fast_layout(data.detach()).requires_grad_(to_input)
-        forward = run_forward(self.replica, self._input, layers, before_activation=before_activation, until=until)
+        forward = run_forward(self.replica, self._input, layers, before_activation=before_activation, whole=whole)
         self.linear = self.replica.linear
         self.pass_notes, self.first_order = forward.notes, forward.first_order
         self.notes = (*self.replica.notes, *forward.notes)
         self.prediction, self.independent = forward.prediction, forward.independent
         self._recorder, self._current = forward.recorder, forward.purpose
         self._taps, self._blocked, self._squares = forward.taps, forward.blocked, forward.squares
-        self._upward_graphs: dict[str, tuple[Tensor, Tensor]] = {}
         self._uppers, self._layouts = {}, dict(layouts or {})
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
         self.chunk = chunk or max(1, min(_LARGEST_CHUNK, largest // forward.largest))
+        self._largest = forward.largest // len(data)
 
     def __enter__(self) -> RelevanceFlow:
-        self._memory = memory_kept()
+        self._memory = memory_kept(self._largest)
         self._memory.__enter__()
         return self
 
@@ -136,7 +137,7 @@ class RelevanceFlow(Interventions):
 
     def close(self) -> None:
         """Free the graph of the forward pass."""
-        self._taps, self._upward_graphs, self._uppers, self._squares.norms = {}, {}, {}, []
+        self._taps, self._uppers, self._squares.norms = {}, {}, []
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -323,17 +324,22 @@ class RelevanceFlow(Interventions):
         ModelError
             If a rule is not linear.
         """
+        regions = full_regions(regions, self._input.shape)
+        graph = self.upward_graph([layer])
+        return graph.up(regions, [graph.layers[layer]])[0]
+
+    @isolated()
+    def upward_graph(self, layers: Sequence[str]) -> UpwardGraph:
+        """Make a backward pass from some layers to the input whose transpose can run; `up` uses it."""
         if not self.linear:
             raise ModelError(f"Regions flow up through linear rules only. {' '.join(self.notes)}")
-        regions, purpose = full_regions(regions, self._input.shape), self._purpose(INPUT)
-        if layer not in self._upward_graphs:
-            source = self._at(layer).below
-            self._compute_factors(source, purpose)
-            with self._current.pursued(purpose):
-                self._upward_graphs[layer] = graph_of_products(source, self._end(INPUT))
-        heatmap, relevance = self._upward_graphs[layer]
-        chunks = self._chunks(regions.to(heatmap))
-        return torch.cat([self._propagate(purpose, heatmap, [relevance], chunk)[0] for chunk in chunks])
+        purpose, sources = self._purpose(INPUT), {layer: self._at(layer).below for layer in layers}
+        inner = {low for low in layers if any(low != other and self.reaches(other, low) for other in layers)}
+        for layer in sources.keys() - inner:
+            self._compute_factors(sources[layer], purpose)
+        propagate, chunk = partial(self._propagate, purpose), self.chunk if self.replica.batched else 1
+        with self._current.pursued(purpose):
+            return UpwardGraph(sources, inner, self._end(INPUT), propagate, chunk)
 
     def regions(self, layer: str, cells: Tensor, relevance: Tensor, *, concept: Kinds = _CHANNELS) -> Tensor:
         """Compute the relevance of every concept in every cell of the input.

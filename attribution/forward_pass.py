@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from zennit.types import Linear
 
 from crp.attribution.final_activation import FinalActivation
+from crp.attribution.functions.complex_numbers import COMPLEX_RULES
 from crp.attribution.functions.function_calls import FunctionRules, Operation
 from crp.attribution.functions.table import RULES
 from crp.attribution.guards import check_graph, check_output
@@ -106,7 +107,7 @@ class ForwardPass:
 
 
 class _Reached(BaseException):
-    """Ends a forward pass at a layer."""
+    """Ends a forward pass when all layers are reached."""
 
 
 def run_forward(
@@ -115,7 +116,7 @@ def run_forward(
     layers: Sequence[str],
     *,
     before_activation: bool = True,
-    until: str | None = None,
+    whole: bool = True,
 ) -> ForwardPass:
     """Run the replica once.
 
@@ -132,9 +133,9 @@ def run_forward(
         Names of layers to keep.
     before_activation
         Whether a final softmax, log-softmax or sigmoid is left out.
-    until
-        One of `layers`, at which the pass ends; its output stands for the model's. The replica has made a whole pass
-        before, in which its rules were decided.
+    whole
+        Whether what lies above all of the layers is computed, too. If not, the output of the last one stands for the
+        model's. The first pass of a replica, in which its rules are decided, is always whole.
 
     Raises
     ------
@@ -142,17 +143,18 @@ def run_forward(
         If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, a layer
         is called more than once or never, or the model draws random numbers that its output depends on.
     """
+    whole = whole or not replica.checked
     observation = replica.observe(data) if replica.changed and not replica.observed else None
     drawn = random_states(data.device)
-    found = _attempt(replica, data, layers, before_activation, until)
+    found = _attempt(replica, data, layers, before_activation, whole)
     if found is None:
         replica.clone_tensors = True
-        found = _attempt(replica, data, layers, before_activation, until)
-    if until is not None:
-        return found
+        found = _attempt(replica, data, layers, before_activation, whole)
     missing = [layer for layer in layers if layer not in found.taps]
     if missing:
         raise ModelError(f"The model has, but never calls, {listed(missing)}.")
+    if not whole:
+        return found
     if random_states(data.device) != drawn:
         again = _attempt(replica, data, layers, before_activation)
         check_same_output(found.prediction, again.prediction)
@@ -166,7 +168,7 @@ def run_forward(
 
 
 def _attempt(
-    replica: Replica, data: Tensor, layers: Sequence[str], before_activation: bool, until: str | None = None
+    replica: Replica, data: Tensor, layers: Sequence[str], before_activation: bool, whole: bool = True
 ) -> ForwardPass | None:
     """Run the replica; None if the model overwrote in place a tensor that is needed later."""
     clone = replica.clone_tensors
@@ -178,10 +180,11 @@ def _attempt(
         module.state = state
     names = dict(replica.model.named_modules())
     stale, merged = StaleTensors(), list[MergedReads]()
+    last = None if whole else len(layers)
     # before a layer is read
     handles = follow_changes(replica.in_place, stale, clone)
     handles += [
-        on_layer(names, layer, _tap_hook(layer, result, versions, merged, clone, data.requires_grad, layer == until))
+        on_layer(names, layer, _tap_hook(layer, result, versions, merged, clone, data.requires_grad, last))
         for layer in layers
     ]
     functions: FunctionRules | None = None
@@ -192,7 +195,7 @@ def _attempt(
                 linear = partial(_ruled_function, replica, state)
                 running = modes.enter_context(RunningModules(replica.model).followed())
                 functions = modes.enter_context(
-                    FunctionRules(RULES, running, linear, result.recorder, result.squares, stale, clone)
+                    FunctionRules(RULES, COMPLEX_RULES, running, linear, result.recorder, result.squares, stale, clone)
                 )
             elif replica.in_place:
                 modes.enter_context(StaleReads(stale))
@@ -203,9 +206,9 @@ def _attempt(
             try:
                 output = replica.model(data.clone())
             except _Reached:
-                output = result.taps[until].above
+                output = [*result.taps.values()][-1].above
             stale.check(tensors_in([output]))
-            for reads in merged if until is None else ():
+            for reads in merged if whole else ():
                 reads.finish(output)
     except CrpError:
         raise
@@ -221,7 +224,7 @@ def _attempt(
         for module in (*replica.rules, *(call.module for call in calls)):
             module.state = None
     result.output = output
-    if before_activation and until is None:
+    if before_activation and whole:
         output, note, result.independent = final.removed(output)
         result.notes += [note] if note else []
     start = "its input" if data.requires_grad else f"what it makes of {listed(layers)}"
@@ -281,9 +284,9 @@ def _tap_hook(
     merged: Sequence[MergedReads],
     clone: bool,
     to_input: bool,
-    last: bool,
+    last: int | None,
 ) -> Callable[[object], Tensor]:
-    """Make the function that adds a layer to the taps."""
+    """Make the function that adds a layer to the taps; it ends the pass if there are `last` of them."""
     # The graph holds this hook: a reference to an object that holds the graph would keep both alive.
     taps, blocked = result.taps, result.blocked
 
@@ -292,6 +295,8 @@ def _tap_hook(
             raise ModelError(
                 f"Layer '{layer}' gives a {type(output).__name__}, not a tensor; its relevance cannot be read."
             )
+        if output.is_complex():
+            raise ModelError(f"Layer '{layer}' gives complex numbers; concepts are made of real ones.")
         if layer in taps:
             raise ModelError(
                 f"Layer '{layer}' is called more than once in one forward pass, so its relevance is ambiguous; name "
@@ -313,7 +318,7 @@ def _tap_hook(
             above.requires_grad_()
         taps[layer] = Tap(above, below)
         versions.append((above, above._version))
-        if last:
+        if len(taps) == last:
             raise _Reached
         return above.clone() if clone else above
 

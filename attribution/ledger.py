@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 # Relevance divided by what started. Below, constants explain nearly all of the output; above, relevance was amplified.
@@ -165,7 +166,16 @@ def combined(ledgers: Sequence[Ledger]) -> Ledger:
 
 
 def _total(parts: Iterable[Tensor | None]) -> float:
-    return math.fsum(float(part.double().sum()) for part in parts if part is not None)
+    return math.fsum(_sum(part) for part in parts if part is not None)
+
+
+def _sum(values: Tensor) -> float:
+    """Add up in double precision, in pieces: a second copy of a volume would be twice as large as the first."""
+    values = torch.view_as_real(values) if values.is_complex() else values
+    return math.fsum(float(piece.double().sum()) for piece in values.flatten().split(_PIECE))
+
+# Values that are converted to double precision at a time.
+_PIECE = 2**22
 
 
 class Recorder:

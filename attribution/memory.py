@@ -27,17 +27,29 @@ _USUAL = {_TRIM_THRESHOLD: 2**26, _TOP_PAD: 2**17, _MMAP_MAX: 2**16}
 # Returning free memory inside the heap takes milliseconds, so it happens only after longer work than this (s).
 _LONG = 1.0
 
+# What one sample's largest tensor may have (bytes). Small tensors settle in the places of larger ones that were freed,
+# and the next large one needs a new place: with volumes, a process grew to 1.6 times its size.
+_LARGEST = 2**25
+
 _lock = Lock()
 _held = 0
 
 
 @contextmanager
-def memory_kept() -> Iterator[None]:
+def memory_kept(largest: int = 0) -> Iterator[None]:
     """Keep freed memory for the next tensors until the last of all open contexts ends.
 
-    Has no effect if the C library is not glibc.
+    Has no effect if the C library is not glibc, or if tensors are so large that the process would grow.
+
+    Parameters
+    ----------
+    largest
+        Size of one sample's largest tensor, in bytes.
     """
     global _held
+    if largest > _LARGEST:
+        yield
+        return
     start = time.monotonic()
     with _lock:
         _held += 1

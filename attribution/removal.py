@@ -81,7 +81,7 @@ class Removal:
 
     def predictions(self, removed: Sequence[Any]) -> Tensor:
         """Compute the model's whole output, with concepts removed from every sample, `[K, N, ...]`."""
-        return torch.cat([self.upper.outputs(self.replaced(some)) for some in self._split(removed)])
+        return torch.cat([self.upper.outputs(self.replaced(some)) for some in self.split(removed)])
 
     def replaced(self, removed: Sequence[Any]) -> Tensor:
         """Compute the layer's output with concepts removed from every sample, `[K, N, *layer]`."""
@@ -109,7 +109,7 @@ class Removal:
         """Compute the model's whole output, `[K, N, ...]`, with other concepts removed from each of the `N` samples."""
         if len(removed) != self.parts.samples:
             raise InputError(f"Conditions for {len(removed)} samples are given, and there are {self.parts.samples}.")
-        splits = zip(*map(self._split, removed), strict=True)
+        splits = zip(*map(self.split, removed), strict=True)
         return torch.cat([self.upper.outputs(self._replaced_in_each(some)) for some in splits])
 
     def effects(self, ids: Sequence[int], start: Start) -> Tensor:
@@ -123,7 +123,7 @@ class Removal:
         base = explained_value(start, self.upper.prediction).double()
         return (base - self.outputs([[index] for index in ids], start)).T
 
-    def _split(self, removed: Sequence[Any]) -> list[Sequence[Any]]:
+    def split(self, removed: Sequence[Any]) -> list[Sequence[Any]]:
         """Divide conditions so that the layer's outputs for some of them fit into memory."""
         step = max(1, _LARGEST // (2 * self.upper.activation.nbytes))
         return [removed[first : first + step] for first in range(0, len(removed), step)]

@@ -148,6 +148,8 @@ class FunctionRules(TorchFunctionMode):
     ----------
     table
         The rule of each function, by its name.
+    complex_table
+        The same for calls on complex data.
     running
         Follows which module runs.
     linear_rule
@@ -176,6 +178,7 @@ class FunctionRules(TorchFunctionMode):
     def __init__(
         self,
         table: Mapping[str, Callable[[Call], Any]],
+        complex_table: Mapping[str, Callable[[Call], Any]],
         running: RunningModules,
         linear_rule: Callable[[nn.Module, str], RuledModule],
         recorder: Recorder,
@@ -184,7 +187,7 @@ class FunctionRules(TorchFunctionMode):
         clone: bool = False,
     ) -> None:
         super().__init__()
-        self.table = table
+        self.table, self.complex_table = table, complex_table
         self.running = running
         self._linear_rule = linear_rule
         self.clone = clone
@@ -238,11 +241,12 @@ class FunctionRules(TorchFunctionMode):
             self.running.path.append(f"{name}()")
         if kwargs.get("inplace") is True:
             return self._in_place(Call(self, function, name, args, {**kwargs, "inplace": False}))
-        rule = self.table.get(name)
+        complex_data = any(value.is_complex() for value in data_in((*args, *kwargs.values())))
+        rule = (self.complex_table if complex_data else self.table).get(name)
         if rule is not None:
             return rule(Call(self, function, name, args, kwargs))
         in_place = _out_of_place(function, name)
-        if in_place is not None and name.rstrip("_") in self.table:
+        if in_place is not None and name.rstrip("_") in self.table and not complex_data:
             return self._in_place(Call(self, in_place, name.rstrip("_"), args, kwargs))
         result = function(*args, **kwargs)
         if next(data_in([result]), None) is not None:

@@ -23,6 +23,7 @@ r"""The rule of each function. To add an operation, add its name to a row of `RU
 `attention`         for maps, attention weights are constants: a `linear_map` of the values (the conserving variant; Ali
                     et al., "XAI for Transformers: Better Explanations through Conservative Propagation", 2022); for
                     ranking, gradient times input
+`fourier`           a `linear_map` between real and complex numbers (`complex_numbers.py`, also for what follows it)
 `linear_layer`      the composite's rule for that kind of layer
 `lstm`, `gru` …     the steps, with gates as in `product` (`recurrent.py`)
 ==================  ===================================================================================================
@@ -34,6 +35,7 @@ from collections.abc import Callable
 from typing import Any
 
 from crp.attribution.functions.attention_rules import attention, multi_head_attention
+from crp.attribution.functions.complex_numbers import FOURIER, fourier
 from crp.attribution.functions.composed import addcdiv, addcmul, glu, lerp
 from crp.attribution.functions.elementary import (
     accumulation,
@@ -79,7 +81,7 @@ for rule, names in (
         "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
         "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
         "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout positive requires_grad "
-        "data detach real _base grad",
+        "data detach real view_as_complex _base grad",
     ),
     (broadcasting, "broadcast_tensors"),
     (
@@ -112,6 +114,7 @@ for rule, names in (
         "adaptive_avg_pool3d interpolate fold col2im",
     ),
     (accumulation, "index_add scatter_add"),
+    (fourier, FOURIER),
     (sampling, "grid_sample roi_align"),
     (addcmul, "addcmul"),
     (addcdiv, "addcdiv"),

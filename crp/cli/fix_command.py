@@ -26,6 +26,12 @@ METHODS = ("suppress", "project", "reactive", "refit", "prune")
 @click.option("--by", "method", type=click.Choice(METHODS), required=True, help="How; see above.")
 @click.option("--data", metavar="DATA", required=True, help="Samples to correct on, named as for `crp mine`.")
 @click.option("--out", metavar="FILE", required=True, help="FILE.safetensors (weights), .pt2 or .onnx (programs).")
+@click.option(
+    "--usual-place",
+    "placed",
+    is_flag=True,
+    help="With project, reactive and refit: the concept at its usual place only, as a watermark has one.",
+)
 @click.option("--refit", "refitted", is_flag=True, help="After suppress, project or reactive, fit the last layer, too.")
 @click.option("--labels", is_flag=True, help="Fit to the labels of DATA instead of the model's own predictions.")
 @click.option(
@@ -59,6 +65,7 @@ def fix(
     method: str,
     data: str,
     out: str,
+    placed: bool,
     refitted: bool,
     labels: bool,
     fill: str,
@@ -85,6 +92,9 @@ def fix(
     Removing a concept stops it from deciding. A class that the model knew by the concept alone is not recognised by
     that: it needs `refit`, or --refit after another method. No labels are needed.
 
+    Channels that respond to a watermark often respond to other things, too. With --usual-place, a direction of all
+    channels is learnt that tells the concept where it is most often from everything else, and takes its place.
+
     \b
     Example:
         crp fix scenes.crp --concept conv5/37 --by refit --data photos/ --out fixed.safetensors
@@ -108,7 +118,9 @@ def fix(
         raise click.UsageError("--refit is for suppress, project and reactive; --by refit does the same alone.")
     pruning = method == "prune"
     _check_options(method, pruning, {"--share": share, "--layers": layers},
-                   {"--concept": concept, "--refit": refitted, "--page": page})  # fmt: skip
+                   {"--concept": concept, "--refit": refitted, "--page": page, "--usual-place": placed})  # fmt: skip
+    if placed and method == "suppress":
+        raise click.UsageError("--usual-place is for project, reactive and refit: weights alone cannot watch a place.")
     opened, found_kind = open_library(library), kind_named(kind)
     layer, index = (None, None) if pruning else opened.concept_named(concept)
     pruned = [*(layers or opened.layers)] if pruning else []
@@ -124,16 +136,18 @@ def fix(
             raise click.UsageError(f"--by prune takes out filters, which are channels, and the concepts are {kind}.")
         _prune(found, fitting, held_out, pruned, share, out, as_json)
         return
-    common = dict(kind=found_kind)
+    watched, common = index, dict(kind=found_kind)
+    if placed:
+        watched, common = 0, dict(kind=correction.placed_direction(found, fitting.data, layer, index, **common))
     result = None
     if method != "refit":
         settings = {**common, "fill": fill} if method == "suppress" else common
         if method == "suppress" and fill == "mean" and opened.mean_sizes.get(layer):
             settings["means"] = opened.means(layer)
-        result = getattr(correction, method)(found, fitting.data, layer, index, **settings)
+        result = getattr(correction, method)(found, fitting.data, layer, watched, **settings)
     if method == "refit" or refitted:
-        result = correction.refit(found, fitting.data, layer, index, labels=fitting.labels, after=result, **common)
-    figures = correction.measure_fix(found, result, held_out.data, layer, index, labels=held_out.labels, **common)
+        result = correction.refit(found, fitting.data, layer, watched, labels=fitting.labels, after=result, **common)
+    figures = correction.measure_fix(found, result, held_out.data, layer, watched, labels=held_out.labels, **common)
     written = correction.write_fixed(result, out, fitting.data[:2])
     if page is not None:
         supply(opened, found, found_kind, trust=trust)

@@ -51,7 +51,8 @@ def suspects(
     LIBRARY has concept vectors (--vectors). The order is that of the sum of the evidence: how much more the class uses
     the concept than any other class does; how much less those samples of the class use it that use it least; how much
     more often these are wrong; and, with --data, how far the concept decides when it is taken out of samples and put
-    into others. A row is likely a Clever Hans if the first three are at least 30, 20 and 25 points. Whether a concept
+    into others. A row is likely a Clever Hans, and stands above the others, if the first three are at least 30, 20 and
+    25 points; or, with --data, if the concept keeps to one place of the input, as a watermark does. Whether a concept
     is legitimate is for you to say; verdicts are kept in the library (`crp names`).
 
     \b
@@ -60,7 +61,7 @@ def suspects(
         crp suspects scenes.crp --verdict conv5/37=artefact --note "stamp of the archive"
     """
     sys.path.append(os.getcwd())
-    from crp.correction import candidates
+    from crp.correction import candidates, coincidences
     from crp.correction.location import masks_shown
     from crp.correction.reading import read_samples
     from crp.correction.suspicion import STATED, with_effects
@@ -84,8 +85,9 @@ def suspects(
         click.echo(opened.path / NAMES)
         return
     names = opened.given_names()
-    found = candidates(opened, layers=layers)[:count]
-    if data is not None:
+    if data is None:
+        found = candidates(opened, layers=layers)[:count]
+    else:
         found_kind = kind_named(kind)
         check_concept_kind(opened, found_kind)
         place = pick_device(device)
@@ -94,6 +96,8 @@ def suspects(
         rows, others = read_samples(dataset, samples, labelled=False)
         every = rows.joined(others).to(place)
         masks = masks_shown(dataset, every.indices)
+        places = coincidences(loaded, every.data, layers or tuple(opened.layers), found_kind)
+        found = candidates(opened, layers=layers, places=places)[:count]
         found = with_effects(found, loaded, every.data, found_kind, measured, masks=masks)
         if page is not None:
             supply(opened, loaded, found_kind, trust=trust)
@@ -112,13 +116,13 @@ def suspects(
             "No concept has 5 % of the relevance of a class that has at least 6 samples, or 25 % in some of them."
         )
         return
-    outside = any(one.outside is not None for one in found)
+    placed, outside = (any(getattr(one, name) is not None for one in found) for name in ("place", "outside"))
     click.echo(
         f"{'concept':<16} {'class':<22} {'with':>5} {'without':>7} {'share':>6} {'without':>7} {'right':>6} "
-        f"{'without':>7} {'kept':>6} {'pulled':>6}{' outside' if outside else ''}"
+        f"{'without':>7} {'kept':>6} {'pulled':>6}{'  place' if placed else ''}{' outside' if outside else ''}"
     )
     for place, one in enumerate(found):
-        if one.decides is None and place and found[place - 1].decides is not None:
+        if one.decides is None and not one.likely and place and found[place - 1].decides is not None:
             click.echo("not measured, and not less suspicious for that:")
         kept = names.get((one.layer, one.concept))
         said = ": ".join(filter(None, (kept.verdict, kept.label, kept.note))) if kept else ""
@@ -128,7 +132,8 @@ def suspects(
                 f"{one.name:<16} {one.target_name:<22} {one.having:>5} {one.lacking:>7} {one.share:>6.0%} "
                 f"{one.share_lacking:>7.0%} {_percent(one.right):>6} {_percent(one.right_lacking):>7} "
                 f"{_percent(one.kept):>6} {_percent(one.pulled):>6}"
-                f"{f' {_percent(one.outside):>7}' if outside else ''}  {words}".rstrip()
+                f"{f' {_percent(one.place):>6}' if placed else ''}{f' {_percent(one.outside):>7}' if outside else ''}"
+                f"  {words}".rstrip()
             )
         )
     click.echo(
@@ -138,6 +143,8 @@ def suspects(
     click.echo(STATED)
     if data is not None:
         click.echo("kept: still recognised when it is taken out; pulled: others taken for the class when it is put in.")
+        if placed:
+            click.echo("place: in how many pairs of samples it lies at the same place of the input, beyond chance.")
         if outside:
             click.echo("outside: how much of its relevance for the class lies outside the object that DATA show.")
         if sum(one.kept is not None for one in found) < min(measured, len(found)):

@@ -2,6 +2,8 @@
 
 ===================  =========================================================================================
 `candidates`         concepts that a class may use for the wrong reason
+`coincidences`       whether they lie at the same place of the input in different samples, as a watermark does
+`placed_direction`   such a concept as a direction of all channels, for the functions below
 `suppress`           take a concept out of a layer, for every input: weights edited, same architecture
 `project`            take out the direction in which activations change with a concept (ClArC)
 `reactive`           put the usual activation around the places where the concept is active, and nowhere else
@@ -21,6 +23,8 @@ from crp.lazy_names import on_first_use
 _HOMES = {
     "candidates": ".suspicion",
     "Candidate": ".suspicion",
+    "coincidences": ".coincidence",
+    "placed_direction": ".usual_place",
     "Correction": ".corrections",
     "suppress": ".removing",
     "project": ".removing",

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from crp.class_names import class_name
 from crp.concepts import ConceptKind
+from crp.correction.coincidence import Coincidences
 from crp.correction.figures_of_a_fix import exchange_effects
 from crp.correction.location import relevance_outside
+from crp.correction.usual_place import placed_direction
 from crp.library import Library
 from crp.library.vectors import Vectors
 
@@ -23,7 +25,13 @@ LEAST, SMALLEST_SHARE, RARE_SHARE = 3, 0.05, 0.25
 # A candidate is called likely from here on. Chosen on libraries of the demo networks as trained (two draws of scenes)
 # and of a ResNet-20 on CIFAR, so that what shows the tag is called likely, and nothing else is.
 LIKELY: Mapping[str, float] = MappingProxyType({"exclusive": 0.3, "gap": 0.2, "errors": 0.25})
-STATED = f"likely: {', '.join(f'{evidence} at least {least:.0%}' for evidence, least in LIKELY.items())}."
+# Or if it keeps to its place this much (`coincidences`). Chosen on a ResNet-20 for CIFAR, as it is and fine-tuned on
+# images with a watermark: without one, no concept reaches 0.3.
+FIXED = 0.4
+STATED = (
+    f"likely: {', '.join(f'{evidence} at least {least:.0%}' for evidence, least in LIKELY.items())}; "
+    f"or place at least {FIXED:.0%}."
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,9 @@ class Candidate:
     kept, pulled
         Measured, if samples were given: how many of the samples with the concept are still recognised when it is taken
         out, and how many others are taken for the class when it is put in (0 to 1); otherwise None.
+    place
+        Measured, if samples were given: how often it lies at the same place in two samples of the class, beyond chance
+        (`coincidences`, at most 1); otherwise None.
     outside
         Measured, if masks of what samples show were given: how much of its supporting relevance for the class lies
         outside them (0 to 1); otherwise None.
@@ -67,6 +78,7 @@ class Candidate:
     elsewhere: float
     kept: float | None = None
     pulled: float | None = None
+    place: float | None = None
     outside: float | None = None
 
     @property
@@ -96,16 +108,22 @@ class Candidate:
 
     @property
     def score(self) -> float:
-        """The sum of the evidence, `exclusive + gap + errors`, and of what was measured, `decides + outside`.
+        """The sum of the evidence, `exclusive + gap + errors`, and of what was measured, `place + decides + outside`.
 
         It compares concepts for which the same was measured: others are ranked apart.
         """
-        return self.exclusive + self.gap + self.errors + (self.decides or 0.0) + (self.outside or 0.0)
+        found = self.exclusive + self.gap + self.errors + (self.decides or 0.0) + (self.outside or 0.0)
+        return found + max(0.0, self.place or 0.0)
 
     @property
     def likely(self) -> bool:
-        """Whether all of `exclusive`, `gap` and `errors` reach the stated thresholds, `LIKELY`."""
-        return all(getattr(self, evidence) >= least for evidence, least in LIKELY.items())
+        """Whether all of `exclusive`, `gap` and `errors` reach the stated thresholds, `LIKELY`, or it is `fixed`."""
+        return self.fixed or all(getattr(self, evidence) >= least for evidence, least in LIKELY.items())
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it keeps to a place, as a watermark does: `place` reaches the stated threshold, `FIXED`."""
+        return self.place is not None and self.place >= FIXED
 
     @property
     def name(self) -> str:
@@ -114,12 +132,14 @@ class Candidate:
 
     def to_json(self) -> dict[str, Any]:
         """Return the evidence as JSON values."""
-        evidence = ("gap", "errors", "exclusive", "decides", "rare", "score", "likely")
+        evidence = ("gap", "errors", "exclusive", "decides", "rare", "fixed", "score", "likely")
         found = {name: getattr(self, name) for name in evidence}
-        return {**asdict(self), **found, "likely_from": dict(LIKELY)}
+        return {**asdict(self), **found, "likely_from": {**LIKELY, "place": FIXED}}
 
 
-def candidates(library: Library, *, layers: tuple[str, ...] | None = None) -> list[Candidate]:
+def candidates(
+    library: Library, *, layers: tuple[str, ...] | None = None, places: Coincidences | None = None
+) -> list[Candidate]:
     """List concepts that a class may use for the wrong reason, the most suspicious first.
 
     A concept that only one class relies on, that some of its samples lack, and whose absence makes the model wrong, may
@@ -132,12 +152,14 @@ def candidates(library: Library, *, layers: tuple[str, ...] | None = None) -> li
         Mined with `vectors=True`.
     layers
         Some of its layers; by default all that have vectors.
+    places
+        How constant the places of its concepts are, as `coincidences` measured it on samples.
 
     Returns
     -------
     list of Candidate
-        For each concept its most suspicious class; the highest score first, and concepts that were measured before
-        those that were not.
+        For each concept its most suspicious class. Likely ones come first, then concepts whose effects were measured;
+        among equals the highest score is first.
 
     Raises
     ------
@@ -146,15 +168,17 @@ def candidates(library: Library, *, layers: tuple[str, ...] | None = None) -> li
     """
     found = []
     for layer in layers or tuple(library.layers):
-        found += _of_layer(library, layer, library.vectors(layer))
+        found += _of_layer(library, layer, library.vectors(layer), (places or {}).get(layer, {}))
     return sorted(found, key=_order)
 
 
-def _order(one: Candidate) -> tuple[bool, float, str, int]:
-    return one.decides is None, -one.score, one.layer, one.concept
+def _order(one: Candidate) -> tuple[bool, bool, float, str, int]:
+    return not one.likely, one.decides is None, -one.score, one.layer, one.concept
 
 
-def _of_layer(library: Library, layer: str, vectors: Vectors) -> list[Candidate]:
+def _of_layer(
+    library: Library, layer: str, vectors: Vectors, places: Mapping[int, np.ndarray]
+) -> list[Candidate]:
     targets = [int(target) for target in np.unique(vectors.target[vectors.mined & (vectors.target >= 0)])]
     shares = {target: vectors.relevance[vectors.rows(target=target)].astype(np.float64) for target in targets}
     means = np.stack([values.mean(0) for values in shares.values()])
@@ -180,8 +204,9 @@ def _of_layer(library: Library, layer: str, vectors: Vectors) -> list[Candidate]
                 float(right[~having].mean()) if labelled else None,
                 float(values[:, concept].mean()),
                 float(others[:, concept].max()) if len(others) else 0.0,
+                place=float(places[target][concept]) if target in places else None,
             )  # fmt: skip
-            if concept not in best or one.score > best[concept].score:
+            if concept not in best or _order(one) < _order(best[concept]):
                 best[concept] = one
     return list(best.values())
 
@@ -230,12 +255,16 @@ def with_effects(
 ) -> list[Candidate]:
     """Measure what the first `count` candidates decide, by exchanging each between samples `[N, c, *S]`.
 
-    Those that fewer than 10 of the samples have, or lack, stay without figures. With `masks`, bool `[N, *S]`, where the
+    Of those that keep to a place, what is exchanged is the concept at that place (`placed_direction`). Those that fewer
+    than 10 of the samples have, or lack, stay without figures. With `masks`, bool `[N, *S]`, where the
     samples show their object, the relevance outside them is measured, too. `progress` shows bars.
     """
     measured = []
     for one in found[:count]:
-        effects = exchange_effects(model, data, one.layer, one.concept, one.target, kind, progress=progress)
+        concept, watched = one.concept, kind
+        if one.fixed:
+            concept, watched = 0, placed_direction(model, data, one.layer, one.concept, kind=kind, progress=progress)
+        effects = exchange_effects(model, data, one.layer, concept, one.target, watched, progress=progress)
         kept, pulled = effects or (None, None)
         outside = None
         if masks is not None:

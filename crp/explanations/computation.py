@@ -19,16 +19,18 @@ from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
+from crp.attribution.condition_passes import conditional_heatmaps
 from crp.attribution.named_starts import Target
 from crp.attribution.start_places import place_of
 from crp.attribution.starts import Difference, Start
 from crp.concepts import ChannelConcept, Kinds
 from crp.errors import InputError
+from crp.explanations.concept_map import ConceptMap
 from crp.explanations.effects import MeasuredEffects
 from crp.explanations.explained import Explained, best_classes, explained_of, same
 from crp.explanations.explanation import ConceptPart, Explanation, LayerExplanation
 from crp.explanations.illustration import illustrated
-from crp.explanations.map_computation import concept_map_in
+from crp.explanations.map_computation import concept_maps_in
 from crp.graphs.composition import apart, graph_in
 from crp.graphs.finiteness import check_finite
 from crp.library.fingerprints import value_fingerprint
@@ -212,8 +214,10 @@ def _explained(
     _check_arriving(flow, arriving)
     heatmap = arriving[INPUT][0, 0].sum(0)
     total = float(started.double().sum())
+    maps = concept_maps_in(flow, shown.concept, {layer: arriving[layer][0] for layer in shown.layers}, shown.cells)
     layers = [
-        _explained_layer(flow, shown, layer, arriving[layer][0], total, start, measured) for layer in shown.layers
+        _explained_layer(flow, shown, layer, arriving[layer][0], total, start, measured, maps[layer])
+        for layer in shown.layers
     ]
     graph = None
     if shown.graph:
@@ -263,6 +267,7 @@ def _explained_layer(
     started: float,
     start: Start,
     measured: MeasuredEffects | None,
+    concept_map: ConceptMap | None,
 ) -> LayerExplanation:
     """Explain one layer; `arriving` is `[1, C, *S]`."""
     library, own = shown.library, flow.parts(layer, shown.concept)
@@ -276,7 +281,9 @@ def _explained_layer(
     if cards:
         library.concept_ids(layer, cards)
         statistics = library.statistics(layer)
-        heatmaps = flow.down(own.carried(arriving, cards), start=layer)[:, 0].sum(1)
+        heatmaps = conditional_heatmaps(
+            flow, cards, lambda some: flow.down(own.carried(arriving, some), start=layer)
+        )
         check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
         effects = [None] * len(cards)
         if measured is not None:
@@ -296,7 +303,6 @@ def _explained_layer(
                 effect=effect,
             )
     outside = float(own.rest(arriving.double()).sum())
-    concept_map = concept_map_in(flow, shown.concept, layer, arriving, shown.cells)
     return LayerExplanation(
         layer=layer,
         size=len(relevance),

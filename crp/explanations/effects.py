@@ -175,7 +175,8 @@ class MeasuredEffects:
     def _measure(self, layer: str, concepts: Sequence[int]) -> None:
         if concepts:
             ways = self._ways[layer]
-            replaced = torch.cat([way.replaced([[index] for index in concepts]) for way in ways])
-            outputs = ways[0].upper.outputs(replaced).double().unflatten(0, (len(ways), -1))
-            for place, index in enumerate(concepts):
-                self._predictions[layer, index] = list(outputs[:, place])
+            for some in ways[0].split(concepts):
+                replaced = torch.cat([way.replaced([[index] for index in some]) for way in ways])
+                outputs = ways[0].upper.outputs(replaced).double().unflatten(0, (len(ways), -1))
+                for place, index in enumerate(some):
+                    self._predictions[layer, index] = list(outputs[:, place])

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution import OUTPUT, RelevanceFlow, Replica
+from crp.attribution.condition_passes import conditional_heatmaps, in_passes
 from crp.attribution.forward_pass import check_tensor
 from crp.attribution.named_starts import Target, output_names
 from crp.attribution.starts import Start
@@ -315,13 +317,19 @@ def _level(
         arriving = arriving + totals
         if not (lower and ids):
             continue
-        reached = root.down(flow, relevance, upper, ids, to=lower, blocked=others - {OUTPUT})
-        for layer, found in reached.items():
-            check_finite(found, f"at layer {layer!r}", above)
-            totals = root.totals(flow, layer, found)
-            sent[layer] = sent[layer] + totals
+        rows: dict[str, list[Tensor]] = {layer: [] for layer in lower}
+        holding: dict[str, list[Tensor]] = {layer: [] for layer in lower}
+        for some in in_passes(flow, ids):
+            reached = root.down(flow, relevance, upper, some, to=lower, blocked=others - {OUTPUT})
+            for layer, found in reached.items():
+                check_finite(found, f"at layer {layer!r}", above)
+                rows[layer].append(root.totals(flow, layer, found))
+                if whole:
+                    holding[layer].append(root.held(flow, layer, found, rows[layer][-1]))
+        for layer in lower:
+            sent[layer] = sent[layer] + torch.cat(rows[layer])
             if whole:
-                held[layer] = root.held(flow, layer, found, totals) | held[layer]
+                held[layer] = torch.cat(holding[layer]) | held[layer]
     cancelling: list[list[Key]] = [[] for _ in ids]
     for layer in lower if whole and ids else ():
         concepts = sent[layer].shape[1] - 1
@@ -371,7 +379,9 @@ def _heatmaps(
         if not missing:
             continue
         relevance, _ = root.at(flow, layer)
-        heatmaps = root.down(flow, relevance, layer, missing)[:, 0].sum(1)
+        heatmaps = conditional_heatmaps(
+            flow, missing, lambda some, relevance=relevance, layer=layer: root.down(flow, relevance, layer, some)
+        )
         check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
         for index, heatmap in zip(missing, heatmaps, strict=True):
             found[layer, index] = heatmap.float().cpu().numpy()

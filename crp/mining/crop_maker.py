@@ -50,7 +50,7 @@ class CropMaker:
         slices = [self.windows.slices(position) for position in positions]
         crops = [sample[:, *where] for sample, where in zip(samples, slices, strict=True)]
         units = [(concept, *self.windows.place(at)) for concept, at in zip(concepts, positions, strict=True)]
-        with RelevanceFlow(self.replica, None, torch.stack(crops), [self.layer], until=self.layer) as flow:
+        with RelevanceFlow(self.replica, None, torch.stack(crops), [self.layer], whole=False) as flow:
             activation = flow.activation(self.layer)
             start = torch.zeros_like(activation)
             for row, unit in enumerate(units):

@@ -120,16 +120,24 @@ class PatchMaker:
 
     def _crop(self, request: Request) -> CropMaker | None:
         """Return what makes a patch from a crop; None if its sign depends on the whole sample, or crops do not pay."""
-        if known_sign(request) is None and request.mode != "activation":
+        if self._starts_at_output(request):
             return None
         layer = request.layer
         if layer not in self._crops:
             layout, space = self.layouts[layer], tuple(self.reader.like.shape[1:])
-            unit = isinstance(kind_at(layer, self.concept), ChannelConcept) and layout.plain and not layout.last
+            unit = self._is_unit(layer) and layout.plain and not layout.last
             windows = windows_of(self.positions[layer].fields, layout.space, space) if unit else None
             made = None if windows is None or not self.replica.linear else CropMaker(self.replica, layer, windows)
             self._crops[layer] = made if made is not None and made.exact(self.reader.like) else None
         return self._crops[layer]
+
+    def _is_unit(self, layer: str) -> bool:
+        return isinstance(kind_at(layer, self.concept), ChannelConcept)
+
+    def _starts_at_output(self, request: Request) -> bool:
+        """Whether a heatmap depends on the relevance that starts at the output; a unit's only on its sign."""
+        known = self._is_unit(request.layer) and known_sign(request) is not None
+        return request.mode != "activation" and not known
 
     def _of_samples(self, group: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
         explained = by_explained(group)
@@ -138,7 +146,8 @@ class PatchMaker:
         # a smaller group is filled up with copies of its first sample
         rows = [*range(len(read)), *[0] * (self.samples - len(read))]
         data = torch.stack([read[row][0] for row in rows])
-        with RelevanceFlow(self.replica, None, data, layers, layouts=self.layouts) as flow:
+        whole = any(map(self._starts_at_output, group))
+        with RelevanceFlow(self.replica, None, data, layers, layouts=self.layouts, whole=whole) as flow:
             labels = label_table([read[row][1] for row in rows])
             keys = list(explained)
             started = partial(self._started, flow, [keys[row] for row in rows], labels)
@@ -162,8 +171,8 @@ class PatchMaker:
                         yield place, request, starts.factor(request) * heatmaps[k, place]
 
     def _passes(self, wanted: Iterable[Request], layer: str) -> list[list[Origin]]:
-        unit = isinstance(kind_at(layer, self.concept), ChannelConcept)
-        return passes_of(wanted, layer, self.positions[layer].fields, linear=self.replica.linear, unit=unit)
+        fields, unit = self.positions[layer].fields, self._is_unit(layer)
+        return passes_of(wanted, layer, fields, linear=self.replica.linear, unit=unit)
 
     def _started(self, flow: RelevanceFlow, explained: Sequence[tuple[int, int]], labels: Tensor) -> Tensor:
         """Return the relevance that starts at the output, `[1, N, ...]`; zero for samples with target -1."""

@@ -147,6 +147,23 @@ def test_regions_equal_channel_by_channel(model, data):
     assert_relevance_close(table, torch.einsum("knhw,rhw->rnk", heatmaps, cells), 1e-9)
 
 
+def test_a_pass_that_ends_at_its_layers(model, data):
+    """Nothing above them runs, except in the first pass of a replica; what they send down is the same, bit for bit."""
+    layers, replica, calls = ["block.side", "block", "stem"], prepare(model, EpsilonPlusFlat()), []
+    replica.model.head.register_forward_hook(lambda *_: calls.append(1))
+    heatmaps = {}
+    for whole in (False, True, False):
+        with RelevanceFlow(replica, None, data, layers, whole=whole) as flow:
+            assert flow.layers == ("stem", "block.side", "block")
+            own = {layer: flow.down(flow.activation(layer)[None], start=layer) for layer in layers}
+            heatmaps.setdefault(len(calls), []).append(own)
+    assert len(calls) == 2
+    (first,), (second, third) = heatmaps.values()
+    for layer in layers:
+        assert torch.equal(first[layer], second[layer])
+        assert torch.equal(first[layer], third[layer])
+
+
 def test_chunks_do_not_change_results(model, data):
     results = []
     for chunk in (1, 2, 5, 16):

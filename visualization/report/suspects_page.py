@@ -41,6 +41,7 @@ def suspects_report(found: Sequence[Candidate], library: Library) -> str:
             stated=STATED,
             style=template_files()["style.css"].decode(),
             groups=_groups(rows),
+            placed=any(one.place is not None for one in found),
             outside=any(one.outside is not None for one in found),
             naming=script_json([{"layer": layer, **one.to_json()} for layer, one in naming.items()]),
         )
@@ -48,13 +49,15 @@ def suspects_report(found: Sequence[Candidate], library: Library) -> str:
 
 
 def _groups(rows: list[dict[str, Any]]) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """Divide rows: title, what orders them, and the rows; one group without a title if nothing was measured."""
-    measured, others = ([row for row in rows if row["measured"] == which] for which in (True, False))
-    if not measured:
-        return [("", "", others)]
+    """Divide rows: title, what they are, and the rows; one group without a title if nothing was measured."""
+    likely = [row for row in rows if row["likely"]]
+    if not any(row["measured"] for row in rows):
+        return [("", "", rows)]
+    measured, others = ([row for row in rows if row["measured"] == one and not row["likely"]] for one in (True, False))
     alone = "Ordered by the evidence of the library alone. They are not less suspicious than the rows above."
     both = "Ordered by the evidence of the library and by what was measured."
-    return [("Measured", both, measured), ("Not measured", alone, others)]
+    first = "They reach one of the thresholds below."
+    return [("Likely", first, likely), ("Measured", both, measured), ("Not measured", alone, others)]
 
 
 def _row(rank: int, one: Candidate, library: Library, given: GivenName) -> dict[str, Any]:
@@ -90,6 +93,9 @@ def _evidence(one: Candidate) -> list[tuple[str, str, str]]:
          else f"taken out, {_percent(one.kept)} are still recognised; put into others, {_percent(one.pulled)} are "
          f"taken for {one.target_name}"),
     ]  # fmt: skip
+    if one.place is not None:
+        words = f"in {_percent(one.place)} of pairs of samples at the same place of the input, beyond chance"
+        rows.append(("place", one.place, words))
     if one.outside is not None:
         rows.append(("outside", one.outside, f"{_percent(one.outside)} of its relevance lies outside the object"))
     return [

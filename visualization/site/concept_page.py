@@ -16,7 +16,7 @@ from crp.visualization import concept_names, effect_wording, triage_wording, wor
 from crp.visualization.page.cards import TITLES, tile
 from crp.visualization.page.explanation_page import environment, script_json
 from crp.visualization.page.sounds import Sounds
-from crp.visualization.site.picture_files import SUFFIX
+from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.site.sample_uses import SampleUses
 from crp.visualization.site.shared import Shared
 

@@ -16,6 +16,7 @@ from tests.oracle.comparing import assert_relevance_close
 from .one_function import RULES_FOR_LINEAR, Function, generated
 
 W, K, V = generated(4, 4), generated(4, 4, 3, 3), generated(4)
+WINDOW = torch.hann_window(16, dtype=torch.float64)
 LSTM, GRU, TANH, RELU = (
     kind.double() for kind in (nn.LSTM(4, 3), nn.GRU(4, 3), nn.RNN(4, 3), nn.RNN(4, 3, nonlinearity="relu"))
 )
@@ -24,6 +25,11 @@ ATTENTION = nn.MultiheadAttention(4, 2, batch_first=True).double().eval()
 
 def positive(x: Tensor) -> Tensor:
     return x.abs() + 0.5
+
+
+def parts(z: Tensor) -> Tensor:
+    """Real and imaginary parts of complex numbers."""
+    return torch.view_as_real(z.resolve_conj())
 
 
 # Called on a tensor `[2, 4, 4, 4]`; names that are not here are methods or functions of the tensor alone.
@@ -179,6 +185,13 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "interpolate": lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear"),
     "fold": lambda x: functional.fold(x.reshape(2, 16, 4), (3, 3), 2),
     "col2im": lambda x: torch._C._nn.col2im(x.reshape(2, 16, 4), (3, 3), (2, 2), (1, 1), (0, 0), (1, 1)),
+    # to and from complex numbers
+    "stft": lambda x: parts(torch.stft(x.flatten(1), 16, 4, window=WINDOW, return_complex=True)),
+    **{f"fft_{name}": lambda x, name=name: parts(getattr(torch.fft, name)(x)) for name in
+       ("rfft", "fft", "rfft2", "fft2", "rfftn", "fftn", "ifft", "ifft2", "ifftn")},
+    **{f"fft_{name}": lambda x, name=name: getattr(torch.fft, name)(x) for name in ("irfft", "irfft2")},
+    "fft_irfftn": lambda x: torch.fft.irfftn(x, dim=(1, 2)),
+    "view_as_complex": lambda x: parts(torch.view_as_complex(x.unflatten(-1, (-1, 2)))),
     "grid_sample": lambda x: functional.grid_sample(x, W[None, :, :2, None].expand(2, 4, 2, 2), align_corners=False),
     "addcmul": lambda x: torch.addcmul(x, x.flip(1), x.roll(1, 1), value=0.5),
     "addcdiv": lambda x: torch.addcdiv(x, x.flip(1), positive(x), value=0.5),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crp.attribution import RelevanceFlow
+from crp.attribution.functions.complex_numbers import COMPLEX_RULES
 from crp.attribution.functions.table import RULES
 from tests.oracle.comparing import assert_relevance_close
 
@@ -262,6 +263,7 @@ def test_up_is_the_transpose_of_down(name: str) -> None:
 def test_every_function_of_the_table_exists() -> None:
     own = {"getitem", "setitem", "rsub", "rdiv", "rmatmul", "roi_align"}  # operators, and torchvision's
     later = {"rms_norm"} if not hasattr(functional, "rms_norm") else set()
-    homes = (torch, Tensor, functional, torch.special, torch._C._linalg, torch._C._nn)
-    unknown = [name for name in RULES if name not in own | later and not any(hasattr(home, name) for home in homes)]
+    homes = (torch, Tensor, functional, torch.special, torch._C._linalg, torch._C._nn, torch._C._fft)
+    names = {*RULES, *COMPLEX_RULES}
+    unknown = [name for name in names if name not in own | later and not any(hasattr(home, name) for home in homes)]
     assert unknown == []

@@ -91,8 +91,10 @@ def test_a_row_is_likely_when_all_its_evidence_reaches_what_is_stated(folder: Pa
     for weaker in ({"mean": 0.35}, {"share": 0.44}, {"right": 0.99}):
         assert not replace(given, **weaker).likely
     assert not replace(given, right=None, right_lacking=None).likely
-    assert given.to_json()["likely_from"] == {"exclusive": 0.3, "gap": 0.2, "errors": 0.25}
-    stated = "likely: exclusive at least 30%, gap at least 20%, errors at least 25%."
+    assert given.to_json()["likely_from"] == {"exclusive": 0.3, "gap": 0.2, "errors": 0.25, "place": 0.4}
+    for place, likely in ((0.39, False), (0.41, True)):
+        assert replace(given, right=None, place=place).likely == likely
+    stated = "likely: exclusive at least 30%, gap at least 20%, errors at least 25%; or place at least 40%."
     assert stated in run(folder).output
     page = Path(__file__).parents[3].joinpath("docs", "fixing.md").read_text(encoding="utf-8")
     assert "exclusive is at least 30, the gap at least 20 and errors at least 25 points" in page
@@ -180,7 +182,7 @@ def test_relevance_outside_the_object_is_measured_where_data_show_it(folder: Pat
     for concept in set(found) - {0}:
         assert found[concept]["outside"] is None or found[concept]["outside"] < 0.5
     assert found[0]["score"] == pytest.approx(
-        sum(found[0][part] for part in ("exclusive", "gap", "errors", "decides", "outside"))
+        sum(found[0][part] for part in ("exclusive", "gap", "errors", "place", "decides", "outside"))
     )
     text = run(folder, *options).output
     assert "outside: how much of its relevance for the class lies outside the object that DATA show." in text

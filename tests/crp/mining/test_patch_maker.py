@@ -122,8 +122,10 @@ def test_patches_from_crops_are_those_of_whole_samples(seed):
         assert np.abs(patch.heatmap.astype(int) - cropped[request].heatmap).max() <= 1
 
 
-def test_a_patch_is_the_same_bytes_whatever_is_made_with_it():
-    makes = maker(4, crops=True)
+@pytest.mark.parametrize("crops", [False, True])
+def test_a_patch_is_the_same_bytes_whatever_is_made_with_it(crops):
+    """With crops or not; alone, only those that start from relevance of unknown sign run the model's upper part."""
+    makes = maker(4, crops=crops)
     wanted = [
         Request("2", mode, concept, 0, sample, score, 0, 60 + 7 * concept)
         for mode, score in (("relevance", 1.0), ("relevance", -1.0), ("activation", 1.0))

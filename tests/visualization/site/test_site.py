@@ -14,9 +14,10 @@ from crp.explanations import numbers
 from crp.library.patches import MODES
 from crp.visualization import wording
 from crp.visualization.page_files import file_name
+from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.sheets import SIDE
-from crp.visualization.site.picture_files import SUFFIX
 from crp.visualization.site.site_maker import make_site
+from page_source import numbers_in
 from tests.visualization.site import small_site as small
 from tests.visualization.site.reading import Page, referred, said
 from tests.visualization.site.small_site import OPTIONS
@@ -37,6 +38,8 @@ def test_everything_that_is_referred_to_is_there(made, tmp_path):
 
 
 NAMING = ["names.js", "naming.js"]
+# Of script elements that hold no script.
+DATA = ("application/json", "text/plain")
 SCRIPTS = {
     "prediction": [*NAMING, "page.js", "order.js", "site.js"],
     "concept": [*NAMING, "site.js", "concept.js"],
@@ -49,7 +52,7 @@ SCRIPTS = {
 def test_what_pages_share_is_written_once(made):
     """No page holds script, style or a patch of its own."""
     for page in made.rglob("*.html"):
-        scripts = [given for given in Page(page).all("script") if given.get("type") != "application/json"]
+        scripts = [given for given in Page(page).all("script") if given.get("type") not in DATA]
         names = [given.get("src", "").split("/")[-1] for given in scripts]
         kind = "prediction" if page.parent.name == "predictions" else "concept" if page.stem.isdecimal() else page.name
         if kind == "index.html" and page.parent != made:
@@ -108,7 +111,7 @@ def test_all_uses_of_a_layer_are_kept_with_their_shares(made, model, library, fi
 
 def test_a_page_of_the_site_holds_the_numbers_of_a_page_alone(made, model, library, files):
     page = (made / "predictions" / "picture_0.html").read_text("utf-8")
-    found = json.loads(page.split('id="atlas-numbers">')[1].split("</script>")[0])
+    found = numbers_in(page)
     provenance = {"image": files[0].name, "command": ""}
     alone = crp.explain(model, files[0], library, concepts=2, cells=3, provenance=provenance)
     assert found == json.loads(json.dumps(numbers(alone)))

@@ -1,0 +1,143 @@
+"""A concept at its usual place, as a direction of all channels: `placed_direction`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from crp.analysis.learned_directions import filter_directions, pattern_directions
+from crp.concepts import ChannelConcept, ConceptKind, Directions
+from crp.concepts.encoders import SparseAutoencoder
+from crp.correction.activations import gathered
+from crp.correction.presence import REACH, Presence, around, find_presence
+from crp.correction.reruns import BATCH, Rerun, checked_samples
+from crp.errors import InputError
+from crp.progress import in_batches
+
+_CHANNELS = ChannelConcept()
+# Part of a concept's largest value above which its positions are counted, positions around the most frequent one that
+# are the same place, and how often the samples that show it are told apart again, by the direction found before.
+_COUNTED, _SAME, _ROUNDS = 0.5, 1, 2
+# Fewest samples with the concept at its place, and without it.
+_LEAST = 3
+
+
+def placed_direction(
+    model: nn.Module,
+    data: Tensor,
+    layer: str,
+    concept: int | Sequence[int],
+    *,
+    kind: ConceptKind = _CHANNELS,
+    progress: bool = True,
+) -> Directions:
+    """Learn to tell a concept at its usual place from everything else in the layer, without labels.
+
+    A channel that responds to a watermark often responds to other things, too, and other channels respond to the
+    watermark. So the concept is looked for where it is active most often, on the layer's grid. Samples are divided in
+    two groups by its largest value there, at the border that separates the two means best (Otsu 1979, "A threshold
+    selection method from gray-level histograms"). A linear function of all channels is fitted that tells these
+    positions from those elsewhere (`filter_directions`); its values divide the samples again, and it is fitted again.
+
+    The result is a kind of concept with one direction, 0, for any function that takes one: `reactive`, `refit`,
+    `measure_fix`, `export_masks`. It is active at positions where the linear function is above the value at which it
+    misses as large a part of the positions with the concept as it adds of the others. The direction is the difference
+    of the two means.
+
+    Parameters
+    ----------
+    model
+        The model; it is not changed.
+    data
+        Samples `[N, c, *S]`, of which some have the concept at its place and others do not.
+    layer, concept, kind
+        As in `suppress`.
+    progress
+        Whether to show progress bars.
+
+    Raises
+    ------
+    InputError
+        If the layer has no grid, or the concept has the same value at its place in nearly all samples.
+
+    Examples
+    --------
+    >>> from crp.correction import placed_direction, reactive                                    # doctest: +SKIP
+    >>> mark = placed_direction(model, data, "layer2", 27)                                       # doctest: +SKIP
+    >>> fixed = reactive(model, data, "layer2", 0, kind=mark)                                    # doctest: +SKIP
+    """
+    checked_samples(data)
+    found = find_presence(model, data, layer, concept, kind, active=_COUNTED, progress=progress)
+    place = _usual_place(found)
+    watched: ConceptKind = kind
+    ids: Sequence[int] = found.ids
+    for _ in range(_ROUNDS):
+        values = _values(model, data, found, watched, ids, progress)[:, place]  # [N, p]
+        active = torch.zeros_like(found.active)
+        active[:, place] = (values > _border(values.amax(1))).to(active.device)
+        there = replace(found, active=active, near=around(active, found.layout, REACH))
+        _, with_it, without_it = gathered(model, data, found.layer, found.layout, there, progress=progress)
+        weight = filter_directions({"concept": (with_it, without_it)}).matrix[0].double()
+        border = _equal_errors(with_it @ weight, without_it @ weight)
+        pattern = pattern_directions({"concept": (with_it, without_it)}).matrix
+        bias = weight.new_tensor([-border]).to(pattern)
+        encoder = SparseAutoencoder(weight[:, None].to(pattern), bias, torch.zeros_like(pattern[0]))
+        watched, ids = Directions(pattern, encoder, (f"{layer}/{'+'.join(map(str, found.ids))} at its place",)), [0]
+    return watched
+
+
+def _usual_place(found: Presence) -> Tensor:
+    """Return the position at which the concept is active in most samples and those next to it, int64 `[p]`."""
+    layout = found.layout
+    if layout.positions == 1 or not layout.grid:
+        raise InputError(f"Layer '{found.layer}' has no positions, so a concept has no usual place in it.")
+    counts = found.active.sum(0)
+    counts[: layout.prefix] = 0
+    there = torch.zeros_like(found.active[:1])
+    there[0, int(counts.argmax())] = True
+    return around(there, layout, _SAME)[0].nonzero().flatten()
+
+
+def _values(
+    model: nn.Module, data: Tensor, found: Presence, kind: ConceptKind, ids: Sequence[int], progress: bool
+) -> Tensor:
+    """Return the largest of the concepts' values at each position, each relative to its largest one, `[N, P]`."""
+    rerun, values = Rerun(model, found.layer), []
+    for _, batch in in_batches(data, BATCH, "dividing samples", shown=progress):
+        rerun.run(batch)
+        values.append(kind.values(rerun.activation, found.layout)[:, list(ids)])
+    every = torch.cat(values)
+    return (every / every.amax((0, 2))[:, None].clamp(min=1e-12)).amax(1)
+
+
+def _border(values: Tensor) -> float:
+    """Return the border between two groups of at least three values `[N]` whose means are best separated (Otsu 1979).
+
+    Raises
+    ------
+    InputError
+        If nearly all values are equal.
+    """
+    ordered = values.double().cpu().sort().values
+    below = torch.arange(1, len(ordered))
+    low = ordered.cumsum(0)[:-1]
+    gap = (ordered.sum() - low) / (len(ordered) - below) - low / below
+    allowed = (below >= _LEAST) & (below <= len(ordered) - _LEAST) & (ordered[1:] > ordered[:-1])
+    if not allowed.any():
+        raise InputError(
+            f"At its usual place, the concept has the same value in nearly all of the {len(values)} samples, so those "
+            "that show it cannot be told from others."
+        )
+    best = int(torch.where(allowed, below * (len(ordered) - below) * gap**2, -torch.inf).argmax())
+    return float((ordered[best] + ordered[best + 1]) / 2)
+
+
+def _equal_errors(having: Tensor, lacking: Tensor) -> float:
+    """Return the border below which as large a part of `having` is as of `lacking` is above, or the middle of a gap."""
+    parts = torch.linspace(0, 0.5, 501, dtype=having.dtype)
+    low, high = torch.quantile(having, parts), torch.quantile(lacking, 1 - parts)
+    first = int((low >= high).to(torch.uint8).argmax()) if bool((low >= high).any()) else -1
+    return float((low[first] + high[first]) / 2)

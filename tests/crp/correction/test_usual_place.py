@@ -1,0 +1,196 @@
+"""Concepts that keep to a place: found without labels, told from all else by all channels, and taken out there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+import crp
+from crp import InputError
+from crp.cli import main
+from crp.concepts import ChannelConcept
+from crp.correction import candidates, coincidences, placed_direction, reactive
+from crp.correction.coincidence import _cells
+from crp.correction.presence import find_presence
+from crp.correction.reading import read_samples
+from crp.correction.usual_place import _border, _equal_errors
+from crp.layout import Layout
+from tests.crp.correction.planted import marked_data, marked_model
+
+CODE = """
+from torch.utils.data import TensorDataset
+from tests.crp.correction.planted import marked_data, marked_model as model
+
+def data():
+    return TensorDataset(*marked_data()[:2])
+"""
+
+
+def test_coincidences_are_those_of_all_pairs_of_samples() -> None:
+    """By hand: relevance is the activation times the weight, and the layer has one position in each cell."""
+    model, (data, _, _) = marked_model(), marked_data(120)
+    found = coincidences(model, data, ["conv"], ChannelConcept(), progress=False)
+    with torch.no_grad():
+        predicted = model(data).argmax(1)
+    assert set(found["conv"]) == {0, 1}
+    relevance = (data.flatten(2) * model.logits.weight[predicted][:, :, None]).detach()
+    peaks = torch.where(relevance.amax(2) > 0, relevance.argmax(2), -1)
+    seen = [int(cell) for cell in peaks.flatten() if cell >= 0]
+    chance = sum((seen.count(cell) / len(seen)) ** 2 for cell in range(64))
+    rows = (predicted == 1).nonzero().flatten()
+    totals = relevance[rows].sum(2)
+    for concept in range(3):
+        users = rows[(-totals[:, concept] / totals.sum(1)).argsort(stable=True)[:20]].tolist()
+        pairs = [(a, b) for a in users for b in users if a != b and peaks[a, concept] == peaks[b, concept] >= 0]
+        expected = (len(pairs) / (20 * 19) - chance) / (1 - chance)
+        assert found["conv"][1][concept] == pytest.approx(expected, rel=1e-6)
+    assert found["conv"][0] == pytest.approx(-chance / (1 - chance))  # class 0 has no relevance, so no pair agrees
+
+
+class Peaks:
+    """Relevance whose peaks are given."""
+
+    def __init__(self, largest: Tensor, at: Tensor) -> None:
+        self.total, self._found = largest, (largest, at)
+
+    def peak(self) -> tuple[Tensor, Tensor]:
+        return self._found
+
+
+def test_cells_are_an_even_grid_over_the_input() -> None:
+    def cells(layout: Layout, *at: int) -> tuple[list[int], int]:
+        found, count = _cells(Peaks(torch.ones(1, len(at)), torch.tensor([at])), layout)
+        return found[0].tolist(), count
+
+    assert cells(Layout((4, 16, 32)), 0, 3, 4, 31, 32, 64, 511) == ([0, 0, 1, 7, 0, 8, 63], 64)
+    assert cells(Layout((4, 2, 3)), 0, 2, 3, 5) == ([0, 2, 3, 5], 6)
+    assert cells(Layout((4, 128)), 0, 1, 2, 127) == ([0, 0, 1, 63], 64)
+    assert cells(Layout((4, 8, 8, 8)), 0, 1, 2, 8, 511) == ([0, 0, 1, 0, 63], 64)
+    tokens = Layout((17, 5), last=True, grid=(4, 4), prefix=1)
+    assert cells(tokens, 0, 1, 16) == ([-1, 0, 15], 16)
+    found, _ = _cells(Peaks(torch.tensor([[0.0, -1.0]]), torch.tensor([[3, 3]])), Layout((2, 4, 4)))
+    assert found.tolist() == [[-1, -1]]  # no positive relevance, no place
+
+
+def test_small_classes_and_layers_without_places_are_left_out() -> None:
+    model, (data, labels, _) = marked_model(), marked_data(120)
+    some = torch.cat([data[labels == 0], data[labels == 1][:19]])
+    found = coincidences(model, some, ["conv", "flatten"], ChannelConcept(), progress=False)
+    assert {layer: list(classes) for layer, classes in found.items()} == {"conv": [0]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("marked")
+    (folder / "marked_subject.py").write_text(CODE, encoding="utf-8")
+    crp.mine(
+        marked_model(), TensorDataset(*marked_data()[:2]), layers=["conv"], path=folder / "a.crp", vectors=True,
+        class_names=["first", "second"], patches=0, progress=False, targets="label",
+    )  # fmt: skip
+    return folder
+
+
+def run(folder: Path, command: str, *options: str) -> Result:
+    code = f"{folder}/marked_subject.py"
+    given = (command, str(folder / "a.crp"), "--data", f"{code}:data", "--model", f"{code}:model", *options)
+    return CliRunner().invoke(main, list(given), catch_exceptions=False)
+
+
+def test_what_keeps_to_a_place_is_likely_and_first(folder: Path) -> None:
+    library, (data, _, _) = crp.open_library(folder / "a.crp"), marked_data()
+    assert not any(one.likely for one in candidates(library))
+    places = coincidences(marked_model(), data, ["conv"], ChannelConcept(), progress=False)
+    found = candidates(library, places=places)
+    assert {one.concept: one.fixed for one in found} == {0: True, 1: True, 2: False}
+    assert [one.likely for one in found] == [True, True, False]
+    assert found[0].place == places["conv"][1][found[0].concept] > 0.9
+    moved = torch.stack([row.roll(tuple(torch.randint(8, (2,)).tolist()), (1, 2)) for row in data])
+    places = coincidences(marked_model(), moved, ["conv"], ChannelConcept(), progress=False)
+    assert not any(one.likely for one in candidates(library, places=places))
+
+
+def test_the_command_lists_places_and_measures_the_concept_there(folder: Path) -> None:
+    done = run(folder, "suspects", "--json", "--measured", "2")
+    rows = json.loads(done.stdout)
+    assert [(row["concept"] in (0, 1), row["fixed"], row["likely"]) for row in rows] == [
+        (True, True, True), (True, True, True), (False, False, False)
+    ]  # fmt: skip
+    assert rows[0]["likely_from"]["place"] == 0.4
+    assert rows[0]["pulled"] == 1.0  # put into samples of class 0, the mark makes them class 1
+    text = run(folder, "suspects", "--measured", "1").output
+    assert f" {rows[0]['place']:.0%} " in text
+    assert "place: in how many pairs of samples it lies at the same place" in text
+    page = folder / "page.html"
+    assert run(folder, "suspects", "--measured", "2", "--page", str(page)).exit_code == 0
+    written = page.read_text(encoding="utf-8")
+    assert "at the same place of the input" in written
+    assert written.index("<h2>Likely</h2>") < written.index("<h2>Not measured</h2>")
+    alone = CliRunner().invoke(main, ["suspects", str(folder / "a.crp")], catch_exceptions=False).output
+    assert "  place" not in alone
+
+
+def test_the_direction_tells_the_mark_where_its_channel_does_not() -> None:
+    model, (data, _, has) = marked_model(), marked_data()
+    channel = find_presence(model, data, "conv", 0, ChannelConcept(), active=0.5, progress=False)
+    assert channel.samples.all()
+    mark = placed_direction(model, data, "conv", 0, progress=False)
+    found = find_presence(model, data, "conv", 0, mark, progress=False)
+    assert torch.equal(found.samples, has)
+    assert found.active[has].sum(0).nonzero().flatten().tolist() == [63]
+    assert mark.names == ("conv/0 at its place",)
+    other = marked_data(80, seed=1)
+    assert torch.equal(find_presence(model, other[0], "conv", 0, mark, progress=False).samples, other[2])
+
+
+def test_taken_out_at_its_place_nothing_else_changes() -> None:
+    model, (data, labels, has) = marked_model(), marked_data()
+    mark = placed_direction(model, data, "conv", 0, progress=False)
+    fixed = reactive(model, data, "conv", 0, kind=mark, progress=False).model
+    pasted = data[labels == 0].clone()
+    pasted[:, :2, 7, 7] = 1.1
+    with torch.no_grad():
+        assert (model(pasted).argmax(1) == 1).all()
+        assert (fixed(pasted).argmax(1) == 0).all()
+        assert torch.equal(fixed(data[~has]), model(data[~has]))
+
+
+def test_fix_takes_the_concept_out_at_its_usual_place(folder: Path) -> None:
+    out = folder / "fixed.pt2"
+    done = run(folder, "fix", "--concept", "conv/0", "--by", "reactive", "--usual-place", "--out", str(out), "--json")
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.stdout)
+    data, labels, has = marked_data()
+    _, held_out = read_samples(TensorDataset(data, labels), 1000, labelled=False, progress=False)
+    marked = int(has[list(held_out.indices)].sum())
+    assert (figures["having"], figures["lacking"]) == (marked, 60 - marked)
+    assert figures["before"]["pulled"] >= 0.8  # the exchange takes out what is around the mark, too
+    assert figures["after"]["pulled"] == 0.0
+    assert out.is_file()
+    refused = run(folder, "fix", "--concept", "conv/0", "--by", "suppress", "--usual-place", "--out", str(out))
+    assert (refused.exit_code, "--usual-place is for project, reactive and refit" in refused.output) == (2, True)
+
+
+def test_a_place_that_tells_nothing_is_refused() -> None:
+    model, (data, _, _) = marked_model(), marked_data()
+    data[:, :2, 7, 7] = 1.1
+    with pytest.raises(InputError, match="has the same value in nearly all of the 240 samples"):
+        placed_direction(model, data, "conv", 0, progress=False)
+    with pytest.raises(InputError, match="Layer 'flatten' has no positions, so a concept has no usual place in it"):
+        placed_direction(model, data, "flatten", 0, progress=False)
+
+
+def test_borders_by_hand() -> None:
+    assert _border(torch.tensor([0.0, 0.1, 0.2, 5.0, 5.1, 5.2, 0.1])) == pytest.approx(2.6)
+    with pytest.raises(InputError, match="the same value"):
+        _border(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 1.0]))
+    assert _equal_errors(torch.tensor([3.0, 4.0]), torch.tensor([0.0, 1.0])) == 2.0
+    having, lacking = torch.arange(0, 101).double(), torch.arange(-50, 51).double()
+    border = _equal_errors(having, lacking)
+    assert np.isclose((having < border).double().mean(), (lacking > border).double().mean(), atol=0.01)
