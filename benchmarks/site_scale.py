@@ -1,8 +1,10 @@
 """How large and how fast a site of 1,000 predictions and 2,000 concepts is: `python -m benchmarks.site_scale PHOTOS`.
 
 No model runs. Shares are made up by a seeded generator (many small ones, as in real layers); pictures and patches are
-cut from real photos, so that they compress as real ones do. The index and the shares are written in full; of pages and
-sheets some are written, and the size of the site is estimated from their mean.
+cut from real photos, so that they compress as real ones do. The index, the shares and the thumbnails are written in
+full. Of pages of predictions, pages of concepts and sheets of patches, `--pages` are written (all of them, if that is
+large enough), and the rest of the site is as large as their mean. `--site FOLDER` weighs a site that was made by
+`crp atlas` in the same way.
 """
 
 from __future__ import annotations
@@ -19,17 +21,27 @@ from PIL import Image
 
 from benchmarks.environments import TIMES, browsing
 from crp.explanations import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
-from crp.explanations.entries import entry_of
+from crp.explanations.entries import appearances, entry_numbers, entry_of
+from crp.library.profiles import LayerProfiles
+from crp.library.references import ClassStatistics, References
 from crp.visualization.page.explanation_page import render
+from crp.visualization.picture_formats import SUFFIX, photo
+from crp.visualization.site.concept_page import ConceptPages
 from crp.visualization.site.front_page import index_page
-from crp.visualization.site.picture_files import SUFFIX, save_picture
 from crp.visualization.site.pictures import small_picture
 from crp.visualization.site.prediction_data import write_index
 from crp.visualization.site.shared import Shared
 
-LAYER, CARDS, CELLS, PATCHES, CLASSES = "layer4", 6, 8, 8, 50
-# Pages and sheets that are written.
-WRITTEN = 12
+LAYER, CARDS, CELLS, PATCHES, CLASSES, SAMPLES = "layer4", 6, 8, 8, 50, 10_000
+# Files of a site of which there is one for each prediction, or for each concept.
+KINDS = {
+    "page of a prediction": "predictions/*.html",
+    "what the index needs of it": "predictions/*.json",
+    "thumbnail": f"predictions/*{SUFFIX}",
+    "page of a concept": "concepts/*/[0-9]*.html",
+    "its patches": f"concepts/*/[0-9]*{SUFFIX}",
+    "their veils": "concepts/*/[0-9]*.png",
+}
 
 
 class Photos:
@@ -100,31 +112,82 @@ def explanation(number: int, concepts: int, photos: Photos, random: np.random.Ge
     return Explanation(picture, _hills(random, side), classes, classes[0], (layer,), absorbed=0.03, provenance={})
 
 
-def measure(folder: Path, photos_at: Path, predictions: int, concepts: int) -> dict[str, Any]:
-    """Write the site into a folder and measure it; sizes in bytes, times in milliseconds."""
+def weigh(folder: Path, predictions: int, concepts: int) -> dict[str, float]:
+    """Weigh a site: the mean of each kind of file in kB, and all in MB with so many predictions and concepts.
+
+    Files of which there is one for the site are counted as they are.
+    """
+    figures, total = {}, 0.0
+    left = {file for file in folder.rglob("*") if file.is_file()}
+    for kind, pattern in KINDS.items():
+        files = [file for file in folder.glob(pattern) if file.stem.isdecimal() or not pattern.startswith("concepts")]
+        left -= set(files)
+        mean = float(np.mean([file.stat().st_size for file in files]))
+        figures[f"{kind}, mean kB (of {len(files)})"] = round(mean / 1000, 1)
+        total += mean * (concepts if pattern.startswith("concepts") else predictions)
+    common = sum(file.stat().st_size for file in left)
+    figures["files of all pages, MB"] = round(common / 1e6, 1)
+    figures[f"site of {predictions} predictions and {concepts} concepts, MB"] = round((total + common) / 1e6, 1)
+    return figures
+
+
+class _Library:
+    """What a site needs of a library, made up."""
+
+    def __init__(self, concepts: int, written: int, photos: Photos, random: np.random.Generator) -> None:
+        self.manifest = {"settings": {}, "data": {"shape": [3, 224, 224], "length": SAMPLES}}
+        self.preprocessing = None
+        self._concepts = concepts
+        self._patches = [[tuple(photos.patch(i) for i in range(PATCHES)) for _ in range(3)] for _ in range(written)]
+        self._some = [photos.patch(0) for _ in range(200)]
+        share = random.gamma(0.1, size=(CLASSES, concepts)) - 0.02
+        share /= np.abs(share).sum(1, keepdims=True)
+        zero = np.zeros_like(share)
+        statistics = ClassStatistics(share, zero, zero, zero, zero.astype(int), np.full(CLASSES, SAMPLES // CLASSES))
+        best = random.integers(SAMPLES, size=(concepts, 16))
+        references = References(best, np.ones(best.shape, np.float32), best % CLASSES, zero.astype(int))
+        self._profiles = LayerProfiles(statistics, references, [f"class {c}" for c in range(CLASSES)])
+
+    def limits(self, layer: str) -> Any:
+        return SimpleNamespace(concepts=self._concepts)
+
+    def concept_name(self, layer: str, concept: int) -> str:
+        return ""
+
+    def profiles(self, layer: str) -> LayerProfiles:
+        return self._profiles
+
+    def naming(self, layer: str) -> Any:
+        return SimpleNamespace(to_json=dict, of=lambda concept: None)
+
+    def patch_files(self, layer: str) -> Any:
+        return SimpleNamespace(keys=lambda concepts: (), missing=lambda keys: ())
+
+    def patches_of(self, layer: str, keys: Any, count: int | None = None) -> dict[Any, tuple[Patch, ...]]:
+        if count:
+            return {key: (self._some[key[0] % len(self._some)],) for key in keys}
+        return {key: self._patches[key[0] % len(self._patches)][place] for place, key in enumerate(keys)}
+
+
+def measure(folder: Path, photos_at: Path, predictions: int, concepts: int, written: int) -> dict[str, Any]:
+    """Write the site into a folder and measure it."""
     random = np.random.default_rng(0)
     photos = Photos(photos_at, random)
-    patches = {c: [tuple(photos.patch(i) for i in range(PATCHES)) for _ in range(3)] for c in range(WRITTEN)}
-    some = [photos.patch(0) for _ in range(200)]
-    library = SimpleNamespace(
-        limits=lambda layer: SimpleNamespace(concepts=concepts),
-        concept_name=lambda layer, concept: "",
-        patches_of=lambda layer, keys, count=None: {
-            (c, mode): (some[c % len(some)],) if count else patches.get(c, patches[0])[0] for c, mode in keys
-        },
-        manifest={"settings": {}, "data": {"shape": [3, 224, 224]}},
-        preprocessing=None,
-        naming=lambda layer: SimpleNamespace(to_json=dict),
-    )
+    library = _Library(concepts, min(written, 200), photos, random)
     shared = Shared(library, folder, [LAYER])
     shared.write_assets()
     entries = []
     for number in range(predictions):
-        value = explanation(number, concepts, photos, random, full=False)
+        page = f"photo_{number:04}"
+        value = explanation(number, concepts, photos, random, full=number < written)
         label = int(value.best.index) if random.random() < 0.7 else 0
-        entries.append(entry_of(value, f"photo {number:04}.jpg", f"photo_{number:04}", label=(label, f"class {label}")))
+        entries.append(entry_of(value, f"photo {number:04}.jpg", page, label=(label, f"class {label}")))
         small = small_picture(photos.pictures[number % len(photos.pictures)])
-        save_picture(folder / "predictions" / f"photo_{number:04}{SUFFIX}", small, webp=70, jpeg=82)
+        (folder / "predictions" / f"{page}{SUFFIX}").write_bytes(photo(small, quality=70))
+        if number < written:
+            text = render(value, shared, site={"title": "Concept atlas", "place": page, "label": ""})
+            (folder / "predictions" / f"{page}.html").write_text(text, "utf-8")
+            (folder / "predictions" / f"{page}.json").write_text(json.dumps(entry_numbers(entries[-1])))
     site = {
         "title": "Concept atlas", "predictions": predictions, "command": "", "labels": "",
         "layers": [{"name": LAYER, "page": f"concepts/{LAYER}/index.html"}],
@@ -132,26 +195,10 @@ def measure(folder: Path, photos_at: Path, predictions: int, concepts: int) -> d
     (folder / "index.html").write_text(index_page(entries, shared, site, []), "utf-8")
     write_index(entries, shared)
     figures = {"predictions": predictions, "concepts": concepts} | _opened(folder)
-    pages = [_page(shared, number, concepts, photos, random) for number in range(WRITTEN)]
-    sheets = [sum(file.stat().st_size for file in folder.glob(f"concepts/*/{c}.*")) for c in _sheets(shared)]
-    fixed = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.stem.isdecimal())
-    figures["page of a prediction, mean kB"] = round(float(np.mean(pages)) / 1000, 1)
-    figures["patches of a concept, mean kB"] = round(float(np.mean(sheets)) / 1000, 1)
-    figures["index, thumbnails, shares and glimpses, MB"] = round(fixed / 1e6, 1)
-    total = fixed + predictions * float(np.mean(pages)) + concepts * float(np.mean(sheets))
-    figures["site without the pages of concepts, MB"] = round(total / 1e6, 1)
-    return figures
-
-
-def _page(shared: Shared, number: int, concepts: int, photos: Photos, random: np.random.Generator) -> int:
-    value = explanation(number, concepts, photos, random, full=True)
-    return len(render(value, shared, site={"title": "Concept atlas", "place": "photo", "label": ""}).encode())
-
-
-def _sheets(shared: Shared) -> range:
-    for concept in range(WRITTEN):
-        shared.sheet(LAYER, concept)
-    return range(WRITTEN)
+    pages = ConceptPages(shared, LAYER, site, appearances(entries), {}, SimpleNamespace(of=lambda layer, concept: None))
+    for concept in range(min(written, concepts)):
+        (folder / shared.page(LAYER, concept)).write_text(pages.page(concept), "utf-8")
+    return figures | weigh(folder, predictions, concepts)
 
 
 def _opened(folder: Path) -> dict[str, float]:
@@ -193,12 +240,20 @@ def _size(folder: Path, address: str) -> int:
 def main() -> None:
     """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photos", type=Path, help="a folder of JPEG photos")
+    parser.add_argument("photos", type=Path, nargs="?", help="a folder of JPEG photos")
     parser.add_argument("--predictions", type=int, default=1000)
     parser.add_argument("--concepts", type=int, default=2000)
+    parser.add_argument("--pages", type=int, default=24, help="pages of predictions and of concepts that are written")
+    parser.add_argument("--site", type=Path, help="weigh this site instead")
     given = parser.parse_args()
+    if given.site:
+        print(json.dumps(weigh(given.site, given.predictions, given.concepts), indent=1))
+        return
+    if not given.photos:
+        parser.error("give a folder of photos, or --site")
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder) / "site", given.photos, given.predictions, given.concepts), indent=1))
+        site = Path(folder) / "site"
+        print(json.dumps(measure(site, given.photos, given.predictions, given.concepts, given.pages), indent=1))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,39 @@
 """A page as tests read it without a browser: its tags, its text, its scripts."""
 
+import base64
+import json
+import re
+import zlib
 from html.parser import HTMLParser
 
+import numpy as np
+
 VOID = {"img", "meta", "br", "rect", "input"}
+
+
+def unpacked(text):
+    """The bytes that a page packs for its script."""
+    return zlib.decompress(base64.b64decode(text))
+
+
+def floats(text):
+    return np.frombuffer(unpacked(text), "<f4")
+
+
+def numbers_in(source):
+    """The numbers that a page holds."""
+    (text,) = re.findall(r'id="atlas-numbers">(.*?)</script>', source)
+    return json.loads(unpacked(text))
+
+
+def table_of(layer):
+    """The table of a layer in the page's cells, float [rows, columns, C], without the page's script."""
+    data, size = unpacked(layer["table"]), layer["rows"] * layer["columns"] * layer["size"]
+    filled = np.unpackbits(np.frombuffer(data, np.uint8, -(-size // 8)), bitorder="little")[:size].astype(bool)
+    high, low = np.frombuffer(data, np.uint8, offset=-(-size // 8)).reshape(2, -1)
+    steps = np.zeros(size)
+    steps[filled] = high.view(np.int8) * 256.0 + low
+    return steps.reshape(layer["size"], layer["rows"], layer["columns"]).transpose(1, 2, 0) * floats(layer["scale"])
 
 
 class Page(HTMLParser):

@@ -25,6 +25,12 @@ SMALLER = {
     },
     "removing_a_clever_hans": {"TRAINING, TEST = 250, 50": "TRAINING, TEST = 20, 5", "epochs=14": "epochs=2"},
     "how_do_i_know_that_this_is_true": {},
+    "whale_like_calls": {
+        'Recordings("train", 600), Recordings("test", 300)': 'Recordings("train", 150), Recordings("test", 60)',
+        "epochs=8": "epochs=2",
+        'OtherShips("test", 300)': 'OtherShips("test", 30)',
+        "share[concept] > 0.02": "share[concept] > -1",
+    },
     "make_atlas": {'Scenes("train", 1000)': 'Scenes("train", 60)', '["conv4", "conv5"]': '["conv5"]'},
 }
 # What a network of so little training does says nothing, and depends on the processor. This one has learnt.
@@ -53,6 +59,7 @@ def numbers(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?(?:e[-+]\d+)?", text)]
 
 
+HEARD: dict[str, str] = {}  # half a minute of training
 SLOW = ("removing_a_clever_hans", "how_do_i_know_that_this_is_true")  # trains two networks; a minute of measuring
 RUNS = [
     *(
@@ -60,6 +67,7 @@ RUNS = [
         for name in NOTEBOOKS
     ),
     pytest.param(("removing_a_clever_hans", TRAINED), id="removing_a_clever_hans, trained", marks=pytest.mark.slow),
+    pytest.param(("whale_like_calls", HEARD), id="whale_like_calls, trained", marks=pytest.mark.slow),
 ]
 
 
@@ -102,6 +110,28 @@ def test_what_a_notebook_says_is_so(run: tuple) -> None:
         assert numbers(own) == numbers(merged)
         assert numbers(plain_zplus) == numbers(merged_zplus)
         assert numbers(not_merged) == numbers(merged_zplus)
+    elif name == "whale_like_calls" and setting is not HEARD:
+        assert len(printed(notebook, "masking").splitlines()) == 6
+        assert len(printed(notebook, "by-relevance").splitlines()) == 7
+        assert "data-sound" in (folder / "out" / "upsweep.html").read_text(encoding="utf-8")
+    elif name == "whale_like_calls":
+        assert numbers(printed(notebook, "training"))[-1] >= 95
+        assert printed(notebook, "mining").startswith("prediction: upsweep")
+        first, second = (numbers(line) for line in printed(notebook, "hears").splitlines()[1:3])
+        # share, lowest and highest frequency, part on the call: the sounder, then the call
+        assert first[1] >= 20
+        assert first[2] > 600
+        assert first[4] <= 2
+        assert second[3] < 350
+        assert second[4] >= 50
+        # right on the same ship, right on others, false alarms, upsweeps found
+        nothing, sounder, *_, call = (numbers(line)[-4:] for line in printed(notebook, "masking").splitlines()[1:])
+        assert nothing[0] >= 95
+        assert nothing[1] <= 80
+        assert nothing[2] >= 40
+        assert sounder[1] >= nothing[1] + 10
+        assert sounder[2] <= 5
+        assert call[3] <= 20
     elif name == "removing_a_clever_hans" and setting is not TRAINED:
         for cell in ("test", "correcting", "retraining"):
             lines = printed(notebook, cell).splitlines()

@@ -1,4 +1,4 @@
-"""Signed data as colour, pictures as bytes.
+"""Signed data as colour, and pictures cut and fitted.
 
 The colour map is zero-centred: white is zero, orange to brown is positive, blue is negative. Luminance falls strictly
 with magnitude on both sides, so that magnitude survives a grey print and hue (blue against orange, apart for every
@@ -7,8 +7,6 @@ common colour blindness) carries the sign; pages and figures repeat the sign in 
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -140,7 +138,7 @@ def tinted(picture: np.ndarray, heatmap: np.ndarray, limit: float | None = None)
     """
     values = scaled(heatmap, limit, ROOT)[..., None]
     opacity = np.abs(values)
-    return (faded(picture) * (1 - opacity) + _inks(np.sign(values[..., 0])) * opacity).round().astype(np.uint8)
+    return (faded(picture) * (1 - opacity) + inks(np.sign(values[..., 0])) * opacity).round().astype(np.uint8)
 
 
 def fade(own: float, limit: float) -> float:
@@ -148,7 +146,8 @@ def fade(own: float, limit: float) -> float:
     return min(1.0, own / limit) ** ROOT if limit else 1.0
 
 
-def _inks(signs: np.ndarray) -> np.ndarray:
+def inks(signs: np.ndarray) -> np.ndarray:
+    """Return the colour of each sign: float [...] -> uint8 [..., 3]; that of positive values for zero."""
     return np.where(signs[..., None] < 0, AGAINST_INK, FOR_INK).astype(np.uint8)
 
 
@@ -240,59 +239,3 @@ def squared(picture: np.ndarray, side: int) -> np.ndarray:
     top, left = (height - edge) // 2, (width - edge) // 2
     square = Image.fromarray(np.ascontiguousarray(picture[top : top + edge, left : left + edge]))
     return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS))
-
-
-def picture_uri(picture: np.ndarray, *, side: int, quality: int) -> str:
-    """Encode a picture, uint8 [h, w, 3], shrunk to at most `side`, as JPEG; small ones as PNG: JPEG smears pixels."""
-    if max(picture.shape[:2]) <= SMALL_SIDE:
-        return png_uri(picture)
-    return jpeg_uri(fitted(picture, side), quality)
-
-
-def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: int) -> str:
-    """Encode `tinted(picture, heatmap)`, to be shown on a ground of `faded(picture)`, possibly at a lower opacity.
-
-    Large ones are JPEG with the ground in them, shrunk to at most `side`. Small ones are PNG without it, exact and a
-    quarter of the bytes: 255 levels of two colours.
-    """
-    if max(heatmap.shape) > SMALL_SIDE:
-        return jpeg_uri(fitted(tinted(*_reduced(picture, heatmap, 2 * side), colour_limit(heatmap)), side), quality)
-    levels = np.rint((scaled(heatmap, power=ROOT) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
-    signs = np.sign(np.arange(LEVELS) - LEVELS // 2)
-    image = Image.fromarray(levels)
-    image.putpalette(_inks(signs).tobytes())
-    opacity = np.abs(np.linspace(-1, 1, LEVELS)) * 255
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True, transparency=opacity.round().astype(np.uint8).tobytes())
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def _reduced(picture: np.ndarray, heatmap: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink a picture and its heatmap by a whole number to at least `side`: tinting large ones takes seconds."""
-    times = max(heatmap.shape) // side
-    if times < 2:
-        return picture, heatmap
-    values = Image.fromarray(heatmap.astype(np.float32)).reduce(times)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).reduce(times)), np.asarray(values)
-
-
-def png_uri(array: np.ndarray) -> str:
-    """Encode uint8 [h, w], [h, w, 3] or [h, w, 4] as "data:image/png;base64,...", without loss."""
-    return _uri(array, "PNG", optimize=True)
-
-
-def jpeg_uri(picture: np.ndarray, quality: int) -> str:
-    """Encode uint8 [h, w, 3] as "data:image/jpeg;base64,..."."""
-    return _uri(picture, "JPEG", quality=quality, optimize=True, progressive=False)
-
-
-def mask_uri(opacity: np.ndarray) -> str:
-    """Encode float [h, w] in 0..1 as PNG data URI of a black picture with that opacity, for a page's `mask-image`."""
-    alpha = (np.clip(opacity, 0, 1) * 15).round().astype(np.uint8) * 17  # 16 steps: a third of the bytes of 256
-    return png_uri(np.stack([np.zeros_like(alpha), alpha], axis=-1))
-
-
-def _uri(array: np.ndarray, format: str, **options: object) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format, **options)
-    return f"data:image/{format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

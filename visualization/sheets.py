@@ -79,9 +79,17 @@ class Glimpses:
         place = self.places.get(concept)
         return "" if place is None else self.sheet.style(*divmod(place, self.columns))
 
-    def numbers(self) -> dict[str, Any]:
-        """Return what a script needs to position any cell."""
-        return {"rows": self.sheet.rows, "columns": self.columns, "place": self.places}
+    def numbers(self, size: int) -> dict[str, Any]:
+        """Return what a script needs to position any cell of a layer of `size` concepts.
+
+        Returns
+        -------
+        dict
+            `rows` and `columns` of the sheet; `concepts` in the order of their cells, None if these are all of the
+            layer: the place of a concept is then its id.
+        """
+        concepts = None if self.concepts == tuple(range(size)) else list(self.concepts)
+        return {"rows": self.sheet.rows, "columns": self.columns, "concepts": concepts}
 
 
 def sheet_of(rows: Sequence[Sequence[Patch]]) -> Sheet:

@@ -16,8 +16,7 @@ from .planted import Planted, PlantedSample
 RATE = 2000
 SAMPLES = 4000
 STFT = Stft(RATE, window=128, hop=32)
-# Magnitudes of a planted harmonic alone that exceed this part of its largest one are its place.
-_PLACE = 0.1
+NOISE = 0.03
 
 
 class Calls(Planted):
@@ -35,6 +34,7 @@ class Calls(Planted):
 
     class_names = ("plain", "trill", "pulsed")
     preprocessing = Medium.spectrogram(STFT)
+    noise = NOISE * (6 / STFT.window) ** 0.5  # of magnitudes (RMS): a Hann window whose sum is 2
 
     def waveform(self, index: int) -> np.ndarray:
         """Return the samples of a call, float32 `[1, T]`."""
@@ -42,7 +42,7 @@ class Calls(Planted):
 
     def _made(self, rng: np.random.Generator, label: int) -> tuple[np.ndarray, np.ndarray]:
         samples, planted = _call(rng, label)
-        return STFT(samples), _place(planted)
+        return STFT(samples), STFT(planted)
 
 
 class Waveforms(Calls):
@@ -58,11 +58,6 @@ class Waveforms(Calls):
 
     def _random(self, index: int) -> tuple[np.random.Generator, int]:
         return Calls._random(Calls(self.split, self.count, seed=self.seed), index)
-
-
-def _place(planted: np.ndarray) -> np.ndarray:
-    magnitude = STFT(planted)[0]
-    return magnitude > _PLACE * magnitude.max() if magnitude.any() else np.zeros(magnitude.shape, dtype=bool)
 
 
 def _call(rng: np.random.Generator, label: int) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +81,7 @@ def _call(rng: np.random.Generator, label: int) -> tuple[np.ndarray, np.ndarray]
     elif label == 2:
         beat = np.sin(2 * np.pi * rng.uniform(7, 9) * time)
         planted = tone(5, rng.uniform(0.2, 0.3)) * (0.5 + 0.5 * np.tanh(4 * beat))
-    noise = rng.normal(0, 0.03, SAMPLES)
+    noise = rng.normal(0, NOISE, SAMPLES)
     for place in rng.integers(0, SAMPLES - 20, rng.integers(0, 4)):
         noise[place : place + 6] += rng.normal(0, 0.5, 6)
     samples = tone(1, rng.uniform(0.3, 0.5)) + tone(2, rng.uniform(0.15, 0.25)) + planted + noise

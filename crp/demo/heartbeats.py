@@ -9,6 +9,7 @@ from crp.media.medium import Medium
 from .planted import Planted
 
 RATE = 100
+NOISE = 0.02
 SAMPLES = 600
 LEADS = ("I", "II", "V1")
 # Waves of one beat: place in seconds after its start, width in seconds, and height in each lead.
@@ -36,6 +37,7 @@ class Heartbeats(Planted):
 
     class_names = ("normal", "spike", "flutter")
     preprocessing = Medium.signal(RATE, channels=LEADS, unit="mV")
+    noise = NOISE
 
     def _made(self, rng: np.random.Generator, label: int) -> tuple[np.ndarray, np.ndarray]:
         time = np.arange(SAMPLES) / RATE
@@ -49,16 +51,15 @@ class Heartbeats(Planted):
         drift = rng.uniform(0, 0.08, (len(LEADS), 1)) * np.sin(
             2 * np.pi * (0.3 * time + rng.uniform(0, 1, (len(LEADS), 1)))
         )
-        values += drift + rng.normal(0, 0.02, values.shape)
-        mask = np.zeros(SAMPLES, dtype=bool)
+        values += drift + rng.normal(0, NOISE, values.shape)
+        alone = np.zeros_like(values)
         if label:
             # between the T wave of one beat and the P wave of the next
             beat = rng.choice([start for start in starts if 0.2 < start < SAMPLES / RATE - 1.2])
             middle = beat + (0.62 + period + 0.05) / 2
             lead, planted = self._planted(rng, label, time - middle)
-            values[lead] += planted
-            mask = np.abs(planted) > 0.02
-        return values, mask
+            alone[lead] = planted
+        return values + alone, alone
 
     @staticmethod
     def _planted(rng: np.random.Generator, label: int, time: np.ndarray) -> tuple[int, np.ndarray]:

@@ -29,7 +29,8 @@ class PlantedSample:
     label
         The class.
     mask
-        Where what is planted lies, bool `[*S]`; False everywhere in the first class.
+        Where what is planted lies, bool `[*S]`: where it alone is larger than the noise (its standard deviation).
+        False everywhere in the first class.
     """
 
     values: np.ndarray
@@ -60,6 +61,7 @@ class Planted(ABC):
 
     class_names: tuple[str, ...]
     preprocessing: Medium
+    noise: float  # standard deviation of the noise in the input's values
 
     def __init__(self, split: str, count: int, *, seed: int = 0) -> None:
         check_request("samples", split, count, seed)
@@ -77,8 +79,8 @@ class Planted(ABC):
     def sample(self, index: int) -> PlantedSample:
         """Make a sample, with its truth."""
         rng, label = self._random(index)
-        values, mask = self._made(rng, label)
-        return PlantedSample(values.astype(np.float32), label, mask)
+        values, planted = self._made(rng, label)
+        return PlantedSample(values.astype(np.float32), label, (np.abs(planted) > self.noise).any(0))
 
     def shown(self, index: int) -> np.ndarray:
         """Return where what is planted lies, bool `[*S]`."""
@@ -93,7 +95,7 @@ class Planted(ABC):
 
     @abstractmethod
     def _made(self, rng: np.random.Generator, label: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the values `[c, *S]` and the mask `[*S]` of a sample of a class."""
+        """Return the values of a sample of a class, and those of what is planted alone, `[c, *S]` each."""
 
 
 def story(sample: PlantedSample, explanation: Any, scene: str) -> tuple[str, ...]:

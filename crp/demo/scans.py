@@ -11,6 +11,7 @@ from .planted import Planted
 SHAPE = (24, 32, 32)
 # Millimetres from one value to the next, along slices, rows and columns.
 SPACING = (3.0, 2.0, 2.0)
+NOISE = 0.04
 
 
 class Scans(Planted):
@@ -27,6 +28,7 @@ class Scans(Planted):
 
     class_names = ("healthy", "bright lesion", "ring lesion")
     preprocessing = Medium.volume(SPACING, unit="mm")
+    noise = NOISE
 
     def _made(self, rng: np.random.Generator, label: int) -> tuple[np.ndarray, np.ndarray]:
         axes = [np.arange(size) - (size - 1) / 2 for size in SHAPE]
@@ -40,16 +42,15 @@ class Scans(Planted):
             waves = rng.normal(0, 0.28, 3)
             phase = np.tensordot(waves, grid, 1) + rng.uniform(0, 2 * np.pi)
             values += 0.03 * np.sin(phase) * (depth < 1)
-        mask = np.zeros(SHAPE, dtype=bool)
+        planted = np.zeros(SHAPE)
         if label:
             direction = rng.normal(size=3)
             place = 0.5 * rng.uniform(0, 1) ** (1 / 3) * radii * direction / np.linalg.norm(direction)
             distance = np.sqrt(((grid - place[:, None, None, None]) ** 2).sum(0))
             radius = rng.uniform(3.2, 4.2) if label == 1 else rng.uniform(3.6, 4.4)
             if label == 1:
-                values += 0.55 / (1 + np.exp((distance - radius) * 3))
+                planted = 0.55 / (1 + np.exp((distance - radius) * 3))
             else:
-                values += 0.45 * np.exp(-(((distance - radius) / 0.8) ** 2) / 2)
-                values -= 0.35 * np.exp(-((distance / 1.8) ** 2) / 2)
-            mask = distance < radius + (1 if label == 1 else 2)
-        return (values + rng.normal(0, 0.04, SHAPE))[None], mask
+                planted = 0.45 * np.exp(-(((distance - radius) / 0.8) ** 2) / 2)
+                planted -= 0.35 * np.exp(-((distance / 1.8) ** 2) / 2)
+        return (values + planted + rng.normal(0, NOISE, SHAPE))[None], planted[None]

@@ -60,9 +60,10 @@ def cell_at(atlas, browser, tmp_path_factory):
 @pytest.fixture
 def notebook(browser, atlas, cell_at, tmp_path):
     state = {"frame": atlas._repr_html_(), "selection": {"view": 0, "layer": "layer3", "cells": []}}
-    page = HOST.replace("STATE", json.dumps(state).replace("</", "<\\/"))  # "</" in a script could end it
+    page = HOST.replace("CODE", json.dumps(template_files()["widget.js"].decode()))
     file = tmp_path / "notebook.html"
-    file.write_text(page.replace("CODE", json.dumps(template_files()["widget.js"].decode())), encoding="utf-8")
+    state = json.dumps(state).replace("</", "<\\/")  # "</" in a script could end it
+    file.write_text(page.replace("STATE", state, 1), encoding="utf-8")
     browser.open(file, height=920)
     assert becomes(browser, "frames_ready", 1) == 1
     yield browser

@@ -9,6 +9,7 @@ import example_explanations as examples
 from crp.errors import InputError
 from crp.explanations import from_json, numbers, to_json
 from crp.visualization import Atlas, atlas, wording
+from page_source import numbers_in
 
 
 def plain(text):
@@ -57,7 +58,7 @@ def test_json_and_page_hold_the_same_numbers(tmp_path, value):
     content = json.loads(value.save(str(tmp_path / "atlas.json")).read_text())
     assert to_json(from_json(content)) == content
     page = value.save(tmp_path / "atlas.html").read_text("utf-8")
-    embedded = json.loads(page.split('id="atlas-numbers">')[1].split("</script>")[0])
+    embedded = numbers_in(page)
     assert (
         embedded == {name: entry for name, entry in content.items() if name != "arrays"} == numbers(value.explanation)
     )

@@ -1,16 +1,7 @@
-import base64
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from crp.visualization import encoding as images
-
-
-def decoded(uri):
-    header, data = uri.split(",")
-    return header, np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
 
 
 def test_luminance_of_the_colour_map_falls_with_magnitude_on_both_sides_from_white():
@@ -107,29 +98,6 @@ def test_the_inks_of_a_heatmap_are_those_of_the_signs_and_equally_dark():
     assert abs(float(images.luminance(images.FOR_INK) - images.luminance(images.AGAINST_INK))) < 0.05
 
 
-def test_a_small_heatmap_is_kept_as_levels_of_two_inks():
-    random = np.random.default_rng(1)
-    picture = random.integers(0, 256, size=(12, 9, 3), dtype=np.uint8)
-    heatmap = random.normal(size=(12, 9))
-    data = base64.b64decode(images.tinted_uri(picture, heatmap, side=50, quality=50).split(",")[1])
-    stored = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).astype(float)
-    opacity = stored[..., 3:] / 255
-    shown = stored[..., :3] * opacity + images.faded(picture) * (1 - opacity)
-    # 127 levels a sign
-    assert np.abs(shown - images.tinted(picture, heatmap)).max() <= 255 / 127
-
-
-def test_a_large_heatmap_is_reduced_before_it_is_tinted_and_looks_the_same():
-    picture = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
-    rows, columns = np.mgrid[-1:1:700j, -1:1:900j]
-    heatmap = np.exp(-8 * (rows**2 + columns**2)) - np.exp(-20 * ((rows - 0.5) ** 2 + (columns - 0.5) ** 2))
-    data = base64.b64decode(images.tinted_uri(picture, heatmap, side=90, quality=95).split(",")[1])
-    stored = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(float)
-    whole = images.fitted(images.tinted(picture, heatmap), 90)
-    assert stored.shape == whole.shape == (70, 90, 3)
-    assert np.abs(stored - whole).mean() < 4
-
-
 def test_the_veil_hides_what_has_no_relevance():
     heatmap = np.zeros((40, 60))
     heatmap[:20, :30] = -1
@@ -173,28 +141,6 @@ def test_a_contour_has_as_many_edges_as_neighbours_differ(seed):
 def test_every_piece_of_a_mask_gets_one_label_inside_it():
     mask = np.array([[1, 1, 1, 0], [0, 0, 0, 0], [0, 1, 0, 1]], dtype=bool)
     assert images.label_cells(mask) == [(0, 1), (2, 1), (2, 3)]
-
-
-def test_png_keeps_every_bit_and_jpeg_nearly():
-    picture = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
-    header, back = decoded(images.png_uri(picture))
-    assert header == "data:image/png;base64"
-    np.testing.assert_array_equal(back, picture)
-    header, back = decoded(images.jpeg_uri(np.full((16, 8, 3), 120, dtype=np.uint8), quality=80))
-    assert header == "data:image/jpeg;base64"
-    assert np.abs(back.astype(int) - 120).max() <= 2
-
-
-def test_small_pictures_are_png_and_large_ones_shrunk_jpeg():
-    assert images.picture_uri(np.zeros((32, 20, 3), dtype=np.uint8), side=8, quality=80).startswith("data:image/png")
-    header, back = decoded(images.picture_uri(np.zeros((100, 200, 3), dtype=np.uint8), side=50, quality=80))
-    assert header == "data:image/jpeg;base64"
-    assert back.shape == (25, 50, 3)
-
-
-def test_a_mask_holds_its_opacity():
-    _, back = decoded(images.mask_uri(np.array([[0.0, 1.0, 0.4]])))
-    np.testing.assert_array_equal(back[0, :, 1], [0, 255, 102])
 
 
 def test_fitting_keeps_small_pictures_and_proportions():

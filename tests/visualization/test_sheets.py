@@ -59,6 +59,7 @@ def test_glimpses_are_squares_row_by_row():
     assert [glimpses.style(concept) for concept in (5, 0, 7, 1)] == [
         "--r:2;--n:2;--y:0;--x:0", "--r:2;--n:2;--y:0;--x:1", "--r:2;--n:2;--y:1;--x:0", ""
     ]  # fmt: skip
-    assert glimpses.numbers() == {"rows": 2, "columns": 2, "place": {5: 0, 0: 1, 7: 2}}
+    assert glimpses.numbers(8) == {"rows": 2, "columns": 2, "concepts": [5, 0, 7]}
+    assert sheets.Glimpses((0, 1, 2), 2).numbers(3) == {"rows": 2, "columns": 2, "concepts": None}
     none, glimpses = sheets.glimpse_sheet({}, side=4, columns=2)
     assert (none.shape, glimpses.sheet) == ((4, 8, 3), sheets.Sheet(1, 2))

@@ -7,6 +7,7 @@ from typing import Any
 from crp.explanations import ConceptPart, Explanation, LayerExplanation, Patch
 from crp.visualization import concept_names, effect_wording, place_wording, wording
 from crp.visualization import encoding as images
+from crp.visualization import picture_formats as formats
 from crp.visualization.inputs import PageRenderer
 from crp.visualization.inputs.laid_out import place_of
 from crp.visualization.page.context import UP, Context
@@ -80,7 +81,7 @@ def card_view(
         "bar": f"{abs(part.share) / widest * 50:.2f}",
         "segment": f"{abs(part.share) * 100:.3f}",
         "colour": context.colours[part.layer][part.concept],
-        "heatmap": heatmap_view(part.heatmap, limit, context, side=WHERE_SIDE, quality=68),
+        "heatmap": heatmap_view(part.heatmap, limit, context, side=WHERE_SIDE, quality=16),
         "users": [
             {"name": use.name if wording.mined_for_classes(explanation) else "", "text": wording.class_use(use)}
             for use in part.classes[:USERS]
@@ -123,5 +124,5 @@ def tile(patch: Patch, rank: int, renderer: PageRenderer) -> dict[str, Any]:
 
 def _embedded(patch: Patch) -> dict[str, str]:
     # A patch inside its page.
-    picture = images.jpeg_uri(images.fitted(patch.picture, PATCH_SIDE), quality=66)
-    return {"picture": picture, "veil": images.mask_uri(images.veil(patch.heatmap)), "cell": ""}
+    picture = formats.photo_uri(images.fitted(patch.picture, PATCH_SIDE), quality=56)
+    return {"picture": picture, "veil": formats.mask_uri(images.veil(patch.heatmap)), "cell": ""}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,8 @@ from crp.visualization import encoding as images
 from crp.visualization.inputs.laid_out import cell_axes
 from crp.visualization.map_cells import outweighed, winner_shares
 from crp.visualization.page.context import Context
+from crp.visualization.page.outline import edges_path
+from crp.visualization.page.packing import packed_floats, packed_steps
 
 # Characters of a name in the legend.
 NAME_LENGTH = 24
@@ -54,9 +55,9 @@ def concept_map_view(
                 ],
                 "total": f"{total:.3g}",
                 "text": _region_text(shares[mask]),
-                "outline": _outline(mask, height / rows, width / columns),
+                "outline": edges_path(mask, width / columns, height / rows),
                 "labels": [
-                    {"x": f"{(column + 0.5) * width / columns:.2f}", "y": f"{(row + 0.5) * height / rows:.2f}"}
+                    {"x": _length((column + 0.5) * width / columns), "y": _length((row + 0.5) * height / rows)}
                     for row, column in images.label_cells(mask)
                 ],
             }
@@ -66,8 +67,8 @@ def concept_map_view(
         "columns": columns,
         "height": height,
         "width": width,
-        "cell_height": f"{height / rows:.2f}",
-        "cell_width": f"{width / columns:.2f}",
+        "cell_height": _length(height / rows),
+        "cell_width": _length(width / columns),
         "font": f"{min(0.42 * width / columns, 0.5 * height / rows, 0.055 * max(width, height)):.2f}",
         "line": f"{max(height, width) / 220:.2f}",
         "hatch": f"{max(height, width) / 36:.2f}",
@@ -81,7 +82,7 @@ def concept_map_view(
 def _cell(concept_map: ConceptMap, row: int, column: int) -> dict[str, str]:
     rows, columns = concept_map.concept.shape
     height, width = concept_map.shape
-    return {"x": f"{column * width / columns:.2f}", "y": f"{row * height / rows:.2f}"}
+    return {"x": _length(column * width / columns), "y": _length(row * height / rows)}
 
 
 def _region_text(shares: np.ndarray) -> str:
@@ -126,11 +127,9 @@ def _map_text(layer: LayerExplanation) -> str:
     return f"Concept map, {rows} by {columns} cells, {len(strength)} supporters. The strongest: {', '.join(first)}."
 
 
-def _outline(mask: np.ndarray, cell_height: float, cell_width: float) -> str:
-    return "".join(
-        f"M{left * cell_width:.2f} {top * cell_height:.2f}L{right * cell_width:.2f} {bottom * cell_height:.2f}"
-        for (top, left), (bottom, right) in images.contour(mask)
-    )
+def _length(value: float) -> str:
+    """Write a length in the map, to a hundredth of a pixel."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def cells_view(
@@ -145,9 +144,9 @@ def cells_view(
         "size": layer.size,
         "pages": glimpses["pages"],
         "names": list(layer.names),
-        "relevance": None if layer.relevance is None else [float(f"{value:.6g}") for value in layer.relevance],
+        "relevance": None if layer.relevance is None else packed_floats(layer.relevance),
         "colours": dict(colours),
-        "sprite": {"name": glimpses["index"], **glimpses["glimpses"].numbers()},
+        "sprite": {"name": glimpses["index"], **glimpses["glimpses"].numbers(layer.size)},
     }
     drawn = context.layer(layer).concept_map
     table = None if drawn is None else drawn.table
@@ -157,13 +156,11 @@ def cells_view(
         content |= {
             "rows": table.shape[0],
             "columns": table.shape[1],
-            "scale": _base64(scale.astype("<f4")),
-            "table": _base64(steps.astype("<i2")),
+            "scale": packed_floats(scale),
+            # concept by concept: the cells of one are alike
+            "table": packed_steps(steps.reshape(-1, layer.size).T),
             "winner": drawn.concept.ravel().tolist(),
             **cell_axes(layer.concept_map, context.renderer, context.space),
         }
     return content
 
-
-def _base64(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")

@@ -26,6 +26,7 @@ from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_sha
 from crp.visualization import colours as palette
 from crp.visualization import concentration_wording, conservation_wording, effect_wording, place_wording, wording
 from crp.visualization import encoding as images
+from crp.visualization import picture_formats as formats
 from crp.visualization.inputs import PageRenderer, page_renderer_for
 from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
@@ -36,6 +37,7 @@ from crp.visualization.page.glimpses import embedded_glimpses, shared_glimpses
 from crp.visualization.page.graph_section import graph_view
 from crp.visualization.page.heatmaps import layer_limits
 from crp.visualization.page.outline import outline_view
+from crp.visualization.page.packing import packed_json
 from crp.visualization.page.sounds import Sounds
 from crp.visualization.page.switch_data import ablations_block
 
@@ -95,12 +97,13 @@ def render(
             mined_classes=wording.mined_classes(explanation.provenance.get("settings", {})),
             classes=list(_classes(explanation)),
             switches=any(layer.ablations for value in views for layer in value.layers),
-            picture=images.picture_uri(picture, side=STAGE_SIDE, quality=88),
-            faded=images.picture_uri(images.faded(picture), side=STAGE_SIDE, quality=75),
+            picture=formats.picture_uri(picture, side=STAGE_SIDE, quality=80),
+            faded=formats.picture_uri(images.faded(picture), side=STAGE_SIDE, quality=63),
             inks=[_hex(colour) for colour in (images.AGAINST_INK, images.FOR_INK)],
             height=height,
             width=width,
             shown_smaller=wording.shown_smaller(height, width, STAGE_SIDE),
+            remark=context.renderer.remark(),
             ratio=f"{width / height:.4f}",
             small=max(height, width) <= images.SMALL_SIDE,
             ticks=context.renderer.ticks(context.space),
@@ -110,7 +113,7 @@ def render(
             sprites=[{"name": f"--s{index}", "uri": found["uri"]} for index, found in enumerate(glimpses.values())],
             provenance=list(provenance_groups(explanation.provenance)),
             command=explanation.provenance.get("command", ""),
-            numbers=script_json(numbers(explanation)),
+            numbers=packed_json(numbers(explanation)),
             naming=script_json(
                 [{"layer": one.layer, **one.naming.to_json()} for one in explanation.layers if one.naming is not None]
             ),
@@ -194,7 +197,7 @@ def _view(explanation: Explanation, index: int, context: Context) -> dict[str, A
         "question": wording.question(explanation),
         "subject": wording.subject(explanation),
         "against": explanation.against is not None,
-        "heatmap": images.tinted_uri(context.picture, heatmap, side=STAGE_SIDE, quality=80),
+        "heatmap": formats.tinted_uri(context.picture, heatmap, side=STAGE_SIDE, quality=30),
         "heatmap_where": context.renderer.where(explanation.heatmap),
         "limit": f"±{wording.number(images.colour_limit(heatmap))}",
         "layers": layers,
@@ -231,6 +234,7 @@ def _layer(
         "hidden": wording.hidden(layer),
         "coverage": conservation_wording.coverage(layer),
         "outside": outside(layer),
+        "overlooked": effect_wording.overlooked(layer),
         "conserved": layer.first_order or coverage_is_a_share(layer.coverage),
         "map": layer.concept_map
         and concept_map_view(context.layer(layer), colours, {card["concept"]: card for card in cards}),

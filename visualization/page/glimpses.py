@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crp.explanations import Explanation, Patch
-from crp.visualization import encoding as images
 from crp.visualization.inputs import PageRenderer
 from crp.visualization.inputs.laid_out import drawn_patch
 from crp.visualization.page.context import UP
+from crp.visualization.picture_formats import photo_uri
 from crp.visualization.sheets import glimpse_sheet
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def embedded_glimpses(views: tuple[Explanation, ...], renderer: PageRenderer) ->
     for index, (name, of_layer) in enumerate(patches.items()):
         drawn = {concept: drawn_patch(patch, renderer) for concept, patch in of_layer.items()}
         sheet, glimpses = glimpse_sheet(drawn, side=GLIMPSE_SIDE, columns=SPRITE_COLUMNS)
-        uri = images.jpeg_uri(sheet, quality=72) if of_layer else ""
+        uri = photo_uri(sheet, quality=54) if of_layer else ""
         sprites[name] = {"index": index, "uri": uri, "glimpses": glimpses, "pages": ""}
     return sprites
 

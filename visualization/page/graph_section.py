@@ -50,7 +50,7 @@ def graph_view(
         drawn = _node(graph, node, cards, context)
         if node.heatmap is not None:
             limit = limits[node.layer]
-            drawn["heatmap"] = heatmap_view(node.heatmap, limit, context, side=NODE_SIDE, quality=66)
+            drawn["heatmap"] = heatmap_view(node.heatmap, limit, context, side=NODE_SIDE, quality=16)
         nodes.append(drawn | {"left": f"{x:.4%}", "top": f"{(row + 0.5) / rows:.4%}"})
     return {
         "height": rows * ROW,

@@ -8,6 +8,7 @@ import numpy as np
 
 from crp.explanations import Explanation
 from crp.visualization import encoding as images
+from crp.visualization import picture_formats as formats
 from crp.visualization import wording
 from crp.visualization.page.context import Context
 
@@ -35,7 +36,7 @@ def heatmap_view(heatmap: np.ndarray, limit: float, context: Context, *, side: i
     context
         Of the page.
     side, quality
-        As in `encoding.tinted_uri`.
+        As in `picture_formats.tinted_uri`.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def heatmap_view(heatmap: np.ndarray, limit: float, context: Context, *, side: i
     heatmap = context.relevance(heatmap)
     own = images.colour_limit(heatmap)
     return {
-        "uri": images.tinted_uri(context.picture, heatmap, side=side, quality=quality),
+        "uri": formats.tinted_uri(context.picture, heatmap, side=side, quality=quality),
         "fade": f"{images.fade(own, limit):.4f}",
         "full": f"±{wording.number(own)}",
     }

@@ -44,8 +44,16 @@ def mask_path(mask: np.ndarray) -> str:
     if (rows, columns) != mask.shape:
         coarse = Image.fromarray(mask.astype(np.float32)).resize((columns, rows), Image.Resampling.BOX)
         mask = np.asarray(coarse) >= 0.5
+    return edges_path(mask, width / columns, height / rows)
+
+
+def edges_path(mask: np.ndarray, x: float = 1, y: float = 1) -> str:
+    """Draw the edges between what is in a mask, bool `[rows, columns]`, and what is not: cells are `x` wide, `y` high.
+
+    >>> edges_path(np.array([[True, True], [False, True]]), x=10)
+    'M0 0H20M0 1H10M10 2H20M0 0V1M10 1V2M20 0V2'
+    """
     padded = np.pad(mask, 1)
-    x, y = width / columns, height / rows
     across = [
         f"M{_text(start * x)} {_text(row * y)}H{_text(stop * x)}"
         for row, edges in enumerate(padded[1:, 1:-1] != padded[:-1, 1:-1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from crp.explanations import Explanation, LayerExplanation
 from crp.values import ClassScore
 from crp.visualization import wording
+from crp.visualization.page.packing import packed_floats
 
 
 def ablations_block(explanation: Explanation, layer: LayerExplanation) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def ablations_block(explanation: Explanation, layer: LayerExplanation) -> dict[s
         "ablations": {
             "removed": [list(row) for row in found.removed],
             "classes": [[index, name] for index, name in found.classes],
-            "table": base64.b64encode(table.astype("<f4").tobytes()).decode("ascii"),
+            "table": packed_floats(table),
             # the class whose probability is explained; none for a difference, a start, or the only output
             "target": None if explanation.against is not None or wording.is_number(target) else target.index,
             "output": target.index if isinstance(target, ClassScore) and explanation.against is None else None,

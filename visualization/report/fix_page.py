@@ -10,14 +10,14 @@ from torch import Tensor
 from crp.class_names import class_name
 from crp.correction.figures_of_a_fix import FixFigures
 from crp.library import Library
-from crp.visualization.encoding import picture_uri
 from crp.visualization.number_formats import SPACE
 from crp.visualization.package_files import template_files
 from crp.visualization.page.explanation_page import environment
+from crp.visualization.picture_formats import picture_uri
 from crp.visualization.report.concept_patches import patch_views
 
 # Changed samples that are shown of each kind, and the side of their pictures in pixels.
-_SHOWN, _SIDE, _QUALITY = 10, 112, 80
+_SHOWN, _SIDE, _QUALITY = 10, 112, 70
 
 
 def fix_report(

@@ -26,6 +26,7 @@ from crp.files import user_path
 from crp.library import Library
 from crp.visualization import concept_names, place_wording, wording
 from crp.visualization import encoding as images
+from crp.visualization import picture_formats as formats
 from crp.visualization.number_formats import percent, probability
 from crp.visualization.package_files import template_files
 from crp.visualization.page import explanation_page as page
@@ -132,7 +133,7 @@ def _index(
             title=title,
             name=name,
             style="".join(template_files()[file].decode() for file in ("style.css", "site.css")),
-            picture=images.picture_uri(picture, side=SIDE, quality=85),
+            picture=formats.picture_uri(picture, side=SIDE, quality=75),
             small=max(height, width) <= images.SMALL_SIDE,
             height=height,
             width=width,
@@ -158,7 +159,7 @@ def _summary(number: int, each: ObjectExplanation) -> _Summary:
             "part": percent(each.found.part),
             "outline": outline_view(explanation.place),
             "at": _corner(explanation),
-            "crop": images.picture_uri(_crop(explanation), side=CROP, quality=82),
+            "crop": formats.picture_uri(_crop(explanation), side=CROP, quality=72),
             "context": place_wording.prediction_context_share(explanation),
             "layer": layer.layer,
             "concepts": [
@@ -203,7 +204,7 @@ def _crop(explanation: Explanation) -> np.ndarray:
 def _patch(part: Any) -> str:
     for patches in (part.relevance_patches, part.activation_patches):
         if patches:
-            return images.jpeg_uri(images.squared(patches[0].picture, PATCH), quality=70)
+            return formats.photo_uri(images.squared(patches[0].picture, PATCH), quality=60)
     return ""
 
 

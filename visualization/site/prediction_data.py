@@ -15,7 +15,7 @@ from crp.explanations.entries import Entry
 from crp.values import ClassScore, StartScore
 from crp.visualization import wording
 from crp.visualization.page_files import write_changed
-from crp.visualization.site.picture_files import SUFFIX
+from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.site.shared import Shared
 
 # Shares are stored as multiples of 1 / UNIT.
@@ -81,13 +81,7 @@ def _layer(shared: Shared, layer: str) -> dict[str, Any]:
         "place": shared.places[layer],
         "size": size,
         "names": named,
-        "glimpses": {
-            "uri": shared.glimpse_uri(layer, ""),
-            "rows": glimpses.sheet.rows,
-            "columns": glimpses.columns,
-            # where all concepts have a patch, the place of a concept is its id
-            "concepts": None if glimpses.concepts == tuple(range(size)) else list(glimpses.concepts),
-        },
+        "glimpses": {"uri": shared.glimpse_uri(layer, ""), **glimpses.numbers(size)},
     }
 
 

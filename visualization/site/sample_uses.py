@@ -21,7 +21,7 @@ from crp.class_names import class_name
 from crp.explanations.entries import LEAST_SHARE
 from crp.library import Library
 from crp.visualization.page_files import write_changed
-from crp.visualization.site.picture_files import SUFFIX
+from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.site.prediction_data import UNIT
 
 # Samples that a page lists, those with the largest absolute shares.

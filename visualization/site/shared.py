@@ -32,8 +32,8 @@ from crp.visualization.inputs.laid_out import drawn_patch
 from crp.visualization.package_files import template_files
 from crp.visualization.page.sounds import Sounds
 from crp.visualization.page_files import file_name, replace_file, write_changed
+from crp.visualization.picture_formats import SUFFIX, photo
 from crp.visualization.sheets import SIDE, Glimpses, Sheet
-from crp.visualization.site.picture_files import SUFFIX, save_picture
 from crp.visualization.site.sound_files import sound_name, write_sounds
 
 ASSETS = {"page.css": "style.css", "page.js": "script.js"} | {
@@ -131,7 +131,7 @@ class Shared:
                 if self._sheets[key].rows:
                     write_sounds(place, concept, rows, self.renderer)
                     drawn = [[drawn_patch(patch, self.renderer) for patch in of_mode] for of_mode in rows]
-                    save_picture(pictures, sheets.patch_sheet(drawn), webp=68, jpeg=78)
+                    write_changed(pictures, photo(sheets.patch_sheet(drawn), quality=68))
                     veil = Image.fromarray(sheets.veil_sheet(drawn))
                     replace_file(veils, partial(veil.save, format="PNG", optimize=True))
         return self._sheets[key]
@@ -152,7 +152,7 @@ class Shared:
                 sheet, glimpses = sheets.glimpse_sheet(
                     shown, side=sheets.GLIMPSE_SIDE, columns=sheets.glimpse_columns(len(shown))
                 )
-                save_picture(picture, sheet, webp=40, jpeg=76)
+                write_changed(picture, photo(sheet, quality=40))
                 write_changed(listed, json.dumps(glimpses.concepts).encode())
             concepts = json.loads(listed.read_bytes())
             self._glimpses[layer] = Glimpses(tuple(concepts), sheets.glimpse_columns(len(concepts)))

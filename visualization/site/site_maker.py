@@ -39,10 +39,10 @@ from crp.visualization.inputs import page_renderer_for
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page.sounds import LIMIT
 from crp.visualization.page_files import write_changed
+from crp.visualization.picture_formats import SUFFIX, photo
 from crp.visualization.sheets import LAYOUT
 from crp.visualization.site.concept_page import ConceptPages
 from crp.visualization.site.front_page import compare_page, index_page
-from crp.visualization.site.picture_files import SUFFIX, save_picture
 from crp.visualization.site.pictures import page_names, picture_labels, small_picture
 from crp.visualization.site.prediction_data import write_index
 from crp.visualization.site.sample_uses import SampleUses
@@ -292,7 +292,7 @@ class _Site:
         text = page.render(explanation, self.shared, site=site)
         write_changed(written, _bytes(text))
         small = small_picture(page_renderer_for(explanation).picture(explanation.picture))
-        save_picture(thumbnail, small, webp=70, jpeg=82)
+        write_changed(thumbnail, photo(small, quality=70))
         write_changed(listed, json.dumps({"key": key, **entry_numbers(entry)}, allow_nan=False).encode())
         return entry
 

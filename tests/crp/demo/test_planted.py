@@ -6,6 +6,7 @@ import torch
 
 import crp
 from crp.demo import Calls, Heartbeats, Scans, Waveforms, demo_model
+from crp.demo.calls import NOISE, STFT
 from tests.evidence.planted_truth import NETWORKS, first_concepts, widened
 
 
@@ -20,6 +21,24 @@ def test_samples_repeat_and_only_the_first_class_has_nothing_planted(data):
     assert not np.array_equal(made.sample(0).values, data("train", 6).sample(0).values)
     with pytest.raises(IndexError):
         made[6]
+
+
+@pytest.mark.parametrize("data", [Calls, Heartbeats, Scans])
+def test_a_mask_holds_what_was_planted_and_little_else(data):
+    made = data("test", 6)
+    for index in (1, 2, 4, 5):
+        _, planted = made._made(*made._random(index))
+        energy = (planted**2).sum(0)
+        assert energy[made.shown(index)].sum() > 0.97 * energy.sum()
+        # outside of it, nothing stands out of the noise
+        assert energy[~made.shown(index)].max() <= len(planted) * made.noise**2
+
+
+def test_the_noise_of_a_spectrogram_is_that_of_its_magnitudes():
+    samples = np.random.default_rng(0).normal(0, NOISE, (1, 400_000)).astype(np.float32)
+    # without the lowest and highest frequencies, whose noise is real
+    magnitudes = STFT(samples)[0, 2:-2]
+    assert np.sqrt((magnitudes**2).mean()) == pytest.approx(Calls.noise, rel=0.01)
 
 
 def test_waveforms_are_the_calls_and_their_network_is_the_same():

@@ -11,6 +11,7 @@ from crp.explanations import ClassScore
 from crp.visualization.atlases import Atlas
 from crp.visualization.page.explanation_page import render
 from page_in_browser import VIEW, at, caption, pinned
+from page_source import unpacked
 
 
 @pytest.mark.parametrize("state", ["as opened", "in use", "narrow and dark", "difference"])
@@ -172,4 +173,4 @@ def test_a_regression_whose_layer_conserves_nothing(browser, tmp_path, explanati
 
 def test_the_page_holds_its_numbers(page, explanation):
     content = page.run("document.getElementById('atlas-numbers').textContent")
-    assert json.loads(content)["graph"]["nodes"][0]["name"] == "zebra"
+    assert json.loads(unpacked(content))["graph"]["nodes"][0]["name"] == "zebra"

@@ -61,8 +61,8 @@ def test_numbers_of_a_layer(taking, explanation):
     relevance = explanation.layers[0].relevance
     found = rows(content)
     assert [int(row["concept"]) for row in found] == list(range(64))
-    # the page keeps relevance with few digits
-    assert [float(row["relevance"]) for row in found] == pytest.approx(relevance.tolist(), rel=1e-3, abs=1e-6)
+    # the page keeps relevance as float32
+    assert [float(row["relevance"]) for row in found] == pytest.approx(relevance.tolist(), rel=1e-6)
     shares = relevance / np.abs(relevance).sum()
     assert [float(row["share"]) for row in found] == pytest.approx(shares.tolist(), abs=1e-4)
     name, content = take(taking, f"{PANEL} .ledger > .takes", "Download JSON")

@@ -14,8 +14,8 @@ import numpy as np
 from crp.explanations.entries import LEAST_SHARE, Entry
 from crp.library import Library
 from crp.values import ClassScore
+from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.site.front_page import compare_page, index_page
-from crp.visualization.site.picture_files import SUFFIX
 from crp.visualization.site.prediction_data import write_index
 from crp.visualization.site.shared import Shared
 from tests.visualization.site.small_site import LAYERS, NAMES

@@ -14,9 +14,10 @@ from crp.explanations import numbers
 from crp.library.patches import MODES
 from crp.visualization import wording
 from crp.visualization.page_files import file_name
+from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.sheets import SIDE
-from crp.visualization.site.picture_files import SUFFIX
 from crp.visualization.site.site_maker import make_site
+from page_source import numbers_in
 from tests.visualization.site import small_site as small
 from tests.visualization.site.reading import Page, referred, said
 from tests.visualization.site.small_site import OPTIONS
@@ -37,6 +38,8 @@ def test_everything_that_is_referred_to_is_there(made, tmp_path):
 
 
 NAMING = ["names.js", "naming.js"]
+# Of script elements that hold no script.
+DATA = ("application/json", "text/plain")
 SCRIPTS = {
     "prediction": [*NAMING, "page.js", "order.js", "site.js"],
     "concept": [*NAMING, "site.js", "concept.js"],
@@ -49,7 +52,7 @@ SCRIPTS = {
 def test_what_pages_share_is_written_once(made):
     """No page holds script, style or a patch of its own."""
     for page in made.rglob("*.html"):
-        scripts = [given for given in Page(page).all("script") if given.get("type") != "application/json"]
+        scripts = [given for given in Page(page).all("script") if given.get("type") not in DATA]
         names = [given.get("src", "").split("/")[-1] for given in scripts]
         kind = "prediction" if page.parent.name == "predictions" else "concept" if page.stem.isdecimal() else page.name
         if kind == "index.html" and page.parent != made:
@@ -108,7 +111,7 @@ def test_all_uses_of_a_layer_are_kept_with_their_shares(made, model, library, fi
 
 def test_a_page_of_the_site_holds_the_numbers_of_a_page_alone(made, model, library, files):
     page = (made / "predictions" / "picture_0.html").read_text("utf-8")
-    found = json.loads(page.split('id="atlas-numbers">')[1].split("</script>")[0])
+    found = numbers_in(page)
     provenance = {"image": files[0].name, "command": ""}
     alone = crp.explain(model, files[0], library, concepts=2, cells=3, provenance=provenance)
     assert found == json.loads(json.dumps(numbers(alone)))
@@ -235,3 +238,31 @@ def test_names_of_pages_are_told_apart():
     for text in ("Zebra", "zebra", "zebra!", "zebra?", "index", ".hidden", "", "x" * 200):
         taken.append(file_name(text, taken))
     assert taken == ["Zebra", "zebra-2", "zebra_", "zebra_-2", "index-2", "hidden", "_", "x" * 80]
+
+
+def test_concept_pages_say_which_predictions_are_wrong(model, library, files, tmp_path):
+    with torch.no_grad():
+        best = [int(model(library.preprocessing.to_input(Image.open(file))[None]).argmax()) for file in files]
+    folder, ready, other = tmp_path / "site", crp.prepared(model), [(index + 1) % 3 for index in best]
+
+    def both(first, mark):
+        """Pages on which both labelled pictures are, the first of them marked like that."""
+        make_site(ready, files, library, folder, labels={files[0]: first, files[2]: other[2]}, **OPTIONS)
+        found = 0
+        for page in (folder / "concepts").rglob("[0-9]*.html"):
+            text = said(page)
+            shown = [name in text for name in ("picture 0.png", "picture 2.png")]
+            assert [f"picture 0.png {mark}, labelled" in text, "picture 2.png ✗ wrong, labelled" in text] == shown
+            wrong = (shown[0] and "✗" in mark) + shown[1]
+            links = [given["href"] for given in Page(page).all("a") if "show=wrong" in given.get("href", "")]
+            concept = f"{page.parent.name.replace('low_er', 'low/er')}/{page.stem}"
+            assert [unquote(link) for link in links] == [f"../../index.html#show=wrong&concept={concept}"] * (wrong > 0)
+            if any(shown):
+                right = sum(shown) - wrong
+                assert f"on this site: {right} right, {wrong} wrong" in text
+            found += all(shown)
+        return found
+
+    assert both(best[0], "✓ right") > 0
+    # another label is news for pages that were made
+    assert both(other[0], "✗ wrong") > 0

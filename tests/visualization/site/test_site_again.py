@@ -12,9 +12,9 @@ import crp
 from crp.errors import InputError, LibraryError
 from crp.visualization import sheets
 from crp.visualization.page_files import write_changed
+from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.site import site_maker as site_module
 from crp.visualization.site.concept_page import ConceptPages
-from crp.visualization.site.picture_files import SUFFIX
 from crp.visualization.site.site_maker import make_site
 from tests.visualization.site import small_site as small
 from tests.visualization.site.reading import Page, referred
@@ -193,7 +193,6 @@ def test_an_interruption_leaves_complete_pages_and_says_how_to_go_on(model, libr
 def test_an_interruption_at_any_file_leaves_no_half_of_one(model, library, files, tmp_path, monkeypatch, made):
     """Cut after 1, 8, 15, ... files written: what is there is whole, and going on leads to the same site."""
     from crp.visualization import page_files as files_module
-    from crp.visualization.site import picture_files as pictures_module
     from crp.visualization.site import shared as shared_module
 
     folder, kept, limit = tmp_path / "site", files_module.replace_file, [0]
@@ -204,7 +203,7 @@ def test_an_interruption_at_any_file_leaves_no_half_of_one(model, library, files
             raise KeyboardInterrupt
         kept(path, write)
 
-    for module in (files_module, pictures_module, shared_module):
+    for module in (files_module, shared_module):
         monkeypatch.setattr(module, "replace_file", limited)
     for count in range(1, 60, 7):
         limit[0] = count

@@ -10,7 +10,7 @@ import pytest
 import crp
 from crp.library.patches import MODES
 from crp.visualization import wording
-from crp.visualization.site.picture_files import SUFFIX
+from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.site.site_maker import make_site
 from tests.visualization.site import small_site as small
 

@@ -2,8 +2,7 @@
 class Ablations {
   constructor(content, layer) {
     Object.assign(this, content, { layer });
-    const bytes = Uint8Array.from(atob(content.table), character => character.charCodeAt(0)).buffer;
-    this.numbers = new Float32Array(bytes);
+    this.numbers = floats(content.table);
     this.rows = new Map(content.removed.map((row, index) => [row.join(), index]));
     this.single = new Set(content.removed.flatMap(row => row.length === 1 ? row : []));
     this.paired = new Set(content.removed.flatMap(row => row.length === 2 ? row : []));

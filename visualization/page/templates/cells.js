@@ -2,13 +2,26 @@
 class Table {
   constructor(content) {
     Object.assign(this, content);
-    if (!content.table) return;
-    const bytes = text => Uint8Array.from(atob(text), character => character.charCodeAt(0)).buffer;
-    this.scale = new Float32Array(bytes(content.scale));
-    this.steps = new Int16Array(bytes(content.table));
+    // As many digits as float32 has.
+    if (content.relevance) this.relevance = Array.from(floats(content.relevance), value => Number(value.toPrecision(7)));
+    this.places = content.sprite.concepts && new Map(content.sprite.concepts.map((concept, place) => [concept, place]));
+    if (content.table) this.scale = floats(content.scale);
   }
 
-  at(cell, concept) { return this.steps[cell * this.size + concept] * this.scale[concept]; }
+  // Unpacked when a layer is first opened: of many layers, few are. Zeros stand as one bit; then come the high bytes of all
+  // other steps, then the low ones.
+  get steps() {
+    const count = this.rows * this.columns * this.size, data = unpacked(this.table), steps = new Int16Array(count);
+    let high = count + 7 >> 3;
+    const others = (data.length - high) / 2;
+    for (let place = 0; place < count; place++) {
+      if (data[place >> 3] >> (place & 7) & 1) { steps[place] = data[high] << 8 | data[high + others]; high++; }
+    }
+    Object.defineProperty(this, "steps", { value: steps });
+    return steps;
+  }
+
+  at(cell, concept) { return this.steps[concept * this.rows * this.columns + cell] * this.scale[concept]; }
 
   sums(cells) {
     return Array.from({ length: this.size }, (_, concept) => {
@@ -74,8 +87,11 @@ class Table {
     return !name || new RegExp(`(?<!\\d)${concept}(?!\\d)`).test(name) ? name : `${name} (${concept})`;
   }
 
+  // Where its patch lies in the picture that has one of each concept; undefined for a concept without one.
+  placeOf(concept) { return this.places ? this.places.get(concept) : concept < 0 ? undefined : concept; }
+
   glimpse(concept) {
-    const { name, rows, columns, place } = this.sprite, at = place[concept];
+    const { name, rows, columns } = this.sprite, at = this.placeOf(concept);
     if (at === undefined) return element("i", { class: "glimpse none" });
     const made = element("i", { class: "glimpse" });
     made.style.cssText = `background-image:var(--s${name});--r:${rows};--n:${columns};--y:${Math.floor(at / columns)};--x:${at % columns}`;

@@ -1,11 +1,17 @@
 // What a reader takes along of each part of the page: a link to it, its numbers, its picture.
 class Parts {
   constructor(views) {
-    this.numbers = JSON.parse(document.getElementById("atlas-numbers").textContent);
     for (const view of views) this.offer(view);
     const page = element("p", { class: "takes" });
     document.querySelector("footer").prepend(page);
     this.menu(page, "this page", { "Copy link": () => this.address(""), "Download JSON": () => this.json("atlas", this.numbers) });
+  }
+
+  // All numbers of the page, unpacked when they are first taken.
+  get numbers() {
+    const value = JSON.parse(new TextDecoder().decode(unpacked(document.getElementById("atlas-numbers").textContent)));
+    Object.defineProperty(this, "numbers", { value });
+    return value;
   }
 
   // Numbers of a view, as in the JSON.
@@ -13,29 +19,32 @@ class Parts {
 
   offer(view) {
     view.panels.forEach((panel, index) => {
-      const layer = this.of(view).layers[index], table = view.tables[index];
+      const table = view.tables[index], { layer } = table;
       const choices = { "Copy link": () => this.address(panel.id) };
-      if (table.relevance) choices["Download CSV"] = () => this.csv(`${layer.layer} concepts`, this.concepts(table, [...table.relevance.keys()].map(concept => [concept, table.relevance[concept], table.share(concept)])));
-      choices["Download JSON"] = () => this.json(layer.layer, layer);
+      if (table.relevance) choices["Download CSV"] = () => this.csv(`${layer} concepts`, this.concepts(table, [...table.relevance.keys()].map(concept => [concept, table.relevance[concept], table.share(concept)])));
+      choices["Download JSON"] = () => this.json(layer, this.of(view).layers[index]);
       const map = view.stage.map(index);
-      if (map) choices["Download the map as SVG"] = () => this.svg(`${layer.layer} map`, map.querySelector("svg"));
-      this.menu(panel.querySelector(".ledger"), layer.layer, choices);
+      if (map) choices["Download the map as SVG"] = () => this.svg(`${layer} map`, map.querySelector("svg"));
+      this.menu(panel.querySelector(".ledger"), layer, choices);
     });
     for (const card of view.cards) {
-      const concept = Number(card.dataset.concept), index = Number(card.dataset.layer), { layer, supporting, opposing } = this.of(view).layers[index];
+      const concept = Number(card.dataset.concept), index = Number(card.dataset.layer), { layer } = view.tables[index];
       const name = `${layer} ${concept}`, address = () => `${encodeURIComponent(layer)}/${concept}${view.index ? `@${view.index}` : ""}`;
       this.menu(card.querySelector(".facts"), name, {
         "Copy link": () => this.address(address()),
         "Download the heatmap as PNG": () => this.png(name, card.querySelector(".heat")),
-        "Download JSON": () => this.json(name, { layer, ...[...supporting, ...opposing].find(part => part.concept === concept) }),
+        "Download JSON": () => {
+          const { supporting, opposing } = this.of(view).layers[index];
+          this.json(name, { layer, ...[...supporting, ...opposing].find(part => part.concept === concept) });
+        },
       });
     }
-    const graph = this.of(view).graph;
-    if (graph && view.graph.root) {
+    if (view.graph.root) {
+      const graph = () => this.of(view).graph;
       this.menu(view.graph.root.querySelector(".lead"), "the graph", {
         "Copy link": () => this.address(view.graph.root.querySelector("h3").id),
-        "Download CSV": () => this.csv("graph", [["upper layer", "upper concept", "lower layer", "lower concept", "relevance", "share of the prediction"], ...graph.edges.map(edge => [...edge.upper, ...edge.lower, edge.relevance, edge.share])]),
-        "Download JSON": () => this.json("graph", graph),
+        "Download CSV": () => this.csv("graph", [["upper layer", "upper concept", "lower layer", "lower concept", "relevance", "share of the prediction"], ...graph().edges.map(edge => [...edge.upper, ...edge.lower, edge.relevance, edge.share])]),
+        "Download JSON": () => this.json("graph", graph()),
       }, true);
     }
     this.menu(view.region.root, "the region", { "Download CSV": () => {

@@ -82,7 +82,7 @@ class Stage {
     if (picture) this.scale(view.panels[index].dataset.limit, (card ?? node).dataset.full);
     else if (table.table) this.scale(`${limit(table.peak())} a cell`, `${limit(table.peak(concept))} a cell`);
     this.drawOverlay(table, index, concept, !picture);
-    this.caption.replaceChildren(...card || table.sprite.place[concept] === undefined ? [] : [table.glimpse(concept)],
+    this.caption.replaceChildren(...card || table.placeOf(concept) === undefined ? [] : [table.glimpse(concept)],
       cell === undefined ? this.sentence(table, concept, card, node, picture) : table.sentence(cell), ...view.toPage(table.layer, concept));
     this.show(cell === undefined ? "concept" : "map");
   }

@@ -2,6 +2,10 @@
 document.body.classList.add("live");
 closeFolds();
 for (const image of all(".patch img")) image.title = image.alt;
+// What the numbers of cards mean stands once, below.
+const means = Object.fromEntries(all("[id^=means-]").map(place => [place.id.slice(6), place.textContent]));
+const NAMED = { layer: "share of the layer: ", prediction: "share of the prediction: " };
+for (const place of all("[data-means]")) place.title = place.dataset.means.split(" ").map(name => (NAMED[name] ?? "") + means[name]).join("; ");
 
 const tables = JSON.parse(document.getElementById("atlas-cells").textContent).map(view => view.map(layer => new Table(layer)));
 const views = all(".view").map((root, index) => new View(root, tables[index], address));

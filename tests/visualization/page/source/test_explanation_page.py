@@ -1,4 +1,3 @@
-import base64
 import dataclasses
 import json
 import re
@@ -11,7 +10,7 @@ from crp.explanations import numbers
 from crp.visualization import conservation_wording, graph_wording, wording
 from crp.visualization.map_cells import outweighed
 from crp.visualization.page.explanation_page import render
-from page_source import Page
+from page_source import Page, numbers_in, table_of
 
 
 def test_every_element_is_closed(page):
@@ -50,8 +49,8 @@ def test_alternative_texts_name_place_verdict_and_class(explanation, page):
     assert "most relevant for · relmax, 1: sample 0, zebra, score 0.5" in [image["alt"] for image in page.all("img")]
 
 
-def test_embedded_numbers_are_those_of_the_json(explanation, page):
-    assert json.loads(page.scripts["atlas-numbers"]) == numbers(explanation)
+def test_embedded_numbers_are_those_of_the_json(explanation, source):
+    assert numbers_in(source) == numbers(explanation)
 
 
 def test_cards_stand_by_absolute_share_with_the_numbers_of_the_json(explanation, page):
@@ -126,10 +125,11 @@ def test_hostile_names_stay_text():
     value = examples.explanation(
         names=(hostile, hostile), image=hostile, layers=(hostile,), patches=1, supporting=1, opposing=1
     )
-    page = Page(render(value))
+    source = render(value)
+    page = Page(source)
     assert page.open == []
     assert len(page.all("script")) == 4
-    assert json.loads(page.scripts["atlas-numbers"]) == numbers(value)
+    assert numbers_in(source) == numbers(value)
     for block in (page.scripts["atlas-numbers"], page.scripts["atlas-cells"]):
         assert not set(block) & set("<>&\u2028\u2029")
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
@@ -177,14 +177,7 @@ def test_a_large_page_stays_small():
 
 def cells_of(page):
     """The tables that the script reads, decoded: by view and layer, float [rows, columns, C]."""
-    tables = []
-    for view in json.loads(page.scripts["atlas-cells"]):
-        tables.append([])
-        for layer in view:
-            scale = np.frombuffer(base64.b64decode(layer["scale"]), "<f4")
-            steps = np.frombuffer(base64.b64decode(layer["table"]), "<i2")
-            tables[-1].append(steps.reshape(layer["rows"], layer["columns"], layer["size"]) * scale)
-    return tables
+    return [[table_of(layer) for layer in view] for view in json.loads(page.scripts["atlas-cells"])]
 
 
 def test_cells_are_those_of_the_explanation(explanation, page):
@@ -197,7 +190,8 @@ def test_cells_are_those_of_the_explanation(explanation, page):
 
 def test_views_stand_below_each_other_and_show_each_patch_once(explanation):
     several = examples.beside(explanation, patches=2)
-    page = Page(render(several))
+    source = render(several)
+    page = Page(source)
     assert page.open == []
     assert [section["id"] for section in page.all("section", **{"class": "view"})] == ["view-0", "view-1", "view-2"]
     text = " ".join("".join(page.text).split())
@@ -212,7 +206,7 @@ def test_views_stand_below_each_other_and_show_each_patch_once(explanation):
     assert len(page.all("div", **{"class": "strips"})) == len(strips)
     assert len(cards) - len(strips) == "".join(page.text).count("Its patches are on")
     assert again
-    assert json.loads(page.scripts["atlas-numbers"])["beside"][1]["against"]["name"] == "horse"
+    assert numbers_in(source)["beside"][1]["against"]["name"] == "horse"
 
 
 def test_every_node_of_the_graph_says_what_it_holds(explanation, page):
@@ -233,8 +227,9 @@ def test_users_of_a_concept_are_named(page):
 
 
 def test_one_common_picture_of_patches_a_layer(explanation, source):
-    assert len(re.findall(r"--s\d+:url\(data:image/jpeg", source)) == 2
+    assert len(re.findall(r"--s\d+:url\(data:image/webp", source)) == 2
     for layer, content in zip(explanation.layers, json.loads(Page(source).scripts["atlas-cells"])[0], strict=True):
-        known = {str(part.concept) for part in layer.ranked} | {str(concept) for concept in layer.glimpses}
-        assert known <= set(content["sprite"]["place"])
-        assert sorted(content["sprite"]["place"].values()) == list(range(len(content["sprite"]["place"])))
+        known = {part.concept for part in layer.ranked} | set(layer.glimpses)
+        shown = content["sprite"]["concepts"]
+        assert known <= set(shown)
+        assert len(shown) == len(set(shown))

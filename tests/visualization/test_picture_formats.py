@@ -1,0 +1,128 @@
+"""Pictures as bytes: what each format keeps, and what takes its place where Pillow cannot write it."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crp.visualization import encoding as images
+from crp.visualization import picture_formats as formats
+
+
+def decoded(uri, mode=None):
+    header, data = uri.split(",")
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    return header, np.asarray(picture if mode is None else picture.convert(mode))
+
+
+def shown(uri, picture):
+    """A heatmap as a page shows it: over the faded picture."""
+    _, stored = decoded(uri, "RGBA")
+    ground = images.fitted(images.faded(picture), max(stored.shape[:2]))
+    opacity = stored[..., 3:] / 255
+    return stored[..., :3] * opacity + ground * (1 - opacity)
+
+
+@pytest.fixture
+def scene():
+    """A picture with detail, and a heatmap with grains of both signs."""
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, size=(28, 36, 3), dtype=np.uint8))
+    picture = np.asarray(coarse.resize((288, 224), Image.Resampling.BICUBIC))
+    hills = np.asarray(Image.fromarray(random.normal(size=(7, 9)).astype(np.float32)).resize((288, 224)))
+    return picture, hills * random.random(hills.shape)
+
+
+def error(one, other):
+    return float(np.sqrt(np.mean((np.asarray(one, float) - other) ** 2)))
+
+
+def test_a_large_heatmap_has_a_third_of_the_bytes_of_a_jpeg_and_is_nearer_to_its_values(scene):
+    picture, heatmap = scene
+    uri = formats.tinted_uri(picture, heatmap, side=288, quality=16)
+    assert uri.startswith("data:image/avif;base64,")
+    exact = images.tinted(picture, heatmap)
+    before = formats.jpeg(exact, 68)
+    assert len(base64.b64decode(uri.split(",")[1])) < len(before) / 2
+    assert error(shown(uri, picture), exact) < error(Image.open(io.BytesIO(before)), exact)
+
+
+def test_the_sign_of_every_strong_pixel_survives(scene):
+    picture, heatmap = scene
+    _, stored = decoded(formats.tinted_uri(picture, heatmap, side=288, quality=16), "RGBA")
+    strong = np.abs(images.scaled(heatmap, power=images.ROOT)) > 0.5
+    inks = stored[strong][:, :3].astype(int)
+    nearer_for = np.abs(inks - images.FOR_INK).sum(1) < np.abs(inks - images.AGAINST_INK).sum(1)
+    wrong = nearer_for != (heatmap[strong] > 0)
+    assert strong.sum() > 1000
+    # at edges between signs, colour has half the resolution
+    assert wrong.mean() < 0.02
+
+
+def test_a_heatmap_of_nothing_hides_nothing(scene):
+    picture, heatmap = scene
+    _, stored = decoded(formats.tinted_uri(picture, 0 * heatmap, side=288, quality=16), "RGBA")
+    assert stored[..., 3].max() == 0
+
+
+def test_without_avif_a_heatmap_is_a_jpeg_with_its_ground(scene, monkeypatch):
+    picture, heatmap = scene
+    monkeypatch.setattr(formats, "_AVIF", False)
+    header, stored = decoded(formats.tinted_uri(picture, heatmap, side=288, quality=16))
+    assert header == "data:image/jpeg;base64"
+    assert error(stored, images.tinted(picture, heatmap)) < 16
+
+
+def test_a_small_heatmap_is_kept_as_levels_of_two_inks():
+    random = np.random.default_rng(1)
+    picture = random.integers(0, 256, size=(12, 9, 3), dtype=np.uint8)
+    heatmap = random.normal(size=(12, 9))
+    uri = formats.tinted_uri(picture, heatmap, side=50, quality=16)
+    assert uri.startswith("data:image/png")
+    # 127 levels a sign
+    assert np.abs(shown(uri, picture) - images.tinted(picture, heatmap)).max() <= 255 / 127
+
+
+def test_a_large_heatmap_is_reduced_before_it_is_tinted_and_looks_the_same():
+    picture = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
+    rows, columns = np.mgrid[-1:1:700j, -1:1:900j]
+    heatmap = np.exp(-8 * (rows**2 + columns**2)) - np.exp(-20 * ((rows - 0.5) ** 2 + (columns - 0.5) ** 2))
+    drawn = shown(formats.tinted_uri(picture, heatmap, side=90, quality=50), picture)
+    whole = images.fitted(images.tinted(picture, heatmap), 90)
+    assert drawn.shape == whole.shape == (70, 90, 3)
+    assert np.abs(drawn - whole).mean() < 4
+
+
+def test_png_keeps_every_bit():
+    picture = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    header, back = decoded(formats.png_uri(picture))
+    assert header == "data:image/png;base64"
+    np.testing.assert_array_equal(back, picture)
+
+
+def test_small_pictures_are_png_and_large_ones_shrunk_webp():
+    assert formats.picture_uri(np.zeros((32, 20, 3), dtype=np.uint8), side=8, quality=70).startswith("data:image/png")
+    header, back = decoded(formats.picture_uri(np.full((100, 200, 3), 120, dtype=np.uint8), side=50, quality=70))
+    assert header == "data:image/webp;base64"
+    assert back.shape == (25, 50, 3)
+    assert np.abs(back.astype(int) - 120).max() <= 2
+
+
+def test_a_photo_as_webp_is_as_near_as_a_larger_jpeg(scene, monkeypatch):
+    picture, _ = scene
+    webp = formats.photo(picture, 56)
+    monkeypatch.setattr(formats, "_WEBP", False)
+    assert formats.photo_uri(picture, 56).startswith("data:image/jpeg;base64,")
+    other = formats.photo(picture, 56)
+    assert len(webp) < 0.8 * len(other)
+    assert error(Image.open(io.BytesIO(webp)), picture) < 1.1 * error(Image.open(io.BytesIO(other)), picture)
+
+
+@pytest.mark.parametrize("webp", [True, False])
+def test_a_mask_holds_its_opacity(webp, monkeypatch):
+    monkeypatch.setattr(formats, "_WEBP", webp)
+    header, back = decoded(formats.mask_uri(np.array([[0.0, 1.0, 0.4]])), "RGBA")
+    assert header == f"data:image/{'webp' if webp else 'png'};base64"
+    np.testing.assert_array_equal(back[0, :, 3], [0, 255, 102])

@@ -1,0 +1,123 @@
+"""Pictures as bytes, and as addresses that hold these bytes: what is kept in which format.
+
+================  ====================================================================================================
+photos, patches   WebP: two thirds of the bytes of a JPEG that looks the same
+heatmaps          AVIF of ink and opacity, without the picture below. Opacity is compressed as a picture of its own, so
+                  that it takes a third of the bytes of a JPEG of heatmap and picture, and is nearer to the values
+veils             WebP without loss
+small pictures    PNG: any other format smears pixels
+================  ====================================================================================================
+
+All browsers have read both since March 2023 (Safari 16.4 was the last). Where Pillow cannot write one, it is a JPEG or
+PNG.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image, features
+
+from crp.visualization.encoding import LEVELS, ROOT, SMALL_SIDE, colour_limit, fitted, inks, scaled, tinted
+
+_WEBP, _AVIF = features.check("webp"), features.check("avif")
+# Of files that hold a photo or patches.
+SUFFIX = ".webp" if _WEBP else ".jpg"
+# What a quality of WebP and of AVIF corresponds to in JPEG.
+_WEBP_TO_JPEG, _AVIF_TO_JPEG = 10, 50
+
+
+def photo(picture: np.ndarray, quality: int) -> bytes:
+    """Compress a picture, uint8 [h, w, 3].
+
+    quality: of the WebP, 0 to 90.
+    """
+    if _WEBP:
+        return _bytes(Image.fromarray(np.ascontiguousarray(picture)), "WEBP", quality=quality)
+    return jpeg(picture, quality + _WEBP_TO_JPEG)
+
+
+def jpeg(picture: np.ndarray, quality: int) -> bytes:
+    """Compress a picture, uint8 [h, w, 3], as JPEG."""
+    return _bytes(Image.fromarray(np.ascontiguousarray(picture)), "JPEG", quality=quality, optimize=True)
+
+
+def photo_uri(picture: np.ndarray, quality: int) -> str:
+    """Encode `photo(picture, quality)` as "data:image/webp;base64,..."."""
+    return _uri("webp" if _WEBP else "jpeg", photo(picture, quality))
+
+
+def picture_uri(picture: np.ndarray, *, side: int, quality: int) -> str:
+    """Encode a picture, uint8 [h, w, 3], shrunk to at most `side`; small ones stay as they are, without loss."""
+    if max(picture.shape[:2]) <= SMALL_SIDE:
+        return png_uri(picture)
+    return photo_uri(fitted(picture, side), quality)
+
+
+def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: int) -> str:
+    """Encode `tinted(picture, heatmap)`, to be shown on a ground of `faded(picture)`, possibly at a lower opacity.
+
+    Parameters
+    ----------
+    picture
+        uint8 [H, W, 3]. It is part of what is encoded only where Pillow cannot write AVIF.
+    heatmap
+        float [H, W]. Small ones are PNG, exact: 255 levels of two colours.
+    side
+        Large ones are shrunk to at most that.
+    quality
+        Of the AVIF, 0 to 50.
+    """
+    if max(heatmap.shape) <= SMALL_SIDE:
+        return _uri("png", _levels(heatmap))
+    picture, heatmap = _reduced(picture, heatmap, 2 * side)
+    if not _AVIF:
+        return _uri("jpeg", jpeg(fitted(tinted(picture, heatmap), side), quality + _AVIF_TO_JPEG))
+    values = scaled(heatmap, colour_limit(heatmap), ROOT)
+    opacity = (np.abs(values) * 255).round().astype(np.uint8)
+    drawn = Image.fromarray(np.dstack([inks(values), opacity]))
+    drawn.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return _uri("avif", _bytes(drawn, "AVIF", quality=quality, speed=8, max_threads=1))
+
+
+def mask_uri(opacity: np.ndarray) -> str:
+    """Encode float [h, w] in 0..1 as a black picture with that opacity, for a page's `mask-image`."""
+    alpha = (np.clip(opacity, 0, 1) * 15).round().astype(np.uint8) * 17  # 16 steps: a third of the bytes of 256
+    black = np.zeros_like(alpha)
+    if not _WEBP:
+        return png_uri(np.stack([black, alpha], axis=-1))
+    return _uri("webp", _bytes(Image.fromarray(np.dstack([black, black, black, alpha])), "WEBP", lossless=True))
+
+
+def png_uri(array: np.ndarray) -> str:
+    """Encode uint8 [h, w], [h, w, 3] or [h, w, 4] as "data:image/png;base64,...", without loss."""
+    return _uri("png", _bytes(Image.fromarray(np.ascontiguousarray(array)), "PNG", optimize=True))
+
+
+def _levels(heatmap: np.ndarray) -> bytes:
+    levels = np.rint((scaled(heatmap, power=ROOT) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
+    image = Image.fromarray(levels)
+    image.putpalette(inks(np.arange(LEVELS) - LEVELS // 2).tobytes())
+    opacity = np.abs(np.linspace(-1, 1, LEVELS)) * 255
+    return _bytes(image, "PNG", optimize=True, transparency=opacity.round().astype(np.uint8).tobytes())
+
+
+def _reduced(picture: np.ndarray, heatmap: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink a picture and its heatmap by a whole number to at least `side`: tinting large ones takes seconds."""
+    times = max(heatmap.shape) // side
+    if times < 2:
+        return picture, heatmap
+    values = Image.fromarray(heatmap.astype(np.float32)).reduce(times)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).reduce(times)), np.asarray(values)
+
+
+def _bytes(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
