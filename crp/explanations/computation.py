@@ -277,7 +277,7 @@ def _explained_layer(
     supporting = [index for index in order[: shown.concepts] if relevance[index] > 0]
     opposing = [index for index in order[::-1][: shown.concepts] if relevance[index] < 0]
     cards = supporting + opposing
-    parts, ablations = {}, None
+    parts, ablations, overlooked = {}, None, {}
     if cards:
         library.concept_ids(layer, cards)
         statistics = library.statistics(layer)
@@ -290,6 +290,8 @@ def _explained_layer(
             effects = measured.of(layer, cards, start, started)
             strongest = sorted(cards, key=lambda index: -abs(share[index]))
             ablations = measured.ablations(layer, strongest, shown.pairs, start, shown.classes)
+            if flow.first_order:
+                overlooked = measured.overlooked(layer, own, cards, start, started)
         for index, heatmap, effect in zip(cards, heatmaps, effects, strict=True):
             parts[index] = ConceptPart(
                 layer=layer,
@@ -315,6 +317,7 @@ def _explained_layer(
         names=library.names[layer],
         naming=library.naming(layer),
         ablations=ablations,
+        overlooked=overlooked,
     )
 
 
