@@ -182,7 +182,7 @@ def _context(explanation: Explanation, shared: Shared | None, renderer: PageRend
 
 
 def _view(explanation: Explanation, index: int, context: Context) -> dict[str, Any]:
-    limits, place = layer_limits(explanation, context), outline_view(explanation.place)
+    limits, place = layer_limits(explanation, context), outline_view(explanation, context.renderer)
     heatmap = context.relevance(explanation.heatmap)
     # Concepts and layers of the first view have the short addresses.
     prefix = f"view-{index}-" if index else ""
@@ -234,6 +234,7 @@ def _layer(
         "hidden": wording.hidden(layer),
         "coverage": conservation_wording.coverage(layer),
         "outside": outside(layer),
+        "overlooked": effect_wording.overlooked(layer),
         "conserved": layer.first_order or coverage_is_a_share(layer.coverage),
         "map": layer.concept_map
         and concept_map_view(context.layer(layer), colours, {card["concept"]: card for card in cards}),
