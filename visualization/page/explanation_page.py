@@ -31,6 +31,7 @@ from crp.visualization.inputs import PageRenderer, page_renderer_for
 from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
 from crp.visualization.page.cards import card_view
+from crp.visualization.page.cell_tables import cell_tables
 from crp.visualization.page.concept_map_section import cells_view, concept_map_view
 from crp.visualization.page.context import UP, Context
 from crp.visualization.page.glimpses import embedded_glimpses, shared_glimpses
@@ -120,10 +121,11 @@ def render(
                 [
                     [
                         cells_view(layer, glimpses[layer.layer], colours[layer.layer], context)
+                        | table
                         | ablations_block(value, layer)
-                        for layer in value.layers
+                        for layer, table in zip(value.layers, tables, strict=True)
                     ]
-                    for value in views
+                    for value, tables in zip(views, cell_tables(views, context), strict=True)
                 ]
             ),
         )
