@@ -1,4 +1,4 @@
-"""Made-up explanations of signals, sounds, spectrograms and volumes, whose numbers add up."""
+"""Made-up explanations of inputs of each kind, whose numbers add up."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ MEDIA = {
     "audio": (Medium.audio(2000), (1, 4000), (16,)),
     "spectrogram": (Medium.spectrogram(Stft(2000, 64, 32)), (1, 32, 124), (4, 8)),
     "volume": (Medium.volume((3, 2, 2)), (1, 12, 10, 16), (3, 2, 4)),
+    "image": (Medium.image(("nir", "red", "green", "blue"), shown=("nir", "red", "green")), (4, 12, 16), (3, 4)),
+    "video": (Medium.video(8), (3, 12, 10, 16), (3, 2, 4)),
 }
 
 

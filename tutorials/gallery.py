@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import crp
 from crp.demo import TAGGED_CLASS, Scenes, demo_model, objects_demo
+from crp.demo.demo_kinds import KINDS, DemoKind
 from crp.explanations import Explanation
 from crp.library import Library
 from crp.visualization import Atlas
@@ -62,7 +63,7 @@ def main() -> None:
         browser = Browser(program)
         try:
             page = Atlas(explanation).save(Path(work) / "atlas.html")
-            for name, png in of_page(browser, page):
+            for name, png in [*of_page(browser, page), *of_recordings(browser, Path(work))]:
                 (FOLDER / f"{name}.png").write_bytes(reduced(png, widest=1500))
             photos = pictures_of(scenes, Path(work) / "scenes")
             site = crp.make_site(model, photos, library, Path(work) / "site", progress=False)
@@ -108,6 +109,25 @@ def of_page(browser: Browser, page: Path) -> Iterator[tuple[str, bytes]]:
     browser.hover(f"{VIEW} .node:nth-child(2)")
     settle(browser)
     yield "page-graph", browser.screenshot(of=f"{VIEW} .graph", margin=20, sharpness=SHARPNESS)
+
+
+def of_recordings(browser: Browser, work: Path) -> Iterator[tuple[str, bytes]]:
+    """Take screenshots of the pages of a sound, a signal and a volume, as `crp demo` makes them."""
+    yield "page-audio", shown(browser, work, KINDS["audio"], height=1010)
+    yield "page-signal", shown(browser, work, KINDS["signal"], height=1010)
+    yield "page-volume", shown(browser, work, KINDS["volume"], height=1010)
+
+
+def shown(browser: Browser, work: Path, kind: DemoKind, *, height: int) -> bytes:
+    """Mine some of the data of a kind of input, explain its example, and take a screenshot of the page."""
+    data, example = kind.functions.data(kind.network, 300), kind.functions.example(work)
+    library = crp.mine(
+        demo_model(kind.network), data, layers=kind.networks[kind.network], path=work / f"{kind.network}.crp",
+        class_names=data.class_names, preprocessing=data.preprocessing, progress=False,
+    )  # fmt: skip
+    explanation = crp.explain(demo_model(kind.network), example.file, library, provenance={"image": example.file.name})
+    browser.open(Atlas(explanation).save(work / f"{kind.network}.html"), width=WIDTH, height=height)
+    return browser.screenshot(whole=False)
 
 
 def pictures_of(scenes: Scenes, folder: Path) -> list[Path]:

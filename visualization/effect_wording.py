@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
-from crp.explanations import ConceptPart, Explanation
+from crp.explanations import ConceptPart, Explanation, LayerExplanation
 from crp.explanations.entries import Entry
 from crp.graphs.concept_graph import Key
 from crp.values import ClassScore, StartScore
-from crp.visualization import wording
+from crp.visualization import concept_names, wording
 from crp.visualization.number_formats import number, times
 
 # Effects below this part of what is explained say nothing about signs.
@@ -76,6 +76,22 @@ def disagreement(part: ConceptPart) -> str:
             f"Differs from its effect by far: removing it changes the output by {times(ratio)} its relevance."
         )
     return ""
+
+
+def overlooked(layer: LayerExplanation) -> str:
+    """Say that relevance overlooks concepts that change the output more than those shown; empty if it does not."""
+    if not layer.overlooked:
+        return ""
+    names = [concept_names.in_sentence(concept, layer.name_of(concept)) for concept in layer.overlooked]
+    effects = list(layer.overlooked.values())
+    falls = ", ".join(
+        f"without {name} {number(one.before)} → {number(one.after)}" for name, one in zip(names, effects, strict=True)
+    )
+    what = "a concept" if len(names) == 1 else f"{len(names)} concepts"
+    return (
+        f"Relevance overlooks {what} whose removal changes the output more than that of any concept shown here: "
+        f"{falls}. It is a derivative, and norms hide from it what dominates a layer."
+    )
 
 
 def mean_effect(entries: Sequence[Entry], key: Key) -> str:

@@ -27,7 +27,7 @@ from crp.concepts import ChannelConcept, Kinds
 from crp.errors import InputError
 from crp.explanations.concept_map import ConceptMap
 from crp.explanations.effects import MeasuredEffects
-from crp.explanations.explained import Explained, best_classes, explained_of, same
+from crp.explanations.explained import Explained, best_classes, explained_of, probabilities_of, same
 from crp.explanations.explanation import ConceptPart, Explanation, LayerExplanation
 from crp.explanations.illustration import illustrated
 from crp.explanations.map_computation import concept_maps_in
@@ -169,6 +169,7 @@ def explain(
             "classes": classes,
             "provenance": {**_provenance(library, model.rules, flow, every, measured), **(provenance or {})},
             "medium": medium,
+            "probabilities": probabilities_of(flow, library) if classes and classes[0].probability is not None else "",
         }
 
         def explained(one: Explained, other: Explained | None, **beside: Any) -> Explanation:
@@ -277,7 +278,7 @@ def _explained_layer(
     supporting = [index for index in order[: shown.concepts] if relevance[index] > 0]
     opposing = [index for index in order[::-1][: shown.concepts] if relevance[index] < 0]
     cards = supporting + opposing
-    parts, ablations = {}, None
+    parts, ablations, overlooked = {}, None, {}
     if cards:
         library.concept_ids(layer, cards)
         statistics = library.statistics(layer)
@@ -290,6 +291,8 @@ def _explained_layer(
             effects = measured.of(layer, cards, start, started)
             strongest = sorted(cards, key=lambda index: -abs(share[index]))
             ablations = measured.ablations(layer, strongest, shown.pairs, start, shown.classes)
+            if flow.first_order:
+                overlooked = measured.overlooked(layer, own, cards, start, started)
         for index, heatmap, effect in zip(cards, heatmaps, effects, strict=True):
             parts[index] = ConceptPart(
                 layer=layer,
@@ -315,6 +318,7 @@ def _explained_layer(
         names=library.names[layer],
         naming=library.naming(layer),
         ablations=ablations,
+        overlooked=overlooked,
     )
 
 

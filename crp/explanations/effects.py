@@ -15,12 +15,17 @@ from crp.attribution.removal import Removal, explained_value
 from crp.attribution.starts import Logit, Start
 from crp.class_names import class_name
 from crp.concepts import Kinds
+from crp.concepts.parts import Parts
 from crp.errors import ModelError
 from crp.explanations.ablations import Ablations
+from crp.explanations.explained import probabilities_of
 from crp.values import ConceptEffect
 
 if TYPE_CHECKING:
     from crp.library import Library
+
+# Of the concepts of a layer that are not shown, so many most active ones are removed, too.
+_ACTIVE = 4
 
 
 class MeasuredEffects:
@@ -47,7 +52,7 @@ class MeasuredEffects:
     """
 
     def __init__(self, flow: RelevanceFlow, library: Library, layers: Sequence[str], concept: Kinds) -> None:
-        self._names, self._independent = library.output_names, flow.independent
+        self._names, self._independent = library.output_names, probabilities_of(flow, library) == "sigmoid"
         self._ways: dict[str, list[Removal]] = {}
         self._predictions: dict[tuple[str, int], list[Tensor]] = {}
         self._of_pairs: dict[tuple[str, int, int], Tensor] = {}
@@ -84,6 +89,41 @@ class MeasuredEffects:
                 numbers += [float(explained_value(start, prediction)), probability]
             found.append(ConceptEffect(before, *numbers))
         return found
+
+    def overlooked(
+        self, layer: str, parts: Parts, shown: Sequence[int], start: Start, before: float
+    ) -> dict[int, ConceptEffect]:
+        """Find concepts that are not shown and change what is explained by more than any that is shown.
+
+        Relevance that is a first-order effect misses a concept that holds most of what a norm divides by: the output
+        hardly depends on how strong it is, and very much on whether it is there. Such concepts are among the most
+        active ones, and a few of these are removed.
+
+        Parameters
+        ----------
+        layer, parts
+            A layer and the parts of its output.
+        shown
+            The concepts that are shown.
+        start, before
+            As for `of`.
+
+        Returns
+        -------
+        dict
+            Their effects, the largest first.
+        """
+        located = parts.activation()
+        size = torch.maximum(located.peak()[0].abs(), located.trough()[0].abs())[0].double()
+        size[list(shown)] = 0
+        active = [index for index in size.argsort(descending=True, stable=True)[:_ACTIVE].tolist() if size[index] > 0]
+        effects = self.of(layer, [*shown, *active], start, before)
+        if not effects or effects[0] is None:
+            return {}
+        most = max((abs(effect.fall) for effect in effects[: len(shown)]), default=0.0)
+        found = dict(zip(active, effects[len(shown) :], strict=True))
+        ranked = sorted(found.items(), key=lambda item: -abs(item[1].fall))
+        return {index: effect for index, effect in ranked if abs(effect.fall) > most}
 
     def ablations(
         self, layer: str, concepts: Sequence[int], pairs: int, start: Start, classes: Sequence[int]

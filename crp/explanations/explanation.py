@@ -145,6 +145,9 @@ class LayerExplanation:
         What people said about the concepts, and what tells the concepts from others; None if this is not known.
     ablations
         What the model answers without the concepts that are shown, one and two at a time; None if it was not measured.
+    overlooked
+        Of `first_order` layers, the most active concepts that are not shown and whose removal changes what is explained
+        by more than that of any concept that is shown: id -> effect, the largest first.
 
     Raises
     ------
@@ -167,6 +170,7 @@ class LayerExplanation:
     names: tuple[str, ...] = ()
     naming: LayerNaming | None = None
     ablations: Ablations | None = None
+    overlooked: Mapping[int, ConceptEffect] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
@@ -193,6 +197,9 @@ class LayerExplanation:
             set_fields(self, relevance=frozen(np.asarray(self.relevance, dtype=np.float64)))
             if self.relevance.shape != (self.size,):
                 raise InputError(f"{where} has {self.size} concepts and relevance of shape {self.relevance.shape}.")
+        set_fields(self, overlooked={int(concept): effect for concept, effect in self.overlooked.items()})
+        if known := set(ids) & set(self.overlooked):
+            raise InputError(f"{where} shows concept {min(known)}, and lists it as overlooked.")
         set_fields(self, glimpses={int(concept): patch for concept, patch in self.glimpses.items()})
         total = self.shown + self.rest
         silent = total == 0
@@ -263,6 +270,9 @@ class Explanation:
         The same input explained for another class, or for the difference of two.
     place
         The mask or box in the input that is explained, if there is one.
+    probabilities
+        How the logits became probabilities: "softmax", or "sigmoid" for each class on its own. Empty if there are none,
+        or that is not known.
     medium
         What the input is, with the meaning of its axes; None for a picture, and where that is not known.
 
@@ -287,6 +297,7 @@ class Explanation:
     departure: tuple[str, str, float] | None = None
     medium: Medium | None = None
     place: Place | None = None
+    probabilities: str = ""
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""

@@ -20,6 +20,8 @@ _FAINTEST_CELL = 0.02
 # Default number of cells along the longest side, by number of axes: fine enough to see parts of objects, coarse enough
 # to read. Every cell is a pass up through the model.
 _CELLS = {1: 16, 2: 8, 3: 6}
+# Few slices, or frames, are thick ones, or long ones: fewer slabs than this would show next to nothing of them.
+_SLABS = 4
 
 
 def concept_maps_in(
@@ -87,14 +89,17 @@ def grid_of(positions: Sequence[int], size: Sequence[int], cells: int | None = N
     --------
     >>> grid_of((13, 13), (224, 224)), grid_of((4, 8), (64, 128), 16)
     ((8, 8), (4, 8))
-    >>> grid_of((300,), (600,)), grid_of((12, 16, 16), (24, 32, 32))
-    ((16,), (4, 6, 6))
+    >>> grid_of((300,), (600,)), grid_of((12, 16, 16), (24, 32, 32)), grid_of((8, 96, 96), (8, 96, 96))
+    ((16,), (4, 6, 6), (4, 6, 6))
     """
     cells = cells or _CELLS[len(size)]
     longest = max(size)
-    return tuple(
+    found = [
         max(1, min(position, round(cells * side / longest))) for position, side in zip(positions, size, strict=True)
-    )
+    ]
+    if len(found) == 3:
+        found[0] = max(found[0], min(positions[0], cells, _SLABS))
+    return tuple(found)
 
 
 def concepts_in_cells(

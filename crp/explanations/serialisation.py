@@ -64,6 +64,7 @@ def numbers(explanation: Explanation) -> dict[str, Any]:
         "provenance": dict(explanation.provenance),
         "beside": [numbers(other) for other in explanation.beside],
         **({} if explanation.medium is None else {"medium": explanation.medium.to_json()}),
+        **({"probabilities": explanation.probabilities} if explanation.probabilities else {}),
     }
 
 
@@ -148,6 +149,7 @@ def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], p
             for index, other in enumerate(content.get("beside", ()))
         ),
         medium=None if content.get("medium") is None else Medium.from_json(content["medium"]),
+        probabilities=content.get("probabilities", ""),
     )
 
 
@@ -172,6 +174,7 @@ def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarr
         names=content.get("names", ()),
         naming=None if content.get("naming") is None else LayerNaming.from_json(content["naming"]),
         ablations=content.get("ablations") and ablations_from(content["ablations"], f"{place}/ablations", arrays),
+        overlooked={one["concept"]: ConceptEffect(**one["effect"]) for one in content.get("overlooked", ())},
         concept_map=concept_map,
         relevance=content.get("relevance"),
         glimpses={
@@ -236,6 +239,10 @@ def _layer_numbers(layer: LayerExplanation, explanation: Explanation) -> dict[st
         "coverage": defined(layer.coverage),
         "outside": layer.outside,
         "first_order": layer.first_order,
+        "overlooked": [
+            {"concept": concept, "name": layer.name_of(concept), "effect": dataclasses.asdict(effect)}
+            for concept, effect in layer.overlooked.items()
+        ],
         "concept_map": concept_map,
         "relevance": None if layer.relevance is None else layer.relevance.tolist(),
         "glimpses": [{"concept": concept, **patch_numbers(patch)} for concept, patch in layer.glimpses.items()],

@@ -1,10 +1,10 @@
 """What inputs other than pictures are: what their axes mean, and how files become model input.
 
 ========================  ===========================================================================================
-`Medium`                  a signal, sound, spectrogram or volume: its axes with units, its channels, its files
+`Medium`                  a signal, sound, spectrogram, image, volume or video: its axes, its channels, its files
 `Axis`                    one axis: where each of its values lies
 `Stft`                    how sounds become spectrograms, the same as a layer of a model and as a function
-`read_recording`          any file with numbers: .npy, .wav, .csv, .edf, .nii, .nii.gz
+`read_recording`          any file with numbers: .npy, .wav, .csv, .edf, .nii, .nii.gz, .tif, .png
 `preprocessing_from`      a `Preprocessing` or a `Medium` from the JSON values of a library
 ========================  ===========================================================================================
 

@@ -1,4 +1,4 @@
-"""What an input is: a signal, a sound, a spectrogram or a volume, with the meaning of its axes."""
+"""What an input is: a signal, sound, spectrogram, volume, video or image of many channels, with its axes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from crp.media.stft import Stft
 
 # Spatial axes of each kind.
-KINDS = {"signal": 1, "audio": 1, "spectrogram": 2, "volume": 3}
+KINDS = {"signal": 1, "audio": 1, "spectrogram": 2, "image": 2, "volume": 3, "video": 3}
+_COLOURS = ("red", "green", "blue")
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Medium:
     Parameters
     ----------
     kind
-        "signal" `[c, T]`, "audio" `[c, T]` (can be played), "spectrogram" `[c, F, T]` with low frequencies first, or
-        "volume" `[c, D, H, W]`.
+        "signal" `[c, T]`, "audio" `[c, T]` (can be played), "spectrogram" `[c, F, T]` with low frequencies first,
+        "image" `[c, H, W]` with any channels and values, "volume" `[c, D, H, W]`, or "video" `[c, T, H, W]`.
     axes
         The spatial axes, in the order of the input's.
     channels
@@ -64,11 +65,17 @@ class Medium:
         For a volume, the 4 x 4 matrix from indices to millimetres of its file, row by row.
     stft
         For a spectrogram, how it is made from samples; without it, files hold spectrograms.
+    shown
+        For an image, the numbers of the one channel that is drawn as grey, or of the three as red, green and blue.
+        Empty for the first three; of one or two channels, the first as grey.
+    limits
+        For an image, the values drawn as black and as full colour, in each channel that is shown. None for the smallest
+        and the largest value in each picture.
 
     Raises
     ------
     InputError
-        If there is no such kind, or the number of axes does not fit it.
+        If there is no such kind, the number of axes does not fit it, or channels or limits cannot be drawn.
 
     Examples
     --------
@@ -83,6 +90,8 @@ class Medium:
     unit: str = ""
     affine: tuple[tuple[float, ...], ...] | None = None
     stft: Stft | None = None
+    shown: tuple[int, ...] = ()
+    limits: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
@@ -94,6 +103,7 @@ class Medium:
             raise InputError(f"A {self.kind} has {KINDS[self.kind]} axes besides channels, given {len(self.axes)}.")
         if self.affine is not None:
             object.__setattr__(self, "affine", tuple(tuple(map(float, row)) for row in self.affine))
+        self._check_display()
 
     @classmethod
     def signal(cls, rate: float, *, channels: Sequence[str] = (), unit: str = "") -> Medium:
@@ -120,6 +130,39 @@ class Medium:
         return cls("volume", tuple(axes), affine=affine)
 
     @classmethod
+    def video(cls, rate: float, *, channels: Sequence[str] = ()) -> Medium:
+        """Return videos `[c, T, H, W]` with `rate` frames per second."""
+        return cls("video", (Axis("time", "s", 0.0, 1 / rate), Axis("row"), Axis("column")), channels)
+
+    @classmethod
+    def image(
+        cls,
+        channels: Sequence[str] = (),
+        *,
+        shown: Sequence[str | int] = (),
+        limits: tuple[float, float] | None = None,
+        unit: str = "",
+    ) -> Medium:
+        """Return images `[c, H, W]` with any number of channels and any range of values.
+
+        Parameters
+        ----------
+        channels
+            Their names.
+        shown
+            Which channels are drawn, by name or number: one as grey, or three as red, green and blue.
+        limits
+            The values drawn as black and as full colour.
+        unit
+            Of the values.
+        """
+        for name in shown:
+            if isinstance(name, str) and name not in channels:
+                raise InputError(f"There is no channel {name!r}; {nearest(name, list(channels))}")
+        numbers = tuple(list(channels).index(name) if isinstance(name, str) else name for name in shown)
+        return cls("image", (Axis("row"), Axis("column")), channels, unit, shown=numbers, limits=limits)
+
+    @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Medium:
         """Return the medium that `to_json` wrote; raises InputError for anything else."""
         from crp.media.stft import Stft
@@ -140,6 +183,10 @@ class Medium:
         content = asdict(self)
         content["axes"] = [asdict(axis) for axis in self.axes]
         content["channels"] = list(self.channels)
+        if self.kind == "image":
+            content |= {"shown": list(self.shown), "limits": self.limits and list(self.limits)}
+        else:  # as media were written before there were images
+            del content["shown"], content["limits"]
         content["affine"] = None if self.affine is None else [list(row) for row in self.affine]
         return content
 
@@ -192,21 +239,75 @@ class Medium:
         return self.to_input(values), known
 
     def to_picture(self, tensor: torch.Tensor | np.ndarray) -> np.ndarray:
-        """Return how an input `[c, *S]` is drawn: a spectrogram as uint8 `[F, T, 3]`, others as float32 `[c, *S]`."""
+        """Return how an input is drawn: a spectrogram or image as uint8 `[h, w, 3]`, others as float32 `[c, *S]`."""
         if tensor.ndim != KINDS[self.kind] + 1:
             axes = KINDS[self.kind] + 1
             raise InputError(f"An input of kind {self.kind!r} has {axes} axes, given {list(tensor.shape)}.")
         if self.kind == "spectrogram":
             return scaled_picture(tensor)
-        return np.asarray(tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu(), dtype=np.float32)
+        if self.kind == "image":
+            return self._drawn(_array(tensor))
+        return _array(tensor)
+
+    def display(self) -> str:
+        """Say which channels of an image are drawn, and with which values, as a sentence; empty for other kinds."""
+        if self.kind != "image":
+            return ""
+        chosen = self.shown or ((0, 1, 2) if len(self.channels) > 2 else (0,))
+        if not (self.shown or self.channels):
+            what = "The first three channels are drawn as red, green and blue (of one or two, the first as grey)"
+        elif len(chosen) == 1:
+            what = f"{self._named(chosen[0])} is drawn as grey"
+        else:
+            each = (f"{self._named(index)} as {colour}" for index, colour in zip(chosen, _COLOURS, strict=True))
+            what = f"Drawn are {', '.join(each)}"
+        of_all = f", of {len(self.channels)} channels" if len(self.channels) > len(chosen) else ""
+        if self.limits is None:
+            return f"{what}{of_all}; in every picture the smallest value of a channel is dark and the largest bright."
+        low, high = (f"{value:g}{self.unit and f' {self.unit}'}" for value in self.limits)
+        return f"{what}{of_all}, from {low} (dark) to {high} (bright); values beyond look like the nearer of the two."
+
+    def _check_display(self) -> None:
+        object.__setattr__(self, "shown", tuple(self.shown))
+        count = len(self.channels)
+        if len(self.shown) not in (0, 1, 3):
+            raise InputError(f"One channel is drawn as grey, or three in colour, not {len(self.shown)}.")
+        for index in self.shown:
+            if not isinstance(index, int) or index < 0 or (count and index >= count):
+                raise InputError(f"There is no channel {index!r}; an image of {count or 'c'} channels has 0, 1, ….")
+        if self.limits is not None:
+            low, high = map(float, self.limits)
+            if not low < high:
+                raise InputError(f"The limits are {low:g} and {high:g}; the first must be the smaller one.")
+            object.__setattr__(self, "limits", (low, high))
+
+    def _named(self, index: int) -> str:
+        return self.channels[index] if self.channels else f"channel {index}"
+
+    def _drawn(self, values: np.ndarray) -> np.ndarray:
+        chosen = self.shown or ((0, 1, 2) if len(values) > 2 else (0,))
+        if max(chosen) >= len(values):
+            raise InputError(f"Channel {max(chosen)} is to be drawn, and the image has {len(values)} channels.")
+        values = values[list(chosen)].astype(np.float64)
+        if self.limits is None:
+            low, high = values.min((1, 2), keepdims=True), values.max((1, 2), keepdims=True)
+        else:
+            low, high = self.limits
+        level = np.clip((values - low) / np.where(high > low, high - low, 1), 0, 1)
+        picture = np.rint(255 * level).astype(np.uint8).transpose(1, 2, 0)
+        return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
 
     @property
     def _rate(self) -> float | None:
         if self.stft is not None:
             return self.stft.rate
-        return None if self.kind in ("volume", "spectrogram") else 1 / self.axes[0].step
+        return None if self.kind in ("volume", "spectrogram", "image") else 1 / self.axes[0].step
 
     def _at(self, affine: np.ndarray) -> Medium:
         steps = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(0))
         axes = tuple(replace(axis, step=float(step)) for axis, step in zip(self.axes, steps, strict=True))
         return replace(self, axes=axes, affine=tuple(map(tuple, np.asarray(affine).tolist())))
+
+
+def _array(tensor: torch.Tensor | np.ndarray) -> np.ndarray:
+    return np.asarray(tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu(), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Files with numbers: arrays, sounds, tables, EDF and NIfTI. A further format is a function and a row of `READERS`."""
+"""Files with numbers: arrays, sounds, tables, EDF, NIfTI, images. A format is a function and a row of `READERS`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageSequence
 
 from crp.errors import InputError, listed
 from crp.extras import optional
@@ -42,7 +43,7 @@ class Recording:
 
 
 def read_recording(path: str | PathLike[str]) -> Recording:
-    """Read a file with numbers by its suffix: .npy, .wav, .csv, .edf, .nii or .nii.gz.
+    """Read a file with numbers by its suffix, one of `READERS`.
 
     Raises
     ------
@@ -137,6 +138,25 @@ def _nifti(path: Path) -> Recording:
     return Recording(np.ascontiguousarray(values), affine=np.asarray(image.affine, dtype=np.float64))
 
 
+def _pixels(path: Path) -> Recording:
+    """Read an image of any depth without scaling; pages of a file are channels."""
+    with Image.open(path) as image:
+        pages = [_values_of(page, path) for page in ImageSequence.Iterator(image)]
+    if len({page.shape[1:] for page in pages}) > 1:
+        raise InputError(f"the pages of '{path}' have several sizes; as channels of an image they need one.")
+    return Recording(np.concatenate(pages))
+
+
+def _values_of(page: Image.Image, path: Path) -> np.ndarray:
+    if len(page.getbands()) > 1 and any("16" in str(tile[3]) for tile in page.tile):
+        raise InputError(
+            f"'{path}' has several channels of 16 bits, of which 8 would be lost; save each as a page of a TIFF file, "
+            "or all as .npy."
+        )
+    values = np.asarray(page.convert("RGB") if page.mode == "P" else page).astype(np.float32)
+    return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+
+
 READERS: Mapping[str, Callable[[Path], Recording]] = {
     ".npy": _array,
     ".wav": _sound,
@@ -144,4 +164,7 @@ READERS: Mapping[str, Callable[[Path], Recording]] = {
     ".edf": _edf,
     ".nii": _nifti,
     ".nii.gz": _nifti,
+    ".tif": _pixels,
+    ".tiff": _pixels,
+    ".png": _pixels,
 }

@@ -114,10 +114,11 @@ def calibrate(model: nn.Module, data: torch.Tensor) -> None:
     """Give every batch norm the mean and variance of its input in one pass."""
 
     def measure(module: nn.Module, given: tuple[torch.Tensor]) -> None:
-        module.running_mean.copy_(given[0].mean((0, 2, 3)))
-        module.running_var.copy_(given[0].var((0, 2, 3), unbiased=False) + 1e-3)
+        others = [0, *range(2, given[0].ndim)]
+        module.running_mean.copy_(given[0].mean(others))
+        module.running_var.copy_(given[0].var(others, unbiased=False) + 1e-3)
 
-    norms = [module for module in model.modules() if hasattr(module, "running_var")]
+    norms = [module for module in model.modules() if getattr(module, "running_var", None) is not None]
     hooks = [module.register_forward_pre_hook(measure) for module in norms]
     with torch.no_grad():
         model(data)

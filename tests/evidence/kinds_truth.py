@@ -20,8 +20,17 @@ activation differs most between training scenes with the tag and without it. Not
 - AUC: of its activation, for tokens that lie on the tag by half or more against tokens off the tag, and for scenes
   (largest activation of any token) with the tag against all others, in unseen scenes;
 - first: how often it is the latent with the most relevance, in tagged octagons that are predicted as such;
+- effect: how often it is the active latent whose removal lowers the octagon's logit most;
+- active: how often it is among the four most active latents, which `explain` removes beside those it shows;
 - on the tag: how much of the positive relevance in its heatmap lies within two pixels of the tag;
 - without it: how many of these octagons are still taken for octagons when it is removed.
+
+**Kinds.** Every part of a layer is removed, in scenes as they are. Latents are those of the autoencoder, components the
+first 20 principal components of the tokens of training scenes.
+
+- rho: Spearman's rank correlation of relevance and effect, mean over scenes;
+- top 5: the effects of the five parts with most relevance, divided by the five largest effects;
+- sign: as for heads.
 
 Made by
 
@@ -42,14 +51,16 @@ from torch import Tensor, nn
 
 from crp.analysis.learned_directions import layer_activations
 from crp.attribution import RelevanceFlow, composite_for
-from crp.concepts import Directions, HeadConcept, TokenConcept
+from crp.concepts import ChannelConcept, Directions, HeadConcept, TokenConcept
+from crp.concepts.parts import Parts
+from crp.concepts.protocol import ConceptKind
 from crp.demo import Scenes, demo_model
 from crp.demo.vit import DEPTH, HEADS, PATCH
 from crp.explanations.map_computation import concepts_in_cells
 from tutorials import train_sae
 
 SEED, BATCH, OCTAGON = 7, 25, Scenes.class_names.index("octagon")
-GRID = 96 // PATCH
+GRID, COMPONENTS = 96 // PATCH, 20
 
 
 def say(text: str) -> None:
@@ -131,33 +142,86 @@ def tag_latent(model: nn.Module, kind: Directions) -> int:
     return int((means[0] - means[1]).argmax())
 
 
-def latent_table(model: nn.Module, data: Tensor, tags: np.ndarray) -> None:
-    """Train an autoencoder and print what its tag latent is."""
-    layer, composite = train_sae.LAYER, composite_for(model, data[:1]).composite
-    tokens = layer_activations(model, train_sae.load_inputs(), layer, samples=train_sae.SAMPLES)
+def trained_latents(model: nn.Module) -> Directions:
+    """Train the autoencoder of the tutorials."""
+    tokens = layer_activations(model, train_sae.load_inputs(), train_sae.LAYER, samples=train_sae.SAMPLES)
     with redirect_stdout(sys.stderr):
-        kind = train_sae.train(tokens, train_sae.LATENTS, train_sae.K, train_sae.STEPS)
+        return train_sae.train(tokens, train_sae.LATENTS, train_sae.K, train_sae.STEPS)
+
+
+def components(model: nn.Module, layer: str) -> Directions:
+    """Return the first principal components of the tokens of training scenes."""
+    tokens = layer_activations(model, train_sae.load_inputs()[:200], layer, samples=200)
+    return Directions(torch.linalg.svd(tokens - tokens.mean(0), full_matrices=False).Vh[:COMPONENTS].contiguous())
+
+
+def kind_table(model: nn.Module, data: Tensor, latents: Directions) -> None:
+    """Print how well relevance ranks the parts of several kinds."""
+    composite = composite_for(model, data[:1]).composite
+    say(f"\n## Kinds\n\n{len(data)} scenes.\n\n| layer | kind | rho | top 5 | sign |\n| --- | --- | --- | --- | --- |")
+    subjects = [(f"blocks.{block}", "tokens", TokenConcept()) for block in range(DEPTH - 1)]
+    subjects += [(f"blocks.{block}", "channels", ChannelConcept()) for block in range(DEPTH - 1)]
+    subjects += [
+        (f"blocks.{block}", "components", components(model, f"blocks.{block}")) for block in range(DEPTH - 1)
+    ]
+    for layer, name, kind in [*subjects, (train_sae.LAYER, "latents", latents)]:
+        rho, top, signs = [], [], []
+        for sample in data.split(1):
+            with RelevanceFlow(model, composite, sample, [layer]) as flow:
+                target, parts = int(flow.prediction.argmax()), flow.parts(layer, kind)
+                relevance = parts.total(flow.down(flow.output_relevance([target]), to=layer)[0])[0].numpy()
+                active = active_ids(parts)
+                effect = falls(flow, layer, kind, active, target)
+                logit = abs(float(flow.prediction[0, target]))
+            found = relevance[active]
+            rho.append(spearmanr(found, effect).statistic)
+            top.append(effect[np.argsort(-found)[:5]].sum() / np.sort(effect)[-5:].sum())
+            signs.append((np.sign(found) == np.sign(effect))[np.abs(effect) >= 0.05 * logit])
+        sign = np.concatenate(signs).mean()
+        say(f"| {layer} | {name} | {np.mean(rho):.2f} | {np.mean(top):.2f} | {sign:.2f} |")
+
+
+def active_ids(parts: Parts) -> np.ndarray:
+    """Return the concepts with an activation, the most active first."""
+    located = parts.activation()
+    size = torch.maximum(located.peak()[0].abs(), located.trough()[0].abs())[0].numpy()
+    return np.argsort(-size, kind="stable")[: int((size > 0).sum())]
+
+
+def falls(flow: RelevanceFlow, layer: str, kind: ConceptKind, ids: np.ndarray, target: int) -> np.ndarray:
+    """Return how much the target's logit falls without each concept."""
+    without = flow.removal(layer, kind).predictions([[int(index)] for index in ids])
+    return (flow.prediction[0, target] - without[:, 0, target]).numpy()
+
+
+def latent_table(model: nn.Module, data: Tensor, tags: np.ndarray, kind: Directions) -> None:
+    """Print what the tag latent is."""
+    layer, composite = train_sae.LAYER, composite_for(model, data[:1]).composite
     latent, tagged, covered = tag_latent(model, kind), tags.any((1, 2)), in_patches(tags).ravel()
     active = latents_of(model, data, kind)[:, latent]
     of_patches, clear = active[:, 1:].ravel(), (covered == 0) | (covered >= 0.5)
     of_tokens, of_scenes = auc(of_patches[clear], covered[clear] > 0), auc(active.max(1), tagged)
     near = binary_dilation(tags, np.ones((1, 3, 3)), iterations=2)
-    first, on_tag, still, outside = [], [], [], []
+    first, largest, strong, on_tag, still, outside = [], [], [], [], [], []
     for number in np.flatnonzero(tagged):
         with RelevanceFlow(model, composite, data[number, None], [layer]) as flow:
             if int(flow.prediction.argmax()) != OCTAGON:
                 continue
             arriving, parts = flow.down(flow.output_relevance([OCTAGON]), to=layer)[0], flow.parts(layer, kind)
             first.append(int(parts.total(arriving)[0].argmax()) == latent)
+            active = active_ids(parts)
+            effect = falls(flow, layer, kind, active, OCTAGON)
+            largest.append(int(active[effect.argmax()]) == latent)
+            strong.append(latent in active[:4])
             outside.append(float(parts.rest(arriving).sum() / arriving.sum()))
             heatmap = flow.down(parts.carried(arriving, [latent]), start=layer)[0, 0].sum(0).clamp(min=0).numpy()
             on_tag.append(float((heatmap * near[number]).sum() / heatmap.sum()))
             without = flow.removal(layer, kind).predictions([[latent]])
             still.append(int(without[0, 0].argmax()) == OCTAGON)
     say(f"\n## Latents\n\n{train_sae.LATENTS} latents of `{layer}`, {len(first)} tagged octagons.\n")
-    say("| AUC, tokens | AUC, scenes | first | on the tag | without it | in no latent |")
-    say("| --- | --- | --- | --- | --- | --- |")
-    means = [np.mean(values) for values in (first, on_tag, still, outside)]
+    say("| AUC, tokens | AUC, scenes | first | effect | active | on the tag | without it | in no latent |")
+    say("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    means = [np.mean(values) for values in (first, largest, strong, on_tag, still, outside)]
     say(f"| {of_tokens:.4f} | {of_scenes:.4f} | " + " | ".join(f"{value:.2f}" for value in means) + " |")
 
 
@@ -174,7 +238,9 @@ def main() -> None:
     say("Made by `python -m tests.evidence.kinds_truth`, whose text says what the columns are.")
     token_table(model, data, masks["shape"] | masks["tag"])
     head_table(model, data)
-    latent_table(model, data, masks["tag"])
+    latents = trained_latents(model)
+    latent_table(model, data, masks["tag"], latents)
+    kind_table(model, data[:30], latents)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ import dataclasses
 import pytest
 
 import example_explanations as examples
+from crp.errors import InputError
 from crp.explanations import ConceptEffect, ConceptPart, Explanation
 from crp.explanations.entries import Entry
 from crp.values import ClassScore, StartScore
 from crp.visualization import effect_wording
 from crp.visualization.atlases import Atlas
+from crp.visualization.page.explanation_page import render
 
 FAR = "Differs from its effect by far: removing it changes the output by"
 
@@ -132,3 +134,22 @@ def test_the_page_shows_both(tmp_path) -> None:
     layer = dataclasses.replace(layer, supporting=(part, *layer.supporting[1:]))
     page = Atlas(dataclasses.replace(explanation, layers=(layer, *explanation.layers[1:])))._repr_html_()
     assert "without it: 90" in page
+
+
+def test_pages_name_concepts_that_relevance_overlooks() -> None:
+    explanation = examples.explanation()
+    first, *others = explanation.layers
+    shown = {part.concept for part in first.ranked}
+    hidden = next(concept for concept in range(first.size) if concept not in shown)
+    first = dataclasses.replace(first, overlooked={hidden: ConceptEffect(5.78, -2.08)})
+    said = plain(effect_wording.overlooked(first))
+    assert said.startswith(
+        "Relevance overlooks a concept whose removal changes the output more than that of any concept shown here: "
+        f"without concept {hidden} 5.78 → −2.08."
+    )
+    assert effect_wording.overlooked(others[0]) == ""
+    page = render(dataclasses.replace(explanation, layers=(first, *others)))
+    assert page.count("Relevance overlooks a concept") == 1
+    assert "Relevance overlooks" not in render(explanation)
+    with pytest.raises(InputError, match=f"shows concept {min(shown)}, and lists it as overlooked"):
+        dataclasses.replace(first, overlooked={min(shown): ConceptEffect(5.78, -2.08)})

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from crp.explanations import Explanation, LayerExplanation
 from crp.graphs import ConceptGraph
 from crp.visualization import colours as palette
-from crp.visualization import concentration_wording, conservation_wording, graph_wording, wording
+from crp.visualization import concentration_wording, conservation_wording, effect_wording, graph_wording, wording
 from crp.visualization import encoding as images
 from crp.visualization.figures import artists
 from crp.visualization.figures.renderers import Renderer, renderer_for
@@ -181,7 +181,7 @@ def _layer(
         )
     line = _text_line(figure, top + 0.58 + SENTENCE, f"{layer.layer} account")
     artists.write(line, 0, 0.5, f"{account}  {conservation_wording.coverage(layer)}", fontsize=9, color=artists.SOFT)
-    if rest := outside(layer):
+    if rest := "  ".join(filter(None, (outside(layer), effect_wording.overlooked(layer)))):
         line = _text_line(figure, top + 0.77 + SENTENCE, f"{layer.layer} rest")
         artists.write(line, 0, 0.5, rest, fontsize=9, color=artists.SOFT)
 

@@ -8,13 +8,21 @@ from crp.visualization.inputs.page_renderer import PageRenderer
 from crp.visualization.inputs.picture_pages import PicturePages
 from crp.visualization.inputs.signal_pages import SignalPages, SoundPages
 from crp.visualization.inputs.spectrogram_pages import SpectrogramPages
+from crp.visualization.inputs.video_pages import VideoPages
 from crp.visualization.inputs.volume_pages import SLABS, VolumePages
 
 _UNKNOWN = {
     1: Medium("signal", (Axis("sample"),)),
     3: Medium("volume", (Axis("slice"), Axis("row"), Axis("column"))),
 }
-_BY_KIND = {"signal": SignalPages, "audio": SoundPages, "spectrogram": SpectrogramPages, "volume": VolumePages}
+_BY_KIND = {
+    "signal": SignalPages,
+    "audio": SoundPages,
+    "spectrogram": SpectrogramPages,
+    "image": PicturePages,
+    "volume": VolumePages,
+    "video": VideoPages,
+}
 
 
 def page_renderer_for(explanation: Explanation) -> PageRenderer:
@@ -28,6 +36,6 @@ def page_renderer_for(explanation: Explanation) -> PageRenderer:
 
 
 def page_renderer_of(medium: Medium | None, axes: int) -> PageRenderer:
-    """Choose the renderer of patches, and of inputs of all kinds but volumes, by medium or number of spatial axes."""
+    """Choose by medium or number of spatial axes: for patches, and for inputs other than volumes and videos."""
     medium = medium or _UNKNOWN.get(axes)
     return PicturePages() if medium is None else _BY_KIND[medium.kind](medium)

@@ -65,12 +65,23 @@ class PageRenderer(Protocol):
     def ticks(self, space: Sequence[int]) -> tuple[Tick, ...]:
         """Return the texts that stand in the picture of an input with the extents `space`."""
 
+    def remark(self) -> str:
+        """Say what a reader has to know of how the input is drawn, in a sentence; empty if nothing."""
+
     def sound(self, values: np.ndarray, box: Sequence[int] = ()) -> bytes:
         """Return an input, or a patch and its box in the input, as WAV; empty if it cannot be played."""
 
 
-class Silent:
-    """What cannot be played."""
+class Plain:
+    """What needs no remark."""
+
+    def remark(self) -> str:
+        """Return nothing."""
+        return ""
+
+
+class Silent(Plain):
+    """What cannot be played either."""
 
     def sound(self, values: np.ndarray, box: Sequence[int] = ()) -> bytes:
         """Return nothing."""

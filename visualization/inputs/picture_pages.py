@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from crp.explanations import Patch
-from crp.media.medium import Axis
+from crp.media.medium import Axis, Medium
 from crp.visualization import wording
 from crp.visualization.inputs.page_renderer import Silent, Tick
 
 
+@dataclass(frozen=True)
 class PicturePages(Silent):
-    """Pictures, uint8 `[H, W, 3]`."""
+    """Pictures, uint8 `[H, W, 3]`.
+
+    Parameters
+    ----------
+    medium
+        Says which channels are drawn, for an image of other channels than a photograph's.
+    """
+
+    medium: Medium | None = None
 
     def picture(self, values: np.ndarray) -> np.ndarray:
         """Return the picture."""
@@ -42,3 +52,7 @@ class PicturePages(Silent):
     def ticks(self, space: Sequence[int]) -> tuple[Tick, ...]:
         """Return none."""
         return ()
+
+    def remark(self) -> str:
+        """Say which channels are drawn, and with which values."""
+        return self.medium.display() if self.medium is not None else ""

@@ -10,14 +10,14 @@ import numpy as np
 from crp.explanations import Patch
 from crp.media.medium import Axis, Medium
 from crp.media.sound import loud_wav
-from crp.visualization.inputs.page_renderer import Tick, around, enlarged, steps
+from crp.visualization.inputs.page_renderer import Plain, Tick, around, enlarged, steps
 
 # Larger than what pages show pixel by pixel.
 _SIDE, _PATCH_SIDE = 336, 72
 
 
 @dataclass(frozen=True)
-class SpectrogramPages:
+class SpectrogramPages(Plain):
     """Spectrograms, uint8 `[F, T, 3]` with low frequencies first.
 
     Parameters

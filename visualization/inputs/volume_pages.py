@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class VolumePages(Silent):
     medium: Medium
     slices: tuple[int, ...] = ()
 
-    def showing(self, heatmap: np.ndarray, slabs: int) -> VolumePages:
+    def showing(self, heatmap: np.ndarray, slabs: int) -> Self:
         """Choose the slice with most absolute relevance of each slab."""
         strength = np.abs(heatmap).sum(axis=(1, 2), dtype=np.float64)
         starts = _edges(len(strength), slabs)
@@ -44,12 +45,11 @@ class VolumePages(Silent):
 
     def picture(self, values: np.ndarray) -> np.ndarray:
         """Draw the slices."""
-        return enlarged(self._montage(images.grey(values)[list(self.slices)], 255), _SIDE)
+        return enlarged(self._montage(self._coloured(values)[list(self.slices)], 255), _SIDE)
 
     def relevance(self, heatmap: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Sum the relevance of each slab."""
-        starts = _edges(len(heatmap), len(self.slices))[:-1]
-        return enlarged(self._montage(np.add.reduceat(heatmap, starts, axis=0), 0), _SIDE)
+        return enlarged(self._montage(self._added(heatmap), 0), _SIDE)
 
     def patch(self, patch: Patch) -> tuple[np.ndarray, np.ndarray]:
         """Draw the slice of a patch in which the concept is strongest, with the relevance summed over its slices."""
@@ -79,11 +79,22 @@ class VolumePages(Silent):
             Tick(
                 index % across / across,
                 index // across / down,
-                f"slice {shown} ({edges[index]}–{edges[index + 1] - 1})",
+                self._told(shown, edges[index], edges[index + 1]),
                 "top",
             )
             for index, shown in enumerate(self.slices)
         )
+
+    def _added(self, heatmap: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(heatmap, _edges(len(heatmap), len(self.slices))[:-1], axis=0)
+
+    def _told(self, shown: int, first: int, end: int) -> str:
+        return f"slice {shown} ({first}–{end - 1})"
+
+    @staticmethod
+    def _coloured(values: np.ndarray) -> np.ndarray:
+        """Draw every slice: `[c, D, H, W]` -> uint8 `[D, H, W, 3]`."""
+        return images.grey(values)
 
     @property
     def _shape(self) -> tuple[int, int]:

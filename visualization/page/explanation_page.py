@@ -104,6 +104,7 @@ def render(
             height=height,
             width=width,
             shown_smaller=wording.shown_smaller(height, width, STAGE_SIDE),
+            remark=context.renderer.remark(),
             ratio=f"{width / height:.4f}",
             small=max(height, width) <= images.SMALL_SIDE,
             ticks=context.renderer.ticks(context.space),
@@ -235,6 +236,7 @@ def _layer(
         "hidden": wording.hidden(layer),
         "coverage": conservation_wording.coverage(layer),
         "outside": outside(layer),
+        "overlooked": effect_wording.overlooked(layer),
         "conserved": layer.first_order or coverage_is_a_share(layer.coverage),
         "map": layer.concept_map
         and concept_map_view(context.layer(layer), colours, {card["concept"]: card for card in cards}),

@@ -164,3 +164,33 @@ def test_a_model_with_one_output_has_effects_without_probability(tmp_path):
     for part in parts(explain(model, noise(20), library), ["3"]):
         assert part.effect.probability is None
         assert part.effect.after == pytest.approx(float(without(model, noise(20), "3", part.concept)[0]), abs=1e-9)
+
+
+def test_what_norms_hide_is_named(tmp_path):
+    """Channel 0 dominates both norms: what they return hardly depends on its size, and very much on its presence."""
+    torch.manual_seed(5)
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 2)
+    ).double()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.eye(8))
+        model[3].weight.copy_(torch.linalg.qr(torch.randn(8, 8)).Q)
+        for linear in (model[1], model[3], model[5]):
+            linear.bias.zero_()
+        values = torch.tensor([20.0, 2.0, -1.5, 1.0, 0.8, -0.7, 0.5, 0.0], dtype=torch.float64)
+        model[5].weight[0] = model[:5](values[None])[0] + 2 * torch.randn(8)
+    image, data = values.view(2, 2, 2), torch.randn(6, 2, 2, 2, dtype=torch.float64)
+    library = crp.mine(model, data, path=tmp_path / "mined.crp", layers=["1"], k=2, targets="prediction", patches=0)
+    explanation = explain(model, image, library, concepts=2, target=0)
+    layer = explanation.layers[0]
+    before = explanation.target.logit
+    falls = {channel: before - float(without(model, image, "1", channel)[0]) for channel in range(8)}
+
+    assert layer.first_order
+    assert abs(layer.relevance[0]) < 0.05 < 5 < falls[0]
+    assert list(layer.overlooked) == [0]
+    assert 0 not in [part.concept for part in layer.ranked]
+    assert layer.overlooked[0].fall == pytest.approx(falls[0], abs=1e-9)
+    assert falls[0] > before / 2 > max(abs(falls[part.concept]) for part in layer.ranked)
+    assert from_json(to_json(explanation)).layers[0].overlooked == layer.overlooked
+    assert not explain(model, image, library, concepts=8, target=0).layers[0].overlooked

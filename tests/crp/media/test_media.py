@@ -1,11 +1,14 @@
 """Media, their files, and the transform of sounds."""
 
 import json
+import struct
 import wave
+import zlib
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from crp.errors import InputError
 from crp.media import Axis, Medium, Recording, Stft, preprocessing_from, read_recording
@@ -52,6 +55,65 @@ class TestStft:
             Stft(1000, 32, 8)(np.zeros((1, 20)))
 
 
+class TestImages:
+    VALUES = np.array([[[0, 4095]], [[100, 300]], [[5, 5]], [[-1, 3]]], dtype=np.float32)
+
+    def test_chosen_channels_are_drawn_between_the_limits(self):
+        image = Medium.image(("a", "b", "c", "d"), shown=("d", "b", 0), limits=(0, 200), unit="counts")
+        assert image.shown == (3, 1, 0)
+        # -1 is dark, 3 / 200 is 3.8 of 255; 100 / 200; 4095 is as bright as can be
+        assert image.to_picture(self.VALUES).tolist() == [[[0, 128, 0], [4, 255, 255]]]
+        assert image.display() == (
+            "Drawn are d as red, b as green, a as blue, of 4 channels, from 0 counts (dark) to 200 counts (bright); "
+            "values beyond look like the nearer of the two."
+        )
+
+    def test_by_default_each_of_the_first_three_has_its_own_range(self):
+        assert Medium.image().to_picture(self.VALUES).tolist() == [[[0, 0, 0], [255, 255, 0]]]
+        assert Medium.image().to_picture(self.VALUES[:2]).tolist() == [[[0, 0, 0], [255, 255, 255]]]
+        one = Medium.image(("dapi", "gfp"), shown=[1])
+        assert one.to_picture(self.VALUES[:2]).tolist() == [[[0, 0, 0], [255, 255, 255]]]
+        assert one.display().startswith("gfp is drawn as grey, of 2 channels; in every picture")
+
+    def test_refusals(self):
+        for wrong, message in (
+            ({"channels": ("red", "nir"), "shown": ("nri",)}, r"^There is no channel 'nri'; did you mean 'nir'\?$"),
+            ({"shown": (0, 1)}, r"^One channel is drawn as grey, or three in colour, not 2\.$"),
+            ({"channels": ("a",), "shown": (1,)}, r"^There is no channel 1; an image of 1 channels has 0, 1, ….$"),
+            ({"limits": (3, 3)}, r"^The limits are 3 and 3; the first must be the smaller one\.$"),
+        ):
+            with pytest.raises(InputError, match=message):
+                Medium.image(**wrong)
+        with pytest.raises(InputError, match=r"^Channel 2 is to be drawn, and the image has 1 channels\.$"):
+            Medium.image(shown=(0, 1, 2)).to_picture(self.VALUES[:1])
+
+    def test_pixels_of_any_depth_are_read_as_they_are(self, tmp_path):
+        pages = [Image.fromarray(np.full((2, 3), value, dtype=np.uint16)) for value in (7, 4095, 60000)]
+        pages[0].save(tmp_path / "many.tif", save_all=True, append_images=pages[1:])
+        found = read_recording(tmp_path / "many.tif").values
+        assert (found.dtype, found.shape, found[:, 0, 0].tolist()) == (np.float32, (3, 2, 3), [7, 4095, 60000])
+        pages[2].save(tmp_path / "one.png")
+        assert read_recording(tmp_path / "one.png").values.max() == 60000
+        Image.fromarray(np.arange(12, dtype=np.uint8).reshape(2, 2, 3)).save(tmp_path / "rgb.png")
+        assert read_recording(tmp_path / "rgb.png").values[:, 0, 1].tolist() == [3, 4, 5]
+        palette = Image.fromarray(np.array([[200, 0]], dtype=np.uint8)).convert("RGB").quantize()
+        palette.save(tmp_path / "palette.png")
+        assert read_recording(tmp_path / "palette.png").values[:, 0].tolist() == [[200, 0]] * 3
+        data, medium = read_input(tmp_path / "many.tif", Medium.image(("x", "y", "z")))
+        assert (data.shape, medium.kind) == ((3, 2, 3), "image")
+
+    def test_what_pillow_would_cut_to_8_bits_is_refused(self, tmp_path):
+        def chunk(name: bytes, content: bytes) -> bytes:
+            return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+        pixels = zlib.compress(b"\0" + struct.pack(">3H", 60000, 300, 7))
+        parts = [(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)), (b"IDAT", pixels), (b"IEND", b"")]
+        path = tmp_path / "rgb16.png"
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+        with pytest.raises(InputError, match=r"rgb16\.png' has several channels of 16 bits, of which 8 would be lost;"):
+            read_recording(path)
+
+
 class TestMedium:
     def test_json_keeps_it_and_a_library_tells_it_from_pictures(self):
         for medium in (
@@ -59,6 +121,8 @@ class TestMedium:
             Medium.audio(8000),
             Medium.spectrogram(Stft(2000, 128, 32)),
             Medium.volume((3, 2, 2), affine=np.diag([2, 2, 3, 1])),
+            Medium.video(25),
+            Medium.image(("a", "b", "c", "d"), shown=(3, 1, 0), limits=(0, 4095)),
         ):
             assert preprocessing_from(json.loads(json.dumps(medium.to_json()))) == medium
         assert preprocessing_from(Preprocessing(size=8).to_json()) == Preprocessing(size=8)

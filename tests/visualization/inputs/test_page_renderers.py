@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import example_explanations as examples
-from crp.explanations import from_json, to_json
+from crp.explanations import Patch, from_json, to_json
 from crp.media.medium import Axis, Medium
 from crp.media.stft import Stft
 from crp.visualization.atlases import Atlas
@@ -22,6 +22,7 @@ from crp.visualization.inputs.page_renderer import around, span, steps
 from crp.visualization.inputs.picture_pages import PicturePages
 from crp.visualization.inputs.signal_pages import SignalPages, SoundPages
 from crp.visualization.inputs.spectrogram_pages import SpectrogramPages
+from crp.visualization.inputs.video_pages import VideoPages
 from crp.visualization.inputs.volume_pages import VolumePages
 from crp.visualization.page import sounds
 from example_inputs import MEDIA, explanation_of
@@ -137,6 +138,8 @@ def test_what_the_input_is_chooses_the_renderer():
         "audio": SoundPages,
         "spectrogram": SpectrogramPages,
         "volume": VolumePages,
+        "image": PicturePages,
+        "video": VideoPages,
     }
 
 
@@ -186,6 +189,44 @@ def test_a_volume_is_slabs_side_by_side():
     cells = np.arange(12).reshape(3, 2, 2)
     assert renderer.arranged(cells, -1).tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, -1, -1], [10, 11, -1, -1]]
     assert [tick.text for tick in renderer.ticks((6, 2, 2))] == ["slice 1 (0–1)", "slice 3 (2–3)", "slice 5 (4–5)"]
+
+
+def test_a_video_is_frames_in_time_and_so_are_its_patches():
+    video = Medium.video(4)
+    heatmap = np.zeros((8, 2, 2), dtype=np.float32)
+    heatmap[1, 0, 0], heatmap[2, 1, 1], heatmap[3, 1, 1], heatmap[7, 0, 1] = 1, -2, 5, 7
+    renderer = VideoPages(video).showing(heatmap, 4)
+    assert renderer.slices == (1, 3, 4, 7)
+    # red rises from frame to frame, blue falls
+    values = np.zeros((3, 8, 2, 2), dtype=np.float32)
+    values[0], values[2] = (np.arange(8)[:, None, None] / 7, 1 - np.arange(8)[:, None, None] / 7)
+    side = 336 // 4
+    assert renderer.picture(values)[::side, ::side].tolist() == [
+        [[36, 0, 219]] * 2 + [[109, 0, 146]] * 2,
+        [[36, 0, 219]] * 2 + [[109, 0, 146]] * 2,
+        [[146, 0, 109]] * 2 + [[255, 0, 0]] * 2,
+        [[146, 0, 109]] * 2 + [[255, 0, 0]] * 2,
+    ]
+    assert renderer.relevance(heatmap, values)[::side, ::side].tolist() == [
+        [1, 0, 0, 0], [0, 0, 0, 3], [0, 0, 0, 7], [0, 0, 0, 0]
+    ]  # fmt: skip
+    assert [tick.text for tick in renderer.ticks((8, 2, 2))] == [
+        "0.25 s (0–0.5)", "0.75 s (0.5–1)", "1 s (1–1.5)", "1.75 s (1.5–2)"
+    ]  # fmt: skip
+    patch = Patch(0, 1.0, 0, (0, 0, 0), (0, 0, 0, 8, 2, 2), values, heatmap / 7, "walk")
+    picture, laid = VideoPages(video).patch(patch)
+    assert picture[:: 36, :: 36].tolist() == renderer.picture(values)[::side, ::side].tolist()
+    assert laid[0, 0] == pytest.approx(1 / 7)
+    assert laid[-144 + 72, -1] == pytest.approx(1)
+    assert "frame with most relevance" in Atlas(EXPLANATIONS["video"]).html()
+
+
+def test_an_image_says_which_channels_are_drawn():
+    text = Atlas(EXPLANATIONS["image"]).html()
+    assert (
+        "Drawn are nir as red, red as green, green as blue, of 4 channels; in every picture the smallest value of a "
+        "channel is dark and the largest bright." in text
+    )
 
 
 def test_places_in_words():
