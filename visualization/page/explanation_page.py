@@ -31,7 +31,6 @@ from crp.visualization.inputs import PageRenderer, page_renderer_for
 from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
 from crp.visualization.page.cards import card_view
-from crp.visualization.page.cell_tables import cell_tables
 from crp.visualization.page.concept_map_section import cells_view, concept_map_view
 from crp.visualization.page.context import UP, Context
 from crp.visualization.page.glimpses import embedded_glimpses, shared_glimpses
@@ -40,6 +39,7 @@ from crp.visualization.page.heatmaps import layer_limits
 from crp.visualization.page.outline import outline_view
 from crp.visualization.page.packing import packed_json
 from crp.visualization.page.sounds import Sounds
+from crp.visualization.page.stored_tables import cell_tables
 from crp.visualization.page.switch_data import ablations_block
 
 if TYPE_CHECKING:

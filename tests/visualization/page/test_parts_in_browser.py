@@ -13,7 +13,7 @@ from PIL import Image
 
 from crp.explanations import numbers
 from crp.visualization import encoding as images
-from crp.visualization.page.cell_tables import in_steps
+from crp.visualization.page.stored_tables import in_steps
 from page_in_browser import VIEW, assert_ranked, at, open_panels, pinned
 
 PANEL = f"{VIEW} .panel:not([hidden])"

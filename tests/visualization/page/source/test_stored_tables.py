@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import example_explanations as examples
-from crp.visualization.page.cell_tables import expected_steps, in_steps
 from crp.visualization.page.explanation_page import render
+from crp.visualization.page.stored_tables import expected_steps, in_steps
 from page_source import Page, floats, steps_of
 
 
