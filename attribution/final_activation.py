@@ -55,13 +55,14 @@ _LINEAR = (
 class Removed(NamedTuple):
     """A model's output without its final activation.
 
-    `note` is a sentence about that, empty if there is nothing to say. `independent` says that the activation was a
-    sigmoid: each class has a probability of its own, and they do not add up to 1.
+    `note` is a sentence about that, empty if there is nothing to say. `independent` is True if the activation was a
+    sigmoid: each class has a probability of its own, and they do not add up to 1. It is False if it was a softmax, and
+    None if there was none: what the logits mean is not known then.
     """
 
     output: object
     note: str = ""
-    independent: bool = False
+    independent: bool | None = None
 
 
 def class_probabilities(logits: Tensor, independent: bool) -> Tensor:

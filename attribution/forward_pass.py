@@ -67,7 +67,7 @@ class ForwardPass:
     output
         The model's own output, with its final activation.
     independent
-        Whether a sigmoid that ended the model was left out.
+        Whether what ended the model and was left out is a sigmoid (True) or a softmax (False); None if neither.
     operations
         Functions that ran under a rule.
     squares
@@ -86,7 +86,7 @@ class ForwardPass:
     largest: int = 0
     notes: list[str] = field(default_factory=list)
     output: Any = None
-    independent: bool = False
+    independent: bool | None = None
     operations: Sequence[Operation] = ()
     path: int = 0
     recorder: Recorder = field(default_factory=Recorder)

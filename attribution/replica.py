@@ -145,6 +145,9 @@ class Replica:
         model's.
     layouts
         What the axes of a layer's output mean, by the layer's name and the shape of one input.
+    probabilities
+        How the caller says that the output becomes probabilities of classes, "softmax" or "sigmoid"; None if it was
+        not said.
     """
 
     model: nn.Module
@@ -163,6 +166,7 @@ class Replica:
     merges: list[tuple[str, str]] = field(default_factory=list)
     checked: set[tuple] = field(default_factory=set)
     layouts: dict[tuple[str, tuple[int, ...]], Layout] = field(default_factory=dict)
+    probabilities: str | None = None
 
     @property
     def by_purpose(self) -> bool:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# How the logits of classes become probabilities.
+PROBABILITIES = ("softmax", "sigmoid")
+
+
 def whole_number(name: str, value: object, least: int) -> int:
     """Read a whole number, of Python, numpy or torch.
 
@@ -40,6 +44,22 @@ def whole_number(name: str, value: object, least: int) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
         raise InputError(f"{name} is {shortened(value)}; a whole number of at least {least} is needed.")
     return number
+
+
+def way_to_probabilities(value: str | None) -> str | None:
+    """Check how logits become probabilities of classes: one of `PROBABILITIES`, or None if it is not said.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    if value is not None and value not in PROBABILITIES:
+        raise InputError(
+            f"probabilities is {shortened(value)}: it is 'softmax' (a sample has one class), 'sigmoid' (it may have "
+            "several), or None."
+        )
+    return value
 
 
 def seconds(name: str, value: object) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from crp.arguments import way_to_probabilities
 from crp.attribution import Replica, prepare
 from crp.attribution.composites import BY_PURPOSE, PLUS, composite_for
 from crp.attribution.isolation import isolated
@@ -72,6 +73,7 @@ def prepared(
     data: Tensor | None = None,
     *,
     library: Library | None = None,
+    probabilities: str | None = None,
 ) -> PreparedModel:
     """Prepare a model for many explanations: its weights are read and its rules attached only once.
 
@@ -88,9 +90,15 @@ def prepared(
     library
         The library to explain with: without a composite, the set of rules is the one that it holds, and without data,
         the example is an input of the shape of its samples. The weights must then be those that were mined.
+    probabilities
+        How logits become probabilities of classes: `"softmax"`, or `"sigmoid"` where a sample may have several classes.
+        By default, a softmax or sigmoid that ends the model says it, then the library, and otherwise it is a softmax.
+        Pages say which was used.
 
     Raises
     ------
+    InputError
+        If `probabilities` is something else.
     ModelError
         If weights are NaN or infinite, or the model cannot be explained.
     LibraryError
@@ -101,6 +109,7 @@ def prepared(
     >>> ready = crp.prepared(model)                                                # doctest: +SKIP
     >>> atlases = [crp.atlas(ready, image, library) for image in images]          # doctest: +SKIP
     """
+    way_to_probabilities(probabilities)
     check_module(model)
     check_weights_finite(model)
     weights = weights_fingerprint(model)
@@ -111,7 +120,9 @@ def prepared(
             check_weights(library, weights)
             data = _example(model, library)
     composite, rules = described_rules(model, composite, data)
-    return PreparedModel(model, composite, prepare(model, composite), weights, rules)
+    replica = prepare(model, composite)
+    replica.probabilities = probabilities
+    return PreparedModel(model, composite, replica, weights, rules)
 
 
 def ready_model(

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from crp.errors import InputError
 from crp.values import frozen, set_fields
+
+if TYPE_CHECKING:
+    from torch import Tensor  # opening a library must not load torch
+
+Array = TypeVar("Array", np.ndarray, "Tensor")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +104,30 @@ def box_place(box: tuple[float, float, float, float], space: tuple[int, int]) ->
     return Place(mask, box)
 
 
+def divided_relevance(heatmaps: Array, masks: Array) -> tuple[Array, Array]:
+    """Divide positive relevance into that inside and that outside of masks.
+
+    Parameters
+    ----------
+    heatmaps
+        `[N, *S]`, an array or tensor, of a dtype in which sums are exact enough.
+    masks
+        bool `[N, *S]`.
+
+    Returns
+    -------
+    tuple of two arrays or tensors
+        Sums of relevance inside, and outside, `[N]`.
+
+    Examples
+    --------
+    >>> divided_relevance(np.array([[3.0, 1.0, -5.0]]), np.array([[True, False, False]]))
+    (array([3.]), array([1.]))
+    """
+    positive, inside = heatmaps.reshape(len(heatmaps), -1).clip(0), masks.reshape(len(masks), -1)
+    return (positive * inside).sum(1), (positive * ~inside).sum(1)
+
+
 def context_use(heatmap: np.ndarray, place: Place, sign: int = 1) -> ContextUse:
     """Divide the relevance of one sign into that inside and that outside of a place.
 
@@ -119,6 +149,5 @@ def context_use(heatmap: np.ndarray, place: Place, sign: int = 1) -> ContextUse:
     >>> use, use.ratio, use.context
     (ContextUse(inside=3.0, outside=1.0), 3.0, 0.25)
     """
-    values = np.clip(sign * heatmap.astype(np.float64), 0, None)
-    inside = float(values[place.mask].sum())
-    return ContextUse(inside, float(values[~place.mask].sum()))
+    inside, outside = divided_relevance(sign * heatmap.astype(np.float64)[None], place.mask[None])
+    return ContextUse(float(inside[0]), float(outside[0]))

@@ -36,6 +36,7 @@ USES_MEAN = (
 FEW_SAMPLES = 5
 # What the only output of a model is called where it has no name; the second one in files of earlier versions.
 _UNNAMED_OUTPUT = ("output", class_names.class_name((), 0))
+_PROBABILITIES = {"": "", "softmax": " (softmax)", "sigmoid": ", each on its own (sigmoid)"}
 # The model's answer is spread over many classes if not even the best class has this probability.
 _SPREAD = 0.01
 
@@ -75,9 +76,10 @@ def classes_title(explanation: Explanation) -> str:
     more = ", and what is explained" if isinstance(explanation.target, StartScore) else ""
     if best.probability is None:
         return f"Output of the model{more}"
+    how = _PROBABILITIES[explanation.probabilities]
     if spread_over_many_classes(best):
-        return f"Class probabilities, spread over many classes{more}"
-    return f"Class probabilities{more}"
+        return f"Class probabilities{how}, spread over many classes{more}"
+    return f"Class probabilities{how}{more}"
 
 
 def class_name(score: ClassScore | StartScore) -> str:

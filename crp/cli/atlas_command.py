@@ -89,6 +89,7 @@ OBJECTS = "objects"
 )
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
 @options.concept
+@options.probabilities
 @options.device
 def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     """Explain a model's predictions for PICTUREs by the concepts in LIBRARY, with a page for each.
@@ -148,7 +149,8 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
             f"The library '{library}' does not say how pictures become model input; mine it again with --size, "
             "--mean and --std, or --preprocessing."
         )
-    ready = prepared(model, data=None if site else _check(model, images, opened), library=opened)
+    how = {"library": opened, "probabilities": given["probabilities"]}
+    ready = prepared(model, data=None if site else _check(model, images, opened), **how)
     if site:
         _site(ready, images, opened, library, given, options)
         return
@@ -160,7 +162,7 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
         provenance = {"image": Path(image).name, "command": _command(library, [image], given)}
         own, options["target"] = request.of(model, image, opened)
         if own is not model:
-            ready = prepared(own, data=read_input(image, opened.preprocessing)[0][None], library=opened)
+            ready = prepared(own, data=read_input(image, opened.preprocessing)[0][None], **how)
         place = request.place(image, opened)
         explained = draw(ready, image, opened, place=place, provenance=provenance, **options)
         for path in paths[image]:
@@ -273,7 +275,7 @@ def _site(
 
 def _command(library: str, images: Sequence[str], given: dict[str, Any], switches: Sequence[str] = ()) -> str:
     """Return the command that makes this page again: what was explained, without where it was written."""
-    words = ("layers", "target", "mask", "box", "similar_to", "against", "model", "weights", "labels")
+    words = ("layers", "target", "mask", "box", "similar_to", "against", "model", "weights", "labels", "probabilities")
     asked = {name: given[name] for name in words}
     for name, default in (("concepts", CONCEPTS), ("pairs", PAIRS)):
         asked[name] = given[name] if given[name] != default else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from crp.cli import options
+from crp.cli.library_subject import read_subject
 from crp.cli.patch_supply import supply
 
 if TYPE_CHECKING:
@@ -73,12 +74,9 @@ def fix(
     layers: tuple[str, ...] | None,
     samples: int,
     kind: str,
-    model: str | None,
-    weights: str | None,
-    device: str | None,
-    trust: bool,
     page: str | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Make a model in which a concept of LIBRARY no longer decides, save it, and say what changed.
 
@@ -103,14 +101,9 @@ def fix(
     sys.path.append(os.getcwd())
     from crp import correction
     from crp.concepts import ChannelConcept
-    from crp.correction.reading import read_samples
     from crp.files import user_path
     from crp.library import open_library
-    from crp.models import check_concept_kind
-    from crp.sources.data import load_data
-    from crp.sources.fitting import pick_device
     from crp.sources.kinds import kind_named
-    from crp.sources.provenance import model_of
     from crp.visualization.page_files import replace_file
     from crp.visualization.report.fix_page import fix_report
 
@@ -126,11 +119,8 @@ def fix(
     pruned = [*(layers or opened.layers)] if pruning else []
     for one in pruned:
         opened.shape(one)
-    check_concept_kind(opened, found_kind)
-    place = pick_device(device)
-    found = model_of(opened, model=model, weights=weights, trust=trust).to(place)
-    dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
-    fitting, held_out = (one.to(place) for one in read_samples(dataset, samples, labelled=labels))
+    subject = read_subject(opened, found_kind, given, data=data, samples=samples, labelled=labels)
+    found, fitting, held_out = subject.model, subject.fitting, subject.held_out
     if pruning:
         if not isinstance(found_kind, ChannelConcept):
             raise click.UsageError(f"--by prune takes out filters, which are channels, and the concepts are {kind}.")
@@ -150,7 +140,7 @@ def fix(
     figures = correction.measure_fix(found, result, held_out.data, layer, watched, labels=held_out.labels, **common)
     written = correction.write_fixed(result, out, fitting.data[:2])
     if page is not None:
-        supply(opened, found, found_kind, trust=trust)
+        supply(opened, found, found_kind, trust=given["trust"])
         text = fix_report(figures, result.method, (layer, index), held_out.data.cpu(), opened)
         replace_file(user_path(page), lambda file: file.write(text.encode()))
     if as_json:

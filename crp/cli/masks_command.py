@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
 from crp.cli import options
+from crp.cli.library_subject import read_subject
 
 
 @click.command(short_help="Write which samples have a concept, and masks of where it is.")
@@ -32,10 +34,7 @@ def masks(
     labels: bool,
     samples: int,
     kind: str,
-    model: str | None,
-    weights: str | None,
-    device: str | None,
-    trust: bool,
+    **given: Any,
 ) -> None:
     """Write which samples of DATA have a concept of LIBRARY, and where in them it is, for a training elsewhere.
 
@@ -49,20 +48,11 @@ def masks(
     """
     sys.path.append(os.getcwd())
     from crp.correction import export_masks
-    from crp.correction.reading import read_samples
     from crp.library import open_library
-    from crp.models import check_concept_kind
-    from crp.sources.data import load_data
-    from crp.sources.fitting import pick_device
     from crp.sources.kinds import kind_named
-    from crp.sources.provenance import model_of
 
     opened, found_kind = open_library(library), kind_named(kind)
     layer, index = opened.concept_named(concept)
-    check_concept_kind(opened, found_kind)
-    place = pick_device(device)
-    found = model_of(opened, model=model, weights=weights, trust=trust).to(place)
-    dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
-    some, others = read_samples(dataset, samples, labelled=labels)
-    every = some.joined(others).to(place)
-    click.echo(export_masks(found, every, layer, index, out, kind=found_kind, class_names=opened.class_names))
+    subject = read_subject(opened, found_kind, given, data=data, samples=samples, labelled=labels)
+    settings = {"kind": found_kind, "class_names": opened.class_names}
+    click.echo(export_masks(subject.model, subject.samples, layer, index, out, **settings))

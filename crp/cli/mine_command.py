@@ -13,7 +13,7 @@ from crp.cli import options
 
 # Options that decide the content of the library, in addition to those of the plan.
 _DECIDING = ("references", "class_references", "vectors", "patches", "block_size", "precision",
-             "threads", "skip_bad", "rules", "concept")  # fmt: skip
+             "threads", "skip_bad", "rules", "concept", "probabilities")  # fmt: skip
 
 
 @click.command(short_help="Mine a model and its data set into a library.")
@@ -77,6 +77,7 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
     "composite of the CRP paper.",
 )
 @options.concept
+@options.probabilities
 @options.device
 @options.skip_bad
 @click.option("--extend", metavar="LIBRARY", help="A library of the first samples of DATA, to continue from.")
@@ -145,6 +146,7 @@ def mine(model: str, data: str, **given: Any) -> None:
         device=device,
         class_names=plan.class_names,
         preprocessing=plan.preprocessing,
+        probabilities=given["probabilities"],
         source=origin(model, data, given["weights"], options.command_line("mine", [model, data], decides), start),
         distributed=distributed,
         overwrite=given["overwrite"],

@@ -97,6 +97,12 @@ class Share(click.ParamType):
         return int(parts[0]), int(parts[1])
 
 
+probabilities = click.option(
+    "--probabilities",
+    type=click.Choice(["softmax", "sigmoid"]),
+    help="How logits become class probabilities; default: as the model ends, sigmoid if the mined data have several "
+    "labels for a sample, or softmax.",
+)
 workers = click.option(
     "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that load pictures ahead."
 )

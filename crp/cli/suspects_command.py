@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import Any
 
 import click
 
 from crp.cli import options
+from crp.cli.library_subject import read_subject
 from crp.cli.patch_supply import supply
 from crp.errors import inert
 
@@ -39,12 +41,9 @@ def suspects(
     verdict: str | None,
     note: str,
     kind: str,
-    model: str | None,
-    weights: str | None,
-    device: str | None,
-    trust: bool,
     page: str | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """List concepts of LIBRARY that a class may use for the wrong reason, the most suspicious first.
 
@@ -63,16 +62,11 @@ def suspects(
     sys.path.append(os.getcwd())
     from crp.correction import candidates, coincidences
     from crp.correction.location import masks_shown
-    from crp.correction.reading import read_samples
     from crp.correction.suspicion import STATED, with_effects
     from crp.files import user_path
     from crp.library import open_library
     from crp.library.names_file import FILE as NAMES
-    from crp.models import check_concept_kind
-    from crp.sources.data import load_data
-    from crp.sources.fitting import pick_device
     from crp.sources.kinds import kind_named
-    from crp.sources.provenance import model_of
     from crp.visualization.page_files import replace_file
     from crp.visualization.report.suspects_page import suspects_report
 
@@ -89,18 +83,14 @@ def suspects(
         found = candidates(opened, layers=layers)[:count]
     else:
         found_kind = kind_named(kind)
-        check_concept_kind(opened, found_kind)
-        place = pick_device(device)
-        loaded = model_of(opened, model=model, weights=weights, trust=trust).to(place)
-        dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
-        rows, others = read_samples(dataset, samples, labelled=False)
-        every = rows.joined(others).to(place)
-        masks = masks_shown(dataset, every.indices)
+        subject = read_subject(opened, found_kind, given, data=data, samples=samples, labelled=False)
+        loaded, every = subject.model, subject.samples
+        masks = masks_shown(subject.dataset, every.indices)
         places = coincidences(loaded, every.data, layers or tuple(opened.layers), found_kind)
         found = candidates(opened, layers=layers, places=places)[:count]
         found = with_effects(found, loaded, every.data, found_kind, measured, masks=masks)
         if page is not None:
-            supply(opened, loaded, found_kind, trust=trust)
+            supply(opened, loaded, found_kind, trust=given["trust"])
     if page is not None:
         text = suspects_report(found, opened)
         replace_file(user_path(page), lambda file: file.write(text.encode()))
@@ -124,7 +114,7 @@ def suspects(
     for place, one in enumerate(found):
         if one.decides is None and not one.likely and place and found[place - 1].decides is not None:
             click.echo("not measured, and not less suspicious for that:")
-        kept = names.get((one.layer, one.concept))
+        kept, fixed = names.get((one.layer, one.concept)), one.place and max(0.0, one.place)
         said = ": ".join(filter(None, (kept.verdict, kept.label, kept.note))) if kept else ""
         words = said if kept and kept.verdict else " ".join(["likely a Clever Hans" * one.likely, said]).strip()
         click.echo(
@@ -132,7 +122,7 @@ def suspects(
                 f"{one.name:<16} {one.target_name:<22} {one.having:>5} {one.lacking:>7} {one.share:>6.0%} "
                 f"{one.share_lacking:>7.0%} {_percent(one.right):>6} {_percent(one.right_lacking):>7} "
                 f"{_percent(one.kept):>6} {_percent(one.pulled):>6}"
-                f"{f' {_percent(one.place):>6}' if placed else ''}{f' {_percent(one.outside):>7}' if outside else ''}"
+                f"{f' {_percent(fixed):>6}' if placed else ''}{f' {_percent(one.outside):>7}' if outside else ''}"
                 f"  {words}".rstrip()
             )
         )

@@ -6,12 +6,15 @@ same positions. No labels and no editing of pictures are needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from crp.attribution.named_layers import SUFFIX, on_layer
+from crp.attribution.replica import replicate
+from crp.attribution.upper_part import UpperPart
 from crp.correction.corrections import Correction
 from crp.correction.presence import Presence
 from crp.correction.reruns import BATCH, Rerun
@@ -25,6 +28,8 @@ COPIES = 3
 NAMES = ("as they are", "taken out", "put in")
 
 Exchange = Callable[[Tensor], Tensor]
+# Output and, if asked for, features of one sample.
+_Answer = tuple[Tensor, Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,41 +102,90 @@ class Counterfactuals:
         names: Sequence[str] = NAMES,
         features: bool = False,
         progress: bool,
-    ) -> Iterator[Variants]:
-        """Yield kinds of variants, as the model or a correction of it answers them; `progress` shows a bar for each."""
-        last = None if correction is None else correction.last
-        changed = correction is not None and correction.change is not None
-        rerun = Rerun(self._model, self._presence.layer, {correction.layer: correction.change} if changed else None)
-        for name in names:
-            rows, donors = self._plans[name]
-            outputs, given = [], []
-            exchange = None if donors is None else self._exchanger(rerun, name, rows, donors)
-            doing = "samples" if donors is None else "concept"
-            for span, some in in_batches(rows, BATCH, f"{doing} {name}", shown=progress):
-                output = rerun.run(self._data[some], exchange and exchange(span))
-                if features or last is not None:
-                    given.append(rerun.features()[1].clone())
-                outputs.append(output.clone() if last is None else _answered(last, given[-1]))
-            yield Variants(name, rows, torch.cat(outputs), torch.cat(given) if given else None)
+    ) -> list[Variants]:
+        """Return kinds of variants, as the model or a correction of it answers them; `progress` shows bars.
 
-    def _exchanger(self, rerun: Rerun, name: str, rows: Tensor, donors: Tensor) -> Callable[[slice], Exchange]:
-        presence, kept = self._presence, []
-        for some in self._donors[name].split(BATCH):
-            rerun.run(self._data[some])
-            kept.append(rerun.activation)
-        activations = torch.cat(kept)
+        Samples are run once. What lies above the layer is run again from exchanged activations (`UpperPart`).
+        """
+        passes = _Passes(self._model, self._data, self._presence.layer, correction, features)
+        answers: dict[str, dict[int, _Answer]] = {name: {} for name in NAMES}
+        for name, rows, copies in (("taken out", self.having, COPIES), ("put in", self.lacking, 1)):
+            donors = passes.activations(self._data, self._donors[name]) if name in names else None
+            for span, some in in_batches(rows, BATCH, f"concept {name}", shown=progress):
+                as_they_are, again = passes.run(self._data[some])
+                places = [torch.arange(len(rows))[span] + copy * len(rows) for copy in range(copies)]
+                answers["as they are"] |= dict(zip(some.tolist(), as_they_are, strict=True))
+                if donors is not None:
+                    exchanged = [self._exchanged(name, place, donors) for place in places]
+                    for place, found in zip(places, again(exchanged), strict=True):
+                        answers[name] |= dict(zip(place.tolist(), found, strict=True))
+        return [
+            Variants(name, self._plans[name][0], *_stacked([row for _, row in sorted(answers[name].items())]))
+            for name in names
+        ]
+
+    def _exchanged(self, name: str, places: Tensor, donors: Tensor) -> Exchange:
+        """Return what exchanges the activations of the samples at some places of a plan."""
+        rows, drawn = (values[places] for values in self._plans[name])
         # the region is that of the sample with the concept
-        having = rows if name == "taken out" else self._donors[name][donors]
-        layout = presence.layout
-
-        def exchange(span: slice) -> Exchange:
-            region = presence.near[having[span]].to(activations.device)[:, None]
-            other = layout.split(activations[donors[span]])
-            return lambda activation: layout.joined(torch.where(region, other, layout.split(activation)))
-
-        return exchange
+        having = rows if name == "taken out" else self._donors[name][drawn]
+        layout, region = self._presence.layout, self._presence.near[having].to(donors.device)[:, None]
+        other = layout.split(donors[drawn])
+        return lambda activation: layout.joined(torch.where(region, other, layout.split(activation)))
 
 
-@torch.no_grad()
-def _answered(last: nn.Linear, features: Tensor) -> Tensor:
-    return last(features)
+class _Passes:
+    """Runs a model, or a correction of it, on samples as they are and from changed activations of a layer."""
+
+    def __init__(
+        self, model: nn.Module, data: Tensor, layer: str, correction: Correction | None, features: bool
+    ) -> None:
+        self._model, self._layer, self._own, self._end, self._last = model, layer, None, None, None
+        if correction is not None and correction.change is not None:
+            if correction.layer == layer:
+                self._own = correction.change
+            else:
+                self._model = replicate(model)
+                on_layer(dict(self._model.named_modules()), correction.layer, correction.change)
+        if features or (correction is not None and correction.last is not None):
+            rerun = Rerun(model, layer)
+            rerun.run(data[:2])
+            name, _ = rerun.features()
+            self._end = f"{name}{SUFFIX}"
+            fitted = None if correction is None else correction.last
+            self._last = replicate(model).get_submodule(name) if fitted is None else fitted
+
+    def activations(self, data: Tensor, rows: Tensor) -> Tensor:
+        """Return the layer's output for some rows of the data, `[n, *shape]`."""
+        rerun, found = Rerun(self._model, self._layer), []
+        for some in rows.split(BATCH):
+            rerun.run(data[some])
+            found.append(rerun.activation)
+        return torch.cat(found)
+
+    @torch.no_grad()
+    def run(self, data: Tensor) -> tuple[list[_Answer], Callable[[Sequence[Exchange]], list[list[_Answer]]]]:
+        """Return the answers for samples `[n, c, *S]`, and what computes those for changed activations."""
+        upper = UpperPart(self._model, data, self._layer, self._end)
+
+        @torch.no_grad()
+        def again(changes: Sequence[Exchange]) -> list[list[_Answer]]:
+            given = torch.stack([change(upper.activation) for change in changes])
+            if self._own is not None:
+                given = self._own(given.flatten(0, 1)).unflatten(0, given.shape[:2])
+            return [self._answers(found) for found in upper.outputs(given)]
+
+        if self._own is None:
+            return self._answers(upper.prediction), again
+        return again([lambda activation: activation])[0], again
+
+    def _answers(self, found: Tensor) -> list[_Answer]:
+        """Return output and features of each sample, from what was computed: features, if there is a last layer."""
+        if self._last is None:
+            return [(row, None) for row in found]
+        return list(zip(self._last(found), found, strict=True))
+
+
+def _stacked(answers: Sequence[_Answer]) -> tuple[Tensor, Tensor | None]:
+    outputs, features = zip(*answers, strict=True)
+    return torch.stack(outputs), None if features[0] is None else torch.stack(features)

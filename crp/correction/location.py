@@ -9,6 +9,7 @@ from crp.attribution import RelevanceFlow, composite_for, prepare
 from crp.concepts import ConceptKind
 from crp.correction.reruns import BATCH
 from crp.errors import InputError
+from crp.places import divided_relevance
 
 # Samples of the class that are read at most.
 _MOST = 100
@@ -46,7 +47,7 @@ def relevance_outside(
     if masks.shape != (len(data), *data.shape[2:]):
         raise InputError(f"Masks of these samples are {[len(data), *data.shape[2:]]}, given {list(masks.shape)}.")
     replica = prepare(model, composite_for(model, data[:1]).composite)
-    outside = total = 0.0
+    inside = outside = 0.0
     seen = 0
     for first in range(0, len(data), BATCH):
         rows = slice(first, first + BATCH)
@@ -57,12 +58,12 @@ def relevance_outside(
                 start = flow.output_relevance(target) * own[:, None]
                 arriving = flow.down(start, to=layer)[0]
                 carried = flow.parts(layer, kind).carried(arriving, [concept])
-                positive = flow.down(carried, start=layer)[0].sum(1).double().clamp_min(0)
-                total += float(positive.sum())
-                outside += float((positive * ~masks[rows].to(positive.device)).sum())
+                heatmaps = flow.down(carried, start=layer)[0].sum(1).double()
+                there, elsewhere = divided_relevance(heatmaps, masks[rows].to(heatmaps.device))
+                inside, outside = inside + float(there.sum()), outside + float(elsewhere.sum())
         if seen >= _MOST:
             break
-    return outside / total if total else None
+    return outside / (inside + outside) if inside + outside else None
 
 
 def masks_shown(dataset: object, indices: tuple[int, ...]) -> Tensor | None:

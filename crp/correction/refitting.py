@@ -152,14 +152,14 @@ def _examples(variants: Variants, wanted: Tensor, made: Counterfactuals) -> _Exa
 
 
 def _right(linear: nn.Linear, examples: Sequence[_Examples], fold: int) -> float:
-    """Return the accuracy on the samples of a fold without the concept, or with the concept taken out."""
+    """Return the accuracy on the samples of a fold without the concept, or with the concept taken out; 0 for none."""
     right = total = 0.0
     for one in examples:
         rows = (one.fold == fold) & one.counts
         found = functional.linear(one.features[rows], linear.weight.double(), linear.bias.double()).argmax(1)
         right += one.weight * float((found == one.wanted[rows]).sum())
         total += one.weight * int(rows.sum())
-    return right / total
+    return right / total if total else 0.0  # a fold without any: the same for every layer that is compared
 
 
 def _fitted(linear: nn.Linear, examples: Sequence[_Examples], boost: float, fold: int | None = None) -> nn.Linear:

@@ -1,4 +1,4 @@
-"""Forward passes of a plain copy in which a layer is read, replaced and changed: `Rerun`."""
+"""Forward passes of a plain copy in which a layer is read, and layers are changed: `Rerun`."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ BATCH = 50
 
 
 class Rerun:
-    """A plain copy of a model that can be run with another output of a layer.
+    """A plain copy of a model of which a layer is read.
 
     Parameters
     ----------
     model
         The caller's model, which is not changed.
     layer
-        The layer that is read and replaced.
+        The layer that is read.
     changes
-        By layer, a function of its output that is applied in every pass, after replacing.
+        By layer, a function of its output that is applied in every pass, after reading.
 
     Attributes
     ----------
     activation
-        The layer's output in the last pass, before it was replaced, `[N, *shape]`.
+        The layer's output in the last pass, before it was changed, `[N, *shape]`.
     """
 
     def __init__(
@@ -40,7 +40,6 @@ class Rerun:
         self._copy, self._layer = replicate(model), layer
         modules = dict(self._copy.named_modules())
         check_layer(modules, layer)
-        self._replace: Callable[[Tensor], Tensor] | None = None
         self._calls = 0
         on_layer(modules, layer, self._visit)
         for changed, change in (changes or {}).items():
@@ -52,15 +51,15 @@ class Rerun:
 
     @isolated()
     @torch.no_grad()
-    def run(self, data: Tensor, replace: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Run the model on `data` `[N, c, *S]` and return its output; `replace` computes the layer's output from it.
+    def run(self, data: Tensor) -> Tensor:
+        """Run the model on `data` `[N, c, *S]` and return its output.
 
         Raises
         ------
         ModelError
             If the output is not `[N, classes]`, or the layer is not called exactly once.
         """
-        self._replace, self._calls = replace, 0
+        self._calls = 0
         self._linear.clear()
         output = self._copy(data)
         if self._calls != 1:
@@ -85,12 +84,11 @@ class Rerun:
             "The model's output is not that of a linear layer (torch.nn.Linear), so there is no last layer to fit."
         )
 
-    def _visit(self, activation: Tensor) -> Tensor | None:
+    def _visit(self, activation: Tensor) -> None:
         self._calls += 1
         if not isinstance(activation, Tensor):
             raise ModelError(f"Layer '{self._layer}' gives a {type(activation).__name__}, not a tensor.")
         self.activation = activation.clone()
-        return None if self._replace is None else self._replace(self.activation)
 
     def _keep(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         return lambda _, given, made: self._linear.append((name, given[0], made.clone()))

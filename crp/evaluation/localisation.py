@@ -15,6 +15,7 @@ from crp.errors import InputError
 from crp.evaluation.evaluation import Figure, Finding, figures_of
 from crp.evaluation.passes import input_gradient
 from crp.evaluation.subject import Subject
+from crp.places import divided_relevance
 
 # Concepts of each layer whose conditional heatmaps are measured, and the margin around a mask in pixels.
 _CONCEPTS, _MARGIN = 5, 2
@@ -77,18 +78,18 @@ def located(heatmaps: Tensor, masks: Tensor, margin: int = _MARGIN) -> tuple[Ten
         its margin, else 0; positive relevance per pixel inside divided by outside; and the reverse. Each float64 `[N]`,
         NaN where there is no positive relevance, or the mask is empty or everything.
     """
-    positive = heatmaps.double().clamp_min(0).flatten(1)
+    heatmaps = heatmaps.double()
     pool = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[heatmaps.ndim - 2]
-    near = pool(masks[:, None].double(), 2 * margin + 1, 1, margin)[:, 0].flatten(1)
+    near = pool(masks[:, None].double(), 2 * margin + 1, 1, margin)[:, 0]
     inside = masks.flatten(1).double()
-    defined = (positive.sum(1) > 0) & (inside.sum(1) > 0) & (inside.sum(1) < inside.shape[1])
-    total = positive.sum(1)
-    within = (positive * inside).sum(1)
-    per_pixel_in, per_pixel_out = within / inside.sum(1), (total - within) / (1 - inside).sum(1)
-    strongest = near.gather(1, positive.argmax(1, keepdim=True))[:, 0]
+    within, beyond = divided_relevance(heatmaps, masks)
+    total = within + beyond
+    defined = (total > 0) & (inside.sum(1) > 0) & (inside.sum(1) < inside.shape[1])
+    per_pixel_in, per_pixel_out = within / inside.sum(1), beyond / (1 - inside).sum(1)
+    strongest = near.flatten(1).gather(1, heatmaps.flatten(1).argmax(1, keepdim=True))[:, 0]
     numbers = (
         within / total,
-        (positive * near).sum(1) / total,
+        divided_relevance(heatmaps, near > 0)[0] / total,
         strongest,
         per_pixel_in / per_pixel_out,
         per_pixel_out / per_pixel_in,

@@ -27,7 +27,7 @@ from crp.concepts import ChannelConcept, Kinds
 from crp.errors import InputError
 from crp.explanations.concept_map import ConceptMap
 from crp.explanations.effects import MeasuredEffects
-from crp.explanations.explained import Explained, best_classes, explained_of, same
+from crp.explanations.explained import Explained, best_classes, explained_of, probabilities_of, same
 from crp.explanations.explanation import ConceptPart, Explanation, LayerExplanation
 from crp.explanations.illustration import illustrated
 from crp.explanations.map_computation import concept_maps_in
@@ -169,6 +169,7 @@ def explain(
             "classes": classes,
             "provenance": {**_provenance(library, model.rules, flow, every, measured), **(provenance or {})},
             "medium": medium,
+            "probabilities": probabilities_of(flow, library) if classes and classes[0].probability is not None else "",
         }
 
         def explained(one: Explained, other: Explained | None, **beside: Any) -> Explanation:

@@ -18,6 +18,7 @@ from crp.concepts import Kinds
 from crp.concepts.parts import Parts
 from crp.errors import ModelError
 from crp.explanations.ablations import Ablations
+from crp.explanations.explained import probabilities_of
 from crp.values import ConceptEffect
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class MeasuredEffects:
     """
 
     def __init__(self, flow: RelevanceFlow, library: Library, layers: Sequence[str], concept: Kinds) -> None:
-        self._names, self._independent = library.output_names, flow.independent
+        self._names, self._independent = library.output_names, probabilities_of(flow, library) == "sigmoid"
         self._ways: dict[str, list[Removal]] = {}
         self._predictions: dict[tuple[str, int], list[Tensor]] = {}
         self._of_pairs: dict[tuple[str, int, int], Tensor] = {}

@@ -60,7 +60,7 @@ def explained_of(flow: RelevanceFlow, library: Library, target: Target | None) -
             f"output's shape {list(prediction.shape)} is needed."
         )
     if isinstance(start, Logit):
-        return Explained(start, _class_score(flow, names, start.target))
+        return Explained(start, _class_score(flow, library, start.target))
     name = start.name(output_names(names, prediction))
     if not started.any():
         raise InputError(
@@ -69,12 +69,25 @@ def explained_of(flow: RelevanceFlow, library: Library, target: Target | None) -
     return Explained(start, StartScore(name, float(started.double().sum())))
 
 
+def probabilities_of(flow: RelevanceFlow, library: Library) -> str:
+    """Return how the logits of classes become probabilities: "softmax" or "sigmoid".
+
+    The caller says it (`crp.prepared`), or the activation that ends the model, or the library: the caller of `crp.mine`
+    said it, or the labels of its data set did. Otherwise it is a softmax.
+    """
+    if flow.replica.probabilities is not None:
+        return flow.replica.probabilities
+    if flow.independent is not None:
+        return "sigmoid" if flow.independent else "softmax"
+    return library.manifest.get("probabilities", "softmax")
+
+
 def best_classes(flow: RelevanceFlow, library: Library, explained: Sequence[Explained]) -> tuple[ClassScore, ...]:
     """Return the best classes of the only sample, best first; none if nothing that is explained is made of classes."""
     if flow.prediction.ndim != 2 or not any(starts_at_classes(one.start) for one in explained):
         return ()
     ranked = flow.prediction[0].double().argsort(descending=True, stable=True)[:_CLASSES].tolist()
-    return tuple(_class_score(flow, library.output_names, index) for index in ranked)
+    return tuple(_class_score(flow, library, index) for index in ranked)
 
 
 def same(flow: RelevanceFlow, first: Start, second: Start) -> bool:
@@ -98,8 +111,9 @@ def _predicted(flow: RelevanceFlow, library: Library) -> int:
     return int(flow.prediction[0].argmax())
 
 
-def _class_score(flow: RelevanceFlow, names: Sequence[str], index: int) -> ClassScore:
+def _class_score(flow: RelevanceFlow, library: Library, index: int) -> ClassScore:
     """Return one class of the prediction; for a model with one output, its value without a probability."""
     scores = flow.prediction[0].double()
-    probability = None if len(scores) == 1 else float(class_probabilities(scores, flow.independent)[index])
-    return ClassScore(index, class_name(names, index, len(scores)), float(scores[index]), probability)
+    independent = probabilities_of(flow, library) == "sigmoid"
+    probability = None if len(scores) == 1 else float(class_probabilities(scores, independent)[index])
+    return ClassScore(index, class_name(library.output_names, index, len(scores)), float(scores[index]), probability)

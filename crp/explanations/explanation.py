@@ -270,6 +270,9 @@ class Explanation:
         The same input explained for another class, or for the difference of two.
     place
         The mask or box in the input that is explained, if there is one.
+    probabilities
+        How the logits became probabilities: "softmax", or "sigmoid" for each class on its own. Empty if there are none,
+        or that is not known.
     medium
         What the input is, with the meaning of its axes; None for a picture, and where that is not known.
 
@@ -294,6 +297,7 @@ class Explanation:
     departure: tuple[str, str, float] | None = None
     medium: Medium | None = None
     place: Place | None = None
+    probabilities: str = ""
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""

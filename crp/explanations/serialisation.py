@@ -64,6 +64,7 @@ def numbers(explanation: Explanation) -> dict[str, Any]:
         "provenance": dict(explanation.provenance),
         "beside": [numbers(other) for other in explanation.beside],
         **({} if explanation.medium is None else {"medium": explanation.medium.to_json()}),
+        **({"probabilities": explanation.probabilities} if explanation.probabilities else {}),
     }
 
 
@@ -148,6 +149,7 @@ def _explanation(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray], p
             for index, other in enumerate(content.get("beside", ()))
         ),
         medium=None if content.get("medium") is None else Medium.from_json(content["medium"]),
+        probabilities=content.get("probabilities", ""),
     )
 
 

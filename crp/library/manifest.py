@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from crp.arguments import PROBABILITIES
 from crp.errors import InputError, LibraryError, shortened
 from crp.files import write_file
 from crp.layout import Layout
@@ -104,6 +105,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise damaged(path, f"'{name}' of '{owner}' is {shortened(number)}")
     if type(content["settings"].get("vectors")) is not bool:
         raise damaged(path, "'vectors' of 'settings' is missing or not a bool")
+    if content.get("probabilities") not in (None, *PROBABILITIES):
+        raise damaged(path, f"'probabilities' is {shortened(content['probabilities'])}")
     for key in ("output_names", "class_names"):
         names = content.get(key)
         if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):

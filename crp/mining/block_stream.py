@@ -205,6 +205,23 @@ class SampleReader:
             return -1
 
 
+def several_labels(reader: SampleReader, limit: int = 32) -> bool:
+    """Return whether one of the first `limit` samples has none or several of the classes, as in multi-label data.
+
+    Data whose first usable label is a single class are not read further.
+    """
+    for index in range(min(limit, len(reader))):
+        try:
+            label = reader[index][1]
+        except SampleError:
+            continue
+        if not isinstance(label, tuple):
+            return False
+        if len(label) != 1:
+            return True
+    return False
+
+
 def check_repeatable(reader: SampleReader, digests: Mapping[int, str], limit: int = 4) -> None:
     """Read the first `limit` of the fingerprinted samples again and compare.
 

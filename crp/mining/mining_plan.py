@@ -23,6 +23,7 @@ from crp.library.patches import MODES
 from crp.models import described_kind
 from crp.preprocessing import Preprocessing, shown_input
 
+from .block_stream import several_labels
 from .dataset import DataSubject, data_subject
 from .estimation import Estimate, estimate
 from .input_boxes import Positions, positions_of
@@ -46,13 +47,15 @@ SEVERAL_KINDS = "several kinds"
 class Shown:
     """How a library shows its samples and classes, and where they come from.
 
-    `output_names` are the names of the model's outputs, if the only class of the library is a start.
+    `output_names` are the names of the model's outputs, if the only class of the library is a start. `probabilities` is
+    how logits become probabilities of classes, if that is known.
     """
 
     class_names: Sequence[str] | None
     preprocessing: Preprocessing | None
     source: Mapping[str, Any] | None
     output_names: Sequence[str] | None = None
+    probabilities: str | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,8 @@ def plan_mining_run(
     if subject.start == "start":
         known = [class_name(names or (), index, count) for index in range(count)]
         shown = dataclasses.replace(shown, class_names=(settings.targets.name(known),), output_names=names or ())
+    if shown.probabilities is None and several_labels(data.reader):
+        shown = dataclasses.replace(shown, probabilities="sigmoid")
     kinds = {layer: kind_at(layer, settings.concept) for layer in subject.layouts}
     sizes = sizes_of(kinds, subject.layouts)
     if settings.class_references is None:
@@ -229,6 +234,7 @@ def described(
         "classes": subject.classes,
         "class_names": list(names) if names is not None else None,
         **({} if shown.output_names is None else {"output_names": list(shown.output_names)}),
+        **({} if shown.probabilities is None else {"probabilities": shown.probabilities}),
         "layers": [
             {
                 "name": layer,

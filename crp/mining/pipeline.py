@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from crp.arguments import layer_names, seconds
+from crp.arguments import layer_names, seconds, way_to_probabilities
 from crp.class_names import as_class_names
 from crp.concepts import AnyKind, Kinds, Layout
 from crp.errors import InputError
@@ -77,6 +77,7 @@ def mine(
     class_names: Sequence[str] | Mapping[int, str] | None = None,
     preprocessing: Preprocessing | None = None,
     source: Mapping[str, Any] | None = None,
+    probabilities: str | None = None,
     skip_bad: bool = False,
     extend: str | os.PathLike[str] | None = None,
     distributed: bool = False,
@@ -166,6 +167,10 @@ def mine(
         atlas. By default the smallest value of a sample is shown black and the largest white.
     source
         Plain values that describe where model and data set come from; stored unchanged.
+    probabilities
+        How logits become probabilities of classes on pages, stored for the atlas: `"softmax"`, or `"sigmoid"` where a
+        sample may have several classes. By default, it is `"sigmoid"` if one of the first 32 samples has several labels
+        or none, and is left to the model otherwise (`crp.prepared`).
     skip_bad
         Whether to skip samples that cannot be read or on which the model fails. The library lists them. Everything else
         in it is as if other samples had been in their places.
@@ -241,7 +246,7 @@ def mine(
         composite = rules_in(open_library(extend).manifest)
     settings = replace(settings, threads=threads or _stored_threads(path, extend, restart) or THREADS)
     names = None if class_names is None else as_class_names(class_names)
-    shown = Shown(names, preprocessing, source)
+    shown = Shown(names, preprocessing, source, probabilities=way_to_probabilities(probabilities))
     with surroundings(settings.threads), joined(distributed) as processes:
         plan = plan_mining_run(model, dataset, layers, composite, settings, patch_concepts, shown)
         state = check_extends(extend, plan.manifest, plan.data.reader, skip_bad) if extend is not None else None

@@ -41,7 +41,6 @@ from crp.correction import (
     placed_direction,
     project,
     reactive,
-    refit,
     suppress,
 )
 from crp.library import Library
@@ -181,14 +180,10 @@ def corrections(model: nn.Module, part: Part, first: Candidate) -> Iterator[tupl
     """Yield corrections of a suspect by name."""
     data, layer = part.as_they_are(), first.layer
     mark = placed_direction(model, data, layer, first.concept, progress=False)
-    for name, concept, kind in (("channel", first.concept, ChannelConcept()), ("usual place", 0, mark)):
-        where = model, data, layer, concept
-        settings = {"kind": kind, "progress": False}
-        erased = reactive(*where, **settings)
-        yield f"reactive, {name}", erased
-        yield f"project, {name}", project(*where, **settings)
-        yield f"refit, {name}", refit(*where, **settings)
-        yield f"reactive and refit to labels, {name}", refit(*where, labels=part.labels, after=erased, **settings)
+    yield "reactive, usual place", reactive(model, data, layer, 0, kind=mark, progress=False)
+    yield "project, usual place", project(model, data, layer, 0, kind=mark, progress=False)
+    yield "reactive, channel", reactive(model, data, layer, first.concept, progress=False)
+    yield "project, channel", project(model, data, layer, first.concept, progress=False)
     yield "suppress, channel", suppress(model, data, layer, first.concept, progress=False)
 
 

@@ -22,11 +22,12 @@ from matplotlib.textpath import TextPath
 
 from crp.explanations import ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.graphs.concept_graph import ConceptGraph, GraphEdge, Key
+from crp.places import Place
 from crp.visualization import concept_names, graph_wording, wording
 from crp.visualization import encoding as images
 from crp.visualization.colours import AGAINST, AGAINST_TEXT, FOR, FOR_TEXT, INK, REST, SOFT, TILE
 from crp.visualization.figures.renderers import Renderer, renderer_for, renderer_of
-from crp.visualization.figures.renderers.marks import AGAINST_OUTLINE
+from crp.visualization.figures.renderers.marks import AGAINST_OUTLINE, outline_place
 from crp.visualization.graph_layout import edge_width
 from crp.visualization.graph_layout import places as graph_places
 
@@ -42,14 +43,21 @@ def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> Text:
 
 
 def draw_picture(
-    axes: Axes, picture: np.ndarray, heatmap: np.ndarray | None = None, *, renderer: Renderer | None = None
+    axes: Axes,
+    picture: np.ndarray,
+    heatmap: np.ndarray | None = None,
+    *,
+    renderer: Renderer | None = None,
+    place: Place | None = None,
 ) -> None:
     """Draw the input at the upper left of its axes; for a volume, the slices in which the heatmap is strongest.
 
-    Here and below `renderer` defaults to the one that fits the number of axes (`renderer_for`).
+    Here and below `renderer` defaults to the one that fits the number of axes (`renderer_for`). On pictures and
+    spectrograms, `place` is outlined.
     """
     renderer = renderer or renderer_for(picture)
     renderer.draw_input(axes, picture, heatmap)
+    _outline(axes, place, 1.0)
 
 
 def draw_heatmap(
@@ -61,6 +69,7 @@ def draw_heatmap(
     power: float = 1.0,
     small: bool = False,
     renderer: Renderer | None = None,
+    place: Place | None = None,
 ) -> float:
     """Draw a heatmap, float `[*S]`, over its input; return the magnitude at which its colours saturate.
 
@@ -68,7 +77,14 @@ def draw_heatmap(
     heatmaps have no labelled axes.
     """
     renderer = renderer or renderer_for(picture)
-    return renderer.draw_heatmap(axes, picture, heatmap, limit, power, small=small)
+    limit = renderer.draw_heatmap(axes, picture, heatmap, limit, power, small=small)
+    _outline(axes, place, 0.5 if small else 1.0)
+    return limit
+
+
+def _outline(axes: Axes, place: Place | None, linewidth: float) -> None:
+    if place is not None and place.mask.ndim == 2:
+        outline_place(axes, place, linewidth)
 
 
 def draw_colour_bar(

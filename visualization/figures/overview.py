@@ -142,9 +142,10 @@ def _summary(figure: Figure, explanation: Explanation, renderer: Renderer, *, to
     shown = box / ratio
     second = MARGIN + box + 0.35 + left_edge
     image = _place(figure, MARGIN + left_edge, top + 0.3, box - left_edge, shown, "input")
-    artists.draw_picture(image, explanation.picture, explanation.heatmap, renderer=renderer)
+    drawn = {"renderer": renderer, "place": explanation.place}
+    artists.draw_picture(image, explanation.picture, explanation.heatmap, **drawn)
     heatmap = _place(figure, second, top + 0.3, box - left_edge, shown, "heatmap")
-    limit = artists.draw_heatmap(heatmap, explanation.picture, explanation.heatmap, renderer=renderer)
+    limit = artists.draw_heatmap(heatmap, explanation.picture, explanation.heatmap, **drawn)
     bar = _place(figure, second, top + 0.3 + shown + foot + 0.1, box - left_edge, 0.09, "colour bar")
     artists.draw_colour_bar(bar, limit, of=heatmap)
     left = MARGIN + 2 * box + 1.1
@@ -198,8 +199,8 @@ def _layer(
         y = start + row * ROW
         name = f"{layer.layer} {part.concept}"
         where = _place(figure, MARGIN, y, wide, WHERE - 0.04, f"{name} where")
-        scale = {"limit": limit, "power": images.ROOT}
-        artists.draw_heatmap(where, explanation.picture, part.heatmap, **scale, small=True, renderer=renderer)
+        scale = {"limit": limit, "power": images.ROOT, "renderer": renderer, "place": explanation.place}
+        artists.draw_heatmap(where, explanation.picture, part.heatmap, **scale, small=True)
         where.set_anchor("W")
         share = _place(figure, MARGIN + wide + 0.2, y + 0.03, SHARE, 0.68, f"{name} share")
         artists.draw_share(share, part, widest=widest, name=layer.name_of(part.concept), colour=colours[part.concept])

@@ -107,9 +107,10 @@ def plot_heatmap(
         return sheet.place(left + margin, top + LINE, box - margin, height, label)
 
     axes = panel(0, 0, "input", "input")
-    artists.draw_picture(axes, explanation.picture, explanation.heatmap, renderer=renderer)
+    shown = {"renderer": renderer, "place": explanation.place}
+    artists.draw_picture(axes, explanation.picture, explanation.heatmap, **shown)
     axes = panel(*second, f"relevance for {wording.subject(explanation)}", "relevance")
-    drawn = artists.draw_heatmap(axes, explanation.picture, explanation.heatmap, limit=limit, renderer=renderer)
+    drawn = artists.draw_heatmap(axes, explanation.picture, explanation.heatmap, limit=limit, **shown)
     bar = sheet.place(second[0] + margin, second[1] + LINE + height + foot + 0.05, box - margin, 0.07, "colour bar")
     artists.draw_colour_bar(bar, drawn, fontsize=SMALL, of=axes)
     return sheet.axes
@@ -176,8 +177,8 @@ def plot_concepts(
     for index, part in enumerate(parts):
         top = LINE + index * row
         where = sheet.place(0, top, wide, row - 0.06, f"{part.concept} where")
-        scale = {"limit": limit, "power": images.ROOT}
-        artists.draw_heatmap(where, explanation.picture, part.heatmap, **scale, small=True, renderer=renderer)
+        scale = {"limit": limit, "power": images.ROOT, "renderer": renderer, "place": explanation.place}
+        artists.draw_heatmap(where, explanation.picture, part.heatmap, **scale, small=True)
         where.set_anchor("W")
         share = sheet.place(wide + 0.08, top, SHARE, row - 0.08, f"{part.concept} share")
         name = found.name_of(part.concept)

@@ -182,7 +182,7 @@ def _context(explanation: Explanation, shared: Shared | None, renderer: PageRend
 
 
 def _view(explanation: Explanation, index: int, context: Context) -> dict[str, Any]:
-    limits, place = layer_limits(explanation, context), outline_view(explanation.place)
+    limits, place = layer_limits(explanation, context), outline_view(explanation, context.renderer)
     heatmap = context.relevance(explanation.heatmap)
     # Concepts and layers of the first view have the short addresses.
     prefix = f"view-{index}-" if index else ""

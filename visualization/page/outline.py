@@ -7,28 +7,32 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from crp.places import Place
+from crp.explanations import Explanation
+from crp.visualization.inputs import PageRenderer
 
 # Masks are outlined at most this finely: as many pixels as the picture has on the page.
 SIDE = 448
 
 
-def outline_view(place: Place | None) -> dict[str, Any] | None:
-    """Draw the outline of a place in the coordinates of the input, or nothing without one.
+def outline_view(explanation: Explanation, renderer: PageRenderer) -> dict[str, Any] | None:
+    """Draw the outline of the place that is explained over the picture of the input, or nothing without one.
 
     Returns
     -------
     dict
-        `width` and `height` of the input, and `path`, for the attribute `d` of an SVG path.
+        `width` and `height` of what the path is drawn on, and `path`, for the attribute `d` of an SVG path.
     """
+    place = explanation.place
     if place is None or place.mask.ndim != 2:
         return None
-    height, width = place.mask.shape
-    if place.box is not None:
+    # where the picture shows it: a spectrogram is drawn with its first row at the bottom
+    mask = renderer.relevance(place.mask.astype(np.float32), explanation.picture) > 0.5
+    height, width = mask.shape
+    if place.box is not None and not renderer.axes():
         left, top, right, bottom = place.box
         path = f"M{left:.2f} {top:.2f}H{right:.2f}V{bottom:.2f}H{left:.2f}Z"
     else:
-        path = mask_path(place.mask)
+        path = mask_path(mask)
     return {"width": width, "height": height, "path": path}
 
 

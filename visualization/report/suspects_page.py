@@ -71,6 +71,7 @@ def _row(rank: int, one: Candidate, library: Library, given: GivenName) -> dict[
         "score": f"{one.score:.2f}",
         "measured": one.decides is not None,
         "evidence": _evidence(one),
+        "fix": "reactive --usual-place" if one.fixed else "refit",
         "given": given,
         **patch_views(library, one.layer, one.concept),
     }
@@ -94,7 +95,9 @@ def _evidence(one: Candidate) -> list[tuple[str, str, str]]:
          f"taken for {one.target_name}"),
     ]  # fmt: skip
     if one.place is not None:
-        words = f"in {_percent(one.place)} of pairs of samples at the same place of the input, beyond chance"
+        words = "at the same place of the input no more often than by chance"
+        if one.place > 0:
+            words = f"in {_percent(one.place)} of pairs of samples at the same place of the input, beyond chance"
         rows.append(("place", one.place, words))
     if one.outside is not None:
         rows.append(("outside", one.outside, f"{_percent(one.outside)} of its relevance lies outside the object"))

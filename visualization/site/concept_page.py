@@ -92,6 +92,7 @@ class ConceptPages:
         above, below = self._neighbours.get(key, ((), ()))
         return [
             [[entry.name, entry.page, *astuple(entry.target), share] for entry, share in shown],
+            [triage_wording.label(entry) for entry, _ in shown],
             [list(entry.effects.get(key, ())) for entry, _ in shown],
             [[astuple(other) for other in side] for side in (above, below)],
         ]
@@ -156,6 +157,8 @@ class ConceptPages:
             predictions=[self._prediction(entry, share) for entry, share in shown[:PREDICTIONS]],
             further=max(0, len(shown) - PREDICTIONS),
             count=len(shown),
+            accuracy=triage_wording.accuracy([entry for entry, _ in shown]),
+            wrong=any(triage_wording.is_right(entry) is False for entry, _ in shown),
             effect=effect_wording.mean_effect([entry for entry, _ in shown], key),
             above=[self._neighbour(other) for other in above[:NEIGHBOURS]],
             below=[self._neighbour(other) for other in below[:NEIGHBOURS]],
@@ -203,6 +206,8 @@ class ConceptPages:
             "class": wording.class_name(entry.target),
             "share": wording.signed_percent(share),
             "side": "supports" if share > 0 else "opposes",
+            "truth": triage_wording.label(entry),
+            "right": triage_wording.is_right(entry),
         }
 
     def _caption(self, patch: Patch) -> dict[str, str]:

@@ -27,6 +27,7 @@ from crp.library import Library
 from crp.visualization import concept_names, place_wording, wording
 from crp.visualization import encoding as images
 from crp.visualization import picture_formats as formats
+from crp.visualization.inputs import page_renderer_for
 from crp.visualization.number_formats import percent, probability
 from crp.visualization.package_files import template_files
 from crp.visualization.page import explanation_page as page
@@ -157,7 +158,7 @@ def _summary(number: int, each: ObjectExplanation) -> _Summary:
             "class": each.class_name,
             "score": "" if score is None else probability(score),
             "part": percent(each.found.part),
-            "outline": outline_view(explanation.place),
+            "outline": outline_view(explanation, page_renderer_for(explanation)),
             "at": _corner(explanation),
             "crop": formats.picture_uri(_crop(explanation), side=CROP, quality=72),
             "context": place_wording.prediction_context_share(explanation),

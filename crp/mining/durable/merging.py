@@ -102,6 +102,7 @@ def merge(
         patches_now=patches_now if identity["patch_concepts"] is None else None,
         patch_concepts=identity["patch_concepts"],
         class_names=manifest.get("output_names", manifest["class_names"]) or None,
+        probabilities=manifest.get("probabilities"),
         preprocessing=preprocessing_from(stored) if stored is not None else None,
         workers=workers,
         device=device,

@@ -91,10 +91,10 @@ def test_a_row_is_likely_when_all_its_evidence_reaches_what_is_stated(folder: Pa
     for weaker in ({"mean": 0.35}, {"share": 0.44}, {"right": 0.99}):
         assert not replace(given, **weaker).likely
     assert not replace(given, right=None, right_lacking=None).likely
-    assert given.to_json()["likely_from"] == {"exclusive": 0.3, "gap": 0.2, "errors": 0.25, "place": 0.4}
-    for place, likely in ((0.39, False), (0.41, True)):
+    assert given.to_json()["likely_from"] == {"exclusive": 0.3, "gap": 0.2, "errors": 0.25, "place": 0.5}
+    for place, likely in ((0.49, False), (0.51, True)):
         assert replace(given, right=None, place=place).likely == likely
-    stated = "likely: exclusive at least 30%, gap at least 20%, errors at least 25%; or place at least 40%."
+    stated = "likely: exclusive at least 30%, gap at least 20%, errors at least 25%; or place at least 50%."
     assert stated in run(folder).output
     page = Path(__file__).parents[3].joinpath("docs", "fixing.md").read_text(encoding="utf-8")
     assert "exclusive is at least 30, the gap at least 20 and errors at least 25 points" in page

@@ -122,7 +122,7 @@ def test_the_command_lists_places_and_measures_the_concept_there(folder: Path) -
     assert [(row["concept"] in (0, 1), row["fixed"], row["likely"]) for row in rows] == [
         (True, True, True), (True, True, True), (False, False, False)
     ]  # fmt: skip
-    assert rows[0]["likely_from"]["place"] == 0.4
+    assert rows[0]["likely_from"]["place"] == 0.5
     assert rows[0]["pulled"] == 1.0  # put into samples of class 0, the mark makes them class 1
     text = run(folder, "suspects", "--measured", "1").output
     assert f" {rows[0]['place']:.0%} " in text
@@ -130,7 +130,10 @@ def test_the_command_lists_places_and_measures_the_concept_there(folder: Path) -
     page = folder / "page.html"
     assert run(folder, "suspects", "--measured", "2", "--page", str(page)).exit_code == 0
     written = page.read_text(encoding="utf-8")
-    assert "at the same place of the input" in written
+    assert "in 100\u00a0% of pairs of samples at the same place of the input, beyond chance" in written
+    assert "at the same place of the input no more often than by chance" in written
+    assert written.count("--by reactive --usual-place …") == 2
+    assert written.count("--by refit …") == 1
     assert written.index("<h2>Likely</h2>") < written.index("<h2>Not measured</h2>")
     alone = CliRunner().invoke(main, ["suspects", str(folder / "a.crp")], catch_exceptions=False).output
     assert "  place" not in alone

@@ -168,7 +168,7 @@ def test_page_and_figure_name_the_start_and_no_predicted_class(libraries, case):
     assert f'<span class="value">{shown}</span>' in page
     if kind is classifier:
         assert "The model sees " in page
-        assert "Class probabilities, and what is explained" in page
+        assert "Class probabilities (softmax), and what is explained" in page
     else:
         assert f'<h1><bdi class="name">{name}</bdi>: {shown}</h1>' in page
         for word in ("probabilit", "predicted class", "The model sees", "logit"):

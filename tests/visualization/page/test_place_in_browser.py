@@ -11,7 +11,10 @@ from crp.explanations import from_json, to_json
 from crp.places import Place, box_place
 from crp.visualization import place_wording
 from crp.visualization.atlases import Atlas
+from crp.visualization.inputs import page_renderer_for
+from crp.visualization.inputs.picture_pages import PicturePages
 from crp.visualization.page.outline import mask_path, outline_view
+from example_inputs import explanation_of
 from page_in_browser import VIEW, frame
 
 BOX = (10.5, 8.0, 40.0, 30.0)
@@ -112,7 +115,22 @@ def test_a_mask_is_outlined_by_its_edges():
     large[1000:3000, 500:1500] = True
     # of a large picture, to within one pixel of the page
     assert mask_path(large) == "M500 1000H1500M500 3000H1500M500 1000V3000M1500 1000V3000"
-    assert outline_view(None) is None
+    assert outline_view(examples.explanation(), PicturePages()) is None
+
+
+def test_the_mask_of_a_spectrogram_is_outlined_where_the_spectrogram_is_drawn():
+    found = explanation_of("spectrogram")
+    mask = np.zeros(found.heatmap.shape, bool)
+    mask[:4, 31:62] = True  # the lowest frequencies, from a quarter to half of the time
+    renderer = page_renderer_for(found)
+    for place in (Place(mask), Place(mask, (31.0, 0.0, 62.0, 4.0))):
+        drawn = outline_view(dataclasses.replace(found, place=place), renderer)
+        height, width = renderer.picture(found.picture).shape[:2]
+        assert (drawn["height"], drawn["width"]) == (height, width)
+        left, right = width / 4, width / 2
+        top, bottom = height * 28 / 32, height
+        across = f"M{left:g} {top:g}H{right:g}M{left:g} {bottom:g}H{right:g}"
+        assert drawn["path"] == f"{across}M{left:g} {top:g}V{bottom:g}M{right:g} {top:g}V{bottom:g}"
 
 
 def test_words_of_a_concept_that_is_all_inside(explanation):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import crp
-from crp.library import Library, read_names
+from crp.library import Library, read_names, write_names
 from crp.visualization.atlases import Atlas
 from tests.visualization.site import small_site
 from tests.visualization.site.small_site import HOSTILE, OPTIONS
@@ -65,6 +65,14 @@ def fill(page, of: str, **fields: str) -> None:
     assert not page.run("document.querySelector('dialog.naming').open")
 
 
+def settled(page, condition: str) -> None:
+    """Wait until something is true of the page."""
+    assert page.run(
+        f"(async () => {{ const holds = () => !!({condition}); for (let turn = 0; turn < 250 && !holds(); turn++)"
+        " await new Promise(done => setTimeout(done, 20)); return holds(); })()"
+    )
+
+
 def exported(page) -> str:
     """The file that the page hands out."""
     page.run(
@@ -72,7 +80,8 @@ def exported(page) -> str:
         " return 'data:,'; }; HTMLAnchorElement.prototype.click = () => {};"
     )
     page.click(".mine button")
-    return page.run("new Promise(done => setTimeout(() => done(window.handed), 50))")
+    settled(page, "window.handed !== null")
+    return page.run("window.handed")
 
 
 def stored(page) -> dict:
@@ -240,3 +249,97 @@ def test_paper_has_no_buttons_of_names(page) -> None:
     )
     assert shown == 0
     page.run("localStorage.clear()")
+
+
+def handed_over(page, of: str, file: Path) -> None:
+    """Open a file of names in the editor of a concept; a test cannot use the window of the system."""
+    page.run(f"document.querySelector('[data-edit={json.dumps(of)}]').click()")
+    document = page.send("DOM.getDocument")["root"]["nodeId"]
+    found = page.send("DOM.querySelector", nodeId=document, selector=".naming [type=file]")["nodeId"]
+    page.send("DOM.setFileInputFiles", files=[str(file)], nodeId=found)
+    settled(page, "!document.querySelector('.naming').open || document.querySelector('.naming .failed').textContent")
+
+
+def test_a_colleague_opens_what_was_exported(page, made, tmp_path: Path) -> None:
+    folder, _ = made
+    first, second = card_of(page, "upper", 1), f"{LAYER}/2"
+    fill(page, first, label="the wave", note=HOSTILE, verdict="fine", author="Bo")
+    fill(page, second, label="brighter edge", author="Bo")
+    text = exported(page)
+    file = tmp_path / "from Bo.json"
+    file.write_text(text)
+    # another browser, which has said something else of one of them since
+    page.open(folder / "atlas.html")
+    page.run("localStorage.clear()")
+    page.open(folder / "atlas.html")
+    handed_over(page, first, file)
+    assert not page.run("document.querySelector('dialog.naming').open")
+    assert texts(page, ".mine span") == ["2 names taken over. 2 concepts named in this browser only."]
+    assert texts(page, f".card [data-of={json.dumps(first)}][data-name=title]") == ["the wave"]
+    assert texts(page, f".card [data-said={json.dumps(first)}]") == [f"fine {HOSTILE} Bo"]
+    assert page.run("document.querySelectorAll('img[src=x]').length") == 0
+    handed_over(page, first, file)
+    assert texts(page, ".mine span") == [
+        "0 names taken over, 2 no newer than what is here. 2 concepts named in this browser only."
+    ]
+    # what is handed on is what was handed over, with its author and date
+    assert json.loads(exported(page)) == json.loads(text)
+    page.open(folder / "atlas.html")
+    assert texts(page, f".card [data-of={json.dumps(second)}][data-name=title]") == ["brighter edge"]
+    # what the reader says later counts
+    fill(page, first, label="mine")
+    handed_over(page, first, file)
+    assert texts(page, f".card [data-of={json.dumps(first)}][data-name=title]") == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fingerprint": {"identity": "of another model", "kind": "Channels"}},
+        {"layer": "none"},
+        {"concept": "1"},
+        {"label": "x" * 121},
+        {"verdict": "perhaps"},
+        {"date": "9999"},
+        {"tags": "a"},
+        {"fingerprint": None},
+    ],
+)
+def test_names_of_other_concepts_and_damaged_ones_are_not_taken_over(page, made, tmp_path: Path, changes) -> None:
+    of = card_of(page, "upper")
+    concept = int(of.rpartition("/")[2])
+    identity = made[1].identity("upper")
+    name = {
+        "layer": "upper", "concept": concept, "label": "good", "note": "", "tags": [], "verdict": "", "author": "",
+        "date": "2030-01-01T00:00:00Z", "fingerprint": {"identity": identity.identity, "kind": identity.kind},
+    }  # fmt: skip
+    file = tmp_path / "names.json"
+    file.write_text(json.dumps({"format": "crp-atlas names", "version": 1, "names": [name | changes]}))
+    handed_over(page, of, file)
+    assert page.run("localStorage.length") == 0
+    assert texts(page, ".mine span") == [
+        "0 names taken over, 1 of other concepts or models. 0 concepts named in this browser only."
+    ]
+    file.write_text(json.dumps({"format": "crp-atlas names", "version": 1, "names": [name]}))
+    handed_over(page, of, file)
+    assert texts(page, f".card [data-of={json.dumps(of)}][data-name=title]") == ["good"]
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": "crp-atlas names", "version": 2, "names": []}', "null"])
+def test_other_files_are_said_to_be_none(page, tmp_path: Path, text: str) -> None:
+    of = card_of(page, "upper")
+    (tmp_path / "photo.json").write_text(text)
+    handed_over(page, of, tmp_path / "photo.json")
+    assert texts(page, ".naming .failed") == ["photo.json is no file of names."]
+    assert page.run("document.querySelector('dialog.naming').open")
+
+
+def test_names_that_the_library_exports_are_opened(page, tmp_path: Path) -> None:
+    of = card_of(page, "upper")
+    concept = int(of.rpartition("/")[2])
+    other = small_site.mined(tmp_path, small_site.network())
+    other.give_name(of, "from the library", author="Cy")
+    write_names(tmp_path / "shared.json", other.given_names().values())
+    handed_over(page, of, tmp_path / "shared.json")
+    assert texts(page, f".card [data-of={json.dumps(of)}][data-name=title]") == ["from the library"]
+    assert stored(page)[str(concept)]["author"] == "Cy"

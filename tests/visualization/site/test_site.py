@@ -238,3 +238,31 @@ def test_names_of_pages_are_told_apart():
     for text in ("Zebra", "zebra", "zebra!", "zebra?", "index", ".hidden", "", "x" * 200):
         taken.append(file_name(text, taken))
     assert taken == ["Zebra", "zebra-2", "zebra_", "zebra_-2", "index-2", "hidden", "_", "x" * 80]
+
+
+def test_concept_pages_say_which_predictions_are_wrong(model, library, files, tmp_path):
+    with torch.no_grad():
+        best = [int(model(library.preprocessing.to_input(Image.open(file))[None]).argmax()) for file in files]
+    folder, ready, other = tmp_path / "site", crp.prepared(model), [(index + 1) % 3 for index in best]
+
+    def both(first, mark):
+        """Pages on which both labelled pictures are, the first of them marked like that."""
+        make_site(ready, files, library, folder, labels={files[0]: first, files[2]: other[2]}, **OPTIONS)
+        found = 0
+        for page in (folder / "concepts").rglob("[0-9]*.html"):
+            text = said(page)
+            shown = [name in text for name in ("picture 0.png", "picture 2.png")]
+            assert [f"picture 0.png {mark}, labelled" in text, "picture 2.png ✗ wrong, labelled" in text] == shown
+            wrong = (shown[0] and "✗" in mark) + shown[1]
+            links = [given["href"] for given in Page(page).all("a") if "show=wrong" in given.get("href", "")]
+            concept = f"{page.parent.name.replace('low_er', 'low/er')}/{page.stem}"
+            assert [unquote(link) for link in links] == [f"../../index.html#show=wrong&concept={concept}"] * (wrong > 0)
+            if any(shown):
+                right = sum(shown) - wrong
+                assert f"on this site: {right} right, {wrong} wrong" in text
+            found += all(shown)
+        return found
+
+    assert both(best[0], "✓ right") > 0
+    # another label is news for pages that were made
+    assert both(other[0], "✗ wrong") > 0

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from crp.explanations import ConceptMap
+from crp.places import Place
 from crp.visualization import colours as palette
 from crp.visualization import encoding as images
 from crp.visualization.colours import AGAINST_TEXT, SOFT
@@ -20,6 +21,8 @@ from crp.visualization.map_cells import outweighed, winner_shares
 
 # Label of the artist that outlines regions with negative relevance.
 AGAINST_OUTLINE = "against"
+# Label of the artist that outlines the mask or box that is explained.
+PLACE_OUTLINE = "place"
 # Label of the hatching of cells in which concepts against outweigh those for.
 OUTWEIGHED = "outweighed"
 
@@ -48,6 +51,19 @@ def draw_cells(
             x, y = corner + (np.array([column, row]) + 0.5) * cell
             label = axes.text(x, y, str(concept), fontsize=7.5, weight="bold", color="white", ha="center", va="center")
             label.set_path_effects([withStroke(linewidth=1.6, foreground="#14161a")])
+
+
+def outline_place(axes: Axes, place: Place, linewidth: float) -> None:
+    """Draw a white line with dark edges around a mask or box, over a drawing of its picture."""
+    if place.box is None:
+        edges = images.contour(place.mask)[..., ::-1] - 0.5
+    else:
+        left, top, right, bottom = np.array(place.box) - 0.5
+        edges = [[(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]]
+    # all dark edges first: the stroke of each edge on its own would cross the white line of the one before
+    for width, colour, label in ((2.2 * linewidth, "#14161a", "under the place"), (linewidth, "white", PLACE_OUTLINE)):
+        drawn = LineCollection(edges, colors=colour, linewidths=width, capstyle="projecting", label=label)
+        axes.add_collection(drawn, autolim=False)
 
 
 def outline(axes: Axes, box: Box, cells: np.ndarray) -> None:

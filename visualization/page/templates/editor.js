@@ -29,14 +29,17 @@ class Editor {
     this.fields = { label, note, tags, verdict, author };
     this.title = element("h2", { id: "naming-title" });
     this.discard = element("button", { type: "button", class: "discard" }, "Discard my changes");
-    const cancel = element("button", { type: "button" }, "Cancel");
+    const cancel = element("button", { type: "button" }, "Cancel"), open = element("button", { type: "button" }, "Open a file of names");
+    this.file = element("input", { type: "file", accept: ".json,application/json", "aria-label": "A file of names", hidden: "" });
     this.failed = element("p", { class: "failed", role: "alert" });
     const form = element("form", {}, this.title, labelled, noted, tagged, judged, signed, this.failed,
-      element("p", { class: "what" }, "Kept in this browser. To share it, export it, and merge the file into the library: ", element("code", {}, "crp names LIBRARY --import FILE")),
-      element("p", { class: "choices" }, element("button", { type: "submit", class: "save" }, "Save"), cancel, this.discard));
+      element("p", { class: "what" }, "Kept in this browser. To share it, export it, at the foot of the page: others open the file here, or merge it into the library: ", element("code", {}, "crp names LIBRARY --import FILE")),
+      element("p", { class: "choices" }, element("button", { type: "submit", class: "save" }, "Save"), cancel, open, this.discard), this.file);
     this.dialog = element("dialog", { class: "naming", "aria-labelledby": "naming-title" }, form);
     form.addEventListener("submit", event => { event.preventDefault(); this.save(); });
     cancel.addEventListener("click", () => this.dialog.close());
+    open.addEventListener("click", () => this.file.click());
+    this.file.addEventListener("change", () => this.import());
     this.discard.addEventListener("click", () => this.finish(this.names.keep(this.of, null)));
     // Keys that the page listens to, such as Escape, are the dialog's own here.
     this.dialog.addEventListener("keydown", event => event.stopPropagation());
@@ -66,20 +69,37 @@ class Editor {
     try { localStorage.setItem(AUTHOR, said.author); } catch { /* no room: asked again next time */ }
   }
 
-  finish(kept) {
+  finish(kept, news = "") {
     if (!kept) {
       this.failed.textContent = "This browser has no room left for it: export your names first.";
       return;
     }
     this.dialog.close();
-    this.show();
+    this.show(news);
   }
 
-  show() {
+  // Names that somebody else exported.
+  async import() {
+    const [file] = this.file.files;
+    if (!file) return;
+    const count = this.names.merge(await file.text());
+    this.file.value = "";
+    if (count === null) this.failed.textContent = `${file.name} is no file of names.`;
+    else this.finish(count, Editor.news(count));
+  }
+
+  static news({ taken, known, others }) {
+    const parts = [`${taken} name${taken === 1 ? "" : "s"} taken over`];
+    if (known) parts.push(`${known} no newer than what is here`);
+    if (others) parts.push(`${others} of other concepts or models`);
+    return `${parts.join(", ")}. `;
+  }
+
+  show(news = "") {
     this.renaming.show();
     const count = this.names.kept.size;
-    this.bar.hidden = !count;
-    const words = element("span", { role: "status" }, `${count} concept${count === 1 ? "" : "s"} named in this browser only.`);
+    this.bar.hidden = !count && !news;
+    const words = element("span", { role: "status" }, `${news}${count} concept${count === 1 ? "" : "s"} named in this browser only.`);
     const button = element("button", { type: "button" }, "Export");
     button.addEventListener("click", () => this.export());
     this.bar.replaceChildren(words, " ", button);

@@ -1,7 +1,7 @@
 // What people said about concepts: the library's names, and those that the reader gives, which are kept in the browser.
 // Elements with data-of="LAYER/ID" stand for one concept.
 const KEY = "crp-atlas names ", AUTHOR = "crp-atlas author";
-const VERDICTS = ["artefact", "fine", "unsure"];
+const VERDICTS = ["artefact", "fine", "unsure"], FORMAT = "crp-atlas names";
 
 class Names {
   // layers: for each layer its name, what tells its concepts from others, and what the library knows (`LayerNaming`).
@@ -77,6 +77,35 @@ class Names {
       const [layer, concept] = Names.split(of), { identity, kind } = this.layers.get(layer);
       return { layer, concept, ...said, fingerprint: { identity, kind } };
     });
-    return JSON.stringify({ format: "crp-atlas names", version: 1, names }, null, 1);
+    return JSON.stringify({ format: FORMAT, version: 1, names }, null, 1);
+  }
+
+  // Whether the library would take it: a file may hold anything.
+  static fit({ label, note, tags, verdict, author, date }) {
+    return [label, author, ...tags].every(text => text.length <= 120) && note.length <= 10000 && tags.length <= 40 &&
+      ["", ...VERDICTS].includes(verdict) && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(date);
+  }
+
+  // Takes over what such a file says of these very concepts, where it is newer than what is said here. Returns how many
+  // names were taken over, are no news, and are of no concept here; null if it is no file of names, false without room.
+  merge(text) {
+    const count = { taken: 0, known: 0, others: 0 }, changed = new Map();
+    let content;
+    try { content = JSON.parse(text); } catch { return null; }
+    if (content?.format !== FORMAT || content.version !== 1 || !Array.isArray(content.names)) return null;
+    for (const said of content.names) {
+      const layer = this.layers.get(said?.layer), here = layer && said.fingerprint?.identity === layer.identity && said.fingerprint.kind === layer.kind;
+      if (!here || !Number.isInteger(said.concept) || !Names.sound(said) || !Names.fit(said)) count.others++;
+      else if (said.date <= (this.said(`${said.layer}/${said.concept}`)?.date ?? "")) count.known++;
+      else {
+        const { label, note, tags, verdict, author, date } = said;
+        count.taken++;
+        if (!changed.has(layer)) changed.set(layer, this.stored(layer));
+        changed.get(layer)[said.concept] = { label, note, tags, verdict, author, date };
+      }
+    }
+    try { for (const [layer, stored] of changed) localStorage.setItem(KEY + layer.identity, JSON.stringify(stored)); } catch { return false; }
+    this.read();
+    return count;
   }
 }
