@@ -44,13 +44,13 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.ndimage import binary_dilation
 from scipy.stats import rankdata, spearmanr
 from torch import Tensor, nn
-from zennit.core import Composite
 
 from crp.analysis.learned_directions import layer_activations
 from crp.attribution import RelevanceFlow, composite_for
@@ -61,6 +61,9 @@ from crp.demo import Scenes, demo_model
 from crp.demo.vit import DEPTH, HEADS, PATCH
 from crp.explanations.map_computation import concepts_in_cells
 from tutorials import train_sae
+
+if TYPE_CHECKING:
+    from zennit.core import Composite
 
 SEED, BATCH, OCTAGON = 7, 25, Scenes.class_names.index("octagon")
 GRID, COMPONENTS = 96 // PATCH, 20
