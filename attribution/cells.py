@@ -26,6 +26,8 @@ _APART = 3
 _POSITIONS = 2
 # At most so many resolutions are tried; each costs the shared passes.
 _TRIALS = 2
+# What all shared passes carry up to one place may take (bytes); of a volume, it would be many times the network's own.
+_LARGEST = 2**26
 # Rounding errors, in units of the last place of the largest value.
 _ROUNDING = 64
 _EXACT = torch.float32, torch.float64
@@ -186,11 +188,11 @@ def _carried_together(graph: UpwardGraph, cells: Cells, goals: Sequence[Tensor])
 
 
 def _is_fine(goal: Tensor, cells: Cells) -> bool:
-    """Whether a place has the axes of the grid, and enough positions for each cell."""
+    """Whether a place has the axes of the grid, enough positions for each cell, and room for all shared passes."""
     space = goal.shape[2:]
-    return len(space) == len(cells.grid) and all(
-        count >= _POSITIONS * along for count, along in zip(space, cells.grid, strict=True)
-    )
+    if len(space) != len(cells.grid) or (cells.passes + 1) * goal.nbytes > _LARGEST:
+        return False
+    return all(count >= _POSITIONS * along for count, along in zip(space, cells.grid, strict=True))
 
 
 def _masks(heatmap: Tensor, place: Tensor, numbers: Tensor) -> Tensor:

@@ -11,6 +11,7 @@
 `subjects.py`      networks and inputs, made from the same seeds on both sides
 `ours.py`          each kind of work with this package, and the plain gradient
 `theirs.py`        each kind of work with zennit-crp
+`volume_memory.py` memory of the page of a volume, a command of its own
 =================  ==================================================================================================
 
 The modules above `worker.py` need nothing but Python. Usage: `python -m benchmarks --help`.

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from zennit.composites import EpsilonPlusFlat
 
-from crp.attribution import RelevanceFlow
+from crp.attribution import RelevanceFlow, cells
 from crp.attribution.cells import Cells, cells_up
 from crp.attribution.composites import composite_for
 from crp.attribution.upward_graph import UpwardGraph
@@ -94,6 +94,18 @@ def test_cells_that_meet_have_passes_of_their_own(carried):
         assert sum(count for count, start in carried if start) >= 64
         for layer in found:
             assert_relevance_close(found[layer], flow.up(masks(cells), layer), 1e-12)
+
+
+def test_passes_whose_results_are_too_large_to_hold_are_not_shared(carried, monkeypatch):
+    grid, layers = Cells((8, 8), (32, 32)), ["high", "low"]
+    with opened() as flow:
+        sizes = {flow.activation(layer).nbytes for layer in layers}
+        monkeypatch.setattr(cells, "_LARGEST", 10 * min(sizes) - 1)
+        found = lifted(flow, grid, layers)
+        assert carried == [(some, True) for some, _ in carried]
+        assert sum(some for some, _ in carried) == 64
+        for layer in layers:
+            assert_relevance_close(found[layer], flow.up(masks(grid), layer), 1e-12)
 
 
 def test_few_cells_are_not_worth_it(carried):

@@ -2,7 +2,7 @@
 
     python -m tests.evidence.foreign_inputs
 
-Weights are random, because the check is of the arithmetic; batch norms are given the mean and variance of one input.
+Weights are random, because the check is of the arithmetic; batch norms are given the mean and variance of two inputs.
 MONAI's networks need `pip install monai`, those of braindecode `pip install braindecode`. What is written are the parts
 of the relevance that arrive at the input and that the ledger does not account for, functions without a rule, and the
 size of the page.
@@ -73,7 +73,7 @@ class SpectrogramNet(nn.Module):
 EEG, SCAN = Medium.signal(128, channels=[f"C{number}" for number in range(8)], unit="µV"), Medium.volume()
 MODELS: dict[str, tuple[Callable[[], nn.Module], Medium, tuple[int, ...], str]] = {
     "r3d_18": (video, Medium.video(8), (3, 8, 48, 48), "layer3"),
-    "DenseNet121, 3-D (MONAI)": (lambda: monai("DenseNet121"), SCAN, (1, 64, 64, 64), "features.transition2"),
+    "DenseNet121, 3-D (MONAI)": (lambda: monai("DenseNet121"), SCAN, (1, 32, 32, 32), "features.transition2"),
     "UNet, 3-D (MONAI)": (lambda: monai("UNet"), SCAN, (1, 32, 32, 32), "model.1.submodule.1"),
     "EEGNet (braindecode)": (lambda: braindecode("EEGNet"), EEG, (8, 256), "conv_separable_point"),
     "EEGSimpleConv, 1-D ResNet (braindecode)": (lambda: braindecode("EEGSimpleConv"), EEG, (8, 256), "blocks.1"),
@@ -94,7 +94,7 @@ def page_of(name: str, folder: Path) -> tuple[float, float, str, int]:
     torch.manual_seed(0)
     model = make().double().eval()
     data = [torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double() for seed in range(2)]
-    calibrate(model, data[0][None])
+    calibrate(model, torch.stack(data))
     library = crp.mine(
         model, data, layers=[layer], path=folder / f"{len(name)}.crp", targets=_any, class_names=["thing"] * CLASSES,
         preprocessing=medium, block_size=1, patches=1, k=1, progress=False, overwrite=True,
