@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crp.library.patch_segments import PatchKey
 
 # One patch is kept for each concept among the strongest few of some cell: how many per cell, and how many in all.
-_NAMED_IN_CELL, _GLIMPSES = 6, 64
+_NAMED_IN_CELL, _GLIMPSES = 6, 32
 _MODES = ("relevance", "activation")
 
 

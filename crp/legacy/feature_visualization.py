@@ -240,15 +240,16 @@ class FeatureVisualization(ReferenceDrawing):
         on_device: torch.device | str | None,
     ) -> None:
         """Read both from one forward pass and one pass down to the lowest layer."""
-        with RelevanceFlow(replica, None, data, list(self.layer_map), before_activation=False) as flow:
+        layers = list(self.layer_map)
+        with RelevanceFlow(replica, None, data, layers, to_input=False, before_activation=False) as flow:
             start = self._start(flow, samples, targets)
-            for layer in self.layer_map:
+            for layer in layers:
                 self._hand(self.analyze_activation, layer, flow.activation(layer), samples, targets, on_device)
 
             def arrive(layer: str, relevance: Tensor) -> None:
                 self._hand(self.analyze_relevance, layer, relevance, samples, targets, on_device)
 
-            flow.sweep(start, list(self.layer_map), arrive)
+            flow.sweep(start, layers, arrive, last=True)
 
     def _analyze_by_call(
         self, composite: Composite | None, data: Tensor, samples: np.ndarray, targets: np.ndarray,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from crp.legacy.stored import read_tables, remove_tables, sub_folder, write_tables
+from crp.legacy.stored import move_tables, read_tables, remove_tables, sub_folder, write_tables
 
 
 class Kept:
@@ -30,6 +30,8 @@ class Kept:
         self.sub_folder = Path(sub_folder(kind, mode, max_target, abs_norm))
         self.PATH = Path(path) / self.sub_folder if path else self.sub_folder
         self.PATH.mkdir(parents=True, exist_ok=True)
+        # files that hold sorted tables, and how many rows were kept at most
+        self._sorted_files: dict[str, int] = {}
         self.delete_result_arrays()
 
     def delete_result_arrays(self) -> None:
@@ -41,7 +43,8 @@ class Kept:
     def collect_results(self, path_list: Sequence[str], d_index: tuple[int, int] | None = None) -> list[str]:
         """Merge the files that `_save_results` wrote, and remove them once the merged files are written.
 
-        One layer (and class) is in memory at a time.
+        One layer (and class) is in memory at a time. A file that this object wrote, and that is the only one of its
+        layer (and class), has the final content already: it gets its final name.
 
         Parameters
         ----------
@@ -59,13 +62,19 @@ class Kept:
         parts: dict[tuple, list[str]] = {}
         for path in path_list:
             parts.setdefault(self._key(Path(path)), []).append(path)
-        saved = []
+        saved, merged = [], []
         for key, paths in tqdm(parts.items(), desc=self.sub_folder.name, dynamic_ncols=True):
+            if len(paths) == 1 and self._sorted_files.get(paths[0]) == self.SAMPLE_SIZE:
+                start = self._start(key, d_index)
+                move_tables(paths[0], start)
+                saved.append(self._noted(start))
+                continue
             for path in paths:
                 self.concatenate_with_results(*key, *(torch.from_numpy(table.copy()) for table in read_tables(path)))
                 self.sort_result_array(*key)
+            merged += paths
             saved += self._write(d_index)
-        for path in set(path_list) - set(saved):
+        for path in set(merged) - set(saved):
             remove_tables(path)
         return saved
 
@@ -92,10 +101,18 @@ class Kept:
         for kept in dicts:
             kept[key] = kept[key].gather(0, best)
 
-    @staticmethod
-    def _write_tables(start: Path, d_index: tuple[int, int] | None, dicts: Sequence[Mapping], key: Any) -> str:
-        start = start.with_name(f"{start.name}_" if d_index is None else f"{start.name}_{d_index[0]}_{d_index[1]}_")
+    def _start(self, key: Sequence, d_index: tuple[int, int] | None) -> Path:
+        """Return the prefix of the paths of a layer's (and class's) files."""
+        *folders, last = map(str, key)
+        name = f"{last}_" if d_index is None else f"{last}_{d_index[0]}_{d_index[1]}_"
+        return self.PATH.joinpath(*folders, name)
+
+    def _write_tables(self, start: Path, dicts: Sequence[Mapping], key: Any) -> str:
         write_tables(start, *(kept[key].cpu().numpy() for kept in dicts))
+        return self._noted(start)
+
+    def _noted(self, start: Path) -> str:
+        self._sorted_files[str(start)] = self.SAMPLE_SIZE
         return str(start)
 
 

@@ -11,6 +11,7 @@ of a part of the data set have `_START_END_` in their names. Pickled data are re
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,6 +72,12 @@ def write_tables(start: Path, samples: np.ndarray, scores: np.ndarray, positions
     start.parent.mkdir(parents=True, exist_ok=True)
     for table, array in zip(_TABLES, (samples, scores, positions), strict=True):
         _write(start.with_name(f"{start.name}{table}.npy"), array)
+
+
+def move_tables(start: str | Path, goal: str | Path) -> None:
+    """Give the three files another prefix; files that have it are replaced."""
+    for table in _TABLES:
+        os.replace(f"{start}{table}.npy", f"{goal}{table}.npy")
 
 
 def remove_tables(start: str | Path) -> None:

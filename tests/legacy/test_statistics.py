@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
 from crp.legacy.stored import load_stat_targets, load_statistics
@@ -67,3 +70,28 @@ def test_parts_of_classes_merge_into_parts(tmp_path):
     files = kept.collect_results(parts, (0, 50))
     assert files[0] == str(kept.PATH / "a" / "0_0_50_")
     assert not (kept.PATH / "targets.npy").exists()
+
+
+@pytest.mark.parametrize("size", [40, 3])
+def test_files_that_get_their_final_name_are_those_that_merging_writes(tmp_path, size, monkeypatch):
+    """Class 3 is in both parts, the others in one; fewer rows may be asked for after the parts were written."""
+    contents, merges = [], []
+    for name in ("renamed", "merged"):
+        kept = filled(tmp_path / name, classes=range(4))
+        parts = kept._save_results((0, 12))
+        kept.analyze_layer(*(column(*range(12, 17)) + shift for shift in (0, 0.5, 0)), column(*[3] * 5), "a")
+        parts += kept._save_results((12, 17))
+        if name == "merged":  # an object that wrote none of the files
+            kept = Statistics("relevance", path=tmp_path / name)
+        kept.SAMPLE_SIZE = size
+        merges.append([])
+        monkeypatch.setattr(kept, "_sort", lambda *given, sort=kept._sort: (merges[-1].append(given[1]), sort(*given)))
+        saved = kept.collect_results(parts)
+        files = sorted(file for file in kept.PATH.rglob("*") if file.is_file())
+        assert sorted(saved) == sorted({str(file).rpartition("_")[0] + "_" for file in files if "_" in file.name})
+        contents.append({file.relative_to(tmp_path / name): file.read_bytes() for file in files})
+        assert not {path for path in parts if Path(f"{path}data.npy").exists()}
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 3 * 8 + 1
+    assert len(merges[1]) == 9
+    assert len(merges[0]) == (2 if size == 40 else 9)

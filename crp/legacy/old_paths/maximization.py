@@ -92,7 +92,7 @@ class Maximization(Kept):
 
     def _write(self, d_index: tuple[int, int] | None) -> list[str]:
         layers: Sequence[str] = list(self.d_c_sorted)
-        saved = [self._write_tables(self.PATH / layer, d_index, self._dicts(), layer) for layer in layers]
+        saved = [self._write_tables(self._start((layer,), d_index), self._dicts(), layer) for layer in layers]
         self.delete_result_arrays()
         return saved
 

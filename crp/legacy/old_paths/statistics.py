@@ -67,7 +67,7 @@ class Statistics(Kept):
         saved = []
         for target, layers in self.d_c_sorted.items():
             dicts = [kept[target] for kept in self._dicts()]
-            saved += [self._write_tables(self.PATH / layer / str(target), d_index, dicts, layer) for layer in layers]
+            saved += [self._write_tables(self._start((layer, target), d_index), dicts, layer) for layer in layers]
         self.delete_result_arrays()
         return saved
 
