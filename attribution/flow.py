@@ -18,13 +18,7 @@ from torch import Tensor, nn
 from zennit.core import Composite
 
 from crp.arguments import layer_names
-from crp.attribution.backward_graph import (
-    calls_below,
-    compute_factors,
-    free_after_use,
-    is_below,
-    jacobian_products,
-)
+from crp.attribution.backward_graph import calls_below, compute_factors, free_after_use, is_below, jacobian_products
 from crp.attribution.flow_arguments import check_relevance, full_regions
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
 from crp.attribution.interventions import Interventions

@@ -26,14 +26,19 @@ def numbers_in(source):
     return json.loads(unpacked(text))
 
 
-def table_of(layer):
-    """The table of a layer in the page's cells, float [rows, columns, C], without the page's script."""
+def steps_of(layer):
+    """The steps of a layer in the page's cells, [C, cells], without the page's script."""
     data, size = unpacked(layer["table"]), layer["rows"] * layer["columns"] * layer["size"]
     filled = np.unpackbits(np.frombuffer(data, np.uint8, -(-size // 8)), bitorder="little")[:size].astype(bool)
     high, low = np.frombuffer(data, np.uint8, offset=-(-size // 8)).reshape(2, -1)
     steps = np.zeros(size)
     steps[filled] = high.view(np.int8) * 256.0 + low
-    return steps.reshape(layer["size"], layer["rows"], layer["columns"]).transpose(1, 2, 0) * floats(layer["scale"])
+    return steps.reshape(layer["size"], -1)
+
+
+def table_of(layer):
+    """The table of a layer in the page's cells, float [rows, columns, C]."""
+    return steps_of(layer).T.reshape(layer["rows"], layer["columns"], layer["size"]) * floats(layer["scale"])
 
 
 class Page(HTMLParser):

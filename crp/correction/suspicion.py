@@ -26,7 +26,7 @@ LEAST, SMALLEST_SHARE, RARE_SHARE = 3, 0.05, 0.25
 # and of a ResNet-20 on CIFAR, so that what shows the tag is called likely, and nothing else is.
 LIKELY: Mapping[str, float] = MappingProxyType({"exclusive": 0.3, "gap": 0.2, "errors": 0.25})
 # Or if it keeps to its place this much (`coincidences`). Chosen on a ResNet-20 for CIFAR, as it is and fine-tuned on
-# images with a watermark, and on a demo network without a fault: without a watermark, no concept reaches 0.45.
+# images with a watermark, and on a demo network without a fault: without a watermark, no listed concept reaches 0.45.
 FIXED = 0.5
 STATED = (
     f"likely: {', '.join(f'{evidence} at least {least:.0%}' for evidence, least in LIKELY.items())}; "

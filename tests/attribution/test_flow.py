@@ -368,45 +368,6 @@ def test_plain_gradient_without_a_composite(model, data):
         assert_relevance_close(flow.down(one, start=OUTPUT)[0], expected, 1e-12)
 
 
-class OverwritingByFunction(nn.Module):
-    """Overwrites the output of a convolution in place, by a function."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.pool, self.second = nn.Conv2d(2, 3, 3), nn.MaxPool2d(2), nn.Conv2d(3, 4, 3)
-        self.head = nn.Linear(4, 3)
-
-    def forward(self, data):
-        hidden = nn.functional.relu(self.second(self.pool(self.first(data).relu())), inplace=True)
-        return self.head(hidden.mean((2, 3)))
-
-
-@pytest.mark.parametrize("layers", [["second"], ["first", "second"], ["head"]])
-def test_without_the_input_what_arrives_is_the_same(layers):
-    torch.manual_seed(0)
-    model, data = OverwritingByFunction(), torch.randn(2, 2, 14, 14)
-    found, lowest = [], layers[0]
-    for to_input in (True, False):
-        with RelevanceFlow(model, EpsilonPlusFlat(), data, layers, to_input=to_input) as flow:
-            arriving = {}
-            flow.sweep(flow.output_relevance([1, 2]), layers, arriving.__setitem__)
-            assert flow.reaches(OUTPUT, lowest)
-            assert flow.reaches(layers[-1], lowest) is (len(layers) == 2)
-            blocked = flow.down(flow.output_relevance([1, 2]), to=lowest, blocked=[layers[-1]])
-            found.append([flow.activation(layer) for layer in layers] + [*arriving.values(), blocked])
-    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
-    refused = r"^This flow was opened without its input \(to_input=False\)\.$"
-    with RelevanceFlow(model, EpsilonPlusFlat(), data, layers, to_input=False) as flow:
-        for ask in (
-            lambda: flow.down(flow.output_relevance([1, 2])),
-            lambda: flow.up(torch.ones(1, 14, 14), lowest),
-            lambda: flow.tensors(INPUT),
-            lambda: flow.reaches(OUTPUT, INPUT),
-        ):
-            with pytest.raises(InputError, match=refused):
-                ask()
-
-
 def test_without_the_input_nothing_is_kept_below_the_layers(model, data):
     kept = []
     for to_input in (True, False):

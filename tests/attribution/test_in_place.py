@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from zennit.composites import EpsilonPlus
+from zennit.composites import EpsilonPlus, EpsilonPlusFlat
 
-from crp.attribution import RelevanceFlow, composite_for, prepare
+from crp.attribution import INPUT, OUTPUT, RelevanceFlow, composite_for, prepare
+from crp.errors import InputError
 from tests.oracle.comparing import assert_relevance_close
 
 
@@ -81,3 +82,42 @@ def test_a_linear_layer_of_tokens_is_changed_in_place():
         ledger = flow.ledger(started)
     assert abs(ledger.unaccounted) < 1e-12
     assert abs(ledger.by_module()[""]) > 1e-3  # the position, added by the model itself
+
+
+class OverwritingByFunction(nn.Module):
+    """Overwrites the output of a convolution in place, by a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.pool, self.second = nn.Conv2d(2, 3, 3), nn.MaxPool2d(2), nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, data: Tensor) -> Tensor:
+        hidden = nn.functional.relu(self.second(self.pool(self.first(data).relu())), inplace=True)
+        return self.head(hidden.mean((2, 3)))
+
+
+@pytest.mark.parametrize("layers", [["second"], ["first", "second"], ["head"]])
+def test_without_the_input_what_arrives_is_the_same(layers: list[str]) -> None:
+    torch.manual_seed(0)
+    model, data = OverwritingByFunction(), torch.randn(2, 2, 14, 14)
+    found, lowest = [], layers[0]
+    for to_input in (True, False):
+        with RelevanceFlow(model, EpsilonPlusFlat(), data, layers, to_input=to_input) as flow:
+            arriving = {}
+            flow.sweep(flow.output_relevance([1, 2]), layers, arriving.__setitem__)
+            assert flow.reaches(OUTPUT, lowest)
+            assert flow.reaches(layers[-1], lowest) is (len(layers) == 2)
+            blocked = flow.down(flow.output_relevance([1, 2]), to=lowest, blocked=[layers[-1]])
+            found.append([flow.activation(layer) for layer in layers] + [*arriving.values(), blocked])
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+    refused = r"^This flow was opened without its input \(to_input=False\)\.$"
+    with RelevanceFlow(model, EpsilonPlusFlat(), data, layers, to_input=False) as flow:
+        for ask in (
+            lambda: flow.down(flow.output_relevance([1, 2])),
+            lambda: flow.up(torch.ones(1, 14, 14), lowest),
+            lambda: flow.tensors(INPUT),
+            lambda: flow.reaches(OUTPUT, INPUT),
+        ):
+            with pytest.raises(InputError, match=refused):
+                ask()

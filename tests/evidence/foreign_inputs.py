@@ -94,7 +94,8 @@ def page_of(name: str, folder: Path) -> tuple[float, float, str, int]:
     torch.manual_seed(0)
     model = make().double().eval()
     data = [torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double() for seed in range(2)]
-    calibrate(model, torch.stack(data))
+    if not name.startswith("DenseNet"):  # its last maps have one place: as good as no variance
+        calibrate(model, torch.stack(data))
     library = crp.mine(
         model, data, layers=[layer], path=folder / f"{len(name)}.crp", targets=_any, class_names=["thing"] * CLASSES,
         preprocessing=medium, block_size=1, patches=1, k=1, progress=False, overwrite=True,

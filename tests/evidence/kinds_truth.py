@@ -32,6 +32,8 @@ first 20 principal components of the tokens of training scenes.
 - top 5: the effects of the five parts with most relevance, divided by the five largest effects;
 - sign: as for heads.
 
+Figures are those of the default rules, and in brackets of `rules="epsilon-plus-flat"`.
+
 Made by
 
     python -m tests.evidence.kinds_truth > docs/evidence/kinds.md
@@ -42,6 +44,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -58,6 +61,9 @@ from crp.demo import Scenes, demo_model
 from crp.demo.vit import DEPTH, HEADS, PATCH
 from crp.explanations.map_computation import concepts_in_cells
 from tutorials import train_sae
+
+if TYPE_CHECKING:
+    from zennit.core import Composite
 
 SEED, BATCH, OCTAGON = 7, 25, Scenes.class_names.index("octagon")
 GRID, COMPONENTS = 96 // PATCH, 20
@@ -157,28 +163,37 @@ def components(model: nn.Module, layer: str) -> Directions:
 
 def kind_table(model: nn.Module, data: Tensor, latents: Directions) -> None:
     """Print how well relevance ranks the parts of several kinds."""
-    composite = composite_for(model, data[:1]).composite
     say(f"\n## Kinds\n\n{len(data)} scenes.\n\n| layer | kind | rho | top 5 | sign |\n| --- | --- | --- | --- | --- |")
-    subjects = [(f"blocks.{block}", "tokens", TokenConcept()) for block in range(DEPTH - 1)]
-    subjects += [(f"blocks.{block}", "channels", ChannelConcept()) for block in range(DEPTH - 1)]
-    subjects += [
-        (f"blocks.{block}", "components", components(model, f"blocks.{block}")) for block in range(DEPTH - 1)
-    ]
+    below = [f"blocks.{block}" for block in range(DEPTH - 1)]
+    subjects: list[tuple[str, str, ConceptKind]] = [(layer, "tokens", TokenConcept()) for layer in below]
+    subjects += [(layer, "channels", ChannelConcept()) for layer in below]
+    subjects += [(layer, "components", components(model, layer)) for layer in below]
     for layer, name, kind in [*subjects, (train_sae.LAYER, "latents", latents)]:
-        rho, top, signs = [], [], []
-        for sample in data.split(1):
-            with RelevanceFlow(model, composite, sample, [layer]) as flow:
-                target, parts = int(flow.prediction.argmax()), flow.parts(layer, kind)
-                relevance = parts.total(flow.down(flow.output_relevance([target]), to=layer)[0])[0].numpy()
-                active = active_ids(parts)
-                effect = falls(flow, layer, kind, active, target)
-                logit = abs(float(flow.prediction[0, target]))
-            found = relevance[active]
-            rho.append(spearmanr(found, effect).statistic)
-            top.append(effect[np.argsort(-found)[:5]].sum() / np.sort(effect)[-5:].sum())
-            signs.append((np.sign(found) == np.sign(effect))[np.abs(effect) >= 0.05 * logit])
-        sign = np.concatenate(signs).mean()
-        say(f"| {layer} | {name} | {np.mean(rho):.2f} | {np.mean(top):.2f} | {sign:.2f} |")
+        default, paper = (
+            agreement(model, composite_for(model, data[:1], rules=rules).composite, data, layer, kind)
+            for rules in ("by-purpose", "epsilon-plus-flat")
+        )
+        figures = [f"{one:.2f} ({other:.2f})" for one, other in zip(default, paper, strict=True)]
+        say(f"| {layer} | {name} | " + " | ".join(figures) + " |")
+
+
+def agreement(
+    model: nn.Module, composite: Composite, data: Tensor, layer: str, kind: ConceptKind
+) -> tuple[float, float, float]:
+    """Compare the relevance of parts with what removing them does: rho, top 5 and sign."""
+    rho, top, signs = [], [], []
+    for sample in data.split(1):
+        with RelevanceFlow(model, composite, sample, [layer]) as flow:
+            target, parts = int(flow.prediction.argmax()), flow.parts(layer, kind)
+            relevance = parts.total(flow.down(flow.output_relevance([target]), to=layer)[0])[0].numpy()
+            active = active_ids(parts)
+            effect = falls(flow, layer, kind, active, target)
+            logit = abs(float(flow.prediction[0, target]))
+        found = relevance[active]
+        rho.append(spearmanr(found, effect).statistic)
+        top.append(effect[np.argsort(-found)[:5]].sum() / np.sort(effect)[-5:].sum())
+        signs.append((np.sign(found) == np.sign(effect))[np.abs(effect) >= 0.05 * logit])
+    return float(np.mean(rho)), float(np.mean(top)), float(np.concatenate(signs).mean())
 
 
 def active_ids(parts: Parts) -> np.ndarray:

@@ -123,6 +123,6 @@ def test_a_photo_as_webp_is_as_near_as_a_larger_jpeg(scene, monkeypatch):
 @pytest.mark.parametrize("webp", [True, False])
 def test_a_mask_holds_its_opacity(webp, monkeypatch):
     monkeypatch.setattr(formats, "_WEBP", webp)
-    header, back = decoded(formats.mask_uri(np.array([[0.0, 1.0, 0.4]])), "RGBA")
+    header, back = decoded(formats.mask_uri(np.array([[0, 255, 102]], np.uint8)), "RGBA")
     assert header == f"data:image/{'webp' if webp else 'png'};base64"
     np.testing.assert_array_equal(back[0, :, 3], [0, 255, 102])

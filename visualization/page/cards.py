@@ -12,6 +12,7 @@ from crp.visualization.inputs import PageRenderer
 from crp.visualization.inputs.laid_out import place_of
 from crp.visualization.page.context import UP, Context
 from crp.visualization.page.heatmaps import heatmap_view
+from crp.visualization.sheets import veil_sheet
 
 # Pictures are embedded no larger than they are shown.
 WHERE_SIDE = 224
@@ -97,17 +98,21 @@ def card_view(
 
 
 def _strip(part: ConceptPart, mode: str, context: Context) -> dict[str, Any]:
-    tiles = []
+    tiles, drawn = [], []
     for rank, patch in enumerate(getattr(part, f"{mode}_patches")):
         shown = tile(patch, rank, context.renderer)
         if context.shared is None:
+            drawn.append(context.patch(patch))
+            picture = formats.photo_uri(images.fitted(drawn[-1].picture, PATCH_SIDE), quality=50)
             sound = context.sounds.embedded(context.renderer.sound(patch.picture, patch.box))
-            tiles.append(shown | _embedded(context.patch(patch)) | {"sound": sound})
+            tiles.append(shown | {"picture": picture, "veil": "", "cell": "", "sound": sound})
         else:
             place = part.layer, part.concept, mode, rank
             sound = context.shared.sound(*place, patch, UP, context.sounds)
             tiles.append(shown | context.shared.tile(*place, UP) | {"sound": sound})
-    return {"title": TITLES[mode], "key": mode, "patches": tiles}
+    # veils of a page on its own lie in one picture for each strip
+    veils = formats.mask_uri(veil_sheet([drawn])[..., 1]) if drawn else ""
+    return {"title": TITLES[mode], "key": mode, "patches": tiles, "veils": veils}
 
 
 def tile(patch: Patch, rank: int, renderer: PageRenderer) -> dict[str, Any]:
@@ -120,9 +125,3 @@ def tile(patch: Patch, rank: int, renderer: PageRenderer) -> dict[str, Any]:
         "aspect": f"{width}/{height}",
         "wide": width >= height,
     }
-
-
-def _embedded(patch: Patch) -> dict[str, str]:
-    # A patch inside its page.
-    picture = formats.photo_uri(images.fitted(patch.picture, PATCH_SIDE), quality=56)
-    return {"picture": picture, "veil": formats.mask_uri(images.veil(patch.heatmap)), "cell": ""}

@@ -15,7 +15,7 @@ from crp.visualization.inputs.laid_out import cell_axes
 from crp.visualization.map_cells import outweighed, winner_shares
 from crp.visualization.page.context import Context
 from crp.visualization.page.outline import edges_path
-from crp.visualization.page.packing import packed_floats, packed_steps
+from crp.visualization.page.packing import packed_floats
 
 # Characters of a name in the legend.
 NAME_LENGTH = 24
@@ -135,10 +135,7 @@ def _length(value: float) -> str:
 def cells_view(
     layer: LayerExplanation, glimpses: Mapping[str, Any], colours: Mapping[int, str], context: Context
 ) -> dict[str, Any]:
-    """Collect what the script needs to rank any concept anywhere: relevance of all concepts in all cells.
-
-    Cells are int16 with one scale for each concept: a cell is off by at most 1/65534 of its concept's strongest cell.
-    """
+    """Collect what the script needs of a layer besides its table: names, colours, where cells lie."""
     content: dict[str, Any] = {
         "layer": layer.layer,
         "size": layer.size,
@@ -149,16 +146,11 @@ def cells_view(
         "sprite": {"name": glimpses["index"], **glimpses["glimpses"].numbers(layer.size)},
     }
     drawn = context.layer(layer).concept_map
-    table = None if drawn is None else drawn.table
-    if table is not None:
-        scale = np.abs(table).reshape(-1, table.shape[2]).max(0) / 32767
-        steps = np.rint(table / np.where(scale > 0, scale, 1))
+    if drawn is not None and drawn.table is not None:
+        rows, columns = drawn.concept.shape
         content |= {
-            "rows": table.shape[0],
-            "columns": table.shape[1],
-            "scale": packed_floats(scale),
-            # concept by concept: the cells of one are alike
-            "table": packed_steps(steps.reshape(-1, layer.size).T),
+            "rows": rows,
+            "columns": columns,
             "winner": drawn.concept.ravel().tolist(),
             **cell_axes(layer.concept_map, context.renderer, context.space),
         }

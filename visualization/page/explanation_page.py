@@ -39,6 +39,7 @@ from crp.visualization.page.heatmaps import layer_limits
 from crp.visualization.page.outline import outline_view
 from crp.visualization.page.packing import packed_json
 from crp.visualization.page.sounds import Sounds
+from crp.visualization.page.stored_tables import cell_tables
 from crp.visualization.page.switch_data import ablations_block
 
 if TYPE_CHECKING:
@@ -121,10 +122,11 @@ def render(
                 [
                     [
                         cells_view(layer, glimpses[layer.layer], colours[layer.layer], context)
+                        | table
                         | ablations_block(value, layer)
-                        for layer in value.layers
+                        for layer, table in zip(value.layers, tables, strict=True)
                     ]
-                    for value in views
+                    for value, tables in zip(views, cell_tables(views, context), strict=True)
                 ]
             ),
         )

@@ -15,7 +15,6 @@ from PIL import Image
 import example_explanations as examples
 from crp.errors import InputError
 from crp.library.references import ClassStatistics
-from crp.places import Place, box_place
 from crp.visualization import encoding as images
 from crp.visualization.figures import paper
 from crp.visualization.figures.artists import draw_colour_bar
@@ -385,24 +384,3 @@ def test_pyplot_is_left_alone():
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
-
-
-def test_the_mask_or_box_that_is_explained_is_outlined_on_input_relevance_and_concepts(explanation):
-    height, width = explanation.heatmap.shape
-    mask = np.zeros((height, width), bool)
-    mask[2:5, 1:8] = True
-    for place in (Place(mask), box_place((1, 2, 8, 5), (height, width))):
-        axes = paper.plot_overview(dataclasses.replace(explanation, place=place), width=paper.TWO_COLUMNS)
-        outlined = {}
-        for name, part in parts(axes).items():
-            for line in part.collections:
-                if line.get_label() == "place":
-                    points = np.concatenate([path.vertices for path in line.get_paths()])
-                    outlined[name] = [*points.min(0), *points.max(0)]
-        rows = [f"{part.concept} where" for part in explanation.layers[0].ranked[:8]]
-        assert set(outlined) - set(rows) == {"input", "relevance"}
-        assert set(rows) >= set(outlined) - {"input", "relevance"} != set()
-        # imshow puts the centres of pixels at whole numbers
-        assert all(box == [0.5, 1.5, 7.5, 4.5] for box in outlined.values())
-    without = parts(paper.plot_heatmap(explanation)).values()
-    assert "place" not in {line.get_label() for part in without for line in part.collections}

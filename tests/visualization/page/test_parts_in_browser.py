@@ -13,6 +13,7 @@ from PIL import Image
 
 from crp.explanations import numbers
 from crp.visualization import encoding as images
+from crp.visualization.page.stored_tables import in_steps
 from page_in_browser import VIEW, assert_ranked, at, open_panels, pinned
 
 PANEL = f"{VIEW} .panel:not([hidden])"
@@ -118,6 +119,17 @@ def test_the_edges_of_the_graph(taking, explanation):
         row = found[tuple(str(part) for key in (edge.upper, edge.lower) for part in key)]
         assert float(row["relevance"]) == edge.relevance
         assert float(row["share of the prediction"]) == edge.share
+
+
+def test_a_region_of_a_difference_has_the_very_steps_of_python(taking, explanation):
+    """Though the page holds only what is left of them when the tables of the two classes are subtracted."""
+    taking.click('[data-switch="2"]')
+    taking.drag(at(taking, 1, 1), at(taking, 2, 2))
+    _, content = take(taking, f"{VIEW} .region .takes", "Download CSV")
+    own = in_steps(explanation.beside[1].layers[0].concept_map.table)
+    values = (own.steps[:, [8, 9, 15, 16]] * own.scale[:, None].astype(np.float64)).sum(1)
+    found = {int(row["concept"]): float(row["relevance"]) for row in rows(content)}
+    assert found == pytest.approx({int(c): values[c] for c in np.flatnonzero(values)}, rel=1e-12)
 
 
 def test_the_ranking_of_a_region(taking, explanation):

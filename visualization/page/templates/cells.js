@@ -17,8 +17,22 @@ class Table {
     for (let place = 0; place < count; place++) {
       if (data[place >> 3] >> (place & 7) & 1) { steps[place] = data[high] << 8 | data[high + others]; high++; }
     }
+    if (this.difference) this.addExpected(steps);
     Object.defineProperty(this, "steps", { value: steps });
     return steps;
+  }
+
+  // Of a difference, what stands in the page is only what is left when the two other tables have been subtracted. Steps
+  // wrap around, as they did when it was written.
+  addExpected(steps) {
+    const [one, other] = this.others, count = this.rows * this.columns;
+    for (let concept = 0, place = 0; concept < this.size; concept++) {
+      const scale = this.scale[concept] || 1;
+      for (let cell = 0; cell < count; cell++, place++) {
+        const expected = Math.floor((one.at(cell, concept) - other.at(cell, concept)) / scale + 0.5);
+        steps[place] += Math.min(32767, Math.max(-32767, expected));
+      }
+    }
   }
 
   at(cell, concept) { return this.steps[concept * this.rows * this.columns + cell] * this.scale[concept]; }

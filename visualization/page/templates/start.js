@@ -8,6 +8,7 @@ const NAMED = { layer: "share of the layer: ", prediction: "share of the predict
 for (const place of all("[data-means]")) place.title = place.dataset.means.split(" ").map(name => (NAMED[name] ?? "") + means[name]).join("; ");
 
 const tables = JSON.parse(document.getElementById("atlas-cells").textContent).map(view => view.map(layer => new Table(layer)));
+tables.flat().forEach(table => { if (table.difference) table.others = table.difference.map(view => tables[view].find(other => other.layer === table.layer)); });
 const views = all(".view").map((root, index) => new View(root, tables[index], address));
 const switches = all("[data-switch]");
 let current = 0;
