@@ -15,6 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# Values that are converted to double precision at a time.
+_PIECE = 2**22
+
 # Relevance divided by what started. Below, constants explain nearly all of the output; above, relevance was amplified.
 RANGE = 0.1, 3.0
 
@@ -173,9 +176,6 @@ def _sum(values: Tensor) -> float:
     """Add up in double precision, in pieces: a second copy of a volume would be twice as large as the first."""
     values = torch.view_as_real(values) if values.is_complex() else values
     return math.fsum(float(piece.double().sum()) for piece in values.flatten().split(_PIECE))
-
-# Values that are converted to double precision at a time.
-_PIECE = 2**22
 
 
 class Recorder:
