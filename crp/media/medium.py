@@ -246,6 +246,8 @@ class Medium:
         if tensor.ndim != KINDS[self.kind] + 1:
             axes = KINDS[self.kind] + 1
             raise InputError(f"An input of kind {self.kind!r} has {axes} axes, given {list(tensor.shape)}.")
+        if self.channels and len(tensor) != len(self.channels):
+            raise InputError(f"The input has {len(tensor)} channels, and {len(self.channels)} are named.")
         if self.kind == "spectrogram":
             return scaled_picture(tensor)
         if self.kind == "image":

@@ -94,6 +94,12 @@ class TestImages:
                 Medium.image(**wrong)
         with pytest.raises(InputError, match=r"^Channel 2 is to be drawn, and the image has 1 channels\.$"):
             Medium.image(shown=(0, 1, 2)).to_picture(self.VALUES[:1])
+        # names of other channels than there are would stand on pages
+        names = Medium.image(("a", "b", "c")), Medium.signal(1, channels=("a",))
+        for medium, values in zip(names, (self.VALUES[:2], VALUES), strict=True):
+            named = len(medium.channels)
+            with pytest.raises(InputError, match=rf"^The input has 2 channels, and {named} are named\.$"):
+                medium.to_picture(values)
 
     def test_pixels_of_any_depth_are_read_as_they_are(self, tmp_path):
         pages = [Image.fromarray(np.full((2, 3), value, dtype=np.uint16)) for value in (7, 4095, 60000)]
