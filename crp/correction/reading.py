@@ -58,7 +58,7 @@ def read_samples(dataset: object, count: int, *, labelled: bool, progress: bool 
     InputError
         If there are fewer than 40 samples, or a sample has several labels.
     """
-    reader = SampleReader(dataset, labelled)
+    reader = SampleReader(dataset, labelled, without_label="leave the labels out")
     if len(reader) < 10 * _MEASURES:
         raise InputError(f"The data have {len(reader)} samples; a correction needs at least {10 * _MEASURES}.")
     rows = reader.spread(count)

@@ -197,7 +197,7 @@ def _of_layer(
             if values[:, concept].mean() < SMALLEST_SHARE and values[having, concept].mean() < RARE_SHARE:
                 continue
             one = Candidate(
-                layer, concept, target, class_name(library.class_names, target, target + 1),
+                layer, concept, target, class_name(library.class_names, target, library.manifest["classes"]),
                 int(having.sum()), int((~having).sum()),
                 float(values[having, concept].mean()), float(values[~having, concept].mean()),
                 float(right[having].mean()) if labelled else None,

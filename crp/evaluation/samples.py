@@ -54,7 +54,7 @@ def chosen_samples(model: PreparedModel, dataset: object, count: int, *, labelle
     -------
     Chosen
     """
-    reader = SampleReader(dataset, labelled)
+    reader = SampleReader(dataset, labelled, without_label="give a label to every sample, or to none")
     order = reader.spread(len(reader))
     right: dict[int, tuple[Tensor, Label]] = {}
     wrong: dict[int, tuple[Tensor, Label]] = {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 # Spatial axes of each kind.
 KINDS = {"signal": 1, "audio": 1, "spectrogram": 2, "image": 2, "volume": 3, "video": 3}
-_COLOURS = ("red", "green", "blue")
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Medium:
     stft
         For a spectrogram, how it is made from samples; without it, files hold spectrograms.
     shown
-        For an image, the numbers of the one channel that is drawn as grey, or of the three as red, green and blue.
-        Empty for the first three; of one or two channels, the first as grey.
+        For an image, the channel that is drawn as grey, or the three as red, green and blue, by name or number; kept
+        as numbers. Empty for the first three; of one or two channels, the first as grey.
     limits
         For an image, the values drawn as black and as full colour, in each channel that is shown. None for the smallest
         and the largest value in each picture.
@@ -75,7 +76,8 @@ class Medium:
     Raises
     ------
     InputError
-        If there is no such kind, the number of axes does not fit it, or channels or limits cannot be drawn.
+        If there is no such kind, the number of axes does not fit it, a channel is named twice, or channels or limits
+        cannot be drawn.
 
     Examples
     --------
@@ -98,7 +100,7 @@ class Medium:
         if self.kind not in [*KINDS]:
             raise InputError(f"There is no kind of input {self.kind!r}; {nearest(str(self.kind), list(KINDS))}")
         object.__setattr__(self, "axes", tuple(self.axes))
-        object.__setattr__(self, "channels", tuple(map(str, self.channels)))
+        object.__setattr__(self, "channels", _channels(self.channels))
         if len(self.axes) != KINDS[self.kind]:
             raise InputError(f"A {self.kind} has {KINDS[self.kind]} axes besides channels, given {len(self.axes)}.")
         if self.affine is not None:
@@ -108,12 +110,12 @@ class Medium:
     @classmethod
     def signal(cls, rate: float, *, channels: Sequence[str] = (), unit: str = "") -> Medium:
         """Return signals `[c, T]` with `rate` values per second."""
-        return cls("signal", (Axis("time", "s", 0.0, 1 / rate),), channels, unit)
+        return cls("signal", (_time(rate),), channels, unit)
 
     @classmethod
     def audio(cls, rate: float) -> Medium:
         """Return sounds `[c, T]` with `rate` samples per second."""
-        return cls("audio", (Axis("time", "s", 0.0, 1 / rate),))
+        return cls("audio", (_time(rate),))
 
     @classmethod
     def spectrogram(cls, stft: Stft) -> Medium:
@@ -132,7 +134,7 @@ class Medium:
     @classmethod
     def video(cls, rate: float, *, channels: Sequence[str] = ()) -> Medium:
         """Return videos `[c, T, H, W]` with `rate` frames per second."""
-        return cls("video", (Axis("time", "s", 0.0, 1 / rate), Axis("row"), Axis("column")), channels)
+        return cls("video", (_time(rate), Axis("row"), Axis("column")), channels)
 
     @classmethod
     def image(
@@ -156,11 +158,7 @@ class Medium:
         unit
             Of the values.
         """
-        for name in shown:
-            if isinstance(name, str) and name not in channels:
-                raise InputError(f"There is no channel {name!r}; {nearest(name, list(channels))}")
-        numbers = tuple(list(channels).index(name) if isinstance(name, str) else name for name in shown)
-        return cls("image", (Axis("row"), Axis("column")), channels, unit, shown=numbers, limits=limits)
+        return cls("image", (Axis("row"), Axis("column")), channels, unit, shown=shown, limits=limits)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Medium:
@@ -175,6 +173,8 @@ class Medium:
             stft = values.get("stft")
             axes = tuple(Axis(**axis) for axis in values["axes"])
             return cls(**{**values, "axes": axes, "stft": stft and Stft(**stft)})
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"this description of an input is damaged: {type(error).__name__} {error}.") from error
 
@@ -224,10 +224,13 @@ class Medium:
         Raises
         ------
         InputError
-            If rate or shape do not fit.
+                If rate or shape do not fit, or the file has several channels of a name that is needed.
         """
         values = recording.values
         if set(self.channels) <= set(recording.channels):
+            for name in self.channels:
+                if (count := recording.channels.count(name)) > 1:
+                    raise InputError(f"it has {count} channels named {name!r}, and one is needed.")
             chosen = [recording.channels.index(name) for name in self.channels]
             values = values[chosen] if chosen else values
         rate = self._rate
@@ -243,6 +246,8 @@ class Medium:
         if tensor.ndim != KINDS[self.kind] + 1:
             axes = KINDS[self.kind] + 1
             raise InputError(f"An input of kind {self.kind!r} has {axes} axes, given {list(tensor.shape)}.")
+        if self.channels and len(tensor) != len(self.channels):
+            raise InputError(f"The input has {len(tensor)} channels, and {len(self.channels)} are named.")
         if self.kind == "spectrogram":
             return scaled_picture(tensor)
         if self.kind == "image":
@@ -256,30 +261,44 @@ class Medium:
         chosen = self.shown or ((0, 1, 2) if len(self.channels) > 2 else (0,))
         if not (self.shown or self.channels):
             what = "The first three channels are drawn as red, green and blue (of one or two, the first as grey)"
-        elif len(chosen) == 1:
-            what = f"{self._named(chosen[0])} is drawn as grey"
         else:
-            each = (f"{self._named(index)} as {colour}" for index, colour in zip(chosen, _COLOURS, strict=True))
-            what = f"Drawn are {', '.join(each)}"
-        of_all = f", of {len(self.channels)} channels" if len(self.channels) > len(chosen) else ""
+            names = [self._named(index) for index in chosen]
+            of_all = f"Of {len(self.channels)} channels, " if len(self.channels) > len(chosen) else ""
+            colours = "red, {} as green and {} as blue".format(*names[1:]) if len(names) == 3 else "grey"
+            what = f"{of_all}{names[0]} is drawn as {colours}"
+            what = what if self.channels else what.capitalize()
         if self.limits is None:
-            return f"{what}{of_all}; in every picture the smallest value of a channel is dark and the largest bright."
+            return f"{what}; in every picture the smallest value of a channel is dark and the largest bright."
         low, high = (f"{value:g}{self.unit and f' {self.unit}'}" for value in self.limits)
-        return f"{what}{of_all}, from {low} (dark) to {high} (bright); values beyond look like the nearer of the two."
+        return f"{what}, from {low} (dark) to {high} (bright); values beyond look like the nearer of the two."
 
     def _check_display(self) -> None:
-        object.__setattr__(self, "shown", tuple(self.shown))
-        count = len(self.channels)
-        if len(self.shown) not in (0, 1, 3):
-            raise InputError(f"One channel is drawn as grey, or three in colour, not {len(self.shown)}.")
-        for index in self.shown:
-            if not isinstance(index, int) or index < 0 or (count and index >= count):
-                raise InputError(f"There is no channel {index!r}; an image of {count or 'c'} channels has 0, 1, ….")
+        if isinstance(self.shown, str) or not isinstance(self.shown, Collection):
+            raise InputError(f"shown is {self.shown!r}; a list of one channel or of three is needed.")
+        shown = tuple(map(self._number, self.shown))
+        object.__setattr__(self, "shown", shown)
+        if len(shown) not in (0, 1, 3):
+            raise InputError(f"One channel is drawn as grey, or three in colour, not {len(shown)}.")
         if self.limits is not None:
-            low, high = map(float, self.limits)
-            if not low < high:
-                raise InputError(f"The limits are {low:g} and {high:g}; the first must be the smaller one.")
+            try:
+                low, high = map(float, self.limits)
+            except (TypeError, ValueError):
+                raise InputError(f"limits is {self.limits!r}; two numbers are needed.") from None
+            if not -math.inf < low < high < math.inf:
+                raise InputError(f"The limits are {low:g} and {high:g}; finite numbers are needed, the smaller first.")
             object.__setattr__(self, "limits", (low, high))
+
+    def _number(self, channel: str | int) -> int:
+        """Return the number of a channel that is to be drawn."""
+        count = len(self.channels)
+        if isinstance(channel, str):
+            if channel not in self.channels:
+                raise InputError(f"There is no channel {channel!r}; {nearest(channel, list(self.channels))}")
+            return self.channels.index(channel)
+        if not isinstance(channel, Integral) or not 0 <= channel < (count or math.inf):
+            last = f" to {count - 1}" if count else ""
+            raise InputError(f"There is no channel {channel!r}; they count from 0{last}.")
+        return int(channel)
 
     def _named(self, index: int) -> str:
         return self.channels[index] if self.channels else f"channel {index}"
@@ -307,6 +326,22 @@ class Medium:
         steps = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(0))
         axes = tuple(replace(axis, step=float(step)) for axis, step in zip(self.axes, steps, strict=True))
         return replace(self, axes=axes, affine=tuple(map(tuple, np.asarray(affine).tolist())))
+
+
+def _time(rate: float) -> Axis:
+    if not isinstance(rate, Real) or not 0 < rate < math.inf:
+        raise InputError(f"The rate is {rate!r}; a positive number of values per second is needed.")
+    return Axis("time", "s", 0.0, 1 / rate)
+
+
+def _channels(names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Collection):
+        raise InputError(f"channels is {names!r}; a list of names is needed.")
+    names = tuple(map(str, names))
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"Two channels are named {name!r}; each needs a name of its own.")
+    return names
 
 
 def _array(tensor: torch.Tensor | np.ndarray) -> np.ndarray:

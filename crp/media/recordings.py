@@ -10,12 +10,15 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageSequence
+from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from crp.errors import InputError, listed
 from crp.extras import optional
 from crp.files import user_path
 
+# Tags of a TIFF file, and two of their values.
+_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _PLANES, _SAMPLE_FORMAT = 258, 277, 284, 339
+_SEPARATE, _SIGNED = 2, 2
 # Names of a table's column that holds times in seconds.
 TIME = ("time", "t", "seconds")
 
@@ -140,20 +143,41 @@ def _nifti(path: Path) -> Recording:
 
 def _pixels(path: Path) -> Recording:
     """Read an image of any depth without scaling; pages of a file are channels."""
-    with Image.open(path) as image:
-        pages = [_values_of(page, path) for page in ImageSequence.Iterator(image)]
+    try:
+        with Image.open(path) as image:
+            pages = [_values_of(page, path) for page in ImageSequence.Iterator(image)]
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"'{path}' is damaged, or of a kind that Pillow does not read, such as more than 4 channels in a page or "
+            "values of 64 bits; save it as .npy."
+        ) from error
     if len({page.shape[1:] for page in pages}) > 1:
         raise InputError(f"the pages of '{path}' have several sizes; as channels of an image they need one.")
     return Recording(np.concatenate(pages))
 
 
 def _values_of(page: Image.Image, path: Path) -> np.ndarray:
-    if len(page.getbands()) > 1 and any("16" in str(tile[3]) for tile in page.tile):
+    """Return the values `[c, H, W]` of a page; what Pillow would change without a word is refused or read right."""
+    tags = getattr(page, "tag_v2", {})  # of a TIFF
+    bands, bits = len(page.getbands()), max(tags.get(_BITS_PER_SAMPLE, (8,)))
+    wide = bits > 8 or any(";16" in str(tile.args) for tile in page.tile)
+    if wide and (bands > 1 or tags.get(_PLANES) == _SEPARATE):
         raise InputError(
-            f"'{path}' has several channels of 16 bits, of which 8 would be lost; save each as a page of a TIFF file, "
-            "or all as .npy."
+            f"'{path}' holds values of more than 8 bits in a way that Pillow does not keep; save each channel as a "
+            "page of a TIFF file, or all as .npy."
         )
-    values = np.asarray(page.convert("RGB") if page.mode == "P" else page).astype(np.float32)
+    if (count := tags.get(_SAMPLES_PER_PIXEL, bands)) > bands:
+        raise InputError(
+            f"'{path}' has {count} channels, of which Pillow reads {bands}; save each as a page of a TIFF file, or all "
+            "as .npy."
+        )
+    values = np.asarray(page.convert("RGB") if page.mode == "P" else page)
+    signed = _SIGNED in tags.get(_SAMPLE_FORMAT, ())
+    if signed and bits == 8:  # Pillow reads these as unsigned
+        values = values.view(np.int8)
+    if page.mode == "I" and bits == 32 and not signed:  # and these as signed
+        values = values.view(np.uint32)
+    values = values.astype(np.float32)
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
 

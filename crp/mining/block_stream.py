@@ -83,6 +83,8 @@ class SampleReader:
         Whether the first samples may be unusable.
     preprocessing
         How pictures become model input, if the items are pictures.
+    without_label
+        What the caller can do if a sample has no label, for the error.
 
     Attributes
     ----------
@@ -100,7 +102,12 @@ class SampleReader:
     """
 
     def __init__(
-        self, dataset: object, labelled: bool, skip_bad: bool = False, preprocessing: Preprocessing | None = None
+        self,
+        dataset: object,
+        labelled: bool,
+        skip_bad: bool = False,
+        preprocessing: Preprocessing | None = None,
+        without_label: str = "pass targets='prediction' to explain the prediction",
     ) -> None:
         indexed = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         if isinstance(dataset, IterableDataset) or not indexed:
@@ -112,6 +119,7 @@ class SampleReader:
             raise InputError("The data set is empty; at least one sample is needed.")
         self.dataset = dataset
         self.labelled = labelled
+        self.without_label = without_label
         self.preprocessing = preprocessing
         self.classes: int | None = None
         self.like: Tensor | None = None
@@ -194,7 +202,7 @@ class SampleReader:
 
     def _label(self, index: int, label: object) -> Label:
         if label is None and self.labelled:
-            raise self.failed(index, "has no label; pass targets='prediction' to explain the prediction.")
+            raise self.failed(index, f"has no label; {self.without_label}.")
         if label is None:
             return -1
         try:

@@ -102,6 +102,8 @@ def test_every_class_is_read_to_correct_and_to_measure() -> None:
     from crp.correction.reading import read_samples
 
     labels = torch.arange(1000) % 10
+    with pytest.raises(crp.SampleError, match=r"^Sample 0 has no label; leave the labels out\.$"):
+        read_samples(torch.utils.data.TensorDataset(labels[:, None].float()), 60, labelled=True, progress=False)
     data = torch.utils.data.TensorDataset(labels[:, None].float(), labels)
     fitting, held_out = read_samples(data, 400, labelled=True)
     assert [len(one.data) for one in (fitting, held_out)] == [300, 100]

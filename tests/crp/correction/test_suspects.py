@@ -84,6 +84,19 @@ def test_nothing_is_likely_where_nothing_was_planted(tmp_path: Path) -> None:
     assert not any(one.likely for one in candidates(library))
 
 
+def test_the_first_class_is_told_from_the_only_output_where_classes_have_no_names(tmp_path: Path) -> None:
+    model, (data, labels) = planted_model(), planted_data(80)
+    with torch.no_grad():
+        for parameter in (model.logits.weight, model.logits.bias):
+            parameter.copy_(parameter.flip(0).clone())  # the tag is now of class 0
+    library = crp.mine(
+        model, TensorDataset(data, 1 - labels), layers=["conv"], path=tmp_path / "c.crp", vectors=True, patches=0,
+        progress=False, targets="label",
+    )  # fmt: skip
+    tag = candidates(library)[0]
+    assert (tag.name, tag.target, tag.target_name) == ("conv/0", 0, "class 0")
+
+
 def test_a_row_is_likely_when_all_its_evidence_reaches_what_is_stated(folder: Path) -> None:
     given = Candidate("conv", 0, 1, "second", 9, 3, 0.5, 0.25, 1.0, 0.75, 0.375, 0.0625)
     assert (given.exclusive, given.gap, given.errors) == (0.3125, 0.25, 0.25)

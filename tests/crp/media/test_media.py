@@ -64,7 +64,7 @@ class TestImages:
         # -1 is dark, 3 / 200 is 3.8 of 255; 100 / 200; 4095 is as bright as can be
         assert image.to_picture(self.VALUES).tolist() == [[[0, 128, 0], [4, 255, 255]]]
         assert image.display() == (
-            "Drawn are d as red, b as green, a as blue, of 4 channels, from 0 counts (dark) to 200 counts (bright); "
+            "Of 4 channels, d is drawn as red, b as green and a as blue, from 0 counts (dark) to 200 counts (bright); "
             "values beyond look like the nearer of the two."
         )
 
@@ -73,19 +73,33 @@ class TestImages:
         assert Medium.image().to_picture(self.VALUES[:2]).tolist() == [[[0, 0, 0], [255, 255, 255]]]
         one = Medium.image(("dapi", "gfp"), shown=[1])
         assert one.to_picture(self.VALUES[:2]).tolist() == [[[0, 0, 0], [255, 255, 255]]]
-        assert one.display().startswith("gfp is drawn as grey, of 2 channels; in every picture")
+        assert one.display().startswith("Of 2 channels, gfp is drawn as grey; in every picture")
+        assert Medium.image(shown=(3, 1, 0)).display().startswith("Channel 3 is drawn as red, channel 1 as green and")
 
     def test_refusals(self):
         for wrong, message in (
             ({"channels": ("red", "nir"), "shown": ("nri",)}, r"^There is no channel 'nri'; did you mean 'nir'\?$"),
             ({"shown": (0, 1)}, r"^One channel is drawn as grey, or three in colour, not 2\.$"),
-            ({"channels": ("a",), "shown": (1,)}, r"^There is no channel 1; an image of 1 channels has 0, 1, ….$"),
-            ({"limits": (3, 3)}, r"^The limits are 3 and 3; the first must be the smaller one\.$"),
+            ({"channels": ("a", "b"), "shown": (2,)}, r"^There is no channel 2; they count from 0 to 1\.$"),
+            ({"shown": (-1,)}, r"^There is no channel -1; they count from 0\.$"),
+            ({"channels": ("a", "b", "c"), "shown": "abc"}, r"^shown is 'abc'; a list of one channel or of three is"),
+            ({"shown": 1}, r"^shown is 1; a list of one channel or of three is needed\.$"),
+            ({"channels": "red"}, r"^channels is 'red'; a list of names is needed\.$"),
+            ({"channels": ("a", "b", "a")}, r"^Two channels are named 'a'; each needs a name of its own\.$"),
+            ({"limits": (3, 3)}, r"^The limits are 3 and 3; finite numbers are needed, the smaller first\.$"),
+            ({"limits": (0, float("inf"))}, r"^The limits are 0 and inf; finite numbers are needed"),
+            ({"limits": 4095}, r"^limits is 4095; two numbers are needed\.$"),
         ):
             with pytest.raises(InputError, match=message):
                 Medium.image(**wrong)
         with pytest.raises(InputError, match=r"^Channel 2 is to be drawn, and the image has 1 channels\.$"):
             Medium.image(shown=(0, 1, 2)).to_picture(self.VALUES[:1])
+        # names of other channels than there are would stand on pages
+        names = Medium.image(("a", "b", "c")), Medium.signal(1, channels=("a",))
+        for medium, values in zip(names, (self.VALUES[:2], VALUES), strict=True):
+            named = len(medium.channels)
+            with pytest.raises(InputError, match=rf"^The input has 2 channels, and {named} are named\.$"):
+                medium.to_picture(values)
 
     def test_pixels_of_any_depth_are_read_as_they_are(self, tmp_path):
         pages = [Image.fromarray(np.full((2, 3), value, dtype=np.uint16)) for value in (7, 4095, 60000)]
@@ -110,11 +124,87 @@ class TestImages:
         parts = [(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)), (b"IDAT", pixels), (b"IEND", b"")]
         path = tmp_path / "rgb16.png"
         path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
-        with pytest.raises(InputError, match=r"rgb16\.png' has several channels of 16 bits, of which 8 would be lost;"):
+        with pytest.raises(InputError, match=r"rgb16\.png' holds values of more than 8 bits in a way that Pillow"):
             read_recording(path)
 
 
+    def test_colours_of_8_bits_are_read_wherever_the_file_keeps_its_tags(self, tmp_path):
+        # compressed, Pillow tells the place of the tags (here often with the digits 16) beside the kind of values
+        rng = np.random.default_rng(0)
+        for width in range(8, 68):
+            values = rng.integers(0, 256, (16, width, 3), dtype=np.uint8)
+            Image.fromarray(values).save(tmp_path / "rgb.tif", compression="tiff_lzw")
+            np.testing.assert_array_equal(read_recording(tmp_path / "rgb.tif").values, values.transpose(2, 0, 1))
+
+    @staticmethod
+    def tiff(values: np.ndarray, sign: int, planes: int = 1) -> bytes:
+        """Return a TIFF of values `[c, H, W]`, each channel for itself; more than one are colours."""
+        channels, rows, columns = values.shape
+        content, size = values.tobytes(), values.nbytes // channels
+        table = {
+            256: (4, [columns]), 257: (4, [rows]), 258: (3, [8 * values.itemsize] * channels), 259: (3, [1]),
+            262: (3, [2 if channels > 1 else 1]), 273: (4, [8 + i * size for i in range(channels)]),
+            277: (3, [channels]), 278: (4, [rows]), 279: (4, [size] * channels), 284: (3, [planes]),
+            339: (3, [sign] * channels),
+        }  # fmt: skip
+        entries = b""
+        for tag, (kind, numbers) in table.items():  # what does not fit into 4 bytes stands after the values
+            stored = struct.pack(f"<{len(numbers)}{'H' if kind == 3 else 'I'}", *numbers)
+            if len(stored) > 4:
+                content, stored = content + stored, struct.pack("<I", 8 + len(content))
+            entries += struct.pack("<HHI", tag, kind, len(numbers)) + stored.ljust(4, b"\0")
+        header = struct.pack("<2sHI", b"II", 42, 8 + len(content))
+        return header + content + struct.pack("<H", len(table)) + entries + bytes(4)
+
+    @pytest.mark.parametrize(
+        ("values", "sign"),
+        [
+            (np.array([[[-128, -1], [0, 127]]], dtype=np.int8), 2),
+            (np.array([[[-32768, -1], [0, 32767]]], dtype=np.int16), 2),
+            (np.array([[[-(2**31), -256], [0, 2**30]]], dtype=np.int32), 2),
+            (np.array([[[2**32 - 256, 2**31], [0, 7]]], dtype=np.uint32), 1),
+            (np.array([[[200, 1], [0, 7]], [[1, 2], [3, 4]], [[5, 6], [7, 8]]], dtype=np.uint8), 1),
+        ],
+    )
+    def test_signs_of_a_tiff_are_kept(self, tmp_path, values, sign):
+        (tmp_path / "a.tif").write_bytes(self.tiff(values, sign, planes=2 if len(values) > 1 else 1))
+        np.testing.assert_array_equal(read_recording(tmp_path / "a.tif").values, values.astype(np.float32))
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_channels_of_16_bits_one_after_the_other_are_refused(self, tmp_path, channels):
+        # without a word, Pillow reads bytes of their neighbours as values
+        values = np.full((channels, 2, 2), 3000, dtype=np.uint16)
+        (tmp_path / "a.tif").write_bytes(self.tiff(values, 1, planes=2))
+        with pytest.raises(InputError, match=r"a\.tif' holds values of more than 8 bits in a way that Pillow"):
+            read_recording(tmp_path / "a.tif")
+
+    def test_a_page_of_more_channels_than_are_read_is_refused(self, tmp_path):
+        image = Image.fromarray(np.zeros((4, 4, 4), dtype=np.uint8), "RGBA")
+        image.save(tmp_path / "nir.tif")
+        content = (tmp_path / "nir.tif").read_bytes()
+        opacity, other = (struct.pack("<HHII", 338, 3, 1, meaning) for meaning in (2, 0))
+        assert opacity in content
+        (tmp_path / "nir.tif").write_bytes(content.replace(opacity, other))
+        with pytest.raises(InputError, match=r"nir\.tif' has 4 channels, of which Pillow reads 3; save each as a page"):
+            read_recording(tmp_path / "nir.tif")
+        image.convert("RGB").save(tmp_path / "wide.tif", tiffinfo={339: (3, 3, 3)})
+        with pytest.raises(InputError, match=r"wide\.tif' is damaged, or of a kind that Pillow does not read"):
+            read_recording(tmp_path / "wide.tif")
+
+
 class TestMedium:
+    def test_a_rate_is_a_positive_number(self):
+        for make in (Medium.signal, Medium.audio, Medium.video):
+            for rate in (0, -25, float("inf"), "25"):
+                with pytest.raises(InputError, match=r"^The rate is .*; a positive number of values per second is"):
+                    make(rate)
+
+    def test_a_name_that_a_file_gives_to_two_channels_is_refused(self):
+        values, names = np.zeros((3, 4), dtype=np.float32), ("T8-P8", "Cz", "T8-P8")
+        assert Medium.signal(1, channels=("Cz",)).of_recording(Recording(values, 1.0, names))[0].shape == (1, 4)
+        with pytest.raises(InputError, match=r"^it has 2 channels named 'T8-P8', and one is needed\.$"):
+            Medium.signal(1, channels=("Cz", "T8-P8")).of_recording(Recording(values, 1.0, names))
+
     def test_json_keeps_it_and_a_library_tells_it_from_pictures(self):
         for medium in (
             Medium.signal(250, channels=("C3", "C4"), unit="µV"),

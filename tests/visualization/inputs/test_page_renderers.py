@@ -224,7 +224,7 @@ def test_a_video_is_frames_in_time_and_so_are_its_patches():
 def test_an_image_says_which_channels_are_drawn():
     text = Atlas(EXPLANATIONS["image"]).html()
     assert (
-        "Drawn are nir as red, red as green, green as blue, of 4 channels; in every picture the smallest value of a "
+        "Of 4 channels, nir is drawn as red, red as green and green as blue; in every picture the smallest value of a "
         "channel is dark and the largest bright." in text
     )
 
