@@ -18,6 +18,7 @@ from crp.correction.location import relevance_outside
 from crp.correction.usual_place import placed_direction
 from crp.library import Library
 from crp.library.vectors import Vectors
+from crp.progress import progress_bar
 
 # Fewest samples on each side of a split. Concepts are listed that have this mean share of a class's relevance, or this
 # one in those samples that use them most, however few they are.
@@ -256,18 +257,21 @@ def with_effects(
     """Measure what the first `count` candidates decide, by exchanging each between samples `[N, c, *S]`.
 
     Of those that keep to a place, what is exchanged is the concept at that place (`placed_direction`). Those that fewer
-    than 10 of the samples have, or lack, stay without figures. With `masks`, bool `[N, *S]`, where the
-    samples show their object, the relevance outside them is measured, too. `progress` shows bars.
+    than 10 of the samples have, or lack, stay without figures. With `masks`, bool `[N, *S]`, where the samples show
+    their object, the relevance outside them is measured, too. `progress` shows a bar.
     """
     measured = []
-    for one in found[:count]:
-        concept, watched = one.concept, kind
-        if one.fixed:
-            concept, watched = 0, placed_direction(model, data, one.layer, one.concept, kind=kind, progress=progress)
-        effects = exchange_effects(model, data, one.layer, concept, one.target, watched, progress=progress)
-        kept, pulled = effects or (None, None)
-        outside = None
-        if masks is not None:
-            outside = relevance_outside(model, data, masks, one.layer, one.concept, one.target, kind)
-        measured.append(replace(one, kept=kept, pulled=pulled, outside=outside))
+    with progress_bar("measuring concepts", len(found[:count]), shown=progress, unit="concept") as bar:
+        for one in found[:count]:
+            concept, watched = one.concept, kind
+            if one.fixed:
+                concept = 0
+                watched = placed_direction(model, data, one.layer, one.concept, kind=kind, progress=False)
+            effects = exchange_effects(model, data, one.layer, concept, one.target, watched, progress=False)
+            kept, pulled = effects or (None, None)
+            outside = None
+            if masks is not None:
+                outside = relevance_outside(model, data, masks, one.layer, one.concept, one.target, kind)
+            measured.append(replace(one, kept=kept, pulled=pulled, outside=outside))
+            bar.update(1)
     return sorted(measured + found[count:], key=_order)

@@ -2,7 +2,7 @@
 
 The demo network is trained on scenes without tags, with other scenes and weights for each seed. For each network
 
-- suspects: how many concepts are called likely, and the first row of the list;
+- suspects: how many concepts are called likely, with places measured on 300 scenes, and the first row of the list;
 - random: five concepts of `conv5` are drawn and suppressed. On other scenes, the change of accuracy is divided by its
   standard error (of paired samples); the largest of the five is given. Above 2, a page would show an improvement.
 
@@ -20,14 +20,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import crp
-from crp.correction import candidates, suppress
+from crp.concepts import ChannelConcept
+from crp.correction import candidates, coincidences, suppress
 from crp.demo import Scenes
 from crp.demo.cnn import build_cnn
 from crp.demo.training_cnn import SCENES, train_cnn
 from tests.evidence.fix_truth import below, cut
 
 SEEDS = (1, 2, 3, 4, 5)
-MINED, FITTED, TESTED, DRAWN = 600, 200, 500, 5
+MINED, PLACED, FITTED, TESTED, DRAWN = 600, 300, 200, 500, 5
 
 
 def network(folder: Path, seed: int) -> nn.Sequential:
@@ -75,7 +76,9 @@ def main() -> None:
             model, scenes, layers=["conv4", "conv5"], path=given.folder / f"clean-{seed}.crp", vectors=True, patches=0,
             class_names=scenes.class_names, overwrite=True, threads=1, progress=False,
         )  # fmt: skip
-        found = candidates(library)
+        samples = torch.stack([scenes[index][0] for index in range(PLACED)])
+        places = coincidences(model, samples, library.layers, ChannelConcept(), progress=False)
+        found = candidates(library, places=places)
         lower, upper = cut(model)
         fitting, test = (
             below(lower, Scenes(split, count, seed=seed, tag="never"))
@@ -83,7 +86,7 @@ def main() -> None:
         )
         accuracy, largest = improvement(upper, fitting, test, seed)
         first = found[0]
-        evidence = ", ".join(f"{name} {getattr(first, name):.2f}" for name in ("exclusive", "gap", "errors"))
+        evidence = ", ".join(f"{name} {getattr(first, name):.2f}" for name in ("exclusive", "gap", "errors", "place"))
         likely = ", ".join(f"{one.name} ({one.target_name})" for one in found if one.likely) or "none"
         row = (seed, f"{accuracy:.1f}", likely, f"{first.name}, {first.target_name}", evidence, f"{largest:+.1f}")
         sys.stdout.write(f"| {' | '.join(map(str, row))} |\n")

@@ -179,7 +179,7 @@ def test_a_device_that_is_not_there_is_refused_and_bars_say_what_is_done(folder:
     options = ("--model", f"{code}:model", "--data", f"{code}:data", "--measured", "1")
     done = run(folder, *options, "--device", "cpu")
     assert done.exit_code == 0
-    for doing in ("reading samples", "finding the concept", "concept taken out", "concept put in"):
+    for doing in ("reading samples", "measuring concepts"):
         assert f"{doing}: 100%" in done.stderr
     refused = run(folder, *options, "--device", "tpu")
     assert refused.exit_code == 2
