@@ -117,7 +117,8 @@ class Preprocessing:
         Parameters
         ----------
         picture
-            A PIL picture, or a uint8 array `[H, W, 3]`, `[H, W, 1]` or `[H, W]`.
+            A PIL picture, which is converted as `read_picture` converts a file, or a uint8 array `[H, W, 3]`,
+            `[H, W, 1]` or `[H, W]`.
 
         Returns
         -------
@@ -127,12 +128,19 @@ class Preprocessing:
         Raises
         ------
         InputError
-            If the array has another form, or the crop is larger than the resized picture.
+            If the array has another form, the pixels have no range from black to white, or the crop is larger than the
+            resized picture.
         """
         import torch
 
-        picture = (_picture_of(picture) if isinstance(picture, np.ndarray) else picture).convert(self.mode)
-        picture = self._cropped(self._resized(picture))
+        if isinstance(picture, np.ndarray):
+            picture = _picture_of(picture)
+        else:
+            try:
+                picture = as_rgb_picture(picture)
+            except ValueError as error:
+                raise InputError(f"The picture cannot be used: {error}.") from None
+        picture = self._cropped(self._resized(picture.convert(self.mode)))
         pixels = np.array(picture, dtype=np.float32).reshape(picture.height, picture.width, -1) / np.float32(255)
         pixels = (pixels - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

@@ -33,9 +33,11 @@ def concentration(layer: LayerExplanation) -> str:
         return ""
     if layer.first_order or not coverage_is_a_share(layer.coverage):
         are = "are" if count > 1 else "is"
+        which = f"{count} of {layer.size} concepts {are} shown, those with most relevance for and against"
+        if count == layer.size > 1:
+            which = f"All {count} concepts are shown"
         return (
-            f"{count} of {layer.size} concepts {are} shown, those with most relevance for and against. How much of the "
-            "output they explain is not known, because relevance here does not add up to it."
+            f"{which}. How much of the output they explain is not known, because relevance here does not add up to it."
         )
     # the number that the ledger prints
     shown = wording.ledger(layer)["shown"]

@@ -84,13 +84,13 @@ def overlooked(layer: LayerExplanation) -> str:
         return ""
     names = [concept_names.in_sentence(concept, layer.name_of(concept)) for concept in layer.overlooked]
     effects = list(layer.overlooked.values())
-    falls = ", ".join(
-        f"without {name} {number(one.before)} → {number(one.after)}" for name, one in zip(names, effects, strict=True)
+    falls = "; ".join(
+        f"without {name}: {number(one.before)} → {number(one.after)}" for name, one in zip(names, effects, strict=True)
     )
     what = "a concept" if len(names) == 1 else f"{len(names)} concepts"
     return (
-        f"Relevance overlooks {what} whose removal changes the output more than that of any concept shown here: "
-        f"{falls}. It is a derivative, and norms hide from it what dominates a layer."
+        f"Relevance overlooks {what} whose removal changes the output more than that of any concept shown here "
+        f"({falls}). It is a derivative, and norms hide from it what dominates a layer."
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crp.errors import InputError, nearest
+from crp.errors import InputError, listed, nearest
 from crp.preprocessing import scaled_picture
 
 if TYPE_CHECKING:
@@ -224,9 +224,13 @@ class Medium:
         Raises
         ------
         InputError
-                If rate or shape do not fit, or the file has several channels of a name that is needed.
+                If rate or shape do not fit, or the file has several channels of a name that is needed, or some of the
+            needed names and not all.
         """
         values = recording.values
+        lacking = [name for name in self.channels if name not in recording.channels]
+        if 0 < len(lacking) < len(self.channels):  # in the file's order, one channel would pass for another
+            raise InputError(f"it has no channel {lacking[0]!r}; its channels are {listed(recording.channels)}.")
         if set(self.channels) <= set(recording.channels):
             for name in self.channels:
                 if (count := recording.channels.count(name)) > 1:

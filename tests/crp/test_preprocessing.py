@@ -79,6 +79,24 @@ class TestReadPicture:
         assert pixels(saved(Image.fromarray(array), tmp_path / "a.png"))[0, :, 0].tolist() == [0, 1, 100, 255, 1]
         assert pixels(saved(Image.fromarray(array), tmp_path / "a.tif"))[0, :, 1].tolist() == [0, 1, 100, 255, 1]
 
+    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    def test_an_open_picture_is_the_same_input_as_its_file(self, tmp_path, mode):
+        # a library is mined from files; a picture that is open must not be explained with other pixels
+        colours = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4) * 10
+        turned = Image.Exif()
+        turned[274] = 6
+        paths = [
+            saved(Image.fromarray(np.array([[0, 300, 4000, 65535]], dtype=np.uint16)), tmp_path / "grey16.png"),
+            saved(Image.fromarray(colours, "RGBA"), tmp_path / "transparent.png"),
+            saved(Image.fromarray(colours[..., :3].copy()), tmp_path / "turned.png", exif=turned),
+        ]
+        for path in paths:
+            with Image.open(path) as picture:
+                found = Preprocessing(mode=mode).to_input(picture)
+            assert torch.equal(found, Preprocessing(mode=mode).to_input(read_picture(path))), path
+        with pytest.raises(InputError, match=r"^The picture cannot be used: its pixels are floating-point numbers;"):
+            Preprocessing(mode=mode).to_input(Image.fromarray(np.ones((2, 2), dtype=np.float32)))
+
     @pytest.mark.parametrize(
         ("orientation", "turn"),
         [

@@ -75,6 +75,7 @@ def test_no_share_is_claimed_of_relevance_that_does_not_add_up(lost):
         "is not known, because relevance here does not add up to it."
     )
     assert said(layer(EVEN, [0], **lost)).startswith("1 of 100 concepts is shown, ")
+    assert said(layer(EVEN, range(100), **lost)).startswith("All 100 concepts are shown. How much of the output they ")
 
 
 def test_a_layer_that_shows_nothing_says_nothing():

@@ -144,8 +144,8 @@ def test_pages_name_concepts_that_relevance_overlooks() -> None:
     first = dataclasses.replace(first, overlooked={hidden: ConceptEffect(5.78, -2.08)})
     said = plain(effect_wording.overlooked(first))
     assert said.startswith(
-        "Relevance overlooks a concept whose removal changes the output more than that of any concept shown here: "
-        f"without concept {hidden} 5.78 → −2.08."
+        "Relevance overlooks a concept whose removal changes the output more than that of any concept shown here "
+        f"(without concept {hidden}: 5.78 → −2.08)."
     )
     assert effect_wording.overlooked(others[0]) == ""
     page = render(dataclasses.replace(explanation, layers=(first, *others)))

@@ -199,6 +199,15 @@ class TestMedium:
                 with pytest.raises(InputError, match=r"^The rate is .*; a positive number of values per second is"):
                     make(rate)
 
+    def test_a_channel_never_passes_for_another_whose_name_is_needed(self):
+        values = np.arange(6, dtype=np.float32).reshape(2, 3)
+        medium = Medium.signal(1, channels=("C3", "C4"))
+        with pytest.raises(InputError, match=r"^it has no channel 'C3'; its channels are 'C4', 'Cz'\.$"):
+            medium.of_recording(Recording(values, 1.0, ("C4", "Cz")))
+        assert medium.of_recording(Recording(values, 1.0, ("C4", "C3")))[0][:, 0].tolist() == [3, 0]
+        # names of another kind: the order counts, as in files without names
+        assert medium.of_recording(Recording(values, 1.0, ("EEG 1", "EEG 2")))[0][:, 0].tolist() == [0, 3]
+
     def test_a_name_that_a_file_gives_to_two_channels_is_refused(self):
         values, names = np.zeros((3, 4), dtype=np.float32), ("T8-P8", "Cz", "T8-P8")
         assert Medium.signal(1, channels=("Cz",)).of_recording(Recording(values, 1.0, names))[0].shape == (1, 4)
