@@ -219,7 +219,7 @@ def read_picture(path: str | PathLike[str]) -> Image.Image:
 
     Grey, palette, CMYK and 16-bit pictures are converted, transparent pictures are drawn on white, the camera's
     rotation (EXIF) is applied, and an animation gives its first frame. Colour profiles are ignored, as in the training
-    of models.
+    of models. A TIFF whose pages have one size is refused: they may be channels or slices.
 
     Returns
     -------
@@ -259,8 +259,10 @@ def read_picture(path: str | PathLike[str]) -> Image.Image:
 
 
 def as_rgb_picture(picture: Image.Image) -> Image.Image:
-    """Convert an open picture as `read_picture` does; raises ValueError if its pixels have no such range."""
+    """Convert an open picture as `read_picture` does; raises ValueError if it is not one picture of such a range."""
     picture.load()
+    if picture.format == "TIFF" and (pages := _alike_pages(picture)) > 1:
+        raise ValueError(f"it has {pages} pages of one size, which may be channels or slices: a medium reads them")
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):
         picture = _from_16_bits(picture)
@@ -270,6 +272,18 @@ def as_rgb_picture(picture: Image.Image) -> Image.Image:
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     return picture.convert("RGB")
+
+
+def _alike_pages(picture: Image.Image) -> int:
+    """Count the first pages of a file that have one size; smaller copies of a page do not count."""
+    first = picture.tell()
+    sizes = []
+    for page in range(picture.n_frames):
+        picture.seek(page)
+        sizes.append(picture.size)
+    picture.seek(first)
+    picture.load()
+    return sizes.count(sizes[0])
 
 
 def _from_16_bits(picture: Image.Image) -> Image.Image:

@@ -10,6 +10,7 @@ import numpy as np
 
 from crp.errors import InputError, nearest
 from crp.explanations import ConceptMap, Explanation
+from crp.explanations.concept_map import region_of
 from crp.extras import optional
 from crp.visualization.inputs import PageRenderer
 from crp.visualization.inputs.laid_out import shown_cells
@@ -88,10 +89,11 @@ def _widget_class() -> type[AnyWidget]:
             Raises
             ------
             InputError
-                If there is no such layer or view, the layer has no such map, or its cells have another shape.
+                If there is no such layer or view, the layer has no such map, or its cells have another shape or other
+                values.
             """
             layer, view = self.layer if layer is None else layer, self.view if view is None else view
-            concept_map, region = self._map_of(layer, view), np.asarray(region, dtype=bool)
+            concept_map, region = self._map_of(layer, view), region_of(region)
             if concept_map is None or region.shape != concept_map.concept.shape:
                 cells = "no map to select" if concept_map is None else f"cells of shape {concept_map.concept.shape}"
                 raise InputError(f"The layer {layer!r} has {cells}; the region given has shape {region.shape}.")

@@ -87,9 +87,9 @@ class ConceptMap:
         Raises
         ------
         InputError
-            If the region has another shape, or no table was kept.
+            If the region has another shape or other values, or no table was kept.
         """
-        cells = np.asarray(cells, dtype=bool)
+        cells = region_of(cells)
         if self.table is None or cells.shape != self.concept.shape:
             raise InputError(
                 f"the concept map of {self.layer!r} has "
@@ -104,3 +104,18 @@ class ConceptMap:
         ids = [int(i) for i in np.unique(self.concept) if i >= 0]
         sums = {i: float(self.relevance[self.concept == i].sum(dtype=np.float64)) for i in ids}
         return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
+
+
+def region_of(cells: np.ndarray) -> np.ndarray:
+    """Check that a region says of each cell whether it belongs to it, as booleans or 0 and 1; return it as bool.
+
+    Raises
+    ------
+    InputError
+        If there are other values: a heatmap is no region.
+    """
+    values = np.asarray(cells)
+    other = values[~np.isin(values, (0, 1))]
+    if other.size:
+        raise InputError(f"A region is True or False for each cell, given {other[0]}; compare a heatmap with a limit.")
+    return values.astype(bool)

@@ -118,6 +118,15 @@ class TestReadPicture:
         path = saved(frames[0], tmp_path / "a.gif", save_all=True, append_images=frames[1:])
         assert pixels(path)[0, 0].tolist() == [255, 0, 0]
 
+    def test_pages_of_one_size_are_refused(self, tmp_path):
+        pages = [Image.new("L", (8, 8), value) for value in (200, 10, 90)]
+        path = saved(pages[0], tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+        with pytest.raises(InputError, match="it has 3 pages of one size"):
+            pixels(path)
+        smaller = pages[1].resize((4, 4))
+        path = saved(pages[0], tmp_path / "b.tif", save_all=True, append_images=[smaller])
+        assert pixels(path)[0, 0].tolist() == [200, 200, 200]
+
     @pytest.mark.parametrize("suffix", ["webp", "bmp", "ppm", "tif"])
     def test_other_formats(self, tmp_path, suffix):
         path = saved(

@@ -211,6 +211,8 @@ def test_a_region_is_ranked_by_its_sums():
     assert value.ranking(np.zeros((2, 2))) == ()
     with pytest.raises(InputError, match=r"has cells of shape \(2, 2\)\.$"):
         value.ranking([[True]])
+    with pytest.raises(InputError, match=r"^A region is True or False for each cell, given 0\.3; "):
+        value.ranking([[1, 0.3], [0, 0]])
     with pytest.raises(InputError, match=r"has no table of all concepts\.$"):
         dataclasses.replace(value, table=None).ranking(np.ones((2, 2)))
     with pytest.raises(InputError, match=r"the table is \[rows, columns, C\]\.$"):
