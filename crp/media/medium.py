@@ -224,7 +224,7 @@ class Medium:
         Raises
         ------
         InputError
-                If rate or shape do not fit, or the file has several channels of a name that is needed, or some of the
+            If rate or shape do not fit, or the file has several channels of a name that is needed, or some of the
             needed names and not all.
         """
         values = recording.values

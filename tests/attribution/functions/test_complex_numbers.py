@@ -13,7 +13,7 @@ from crp.attribution.functions.complex_numbers import COMPLEX_RULES
 from crp.errors import ModelError
 from tests.oracle.comparing import assert_relevance_close
 
-from .one_function import RULES_FOR_LINEAR, Function, down, flow_through, generated
+from .one_function import RULES_FOR_LINEAR, Function, assert_both_directions, down, flow_through, generated
 
 
 def spectrum(x: Tensor) -> Tensor:
@@ -75,17 +75,7 @@ def test_both_directions(name: str, monkeypatch: pytest.MonkeyPatch):
     with RelevanceFlow(model, RULES_FOR_LINEAR, data, ["0", "1"], before_activation=False) as flow:
         assert called
         assert flow.notes == ()
-        shape = flow.activation("1").shape
-        relevance, regions = generated(3, *shape), generated(3, *data.shape).flip(0)
-        carried = flow.down(relevance, start="1")
-        each = torch.cat([flow.down(relevance[k : k + 1], start="1") for k in range(3)])
-        assert carried.any()
-        assert_relevance_close(carried, each, 1e-12)
-        lifted = flow.up(regions, "1")
-        size = float((carried * regions).abs().sum())
-        assert float((carried * regions).sum()) == pytest.approx(float((relevance * lifted).sum()), abs=1e-12 * size)
-        ledger = flow.ledger(relevance[:1], start="1")
-        assert abs(ledger.unaccounted) <= 1e-12 * float(relevance[0].abs().sum() + carried[0].abs().sum())
+        assert_both_directions(flow, data)
 
 
 def test_a_magnitude_shares_by_squares():

@@ -13,7 +13,7 @@ from crp.attribution import RelevanceFlow
 from crp.attribution.functions.table import RULES
 from tests.oracle.comparing import assert_relevance_close
 
-from .one_function import RULES_FOR_LINEAR, Function, generated
+from .one_function import RULES_FOR_LINEAR, Function, assert_both_directions, generated
 
 W, K, V = generated(4, 4), generated(4, 4, 3, 3), generated(4)
 WINDOW = torch.hann_window(16, dtype=torch.float64)
@@ -258,15 +258,5 @@ def test_both_directions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert flow.notes == ()
         expected = function(data).detach()
         assert_relevance_close(flow.activation("1"), expected, 1e-13)
-        relevance, regions = generated(3, *expected.shape), generated(3, *data.shape).flip(0)
-        carried = flow.down(relevance, start="1")
-        each = torch.cat([flow.down(relevance[k : k + 1], start="1") for k in range(3)])
-        assert carried.any()
-        assert_relevance_close(carried, each, 1e-12)
-        lifted = flow.up(regions, "1")
-        size = float((carried * regions).abs().sum())
-        assert float((carried * regions).sum()) == pytest.approx(float((relevance * lifted).sum()), abs=1e-12 * size)
-        ledger = flow.ledger(relevance[:1], start="1")
-        size = float(relevance[0].abs().sum() + carried[0].abs().sum())
-        assert abs(ledger.unaccounted) <= ROUNDED.get(name, 1e-12) * size
+        assert_both_directions(flow, data, ROUNDED.get(name, 1e-12))
 
