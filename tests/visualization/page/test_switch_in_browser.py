@@ -170,9 +170,10 @@ def test_what_is_off_becomes_zero_or_its_mean_by_mouse_and_keyboard(page, switch
     page.click(f"#{card} .without")
     at_zero = answer(page)
     assert instead(page) == "zero"
-    assert page.run("document.querySelector('.switched .note').textContent").startswith("Concepts switched off are zero")
+    note = "document.querySelector('.switched .note').textContent"
+    assert page.run(note).startswith("Concepts switched off are zero")
     page.click(".instead label:nth-of-type(2)")
-    assert (instead(page), off(page), hidden(page)) == ("their mean", [first], False)
+    assert (instead(page), off(page), hidden(page)) == ("its mean", [first], False)
     assert page.run("location.hash") == f"#&mean={layer.layer}/{first}"
     now = float(live(model, layer.layer, [first], at_mean=True)[target.index])
     logits = f"logit {wording.number(target.logit)} → {wording.number(now)}"
@@ -186,12 +187,12 @@ def test_what_is_off_becomes_zero_or_its_mean_by_mouse_and_keyboard(page, switch
     assert page.run("document.querySelector('.classes caption').textContent").endswith(
         f"with concept {first} of {layer.layer} at its mean"
     )
-    assert "on average over the mined data" in page.run("document.querySelector('.switched .note').textContent")
+    assert "on average over the mined data" in page.run(note)
     page.run("document.querySelector('.instead :checked').focus()")
     page.press("ArrowUp")
     assert (instead(page), answer(page), focused(page, "value")) == ("zero", at_zero, "zero")
     page.press("ArrowDown")
-    assert (instead(page), focused(page, "value")) == ("their mean", "their mean")
+    assert (instead(page), focused(page, "value")) == ("its mean", "its mean")
     # the choice stays for the next concept
     page.click(".reset")
     page.click(f"#layer-0-concept-{other} .without")
@@ -241,7 +242,8 @@ def test_an_address_opens_the_page_with_concepts_off(browser, file, switched):
     nobody = next(index for index in range(16) if index not in {part.concept for part in low.ranked})
     browser.open(file, f"&without=mixed/{nobody}")
     assert answer(browser) == f"The page holds no output without concept {nobody} of mixed: it has no card."
-    for fragment in (f"&without=nowhere/{one}", "&without=", "&without=%", "&without=mixed/1,2,3,4", "&mean=", "&mean=mixed/x"):
+    unclear = ("&without=", "&without=%", "&without=mixed/1,2,3,4", "&mean=", "&mean=mixed/x")
+    for fragment in (f"&without=nowhere/{one}", *unclear):
         browser.open(file, fragment)
         assert off(browser) == []
         assert browser.complaints == []

@@ -24,7 +24,7 @@ class Switch {
     this.status = element("p", { class: "answer", role: "status" });
     this.list = element("ul", { class: "outcome" });
     this.note = element("p", { class: "note" });
-    this.choices = ["zero", "their mean"].map(value => element("input", { type: "radio", name: "instead", value }));
+    this.choices = ["zero", "its mean"].map(value => element("input", { type: "radio", name: "instead", value }));
     this.ways = element("fieldset", { class: "instead" }, element("legend", {}, "What is off becomes"), ...this.choices.map(choice => element("label", {}, choice, choice.value)));
     this.ways.addEventListener("change", () => this.set(this.layer, this.off, this.choices[1].checked));
     this.reset = element("button", { type: "button", class: "reset" }, "Switch on again");
