@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from crp.concepts import ChannelConcept, ConceptKind
-from crp.correction.changed_predictions import ChangedPredictions, changed_predictions, share_of
+from crp.correction.compared_predictions import ChangedPredictions, changed_predictions, share_of
 from crp.correction.corrections import Correction
 from crp.correction.counterfactuals import Counterfactuals
 from crp.correction.presence import find_presence

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from crp.correction.changed_predictions import ChangedPredictions, changed_predictions, share_of
+from crp.correction.compared_predictions import ChangedPredictions, changed_predictions, share_of
 from crp.correction.corrections import copied
 from crp.correction.pruning import filters_removed, predicted, prune, pruning_curve
 from crp.correction.reruns import checked_samples

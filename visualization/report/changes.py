@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from crp.class_names import class_name
-from crp.correction.changed_predictions import ChangedPredictions
+from crp.correction.compared_predictions import ChangedPredictions
 from crp.library import Library
 from crp.visualization.number_formats import SPACE
 from crp.visualization.picture_formats import picture_uri
