@@ -43,7 +43,8 @@ def test_a_product_is_the_same_before_and_after_the_factor_is_stored(turned: boo
     first = factor.times(relevance)
     assert factor._stored is None
     second = factor.times(relevance)
-    assert factor._stored is not None and torch.equal(first, second)
+    assert factor._stored is not None
+    assert torch.equal(first, second)
     epsilon = values.new_full((), 1e-6)
     assert torch.equal(first, relevance * (1 / (values + torch.where(values < 0, -epsilon, epsilon))))
     assert first.stride() == values.stride()
