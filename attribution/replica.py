@@ -24,7 +24,7 @@ from crp.attribution.in_place import made_out_of_place
 from crp.attribution.isolation import isolated, outside_inference
 from crp.attribution.norm_merging import merge, merged_parameters
 from crp.attribution.observation import Observation, observe
-from crp.attribution.operation_composite import OperationComposite
+from crp.attribution.operation_composite import LIMITED, OperationComposite
 from crp.attribution.pooling import PoolRule
 from crp.attribution.probing import probe
 from crp.attribution.purposes import Purpose
@@ -225,7 +225,8 @@ class Replica:
                     module.forward = PoolRule(module).forward
                 continue
             if type(hook).backward is Pass.backward:
-                module.forward = PassRule(module).forward
+                if self.operations is None or type(module) not in LIMITED:
+                    module.forward = PassRule(module).forward
                 continue
             operators = _operators(module, hooks)
             if operators is not None:
