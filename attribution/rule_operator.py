@@ -190,7 +190,11 @@ class RuleCall:
             first, *others = summands.values()
             # Convolutions and matrix products never produce -0, for which zennit's sign would differ. A `Sum` module
             # produces -0 only where all summands are zero, and these receive no relevance.
-            return [Reciprocal(sum(others, first), operator.epsilon, nonnegative=nonnegative)] * len(outputs)
+            total = sum(others, first)
+            if total.shape[1] > 1 and total.stride(1) == 0:  # equal channels share memory
+                one = Reciprocal(total.narrow(1, 0, 1), operator.epsilon, nonnegative=nonnegative)
+                return [one.tensor.expand_as(total)] * len(outputs)
+            return [Reciprocal(total, operator.epsilon, nonnegative=nonnegative)] * len(outputs)
         hook, shape = operator.hook, self.output.shape
         ones = torch.ones((), dtype=self.data.dtype, device=self.data.device).expand(shape)
         if self.data.device.type != "cpu" or len(outputs[0]) == 1:
