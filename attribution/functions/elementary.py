@@ -96,8 +96,7 @@ def elementwise(call: Call) -> Tensor:
     """Pass relevance unchanged through a function of one tensor, element by element."""
     output, data = call.run(), call.data
     if len(data) != 1 or output.shape != data[0].shape:
-        call.rules.without_rule(call.name)
-        return call.by_autograd()
+        return other_function(call)
     return call.ruled(output, data, unchanged)
 
 
@@ -131,6 +130,23 @@ def only_gate(call: Call) -> Tensor:
     gate = Gate(call.name, call.rules.running.innermost, output.grad_fn)
     call.rules.gates.append(gate)
     return as_gate(output, gate)
+
+
+def other_function(call: Call) -> Any:
+    """Run a function that has no rule, which a note says: by its gradient for maps, by `first_order` for ranking.
+
+    What returns several tensors, or a part of its argument, runs by its gradient for both.
+    """
+    result = call.by_autograd()
+    if next(data_in([result]), None) is None:
+        return result
+    call.rules.without_rule(call.name)
+    if not isinstance(result, Tensor) or not call.ranked_apart():
+        return result
+    memory = {id(tensor) for value in call.data for tensor in (value, value._base)}
+    part = id(result) in memory or (result._base is not None and id(result._base) in memory)
+    complex_numbers = any(value.is_complex() for value in (result, *call.data))
+    return result if part or complex_numbers else _with_first_order(call, graph_down)
 
 
 def _with_first_order(call: Call, maps: Callable[..., Down], *, scaling: bool = False) -> Tensor:
@@ -180,8 +196,7 @@ def linear_map(call: Call) -> Tensor:
 def _linear_map(call: Call, purposes: Iterable[Purpose]) -> Tensor:
     data = call.data
     if len(data) != 1:
-        call.rules.without_rule(call.name)
-        return call.by_autograd()
+        return other_function(call)
     return linearized(call, data[0], lambda leaf: with_leaves(call, {id(data[0]): leaf}), purposes=purposes)
 
 
@@ -210,8 +225,7 @@ def sampling(call: Call) -> Tensor:
     """Apply `linear_map` to what is sampled; the places, which may depend on the data, are constants."""
     data = call.argument(0, "input")
     if not data.requires_grad:
-        call.rules.without_rule(call.name)
-        return call.by_autograd()
+        return other_function(call)
     return linearized(call, data, lambda leaf: with_leaves(call, {id(data): leaf}), purposes=Purpose)
 
 
@@ -318,8 +332,7 @@ def matrix_product(call: Call) -> Tensor:
     if len(data) == 1:
         return _linear_map(call, (Purpose.MAPS, Purpose.RANKING))
     if len(data) > 2:
-        call.rules.without_rule(call.name)
-        return call.by_autograd()
+        return other_function(call)
     gates = gates_in(data)
     signals = data if gates[0] == gates[1] else [value for value, gate in zip(data, gates, strict=True) if not gate]
     output = call.run()

@@ -144,8 +144,10 @@ class FunctionRules(TorchFunctionMode):
     ----------
     table
         The rule of each function, by its name.
+    other
+        The rule of a function that is not in the table.
     complex_table
-        The same for calls on complex data.
+        The same as the table for calls on complex data; other functions run by their gradient.
     running
         Follows which module runs.
     linear_rule
@@ -174,6 +176,7 @@ class FunctionRules(TorchFunctionMode):
     def __init__(
         self,
         table: Mapping[str, Callable[[Call], Any]],
+        other: Callable[[Call], Any],
         complex_table: Mapping[str, Callable[[Call], Any]],
         running: RunningModules,
         linear_rule: Callable[[nn.Module, str], RuledModule],
@@ -183,7 +186,7 @@ class FunctionRules(TorchFunctionMode):
         clone: bool = False,
     ) -> None:
         super().__init__()
-        self.table, self.complex_table = table, complex_table
+        self.table, self.other, self.complex_table = table, other, complex_table
         self.running = running
         self._linear_rule = linear_rule
         self.clone = clone
@@ -246,10 +249,7 @@ class FunctionRules(TorchFunctionMode):
         in_place = _out_of_place(function, name)
         if in_place is not None and name.rstrip("_") in self.table and not complex_data:
             return self._in_place(Call(self, in_place, name.rstrip("_"), args, kwargs))
-        result = function(*args, **kwargs)
-        if next(data_in([result]), None) is not None:
-            self.without_rule(name)
-        return result
+        return self.other(Call(self, function, name, args, kwargs))
 
     def without_rule(self, name: str) -> None:
         """Note that the function which is called runs by its gradient."""
