@@ -184,7 +184,7 @@ def _attempt(
     # before a layer is read
     handles = follow_changes(replica.in_place, stale, clone)
     handles += [
-        on_layer(names, layer, _tap_hook(layer, result, versions, merged, clone, data.requires_grad, last))
+        on_layer(names, layer, _tap_hook(layer, result, state, versions, merged, data.requires_grad, last))
         for layer in layers
     ]
     functions: FunctionRules | None = None
@@ -280,17 +280,18 @@ def _checked_output(output: object, samples: int, start: str) -> Tensor:
 def _tap_hook(
     layer: str,
     result: ForwardPass,
+    state: ForwardState,
     versions: list[tuple[Tensor, int]],
     merged: Sequence[MergedReads],
-    clone: bool,
     to_input: bool,
     last: int | None,
 ) -> Callable[[object], Tensor]:
     """Make the function that adds a layer to the taps; it ends the pass if there are `last` of them."""
     # The graph holds this hook: a reference to an object that holds the graph would keep both alive.
-    taps, blocked = result.taps, result.blocked
+    taps, blocked, clone = result.taps, result.blocked, state.clone_inputs
 
     def tap(output: object) -> Tensor:
+        state.reached = True
         if not isinstance(output, Tensor):
             raise ModelError(
                 f"Layer '{layer}' gives a {type(output).__name__}, not a tensor; its relevance cannot be read."
