@@ -94,11 +94,11 @@ class ModifiedModule:
         )
 
     def evaluate(self, branch: int, data: Tensor, args: tuple = (), kwargs: dict | None = None) -> Tensor:
-        """Run the module with the branch's parameters; equal channels of the result share memory."""
+        """Run the module with the branch's parameters. Equal channels of the result may share memory."""
         parameters = self.parameters(branch)
         if self.affine:
             bias = parameters.get("bias")
-            if self.has_uniform_kernel(branch) and not (bias is not None and bias.any()):
+            if self.has_uniform_kernel(branch) and (bias is None or not bool(bias.any())):
                 return self.weighted(branch, data)
             return self._apply_weight(data, parameters.get("weight"), bias)
         own = self.module._parameters
@@ -197,7 +197,10 @@ class ModifiedModule:
         module = self.module
         flat, lead = self._flatten_lead(values)
         forward, _ = self._convolution
-        weighted = forward(flat, weight, bias, module.stride, module.padding, module.dilation, module.groups)
+        if len(weight) == weight.shape[1] == 1 and bias is None and set(module.stride) == {1}:
+            weighted = _convolved(forward, flat, weight, module.padding, module.dilation)
+        else:
+            weighted = forward(flat, weight, bias, module.stride, module.padding, module.dilation, module.groups)
         return weighted.unflatten(0, lead) if lead else weighted
 
     def _flatten_lead(self, values: Tensor) -> tuple[Tensor, Sequence[int]]:

@@ -21,7 +21,11 @@ _ELEMENTWISE = (
     nn.Hardswish, nn.Hardshrink, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanhshrink, nn.Threshold,
 )
 # Those whose rule for ranking is that of the function, gradient times input (`functions.elementary.smooth`).
-_SMOOTH = (nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Softplus, nn.Tanhshrink)
+_SMOOTH = (
+    nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Softplus, nn.Softsign, nn.Tanhshrink,
+)
+# Those whose rule depends on what reads them: that of the function (`functions.elementary.limited`) is put on.
+LIMITED = (nn.ReLU6, nn.Hardtanh, nn.Threshold)
 _LINEAR = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
 )

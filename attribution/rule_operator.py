@@ -270,8 +270,9 @@ def _stabilized_reciprocal(outputs: Sequence[Tensor], epsilon: float, nonnegativ
     not copied, which saves half of the time.
     """
     total = outputs[0] if len(outputs) == 1 else sum(outputs[1:], outputs[0])
-    if total.ndim > 2 and total.shape[1] > 1 and total.stride(1) == 0:  # all channels are equal (zennit's Flat)
-        return _stabilized_reciprocal([total[:, :1]], epsilon, nonnegative).expand_as(total)
+    if total.shape[1] > 1 and total.stride(1) == 0:  # equal channels share memory
+        one = _stabilized_reciprocal([total.narrow(1, 0, 1)], epsilon, nonnegative)
+        return one.expand_as(total)
     epsilon, factor = total.new_full((), epsilon), torch.empty_like(total)
     for values, result in zip(*_pieces(total, factor), strict=True):
         if nonnegative:

@@ -76,6 +76,11 @@ class RuledModule:
         """Replace the module's forward."""
         if not data.requires_grad:
             return self.original(data, *args, **kwargs)
+        if torch.is_autocast_enabled(data.device.type):
+            raise ModelError(
+                "The model switches autocast on in its forward pass, and the rules need one precision: switch it off "
+                "there to explain the model."
+            )
         output = _RuleFunction.apply(data, self, args, kwargs)
         gate = linear_gate_of(data)
         if gate is not None:

@@ -53,12 +53,13 @@ def explained(folder: Path, outputs: int = 10, **options) -> Explanation:
     return crp.explain(model, image(), library(model, folder / "library.crp"), **options)
 
 
-def live(model: nn.Module, layer: str, off: Collection[int]) -> Tensor:
-    """The output for the first sample with channels of a layer set to zero by a hook."""
+def live(model: nn.Module, layer: str, off: Collection[int], at_mean: bool = False) -> Tensor:
+    """The output for the first sample with channels of a layer set to zero, or to their means, by a hook."""
+    value = means(model, layer)[list(off), None, None] if at_mean else 0
 
     def cleared(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
         output = output.clone()
-        output[:, list(off)] = 0
+        output[:, list(off)] = value
         return output
 
     handle = model.get_submodule(layer).register_forward_hook(cleared)
@@ -66,3 +67,10 @@ def live(model: nn.Module, layer: str, off: Collection[int]) -> Tensor:
         output = model(image()[None])[0]
     handle.remove()
     return output.double()
+
+
+@torch.no_grad()
+def means(model: nn.Module, layer: str) -> Tensor:
+    """The mean of each channel of a layer over the positions of all mined samples, `[C]`."""
+    names = [name for name, _ in model.named_children()]
+    return model[: names.index(layer) + 1](torch.stack([image(seed) for seed in range(8)])).mean((0, 2, 3))

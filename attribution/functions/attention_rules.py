@@ -62,6 +62,9 @@ def _attention_weights(call: Call, query: Tensor, key: Tensor) -> Tensor:
         scores = scores.masked_fill(later, -torch.inf)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.detach()
+        # a query that may read no key gets zeros
+        nowhere = (scores.detach() == -torch.inf).all(-1, keepdim=True)
+        return scores.masked_fill(nowhere, 0).softmax(-1).masked_fill(nowhere, 0)
     return scores.softmax(-1)
 
 
@@ -93,7 +96,12 @@ def multi_head_attention(call: Call) -> tuple[Tensor, Tensor | None]:
         output = functional.linear(
             mixed.permute(2, 0, 1, 3).flatten(2), given["out_proj_weight"], given["out_proj_bias"]
         )
-    return output, call.run()[1] if given.get("need_weights", True) else None
+        if not given.get("need_weights", True):
+            return output, None
+        # a model may read the weights, too
+        scores = parts[0] @ parts[1].mT * parts[0].shape[-1] ** -0.5
+        read = (scores if mask is None else scores + mask).softmax(-1)
+        return output, read.mean(1) if given.get("average_attn_weights", True) else read
 
 
 def _attention_mask(given: dict[str, Any], query: Tensor, key: Tensor) -> Tensor | None:

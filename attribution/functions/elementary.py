@@ -26,7 +26,15 @@ from crp.attribution.functions.derivatives import (
     with_leaves,
 )
 from crp.attribution.functions.function_calls import Call, data_in, stabilized_reciprocal, summed_to
-from crp.attribution.functions.gates import Gate, as_gate, gate_of, gates_in, linear_gate_of, read_as_signal
+from crp.attribution.functions.gates import (
+    Gate,
+    as_gate,
+    gate_of,
+    gates_in,
+    linear_gate_of,
+    read_as_factor,
+    read_as_signal,
+)
 from crp.attribution.functions.operation import Down
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.purposes import Purpose
@@ -109,24 +117,6 @@ def bounded(call: Call) -> Tensor:
 def bounded_of_both_signs(call: Call) -> Tensor:
     """`bounded`, with values of both signs."""
     return as_gate(smooth(call), Gate(signed=True))
-
-
-def relu6(call: Call) -> Tensor:
-    """`elementwise`, and bounded. At its upper bound the derivative is 0, but removing the value changes the output."""
-    return as_gate(elementwise(call), Gate())
-
-
-def clamp(call: Call) -> Tensor:
-    """`elementwise`, and `bounded` with both bounds."""
-    lower, upper = call.argument(1, "min"), call.argument(2, "max")
-    if lower is None or upper is None:
-        return elementwise(call)
-    return as_gate(elementwise(call), Gate(signed=bool(torch.as_tensor(lower < 0).any())))
-
-
-def hardtanh(call: Call) -> Tensor:
-    """`bounded`; only with a negative lower bound do its values have both signs."""
-    return as_gate(elementwise(call), Gate(signed=call.argument(1, "min_val", -1.0) < 0))
 
 
 def only_gate(call: Call) -> Tensor:
@@ -270,6 +260,8 @@ def product(call: Call) -> Tensor:
     rules = call.by_purpose(
         maps=lambda: shared(signals, 1 / len(signals)), ranking=lambda: shared((first, second), 1)
     )
+    for value in _without(data, signals):
+        read_as_factor(value)
     result = call.ruled(output, reached, rules, ranked_only=_without(reached, signals))
     one, other = gate_of(first), gate_of(second)
     # a gated tanh is a signal
@@ -313,6 +305,7 @@ def quotient(call: Call) -> Tensor:
         maps=lambda: lambda relevance: (summed_to(relevance, first.shape), None),
         ranking=lambda: lambda relevance: (summed_to(relevance, first.shape), summed_to(-relevance, second.shape)),
     )
+    read_as_factor(second)
     result = call.ruled(output, [first, second], rules, scaling=True, ranked_only=[second])
     return result if (gate := gate_of(first)) is None else as_gate(result, gate)
 
@@ -343,4 +336,6 @@ def matrix_product(call: Call) -> Tensor:
         return lambda relevance: [None if down is None else down(relevance) for down in downs]
 
     rules = call.by_purpose(maps=halves, ranking=lambda: first_order(call))
+    for value in _without(distinct, signals):
+        read_as_factor(value)
     return call.ruled(output, distinct, rules, ranked_only=_without(distinct, signals))

@@ -204,11 +204,13 @@ class FunctionRules(TorchFunctionMode):
     ) -> Any:
         """Run a function with its rule."""
         kwargs = kwargs or {}
+        if not torch.is_grad_enabled():
+            return function(*args, **kwargs)
         if any(_is_trained(value) for value in (*args, *kwargs.values())):
             # a module that the model hides from `modules()` runs with the caller's parameters
             args = tuple(map(_as_constant, args))
             kwargs = {name: _as_constant(value) for name, value in kwargs.items()}
-        data = list(data_in((*args, *kwargs.values()))) if torch.is_grad_enabled() else []
+        data = list(data_in((*args, *kwargs.values())))
         if not data:
             return function(*args, **kwargs)
         bases = [value._base for value in data if value._base is not None]

@@ -24,6 +24,8 @@ class Gate:
         Whether something else than a product reads it, so that relevance reaches the function.
     signed
         Whether it has values of both signs (tanh). Multiplied by a gate that has not, it is the signal.
+    is_factor
+        Whether it scales a signal in a product or quotient.
     """
 
     name: str = ""
@@ -31,6 +33,12 @@ class Gate:
     node: object = None
     is_signal: bool = False
     signed: bool = False
+    is_factor: bool = False
+
+    @property
+    def only_scales(self) -> bool:
+        """Whether products and quotients alone read it."""
+        return self.is_factor and not self.is_signal
 
 
 def gate_of(tensor: Tensor) -> Gate | None:
@@ -71,3 +79,9 @@ def read_as_signal(tensor: Tensor) -> None:
     """Note that relevance will reach a tensor that may be a gate."""
     if (gate := gate_of(tensor)) is not None:
         gate.is_signal = True
+
+
+def read_as_factor(tensor: Tensor) -> None:
+    """Note that a tensor that may be a gate scales a signal."""
+    if (gate := gate_of(tensor)) is not None:
+        gate.is_factor = True

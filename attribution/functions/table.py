@@ -7,6 +7,7 @@ r"""The rule of each function. To add an operation, add its name to a row of `RU
 `assignment`        the same for what is written into a tensor
 `elementwise`       one tensor, element by element: relevance passes unchanged (zennit's `Pass`)
 `smooth`            the same for maps; for ranking, gradient times input
+`limited`           unchanged, except where a limit holds whatever the data are, and for ranking where it only scales
 `addition`          in proportion to the summands (zennit's `Norm` on `Sum`); a constant summand absorbs its part
 `accumulation`      the same for what is added up at places of another tensor
 `linear_map`        linear in one tensor: :math:`R_x = x \odot J^T (R / z)`, the epsilon rule
@@ -44,21 +45,19 @@ from crp.attribution.functions.elementary import (
     bounded,
     bounded_of_both_signs,
     broadcasting,
-    clamp,
     elementwise,
     filling,
-    hardtanh,
     joining,
     linear_map,
     matrix_product,
     only_gate,
     product,
     quotient,
-    relu6,
     sampling,
     smooth,
 )
 from crp.attribution.functions.function_calls import Call
+from crp.attribution.functions.limits import clamp, hardtanh, limited, relu6, sign
 from crp.attribution.functions.linear_layers import LAYERS, linear_layer
 from crp.attribution.functions.normalization import batch_norm, group_norm, instance_norm, layer_norm, vector_norm
 from crp.attribution.functions.overwriting import assignment
@@ -93,8 +92,7 @@ for rule, names in (
     (assignment, "setitem copy_ index_put_ zero_ fill_"),
     (
         elementwise,
-        "relu leaky_relu prelu rrelu softshrink hardshrink threshold _threshold abs absolute sign clamp_min clamp_max "
-        "nan_to_num",
+        "relu leaky_relu prelu rrelu softshrink hardshrink abs absolute nan_to_num",
     ),
     (
         smooth,
@@ -106,6 +104,8 @@ for rule, names in (
     (bounded_of_both_signs, "tanh erf softsign"),
     (hardtanh, "hardtanh"),
     (clamp, "clamp clip"),
+    (limited, "clamp_min clamp_max threshold _threshold"),
+    (sign, "sign sgn"),
     (only_gate, "softmax log_softmax softmin norm linalg_norm linalg_vector_norm var std"),
     (addition, "add sub subtract rsub"),
     (

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from crp.correction.reading import Samples
+    from crp.library import Library
 
 METHODS = ("suppress", "project", "reactive", "refit", "prune")
 
@@ -111,7 +112,7 @@ def fix(
         raise click.UsageError("--refit is for suppress, project and reactive; --by refit does the same alone.")
     pruning = method == "prune"
     _check_options(method, pruning, {"--share": share, "--layers": layers},
-                   {"--concept": concept, "--refit": refitted, "--page": page, "--usual-place": placed})  # fmt: skip
+                   {"--concept": concept, "--refit": refitted, "--usual-place": placed})  # fmt: skip
     if placed and method == "suppress":
         raise click.UsageError("--usual-place is for project, reactive and refit: weights alone cannot watch a place.")
     opened, found_kind = open_library(library), kind_named(kind)
@@ -124,7 +125,7 @@ def fix(
     if pruning:
         if not isinstance(found_kind, ChannelConcept):
             raise click.UsageError(f"--by prune takes out filters, which are channels, and the concepts are {kind}.")
-        _prune(found, fitting, held_out, pruned, share, out, as_json)
+        _prune(found, fitting, held_out, pruned, share, opened, out, page, as_json)
         return
     watched, common = index, dict(kind=found_kind)
     if placed:
@@ -158,22 +159,35 @@ def _prune(
     held_out: Samples,
     layers: list[str],
     share: float,
+    library: Library,
     out: str,
+    page: str | None,
     as_json: bool,
 ) -> None:
     from crp import correction
+    from crp.correction.figures_of_pruning import measure_pruning
+    from crp.files import user_path
+    from crp.visualization.page_files import replace_file
+    from crp.visualization.report.prune_page import prune_report
 
     scores = correction.relevance_scores(model, fitting.data, layers, labels=fitting.labels)
     result = correction.prune(model, fitting.data, scores, share)
-    curve = correction.pruning_curve(model, held_out.data, scores, labels=held_out.labels)
+    found = measure_pruning(model, held_out.data, scores, share, labels=held_out.labels)
     written = correction.write_fixed(result, out, fitting.data[:2])
+    if page is not None:
+        text = prune_report(found, result.method, held_out.data.cpu(), library)
+        replace_file(user_path(page), lambda file: file.write(text.encode()))
     if as_json:
-        figures = [{"share": removed, "accuracy": accuracy} for removed, accuracy in curve]
-        click.echo(json.dumps({"method": result.method, "file": str(written), "curve": figures}))
+        curve = [{"share": removed, "accuracy": accuracy} for removed, accuracy in found.curve]
+        layers = [{"layer": layer, "filters": count, "taken_out": gone} for layer, count, gone in found.layers]
+        figures = {"share": share, "before": found.before, "after": found.after, "layers": layers, "curve": curve}
+        click.echo(json.dumps({"method": result.method, "file": str(written), **figures}))
         return
     click.echo(result.method)
-    click.echo(f"filters out  {'as the whole model' if held_out.labels is None else 'right'}")
-    for removed, accuracy in curve:
+    truth = "as the whole model" if held_out.labels is None else "right"
+    click.echo(f"{truth}: {found.before:.1%} before, {found.after:.1%} after")
+    click.echo(f"filters out  {truth}")
+    for removed, accuracy in found.curve:
         click.echo(f"{removed:11.0%}  {accuracy:.1%}")
     click.echo(written)
 

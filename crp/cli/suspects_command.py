@@ -19,7 +19,7 @@ from crp.errors import inert
 @click.argument("library")
 @click.option("--layers", type=options.Names(), help="Some of the library's layers; default: all.")
 @click.option("--data", metavar="DATA", help="Samples on which effects are measured, named as for `crp mine`.")
-@click.option("--samples", type=click.IntRange(min=40), default=300, show_default=True, help="How many of them.")
+@click.option("--samples", type=click.IntRange(min=40), default=1000, show_default=True, help="How many of them.")
 @click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="Largest number of rows.")
 @click.option("--measured", type=click.IntRange(min=1), default=5, show_default=True, help="Rows that are measured.")
 @click.option("--verdict", metavar="LAYER/ID=VERDICT", help="Keep a verdict: artefact, fine or unsure.")
@@ -49,10 +49,10 @@ def suspects(
 
     LIBRARY has concept vectors (--vectors). The order is that of the sum of the evidence: how much more the class uses
     the concept than any other class does; how much less those samples of the class use it that use it least; how much
-    more often these are wrong; and, with --data, how far the concept decides when it is taken out of samples and put
-    into others. A row is likely a Clever Hans, and stands above the others, if the first three are at least 30, 20 and
-    25 points; or, with --data, if the concept keeps to one place of the input, as a watermark does. Whether a concept
-    is legitimate is for you to say; verdicts are kept in the library (`crp names`).
+    more often these are wrong, at least; and, with --data, how far the concept decides when it is taken out of samples
+    and put into others. A row is likely a Clever Hans, and stands above the others, if the first three are above 30, 20
+    and 0 points; or, with --data, if the concept keeps to one place of the input, as a watermark does. Whether a
+    concept is legitimate is for you to say; verdicts are kept in the library (`crp names`).
 
     \b
     Examples:

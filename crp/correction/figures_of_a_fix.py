@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from crp.concepts import ChannelConcept, ConceptKind
+from crp.correction.compared_predictions import ChangedPredictions, changed_predictions, share_of
 from crp.correction.corrections import Correction
 from crp.correction.counterfactuals import Counterfactuals
 from crp.correction.presence import find_presence
@@ -46,8 +46,8 @@ class Dependence:
 
 
 @dataclass(frozen=True)
-class FixFigures:
-    """Figures of a model and of corrections of it.
+class FixFigures(ChangedPredictions):
+    """Figures of a model and of a correction of it, beside the predictions that changed.
 
     Attributes
     ----------
@@ -55,34 +55,15 @@ class FixFigures:
         The class that has the concept most often.
     having, lacking
         Number of samples with the concept and without it.
-    by_labels
-        Whether classes are labels; otherwise they are the original model's predictions.
     before, after
         The figures.
-    classes
-        For each class with samples: its index, their number, and how many of them are right before and after (0 to 1).
-    changes
-        For each sample whose prediction changed: its row, the class that is right, the predictions before and after.
     """
 
     target: int
     having: int
     lacking: int
-    by_labels: bool
     before: Dependence
     after: Dependence
-    classes: tuple[tuple[int, int, float, float], ...]
-    changes: tuple[tuple[int, int, int, int], ...]
-
-    @property
-    def better(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Changes after which a sample is right."""
-        return tuple(change for change in self.changes if change[3] == change[1])
-
-    @property
-    def worse(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Changes after which a sample is no longer right."""
-        return tuple(change for change in self.changes if change[2] == change[1])
 
     def lines(self, class_names: Sequence[str] = ()) -> list[str]:
         """Return the figures as lines of a table."""
@@ -141,15 +122,9 @@ def measure_fix(
     target = int(wanted[made.having].bincount().argmax())
     before, first = _dependence(made, None, wanted, target, progress)
     after, second = _dependence(made, correction, wanted, target, progress)
-    classes = tuple(
-        (index, int(own.sum()), _share((first == index)[own]), _share((second == index)[own]))
-        for index in wanted.unique().tolist()
-        for own in [wanted == index]
-    )
-    changed = (first != second).nonzero().flatten()
-    rows = torch.stack([changed, wanted[changed], first[changed], second[changed]], 1).tolist()
+    changed = changed_predictions(first, second, wanted, labels is not None)
     having, lacking = len(made.having), len(made.lacking)
-    return FixFigures(target, having, lacking, labels is not None, before, after, classes, tuple(map(tuple, rows)))
+    return FixFigures(**vars(changed), target=target, having=having, lacking=lacking, before=before, after=after)
 
 
 def _dependence(
@@ -163,11 +138,11 @@ def _dependence(
     others = wanted[put] != target
 
     found_figures = Dependence(
-        _share(right),
-        _share(right[made.having]),
-        _share(right[made.lacking]),
-        _share(after_taking == wanted[taken]),
-        _share(after_putting[others] == target),
+        share_of(right),
+        share_of(right[made.having]),
+        share_of(right[made.lacking]),
+        share_of(after_taking == wanted[taken]),
+        share_of(after_putting[others] == target),
     )
     return found_figures, predicted
 
@@ -194,8 +169,4 @@ def exchange_effects(
     own, others = predicted[taken.samples] == target, predicted[put.samples] != target
     if not own.any() or not others.any():
         return None
-    return _share(taken.outputs.argmax(1)[own] == target), _share(put.outputs.argmax(1)[others] == target)
-
-
-def _share(which: Tensor) -> float:
-    return float(which.double().mean()) if len(which) else float("nan")
+    return share_of(taken.outputs.argmax(1)[own] == target), share_of(put.outputs.argmax(1)[others] == target)

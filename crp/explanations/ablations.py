@@ -16,7 +16,7 @@ _TABLES = ("values", "logits", "others")
 
 @dataclass(frozen=True, eq=False)
 class Ablations:
-    """The model's outputs with concepts of one layer removed: their parts of its output are zero.
+    """The model's outputs with concepts of one layer removed: something else takes the place of their parts.
 
     Parameters
     ----------

@@ -279,7 +279,7 @@ def _explained_layer(
     supporting = [index for index in order[: shown.concepts] if relevance[index] > 0]
     opposing = [index for index in order[::-1][: shown.concepts] if relevance[index] < 0]
     cards = supporting + opposing
-    parts, ablations, overlooked = {}, None, {}
+    parts, ablations, overlooked = {}, (None, None), {}
     if cards:
         library.concept_ids(layer, cards)
         statistics = library.statistics(layer)
@@ -318,7 +318,8 @@ def _explained_layer(
         first_order=flow.first_order,
         names=library.names[layer],
         naming=library.naming(layer),
-        ablations=ablations,
+        ablations=ablations[0],
+        mean_ablations=ablations[1],
         overlooked=overlooked,
     )
 

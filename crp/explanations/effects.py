@@ -32,7 +32,7 @@ class MeasuredEffects:
     """The model's output without some concepts, for the one sample of a flow.
 
     A concept is removed in two ways: its part becomes zero, or its mean over the mined data set. Both are measured in
-    one batch of the part of the model above the layer, once for all starts that are explained. Pairs become zero.
+    one batch of the part of the model above the layer, once for all starts that are explained.
 
     Parameters
     ----------
@@ -54,8 +54,7 @@ class MeasuredEffects:
     def __init__(self, flow: RelevanceFlow, library: Library, layers: Sequence[str], concept: Kinds) -> None:
         self._names, self._independent = library.output_names, probabilities_of(flow, library) == "sigmoid"
         self._ways: dict[str, list[Removal]] = {}
-        self._predictions: dict[tuple[str, int], list[Tensor]] = {}
-        self._of_pairs: dict[tuple[str, int, int], Tensor] = {}
+        self._predictions: dict[tuple[str, tuple[int, ...]], list[Tensor]] = {}
         problems = {}  # in order, each once
         flow.follow_upper_parts(layers)
         for layer in layers:
@@ -77,11 +76,11 @@ class MeasuredEffects:
         """Return the effect of each concept on what is explained, which is `before` with all concepts."""
         if layer not in self._ways:
             return [None] * len(concepts)
-        self._measure(layer, [index for index in concepts if (layer, index) not in self._predictions])
+        self._measure(layer, [(index,) for index in concepts])
         found = []
         for index in concepts:
             numbers = []
-            for prediction in self._predictions[layer, index]:
+            for prediction in self._predictions[layer, (index,)]:
                 has_probability = isinstance(start, Logit) and prediction.shape[1] > 1
                 probability = None
                 if has_probability:
@@ -127,33 +126,37 @@ class MeasuredEffects:
 
     def ablations(
         self, layer: str, concepts: Sequence[int], pairs: int, start: Start, classes: Sequence[int]
-    ) -> Ablations | None:
+    ) -> tuple[Ablations | None, Ablations | None]:
         """Return the outputs without each of some concepts, and without each pair of some of them.
 
         Parameters
         ----------
         layer, concepts
-            Concepts of a layer; `of` was called with them.
+            Concepts of a layer.
         pairs
             The first so many are removed in pairs, too.
         start
             What is explained.
         classes
             The classes that are listed in any case; none if the output does not hold logits of classes.
+
+        Returns
+        -------
+        tuple
+            With the concepts as zero, and at their means; None for what cannot be measured.
         """
-        if layer not in self._ways:
-            return None
-        zero = self._ways[layer][0]
-        chosen = [tuple(sorted(pair)) for pair in combinations(concepts[:pairs], 2)]
-        missing = [pair for pair in chosen if (layer, *pair) not in self._of_pairs]
-        if missing:
-            found = zero.predictions([list(pair) for pair in missing]).double()
-            self._of_pairs |= {(layer, *pair): one for pair, one in zip(missing, found, strict=True)}
-        outputs = torch.stack([
-            zero.upper.prediction.double(),
-            *(self._predictions[layer, index][0] for index in concepts),
-            *(self._of_pairs[layer, *pair] for pair in chosen),
-        ])  # fmt: skip
+        ways = self._ways.get(layer, ())
+        removed = [(index,) for index in concepts] + [tuple(sorted(pair)) for pair in combinations(concepts[:pairs], 2)]
+        if ways:
+            self._measure(layer, removed)
+        found = [self._answers(layer, removed, place, start, classes) for place in range(len(ways))]
+        return (*found, None, None)[:2]
+
+    def _answers(
+        self, layer: str, removed: Sequence[tuple[int, ...]], way: int, start: Start, classes: Sequence[int]
+    ) -> Ablations:
+        whole = self._ways[layer][way].upper.prediction.double()
+        outputs = torch.stack([whole, *(self._predictions[layer, row][way] for row in removed)])
         values = torch.stack([explained_value(start, output)[0] for output in outputs])
         listed = list(classes)
         logits = others = outputs.new_zeros(len(outputs), 0)
@@ -165,7 +168,7 @@ class MeasuredEffects:
             logits = logits[:, listed]
         count = outputs.shape[-1]
         return Ablations(
-            removed=[(), *((index,) for index in concepts), *chosen],
+            removed=[(), *removed],
             values=values.cpu().numpy(),
             classes=[(index, class_name(self._names, index, count)) for index in listed],
             logits=logits.cpu().numpy(),
@@ -173,11 +176,12 @@ class MeasuredEffects:
             independent=self._independent,
         )
 
-    def _measure(self, layer: str, concepts: Sequence[int]) -> None:
-        if concepts:
+    def _measure(self, layer: str, removed: Sequence[tuple[int, ...]]) -> None:
+        missing = [row for row in removed if (layer, row) not in self._predictions]
+        if missing:
             ways = self._ways[layer]
-            for some in ways[0].split(concepts):
-                replaced = torch.cat([way.replaced([[index] for index in some]) for way in ways])
+            for some in ways[0].split(missing):
+                replaced = torch.cat([way.replaced([list(row) for row in some]) for way in ways])
                 outputs = ways[0].upper.outputs(replaced).double().unflatten(0, (len(ways), -1))
-                for place, index in enumerate(some):
-                    self._predictions[layer, index] = list(outputs[:, place])
+                for place, row in enumerate(some):
+                    self._predictions[layer, row] = list(outputs[:, place])

@@ -144,7 +144,10 @@ class LayerExplanation:
     naming
         What people said about the concepts, and what tells the concepts from others; None if this is not known.
     ablations
-        What the model answers without the concepts that are shown, one and two at a time; None if it was not measured.
+        What the model answers without the concepts that are shown, one and two at a time: their parts of the layer's
+        output are zero. None if it was not measured.
+    mean_ablations
+        The same with their parts at their means over the mined data.
     overlooked
         Of `first_order` layers, the most active concepts that are not shown and whose removal changes what is explained
         by more than that of any concept that is shown: id -> effect, the largest first.
@@ -170,6 +173,7 @@ class LayerExplanation:
     names: tuple[str, ...] = ()
     naming: LayerNaming | None = None
     ablations: Ablations | None = None
+    mean_ablations: Ablations | None = None
     overlooked: Mapping[int, ConceptEffect] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -38,6 +38,7 @@ from crp.values import (
 
 FORMAT = "crp-atlas explanation"
 VERSION = 1
+_ABLATIONS = ("ablations", "mean_ablations")
 _DEPARTURE = ("module", "operation", "left")
 
 
@@ -116,8 +117,9 @@ def _arrays(explanation: Explanation, place: str) -> dict[str, np.ndarray]:
                     arrays |= packed_patch(f"{here}/{side}/{number}/{kind}/{rank}", patch)
         if layer.concept_map is not None and layer.concept_map.table is not None:
             arrays[f"{here}/concept_map/table"] = layer.concept_map.table
-        if layer.ablations is not None:
-            arrays |= ablation_arrays(layer.ablations, f"{here}/ablations")
+        for name in _ABLATIONS:
+            if (found := getattr(layer, name)) is not None:
+                arrays |= ablation_arrays(found, f"{here}/{name}")
         for concept, patch in layer.glimpses.items():
             arrays |= packed_patch(f"{here}/glimpses/{concept}", patch)
     if explanation.graph is not None:
@@ -173,7 +175,6 @@ def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarr
         first_order=content.get("first_order", False),
         names=content.get("names", ()),
         naming=None if content.get("naming") is None else LayerNaming.from_json(content["naming"]),
-        ablations=content.get("ablations") and ablations_from(content["ablations"], f"{place}/ablations", arrays),
         overlooked={one["concept"]: ConceptEffect(**one["effect"]) for one in content.get("overlooked", ())},
         concept_map=concept_map,
         relevance=content.get("relevance"),
@@ -181,6 +182,7 @@ def _layer(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarr
             glimpse["concept"]: patch_from(glimpse, f"{place}/glimpses/{glimpse['concept']}", arrays)
             for glimpse in content.get("glimpses", ())
         },
+        **{name: ablations_from(content[name], f"{place}/{name}", arrays) for name in _ABLATIONS if content.get(name)},
         **sides,
     )
 
@@ -232,7 +234,7 @@ def _layer_numbers(layer: LayerExplanation, explanation: Explanation) -> dict[st
         "size": layer.size,
         "names": list(layer.names),
         "naming": layer.naming and layer.naming.to_json(),
-        "ablations": layer.ablations and ablation_numbers(layer.ablations),
+        **{name: (found := getattr(layer, name)) and ablation_numbers(found) for name in _ABLATIONS},
         "supporting": [_part_numbers(part, layer, explanation) for part in layer.supporting],
         "opposing": [_part_numbers(part, layer, explanation) for part in layer.opposing],
         "rest": layer.rest,

@@ -73,6 +73,11 @@ class Above(nn.Module):
         return self.head(self.function(self.layer(data)).flatten(1)[:, :6])
 
 
+SIX = nn.ReLU6()
+torch.manual_seed(0)
+ATTENTION = nn.MultiheadAttention(4, 2, batch_first=True, dtype=torch.float64).eval()
+
+
 def signs(x: Tensor) -> Tensor:
     return torch.where(x > 0, 0.0, -torch.inf)
 
@@ -94,6 +99,21 @@ FUNCTIONS = {
     "lp norm": lambda x: functional.normalize(x, p=1, dim=-1),
     "local response": lambda x: functional.local_response_norm(x, 2),
     "gated linear unit": lambda x: functional.glu(x, -1),
+    # gates with limits, most of them beyond: there their derivative is 0
+    "hard swish by hand": lambda x: 5 * x * functional.relu6(5 * x + 3) / 6,
+    "hard swish of a module": lambda x: 5 * x * SIX(5 * x + 3) / 6,
+    "hard swish by a clamp": lambda x: x * (2 * x + 0.5).clamp(0, 1),
+    "hard swish, in place": lambda x: x * functional.relu6(5 * x + 3).div_(6),
+    "gate between both signs": lambda x: (x + 1) * functional.hardtanh(2 * x),
+    "hard gate of a matrix product": lambda x: (3 * x @ x.mT).clamp(0, 1) @ x,
+    "over a limited divisor": lambda x: x / x.norm(dim=-1, keepdim=True).clamp(min=1.9),
+    "over a divisor between limits": lambda x: x / x.square().clamp(0.3, 2),
+    "signed root": lambda x: x.sign() * x.abs().sqrt(),
+    "weights of attention": lambda x: ATTENTION(x, x, x, average_attn_weights=False)[1].sum(1),
+    "attention and its weights": lambda x: torch.cat(ATTENTION(x, x, x), -1)[..., 3:],
+    "queries that may read nothing": lambda x: functional.scaled_dot_product_attention(
+        x, x, x, torch.ones(3, 3, dtype=torch.bool).tril(-1)
+    ) + x.square(),
 }
 def groups(x: Tensor) -> Tensor:
     return x.unflatten(1, (2, 2))

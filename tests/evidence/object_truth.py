@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crp.attribution import RelevanceFlow, composite_for
+from crp.attribution import RelevanceFlow, composite_for, prepare
+from crp.attribution.replica import Replica
 from crp.attribution.starts import ClassInMask
 from crp.concepts import ChannelConcept
 from crp.demo import ObjectScenes, demo_model
@@ -39,12 +40,11 @@ class Measured:
     of_first: float
 
 
-def measured(scenes: ObjectScenes) -> Iterator[Measured]:
-    """Explain every object in its true mask."""
-    model, kind = demo_model("segmenter"), ChannelConcept()
-    composite = composite_for(model, scenes[0][0][None]).composite
+def measured(scenes: ObjectScenes, replica: Replica) -> Iterator[Measured]:
+    """Explain every object in its true mask with a prepared model."""
+    kind = ChannelConcept()
     for index in range(len(scenes)):
-        with RelevanceFlow(model, composite, scenes[index][0][None], [LAYER]) as flow:
+        with RelevanceFlow(replica, None, scenes[index][0][None], [LAYER]) as flow:
             for each, mask in zip(scenes.scene(index).objects, scenes.masks(index), strict=True):
                 started = flow.output_relevance(ClassInMask(each.label, mask))
                 arriving, parts = flow.down(started, to=LAYER)[0], flow.parts(LAYER, kind)
@@ -61,18 +61,20 @@ def measured(scenes: ObjectScenes) -> Iterator[Measured]:
                 )
 
 
-def concepts_of_classes(scenes: ObjectScenes) -> dict[int, int]:
+def concepts_of_classes(scenes: ObjectScenes, replica: Replica) -> dict[int, int]:
     """Return the concept with the largest mean share for each class."""
     shares = defaultdict(list)
-    for each in measured(scenes):
+    for each in measured(scenes, replica):
         shares[each.label].append(each.share)
     return {label: int(np.mean(own, 0).argmax()) for label, own in shares.items()}
 
 
 def truth(count: int, seed: int = 1) -> dict[str, float]:
     """Measure `count` unseen scenes; keys describe the numbers."""
-    concepts = concepts_of_classes(ObjectScenes("train", max(40, count // 4)))
-    found = list(measured(ObjectScenes("test", count, seed=seed, patch="always")))
+    learned, model = ObjectScenes("train", max(40, count // 4)), demo_model("segmenter")
+    replica = prepare(model, composite_for(model, learned[0][0][None]).composite)
+    concepts = concepts_of_classes(learned, replica)
+    found = list(measured(ObjectScenes("test", count, seed=seed, patch="always"), replica))
     clean = [each for each in found if each.label != OCTAGON]
     grounded = [each for each in found if each.label == OCTAGON]
     first = [int(each.share.argmax()) == concepts[each.label] for each in found]

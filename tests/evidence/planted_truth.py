@@ -9,30 +9,19 @@ neither networks nor rules nor masks were chosen by these samples.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import click
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from crp.attribution import INPUT, RelevanceFlow, composite_for, prepare
-from crp.attribution.operation_composite import OperationComposite, ZPlusOrMinus
+from crp.attribution.replica import Replica
 from crp.demo import Calls, Heartbeats, Scans, demo_model
-
-if TYPE_CHECKING:
-    from zennit.core import BasicHook
 
 NETWORKS = {"spectrogram": (Calls, "conv4"), "heartbeat": (Heartbeats, "conv4"), "scan": (Scans, "conv3")}
 SAMPLES, SEED = 200, 20
-
-
-class PlusFirst(OperationComposite):
-    """The default rules, but z+ in place of flat at the first layer, which a ReLU follows."""
-
-    def linear_rule(self, module: nn.Module, name: str, first: bool) -> BasicHook:
-        """Return the rule of a linear operation."""
-        return ZPlusOrMinus() if first else super().linear_rule(module, name, first)
 
 
 class Row(NamedTuple):
@@ -46,31 +35,35 @@ class Row(NamedTuple):
     chance: float
 
 
-def first_concepts(network: str, count: int = SAMPLES, seed: int = SEED, plus_first: bool = False) -> list[Row]:
+def first_concepts(network: str, count: int = SAMPLES, seed: int = SEED) -> list[Row]:
     """Measure `count` samples with something planted."""
     data_of, layer = NETWORKS[network]
     model = demo_model(network)
     data = data_of("test", 2 * count, seed=seed)
-    found, first = [], data[0][0][None]
-    composite = composite_for(model, first).composite
-    replica = prepare(model, PlusFirst(composite.network, composite.ranking) if plus_first else composite)
-    planted = [index for index in range(len(data)) if index % 3][:count]
-    for index in planted:
+    replica = prepare(model, composite_for(model, data[0][0][None]).composite)
+    found = []
+    for index in [index for index in range(len(data)) if index % 3][:count]:
         sample = data.sample(index)
-        values = torch.from_numpy(sample.values)[None]
-        with RelevanceFlow(replica, None, values, [layer]) as flow:
-            started = flow.output_relevance([sample.label])
-            arriving = flow.down(started, to=layer)[0]
-            relevance = arriving[0].flatten(1).sum(1)
-            concept = int(relevance.argmax())
-            kept = torch.zeros_like(arriving)
-            kept[:, concept] = arriving[:, concept]
-            heatmap = flow.down(kept[None], start=layer, to=INPUT)[0, 0].sum(0).numpy().clip(min=0)
-            right = int(flow.prediction[0].argmax()) == sample.label
-        total = heatmap.sum()
-        parts = [float(heatmap[mask].sum() / total) for mask in (sample.mask, widened(sample.mask))]
-        found.append(Row(sample.label, concept, right, *parts, float(sample.mask.mean())))
+        concept, heatmap, predicted = first_concept(replica, torch.from_numpy(sample.values)[None], layer, sample.label)
+        parts = (share(heatmap, mask) for mask in (sample.mask, widened(sample.mask)))
+        found.append(Row(sample.label, concept, predicted == sample.label, *parts, float(sample.mask.mean())))
     return found
+
+
+def first_concept(replica: Replica, values: Tensor, layer: str, label: int) -> tuple[int, np.ndarray, int]:
+    """Return the first concept of a sample `[1, c, *S]`, its positive relevance `[*S]`, and the predicted class."""
+    with RelevanceFlow(replica, None, values, [layer]) as flow:
+        arriving = flow.down(flow.output_relevance([label]), to=layer)[0]
+        concept = int(arriving[0].flatten(1).sum(1).argmax())
+        kept = torch.zeros_like(arriving)
+        kept[:, concept] = arriving[:, concept]
+        heatmap = flow.down(kept[None], start=layer, to=INPUT)[0, 0].sum(0).numpy().clip(min=0)
+        return concept, heatmap, int(flow.prediction[0].argmax())
+
+
+def share(heatmap: np.ndarray, mask: np.ndarray) -> float:
+    """Return how much of a heatmap without negative values lies in a mask."""
+    return float(heatmap[mask].sum() / heatmap.sum())
 
 
 def widened(mask: np.ndarray) -> np.ndarray:
@@ -80,9 +73,9 @@ def widened(mask: np.ndarray) -> np.ndarray:
     return np.logical_or.reduce([padded, *shifted])[(slice(1, -1),) * mask.ndim]
 
 
-def report(network: str, count: int = SAMPLES, plus_first: bool = False) -> str:
+def report(network: str, count: int = SAMPLES) -> str:
     """Sum up `first_concepts` in a line."""
-    found = first_concepts(network, count, plus_first=plus_first)
+    found = first_concepts(network, count)
     firsts = {label: Counter(row.first for row in found if row.label == label) for label in (1, 2)}
     most = {label: counted.most_common(1)[0][0] for label, counted in firsts.items()}
     same = np.mean([most[row.label] == row.first for row in found])
@@ -102,11 +95,10 @@ def report(network: str, count: int = SAMPLES, plus_first: bool = False) -> str:
 @click.command()
 @click.argument("networks", nargs=-1, type=click.Choice(tuple(NETWORKS)))
 @click.option("--samples", default=SAMPLES, show_default=True)
-@click.option("--plus-first", is_flag=True, help="Use z+ in place of flat at the first layer.")
-def main(networks: tuple[str, ...], samples: int, plus_first: bool) -> None:
+def main(networks: tuple[str, ...], samples: int) -> None:
     """Print a line for each network."""
     for network in networks or NETWORKS:
-        click.echo(report(network, samples, plus_first))
+        click.echo(report(network, samples))
 
 
 if __name__ == "__main__":

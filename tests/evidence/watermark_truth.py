@@ -5,7 +5,7 @@ on them. Only CIFAR's test set is there, so its images are divided: 6,000 to fin
 correction on, and 3,000 that only measure.
 
 - found: which places in the list of suspects concepts have that show the mark, from a library of 1,000 of the
-  fine-tuning images, alone and with places measured on 300. A concept shows it if its activation tells images of the
+  fine-tuning images, alone and with places measured on them. A concept shows it if its activation tells images of the
   two classes with the mark from those without in nine of ten pairs (AUC). Such concepts would be known by their
   patches; here they are by the AUC.
 - worst group: the lowest accuracy of a class without the mark, or with it in all images.
@@ -49,7 +49,7 @@ from tests.oracle import nets
 MARKED = (7, 9)  # horse and truck
 FITTED, CHOSEN = 6000, 1000
 SIDE, BATCH, EPOCHS, RATE = 7, 100, 4, 0.02
-MINED, PLACED, CORRECTED, LAYERS = 1000, 300, 600, ("layer2.2", "layer3.0", "layer3.1")
+MINED, PLACED, CORRECTED, LAYERS = 1000, 1000, 600, ("layer2.2", "layer3.0", "layer3.1")
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 

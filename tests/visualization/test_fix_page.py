@@ -52,7 +52,7 @@ def test_without_labels_nothing_is_called_better(library: Library, monkeypatch: 
     page = fix_report(figures, found.method, ("conv", 0), planted_data(seed=3)[0], library)
     assert "For the better" not in page
     assert f"For the worse: {len(figures.worse)}</h2>" in page
-    monkeypatch.setattr("crp.visualization.report.fix_page._SHOWN", 2)
+    monkeypatch.setattr("crp.visualization.report.changes._SHOWN", 2)
     page = fix_report(figures, found.method, ("conv", 0), planted_data(seed=3)[0], library)
     assert f"For the worse: {len(figures.worse)}, 2 of them here</h2>" in page
     assert page.count("<img") == 2

@@ -56,7 +56,7 @@ def _groups(rows: list[dict[str, Any]]) -> list[tuple[str, str, list[dict[str, A
     measured, others = ([row for row in rows if row["measured"] == one and not row["likely"]] for one in (True, False))
     alone = "Ordered by the evidence of the library alone. They are not less suspicious than the rows above."
     both = "Ordered by the evidence of the library and by what was measured."
-    first = "They reach one of the thresholds below."
+    first = "They are above one of the thresholds below."
     return [("Likely", first, likely), ("Measured", both, measured), ("Not measured", alone, others)]
 
 
@@ -88,7 +88,8 @@ def _evidence(one: Candidate) -> list[tuple[str, str, str]]:
          f"({signed_percent(one.share_lacking)})"),
         ("errors", None if one.right is None else one.errors,
          "the library has no labels" if one.right is None
-         else f"{_percent(one.right)} of those that use it are right, {_percent(one.right_lacking)} of the others"),
+         else f"{_percent(one.right)} of those that use it are right, {_percent(one.right_lacking)} of the others; as "
+         f"far as so few can tell, at least {100 * one.errors:.0f} points less often"),
         ("decides", one.decides,
          not_measured if one.decides is None
          else f"taken out, {_percent(one.kept)} are still recognised; put into others, {_percent(one.pulled)} are "

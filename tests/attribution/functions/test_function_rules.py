@@ -76,6 +76,14 @@ BY_HAND = {
     ),
     "quotient of data": (lambda x: x[:, :1] / x[:, 1:], [2.0, 6.0], [4.0], [4.0, 0.0]),
     "mean": (lambda x: x.mean(1, keepdim=True), [2.0, 6.0], [4.0], [1.0, 3.0]),
+    # beyond a limit, removing the value changes the output: from 6 to 0, and from 3 to 1
+    "above a limit": (lambda x: functional.relu6(x), [9.0, 2.0], [4.0, 1.0], [4.0, 1.0]),
+    "above both limits": (lambda x: x.clamp(1, 3), [5.0, 2.0, 0.5], [4.0, 1.0, 2.0], [4.0, 1.0, 0.0]),
+    # the output is the limit whatever the data are, near it and at 0
+    "below a limit": (lambda x: x.clamp(min=1), [0.5, 2.0], [4.0, 1.0], [0.0, 1.0]),
+    "above a negative limit": (lambda x: x.clamp_max(-1), [-0.5, -2.0], [4.0, 1.0], [0.0, 1.0]),
+    "below a threshold": (lambda x: functional.threshold(x, 1, 7), [0.5, 2.0], [4.0, 1.0], [0.0, 1.0]),
+    "limits in a tensor": (lambda x: x.clamp(min=torch.tensor([1.0, -1.0])), [0.5, -2.0], [4.0, 1.0], [0.0, 1.0]),
     "element by element": (lambda x: functional.gelu(x), [2.0, -6.0], [4.0, 1.0], [4.0, 1.0]),
     "matrix product": (lambda x: x @ torch.tensor([[1.0], [2.0]], dtype=x.dtype), [2.0, 3.0], [8.0], [2.0, 6.0]),
     # each value with itself and with the other one: 4 + 12, 12 + 36

@@ -176,9 +176,12 @@ def test_the_command_writes_weights_and_says_the_curve(tmp_path: Path) -> None:
     def run(*more: str):
         return CliRunner().invoke(main, [*base, "--model", f"{code}:model", *more], catch_exceptions=False)
 
-    done = run("--share", "0.4", "--labels", "--json")
+    page = tmp_path / "pruned.html"
+    done = run("--share", "0.4", "--labels", "--json", "--page", str(page))
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
+    assert found["layers"] == [{"layer": "conv", "filters": 3, "taken_out": 1}]
+    assert "1 of 3 filters taken out" in page.read_text(encoding="utf-8")
     assert found["method"] == "1 of 3 filters taken out"
     assert [row["share"] for row in found["curve"]] == [place / 10 for place in range(10)]
     _, held_out = read_samples(TensorDataset(*planted_data(80)), 1000, labelled=True)
@@ -188,14 +191,15 @@ def test_the_command_writes_weights_and_says_the_curve(tmp_path: Path) -> None:
         assert found["curve"][0]["accuracy"] == pytest.approx(float((model(data).argmax(1) == labels).double().mean()))
         model.load_state_dict(load_file(out))
         accuracy = float((model(data).argmax(1) == labels).double().mean())
-    assert found["curve"][4]["accuracy"] == pytest.approx(accuracy)
+    assert found["curve"][4]["accuracy"] == found["after"] == pytest.approx(accuracy)
+    assert found["curve"][0]["accuracy"] == found["before"]
     assert int((model.conv.weight.flatten(1).abs().sum(1) == 0).sum()) == 1
     lines = run("--share", "0.4").stdout.splitlines()
-    assert lines[1:3] == ["filters out  as the whole model", "         0%  100.0%"]
+    assert lines[1].startswith("as the whole model: 100.0% before, ")
+    assert lines[2:4] == ["filters out  as the whole model", "         0%  100.0%"]
     for options, sentence in (
         ((), "--by prune needs --share"),
         (("--share", "0.4", "--concept", "conv/0"), "--by prune has no --concept"),
-        (("--share", "0.4", "--page", "a.html"), "--by prune has no --page"),
         (("--share", "0.4", "--layers", "conw"), "did you mean 'conv'?"),
         (("--by", "suppress"), "--by suppress needs --concept, such as conv5/37"),
         (("--by", "suppress", "--share", "0.4", "--concept", "conv/0"), "--by suppress has no --share"),

@@ -122,7 +122,7 @@ def test_the_command_lists_places_and_measures_the_concept_there(folder: Path) -
     assert [(row["concept"] in (0, 1), row["fixed"], row["likely"]) for row in rows] == [
         (True, True, True), (True, True, True), (False, False, False)
     ]  # fmt: skip
-    assert rows[0]["likely_from"]["place"] == 0.5
+    assert rows[0]["likely_above"]["place"] == 0.5
     assert rows[0]["pulled"] == 1.0  # put into samples of class 0, the mark makes them class 1
     text = run(folder, "suspects", "--measured", "1").output
     assert f" {rows[0]['place']:.0%} " in text

@@ -26,17 +26,18 @@ def strongest(layer: LayerExplanation) -> list[int]:
     return [part.concept for part in layer.ranked]
 
 
-def test_eight_concepts_and_their_28_pairs_are_live_runs(explanation: Explanation) -> None:
+@pytest.mark.parametrize("at_mean", [False, True])
+def test_eight_concepts_and_their_28_pairs_are_live_runs(explanation: Explanation, at_mean: bool) -> None:
     model = network()
     for layer in explanation.layers:
-        found, cards = layer.ablations, strongest(layer)
+        found, cards = layer.mean_ablations if at_mean else layer.ablations, strongest(layer)
         assert len(cards) >= 8
         pairs = [tuple(sorted(pair)) for pair in combinations(cards[:8], 2)]
         assert found.removed == ((), *((one,) for one in cards), *pairs)
         assert len(pairs) == 28
         probabilities = found.probabilities()
         for row, off in enumerate(found.removed):
-            output = live(model, layer.layer, off)
+            output = live(model, layer.layer, off, at_mean)
             listed = [index for index, _ in found.classes]
             assert found.values[row] == pytest.approx(float(output[explanation.target.index]), abs=1e-5)
             assert found.logits[row] == pytest.approx(output[listed].numpy(), abs=1e-5)
@@ -64,6 +65,8 @@ def test_single_concepts_agree_with_the_effects_on_cards(explanation: Explanatio
             assert layer.ablations.values[row] == pytest.approx(part.effect.after, abs=1e-9)
             place = [index for index, _ in layer.ablations.classes].index(explanation.target.index)
             assert layer.ablations.probabilities()[row, place] == pytest.approx(part.effect.probability, abs=1e-9)
+            assert layer.mean_ablations.values[row] == pytest.approx(part.effect.at_mean, abs=1e-9)
+        assert any(abs(part.effect.at_mean - part.effect.after) > 0.1 for part in layer.ranked)  # they are two answers
 
 
 def test_without_pairs_there_are_single_concepts_and_without_effects_nothing(tmp_path: Path) -> None:
@@ -73,7 +76,8 @@ def test_without_pairs_there_are_single_concepts_and_without_effects_nothing(tmp
         assert layer.ablations.removed == ((), *((one,) for one in strongest(layer)))
     for layer in crp.explain(model, image(), mined, pairs=3).layers:
         assert len(layer.ablations.removed) == 1 + len(layer.ranked) + 3
-    assert all(layer.ablations is None for layer in crp.explain(model, image(), mined, effects=False).layers)
+    unmeasured = crp.explain(model, image(), mined, effects=False).layers
+    assert all(layer.ablations is None and layer.mean_ablations is None for layer in unmeasured)
     with pytest.raises(InputError, match=r"pairs is -1; a whole number of at least 0 is needed\."):
         crp.explain(model, image(), mined, pairs=-1)
 
@@ -111,14 +115,15 @@ def test_json_keeps_all_of_it(explanation: Explanation) -> None:
     again = from_json(to_json(explanation))
     assert numbers(again) == numbers(explanation)
     for layer, other in zip(explanation.layers, again.layers, strict=True):
-        for field in dataclasses.fields(Ablations):
-            one, two = (getattr(value.ablations, field.name) for value in (layer, other))
-            assert np.array_equal(one, two) if isinstance(one, np.ndarray) else one == two
+        for way in ("ablations", "mean_ablations"):
+            for field in dataclasses.fields(Ablations):
+                one, two = (getattr(getattr(value, way), field.name) for value in (layer, other))
+                assert np.array_equal(one, two) if isinstance(one, np.ndarray) else one == two
     # files of earlier versions have none
     older = to_json(explanation)
     for layer in older["layers"]:
-        del layer["ablations"]
-    assert all(layer.ablations is None for layer in from_json(older).layers)
+        del layer["ablations"], layer["mean_ablations"]
+    assert all(layer.ablations is layer.mean_ablations is None for layer in from_json(older).layers)
     assert [layer.layer for layer in explanation.layers] == list(reversed(LAYERS))
 
 

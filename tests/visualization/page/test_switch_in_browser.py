@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from importlib import resources
 from itertools import combinations
 
@@ -60,15 +61,16 @@ def hidden(page):
     return page.run("document.querySelector('.switched').hidden")
 
 
+@pytest.mark.parametrize("how", ["without", "mean"])
 @pytest.mark.parametrize("place", [0, 1])
-def test_eight_concepts_and_their_28_pairs_are_live_runs(page, switched, place):
+def test_eight_concepts_and_their_28_pairs_are_live_runs(page, switched, place, how):
     model, layer = network(), switched.layers[place]
     strongest = [part.concept for part in layer.ranked[:8]]
     wanted = [(one,) for one in strongest] + [*combinations(strongest, 2)]
     assert len(wanted) == 36
     for row in wanted:
-        output, ids = live(model, layer.layer, row), ",".join(map(str, row))
-        page.run(f"location.hash = '&without={layer.layer}/{ids}'; new Promise(done => setTimeout(done))")
+        output, ids = live(model, layer.layer, row, how == "mean"), ",".join(map(str, row))
+        page.run(f"location.hash = '&{how}={layer.layer}/{ids}'; new Promise(done => setTimeout(done))")
         assert sorted(off(page)) == sorted(row)
         logits, probabilities = of_classes(page, "logit"), of_classes(page, "probability")
         assert {score.index for score in switched.classes} <= {int(index) for index in logits}
@@ -157,6 +159,69 @@ def test_by_keyboard_two_go_and_a_third_is_refused(page, switched):
     assert page.run(disabled) == "false"
 
 
+def instead(page):
+    return page.run("document.querySelector('.instead :checked').value")
+
+
+def test_what_is_off_becomes_zero_or_its_mean_by_mouse_and_keyboard(page, switched):
+    layer, model, target = switched.layers[0], network(), switched.target
+    first, other = (part.concept for part in layer.ranked[:2])
+    card = f"layer-0-concept-{first}"
+    page.click(f"#{card} .without")
+    at_zero = answer(page)
+    assert instead(page) == "zero"
+    note = "document.querySelector('.switched .note').textContent"
+    assert page.run(note).startswith("Concepts switched off are zero")
+    page.click(".instead label:nth-of-type(2)")
+    assert (instead(page), off(page), hidden(page)) == ("its mean", [first], False)
+    assert page.run("location.hash") == f"#&mean={layer.layer}/{first}"
+    now = float(live(model, layer.layer, [first], at_mean=True)[target.index])
+    logits = f"logit {wording.number(target.logit)} → {wording.number(now)}"
+    assert answer(page).startswith(f"With concept {first} of {layer.layer} at its mean: the model ")
+    assert answer(page).endswith(f"{logits}.")
+    assert effect(page, card).endswith(logits)
+    then = float(live(model, layer.layer, [first, other], at_mean=True)[target.index])
+    shown = effect(page, f"layer-0-concept-{other}")
+    assert shown.startswith("at its mean, too: ")
+    assert shown.endswith(f"logit {wording.number(now)} → {wording.number(then)}")
+    assert page.run("document.querySelector('.classes caption').textContent").endswith(
+        f"with concept {first} of {layer.layer} at its mean"
+    )
+    assert "on average over the mined data" in page.run(note)
+    page.run("document.querySelector('.instead :checked').focus()")
+    page.press("ArrowUp")
+    assert (instead(page), answer(page), focused(page, "value")) == ("zero", at_zero, "zero")
+    page.press("ArrowDown")
+    assert (instead(page), focused(page, "value")) == ("its mean", "its mean")
+    # the choice stays for the next concept
+    page.click(".reset")
+    page.click(f"#layer-0-concept-{other} .without")
+    assert answer(page).startswith(f"With concept {other} of {layer.layer} at its mean")
+    page.click(f"#{card} .without")
+    assert " at their means: " in answer(page)
+    page.press("Escape")
+    assert (off(page), hidden(page), page.run("location.hash")) == ([], True, "")
+
+
+def test_of_a_library_without_means_zero_alone_is_offered(browser, switched, tmp_path):
+    """The switch says why; an address that asks for means is refused."""
+    layers = [replace(layer, mean_ablations=None) for layer in switched.layers]
+    value = replace(switched, layers=layers, beside=())
+    path, concept = Atlas(value).save(tmp_path / "zero.html"), layers[0].ranked[0].concept
+    browser.open(path, f"&without=high/{concept}")
+    assert browser.run("[...document.querySelectorAll('.instead input')].map(one => one.disabled)") == [False, True]
+    assert "The library holds no means of this layer." in browser.run("document.querySelector('.note').textContent")
+    browser.open(path, f"&mean=high/{concept}")
+    assert off(browser) == []
+    assert answer(browser) == "The page holds no outputs with concepts of high at their means: the library has none."
+    browser.click(f"#layer-0-concept-{concept} .without")
+    assert off(browser) == []
+    browser.click(".instead label:nth-of-type(1)")
+    browser.click(f"#layer-0-concept-{concept} .without")
+    assert off(browser) == [concept]
+    assert browser.complaints == []
+
+
 def test_concepts_of_two_layers_are_refused(page, switched):
     page.click(f"#layer-0-concept-{switched.layers[0].ranked[0].concept} .without")
     page.click("#tab-1")
@@ -177,7 +242,8 @@ def test_an_address_opens_the_page_with_concepts_off(browser, file, switched):
     nobody = next(index for index in range(16) if index not in {part.concept for part in low.ranked})
     browser.open(file, f"&without=mixed/{nobody}")
     assert answer(browser) == f"The page holds no output without concept {nobody} of mixed: it has no card."
-    for fragment in (f"&without=nowhere/{one}", "&without=", "&without=%", "&without=mixed/1,2,3,4"):
+    unclear = ("&without=", "&without=%", "&without=mixed/1,2,3,4", "&mean=", "&mean=mixed/x")
+    for fragment in (f"&without=nowhere/{one}", *unclear):
         browser.open(file, fragment)
         assert off(browser) == []
         assert browser.complaints == []
@@ -230,7 +296,7 @@ def test_a_model_that_ends_with_a_sigmoid_has_a_probability_for_each_class(brows
     assert browser.run("document.querySelectorAll('.outcome .rest').length") == 0
 
 
-@pytest.mark.parametrize("state", ["one", "two", "narrow and dark", "refused"])
+@pytest.mark.parametrize("state", ["one", "two", "mean", "narrow and dark", "refused"])
 def test_axe_finds_no_fault(page, switched, state):
     axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
     chosen = [part.concept for part in switched.layers[0].ranked[: {"two": 2, "refused": 3}.get(state, 1)]]
@@ -239,6 +305,8 @@ def test_axe_finds_no_fault(page, switched, state):
         page.media(dark=True)
     for concept in chosen:
         page.click(f"#layer-0-concept-{concept} .without")
+    if state == "mean":
+        page.click(".instead label:nth-of-type(2)")
     page.run(f"{axe}; 1")
     faults = page.run(
         "axe.run(document, {resultTypes: ['violations']}).then(result => result.violations.map(fault => "
@@ -254,14 +322,14 @@ def test_without_scripts_and_in_print_there_is_no_switch(browser, file, switched
     browser.open(file, f"&without=high/{switched.layers[0].ranked[0].concept}")
     browser.media(kind="print")
     count = "[...document.querySelectorAll('{}')].filter(e => e.getBoundingClientRect().height > 0).length"
-    assert browser.run(count.format(".without, .reset")) == 0
+    assert browser.run(count.format(".without, .reset, .instead")) == 0
     assert browser.run(count.format(".switched .answer")) == 1
 
 
 def test_the_page_grows_by_little(switched, tmp_path):
     """What is stored for the switch, with all of its script, is less than a tenth of the page."""
     content = Atlas(switched).html()
-    stored = re.findall(r'"ablations":\{.*?\}', content)
+    stored = re.findall(r'"ablations":\{.*?"spread"', content)
     assert len(stored) == 2 * 3  # for the script; the numbers are packed
     script = sum(
         len(resources.files("crp.visualization").joinpath("page", "templates", name).read_bytes())

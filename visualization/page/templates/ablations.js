@@ -1,8 +1,8 @@
-// The model's outputs without some concepts of a layer, as they stand in the page.
+// The model's outputs without some concepts of a layer, as they stand in the page: they are zero, or at their means.
 class Ablations {
-  constructor(content, layer) {
-    Object.assign(this, content, { layer });
-    this.numbers = floats(content.table);
+  constructor(content, way, layer) {
+    Object.assign(this, content, content.ways[way], { layer });
+    this.numbers = floats(this.table);
     this.rows = new Map(content.removed.map((row, index) => [row.join(), index]));
     this.single = new Set(content.removed.flatMap(row => row.length === 1 ? row : []));
     this.paired = new Set(content.removed.flatMap(row => row.length === 2 ? row : []));

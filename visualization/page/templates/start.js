@@ -14,11 +14,12 @@ const switches = all("[data-switch]");
 let current = 0;
 const removal = new Switch(() => views[current], address);
 
-// #LAYER/CONCEPT@VIEW&without=LAYER/IDS: the concept that is kept, the view, and the concepts that are switched off.
+// #LAYER/CONCEPT@VIEW&without=LAYER/IDS: the concept that is kept, the view, and the concepts that are switched off;
+// &mean=LAYER/IDS if they are at their means.
 function address() {
-  const { pinned, index } = views[current], { layer, off } = removal;
+  const { pinned, index } = views[current], { layer, off, mean } = removal;
   const view = index && (pinned || layer) ? `@${index}` : "", kept = pinned ? `${encodeURIComponent(pinned.layer)}/${pinned.concept}` : "";
-  const without = layer === null ? "" : `&without=${encodeURIComponent(layer)}/${off.join()}`;
+  const without = layer === null ? "" : `&${mean ? "mean" : "without"}=${encodeURIComponent(layer)}/${off.join()}`;
   const hash = kept + view + without;
   try { history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search); } catch { /* a notebook's frame has no address of its own */ }
 }
@@ -52,12 +53,12 @@ function decoded(text) {
 }
 
 function follow() {
-  const [kept, without] = location.hash.slice(1).split("&without="), hash = decoded(kept);
+  const [kept, how, without] = location.hash.slice(1).split(/&(without|mean)=/), hash = decoded(kept);
   const off = without && decoded(without).match(/^(.*)\/(\d+(?:,\d+)*)$/s);
   reach(hash);
   if (!off) return;
   if (!views[current].pinned && views[current].layerNamed(off[1]) >= 0) views[current].open(views[current].layerNamed(off[1]));
-  removal.set(off[1], [...new Set(off[2].split(",").map(Number))]);
+  removal.set(off[1], [...new Set(off[2].split(",").map(Number))], how === "mean");
 }
 
 function reach(hash) {

@@ -1,9 +1,9 @@
-// Concepts that the reader switches off: up to two of one layer. The answer of the model, the classes in the header, and
-// effects and order of the layer's cards become those without them.
+// Concepts that the reader switches off: up to two of one layer. They become zero, or their means. The answer of the
+// model, the classes in the header, and effects and order of the layer's cards become those without them.
 class Switch {
   constructor(current, changed) {
-    Object.assign(this, { current, changed, layer: null, off: [], last: null });
-    this.stored = all(".view").map((_, index) => tables[index].map(table => table.ablations ? new Ablations(table.ablations, table.layer) : null));
+    Object.assign(this, { current, changed, layer: null, off: [], mean: false, last: null });
+    this.stored = all(".view").map((_, index) => tables[index].map(({ ablations, layer }) => ablations ? ablations.ways.map((_, way) => new Ablations(ablations, way, layer)) : []));
     this.kept = new Map(all(".classes caption, .classes tbody, .card .effect, .fold summary").map(place => [place, [...place.childNodes].map(node => node.cloneNode(true))]));
     this.orders = new Map(all(".cards").map(list => [list, [...list.children]]));
     this.buildButtons();
@@ -11,8 +11,8 @@ class Switch {
   }
 
   buildButtons() {
-    this.buttons = all(".card").filter(card => this.of(card)?.single.has(Number(card.dataset.concept))).map(card => {
-      const button = element("button", { type: "button", class: "without", "aria-pressed": "false", title: "Its part of the layer\u2019s output becomes zero" },
+    this.buttons = all(".card").filter(card => this.of(card, false)?.single.has(Number(card.dataset.concept))).map(card => {
+      const button = element("button", { type: "button", class: "without", "aria-pressed": "false", title: "Its part of the layer\u2019s output becomes zero, or its mean" },
         "Switch off", element("span", { class: "unseen" }, `, ${this.named(card)}`));
       button.addEventListener("click", () => this.toggle(card));
       card.querySelector(".facts").append(button);
@@ -23,33 +23,36 @@ class Switch {
   buildBar() {
     this.status = element("p", { class: "answer", role: "status" });
     this.list = element("ul", { class: "outcome" });
-    this.note = element("p", { class: "note" }, "Concepts switched off are zero at their layer, and the rest of the model ran again. Heatmaps, maps, shares and the graph are those of the whole model.");
+    this.note = element("p", { class: "note" });
+    this.choices = ["zero", "its mean"].map(value => element("input", { type: "radio", name: "instead", value }));
+    this.ways = element("fieldset", { class: "instead" }, element("legend", {}, "What is off becomes"), ...this.choices.map(choice => element("label", {}, choice, choice.value)));
+    this.ways.addEventListener("change", () => this.set(this.layer, this.off, this.choices[1].checked));
     this.reset = element("button", { type: "button", class: "reset" }, "Switch on again");
     this.reset.addEventListener("click", () => { this.set(null, []); this.last?.focus({ preventScroll: true }); });
-    this.bar = element("section", { class: "switched", "aria-label": "Concepts switched off", hidden: "" }, element("div", {}, this.status, this.note), this.list, this.reset);
+    this.bar = element("section", { class: "switched", "aria-label": "Concepts switched off", hidden: "" }, element("div", {}, this.status, this.ways, this.note), this.list, this.reset);
     document.querySelector("main").append(this.bar);
   }
 
-  // The stored outputs of a card's layer, and of a layer by name in the view that is open.
-  of(card) { return this.stored[card.closest(".view").dataset.view][card.dataset.layer]; }
+  // The stored outputs of a card's layer, and of a layer by name in a view.
+  of(card, mean = this.mean) { return this.stored[card.closest(".view").dataset.view][card.dataset.layer][Number(mean)]; }
 
-  at(layer) { return this.stored[this.current().index].find(one => one && one.layer === layer); }
+  at(layer, mean = this.mean, view = this.current().index) { return this.stored[view].find(([zero]) => zero?.layer === layer)?.[Number(mean)]; }
 
   named(card) { return tables[card.closest(".view").dataset.view][card.dataset.layer].named(Number(card.dataset.concept)); }
 
   // -- what the reader does
 
   toggle(card) {
-    const stored = this.of(card), concept = Number(card.dataset.concept);
+    const { layer } = this.of(card, false), concept = Number(card.dataset.concept);
     this.last = card.querySelector(".without");
     const top = this.last.getBoundingClientRect().top;
-    if (this.layer !== null && this.layer !== stored.layer) {
+    if (this.layer !== null && this.layer !== layer) {
       this.say(`The page holds no outputs without concepts of two layers: switch those of ${this.layer} on first.`);
     } else {
       const off = this.off.includes(concept) ? this.off.filter(other => other !== concept) : [...this.off, concept];
-      const refusal = stored.refusal(off);
+      const refusal = this.refusal(layer, off, this.mean);
       if (refusal) this.say(refusal);
-      else this.set(stored.layer, off);
+      else this.set(layer, off);
     }
     // The card stays where it was on the screen, above the bar, with the focus, wherever it went in the list.
     this.last.focus({ preventScroll: true });
@@ -57,9 +60,18 @@ class Switch {
     scrollBy({ top: this.last.getBoundingClientRect().top - Math.min(top, lowest), behavior: "instant" });
   }
 
+  // Why the output without these concepts is not here; empty if it is.
+  refusal(layer, off, mean) {
+    if (!off.length) return "";
+    const zero = this.at(layer, false);
+    if (!zero) return "The page holds no outputs without concepts of that layer.";
+    return this.at(layer, mean)?.refusal(off) ?? `The page holds no outputs with concepts of ${layer} at their means: the library has none.`;
+  }
+
   // Switches off these concepts and no others; of a layer that does not have them all, none.
-  set(layer, off, address = true) {
-    const refusal = off.length ? this.at(layer)?.refusal(off) ?? "The page holds no outputs without concepts of that layer." : "";
+  set(layer, off, mean = this.mean, address = true) {
+    const refusal = this.refusal(layer, off, mean);
+    this.mean = mean;
     this.layer = off.length && !refusal ? layer : null;
     this.off = this.layer === null ? [] : off;
     this.show();
@@ -68,7 +80,7 @@ class Switch {
   }
 
   // Another view: the same concepts, if it shows them.
-  turn() { this.set(this.layer, this.off, false); }
+  turn() { this.set(this.layer, this.off, this.mean, false); }
 
   // -- what the page shows
 
@@ -77,13 +89,21 @@ class Switch {
     this.status.replaceChildren(sentence);
   }
 
+  showWays() {
+    const lacking = this.layer !== null && !this.at(this.layer, true);
+    this.choices.forEach((choice, way) => { choice.checked = way === Number(this.mean); choice.disabled = lacking && way === 1; });
+    this.note.textContent = `${this.mean ? "Concepts switched off are at their layer what they are on average over the mined data" : "Concepts switched off are zero at their layer"}, `
+      + `and the rest of the model ran again. ${lacking ? "The library holds no means of this layer. " : ""}Heatmaps, maps, shares and the graph are those of the whole model.`;
+  }
+
   show() {
     const stored = this.layer === null ? null : this.at(this.layer);
+    this.showWays();
     for (const [place, nodes] of this.kept) place.replaceChildren(...nodes.map(node => node.cloneNode(true)));
     for (const [list, items] of this.orders) list.replaceChildren(...items);
     for (const note of all(".cards-by")) note.remove();
     for (const { button, card } of this.buttons) {
-      const own = this.of(card), concept = Number(card.dataset.concept), here = stored !== null && own.layer === this.layer;
+      const own = this.of(card), concept = Number(card.dataset.concept), here = stored !== null && own?.layer === this.layer;
       const pressed = here && this.off.includes(concept);
       button.setAttribute("aria-pressed", pressed);
       button.setAttribute("aria-disabled", stored !== null && !pressed && !(here && own.answer([...this.off, concept])));
@@ -100,14 +120,16 @@ class Switch {
     this.status.replaceChildren(...this.sentence(stored, before, after));
   }
 
-  // The concepts that are off, in words.
-  names() {
+  // That the concepts are off, in words.
+  without() {
     const table = this.current().tables[this.current().layerNamed(this.layer)];
-    return element("span", {}, this.off.map(concept => table.named(concept)).join(" and "), " of ", element("bdi", {}, this.layer));
+    return element("span", {}, this.mean ? "with " : "without ", this.off.map(concept => table.named(concept)).join(" and "), " of ", element("bdi", {}, this.layer),
+      this.mean ? ` at ${this.off.length > 1 ? "their means" : "its mean"}` : "");
   }
 
   sentence(stored, before, after) {
-    const parts = ["Without ", this.names(), ": "], [first] = after.classes;
+    const words = this.without(), [first] = after.classes, parts = [words, ": "];
+    words.firstChild.data = words.firstChild.data.replace("w", "W");
     if (first && stored.probabilities) {
       const still = first.index === before.classes[0].index ? "still " : "";
       parts.push(`the model ${still}sees `, element("strong", {}, element("bdi", {}, first.name)), ` (${stored.text(first)}); `);
@@ -117,7 +139,7 @@ class Switch {
 
   showClasses(stored, before, after) {
     const body = document.querySelector(".classes tbody"), caption = document.querySelector(".classes caption");
-    caption.append(", without ", this.names());
+    caption.append(", ", this.without());
     const old = new Map(before.classes.map(one => [one.index, one])), rows = new Map(all("tr", body).map(row => [row.dataset.class, row]));
     for (const [place, one] of after.classes.entries()) {
       let row = rows.get(String(one.index));
@@ -130,7 +152,7 @@ class Switch {
     // What is explained, if it is no class, stands last. It is that of the first view.
     const start = rows.get("");
     if (start) {
-      const first = this.stored[0].find(other => other && other.layer === this.layer), answer = first && first.answer(this.off);
+      const answer = this.at(this.layer, this.mean, 0)?.answer(this.off);
       start.querySelector(".value").textContent = answer ? short(answer.value) : "not stored";
       body.append(start);
     }
@@ -182,13 +204,13 @@ class Switch {
       const other = stored.answer(without), [effect, ...warnings] = all(".effect", card);
       if (!effect) continue;
       const [before, after] = off ? [other, now] : [now, other];
-      effect.textContent = (off ? "switched off" : "without it, too") + (other ? `: ${stored.change(before, after)}` : ": not stored");
+      effect.textContent = (off ? "switched off" : this.mean ? "at its mean, too" : "without it, too") + (other ? `: ${stored.change(before, after)}` : ": not stored");
       for (const warning of warnings) warning.replaceChildren();
       falls.set(card, off ? Infinity : other ? Math.abs(before.value - after.value) : -1);
     }
     this.arrange(list, falls);
     list.before(element("p", { class: "cards-by" }, this.off.length > 1 ? "The two that are off come first; what a third would change is not stored."
-      : "What is off comes first, then the concepts by how much the output still changes without them."));
+      : `What is off comes first, then the concepts by how much the output still changes ${this.mean ? "with them at their means" : "without them"}.`));
   }
 
   // As many cards stay folded as before: those with the smallest falls.
