@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from crp.attribution.functions.derivatives import (
+    elementwise_first_order,
     first_order,
     graph_down,
     linear_down,
@@ -25,7 +26,7 @@ from crp.attribution.functions.derivatives import (
     times_gradient,
     with_leaves,
 )
-from crp.attribution.functions.function_calls import Call, data_in, stabilized_reciprocal, summed_to
+from crp.attribution.functions.function_calls import Call, data_in, summed_to
 from crp.attribution.functions.gates import (
     Gate,
     as_gate,
@@ -38,6 +39,7 @@ from crp.attribution.functions.gates import (
 from crp.attribution.functions.operation import Down
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.purposes import Purpose
+from crp.attribution.stabilizing import stabilized_reciprocal
 
 
 def as_autograd(call: Call) -> Any:
@@ -102,10 +104,11 @@ def smooth(call: Call) -> Tensor:
     """`elementwise` for maps; for ranking `first_order`, which agrees better with measured effects at GELU."""
     if not call.ranked_apart() or len(call.data) != 1:
         return elementwise(call)
-    graph, data, leaves = own_graph(call)
-    rules = call.by_purpose(maps=lambda: unchanged, ranking=lambda: times_gradient(graph, data, leaves))
-    # a copy: the graph may keep its output, and the model may change it in place
-    return call.ruled(graph.detach().clone(), data, rules)
+    output, factor = elementwise_first_order(call)
+    if factor is None:
+        return _with_first_order(call, lambda graph, data, leaves: unchanged)
+    rules = call.by_purpose(maps=lambda: unchanged, ranking=lambda: lambda relevance: (relevance * factor,))
+    return call.ruled(output, call.data, rules)
 
 
 def bounded(call: Call) -> Tensor:
@@ -123,7 +126,7 @@ def only_gate(call: Call) -> Tensor:
 
     Where relevance for maps reaches it all the same, it passes by the gradient, and a note says so.
     """
-    output = _by_gradient(call, scaling=True) if call.ranked_apart() else call.by_autograd()
+    output = _with_first_order(call, graph_down, scaling=True) if call.ranked_apart() else call.by_autograd()
     gate = Gate(call.name, call.rules.running.innermost, output.grad_fn)
     call.rules.gates.append(gate)
     return as_gate(output, gate)
@@ -143,15 +146,14 @@ def other_function(call: Call) -> Any:
     memory = {id(tensor) for value in call.data for tensor in (value, value._base)}
     part = id(result) in memory or (result._base is not None and id(result._base) in memory)
     complex_numbers = any(value.is_complex() for value in (result, *call.data))
-    return result if part or complex_numbers else _by_gradient(call, scaling=False)
+    return result if part or complex_numbers else _with_first_order(call, graph_down)
 
 
-def _by_gradient(call: Call, *, scaling: bool) -> Tensor:
-    """Put a function into the graph with its gradient as the rule for maps, and `first_order` for ranking."""
-    graph, data, leaves = own_graph(call)
-    rules = call.by_purpose(
-        maps=lambda: graph_down(graph, data, leaves), ranking=lambda: times_gradient(graph, data, leaves)
-    )
+def _with_first_order(call: Call, maps: Callable[..., Down], *, scaling: bool = False) -> Tensor:
+    """Put a function into the graph with `first_order` for ranking, and a rule for maps made of its own graph."""
+    own = own_graph(call)
+    graph, data, _ = own
+    rules = call.by_purpose(maps=lambda: maps(*own), ranking=lambda: times_gradient(*own))
     # a copy: the graph may keep its output, and the model may change it in place
     return call.ruled(graph.detach().clone(), data, rules, scaling=scaling)
 

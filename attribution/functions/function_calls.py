@@ -33,10 +33,6 @@ from crp.attribution.observation import RunningModules
 from crp.attribution.purposes import Purpose
 from crp.attribution.ruled_module import RuledModule
 
-# zennit's default stabiliser (zennit.core.Stabilizer).
-EPSILON = 1e-6
-
-
 # Nodes of views, which torch also makes anew when it reads a view whose base has changed.
 _VIEWS = {f"{name}Backward0" for name in ("View", "Unsqueeze", "ReshapeAlias", "UnsafeView", "Slice", "Alias", "Clone")}
 
@@ -354,12 +350,6 @@ def _out_of_place(function: Callable, name: str) -> Callable | None:
         return None
     found = (getattr(home, name[:-1], None) for home in (Tensor, torch, nn.functional))
     return next(filter(callable, found), None)
-
-
-def stabilized_reciprocal(values: Tensor) -> Tensor:
-    """Compute `1 / (z + epsilon * sign(z))`, with 1 as the sign of zero."""
-    values = values.detach()
-    return (values + torch.copysign(values.new_full((), EPSILON), values + 0.0)).reciprocal()
 
 
 def summed_to(values: Tensor, shape: Sequence[int]) -> Tensor:
