@@ -138,7 +138,8 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
         observation = observe(copy, checked_input(model, data))
         calls, derived = observation.linear, not DERIVED.isdisjoint(observation.functions)
     if not calls:
-        raise ModelError(f"{type(model).__name__} has no linear or convolutional module to put a rule on.")
+        runs = "has no linear or convolutional module" if data is None else "runs no linear or convolutional operation"
+        raise ModelError(f"{type(model).__name__} {runs} to put a rule on.")
     network = network_kind(calls)
     if not network.convolutional:
         name = "epsilon"

@@ -69,7 +69,8 @@ class RelevanceFlow(Interventions):
     InputError
         If the model has no such layer, or the data do not fit.
     ModelError
-        If the model cannot run on the data, its output is not finite, or a layer is not called exactly once.
+        If the model cannot run on the data, its output is not finite, or a layer is not called exactly once; if the
+        weights were changed after a `Replica` was made.
 
     Examples
     --------
@@ -99,6 +100,7 @@ class RelevanceFlow(Interventions):
         if isinstance(model, Replica):
             if composite is not None:
                 raise InputError("A Replica has its rules already: pass None as the composite.")
+            model.check_weights()
             self.replica = model
         else:
             self.replica = prepare(model, composite)

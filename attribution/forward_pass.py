@@ -14,6 +14,7 @@ from zennit.types import Linear
 
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.functions.complex_numbers import COMPLEX_RULES
+from crp.attribution.functions.elementary import other_function
 from crp.attribution.functions.function_calls import FunctionRules, Operation
 from crp.attribution.functions.table import RULES
 from crp.attribution.guards import check_graph, check_output
@@ -24,7 +25,7 @@ from crp.attribution.named_layers import on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.norm_merging import MergedReads
 from crp.attribution.norm_squares import NormSquares
-from crp.attribution.observation import RunningModules
+from crp.attribution.observation import REFUSALS, RunningModules, cannot_run
 from crp.attribution.outputs import described_output
 from crp.attribution.purposes import CurrentPurpose, Purpose
 from crp.attribution.repeatability import check_same_output, random_states
@@ -35,6 +36,8 @@ from crp.attribution.tensor_joins import FastJoins
 from crp.errors import CrpError, InputError, ModelError, listed
 
 # What autograd says of an in-place operation that it does not allow.
+# What hides the way from the input.
+_CUT = ", or only through what has no gradient (torch.no_grad, detach, whole numbers)"
 _IN_PLACE = ("in-place operation", "is being modified inplace")
 
 # No module can have these names, whereas layers called "y" or "input" exist.
@@ -195,7 +198,10 @@ def _attempt(
                 linear = partial(_ruled_function, replica, state)
                 running = modes.enter_context(RunningModules(replica.model).followed())
                 functions = modes.enter_context(
-                    FunctionRules(RULES, COMPLEX_RULES, running, linear, result.recorder, result.squares, stale, clone)
+                    FunctionRules(
+                        RULES, other_function, COMPLEX_RULES,
+                        running, linear, result.recorder, result.squares, stale, clone,
+                    )
                 )
             elif replica.in_place:
                 modes.enter_context(StaleReads(stale))
@@ -212,11 +218,10 @@ def _attempt(
                 reads.finish(output)
     except CrpError:
         raise
-    except (RuntimeError, ValueError, TypeError) as error:
+    except REFUSALS as error:
         if not clone and (isinstance(error, StaleTensorError) or any(words in str(error) for words in _IN_PLACE)):
             return None  # on a layer's output at which the graph starts, which autograd does not allow
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"The model cannot run on input of shape {list(data.shape)}: {reason}") from error
+        raise cannot_run(data, error) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -271,7 +276,7 @@ def _checked_output(output: object, samples: int, start: str) -> Tensor:
     if output.ndim == 1:
         output = output[:, None]  # [N] of a regression: one output per sample
     if not output.requires_grad:
-        raise ModelError(f"The model's output does not depend on {start}.")
+        raise ModelError(f"The model's output does not depend on {start}{_CUT}.")
     if not bool(torch.isfinite(output.detach()).all()):
         raise ModelError("The model's output is not finite (NaN or infinite) for this input.")
     return output
@@ -303,7 +308,7 @@ def _tap_hook(
                 "the layers around it."
             )
         if to_input and not output.requires_grad:
-            raise ModelError(f"The output of layer '{layer}' does not depend on the model's input.")
+            raise ModelError(f"The output of layer '{layer}' does not depend on the model's input{_CUT}.")
         return merged[0].followed(output, lambda: read(output)) if merged else read(output)
 
     def read(output: Tensor) -> Tensor:

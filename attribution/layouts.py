@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from crp.attribution.isolation import callers_default, isolated
 from crp.attribution.named_layers import on_layer
 from crp.attribution.nested_tensors import tensors_in
+from crp.attribution.observation import REFUSALS, cannot_run
 from crp.attribution.replica import Replica, replicate
 from crp.concepts import Layout
 
@@ -78,7 +79,10 @@ def observed_layouts(replica: Replica, sample: Tensor, layers: Sequence[str]) ->
     for layer in layers:
         on_layer(names, layer, partial(read, layer))
     with torch.no_grad(), callers_default(sample.device), _Axes(sample) as axes:
-        plain(sample.detach().to(weight.dtype))
+        try:
+            plain(sample.detach().to(weight.dtype))
+        except REFUSALS as error:
+            raise cannot_run(sample, error) from error
     return found
 
 

@@ -91,10 +91,13 @@ class ModifiedModule:
         )
 
     def evaluate(self, branch: int, data: Tensor, args: tuple = (), kwargs: dict | None = None) -> Tensor:
-        """Run the module with the branch's parameters."""
+        """Run the module with the branch's parameters. Equal channels of the result may share memory."""
         parameters = self.parameters(branch)
         if self.affine:
-            return self._apply_weight(data, parameters.get("weight"), parameters.get("bias"))
+            bias = parameters.get("bias")
+            if self._convolution and self._has_uniform_kernel(branch) and (bias is None or not bool(bias.any())):
+                return self.weighted(branch, data)
+            return self._apply_weight(data, parameters.get("weight"), bias)
         own = self.module._parameters
         self.module._parameters = dict(parameters)
         try:
@@ -128,7 +131,8 @@ class ModifiedModule:
             return repeated.expand(*repeated.shape[: -len(shape)], *shape)
         weight = self.parameters(branch)["weight"]
         if not self._convolution:
-            return relevance @ weight
+            # joined here, because torch would multiply each sample by the weight if they do not lie one after the other
+            return (relevance.reshape(-1, len(weight)) @ weight).view(*relevance.shape[:-1], weight.shape[1])
         module, space = self.module, shape[2:]
         flat, lead = self._flatten_lead(relevance)
         forward, transposed = self._convolution

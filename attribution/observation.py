@@ -32,6 +32,8 @@ LINEAR_FUNCTIONS = {
     functional.conv_transpose2d: nn.ConvTranspose2d,
     functional.conv_transpose3d: nn.ConvTranspose3d,
 }
+# What torch raises in a model that does not take its input.
+REFUSALS = (RuntimeError, ValueError, TypeError)
 # Functions that read values, or change them, and return no tensor.
 _READING_VALUES = {
     Tensor.tolist, Tensor.item, Tensor.numpy, Tensor.__setitem__, Tensor.__bool__, Tensor.__float__, Tensor.__int__,
@@ -229,10 +231,17 @@ def observe(model: nn.Module, data: Tensor) -> Observation:
             output = model(data.clone())
         except CrpError:
             raise
-        except (RuntimeError, ValueError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ModelError(f"The model cannot run on input of shape {list(data.shape)}: {reason}") from error
+        except REFUSALS as error:
+            raise cannot_run(data, error) from error
         return observer.finish(output)
+
+
+def cannot_run(data: Tensor, error: Exception) -> ModelError:
+    """Make the error for a model that raises one of `REFUSALS` for its input `[N, ...]`."""
+    reason = str(error).strip().splitlines()[0] or type(error).__name__
+    if reason.startswith("Inference tensors"):
+        reason = "its forward pass is in torch.inference_mode, where nothing has a gradient that relevance could follow"
+    return ModelError(f"The model cannot run on input of shape {list(data.shape)}: {reason}")
 
 
 def _mergeable(linear: nn.Module, output: Tensor) -> bool:

@@ -8,13 +8,16 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 
 from crp.attribution.linear_function import LinearFunction
 from crp.attribution.signs import known_nonnegative
 
 # On a CPU, channels are pooled in groups of about this many values (so that a group stays in the cache), and of at
 # least this many channels (so that vector instructions are used).
-_GROUP_VALUES, _GROUP_CHANNELS = 2**19, 16
+_GROUP_VALUES, _GROUP_CHANNELS = 2**17, 24
+# Without indices, planes are pooled in groups of about this many values.
+_PLANE_VALUES = 2**18
 
 
 class PoolRule:
@@ -28,6 +31,9 @@ class PoolRule:
         """Replace the module's forward."""
         if data.ndim != 4:
             return self.original(data)
+        if not data.requires_grad and data.is_floating_point() and data.device.type == "cpu" and data.is_contiguous():
+            with torch._C.DisableTorchFunction():
+                return _pooled(data, self.module)
         return _PoolFunction.apply(data, self.module)
 
 
@@ -68,14 +74,64 @@ class _SelectedPixels:
 def _pool_channels_last(data: Tensor, pool: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Pool groups of channels in channels-last layout, which torch vectorises; it does not in the default layout."""
     planes = data.flatten(0, 1)[None]
-    space = pool(planes[:, :1].to("meta"))[0].shape[2:]
-    output, indices = (torch.empty(1, planes.shape[1], *space, dtype=dtype) for dtype in (data.dtype, torch.int64))
     group = max(_GROUP_CHANNELS, _GROUP_VALUES // planes[0, 0].numel())
-    for part, *targets in zip(*(values.split(group, 1) for values in (planes, output, indices)), strict=True):
-        results = pool(part.contiguous(memory_format=torch.channels_last))
-        for target, values in zip(targets, results, strict=True):
-            target.copy_(values)
-    return output[0].unflatten(0, data.shape[:2]), indices[0].unflatten(0, data.shape[:2])
+    pooled: list[Tensor] = []
+    with torch._C.DisableTorchFunction():  # nobody needs to see these calls, and there are many
+        for first in range(0, planes.shape[1], group):
+            results = pool(planes[:, first : first + group].contiguous(memory_format=torch.channels_last))
+            pooled = pooled or [values.new_empty(planes.shape[1], *values.shape[2:]) for values in results]
+            for target, values in zip(pooled, results, strict=True):
+                target[first : first + group] = values[0]
+    output, indices = (values.unflatten(0, data.shape[:2]) for values in pooled)
+    return output, indices
+
+
+def _pooled(data: Tensor, module: nn.MaxPool2d) -> Tensor:
+    """Pool `[N, C, H, W]` without indices: rows, then columns, which takes a third of the time."""
+    (high, rows), (wide, columns) = (_shifts(module, axis, data.shape[axis]) for axis in (2, 3))
+    output = data.new_empty(*data.shape[:2], high, wide)
+    group = max(1, _PLANE_VALUES // (data.shape[2] * data.shape[3]))
+    for planes, target in zip(data.flatten(0, 1).split(group), output.flatten(0, 1).split(group), strict=True):
+        reduced = data.new_empty(len(planes), high, data.shape[3])
+        _largest(planes, reduced, rows, axis=1)
+        _largest(reduced, target, columns, axis=2)
+    return output
+
+
+def _shifts(module: nn.MaxPool2d, axis: int, length: int) -> tuple[int, list[tuple[slice, slice]]]:
+    """Return the extent of the output along an axis; and for each place in the window, which outputs read which inputs.
+
+    The first of these pairs are those that all outputs have.
+    """
+    kernel, stride, padding, dilation = (
+        _pair(size)[axis - 2] for size in (module.kernel_size, module.stride, module.padding, module.dilation)
+    )
+    reach = length + 2 * padding - dilation * (kernel - 1) - 1
+    extent = (reach + (stride - 1) * module.ceil_mode) // stride + 1
+    if module.ceil_mode and (extent - 1) * stride >= length + padding:
+        extent -= 1  # the last window would hold nothing but padding
+    pairs = []
+    for place in range(kernel):
+        offset = place * dilation - padding
+        first, last = max(0, -(offset // stride)), min(extent, (length - offset - 1) // stride + 1)
+        if first < last:
+            read = slice(first * stride + offset, (last - 1) * stride + offset + 1, stride)
+            pairs.append((slice(first, last), read))
+    return extent, sorted(pairs, key=lambda pair: pair[0].start - pair[0].stop)
+
+
+def _largest(data: Tensor, output: Tensor, pairs: list[tuple[slice, slice]], *, axis: int) -> None:
+    """Write the largest of the values that each output reads."""
+    before = (slice(None),) * axis
+    first, second = pairs[:2] if len(pairs) > 1 else (pairs[0], pairs[0])
+    if first[0] == second[0] == slice(0, output.shape[axis]):
+        torch.maximum(data[*before, first[1]], data[*before, second[1]], out=output)
+        pairs = pairs[2:]
+    else:
+        output.fill_(-torch.inf)
+    for written, read in pairs:
+        target = output[*before, written]
+        torch.maximum(target, data[*before, read], out=target)
 
 
 class _PoolFunction(torch.autograd.Function):

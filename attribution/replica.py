@@ -32,7 +32,7 @@ from crp.attribution.rule_operator import RuleOperator
 from crp.attribution.ruled_module import PassRule, RuledModule
 from crp.attribution.wrappers import check_module, uncompiled, unwrapped
 from crp.concepts import Layout
-from crp.errors import listed
+from crp.errors import ModelError, listed
 
 # Dicts that every module has (parameters, hooks, ...); copied, so that additions to the replica stay there.
 _TABLES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
@@ -63,7 +63,8 @@ def replicate(model: nn.Module) -> nn.Module:
     model = unwrapped(model)
     copies: dict[int, nn.Module] = {}
     for module in model.modules():
-        copy = module.__class__.__new__(module.__class__)
+        # not by the class's own `__new__`, which makes another class for each graph of torch.fx
+        copy = object.__new__(type(module))
         copy.__dict__ = dict(module.__dict__)
         for table in _TABLES:
             copy.__dict__[table] = module.__dict__[table].copy()
@@ -148,6 +149,8 @@ class Replica:
     probabilities
         How the caller says that the output becomes probabilities of classes, "softmax" or "sigmoid"; None if it was
         not said.
+    weights
+        Where the model's weights are, and how often they were changed; read when the copy is made.
     """
 
     model: nn.Module
@@ -167,6 +170,28 @@ class Replica:
     checked: set[tuple] = field(default_factory=set)
     layouts: dict[tuple[str, tuple[int, ...]], Layout] = field(default_factory=dict)
     probabilities: str | None = None
+    weights: dict[str, tuple[int, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.weights = _versions(self.source)
+
+    def check_weights(self) -> None:
+        """Refuse a model whose weights were changed after it was copied.
+
+        The copy shares some of them, and has others (buffers, merged batch norms) as they were: it is neither the model
+        that was copied nor the one that there is now.
+
+        Raises
+        ------
+        ModelError
+        """
+        now = _versions(self.source)
+        if now != self.weights:
+            changed = [name for name in {**self.weights, **now} if self.weights.get(name) != now.get(name)]
+            raise ModelError(
+                f"The model was changed after it was prepared or mined ({listed(changed, 3)}): prepare it again, and "
+                "explain with a library that was mined with these weights."
+            )
 
     @property
     def by_purpose(self) -> bool:
@@ -238,6 +263,15 @@ class Replica:
             self.notes.append(f"'{name}': {kind} is not a linear operator, so zennit's own hook is used.")
             own = hook.copy()
             self.handles += [own, own.register(module)]
+
+
+def _versions(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Return the place of each tensor of a model's state, and the number of its changes, which torch counts."""
+    return {
+        name: (value.data_ptr(), 0 if value.is_inference() else value._version)
+        for name, value in model.state_dict(keep_vars=True).items()
+        if isinstance(value, Tensor)
+    }
 
 
 def _operators(module: nn.Module, hooks: Mapping[Purpose, Hook]) -> dict[Purpose, RuleOperator] | None:

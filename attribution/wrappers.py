@@ -19,7 +19,7 @@ def check_module(model: object) -> None:
     InputError
         If `model` is not a module.
     ModelError
-        If it is scripted, quantized or not initialised, or has such a part.
+        If it is scripted, exported, quantized, not initialised or on the meta device, or has such a part.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"A model is a torch.nn.Module, given {shortened(model)}.")
@@ -37,9 +37,23 @@ def check_module(model: object) -> None:
         raise ModelError(
             f"Quantized modules have no gradient: explain the float model, instead of one with {listed(quantized)}."
         )
+    if any(map(_is_exported, model.modules())):
+        raise ModelError(
+            "An exported program cannot be explained, because rules are put on operations of Python modules: use the "
+            "module it was made from."
+        )
+    empty = [name for name, value in model.named_parameters() if value.is_meta]
+    if empty:
+        raise ModelError(f"The model is on the meta device, where weights have no values ({listed(empty)}): load them.")
     lazy = [name for name, value in model.named_parameters() if isinstance(value, UninitializedTensorMixin)]
     if lazy:
         raise ModelError(f"The model has parameters without values ({listed(lazy)}): run it once on an example first.")
+
+
+def _is_exported(module: nn.Module) -> bool:
+    """Whether a graph calls operations of the dispatcher, as those of torch.export do and those of torch.fx do not."""
+    nodes = module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ()
+    return any(isinstance(node.target, torch._ops.OpOverload) for node in nodes)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

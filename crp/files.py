@@ -10,6 +10,9 @@ from typing import BinaryIO
 
 from crp.errors import CrpError, InputError, LibraryError, shortened
 
+# Of a file or folder, in bytes; all common file systems have this limit.
+_LONGEST_NAME = 255
+
 
 def user_path(path: str | os.PathLike[str]) -> Path:
     """Return the path that a user gave, with a leading `~` or `~name` replaced by the home folder.
@@ -17,14 +20,20 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        If it is neither a string nor a `pathlib.Path`.
+        If it is neither a string nor a `pathlib.Path`, or a name in it is too long.
 
     >>> user_path("~/nets/resnet.crp") == Path.home() / "nets" / "resnet.crp"
     True
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"A path is a string or a pathlib.Path, given {shortened(path)}.")
-    return Path(expanded(os.fspath(path)))
+    found = Path(expanded(os.fspath(path)))
+    for part in found.parts:
+        if len(os.fsencode(part)) > _LONGEST_NAME:
+            raise InputError(
+                f"The name {shortened(part, 40)} is too long for a file: at most {_LONGEST_NAME} bytes are allowed."
+            )
+    return found
 
 
 def expanded(text: str) -> str:

@@ -40,7 +40,8 @@ class PreparedModel:
     composite
         The composite whose rules are on the copy.
     replica
-        The copy. It shares the weights in memory; they must not be changed while it is used.
+        The copy. It shares the weights in memory; once they are changed, it is refused (torch does not count changes
+        through `tensor.data`).
     weights
         Fingerprint of the weights.
     rules

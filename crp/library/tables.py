@@ -146,7 +146,7 @@ def open_table(path: Path) -> Iterator[Table]:
         with safe_open(path, framework="np") as handle:
             yield Table(path, handle)
     except FileNotFoundError as error:
-        raise damaged(path, "it is missing") from error
+        raise _missing(path) from error
     except (SafetensorError, OSError) as error:
         raise damaged(path, str(error)) from error
 
@@ -163,12 +163,20 @@ def check_file(folder: Path, file: Path) -> None:
     except (OSError, RuntimeError, ValueError) as error:  # circular links, names that the system does not allow
         raise damaged(file, str(error)) from error
     if not there:
-        raise damaged(file, "it is missing")
+        raise _missing(file)
     if not place.is_relative_to(folder.resolve()):
         raise LibraryError(
             f"'{file}' is a link out of the library, to '{place}', and is not followed: copy the library with the "
             "targets of its links (cp -rL)."
         )
+
+
+def _missing(path: Path) -> LibraryError:
+    """Make the error for a missing file: with its folder, if the library was moved or removed after it was opened."""
+    gone = [folder for folder in path.parents if not folder.exists()]
+    if gone:
+        return LibraryError(f"There is no folder '{gone[-1]}' any more: open the library where it is now.")
+    return damaged(path, "it is missing")
 
 
 def damaged(path: Path, fact: str) -> LibraryError:

@@ -197,7 +197,8 @@ class SampleReader:
             )
         if data.numel() == 0:
             raise self.failed(index, f"has shape {list(data.shape)} and holds no values.")
-        if not data.isfinite().all():
+        # a sum that is finite has finite terms; one that is not may have overflowed
+        if not (data.sum().isfinite() or data.isfinite().all()):
             raise self.failed(index, "holds NaN or infinite values.")
 
     def _label(self, index: int, label: object) -> Label:

@@ -30,7 +30,7 @@ from .windows import windows_of
 TOGETHER = 8
 _CONDITIONS = 4
 # Samples that are kept after they were read.
-_RECENT = 32
+_RECENT = 64
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,9 @@ class PatchMaker:
         order = sorted(explained, key=lambda key: (passes[key], key))
         groups = [list(own) for _, own in groupby(from_crops, key=lambda request: request.layer)]
         of_crops = [part for own in groups for part in _parts(own, self.samples)]
-        # by sample, so that few samples are read for several layers
-        return sorted(of_crops, key=lambda group: group[0].sample) + [
-            [request for key in keys for request in explained[key]] for keys in _parts(order, self.samples)
-        ]
+        of_samples = [[request for key in keys for request in explained[key]] for keys in _parts(order, self.samples)]
+        # by sample, so that few samples are read more than once
+        return sorted(of_crops + of_samples, key=lambda group: group[0].sample)
 
     def of_group(self, group: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
         """Make the patches of a group, in any order."""

@@ -183,9 +183,9 @@ def _check_range(rule: TargetRule, targets: np.ndarray, samples: Tensor, classes
     if len(wrong):
         row, place = wrong[0]
         origin = "has label" if rule == "label" else "is to be explained for class"
-        raise SampleError(
-            int(samples[row]), f"{origin} {targets[row, place]}, but the model has the classes 0 to {classes - 1}."
-        )
+        one = "one output: pass targets='prediction' to explain it"
+        have = one if classes == 1 else f"the classes 0 to {classes - 1}"
+        raise SampleError(int(samples[row]), f"{origin} {targets[row, place]}, but the model has {have}.")
 
 
 def _without_repetition(targets: np.ndarray) -> np.ndarray:

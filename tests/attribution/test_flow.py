@@ -349,7 +349,7 @@ class Odd(nn.Module):
         ("tuple", [], r"^The model's output is a tuple with 0, 1, not a tensor: select the part to explain with"),
         ("pair inside", ["pair"], r"^Layer 'pair' gives a tuple, not a tensor; its relevance cannot be read\.$"),
         ("twice", ["linear"], r"^Layer 'linear' is called more than once in one forward pass, so its relevance is"),
-        ("constant", [], r"^The model's output does not depend on its input\.$"),
+        ("constant", [], r"^The model's output does not depend on its input, or only through what has no gradient"),
         ("unused", ["unused"], r"^The model has, but never calls, 'unused'\.$"),
     ],
 )

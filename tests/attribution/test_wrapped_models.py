@@ -87,6 +87,7 @@ FORMS = {
     "compiled forward": compiled_forward,
     "closure": closure,
     "partial": lambda: Hidden(net()),
+    "graph of torch.fx": lambda: torch.fx.symbolic_trace(net()),
 }
 
 
@@ -129,7 +130,30 @@ def quantized() -> nn.Module:
     return torch.ao.quantization.quantize_dynamic(net().float(), {nn.Linear})
 
 
+class InInference(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(net())
+
+    @torch.inference_mode()
+    def forward(self, data: Tensor) -> Tensor:
+        return super().forward(data)
+
+
+def exported() -> nn.Module:
+    return torch.export.export(net(), (DATA,)).module()
+
+
 REFUSED = {
+    "exported": (exported, r"An exported program cannot be explained"),
+    **{
+        name: (lambda context=context: Ends(context(nn.Linear(3, 3).double())), sentence)
+        for name, context, sentence in (
+            ("autocast", torch.autocast("cpu", torch.bfloat16), r"switches autocast on"),
+            ("no gradient", torch.no_grad(), r"or only through what has no gradient \(torch\.no_grad,"),
+        )
+    },
+    "inference mode": (InInference, r"8\]: its forward pass is in torch\.inference_mode, where nothing has a gradient"),
+    "meta device": (lambda: net().to("meta"), r"weights have no values \('0.weight', .*\): load them\.$"),
     "quantized": (quantized, r"Quantized modules have no gradient: explain the float model, instead of one with '6'"),
     "scripted": (lambda: torch.jit.script(net()), r"A TorchScript module cannot be explained"),
     "scripted part": (lambda: Parts(torch.jit.script(net()[:5]), net()[5:]), r"use the Python module .* for 'body'"),
@@ -148,3 +172,27 @@ def test_refused_in_a_sentence(kind: str) -> None:
     build, sentence = REFUSED[kind]
     with pytest.raises(ModelError, match=sentence):
         heatmap(build())
+
+
+class OfTwo(nn.Linear):
+    """Takes batches of two samples."""
+
+    def forward(self, data: Tensor) -> Tensor:
+        return super().forward(data.view(2, 3, 8, 8)).sum((1, 2))
+
+
+def test_a_model_that_takes_no_single_sample_is_refused_where_one_is_needed() -> None:
+    model = nn.Sequential(nn.Identity(), OfTwo(8, 3).double())
+    sentence = r"^The model cannot run on input of shape \[1, 3, 8, 8\]: shape '\[2, 3,"
+    with RelevanceFlow(model, None, DATA, ["0"]) as flow, pytest.raises(ModelError, match=sentence):
+        flow.layout("0")
+
+
+class Constant(Parts):
+    def forward(self, data: Tensor) -> Tensor:
+        return data.mean((2, 3))
+
+
+def test_linear_modules_that_do_not_run_are_not_counted() -> None:
+    with pytest.raises(ModelError, match=r"^Constant runs no linear or convolutional operation to put a rule on\.$"):
+        composite_for(Constant(net(), net()), DATA)

@@ -21,6 +21,12 @@ def test_a_file_holds_its_new_content_and_nothing_lies_beside_it(tmp_path, conte
     assert names(tmp_path) == [("a" * 250, b"new")]
 
 
+def test_a_name_that_no_file_can_have_is_refused():
+    assert user_path("é" * 127 + "a") == Path("é" * 127 + "a")
+    with pytest.raises(InputError, match=r"^The name 'é.*é' is too long for a file: at most 255 bytes are allowed\.$"):
+        user_path(Path("folder") / ("é" * 128))
+
+
 @pytest.mark.parametrize("refusal", [LibraryError, InputError])
 def test_a_full_disk_leaves_the_former_file(tmp_path, monkeypatch, refusal):
     write_file(tmp_path / "a", b"old")

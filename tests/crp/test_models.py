@@ -85,6 +85,54 @@ def test_one_door_for_all_that_takes_a_model(model, library):
             call(broken)
 
 
+def trained(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model(DATA).square().sum().backward()
+    optimizer.step()
+
+
+def with_another_head(model):
+    model[6] = nn.Linear(80, 3)
+
+
+def normed():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), *net()[1:])
+
+
+CHANGES = {
+    "an optimizer's step": trained,
+    "loaded weights": lambda model: model.load_state_dict(normed().double().state_dict()),
+    "statistics of a batch norm": lambda model: model.train()(DATA),
+    "another module": with_another_head,
+    "another dtype": lambda model: model.double(),
+    "one value": lambda model: nn.init.zeros_(model[0].weight[0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_that_changes_after_it_was_prepared_is_refused(tmp_path, change):
+    """Its copy would be a third model: the shared weights as they are, and merged batch norms as they were."""
+    model = normed().eval()
+    library, without_patches = (
+        crp.mine(model, DATASET, layers=["3"], path=tmp_path / name, k=4, patches=2, progress=False) for name in "ab"
+    )
+    ready = crp.prepared(model)
+    first = crp.explain(ready, DATA[0], library)
+    model.train().eval().requires_grad_(False).requires_grad_(True)
+    assert crp.explain(ready, DATA[0], library).best.logit == first.best.logit
+    CHANGES[change](model)
+    model.eval()
+    sentence = r"^The model was changed after it was prepared or mined \('.*\): prepare it again, and explain with a"
+    for use in (
+        lambda: crp.explain(ready, DATA[0], library),
+        lambda: without_patches.patches("3", 0, "relevance"),
+        lambda: RelevanceFlow(ready.replica, None, DATA[:1]),
+    ):
+        with pytest.raises(ModelError, match=sentence):
+            use()
+
+
 def test_a_library_of_another_model_is_refused_everywhere(library):
     torch.manual_seed(1)
     other = prepared(nn.Sequential(*net()[:5], nn.Linear(80, 3)).eval())

@@ -3,7 +3,7 @@ import pytest
 from safetensors.numpy import save
 
 from crp.errors import LibraryError
-from crp.library.tables import open_table, write_table
+from crp.library.tables import check_file, open_table, write_table
 
 ARRAYS = {
     "matrix": np.arange(6, dtype=np.int64).reshape(2, 3).T,  # not in C order
@@ -52,3 +52,15 @@ def test_tables_that_do_not_fit(tmp_path, read, fact):
     assert str(caught.value) == (
         f"'{tmp_path / 'a'}' is damaged ({fact}): mine the library again, or restore the file from a copy."
     )
+
+
+def test_a_library_that_was_moved_is_not_called_damaged(tmp_path):
+    folder = tmp_path / "a.crp" / "layers"
+    folder.mkdir(parents=True)
+    write_table(folder / "a", ARRAYS)
+    (tmp_path / "a.crp").rename(tmp_path / "b.crp")
+    sentence = f"There is no folder '{tmp_path / 'a.crp'}' any more: open the library where it is now."
+    for read in (lambda: open_table(folder / "a").__enter__(), lambda: check_file(tmp_path / "a.crp", folder / "a")):
+        with pytest.raises(LibraryError) as caught:
+            read()
+        assert str(caught.value) == sentence

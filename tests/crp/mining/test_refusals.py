@@ -77,6 +77,13 @@ KIND = "A kind of concept is a value such as crp.ChannelConcept(), given "
             "Sample 0 has label 3, but the model has the classes 0 to 2.",
         ),
         (
+            nn.Sequential(*NET[:-1], nn.Linear(32, 1)),
+            TensorDataset(DATA.tensors[0], torch.ones(5, dtype=torch.long)),
+            {},
+            SampleError,
+            "Sample 0 has label 1, but the model has one output: pass targets='prediction' to explain it.",
+        ),
+        (
             NET,
             TensorDataset(torch.ones(5, 1, 6, 6) * torch.nan),
             {},
