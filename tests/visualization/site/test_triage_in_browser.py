@@ -343,7 +343,7 @@ def test_what_the_listed_predictions_share(page, folder, entries):
     assert title == f"What these {len(wrong)} predictions share"
     expected = common(entries, wrong)
     assert len(expected) == 8
-    assert rows == [[*key, f"in {here}, of the others in {there}"] for *key, here, there in expected]
+    assert rows == [[*key, f"in {here}; in {there} of the others"] for *key, here, there in expected]
     # a click narrows the list, and Back brings the list before it
     layer, concept, *_ = expected[0]
     page.click(".common li:first-child a")

@@ -1,7 +1,7 @@
 // What the listed predictions have in common: concepts that are among the strongest of many of them.
 const COMMON = 8;
 
-// Those with the largest part of the listed predictions; or, of the other predictions much fewer, if there are any.
+// Those that are more frequent among the listed predictions than among the others; if all are listed, the most frequent.
 function inCommon(index, found) {
   const listed = new Set(found.map(({ place }) => place)), others = index.predictions.length - found.length, counted = new Map();
   for (const { place, shares } of index.predictions) shares.forEach((pairs, at) => {
@@ -27,7 +27,7 @@ class CommonConcepts {
     root.querySelector("ul").replaceChildren(...some.map(key => element("li", { class: key.side, "data-layer-name": key.layer.name, "data-concept": key.concept },
       element("a", { href: this.narrowed(`${key.layer.name}/${key.concept}`), title: "Only those in which it holds at least 1 % of the layer" }, index.glimpse(key),
         element("span", {}, element("bdi", {}, index.heading(key)), ` ${key.side === "supports" ? "for" : "against"}`)),
-      element("span", { class: "in" }, `in ${key.here}`, others ? `, of the others in ${key.elsewhere}` : ""))));
+      element("span", { class: "in" }, `in ${key.here}`, others ? `; in ${key.elsewhere} of the others` : ""))));
     root.querySelector(".none").hidden = some.length > 0;
     root.querySelector(".what").hidden = !some.length;
   }
