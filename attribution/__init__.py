@@ -27,6 +27,7 @@ Modules
 `functions`                             rules of function calls as they run
 `pooling`, `signs`, `linear_function`   max pooling; nonnegative inputs; an operator and its adjoint in autograd
 `probing`                               the form of a zennit rule, found by running it
+`stabilizing`                           the stabilised denominators of rules
 `norm_squares`                          how removing values changes the variances of norms, to second order
 `backward_graph`, `ledger`              autograd's graph of a forward pass; where relevance went in a backward pass
 `upward_graph`, `cells`                 the transpose of a backward pass; cells of a grid carried up with it

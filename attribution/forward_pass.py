@@ -14,6 +14,7 @@ from zennit.types import Linear
 
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.functions.complex_numbers import COMPLEX_RULES
+from crp.attribution.functions.elementary import other_function
 from crp.attribution.functions.function_calls import FunctionRules, Operation
 from crp.attribution.functions.table import RULES
 from crp.attribution.guards import check_graph, check_output
@@ -197,7 +198,10 @@ def _attempt(
                 linear = partial(_ruled_function, replica, state)
                 running = modes.enter_context(RunningModules(replica.model).followed())
                 functions = modes.enter_context(
-                    FunctionRules(RULES, COMPLEX_RULES, running, linear, result.recorder, result.squares, stale, clone)
+                    FunctionRules(
+                        RULES, other_function, COMPLEX_RULES,
+                        running, linear, result.recorder, result.squares, stale, clone,
+                    )
                 )
             elif replica.in_place:
                 modes.enter_context(StaleReads(stale))

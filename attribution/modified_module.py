@@ -131,7 +131,8 @@ class ModifiedModule:
             return repeated.expand(*repeated.shape[: -len(shape)], *shape)
         weight = self.parameters(branch)["weight"]
         if not self._convolution:
-            return relevance @ weight
+            # joined here, because torch would multiply each sample by the weight if they do not lie one after the other
+            return (relevance.reshape(-1, len(weight)) @ weight).view(*relevance.shape[:-1], weight.shape[1])
         module, space = self.module, shape[2:]
         flat, lead = self._flatten_lead(relevance)
         forward, transposed = self._convolution

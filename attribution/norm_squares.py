@@ -23,7 +23,7 @@ that mixes channels. What arrives of it at a layer is taken from the layer's rel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -41,11 +41,11 @@ class Norm:
     data
         Its input, in the graph.
     arriving
-        :math:`Q` at the input, while a backward pass runs that has reached the norm.
+        Computes :math:`Q` at the input, while a backward pass runs that has reached the norm.
     """
 
     data: Tensor
-    arriving: Tensor | None = None
+    arriving: Callable[[], Tensor] | None = None
 
 
 @dataclass
@@ -74,8 +74,9 @@ class NormSquares:
         sums: dict[int, tuple[Tensor, Tensor]] = {}
         for norm in self.norms:
             if norm.arriving is not None:
-                _, before = sums.get(id(norm.data), (norm.data, 0))
-                sums[id(norm.data)] = norm.data, before + norm.arriving
+                if _passes_squares(norm.data, ends):
+                    _, before = sums.get(id(norm.data), (norm.data, 0))
+                    sums[id(norm.data)] = norm.data, before + norm.arriving()
                 norm.arriving = None
         if not sums:
             return list(relevance)
@@ -86,3 +87,21 @@ class NormSquares:
             part if part is None or taken is None else part - taken
             for part, taken in zip(relevance, found, strict=True)
         ]
+
+
+def _passes_squares(data: Tensor, ends: Sequence[Tensor]) -> bool:
+    """Whether :math:`Q` at a tensor can reach one of some others; it ends at everything that mixes channels."""
+    goals, waiting = {end.grad_fn for end in ends if end.grad_fn is not None}, [data.grad_fn]
+    leaves = {id(end) for end in ends if end.grad_fn is None}
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node in goals or id(getattr(node, "variable", None)) in leaves:
+            return True
+        call = getattr(node, "call", None)
+        if call is None or call.passes_squares:
+            waiting += [below for below, _ in node.next_functions]
+    return False

@@ -40,6 +40,7 @@ DERIVED = {
     "softmax", "sigmoid", "expit", "hardsigmoid", "tanh", "erf", "softsign", "gelu", "silu", "mish", "elu", "selu",
     "celu", "glu", "softplus", "tanhshrink", "hardswish", "lstm", "gru", "rnn_tanh", "norm",
     "multi_head_attention_forward", "linalg_norm", "linalg_vector_norm", "var", "std", "rsqrt", "sqrt", "exp",
+    "lstm_cell", "gru_cell", "logsumexp", "cosine_similarity", "cdist", "prod", "cumprod",
 }  # fmt: skip
 DERIVED_MODULES = (
     *_SMOOTH, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm, nn.MultiheadAttention, nn.Softmax,

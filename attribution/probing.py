@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -51,6 +52,8 @@ def probe(hook: BasicHook) -> list[InputFactor] | None:
             factor = hook.reducer(inputs, gradients) / relevance
             for by_input, reference in ((True, inputs[branch]), (False, torch.ones_like(relevance))):
                 scale = float((factor / reference).flatten()[0])
+                # a scale of 1 up to rounding would cost a product
+                scale = float(round(scale)) if math.isclose(scale, round(scale), abs_tol=1e-12) else scale
                 if torch.allclose(factor, scale * reference):
                     found.append(InputFactor(scale, by_input))
                     break

@@ -31,9 +31,7 @@ from crp.attribution.linear_function import LinearFunction
 from crp.attribution.modified_module import ModifiedModule
 from crp.attribution.probing import InputFactor, mapped, sign_kept, stabilizer
 from crp.attribution.signs import is_nonnegative
-
-# A CPU computes factors in pieces of this many values, so that intermediate results stay in its cache.
-_PIECE = 2**18
+from crp.attribution.stabilizing import Reciprocal
 
 
 class RuleOperator:
@@ -63,7 +61,7 @@ class _Branch:
     """One branch of a rule on one forward pass."""
 
     index: int
-    output_factor: Tensor
+    output_factor: Tensor | Reciprocal
     input_factor: Tensor | None
     graph: tuple[Tensor, Tensor] | None = None
 
@@ -100,7 +98,7 @@ class RuleCall:
     def fuse(self, upper: RuleCall) -> None:
         """Multiply the input factor of the call above into this one's output factor, if each has one branch."""
         if len(self.branches) == len(upper.branches) == 1 and upper.branches[0].input_factor is not None:
-            self.branches[0].output_factor = self.branches[0].output_factor * upper.branches[0].input_factor
+            self.branches[0].output_factor = _tensor(self.branches[0].output_factor) * upper.branches[0].input_factor
             upper.branches[0].input_factor = None
 
     def down(self, relevance: Tensor) -> Tensor:
@@ -114,11 +112,13 @@ class RuleCall:
         total = None
         for branch in self.branches:
             output, data = branch.graph
+            scaled = _times(relevance, branch.output_factor)
             (part,) = torch.autograd.grad(
-                output, data, relevance * branch.output_factor, retain_graph=True, create_graph=torch.is_grad_enabled()
+                output, data, scaled, retain_graph=True, create_graph=torch.is_grad_enabled()
             )
             if branch.input_factor is not None:
-                part = part * branch.input_factor
+                # the factor first: the product has its layout in memory, which is that of the forward pass
+                part = branch.input_factor * part
             total = part if total is None else total + part
         return total
 
@@ -129,14 +129,14 @@ class RuleCall:
             first, last = branch.output_factor, branch.input_factor
             if upward:
                 first, last = last, first
-            part = values if first is None else values * first
+            part = values if first is None else _times(values, first)
             if upward:
                 part = self.operator.modified.weighted(branch.index, part)
             else:
                 part = self.operator.modified.transposed(branch.index, part, self.data.shape)
             if last is not None:
                 # in place where possible: allocating a second tensor of this size costs more than the product
-                part = part * last if 0 in part.stride() else part.mul_(last)
+                part = part.mul_(last) if isinstance(last, Tensor) and 0 not in part.stride() else _times(part, last)
             total = part if total is None else total + part
         return total
 
@@ -156,9 +156,9 @@ class RuleCall:
         branches = []
         for index in live:
             factor = operator.factors[index]
-            scale = output_factors[index].detach()
+            scale = output_factors[index]
             if factor.scale != 1:
-                scale = scale * factor.scale
+                scale = _tensor(scale) * factor.scale
             branches.append(_Branch(index, scale, inputs[index] if factor.by_input else None, graphs.get(index)))
         return branches
 
@@ -180,14 +180,21 @@ class RuleCall:
             inputs.append(value)
         return inputs
 
-    def _output_factors(self, outputs: list[Tensor]) -> Sequence[Tensor]:
+    def _output_factors(self, outputs: list[Tensor]) -> Sequence[Tensor | Reciprocal]:
         """Return what the rule's gradient mapper returns for ones."""
         operator = self.operator
         if operator.modified.affine and operator.epsilon is not None:
             # the output of a branch without input is one expanded zero
             summands = {index: output for index, output in enumerate(outputs) if any(output.stride())}
             nonnegative = self.nonnegative and all(map(operator.modified.keeps_sign, summands))
-            return [_stabilized_reciprocal([*summands.values()], operator.epsilon, nonnegative)] * len(outputs)
+            first, *others = summands.values()
+            # Convolutions and matrix products never produce -0, for which zennit's sign would differ. A `Sum` module
+            # produces -0 only where all summands are zero, and these receive no relevance.
+            total = sum(others, first)
+            if total.shape[1] > 1 and total.stride(1) == 0:  # equal channels share memory
+                one = Reciprocal(total.narrow(1, 0, 1), operator.epsilon, nonnegative=nonnegative)
+                return [one.tensor.expand_as(total)] * len(outputs)
+            return [Reciprocal(total, operator.epsilon, nonnegative=nonnegative)] * len(outputs)
         hook, shape = operator.hook, self.output.shape
         ones = torch.ones((), dtype=self.data.dtype, device=self.data.device).expand(shape)
         if self.data.device.type != "cpu" or len(outputs[0]) == 1:
@@ -239,29 +246,9 @@ def mark_nonnegative_inputs(calls: Iterable[RuleCall]) -> None:
             call.nonnegative = nonnegative
 
 
-def _stabilized_reciprocal(outputs: Sequence[Tensor], epsilon: float, nonnegative: bool) -> Tensor:
-    """`1 / (z + epsilon * sign(z))` for the sum z of `outputs`, in a fifth of the time that zennit's code takes.
-
-    Convolutions and matrix products never produce -0, for which zennit's sign would differ. A `Sum` module produces -0
-    only where all summands are zero, and these receive no relevance. If the sum is known to be nonnegative, the sign is
-    not copied, which saves half of the time.
-    """
-    total = outputs[0] if len(outputs) == 1 else sum(outputs[1:], outputs[0])
-    if total.shape[1] > 1 and total.stride(1) == 0:  # equal channels share memory
-        one = _stabilized_reciprocal([total.narrow(1, 0, 1)], epsilon, nonnegative)
-        return one.expand_as(total)
-    epsilon, factor = total.new_full((), epsilon), torch.empty_like(total)
-    for values, result in zip(*_pieces(total, factor), strict=True):
-        if nonnegative:
-            torch.add(values, epsilon, out=result).reciprocal_()
-        else:
-            torch.copysign(epsilon, values, out=result).add_(values).reciprocal_()
-    return factor
+def _tensor(factor: Tensor | Reciprocal) -> Tensor:
+    return factor if isinstance(factor, Tensor) else factor.tensor
 
 
-def _pieces(*tensors: Tensor) -> list[Sequence[Tensor]]:
-    """Split tensors of one shape into pieces, all in the memory order of the last tensor."""
-    last = tensors[-1]
-    axes = sorted(range(last.ndim), key=last.stride, reverse=True)
-    size = _PIECE if last.device.type == "cpu" else last.numel()
-    return [values.permute(axes).reshape(-1).split(size) for values in tensors]
+def _times(values: Tensor, factor: Tensor | Reciprocal) -> Tensor:
+    return values * factor if isinstance(factor, Tensor) else factor.times(values)

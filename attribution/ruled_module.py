@@ -117,8 +117,12 @@ class ModuleCall:
         """The call under the rule that the backward pass uses; None if it ends here."""
         if self.purpose.value is not Purpose.SQUARES:
             return self.by_purpose[self.purpose.value]
-        ranking = self.by_purpose[Purpose.RANKING]
-        return ranking if type(ranking.operator.hook) is Norm else None
+        return self.by_purpose[Purpose.RANKING] if self.passes_squares else None
+
+    @property
+    def passes_squares(self) -> bool:
+        """Whether what values add to the squares in norms flows on: through averages."""
+        return type(self.by_purpose[Purpose.RANKING].operator.hook) is Norm
 
     def overwritten(self) -> bool:
         """Return whether the model changed the module's input in place after the call."""

@@ -16,7 +16,7 @@ import crp
 from benchmarks import subjects
 from benchmarks.pages import Pages  # noqa: F401  (a kind of work like those below)
 from benchmarks.subjects import spread
-from crp.attribution import RelevanceFlow, composite_for, prepare
+from crp.attribution import RelevanceFlow, Replica, composite_for, prepare
 from crp.attribution.memory import memory_kept
 from crp.concepts import ChannelConcept
 from crp.explanations import concepts_in_cells
@@ -121,12 +121,14 @@ class Mine(Work):
     def survey(self, units: int, batch: int, precision: str, activation_score: str, k: int) -> Survey:
         """Run one pass in a precision: what `crp.mine` does between fingerprints and patches."""
         reader = SampleReader(self.samples.first(units), labelled=True)
-        layouts = self.layouts()
         with tensor_cores(tf32=precision == "tf32"):
+            replica = prepare(self.model, self.composite(), dtype=_DTYPES[precision])
+            layouts = self.layouts(replica)
             surveyor = Surveyor(
-                prepare(self.model, self.composite(), dtype=_DTYPES[precision]),
+                replica,
                 Tally(sizes_of(CHANNELS, layouts), self._classes(), k, LEADING, 0),
                 concept=CHANNELS,
+                layouts=layouts,
                 targets="label",
                 relevance_score=Score(SCORE),
                 activation_score=Score(activation_score),
@@ -161,7 +163,7 @@ class Mine(Work):
             )
         return scores
 
-    def layouts(self) -> dict[str, Layout]:
+    def layouts(self, replica: Replica) -> dict[str, Layout]:
         """Say what the axes of the layers' outputs mean: channels first."""
         return {layer: Layout(tuple(shape)) for layer, shape in self.shapes.items()}
 
@@ -177,10 +179,10 @@ class Blocks(Mine):
         """Return the default rules of mining."""
         return composite_for(self.model).composite
 
-    def layouts(self) -> dict[str, Layout]:
-        """Find out what the axes of the layers' outputs mean."""
+    def layouts(self, replica: Replica) -> dict[str, Layout]:
+        """Find out what the axes of the layers' outputs mean, in a pass of the first sample, as `crp.mine` does."""
         data = self.samples.data[:1].to(self.device)
-        with RelevanceFlow(self.model, self.composite(), data, self.layers, to_input=False) as flow:
+        with RelevanceFlow(replica, None, data, self.layers) as flow:
             return {layer: flow.layout(layer) for layer in self.layers}
 
     def figures(self, batch: int) -> dict[str, float]:

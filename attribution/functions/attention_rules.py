@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crp.attribution.functions.derivatives import linear_down, times_gradient
+from crp.attribution.functions.elementary import other_function
 from crp.attribution.functions.function_calls import Call
 from crp.attribution.functions.operation import Down
 
@@ -24,8 +25,7 @@ def attention(call: Call) -> Tensor:
     query, key, value = (call.argument(place, name) for place, name in enumerate(("query", "key", "value")))
     output = call.run()
     if not value.requires_grad:
-        call.rules.without_rule(call.name)
-        return call.by_autograd()
+        return other_function(call)
     groups = query.shape[-3] // value.shape[-3] if call.argument(7, "enable_gqa", False) else 1
 
     def mixed(weights: Tensor, values: Tensor) -> Tensor:
@@ -77,8 +77,7 @@ def multi_head_attention(call: Call) -> tuple[Tensor, Tensor | None]:
     query, key, value = given["query"], given["key"], given["value"]
     rare = [given.get(name) is not None for name in ("bias_k", "bias_v", "static_k", "static_v")]
     if any(rare) or given.get("add_zero_attn") or query.ndim != 3:
-        call.rules.without_rule(call.name)
-        return call.by_autograd()
+        return other_function(call)
     heads = given["num_heads"]
     biases = [None] * 3 if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)
     if given.get("use_separate_proj_weight"):

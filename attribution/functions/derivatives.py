@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from crp.attribution.functions.function_calls import Call, stabilized_reciprocal
+from crp.attribution.functions.function_calls import Call
 from crp.attribution.functions.operation import Down
+from crp.attribution.nested_tensors import tensors_in
+from crp.attribution.stabilizing import pieces, stabilized_reciprocal
 
 
 def with_leaves(call: Call, leaves: Mapping[int, Tensor]) -> Any:
@@ -42,13 +45,48 @@ def own_graph(call: Call) -> tuple[Tensor, list[Tensor], dict[int, Tensor]]:
 def times_gradient(graph: Tensor, data: Sequence[Tensor], leaves: Mapping[int, Tensor]) -> Down:
     """Return the rule `first_order` for a function that ran in a graph of its own."""
     gradient, reciprocal = graph_down(graph, data, leaves), stabilized_reciprocal(graph)
-    values = [torch.where(value.isfinite(), value, 0).detach() for value in data]
+    values = [_finite(value.detach()) for value in data]
 
     def down(relevance: Tensor) -> list[Tensor | None]:
         found = gradient(relevance * reciprocal)
         return [None if part is None else value * part for value, part in zip(values, found, strict=True)]
 
     return down
+
+
+def elementwise_first_order(call: Call) -> tuple[Tensor, Tensor | None]:
+    r"""Run a function of one tensor, element by element, and its derivative at once.
+
+    Returns
+    -------
+    output
+        :math:`f(x)`.
+    factor
+        :math:`x f'(x) / z`, the factor of relevance in `first_order`; None if the function has another tensor as its
+        argument, or another shape or dtype as its output.
+    """
+    (data,) = call.data
+    others = [value for value in tensors_in((*call.args, *call.kwargs.values())) if value is not data]
+    if others or not data.is_floating_point():
+        return call.run(), None
+    output, factor = torch.empty_like(data), torch.empty_like(data)
+    with torch._C.DisableTorchFunction():  # each piece would be a call that modes see
+        for values, result, part in pieces(data.detach(), output, factor):
+            with torch.enable_grad():
+                leaf = values.detach().requires_grad_()
+                graph = with_leaves(call, {id(data): leaf})
+            if graph.shape != values.shape or graph.dtype != values.dtype:
+                return call.run(), None
+            result.copy_(graph.detach())
+            (gradient,) = torch.autograd.grad(graph, leaf, stabilized_reciprocal(graph))
+            torch.mul(_finite(values), gradient, out=part)
+    return output, factor
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Put 0 in the place of infinite values."""
+    # the sum is not finite if a value is not, and takes a tenth of the time that `isfinite` takes
+    return values if math.isfinite(values.sum()) else torch.where(values.isfinite(), values, 0)
 
 
 def graph_down(graph: Tensor, data: Sequence[Tensor], leaves: Mapping[int, Tensor]) -> Down:
@@ -94,6 +132,7 @@ def linear_down(
         (gradient,) = torch.autograd.grad(
             graph, leaf, relevance * reciprocal, retain_graph=True, create_graph=torch.is_grad_enabled()
         )
-        return gradient * factor
+        # the factor first: the product has its layout in memory, which is that of the forward pass
+        return factor * gradient
 
     return down, value

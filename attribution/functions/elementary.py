@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from crp.attribution.functions.derivatives import (
+    elementwise_first_order,
     first_order,
     graph_down,
     linear_down,
@@ -25,7 +26,7 @@ from crp.attribution.functions.derivatives import (
     times_gradient,
     with_leaves,
 )
-from crp.attribution.functions.function_calls import Call, data_in, stabilized_reciprocal, summed_to
+from crp.attribution.functions.function_calls import Call, data_in, summed_to
 from crp.attribution.functions.gates import (
     Gate,
     as_gate,
@@ -38,6 +39,7 @@ from crp.attribution.functions.gates import (
 from crp.attribution.functions.operation import Down
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.purposes import Purpose
+from crp.attribution.stabilizing import stabilized_reciprocal
 
 
 def as_autograd(call: Call) -> Any:
@@ -94,8 +96,7 @@ def elementwise(call: Call) -> Tensor:
     """Pass relevance unchanged through a function of one tensor, element by element."""
     output, data = call.run(), call.data
     if len(data) != 1 or output.shape != data[0].shape:
-        call.rules.without_rule(call.name)
-        return call.by_autograd()
+        return other_function(call)
     return call.ruled(output, data, unchanged)
 
 
@@ -103,10 +104,11 @@ def smooth(call: Call) -> Tensor:
     """`elementwise` for maps; for ranking `first_order`, which agrees better with measured effects at GELU."""
     if not call.ranked_apart() or len(call.data) != 1:
         return elementwise(call)
-    graph, data, leaves = own_graph(call)
-    rules = call.by_purpose(maps=lambda: unchanged, ranking=lambda: times_gradient(graph, data, leaves))
-    # a copy: the graph may keep its output, and the model may change it in place
-    return call.ruled(graph.detach().clone(), data, rules)
+    output, factor = elementwise_first_order(call)
+    if factor is None:
+        return _with_first_order(call, lambda graph, data, leaves: unchanged)
+    rules = call.by_purpose(maps=lambda: unchanged, ranking=lambda: lambda relevance: (relevance * factor,))
+    return call.ruled(output, call.data, rules)
 
 
 def bounded(call: Call) -> Tensor:
@@ -124,20 +126,36 @@ def only_gate(call: Call) -> Tensor:
 
     Where relevance for maps reaches it all the same, it passes by the gradient, and a note says so.
     """
-    output = _by_gradient(call) if call.ranked_apart() else call.by_autograd()
+    output = _with_first_order(call, graph_down, scaling=True) if call.ranked_apart() else call.by_autograd()
     gate = Gate(call.name, call.rules.running.innermost, output.grad_fn)
     call.rules.gates.append(gate)
     return as_gate(output, gate)
 
 
-def _by_gradient(call: Call) -> Tensor:
-    """Put a function into the graph with its gradient as the rule for maps, and `first_order` for ranking."""
-    graph, data, leaves = own_graph(call)
-    rules = call.by_purpose(
-        maps=lambda: graph_down(graph, data, leaves), ranking=lambda: times_gradient(graph, data, leaves)
-    )
+def other_function(call: Call) -> Any:
+    """Run a function that has no rule, which a note says: by its gradient for maps, by `first_order` for ranking.
+
+    What returns several tensors, or a part of its argument, runs by its gradient for both.
+    """
+    result = call.by_autograd()
+    if next(data_in([result]), None) is None:
+        return result
+    call.rules.without_rule(call.name)
+    if not isinstance(result, Tensor) or not call.ranked_apart():
+        return result
+    memory = {id(tensor) for value in call.data for tensor in (value, value._base)}
+    part = id(result) in memory or (result._base is not None and id(result._base) in memory)
+    complex_numbers = any(value.is_complex() for value in (result, *call.data))
+    return result if part or complex_numbers else _with_first_order(call, graph_down)
+
+
+def _with_first_order(call: Call, maps: Callable[..., Down], *, scaling: bool = False) -> Tensor:
+    """Put a function into the graph with `first_order` for ranking, and a rule for maps made of its own graph."""
+    own = own_graph(call)
+    graph, data, _ = own
+    rules = call.by_purpose(maps=lambda: maps(*own), ranking=lambda: times_gradient(*own))
     # a copy: the graph may keep its output, and the model may change it in place
-    return call.ruled(graph.detach().clone(), data, rules, scaling=True)
+    return call.ruled(graph.detach().clone(), data, rules, scaling=scaling)
 
 
 def addition(call: Call) -> Tensor:
@@ -178,8 +196,7 @@ def linear_map(call: Call) -> Tensor:
 def _linear_map(call: Call, purposes: Iterable[Purpose]) -> Tensor:
     data = call.data
     if len(data) != 1:
-        call.rules.without_rule(call.name)
-        return call.by_autograd()
+        return other_function(call)
     return linearized(call, data[0], lambda leaf: with_leaves(call, {id(data[0]): leaf}), purposes=purposes)
 
 
@@ -208,8 +225,7 @@ def sampling(call: Call) -> Tensor:
     """Apply `linear_map` to what is sampled; the places, which may depend on the data, are constants."""
     data = call.argument(0, "input")
     if not data.requires_grad:
-        call.rules.without_rule(call.name)
-        return call.by_autograd()
+        return other_function(call)
     return linearized(call, data, lambda leaf: with_leaves(call, {id(data): leaf}), purposes=Purpose)
 
 
@@ -316,8 +332,7 @@ def matrix_product(call: Call) -> Tensor:
     if len(data) == 1:
         return _linear_map(call, (Purpose.MAPS, Purpose.RANKING))
     if len(data) > 2:
-        call.rules.without_rule(call.name)
-        return call.by_autograd()
+        return other_function(call)
     gates = gates_in(data)
     signals = data if gates[0] == gates[1] else [value for value, gate in zip(data, gates, strict=True) if not gate]
     output = call.run()

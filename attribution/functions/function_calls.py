@@ -33,10 +33,6 @@ from crp.attribution.observation import RunningModules
 from crp.attribution.purposes import Purpose
 from crp.attribution.ruled_module import RuledModule
 
-# zennit's default stabiliser (zennit.core.Stabilizer).
-EPSILON = 1e-6
-
-
 # Nodes of views, which torch also makes anew when it reads a view whose base has changed.
 _VIEWS = {f"{name}Backward0" for name in ("View", "Unsqueeze", "ReshapeAlias", "UnsafeView", "Slice", "Alias", "Clone")}
 
@@ -148,8 +144,10 @@ class FunctionRules(TorchFunctionMode):
     ----------
     table
         The rule of each function, by its name.
+    other
+        The rule of a function that is not in the table.
     complex_table
-        The same for calls on complex data.
+        The same as the table for calls on complex data; other functions run by their gradient.
     running
         Follows which module runs.
     linear_rule
@@ -178,6 +176,7 @@ class FunctionRules(TorchFunctionMode):
     def __init__(
         self,
         table: Mapping[str, Callable[[Call], Any]],
+        other: Callable[[Call], Any],
         complex_table: Mapping[str, Callable[[Call], Any]],
         running: RunningModules,
         linear_rule: Callable[[nn.Module, str], RuledModule],
@@ -187,7 +186,7 @@ class FunctionRules(TorchFunctionMode):
         clone: bool = False,
     ) -> None:
         super().__init__()
-        self.table, self.complex_table = table, complex_table
+        self.table, self.other, self.complex_table = table, other, complex_table
         self.running = running
         self._linear_rule = linear_rule
         self.clone = clone
@@ -250,10 +249,7 @@ class FunctionRules(TorchFunctionMode):
         in_place = _out_of_place(function, name)
         if in_place is not None and name.rstrip("_") in self.table and not complex_data:
             return self._in_place(Call(self, in_place, name.rstrip("_"), args, kwargs))
-        result = function(*args, **kwargs)
-        if next(data_in([result]), None) is not None:
-            self.without_rule(name)
-        return result
+        return self.other(Call(self, function, name, args, kwargs))
 
     def without_rule(self, name: str) -> None:
         """Note that the function which is called runs by its gradient."""
@@ -354,12 +350,6 @@ def _out_of_place(function: Callable, name: str) -> Callable | None:
         return None
     found = (getattr(home, name[:-1], None) for home in (Tensor, torch, nn.functional))
     return next(filter(callable, found), None)
-
-
-def stabilized_reciprocal(values: Tensor) -> Tensor:
-    """Compute `1 / (z + epsilon * sign(z))`, with 1 as the sign of zero."""
-    values = values.detach()
-    return (values + torch.copysign(values.new_full((), EPSILON), values + 0.0)).reciprocal()
 
 
 def summed_to(values: Tensor, shape: Sequence[int]) -> Tensor:

@@ -9,15 +9,16 @@ second order.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from crp.attribution.functions.derivatives import first_order, linear_down
-from crp.attribution.functions.function_calls import Call, stabilized_reciprocal
+from crp.attribution.functions.derivatives import first_order
+from crp.attribution.functions.function_calls import Call
 from crp.attribution.functions.gates import as_gate, linear_gate_of
+from crp.attribution.functions.norm_derivatives import Normalization
 from crp.attribution.functions.operation import Down
 from crp.attribution.scaling import Scaling
 
@@ -66,27 +67,12 @@ def vector_norm(call: Call) -> Tensor:
 
     def ranking() -> Down:
         if call.name == "rms_norm":
-            axes, weight = _last_axes(data, call.argument(1, "normalized_shape")), call.argument(2, "weight")
-            epsilon = call.argument(3, "eps")
+            axes, epsilon = _last_axes(data, call.argument(1, "normalized_shape")), call.argument(3, "eps")
             epsilon = torch.finfo(data.dtype).eps if epsilon is None else epsilon
-            factor = 1 if weight is None else weight.detach()
-            size = math.prod(data.shape[axis] for axis in axes)
-            return _through_spread(
-                call,
-                output,
-                lambda values: values.square().mean(axes, keepdim=True),
-                lambda values, spread: values * (spread + epsilon).rsqrt() * factor,
-                1 / size,
-            )
+            return _with_derivative(call, Normalization(data, output, axes, call.argument(2, "weight"), epsilon))
         if call.name == "normalize" and call.argument(1, "p", 2) == 2:
             axis, epsilon = call.argument(2, "dim", 1), call.argument(3, "eps", 1e-12)
-            return _through_spread(
-                call,
-                output,
-                lambda values: values.square().sum(axis, keepdim=True),
-                lambda values, spread: values / spread.sqrt().clamp_min(epsilon),
-                1.0,
-            )
+            return _with_derivative(call, Normalization(data, output, [axis], None, epsilon, summed=True))
         return first_order(call)
 
     return call.ruled(output, [data], call.by_purpose(maps=lambda: lambda relevance: (relevance,), ranking=ranking))
@@ -129,70 +115,17 @@ def _standardized(
         Whether the deviation has a derivative in the rule for ranking.
     """
     data, output = call.argument(0, "input"), call.run()
-    factor = 1 if weight is None else weight.detach()
-
-    def grouped(values: Tensor) -> Tensor:
-        return values if groups is None else values.unflatten(1, (groups, -1))
-
-    def variance(values: Tensor) -> Tensor:
-        return grouped(values).var(axes, correction=0, keepdim=True)
-
-    def scaled(values: Tensor, spread: Tensor) -> Tensor:
-        values = grouped(values)
-        return ((values - values.mean(axes, keepdim=True)) * ((spread + epsilon).rsqrt() * factor)).view(data.shape)
-
-    def linear() -> Down:
-        constant = variance(data.detach())
-        down, _ = linear_down(data, lambda leaf: scaled(leaf, constant), output)
-        return lambda relevance: (down(relevance),)
-
-    def ranking() -> Down:
-        size = math.prod(grouped(data).shape[axis] for axis in axes)
-        return _through_spread(call, output, variance, scaled, (1 - 1 / size) / size, grouped)
-
+    own = Normalization(data, output, axes, weight, epsilon, groups, centred=True)
+    constant = own.with_constant_denominator
+    ranking = partial(_with_derivative, call, own) if ranked_apart else constant
     gate = linear_gate_of(data)
-    rules = call.by_purpose(maps=linear, ranking=ranking if ranked_apart else linear)
+    rules = call.by_purpose(maps=constant, ranking=ranking)
     result = call.ruled(output, [data], rules, scaling=gate is not None)
     return result if gate is None else as_gate(result, gate)
 
 
-def _through_spread(
-    call: Call,
-    output: Tensor,
-    spread: Callable[[Tensor], Tensor],
-    scaled: Callable[[Tensor, Tensor], Tensor],
-    square: float,
-    grouped: Callable[[Tensor], Tensor] = lambda values: values,
-) -> Down:
-    """Return gradient times input of a norm, as a rule that also says what each value's square does.
-
-    Parameters
-    ----------
-    output
-        The norm's output.
-    spread
-        Computes a quadratic form of the input: the variance, or a mean or sum of squares.
-    scaled
-        Computes the output, without its shift, of the input and the spread.
-    square
-        How much the square of one value adds to the spread.
-    grouped
-        Views the input such that the spread is broadcast to it.
-    """
-    data = call.data[0]
-    with torch.enable_grad():
-        leaf = data.detach().requires_grad_()
-        variable = spread(leaf)
-        graph = scaled(leaf, variable)
-    values, reciprocal, norm = data.detach(), stabilized_reciprocal(output), call.rules.squares.add(data)
-    squares = grouped(values).square() * square
-
-    def down(relevance: Tensor) -> Sequence[Tensor]:
-        gradient, through = torch.autograd.grad(graph, [leaf, variable], relevance * reciprocal, retain_graph=True)
-        norm.arriving = (squares * through).reshape(values.shape)
-        return (gradient * values,)
-
-    return down
+def _with_derivative(call: Call, normalization: Normalization) -> Down:
+    return normalization.with_derivative(call.rules.squares.add(call.data[0]))
 
 
 def _with_constant_statistics(

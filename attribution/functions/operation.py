@@ -54,6 +54,11 @@ class Operation:
         return [None] * len(self.inputs) if rule is None or relevance is None else rule(relevance)
 
     @property
+    def passes_squares(self) -> bool:
+        """Whether what values add to the squares in norms flows on."""
+        return Purpose.SQUARES in self.rules
+
+    @property
     def by_derivative(self) -> bool:
         """Whether relevance for ranking has a rule of its own: the derivative of what is no linear function."""
         ranking = self.rules.get(Purpose.RANKING)

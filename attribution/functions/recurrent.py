@@ -39,6 +39,16 @@ def rnn_relu(call: Call) -> Any:
     return _opened(call, lambda sent, returned, states: [functional.relu(sent + returned)], 1)
 
 
+def lstm_cell(call: Call) -> tuple[Tensor, ...]:
+    """Open `torch.nn.LSTMCell`."""
+    return tuple(_one_step(call, _lstm_step))
+
+
+def gru_cell(call: Call) -> Tensor:
+    """Open `torch.nn.GRUCell`."""
+    return _one_step(call, _gru_step)[0]
+
+
 def _lstm_step(sent: Tensor, returned: Tensor, states: list[Tensor]) -> list[Tensor]:
     enter, keep, candidate, leave = torch.chunk(sent + returned, 4, -1)
     cell = torch.sigmoid(enter) * _signal(candidate) + torch.sigmoid(keep) * states[1]
@@ -50,6 +60,13 @@ def _gru_step(sent: Tensor, returned: Tensor, states: list[Tensor]) -> list[Tens
     candidate = _signal(new + torch.sigmoid(reset + own_reset) * own_new)
     keep = torch.sigmoid(keep + own_keep)
     return [(1 - keep) * candidate + keep * states[0]]
+
+
+def _one_step(call: Call, step: Step) -> list[Tensor]:
+    data, states, inward, inner, bias, inner_bias = call.args
+    states = [states] if isinstance(states, Tensor) else list(states)
+    with call.rules:
+        return step(functional.linear(data, inward, bias), functional.linear(states[0], inner, inner_bias), states)
 
 
 def _signal(values: Tensor) -> Tensor:

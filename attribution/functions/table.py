@@ -1,4 +1,4 @@
-r"""The rule of each function. To add an operation, add its name to a row of `RULES`.
+r"""The rule of each function. To add an operation, add its name to a row of `RULES`; others are `other_function`.
 
 ==================  ===================================================================================================
 `as_autograd`       reshaping and selecting; max pooling
@@ -61,7 +61,7 @@ from crp.attribution.functions.limits import clamp, hardtanh, limited, relu6, si
 from crp.attribution.functions.linear_layers import LAYERS, linear_layer
 from crp.attribution.functions.normalization import batch_norm, group_norm, instance_norm, layer_norm, vector_norm
 from crp.attribution.functions.overwriting import assignment
-from crp.attribution.functions.recurrent import gru, lstm, rnn_relu, rnn_tanh
+from crp.attribution.functions.recurrent import gru, gru_cell, lstm, lstm_cell, rnn_relu, rnn_tanh
 
 RULES: dict[str, Callable[[Call], Any]] = {}
 for rule, names in (
@@ -110,8 +110,8 @@ for rule, names in (
     (addition, "add sub subtract rsub"),
     (
         linear_map,
-        "neg negative sum mean nanmean cumsum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
-        "adaptive_avg_pool3d interpolate fold col2im",
+        "neg negative sum nansum mean nanmean cumsum diff avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
+        "adaptive_avg_pool2d adaptive_avg_pool3d interpolate fold col2im",
     ),
     (accumulation, "index_add scatter_add"),
     (fourier, FOURIER),
@@ -133,6 +133,8 @@ for rule, names in (
     (linear_layer, " ".join(LAYERS)),
     (lstm, "lstm"),
     (gru, "gru"),
+    (lstm_cell, "lstm_cell"),
+    (gru_cell, "gru_cell"),
     (rnn_tanh, "rnn_tanh"),
     (rnn_relu, "rnn_relu"),
 ):

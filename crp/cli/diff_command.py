@@ -41,7 +41,8 @@ def diff(
     from crp.library import open_library
 
     found = difference(open_library(first), open_library(second), layers=layers)
-    broken = [sentence for rule in rules if (sentence := found.holds(rule))]
+    answers = {rule: found.holds(rule) for rule in rules}
+    broken = [sentence for sentence in answers.values() if sentence]
     if as_json:
         click.echo(json.dumps({"layers": [layer.to_json() for layer in found.layers], "failed": broken}, indent=1))
     else:
@@ -59,8 +60,8 @@ def diff(
                 click.echo(f"  and {len(layer.changes) - count} more changes of at least five points")
         if found.empty:
             click.echo("Nothing differs.")
-        for sentence in broken:
-            click.echo(inert(sentence))
+        for rule, sentence in answers.items():
+            click.echo(inert(sentence or f"Not so in B: {rule}"))
     ctx.exit(1 if broken else 0)
 
 

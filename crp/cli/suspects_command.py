@@ -108,8 +108,9 @@ def suspects(
         return
     placed, outside = (any(getattr(one, name) is not None for one in found) for name in ("place", "outside"))
     click.echo(
-        f"{'concept':<16} {'class':<22} {'with':>5} {'without':>7} {'share':>6} {'without':>7} {'right':>6} "
-        f"{'without':>7} {'kept':>6} {'pulled':>6}{'  place' if placed else ''}{' outside' if outside else ''}"
+        f"{'concept':<16} {'class':<22} {'with':>5} {'without':>7} {'share':>6} {'without':>7} {'exclusive':>9} "
+        f"{'right':>6} {'without':>7} {'errors':>6} {'kept':>6} {'pulled':>6}{'  place' if placed else ''}"
+        f"{' outside' if outside else ''}"
     )
     for place, one in enumerate(found):
         if one.decides is None and not one.likely and place and found[place - 1].decides is not None:
@@ -120,7 +121,8 @@ def suspects(
         click.echo(
             inert(
                 f"{one.name:<16} {one.target_name:<22} {one.having:>5} {one.lacking:>7} {one.share:>6.0%} "
-                f"{one.share_lacking:>7.0%} {_percent(one.right):>6} {_percent(one.right_lacking):>7} "
+                f"{one.share_lacking:>7.0%} {one.exclusive:>9.0%} {_percent(one.right):>6} "
+                f"{_percent(one.right_lacking):>7} {_percent(None if one.right is None else one.errors):>6} "
                 f"{_percent(one.kept):>6} {_percent(one.pulled):>6}"
                 f"{f' {_percent(fixed):>6}' if placed else ''}{f' {_percent(one.outside):>7}' if outside else ''}"
                 f"  {words}".rstrip()
@@ -128,7 +130,8 @@ def suspects(
         )
     click.echo(
         "with, without: samples of the class that use the concept more, and less; share: its share of relevance; "
-        "right: predicted rightly."
+        "exclusive: how much larger that is than in any other class; right: predicted rightly; errors: how much more "
+        "often those without it are wrong, at least. The gap is the difference of both shares."
     )
     click.echo(STATED)
     if data is not None:

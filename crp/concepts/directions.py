@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -15,6 +16,10 @@ from .encoders import LeastSquares
 from .protocol import ConceptKind
 
 _LEAST_SQUARES = LeastSquares()
+
+# Encoders that are prepared for directions, by version of the matrix, dtype and device. No attribute of the directions,
+# all of which are part of their fingerprint.
+_PREPARED: WeakKeyDictionary[Directions, dict[tuple, Callable[[Tensor], Tensor]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +106,13 @@ class Directions(ConceptKind):
         return self.names[concept] if self.names else ""
 
     def _coefficients(self, activation: Tensor, layout: Layout) -> Tensor:
-        return self.encoder(layout.split(activation).movedim(1, -1), self._directions(activation))
+        values, directions = layout.split(activation).movedim(1, -1), self._directions(activation)
+        if not hasattr(self.encoder, "prepared"):
+            return self.encoder(values, directions)
+        known, key = _PREPARED.setdefault(self, {}), (self.matrix._version, values.dtype, values.device)
+        if key not in known:
+            known[key] = self.encoder.prepared(directions)
+        return known[key](values)
 
     def _directions(self, like: Tensor) -> Tensor:
         return self.matrix.to(like)

@@ -1,11 +1,12 @@
 """How much of each direction an activation holds: encoders of `Directions`.
 
 Axes: `C` channels, `n` directions. An encoder is a function of activations `[..., C]` and directions `[n, C]` that
-returns coefficients `[..., n]`.
+returns coefficients `[..., n]`. If it has a method `prepared`, that does once what depends on the directions alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +24,12 @@ class LeastSquares:
 
     def __call__(self, activation: Tensor, directions: Tensor) -> Tensor:
         """Return coefficients `[..., n]`."""
-        return activation @ torch.linalg.pinv(directions.double()).to(activation)
+        return self.prepared(directions.to(activation))(activation)
+
+    def prepared(self, directions: Tensor) -> Callable[[Tensor], Tensor]:
+        """Invert the directions; return the function of activations alone."""
+        inverse = torch.linalg.pinv(directions.double()).to(directions)
+        return lambda activation: activation @ inverse
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,15 @@ class NonNegative:
 
     def __call__(self, activation: Tensor, directions: Tensor) -> Tensor:
         """Return coefficients `[..., n]`."""
-        directions = directions.to(activation)
-        squares, products = directions @ directions.T, activation @ directions.T
+        return self.prepared(directions.to(activation))(activation)
+
+    def prepared(self, directions: Tensor) -> Callable[[Tensor], Tensor]:
+        """Find the length of a step; return the function of activations alone."""
+        squares = directions @ directions.T
         steepest = float(torch.linalg.eigvalsh(squares.double())[-1])
+        return lambda activation: self._found(activation @ directions.T, squares, steepest)
+
+    def _found(self, products: Tensor, squares: Tensor, steepest: float) -> Tensor:
         found = ahead = torch.zeros_like(products)
         momentum = 1.0
         for _ in range(self.steps if steepest > 0 else 0):

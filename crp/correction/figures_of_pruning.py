@@ -38,7 +38,13 @@ class PruningFigures(ChangedPredictions):
 
 
 def measure_pruning(
-    model: nn.Module, data: Tensor, scores: Mapping[str, np.ndarray], share: float, *, labels: Tensor | None = None
+    model: nn.Module,
+    data: Tensor,
+    scores: Mapping[str, np.ndarray],
+    share: float,
+    *,
+    labels: Tensor | None = None,
+    progress: bool = True,
 ) -> PruningFigures:
     """Measure what `prune` does, and what it would do at other shares.
 
@@ -50,6 +56,8 @@ def measure_pruning(
         Samples `[N, c, *S]`, best others than those that the scores were found on.
     labels
         Class of each sample, int64 `[N]`; None for what the whole model predicts.
+    progress
+        Whether to show a progress bar.
     """
     checked_samples(data, labels)
     first, second = predicted(copied(model), data), predicted(prune(model, data, scores, share).model, data)
@@ -61,5 +69,5 @@ def measure_pruning(
         before=share_of(first == right),
         after=share_of(second == right),
         layers=tuple((layer, len(values), len(removed[layer])) for layer, values in scores.items()),
-        curve=tuple(pruning_curve(model, data, scores, labels=labels)),
+        curve=tuple(pruning_curve(model, data, scores, labels=labels, progress=progress)),
     )

@@ -17,6 +17,7 @@ from crp.correction.presence import observed_layers
 from crp.correction.reruns import BATCH, checked_samples
 from crp.errors import InputError, listed
 from crp.layout import Layout
+from crp.progress import in_batches, progress_bar
 
 _CHANNELS = ChannelConcept()
 # Shares of the filters after which accuracy is measured.
@@ -24,7 +25,12 @@ SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def relevance_scores(
-    model: nn.Module, data: Tensor, layers: Sequence[str], *, labels: Tensor | None = None
+    model: nn.Module,
+    data: Tensor,
+    layers: Sequence[str],
+    *,
+    labels: Tensor | None = None,
+    progress: bool = True,
 ) -> dict[str, np.ndarray]:
     r"""Return how much predictions rely on each channel of some layers.
 
@@ -44,6 +50,8 @@ def relevance_scores(
         Names of layers.
     labels
         The class that is explained of each sample, int64 `[N]`; None for the one that is predicted.
+    progress
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -53,10 +61,9 @@ def relevance_scores(
     checked_samples(data, labels)
     replica = prepare(model, composite_for(model, data[:1]).composite)
     squares: dict[str, Tensor] = {}
-    for first in range(0, len(data), BATCH):
-        batch = data[first : first + BATCH]
+    for rows, batch in in_batches(data, BATCH, "scoring filters", shown=progress):
         with RelevanceFlow(replica, None, batch, list(layers), to_input=False) as flow:
-            targets = flow.prediction.argmax(1) if labels is None else labels[first : first + BATCH]
+            targets = flow.prediction.argmax(1) if labels is None else labels[rows]
             parts = {layer: flow.parts(layer, _CHANNELS) for layer in layers}
 
             def visit(layer: str, arriving: Tensor, parts: Mapping[str, Parts] = parts) -> None:
@@ -167,6 +174,7 @@ def pruning_curve(
     *,
     labels: Tensor | None = None,
     shares: Sequence[float] = SHARES,
+    progress: bool = True,
 ) -> list[tuple[float, float]]:
     """Measure the accuracy after taking out more and more filters.
 
@@ -178,6 +186,8 @@ def pruning_curve(
         Class of each sample, int64 `[N]`; None for what the whole model predicts.
     shares
         Of the filters, 0 to 1.
+    progress
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -188,9 +198,11 @@ def pruning_curve(
     wanted = predicted(copied(model), data) if labels is None else labels.to(data.device)
     layouts = _layouts(model, data, scores)
     curve = []
-    for share in shares:
-        pruned = _pruned(model, data, scores, filters_removed(scores, share), layouts).model
-        curve.append((share, float((predicted(pruned, data) == wanted).double().mean())))
+    with progress_bar("taking out filters", len(shares), shown=progress, unit="share") as bar:
+        for share in shares:
+            pruned = _pruned(model, data, scores, filters_removed(scores, share), layouts).model
+            curve.append((share, float((predicted(pruned, data) == wanted).double().mean())))
+            bar.update(1)
     return curve
 
 

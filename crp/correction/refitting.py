@@ -119,7 +119,8 @@ def refit(
     with torch.no_grad():
         last.weight.copy_(fitted.weight)
         last.bias.copy_(fitted.bias)
-    words = f"last layer fitted to {'its own predictions' if labels is None else 'labels'}, weight {boost}"
+    truth = "its own predictions" if labels is None else "labels"
+    words = f"last layer fitted to {truth}; samples that the concept was taken out of count {boost}-fold"
     if after is None:
         return Correction(fixed, words, True, layer, last=last)
     return replace(after, model=fixed, method=f"{after.method}; {words}", last=last)

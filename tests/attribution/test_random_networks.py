@@ -10,8 +10,7 @@ from torch import nn
 from zennit.core import Hook
 from zennit.rules import Epsilon
 
-from crp.attribution import RelevanceFlow, composite_for, prepare
-from crp.attribution.functions import function_calls
+from crp.attribution import RelevanceFlow, composite_for, prepare, stabilizing
 from crp.attribution.observation import LinearCall
 from crp.attribution.operation_composite import OperationComposite, network_kind
 from crp.errors import ModelError
@@ -81,7 +80,7 @@ class EpsilonEverywhere(OperationComposite):
 
 def check_by_hand(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Relevance equals the input times the gradient of the network by hand."""
-    monkeypatch.setattr(function_calls, "EPSILON", 1e-13)
+    monkeypatch.setattr(stabilizing, "EPSILON", 1e-13)
     net, data = RandomNet(seed, STEPS), generated(seed, *SHAPE) + 0.2
     composite = EpsilonEverywhere(network_kind([LinearCall("", nn.Linear, False)]))
     with RelevanceFlow(net, composite, data) as flow:

@@ -75,6 +75,7 @@ class Above(nn.Module):
 
 SIX = nn.ReLU6()
 torch.manual_seed(0)
+CELLS = nn.LSTMCell(4, 4).double(), nn.GRUCell(4, 4, bias=False).double()
 ATTENTION = nn.MultiheadAttention(4, 2, batch_first=True, dtype=torch.float64).eval()
 
 
@@ -99,6 +100,16 @@ FUNCTIONS = {
     "lp norm": lambda x: functional.normalize(x, p=1, dim=-1),
     "local response": lambda x: functional.local_response_norm(x, 2),
     "gated linear unit": lambda x: functional.glu(x, -1),
+    # without a rule
+    "log of a sum": lambda x: x.logsumexp(-1, keepdim=True) * torch.ones(1, 1, 2),
+    "similarity": lambda x: functional.cosine_similarity(x, x.flip(1) + 0.2, dim=1).repeat(1, 2),
+    "distances": lambda x: torch.cdist(x, x.detach() + 1),
+    "product of all": lambda x: x.prod(-1, keepdim=True).expand(2, 3, 2),
+    "three factors": lambda x: torch.einsum("nci,ncj,nck->nij", x, x, x + 1),
+    "power of the data": lambda x: x.abs().add(1).pow(x),
+    "cells": lambda x: torch.stack(
+        [*CELLS[0](x[:, 0], CELLS[0](x[:, 1])), CELLS[1](x[:, 0], CELLS[1](x[:, 1], x[:, 2]))]
+    ).sum(0).repeat(1, 2),
     # gates with limits, most of them beyond: there their derivative is 0
     "hard swish by hand": lambda x: 5 * x * functional.relu6(5 * x + 3) / 6,
     "hard swish of a module": lambda x: 5 * x * SIX(5 * x + 3) / 6,

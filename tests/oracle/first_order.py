@@ -129,5 +129,5 @@ def relevance(
 def unstabilised(monkeypatch) -> Iterator[None]:
     """Make the stabilisers of function rules so small that they do not count."""
     with monkeypatch.context() as patch:
-        patch.setattr("crp.attribution.functions.function_calls.EPSILON", 1e-14)
+        patch.setattr("crp.attribution.stabilizing.EPSILON", 1e-14)
         yield

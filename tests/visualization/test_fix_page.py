@@ -39,7 +39,7 @@ def test_the_page_has_the_figures_and_the_samples_that_changed(library: Library)
     assert page.count("<img") == min(10, len(figures.better)) + min(10, len(figures.worse))
     assert re.search(r"right, of all</th><td>95\.0.%</td>", page)
     assert f"For the better: {len(figures.better)}" in page
-    assert "Last layer fitted to its own predictions, weight" in page
+    assert "Last layer fitted to its own predictions; samples that the concept was taken out of count" in page
     assert "Without labels" not in page
 
 

@@ -42,6 +42,10 @@ def test_the_evidence_is_said_and_what_was_not_measured_stands_apart(library: Li
     assert "<b>second" not in page
     assert "taken out, 5 % are still recognised; put into others, 88 % are taken for &lt;b&gt;second" in text
     assert "93 % of its relevance lies outside the object" in text
+    # the tag: 36 of 36 against 0 of 4
+    assert "are right, 0 % of the others: at least 50 points fewer, as far as so many samples can tell" in text
+    few = dataclasses.replace(found[0], having=5, lacking=3, right=1.0, right_lacking=2 / 3)
+    assert "67 % of the others: too few samples to tell them apart" in words(suspects_report([few], library))
     assert "likely a Clever Hans" in text
     assert len(found) > 1
     assert text.count("not measured: needs --data") == len(found) - 1

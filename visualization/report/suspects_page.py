@@ -88,8 +88,8 @@ def _evidence(one: Candidate) -> list[tuple[str, str, str]]:
          f"({signed_percent(one.share_lacking)})"),
         ("errors", None if one.right is None else one.errors,
          "the library has no labels" if one.right is None
-         else f"{_percent(one.right)} of those that use it are right, {_percent(one.right_lacking)} of the others; as "
-         f"far as so few can tell, at least {100 * one.errors:.0f} points less often"),
+         else f"{_percent(one.right)} of those that use it are right, {_percent(one.right_lacking)} of the others"
+         f"{_difference(one)}"),
         ("decides", one.decides,
          not_measured if one.decides is None
          else f"taken out, {_percent(one.kept)} are still recognised; put into others, {_percent(one.pulled)} are "
@@ -105,6 +105,12 @@ def _evidence(one: Candidate) -> list[tuple[str, str, str]]:
     return [
         (what, "" if value is None else f"{100 * min(1.0, max(0.0, value)):.1f}", words) for what, value, words in rows
     ]
+
+
+def _difference(one: Candidate) -> str:
+    if one.errors:
+        return f": at least {100 * one.errors:.0f} points fewer, as far as so many samples can tell"
+    return ": too few samples to tell them apart" if one.right > one.right_lacking else ""
 
 
 def _percent(share: float) -> str:

@@ -17,6 +17,7 @@ from .one_function import RULES_FOR_LINEAR, Function, assert_both_directions, ge
 
 W, K, V = generated(4, 4), generated(4, 4, 3, 3), generated(4)
 WINDOW = torch.hann_window(16, dtype=torch.float64)
+LSTM_CELL, GRU_CELL = nn.LSTMCell(4, 4).double(), nn.GRUCell(4, 4).double()
 LSTM, GRU, TANH, RELU = (
     kind.double() for kind in (nn.LSTM(4, 3), nn.GRU(4, 3), nn.RNN(4, 3), nn.RNN(4, 3, nonlinearity="relu"))
 )
@@ -174,8 +175,9 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     # sums and linear maps
     **{name: lambda x, name=name: getattr(torch, name)(x, x.flip(1) + 0.3) for name in ("add", "sub", "subtract")},
     "rsub": lambda x: 1.5 - x,
-    **{name: lambda x, name=name: getattr(x, name)((2, 3)) for name in ("sum", "mean", "nanmean")},
+    **{name: lambda x, name=name: getattr(x, name)((2, 3)) for name in ("sum", "nansum", "mean", "nanmean")},
     "cumsum": lambda x: x.cumsum(1),
+    "diff": lambda x: x.diff(dim=1),
     "avg_pool1d": lambda x: functional.avg_pool1d(x.flatten(2), 2),
     "avg_pool2d": lambda x: functional.avg_pool2d(x, 2),
     "avg_pool3d": lambda x: functional.avg_pool3d(x[:, None], 2),
@@ -233,6 +235,8 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "conv_transpose3d": lambda x: functional.conv_transpose3d(x[:, None], K[:1, :, None], V),
     **{name: lambda x, layer=layer: layer(x[:, 0].transpose(0, 1))[0].transpose(0, 1) for name, layer in
        (("lstm", LSTM), ("gru", GRU), ("rnn_tanh", TANH), ("rnn_relu", RELU))},
+    "lstm_cell": lambda x: LSTM_CELL(x[:, 0, 0], LSTM_CELL(x[:, 1, 0]))[1],
+    "gru_cell": lambda x: GRU_CELL(x[:, 0, 0], x[:, 1, 0]),
 }  # fmt: skip
 # Read something else than values, need an accelerator, or torchvision's operators (test_detectors.py).
 ELSEWHERE = {"requires_grad", "_base", "grad", "cuda", "roi_align"}

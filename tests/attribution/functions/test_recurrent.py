@@ -95,6 +95,22 @@ class ByHand(nn.Module):
         return hidden
 
 
+class ByCell(nn.Module):
+    """The steps by `torch.nn.LSTMCell` or `torch.nn.GRUCell`, with the weights of the layer."""
+
+    def __init__(self, layer: nn.RNNBase) -> None:
+        super().__init__()
+        kind = nn.LSTMCell if isinstance(layer, nn.LSTM) else nn.GRUCell
+        self.cell = kind(layer.input_size, layer.hidden_size).double()
+        self.cell.load_state_dict({name.removesuffix("_l0"): value for name, value in layer.state_dict().items()})
+
+    def forward(self, data: Tensor) -> Tensor:
+        states = None
+        for now in data.unbind(1):
+            states = self.cell(now, states)
+        return states[0] if isinstance(states, tuple) else states
+
+
 class Last(nn.Module):
     def __init__(self, layer: nn.LSTM) -> None:
         super().__init__()
@@ -104,11 +120,14 @@ class Last(nn.Module):
         return self.layer(data)[0][:, -1]
 
 
-def test_an_lstm_by_hand_is_explained_as_the_module() -> None:
+@pytest.mark.parametrize(
+    ("form", "layer"), [(ByHand, nn.LSTM), (ByCell, nn.LSTM), (ByCell, nn.GRU)], ids=["by hand", "LSTMCell", "GRUCell"]
+)
+def test_steps_are_explained_as_the_module(form: type[nn.Module], layer: type[nn.RNNBase]) -> None:
     torch.manual_seed(0)
-    layer, data = nn.LSTM(3, 4, batch_first=True).double(), torch.randn(2, 5, 3).double()
+    layer, data = layer(3, 4, batch_first=True).double(), torch.randn(2, 5, 3).double()
     heatmaps = []
-    for kind in (ByHand, Last):
+    for kind in (form, Last):
         with RelevanceFlow(kind(layer), composite_for(nn.Linear(2, 2)).composite, data) as flow:
             assert flow.notes == ()
             heatmaps.append(flow.down(flow.output_relevance([1])))

@@ -108,6 +108,7 @@ def test_the_command_exits_with_one_if_a_rule_holds(folder: Path) -> None:
     code, text = run("clean", *rule)
     assert code == 0
     assert "lost: 0; new: none" in text
+    assert text.endswith("Not so in B: second uses conv/0 > 5%\n")
     assert json.loads(run("clean", "--json")[1])["layers"][0]["lost"] == [0]
 
 

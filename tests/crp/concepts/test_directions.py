@@ -28,6 +28,31 @@ def test_non_negative_coefficients_are_those_of_scipy():
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["least squares", "non-negative"])
+def test_what_depends_on_the_directions_alone_is_computed_once(name, monkeypatch):
+    calls = []
+    for function in ("pinv", "eigvalsh"):
+        own = getattr(torch.linalg, function)
+        monkeypatch.setattr(torch.linalg, function, lambda matrix, own=own: calls.append(1) or own(matrix))
+    bank = BANKS[name]
+    kind, layout = Directions(bank.matrix.clone(), bank.encoder), Layout((5, 2))
+    before = described_kind(kind)
+    activation = normal(3, 5, 2, seed=4)
+    first = kind.values(activation, layout)
+    kind.parts(activation, [0], layout)
+    assert len(calls) == 1
+    torch.testing.assert_close(kind.values(activation.double(), layout).float(), first)
+    assert len(calls) == 2  # another dtype
+    assert described_kind(kind) == before
+    expected = bank.encoder(activation.movedim(1, -1), kind.matrix).movedim(-1, 1)
+    assert torch.equal(first, expected)
+    with torch.no_grad():
+        kind.matrix[0] *= 2
+    changed = bank.encoder(activation.movedim(1, -1), kind.matrix).movedim(-1, 1)
+    assert torch.equal(kind.values(activation, layout), changed)
+    assert not torch.equal(changed, first)
+
+
 BANKS = {
     "least squares": Directions(normal(3, 5), names=("a", "b", "c")),
     "non-negative": Directions(normal(3, 5).abs(), NonNegative(steps=7)),

@@ -181,6 +181,8 @@ def test_the_command_writes_weights_and_says_the_curve(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["layers"] == [{"layer": "conv", "filters": 3, "taken_out": 1}]
+    for doing in ("reading samples", "scoring filters", "taking out filters"):
+        assert f"{doing}: 100%" in done.stderr
     assert "1 of 3 filters taken out" in page.read_text(encoding="utf-8")
     assert found["method"] == "1 of 3 filters taken out"
     assert [row["share"] for row in found["curve"]] == [place / 10 for place in range(10)]
