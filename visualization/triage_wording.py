@@ -45,8 +45,8 @@ def deviation_means(layer: str, fewest: int) -> str:
 
 
 NO_SAMPLES = (
-    "They are not listed, because the library holds no concept vectors: mine with --vectors (vectors=True) to list every "
-    "mined sample that uses a concept."
+    "They are not listed, because the library holds no concept vectors: mine with --vectors (vectors=True) to list "
+    "every mined sample that uses a concept."
 )
 
 

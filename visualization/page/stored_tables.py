@@ -2,14 +2,14 @@
 
 A table is int16 with one scale for each cell: its absolute relevance in 65,536 steps, or in half as many where one
 concept holds half of it and more. So a concept's relevance in a region is off by less than 1/65536 of the absolute
-relevance of its cells (0.0015 percentage points; else twice that), in half the bytes of one scale for each concept: most
-concepts hold little of a cell. Rounding carries over from concept to concept, so that the steps of a cell add up to its
-absolute relevance: what many small concepts hold together is not lost. Which concepts hold anything is kept, too, even
-where that is less than a step.
+relevance of its cells (0.0015 percentage points; else twice that), in half the bytes of one scale for each concept:
+most concepts hold little of a cell. Rounding carries over from concept to concept, so that the steps of a cell add up
+to its absolute relevance: what many small concepts hold together is not lost. Which concepts hold anything is kept,
+too, even where that is less than a step.
 
-The table of a difference ("why zebra and not horse?") is nearly the difference of the two other tables, because relevance
-is linear in what starts at the output. So the page holds only what is left of it, a few steps a cell, from which the
-script gets the very same steps.
+The table of a difference ("why zebra and not horse?") is nearly the difference of the two other tables, because
+relevance is linear in what starts at the output. So the page holds only what is left of it, a few steps a cell, from
+which the script gets the very same steps.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOST, _STEPS = 32767, 65536
 
 
 class Steps(NamedTuple):
-    """A table in steps of each cell's scale: int16 `[C, cells]`, the scales, float32 `[cells]`, and what is not zero."""
+    """A table in steps, int16 `[C, cells]`, of each cell's scale, float32 `[cells]`, and what of it is not zero."""
 
     steps: np.ndarray
     scale: np.ndarray

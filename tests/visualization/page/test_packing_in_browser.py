@@ -75,7 +75,8 @@ def test_steps_stand_as_a_bit_or_as_two_bytes():
     assert (high.view(np.int8) * 256.0 + low).tolist() == [1, -1, 32767, -32767, 256, -256, 255]
     assert unpacked(packed_steps(np.zeros((3, 5)), np.zeros((3, 5), bool))) == bytes(2)
     # what is filled may be 0, too
-    assert unpacked(packed_steps(np.zeros((3, 5)), np.eye(3, 5, dtype=bool))) == bytes([0b01000001, 0b010000]) + bytes(6)
+    filled = np.eye(3, 5, dtype=bool)
+    assert unpacked(packed_steps(np.zeros((3, 5)), filled)) == bytes([0b01000001, 0b010000]) + bytes(6)
 
 
 def test_values_without_json_are_refused():
