@@ -51,7 +51,8 @@ def concentration(layer: LayerExplanation) -> str:
         return f"Of the layer’s absolute relevance, {hold}."
     holders = f"the strongest {half} of {layer.size} concepts hold" if half > 1 else "one concept alone holds"
     spread = f"Spread over many concepts: {holders}" if half > _MANY else holders[0].upper() + holders[1:]
-    return f"{spread} half of the layer’s absolute relevance; {hold}."
+    more = "more than " if half == 1 and abs(layer.ranked[0].share) > 0.5 else ""
+    return f"{spread} {more}half of the layer’s absolute relevance; {hold}."
 
 
 def concepts_for_half(layer: LayerExplanation) -> int | None:

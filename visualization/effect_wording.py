@@ -106,7 +106,7 @@ def mean_effect(entries: Sequence[Entry], key: Key) -> str:
     falls = [entry.effects[key] for entry in measured]
     ways = list(zip(*falls, strict=True)) if len(set(map(len, falls))) == 1 else [[fall[0] for fall in falls]]
     said = [f"{'lowers' if fmean(way) >= 0 else 'raises'} it by {_with_spread(way)}" for way in ways]
-    mean = f" (at its mean {said[1]})" if len(said) > 1 else ""
+    mean = f" (its mean in its place {said[1]})" if len(said) > 1 else ""
     zero = said[0].replace(" it ", f" {what} ", 1)
     if len(measured) == 1:
         return f"Removing it {zero}{mean} in the one prediction on this site that shows it."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,19 @@ from .patch_segments import segment_files
 from .store import TABLES, Library
 
 PRIVACY = "Patches and heatmaps show parts of the data set: share a library only with those who may see the data."
+
+
+def model_name(manifest: Mapping[str, Any]) -> str:
+    """Return a short name of the mined model: as a command named it, without folders, or else its class. May be empty.
+
+    >>> model_name({"source": {"model": "nets/audio.py:make"}, "model": {"class": "torch.nn.modules.Sequential"}})
+    'audio.py:make'
+    """
+    source = manifest.get("source")
+    named = source.get("model") if isinstance(source, dict) else None
+    if isinstance(named, str) and named:
+        return Path(named).name
+    return str(manifest["model"].get("class", "")).rpartition(".")[2]
 
 
 def description(library: Library) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def test_concentrated_relevance():
         "strongest of them 40.0 %."
     )
     assert said(layer([-6, 2, 2], [0])) == (
-        "One concept alone holds half of the layer’s absolute relevance; the one shown holds 60.0 %."
+        "One concept alone holds more than half of the layer’s absolute relevance; the one shown holds 60.0 %."
     )
 
 

@@ -115,12 +115,12 @@ def test_a_concept_page_says_what_the_predictions_of_the_site_lose() -> None:
     say = effect_wording.mean_effect
     assert say([entry(owl, 1.0), entry(owl)], ("conv", 4)) == ""
     assert say([entry(owl, 3.0, 1.0), entry(owl)], ("conv", 3)) == (
-        "Removing it lowers the logit of owl by 3 (at its mean lowers it by 1) in the one prediction on this site that "
-        "shows it."
+        "Removing it lowers the logit of owl by 3 (its mean in its place lowers it by 1) in the one prediction on "
+        "this site that shows it."
     )
     assert say([entry(owl, 3.0, -1.0), entry(elk, 1.0, -2.0)], ("conv", 3)) == (
-        "Removing it lowers the logit of the explained class by 2 ± 1 (at its mean raises it by 1.5 ± 0.5): mean and "
-        "standard deviation over the 2 predictions on this site that show it."
+        "Removing it lowers the logit of the explained class by 2 ± 1 (its mean in its place raises it by 1.5 ± "
+        "0.5): mean and standard deviation over the 2 predictions on this site that show it."
     )
     started = entry(StartScore("owl - elk", 1.0), -0.5)
     said = say([started, entry(owl, 0.5, 1.0)], ("conv", 3))

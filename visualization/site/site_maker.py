@@ -33,6 +33,7 @@ from crp.explanations.entries import Entry, appearances, entry_from, entry_numbe
 from crp.files import user_path
 from crp.library import Library, check_library
 from crp.library.fingerprints import value_fingerprint
+from crp.library.summary import model_name
 from crp.values import ClassScore
 from crp.visualization import triage_wording
 from crp.visualization.inputs import page_renderer_for
@@ -163,7 +164,7 @@ class _Site:
         self.labels = picture_labels(labels, self.pictures, library)
         self.shared = Shared(library, folder, self.layers)
         self.samples = SampleUses(library, data, self.pictures)
-        name = str(library.manifest["model"].get("class", "")).rpartition(".")[2]
+        name = model_name(library.manifest)
         self.about = {
             "title": f"Concept atlas of {name}" if name else "Concept atlas",
             "predictions": len(self.pictures),

@@ -8,6 +8,7 @@ import torch
 from crp.errors import CrpError, InputError, LibraryError
 from crp.library import open_library
 from crp.library.fingerprints import weights_fingerprint
+from crp.library.summary import model_name
 from crp.models import check_model
 from crp.preprocessing import Preprocessing
 
@@ -32,6 +33,21 @@ def test_what_was_written_is_read(folder):
     assert statistics.count.tolist() == [0, 1, 2, 3]
     assert library.with_patches("features.3") == [0, 1]
     assert library.with_patches("block/one") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (None, "Net"),
+        ({"model": "torchvision:resnet18"}, "torchvision:resnet18"),
+        ({"model": "/home/ann/nets/net.py:make"}, "net.py:make"),
+        ({"model": "hf:/home/ann/vit/"}, "vit"),
+        ({"model": 3}, "Net"),
+        ("damaged", "Net"),
+    ],
+)
+def test_a_model_is_called_as_it_was_for_mining(source, name):
+    assert model_name({**manifest(), "source": source}) == name
 
 
 def test_patches(folder):
