@@ -9,8 +9,8 @@ In unseen octagons with the tag that are predicted as octagons:
 - log-odds: the same, of the octagon's log-odds against all other classes;
 - effect: how often the octagon's logit falls most without it;
 - both: how often it is first (of the logit) where its effect is the largest;
-- striped: of the octagons in which it is not first, how many are striped;
-- on the tag: how much of the positive relevance in its heatmap lies on the tag, and within two pixels of it.
+- on the tag: how much of the positive relevance in its heatmap lies on the tag, and within two pixels of it;
+- striped: of the octagons in which it is not first, how many are striped.
 
 **NMF** with 20 directions learns from the positions of the same training scenes, without any labels.
 
