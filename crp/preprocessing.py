@@ -30,6 +30,8 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 CHANNELS = {"RGB": 3, "L": 1}
+# A tag of a TIFF file, and the value that says that 0 is white.
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -265,9 +267,12 @@ def as_rgb_picture(picture: Image.Image) -> Image.Image:
     picture.load()
     if picture.format == "TIFF" and (pages := _alike_pages(picture)) > 1:
         raise ValueError(f"it has {pages} pages of one size, which may be channels or slices: a medium reads them")
+    inverted = getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):
         picture = _from_16_bits(picture)
+        if inverted:  # Pillow has inverted those of 8 bits
+            picture = ImageOps.invert(picture)
     elif picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     if picture.has_transparency_data:

@@ -86,7 +86,7 @@ for rule, names in (
     (
         joining,
         "cat concat concatenate stack hstack vstack dstack column_stack block_diag where masked_fill index_copy "
-        "scatter max min maximum minimum",
+        "scatter max min maximum minimum complex",
     ),
     (filling, "pad unfold im2col diag diag_embed tril triu max_unpool1d max_unpool2d max_unpool3d"),
     (assignment, "setitem copy_ index_put_ zero_ fill_"),
@@ -111,7 +111,7 @@ for rule, names in (
     (
         linear_map,
         "neg negative sum nansum mean nanmean cumsum diff avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
-        "adaptive_avg_pool2d adaptive_avg_pool3d interpolate fold col2im",
+        "adaptive_avg_pool2d adaptive_avg_pool3d interpolate affine_grid fold col2im",
     ),
     (accumulation, "index_add scatter_add"),
     (fourier, FOURIER),

@@ -178,6 +178,8 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     **{name: lambda x, name=name: getattr(x, name)((2, 3)) for name in ("sum", "nansum", "mean", "nanmean")},
     "cumsum": lambda x: x.cumsum(1),
     "diff": lambda x: x.diff(dim=1),
+    "affine_grid": lambda x: functional.affine_grid(x[:, 0, :2, :3], (2, 1, 3, 5), align_corners=False),
+    "complex": lambda x: torch.view_as_real(torch.complex(x, x.flip(1))),
     "avg_pool1d": lambda x: functional.avg_pool1d(x.flatten(2), 2),
     "avg_pool2d": lambda x: functional.avg_pool2d(x, 2),
     "avg_pool3d": lambda x: functional.avg_pool3d(x[:, None], 2),
