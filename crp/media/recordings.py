@@ -16,9 +16,9 @@ from crp.errors import InputError, listed
 from crp.extras import optional
 from crp.files import user_path
 
-# Tags of a TIFF file, and two of their values.
-_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _PLANES, _SAMPLE_FORMAT = 258, 277, 284, 339
-_SEPARATE, _SIGNED = 2, 2
+# Tags of a TIFF file, and three of their values.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _PLANES, _SAMPLE_FORMAT = 258, 262, 277, 284, 339
+_WHITE_IS_ZERO, _SEPARATE, _SIGNED = 0, 2, 2
 # Names of a table's column that holds times in seconds.
 TIME = ("time", "t", "seconds")
 
@@ -170,6 +170,11 @@ def _values_of(page: Image.Image, path: Path) -> np.ndarray:
         raise InputError(
             f"'{path}' has {count} channels, of which Pillow reads {bands}; save each as a page of a TIFF file, or all "
             "as .npy."
+        )
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # which Pillow inverts, but not in files of 16 bits
+        raise InputError(
+            f"'{path}' stores white as 0 (WhiteIsZero), and readers disagree on which values that means; save it with "
+            "black as 0, or as .npy."
         )
     values = np.asarray(page.convert("RGB") if page.mode == "P" else page)
     signed = _SIGNED in tags.get(_SAMPLE_FORMAT, ())
