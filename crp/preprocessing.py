@@ -143,9 +143,11 @@ class Preprocessing:
             except ValueError as error:
                 raise InputError(f"The picture cannot be used: {error}.") from None
         picture = self._cropped(self._resized(picture.convert(self.mode)))
-        pixels = np.array(picture, dtype=np.float32).reshape(picture.height, picture.width, -1) / np.float32(255)
-        pixels = (pixels - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
+        # what each of the 256 values becomes, by channel: the same numbers in a fraction of the time
+        levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
+        levels = (levels - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
+        return torch.from_numpy(np.stack([level.take(pixels[..., c]) for c, level in enumerate(levels.T)]))
 
     def to_picture(self, tensor: torch.Tensor | np.ndarray) -> np.ndarray:
         """Return a model input `[c, H, W]` as a picture, uint8 `[H, W, 3]`.

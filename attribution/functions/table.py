@@ -71,8 +71,8 @@ for rule, names in (
         as_autograd,
         # shape and place
         "reshape reshape_as view view_as flatten unflatten ravel squeeze unsqueeze permute transpose swapaxes swapdims "
-        "movedim moveaxis T mT H mH t adjoint contiguous clone cpu cuda expand "
-        "expand_as broadcast_to repeat repeat_interleave tile flip fliplr flipud roll rot90 narrow "
+        "movedim moveaxis T mT H mH t adjoint contiguous clone cpu cuda "
+        "expand expand_as broadcast_to repeat repeat_interleave tile flip fliplr flipud roll rot90 narrow "
         "select index_select take take_along_dim gather getitem diagonal "
         "split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit unsafe_chunk unsafe_split as_strided "
         "pixel_shuffle pixel_unshuffle channel_shuffle requires_grad_ detach_ "
@@ -84,7 +84,7 @@ for rule, names in (
         "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout positive requires_grad "
         "data detach real view_as_complex _base grad",
     ),
-    (converting, "to type float double bfloat16 type_as"),
+    (converting, "to type float double half bfloat16 type_as"),
     (broadcasting, "broadcast_tensors"),
     (
         joining,
