@@ -269,7 +269,7 @@ class NotRgbError(ValueError):
 
 
 def as_rgb_picture(picture: Image.Image) -> Image.Image:
-    """Convert an open picture as `read_picture` does; raises `NotRgbError` if it is none of those."""
+    """Convert an open picture as `read_picture` does; raises `NotRgbError` if it cannot become one."""
     picture.load()
     if picture.format == "TIFF" and (pages := _alike_pages(picture)) > 1:
         raise NotRgbError(f"it has {pages} pages of one size, which may be channels or slices: a medium reads them")
