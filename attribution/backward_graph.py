@@ -60,7 +60,8 @@ def calls_below(source: Tensor, purpose: Purpose) -> Iterable[RuleCall]:
 
 def _calls_by_node(source: Tensor, purpose: Purpose) -> dict[Node, RuleCall]:
     calls = {node: getattr(node, "call", None) for node in graph_below(source)}
-    return {node: call.by_purpose[purpose] for node, call in calls.items() if isinstance(call, ModuleCall)}
+    ruled = {node: call.by_purpose for node, call in calls.items() if isinstance(call, ModuleCall)}
+    return {node: by_purpose[purpose] for node, by_purpose in ruled.items() if purpose in by_purpose}
 
 
 def _only_input(node: Node) -> Node | None:

@@ -173,14 +173,17 @@ def _carried_together(graph: UpwardGraph, cells: Cells, goals: Sequence[Tensor])
         return []
     colours, weights = (values.to(graph.heatmap.device) for values in (cells.colours(), cells.weights()))
     place = cells.place(graph.heatmap.device)
-    # each shared pass, and all cells with their weights
-    passes = [_masks(graph.heatmap, colours[place], torch.arange(cells.passes, device=place.device))]
-    passes.append(weights[place].to(graph.heatmap).expand_as(graph.heatmap)[None])
+    carried = [goal.new_empty(cells.passes + 1, *goal.shape) for goal in goals]
+    for some in torch.arange(cells.passes + 1, device=place.device).split(graph.chunk):
+        regions = _masks(graph.heatmap, colours[place], some)
+        if some[-1] == cells.passes:  # after each shared pass, all cells with their weights
+            regions = torch.cat([regions[:-1], weights[place].to(graph.heatmap).expand_as(graph.heatmap)[None]])
+        for whole, part in zip(carried, graph.up(regions, goals), strict=True):
+            whole[some] = part
     shared = []
-    for carried in graph.up(torch.cat(passes), goals):
-        values, weighted = carried.split([cells.passes, 1])
+    for values, weighted in (whole.split([cells.passes, 1]) for whole in carried):
         owners = cells.owners(values.shape[3:]).to(place.device)
-        expected = (values * weights[owners][:, None, None]).sum(0)
+        expected = sum(part * weight for part, weight in zip(values, weights[owners], strict=True))
         allowed = _ROUNDING * torch.finfo(values.dtype).eps * expected.abs().max()
         alone = bool((weighted[0] - expected).abs().max() <= allowed)
         shared.append(_Shared(values, owners, colours) if alone else None)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import weakref
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.forward_pass import checked_input
 from crp.attribution.isolation import callers_default, isolated
 from crp.attribution.named_layers import check_layer, on_layer
+from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.outputs import described_output
 from crp.attribution.repeatability import check_same_output, random_states
 from crp.attribution.replica import replicate
@@ -22,6 +25,18 @@ from crp.errors import ModelError
 
 # Called with a module's name and the call itself, in place of the call.
 Step = Callable[[str, Callable[[], Any]], Any]
+
+
+class _Output:
+    """A tensor that a module call returned before some layers (`before`), which does not keep it alive."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor, self.gone = weakref.ref(tensor), torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        self.before: set[str] = set()
+
+    def is_of(self, tensor: Tensor) -> bool:
+        """Whether this is the output `tensor`; another one may have its id once it is gone."""
+        return self._tensor() is tensor
 
 
 @dataclass
@@ -47,12 +62,19 @@ class Path:
         The layer's output, `[N, *layer]`; None before it is reached.
     problem
         Why the layer cannot be replaced, as a sentence; empty if it can.
+    cloned
+        Whether copies of all outputs are stored, which nothing can overwrite. If not, an output that no function reads
+        when the layer is replaced is an empty tensor.
+    read
+        The outputs that functions read then.
     """
 
     layer: str
     calls: list[Call] = field(default_factory=list)
     activation: Tensor | None = None
     problem: str = ""
+    cloned: bool = False
+    read: dict[_Output, Tensor] = field(default_factory=dict)
 
     @property
     def ahead(self) -> bool:
@@ -125,10 +147,11 @@ class FollowedModel:
         ModelError
             If the model draws random numbers that its output depends on.
         """
-        paths = {layer: Path(layer) for layer in layers}
+        paths = {layer: Path(layer, cloned=clone) for layer in layers}
         drawn = random_states(self.data.device)
         data = self.data.clone().requires_grad_(self.needs_graph)
-        prediction, activated = self.run(data, partial(_follow_call, paths, clone))
+        with _Follower(paths, clone) as follower:
+            prediction, activated = self.run(data, follower.call)
         if activated and not self.needs_graph:
             self.needs_graph = True
             return self.follow(layers, clone=clone)
@@ -138,6 +161,8 @@ class FollowedModel:
             if path.ahead:
                 end = f" below '{self._end}'" if self._end else ""
                 path.problem = f"The model has, but never calls, '{path.layer}'{end}."
+            for call in path.calls:
+                call.output = tree_map_only(_Output, lambda one, read=path.read: read.get(one, one.gone), call.output)
         self.prediction = prediction.detach()
         return paths
 
@@ -172,20 +197,62 @@ class _Ended(Exception):  # noqa: N818 (nothing went wrong)
         self.output = output
 
 
-def _follow_call(paths: dict[str, Path], clone: bool, name: str, run: Callable[[], Any]) -> Any:
-    """Run a call, and add it to the paths of the layers that are still ahead."""
-    before = list(paths[name].calls) if name in paths else []
-    ahead = [(path, len(path.calls)) for path in paths.values() if path.ahead]
-    for path, _ in ahead:
-        path.calls.append(Call(name))
-    output = run()
-    if name in paths:
-        paths[name].reach(output, before)
-    kept = None
-    for path, place in ahead:
-        if path.ahead:
-            if kept is None:
-                kept = tree_map_only(Tensor, lambda one: one.detach().clone() if clone else one.detach(), output)
-            # the calls inside this one will not be made again
-            path.calls[place:] = [Call(name, kept, stored=True)]
-    return output
+class _Follower(TorchFunctionMode):
+    """Follows the calls of one pass, and adds them to the paths of the layers that are still ahead.
+
+    What a call returns before a layer is needed again if a function reads it after the layer, or before it in a call
+    that encloses the layer. All else may be freed as when the model runs by itself.
+    """
+
+    def __init__(self, paths: Mapping[str, Path], clone: bool) -> None:
+        super().__init__()
+        self._paths, self._clone = paths, clone
+        self._outputs: dict[int, _Output] = {}
+        # what was read in each of the calls that have not returned, not counting those that have
+        self._open: list[dict[_Output, Tensor]] = [{}]
+
+    def __torch_function__(
+        self, function: Callable, types: Collection[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a function, and record what it reads."""
+        kwargs = kwargs or {}
+        for tensor in tensors_in((*args, *kwargs.values())):
+            output = self._outputs.get(id(tensor))
+            if output is not None and output.is_of(tensor):
+                found = self._open[-1][output] = tensor.detach()
+                for path in self._paths.values():
+                    if not path.ahead and path.layer in output.before:
+                        path.read[output] = found
+        return function(*args, **kwargs)
+
+    def call(self, name: str, run: Callable[[], Any]) -> Any:
+        """Run a call of a module."""
+        own = self._paths.get(name)
+        before = list(own.calls) if own else []
+        ahead = [(path, len(path.calls)) for path in self._paths.values() if path.ahead]
+        for path, _ in ahead:
+            path.calls.append(Call(name))
+        self._open.append({})
+        output = run()
+        self._open.pop()
+        if own:
+            own.reach(output, before)
+            for read in self._open:
+                own.read |= read
+        kept = None
+        for path, place in ahead:
+            if path.ahead:
+                if kept is None:
+                    kept = tree_map_only(Tensor, self._stored, output)
+                tree_map_only(_Output, lambda one, layer=path.layer: one.before.add(layer), kept)
+                # the calls inside this one will not be made again
+                path.calls[place:] = [Call(name, kept, stored=True)]
+        return output
+
+    def _stored(self, tensor: Tensor) -> Tensor | _Output:
+        if self._clone:
+            return tensor.detach().clone()
+        found = self._outputs.get(id(tensor))
+        if found is None or not found.is_of(tensor):
+            found = self._outputs[id(tensor)] = _Output(tensor)
+        return found

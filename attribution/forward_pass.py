@@ -35,9 +35,9 @@ from crp.attribution.ruled_module import ForwardState, ModuleCall, RuledModule
 from crp.attribution.tensor_joins import FastJoins
 from crp.errors import CrpError, InputError, ModelError, listed
 
-# What autograd says of an in-place operation that it does not allow.
 # What hides the way from the input.
 _CUT = ", or only through what has no gradient (torch.no_grad, detach, whole numbers)"
+# What autograd says of an in-place operation that it does not allow.
 _IN_PLACE = ("in-place operation", "is being modified inplace")
 
 # No module can have these names, whereas layers called "y" or "input" exist.
@@ -187,7 +187,7 @@ def _attempt(
     # before a layer is read
     handles = follow_changes(replica.in_place, stale, clone)
     handles += [
-        on_layer(names, layer, _tap_hook(layer, result, versions, merged, clone, data.requires_grad, last))
+        on_layer(names, layer, _tap_hook(layer, result, state, versions, merged, data.requires_grad, last))
         for layer in layers
     ]
     functions: FunctionRules | None = None
@@ -285,17 +285,18 @@ def _checked_output(output: object, samples: int, start: str) -> Tensor:
 def _tap_hook(
     layer: str,
     result: ForwardPass,
+    state: ForwardState,
     versions: list[tuple[Tensor, int]],
     merged: Sequence[MergedReads],
-    clone: bool,
     to_input: bool,
     last: int | None,
 ) -> Callable[[object], Tensor]:
     """Make the function that adds a layer to the taps; it ends the pass if there are `last` of them."""
     # The graph holds this hook: a reference to an object that holds the graph would keep both alive.
-    taps, blocked = result.taps, result.blocked
+    taps, blocked, clone = result.taps, result.blocked, state.clone_inputs
 
     def tap(output: object) -> Tensor:
+        state.reached = True
         if not isinstance(output, Tensor):
             raise ModelError(
                 f"Layer '{layer}' gives a {type(output).__name__}, not a tensor; its relevance cannot be read."

@@ -125,6 +125,9 @@ class Interventions(ABC):
         if isinstance(upper, ModelError):
             raise upper
         self._check_own(layer, upper.activation)
+        held = self.activation(layer)
+        if torch.equal(upper.activation, held):
+            upper.activation = held  # of a volume, the second copy is much memory
         return Removal(upper, parts_of(kind_at(layer, concept), upper.activation, self.layout(layer), layer))
 
     def removal_below(self, end: str, layer: str, concept: Kinds = _CHANNELS) -> Removal:

@@ -18,11 +18,16 @@ from types import SimpleNamespace
 from typing import Any
 
 # Parameters of glibc's mallopt (malloc.h): how much free memory at the end of the heap is returned to the kernel, by
-# how much the heap grows at a time, and how many allocations may be mapped separately.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+# how much the heap grows at a time, which allocations are mapped separately (and returned when they are freed), and how
+# many may be.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 _KEPT = {_TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 2**26, _MMAP_MAX: 0}
 # glibc's defaults, except for the threshold, which glibc raises up to this value by itself
 _USUAL = {_TRIM_THRESHOLD: 2**26, _TOP_PAD: 2**17, _MMAP_MAX: 2**16}
+
+# Of work on large tensors, all but the small ones are returned: in the heap, what is kept between them would hold them.
+# Afterwards, the threshold is the largest that glibc chooses by itself.
+_RETURNED, _NOT_RETURNED = {_MMAP_THRESHOLD: 2**20}, {_MMAP_THRESHOLD: 2**25}
 
 # Returning free memory inside the heap takes milliseconds, so it happens only after longer work than this (s).
 _LONG = 1.0
@@ -39,7 +44,7 @@ _held = 0
 def memory_kept(largest: int = 0) -> Iterator[None]:
     """Keep freed memory for the next tensors until the last of all open contexts ends.
 
-    Has no effect if the C library is not glibc, or if tensors are so large that the process would grow.
+    Has no effect if the C library is not glibc. If tensors are so large that the process would grow, they are returned.
 
     Parameters
     ----------
@@ -48,7 +53,11 @@ def memory_kept(largest: int = 0) -> Iterator[None]:
     """
     global _held
     if largest > _LARGEST:
-        yield
+        _set(_RETURNED)
+        try:
+            yield
+        finally:
+            _set(_NOT_RETURNED)
         return
     start = time.monotonic()
     with _lock:

@@ -19,6 +19,9 @@ _CONVOLUTIONS = {
     nn.Conv3d: (nn.functional.conv3d, nn.functional.conv_transpose3d),
 }
 
+# What is copied at once for a convolution of one channel of a volume, in values.
+_COLUMNS = 2**20
+
 Parameters = dict[str, Tensor | None]
 
 
@@ -95,7 +98,7 @@ class ModifiedModule:
         parameters = self.parameters(branch)
         if self.affine:
             bias = parameters.get("bias")
-            if self._convolution and self._has_uniform_kernel(branch) and (bias is None or not bool(bias.any())):
+            if self.has_uniform_kernel(branch) and (bias is None or not bool(bias.any())):
                 return self.weighted(branch, data)
             return self._apply_weight(data, parameters.get("weight"), bias)
         own = self.module._parameters
@@ -111,7 +114,7 @@ class ModifiedModule:
         Equal channels of the result share memory.
         """
         weight = self.parameters(branch).get("weight")
-        if not (self._convolution and self._has_uniform_kernel(branch)):
+        if not self.has_uniform_kernel(branch):
             return self._apply_weight(values, weight, None)
         channels = values.ndim - weight.ndim + 1
         if values.stride(channels) == 0:
@@ -124,7 +127,7 @@ class ModifiedModule:
     def transposed(self, branch: int, relevance: Tensor, shape: Sequence[int]) -> Tensor:
         """Apply the transposed weights of an affine module to `[N, C, *S]` or `[K, N, C, *S]`.
 
-        `shape` is that of the module's input. Equal parts of the result share memory.
+        `shape` is that of the module's input. With a uniform kernel, the sum over the channels is enough.
         """
         if self._summed_axis is not None:
             repeated = relevance.unsqueeze(self._summed_axis)
@@ -140,11 +143,12 @@ class ModifiedModule:
             dilation * (kernel - 1) - padding
             for dilation, kernel, padding in zip(module.dilation, module.kernel_size, module.padding, strict=True)
         ]
-        if self._has_uniform_kernel(branch):
-            flat, weight = flat.sum(1, keepdim=True), weight[:1, :1]
+        if self.has_uniform_kernel(branch):
+            weight = weight[:1, :1]
+            flat = flat if flat.shape[1] == 1 else flat.sum(1, keepdim=True)
         if module.groups == 1 and min(around) >= 0 and set(module.stride) == {1}:
             # The same sums as a convolution, which is faster on a CPU.
-            result = forward(flat, self._flipped_kernel(branch, weight), None, 1, around, module.dilation)
+            result = _convolved(forward, flat, self._flipped_kernel(branch, weight), around, module.dilation)
         elif module.groups == 1 and weight[0, 0].numel() == 1 and not any(module.padding):
             result = flat.new_zeros(len(flat), weight.shape[1], *space)
             places = tuple(slice(None, None, stride) for stride in module.stride)
@@ -166,12 +170,14 @@ class ModifiedModule:
             result = transposed(
                 flat, weight, None, module.stride, module.padding, unreached, module.groups, module.dilation
             )
-        if self._has_uniform_kernel(branch):
+        if self.has_uniform_kernel(branch):
             result = result.repeat(1, module.in_channels, *[1] * len(space))
         return result.unflatten(0, lead) if lead else result
 
-    def _has_uniform_kernel(self, branch: int) -> bool:
-        """Whether all pairs of channels have the same kernel (zennit's Flat), so that one pair is enough."""
+    def has_uniform_kernel(self, branch: int) -> bool:
+        """Return whether this is a convolution whose channels all have the same kernel: one pair is enough (Flat)."""
+        if self._convolution is None:
+            return False
         if self._uniform[branch] is None:
             weight = self.parameters(branch)["weight"]
             self._uniform[branch] = self.module.groups == 1 and bool((weight == weight[:1, :1]).all())
@@ -192,10 +198,38 @@ class ModifiedModule:
         module = self.module
         flat, lead = self._flatten_lead(values)
         forward, _ = self._convolution
-        weighted = forward(flat, weight, bias, module.stride, module.padding, module.dilation, module.groups)
+        if len(weight) == weight.shape[1] == 1 and bias is None and set(module.stride) == {1}:
+            weighted = _convolved(forward, flat, weight, module.padding, module.dilation)
+        else:
+            weighted = forward(flat, weight, bias, module.stride, module.padding, module.dilation, module.groups)
         return weighted.unflatten(0, lead) if lead else weighted
 
     def _flatten_lead(self, values: Tensor) -> tuple[Tensor, Sequence[int]]:
         """Join the axes of conditions and samples into one, and return their sizes if there were two."""
         extra = values.ndim - len(self.module.kernel_size) - 2
         return (values.flatten(0, extra), values.shape[: extra + 1]) if extra > 0 else (values, ())
+
+
+def _convolved(
+    convolution: Callable[..., Tensor], data: Tensor, kernel: Tensor, around: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
+    """Convolve; a single channel of a volume in pieces along its first axis.
+
+    On a CPU, torch copies the surroundings of each of its voxels (27 values for a kernel of 3 x 3 x 3) before it
+    multiplies them.
+    """
+    step = _COLUMNS // (data[0, 0, :1].numel() * kernel[0, 0].numel())
+    if data.ndim != 5 or data.shape[:2] != (1, 1) or data.device.type != "cpu" or data.shape[2] <= max(1, step):
+        return convolution(data, kernel, None, 1, around, dilation)
+    padded = nn.functional.pad(data, (0, 0, 0, 0, around[0], around[0]))
+    window = dilation[0] * (kernel.shape[2] - 1)
+    count = padded.shape[2] - window
+    step = max(1, step)
+    around = [0, *around[1:]]
+    return torch.cat(
+        [
+            convolution(padded[:, :, first : min(first + step, count) + window], kernel, None, 1, around, dilation)
+            for first in range(0, count, step)
+        ],
+        2,
+    )

@@ -19,19 +19,26 @@ _GROUP_VALUES, _GROUP_CHANNELS = 2**17, 24
 # Without indices, planes are pooled in groups of about this many values.
 _PLANE_VALUES = 2**18
 
+_BACKWARD = {
+    nn.MaxPool2d: torch.ops.aten.max_pool2d_with_indices_backward,
+    nn.MaxPool3d: torch.ops.aten.max_pool3d_with_indices_backward,
+}
+
 
 class PoolRule:
     """Max pooling, where relevance goes to the selected pixel as the gradient does."""
 
-    def __init__(self, module: nn.MaxPool2d) -> None:
+    def __init__(self, module: nn.MaxPool2d | nn.MaxPool3d) -> None:
         self.module = module
+        self.axes = 2 if type(module) is nn.MaxPool2d else 3
         self.original = module.forward
 
     def forward(self, data: Tensor) -> Tensor:
         """Replace the module's forward."""
-        if data.ndim != 4:
+        if data.ndim != self.axes + 2:
             return self.original(data)
-        if not data.requires_grad and data.is_floating_point() and data.device.type == "cpu" and data.is_contiguous():
+        plain = data.ndim == 4 and data.is_floating_point() and data.device.type == "cpu" and data.is_contiguous()
+        if plain and not data.requires_grad:
             with torch._C.DisableTorchFunction():
                 return _pooled(data, self.module)
         return _PoolFunction.apply(data, self.module)
@@ -39,23 +46,23 @@ class PoolRule:
 
 @dataclass
 class _SelectedPixels:
-    """Which pixel each output of a max pooling selected in one forward pass."""
+    """Which pixel each output of a max pooling selected in one forward pass; `like` has the shape of the input."""
 
-    module: nn.MaxPool2d
-    data: Tensor
+    module: nn.MaxPool2d | nn.MaxPool3d
+    like: Tensor
     indices: Tensor
 
     def propagate(self, values: Tensor, upward: bool) -> Tensor:
         """Propagate `[N, C, *S]` or `[K, N, C, *S]` down to the selected pixels, or up from them."""
         if upward:
-            flat = values.flatten(-2)
+            flat = values.flatten(2 - self.indices.ndim)
             return flat.gather(-1, self.indices.flatten(2).expand(*flat.shape[:-1], -1)).unflatten(
                 -1, self.indices.shape[2:]
             )
-        if values.ndim == self.data.ndim:
+        if values.ndim == self.like.ndim:
             return self._down(values)
-        # same memory layout as the data
-        result = torch.empty_like(self.data.expand(len(values), *self.data.shape))
+        # same memory layout as the input
+        result = torch.empty_like(self.like.expand(len(values), *self.like.shape))
         for one, relevance in zip(result, values, strict=True):
             self._down(relevance, grad_input=one)
         return result
@@ -63,12 +70,11 @@ class _SelectedPixels:
     def _down(self, relevance: Tensor, **out: Tensor) -> Tensor:
         module = self.module
         sizes = [
-            [size] * 2 if isinstance(size, int) else size
+            [size] * (self.like.ndim - 2) if isinstance(size, int) else size
             for size in (module.kernel_size, module.stride, module.padding, module.dilation)
         ]
-        return torch.ops.aten.max_pool2d_with_indices_backward(
-            relevance, self.data, *sizes, module.ceil_mode, self.indices, **out
-        )
+        operator = _BACKWARD[type(module)]
+        return operator(relevance, self.like, *sizes, module.ceil_mode, self.indices, **out)
 
 
 def _pool_channels_last(data: Tensor, pool: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -136,9 +142,9 @@ def _largest(data: Tensor, output: Tensor, pairs: list[tuple[slice, slice]], *, 
 
 class _PoolFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, data: Tensor, module: nn.MaxPool2d) -> Tensor:
+    def forward(ctx, data: Tensor, module: nn.MaxPool2d | nn.MaxPool3d) -> Tensor:
         pool = partial(
-            nn.functional.max_pool2d,
+            nn.functional.max_pool2d if data.ndim == 4 else nn.functional.max_pool3d,
             kernel_size=module.kernel_size,
             stride=module.stride,
             padding=module.padding,
@@ -146,9 +152,12 @@ class _PoolFunction(torch.autograd.Function):
             ceil_mode=module.ceil_mode,
             return_indices=True,
         )
-        by_channel = data.device.type == "cpu" and data.is_contiguous()
+        by_channel = data.device.type == "cpu" and data.is_contiguous() and data.ndim == 4
         output, indices = _pool_channels_last(data, pool) if by_channel else pool(data)
-        ctx.selected, ctx.nonnegative = _SelectedPixels(module, data.detach(), indices), known_nonnegative(data)
+        like = data.detach()
+        if data.ndim == 5 and data.device.type == "cpu" and data.is_contiguous():
+            like = data.new_empty(()).expand(data.shape)  # its values are not read, and a volume has many
+        ctx.selected, ctx.nonnegative = _SelectedPixels(module, like, indices), known_nonnegative(data)
         return output
 
     @staticmethod

@@ -15,7 +15,7 @@ from crp.errors import InputError
 from crp.values import ConceptMeans
 
 # Replaced outputs of the layer that are made at once, in bytes.
-_LARGEST = 2**27
+_LARGEST = 2**25
 
 
 class Removal:

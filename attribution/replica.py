@@ -246,7 +246,7 @@ class Replica:
             # for one purpose alone no module has a rule: then the function that it calls has one for each
             hook = hooks[Purpose.MAPS] if None not in hooks.values() else None
             if hook is None:
-                if type(module) is nn.MaxPool2d and not module.return_indices:
+                if type(module) in (nn.MaxPool2d, nn.MaxPool3d) and not module.return_indices:
                     module.forward = PoolRule(module).forward
                 continue
             if type(hook).backward is Pass.backward:

@@ -33,6 +33,9 @@ from crp.attribution.probing import InputFactor, mapped, sign_kept, stabilizer
 from crp.attribution.signs import is_nonnegative
 from crp.attribution.stabilizing import Reciprocal
 
+# Products of larger tensors than this (values) are not made at once if only their sum is needed.
+_SUMMED = 2**20
+
 
 class RuleOperator:
     """The rule of one module.
@@ -53,6 +56,8 @@ class RuleOperator:
         self.modified = ModifiedModule(module, hook)
         self.signs_kept = [sign_kept(modify) for modify in hook.input_modifiers]
         self.depends_on_sign = any(sign in ("positive", "negative") for sign in self.signs_kept)
+        # whether the output of a branch can be the module's own
+        self.reads_output = self.modified.affine and any(self.signs_kept)
         self.epsilon = stabilizer(hook)
 
 
@@ -129,16 +134,37 @@ class RuleCall:
             first, last = branch.output_factor, branch.input_factor
             if upward:
                 first, last = last, first
-            part = values if first is None else _times(values, first)
+            if not upward and self.operator.modified.has_uniform_kernel(branch.index):
+                part = self._summed_product(values, _tensor(first))  # all channels have one sum
+            else:
+                part = values if first is None else self._product(values, first)
             if upward:
                 part = self.operator.modified.weighted(branch.index, part)
             else:
                 part = self.operator.modified.transposed(branch.index, part, self.data.shape)
             if last is not None:
                 # in place where possible: allocating a second tensor of this size costs more than the product
-                part = part.mul_(last) if isinstance(last, Tensor) and 0 not in part.stride() else _times(part, last)
+                in_place = isinstance(last, Tensor) and 0 not in part.stride()
+                part = part.mul_(last) if in_place else self._product(part, last)
             total = part if total is None else total + part
         return total
+
+    def _product(self, values: Tensor, factor: Tensor | Reciprocal) -> Tensor:
+        """Multiply `[N, C, *S]` or `[K, N, C, *S]` by a factor; channels that are equal in both share memory."""
+        channels = values.ndim - self.data.ndim + 1
+        if not isinstance(factor, Tensor):
+            return factor.times(values)
+        if factor.ndim < 3 or values.stride(channels) or factor.stride(1) or values.shape[channels] == 1:
+            return values * factor
+        return (values.narrow(channels, 0, 1) * factor[:, :1]).expand(*values.shape)
+
+    def _summed_product(self, values: Tensor, factor: Tensor) -> Tensor:
+        """Multiply by a factor and add up the channels, in pieces along the first axis of space: no whole product."""
+        axis = values.ndim - self.data.ndim + 2
+        step = max(1, _SUMMED * values.shape[axis] // values.numel())
+        pieces = zip(values.split(step, axis), factor.split(step, 2), strict=True)
+        sums = [(part * own).sum(axis - 1, keepdim=True) for part, own in pieces]
+        return sums[0] if len(sums) == 1 else torch.cat(sums, axis)
 
     def _compute_branches(self) -> list[_Branch]:
         operator, hook = self.operator, self.operator.hook
@@ -197,6 +223,7 @@ class RuleCall:
             return [Reciprocal(total, operator.epsilon, nonnegative=nonnegative)] * len(outputs)
         hook, shape = operator.hook, self.output.shape
         ones = torch.ones((), dtype=self.data.dtype, device=self.data.device).expand(shape)
+        own = next((output for output in outputs if any(output.stride())), outputs[0])
         if self.data.device.type != "cpu" or len(outputs[0]) == 1:
             return mapped(hook, ones, outputs)
         # One sample at a time: the mapper reads its argument several times, and one sample fits the caches.
@@ -208,7 +235,7 @@ class RuleCall:
                 # branches often share one factor
                 first = next(other for other, shared in enumerate(factors) if shared is factor)
                 if first == index:
-                    kept.setdefault(index, torch.empty_like(self.output))[here] = factor
+                    kept.setdefault(index, torch.empty_like(own))[here] = factor
                 elif place == 0:
                     kept[index] = kept[first]
         return [kept[index] for index in range(len(outputs))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -31,12 +31,20 @@ class ForwardState:
         Records the balance of each operation while a ledger is made.
     clone_inputs
         Whether inputs are copied, because the model overwrites them.
+    reached
+        Whether the pass has reached a layer. Before, relevance for ranking has nowhere to end.
     """
 
     purpose: CurrentPurpose
     calls: list[ModuleCall]
     recorder: Recorder
     clone_inputs: bool
+    reached: bool = False
+
+    @property
+    def purposes(self) -> Iterator[Purpose]:
+        """The purposes for which relevance can come to a module that is called now."""
+        return (each for each in self.purpose.available if self.reached or each is not Purpose.RANKING)
 
 
 class RuledModule:
@@ -90,9 +98,9 @@ class ModuleCall:
     module
         The module.
     by_purpose
-        The call under the rule for each purpose that the pass has rules for.
+        The call under the rule for each purpose for which relevance can come here.
     data, output
-        Input and output, detached.
+        Input and output, detached; if no rule reads the output, a tensor of its shape that holds one value.
     version
         The version of the input at the time of the call.
     purpose
@@ -116,13 +124,14 @@ class ModuleCall:
     def current(self) -> RuleCall | None:
         """The call under the rule that the backward pass uses; None if it ends here."""
         if self.purpose.value is not Purpose.SQUARES:
-            return self.by_purpose[self.purpose.value]
-        return self.by_purpose[Purpose.RANKING] if self.passes_squares else None
+            return self.by_purpose.get(self.purpose.value)
+        return self.by_purpose.get(Purpose.RANKING) if self.passes_squares else None
 
     @property
     def passes_squares(self) -> bool:
         """Whether what values add to the squares in norms flows on: through averages."""
-        return type(self.by_purpose[Purpose.RANKING].operator.hook) is Norm
+        ranking = self.by_purpose.get(Purpose.RANKING)
+        return ranking is not None and type(ranking.operator.hook) is Norm
 
     def overwritten(self) -> bool:
         """Return whether the model changed the module's input in place after the call."""
@@ -143,9 +152,12 @@ class _RuleFunction(torch.autograd.Function):
         data, kept = data.detach(), output.detach()
         if state.clone_inputs:
             data = data.clone()
+        rules = {purpose: module.rules[purpose] for purpose in state.purposes}
+        if not any(rule.reads_output for rule in rules.values()):
+            kept = kept.new_empty(()).expand(kept.shape)  # of a volume, the first output is most of all memory
         calls = {
-            purpose: RuleCall(module.rules[purpose], data, kept, args, kwargs, kept._version, nonnegative)
-            for purpose in state.purpose.available
+            purpose: RuleCall(rule, data, kept, args, kwargs, kept._version, nonnegative)
+            for purpose, rule in rules.items()
         }
         ctx.call = ModuleCall(module, calls, data, kept, data._version, state.purpose, state.recorder)
         state.calls.append(ctx.call)

@@ -107,11 +107,21 @@ class UpwardGraph:
             `[R, *shape]` for each goal.
         """
         start = self.heatmap if start is None else start
-        arrived: list[list[Tensor]] = [[] for _ in goals]
-        for some in regions.to(start).split(self.chunk):
-            for goal, parts, part in zip(goals, arrived, self._propagate(start, goals, some), strict=True):
-                parts.append(goal.new_zeros(len(some), *goal.shape) if part is None else part)
-        return [torch.cat(parts) for parts in arrived]
+        if len(regions) <= self.chunk:
+            return self._up(regions.to(start), goals, start)
+        arrived = [goal.new_empty(len(regions), *goal.shape) for goal in goals]
+        for first in range(0, len(regions), self.chunk):
+            some = slice(first, first + self.chunk)
+            for whole, found in zip(arrived, self._up(regions[some].to(start), goals, start), strict=True):
+                whole[some] = found
+        return arrived
+
+    def _up(self, regions: Tensor, goals: Sequence[Tensor], start: Tensor) -> list[Tensor]:
+        found = self._propagate(start, goals, regions)
+        return [
+            goal.new_zeros(len(regions), *goal.shape) if part is None else part
+            for goal, part in zip(goals, found, strict=True)
+        ]
 
 
 def _cut_nodes(sources: Sequence[Tensor], end: Tensor) -> list[Node]:

@@ -38,7 +38,8 @@ def steps_of(layer):
 
 def table_of(layer):
     """The table of a layer in the page's cells, float [rows, columns, C]."""
-    return steps_of(layer).T.reshape(layer["rows"], layer["columns"], layer["size"]) * floats(layer["scale"])
+    cells = steps_of(layer).T * floats(layer["scale"])[:, None]
+    return cells.reshape(layer["rows"], layer["columns"], layer["size"])
 
 
 class Page(HTMLParser):

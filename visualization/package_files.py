@@ -14,7 +14,7 @@ _SCRIPTS = {
     ),
     # the names that readers give: on pages, before their own script, and on all pages of a site
     "naming.js": ("elements", "given", "renaming", "editor"),
-    "index.js": ("elements", "taking", "site_index", "gallery", "triage"),
+    "index.js": ("elements", "taking", "site_index", "gallery", "common", "triage"),
     "compare.js": ("elements", "taking", "site_index", "comparison"),
     "concept.js": ("elements", "taking", "samples", "sound"),
 }

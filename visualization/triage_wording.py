@@ -44,6 +44,12 @@ def deviation_means(layer: str, fewest: int) -> str:
     )
 
 
+NO_SAMPLES = (
+    "They are not listed, because the library holds no concept vectors: mine with --vectors (vectors=True) to list "
+    "every mined sample that uses a concept."
+)
+
+
 def sample_uses(count: int, mined: int, listed: int) -> str:
     """Say how many mined samples use a concept, and how many of them are listed."""
     if not count:

@@ -220,6 +220,7 @@ def _explained(
         _explained_layer(flow, shown, layer, arriving[layer][0], total, start, measured, maps[layer])
         for layer in shown.layers
     ]
+    del arriving  # of a volume, as much as the graph needs for its own
     graph = None
     if shown.graph:
         known = {(part.layer, part.concept): part.heatmap for layer in layers for part in layer.ranked}

@@ -84,12 +84,14 @@ def test_a_flow_that_fails_ends_its_request(options):
     assert options == list(memory._KEPT.items()) + list(memory._USUAL.items())
 
 
-def test_a_flow_of_a_volume_keeps_no_memory(options):
+def test_a_flow_of_a_volume_returns_its_memory(options):
     # 8 channels of 104 x 104 x 104 numbers are 36 MB; two samples with 18 MB each are small ones
     model = nn.Conv3d(1, 8, 1).requires_grad_(False)
     with RelevanceFlow(model, None, torch.ones(1, 1, 104, 104, 104)) as flow:
         assert flow.chunk == 1
-    assert options == []
+        assert options == list(memory._RETURNED.items())
+    assert options == [*memory._RETURNED.items(), *memory._NOT_RETURNED.items()]
+    options.clear()
     with RelevanceFlow(model, None, torch.ones(2, 1, 104, 104, 52)):
         assert options == list(memory._KEPT.items())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,24 @@ from torch.utils.data import TensorDataset
 import crp
 from crp.correction import prune
 from crp.correction.figures_of_pruning import measure_pruning
+from crp.library import Library
 from crp.visualization.report.prune_page import prune_report
 from tests.crp.correction.planted import planted_data, planted_model
 
 SCORES = {"conv": np.array([1.0, 3.0, 2.0])}  # the tag goes first
 
 
-def test_the_page_has_the_curve_the_layers_and_the_samples_that_changed(tmp_path: Path) -> None:
-    model, (data, labels) = planted_model(), planted_data()
-    library = crp.mine(
-        model, TensorDataset(*planted_data(8)), layers=["conv"], patches=0, progress=False, path=tmp_path / "a.crp",
-        class_names=["first", "<b>second</b>"], preprocessing=crp.Preprocessing(),
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return crp.mine(
+        planted_model(), TensorDataset(*planted_data(8)), layers=["conv"], patches=0, progress=False,
+        path=tmp_path_factory.mktemp("pruned") / "a.crp", class_names=["first", "<b>second</b>"],
+        preprocessing=crp.Preprocessing(),
     )  # fmt: skip
+
+
+def test_the_page_has_the_curve_the_layers_and_the_samples_that_changed(library: Library) -> None:
+    model, (data, labels) = planted_model(), planted_data()
     figures = measure_pruning(model, data, SCORES, 0.4, labels=labels)
     cleared = data.clone()
     cleared[:, 0] = 0  # "conv" has kernels of a pixel: the tag's channel is zero
@@ -58,3 +65,22 @@ def test_without_labels_right_is_what_the_whole_model_says() -> None:
     assert figures.by_labels is False
     assert figures.better == ()
     assert len(figures.worse) == round(120 * (1 - figures.after)) > 0
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_axe_finds_no_fault_and_the_page_fits_a_phone(browser, library: Library, tmp_path: Path, dark: bool) -> None:
+    model, (data, labels) = planted_model(), planted_data()
+    figures = measure_pruning(model, data, SCORES, 0.4, labels=labels, progress=False)
+    path = tmp_path / "pruned.html"
+    path.write_text(prune_report(figures, "1 of 3 filters taken out", data, library), "utf-8")
+    axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+    browser.media(dark=dark)
+    browser.resize(400 if dark else 1300, 800)
+    browser.open(path)
+    browser.run(f"{axe}; 1")
+    faults = browser.run(
+        "axe.run(document, {resultTypes: ['violations']}).then(result => result.violations.map(fault => "
+        "[fault.impact, fault.id, fault.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"
+    )
+    assert faults == []
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")

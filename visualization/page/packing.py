@@ -25,13 +25,12 @@ def packed_floats(values: np.ndarray) -> str:
     return packed(values.astype("<f4").tobytes())
 
 
-def packed_steps(steps: np.ndarray) -> str:
-    """Pack int16 values, many of which are 0.
+def packed_steps(steps: np.ndarray, filled: np.ndarray) -> str:
+    """Pack int16 values, of which only some are `filled` (bool, of the same shape); all others are 0.
 
-    First a bit for each value, least significant bit first, which says whether it differs from 0. Then, of those that
-    do, the high bytes, then the low bytes: high bytes of neighbours are alike, low bytes are noise.
+    First a bit for each value, least significant bit first, which says whether it is filled. Then, of those that are,
+    the high bytes, then the low bytes: high bytes of neighbours are alike, low bytes are noise.
     """
-    values = np.ascontiguousarray(steps, dtype=np.int16).ravel()
-    filled = values[values != 0]
-    parts = np.packbits(values != 0, bitorder="little"), (filled >> 8).astype(np.int8), (filled & 255).astype(np.uint8)
+    values = steps[filled].astype(np.int16)
+    parts = np.packbits(filled, bitorder="little"), (values >> 8).astype(np.int8), (values & 255).astype(np.uint8)
     return packed(b"".join(part.tobytes() for part in parts))

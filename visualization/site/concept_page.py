@@ -163,7 +163,7 @@ class ConceptPages:
             above=[self._neighbour(other) for other in above[:NEIGHBOURS]],
             below=[self._neighbour(other) for other in below[:NEIGHBOURS]],
             samples=samples,
-            samples_say="" if samples is None else _samples_say(samples),
+            samples_say=triage_wording.NO_SAMPLES if samples is None else _samples_say(samples),
             samples_json="" if samples is None else script_json(samples),
             sprites=self._sprites(sorted(layers)),
         )

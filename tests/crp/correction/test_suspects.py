@@ -232,6 +232,15 @@ def candidate(concept: int, **evidence: float) -> Candidate:
     return Candidate("conv", concept, 1, "second", **fields)
 
 
+def test_two_wrong_samples_of_three_do_not_outrank_what_keeps_to_its_place() -> None:
+    """2 of 3 wrong against 4 of 100: 63 points, of which 16 are sure. With 500 on both sides, 58 are."""
+    few = candidate(1, having=100, lacking=3, right=0.96, right_lacking=1 / 3)
+    many = candidate(2, having=500, lacking=500, right=0.96, right_lacking=1 / 3)
+    assert (round(few.errors, 3), round(many.errors, 3)) == (0.164, 0.579)
+    mark = candidate(3, place=0.3)
+    assert sorted([few, many, mark], key=lambda one: -one.score) == [many, mark, few]
+
+
 def test_rows_that_were_not_measured_are_ranked_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without figures a row cannot be compared with rows that have them: it stands in a group of its own."""
     weak, strong, unmeasured = candidate(1), candidate(2), candidate(3, share=0.9)

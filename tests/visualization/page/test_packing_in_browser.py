@@ -69,11 +69,14 @@ def test_damaged_data_say_so(browser, script):
 
 def test_steps_stand_as_a_bit_or_as_two_bytes():
     steps = np.array([[0, 1, -1], [32767, -32767, 0], [256, -256, 255]])
-    data = unpacked(packed_steps(steps))
+    data = unpacked(packed_steps(steps, steps != 0))
     assert data[:2] == bytes([0b11011110, 0b1])
     high, low = np.frombuffer(data, np.uint8, offset=2).reshape(2, -1)
     assert (high.view(np.int8) * 256.0 + low).tolist() == [1, -1, 32767, -32767, 256, -256, 255]
-    assert unpacked(packed_steps(np.zeros((3, 5)))) == bytes(2)
+    assert unpacked(packed_steps(np.zeros((3, 5)), np.zeros((3, 5), bool))) == bytes(2)
+    # what is filled may be 0, too
+    filled = np.eye(3, 5, dtype=bool)
+    assert unpacked(packed_steps(np.zeros((3, 5)), filled)) == bytes([0b01000001, 0b010000]) + bytes(6)
 
 
 def test_values_without_json_are_refused():

@@ -95,7 +95,9 @@ def test_what_is_known_of_samples(folder, with_vectors, data):
 
 
 def test_without_vectors_or_data_nothing_is_claimed(made, library, with_vectors):
-    assert "Mined samples" not in (made / "concepts" / LAYER / "3.html").read_text("utf-8")
+    source = (made / "concepts" / LAYER / "3.html").read_text("utf-8")
+    assert triage_wording.NO_SAMPLES in source
+    assert "sample-uses" not in source
     assert not (made / "assets" / "samples.js").exists()
     assert SampleUses(library, None, {}).of(LAYER, 3) is None
     assert SampleUses(with_vectors, None, {})._places(made, 12) == {"files": None, "root": "", "pages": {}}

@@ -177,7 +177,10 @@ def test_the_first_page_and_the_pages_of_concepts_show_the_right_patches(browser
     browser.open(folder / "concepts" / "upper" / "index.html", height=TALL)
     every = [("upper", concept) for concept in range(SIZES["upper"])]
     assert_shown(drawn(browser, ".concepts-of", ".glimpse"), every, first_patches)
-    linked = "[...document.querySelectorAll('a:has(> .glimpse)')].map(e => e.href.match(/([^/]+)\\/(\\d+)\\.html/))"
+    linked = (
+        "[...document.querySelectorAll('a:has(> .glimpse)')].map(e => ({of: e.closest('.common li')?.dataset, e})).map("
+        "({of, e}) => of ? ['', of.layerName, of.concept] : e.href.match(/([^/]+)\\/(\\d+)\\.html/))"
+    )
     for name in ("index.html", "concepts/upper/17.html", "concepts/low/3.html"):
         browser.open(folder / name, height=TALL)
         keys = [(layer, int(concept)) for _, layer, concept in browser.run(linked)]

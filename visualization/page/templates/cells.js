@@ -8,8 +8,8 @@ class Table {
     if (content.table) this.scale = floats(content.scale);
   }
 
-  // Unpacked when a layer is first opened: of many layers, few are. Zeros stand as one bit; then come the high bytes of all
-  // other steps, then the low ones.
+  // Unpacked when a layer is first opened: of many layers, few are. First a bit for each value that is not zero; then come
+  // the high bytes of their steps, then the low ones.
   get steps() {
     const count = this.rows * this.columns * this.size, data = unpacked(this.table), steps = new Int16Array(count);
     let high = count + 7 >> 3;
@@ -18,6 +18,7 @@ class Table {
       if (data[place >> 3] >> (place & 7) & 1) { steps[place] = data[high] << 8 | data[high + others]; high++; }
     }
     if (this.difference) this.addExpected(steps);
+    else this.filled = data;
     Object.defineProperty(this, "steps", { value: steps });
     return steps;
   }
@@ -27,15 +28,28 @@ class Table {
   addExpected(steps) {
     const [one, other] = this.others, count = this.rows * this.columns;
     for (let concept = 0, place = 0; concept < this.size; concept++) {
-      const scale = this.scale[concept] || 1;
       for (let cell = 0; cell < count; cell++, place++) {
-        const expected = Math.floor((one.at(cell, concept) - other.at(cell, concept)) / scale + 0.5);
+        const expected = Math.floor((one.at(cell, concept) - other.at(cell, concept)) / (this.scale[cell] || 1) + 0.5);
         steps[place] += Math.min(32767, Math.max(-32767, expected));
       }
     }
   }
 
-  at(cell, concept) { return this.steps[concept * this.rows * this.columns + cell] * this.scale[concept]; }
+  at(cell, concept) { return this.steps[concept * this.rows * this.columns + cell] * this.scale[cell]; }
+
+  // Whether a concept has relevance in a cell, which may be less than half a step.
+  fills(cell, concept) {
+    if (this.difference) return this.others.some(other => other.fills(cell, concept));
+    const place = concept * this.rows * this.columns + cell;
+    return this.steps[place] !== 0 || (this.filled[place >> 3] >> (place & 7) & 1) === 1;
+  }
+
+  // The concepts with relevance in some cells, the strongest there first.
+  ranked(cells, sums) {
+    if (!sums.some(Boolean)) return [];
+    return [...sums.keys()].filter(concept => [...cells].some(cell => this.fills(cell, concept)))
+      .sort((a, b) => Math.abs(sums[b]) - Math.abs(sums[a]) || a - b);
+  }
 
   sums(cells) {
     return Array.from({ length: this.size }, (_, concept) => {
@@ -47,9 +61,10 @@ class Table {
 
   get everywhere() { return Array.from({ length: this.rows * this.columns }, (_, cell) => cell); }
 
-  // The largest absolute relevance of any concept in any cell; of one concept where it is given.
+  // The largest absolute relevance in any cell: of one concept, or of any.
   peak(concept) {
-    return 32767 * (concept === undefined ? this.scale.reduce((most, value) => Math.max(most, value), 0) : this.scale[concept]);
+    if (concept === undefined) return this.highest ??= Math.max(...Array.from({ length: this.size }, (_, each) => this.peak(each)));
+    return Math.max(...this.everywhere.map(cell => Math.abs(this.at(cell, concept))));
   }
 
   share(concept) {

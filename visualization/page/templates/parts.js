@@ -49,8 +49,7 @@ class Parts {
     }
     this.menu(view.region.root, "the region", { "Download CSV": () => {
       const { table, selected } = view.region, sums = table.sums(selected), total = sums.reduce((sum, value) => sum + Math.abs(value), 0);
-      const order = [...sums.keys()].filter(concept => sums[concept]).sort((a, b) => Math.abs(sums[b]) - Math.abs(sums[a]) || a - b);
-      this.csv(`${table.layer} region`, this.concepts(table, order.map(concept => [concept, sums[concept], sums[concept] / total])));
+      this.csv(`${table.layer} region`, this.concepts(table, table.ranked(selected, sums).map(concept => [concept, sums[concept], sums[concept] / total])));
     } });
   }
 

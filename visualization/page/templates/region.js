@@ -55,8 +55,7 @@ class Region {
       return;
     }
     const sums = table.sums(region), total = sums.reduce((sum, value) => sum + Math.abs(value), 0);
-    const order = sums.map((value, concept) => concept).filter(concept => sums[concept] !== 0)
-      .sort((a, b) => Math.abs(sums[b]) - Math.abs(sums[a]) || a - b);
+    const order = table.ranked(region, sums);
     about.textContent = this.part(sums);
     let shown = 0;
     for (const concept of order.slice(0, LISTED)) {

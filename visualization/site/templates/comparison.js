@@ -26,7 +26,8 @@ function show() {
     return;
   }
   if (found.length !== 2 || found.includes(undefined) || found.includes(null)) {
-    lead.textContent = "Choose two predictions on the first page, or two concepts on the page of a layer.";
+    const pages = index.layers.flatMap((layer, at) => [at ? ", " : "", element("a", { href: `${layer.place}/index.html` }, element("bdi", {}, layer.name))]);
+    lead.replaceChildren(`${found.length ? "This address does not name two predictions or two concepts of the site. " : ""}Choose two predictions on `, element("a", { href: "index.html" }, "the first page"), ", or two concepts on the page of a layer: ", ...pages, ".");
     return;
   }
   if (predictions.length === 2) {

@@ -6,6 +6,7 @@ const nothing = document.querySelector(".nothing"), turning = document.querySele
 const fields = Object.fromEntries(all("[data-field]", form).map(field => [field.dataset.field, field]));
 const meaning = document.querySelector(".deviation-means"), known = document.getElementById("known");
 const DEFAULTS = Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value]));
+const common = new CommonConcepts(index, document.querySelector(".common"), concept => address({ concept, page: 1 }));
 let state = {}, found = [], drawn = 0;
 
 function read() {
@@ -19,11 +20,11 @@ function read() {
   }
 }
 
-function address() {
-  const kept = new URLSearchParams();
-  for (const name of Object.keys(fields)) if (state[name] !== DEFAULTS[name]) kept.set(name, state[name]);
-  if (state.page > 1) kept.set("page", state.page);
-  for (const page of state.compare) kept.append("compare", page);
+function address(changes = {}) {
+  const kept = new URLSearchParams(), wanted = { ...state, ...changes };
+  for (const name of Object.keys(fields)) if (wanted[name] !== DEFAULTS[name]) kept.set(name, wanted[name]);
+  if (wanted.page > 1) kept.set("page", wanted.page);
+  for (const page of wanted.compare) kept.append("compare", page);
   return String(kept) ? `#${kept}` : location.pathname + location.search;
 }
 
@@ -97,6 +98,7 @@ async function show() {
   turning.querySelector(".before").disabled = page === 1;
   turning.querySelector(".after").disabled = page === pages;
   state.page = page;
+  common.show(found);
   showPicked();
 }
 

@@ -23,13 +23,31 @@ def linear(explanation):
     return dataclasses.replace(one, beside=(other, dataclasses.replace(difference, layers=tuple(layers))))
 
 
-def test_steps_are_exact_to_half_of_one():
-    table = np.random.default_rng(1).normal(size=(3, 4, 9)).astype(np.float32) ** 5
+def test_a_share_of_a_region_is_exact_to_a_step_and_all_of_a_cell_to_half_of_one():
+    """Also where nearly all of a cell lies in concepts that hold less than a step each."""
+    random = np.random.default_rng(1)
+    table = (random.normal(size=(3, 4, 4000)) ** 5).astype(np.float32)
     table[..., 2] = 0
+    table[0, 0, 1:] *= 1e-7
+    table[1, 1] = 0
     found = in_steps(table)
-    error = np.abs(found.steps.T.reshape(table.shape) * found.scale - table)
-    assert (error <= np.abs(table).max((0, 1)) / 65534 * 1.01).all()
-    assert np.abs(found.steps).max(1).tolist() == [32767, 32767, 0, *[32767] * 6]
+    exact = table.reshape(12, -1).T.astype(np.float64)
+    values = found.steps * found.scale.astype(np.float64)
+    totals = np.abs(exact).sum(0)
+    for _ in range(100):
+        cells = random.random(12) < 0.4
+        error = np.abs(values[:, cells].sum(1) - exact[:, cells].sum(1))
+        assert (error <= (found.scale[cells].sum(dtype=np.float64)) * 1.001).all()
+    assert (found.scale <= np.where(np.abs(exact).max(0) * 2 < totals, totals / 65535, totals / 32766)).all()
+    assert (np.abs(np.abs(values).sum(0) - totals) <= 0.501 * found.scale).all()
+    assert (found.filled == (exact != 0)).all()
+    assert not found.steps[~found.filled].any()
+
+
+def test_one_concept_can_hold_a_whole_cell():
+    found = in_steps(np.array([[0.0, -3.7e-20, 0.0], [0.0, 0.0, 5e9]], np.float32))
+    assert found.steps.tolist() == [[0, 0], [-32767, 0], [0, 32767]]
+    assert found.steps[1, 0] * found.scale[0] == pytest.approx(-3.7e-20, rel=1e-4)
 
 
 @pytest.mark.parametrize("made", [linear, lambda explanation: explanation])
