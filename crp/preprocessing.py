@@ -30,6 +30,8 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 CHANNELS = {"RGB": 3, "L": 1}
+# A tag of a TIFF file, and the value that says that 0 is white.
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -141,9 +143,11 @@ class Preprocessing:
             except ValueError as error:
                 raise InputError(f"The picture cannot be used: {error}.") from None
         picture = self._cropped(self._resized(picture.convert(self.mode)))
-        pixels = np.array(picture, dtype=np.float32).reshape(picture.height, picture.width, -1) / np.float32(255)
-        pixels = (pixels - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
+        # what each of the 256 values becomes, by channel: the same numbers in a fraction of the time
+        levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
+        levels = (levels - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
+        return torch.from_numpy(np.stack([level.take(pixels[..., c]) for c, level in enumerate(levels.T)]))
 
     def to_picture(self, tensor: torch.Tensor | np.ndarray) -> np.ndarray:
         """Return a model input `[c, H, W]` as a picture, uint8 `[H, W, 3]`.
@@ -263,9 +267,12 @@ def as_rgb_picture(picture: Image.Image) -> Image.Image:
     picture.load()
     if picture.format == "TIFF" and (pages := _alike_pages(picture)) > 1:
         raise ValueError(f"it has {pages} pages of one size, which may be channels or slices: a medium reads them")
+    inverted = getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):
         picture = _from_16_bits(picture)
+        if inverted:  # Pillow has inverted those of 8 bits
+            picture = ImageOps.invert(picture)
     elif picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     if picture.has_transparency_data:

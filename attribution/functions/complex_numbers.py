@@ -3,10 +3,10 @@ r"""Rules of functions with complex numbers, as in spectrograms that a model com
 Relevance of a complex number has a real part, that of its real part, and an imaginary part, that of its imaginary part.
 `real`, `imag` and `view_as_real` then pass relevance as autograd does.
 
-A Fourier transform is linear in the samples. What is complex is read as pairs of real numbers, and the rule is that of
-any linear function of those. A magnitude is homogeneous of degree 1: by Euler's theorem gradient times input adds up to
-it, :math:`|z| = \sum_i z_i\, \partial|z| / \partial z_i`. Each part has the product :math:`z_i^2 / |z|`, and gets this
-share of the relevance.
+A Fourier transform is linear in the samples, and so is its product with the constants of a filter. What is complex is
+read as pairs of real numbers, and the rule is that of any linear function of those. A magnitude is homogeneous: by
+Euler's theorem gradient times input adds up to it, :math:`|z| = \sum_i z_i\, \partial|z| / \partial z_i`. Each part
+has the product :math:`z_i^2 / |z|`, and gets this share of the relevance.
 """
 
 from __future__ import annotations
@@ -47,13 +47,15 @@ def magnitude(call: Call) -> Tensor:
 
 
 def scaled_complex(call: Call) -> Tensor:
-    """Pass relevance through a product with, or a quotient by, a real constant."""
+    """Pass relevance through a product with, or a quotient by, a constant. A complex one turns: `fourier`."""
     first, second = call.argument(0, "input"), call.argument(1, "other")
     data = call.data
     constant = second if data[0] is first else first
     turned = isinstance(constant, complex) or (isinstance(constant, Tensor) and constant.is_complex())
-    if len(data) != 1 or turned or (constant is first and "div" in call.name):
+    if len(data) != 1 or (constant is first and "div" in call.name):
         return by_gradient(call)
+    if turned:
+        return fourier(call)
     output = call.run()
     kept = torch.as_tensor(constant != 0, device=output.device).to(output.real)
     return scaled(call, output, data[0], None if "div" in call.name else kept)
@@ -89,6 +91,9 @@ for rule, names in (
     ),
     (magnitude, "abs absolute"),
     (scaled_complex, "mul multiply div divide true_divide"),
-    (fourier, f"istft {FOURIER}"),
+    (
+        fourier,
+        f"istft {FOURIER} sum mean neg negative conj conj_physical einsum matmul mm bmm mv tensordot",
+    ),
 ):
     COMPLEX_RULES.update(dict.fromkeys(names.split(), rule))

@@ -222,11 +222,25 @@ def accumulation(call: Call) -> Tensor:
 
 
 def sampling(call: Call) -> Tensor:
-    """Apply `linear_map` to what is sampled; the places, which may depend on the data, are constants."""
-    data = call.argument(0, "input")
-    if not data.requires_grad:
+    """Apply `linear_map` to what is sampled, with the places as constants; for ranking, to places made of data, too."""
+    sampled = call.argument(0, "input")
+    if not sampled.requires_grad:
         return other_function(call)
-    return linearized(call, data, lambda leaf: with_leaves(call, {id(data): leaf}), purposes=Purpose)
+
+    def function(leaf: Tensor) -> Tensor:
+        return with_leaves(call, {id(sampled): leaf})
+
+    data = list({id(value): value for value in call.data}.values())
+    if len(data) == 1 or not call.ranked_apart():
+        return linearized(call, sampled, function, purposes=Purpose)
+    output = call.run()
+
+    def maps() -> Down:
+        down, _ = linear_down(sampled, function, output)
+        return lambda relevance: [down(relevance) if value is sampled else None for value in data]
+
+    rules = call.by_purpose(maps=maps, ranking=lambda: first_order(call))
+    return call.ruled(output, data, rules, ranked_only=_without(data, [sampled]))
 
 
 def scaled(call: Call, output: Tensor, data: Tensor, kept: Tensor | None) -> Tensor:

@@ -242,7 +242,7 @@ class FunctionRules(TorchFunctionMode):
             self.running.path.append(f"{name}()")
         if kwargs.get("inplace") is True:
             return self._in_place(Call(self, function, name, args, {**kwargs, "inplace": False}))
-        complex_data = any(value.is_complex() for value in data_in((*args, *kwargs.values())))
+        complex_data = any(map(_is_complex, (*args, *kwargs.values())))
         rule = (self.complex_table if complex_data else self.table).get(name)
         if rule is not None:
             return rule(Call(self, function, name, args, kwargs))
@@ -319,6 +319,11 @@ def _is_rule(node: Node) -> bool:
 
 def _is_trained(value: object) -> bool:
     return isinstance(value, nn.Parameter) and value.requires_grad
+
+
+def _is_complex(value: object) -> bool:
+    """Whether an argument is, or holds, complex numbers; also a constant makes a result of real data complex."""
+    return isinstance(value, complex) or any(tensor.is_complex() for tensor in tensors_in([value]))
 
 
 def _as_constant(value: object) -> object:

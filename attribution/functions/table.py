@@ -69,8 +69,8 @@ for rule, names in (
         as_autograd,
         # shape and place
         "reshape reshape_as view view_as flatten unflatten ravel squeeze unsqueeze permute transpose swapaxes swapdims "
-        "movedim moveaxis T mT H mH t adjoint contiguous clone to type float double bfloat16 type_as cpu cuda expand "
-        "expand_as broadcast_to repeat repeat_interleave tile flip fliplr flipud roll rot90 narrow "
+        "movedim moveaxis T mT H mH t adjoint contiguous clone to type float double half bfloat16 type_as cpu cuda "
+        "expand expand_as broadcast_to repeat repeat_interleave tile flip fliplr flipud roll rot90 narrow "
         "select index_select take take_along_dim gather getitem diagonal "
         "split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit unsafe_chunk unsafe_split as_strided "
         "pixel_shuffle pixel_unshuffle channel_shuffle requires_grad_ detach_ "
@@ -86,7 +86,7 @@ for rule, names in (
     (
         joining,
         "cat concat concatenate stack hstack vstack dstack column_stack block_diag where masked_fill index_copy "
-        "scatter max min maximum minimum",
+        "scatter max min maximum minimum complex",
     ),
     (filling, "pad unfold im2col diag diag_embed tril triu max_unpool1d max_unpool2d max_unpool3d"),
     (assignment, "setitem copy_ index_put_ zero_ fill_"),
@@ -111,7 +111,7 @@ for rule, names in (
     (
         linear_map,
         "neg negative sum nansum mean nanmean cumsum diff avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
-        "adaptive_avg_pool2d adaptive_avg_pool3d interpolate fold col2im",
+        "adaptive_avg_pool2d adaptive_avg_pool3d interpolate affine_grid fold col2im",
     ),
     (accumulation, "index_add scatter_add"),
     (fourier, FOURIER),

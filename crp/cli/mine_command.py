@@ -13,7 +13,7 @@ from crp.cli import options
 
 # Options that decide the content of the library, in addition to those of the plan.
 _DECIDING = ("references", "class_references", "vectors", "patches", "block_size", "precision",
-             "threads", "skip_bad", "rules", "concept", "probabilities")  # fmt: skip
+             "threads", "skip_bad", "rules", "concept", "probabilities", "show_channels", "show_limits")  # fmt: skip
 
 
 @click.command(short_help="Mine a model and its data set into a library.")
@@ -32,6 +32,8 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
 @click.option("--mean", type=options.Numbers(), help="Subtracted after scaling to 0..1: one number or one per channel.")
 @click.option("--std", type=options.Numbers(), help="Divisor after that.")
 @options.preprocessing
+@options.show_channels
+@options.show_limits
 @click.option("--class-names", metavar="FILE", help="One name per line (.txt), or a list (.json).")
 @click.option(
     "--targets",
@@ -96,7 +98,9 @@ def mine(model: str, data: str, **given: Any) -> None:
 
     Pictures are preprocessed as for ImageNet for torchvision's models (short side 256, crop 224), as timm evaluates
     them or the processor of the folder prepares them, and only scaled to 0..1 for other models; the options change
-    that. The settings are stored, so `crp atlas` needs only the library and a picture.
+    that. The settings are stored, so `crp atlas` needs only the library and a picture. With --show-channels or
+    --show-limits, DATA is a folder of images with any channels (.npy, .tif, .png), whose values the model gets as they
+    are; pages say what they show of them.
 
     After an interruption or a kill, the same command resumes from LIBRARY.partial. With torchrun (the second example)
     several processes share the work, with --shard several machines. The library is the same, byte for byte.
@@ -122,7 +126,8 @@ def mine(model: str, data: str, **given: Any) -> None:
     shape = {name: given[name] for name in ("size", "crop", "mean", "std")}
     told = {name: given[name] for name in ("weights", "layers", "targets", "output", "class_names", "preprocessing")}
     chosen = told["layers"] or layers_named(given["concept"]) or None
-    plan = plan_mining(model, data, settings=shape, **{**told, "layers": chosen})
+    drawn = {"shown": given["show_channels"] or (), "limits": given["show_limits"]}
+    plan = plan_mining(model, data, settings=shape, **drawn, **{**told, "layers": chosen})
     start = {"words": told["targets"], "outputs": plan.outputs} if isinstance(plan.targets, Start) else None
     for note in plan.notes if first else ():
         click.echo(note, err=True)

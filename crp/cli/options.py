@@ -148,6 +148,19 @@ preprocessing = click.option(
     metavar="FILE",
     help="JSON file with size, crop, mean, std, mode and interpolation; the options of the same names take precedence.",
 )
+show_channels = click.option(
+    "--show-channels",
+    type=Names(),
+    metavar="CHANNELS",
+    help="Of images with other channels or values (satellites, microscopes): the channel drawn as grey, or the three "
+    "drawn as red, green and blue, by name or number from 0 (7,4,2). The model gets the values of the files.",
+)
+show_limits = click.option(
+    "--show-limits",
+    type=Numbers(),
+    metavar="LOW,HIGH",
+    help="Of such images: the values drawn as black and as full colour (0,4095); default: those of each picture.",
+)
 output = click.option(
     "--output",
     type=Part(),

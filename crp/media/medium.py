@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crp.errors import InputError, listed, nearest
+from crp.errors import InputError, listed, nearest, shortened
 from crp.preprocessing import scaled_picture
 
 if TYPE_CHECKING:
@@ -165,14 +165,13 @@ class Medium:
         """Return the medium that `to_json` wrote; raises InputError for anything else."""
         from crp.media.stft import Stft
 
-        names = [field.name for field in fields(cls)]
-        for name in values:
-            if name not in names:
-                raise InputError(f"A medium has no entry {name!r}; {nearest(name, names)}")
+        _check_entries(values, [field.name for field in fields(cls)], "A medium")
+        kind = values.get("kind")
+        if kind not in KINDS:
+            raise InputError(f"There is no kind of input {kind!r}; {nearest(str(kind), list(KINDS))}")
         try:
             stft = values.get("stft")
-            axes = tuple(Axis(**axis) for axis in values["axes"])
-            return cls(**{**values, "axes": axes, "stft": stft and Stft(**stft)})
+            return cls(**{**values, "axes": _axes(kind, values.get("axes")), "stft": stft and Stft(**stft)})
         except InputError:
             raise
         except (KeyError, TypeError, ValueError) as error:
@@ -238,7 +237,8 @@ class Medium:
             chosen = [recording.channels.index(name) for name in self.channels]
             values = values[chosen] if chosen else values
         rate = self._rate
-        if rate is not None and recording.rate is not None and abs(recording.rate / rate - 1) > 1e-6:
+        allowed = 1e-3 if self.kind == "video" else 1e-6  # 29.97 frames are 30000 / 1001
+        if rate is not None and recording.rate is not None and abs(recording.rate / rate - 1) > allowed:
             raise InputError(
                 f"it has {recording.rate:g} values per second, and the model was given {rate:g}; resample it first."
             )
@@ -330,6 +330,26 @@ class Medium:
         steps = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(0))
         axes = tuple(replace(axis, step=float(step)) for axis, step in zip(self.axes, steps, strict=True))
         return replace(self, axes=axes, affine=tuple(map(tuple, np.asarray(affine).tolist())))
+
+
+def _axes(kind: str, values: Any) -> tuple[Axis, ...]:
+    """Return the axes that JSON values describe."""
+    if isinstance(values, list) and all(isinstance(axis, Mapping) and "name" in axis for axis in values):
+        for axis in values:
+            _check_entries(axis, [field.name for field in fields(Axis)], "An axis")
+        return tuple(Axis(**axis) for axis in values)
+    count, example = KINDS[kind], '{"name": "time", "unit": "s", "step": 0.004}'
+    what = f"a list of {count} axes" if count > 1 else "a list of one axis"
+    raise InputError(
+        f"An input of kind {kind!r} needs \"axes\", {what} besides that of channels, each such as {example}, given "
+        f"{shortened(values)}."
+    )
+
+
+def _check_entries(values: Mapping[str, Any], names: Sequence[str], what: str) -> None:
+    for name in values:
+        if name not in names:
+            raise InputError(f"{what} has no entry {name!r}; {nearest(name, names)}")
 
 
 def _time(rate: float) -> Axis:

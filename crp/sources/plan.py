@@ -53,6 +53,8 @@ def plan_mining(
     class_names: str | None = None,
     preprocessing: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    shown: Sequence[str] = (),
+    limits: Sequence[float] | None = None,
 ) -> MiningPlan:
     """Load model and data, run the model on the first sample, and choose what was not given.
 
@@ -72,6 +74,9 @@ def plan_mining(
         "hf:FOLDER"), or else the data set's own, if their number is that of the model's classes.
     preprocessing, settings
         A JSON file, and single entries of `Preprocessing`, which take precedence.
+    shown, limits
+        Of images with any channels and values (`Medium.image`): the channels that are drawn, by name or number, and the
+        values drawn as black and as full colour. They take precedence over those of the file.
 
     Raises
     ------
@@ -87,12 +92,19 @@ def plan_mining(
             f"{model.partition(':')[0]}'s own."
         )
     network = load_model(model, weights, output=output)
-    samples = load_data(data, preprocessing_for(model, weights, preprocessing, settings), class_names=names)
+    how = preprocessing_for(model, weights, preprocessing, settings, shown, limits)
+    samples = load_data(data, how, class_names=names)
+    if (shown or limits is not None) and samples.preprocessing != how:
+        raise InputError(
+            f"The data '{data}' say themselves what is drawn of them: omit --show-channels and --show-limits."
+        )
     first = samples[0][0] if samples.labelled else samples[0]
     if not isinstance(first, Tensor):
         raise InputError(
             f"'{samples.sample_name(0)}' of '{data}' is a {type(first).__name__}; a float tensor is needed."
         )
+    if isinstance(samples.preprocessing, Medium):
+        samples.preprocessing.to_picture(first)  # a channel that is not there is found before mining
     name = f"'{samples.sample_name(0)}'"
     rule = getattr(samples, "targets", None) if targets is None else None
     classes = number_of_classes(network, first, name) if rule is None else len(samples.class_names or ())
@@ -131,14 +143,20 @@ def plan_mining(
 
 
 def preprocessing_for(
-    model: str, weights: str | None, file: str | None = None, settings: Mapping[str, Any] | None = None
+    model: str,
+    weights: str | None,
+    file: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    shown: Sequence[str] = (),
+    limits: Sequence[float] | None = None,
 ) -> AnyPreprocessing | None:
     """Return the preprocessing for a model: the given settings on top of those that the model is known to need.
 
     torchvision's classifiers need ImageNet's (with weights="DEFAULT" that of these weights), timm's what timm evaluates
     them with, and an "hf:FOLDER" model what its processor does. Nothing is known about code: the result is None if
     nothing is given. A `size` without a `crop` also crops the centre square of that
-    size, so that all samples have the same shape.
+    size, so that all samples have the same shape. With `shown` or `limits`, files hold images of any channels and
+    values (`Medium.image`).
 
     Raises
     ------
@@ -147,14 +165,31 @@ def preprocessing_for(
     """
     settings = {name: value for name, value in (settings or {}).items() if value is not None}
     known = _from_file(user_path(file)) if file is not None else _known_preprocessing(model, weights)
+    if shown or limits is not None:
+        known = _drawn(known, file or model, shown, limits)
     if not settings:
         return known
     if isinstance(known, Medium):
-        named = listed([f"--{name}" for name in settings])
-        raise InputError(f"{named} is for pictures, and '{file}' describes inputs of the kind '{known.kind}'.")
+        named, verb = listed([f"--{name}" for name in settings]), "is" if len(settings) == 1 else "are"
+        what = f"'{file}' describes" if file else "--show-channels and --show-limits are for"
+        raise InputError(f"{named} {verb} for pictures, and {what} inputs of the kind '{known.kind}'.")
     if "size" in settings and "crop" not in settings:
         settings["crop"] = settings["size"] if isinstance(settings["size"], int) else None
     return replace(known or Preprocessing(), **settings)
+
+
+def _drawn(known: AnyPreprocessing | None, of: str, shown: Sequence[str], limits: Sequence[float] | None) -> Medium:
+    """Return images of any channels, with the channels and limits that are drawn."""
+    known = Medium.image() if known is None else known
+    if not isinstance(known, Medium) or known.kind != "image":
+        what = f"an input of the kind '{known.kind}'" if isinstance(known, Medium) else "pictures"
+        raise InputError(
+            f"--show-channels and --show-limits are for images with other channels or values, and '{of}' reads {what}."
+        )
+    chosen = {"limits": known.limits if limits is None else limits, "shown": known.shown}
+    if shown:
+        chosen["shown"] = [int(one) if one.isdecimal() and one not in known.channels else one for one in shown]
+    return replace(known, **chosen)
 
 
 def _known_preprocessing(model: str, weights: str | None) -> Preprocessing | None:

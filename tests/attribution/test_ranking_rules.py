@@ -100,6 +100,9 @@ FUNCTIONS = {
     "lp norm": lambda x: functional.normalize(x, p=1, dim=-1),
     "local response": lambda x: functional.local_response_norm(x, 2),
     "gated linear unit": lambda x: functional.glu(x, -1),
+    "sampled at places from the data": lambda x: functional.grid_sample(
+        x[:, None].square(), x[:, :, :2].tanh()[:, None], align_corners=False
+    ).flatten(1).repeat(1, 2),
     # without a rule
     "log of a sum": lambda x: x.logsumexp(-1, keepdim=True) * torch.ones(1, 1, 2),
     "similarity": lambda x: functional.cosine_similarity(x, x.flip(1) + 0.2, dim=1).repeat(1, 2),

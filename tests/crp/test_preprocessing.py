@@ -223,6 +223,15 @@ class TestPreprocessing:
         assert Preprocessing() == Preprocessing(mean=(0, 0, 0), std=(1, 1, 1))
         assert torch.equal(Preprocessing().to_input(GRADIENT), torch.from_numpy(GRADIENT).permute(2, 0, 1) / 255)
 
+    def test_every_value_is_that_of_the_formula_in_float32(self):
+        picture = np.arange(256 * 3, dtype=np.uint32).reshape(16, 16, 3).astype(np.uint8)
+        preprocessing = Preprocessing.imagenet()
+        made = Preprocessing(mean=preprocessing.mean, std=preprocessing.std).to_input(picture)
+        pixels = torch.from_numpy(picture).permute(2, 0, 1) / 255
+        mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
+        assert torch.equal(made, (pixels - mean) / std)
+        assert made.is_contiguous()
+
     def test_grey(self):
         made = Preprocessing(mode="L", mean=0.5).to_input(GRADIENT[..., :1])
         assert torch.allclose(made, torch.from_numpy(GRADIENT[None, ..., 0]) / 255 - 0.5)

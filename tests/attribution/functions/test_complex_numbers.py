@@ -20,6 +20,9 @@ def spectrum(x: Tensor) -> Tensor:
     return torch.fft.fft(x.flatten(1))
 
 
+FILTER = torch.view_as_complex(generated(3, 8, 2))
+
+
 def pairs(x: Tensor) -> Tensor:
     return torch.view_as_complex(x)
 
@@ -49,6 +52,14 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "view_as_real": torch.view_as_real,
     **{name: lambda z, name=name: getattr(torch, name)(z, 2.5) for name in
        ("mul", "multiply", "div", "divide", "true_divide")},
+    **{name: lambda z, name=name: getattr(z, name)(1) for name in ("sum", "mean")},
+    "conj": lambda z: z.conj() * 1,
+    "einsum": lambda z: torch.einsum("ncw,cd->ndw", z, FILTER[:, :4]),
+    **{name: lambda z, name=name: getattr(torch, name)(z, FILTER.mT) for name in ("matmul",)},
+    **{name: lambda z, name=name: getattr(torch, name)(z[0], FILTER.mT)[None].expand(2, 3, 3) for name in ("mm",)},
+    "bmm": lambda z: torch.bmm(z, FILTER.mT.expand(2, 8, 3)),
+    "mv": lambda z: torch.mv(z[0], FILTER[0])[None].expand(2, 3),
+    "tensordot": lambda z: torch.tensordot(z, FILTER, ([2], [1])),
     "stft": lambda z: torch.stft(z[:, 0], 4, 2, window=torch.ones(4).double(), return_complex=True, onesided=False),
     "istft": lambda z: torch.istft(z[..., :3], 4, 2, window=torch.ones(4).double()),
     **{f"fft_{name}": lambda z, name=name: getattr(torch.fft, name)(z) for name in
@@ -107,7 +118,6 @@ def test_relevance_of_a_spectrogram_is_gradient_times_input():
     ("name", "function"),
     [
         ("mul", lambda z: (z * z.conj()).real),
-        ("mul", lambda z: (z * 1j).abs()),
         ("square", lambda z: z.square().abs()),
         ("angle", lambda z: z.angle()),
         ("exp", lambda z: z.exp().abs()),
@@ -118,6 +128,37 @@ def test_relevance_of_a_spectrogram_is_gradient_times_input():
 def test_what_has_no_rule_is_named(name: str, function: Callable[[Tensor], Tensor]):
     with flow_through(lambda x: function(pairs(x)), generated(2, 3, 2)) as flow:
         assert name in " ".join(flow.notes)
+
+
+TURNS = FILTER[0, :4] / FILTER[0, :4].abs()
+FILTERED = {
+    "filter": lambda x: torch.fft.irfft(torch.fft.rfft(x) * FILTER[:, :5]),
+    "modes mixed": lambda x: torch.fft.irfft(torch.einsum("ncw,cdw->ndw", torch.fft.rfft(x), FILTER[:, None, :5])),
+    "quotient": lambda x: torch.fft.ifft(torch.fft.fft(x) / FILTER).real,
+    "rotation of pairs": lambda x: torch.view_as_real(torch.view_as_complex(x.unflatten(2, (4, 2))) * TURNS).flatten(2),
+    "rotation from parts": lambda x: (torch.complex(x[..., :4], x[..., 4:]) * TURNS).real,
+    "samples times a phase": lambda x: (x * FILTER).imag,
+    "samples as complex numbers": lambda x: torch.fft.fft(torch.complex(x, torch.zeros_like(x))).imag,
+    "imaginary": lambda x: (x * 2j).imag,
+}
+
+
+@pytest.mark.parametrize("name", FILTERED)
+def test_filters_are_linear(name: str):
+    """Epsilon at a linear function is gradient times input; nothing is named, and the ledger closes."""
+    weight = generated(8, 3)
+
+    def total(x: Tensor) -> Tensor:
+        return FILTERED[name](x).sum(1)[:, :4].abs() @ weight[:4]
+
+    leaf = generated(2, 3, 8).requires_grad_()
+    (gradient,) = torch.autograd.grad(total(leaf)[:, 1].sum(), leaf)
+    with flow_through(total, leaf.detach()) as flow:
+        assert flow.notes == ()
+        started = flow.output_relevance([1, 1])
+        found, ledger = flow.down(started)[0], flow.ledger(started)
+    assert_relevance_close(found, leaf.detach() * gradient, 1e-3)
+    assert abs(ledger.unaccounted) <= 1e-10 * float(started.abs().sum())
 
 
 def test_a_network_with_a_transform_inside_conserves():

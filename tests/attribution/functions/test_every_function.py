@@ -53,7 +53,7 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "to": lambda x: x.to(torch.float64),
     "type": lambda x: x.type(torch.float64),
     "type_as": lambda x: x.type_as(x.new_zeros(1)),
-    **{name: lambda x, name=name: getattr(x, name)().double() for name in ("float", "bfloat16")},
+    **{name: lambda x, name=name: getattr(x, name)().double() for name in ("float", "half", "bfloat16")},
     "cpu": lambda x: x.cpu(),
     "expand": lambda x: x[:, :1].expand(2, 3, 4, 4),
     "expand_as": lambda x: x[:, :1].expand_as(x.new_zeros(2, 3, 4, 4)),
@@ -178,6 +178,8 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     **{name: lambda x, name=name: getattr(x, name)((2, 3)) for name in ("sum", "nansum", "mean", "nanmean")},
     "cumsum": lambda x: x.cumsum(1),
     "diff": lambda x: x.diff(dim=1),
+    "affine_grid": lambda x: functional.affine_grid(x[:, 0, :2, :3], (2, 1, 3, 5), align_corners=False),
+    "complex": lambda x: torch.view_as_real(torch.complex(x, x.flip(1))),
     "avg_pool1d": lambda x: functional.avg_pool1d(x.flatten(2), 2),
     "avg_pool2d": lambda x: functional.avg_pool2d(x, 2),
     "avg_pool3d": lambda x: functional.avg_pool3d(x[:, None], 2),
@@ -241,7 +243,7 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
 # Read something else than values, need an accelerator, or torchvision's operators (test_detectors.py).
 ELSEWHERE = {"requires_grad", "_base", "grad", "cuda", "roi_align"}
 # Relevance is rounded, too.
-ROUNDED = {"float": 1e-6, "bfloat16": 1e-2}
+ROUNDED = {"float": 1e-6, "half": 1e-2, "bfloat16": 1e-2}
 
 
 def call_of(name: str) -> Callable[[Tensor], Tensor]:

@@ -14,7 +14,7 @@ from crp.errors import InputError
 from crp.media import Axis, Medium, Recording, Stft, preprocessing_from, read_recording
 from crp.media.any_preprocessing import read_input
 from crp.media.sound import wav_bytes
-from crp.preprocessing import Preprocessing
+from crp.preprocessing import Preprocessing, read_picture
 
 VALUES = np.array([[0.0, 0.5, -1.0, 1.0], [0.25, -0.25, 0.0, 0.125]], dtype=np.float32)
 
@@ -178,6 +178,18 @@ class TestImages:
         with pytest.raises(InputError, match=r"a\.tif' holds values of more than 8 bits in a way that Pillow"):
             read_recording(tmp_path / "a.tif")
 
+    @pytest.mark.parametrize(("dtype", "most"), [(np.uint8, 255), (np.uint16, 65535)])
+    def test_white_as_zero_is_refused_as_values_and_inverted_as_a_picture(self, tmp_path, dtype, most):
+        # Pillow inverts files of 8 bits, when it reads and when it writes them, and none of 16
+        stored = np.array([[0, 0], [0, most]], dtype=dtype)
+        content = self.tiff(stored[None], 1)
+        black, white = (struct.pack("<HHIHH", 262, 3, 1, meaning, 0) for meaning in (1, 0))
+        assert content.count(black) == 1
+        (tmp_path / "a.tif").write_bytes(content.replace(black, white))
+        with pytest.raises(InputError, match=r"a\.tif' stores white as 0 \(WhiteIsZero\), and readers disagree"):
+            read_recording(tmp_path / "a.tif")
+        assert np.asarray(read_picture(tmp_path / "a.tif"))[..., 0].tolist() == [[255, 255], [255, 0]]
+
     def test_a_page_of_more_channels_than_are_read_is_refused(self, tmp_path):
         image = Image.fromarray(np.zeros((4, 4, 4), dtype=np.uint8), "RGBA")
         image.save(tmp_path / "nir.tif")
@@ -254,8 +266,16 @@ class TestMedium:
             Medium("volume", (Axis("time"),))
         with pytest.raises(InputError, match=r"^A medium has no entry 'axis'; "):
             Medium.from_json({"kind": "audio", "axis": []})
-        with pytest.raises(InputError, match=r"^this description of an input is damaged: KeyError"):
+        with pytest.raises(InputError, match=r'^An input of kind .audio. needs "axes", a list of one axis besides'):
             Medium.from_json({"kind": "audio"})
+        with pytest.raises(InputError, match=r'^An input of kind .volume. needs "axes", a list of 3 axes .* given 5'):
+            Medium.from_json({"kind": "volume", "axes": 5})
+        with pytest.raises(InputError, match=r"^An axis has no entry 'steps'; did you mean 'step'\?$"):
+            Medium.from_json({"kind": "audio", "axes": [{"name": "time", "steps": 1}]})
+        with pytest.raises(InputError, match=r"^There is no kind of input None; "):
+            Medium.from_json({"axes": []})
+        with pytest.raises(InputError, match=r"^this description of an input is damaged: TypeError"):
+            Medium.from_json({"kind": "audio", "axes": [{"name": "time", "step": 1}], "stft": {"rates": 1}})
 
 
 class TestFiles:
