@@ -22,7 +22,7 @@ from crp.attribution.nested_tensors import tensors_in
 from crp.errors import InputError, ModelError
 
 # Outputs may differ by this part of the largest one when the same is computed in a batch of another size.
-_ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1}
+_ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 0.1}
 # Conditions share a pass as long as all that enters the upper part fits into this many bytes.
 _LARGEST_BATCH = 2**25
 

@@ -237,7 +237,8 @@ class Medium:
             chosen = [recording.channels.index(name) for name in self.channels]
             values = values[chosen] if chosen else values
         rate = self._rate
-        if rate is not None and recording.rate is not None and abs(recording.rate / rate - 1) > 1e-6:
+        allowed = 1e-3 if self.kind == "video" else 1e-6  # 29.97 frames are 30000 / 1001
+        if rate is not None and recording.rate is not None and abs(recording.rate / rate - 1) > allowed:
             raise InputError(
                 f"it has {recording.rate:g} values per second, and the model was given {rate:g}; resample it first."
             )

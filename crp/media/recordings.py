@@ -1,10 +1,10 @@
-"""Files with numbers: arrays, sounds, tables, EDF, NIfTI, images. A format is a function and a row of `READERS`."""
+"""Files with numbers: arrays, sounds, tables, EDF, NIfTI, videos, images; each format is a row of `READERS`."""
 
 from __future__ import annotations
 
 import csv
 import wave
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -141,6 +141,34 @@ def _nifti(path: Path) -> Recording:
     return Recording(np.ascontiguousarray(values), affine=np.asarray(image.affine, dtype=np.float64))
 
 
+def _video(path: Path) -> Recording:
+    """Read the frames of a video as `[3, T, H, W]`, red, green and blue from 0 to 255, upright."""
+    with optional("av", "av", f"'{path}'", "media").open(str(path)) as container:
+        if not container.streams.video:
+            raise InputError(f"'{path}' holds no video.")
+        stream = container.streams.video[0]
+        frames, times = [], []
+        for frame in container.decode(stream):
+            frames.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+            times.append(frame.time)
+        told = float(stream.average_rate or 0)
+    if not frames:
+        raise InputError(f"'{path}' is empty.")
+    return Recording(np.stack(frames).transpose(3, 0, 1, 2).astype(np.float32), _frame_rate(times, told, path))
+
+
+def _frame_rate(times: Sequence[float | None], told: float, path: Path) -> float | None:
+    """Return frames per second; times of frames are rounded in many formats, but each has to be about its own."""
+    if len(times) < 2 or None in times:
+        return told or None
+    step = (times[-1] - times[0]) / (len(times) - 1)
+    off = np.abs(np.asarray(times) - times[0] - step * np.arange(len(times)))
+    if step <= 0 or off.max() > 0.5 * step:
+        raise InputError(f"the frames of '{path}' are not evenly spaced; write it with a constant frame rate first.")
+    # a file says its rate more exactly than the rounded times do
+    return float(f"{told if told and abs(told * step - 1) < 0.01 else 1 / step:.6g}")
+
+
 def _pixels(path: Path) -> Recording:
     """Read an image of any depth without scaling; pages of a file are channels."""
     try:
@@ -193,6 +221,7 @@ READERS: Mapping[str, Callable[[Path], Recording]] = {
     ".edf": _edf,
     ".nii": _nifti,
     ".nii.gz": _nifti,
+    **dict.fromkeys((".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif"), _video),
     ".tif": _pixels,
     ".tiff": _pixels,
     ".png": _pixels,

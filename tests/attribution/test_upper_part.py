@@ -192,6 +192,26 @@ def test_many_conditions_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(upper.outputs(replaced), together, rtol=1e-12, atol=1e-12)
 
 
+class Cast(nn.Module):
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, data: Tensor) -> Tensor:
+        return data.to(self.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_an_output_may_have_a_lower_precision(dtype: torch.dtype) -> None:
+    body = seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)))
+    model, data = nn.Sequential(*body, Cast(dtype)), torch.rand(2, 4, dtype=torch.float64)
+    upper = UpperPart(model, data, "0")
+    replaced = torch.rand(3, 2, 5, dtype=torch.float64)
+    found = upper.outputs(replaced)
+    assert found.dtype == dtype
+    assert torch.equal(found, whole(model, data, "0", replaced))
+
+
 @pytest.mark.parametrize("end", [nn.Softmax(1), nn.LogSoftmax(1), nn.Sigmoid()])
 @pytest.mark.parametrize("after", [nn.Identity(), nn.Flatten()])
 def test_outputs_are_logits(end: nn.Module, after: nn.Module) -> None:
