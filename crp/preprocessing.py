@@ -256,17 +256,23 @@ def read_picture(path: str | PathLike[str]) -> Image.Image:
             f"The picture '{path}' has more than the {allowed:,} pixels allowed (PIL.Image.MAX_IMAGE_PIXELS); make it "
             "smaller."
         ) from None
+    except NotRgbError as error:
+        raise InputError(f"The picture '{path}' cannot be read: {error}.") from None
     except Exception as error:  # Pillow's decoders raise nearly any type for damaged bytes
         raise InputError(
             f"The picture '{path}' is damaged and cannot be read ({' '.join(str(error).split())})."
         ) from error
 
 
+class NotRgbError(ValueError):
+    """Why a picture that is not damaged cannot become one RGB picture."""
+
+
 def as_rgb_picture(picture: Image.Image) -> Image.Image:
-    """Convert an open picture as `read_picture` does; raises ValueError if it is not one picture of such a range."""
+    """Convert an open picture as `read_picture` does; raises `NotRgbError` if it cannot become one."""
     picture.load()
     if picture.format == "TIFF" and (pages := _alike_pages(picture)) > 1:
-        raise ValueError(f"it has {pages} pages of one size, which may be channels or slices: a medium reads them")
+        raise NotRgbError(f"it has {pages} pages of one size, which may be channels or slices: a medium reads them")
     inverted = getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):
@@ -274,7 +280,7 @@ def as_rgb_picture(picture: Image.Image) -> Image.Image:
         if inverted:  # Pillow has inverted those of 8 bits
             picture = ImageOps.invert(picture)
     elif picture.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+        raise NotRgbError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
@@ -297,7 +303,7 @@ def _from_16_bits(picture: Image.Image) -> Image.Image:
     # Pillow's own conversion clips 16-bit greys to 255 instead of scaling them.
     values = np.asarray(picture).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"its pixels range from {values.min()} to {values.max()}, but 0 to 65535 is allowed")
+        raise NotRgbError(f"its pixels range from {values.min()} to {values.max()}, but 0 to 65535 is allowed")
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 

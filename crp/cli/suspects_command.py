@@ -62,7 +62,7 @@ def suspects(
     sys.path.append(os.getcwd())
     from crp.correction import candidates, coincidences
     from crp.correction.location import masks_shown
-    from crp.correction.suspicion import STATED, with_effects
+    from crp.correction.suspicion import EFFECTS, STATED, with_effects
     from crp.files import user_path
     from crp.library import open_library
     from crp.library.names_file import FILE as NAMES
@@ -141,7 +141,8 @@ def suspects(
         if outside:
             click.echo("outside: how much of its relevance for the class lies outside the object that DATA show.")
         if sum(one.kept is not None for one in found) < min(measured, len(found)):
-            click.echo("Not measured where fewer than 10 samples have the concept or lack it; --samples reads more.")
+            fewer = min(EFFECTS, len(every.data))
+            click.echo(f"Not measured where fewer than 10 of {fewer} samples have the concept or lack it.")
 
 
 def _percent(value: float | None) -> str:

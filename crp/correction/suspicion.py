@@ -31,6 +31,8 @@ LIKELY: Mapping[str, float] = MappingProxyType({"exclusive": 0.3, "gap": 0.2, "e
 # images with a watermark, and on a demo network without a fault. Measured on 1,000 samples, no listed concept of five
 # demo networks without a fault reaches it.
 FIXED = 0.5
+# Samples on which effects are measured at most: each concept takes several passes over them.
+EFFECTS = 300
 STATED = (
     f"likely: {', '.join(f'{evidence} above {least:.0%}' for evidence, least in LIKELY.items())}; "
     f"or place above {FIXED:.0%}."
@@ -265,10 +267,12 @@ def with_effects(
 ) -> list[Candidate]:
     """Measure what the first `count` candidates decide, by exchanging each between samples `[N, c, *S]`.
 
-    Of those that keep to a place, what is exchanged is the concept at that place (`placed_direction`). Those that fewer
-    than 10 of the samples have, or lack, stay without figures. With `masks`, bool `[N, *S]`, where the samples show
-    their object, the relevance outside them is measured, too. `progress` shows a bar.
+    The first 300 samples are used. Of candidates that keep to a place, what is exchanged is the concept at that place
+    (`placed_direction`). Those that fewer than 10 of the samples have, or lack, stay without figures. With `masks`,
+    bool `[N, *S]`, where the samples show their object, the relevance outside them is measured, too. `progress` shows a
+    bar.
     """
+    data, masks = data[:EFFECTS], None if masks is None else masks[:EFFECTS]
     measured = []
     with progress_bar("measuring concepts", len(found[:count]), shown=progress, unit="concept") as bar:
         for one in found[:count]:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from crp.attribution import RelevanceFlow
+from crp.attribution.purposes import Purpose
 from crp.demo import Heartbeats, Scans, Scenes, demo_model
 from tests.evidence.first_layer_rules import RULES, cut, moved, moved_input, with_first_layer
 
@@ -80,3 +81,13 @@ def test_a_moved_network_has_the_same_output_and_its_heatmap_shows_which_rules_d
         assert heatmaps[0].shape == values.shape[2:]
         change = (heatmaps[0] - heatmaps[1]).abs().max() / heatmaps[0].abs().max()
         assert (change > 0.05) if rule in ("z+", "gamma") else (change < 1e-3), rule
+
+
+def test_rules_above_the_first_layer_replace_z_plus_alone():
+    model, values = demo_model(), Scenes("test", 1)[0][0][None]
+    replica = with_first_layer(model, values, "gamma 0.25 above", BOX)
+    with RelevanceFlow(replica, None, values):
+        found = {ruled.name: type(ruled.rules[Purpose.MAPS].hook).__name__ for ruled in replica.rules}
+    expected = {"conv1": "Flat", "hidden": "Epsilon", "logits": "Epsilon"}
+    expected |= {f"conv{number}": "Gamma" for number in (2, 3, 4, 5)}
+    assert {name: rule for name, rule in found.items() if name in expected} == expected

@@ -1,4 +1,6 @@
-"""Candidates for the rule at the first layer, for maps; all other rules stay those of `composite_for`.
+"""Candidates for the rule at the first layer, for maps, and for z+ at the convolutions above it.
+
+All other rules stay those of `composite_for`.
 
 A heatmap should say where something is, whatever number stands for nothing in the data. So there is also the same
 network for other numbers (`moved`): a constant is added to the input and taken from the bias of the first layer.
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from zennit.core import BasicHook, Stabilizer
-from zennit.rules import ClampMod, Flat, Gamma, NoMod, WSquare, ZBox
+from zennit.rules import AlphaBeta, ClampMod, Flat, Gamma, NoMod, WSquare, ZBox, ZPlus
 
 from crp.attribution import composite_for, prepare
 from crp.attribution.operation_composite import OperationComposite, ZPlusOrMinus
@@ -74,24 +76,34 @@ RULES: dict[str, Callable[[Box], BasicHook]] = {
     "z+ around the median": lambda box: plus_around_median(),
 }
 
+# In place of z+ at convolutions above the first layer; z+ at depthwise ones stays.
+ABOVE: dict[str, Callable[[], BasicHook]] = {
+    "gamma 1 above": lambda: Gamma(1.0),
+    "gamma 0.25 above": lambda: Gamma(0.25),
+    "alpha-beta above": lambda: AlphaBeta(2, 1),
+}
+
 
 def with_first_layer(model: nn.Module, sample: Tensor, rule: str, box: Box) -> Replica:
-    """Prepare a convolutional model with a candidate at its first layer.
+    """Prepare a convolutional model with a candidate at its first layer or above.
 
     Parameters
     ----------
     model, sample
         The model and an example `[N, c, *S]` of its input.
     rule
-        A key of `RULES`.
+        A key of `RULES` or `ABOVE`.
     box
         The smallest and largest possible value of each channel, `[1, c, 1, ...]`.
     """
-    fitting, hook = composite_for(model, sample).composite, RULES[rule](box)
+    fitting = composite_for(model, sample).composite
+    hook = ABOVE[rule]() if rule in ABOVE else RULES[rule](box)
 
     class Chosen(OperationComposite):
         def linear_rule(self, module: nn.Module, name: str, first: bool) -> BasicHook:
-            return hook if first else super().linear_rule(module, name, first)
+            fits = super().linear_rule(module, name, first)
+            replaced = type(fits) is ZPlus if rule in ABOVE else first
+            return hook if replaced else fits
 
     return prepare(model, Chosen(fitting.network, fitting.ranking))
 

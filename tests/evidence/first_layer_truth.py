@@ -16,6 +16,11 @@ An arrow says that a rule's mean is higher or lower than that of flat by more th
 differences in single samples. Rules were compared first on other samples (`--choosing`). Made by
 
     python -m tests.evidence.first_layer_truth FOLDER_OF_REAL_DATA > docs/evidence/first-layer.md
+
+The same for rules above the first layer, with flat at the first layer and fewer samples:
+
+    python -m tests.evidence.first_layer_truth FOLDER_OF_REAL_DATA --size 0.2 \\
+        --rules flat "gamma 1 above" "gamma 0.25 above" > docs/evidence/rules-above.md
 """
 
 from __future__ import annotations
@@ -41,7 +46,7 @@ from crp.evaluation.passes import modules_as_called, with_shuffled_weights
 from crp.evaluation.pixels import cell_numbers, cell_sums
 from crp.evaluation.randomisation import similarity
 from tests.evidence import object_truth
-from tests.evidence.first_layer_rules import RULES, Box, cut, moved, moved_input, with_first_layer
+from tests.evidence.first_layer_rules import ABOVE, RULES, Box, cut, moved, moved_input, with_first_layer
 from tests.evidence.planted_truth import first_concept, share
 from tests.oracle import nets, photos
 
@@ -330,11 +335,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--choosing", action="store_true", help="use the samples on which rules were compared first")
-    parser.add_argument("--rules", nargs="+", default=list(RULES), choices=list(RULES))
+    parser.add_argument("--rules", nargs="+", default=list(RULES), choices=[*RULES, *ABOVE])
     parser.add_argument("--measures", nargs="+", default=list(MEASURES), choices=list(MEASURES))
     parser.add_argument("--size", type=float, default=1.0, help="part of the samples to use")
     given = parser.parse_args()
-    sys.stdout.write("# The rule at the first layer\n\n")
+    sys.stdout.write("# Rules for heatmaps, at the first layer or above\n\n")
     sys.stdout.write("Made by `python -m tests.evidence.first_layer_truth`, whose text says what the rows are.\n\n")
     for line in table(given.measures, given.rules, Plan(given.choosing, given.folder, given.size)):
         sys.stdout.write(line + "\n")

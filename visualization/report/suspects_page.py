@@ -79,7 +79,7 @@ def _row(rank: int, one: Candidate, library: Library, given: GivenName) -> dict[
 
 def _evidence(one: Candidate) -> list[tuple[str, str, str]]:
     """Return rows of a table: what, how much of it (percent for the width of a bar, empty if not measured), words."""
-    not_measured = "not measured: needs --data, and at least ten samples that have the concept and ten that lack it"
+    not_measured = "not measured: needs --data, and of 300 samples ten that have the concept and ten that lack it"
     rows = [
         ("exclusive", one.exclusive,
          f"{signed_percent(one.mean)} of the class’s relevance, at most {signed_percent(one.elsewhere)} of another’s"),

@@ -164,7 +164,7 @@ def test_a_verdict_without_a_word_is_refused(folder: Path) -> None:
 
 def test_rows_that_could_not_be_measured_are_explained(folder: Path) -> None:
     code = f"{folder}/suspected_subject.py"
-    sentence = "Not measured where fewer than 10 samples have the concept or lack it"
+    sentence = "Not measured where fewer than 10 of 160 samples have the concept or lack it."
     options = ("--model", f"{code}:model", "--measured", "1")
     assert sentence not in run(folder, *options, "--data", f"{code}:data").output
     assert sentence in run(folder, *options, "--data", f"{code}:plain").output
@@ -245,10 +245,15 @@ def test_rows_that_were_not_measured_are_ranked_apart(monkeypatch: pytest.Monkey
     """Without figures a row cannot be compared with rows that have them: it stands in a group of its own."""
     weak, strong, unmeasured = candidate(1), candidate(2), candidate(3, share=0.9)
     found = {1: (1.0, 0.0), 2: (0.0, 1.0), 3: None}
-    monkeypatch.setattr(
-        "crp.correction.suspicion.exchange_effects", lambda *given, progress: found[given[3]]
-    )
-    rows = with_effects([unmeasured, weak, strong], None, None, ChannelConcept(), 3)
+    read = []
+
+    def effects(*given: object, progress: bool) -> tuple[float, float] | None:
+        read.append(len(given[1]))
+        return found[given[3]]
+
+    monkeypatch.setattr("crp.correction.suspicion.exchange_effects", effects)
+    rows = with_effects([unmeasured, weak, strong], None, torch.zeros(400), ChannelConcept(), 3)
+    assert read == [300, 300, 300]
     assert [one.concept for one in rows] == [2, 1, 3]
     assert [one.decides for one in rows] == [1.0, 0.0, None]
     assert rows[0].score == pytest.approx(1.2)
