@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -243,6 +243,7 @@ def _attempt(
         if found:
             named = [f"{name} in {listed(modules)}" if modules else name for name, modules in found.items()]
             result.notes.append(f"Without a rule, run by their gradient: {'; '.join(named)}.")
+        result.notes += _lost_digits(functions.converted, data.dtype)
     overwritten = any(call.overwritten() for call in (*calls, *result.operations)) or any(
         kept._version != version for kept, version in versions
     )
@@ -250,6 +251,16 @@ def _attempt(
         return None
     mark_nonnegative_inputs([rule for call in calls for rule in call.by_purpose.values()])
     return result
+
+
+def _lost_digits(converted: Mapping[torch.dtype, Collection[str]], dtype: torch.dtype) -> list[str]:
+    """Say which modules compute with fewer digits than the input has: rules and sums are only as exact."""
+    return [
+        f"Computed in {str(lower).removeprefix('torch.')}, whatever the dtype of the model, and relevance is only as "
+        f"exact: {listed(sorted(name or 'the model itself' for name in modules))}."
+        for lower, modules in converted.items()
+        if lower.is_floating_point and torch.finfo(lower).eps > torch.finfo(dtype).eps
+    ]
 
 
 def _ruled_function(replica: Replica, state: ForwardState, module: nn.Module, name: str) -> RuledModule:

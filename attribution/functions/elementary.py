@@ -48,6 +48,13 @@ def as_autograd(call: Call) -> Any:
     return _made_of_gate(call.by_autograd(), gate)
 
 
+def converting(call: Call) -> Any:
+    """As `as_autograd`; in what dtype values go on is kept for a note."""
+    result = as_autograd(call)
+    call.rules.converted[result.dtype].add(call.rules.running.innermost)
+    return result
+
+
 def _made_of_gate(result: Any, gate: Gate | None) -> Any:
     if gate is not None:
         for tensor in data_in([result]):

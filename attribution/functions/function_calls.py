@@ -169,6 +169,8 @@ class FunctionRules(TorchFunctionMode):
         Outputs of functions that have a rule as gates only.
     operations
         The operations that have a rule, in the order of calls.
+    converted
+        Which modules convert data, by the dtype that they convert to.
     purpose
         Which rules a backward pass uses, and which it may use.
     """
@@ -196,6 +198,7 @@ class FunctionRules(TorchFunctionMode):
         self._without_rule: list[_WithoutRule] = []
         self._seen: set[Node] = set()
         self.operations: list[Operation] = []
+        self.converted: dict[torch.dtype, set[str]] = defaultdict(set)
         self.stale = stale
 
     def __torch_function__(

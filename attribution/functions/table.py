@@ -2,6 +2,7 @@ r"""The rule of each function. To add an operation, add its name to a row of `RU
 
 ==================  ===================================================================================================
 `as_autograd`       reshaping and selecting; max pooling
+`converting`        the same for conversions; those to fewer digits than the input has are named
 `joining`           the same for what joins data with constants, whose part is absorbed
 `filling`           the same for what fills up with zeros, or constants
 `assignment`        the same for what is written into a tensor
@@ -45,6 +46,7 @@ from crp.attribution.functions.elementary import (
     bounded,
     bounded_of_both_signs,
     broadcasting,
+    converting,
     elementwise,
     filling,
     joining,
@@ -69,7 +71,7 @@ for rule, names in (
         as_autograd,
         # shape and place
         "reshape reshape_as view view_as flatten unflatten ravel squeeze unsqueeze permute transpose swapaxes swapdims "
-        "movedim moveaxis T mT H mH t adjoint contiguous clone to type float double half bfloat16 type_as cpu cuda "
+        "movedim moveaxis T mT H mH t adjoint contiguous clone cpu cuda "
         "expand expand_as broadcast_to repeat repeat_interleave tile flip fliplr flipud roll rot90 narrow "
         "select index_select take take_along_dim gather getitem diagonal "
         "split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit unsafe_chunk unsafe_split as_strided "
@@ -82,6 +84,7 @@ for rule, names in (
         "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout positive requires_grad "
         "data detach real view_as_complex _base grad",
     ),
+    (converting, "to type float double half bfloat16 type_as"),
     (broadcasting, "broadcast_tensors"),
     (
         joining,

@@ -5,8 +5,12 @@ position of the layer has a concept where its mask covers at least half of the p
 mask does not touch, in these scenes and in 50 without the concept, are the others. Nothing is fitted to a prediction.
 In unseen octagons with the tag that are predicted as octagons:
 
-- first: how often the direction of the tag has the most relevance of the four;
-- on the tag: how much of the positive relevance in its heatmap lies on the tag, and within two pixels of it.
+- first: how often the direction of the tag has the most relevance of the four, of the logit of the octagon;
+- log-odds: the same, of the octagon's log-odds against all other classes;
+- effect: how often the octagon's logit falls most without it;
+- both: how often it is first (of the logit) where its effect is the largest;
+- on the tag: how much of the positive relevance in its heatmap lies on the tag, and within two pixels of it;
+- striped: of the octagons in which it is not first, how many are striped.
 
 **NMF** with 20 directions learns from the positions of the same training scenes, without any labels.
 
@@ -30,6 +34,7 @@ from torch import Tensor, nn
 
 from crp.analysis.learned_directions import layer_activations, nmf_directions, pattern_directions
 from crp.attribution import RelevanceFlow, composite_for
+from crp.attribution.starts import LogOdds
 from crp.concepts import Directions
 from crp.demo import Scenes, demo_model
 from crp.demo.drawing import Scene
@@ -84,22 +89,31 @@ def strongest(model: nn.Module, layer: str, data: Tensor, kind: Directions) -> n
     return torch.cat(found).numpy()
 
 
-def pattern_row(model: nn.Module, layer: str, learned: Scenes, data: Tensor, tags: np.ndarray) -> str:
+def pattern_row(
+    model: nn.Module, layer: str, learned: Scenes, data: Tensor, tags: np.ndarray, striped: np.ndarray
+) -> str:
     """Measure the tag's pattern among the four."""
     kind = pattern_directions({name: examples(model, layer, learned, name) for name in HOLDERS})
     tag = list(HOLDERS).index("tag")
     composite = composite_for(model, data[:1]).composite
     near = binary_dilation(tags, np.ones((1, 3, 3)), iterations=2)
-    first, on_tag, around = [], [], []
+    first, odds, largest, on_tag, around = [], [], [], [], []
     for sample, mask, ring in zip(data, tags, near, strict=True):
         with RelevanceFlow(model, composite, sample[None], [layer]) as flow:
             arriving = flow.down(flow.output_relevance([OCTAGON]), to=layer)[0]
             parts = flow.parts(layer, kind)
             first.append(int(parts.total(arriving)[0].argmax()) == tag)
+            against = flow.down(flow.output_relevance(LogOdds(OCTAGON)), to=layer)[0]
+            odds.append(int(parts.total(against)[0].argmax()) == tag)
+            without = flow.removal(layer, kind).predictions([[index] for index in range(len(HOLDERS))])
+            largest.append(int(without[:, 0, OCTAGON].argmin()) == tag)
             heatmap = flow.down(parts.carried(arriving, [tag]), start=layer)[0, 0].sum(0).clamp(min=0).numpy()
         on_tag.append(float(heatmap[mask].sum() / heatmap.sum()))
         around.append(float(heatmap[ring].sum() / heatmap.sum()))
-    return f"| `{layer}` | {len(data)} | {np.mean(first):.1%} | {np.mean(on_tag):.1%} | {np.mean(around):.1%} |"
+    shares = [np.mean(values) for values in (first, odds, largest, np.array(first)[largest], on_tag, around)]
+    missed = ~np.array(first)
+    figures = " | ".join(f"{share:.1%}" for share in shares)
+    return f"| `{layer}` | {len(data)} | {figures} | {striped[missed].sum()} of {missed.sum()} |"
 
 
 def factor_row(model: nn.Module, layer: str, learned: Scenes, unseen: Scenes) -> str:
@@ -123,13 +137,15 @@ def main() -> None:
     with torch.no_grad():
         predicted = model(data).argmax(1) == OCTAGON
     tags = np.stack([unseen.drawing(index).masks["tag"] for index in tagged])[predicted.numpy()]
-    rows = [pattern_row(model, layer, learned, data[predicted], tags) for layer in LAYERS]
+    striped = np.array([unseen.scene(index).texture == "striped" for index in tagged])[predicted.numpy()]
+    rows = [pattern_row(model, layer, learned, data[predicted], tags, striped) for layer in LAYERS]
     factors = [factor_row(model, layer, learned, unseen) for layer in LAYERS]
     sys.stdout.write(
         "# What directions say of the demo network\n\n"
         "Made by `python -m tests.evidence.direction_truth`, whose text says what the columns are.\n\n"
-        "## Pattern-CAVs\n\n| layer | tagged octagons | first | on the tag | within two pixels |\n"
-        "| --- | --- | --- | --- | --- |\n" + "\n".join(rows) + "\n\n## NMF\n\n"
+        "## Pattern-CAVs\n\n"
+        "| layer | tagged octagons | first | log-odds | effect | both | on the tag | within two pixels | striped |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n" + "\n".join(rows) + "\n\n## NMF\n\n"
         f"{FACTORS} directions.\n\n| layer | direction | AUC, training | AUC, unseen |\n| --- | --- | --- | --- |\n"
         + "\n".join(factors) + "\n"
     )

@@ -5,6 +5,7 @@ its object and, if there is one, the tag.
 
 - points: how often the token of the grid with the most relevance shows a part of either;
 - map: the same for the strongest cell of the concept map, which adds up the heatmaps of all tokens;
+- touches: how often that cell shows a part of either, or is a neighbour of one that does;
 - class token: median share of the class token in the absolute relevance.
 
 **Heads.** Each head of each block is removed (its part of the input of the projection becomes zero), and the fall of
@@ -83,19 +84,24 @@ def in_patches(masks: np.ndarray) -> np.ndarray:
 def token_table(model: nn.Module, data: Tensor, shown: np.ndarray) -> None:
     """Print where the strongest tokens are."""
     composite, covered = composite_for(model, data[:1]).composite, in_patches(shown) > 0
-    say(f"\n## Tokens\n\n{len(data)} scenes.\n\n| layer | points | map | class token |\n| --- | --- | --- | --- |")
+    around = binary_dilation(covered.reshape(-1, GRID, GRID), np.ones((1, 3, 3))).reshape(covered.shape)
+    say(f"\n## Tokens\n\n{len(data)} scenes.\n\n| layer | points | map | touches | class token |")
+    say("| --- | --- | --- | --- | --- |")
     for block in range(DEPTH):
         layer = f"blocks.{block}"
-        points, mapped, shares = [], [], []
+        points, mapped, touching, shares = [], [], [], []
         for number in range(len(data)):
             with RelevanceFlow(model, composite, data[number, None], [layer]) as flow:
                 arriving = flow.down(flow.output_relevance(flow.prediction.argmax(1)), to=layer)[0]
                 total = flow.parts(layer, TokenConcept()).total(arriving)[0]
                 table = concepts_in_cells(flow, layer, arriving, GRID, GRID, concept=TokenConcept())
             points.append(covered[number, int(total[1:].argmax())])
-            mapped.append(covered[number, int(table.sum(1).argmax())])
+            strongest = int(table.sum(1).argmax())
+            mapped.append(covered[number, strongest])
+            touching.append(around[number, strongest])
             shares.append(float(total[0].abs() / total.abs().sum()))
-        say(f"| {layer} | {np.mean(points):.3f} | {np.mean(mapped):.3f} | {np.median(shares):.2f} |")
+        figures = [np.mean(values) for values in (points, mapped, touching)]
+        say(f"| {layer} | " + " | ".join(f"{figure:.3f}" for figure in figures) + f" | {np.median(shares):.2f} |")
 
 
 def head_table(model: nn.Module, data: Tensor) -> None:

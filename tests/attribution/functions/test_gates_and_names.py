@@ -152,3 +152,18 @@ def test_multi_head_attention_is_opened(batch_first: bool, options: dict, masked
         ledger = flow.ledger(started)
     assert abs(ledger.unaccounted) < 1e-9 * float(started.abs().sum())
     assert math.isfinite(ledger.arrived)
+
+
+class InFloat32(nn.Module):
+    """Computes a part of its output with fewer digits than float64 has."""
+
+    def forward(self, data: Tensor) -> Tensor:
+        return data.float().square().to(data.dtype) + data
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_conversions_to_fewer_digits_are_named(dtype: torch.dtype) -> None:
+    net = nn.Sequential(nn.Linear(4, 4), InFloat32(), nn.Linear(4, 2)).to(dtype).eval()
+    with RelevanceFlow(net, composite_for(net).composite, torch.rand(2, 4, dtype=dtype)) as flow:
+        lost = "Computed in float32, whatever the dtype of the model, and relevance is only as exact: '1'."
+        assert flow.notes == ((lost,) if dtype == torch.float64 else ())
