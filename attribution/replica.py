@@ -14,6 +14,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -174,6 +175,14 @@ class Replica:
 
     def __post_init__(self) -> None:
         self.weights = _versions(self.source)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.check_weights()
+        return vars(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.weights = _versions(self.source)  # a deep copy has weights of its own
 
     def check_weights(self) -> None:
         """Refuse a model whose weights were changed after it was copied.

@@ -12,6 +12,7 @@
 `ours.py`          each kind of work with this package, and the plain gradient
 `theirs.py`        each kind of work with zennit-crp
 `volume_memory.py` memory of the page of a volume, a command of its own
+`large_pages.py`   pages of a large picture and of a deep network, a command of its own
 =================  ==================================================================================================
 
 The modules above `worker.py` need nothing but Python. Usage: `python -m benchmarks --help`.

@@ -133,6 +133,19 @@ def test_a_model_that_changes_after_it_was_prepared_is_refused(tmp_path, change)
             use()
 
 
+def test_a_deep_copy_of_a_prepared_model_is_prepared_too(tmp_path):
+    model = normed().eval()
+    library = crp.mine(model, DATASET, layers=["3"], path=tmp_path / "a", k=4, patches=2, progress=False)
+    ready = crp.prepared(model)
+    first = crp.explain(ready, DATA[0], library)
+    again = copy.deepcopy(ready)
+    assert again.model is not model
+    nn.init.zeros_(model[0].weight[0, 0, 0])
+    np.testing.assert_array_equal(crp.explain(again, DATA[0], library).heatmap, first.heatmap)
+    with pytest.raises(ModelError, match="changed after it was prepared"):
+        copy.deepcopy(ready)
+
+
 def test_a_library_of_another_model_is_refused_everywhere(library):
     torch.manual_seed(1)
     other = prepared(nn.Sequential(*net()[:5], nn.Linear(80, 3)).eval())
