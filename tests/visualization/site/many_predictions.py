@@ -53,6 +53,23 @@ def entries(count: int = COUNT) -> list[Entry]:
     return [entry(number, random) for number in range(count)]
 
 
+def in_common(given: list[Entry], listed: list[Entry]) -> list[list]:
+    """What the listed predictions share, brute force: [layer, concept, side, how many, how many of the others]."""
+    pages = {value.page for value in listed}
+    counts = {}
+    for value in given:
+        for layer, pairs in value.shares.items():
+            for concept, part in pairs:
+                found = counts.setdefault((layer, concept, "supports" if part > 0 else "opposes"), [0, 0])
+                found[value.page not in pages] += 1
+    others = len(given) - len(listed)
+    more = {key: a / len(listed) - (b / others if others else 0) for key, (a, b) in counts.items()}
+    layers = list(reversed(LAYERS))
+    some = [key for key, (a, _) in counts.items() if a > 1 and more[key] > 0]
+    some.sort(key=lambda key: (-more[key], -counts[key][0], layers.index(key[0]), key[1]))
+    return [[*key, *counts[key]] for key in some[:8]]
+
+
 def write(made: Path, library: Library, folder: Path, given: list[Entry]) -> Path:
     """Write the index of `given` into a copy of a site that was made of a few pictures."""
     shutil.copytree(made, folder)

@@ -10,7 +10,6 @@ import pytest
 
 from crp.visualization import triage_wording, wording
 from tests.visualization.site import many_predictions as many
-from tests.visualization.site.small_site import LAYERS
 
 PAGE = 48
 
@@ -306,23 +305,6 @@ def test_two_concepts_side_by_side(page, folder):
     assert page.run("document.querySelector('.difference').hidden")
 
 
-def common(entries, listed):
-    """What the listed predictions share, brute force: [layer, concept, side, how many, how many of the others]."""
-    pages = {entry.page for entry in listed}
-    counts = {}
-    for entry in entries:
-        for layer, pairs in entry.shares.items():
-            for concept, value in pairs:
-                found = counts.setdefault((layer, concept, "supports" if value > 0 else "opposes"), [0, 0])
-                found[entry.page not in pages] += 1
-    others = len(entries) - len(listed)
-    more = {key: a / len(listed) - (b / others if others else 0) for key, (a, b) in counts.items()}
-    layers = list(reversed(LAYERS))
-    some = [key for key, (a, _) in counts.items() if a > 1 and more[key] > 0]
-    some.sort(key=lambda key: (-more[key], -counts[key][0], layers.index(key[0]), key[1]))
-    return [[*key, *counts[key]] for key in some[:8]]
-
-
 def said_common(page):
     title, *rows = page.run(
         "[document.querySelector('.common h2').textContent, ...[...document.querySelectorAll('.common li')].map(e => "
@@ -335,13 +317,13 @@ def test_what_the_listed_predictions_share(page, folder, entries):
     open_index(page, folder)
     title, rows = said_common(page)
     assert title == "What all 300 predictions share"
-    assert rows == [[*key, f"in {here}"] for *key, here, _ in common(entries, entries)]
+    assert rows == [[*key, f"in {here}"] for *key, here, _ in many.in_common(entries, entries)]
     choose(page, "show", "wrong")
     wrong = [entry for entry in entries if triage_wording.is_right(entry) is False]
     expect(page, wrong)
     title, rows = said_common(page)
     assert title == f"What these {len(wrong)} predictions share"
-    expected = common(entries, wrong)
+    expected = many.in_common(entries, wrong)
     assert len(expected) == 8
     assert rows == [[*key, f"in {here}; in {there} of the others"] for *key, here, there in expected]
     # a click narrows the list, and Back brings the list before it
