@@ -17,7 +17,7 @@ from crp.attribution.functions.complex_numbers import COMPLEX_RULES
 from crp.attribution.functions.elementary import other_function
 from crp.attribution.functions.function_calls import FunctionRules, Operation
 from crp.attribution.functions.table import RULES
-from crp.attribution.guards import check_graph, check_output
+from crp.attribution.guards import check_graph, check_output, observed
 from crp.attribution.in_place import StaleReads, StaleTensorError, StaleTensors, follow_changes
 from crp.attribution.isolation import callers_default, outside_inference
 from crp.attribution.ledger import Recorder
@@ -77,6 +77,8 @@ class ForwardPass:
         The norms that ran under a rule; None of them with a composite of the caller.
     path
         Differs for passes that call other modules or functions (control flow that depends on the data).
+    modules
+        Names of the modules that ran, in that order; none with a composite of the caller.
     purpose
         Which rules a backward pass uses.
     recorder
@@ -92,6 +94,7 @@ class ForwardPass:
     independent: bool | None = None
     operations: Sequence[Operation] = ()
     path: int = 0
+    modules: tuple[str, ...] = ()
     recorder: Recorder = field(default_factory=Recorder)
 
     def __post_init__(self) -> None:
@@ -147,7 +150,7 @@ def run_forward(
         is called more than once or never, or the model draws random numbers that its output depends on.
     """
     whole = whole or not replica.checked
-    observation = replica.observe(data) if replica.changed and not replica.observed else None
+    observation = observed(replica, data) if replica.changed and not replica.observed else None
     drawn = random_states(data.device)
     found = _attempt(replica, data, layers, before_activation, whole)
     if found is None:
@@ -165,7 +168,7 @@ def run_forward(
     if kind not in replica.checked:
         check_graph(found.taps[OUTPUT].below)
         if replica.changed:
-            check_output(replica, data, (observation or replica.observe(data)).output, found.output)
+            check_output(replica, data, observation or observed(replica, data), found.output, found.modules)
         replica.checked.add(kind)
     return found
 
@@ -238,7 +241,8 @@ def _attempt(
     result.taps[OUTPUT] = Tap(output, output)
     result.largest = max(tensor.nbytes for tensor in (output, *(call.output for call in calls)))
     if functions is not None:
-        result.operations, result.path = functions.operations, hash(tuple(running.path))
+        result.operations, result.modules = functions.operations, running.modules
+        result.path = hash(tuple(running.path))
         found = functions.reached_without_rule(output)
         if found:
             named = [f"{name} in {listed(modules)}" if modules else name for name, modules in found.items()]

@@ -76,6 +76,10 @@ class Observation:
 
     Attributes
     ----------
+    samples
+        How many samples it had.
+    modules
+        Names of the modules that were called, in that order.
     output
         The model's output.
     linear
@@ -86,6 +90,8 @@ class Observation:
         Names of the functions that were called, but for those whose result is the output.
     """
 
+    samples: int = 0
+    modules: tuple[str, ...] = ()
     output: Any = None
     linear: list[LinearCall] = field(default_factory=list)
     functions: set[str] = field(default_factory=set)
@@ -103,7 +109,7 @@ class RunningModules:
     Attributes
     ----------
     path
-        Names of the modules that were called, in that order.
+        What was called, in that order: modules by their names, and functions, for who notes them.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -115,6 +121,11 @@ class RunningModules:
     def innermost(self) -> str:
         """Name of the module that runs; empty for the model itself."""
         return self._stack[-1] if self._stack else ""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules of the path."""
+        return tuple(name for name in self.path if not name.endswith("()"))
 
     @contextmanager
     def followed(self) -> Iterator[RunningModules]:
@@ -233,6 +244,7 @@ def observe(model: nn.Module, data: Tensor) -> Observation:
             raise
         except REFUSALS as error:
             raise cannot_run(data, error) from error
+        observer.found.samples, observer.found.modules = len(data), running.modules
         return observer.finish(output)
 
 

@@ -1,0 +1,103 @@
+"""The comparison of a copy with the caller's model: on the first samples, and on all where these do not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+from zennit.composites import EpsilonPlus
+from zennit.torchvision import ResNetCanonizer
+
+from crp.attribution import RelevanceFlow, composite_for
+from crp.errors import ModelError
+from tests.oracle.comparing import assert_relevance_close
+
+DATA = torch.randn(6, 3, 5, 5, generator=torch.Generator().manual_seed(3)).double()
+
+
+class Body(nn.Module):
+    """A convolution with a batch norm, of which a test says how they are used."""
+
+    seen: ClassVar[list[int]] = []
+
+    def __init__(self, use: Callable[[Body, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 4)
+        self.other = nn.Identity()
+        nn.init.uniform_(self.norm.running_mean, -0.3, 0.3)
+        nn.init.uniform_(self.norm.running_var, 0.3, 2)
+        self.use = use
+
+    def forward(self, data: Tensor) -> Tensor:
+        Body.seen.append(len(data))  # of the model and its copies
+        return self.use(self, data)
+
+
+def features(net: Body, data: Tensor) -> Tensor:
+    return net.norm(net.first(data)).relu().mean((2, 3))
+
+
+def alone(net: Body, data: Tensor) -> Tensor:
+    return net.head(features(net, data))
+
+
+def mixed(net: Body, data: Tensor) -> Tensor:
+    found = features(net, data)
+    return net.head(found + found.mean(0, keepdim=True))
+
+
+def of_fixed_size(net: Body, data: Tensor) -> Tensor:
+    return net.head(features(net, data.reshape(6, 3, 5, 5)))
+
+
+def routed(net: Body, data: Tensor) -> Tensor:
+    """Samples from the fourth on go through another module."""
+    if len(data) < 4:
+        return alone(net, data)
+    return torch.cat([net.head(features(net, data[:3])), net.head(net.norm(net.first(data[3:]) + 1).mean((2, 3)))])
+
+
+def of_two_sizes(net: Body, data: Tensor) -> Tensor:
+    return alone(net, data) * (1 if len(data) < 4 else 2)
+
+
+def through_another_module(net: Body, data: Tensor) -> Tensor:
+    found = features(net, data)
+    return net.head(found if len(data) < 4 else net.other(found))
+
+
+# How a model uses its batch, and the sizes of the batches in which it runs: observed, explained, observed again.
+USES = {
+    alone: [2, 6],
+    mixed: [2, 6, 6],
+    of_fixed_size: [2, 6, 6],
+    of_two_sizes: [2, 6, 6],
+    through_another_module: [2, 6, 6],
+}
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
+def test_first_samples_are_compared_and_all_where_they_do_not_agree(use):
+    model = Body(use).double().eval()
+    composite = composite_for(model).composite
+    Body.seen.clear()
+    with RelevanceFlow(model, composite, DATA) as flow:
+        assert Body.seen == USES[use]
+        assert_relevance_close(flow.prediction, model(DATA), 1e-12)
+
+
+def test_a_merged_norm_that_later_samples_use_otherwise_is_refused():
+    """The first samples alone do not show it."""
+    model = Body(routed).double().eval()
+    with pytest.raises(ModelError, match="in another way than for the first input: its forward pass depends on the"):
+        RelevanceFlow(model, composite_for(model).composite, DATA)
+
+
+def test_canonizers_that_do_not_change_the_output_get_no_note_where_samples_mix():
+    model = Body(mixed).double().eval()
+    with RelevanceFlow(model, EpsilonPlus(canonizers=[ResNetCanonizer()]), DATA) as flow:
+        assert not flow.notes
