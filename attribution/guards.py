@@ -39,7 +39,7 @@ def observed(replica: Replica, data: Tensor) -> Observation:
     if len(data) > _OBSERVED:
         try:
             return replica.observe(data[:_OBSERVED])
-        except ModelError:
+        except Exception:  # whatever the model's code raises for a batch of another size
             pass
     return replica.observe(data)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from zennit.core import BasicHook, Composite, Hook, Stabilizer
 from zennit.layer import Sum
-from zennit.rules import ClampMod, Epsilon, Flat, NoMod, Norm, Pass, ZPlus, zero_bias
+from zennit.rules import ClampMod, Epsilon, Flat, Gamma, NoMod, Norm, Pass, ZPlus, zero_bias
 from zennit.types import Convolution
 
 from crp.attribution.observation import LinearCall, is_depthwise
@@ -198,6 +198,17 @@ class OperationComposite(Composite):
         if kind in _AVERAGES or kind is Sum:
             return self._norm
         return self._pass if kind in _ELEMENTWISE else None
+
+
+class GammaComposite(OperationComposite):
+    """Gamma with 0.25 at convolutions that have z+ otherwise (Montavon et al., 2019).
+
+    What speaks against a unit counts, too, so that less relevance goes to the surroundings of what it shows.
+    """
+
+    def __init__(self, network: NetworkKind, ranking: OperationComposite | None = None) -> None:
+        super().__init__(network, ranking)
+        self._plus = Gamma(0.25)
 
 
 class RankingComposite(OperationComposite):

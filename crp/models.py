@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from crp.arguments import way_to_probabilities
 from crp.attribution import Replica, prepare
-from crp.attribution.composites import BY_PURPOSE, PLUS, composite_for
+from crp.attribution.composites import BY_PURPOSE, GAMMA, PLUS, composite_for
 from crp.attribution.isolation import isolated
 from crp.attribution.wrappers import check_module
 from crp.concepts import AnyKind, ChannelConcept, ConceptKind, Kinds, concept_count, kind_at
@@ -212,7 +212,10 @@ def _rules_and_options(
 
 def rules_in(manifest: Mapping[str, Any]) -> str:
     """Name the set of rules that a library was mined with, unless its composite was given by the caller."""
-    return BY_PURPOSE if "ranking" in manifest["composite"] else PLUS
+    composite = manifest["composite"]
+    if "ranking" not in composite:
+        return PLUS
+    return GAMMA if "maps: epsilon-gamma-flat" in composite["name"] else BY_PURPOSE
 
 
 def check_same(stored: Mapping[str, Any], given: Mapping[str, Any], keys: Sequence[str], fact: str) -> None:

@@ -3,15 +3,17 @@
 import pytest
 import torch
 from torch import nn
-from zennit.composites import LayerMapComposite
-from zennit.rules import Epsilon, Norm, Pass
-from zennit.types import Activation, AvgPool, Linear
+from zennit.canonizers import SequentialMergeBatchNorm
+from zennit.composites import LayerMapComposite, SpecialFirstLayerMapComposite
+from zennit.rules import Epsilon, Flat, Gamma, Norm, Pass
+from zennit.types import Activation, AvgPool, Convolution, Linear
 
 from crp.attribution import INPUT, OUTPUT, ConditionalAttribution, RelevanceFlow, composite_for, prepare
 from crp.errors import InputError
 from crp.graphs import compose
+from tests.oracle.comparing import assert_relevance_close
 
-BY_PURPOSE, PLUS = "by-purpose", "epsilon-plus-flat"
+BY_PURPOSE, GAMMA, PLUS = "by-purpose", "by-purpose-gamma", "epsilon-plus-flat"
 EPSILON = [(Activation, Pass()), (AvgPool, Norm()), (Linear, Epsilon())]
 
 
@@ -230,5 +232,58 @@ def test_rules_are_named():
     model = small_net()
     assert composite_for(model, rules=BY_PURPOSE).name == "epsilon; maps: epsilon-plus-flat"
     assert composite_for(model, rules=PLUS).name == "epsilon-plus-flat"
-    with pytest.raises(InputError, match=r"^There are no rules 'by_purpose': did you mean 'by-purpose'\?$"):
+    assert composite_for(model, rules=GAMMA).name == "epsilon; maps: epsilon-gamma-flat"
+    with pytest.raises(InputError, match=r"^There are no rules 'by_purpose': did you mean 'by-purpose' or "):
         composite_for(model, rules="by_purpose")
+
+
+def test_gamma_for_maps_by_hand():
+    """The convolution makes 4 of 2 · 3 − 1 · 2; gamma weighs it as 2.5 · 3 − 1 · 2 = 5.5, and z+ as 2 · 3."""
+    model = nn.Sequential(
+        with_weights(nn.Conv1d(1, 1, 1, bias=False), [1]), nn.ReLU(),
+        with_weights(nn.Conv1d(1, 1, 2, bias=False), [2, -1]), nn.ReLU(), nn.Flatten(),
+        with_weights(nn.Linear(1, 1, bias=False), [1]),
+    ).double()  # fmt: skip
+    data = torch.tensor([[[3.0, 2.0]]], dtype=torch.float64)
+    expected = {BY_PURPOSE: [4, 0], GAMMA: [4 * 7.5 / 5.5, -4 * 2 / 5.5]}
+    for rules, heatmap in expected.items():
+        with RelevanceFlow(model, composite_for(model, rules=rules).composite, data, ["1"]) as flow:
+            start = flow.output_relevance([0])
+            assert flat(flow.down(start)) == pytest.approx(heatmap, rel=1e-5)
+            assert flat(flow.down(start, to="1")) == pytest.approx([6, -2], rel=1e-5)  # ranked by epsilon in both
+
+
+def test_gamma_for_maps_is_zennits():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
+    ).double().eval()  # fmt: skip
+    data = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(1)).double()
+    with torch.no_grad():
+        model[3].running_mean.uniform_(-0.2, 0.2)
+        model[3].running_var.uniform_(0.5, 2)
+    zennits = SpecialFirstLayerMapComposite(
+        [(Activation, Pass()), (AvgPool, Norm()), (Convolution, Gamma(0.25)), (nn.Linear, Epsilon())],
+        [(Convolution, Flat())],
+        canonizers=[SequentialMergeBatchNorm()],
+    )
+    model[3].eps = 0.0  # zennit's canonizer leaves it out
+    with RelevanceFlow(model, composite_for(model, data, rules=GAMMA).composite, data) as flow:
+        ours = flow.down(flow.output_relevance([0, 2]))
+        assert not flow.notes
+    with RelevanceFlow(model, zennits, data) as flow:
+        assert_relevance_close(ours, flow.down(flow.output_relevance([0, 2])), 1e-9)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.Sequential(nn.Flatten(), nn.Linear(12, 2)),
+        nn.Sequential(nn.Conv2d(3, 3, 1, groups=3), nn.Conv2d(3, 3, 1), nn.Flatten(), nn.Linear(12, 2)),
+    ],
+    ids=["dense", "depthwise"],
+)
+def test_gamma_is_refused_where_it_was_not_measured(net):
+    with pytest.raises(InputError, match=r"none of them depthwise: for others, take 'by-purpose'\.$"):
+        composite_for(net, rules=GAMMA)

@@ -332,6 +332,22 @@ def test_a_library_of_one_set_of_rules_is_explained_with_them(model, library, tm
     assert extended.manifest["composite"]["name"] == "epsilon-plus-flat"
 
 
+def test_a_library_with_gamma_for_maps_is_explained_with_them(model, library, tmp_path):
+    sharp = crp.mine(
+        model, DATASET, layers=["0", "2"], path=tmp_path / "sharp.crp", class_names=NAMES, patches=1,
+        composite="by-purpose-gamma", progress=False,
+    )  # fmt: skip
+    assert sharp.manifest["composite"]["name"] == "epsilon; maps: epsilon-gamma-flat"
+    with RelevanceFlow(model, crp.composite_for(model, rules="by-purpose-gamma").composite, DATA[:1], ["0"]) as flow:
+        heatmap = flow.down(flow.output_relevance([1]))[0, 0].sum(0).numpy()
+    explained, other = (crp.explain(model, DATA[0], given, target="bee") for given in (sharp, library))
+    np.testing.assert_allclose(explained.heatmap, heatmap, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(other.heatmap, heatmap, rtol=0.1)
+    assert np.array_equal(explained.layers[0].relevance, other.layers[0].relevance)  # ranked by the same rules
+    with pytest.raises(LibraryError, match=r"^This is not the composite of the library: its name"):
+        crp.explain(prepared(model), DATA[0], sharp)
+
+
 def test_a_model_prepared_with_other_rules_is_refused(model, library, tmp_path):
     old = single_rules(model, tmp_path)
     with pytest.raises(LibraryError, match=r"holds one set of rules, 'epsilon-plus-flat'.*library=library"):

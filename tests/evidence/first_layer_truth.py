@@ -17,9 +17,9 @@ differences in single samples. Rules were compared first on other samples (`--ch
 
     python -m tests.evidence.first_layer_truth FOLDER_OF_REAL_DATA > docs/evidence/first-layer.md
 
-The same for rules above the first layer, with flat at the first layer and fewer samples:
+The same for rules above the first layer, with flat at the first layer:
 
-    python -m tests.evidence.first_layer_truth FOLDER_OF_REAL_DATA --size 0.2 \\
+    python -m tests.evidence.first_layer_truth FOLDER_OF_REAL_DATA \\
         --rules flat "gamma 1 above" "gamma 0.25 above" > docs/evidence/rules-above.md
 """
 
