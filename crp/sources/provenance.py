@@ -15,7 +15,7 @@ from crp.errors import LibraryError
 from crp.files import expanded, user_path
 from crp.library.fingerprints import file_digest
 from crp.models import check_model
-from crp.sources.data import is_code, load_data
+from crp.sources.data import DEMO, is_code, load_data
 from crp.sources.model_family import DEFAULT_WEIGHTS
 from crp.sources.named_models import load_model, runs_by_itself
 from crp.sources.transformers_models import CONFIGURATION, HF
@@ -62,7 +62,8 @@ def absolute(spec: str) -> str:
     place, colon, name = spec.rpartition(":")
     if place.endswith(".py"):
         return f"{Path(place).resolve()}{colon}{name}"
-    return str(Path(spec).resolve()) if Path(spec).exists() and not colon else spec
+    is_path = Path(spec).exists() and not colon and spec != DEMO
+    return str(Path(spec).resolve()) if is_path else spec
 
 
 def model_of(

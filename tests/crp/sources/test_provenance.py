@@ -28,6 +28,15 @@ class TestOrigin:
         source = origin("net.py:make", ".", None, ["crp", "mine"])
         assert source == {"model": net, "data": str(tmp_path), "weights": None, "command": ["crp", "mine"]}
 
+    def test_a_folder_named_like_the_built_in_model_does_not_stand_for_it(self, tmp_path, monkeypatch):
+        """`crp demo --out demo` makes one."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "demo").mkdir()
+        source = origin("demo", "demo", None, ["crp", "mine"])
+        assert (source["model"], source["data"]) == ("demo", "demo")
+        fingerprint = weights_fingerprint(load_model("demo"))
+        assert weights_fingerprint(model_of(Mined(source, fingerprint))) == fingerprint
+
     def test_code_runs_only_when_named_again_or_trusted(self, tmp_path, net):
         library = Mined(self.stored(tmp_path, net))
         with pytest.raises(LibraryError) as caught:
