@@ -95,6 +95,8 @@ def _pool_channels_last(data: Tensor, pool: Callable[[Tensor], tuple[Tensor, Ten
 def _pooled(data: Tensor, module: nn.MaxPool2d) -> Tensor:
     """Pool `[N, C, H, W]` without indices: rows, then columns, which takes a third of the time."""
     (high, rows), (wide, columns) = (_shifts(module, axis, data.shape[axis]) for axis in (2, 3))
+    if min(high, wide) < 1:
+        return type(module).forward(module, data)  # which says that the input is too small
     output = data.new_empty(*data.shape[:2], high, wide)
     group = max(1, _PLANE_VALUES // (data.shape[2] * data.shape[3]))
     for planes, target in zip(data.flatten(0, 1).split(group), output.flatten(0, 1).split(group), strict=True):
@@ -129,10 +131,10 @@ def _shifts(module: nn.MaxPool2d, axis: int, length: int) -> tuple[int, list[tup
 def _largest(data: Tensor, output: Tensor, pairs: list[tuple[slice, slice]], *, axis: int) -> None:
     """Write the largest of the values that each output reads."""
     before = (slice(None),) * axis
-    first, second = pairs[:2] if len(pairs) > 1 else (pairs[0], pairs[0])
-    if first[0] == second[0] == slice(0, output.shape[axis]):
-        torch.maximum(data[*before, first[1]], data[*before, second[1]], out=output)
-        pairs = pairs[2:]
+    whole = [read for written, read in pairs[:2] if written == slice(0, output.shape[axis])]
+    if whole:
+        torch.maximum(data[*before, whole[0]], data[*before, whole[-1]], out=output)
+        pairs = pairs[len(whole) :]
     else:
         output.fill_(-torch.inf)
     for written, read in pairs:
