@@ -33,7 +33,7 @@ def test_pooling_is_that_of_torch(kernel, stride, dilation, padded, ceil, space,
     try:
         expected = module(data)
     except RuntimeError as error:
-        with pytest.raises(RuntimeError, match=re.escape(str(error))):
+        with pytest.raises(RuntimeError, match=re.escape(str(error).split(". ")[-1])):
             PoolRule(module).forward(data.requires_grad_(gradient))
         return
     assert torch.equal(PoolRule(module).forward(data.requires_grad_(gradient)), expected)
