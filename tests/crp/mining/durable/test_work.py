@@ -119,8 +119,9 @@ def test_a_folder_with_other_files_is_not_touched(tmp_path):
 def test_a_lock_ends_with_its_process_although_its_children_live(tmp_path):
     program = (
         "import os, sys, time; from pathlib import Path; from crp.library.locks import Lock; "
-        "lock = Lock(Path(sys.argv[1])); child = os.fork(); "
-        "print(child, flush=True) if child else time.sleep(60); os._exit(0)"
+        "lock = Lock(Path(sys.argv[1])); started, start = os.pipe(); child = os.fork(); "
+        "(os.read(started, 1), print(child, flush=True)) if child else (os.write(start, b'.'), time.sleep(60)); "
+        "os._exit(0)"
     )
     child = int(processes.run(["-c", program, tmp_path / "a.lock"], cwd=ROOT).stdout)
     os.kill(child, 0)  # alive
