@@ -7,10 +7,9 @@ from torch import Tensor
 from crp.class_names import class_name
 from crp.correction.figures_of_a_fix import FixFigures
 from crp.library import Library
-from crp.visualization.package_files import template_files
-from crp.visualization.page.explanation_page import environment
 from crp.visualization.report.changes import change_views, percent
 from crp.visualization.report.concept_patches import patch_views
+from crp.visualization.report.documents import document
 
 
 def fix_report(
@@ -44,17 +43,13 @@ def fix_report(
         ("right, of those with the concept, after it was taken out", "right_taken_out"),
         (f"taken for {target}, of the other classes without it, after it was put in", "pulled"),
     ]
-    return (
-        environment()
-        .get_template("fix.html")
-        .render(
-            concept=f"{concept[0]}/{concept[1]}",
-            called=library.concept_name(*concept),
-            **patch_views(library, *concept),
-            method=method,
-            style=template_files()["style.css"].decode(),
-            rows=[(words, percent(getattr(figures.before, key)), percent(getattr(figures.after, key)))
-                  for words, key in rows],
-            **change_views(figures, data, library),
-        )
+    return document(
+        "fix.html",
+        concept=f"{concept[0]}/{concept[1]}",
+        called=library.concept_name(*concept),
+        **patch_views(library, *concept),
+        method=method,
+        rows=[(words, percent(getattr(figures.before, key)), percent(getattr(figures.after, key)))
+              for words, key in rows],
+        **change_views(figures, data, library),
     )  # fmt: skip

@@ -9,9 +9,8 @@ from torch import Tensor
 from crp.correction.figures_of_pruning import PruningFigures
 from crp.library import Library
 from crp.visualization.number_formats import SPACE
-from crp.visualization.package_files import template_files
-from crp.visualization.page.explanation_page import environment
 from crp.visualization.report.changes import change_views, percent
+from crp.visualization.report.documents import document
 
 # The plot of the curve, in units of its drawing: width and height, and the space around it for numbers.
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 560, 240, 52, 16, 44
@@ -36,21 +35,17 @@ def prune_report(figures: PruningFigures, method: str, data: Tensor, library: Li
     str
         HTML.
     """
-    return (
-        environment()
-        .get_template("prune.html")
-        .render(
-            name=library.path.name,
-            method=method,
-            style=template_files()["style.css"].decode(),
-            samples=len(data),
-            before=percent(figures.before),
-            after=percent(figures.after),
-            layers=[(layer, count, gone, percent(gone / count)) for layer, count, gone in figures.layers],
-            curve=[(_whole(share), percent(right)) for share, right in figures.curve],
-            plot=_plot(figures),
-            **change_views(figures, data, library),
-        )
+    return document(
+        "prune.html",
+        name=library.path.name,
+        method=method,
+        samples=len(data),
+        before=percent(figures.before),
+        after=percent(figures.after),
+        layers=[(layer, count, gone, percent(gone / count)) for layer, count, gone in figures.layers],
+        curve=[(_whole(share), percent(right)) for share, right in figures.curve],
+        plot=_plot(figures),
+        **change_views(figures, data, library),
     )
 
 

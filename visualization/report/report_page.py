@@ -12,9 +12,8 @@ from typing import Any
 from crp.evaluation import Evaluation, Finding, LayerEvaluation, RankingEvaluation
 from crp.evaluation import Figure as Mean
 from crp.visualization.number_formats import MINUS, SPACE
-from crp.visualization.package_files import template_files
-from crp.visualization.page.explanation_page import environment
 from crp.visualization.report.curves import evaluation_figure
+from crp.visualization.report.documents import document
 
 # What each ranking is, for the table.
 _NAMES = {
@@ -42,17 +41,13 @@ def evaluation_report(evaluation: Evaluation, title: str) -> str:
     str
         HTML.
     """
-    return (
-        environment()
-        .get_template("evaluation.html")
-        .render(
-            title=title,
-            style=template_files()["style.css"].decode(),
-            samples=evaluation.samples,
-            layers=[_layer(layer) for layer in evaluation.layers],
-            measures=[_measure(list(found)) for _, found in groupby(evaluation.findings, lambda one: one.measure)],
-            provenance=list(_provenance(evaluation)),
-        )
+    return document(
+        "evaluation.html",
+        title=title,
+        samples=evaluation.samples,
+        layers=[_layer(layer) for layer in evaluation.layers],
+        measures=[_measure(list(found)) for _, found in groupby(evaluation.findings, lambda one: one.measure)],
+        provenance=list(_provenance(evaluation)),
     )
 
 

@@ -9,9 +9,9 @@ from crp.correction.suspicion import STATED, Candidate
 from crp.library import Library
 from crp.library.given_names import GivenName
 from crp.visualization.number_formats import SPACE, signed_percent
-from crp.visualization.package_files import template_files
-from crp.visualization.page.explanation_page import environment, script_json
+from crp.visualization.page.explanation_page import script_json
 from crp.visualization.report.concept_patches import patch_views
+from crp.visualization.report.documents import document
 
 LIKELY = "likely a Clever Hans"
 
@@ -33,18 +33,14 @@ def suspects_report(found: Sequence[Candidate], library: Library) -> str:
     """
     naming = {layer: library.naming(layer) for layer in dict.fromkeys(one.layer for one in found)}
     rows = [_row(rank, one, library, naming[one.layer].of(one.concept)) for rank, one in enumerate(found, 1)]
-    return (
-        environment()
-        .get_template("suspects.html")
-        .render(
-            name=library.path.name,
-            stated=STATED,
-            style=template_files()["style.css"].decode(),
-            groups=_groups(rows),
-            placed=any(one.place is not None for one in found),
-            outside=any(one.outside is not None for one in found),
-            naming=script_json([{"layer": layer, **one.to_json()} for layer, one in naming.items()]),
-        )
+    return document(
+        "suspects.html",
+        name=library.path.name,
+        stated=STATED,
+        groups=_groups(rows),
+        placed=any(one.place is not None for one in found),
+        outside=any(one.outside is not None for one in found),
+        naming=script_json([{"layer": layer, **one.to_json()} for layer, one in naming.items()]),
     )
 
 
