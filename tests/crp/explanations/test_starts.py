@@ -148,7 +148,7 @@ def test_an_explanation_starts_at(libraries, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_json_and_summaries_keep_the_start(libraries, case):
-    kind, target, _, name = start_in(case)
+    kind, target, _, _ = start_in(case)
     model, library = libraries[kind]
     explanation = crp.explain(model, picture(9), library, target=target)
     content = json.loads(json.dumps(to_json(explanation)))
