@@ -42,9 +42,9 @@ from crp.errors import InputError, ModelError, nearest
 
 # Norms of single samples: their scale depends on all channels.
 _SCALING_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-# Two sets of rules, the same with gamma for maps, or those for maps everywhere, as in the paper.
-BY_PURPOSE, GAMMA, PLUS = "by-purpose", "by-purpose-gamma", "epsilon-plus-flat"
-RULES = (BY_PURPOSE, GAMMA, PLUS)
+# Two sets of rules, with gamma for maps or with z+; or the latter everywhere, as in the paper.
+GAMMA, BY_PURPOSE, PLUS = "by-purpose-gamma", "by-purpose", "epsilon-plus-flat"
+RULES = (GAMMA, BY_PURPOSE, PLUS)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class FittingComposite:
         return arriving[0].flatten(1).sum(1) / started[0].flatten(1).sum(1)
 
 
-def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = BY_PURPOSE) -> FittingComposite:
+def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = GAMMA) -> FittingComposite:
     """Choose rules for `model`.
 
     Parameters
@@ -102,11 +102,12 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
         An example `[N, ...]` of the model's input. With it, the first and the last layer are those that run first and
         last; without it, those that the model registers first and last.
     rules
-        `"by-purpose"`: epsilon and derivatives for relevance that ends at layers, other rules for relevance that ends
-        at the input.
-        `"by-purpose-gamma"`: the same, with gamma in place of z+ for the latter. Heatmaps keep closer to what they
-        show, and take longer in nets with skip connections.
-        `"epsilon-plus-flat"`: the same rules for both, as in Achtibat et al. (2023).
+        `"by-purpose-gamma"`: epsilon and derivatives for relevance that ends at layers; gamma at convolutions, and
+        other rules elsewhere, for relevance that ends at the input. Networks with depthwise convolutions have z+ in
+        place of gamma.
+        `"by-purpose"`: the same, with z+ in all networks. Heatmaps give more to the surroundings of what they show, and
+        take less time in nets with skip connections.
+        `"epsilon-plus-flat"`: the same rules for both, with z+, as in Achtibat et al. (2023).
 
     Returns
     -------
@@ -116,17 +117,16 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
     Raises
     ------
     InputError
-        If there are no such rules, or `"by-purpose-gamma"` is asked for a network without convolutions or with
-        depthwise ones.
+        If there are no such rules.
     ModelError
         If the model has no linear or convolutional operation, or cannot run on the data.
 
     Examples
     --------
     >>> from torch import nn
-    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10))
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(32, 10))
     >>> composite_for(model).name
-    'epsilon; maps: epsilon-plus-flat'
+    'epsilon; maps: epsilon-gamma-flat'
     >>> composite_for(model, rules="epsilon-plus-flat").name
     'epsilon-plus-flat'
     """
@@ -145,11 +145,6 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
         runs = "has no linear or convolutional module" if data is None else "runs no linear or convolutional operation"
         raise ModelError(f"{type(model).__name__} {runs} to put a rule on.")
     network = network_kind(calls)
-    if rules == GAMMA and (network.depthwise or not network.convolutional):
-        raise InputError(
-            f"The rules '{GAMMA}' are for networks with convolutions, none of them depthwise: for others, take "
-            f"'{BY_PURPOSE}'."
-        )
     if not network.convolutional:
         name = "epsilon"
         choice = (
@@ -157,7 +152,7 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
             "the input"
         )
     else:
-        name, choice = _convolutional_choice(network, rules == GAMMA)
+        name, choice = _convolutional_choice(network, rules == GAMMA and network.inner and not network.depthwise)
     ranking = None
     if (network.convolutional or derived) and rules != PLUS:
         ranking, name = RankingComposite(network), f"{'first-order' if derived else 'epsilon'}; maps: {name}"

@@ -182,7 +182,7 @@ def described_rules(
 ) -> tuple[Composite, dict[str, Any]]:
     """Return a composite (by default the one that fits the model) and its description as a library stores it."""
     if composite is None or isinstance(composite, str):
-        fitting = composite_for(model, data, rules=composite or BY_PURPOSE)
+        fitting = composite_for(model, data, rules=composite or GAMMA)
         composite, name, reason = fitting.composite, fitting.name, fitting.reason
     else:
         name, reason = type(composite).__name__, "given by the caller"
