@@ -2,15 +2,18 @@
 
 There are two sets (`purposes.py`). What counts, from the output down to the concepts' layers, follows epsilon at all
 linear operations, and derivatives at norms, attention, gates and smooth activations: first-order effects. Where it is,
-down to the input, follows z+ at convolutions, with flat at the first layer and epsilon at the fully connected ones
-(zennit's `EpsilonPlusFlat`; Kohlbrenner et al., "Towards best practice in explaining neural network decisions with
-LRP", 2020). Three kinds of networks need other rules for maps:
+down to the input, follows gamma (0.25) at convolutions, with flat at the first layer and epsilon at the fully connected
+ones: zennit's `EpsilonPlusFlat` with gamma in place of z+, which leaves out what speaks against a unit, and so gives
+more to the surroundings of what it shows (Montavon et al., "Layer-wise relevance propagation: an overview", 2019;
+Kohlbrenner et al., "Towards best practice in explaining neural network decisions with LRP", 2020; docs/truth.md). Three
+kinds of networks need other rules for maps:
 
-- If the classifier is a convolution (SqueezeNet), z+ on it would leave no negative relevance in any lower layer. It
-  gets epsilon, like a fully connected classifier.
-- In depthwise convolutions (MobileNet) each unit has few inputs and a large bias, which absorbs nearly all relevance:
-  on 12 photos a fraction of 4e-6 arrived at the input of MobileNet v1. There the biases of convolutions are excluded
-  from the denominators, and 1e-2 arrives. The rest is lost at units that are active because of their bias alone.
+- If the classifier is a convolution (SqueezeNet), it gets epsilon, like a fully connected classifier; z+ on it would
+  leave no negative relevance in any lower layer.
+- Networks with depthwise convolutions (MobileNet) have z+, because gamma was not measured there. In these convolutions
+  each unit has few inputs and a large bias, which absorbs nearly all relevance: on 12 photos a fraction of 4e-6 arrived
+  at the input of MobileNet v1. There the biases of convolutions are excluded from the denominators, and 1e-2 arrives.
+  The rest is lost at units that are active because of their bias alone.
   Where no ReLU follows, z+ at depthwise convolutions sent 1e4 times the logit to the input of MViT v2, and epsilon at
   batch norms of sums sent 1e9 times the logit to that of RepViT: see `ZPlusOrMinus`.
 - Without convolutions, flat at the first layer would spread relevance evenly over the whole input: epsilon everywhere.
@@ -180,7 +183,7 @@ def _convolutional_choice(network: NetworkKind, gamma: bool) -> tuple[str, str]:
     if network.convolutional_classifier:
         name += f", epsilon on {network.last}"
         last = f"epsilon at the last one, '{network.last}'"
-        reason = f", which acts as the classifier: {rule} there would leave no negative relevance"
+        reason = ", which acts as the classifier" + ("" if gamma else ": z+ there would leave no negative relevance")
     if network.depthwise:
         name += ", without biases of convolutions"
         plus += (

@@ -337,6 +337,13 @@ def check_composite(library: Library, given: Mapping[str, Any]) -> None:
             f"by purpose, '{given['name']}': prepare it with crp.prepared(model, library=library), or give "
             f"composite='{PLUS}' (or the composite that was given to crp.mine)."
         )
+    own, others = rules_in(library.manifest), rules_in({"composite": given})
+    if "ranking" in given and own != others:
+        ours, theirs = (f"'{each['name'].split('; maps: ')[-1]}'" for each in (mined, given))
+        raise LibraryError(
+            f"The library '{library.path}' draws heatmaps by {ours}, and the model has {theirs}: prepare it with "
+            f"crp.prepared(model, library=library), or give composite='{own}'."
+        )
     if "ranking" in mined and mined["name"] == given["name"].replace("first-order", "epsilon") != given["name"]:
         raise LibraryError(
             f"The library '{library.path}' was mined when relevance of concepts took scales of norms, weights of "
