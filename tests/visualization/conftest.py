@@ -22,3 +22,4 @@ def browser(chromium):
     yield chromium
     chromium.run("try { localStorage.clear(); } catch { /* no page of a file is open */ } 1")
     chromium.send("Page.navigate", url="about:blank")  # where it costs nothing
+    chromium.send("Page.resetNavigationHistory")
