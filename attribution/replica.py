@@ -32,6 +32,7 @@ from crp.attribution.probing import probe
 from crp.attribution.purposes import Purpose
 from crp.attribution.rule_operator import RuleOperator
 from crp.attribution.ruled_module import PassRule, RuledModule
+from crp.attribution.rules import in_fewer_branches
 from crp.attribution.wrappers import check_module, uncompiled, unwrapped
 from crp.concepts import Layout
 from crp.errors import ModelError, listed
@@ -305,10 +306,11 @@ def _operators(module: nn.Module, hooks: Mapping[Purpose, Hook]) -> dict[Purpose
     found = {}
     for purpose, hook in hooks.items():
         built_on_basic = type(hook).backward is BasicHook.backward and type(hook).forward is BasicHook.forward
-        factors = probe(hook) if built_on_basic else None
+        own = in_fewer_branches(hook) if built_on_basic else hook
+        factors = probe(own) if built_on_basic else None
         if factors is None:
             return None
-        found[purpose] = RuleOperator(module, hook, factors)
+        found[purpose] = RuleOperator(module, own, factors)
     return found
 
 
