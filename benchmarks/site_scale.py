@@ -187,7 +187,8 @@ def measure(folder: Path, photos_at: Path, predictions: int, concepts: int, writ
         if number < written:
             text = render(value, shared, site={"title": "Concept atlas", "place": page, "label": ""})
             (folder / "predictions" / f"{page}.html").write_text(text, "utf-8")
-            (folder / "predictions" / f"{page}.json").write_text(json.dumps(entry_numbers(entries[-1])))
+            content = json.dumps(entry_numbers(entries[-1]), separators=(",", ":"))
+            (folder / "predictions" / f"{page}.json").write_text(content)
     site = {
         "title": "Concept atlas", "predictions": predictions, "command": "", "labels": "",
         "layers": [{"name": LAYER, "page": f"concepts/{LAYER}/index.html"}],

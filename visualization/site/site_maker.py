@@ -294,7 +294,8 @@ class _Site:
         write_changed(written, _bytes(text))
         small = small_picture(page_renderer_for(explanation).picture(explanation.picture))
         write_changed(thumbnail, photo(small, quality=70))
-        write_changed(listed, json.dumps({"key": key, **entry_numbers(entry)}, allow_nan=False).encode())
+        content = {"key": key, **entry_numbers(entry)}
+        write_changed(listed, json.dumps(content, allow_nan=False, separators=(",", ":")).encode())
         return entry
 
     def _deviations(self, explanation: Explanation) -> dict[str, float]:
