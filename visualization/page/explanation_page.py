@@ -88,6 +88,7 @@ def render(
             title="".join(text for text, _ in wording.headline(explanation)),
             image_name=explanation.provenance.get("image", ""),
             lead=wording.lead(explanation),
+            number_means=wording.number_means(explanation),
             classes_title=wording.classes_title(explanation),
             layer_share_means=wording.LAYER_SHARE_MEANS,
             context_means=place_wording.CONTEXT_MEANS,

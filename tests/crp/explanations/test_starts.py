@@ -126,7 +126,11 @@ def test_an_explanation_starts_at(libraries, case):
     with torch.no_grad():
         output = model(picture(9)[None])
     started = relevance(output)
-    assert explanation.target == StartScore(name, explanation.target.value)
+    # how many outputs the number is the sum of, where it is one: a difference and log-odds are not
+    summed = torch.equal(started, output * (started != 0))
+    outputs = int((started != 0).sum()) if summed else None
+    assert explanation.target == StartScore(name, explanation.target.value, outputs)
+    assert summed == (case not in ("two masks", "similarity", "log-odds"))
     assert explanation.target.value == pytest.approx(float(started.sum()), rel=1e-12)
     # the heatmap is that of the flow, and what it lacks is accounted for
     with RelevanceFlow(model, composite_for(model, picture(9)[None]).composite, picture(9)[None]) as flow:
@@ -144,11 +148,11 @@ def test_an_explanation_starts_at(libraries, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_json_and_summaries_keep_the_start(libraries, case):
-    kind, target, _, name = start_in(case)
+    kind, target, _, _ = start_in(case)
     model, library = libraries[kind]
     explanation = crp.explain(model, picture(9), library, target=target)
     content = json.loads(json.dumps(to_json(explanation)))
-    assert content["target"] == {"name": name, "value": explanation.target.value}
+    assert content["target"] == dataclasses.asdict(explanation.target)
     again = from_json(content)
     assert (again.target, again.classes) == (explanation.target, explanation.classes)
     entry = entry_of(explanation, "a.png", "a")
