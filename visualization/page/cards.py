@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from crp.explanations import ConceptPart, Explanation, LayerExplanation, Patch
+from crp.explanations import ConceptPart, Explanation, LayerExplanation
 from crp.visualization import concept_names, effect_wording, place_wording, wording
 from crp.visualization import picture_formats as formats
-from crp.visualization.inputs import PageRenderer
-from crp.visualization.inputs.laid_out import place_of
 from crp.visualization.page.context import UP, Context
 from crp.visualization.page.heatmaps import heatmap_view
+from crp.visualization.page.tiles import TITLES, tiles
 from crp.visualization.sheets import patch_sheet, sheet_of, veil_sheet
 
 # Pictures are embedded no larger than they are shown.
@@ -22,11 +20,6 @@ USERS = 3
 # Characters of a concept's name that fit into the heading of a card.
 NAME_LENGTH = 40
 MODES = ("relevance", "activation")
-TITLES = {
-    "relevance": "Most relevant for · RelMax",
-    "activation": "Most active on · ActMax",
-    "negative": "Most relevant against",
-}
 
 
 def card_view(
@@ -111,21 +104,3 @@ def _strip(part: ConceptPart, mode: str, context: Context) -> dict[str, Any]:
         "veils": formats.veils_uri(veil_sheet(drawn)) if patches else "",
         "cells": sheet_of(drawn).strip_style(0),
     }
-
-
-def tiles(patches: Sequence[Patch], sounds: Sequence[str], renderer: PageRenderer) -> list[dict[str, Any]]:
-    """Describe patches and their forms; where their pictures are, those know who hold them."""
-    found = []
-    for rank, (patch, sound) in enumerate(zip(patches, sounds, strict=True), 1):
-        height, width = renderer.patch(patch)[0].shape[:2]
-        place = place_of(patch, renderer)
-        found.append(
-            {
-                "rank": rank,
-                "text": wording.patch(patch) + (f", {place}" if place else ""),
-                "aspect": "" if width == height else f"{width}/{height}",
-                "wide": width >= height,
-                "sound": sound,
-            }
-        )
-    return found

@@ -1,10 +1,11 @@
 """Relevance of all concepts in all cells of the maps of a page, as numbers for its script.
 
-A table is int16 with one scale for each cell: its absolute relevance in 16,384 steps. So a concept's relevance in a
-region is off by less than 1/16384 of the absolute relevance of its cells (0.006 percentage points), in less than half
-of the bytes of one scale for each concept: most concepts hold little of a cell. Rounding carries over from concept to
-concept, so that the steps of a cell add up to its absolute relevance: what many small concepts hold together is not
-lost. Which concepts hold anything is kept, too, even where that is less than a step.
+A table is int16 with one scale for each cell: its absolute relevance in 65,536 steps, or in half as many where one
+concept holds half of it and more. So a concept's relevance in a region is off by less than 1/65536 of the absolute
+relevance of its cells (0.0015 percentage points; else twice that), in half the bytes of one scale for each concept:
+most concepts hold little of a cell. Rounding carries over from concept to concept, so that the steps of a cell add up
+to its absolute relevance: what many small concepts hold together is not lost. Which concepts hold anything is kept,
+too, even where that is less than a step.
 
 The table of a difference ("why zebra and not horse?") is nearly the difference of the two other tables, because
 relevance is linear in what starts at the output. So the page holds only what is left of it, a few steps a cell, from
@@ -23,7 +24,7 @@ from crp.visualization.page.context import Context
 from crp.visualization.page.packing import packed_floats, packed_steps
 
 # Of int16, and of a cell.
-_MOST, _STEPS = 32767, 16384
+_MOST, _STEPS = 32767, 65536
 
 
 class Steps(NamedTuple):
@@ -55,9 +56,9 @@ def in_steps(table: np.ndarray) -> Steps:
     # concept by concept: the cells of one are alike
     cells = table.reshape(-1, table.shape[-1]).T
     sizes = np.abs(cells)
-    scale = (sizes.sum(0, dtype=np.float64) / _STEPS).astype(np.float32)
+    scale = np.maximum(sizes.sum(0, dtype=np.float64) / _STEPS, sizes.max(0) / _MOST).astype(np.float32)
     sums = np.cumsum(sizes / np.where(scale > 0, scale, 1).astype(np.float64), axis=0)
-    steps = np.diff(np.rint(sums), axis=0, prepend=0)
+    steps = np.diff(np.rint(sums), axis=0, prepend=0).clip(0, _MOST)
     return Steps((np.sign(cells) * steps).astype(np.int16), scale, cells != 0)
 
 
