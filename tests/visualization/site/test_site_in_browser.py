@@ -3,7 +3,6 @@
 import contextlib
 import json
 import time
-from importlib import resources
 
 import pytest
 
@@ -12,6 +11,7 @@ from crp.library.patches import MODES
 from crp.visualization import wording
 from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.site.site_maker import make_site
+from page_in_browser import faults
 from tests.visualization.site import small_site as small
 
 LAYER = "upper"
@@ -286,13 +286,7 @@ def test_axe_finds_no_fault(page, folder, name, dark):
     if dark:
         page.resize(400, 800)
         page.media(dark=True)
-    axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
-    page.run(f"{axe}; 1")
-    faults = page.run(
-        "axe.run(document, {resultTypes: ['violations']}).then(result => result.violations.map(fault => "
-        "[fault.impact, fault.id, fault.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"
-    )
-    assert faults == []
+    assert faults(page) == []
 
 
 @pytest.mark.parametrize("name", ["index", "layer", "concept"])
