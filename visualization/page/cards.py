@@ -9,7 +9,7 @@ from crp.visualization import concept_names, effect_wording, place_wording, word
 from crp.visualization import picture_formats as formats
 from crp.visualization.page.context import UP, Context
 from crp.visualization.page.heatmaps import heatmap_view
-from crp.visualization.page.tiles import TITLES, tiles
+from crp.visualization.page.patch_tiles import TITLES, tiles
 from crp.visualization.sheets import patch_sheet, sheet_of, veil_sheet
 
 # Pictures are embedded no larger than they are shown.

@@ -31,8 +31,8 @@ from crp.visualization import sheets
 from crp.visualization.inputs.choosing import page_renderer_of
 from crp.visualization.inputs.laid_out import drawn_patch
 from crp.visualization.package_files import template_files
+from crp.visualization.page.patch_tiles import TITLES, tiles
 from crp.visualization.page.sounds import Sounds
-from crp.visualization.page.tiles import TITLES, tiles
 from crp.visualization.page_files import file_name, replace_file, write_changed
 from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, patches_photo, photo
 from crp.visualization.sheets import SIDE, Glimpses, Sheet
