@@ -1,7 +1,7 @@
 // The whole page: its views, the choice between them, the scale of heatmaps, addresses.
 document.body.classList.add("live");
 closeFolds();
-for (const image of all(".patch img")) image.title = image.alt;
+for (const patch of all(".patch")) patch.title = patch.getAttribute("aria-label");
 // What the numbers of cards mean stands once, below.
 const means = Object.fromEntries(all("[id^=means-]").map(place => [place.id.slice(6), place.textContent]));
 const NAMED = { layer: "share of the layer: ", prediction: "share of the prediction: " };
