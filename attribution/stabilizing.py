@@ -73,7 +73,7 @@ class Reciprocal:
         if self._nonnegative:
             torch.add(values, self._epsilon, out=result).reciprocal_()
             return
-        stabilized_reciprocal_into(values, result, self._epsilon)
+        _reciprocal_into(values, result, self._epsilon)
 
 
 @cache
@@ -86,8 +86,12 @@ def stabilized_reciprocal(values: Tensor) -> Tensor:
     return Reciprocal(values, EPSILON).tensor
 
 
-def stabilized_reciprocal_into(values: Tensor, result: Tensor, epsilon: float = EPSILON) -> Tensor:
-    """Compute `1 / (z + epsilon * sign(z))` of one piece, without a graph, in the place of `result`."""
+def stabilized_reciprocal_into(values: Tensor, result: Tensor) -> Tensor:
+    """Compute `stabilized_reciprocal` of a piece of a tensor, without a graph, in the place of `result`."""
+    return _reciprocal_into(values, result, EPSILON)
+
+
+def _reciprocal_into(values: Tensor, result: Tensor, epsilon: float) -> Tensor:
     # torch has no vectorised `copysign`. The reciprocal of zero is infinite; clamped, it is that of the stabiliser.
     torch.sign(values, out=result)
     torch.add(values, result, alpha=epsilon, out=result).reciprocal_()
