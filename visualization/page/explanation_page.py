@@ -115,7 +115,9 @@ def render(
             script_json=script_json,
             sound=sound,
             sounds=context.sounds,
-            sprites=[{"name": f"--s{index}", "uri": found["uri"]} for index, found in enumerate(context.glimpses.values())],
+            sprites=[
+                {"name": f"--s{index}", "uri": found["uri"]} for index, found in enumerate(context.glimpses.values())
+            ],
             provenance=list(provenance_groups(explanation.provenance)),
             command=explanation.provenance.get("command", ""),
             numbers=packed_json(numbers(explanation)),

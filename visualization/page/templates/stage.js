@@ -32,8 +32,8 @@ class Stage {
 
   take(place) {
     const legends = all(".legend", place);
+    (this.legends.at(-1) ?? this.frames).after(...legends);
     this.legends.push(...legends);
-    this.frames.after(...legends);
   }
 
   choose(frame) {
