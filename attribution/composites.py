@@ -105,7 +105,7 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
         `"by-purpose"`: epsilon and derivatives for relevance that ends at layers, other rules for relevance that ends
         at the input.
         `"by-purpose-gamma"`: the same, with gamma in place of z+ for the latter. Heatmaps keep closer to what they
-        show, and take about twice as long.
+        show, and take longer in nets with skip connections.
         `"epsilon-plus-flat"`: the same rules for both, as in Achtibat et al. (2023).
 
     Returns

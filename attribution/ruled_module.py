@@ -124,7 +124,8 @@ class ModuleCall:
     def current(self) -> RuleCall | None:
         """The call under the rule that the backward pass uses; None if it ends here."""
         if self.purpose.value is not Purpose.SQUARES:
-            return self.by_purpose.get(self.purpose.value)
+            rule = self.by_purpose.get(self.purpose.value)
+            return rule.at_positive_outputs if rule in self.purpose.shorter else rule
         return self.by_purpose.get(Purpose.RANKING) if self.passes_squares else None
 
     @property
@@ -183,6 +184,7 @@ class PassRule:
     def __init__(self, module: nn.Module) -> None:
         self.original = module.forward
         self.nonnegative = type(module) is nn.ReLU
+        self.identity = type(module) is nn.Identity
 
     def forward(self, data: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Replace the module's forward."""
@@ -200,7 +202,7 @@ def passed_unchanged(data: Tensor) -> Tensor:
 class _PassFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, data: Tensor, rule: PassRule, args: tuple, kwargs: dict) -> Tensor:
-        ctx.unchanged, ctx.nonnegative = True, rule.nonnegative
+        ctx.unchanged, ctx.nonnegative, ctx.identity = True, rule.nonnegative, rule.identity
         ctx.set_materialize_grads(False)
         output = rule.original(data, *args, **kwargs)
         if output.shape != data.shape:

@@ -8,10 +8,13 @@ from typing import ClassVar
 import pytest
 import torch
 from torch import Tensor, nn
+from zennit.canonizers import NamedMergeBatchNorm
 from zennit.composites import EpsilonPlus
+from zennit.core import Composite
 from zennit.torchvision import ResNetCanonizer
 
 from crp.attribution import RelevanceFlow, composite_for
+from crp.concepts import Layout
 from crp.errors import ModelError
 from tests.oracle.comparing import assert_relevance_close
 
@@ -89,6 +92,32 @@ def test_first_samples_are_compared_and_all_where_they_do_not_agree(use):
     with RelevanceFlow(model, composite, DATA) as flow:
         assert Body.seen == USES[use]
         assert_relevance_close(flow.prediction, model(DATA), 1e-12)
+
+
+def merging(model: nn.Module) -> Composite:
+    return EpsilonPlus(canonizers=[NamedMergeBatchNorm([(["first"], "norm")])])
+
+
+@pytest.mark.parametrize("rules", [lambda model: composite_for(model).composite, merging], ids=["ours", "a caller's"])
+def test_the_pass_that_is_compared_shows_the_layouts_too(rules):
+    model = Body(alone).double().eval()
+    composite = rules(model)
+    Body.seen.clear()
+    with RelevanceFlow(model, composite, DATA, ["first", "head..input"]) as flow:
+        assert flow.layout("first") == Layout((4, 3, 3))
+        assert flow.layout("head..input") == Layout((4,))
+        assert sorted(Body.seen) == [2, 6]
+
+
+def test_a_merge_of_a_caller_that_changes_the_output_is_noted():
+    model = Body(alone).double().eval()
+    model.norm.eps = 0.5
+    with RelevanceFlow(model, merging(model), DATA) as flow:
+        change = (flow.prediction - model(DATA)).abs().max() / model(DATA).abs().max()
+        assert change > 0.01
+        assert flow.notes == (
+            f"The canonizers of the composite change the model's output by up to {change:.1%} of its largest value.",
+        )
 
 
 def test_a_merged_norm_that_later_samples_use_otherwise_is_refused():
