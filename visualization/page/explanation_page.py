@@ -120,7 +120,7 @@ def render(
             ],
             provenance=list(provenance_groups(explanation.provenance)),
             command=explanation.provenance.get("command", ""),
-            numbers=packed_json(numbers(explanation)),
+            numbers=packed_json(_without_relevance(numbers(explanation))),
             naming=script_json(
                 [{"layer": one.layer, **one.naming.to_json()} for one in explanation.layers if one.naming is not None]
             ),
@@ -150,6 +150,12 @@ def script_json(content: Any) -> Markup:
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
+
+
+def _without_relevance(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the relevance of all concepts of layers, which stands in the data of maps: the script puts it back."""
+    layers = [{**layer, "relevance": None} for layer in content["layers"]]
+    return {**content, "layers": layers, "beside": [_without_relevance(other) for other in content["beside"]]}
 
 
 @cache

@@ -110,7 +110,7 @@ def test_a_layer_is_put_in_when_it_is_opened(page, explanation):
     page.press("ArrowRight")
     assert open_panels(page) == [LAST]
     card = f"#layer-{LAST}-concept-{layer.ranked[0].concept}"
-    assert page.run(f"document.querySelector('{card} .patch img').title") != ""
+    assert page.run(f"document.querySelector('{card} .patch').title") != ""
     assert page.run(f"document.querySelectorAll('{VIEW} .panel:not([hidden]) .takes').length") == 1 + len(layer.ranked)
     page.drag(at(page, 0, 0, 4, 4), at(page, 2, 3, 4, 4))
     assert_ranked(page, layer, [row * 4 + column for row in range(3) for column in range(4)])

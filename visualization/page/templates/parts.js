@@ -1,6 +1,7 @@
 // What a reader takes along of each part of the page: a link to it, its numbers, its picture.
 class Parts {
   constructor(views) {
+    this.views = views;
     for (const view of views) {
       for (const panel of view.panels) if (panel.querySelector(".ledger")) this.offer(view, panel);
       if (view.graph.root) this.offerGraph(view);
@@ -12,9 +13,10 @@ class Parts {
     this.menu(page, "this page", { "Copy link": () => this.address(""), "Download JSON": () => this.json("atlas", this.numbers) });
   }
 
-  // All numbers of the page, unpacked when they are first taken.
+  // All numbers of the page, unpacked when they are first taken. The relevance of all concepts stands in the tables.
   get numbers() {
     const value = JSON.parse(new TextDecoder().decode(unpacked(document.getElementById("atlas-numbers").textContent)));
+    [value, ...value.beside].forEach((of, view) => of.layers.forEach((layer, place) => { layer.relevance = this.views[view].tables[place].relevance ?? null; }));
     Object.defineProperty(this, "numbers", { value });
     return value;
   }
