@@ -23,7 +23,6 @@ from crp.attribution.flow_arguments import check_relevance, full_regions
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
 from crp.attribution.interventions import Interventions
 from crp.attribution.isolation import isolated
-from crp.attribution.layouts import layouts_of
 from crp.attribution.ledger import Ledger, balance
 from crp.attribution.memory import memory_kept
 from crp.attribution.named_layers import check_layer
@@ -154,7 +153,7 @@ class RelevanceFlow(Interventions):
         """Return what the axes of a layer's output mean: as given, or as observed in a pass."""
         known = self._layouts.get(layer)
         found = known.at(self.activation(layer).shape[1:]) if known else None
-        return found or layouts_of(self.replica, self._input.detach()[:1], self.layers)[layer]
+        return found or self.replica.layouts_of(self._input.detach()[:1], self.layers)[layer]
 
     def parts(self, layer: str, concept: Kinds) -> Parts:
         """Return the parts of a layer's output for a kind of concept, or for that of the layer in a mapping."""
