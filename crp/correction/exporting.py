@@ -24,7 +24,7 @@ from crp.files import user_path, write_file
 
 _CHANNELS = ChannelConcept()
 # A pixel belongs to the concept if its heatmap, averaged over so many pixels a side, reaches this part of its maximum.
-_SIDE, _PART = 5, 0.2
+_SIDE, _PART = 5, 0.1
 COLUMNS = ("sample", "has_concept", "strength", "predicted", "label", "mask")
 
 
@@ -103,7 +103,7 @@ def concept_masks(model: nn.Module, data: Tensor, presence: Presence, rows: Tens
     """Find the pixels in which a concept is, bool `[n, H, W]`.
 
     What starts is the concept's part of the layer's output where it is active, so no class plays a part. Its heatmap by
-    the rules for maps is averaged over 5 x 5 pixels; the mask is where that reaches a fifth of the sample's maximum.
+    the rules for maps is averaged over 5 x 5 pixels; the mask is where that reaches a tenth of the sample's maximum.
 
     Parameters
     ----------
