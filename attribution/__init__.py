@@ -23,13 +23,14 @@ Modules
 `forward_pass`, `tensor_joins`          one run of the copy, with access to the outputs of layers; faster `stack`, `cat`
 `in_place`                              in-place operations, which run out of place
 `rule_operator`, `modified_module`      a rule at a module as a linear operator: its factors, its weights
-`ruled_module`                          a module under one rule for each purpose
+`ruled_module`, `rules`                 a module under one rule for each purpose; rules that zennit does not have
 `functions`                             rules of function calls as they run
 `pooling`, `signs`, `linear_function`   max pooling; nonnegative inputs; an operator and its adjoint in autograd
 `probing`                               the form of a zennit rule, found by running it
 `stabilizing`                           the stabilised denominators of rules
 `norm_squares`                          how removing values changes the variances of norms, to second order
 `backward_graph`, `ledger`              autograd's graph of a forward pass; where relevance went in a backward pass
+`backward_pass`, `positive_outputs`     one backward pass; which rules have a shorter form in it
 `upward_graph`, `cells`                 the transpose of a backward pass; cells of a grid carried up with it
 `composites`, `operation_composite`     `composite_for`; rules for modules and functions
 `conditions`, `conditional`             zennit-crp's conditions, checked; conditional attribution with them

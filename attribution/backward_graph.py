@@ -16,8 +16,10 @@ from crp.attribution.ruled_module import ModuleCall
 Node = torch.autograd.graph.Node
 
 
-def compute_factors(source: Tensor, starts: Iterable[Tensor], purpose: Purpose) -> None:
-    """Compute the factors of all calls that relevance can reach from `source`, and fuse those of neighbours.
+def compute_factors(
+    sources: Sequence[Tensor], starts: Iterable[Tensor], purpose: Purpose, shorter: Collection[RuleCall]
+) -> None:
+    """Compute the factors of all calls that relevance can reach from `sources`, and fuse those of neighbours.
 
     This must happen before relevance of several conditions flows, because `torch.vmap` does not allow it.
 
@@ -27,17 +29,19 @@ def compute_factors(source: Tensor, starts: Iterable[Tensor], purpose: Purpose) 
 
     Parameters
     ----------
-    source
+    sources
         Where relevance starts.
     starts
         All places where relevance may start later: fused factors stay fused.
     purpose
         Whose rules; those for another purpose are left as they are.
+    shorter
+        The calls that have a shorter form in the pass (`positive_outputs.py`).
     """
     users = Counter(below for node in graph_below(*starts) for below, _ in node.next_functions)
-    calls = _calls_by_node(source, purpose)
+    calls = calls_by_node(sources, purpose)
     for call in calls.values():
-        call.compute_factors()
+        (call.at_positive_outputs if call in shorter else call).compute_factors()
     for node, upper in calls.items():
         below = _only_input(node)
         while users[below] == 1 and getattr(below, "unchanged", False):
@@ -55,11 +59,12 @@ def free_after_use(source: Tensor) -> None:
 
 def calls_below(source: Tensor, purpose: Purpose) -> Iterable[RuleCall]:
     """Return the calls of the rules for a purpose that relevance can reach from `source`."""
-    return _calls_by_node(source, purpose).values()
+    return calls_by_node([source], purpose).values()
 
 
-def _calls_by_node(source: Tensor, purpose: Purpose) -> dict[Node, RuleCall]:
-    calls = {node: getattr(node, "call", None) for node in graph_below(source)}
+def calls_by_node(sources: Sequence[Tensor], purpose: Purpose) -> dict[Node, RuleCall]:
+    """Return the same for several sources, by their nodes in the graph."""
+    calls = {node: getattr(node, "call", None) for node in graph_below(*sources)}
     ruled = {node: call.by_purpose for node, call in calls.items() if isinstance(call, ModuleCall)}
     return {node: by_purpose[purpose] for node, by_purpose in ruled.items() if purpose in by_purpose}
 

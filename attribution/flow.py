@@ -11,22 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from zennit.core import Composite
 
 from crp.arguments import layer_names
-from crp.attribution.backward_graph import calls_below, compute_factors, free_after_use, is_below, jacobian_products
+from crp.attribution.backward_graph import calls_below, compute_factors, free_after_use, is_below
+from crp.attribution.backward_pass import BackwardPass
 from crp.attribution.flow_arguments import check_relevance, full_regions
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
 from crp.attribution.interventions import Interventions
 from crp.attribution.isolation import isolated
-from crp.attribution.layouts import layouts_of
 from crp.attribution.ledger import Ledger, balance
 from crp.attribution.memory import memory_kept
 from crp.attribution.named_layers import check_layer
+from crp.attribution.positive_outputs import shorter_calls
 from crp.attribution.purposes import Purpose
 from crp.attribution.replica import Replica, prepare
 from crp.attribution.starts import Logits, Start
@@ -115,8 +115,8 @@ class RelevanceFlow(Interventions):
         self.pass_notes, self.first_order = forward.notes, forward.first_order
         self.notes = (*self.replica.notes, *forward.notes)
         self.prediction, self.independent = forward.prediction, forward.independent
-        self._recorder, self._current = forward.recorder, forward.purpose
-        self._taps, self._blocked, self._squares = forward.taps, forward.blocked, forward.squares
+        self._taps, self._blocked = forward.taps, forward.blocked
+        self._recorder, self._squares = forward.recorder, forward.squares
         self._uppers, self._layouts = {}, dict(layouts or {})
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
         self.chunk = chunk or max(1, min(_LARGEST_CHUNK, largest // forward.largest))
@@ -153,7 +153,7 @@ class RelevanceFlow(Interventions):
         """Return what the axes of a layer's output mean: as given, or as observed in a pass."""
         known = self._layouts.get(layer)
         found = known.at(self.activation(layer).shape[1:]) if known else None
-        return found or layouts_of(self.replica, self._input.detach()[:1], self.layers)[layer]
+        return found or self.replica.layouts_of(self._input.detach()[:1], self.layers)[layer]
 
     def parts(self, layer: str, concept: Kinds) -> Parts:
         """Return the parts of a layer's output for a kind of concept, or for that of the layer in a mapping."""
@@ -225,14 +225,13 @@ class RelevanceFlow(Interventions):
         source, ends = self._at(start).below, [self._end(goal) for goal in goals]
         check_relevance(relevance, source, start)
         parts: dict[str, list[Tensor]] = {goal: [] for goal in goals}
-        chunks = self._chunks(relevance)
+        chunks = relevance.split(self.chunk if self.replica.batched else 1)
         with self._blocking(blocked):
             for purpose in dict.fromkeys(map(self._purpose, goals)):
                 sought = {goal: end for goal, end in zip(goals, ends, strict=True) if self._purpose(goal) is purpose}
-                if len(chunks[0]) > 1:
-                    self._compute_factors(source, purpose)
+                carried = self._pass(purpose, [source], [relevance], join=len(chunks[0]) > 1)
                 for chunk in chunks:
-                    found = self._propagate(purpose, source, [*sought.values()], chunk)
+                    found = carried.propagate(source, [*sought.values()], chunk)
                     for (goal, end), part in zip(sought.items(), found, strict=True):
                         parts[goal].append(end.new_zeros(len(chunk), *end.shape) if part is None else part)
         arriving = {goal: found[0] if len(found) == 1 else torch.cat(found) for goal, found in parts.items()}
@@ -271,7 +270,7 @@ class RelevanceFlow(Interventions):
         if last:
             free_after_use(output)
         try:
-            with self._current.pursued(self._purpose(layers[0])):
+            with self._pass(self._purpose(layers[0]), [output], [None], join=False).pursued():
                 ends = [self._at(low).above for low in lowest]
                 torch.autograd.grad(output, ends, relevance[0], retain_graph=not last)
         finally:
@@ -291,12 +290,12 @@ class RelevanceFlow(Interventions):
         start
             The layer it starts at.
         """
-        source = self._at(start).below
-        purpose = self._purpose(INPUT)
+        source, purpose = self._at(start).below, self._purpose(INPUT)
         for call in calls_below(source, purpose):
-            call.branches = None  # the factors of neighbours may be joined, which mixes their balances
+            call.forget()  # the factors of neighbours may be joined, which mixes their balances
+        carried = self._pass(purpose, [source], [relevance], join=False)
         with self._recorder.recording() as entries:
-            arriving = self._propagate(purpose, source, [self._end(INPUT)], relevance)
+            arriving = carried.propagate(source, [self._end(INPUT)], relevance)
         return balance(relevance, arriving, entries)
 
     @isolated()
@@ -320,23 +319,28 @@ class RelevanceFlow(Interventions):
         ModelError
             If a rule is not linear.
         """
-        regions = full_regions(regions, self._input.shape)
-        graph = self.upward_graph([layer])
-        return graph.up(regions, [graph.layers[layer]])[0]
+        return self._up(regions, self.upward_graph([layer]), layer)
+
+    def _up(self, regions: Tensor, graph: UpwardGraph, layer: str) -> Tensor:
+        return graph.up(full_regions(regions, self._input.shape), [graph.layers[layer]])[0]
 
     @isolated()
-    def upward_graph(self, layers: Sequence[str]) -> UpwardGraph:
-        """Make a backward pass from some layers to the input whose transpose can run; `up` uses it."""
+    def upward_graph(self, layers: Sequence[str], arriving: Mapping[str, Tensor] | None = None) -> UpwardGraph:
+        """Make a backward pass from some layers to the input whose transpose can run; `up` uses it.
+
+        What flows up may be left out where the relevance that arrives at a layer, `[N, C, *S]`, is zero.
+        """
         if not self.linear:
             raise ModelError(f"Regions flow up through linear rules only. {' '.join(self.notes)}")
-        purpose, sources = self._purpose(INPUT), {layer: self._at(layer).below for layer in layers}
+        sources = {layer: self._at(layer).below for layer in layers}
         inner = {low for low in layers if any(low != other and self.reaches(other, low) for other in layers)}
-        for layer in sources.keys() - inner:
-            self._compute_factors(sources[layer], purpose)
-        propagate, chunk = partial(self._propagate, purpose), self.chunk if self.replica.batched else 1
-        with self._current.pursued(purpose):
-            return UpwardGraph(sources, inner, self._end(INPUT), propagate, chunk)
+        relevance = [None if arriving is None else arriving[layer] for layer in sources]
+        carried = self._pass(self._purpose(INPUT), [*sources.values()], relevance, join=True)
+        chunk = self.chunk if self.replica.batched else 1
+        with carried.pursued():
+            return UpwardGraph(sources, inner, self._end(INPUT), carried.propagate, chunk)
 
+    @isolated()
     def regions(self, layer: str, cells: Tensor, relevance: Tensor, *, concept: Kinds = _CHANNELS) -> Tensor:
         """Compute the relevance of every concept in every cell of the input.
 
@@ -356,8 +360,8 @@ class RelevanceFlow(Interventions):
         Tensor
             `[R, N, n]`: the sum of each concept's conditional heatmap over each cell, from `R` upward passes.
         """
-        parts = self.parts(layer, concept)
-        return torch.cat([parts.total(self.up(chunk, layer) * relevance) for chunk in cells.split(self.chunk)])
+        parts, graph = self.parts(layer, concept), self.upward_graph([layer], {layer: relevance})
+        return torch.cat([parts.total(self._up(some, graph, layer) * relevance) for some in cells.split(self.chunk)])
 
     def _at(self, layer: str) -> Tap:
         if layer not in self._taps:
@@ -377,8 +381,14 @@ class RelevanceFlow(Interventions):
         """Choose the rules of a backward pass by where it ends."""
         return Purpose.RANKING if self.replica.by_purpose and goal != INPUT else Purpose.MAPS
 
-    def _compute_factors(self, source: Tensor, purpose: Purpose) -> None:
-        compute_factors(source, [tap.below for tap in self._taps.values()], purpose)
+    def _pass(
+        self, purpose: Purpose, sources: Sequence[Tensor], relevance: Sequence[Tensor | None], *, join: bool
+    ) -> BackwardPass:
+        """Begin a backward pass; with `join`, factors are computed, and those of neighbours joined."""
+        shorter = shorter_calls(sources, relevance, purpose)
+        if join:
+            compute_factors(sources, [tap.below for tap in self._taps.values()], purpose, shorter)
+        return BackwardPass(purpose, shorter, self._squares)
 
     @contextmanager
     def _blocking(self, layers: Collection[str]) -> Iterator[None]:
@@ -387,14 +397,3 @@ class RelevanceFlow(Interventions):
             yield
         finally:
             self._blocked.clear()
-
-    def _chunks(self, stacked: Tensor) -> Sequence[Tensor]:
-        return stacked.split(self.chunk if self.replica.batched else 1)
-
-    def _propagate(
-        self, purpose: Purpose, output: Tensor, inputs: Sequence[Tensor], relevance: Tensor
-    ) -> list[Tensor | None]:
-        with self._current.pursued(purpose):
-            squares = self._squares if purpose is Purpose.RANKING else None
-            # in the layout of the forward pass; otherwise each module would convert the gradient again
-            return jacobian_products(output, inputs, fast_layout(relevance, 2), squares)

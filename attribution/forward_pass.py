@@ -150,7 +150,7 @@ def run_forward(
         is called more than once or never, or the model draws random numbers that its output depends on.
     """
     whole = whole or not replica.checked
-    observation = observed(replica, data) if replica.changed and not replica.observed else None
+    observation = observed(replica, data, layers) if replica.changed and not replica.observed else None
     drawn = random_states(data.device)
     found = _attempt(replica, data, layers, before_activation, whole)
     if found is None:
@@ -168,7 +168,7 @@ def run_forward(
     if kind not in replica.checked:
         check_graph(found.taps[OUTPUT].below)
         if replica.changed:
-            check_output(replica, data, observation or observed(replica, data), found.output, found.modules)
+            check_output(replica, data, observation or observed(replica, data, layers), found.output, found.modules)
         replica.checked.add(kind)
     return found
 

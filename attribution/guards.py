@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,14 +35,17 @@ def check_graph(output: Tensor) -> None:
         )
 
 
-def observed(replica: Replica, data: Tensor) -> Observation:
-    """Observe the caller's model on the first samples `[N, ...]`, or on all if it does not run on so few."""
+def observed(replica: Replica, data: Tensor, layers: Sequence[str]) -> Observation:
+    """Observe the caller's model on the first samples `[N, ...]`, or on all if it does not run on so few.
+
+    The replica then knows the layouts of the layers.
+    """
     if len(data) > _OBSERVED:
         try:
-            return replica.observe(data[:_OBSERVED])
+            return replica.observe(data[:_OBSERVED], layers)
         except Exception:  # whatever the model's code raises for a batch of another size
             pass
-    return replica.observe(data)
+    return replica.observe(data, layers)
 
 
 def check_output(

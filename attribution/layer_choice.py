@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from crp.attribution.in_place import made_out_of_place
 from crp.attribution.isolation import isolated, outside_inference
-from crp.attribution.layouts import observed_layouts
+from crp.attribution.layouts import layouts_followed
 from crp.attribution.observation import observe
-from crp.attribution.replica import prepare, replicate
+from crp.attribution.replica import replicate
 from crp.concepts import Layout
 
 MOST = 4
@@ -72,13 +72,13 @@ def observed_layers(model: nn.Module, data: Tensor) -> list[ObservedLayer]:
     ModelError
         If the model cannot run on the data.
     """
-    replica = prepare(model)
-    weight = next((value for value in replica.source.parameters() if value.is_floating_point()), data)
+    plain = replicate(model)
+    weight = next((value for value in plain.parameters() if value.is_floating_point()), data)
     data = outside_inference(data).detach().to(weight)
-    linear = [call.module for call in observe(replicate(replica.source), data).linear]
-    found, trunk = _passed(replica.source, data)
+    found, trunk = _passed(model, data)
     usable = [name for name, (_, obstacle) in found.items() if not obstacle]
-    layouts = observed_layouts(replica, data, usable)
+    with layouts_followed(plain, data, usable) as layouts:
+        linear = [call.module for call in observe(plain, data).linear]
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
     layers = [
         ObservedLayer(name, kinds[name], layouts.get(name), name in trunk, obstacle=obstacle)

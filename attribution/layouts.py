@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from math import isqrt, prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from crp.attribution.isolation import callers_default, isolated
 from crp.attribution.named_layers import on_layer
 from crp.attribution.nested_tensors import tensors_in
-from crp.attribution.observation import REFUSALS, cannot_run
-from crp.attribution.replica import Replica, replicate
 from crp.concepts import Layout
 
 # Functions whose result has its channels on the second axis, and on the last one.
@@ -41,19 +39,9 @@ _MOVING = {
 _LONGEST_PREFIX = 16
 
 
-def layouts_of(replica: Replica, sample: Tensor, layers: Sequence[str]) -> dict[str, Layout]:
-    """Return the layouts of layers; each is observed once for a replica and a shape of input."""
-    shape = tuple(sample.shape[1:])
-    missing = [layer for layer in layers if (layer, shape) not in replica.layouts]
-    if missing:
-        found = observed_layouts(replica, sample, missing)
-        replica.layouts.update({(layer, shape): layout for layer, layout in found.items()})
-    return {layer: replica.layouts[layer, shape] for layer in layers}
-
-
-@isolated()
-def observed_layouts(replica: Replica, sample: Tensor, layers: Sequence[str]) -> dict[str, Layout]:
-    """Observe one pass of a plain copy, and say what the axes of the layers' outputs mean.
+@contextmanager
+def layouts_followed(model: nn.Module, data: Tensor, layers: Iterable[str]) -> Iterator[dict[str, Layout]]:
+    """Say what the axes of the layers' outputs mean, from the pass of a model inside the context.
 
     Convolutions and batch norms have their channels on the second axis, linear layers and layer norms on the last one;
     other functions keep them where they were. Tokens lie on the grid of the convolution that made them, or on one with
@@ -61,37 +49,39 @@ def observed_layouts(replica: Replica, sample: Tensor, layers: Sequence[str]) ->
 
     Parameters
     ----------
-    replica
-        The prepared model.
-    sample
-        Model input, `[1, c, *S]`.
+    model
+        A copy that may be given hooks, made by `replicate`.
+    data
+        Its input, `[N, c, *S]`.
     layers
         Names of layers.
+
+    Yields
+    ------
+    dict
+        Filled during the pass: the layout of each layer that is called and returns a tensor.
     """
-    plain = replicate(replica.source)
-    weight = next((value for value in plain.parameters() if value.is_floating_point()), sample)
-    names, found = dict(plain.named_modules()), {}
+    names, found, axes = dict(model.named_modules()), {}, _Axes(data)
 
     def read(layer: str, output: Any) -> None:
         if isinstance(output, Tensor):
             found.setdefault(layer, axes.layout(output))
 
-    for layer in layers:
-        on_layer(names, layer, partial(read, layer))
-    with torch.no_grad(), callers_default(sample.device), _Axes(sample) as axes:
-        try:
-            plain(sample.detach().to(weight.dtype))
-        except REFUSALS as error:
-            raise cannot_run(sample, error) from error
-    return found
+    handles = [on_layer(names, layer, partial(read, layer)) for layer in layers]
+    try:
+        with axes if handles else nullcontext():
+            yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class _Axes(TorchFunctionMode):
     """Follows the axis of channels through the functions of a pass."""
 
-    def __init__(self, sample: Tensor) -> None:
+    def __init__(self, data: Tensor) -> None:
         super().__init__()
-        self._space = tuple(sample.shape[2:])
+        self._space = tuple(data.shape[2:])
         self._axis: dict[int, tuple[Tensor, int]] = {}  # with the tensor, so that no two have the same id
         self._grids: list[tuple[int, ...]] = []
 

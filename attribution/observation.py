@@ -32,6 +32,7 @@ LINEAR_FUNCTIONS = {
     functional.conv_transpose2d: nn.ConvTranspose2d,
     functional.conv_transpose3d: nn.ConvTranspose3d,
 }
+_BATCH_NORM = inspect.signature(functional.batch_norm)
 # What torch raises in a model that does not take its input.
 REFUSALS = (RuntimeError, ValueError, TypeError)
 # Functions that read values, or change them, and return no tensor.
@@ -237,15 +238,27 @@ def observe(model: nn.Module, data: Tensor) -> Observation:
         If the model cannot run on the data.
     """
     running = RunningModules(model)
-    with torch.no_grad(), callers_default(data.device), running.followed(), _Observer(model, running) as observer:
+    with running.followed(), _Observer(model, running) as observer:
+        output = plain_output(model, data)
+        observer.found.samples, observer.found.modules = len(data), running.modules
+        return observer.finish(output)
+
+
+def plain_output(model: nn.Module, data: Tensor) -> Any:
+    """Run a copy of a model, made by `replicate`, on input `[N, ...]`, without a graph.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot run on the data.
+    """
+    with torch.no_grad(), callers_default(data.device):
         try:
-            output = model(data.clone())
+            return model(data.clone())
         except CrpError:
             raise
         except REFUSALS as error:
             raise cannot_run(data, error) from error
-        observer.found.samples, observer.found.modules = len(data), running.modules
-        return observer.finish(output)
 
 
 def cannot_run(data: Tensor, error: Exception) -> ModelError:
@@ -265,7 +278,7 @@ def _mergeable(linear: nn.Module, output: Tensor) -> bool:
 
 def _computes(norm: nn.Module, args: tuple, kwargs: dict[str, Any]) -> bool:
     """Whether a call computes what the batch norm's own statistics and parameters say, as a subclass may not."""
-    given = inspect.signature(functional.batch_norm).bind(*args, **kwargs)
+    given = _BATCH_NORM.bind(*args, **kwargs)
     given.apply_defaults()
     call = given.arguments
     own = ("running_mean", "running_var", "weight", "bias")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-from zennit.core import BasicHook, Composite, Hook, Stabilizer
+from torch import nn
+from zennit.core import Composite, Hook
 from zennit.layer import Sum
-from zennit.rules import ClampMod, Epsilon, Flat, Gamma, NoMod, Norm, Pass, ZPlus, zero_bias
+from zennit.rules import Epsilon, Flat, Gamma, Norm, Pass, ZPlus
 from zennit.types import Convolution
 
 from crp.attribution.observation import LinearCall, is_depthwise
+from crp.attribution.rules import ZPlusOrMinus
 from crp.attribution.scaling import reads_one_value
 
 # Element by element, without parameters; zennit counts attention, softmax and GLU among the activations, too.
@@ -64,6 +64,8 @@ class NetworkKind:
         Whether there are depthwise convolutions.
     convolutional_classifier
         Whether the last linear operation is a convolution.
+    inner
+        Whether there are convolutions between the first linear operation and the classifier.
     """
 
     first: str
@@ -71,6 +73,7 @@ class NetworkKind:
     convolutional: bool
     depthwise: bool
     convolutional_classifier: bool
+    inner: bool
 
 
 def network_kind(calls: Sequence[LinearCall]) -> NetworkKind:
@@ -81,56 +84,8 @@ def network_kind(calls: Sequence[LinearCall]) -> NetworkKind:
         convolutional=any(call.kind is not nn.Linear for call in calls),
         depthwise=any(call.depthwise for call in calls),
         convolutional_classifier=calls[-1].kind is not nn.Linear,
+        inner=any(call.kind is not nn.Linear for call in calls[1:-1]),
     )
-
-
-class ZPlusOrMinus(BasicHook):
-    r"""z+ at positive outputs and its mirror image, by negative contributions, at negative ones.
-
-    The limit of the generalised gamma rule for a large gamma (Andéol et al., "Learning domain invariant
-    representations by joint Wasserstein distance minimization", 2021). Where a ReLU follows, relevance is zero at
-    negative outputs, and the rule is z+. Elsewhere z+ would divide the relevance of a negative output by the sum of its
-    positive contributions, which may be as small as zero where a unit has few inputs.
-
-    Parameters
-    ----------
-    zero_params
-        Names of parameters that are left out of the denominators.
-    """
-
-    def __init__(self, zero_params: str | None = None) -> None:
-        kept, without_bias = dict(zero_params=zero_params), dict(zero_params=zero_bias(zero_params))
-        stabilized = Stabilizer.ensure(1e-6)
-
-        def mapper(relevance: Tensor, outputs: Sequence[Tensor]) -> list[Tensor]:
-            positive, negative = outputs[0] + outputs[1], outputs[2] + outputs[3]
-            up = relevance * (outputs[4] >= 0) / stabilized(positive)
-            down = relevance * (outputs[4] < 0) / stabilized(negative)
-            return [up, up, down, down, torch.zeros_like(relevance)]
-
-        super().__init__(
-            input_modifiers=[_positive, _negative, _positive, _negative, lambda values: values],
-            param_modifiers=[
-                ClampMod(min=0.0, **kept),
-                ClampMod(max=0.0, **without_bias),
-                ClampMod(max=0.0, **kept),
-                ClampMod(min=0.0, **without_bias),
-                NoMod(),
-            ],
-            output_modifiers=[lambda output: output] * 5,
-            gradient_mapper=mapper,
-            reducer=lambda inputs, gradients: sum(
-                values * gradient for values, gradient in zip(inputs[:4], gradients[:4], strict=True)
-            ),
-        )
-
-
-def _positive(values: Tensor) -> Tensor:
-    return values.clamp(min=0)
-
-
-def _negative(values: Tensor) -> Tensor:
-    return values.clamp(max=0)
 
 
 class OperationComposite(Composite):
@@ -203,12 +158,14 @@ class OperationComposite(Composite):
 class GammaComposite(OperationComposite):
     """Gamma with 0.25 at convolutions that have z+ otherwise (Montavon et al., 2019).
 
-    What speaks against a unit counts, too, so that less relevance goes to the surroundings of what it shows.
+    What speaks against a unit counts, too, so that less relevance goes to the surroundings of what it shows. Networks
+    with depthwise convolutions keep z+: gamma was not measured there.
     """
 
     def __init__(self, network: NetworkKind, ranking: OperationComposite | None = None) -> None:
         super().__init__(network, ranking)
-        self._plus = Gamma(0.25)
+        if not network.depthwise:
+            self._plus = Gamma(0.25)
 
 
 class RankingComposite(OperationComposite):

@@ -71,19 +71,22 @@ def probe(hook: BasicHook) -> list[InputFactor] | None:
 
 
 def sign_kept(modify: Callable[[Tensor], Tensor]) -> str | None:
-    """Find which values a rule's modifier keeps, if it replaces the others by zero.
+    """Find which values a rule's modifier keeps, if it replaces the others by zero or by their magnitude.
 
     Returns
     -------
     str or None
-        `"all"`, `"positive"` or `"negative"`; None for a modifier that does anything else.
+        `"all"`, `"positive"` or `"negative"`; `"magnitude"` for the absolute value; None for any other modifier.
     """
     values = _both_signs()
     try:
         modified = modify(values)
     except (RuntimeError, TypeError, ValueError, IndexError):
         return None
-    for sign, kept in (("all", values), ("positive", values.clamp(min=0)), ("negative", values.clamp(max=0))):
+    for sign, kept in (
+        ("all", values), ("positive", values.clamp(min=0)), ("negative", values.clamp(max=0)),
+        ("magnitude", values.abs()),
+    ):
         if torch.equal(modified, kept):
             return sign
     return None

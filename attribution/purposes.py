@@ -1,14 +1,14 @@
 """What relevance is propagated for. Each purpose can have rules of its own.
 
 How much a concept counts and where in the input it is are two questions, and no single rule answers both well. Epsilon
-follows the signs and sizes of what the network computes, and its heatmaps are noise. z+ and flat give heatmaps that
-point, and hide what a concept speaks against (docs/truth.md).
+follows the signs and sizes of what the network computes, and its heatmaps are noise. Gamma and flat give heatmaps that
+point, and rank concepts less well (docs/truth.md).
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -35,17 +35,21 @@ class CurrentPurpose:
     ----------
     value
         The purpose in use.
+    shorter
+        The calls of rules that have a shorter form in the pass under way (`positive_outputs.py`).
     """
 
     def __init__(self, available: Sequence[Purpose]) -> None:
         self.available = tuple(available)
         self.value = self.available[-1]
+        self.shorter: Collection[object] = frozenset()
 
     @contextmanager
-    def pursued(self, purpose: Purpose) -> Iterator[None]:
+    def pursued(self, purpose: Purpose, shorter: Collection[object] = frozenset()) -> Iterator[None]:
         """Use the rules for a purpose inside the context."""
-        before, self.value = self.value, purpose
+        before = self.value, self.shorter
+        self.value, self.shorter = purpose, shorter
         try:
             yield
         finally:
-            self.value = before
+            self.value, self.shorter = before

@@ -23,14 +23,16 @@ from zennit.rules import Pass
 
 from crp.attribution.in_place import made_out_of_place
 from crp.attribution.isolation import isolated, outside_inference
+from crp.attribution.layouts import layouts_followed
 from crp.attribution.norm_merging import merge, merged_parameters
-from crp.attribution.observation import Observation, observe
+from crp.attribution.observation import Observation, observe, plain_output
 from crp.attribution.operation_composite import LIMITED, OperationComposite
 from crp.attribution.pooling import PoolRule
 from crp.attribution.probing import probe
 from crp.attribution.purposes import Purpose
 from crp.attribution.rule_operator import RuleOperator
 from crp.attribution.ruled_module import PassRule, RuledModule
+from crp.attribution.rules import in_fewer_branches
 from crp.attribution.wrappers import check_module, uncompiled, unwrapped
 from crp.concepts import Layout
 from crp.errors import ModelError, listed
@@ -225,14 +227,30 @@ class Replica:
             return {Purpose.RANKING: composite.ranking, Purpose.MAPS: composite}
         return {Purpose.MAPS: composite}
 
-    def observe(self, data: Tensor) -> Observation:
-        """Run a plain copy of the model on the data. The first time, decide what depends on the pass.
+    @isolated()
+    def layouts_of(self, sample: Tensor, layers: Sequence[str]) -> dict[str, Layout]:
+        """Say what the axes of the layers' outputs mean for one sample `[1, ...]`; each is observed once."""
+        shape = tuple(sample.shape[1:])
+        missing = [layer for layer in layers if (layer, shape) not in self.layouts]
+        if missing:
+            self.observe(sample, missing)
+        return {layer: self.layouts[layer, shape] for layer in layers}
 
-        That is, for an `OperationComposite`: which batch norms are merged, and the rules of the first and last layer.
+    def observe(self, data: Tensor, layers: Sequence[str] = ()) -> Observation:
+        """Run a plain copy of the model on the data, and keep the layouts of layers.
+
+        The first time, decide what depends on the pass. That is, for an `OperationComposite`: which batch norms are
+        merged, and the rules of the first and last layer. For any other composite, only the output is observed.
         """
         plain = replicate(self.source)
         weight = next((value for value in plain.parameters() if value.is_floating_point()), data)
-        observation = observe(plain, data.detach().to(weight.dtype))
+        data = data.detach().to(weight.dtype)
+        with layouts_followed(plain, data, layers) as layouts:
+            if self.operations is None:
+                observation = Observation(len(data), output=plain_output(plain, data))
+            else:
+                observation = observe(plain, data)
+        self.layouts |= {(layer, tuple(data.shape[1:])): layout for layer, layout in layouts.items()}
         if self.operations is not None and not self.observed:
             modules, copies = dict(plain.named_modules()), dict(self.model.named_modules())
             self.merges = observation.merges
@@ -288,10 +306,11 @@ def _operators(module: nn.Module, hooks: Mapping[Purpose, Hook]) -> dict[Purpose
     found = {}
     for purpose, hook in hooks.items():
         built_on_basic = type(hook).backward is BasicHook.backward and type(hook).forward is BasicHook.forward
-        factors = probe(hook) if built_on_basic else None
+        own = in_fewer_branches(hook) if built_on_basic else hook
+        factors = probe(own) if built_on_basic else None
         if factors is None:
             return None
-        found[purpose] = RuleOperator(module, hook, factors)
+        found[purpose] = RuleOperator(module, own, factors)
     return found
 
 

@@ -20,8 +20,8 @@ rule's reducer once (`probing.py`). A rule that fails the probe runs as zennit's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from zennit.core import BasicHook
 
 from crp.attribution.linear_function import LinearFunction
 from crp.attribution.modified_module import ModifiedModule
-from crp.attribution.probing import InputFactor, mapped, sign_kept, stabilizer
+from crp.attribution.probing import InputFactor, mapped, probe, sign_kept, stabilizer
 from crp.attribution.signs import is_nonnegative
 from crp.attribution.stabilizing import Reciprocal
 
@@ -55,10 +55,18 @@ class RuleOperator:
         self.factors = factors
         self.modified = ModifiedModule(module, hook)
         self.signs_kept = [sign_kept(modify) for modify in hook.input_modifiers]
-        self.depends_on_sign = any(sign in ("positive", "negative") for sign in self.signs_kept)
+        self.depends_on_sign = any(sign in ("positive", "negative", "magnitude") for sign in self.signs_kept)
+        # an input of zero gets no relevance
+        self.by_input = all(
+            factor.scale == 0 or (factor.by_input and sign is not None)
+            for factor, sign in zip(factors, self.signs_kept, strict=True)
+        )
         # whether the output of a branch can be the module's own
         self.reads_output = self.modified.affine and any(self.signs_kept)
         self.epsilon = stabilizer(hook)
+        shorter = getattr(hook, "at_positive_outputs", None)
+        # the rule where no input is negative and relevance comes to positive outputs only (`positive_outputs.py`)
+        self.at_positive_outputs = None if shorter is None else RuleOperator(module, shorter, probe(shorter))
 
 
 @dataclass
@@ -71,7 +79,7 @@ class _Branch:
     graph: tuple[Tensor, Tensor] | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class RuleCall:
     """One call of a module under one rule in one forward pass, with the factors of the rule's branches.
 
@@ -83,6 +91,10 @@ class RuleCall:
         Whether the input has no negative value; False if unknown.
     branches
         None until the factors are computed.
+    above
+        The input factor of the call above, if it is a part of the output factors of this one.
+    fused
+        Whether the input factor of this call is a part of the output factors of the call below.
     """
 
     operator: RuleOperator
@@ -93,18 +105,66 @@ class RuleCall:
     output_version: int = 0
     nonnegative: bool = False
     branches: list[_Branch] | None = None
+    above: Tensor | None = None
+    fused: bool = False
+    _shorter: RuleCall | None = None
+
+    @property
+    def at_positive_outputs(self) -> RuleCall | None:
+        """The same call by the rule for relevance of positive outputs only; None if there is none."""
+        operator = self.operator.at_positive_outputs
+        if self._shorter is None and operator is not None and self.nonnegative:
+            self._shorter = replace(self, operator=operator, branches=None)
+        return self._shorter
 
     def compute_factors(self) -> None:
         """Compute the factors of the branches, unless they are known."""
         if self.branches is None:
             with torch.no_grad():
                 self.branches = self._compute_branches()
+            if self.fused:
+                self._give_input_factor()
+            if self.above is not None:
+                self._take(self.above)
+
+    def forget(self) -> None:
+        """Forget the factors, some of which may be joined with those of neighbours."""
+        for call in self._forms():
+            call.branches, call.above, call.fused = None, None, False
 
     def fuse(self, upper: RuleCall) -> None:
-        """Multiply the input factor of the call above into this one's output factor, if each has one branch."""
-        if len(self.branches) == len(upper.branches) == 1 and upper.branches[0].input_factor is not None:
-            self.branches[0].output_factor = _tensor(self.branches[0].output_factor) * upper.branches[0].input_factor
-            upper.branches[0].input_factor = None
+        """Multiply the input factor of the call above, if all its branches share one, into this one's output factor.
+
+        Relevance comes here through that call only, so this holds in all later passes. Several branches would each need
+        a product.
+        """
+        factors = [form.shared_factor for form in upper._forms() if form.branches]
+        single = [len(form.branches) == 1 for form in self._forms() if form.branches]
+        if not factors or factors[0] is None or not single or not all(single):
+            return
+        for form in upper._forms():
+            form._give_input_factor()
+        for form in self._forms():
+            form._take(factors[0])
+
+    def _give_input_factor(self) -> None:
+        self.fused = True
+        for branch in self.branches or ():
+            branch.input_factor = None
+
+    def _take(self, factor: Tensor) -> None:
+        self.above = factor
+        for branch in self.branches or ():
+            branch.output_factor = _tensor(branch.output_factor) * factor
+
+    @property
+    def shared_factor(self) -> Tensor | None:
+        """The input factor that all branches have; None if they differ, or it is in the factors of the call below."""
+        first, *others = (branch.input_factor for branch in self.branches)
+        return first if all(factor is first for factor in others) else None
+
+    def _forms(self) -> Iterator[RuleCall]:
+        return (call for call in (self, self._shorter) if call is not None)
 
     def down(self, relevance: Tensor) -> Tensor:
         """Map relevance of the module's output to relevance of its input."""
@@ -129,25 +189,36 @@ class RuleCall:
 
     def propagate(self, values: Tensor, upward: bool) -> Tensor:
         """`down`, or `up`, through an affine module, of `[N, C, *S]` or `[K, N, C, *S]`."""
+        shared = self.shared_factor
+        if upward and shared is not None:
+            values = self._product(values, shared)
         total = None
         for branch in self.branches:
-            first, last = branch.output_factor, branch.input_factor
-            if upward:
-                first, last = last, first
-            if not upward and self.operator.modified.has_uniform_kernel(branch.index):
-                part = self._summed_product(values, _tensor(first))  # all channels have one sum
-            else:
-                part = values if first is None else self._product(values, first)
-            if upward:
-                part = self.operator.modified.weighted(branch.index, part)
-            else:
-                part = self.operator.modified.transposed(branch.index, part, self.data.shape)
-            if last is not None:
-                # in place where possible: allocating a second tensor of this size costs more than the product
-                in_place = isinstance(last, Tensor) and 0 not in part.stride()
-                part = part.mul_(last) if in_place else self._product(part, last)
-            total = part if total is None else total + part
-        return total
+            own = None if shared is not None else branch.input_factor
+            part = self._upward(branch, values, own) if upward else self._downward(branch, values, own)
+            total = part if total is None else _sum(total, part)
+        return total if upward or shared is None else self._scaled(total, shared)
+
+    def _upward(self, branch: _Branch, values: Tensor, input_factor: Tensor | None) -> Tensor:
+        part = values if input_factor is None else self._product(values, input_factor)
+        return self._scaled(self.operator.modified.weighted(branch.index, part), branch.output_factor)
+
+    def _downward(self, branch: _Branch, values: Tensor, input_factor: Tensor | None) -> Tensor:
+        modified = self.operator.modified
+        if modified.has_uniform_kernel(branch.index):
+            part = self._summed_product(values, _tensor(branch.output_factor))  # all channels have one sum
+        else:
+            part = self._product(values, branch.output_factor)
+        part = modified.transposed(branch.index, part, self.data.shape)
+        return part if input_factor is None else self._scaled(part, input_factor)
+
+    def _scaled(self, values: Tensor, factor: Tensor | Reciprocal) -> Tensor:
+        """Multiply values that nothing else reads.
+
+        In place where possible: allocating a second tensor of this size costs more than the product.
+        """
+        in_place = isinstance(factor, Tensor) and 0 not in values.stride()
+        return values.mul_(factor) if in_place else self._product(values, factor)
 
     def _product(self, values: Tensor, factor: Tensor | Reciprocal) -> Tensor:
         """Multiply `[N, C, *S]` or `[K, N, C, *S]` by a factor; channels that are equal in both share memory."""
@@ -197,7 +268,8 @@ class RuleCall:
         nonpositive = self.operator.depends_on_sign and not self.nonnegative and bool(data.amax() <= 0)
         inputs = []
         for modify, sign in zip(self.operator.hook.input_modifiers, self.operator.signs_kept, strict=True):
-            if sign == "all" or (sign == "positive" and self.nonnegative) or (sign == "negative" and nonpositive):
+            positive = sign in ("positive", "magnitude") and self.nonnegative
+            if sign == "all" or positive or (sign == "negative" and nonpositive):
                 value = data
             elif (sign == "positive" and nonpositive) or (sign == "negative" and self.nonnegative):
                 value = zero
@@ -275,6 +347,11 @@ def mark_nonnegative_inputs(calls: Iterable[RuleCall]) -> None:
 
 def _tensor(factor: Tensor | Reciprocal) -> Tensor:
     return factor if isinstance(factor, Tensor) else factor.tensor
+
+
+def _sum(total: Tensor, part: Tensor) -> Tensor:
+    """Add values to others that nothing else reads."""
+    return total + part if 0 in total.stride() else total.add_(part)
 
 
 def _times(values: Tensor, factor: Tensor | Reciprocal) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -75,7 +75,7 @@ class RuledModule:
     def forward(self, data: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Replace the module's forward."""
         if not data.requires_grad:
-            return self.original(data, *args, **kwargs)
+            return _below_layers(self.original, data, args, kwargs)
         if torch.is_autocast_enabled(data.device.type):
             raise ModelError(
                 "The model switches autocast on in its forward pass, and the rules need one precision: switch it off "
@@ -87,6 +87,14 @@ class RuledModule:
             return as_gate(output, gate)
         read_as_signal(data)
         return output
+
+
+def _below_layers(run: Callable, data: Tensor, args: tuple, kwargs: Mapping[str, object]) -> Tensor:
+    """Run a module below the layers of a pass, without a graph as above them; the path of the pass is then the same."""
+    if args or kwargs:  # one of which may have a graph
+        return run(data, *args, **kwargs)
+    with torch.no_grad():
+        return run(data)
 
 
 @dataclass
@@ -124,7 +132,8 @@ class ModuleCall:
     def current(self) -> RuleCall | None:
         """The call under the rule that the backward pass uses; None if it ends here."""
         if self.purpose.value is not Purpose.SQUARES:
-            return self.by_purpose.get(self.purpose.value)
+            rule = self.by_purpose.get(self.purpose.value)
+            return rule.at_positive_outputs if rule in self.purpose.shorter else rule
         return self.by_purpose.get(Purpose.RANKING) if self.passes_squares else None
 
     @property
@@ -183,11 +192,12 @@ class PassRule:
     def __init__(self, module: nn.Module) -> None:
         self.original = module.forward
         self.nonnegative = type(module) is nn.ReLU
+        self.identity = type(module) is nn.Identity
 
     def forward(self, data: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Replace the module's forward."""
         if not data.requires_grad:
-            return self.original(data, *args, **kwargs)
+            return _below_layers(self.original, data, args, kwargs)
         read_as_signal(data)
         return _PassFunction.apply(data, self, args, kwargs)
 
@@ -200,7 +210,7 @@ def passed_unchanged(data: Tensor) -> Tensor:
 class _PassFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, data: Tensor, rule: PassRule, args: tuple, kwargs: dict) -> Tensor:
-        ctx.unchanged, ctx.nonnegative = True, rule.nonnegative
+        ctx.unchanged, ctx.nonnegative, ctx.identity = True, rule.nonnegative, rule.identity
         ctx.set_materialize_grads(False)
         output = rule.original(data, *args, **kwargs)
         if output.shape != data.shape:

@@ -25,7 +25,7 @@ from crp.explanations.entries import appearances, entry_numbers, entry_of
 from crp.library.profiles import LayerProfiles
 from crp.library.references import ClassStatistics, References
 from crp.visualization.page.explanation_page import render
-from crp.visualization.picture_formats import SUFFIX, photo
+from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, photo
 from crp.visualization.site.concept_page import ConceptPages
 from crp.visualization.site.front_page import index_page
 from crp.visualization.site.pictures import small_picture
@@ -39,7 +39,7 @@ KINDS = {
     "what the index needs of it": "predictions/*.json",
     "thumbnail": f"predictions/*{SUFFIX}",
     "page of a concept": "concepts/*/[0-9]*.html",
-    "its patches": f"concepts/*/[0-9]*{SUFFIX}",
+    "its patches": f"concepts/*/[0-9]*{PATCHES_SUFFIX}",
     "their veils": "concepts/*/[0-9]*.png",
 }
 
@@ -187,7 +187,8 @@ def measure(folder: Path, photos_at: Path, predictions: int, concepts: int, writ
         if number < written:
             text = render(value, shared, site={"title": "Concept atlas", "place": page, "label": ""})
             (folder / "predictions" / f"{page}.html").write_text(text, "utf-8")
-            (folder / "predictions" / f"{page}.json").write_text(json.dumps(entry_numbers(entries[-1])))
+            content = json.dumps(entry_numbers(entries[-1]), separators=(",", ":"))
+            (folder / "predictions" / f"{page}.json").write_text(content)
     site = {
         "title": "Concept atlas", "predictions": predictions, "command": "", "labels": "",
         "layers": [{"name": LAYER, "page": f"concepts/{LAYER}/index.html"}],

@@ -111,10 +111,14 @@ class StartScore:
         What the start calls itself (`crp.attribution.starts`).
     value
         The number that is explained: the sum of the relevance that starts.
+    outputs
+        Of how many of the model's outputs, other than zero, that is the sum. None if it is not a sum of outputs, or not
+        known (files of earlier versions).
     """
 
     name: str
     value: float
+    outputs: int | None = None
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
@@ -227,7 +231,7 @@ class ClassShare:
 def class_numbers(score: ClassScore | StartScore) -> dict[str, Any]:
     """Turn a class, or another start, into plain JSON values."""
     if isinstance(score, StartScore):
-        return {"name": score.name, "value": score.value}
+        return {"name": score.name, "value": score.value, "outputs": score.outputs}
     return {"index": score.index, "name": score.name, "logit": score.logit, "probability": score.probability}
 
 

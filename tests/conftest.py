@@ -1,5 +1,6 @@
 """Settings for all tests: no window, one thread, the same examples each time, and the folder of real data."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -25,6 +26,12 @@ hypothesis.settings.register_profile("many", derandomize=True, deadline=None, ma
 def pytest_configure(config: pytest.Config) -> None:
     """Try more examples where the slow tests run too: in `make test-all`."""
     hypothesis.settings.load_profile("some" if "not slow" in config.option.markexpr else "many")
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that is loaded by now out of garbage collections, each of which would look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,34 @@
 """What tests read from a page that a browser shows."""
 
+import json
+from functools import cache
+from importlib import resources
+
 import numpy as np
 import pytest
 
 from crp.visualization import wording
 
 VIEW = ".view:not([hidden])"
+
+
+@cache
+def axe():
+    """The source of axe, which looks for faults that keep people from using a page."""
+    return resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+
+
+COLOURS = "color-contrast"  # the one rule of axe that has to be asked where only colours differ
+
+
+def faults(page, only=None):
+    """What axe finds: impact, rule and up to three elements of each; `only` is one rule to ask."""
+    page.run(f"if (!window.axe) {{ {axe()} }}; 1")
+    options = {"resultTypes": ["violations"]} | ({"runOnly": [only]} if only else {})
+    return page.run(
+        f"axe.run(document, {json.dumps(options)}).then(result => result.violations.map(fault => "
+        "[fault.impact, fault.id, fault.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"
+    )
 
 
 def frame(page):

@@ -21,9 +21,25 @@ def floats(text):
 
 
 def numbers_in(source):
-    """The numbers that a page holds."""
+    """The numbers that a page holds, put together as its script does."""
     (text,) = re.findall(r'id="atlas-numbers">(.*?)</script>', source)
-    return json.loads(unpacked(text))
+    (cells,) = re.findall(r'id="atlas-cells">(.*?)</script>', source)
+    found = json.loads(unpacked(text))
+    for view, tables in zip([found, *found["beside"]], json.loads(cells), strict=True):
+        for layer, table in zip(view["layers"], tables, strict=True):
+            assert layer["relevance"] is None
+            layer["relevance"] = table["relevance"] and seven_digits(floats(table["relevance"]))
+    return found
+
+
+def numbers_of_a_page(content):
+    """Numbers of an explanation as its page has them: seven digits of the relevance of all concepts."""
+    layers = [{**one, "relevance": one["relevance"] and seven_digits(one["relevance"])} for one in content["layers"]]
+    return {**content, "layers": layers, "beside": [numbers_of_a_page(other) for other in content["beside"]]}
+
+
+def seven_digits(values):
+    return [float(f"{value:.7g}") for value in np.float32(values).tolist()]
 
 
 def steps_of(layer):

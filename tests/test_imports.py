@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,11 @@ def modules() -> Iterator[tuple[str, Path]]:
 MODULES = dict(modules())
 
 
+@cache
+def tree(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
 def named_in(source: str, module: str, is_package: bool = False) -> set[str]:
     """Absolute names of everything that a source text imports, anywhere, or names in a string as a module of ours.
 
@@ -191,7 +197,7 @@ def named_in(source: str, module: str, is_package: bool = False) -> set[str]:
     """
     package = module if is_package else module.rpartition(".")[0]
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -255,9 +261,9 @@ def test_every_place_has_its_row() -> None:
 
 def circles(rows: dict[str, tuple[str, ...]]) -> set[str]:
     """Places that can be reached from themselves along a table of arrows."""
-    reach = {place: set(row) for place, row in rows.items()}
-    for _ in rows:
-        reach = {place: found.union(*(reach[other] for other in found)) for place, found in reach.items()}
+    reach, before = {place: set(row) for place, row in rows.items()}, None
+    while reach != before:
+        before, reach = reach, {place: found.union(*(reach[o] for o in found)) for place, found in reach.items()}
     return {place for place, found in reach.items() if place in found}
 
 
@@ -295,7 +301,7 @@ def test_no_module_has_the_name_of_what_it_defines() -> None:
     shadowing = {
         module
         for module, path in MODULES.items()
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for node in tree(path.read_text(encoding="utf-8")).body
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == path.stem
     }
     assert shadowing == set()

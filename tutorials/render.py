@@ -6,6 +6,7 @@ code, what the code printed, and its pictures, each a PNG beside the page. Needs
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import os
@@ -13,9 +14,11 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
@@ -25,24 +28,40 @@ PAGES = FOLDER.parent / "docs" / "tutorials"
 WIDEST = 1000  # pixels; what a page can show without scrolling
 
 
-def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """Run a notebook in `folder` with a kernel of this Python, and return it with its output.
+@contextmanager
+def kernel() -> Iterator[AsyncKernelManager]:
+    """Start a kernel of this Python; several notebooks can run in it, one after the other."""
+    manager = AsyncKernelManager(kernel_name="python3")
+    # Pictures become output of their cell, even if the environment sets another backend.
+    inline = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    asyncio.run(manager.start_kernel(env=inline))
+    try:
+        yield manager
+    finally:
+        asyncio.run(manager.shutdown_kernel(now=True))
+
+
+def executed(notebook: NotebookNode, folder: Path, manager: AsyncKernelManager) -> NotebookNode:
+    """Run a notebook in `folder` without any names of the notebooks before it, and return it with its output.
 
     Raises
     ------
     nbclient.exceptions.CellExecutionError
         If a cell fails.
     """
+    first = nbformat.v4.new_code_cell(f"%reset -f\n%cd -q {folder}")
+    run = NotebookNode({**notebook, "cells": [first, *notebook.cells]})
     # A cell takes up to 40 seconds of CPU time; on a busy machine that is many minutes.
-    resources = {"metadata": {"path": str(folder)}}
-    client = NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=resources)
-    # Pictures become output of their cell, even if the environment sets another backend.
-    client.execute(env={**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
+    client = NotebookClient(run, timeout=1200, km=manager)
+    try:
+        client.execute()
+    finally:
+        client.kc.stop_channels()
     return notebook
 
 
 def page_of(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
-    """Return the page of an executed notebook, and its pictures by file name.
+    """Return the page of an executed notebook, and its pictures by file name, as they were drawn.
 
     Of each output the picture is taken, or else the plain text: HTML (a whole atlas) does not fit into a page of text.
     Standard error (progress bars) is left out.
@@ -58,7 +77,7 @@ def page_of(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
                 parts.append(f"```text\n{data.rstrip()}\n```")
                 continue
             file = f"{name}-{cell.id}{f'-{number}' if number else ''}.png"
-            pictures[file] = reduced(data)
+            pictures[file] = data
             parts.append(f"![{cell.id.replace('-', ' ')}]({file})")
     return "\n\n".join(parts) + "\n", pictures
 
@@ -113,11 +132,12 @@ def _relinked(text: str) -> str:
     return re.sub(r"\]\((?!https?://|#)(?P<target>[^)\s]+)\)", relinked, text)
 
 
-def render(name: str) -> None:
+def render(name: str, manager: AsyncKernelManager) -> None:
     """Run one tutorial and write its page and pictures, replacing older ones."""
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     with tempfile.TemporaryDirectory() as folder:
-        page, pictures = page_of(executed(notebook, Path(folder)), name)
+        page, pictures = page_of(executed(notebook, Path(folder), manager), name)
+    pictures = {file: reduced(png) for file, png in pictures.items()}
     PAGES.mkdir(parents=True, exist_ok=True)
     for old in PAGES.glob(f"{name}-*.png"):
         old.unlink()
@@ -128,5 +148,6 @@ def render(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or sorted(path.stem for path in FOLDER.glob("*.ipynb")):
-        render(name)
+    with kernel() as started:
+        for name in sys.argv[1:] or sorted(path.stem for path in FOLDER.glob("*.ipynb")):
+            render(name, started)

@@ -1,7 +1,8 @@
 """Pictures as bytes, and as addresses that hold these bytes: what is kept in which format.
 
 ================  ====================================================================================================
-photos, patches   WebP: two thirds of the bytes of a JPEG that looks the same
+photos            WebP: two thirds of the bytes of a JPEG that looks the same
+patches           AVIF, many in one picture: four fifths of the bytes of as many WebP files that look the same
 heatmaps          AVIF of ink and opacity, without the picture below. Opacity is compressed as a picture of its own, so
                   that it takes a third of the bytes of a JPEG of heatmap and picture, and is nearer to the values
 veils             WebP without loss
@@ -23,8 +24,9 @@ from PIL import Image, features
 from crp.visualization.encoding import LEVELS, ROOT, SMALL_SIDE, colour_limit, fitted, inks, scaled, tinted
 
 _WEBP, _AVIF = features.check("webp"), features.check("avif")
-# Of files that hold a photo or patches.
+# Of files that hold a photo, and of those that hold patches.
 SUFFIX = ".webp" if _WEBP else ".jpg"
+PATCHES_SUFFIX = ".avif" if _AVIF else SUFFIX
 # What a quality of WebP and of AVIF corresponds to in JPEG.
 _WEBP_TO_JPEG, _AVIF_TO_JPEG = 10, 50
 
@@ -39,6 +41,18 @@ def photo(picture: np.ndarray, quality: int) -> bytes:
         method = 5 if max(picture.shape) <= SMALL_SIDE else 4
         return _bytes(Image.fromarray(np.ascontiguousarray(picture)), "WEBP", quality=quality, method=method)
     return jpeg(picture, quality + _WEBP_TO_JPEG)
+
+
+def patches_photo(sheet: np.ndarray) -> bytes:
+    """Compress a sheet of patches, uint8 [h, w, 3]: its structural similarity is 0.954, that of WebP at quality 50."""
+    if not _AVIF:
+        return photo(sheet, quality=50)
+    return _bytes(Image.fromarray(sheet), "AVIF", quality=55, speed=8, max_threads=1)
+
+
+def patches_uri(sheet: np.ndarray) -> str:
+    """Encode `patches_photo(sheet)` as "data:image/avif;base64,..."."""
+    return _uri("avif" if _AVIF else "webp" if _WEBP else "jpeg", patches_photo(sheet))
 
 
 def jpeg(picture: np.ndarray, quality: int) -> bytes:
@@ -84,11 +98,11 @@ def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: 
     return _uri("avif", _bytes(drawn, "AVIF", quality=quality, speed=8, max_threads=1))
 
 
-def mask_uri(alpha: np.ndarray) -> str:
-    """Encode opacity, uint8 [h, w], as a black picture, for a page's `mask-image`."""
-    black = np.zeros_like(alpha)
+def veils_uri(sheet: np.ndarray) -> str:
+    """Encode a sheet of veils, uint8 [h, w, 2] of grey and alpha, without loss."""
     if not _WEBP:
-        return png_uri(np.stack([black, alpha], axis=-1))
+        return png_uri(sheet)
+    black, alpha = sheet[..., 0], sheet[..., 1]
     return _uri("webp", _bytes(Image.fromarray(np.dstack([black, black, black, alpha])), "WEBP", lossless=True))
 
 

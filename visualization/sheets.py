@@ -1,11 +1,11 @@
-"""Many patches in one picture: what the pages of a site share.
+"""Many patches in one picture: a strip of a page on its own, or what the pages of a site share.
 
-A concept's patches are one picture file with a row for each mode; how much of each to wash out lies in a second, tiny
-one. Every cell has the same size: a patch is stretched to it, and stretched back where it is shown, so that nothing of
-the file is empty. The first patch of every concept of a layer makes the layer's glimpses.
+On a site, a concept's patches are one picture file with a row for each mode; how much of each to wash out lies in a
+second, tiny one. Every cell has the same size: a patch is stretched to it, and stretched back where it is shown, so
+that nothing of the file is empty. The first patch of every concept of a layer makes the layer's glimpses.
 
 How many cells a sheet has is known here only. Pages get it with every cell they show, as the custom properties of
-`Sheet.style`, from which one rule of the style computes what is cut out.
+`Sheet.style` and `Sheet.strip_style`, from which one rule of the style computes what is cut out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image
 from crp.values import Patch
 from crp.visualization import encoding as images
 
-# Cells of a concept's sheet: as large as the library keeps patches, and whole blocks of a JPEG.
+# Cells of a concept's sheet on a site: as large as the library keeps patches, and whole blocks of a JPEG.
 SIDE = 96
 # A veil is drawn smoothly, so that each has a border of its own against its neighbours.
 VEIL, BORDER = 10, 1
@@ -47,6 +47,10 @@ class Sheet:
     def style(self, row: int, column: int) -> str:
         """Return the position of a cell as CSS custom properties."""
         return f"--r:{self.rows};--n:{self.columns};--y:{row};--x:{column}"
+
+    def strip_style(self, row: int) -> str:
+        """Return the position of a row, whose patches say their columns themselves (`--x`)."""
+        return f"--r:{self.rows};--k:{self.columns};--y:{row}"
 
 
 @dataclass(frozen=True)
@@ -98,13 +102,13 @@ def sheet_of(rows: Sequence[Sequence[Patch]]) -> Sheet:
     return Sheet(1 + max(filled, default=-1), max(map(len, rows), default=0))
 
 
-def patch_sheet(rows: Sequence[Sequence[Patch]]) -> np.ndarray:
-    """Draw all patches of a concept, each stretched to its cell: uint8 `[rows * SIDE, columns * SIDE, 3]`."""
+def patch_sheet(rows: Sequence[Sequence[Patch]], side: int = SIDE) -> np.ndarray:
+    """Draw patches by row, each stretched to its cell: uint8 `[rows * side, columns * side, 3]`."""
     sheet = sheet_of(rows)
-    found = np.full((sheet.rows * SIDE, sheet.columns * SIDE, 3), 238, dtype=np.uint8)
+    found = np.full((sheet.rows * side, sheet.columns * side, 3), 238, dtype=np.uint8)
     for row, column, patch in _placed(rows):
-        cell = Image.fromarray(np.ascontiguousarray(patch.picture)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-        found[row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE] = np.asarray(cell)
+        cell = Image.fromarray(np.ascontiguousarray(patch.picture)).resize((side, side), Image.Resampling.LANCZOS)
+        found[row * side : (row + 1) * side, column * side : (column + 1) * side] = np.asarray(cell)
     return found
 
 

@@ -154,6 +154,20 @@ def lead(explanation: Explanation) -> tuple[str, str, str]:
     return "The concepts of the network that speak for or against ", class_name(explanation.target), about
 
 
+def number_means(explanation: Explanation) -> str:
+    """Say what the number of a start is, in a sentence; empty for a class, whose number needs no words."""
+    target = explanation.target
+    if not isinstance(target, StartScore):
+        return ""
+    value = number(target.value)
+    if target.outputs is None:
+        return f"{value} is the sum of the relevance that starts at the model’s outputs."
+    if target.outputs == 1:
+        return f"{value} is the model’s output there, before a softmax or sigmoid."
+    mean = number(target.value / target.outputs)
+    return f"{value} is the sum of {target.outputs} outputs of the model, {mean} on average."
+
+
 def subject(explanation: Explanation) -> str:
     """Name what relevance is for: the class, the only output, a start, or one of them rather than another."""
     if explanation.against is None:

@@ -1,9 +1,11 @@
 """Names that are proposed for concepts, with a score, or none.
 
-A concept gets the name of an attribute if it *responds* to it (its activation separates the samples with the attribute
-from all others, as INVERT measures; Bykov et al. 2023) and if the model *uses* it there (so does its relevance), both
-beyond what chance does over all concepts and attributes. Concepts of networks with random weights often respond to
-simple attributes such as colours; only rarely does their relevance follow.
+A concept gets the name of an attribute if it *responds* to it: its activation separates the samples with the attribute
+from all others, as INVERT measures (Bykov et al. 2023), beyond what chance does over all concepts and attributes.
+Concepts of networks with random weights often respond to simple attributes such as colours, too. So the model has to
+have learned something: either its predictions agree with the labels of the samples, or the relevance of the concept
+follows the attribute as its activation does. The latter cannot be asked of every concept of a trained network: a
+colour may speak for some classes and against others, and a background for none.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ import numpy as np
 from crp.errors import InputError, LibraryError
 from crp.library import GivenName, Library
 
-from .attributes import Attribute, attributes_of
+from .attributes import LEAST, Attribute, attributes_of
 from .separating import Separation, separation
 
-# A concept gets a name if its activation separates at least so well, and its relevance; and by chance in at most one
-# of twenty libraries does any concept of the layer do so.
+# A concept gets a name if its activation separates at least so well, and its relevance where that has to follow; and by
+# chance in at most one of twenty libraries does any concept of the layer do so.
 RESPONDS, USES, CHANCE = 0.95, 0.75, 0.05
+# Predictions agree with labels from this kappa on (Cohen 1960; at most 0.02 in networks with random weights), if it is
+# so many standard errors above 0.
+AGREES, _ERRORS = 0.2, 4
 # Classes with fewer samples do not take part in comparing class profiles.
 _SAMPLES = 10
 
@@ -37,12 +42,13 @@ class Proposal:
     layer, concept
         The concept.
     label
-        The name.
+        The name; "tagged or octagon" for two attributes that fit and that fewer than five samples tell apart.
     area
         0.95 to 1: how often the concept is more active on a sample with the attribute than on one without it. From
         embeddings: how often a patch of the concept fits the name better than a patch of another concept.
     use
-        0.75 to 1: the same for its share of relevance; NaN from embeddings.
+        The same for its share of relevance, 0 to 1; at least 0.75 unless the model's predictions agree with the labels.
+        NaN from embeddings.
     p
         Probability that by chance any concept of the layer separates any attribute as well.
     source
@@ -118,7 +124,9 @@ def propose(
         active, relevant = (np.asarray(matrix) for matrix in (vectors.activation, vectors.relevance))
         responds, uses = (_of_columns(values, attributes, seed) for values in (active, relevant))
         sources = [f"{attribute.column} = {attribute.value}" for attribute in attributes]
-        found += _best(layer, [attribute.label for attribute in attributes], sources, responds, uses)
+        labels, alike = [attribute.label for attribute in attributes], _alike(attributes)
+        required = not _agrees(vectors.prediction[vectors.mined], vectors.label[vectors.mined])
+        found += _best(layer, labels, sources, responds, uses, required=required, alike=alike)
     return found
 
 
@@ -211,27 +219,64 @@ def _check_order(columns: Mapping[str, Sequence[Any]], labels: np.ndarray, names
                 )
 
 
+def _agrees(predictions: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether predictions `[N]` agree with labels `[N]` more than chance and constant answers do; -1 is unknown."""
+    known = (predictions >= 0) & (labels >= 0)
+    if not known.any():
+        return False
+    predictions, labels = predictions[known], labels[known]
+    size = 1 + int(max(predictions.max(), labels.max()))
+    shares = (np.bincount(values, minlength=size) / len(labels) for values in (predictions, labels))
+    chance = float(np.prod([*shares], axis=0).sum())
+    if chance == 1:
+        return False
+    kappa = (float((predictions == labels).mean()) - chance) / (1 - chance)
+    error = np.sqrt(chance / (1 - chance) / len(labels))
+    return kappa >= max(AGREES, _ERRORS * error)
+
+
+def _alike(attributes: Sequence[Attribute]) -> np.ndarray:
+    """Say which attributes fewer than `LEAST` samples tell apart, bool `[G, G]`."""
+    inside, known = (np.stack([getattr(one, name) for one in attributes]) for name in ("inside", "known"))
+    alone = (inside & ~inside[:, None] & known & known[:, None]).sum(-1)
+    return alone + alone.T < LEAST
+
+
 def _best(
-    layer: str, labels: Sequence[str], sources: Sequence[str], responds: Separation, uses: Separation | None
+    layer: str,
+    labels: Sequence[str],
+    sources: Sequence[str],
+    responds: Separation,
+    uses: Separation | None,
+    *,
+    required: bool = True,
+    alike: np.ndarray | None = None,
 ) -> list[Proposal]:
-    """Choose, for each concept, the attribute that it responds to best among those that fit; `[C, G]`."""
+    """Choose, for each concept, the attribute that it responds to best among those that fit; `[C, G]`.
+
+    `required`: whether relevance has to follow. `alike`: attributes that are named together.
+    """
     fits = (responds.area >= RESPONDS) & (responds.p <= CHANCE)
-    if uses is not None:
+    judged = [responds]
+    if uses is not None and required:
         fits &= (uses.area >= USES) & (uses.p <= CHANCE)
+        judged.append(uses)
     found = []
     for concept in np.flatnonzero(fits.any(1)).tolist():
         area = responds.area[concept]
         best = int(np.where(fits[concept], area, -1).argmax())
-        others = [(labels[index], float(area[index])) for index in np.argsort(-area, kind="stable") if index != best]
+        order = np.argsort(-area, kind="stable").tolist()
+        same = [] if alike is None else [i for i in order if i != best and alike[best, i] and fits[concept, i]]
+        others = [(labels[index], float(area[index])) for index in order if index not in (best, *same)]
         found.append(
             Proposal(
                 layer,
                 concept,
-                labels[best],
+                " or ".join(labels[index] for index in (best, *same)),
                 float(area[best]),
                 float("nan") if uses is None else float(uses.area[concept, best]),
-                max(float(one.p[concept, best]) for one in (responds, uses) if one is not None),
-                sources[best],
+                max(float(one.p[concept, best]) for one in judged),
+                " or ".join(sources[index] for index in (best, *same)),
                 others[0] if others else ("", float("nan")),
             )
         )

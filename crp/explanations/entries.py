@@ -24,6 +24,8 @@ from crp.values import ClassScore, StartScore, class_from, class_numbers, target
 
 # A smaller absolute share is printed as 0.0 %: such a prediction does not use the concept.
 LEAST_SHARE = 0.0005
+# Sites store shares as multiples of 1 / UNIT.
+UNIT = 100_000
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,13 @@ def _uses(layer: LayerExplanation) -> tuple[tuple[int, float], ...]:
     return tuple((int(concept), float(shares[concept])) for concept in np.flatnonzero(np.abs(shares) >= LEAST_SHARE))
 
 
+def in_units(share: float) -> int:
+    """Return a share as a multiple of 1 / UNIT, cut off: rounding it on gives what rounding the share gives."""
+    return int(share * UNIT)
+
+
 def entry_numbers(entry: Entry) -> dict[str, Any]:
-    """Turn an entry into plain JSON values."""
+    """Turn an entry into plain JSON values; `uses` in units (`in_units`), because there are many."""
     return {
         "name": entry.name,
         "page": entry.page,
@@ -143,14 +150,14 @@ def entry_numbers(entry: Entry) -> dict[str, Any]:
         "edges": [[*upper, *lower, share] for upper, lower, share in entry.edges],
         "output": entry.output,
         "label": None if entry.label is None else list(entry.label),
-        "uses": _by_layer(entry.uses),
+        "uses": [[layer, [[c, in_units(share)] for c, share in uses]] for layer, uses in entry.uses.items()],
         "deviations": dict(entry.deviations),
         "effects": [[*key, list(falls)] for key, falls in entry.effects.items()],
     }
 
 
 def entry_from(content: Mapping[str, Any]) -> Entry:
-    """Read the entry that `entry_numbers` wrote.
+    """Read the entry that `entry_numbers` wrote. Shares in `uses` lie in the middle of their units.
 
     Raises
     ------
@@ -170,7 +177,7 @@ def entry_from(content: Mapping[str, Any]) -> Entry:
             ),
             output=str(content["output"]),
             label=None if content["label"] is None else (int(content["label"][0]), str(content["label"][1])),
-            uses=_from_layers(content["uses"]),
+            uses={str(layer): tuple(_from_units(*pair) for pair in uses) for layer, uses in content["uses"]},
             deviations={str(layer): float(value) for layer, value in content["deviations"].items()},
             effects={
                 (str(layer), int(concept)): tuple(map(float, falls)) for layer, concept, falls in content["effects"]
@@ -178,6 +185,10 @@ def entry_from(content: Mapping[str, Any]) -> Entry:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"this is not an entry of a site: {type(error).__name__} {error}.") from error
+
+
+def _from_units(concept: int, units: int) -> tuple[int, float]:
+    return int(concept), math.copysign(abs(units) + 0.5, units) / UNIT
 
 
 def _by_layer(shares: Mapping[str, Iterable[tuple[int, float]]]) -> list[Any]:

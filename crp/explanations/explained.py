@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from crp.attribution import RelevanceFlow
 from crp.attribution.final_activation import class_probabilities
@@ -66,7 +67,7 @@ def explained_of(flow: RelevanceFlow, library: Library, target: Target | None) -
         raise InputError(
             f"No relevance starts for {name!r}: the model's output is zero there, or the class is predicted nowhere."
         )
-    return Explained(start, StartScore(name, float(started.double().sum())))
+    return Explained(start, _start_score(name, started[0], prediction))
 
 
 def probabilities_of(flow: RelevanceFlow, library: Library) -> str:
@@ -109,6 +110,12 @@ def _predicted(flow: RelevanceFlow, library: Library) -> int:
             "give as target= a class of a segmentation, or a start (crp.attribution.starts)."
         )
     return int(flow.prediction[0].argmax())
+
+
+def _start_score(name: str, started: Tensor, prediction: Tensor) -> StartScore:
+    places = started != 0
+    whole = torch.equal(started, prediction * places)
+    return StartScore(name, float(started.double().sum()), int(places.sum()) if whole else None)
 
 
 def _class_score(flow: RelevanceFlow, library: Library, index: int) -> ClassScore:

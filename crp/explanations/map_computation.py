@@ -139,7 +139,7 @@ def _tables(
         tables[layer] = relevance.new_zeros(cells.count, parts[layer].size)
     waiting = set(arriving)
     while waiting and flow.linear:
-        graph = flow.upward_graph([layer for layer in arriving if layer in waiting])
+        graph = flow.upward_graph([layer for layer in arriving if layer in waiting], arriving)
         for numbers, lifted in cells_up(graph, cells):
             for layer, values in lifted.items():
                 tables[layer][numbers] = parts[layer].total(values * arriving[layer])[:, 0]

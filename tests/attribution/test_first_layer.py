@@ -89,5 +89,5 @@ def test_rules_above_the_first_layer_replace_z_plus_alone():
     with RelevanceFlow(replica, None, values):
         found = {ruled.name: type(ruled.rules[Purpose.MAPS].hook).__name__ for ruled in replica.rules}
     expected = {"conv1": "Flat", "hidden": "Epsilon", "logits": "Epsilon"}
-    expected |= {f"conv{number}": "Gamma" for number in (2, 3, 4, 5)}
+    expected |= {f"conv{number}": "GammaRule" for number in (2, 3, 4, 5)}
     assert {name: rule for name, rule in found.items() if name in expected} == expected

@@ -177,7 +177,8 @@ def test_sign_that_a_modifier_keeps():
     assert sign_kept(lambda data: data) == "all"
     assert sign_kept(lambda data: data.clamp(min=0)) == sign_kept(torch.relu) == "positive"
     assert sign_kept(lambda data: -torch.relu(-data)) == "negative"
-    for other in (torch.ones_like, lambda data: data.clamp(0, 1e6), lambda data: data.clamp(min=1e-20), torch.abs):
+    assert sign_kept(torch.abs) == "magnitude"
+    for other in (torch.ones_like, lambda data: data.clamp(0, 1e6), lambda data: data.clamp(min=1e-20), torch.neg):
         assert sign_kept(other) is None
     assert sign_kept(lambda data: data.view(2, 3)) is None
 

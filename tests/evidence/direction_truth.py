@@ -5,12 +5,21 @@ position of the layer has a concept where its mask covers at least half of the p
 mask does not touch, in these scenes and in 50 without the concept, are the others. Nothing is fitted to a prediction.
 In unseen octagons with the tag that are predicted as octagons:
 
-- first: how often the direction of the tag has the most relevance of the four, of the logit of the octagon;
-- log-odds: the same, of the octagon's log-odds against all other classes;
+- log-odds: how often the direction of the tag has the most relevance of the four, if the octagon's log-odds against all
+  other classes are explained: why an octagon and not another class;
+- logit: the same for the logit of the octagon alone;
 - effect: how often the octagon's logit falls most without it;
 - both: how often it is first (of the logit) where its effect is the largest;
 - on the tag: how much of the positive relevance in its heatmap lies on the tag, and within two pixels of it;
-- striped: of the octagons in which it is not first, how many are striped.
+- striped: of the octagons in which it is not first (of the logit), how many are striped.
+
+**Other relevances** of the logit, and how often the tag is first: the gradient also counts where the activation is 0
+(there, relevance belongs to the rest, but removing a direction changes the activation, too); parts are those of the
+deviation from the mean of the training scenes; or both.
+
+**Why stripes come first**: means over the octagons, at `relu5`, of what becomes of the logit without a direction: its
+relevance; the first order, with units whose activation is 0; the same if the maxima of the pooling above may move; and
+if the ReLUs above may switch, too, which is the effect.
 
 **NMF** with 20 directions learns from the positions of the same training scenes, without any labels.
 
@@ -31,6 +40,7 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_dilation
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
 
 from crp.analysis.learned_directions import layer_activations, nmf_directions, pattern_directions
 from crp.attribution import RelevanceFlow, composite_for
@@ -41,7 +51,7 @@ from crp.demo.drawing import Scene
 from tests.evidence.tag_truth import area
 
 LAYERS = ("relu5", "relu4")
-SEED, LEARNED, UNSEEN, EXAMPLES, FACTORS, BATCH = 13, 1000, 1600, 50, 20, 50
+SEED, LEARNED, UNSEEN, EXAMPLES, MEAN_OF, FACTORS, BATCH = 13, 1000, 1600, 50, 300, 20, 50
 OCTAGON = Scenes.class_names.index("octagon")
 HOLDERS: dict[str, tuple[Callable[[Scene], bool], str]] = {
     "tag": (lambda scene: scene.tagged, "tag"),
@@ -89,31 +99,72 @@ def strongest(model: nn.Module, layer: str, data: Tensor, kind: Directions) -> n
     return torch.cat(found).numpy()
 
 
-def pattern_row(
-    model: nn.Module, layer: str, learned: Scenes, data: Tensor, tags: np.ndarray, striped: np.ndarray
-) -> str:
-    """Measure the tag's pattern among the four."""
-    kind = pattern_directions({name: examples(model, layer, learned, name) for name in HOLDERS})
-    tag = list(HOLDERS).index("tag")
-    composite = composite_for(model, data[:1]).composite
+def pattern_rows(
+    model: nn.Module, layer: str, kind: Directions, mean: Tensor, data: Tensor, tags: np.ndarray, striped: np.ndarray
+) -> tuple[str, str]:
+    """Measure the tag's pattern among the four: rows of the first and of the second table."""
+    tag, composite = list(HOLDERS).index("tag"), composite_for(model, data[:1]).composite
     near = binary_dilation(tags, np.ones((1, 3, 3)), iterations=2)
-    first, odds, largest, on_tag, around = [], [], [], [], []
+    odds, first, largest, on_tag, around, others = [], [], [], [], [], []
     for sample, mask, ring in zip(data, tags, near, strict=True):
         with RelevanceFlow(model, composite, sample[None], [layer]) as flow:
-            arriving = flow.down(flow.output_relevance([OCTAGON]), to=layer)[0]
-            parts = flow.parts(layer, kind)
-            first.append(int(parts.total(arriving)[0].argmax()) == tag)
             against = flow.down(flow.output_relevance(LogOdds(OCTAGON)), to=layer)[0]
+            arriving = flow.down(flow.output_relevance([OCTAGON]), to=layer)[0]
+            parts, activation, layout = flow.parts(layer, kind), flow.activation(layer), flow.layout(layer)
             odds.append(int(parts.total(against)[0].argmax()) == tag)
+            first.append(int(parts.total(arriving)[0].argmax()) == tag)
             without = flow.removal(layer, kind).predictions([[index] for index in range(len(HOLDERS))])
             largest.append(int(without[:, 0, OCTAGON].argmin()) == tag)
             heatmap = flow.down(parts.carried(arriving, [tag]), start=layer)[0, 0].sum(0).clamp(min=0).numpy()
         on_tag.append(float(heatmap[mask].sum() / heatmap.sum()))
         around.append(float(heatmap[ring].sum() / heatmap.sum()))
-    shares = [np.mean(values) for values in (first, odds, largest, np.array(first)[largest], on_tag, around)]
+        everywhere, deviation = gradient(model, layer, sample[None]), activation - mean[:, None, None]
+        ways = [(everywhere, activation), (everywhere * (activation != 0), deviation), (everywhere, deviation)]
+        others.append([int(kind.by_position(*way, layout).sum(2).argmax()) == tag for way in ways])
+    shares = [np.mean(values) for values in (odds, first, largest, np.array(first)[largest], on_tag, around)]
     missed = ~np.array(first)
-    figures = " | ".join(f"{share:.1%}" for share in shares)
-    return f"| `{layer}` | {len(data)} | {figures} | {striped[missed].sum()} of {missed.sum()} |"
+    head = f"| `{layer}` | {len(data)} |"
+    figures, other = (" | ".join(f"{share:.1%}" for share in some) for some in (shares, np.mean(others, 0)))
+    return f"{head} {figures} | {striped[missed].sum()} of {missed.sum()} |", f"{head} {other} |"
+
+
+def gradient(model: nn.Module, layer: str, sample: Tensor) -> Tensor:
+    """Compute the gradient of the octagon's logit at a layer, `[1, C, H, W]`."""
+    with RelevanceFlow(model, None, sample, [layer], to_input=False) as flow:
+        return flow.down(torch.eye(len(Scenes.class_names))[None, None, OCTAGON], to=layer)[0]
+
+
+def reason_rows(model: nn.Module, kind: Directions, data: Tensor) -> list[str]:
+    """Follow the logit without each direction from the first order to the effect: rows of the third table."""
+    activation = activations(model, "relu5", data)
+    with RelevanceFlow(model, None, data[:1], ["relu5"], to_input=False) as flow:
+        layout = flow.layout("relu5")
+    _, places = max_pool2d(activation, 4, return_indices=True)
+
+    def fixed_maxima(values: Tensor) -> Tensor:
+        return values.flatten(2).gather(2, places.flatten(2)).mean(2)
+
+    def moving_maxima(values: Tensor) -> Tensor:
+        return max_pool2d(values, 4).mean((2, 3))
+
+    gates = model.hidden(moving_maxima(activation)) > 0
+
+    def fixed_gates(values: Tensor) -> Tensor:
+        return model.logits(model.hidden(values) * gates)[:, OCTAGON]
+
+    def switching_gates(values: Tensor) -> Tensor:
+        return model.logits(model.hidden(values).clamp(min=0))[:, OCTAGON]
+
+    logit, rows = switching_gates(moving_maxima(activation)), []
+    for name, part in zip(HOLDERS, kind.parts(activation, range(len(HOLDERS)), layout), strict=True):
+        falls = [
+            logit - fixed_gates(fixed_maxima(activation - part * (activation != 0))),
+            logit - fixed_gates(fixed_maxima(activation - part)),
+            logit - fixed_gates(moving_maxima(activation - part)),
+            logit - switching_gates(moving_maxima(activation - part)),
+        ]
+        rows.append(f"| {name} | " + " | ".join(f"{float(fall.mean()):.2f}" for fall in falls) + " |")
+    return rows
 
 
 def factor_row(model: nn.Module, layer: str, learned: Scenes, unseen: Scenes) -> str:
@@ -129,7 +180,7 @@ def factor_row(model: nn.Module, layer: str, learned: Scenes, unseen: Scenes) ->
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print all tables."""
     model = demo_model().eval()
     learned, unseen = Scenes("train", LEARNED, seed=SEED), Scenes("test", UNSEEN, seed=SEED)
     tagged = [index for index in range(UNSEEN) if unseen.scene(index).tagged]
@@ -138,14 +189,27 @@ def main() -> None:
         predicted = model(data).argmax(1) == OCTAGON
     tags = np.stack([unseen.drawing(index).masks["tag"] for index in tagged])[predicted.numpy()]
     striped = np.array([unseen.scene(index).texture == "striped" for index in tagged])[predicted.numpy()]
-    rows = [pattern_row(model, layer, learned, data[predicted], tags, striped) for layer in LAYERS]
+    data = data[predicted]
+    kinds = {
+        layer: pattern_directions({name: examples(model, layer, learned, name) for name in HOLDERS}) for layer in LAYERS
+    }
+    some = inputs(learned, list(range(MEAN_OF)))
+    means = {layer: activations(model, layer, some).mean((0, 2, 3)) for layer in LAYERS}
+    pairs = [pattern_rows(model, layer, kind, means[layer], data, tags, striped) for layer, kind in kinds.items()]
+    rows, others = zip(*pairs, strict=True)
+    with torch.no_grad():
+        reasons = reason_rows(model, kinds["relu5"], data)
     factors = [factor_row(model, layer, learned, unseen) for layer in LAYERS]
     sys.stdout.write(
         "# What directions say of the demo network\n\n"
         "Made by `python -m tests.evidence.direction_truth`, whose text says what the columns are.\n\n"
         "## Pattern-CAVs\n\n"
-        "| layer | tagged octagons | first | log-odds | effect | both | on the tag | within two pixels | striped |\n"
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n" + "\n".join(rows) + "\n\n## NMF\n\n"
+        "| layer | tagged octagons | log-odds | logit | effect | both | on the tag | within two pixels | striped |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n" + "\n".join(rows) + "\n\n## Other relevances\n\n"
+        "| layer | tagged octagons | also where activations are 0 | deviations from the mean | both |\n"
+        "| --- | --- | --- | --- | --- |\n" + "\n".join(others) + "\n\n## Why stripes come first\n\n"
+        "| direction | relevance | first order | maxima may move | effect |\n"
+        "| --- | --- | --- | --- | --- |\n" + "\n".join(reasons) + "\n\n## NMF\n\n"
         f"{FACTORS} directions.\n\n| layer | direction | AUC, training | AUC, unseen |\n| --- | --- | --- | --- |\n"
         + "\n".join(factors) + "\n"
     )

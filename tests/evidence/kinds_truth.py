@@ -3,9 +3,9 @@
 **Tokens.** The predicted class of unseen scenes is explained by the tokens of a block's output. What the scene shows is
 its object and, if there is one, the tag.
 
-- points: how often the token of the grid with the most relevance shows a part of either;
-- map: the same for the strongest cell of the concept map, which adds up the heatmaps of all tokens;
-- touches: how often that cell shows a part of either, or is a neighbour of one that does;
+- points: how often the token of the grid with the most relevance shows a part of either, or comes within two pixels of
+  it, as pointing is counted by `crp evaluate`; in brackets without this margin;
+- map: the same for the strongest cell of the tokens' map, in which the heatmaps of all tokens are added up;
 - class token: median share of the class token in the absolute relevance.
 
 **Heads.** Each head of each block is removed (its part of the input of the projection becomes zero), and the fall of
@@ -60,13 +60,12 @@ from crp.concepts.parts import Parts
 from crp.concepts.protocol import ConceptKind
 from crp.demo import Scenes, demo_model
 from crp.demo.vit import DEPTH, HEADS, PATCH
-from crp.explanations.map_computation import concepts_in_cells
 from tutorials import train_sae
 
 if TYPE_CHECKING:
     from zennit.core import Composite
 
-SEED, BATCH, OCTAGON = 7, 25, Scenes.class_names.index("octagon")
+SEED, BATCH, TOKEN_SCENES, OCTAGON = 7, 25, 600, Scenes.class_names.index("octagon")
 GRID, COMPONENTS = 96 // PATCH, 20
 
 
@@ -81,27 +80,33 @@ def in_patches(masks: np.ndarray) -> np.ndarray:
     return masks.reshape(len(masks), GRID, PATCH, GRID, PATCH).mean((2, 4)).reshape(len(masks), -1)
 
 
+def objects_and_tags(count: int) -> tuple[Tensor, np.ndarray]:
+    """Return scenes `[N, 3, 96, 96]`, and where each shows its object or a tag, bool `[N, 96, 96]`."""
+    scenes = Scenes("test", count, seed=SEED)
+    return torch.stack([scenes[index][0] for index in range(count)]), np.stack(
+        [scenes.shown(index) for index in range(count)]
+    )
+
+
 def token_table(model: nn.Module, data: Tensor, shown: np.ndarray) -> None:
     """Print where the strongest tokens are."""
-    composite, covered = composite_for(model, data[:1]).composite, in_patches(shown) > 0
-    around = binary_dilation(covered.reshape(-1, GRID, GRID), np.ones((1, 3, 3))).reshape(covered.shape)
-    say(f"\n## Tokens\n\n{len(data)} scenes.\n\n| layer | points | map | touches | class token |")
-    say("| --- | --- | --- | --- | --- |")
+    composite, near = composite_for(model, data[:1]).composite, binary_dilation(shown, np.ones((1, 3, 3)), iterations=2)
+    covered = [in_patches(masks) > 0 for masks in (near, shown)]
+    say(f"\n## Tokens\n\n{len(data)} scenes.\n\n| layer | points | map | class token |\n| --- | --- | --- | --- |")
     for block in range(DEPTH):
-        layer = f"blocks.{block}"
-        points, mapped, touching, shares = [], [], [], []
-        for number in range(len(data)):
-            with RelevanceFlow(model, composite, data[number, None], [layer]) as flow:
-                arriving = flow.down(flow.output_relevance(flow.prediction.argmax(1)), to=layer)[0]
-                total = flow.parts(layer, TokenConcept()).total(arriving)[0]
-                table = concepts_in_cells(flow, layer, arriving, GRID, GRID, concept=TokenConcept())
-            points.append(covered[number, int(total[1:].argmax())])
-            strongest = int(table.sum(1).argmax())
-            mapped.append(covered[number, strongest])
-            touching.append(around[number, strongest])
-            shares.append(float(total[0].abs() / total.abs().sum()))
-        figures = [np.mean(values) for values in (points, mapped, touching)]
-        say(f"| {layer} | " + " | ".join(f"{figure:.3f}" for figure in figures) + f" | {np.median(shares):.2f} |")
+        layer, tokens, cells = f"blocks.{block}", [], []
+        for some in data.split(BATCH):
+            with RelevanceFlow(model, composite, some, [layer]) as flow:
+                arriving = flow.down(flow.output_relevance(flow.prediction.argmax(1)), to=layer)
+                tokens.append(flow.parts(layer, TokenConcept()).total(arriving[0]))
+                # parts of tokens are the whole, so their heatmaps add up to that of all relevance
+                heatmaps = flow.down(arriving, start=layer)[0].sum(1)
+                cells.append(heatmaps.reshape(-1, GRID, PATCH, GRID, PATCH).sum((2, 4)).flatten(1))
+        total, rows = torch.cat(tokens), np.arange(len(data))
+        strongest = [values.argmax(1).numpy() for values in (total[:, 1:], torch.cat(cells))]
+        figures = [[shows[rows, index].mean() for shows in covered] for index in strongest]
+        share = float((total[:, 0].abs() / total.abs().sum(1)).median())
+        say(f"| {layer} | " + " | ".join(f"{near:.3f} ({own:.3f})" for near, own in figures) + f" | {share:.2f} |")
 
 
 def head_table(model: nn.Module, data: Tensor) -> None:
@@ -254,13 +259,13 @@ def main() -> None:
     model, scenes = demo_model("vit"), Scenes("test", count, seed=SEED)
     drawings = [scenes.drawing(index) for index in range(count)]
     data = torch.stack([scenes.preprocessing.to_input(drawing.picture) for drawing in drawings])
-    masks = {name: np.stack([drawing.masks[name] for drawing in drawings]) for name in ("shape", "tag")}
+    tags = np.stack([drawing.masks["tag"] for drawing in drawings])
     say("# What tokens, heads and latents say of the demo vision transformer\n")
     say("Made by `python -m tests.evidence.kinds_truth`, whose text says what the columns are.")
-    token_table(model, data, masks["shape"] | masks["tag"])
+    token_table(model, *objects_and_tags(TOKEN_SCENES))
     head_table(model, data)
     latents = trained_latents(model)
-    latent_table(model, data, masks["tag"], latents)
+    latent_table(model, data, tags, latents)
     kind_table(model, data[:30], latents)
 
 

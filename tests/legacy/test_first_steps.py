@@ -21,8 +21,8 @@ from crp.attribution import AttributionGraph, CondAttribution
 from crp.cache import ImageCache
 from crp.concepts import ChannelConcept
 from crp.graph import trace_model_graph
-from crp.helper import abs_norm, get_layer_names, load_maximization, max_norm
-from crp.image import imgify, plot_grid, vis_img_heatmap, vis_opaque_img
+from crp.helper import abs_norm, get_layer_names, get_output_shapes, load_maximization, max_norm
+from crp.image import imgify, plot_grid, vis_opaque_img
 from crp.visualization import FeatureVisualization
 from tests.oracle.comparing import assert_relevance_close
 
@@ -144,13 +144,13 @@ def test_the_tutorial_on_attributions(model):
 def test_the_tutorial_on_feature_visualization(model):
     dataset = TensorDataset(samples(12), torch.arange(12) % 3)
     attribution, composite = CondAttribution(model), EpsilonPlusFlat([SequentialMergeBatchNorm()])
-    layer_map = {layer: ChannelConcept() for layer in get_layer_names(model, [nn.Conv2d])[-2:]}
+    layer_map = {layer: ChannelConcept() for layer in get_layer_names(model, [nn.Conv2d, nn.Linear])[-4:]}
+    assert list(layer_map) == ["features.37", "features.40", "classifier.0", "classifier.2"]
     preprocessing = torchvision.transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
-    fv = FeatureVisualization(attribution, dataset, layer_map, preprocess_fn=preprocessing, path="VGG16_ImageNet",
-                              cache=ImageCache(path="cache"))  # fmt: skip
+    fv = FeatureVisualization(attribution, dataset, layer_map, preprocess_fn=preprocessing, path="VGG16_ImageNet")
     saved_files = fv.run(composite, 0, len(dataset), 5, 2)
     assert {name: len(files) for name, files in saved_files.items()} == {
-        "r_max": 2, "a_max": 2, "r_stats": 6, "a_stats": 6
+        "r_max": 4, "a_max": 4, "r_stats": 12, "a_stats": 12
     }  # fmt: skip
     d_c_sorted, rel_c_sorted, _ = load_maximization(fv.RelMax.PATH, "features.40")
     assert d_c_sorted.shape == (12, 12)
@@ -159,22 +159,50 @@ def test_the_tutorial_on_feature_visualization(model):
     data, target = fv.get_data_sample(3, preprocessing=True)
     attr = attribution(data, [{"y": target}], composite, record_layer=["features.40"])  # a 0-d tensor
     concept_ids = torch.topk(ChannelConcept().attribute(attr.relevances["features.40"])[0], 2).indices
+    first, second = concept_ids.tolist()
+    best = dict(zip((first, second), d_c_sorted[:4, [first, second]].T.tolist(), strict=True))
+
+    # samples alone, samples with heatmaps, and pictures of them
+    plain = fv.get_max_reference([first, second], "features.40", "relevance", (0, 4))
+    assert all(torch.equal(plain[concept], dataset.tensors[0][best[concept]]) for concept in best)
+    plot_grid(plain, figsize=(6, 5), padding=False)
+    raw = fv.get_max_reference([first, second], "features.40", "relevance", (0, 4), composite=composite, plot_fn=None)
+    assert all(torch.equal(raw[concept][0], plain[concept]) for concept in best)
+    assert [raw[concept][1].shape for concept in best] == [(4, 32, 32)] * 2
+    plot_grid(raw, figsize=(6, 9))
+    whole = fv.get_max_reference([first, second], "features.40", "relevance", (0, 4), composite=composite,
+                                 plot_fn=vis_opaque_img)  # fmt: skip
+    assert {image.size for images in whole.values() for image in images} == {(32, 32)}
+    plot_grid(whole, cmap="bwr", symmetric=True, figsize=(6, 5))
     for mode in ("relevance", "activation"):
-        drawn = fv.get_max_reference(concept_ids, "features.40", mode, (0, 4), composite=composite, rf=True,
+        drawn = fv.get_max_reference(concept_ids, "features.40", mode, (0, 4), rf=True, composite=composite,
                                      plot_fn=vis_opaque_img)  # fmt: skip
         assert [len(images) for images in drawn.values()] == [4, 4]
-        plot_grid(drawn, figsize=(6, 3))
-    first = int(concept_ids[0])
-    drawn = fv.get_max_reference(first, "features.40", "relevance", (0, 3), composite, plot_fn=vis_img_heatmap)
-    images, heatmaps = drawn[first]
-    assert (len(images), len(heatmaps)) == (3, 3)
+        plot_grid(drawn, figsize=(6, 5), padding=False)
 
     targets, values = fv.compute_stats(concept_ids[0], "features.40", "relevance", top_N=2, norm=True)
     assert float(values[0]) == 1
     stats = fv.get_stats_reference(concept_ids[0], "features.40", targets, "relevance", (0, 2), composite=composite,
                                    rf=True, plot_fn=vis_opaque_img)  # fmt: skip
     assert list(stats) == [f"{first}:{target}" for target in targets]
+    plot_grid(stats, figsize=(6, 5), padding=False)
+
+    # a second object with a cache, which reads what the first has mined
+    fv = FeatureVisualization(attribution, dataset, layer_map, preprocess_fn=preprocessing, path="VGG16_ImageNet",
+                              cache=ImageCache(path="cache"))  # fmt: skip
+    cached = [
+        fv.get_max_reference([first, second], "features.40", "relevance", (0, 4), rf=True, composite=composite)
+        for _ in range(2)
+    ]
+    images, heatmaps = cached[0][first]
+    assert (len(images), len(heatmaps)) == (4, 4)
+    for again, drawn in zip(cached[1][first], cached[0][first], strict=True):
+        assert [image.tobytes() for image in again] == [image.tobytes() for image in drawn]
     before = len(list(fv.Cache.path.rglob("*.png")))
-    fv.precompute_ref({"features.37": np.arange(3)}, composite, rf=True, r_range=(0, 2), plot_list=[vis_opaque_img])
-    assert len(list(fv.Cache.path.rglob("*.png"))) == before + 6
+    assert before == 2 * 2 * 4  # two concepts, four samples, each with its heatmap
+    shapes = get_output_shapes(model, fv.get_data_sample(0)[0], ["features.37"])
+    layer_id_map = {layer: np.arange(0, shape[0]) for layer, shape in shapes.items()}
+    fv.precompute_ref(layer_id_map, plot_list=[vis_opaque_img], mode="relevance", r_range=(0, 16), composite=composite,
+                      rf=True, batch_size=32, stats=False)  # fmt: skip
+    assert len(list(fv.Cache.path.rglob("*.png"))) == before + 8 * 12  # of twelve samples, sixteen are asked for
     plt.close("all")

@@ -120,9 +120,28 @@ def test_a_photo_as_webp_is_as_near_as_a_larger_jpeg(scene, monkeypatch):
     assert error(Image.open(io.BytesIO(webp)), picture) < 1.1 * error(Image.open(io.BytesIO(other)), picture)
 
 
+def test_a_strip_of_patches_is_as_near_as_larger_webps(scene):
+    picture, _ = scene
+    strip = np.ascontiguousarray(picture[:72, :216])
+    parts = [np.ascontiguousarray(strip[:, left : left + 72]) for left in (0, 72, 144)]
+    apart = [formats.photo(part, 50) for part in parts]
+    together = formats.patches_photo(strip)
+    assert len(together) < sum(map(len, apart))
+    errors = [error(Image.open(io.BytesIO(one)), part) for one, part in zip(apart, parts, strict=True)]
+    assert error(Image.open(io.BytesIO(together)), strip) < 1.15 * np.mean(errors)
+
+
+@pytest.mark.parametrize(("missing", "kind"), [("", "avif"), ("_AVIF", "webp"), ("_AVIF _WEBP", "jpeg")])
+def test_patches_are_written_in_what_pillow_can_write(missing, kind, scene, monkeypatch):
+    for format in missing.split():
+        monkeypatch.setattr(formats, format, False)
+    header, back = decoded(formats.patches_uri(scene[0]), "RGB")
+    assert (header, back.shape) == (f"data:image/{kind};base64", scene[0].shape)
+
+
 @pytest.mark.parametrize("webp", [True, False])
-def test_a_mask_holds_its_opacity(webp, monkeypatch):
+def test_veils_hold_their_opacity(webp, monkeypatch):
     monkeypatch.setattr(formats, "_WEBP", webp)
-    header, back = decoded(formats.mask_uri(np.array([[0, 255, 102]], np.uint8)), "RGBA")
+    header, back = decoded(formats.veils_uri(np.array([[[0, 0], [0, 255], [0, 102]]], np.uint8)), "RGBA")
     assert header == f"data:image/{'webp' if webp else 'png'};base64"
     np.testing.assert_array_equal(back[0, :, 3], [0, 255, 102])

@@ -253,6 +253,19 @@ def test_a_start_without_classes_is_named_with_its_value():
     assert wording.negative(other) == ""  # −142.4 + 150
 
 
+def test_the_number_of_a_start_is_explained():
+    value = examples.explanation(patches=0, layers=())
+    assert wording.number_means(value) == ""  # of a class
+
+    def said(outputs):
+        target = StartScore("road where it is predicted", 6486.0, outputs)
+        return wording.number_means(dataclasses.replace(value, classes=(), target=target, graph=None))
+
+    assert said(1934) == "6486 is the sum of 1934 outputs of the model, 3.35 on average."
+    assert said(1) == "6486 is the model’s output there, before a softmax or sigmoid."
+    assert said(None) == "6486 is the sum of the relevance that starts at the model’s outputs."
+
+
 def test_a_start_beside_classes_does_not_hide_what_the_model_sees():
     value = examples.explanation(patches=0, layers=())
     value = dataclasses.replace(value, target=StartScore("horse against all others", 1.25))

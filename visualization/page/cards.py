@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from crp.explanations import ConceptPart, Explanation, LayerExplanation, Patch
+from crp.explanations import ConceptPart, Explanation, LayerExplanation
 from crp.visualization import concept_names, effect_wording, place_wording, wording
-from crp.visualization import encoding as images
 from crp.visualization import picture_formats as formats
-from crp.visualization.inputs import PageRenderer
-from crp.visualization.inputs.laid_out import place_of
 from crp.visualization.page.context import UP, Context
 from crp.visualization.page.heatmaps import heatmap_view
-from crp.visualization.sheets import veil_sheet
+from crp.visualization.page.patch_tiles import TITLES, tiles
+from crp.visualization.sheets import patch_sheet, sheet_of, veil_sheet
 
 # Pictures are embedded no larger than they are shown.
 WHERE_SIDE = 224
@@ -22,11 +20,6 @@ USERS = 3
 # Characters of a concept's name that fit into the heading of a card.
 NAME_LENGTH = 40
 MODES = ("relevance", "activation")
-TITLES = {
-    "relevance": "Most relevant for · RelMax",
-    "activation": "Most active on · ActMax",
-    "negative": "Most relevant against",
-}
 
 
 def card_view(
@@ -84,8 +77,8 @@ def card_view(
         "colour": context.colours[part.layer][part.concept],
         "heatmap": heatmap_view(part.heatmap, limit, context, side=WHERE_SIDE, quality=16),
         "users": [
-            {"name": use.name if wording.mined_for_classes(explanation) else "", "text": wording.class_use(use)}
-            for use in part.classes[:USERS]
+            {"name": name, "text": wording.class_use(use)}
+            for name, use in zip(users(explanation, part), part.classes, strict=False)
         ],
         # An earlier view shows them: the script brings them here, and without it a link leads there.
         "again": "" if first == own else first,
@@ -97,31 +90,22 @@ def card_view(
     }
 
 
+def users(explanation: Explanation, part: ConceptPart) -> list[str]:
+    """Name the classes that a card lists; empty names where the library was not mined for classes."""
+    return [use.name if wording.mined_for_classes(explanation) else "" for use in part.classes[:USERS]]
+
+
 def _strip(part: ConceptPart, mode: str, context: Context) -> dict[str, Any]:
-    tiles, drawn = [], []
-    for rank, patch in enumerate(getattr(part, f"{mode}_patches")):
-        shown = tile(patch, rank, context.renderer)
-        if context.shared is None:
-            drawn.append(context.patch(patch))
-            picture = formats.photo_uri(images.fitted(drawn[-1].picture, PATCH_SIDE), quality=50)
-            sound = context.sounds.embedded(context.renderer.sound(patch.picture, patch.box))
-            tiles.append(shown | {"picture": picture, "veil": "", "cell": "", "sound": sound})
-        else:
-            place = part.layer, part.concept, mode, rank
-            sound = context.shared.sound(*place, patch, UP, context.sounds)
-            tiles.append(shown | context.shared.tile(*place, UP) | {"sound": sound})
-    # veils of a page on its own lie in one picture for each strip
-    veils = formats.mask_uri(veil_sheet([drawn])[..., 1]) if drawn else ""
-    return {"title": TITLES[mode], "key": mode, "patches": tiles, "veils": veils}
-
-
-def tile(patch: Patch, rank: int, renderer: PageRenderer) -> dict[str, Any]:
-    """Describe a patch and its form; its picture and sound are added by those who know where they are."""
-    height, width = renderer.patch(patch)[0].shape[:2]
-    place = place_of(patch, renderer)
+    patches = getattr(part, f"{mode}_patches")
+    if context.shared is not None:
+        return context.shared.strip(part.layer, part.concept, mode, patches, UP, context.sounds)
+    drawn = [[context.patch(patch) for patch in patches]]
+    sounds = [context.sounds.embedded(context.renderer.sound(patch.picture, patch.box)) for patch in patches]
     return {
-        "rank": rank + 1,
-        "text": wording.patch(patch) + (f", {place}" if place else ""),
-        "aspect": f"{width}/{height}",
-        "wide": width >= height,
+        "title": TITLES[mode],
+        "key": mode,
+        "patches": tiles(patches, sounds, context.renderer),
+        "pictures": formats.patches_uri(patch_sheet(drawn, PATCH_SIDE)) if patches else "",
+        "veils": formats.veils_uri(veil_sheet(drawn)) if patches else "",
+        "cells": sheet_of(drawn).strip_style(0),
     }

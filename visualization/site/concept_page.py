@@ -13,7 +13,6 @@ from crp.library.patches import MODES
 from crp.library.profiles import Likeness
 from crp.values import ClassShare, Patch
 from crp.visualization import concept_names, effect_wording, triage_wording, wording
-from crp.visualization.page.cards import TITLES, tile
 from crp.visualization.page.explanation_page import environment, script_json
 from crp.visualization.page.sounds import Sounds
 from crp.visualization.picture_formats import SUFFIX
@@ -105,17 +104,7 @@ class ConceptPages:
         sheet = self._shared.sheet(self._layer, concept, patches)
         sounds = Sounds("a concept")
         strips = [
-            {
-                "title": TITLES[mode],
-                "mode": mode,
-                "patches": [
-                    tile(patch, rank, self._shared.renderer)
-                    | self._shared.tile(self._layer, concept, mode, rank, UP)
-                    | {"sound": self._shared.sound(self._layer, concept, mode, rank, patch, UP, sounds)}
-                    | self._caption(patch)
-                    for rank, patch in enumerate(of_mode)
-                ],
-            }
+            self._strip(self._shared.strip(self._layer, concept, mode, of_mode, UP, sounds), of_mode)
             for mode, of_mode in zip(MODES, patches, strict=True)
             if of_mode
         ]
@@ -209,6 +198,10 @@ class ConceptPages:
             "truth": triage_wording.label(entry),
             "right": triage_wording.is_right(entry),
         }
+
+    def _strip(self, strip: dict[str, Any], patches: Sequence[Patch]) -> dict[str, Any]:
+        captions = map(self._caption, patches)
+        return strip | {"patches": [tile | own for tile, own in zip(strip["patches"], captions, strict=True)]}
 
     def _caption(self, patch: Patch) -> dict[str, str]:
         name = "" if self._one_output else wording.patch_class(patch)

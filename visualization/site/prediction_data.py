@@ -11,15 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crp.explanations.entries import Entry
+from crp.explanations.entries import UNIT, Entry, in_units
 from crp.values import ClassScore, StartScore
 from crp.visualization import wording
 from crp.visualization.page_files import write_changed
 from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.site.shared import Shared
-
-# Shares are stored as multiples of 1 / UNIT.
-UNIT = 100_000
 
 
 def index_data(entries: Sequence[Entry], shared: Shared) -> dict[str, Any]:
@@ -67,7 +64,7 @@ def _row(entry: Entry, layers: Sequence[str], numbered: Any) -> list[Any]:
         -1 if label is None else numbered(label[1]),
         right,
         next((round(value, 4) for value in entry.deviations.values()), None),
-        [[number for concept, share in entry.shares.get(layer, ()) for number in (concept, _units(share))]
+        [[number for concept, share in entry.shares.get(layer, ()) for number in (concept, in_units(share))]
          for layer in layers],
     ]  # fmt: skip
 
@@ -96,7 +93,7 @@ def layer_shares(entries: Sequence[Entry], layer: str) -> dict[str, Any]:
     uses: dict[int, list[int]] = {}
     for place, entry in enumerate(entries):
         for concept, share in entry.uses.get(layer, ()):
-            uses.setdefault(concept, []).extend((place, _units(share)))
+            uses.setdefault(concept, []).extend((place, in_units(share)))
     return {str(concept): uses[concept] for concept in sorted(uses)}
 
 
@@ -116,7 +113,3 @@ def _write(path: Path, name: str, content: Any) -> None:
 def of_starts(entries: Sequence[Entry]) -> bool:
     """Whether something else than classes is explained."""
     return any(isinstance(entry.target, StartScore) for entry in entries)
-
-
-def _units(share: float) -> int:
-    return int(share * UNIT)

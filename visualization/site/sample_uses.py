@@ -18,11 +18,10 @@ import numpy as np
 
 from crp.analysis.searching import search
 from crp.class_names import class_name
-from crp.explanations.entries import LEAST_SHARE
+from crp.explanations.entries import LEAST_SHARE, UNIT
 from crp.library import Library
 from crp.visualization.page_files import write_changed
 from crp.visualization.picture_formats import SUFFIX
-from crp.visualization.site.prediction_data import UNIT
 
 # Samples that a page lists, those with the largest absolute shares.
 LISTED = 500

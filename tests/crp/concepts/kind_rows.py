@@ -24,7 +24,7 @@ from crp.concepts import (
 )
 from tests.crp.concepts.kinds_by_methods import OldPairs, PairMethods
 from tests.crp.concepts.small_nets import ChannelsLast, Convolutions, Transformer
-from tests.crp.concepts.user_kind import SignConcept
+from tests.crp.concepts.user_kind import Bands
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,17 @@ def paired_values(values: Tensor, concept: int) -> Tensor:
     return values[:, 2 * concept : 2 * concept + 2].sum(1).flatten(1)
 
 
+def frequencies(values: Tensor, band: int) -> Tensor:
+    """Project a grid of 2 x 4 onto waves: `[N, 2, 4, C]`. Those with u / 2 + v / 4 of at least 1 are band 1."""
+    found = torch.zeros_like(values)
+    for u, v in [(1, 2), (1, 3)] if band else [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]:
+        wave = torch.cos(torch.pi * u * (torch.arange(2).double() + 0.5) / 2)[:, None, None]
+        wave = wave * torch.cos(torch.pi * v * (torch.arange(4).double() + 0.5) / 4)[:, None]
+        found += wave * (values * wave).sum((1, 2), keepdim=True) / (wave**2).sum()
+    return found
+
+
 HEAD = kept(2, lambda head: slice(3 * head, 3 * head + 3))
-SIGN = lambda a, j: a.clamp(min=0) * (torch.arange(6) // 3 == j)  # noqa: E731
 GROUPED = {"pair": [0, 2], "weighted": {1: 1.0, 4: -0.5}, "others": all_but([0, 1])}
 LATENT = along(DICTIONARY, encoded(TOP))
 GROUPED_LATENTS = {0: {1: 1.0, 5: 1.0}, 1: {0: 0.5, 2: 1.0, 7: -1.0}}
@@ -175,5 +184,5 @@ ROWS = {
     ),
     "with five methods": Row(Convolutions, "high", PairMethods(), 3, PAIR, paired_values, last=False, masks=True),
     "of zennit-crp's style": Row(Convolutions, "high", OldPairs(), 3, PAIR, paired_values, last=False, masks=True),
-    "of a user": Row(Transformer, "high", SignConcept(), 2, SIGN, lengths(SIGN)),
+    "of a user": Row(ChannelsLast, "high", Bands(2), 2, frequencies, lengths(frequencies)),
 }  # fmt: skip

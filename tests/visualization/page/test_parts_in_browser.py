@@ -15,6 +15,7 @@ from crp.explanations import numbers
 from crp.visualization import encoding as images
 from crp.visualization.page.stored_tables import in_steps
 from page_in_browser import VIEW, assert_ranked, at, open_panels, pinned
+from page_source import numbers_of_a_page
 
 PANEL = f"{VIEW} .panel:not([hidden])"
 
@@ -67,7 +68,7 @@ def test_numbers_of_a_layer(taking, explanation):
     shares = relevance / np.abs(relevance).sum()
     assert [float(row["share"]) for row in found] == pytest.approx(shares.tolist(), abs=1e-4)
     name, content = take(taking, f"{PANEL} .ledger > .takes", "Download JSON")
-    assert (name, json.loads(content)) == ("layer3.json", numbers(explanation)["layers"][0])
+    assert (name, json.loads(content)) == ("layer3.json", numbers_of_a_page(numbers(explanation))["layers"][0])
 
 
 def test_numbers_of_a_card_in_another_view(taking, explanation):
@@ -148,7 +149,8 @@ def test_the_ranking_of_a_region(taking, explanation):
 
 def test_the_whole_page(taking, explanation):
     name, content = take(taking, "footer .takes .takes", "Download JSON")
-    assert (name, json.loads(content)) == ("atlas.json", json.loads(json.dumps(numbers(explanation))))
+    expected = numbers_of_a_page(json.loads(json.dumps(numbers(explanation))))
+    assert (name, json.loads(content)) == ("atlas.json", expected)
     assert take(taking, "footer .takes .takes", "Copy link", 1).endswith("/atlas.html")
 
 

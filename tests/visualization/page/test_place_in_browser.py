@@ -1,7 +1,6 @@
 """The mask or box that is explained: outlined on every picture, and how much of each concept lies outside of it."""
 
 import dataclasses
-from importlib import resources
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from crp.visualization.inputs import page_renderer_for
 from crp.visualization.inputs.picture_pages import PicturePages
 from crp.visualization.page.outline import mask_path, outline_view
 from example_inputs import explanation_of
-from page_in_browser import VIEW, frame
+from page_in_browser import COLOURS, VIEW, faults, frame
 
 BOX = (10.5, 8.0, 40.0, 30.0)
 
@@ -72,13 +71,7 @@ def test_cards_say_how_much_of_a_concept_is_outside(page, explanation):
 @pytest.mark.parametrize("dark", [False, True])
 def test_axe_finds_no_fault(page, dark):
     page.media(dark=dark)
-    axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
-    page.run(f"{axe}; 1")
-    faults = page.run(
-        "axe.run(document, {resultTypes: ['violations']}).then(result => result.violations.map(fault => "
-        "[fault.impact, fault.id, fault.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"
-    )
-    assert faults == []
+    assert faults(page, COLOURS if dark else None) == []
 
 
 def test_in_print_and_without_scripts_the_input_alone_is_outlined_beside_the_cards(browser, file):

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import time
-from importlib import resources
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from crp.cli.group import main
 from crp.errors import InputError
 from crp.explanations.object_explanations import explain_objects
 from crp.visualization.site.object_pages import make_object_pages
+from page_in_browser import COLOURS, faults
 
 NAMES = ["background", "red", "green", "blue"]
 
@@ -130,13 +130,7 @@ def test_the_index_leads_to_each_object_by_mouse_and_keyboard(browser, folder):
 def test_axe_finds_no_fault_on_the_index(browser, folder, dark, width):
     browser.open(folder / "index.html", width=width)
     browser.media(dark=dark)
-    axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
-    browser.run(f"{axe}; 1")
-    faults = browser.run(
-        "axe.run(document, {resultTypes: ['violations']}).then(result => result.violations.map(fault => "
-        "[fault.impact, fault.id, fault.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"
-    )
-    assert faults == []
+    assert faults(browser, COLOURS if dark else None) == []
     assert browser.run("document.documentElement.scrollWidth") <= width
 
 

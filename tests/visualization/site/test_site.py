@@ -14,10 +14,10 @@ from crp.explanations import numbers
 from crp.library.patches import MODES
 from crp.visualization import wording
 from crp.visualization.page_files import file_name
-from crp.visualization.picture_formats import SUFFIX
+from crp.visualization.picture_formats import PATCHES_SUFFIX
 from crp.visualization.sheets import SIDE
 from crp.visualization.site.site_maker import make_site
-from page_source import numbers_in
+from page_source import numbers_in, numbers_of_a_page
 from tests.visualization.site import small_site as small
 from tests.visualization.site.reading import Page, referred, said
 from tests.visualization.site.small_site import OPTIONS
@@ -60,8 +60,9 @@ def test_what_pages_share_is_written_once(made):
         assert names == SCRIPTS[kind]
         assert "--paper" not in page.read_text("utf-8")
     for page in (made / "predictions").glob("*.html"):
-        patches = [given["src"] for given in Page(page).all("img") if given["src"].startswith("../concepts")]
-        assert len(patches) > 8
+        sheets = re.findall(r"--sheet:url\((.*?)\)", page.read_text("utf-8"))
+        assert len(sheets) >= 8
+        assert all(sheet.startswith("../concepts/") for sheet in sheets)
         assert page.read_text("utf-8").count("data:image") < 40
 
 
@@ -114,7 +115,7 @@ def test_a_page_of_the_site_holds_the_numbers_of_a_page_alone(made, model, libra
     found = numbers_in(page)
     provenance = {"image": files[0].name, "command": ""}
     alone = crp.explain(model, files[0], library, concepts=2, cells=3, provenance=provenance)
-    assert found == json.loads(json.dumps(numbers(alone)))
+    assert found == json.loads(json.dumps(numbers_of_a_page(numbers(alone))))
 
 
 def test_a_card_leads_to_its_concept_and_back(made, model, library, files):
@@ -141,9 +142,9 @@ def test_a_concept_page_says_what_the_library_holds(made, library):
             assert f"{other.value:.2f}" in page.text
         for other in profiles.alike_by_samples(concept, 8):
             assert f"{other.value:.0f} of 4" in page.text
-        shown = [given for given in page.all("img") if given.get("alt")]
+        shown = page.all("b", "patch")
         stored = [patch for mode in MODES for patch in library.patches("upper", concept, mode)]
-        assert [given["alt"].split(": ")[1] for given in shown] == [wording.patch(patch) for patch in stored]
+        assert [given["aria-label"].split(": ")[1] for given in shown] == [wording.patch(patch) for patch in stored]
 
 
 def test_every_class_named_first_comes_with_its_number_of_samples(made, library):
@@ -211,7 +212,7 @@ def test_modes_without_patches_are_not_shown(made, library):
 
 
 def test_a_sheet_holds_the_patches_of_a_concept(made, library):
-    with Image.open(made / "concepts" / "upper" / f"3{SUFFIX}") as picture:
+    with Image.open(made / "concepts" / "upper" / f"3{PATCHES_SUFFIX}") as picture:
         sheet = np.asarray(picture).astype(int)
     for row, mode in enumerate(MODES):
         for column, patch in enumerate(library.patches("upper", 3, mode)):

@@ -12,7 +12,7 @@ import crp
 from crp.errors import InputError, LibraryError
 from crp.visualization import sheets
 from crp.visualization.page_files import write_changed
-from crp.visualization.picture_formats import SUFFIX
+from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX
 from crp.visualization.site import site_maker as site_module
 from crp.visualization.site.concept_page import ConceptPages
 from crp.visualization.site.site_maker import make_site
@@ -67,7 +67,8 @@ def test_a_changed_picture_is_explained_again(copied, model, library, files, tmp
     assert {name for name in found if name.startswith("predictions")} == {
         f"predictions/picture_2{suffix}" for suffix in (".html", SUFFIX, ".json")
     }
-    assert not {name for name in found if name.endswith((SUFFIX, ".png")) and name.startswith("concepts")}
+    sheets = (SUFFIX, PATCHES_SUFFIX, ".png")
+    assert not {name for name in found if name.endswith(sheets) and name.startswith("concepts")}
 
 
 def test_one_more_picture_draws_only_the_concepts_that_it_shows(copied, model, library, files, tmp_path, monkeypatch):
@@ -118,7 +119,7 @@ def test_another_library_makes_everything_anew(copied, library, files, tmp_path,
     make_site(other, files, small.mined(tmp_path, other), copied, **OPTIONS)
     assert len(explained) == 3
     found = changed(before, moments(copied))
-    assert {f"concepts/upper/{concept}{SUFFIX}" for concept in range(8)} <= found
+    assert {f"concepts/upper/{concept}{PATCHES_SUFFIX}" for concept in range(8)} <= found
 
 
 def test_sheets_of_another_layout_are_made_anew(copied, model, library, files, monkeypatch):

@@ -10,7 +10,7 @@ from crp.explanations import numbers
 from crp.visualization import conservation_wording, graph_wording, wording
 from crp.visualization.map_cells import outweighed
 from crp.visualization.page.explanation_page import render
-from page_source import Page, numbers_in, table_of
+from page_source import Page, numbers_in, numbers_of_a_page, table_of
 
 
 def test_every_element_is_closed(page):
@@ -36,21 +36,25 @@ def test_the_page_asks_for_nothing_outside_itself(source, page):
 
 def test_every_picture_says_what_is_seen(page):
     pictures = page.all("img")
-    assert len(pictures) == 2 + 2 * 9 + 2 * 9 * 16 + 7
+    assert len(pictures) == 2 + 2 * 9 + 7
     assert [image for image in pictures if "alt" not in image] == []
     # Only the graph's small heatmaps are silent: their nodes say it in words.
     assert len([image for image in pictures if not image["alt"]]) == 7
+    patches = page.all("b", role="img")
+    assert len(patches) == 2 * 9 * 16
+    assert all(patch["aria-label"] for patch in patches)
 
 
 def test_alternative_texts_name_place_verdict_and_class(explanation, page):
     part = explanation.layers[0].ranked[0]
     alt = f"Where concept {part.concept} {wording.side(part)} zebra: {wording.where(part.heatmap)}"
     assert alt in [image["alt"] for image in page.all("img", **{"class": "where"})]
-    assert "most relevant for · relmax, 1: sample 0, zebra, score 0.5" in [image["alt"] for image in page.all("img")]
+    assert "1: sample 0, zebra, score 0.5" in [patch["aria-label"] for patch in page.all("b", role="img")]
+    assert "Most relevant for · RelMax" in [strip["aria-label"] for strip in page.all("div", role="group")]
 
 
 def test_embedded_numbers_are_those_of_the_json(explanation, source):
-    assert numbers_in(source) == numbers(explanation)
+    assert numbers_in(source) == numbers_of_a_page(numbers(explanation))
 
 
 def test_cards_stand_by_absolute_share_with_the_numbers_of_the_json(explanation, page):
@@ -129,7 +133,7 @@ def test_hostile_names_stay_text():
     page = Page(source)
     assert page.open == []
     assert len(page.all("script")) == 4
-    assert numbers_in(source) == numbers(value)
+    assert numbers_in(source) == numbers_of_a_page(numbers(value))
     for block in (page.scripts["atlas-numbers"], page.scripts["atlas-cells"]):
         assert not set(block) & set("<>&\u2028\u2029")
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)

@@ -1,0 +1,125 @@
+"""What is left of a ranking without what the upper half of a network learned, and where it comes from.
+
+The relevances of a layer's channels are compared (Spearman) with
+
+- shuffled: those of ten copies, in which each weight tensor of the upper half of layers is in random order, as in
+  `crp evaluate`;
+- drawn: those of ten copies whose upper half has the weights that torch draws for a new network; samples without any
+  relevance (a last ReLU that is 0) are left out;
+- activation: the sums of activations over positions;
+- same gradient: relevance of the sum of all outputs of the last module below the upper half, which knows neither what
+  the upper half learned nor the class;
+- beyond that: the shuffled copies again, partial correlation given "same gradient".
+
+Mean over copies and samples; of the copies in brackets also the lowest and the highest mean over samples. Made by
+
+    python -m tests.evidence.randomised_truth FOLDER_OF_REAL_DATA > docs/evidence/randomised.md
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection, Iterator
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crp.attribution import RelevanceFlow, composite_for, prepare
+from crp.demo import Scenes, demo_model
+from crp.evaluation.measures import rank_correlation
+from crp.evaluation.passes import modules_as_called, with_shuffled_weights
+from tests.evidence.ranking_truth import say
+from tests.oracle import nets, photos
+
+COPIES = 10
+
+
+def subjects(folder: Path) -> Iterator[tuple[str, nn.Module, str, str, Tensor]]:
+    """Yield the networks with a layer, the last module below the upper half, and samples."""
+    files = photos.samples(folder)[::6]
+    large, small = (
+        torch.stack([prepared(folder / "imagenet_samples" / entry["file"]) for entry in files])
+        for prepared in (photos.for_squeezenet, photos.for_mobilenet)
+    )
+    scenes = torch.stack([Scenes("test", 16)[index][0] for index in range(16)])
+    yield "SqueezeNet 1.1", nets.trained_squeezenet(folder), "features.6", "features.7", large
+    yield "ResNet-20", nets.trained_resnet20(folder), "layer1.2", "layer2.0", photos.cifar10(folder, 16)[0]
+    yield "MobileNet v1", nets.trained_mobilenet(folder), "pw5_relu", "dw7_relu", small
+    yield "demo CNN", demo_model(), "relu2", "relu3", scenes
+
+
+def drawn(model: nn.Module, seed: int, names: Collection[str]) -> nn.Module:
+    """Draw new weights."""
+    copy = with_shuffled_weights(model, seed, names)  # parameters of its own
+    torch.manual_seed(seed)
+    for name in names:
+        copy.get_submodule(name).reset_parameters()
+    return copy
+
+
+def relevances(model: nn.Module, layer: str, data: Tensor, target: Tensor) -> np.ndarray:
+    """Compute the relevance of each channel for the classes, `[N, C]`."""
+    replica = prepare(model, composite_for(model, data[:1]).composite)
+    with RelevanceFlow(replica, None, data, [layer], to_input=False) as flow:
+        return flow.down(flow.output_relevance(target.tolist()), to=layer)[0].sum((2, 3)).numpy()
+
+
+def without_upper_half(model: nn.Module, layer: str, last: str, data: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the activation of each channel, and its relevance for the sum of the outputs of `last`, `[N, C]` each."""
+    replica = prepare(model, composite_for(model, data[:1]).composite)
+    with RelevanceFlow(replica, None, data, [layer, last], to_input=False) as flow:
+        same = flow.down(flow.activation(last)[None], start=last, to=layer)[0]
+        return flow.activation(layer).sum((2, 3)).numpy(), same.sum((2, 3)).numpy()
+
+
+def correlated(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Correlate the ranks of each sample, two of `[N, C]` -> `[N]`."""
+    return np.array([rank_correlation(*pair) for pair in zip(one, other, strict=True)])
+
+
+def row(model: nn.Module, layer: str, last: str, data: Tensor) -> list[str]:
+    """Write the columns of a network."""
+    names = modules_as_called(model, data[:1])
+    upper = names[-ceil(len(names) / 2) :]
+    with torch.no_grad():
+        target = model(data).argmax(1)
+    before = relevances(model, layer, data, target)
+    activation, same = without_upper_half(model, layer, last, data)
+    found = [upper[0]]
+    for change in (with_shuffled_weights, drawn):
+        copies = [relevances(change(model, seed, upper), layer, data, target) for seed in range(COPIES)]
+        means = [float(np.nanmean(correlated(before, copy))) for copy in copies]
+        found.append(f"{np.mean(means):.2f} ({min(means):.2f}, {max(means):.2f})")
+        if change is with_shuffled_weights:
+            given = correlated(before, same)
+            beyond = [partial(correlated(before, copy), given, correlated(copy, same)) for copy in copies]
+    others = (correlated(before, activation).mean(), given.mean(), np.mean(beyond))
+    return [*found, *(f"{value:.2f}" for value in others)]
+
+
+def partial(both: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Correlate two rankings given a third, from the three correlations."""
+    return (both - one * other) / np.sqrt((1 - one**2) * (1 - other**2))
+
+
+def report(folder: Path, only: str) -> None:
+    """Print the table."""
+    say(f"# What randomisation leaves of a ranking\n\n{__doc__.split('Made by')[0].partition('.')[2].strip()}\n")
+    say("Made by `python -m tests.evidence.randomised_truth FOLDER`.\n")
+    say("| network, layer | upper half from | shuffled | drawn | activation | same gradient | beyond that |")
+    say("| --- " * 7 + "|")
+    for name, model, layer, last, data in subjects(folder):
+        if only in name:
+            say(f"| {name}, {layer} | {' | '.join(row(model, layer, last, data))} |")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", help="Part of the name of one network.", default="")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    report(chosen.folder, chosen.only)
