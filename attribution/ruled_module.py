@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -75,7 +75,7 @@ class RuledModule:
     def forward(self, data: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Replace the module's forward."""
         if not data.requires_grad:
-            return self.original(data, *args, **kwargs)
+            return _below_layers(self.original, data, args, kwargs)
         if torch.is_autocast_enabled(data.device.type):
             raise ModelError(
                 "The model switches autocast on in its forward pass, and the rules need one precision: switch it off "
@@ -87,6 +87,14 @@ class RuledModule:
             return as_gate(output, gate)
         read_as_signal(data)
         return output
+
+
+def _below_layers(run: Callable, data: Tensor, args: tuple, kwargs: Mapping[str, object]) -> Tensor:
+    """Run a module below the layers of a pass, without a graph as above them; the path of the pass is then the same."""
+    if args or kwargs:  # one of which may have a graph
+        return run(data, *args, **kwargs)
+    with torch.no_grad():
+        return run(data)
 
 
 @dataclass
@@ -189,7 +197,7 @@ class PassRule:
     def forward(self, data: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Replace the module's forward."""
         if not data.requires_grad:
-            return self.original(data, *args, **kwargs)
+            return _below_layers(self.original, data, args, kwargs)
         read_as_signal(data)
         return _PassFunction.apply(data, self, args, kwargs)
 

@@ -73,11 +73,7 @@ class Reciprocal:
         if self._nonnegative:
             torch.add(values, self._epsilon, out=result).reciprocal_()
             return
-        # torch has no vectorised `copysign`. The reciprocal of zero is infinite; clamped, it is that of the stabiliser.
-        torch.sign(values, out=result)
-        torch.add(values, result, alpha=self._epsilon, out=result).reciprocal_()
-        largest = _largest(self._epsilon, values.dtype)
-        result.clamp_(-largest, largest)
+        _reciprocal_into(values, result, self._epsilon)
 
 
 @cache
@@ -88,6 +84,19 @@ def _largest(epsilon: float, dtype: torch.dtype) -> float:
 def stabilized_reciprocal(values: Tensor) -> Tensor:
     """Compute `1 / (z + epsilon * sign(z))` with `EPSILON`."""
     return Reciprocal(values, EPSILON).tensor
+
+
+def stabilized_reciprocal_into(values: Tensor, result: Tensor) -> Tensor:
+    """Compute `stabilized_reciprocal` of a piece of a tensor, without a graph, in the place of `result`."""
+    return _reciprocal_into(values, result, EPSILON)
+
+
+def _reciprocal_into(values: Tensor, result: Tensor, epsilon: float) -> Tensor:
+    # torch has no vectorised `copysign`. The reciprocal of zero is infinite; clamped, it is that of the stabiliser.
+    torch.sign(values, out=result)
+    torch.add(values, result, alpha=epsilon, out=result).reciprocal_()
+    largest = _largest(epsilon, values.dtype)
+    return result.clamp_(-largest, largest)
 
 
 def pieces(*tensors: Tensor) -> Iterator[Sequence[Tensor]]:

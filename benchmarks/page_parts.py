@@ -13,6 +13,8 @@ PARTS = {
     "scripts": r"<script>.*?</script>",
     "style": r"<style>(?!:root\{--faded).*?</style>",
     "all numbers": r'<script type="text/plain" id="atlas-numbers">.*?</script>',
+    "pictures of packed parts": r'<script type="application/json" id="atlas-pictures">.*?</script>',
+    "packed parts": r'<script type="text/plain" data-packed>.*?</script>',
     "relevance in cells, and what else scripts read": r'<script type="application/json".*?</script>',
     "input, faded input, small patches": rf'(?:<figure class="given"><img src="{_DATA}|<style>:root.*?</style>)',
     "heatmaps": rf'(?:data-frame="relevance" src="|class="where" src="|class="heat"><img src="){_DATA}',

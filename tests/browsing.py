@@ -71,12 +71,19 @@ class Browser:
         )  # fmt: skip
         os.close(read_command)
         os.close(write_answer)
-        self._buffer, self._count, self._session = b"", 0, None
+        self._buffer, self._count, self._session, self._context = b"", 0, None, None
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self._loaded = False
-        pages = self.send("Target.getTargets")["targetInfos"]
-        (target,) = [page["targetId"] for page in pages if page["type"] == "page"]
+        self.renew()
+
+    def renew(self) -> None:
+        """Close the page, and give one in a profile of its own: without history, storage or settings."""
+        self._session = None
+        if self._context:
+            self.send("Target.disposeBrowserContext", browserContextId=self._context)
+        self._context = self.send("Target.createBrowserContext")["browserContextId"]
+        target = self.send("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.send(f"{domain}.enable")

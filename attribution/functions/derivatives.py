@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from crp.attribution.functions.function_calls import Call
 from crp.attribution.functions.operation import Down
 from crp.attribution.nested_tensors import tensors_in
-from crp.attribution.stabilizing import pieces, stabilized_reciprocal
+from crp.attribution.stabilizing import pieces, stabilized_reciprocal, stabilized_reciprocal_into
 
 
 def with_leaves(call: Call, leaves: Mapping[int, Tensor]) -> Any:
@@ -70,15 +71,21 @@ def elementwise_first_order(call: Call) -> tuple[Tensor, Tensor | None]:
     if others or not data.is_floating_point():
         return call.run(), None
     output, factor = torch.empty_like(data), torch.empty_like(data)
-    with torch._C.DisableTorchFunction():  # each piece would be a call that modes see
+    # each piece would be a call that modes see
+    with torch._C.DisableTorchFunction(), torch.no_grad():
         for values, result, part in pieces(data.detach(), output, factor):
-            with torch.enable_grad():
-                leaf = values.detach().requires_grad_()
-                graph = with_leaves(call, {id(data): leaf})
-            if graph.shape != values.shape or graph.dtype != values.dtype:
-                return call.run(), None
-            result.copy_(graph.detach())
-            (gradient,) = torch.autograd.grad(graph, leaf, stabilized_reciprocal(graph))
+            if call.function is functional.gelu and len(call.args) == 1:  # autograd takes twice as long
+                functional.gelu(values, **call.kwargs, out=result)
+                stabilized_reciprocal_into(result, part)
+                gradient = torch.ops.aten.gelu_backward(part, values, **call.kwargs, grad_input=part)
+            else:
+                with torch.enable_grad():
+                    leaf = values.detach().requires_grad_()
+                    graph = with_leaves(call, {id(data): leaf})
+                if graph.shape != values.shape or graph.dtype != values.dtype:
+                    return call.run(), None
+                result.copy_(graph.detach())
+                (gradient,) = torch.autograd.grad(graph, leaf, stabilized_reciprocal_into(result, part))
             torch.mul(_finite(values), gradient, out=part)
     return output, factor
 

@@ -29,7 +29,7 @@ from crp.attribution.in_place import StaleTensors
 from crp.attribution.ledger import Recorder
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.norm_squares import NormSquares
-from crp.attribution.observation import RunningModules
+from crp.attribution.observation import RunningModules, reads_values
 from crp.attribution.purposes import Purpose
 from crp.attribution.ruled_module import RuledModule
 
@@ -37,7 +37,7 @@ from crp.attribution.ruled_module import RuledModule
 _VIEWS = {f"{name}Backward0" for name in ("View", "Unsqueeze", "ReshapeAlias", "UnsafeView", "Slice", "Alias", "Clone")}
 
 # What is called only where the output of a layer is kept.
-_READING = {"requires_grad", "requires_grad_", "view_as", "clone", "detach", "register_hook", "_version", "_base"}
+_READING = {"requires_grad_", "view_as", "clone", "detach", "_base"}
 
 
 @dataclass
@@ -200,6 +200,7 @@ class FunctionRules(TorchFunctionMode):
         self.operations: list[Operation] = []
         self.converted: dict[torch.dtype, set[str]] = defaultdict(set)
         self.stale = stale
+        self._depth = 0
 
     def __torch_function__(
         self, function: Callable, types: Collection[type], args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -208,6 +209,19 @@ class FunctionRules(TorchFunctionMode):
         kwargs = kwargs or {}
         if not torch.is_grad_enabled():
             return function(*args, **kwargs)
+        self._depth += 1
+        try:
+            result = self._run(function, args, kwargs)
+        finally:
+            self._depth -= 1
+        # of a function that is opened, the name of the whole: below the layers of a pass it is not opened
+        if not self._depth and reads_values(function, result):
+            name = function_name(function)
+            if name not in _READING:
+                self.running.path.append(f"{name}()")
+        return result
+
+    def _run(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         if any(_is_trained(value) for value in (*args, *kwargs.values())):
             # a module that the model hides from `modules()` runs with the caller's parameters
             args = tuple(map(_as_constant, args))
@@ -241,8 +255,6 @@ class FunctionRules(TorchFunctionMode):
         # also what a module under a rule reads: reading `requires_grad` is a call, too
         self.stale.check(data_in((*args, *kwargs.values())))
         name = function_name(function)
-        if name not in _READING:
-            self.running.path.append(f"{name}()")
         if kwargs.get("inplace") is True:
             return self._in_place(Call(self, function, name, args, {**kwargs, "inplace": False}))
         complex_data = any(map(_is_complex, (*args, *kwargs.values())))

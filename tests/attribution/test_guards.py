@@ -8,12 +8,13 @@ from typing import ClassVar
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from zennit.canonizers import NamedMergeBatchNorm
 from zennit.composites import EpsilonPlus
 from zennit.core import Composite
 from zennit.torchvision import ResNetCanonizer
 
-from crp.attribution import RelevanceFlow, composite_for
+from crp.attribution import RelevanceFlow, composite_for, prepare
 from crp.concepts import Layout
 from crp.errors import ModelError
 from tests.oracle.comparing import assert_relevance_close
@@ -131,3 +132,44 @@ def test_canonizers_that_do_not_change_the_output_get_no_note_where_samples_mix(
     model = Body(mixed).double().eval()
     with RelevanceFlow(model, EpsilonPlus(canonizers=[ResNetCanonizer()]), DATA) as flow:
         assert not flow.notes
+
+
+class Blocks(nn.Module):
+    """Attention, a residual in place, and a product that depends on the data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.act = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)
+        self.pool, self.tokens, self.mix = nn.MaxPool2d(2, 1), nn.LayerNorm(4), nn.MultiheadAttention(4, 2)
+        self.block, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, data: Tensor) -> Tensor:
+        found = self.act(self.norm(self.first(data)))
+        if data[0, 0, 0, 0] > 0:
+            found = found * 2
+        found = self.pool(found).flatten(2).permute(2, 0, 1)
+        normed = self.tokens(found)
+        found = functional.gelu(self.mix(normed, normed, normed)[0]) + found
+        found += self.block(found)
+        return self.head(found.mean(0)).softmax(1)
+
+
+def test_a_path_is_compared_once_whatever_is_asked_of_it():
+    model = Blocks().double().eval()
+    replica = prepare(model, composite_for(model).composite)
+    data = DATA.index_fill(2, torch.tensor([0]), 1)
+    for layers, to_input in (("first",), True), (("block",), False), (("tokens", "block"), False), ((), True):
+        with RelevanceFlow(replica, None, data, layers, to_input=to_input) as flow:
+            assert_relevance_close(flow.prediction.softmax(1), model(data), 1e-12)
+        assert len(replica.checked) == 1
+
+
+def test_another_path_is_compared_even_if_it_differs_below_the_layers():
+    model = Blocks().double().eval()
+    replica = prepare(model, composite_for(model).composite)
+    for value in (1, -1, 1):
+        data = DATA.index_fill(2, torch.tensor([0]), value)
+        with RelevanceFlow(replica, None, data, ["block"], to_input=False) as flow:
+            assert_relevance_close(flow.prediction.softmax(1), model(data), 1e-12)
+    assert len(replica.checked) == 2

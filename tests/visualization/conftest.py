@@ -7,7 +7,7 @@ from browsing import Browser, find_browser
 
 @pytest.fixture(scope="session")
 def chromium():
-    """One process for all tests; `open` gives each a page, a window and media of its own."""
+    """One process for all tests."""
     program = find_browser()
     if program is None:
         pytest.skip("no Chromium: install chromium, or name one in CRP_TEST_BROWSER")
@@ -18,8 +18,6 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def browser(chromium):
-    """The browser, in which pages remember nothing of other modules."""
+    """The browser with a page that knows nothing of other modules; `open` gives each test a window of its own."""
     yield chromium
-    chromium.run("try { localStorage.clear(); } catch { /* no page of a file is open */ } 1")
-    chromium.send("Page.navigate", url="about:blank")  # where it costs nothing
-    chromium.send("Page.resetNavigationHistory")
+    chromium.renew()  # now, so that the former page costs nothing while other tests run

@@ -77,8 +77,8 @@ def card_view(
         "colour": context.colours[part.layer][part.concept],
         "heatmap": heatmap_view(part.heatmap, limit, context, side=WHERE_SIDE, quality=16),
         "users": [
-            {"name": use.name if wording.mined_for_classes(explanation) else "", "text": wording.class_use(use)}
-            for use in part.classes[:USERS]
+            {"name": name, "text": wording.class_use(use)}
+            for name, use in zip(users(explanation, part), part.classes, strict=False)
         ],
         # An earlier view shows them: the script brings them here, and without it a link leads there.
         "again": "" if first == own else first,
@@ -88,6 +88,11 @@ def card_view(
         ),
         "page": "" if context.shared is None else UP + context.shared.page(*key),
     }
+
+
+def users(explanation: Explanation, part: ConceptPart) -> list[str]:
+    """Name the classes that a card lists; empty names where the library was not mined for classes."""
+    return [use.name if wording.mined_for_classes(explanation) else "" for use in part.classes[:USERS]]
 
 
 def _strip(part: ConceptPart, mode: str, context: Context) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from crp.explanations import ConceptMap, LayerExplanation
+from crp.explanations import ConceptMap, Explanation, LayerExplanation
 from crp.visualization import colours as palette
 from crp.visualization import concept_names, wording
 from crp.visualization import encoding as images
 from crp.visualization.inputs.laid_out import cell_axes
 from crp.visualization.map_cells import outweighed, winner_shares
+from crp.visualization.page.cards import users
 from crp.visualization.page.context import Context
 from crp.visualization.page.outline import edges_path
 from crp.visualization.page.packing import packed_floats
@@ -132,17 +133,17 @@ def _length(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def cells_view(
-    layer: LayerExplanation, glimpses: Mapping[str, Any], colours: Mapping[int, str], context: Context
-) -> dict[str, Any]:
-    """Collect what the script needs of a layer besides its table: names, colours, where cells lie."""
+def cells_view(explanation: Explanation, layer: LayerExplanation, context: Context) -> dict[str, Any]:
+    """Collect what the script needs of a layer besides its table: names, colours, where cells lie, classes of cards."""
+    glimpses = context.glimpses[layer.layer]
     content: dict[str, Any] = {
         "layer": layer.layer,
         "size": layer.size,
         "pages": glimpses["pages"],
         "names": list(layer.names),
         "relevance": None if layer.relevance is None else packed_floats(layer.relevance),
-        "colours": dict(colours),
+        "colours": dict(context.colours[layer.layer]),
+        "users": {part.concept: names for part in layer.ranked if any(names := users(explanation, part))},
         "sprite": {"name": glimpses["index"], **glimpses["glimpses"].numbers(layer.size)},
     }
     drawn = context.layer(layer).concept_map

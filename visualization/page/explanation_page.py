@@ -37,6 +37,7 @@ from crp.visualization.page.glimpses import embedded_glimpses, shared_glimpses
 from crp.visualization.page.graph_section import graph_view
 from crp.visualization.page.heatmaps import layer_limits
 from crp.visualization.page.outline import outline_view
+from crp.visualization.page.packed_parts import MOST_LAYERS, PackedParts
 from crp.visualization.page.packing import packed_json
 from crp.visualization.page.sounds import Sounds
 from crp.visualization.page.stored_tables import cell_tables
@@ -74,7 +75,7 @@ def render(
     """
     views = (explanation, *explanation.beside)
     context = _context(explanation, shared, renderer or page_renderer_for(explanation))
-    glimpses, colours, picture = context.glimpses, context.colours, context.picture
+    picture = context.picture
     height, width = picture.shape[:2]
     sound = context.sounds.embedded(context.renderer.sound(explanation.picture))
     return (
@@ -110,9 +111,13 @@ def render(
             small=max(height, width) <= images.SMALL_SIDE,
             ticks=context.renderer.ticks(context.space),
             views=[_view(value, index, context) for index, value in enumerate(views)],
+            parts=PackedParts(wanted=max(len(value.layers) for value in views) > MOST_LAYERS),
+            script_json=script_json,
             sound=sound,
             sounds=context.sounds,
-            sprites=[{"name": f"--s{index}", "uri": found["uri"]} for index, found in enumerate(glimpses.values())],
+            sprites=[
+                {"name": f"--s{index}", "uri": found["uri"]} for index, found in enumerate(context.glimpses.values())
+            ],
             provenance=list(provenance_groups(explanation.provenance)),
             command=explanation.provenance.get("command", ""),
             numbers=packed_json(_without_relevance(numbers(explanation))),
@@ -122,7 +127,7 @@ def render(
             cells=script_json(
                 [
                     [
-                        cells_view(layer, glimpses[layer.layer], colours[layer.layer], context)
+                        cells_view(value, layer, context)
                         | table
                         | ablations_block(value, layer)
                         for layer, table in zip(value.layers, tables, strict=True)

@@ -2,7 +2,7 @@
 class Ablations {
   constructor(content, way, layer) {
     Object.assign(this, content, content.ways[way], { layer });
-    this.numbers = floats(this.table);
+    later(this, "numbers", () => floats(this.table));
     this.rows = new Map(content.removed.map((row, index) => [row.join(), index]));
     this.single = new Set(content.removed.flatMap(row => row.length === 1 ? row : []));
     this.paired = new Set(content.removed.flatMap(row => row.length === 2 ? row : []));

@@ -1,11 +1,11 @@
 // Relevance of all concepts in all cells of one layer, as it stands in the page.
 class Table {
-  constructor(content) {
+  constructor({ relevance, scale, ...content }) {
     Object.assign(this, content);
-    // As many digits as float32 has.
-    if (content.relevance) this.relevance = Array.from(floats(content.relevance), value => Number(value.toPrecision(7)));
+    // Unpacked when they are first read. As many digits as float32 has.
+    later(this, "relevance", () => relevance && Array.from(floats(relevance), value => Number(value.toPrecision(7))));
+    later(this, "scale", () => floats(scale));
     this.places = content.sprite.concepts && new Map(content.sprite.concepts.map((concept, place) => [concept, place]));
-    if (content.table) this.scale = floats(content.scale);
   }
 
   // Unpacked when a layer is first opened: of many layers, few are. First a bit for each value that is not zero; then come

@@ -6,13 +6,19 @@ class Editor {
     this.build();
     this.bar = element("aside", { class: "mine", "aria-label": "Your names", hidden: "" });
     document.body.append(this.bar, this.dialog);
-    for (const button of all("[data-edit]")) {
-      button.hidden = false;
-      button.addEventListener("click", () => this.open(button));
-    }
+    this.offer(document);
+    // A layer that has been opened.
+    document.addEventListener("filled", event => this.offer(event.detail.place));
     // Another page of the same site, or another window.
     window.addEventListener("storage", event => { if (event.key === null || event.key.startsWith(KEY)) { names.read(); this.show(); } });
     this.show();
+  }
+
+  offer(place) {
+    for (const button of all("[data-edit]", place)) {
+      button.hidden = false;
+      button.addEventListener("click", () => this.open(button));
+    }
   }
 
   build() {

@@ -9,6 +9,15 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// A property that is computed when it is first read.
+function later(owner, name, make) {
+  Object.defineProperty(owner, name, { configurable: true, get() {
+    const value = make();
+    Object.defineProperty(owner, name, { value });
+    return value;
+  } });
+}
+
 const tenth = share => Math.round(share * 1000) / 10 + 0;
 const percent = share => `${tenth(share).toFixed(1)}\u00a0%`.replace("-", "\u2212");
 const signed = share => (tenth(share) > 0 ? "+" : "") + percent(share);

@@ -3,12 +3,30 @@ class Graph {
   constructor(view) {
     this.view = view;
     this.root = view.root.querySelector(".graph");
+    this.find();
+    if (!this.packed) return;
+    const watch = new IntersectionObserver(entries => { if (entries.some(entry => entry.isIntersecting)) this.fill(); }, { rootMargin: "100%" });
+    watch.observe(this.root);
+  }
+
+  get packed() { return this.root?.querySelector(":scope > [data-packed]"); }
+
+  find() {
     this.nodes = this.root ? all(".node", this.root) : [];
     this.edges = this.root ? all(".edge", this.root) : [];
-    for (const scroll of all(".scroll", view.root)) scroll.scrollLeft = (scroll.scrollWidth - scroll.clientWidth) / 2;
+    for (const scroll of this.root ? all(".scroll", this.root) : []) scroll.scrollLeft = (scroll.scrollWidth - scroll.clientWidth) / 2;
+    new GraphKeys(this);
+  }
+
+  // Puts in the graph, if it is packed: when it is nearly in sight, or a concept lights up in it.
+  fill() {
+    if (!fill(this.root)) return;
+    this.find();
+    filled(this.view, this.root);
   }
 
   node(layer, concept) {
+    this.fill();
     return this.nodes.find(node => node.dataset.layerName === layer && Number(node.dataset.concept) === concept);
   }
 
@@ -23,7 +41,7 @@ class Graph {
   forget() { if (this.root) delete this.root.querySelector(".about").dataset.key; }
 
   light(which, key) {
-    if (!this.root) return;
+    if (!this.root || (!which && this.packed)) return;
     const node = which && this.node(which.layer, which.concept), about = this.root.querySelector(".about");
     this.root.classList.toggle("picked", Boolean(node));
     const linked = new Set([key]);

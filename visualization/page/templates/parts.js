@@ -2,7 +2,12 @@
 class Parts {
   constructor(views) {
     this.views = views;
-    for (const view of views) this.offer(view);
+    for (const view of views) {
+      for (const panel of view.panels) if (panel.querySelector(".ledger")) this.offer(view, panel);
+      if (view.graph.root) this.offerGraph(view);
+      this.offerRegion(view);
+    }
+    document.addEventListener("filled", ({ detail: { view, place } }) => { if (place.matches(".panel")) this.offer(view, place); });
     const page = element("p", { class: "takes" });
     document.querySelector("footer").prepend(page);
     this.menu(page, "this page", { "Copy link": () => this.address(""), "Download JSON": () => this.json("atlas", this.numbers) });
@@ -19,36 +24,40 @@ class Parts {
   // Numbers of a view, as in the JSON.
   of(view) { return view.index ? this.numbers.beside[view.index - 1] : this.numbers; }
 
-  offer(view) {
-    view.panels.forEach((panel, index) => {
-      const table = view.tables[index], { layer } = table;
-      const choices = { "Copy link": () => this.address(panel.id) };
-      if (table.relevance) choices["Download CSV"] = () => this.csv(`${layer} concepts`, this.concepts(table, [...table.relevance.keys()].map(concept => [concept, table.relevance[concept], table.share(concept)])));
-      choices["Download JSON"] = () => this.json(layer, this.of(view).layers[index]);
-      const map = view.stage.map(index);
-      if (map) choices["Download the map as SVG"] = () => this.svg(`${layer} map`, map.querySelector("svg"));
-      this.menu(panel.querySelector(".ledger"), layer, choices);
+  // A layer that is open, and its cards.
+  offer(view, panel) {
+    const index = Number(panel.dataset.layer), table = view.tables[index], { layer } = table;
+    const choices = { "Copy link": () => this.address(panel.id) };
+    if (table.relevance) choices["Download CSV"] = () => this.csv(`${layer} concepts`, this.concepts(table, [...table.relevance.keys()].map(concept => [concept, table.relevance[concept], table.share(concept)])));
+    choices["Download JSON"] = () => this.json(layer, this.of(view).layers[index]);
+    const map = view.stage.map(index);
+    if (map) choices["Download the map as SVG"] = () => this.svg(`${layer} map`, map.querySelector("svg"));
+    this.menu(panel.querySelector(".ledger"), layer, choices);
+    for (const card of all(".card", panel)) this.offerCard(view, card, index, layer);
+  }
+
+  offerCard(view, card, index, layer) {
+    const concept = Number(card.dataset.concept), name = `${layer} ${concept}`;
+    this.menu(card.querySelector(".facts"), name, {
+      "Copy link": () => this.address(`${encodeURIComponent(layer)}/${concept}${view.index ? `@${view.index}` : ""}`),
+      "Download the heatmap as PNG": () => this.png(name, card.querySelector(".heat")),
+      "Download JSON": () => {
+        const { supporting, opposing } = this.of(view).layers[index];
+        this.json(name, { layer, ...[...supporting, ...opposing].find(part => part.concept === concept) });
+      },
     });
-    for (const card of view.cards) {
-      const concept = Number(card.dataset.concept), index = Number(card.dataset.layer), { layer } = view.tables[index];
-      const name = `${layer} ${concept}`, address = () => `${encodeURIComponent(layer)}/${concept}${view.index ? `@${view.index}` : ""}`;
-      this.menu(card.querySelector(".facts"), name, {
-        "Copy link": () => this.address(address()),
-        "Download the heatmap as PNG": () => this.png(name, card.querySelector(".heat")),
-        "Download JSON": () => {
-          const { supporting, opposing } = this.of(view).layers[index];
-          this.json(name, { layer, ...[...supporting, ...opposing].find(part => part.concept === concept) });
-        },
-      });
-    }
-    if (view.graph.root) {
-      const graph = () => this.of(view).graph;
-      this.menu(view.graph.root.querySelector(".lead"), "the graph", {
-        "Copy link": () => this.address(view.graph.root.querySelector("h3").id),
-        "Download CSV": () => this.csv("graph", [["upper layer", "upper concept", "lower layer", "lower concept", "relevance", "share of the prediction"], ...graph().edges.map(edge => [...edge.upper, ...edge.lower, edge.relevance, edge.share])]),
-        "Download JSON": () => this.json("graph", graph()),
-      }, true);
-    }
+  }
+
+  offerGraph(view) {
+    const graph = () => this.of(view).graph;
+    this.menu(view.graph.root.querySelector(".lead"), "the graph", {
+      "Copy link": () => this.address(view.graph.root.querySelector("h3").id),
+      "Download CSV": () => this.csv("graph", [["upper layer", "upper concept", "lower layer", "lower concept", "relevance", "share of the prediction"], ...graph().edges.map(edge => [...edge.upper, ...edge.lower, edge.relevance, edge.share])]),
+      "Download JSON": () => this.json("graph", graph()),
+    }, true);
+  }
+
+  offerRegion(view) {
     this.menu(view.region.root, "the region", { "Download CSV": () => {
       const { table, selected } = view.region, sums = table.sums(selected), total = sums.reduce((sum, value) => sum + Math.abs(value), 0);
       this.csv(`${table.layer} region`, this.concepts(table, table.ranked(selected, sums).map(concept => [concept, sums[concept], sums[concept] / total])));

@@ -7,19 +7,25 @@ class Renaming {
     this.written = new WeakMap();
     this.shown = new Set();
     this.show();
+    // A layer that has been opened, as the page was written.
+    document.addEventListener("filled", () => this.apply());
   }
 
   // The concepts whose name differs from the one that the page was written with.
   get changed() { return [...this.names.kept.keys()].filter(of => this.names.name(...Names.split(of)) !== this.names.printed(of)); }
 
   show() {
+    this.apply();
+    document.dispatchEvent(new Event("renamed"));
+  }
+
+  apply() {
     const { names } = this, changed = new Set(this.changed), touched = new Set([...changed, ...this.shown]);
     this.shown = changed;
     for (const place of all("[data-name]")) if (touched.has(place.dataset.of)) this.name(place);
     for (const place of all("[data-said]")) if (names.kept.has(place.dataset.said) || this.written.has(place)) this.tell(place);
     for (const button of all("[data-edit]")) button.firstChild.data = names.said(button.dataset.edit) ? "Edit the name" : "Name it";
     if (touched.size) this.speak([...changed]);
-    document.dispatchEvent(new Event("renamed"));
   }
 
   name(place) {

@@ -5,18 +5,16 @@ function searchIn(current) {
   function matches(text) {
     const wanted = text.trim().toLowerCase(), view = current(), hits = [];
     if (!wanted) return hits;
-    view.tables.forEach((table, index) => {
+    for (const table of view.tables) {
       for (let concept = 0; concept < table.size; concept++) {
-        const card = view.card(index, concept), share = table.share(concept) ?? 0;
-        const users = card ? all(".users bdi", card).map(use => use.textContent) : [];
-        const user = users.find(name => name.toLowerCase().includes(wanted));
+        const share = table.share(concept) ?? 0, user = table.users[concept]?.find(name => name.toLowerCase().includes(wanted));
         const named = `${table.layer}/${concept}`.toLowerCase(), called = table.nameOf(concept).toLowerCase();
         const exact = String(concept) === wanted || named === wanted || called === wanted;
         if (exact || String(concept).startsWith(wanted) || named.includes(wanted) || called.includes(wanted) || user) {
           hits.push({ layer: table.layer, concept, table, share, user: exact ? undefined : user, exact });
         }
       }
-    });
+    }
     return hits.sort((a, b) => b.exact - a.exact || Math.abs(b.share) - Math.abs(a.share));
   }
 

@@ -9,7 +9,9 @@ function silence() {
 }
 
 speaker.addEventListener("ended", silence);
-for (const button of all("[data-sound]")) button.setAttribute("aria-pressed", "false");
+function released(place) { for (const button of all("[data-sound]", place)) button.setAttribute("aria-pressed", "false"); }
+released(document);
+document.addEventListener("filled", event => released(event.detail.place));
 document.addEventListener("click", event => {
   const button = event.target.closest("[data-sound]"), same = button === playing;
   if (!button) return;

@@ -25,9 +25,15 @@ class Stage {
     this.overlay = element("svg", { "aria-hidden": "true" });
     this.frames.append(element("div", { class: "frame concept heat", "data-frame": "concept", hidden: "" }, this.picture, this.overlay));
     // Out of the frames, so that nothing below moves when the picture changes.
-    this.legends = all(".legend", this.frames);
-    this.frames.after(...this.legends);
+    this.legends = [];
+    this.take(this.frames);
     for (const button of this.buttons) button.addEventListener("click", () => this.choose(button.dataset.show));
+  }
+
+  take(place) {
+    const legends = all(".legend", place);
+    (this.legends.at(-1) ?? this.frames).after(...legends);
+    this.legends.push(...legends);
   }
 
   choose(frame) {

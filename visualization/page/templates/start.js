@@ -1,15 +1,20 @@
 // The whole page: its views, the choice between them, the scale of heatmaps, addresses.
 document.body.classList.add("live");
-closeFolds();
-for (const patch of all(".patch")) patch.title = patch.getAttribute("aria-label");
 // What the numbers of cards mean stands once, below.
 const means = Object.fromEntries(all("[id^=means-]").map(place => [place.id.slice(6), place.textContent]));
 const NAMED = { layer: "share of the layer: ", prediction: "share of the prediction: " };
-for (const place of all("[data-means]")) place.title = place.dataset.means.split(" ").map(name => (NAMED[name] ?? "") + means[name]).join("; ");
+function prepare(place) {
+  closeFolds(place);
+  for (const patch of all(".patch", place)) patch.title = patch.getAttribute("aria-label");
+  for (const told of all("[data-means]", place)) told.title = told.dataset.means.split(" ").map(name => (NAMED[name] ?? "") + means[name]).join("; ");
+}
+prepare(document);
+document.addEventListener("filled", event => prepare(event.detail.place));
 
 const tables = JSON.parse(document.getElementById("atlas-cells").textContent).map(view => view.map(layer => new Table(layer)));
 tables.flat().forEach(table => { if (table.difference) table.others = table.difference.map(view => tables[view].find(other => other.layer === table.layer)); });
-const views = all(".view").map((root, index) => new View(root, tables[index], address));
+const views = [];
+for (const [index, root] of all(".view").entries()) views.push(new View(root, tables[index], address));
 const switches = all("[data-switch]");
 let current = 0;
 const removal = new Switch(() => views[current], address);
@@ -61,8 +66,16 @@ function follow() {
   removal.set(off[1], [...new Set(off[2].split(",").map(Number))], how === "mean");
 }
 
+// The card with an id, whose layer may still be packed; null if there is none.
+function cardAt(id) {
+  const [, view, layer] = id.match(/^(?:view-(\d+)-)?layer-(\d+)-concept-\d+$/) ?? [];
+  if (layer && Number(layer) < views[view ?? 0]?.panels.length) views[view ?? 0].fill(Number(layer));
+  const found = document.getElementById(id);
+  return found?.matches(".card") ? found : null;
+}
+
 function reach(hash) {
-  const card = hash && all(".card").find(other => other.id === hash);
+  const card = cardAt(hash);
   if (card) {
     turn(views.findIndex(view => view.root.contains(card)));
     views[current].go(views[current].tables[card.dataset.layer].layer, Number(card.dataset.concept));
@@ -93,5 +106,6 @@ document.addEventListener("keydown", event => {
   else removal.set(null, []);
 });
 window.addEventListener("hashchange", follow);
+window.addEventListener("beforeprint", () => views.forEach(view => view.fillAll()));
 turn(0);
 follow();

@@ -4,20 +4,23 @@ class Switch {
   constructor(current, changed) {
     Object.assign(this, { current, changed, layer: null, off: [], mean: false, last: null });
     this.stored = all(".view").map((_, index) => tables[index].map(({ ablations, layer }) => ablations ? ablations.ways.map((_, way) => new Ablations(ablations, way, layer)) : []));
-    this.kept = new Map(all(".classes caption, .classes tbody, .card .effect, .fold summary").map(place => [place, [...place.childNodes].map(node => node.cloneNode(true))]));
-    this.orders = new Map(all(".cards").map(list => [list, [...list.children]]));
-    this.buildButtons();
+    Object.assign(this, { kept: new Map(), orders: new Map(), buttons: [] });
+    this.take(document);
     this.buildBar();
+    document.addEventListener("filled", event => { this.take(event.detail.place); if (this.layer !== null) this.show(); });
   }
 
-  buildButtons() {
-    this.buttons = all(".card").filter(card => this.of(card, false)?.single.has(Number(card.dataset.concept))).map(card => {
+  // Cards of the page, or of a layer that has been opened: what they say, their order, and a button on each.
+  take(root) {
+    for (const place of all(".classes caption, .classes tbody, .card .effect, .fold summary", root)) this.kept.set(place, [...place.childNodes].map(node => node.cloneNode(true)));
+    for (const list of all(".cards", root)) this.orders.set(list, [...list.children]);
+    for (const card of all(".card", root).filter(one => this.of(one, false)?.single.has(Number(one.dataset.concept)))) {
       const button = element("button", { type: "button", class: "without", "aria-pressed": "false", title: "Its part of the layer\u2019s output becomes zero, or its mean" },
         "Switch off", element("span", { class: "unseen" }, `, ${this.named(card)}`));
       button.addEventListener("click", () => this.toggle(card));
       card.querySelector(".facts").append(button);
-      return { button, card };
-    });
+      this.buttons.push({ button, card });
+    }
   }
 
   buildBar() {

@@ -7,30 +7,44 @@ class View {
     this.tables = tables;
     this.tabs = all("[role=tab]", root);
     this.panels = all(".panel", root);
-    this.cards = all(".card", root);
     this.layer = 0;
     this.pinned = null;
     this.lit = undefined;
-    this.bringPatches();
+    this.bringPatches(root);
     this.stage = new Stage(this);
     this.graph = new Graph(this);
-    new GraphKeys(this.graph);
     this.region = new Region(this);
     this.listen();
     this.open(0);
   }
 
   // Patches that stand on another view's card.
-  bringPatches() {
-    for (const again of all(".again", this.root)) {
-      const card = again.closest(".card");
-      const first = all(".card").find(other => other.dataset.layer === card.dataset.layer &&
-        other.dataset.concept === card.dataset.concept && other.querySelector(".strips"));
-      again.replaceWith(first.querySelector(".strips").cloneNode(true));
+  bringPatches(place) {
+    for (const link of all(".again > a", place)) {
+      link.parentNode.replaceWith(cardAt(link.hash.slice(1)).querySelector(".strips").cloneNode(true));
     }
   }
 
+  get cards() { return all(".card", this.root); }
+
+  // Puts in the cards and the map of a layer, if they are packed.
+  fill(index) {
+    const panel = this.panels[index], map = this.stage.map(index), found = [panel, map].filter(fill);
+    if (found.includes(map)) {
+      this.stage.take(map);
+      this.stage.open(this.layer);
+    }
+    if (found.includes(panel)) this.bringPatches(panel);
+    if (found.length) filled(this, panel);
+  }
+
+  fillAll() {
+    this.panels.forEach((_, index) => this.fill(index));
+    this.graph.fill();
+  }
+
   open(index) {
+    this.fill(index);
     this.layer = index;
     this.panels.forEach((panel, i) => { panel.hidden = i !== index; });
     this.tabs.forEach((tab, i) => { tab.setAttribute("aria-selected", i === index); tab.tabIndex = i === index ? 0 : -1; });
@@ -40,7 +54,9 @@ class View {
   }
 
   card(layer, concept) {
-    return this.cards.find(card => Number(card.dataset.layer) === layer && Number(card.dataset.concept) === concept);
+    if (layer < 0) return null;
+    this.fill(layer);
+    return this.panels[layer].querySelector(`.card[data-concept="${concept}"]`);
   }
 
   layerNamed(name) { return this.tables.findIndex(table => table.layer === name); }
@@ -56,8 +72,9 @@ class View {
   light(which) {
     const key = which && `${which.layer}/${which.concept}`, lit = which && `${key}/${which.cell ?? ""}`;
     if (lit === this.lit) return;
-    this.lit = lit;
     const index = which ? this.layerNamed(which.layer) : -1;
+    if (index >= 0) this.fill(index);
+    this.lit = lit;
     for (const place of all(".map, .legend, .panel, .ranking", this.root)) {
       const here = which !== null && Number(place.dataset.layer) === index;
       place.classList.toggle("picked", here);
