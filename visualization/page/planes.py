@@ -48,14 +48,14 @@ def planes_view(explanation: Explanation) -> dict[str, Any] | None:
             "steps": steps,
             "names": [axis.name for axis in medium.axes],
             "affine": medium.affine and [list(row) for row in medium.affine[:3]],
-            "planes": planes(medium.affine),
+            "planes": planes_across(medium.affine),
             "volume": _placed(shape) | {"uri": formats.photo_uri(mosaic(grey), quality=60)},
             "views": [_view(value) for value in (explanation, *explanation.beside)],
         },
     }
 
 
-def planes(affine: Sequence[Sequence[float]] | None) -> list[dict[str, Any]]:
+def planes_across(affine: Sequence[Sequence[float]] | None) -> list[dict[str, Any]]:
     """Say how the plane across each axis of a volume is shown: axial first, then coronal and sagittal.
 
     Parameters
@@ -72,9 +72,9 @@ def planes(affine: Sequence[Sequence[float]] | None) -> list[dict[str, Any]]:
 
     Examples
     --------
-    >>> [(plane["name"], plane["axis"], plane["down"][0], plane["along"][0]) for plane in planes(None)]
+    >>> [(plane["name"], plane["axis"], plane["down"][0], plane["along"][0]) for plane in planes_across(None)]
     [('axial', 0, 1, 2), ('coronal', 1, 0, 2), ('sagittal', 2, 0, 1)]
-    >>> planes([[-2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 3, 0]])[0]
+    >>> planes_across([[-2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 3, 0]])[0]
     {'name': 'axial', 'axis': 2, 'down': [1, True], 'along': [0, False], 'edges': ['A', 'R']}
     """
     if affine is None:

@@ -9,7 +9,7 @@ import pytest
 from crp.media.medium import Medium
 from crp.visualization import encoding as images
 from crp.visualization.atlases import Atlas
-from crp.visualization.page.planes import MOST, mosaic, planes, planes_view, reduced
+from crp.visualization.page.planes import MOST, mosaic, planes_across, planes_view, reduced
 from example_inputs import explanation_of
 from page_in_browser import VIEW, faults
 
@@ -153,7 +153,7 @@ def test_planes_lie_as_a_radiologist_expects(order, signs):
     affine = np.full((3, 4), 0.15)
     for world, axis in enumerate(order):
         affine[world, axis] = 2 * signs[world]
-    shown = planes(affine.tolist())
+    shown = planes_across(affine.tolist())
     assert [plane["name"] for plane in shown] == ["axial", "coronal", "sagittal"]
     for plane, across, down, along in zip(shown, (2, 1, 0), (1, 2, 2), (0, 0, 1), strict=True):
         assert plane["axis"] == order[across]
