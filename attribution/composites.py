@@ -2,15 +2,18 @@
 
 There are two sets (`purposes.py`). What counts, from the output down to the concepts' layers, follows epsilon at all
 linear operations, and derivatives at norms, attention, gates and smooth activations: first-order effects. Where it is,
-down to the input, follows z+ at convolutions, with flat at the first layer and epsilon at the fully connected ones
-(zennit's `EpsilonPlusFlat`; Kohlbrenner et al., "Towards best practice in explaining neural network decisions with
-LRP", 2020). Three kinds of networks need other rules for maps:
+down to the input, follows gamma (0.25) at convolutions, with flat at the first layer and epsilon at the fully connected
+ones: zennit's `EpsilonPlusFlat` with gamma in place of z+, which leaves out what speaks against a unit, and so gives
+more to the surroundings of what it shows (Montavon et al., "Layer-wise relevance propagation: an overview", 2019;
+Kohlbrenner et al., "Towards best practice in explaining neural network decisions with LRP", 2020; docs/truth.md). Three
+kinds of networks need other rules for maps:
 
-- If the classifier is a convolution (SqueezeNet), z+ on it would leave no negative relevance in any lower layer. It
-  gets epsilon, like a fully connected classifier.
-- In depthwise convolutions (MobileNet) each unit has few inputs and a large bias, which absorbs nearly all relevance:
-  on 12 photos a fraction of 4e-6 arrived at the input of MobileNet v1. There the biases of convolutions are excluded
-  from the denominators, and 1e-2 arrives. The rest is lost at units that are active because of their bias alone.
+- If the classifier is a convolution (SqueezeNet), it gets epsilon, like a fully connected classifier; z+ on it would
+  leave no negative relevance in any lower layer.
+- Networks with depthwise convolutions (MobileNet) have z+, because gamma was not measured there. In these convolutions
+  each unit has few inputs and a large bias, which absorbs nearly all relevance: on 12 photos a fraction of 4e-6 arrived
+  at the input of MobileNet v1. There the biases of convolutions are excluded from the denominators, and 1e-2 arrives.
+  The rest is lost at units that are active because of their bias alone.
   Where no ReLU follows, z+ at depthwise convolutions sent 1e4 times the logit to the input of MViT v2, and epsilon at
   batch norms of sums sent 1e9 times the logit to that of RepViT: see `ZPlusOrMinus`.
 - Without convolutions, flat at the first layer would spread relevance evenly over the whole input: epsilon everywhere.
@@ -42,9 +45,9 @@ from crp.errors import InputError, ModelError, nearest
 
 # Norms of single samples: their scale depends on all channels.
 _SCALING_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-# Two sets of rules, the same with gamma for maps, or those for maps everywhere, as in the paper.
-BY_PURPOSE, GAMMA, PLUS = "by-purpose", "by-purpose-gamma", "epsilon-plus-flat"
-RULES = (BY_PURPOSE, GAMMA, PLUS)
+# Two sets of rules, with gamma for maps or with z+; or the latter everywhere, as in the paper.
+GAMMA, BY_PURPOSE, PLUS = "by-purpose-gamma", "by-purpose", "epsilon-plus-flat"
+RULES = (GAMMA, BY_PURPOSE, PLUS)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class FittingComposite:
         return arriving[0].flatten(1).sum(1) / started[0].flatten(1).sum(1)
 
 
-def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = BY_PURPOSE) -> FittingComposite:
+def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = GAMMA) -> FittingComposite:
     """Choose rules for `model`.
 
     Parameters
@@ -102,11 +105,12 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
         An example `[N, ...]` of the model's input. With it, the first and the last layer are those that run first and
         last; without it, those that the model registers first and last.
     rules
-        `"by-purpose"`: epsilon and derivatives for relevance that ends at layers, other rules for relevance that ends
-        at the input.
-        `"by-purpose-gamma"`: the same, with gamma in place of z+ for the latter. Heatmaps keep closer to what they
-        show, and take longer in nets with skip connections.
-        `"epsilon-plus-flat"`: the same rules for both, as in Achtibat et al. (2023).
+        `"by-purpose-gamma"`: epsilon and derivatives for relevance that ends at layers; gamma at convolutions, and
+        other rules elsewhere, for relevance that ends at the input. Networks with depthwise convolutions have z+ in
+        place of gamma.
+        `"by-purpose"`: the same, with z+ in all networks. Heatmaps give more to the surroundings of what they show, and
+        take less time in nets with skip connections.
+        `"epsilon-plus-flat"`: the same rules for both, with z+, as in Achtibat et al. (2023).
 
     Returns
     -------
@@ -116,17 +120,16 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
     Raises
     ------
     InputError
-        If there are no such rules, or `"by-purpose-gamma"` is asked for a network without convolutions or with
-        depthwise ones.
+        If there are no such rules.
     ModelError
         If the model has no linear or convolutional operation, or cannot run on the data.
 
     Examples
     --------
     >>> from torch import nn
-    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10))
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(32, 10))
     >>> composite_for(model).name
-    'epsilon; maps: epsilon-plus-flat'
+    'epsilon; maps: epsilon-gamma-flat'
     >>> composite_for(model, rules="epsilon-plus-flat").name
     'epsilon-plus-flat'
     """
@@ -145,11 +148,6 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
         runs = "has no linear or convolutional module" if data is None else "runs no linear or convolutional operation"
         raise ModelError(f"{type(model).__name__} {runs} to put a rule on.")
     network = network_kind(calls)
-    if rules == GAMMA and (network.depthwise or not network.convolutional):
-        raise InputError(
-            f"The rules '{GAMMA}' are for networks with convolutions, none of them depthwise: for others, take "
-            f"'{BY_PURPOSE}'."
-        )
     if not network.convolutional:
         name = "epsilon"
         choice = (
@@ -157,7 +155,7 @@ def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = 
             "the input"
         )
     else:
-        name, choice = _convolutional_choice(network, rules == GAMMA)
+        name, choice = _convolutional_choice(network, rules == GAMMA and network.inner and not network.depthwise)
     ranking = None
     if (network.convolutional or derived) and rules != PLUS:
         ranking, name = RankingComposite(network), f"{'first-order' if derived else 'epsilon'}; maps: {name}"
@@ -185,7 +183,7 @@ def _convolutional_choice(network: NetworkKind, gamma: bool) -> tuple[str, str]:
     if network.convolutional_classifier:
         name += f", epsilon on {network.last}"
         last = f"epsilon at the last one, '{network.last}'"
-        reason = f", which acts as the classifier: {rule} there would leave no negative relevance"
+        reason = ", which acts as the classifier" + ("" if gamma else ": z+ there would leave no negative relevance")
     if network.depthwise:
         name += ", without biases of convolutions"
         plus += (

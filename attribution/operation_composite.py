@@ -64,6 +64,8 @@ class NetworkKind:
         Whether there are depthwise convolutions.
     convolutional_classifier
         Whether the last linear operation is a convolution.
+    inner
+        Whether there are convolutions between the first linear operation and the classifier.
     """
 
     first: str
@@ -71,6 +73,7 @@ class NetworkKind:
     convolutional: bool
     depthwise: bool
     convolutional_classifier: bool
+    inner: bool
 
 
 def network_kind(calls: Sequence[LinearCall]) -> NetworkKind:
@@ -81,6 +84,7 @@ def network_kind(calls: Sequence[LinearCall]) -> NetworkKind:
         convolutional=any(call.kind is not nn.Linear for call in calls),
         depthwise=any(call.depthwise for call in calls),
         convolutional_classifier=calls[-1].kind is not nn.Linear,
+        inner=any(call.kind is not nn.Linear for call in calls[1:-1]),
     )
 
 
@@ -154,12 +158,14 @@ class OperationComposite(Composite):
 class GammaComposite(OperationComposite):
     """Gamma with 0.25 at convolutions that have z+ otherwise (Montavon et al., 2019).
 
-    What speaks against a unit counts, too, so that less relevance goes to the surroundings of what it shows.
+    What speaks against a unit counts, too, so that less relevance goes to the surroundings of what it shows. Networks
+    with depthwise convolutions keep z+: gamma was not measured there.
     """
 
     def __init__(self, network: NetworkKind, ranking: OperationComposite | None = None) -> None:
         super().__init__(network, ranking)
-        self._plus = Gamma(0.25)
+        if not network.depthwise:
+            self._plus = Gamma(0.25)
 
 
 class RankingComposite(OperationComposite):

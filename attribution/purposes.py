@@ -1,8 +1,8 @@
 """What relevance is propagated for. Each purpose can have rules of its own.
 
 How much a concept counts and where in the input it is are two questions, and no single rule answers both well. Epsilon
-follows the signs and sizes of what the network computes, and its heatmaps are noise. z+ and flat give heatmaps that
-point, and hide what a concept speaks against (docs/truth.md).
+follows the signs and sizes of what the network computes, and its heatmaps are noise. Gamma and flat give heatmaps that
+point, and rank concepts less well (docs/truth.md).
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ SECONDS = 300
 CLOSED, EQUAL = 1e-9, 1e-12
 # Outputs may differ by more, up to so many times what the model's own output changes if its input is rounded.
 ROUNDINGS = 4
-# The default rules should keep relevance within `RANGE`: the median over so many inputs.
+# The rules for heatmaps should keep relevance within `RANGE`: the median over so many inputs.
 INPUTS = 3
 
 
@@ -106,7 +106,7 @@ class Result:
 
     @property
     def stays(self) -> bool:
-        """Whether the default rules keep relevance within `RANGE` wherever all of it passes."""
+        """Whether z+ and flat keep relevance within `RANGE` wherever all of it passes."""
         return self.lowest is not None and RANGE[0] <= self.lowest and self.highest <= RANGE[1]
 
 
@@ -177,7 +177,7 @@ def measure(model: nn.Module, data: Tensor, result: Result) -> None:
 
 
 def measure_default(model: nn.Module, data: Tensor, result: Result) -> None:
-    """Enter how much relevance arrives with the default rules for heatmaps, at the input and wherever all of it passes.
+    """Enter how much relevance arrives with z+ in heatmaps, at the input and wherever all of it passes.
 
     Relevance of concepts follows epsilon, which the ledger measures.
     """
@@ -279,7 +279,7 @@ def summary(results: Sequence[Result]) -> str:
     return (
         f"{', '.join(counts)} have the model's own output and a ledger that closes to {CLOSED:.0e} or better. "
         f"{named} have functions without a rule, which are named. {len(failed)} could not be explained "
-        f"({', '.join(failed) or 'none'}). With the default rules for heatmaps, relevance stays between {RANGE[0]} and "
+        f"({', '.join(failed) or 'none'}). With z+ in heatmaps, relevance stays between {RANGE[0]} and "
         f"{RANGE[1]} times what started in {len(known) - len(outside)} of the {len(known)} where this was measured. It "
         f"does not in {', '.join(outside) or 'any other'}. Measured at commit {', '.join(commits)}."
     )

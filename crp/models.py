@@ -182,7 +182,7 @@ def described_rules(
 ) -> tuple[Composite, dict[str, Any]]:
     """Return a composite (by default the one that fits the model) and its description as a library stores it."""
     if composite is None or isinstance(composite, str):
-        fitting = composite_for(model, data, rules=composite or BY_PURPOSE)
+        fitting = composite_for(model, data, rules=composite or GAMMA)
         composite, name, reason = fitting.composite, fitting.name, fitting.reason
     else:
         name, reason = type(composite).__name__, "given by the caller"
@@ -336,6 +336,13 @@ def check_composite(library: Library, given: Mapping[str, Any]) -> None:
             f"The library '{library.path}' holds one set of rules, {shortened(mined['name'])}, and the model has rules "
             f"by purpose, '{given['name']}': prepare it with crp.prepared(model, library=library), or give "
             f"composite='{PLUS}' (or the composite that was given to crp.mine)."
+        )
+    own, others = rules_in(library.manifest), rules_in({"composite": given})
+    if "ranking" in given and own != others:
+        ours, theirs = (f"'{each['name'].split('; maps: ')[-1]}'" for each in (mined, given))
+        raise LibraryError(
+            f"The library '{library.path}' draws heatmaps by {ours}, and the model has {theirs}: prepare it with "
+            f"crp.prepared(model, library=library), or give composite='{own}'."
         )
     if "ranking" in mined and mined["name"] == given["name"].replace("first-order", "epsilon") != given["name"]:
         raise LibraryError(

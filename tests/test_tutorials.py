@@ -116,7 +116,7 @@ def test_what_a_notebook_says_is_so(run: tuple) -> None:
         assert second.startswith("This network looks untrained")
         default, paper, epsilon = (numbers(line) for line in printed(notebook, "rules").splitlines()[1:])
         assert default[0] == epsilon[0] > paper[0] + 0.1
-        assert default[2] == paper[2]
+        assert default[2] > paper[2]
         same, own, merged, plain_zplus, merged_zplus, not_merged = printed(notebook, "canonisation").splitlines()
         assert numbers(same)[-1] < 1e-4
         assert numbers(own) == numbers(merged)

@@ -74,9 +74,9 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
 )
 @click.option(
     "--rules",
-    type=click.Choice(["by-purpose", "by-purpose-gamma", "epsilon-plus-flat"]),
-    help="How relevance flows: one set of rules ranks concepts and another draws heatmaps (default), the same with "
-    "heatmaps by gamma, which keep closer to what they show and take longer, or the single composite of the CRP paper.",
+    type=click.Choice(["by-purpose-gamma", "by-purpose", "epsilon-plus-flat"]),
+    help="How relevance flows: one set of rules ranks concepts and another, with gamma, draws heatmaps (default), the "
+    "same with z+ in place of gamma, or the single composite of the CRP paper.",
 )
 @options.concept
 @options.probabilities

@@ -277,13 +277,31 @@ def test_gamma_for_maps_is_zennits():
 
 
 @pytest.mark.parametrize(
-    "net",
+    ("net", "name"),
     [
-        nn.Sequential(nn.Flatten(), nn.Linear(12, 2)),
-        nn.Sequential(nn.Conv2d(3, 3, 1, groups=3), nn.Conv2d(3, 3, 1), nn.Flatten(), nn.Linear(12, 2)),
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), "epsilon"),
+        (
+            nn.Sequential(nn.Conv2d(3, 3, 1, groups=3), nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)),
+            "epsilon; maps: epsilon-plus-flat, without biases of convolutions",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)),
+            "epsilon; maps: epsilon-plus-flat",
+        ),
     ],
-    ids=["dense", "depthwise"],
+    ids=["dense", "depthwise", "first layer alone"],
 )
-def test_gamma_is_refused_where_it_was_not_measured(net):
-    with pytest.raises(InputError, match=r"none of them depthwise: for others, take 'by-purpose'\.$"):
-        composite_for(net, rules=GAMMA)
+def test_gamma_is_left_out_where_it_has_no_place(net, name):
+    data = torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for rules in (GAMMA, BY_PURPOSE):
+        fitting = composite_for(net, rules=rules)
+        assert fitting.name == name
+        with RelevanceFlow(net, fitting.composite, data) as flow:
+            found[rules] = flow.down(flow.output_relevance([0, 1]))
+    assert torch.equal(found[GAMMA], found[BY_PURPOSE])
+
+
+def test_gamma_is_the_default():
+    model = small_net()
+    assert composite_for(model).name == composite_for(model, rules=GAMMA).name == "epsilon; maps: epsilon-gamma-flat"

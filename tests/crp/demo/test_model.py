@@ -58,7 +58,7 @@ def test_model_is_in_evaluation_mode_and_fresh_each_time():
 
 
 def test_accuracy_and_what_the_tag_does():
-    figures = report(demo_model(), 200)
+    figures = report(demo_model(), 100)
     assert figures["right, tags as in training"] >= 0.97
     # Clever Hans: without its tag the class is lost, with it other classes become it.
     assert figures["right, no tags, the tagged class"] < 0.5

@@ -85,7 +85,7 @@ def test_the_detector_finds_the_boxes():
 
 
 def test_the_concept_of_a_class_is_first_and_the_ground_is_context():
-    found = truth(12)
+    found = truth(6)
     assert found["objects whose class's concept is first"] >= 0.95
     assert found["mean of that relevance in the mask, clean objects"] >= 0.8
     assert found["octagons above the other objects of their scene"] >= 0.95

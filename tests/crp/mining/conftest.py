@@ -9,16 +9,19 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
-from zennit.composites import EpsilonPlusFlat, LayerMapComposite
+from zennit.composites import EpsilonPlusFlat, LayerMapComposite, SpecialFirstLayerMapComposite
 from zennit.core import Composite
-from zennit.rules import Epsilon, Pass
-from zennit.types import Activation, Linear
+from zennit.rules import Epsilon, Flat, Gamma, Pass
+from zennit.types import Activation, Convolution, Linear
 
 from crp.library import Library
 from crp.mining import mine
 
 LAYERS = ("conv1", "conv2", "linear1")
 RANKING = LayerMapComposite([(Activation, Pass()), (Linear, Epsilon())])
+MAPS = SpecialFirstLayerMapComposite(
+    [(Activation, Pass()), (Convolution, Gamma(0.25)), (nn.Linear, Epsilon())], [(Convolution, Flat())]
+)
 
 
 class SmallNet(nn.Module):
@@ -90,7 +93,7 @@ def naive_truth(model: nn.Module, data: torch.Tensor, targets: np.ndarray) -> Tr
 def naive_heatmap(model: nn.Module, sample: torch.Tensor, layer: str, concept: int, position: int) -> np.ndarray:
     """Relevance `[H, W]` that a one at a single position of a layer sends to the input."""
     data = sample[None].clone().requires_grad_()
-    with EpsilonPlusFlat().context(model):
+    with MAPS.context(model):
         outputs, (handle,) = recording(model, [layer])
         model(data)
         handle.remove()

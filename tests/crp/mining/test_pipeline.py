@@ -278,7 +278,7 @@ def test_the_manifest_describes_how_the_library_was_made(library, model):
     assert manifest["settings"]["block_size"] == 16
     assert manifest["settings"]["threads"] == 4  # and not torch's default
     assert manifest["versions"]["torch"] == importlib.metadata.version("torch")
-    assert manifest["composite"]["name"] == "epsilon; maps: epsilon-plus-flat"
+    assert manifest["composite"]["name"] == "epsilon; maps: epsilon-gamma-flat"
     check_model(library, model)
 
 

@@ -1,11 +1,19 @@
 """Extending a library to a longer data set gives the same bytes as mining it at once."""
 
+import shutil
+
 import pytest
 
 from crp.errors import LibraryError
 from crp.mining import merge
 from tests.durability import subject
 from tests.durability.subject import Interrupting, Samples, digest, mined, net, was_passed_from, work
+
+
+@pytest.fixture(scope="module")
+def forty(tmp_path_factory):
+    """The library of the first 40 samples."""
+    return mined(tmp_path_factory.mktemp("forty") / "a.crp", length=40).path
 
 
 @pytest.mark.parametrize("steps", [(40, 77), (48, 77), (5, 6, 30, 77), (77, 77)])
@@ -24,11 +32,10 @@ def test_extending_does_not_read_the_first_samples_again(tmp_path, monkeypatch):
     assert was_passed_from(40, samples.read)
 
 
-def test_extending_is_resumed_and_shared(whole, tmp_path):
-    mined(tmp_path / "a.crp", length=40)
-    path, extend = tmp_path / "b.crp", tmp_path / "a.crp"
-    mined(path, shard=(2, 2), extend=extend)
-    mined(path, shard=(1, 2), extend=extend)
+def test_extending_is_resumed_and_shared(whole, forty, tmp_path):
+    path = tmp_path / "b.crp"
+    mined(path, shard=(2, 2), extend=forty)
+    mined(path, shard=(1, 2), extend=forty)
     skip = {"skip_bad": True, "checkpoint": 0, "progress": False, "patches_now": "all"}
     assert digest(merge(net(), Samples(), path=path, **skip).path) == digest(whole)
 
@@ -41,16 +48,15 @@ def test_extending_is_resumed_and_shared(whole, tmp_path):
         ({"length": 30}, "cannot be extended to this data set: it was mined from 40 samples, and there are 30."),
     ],
 )
-def test_extending_with_other_settings_is_refused(tmp_path, options, end):
-    mined(tmp_path / "a.crp", length=40)
+def test_extending_with_other_settings_is_refused(forty, tmp_path, options, end):
     with pytest.raises(LibraryError) as caught:
-        mined(tmp_path / "b.crp", extend=tmp_path / "a.crp", **options)
-    assert f"The library '{tmp_path / 'a.crp'}' {end}" in str(caught.value)
+        mined(tmp_path / "b.crp", extend=forty, **options)
+    assert f"The library '{forty}' {end}" in str(caught.value)
     assert not work(tmp_path / "b.crp").exists()
 
 
-def test_extending_with_other_samples_or_without_a_state_is_refused(tmp_path, monkeypatch):
-    mined(tmp_path / "a.crp", length=40)
+def test_extending_with_other_samples_or_without_a_state_is_refused(forty, tmp_path, monkeypatch):
+    shutil.copytree(forty, tmp_path / "a.crp")
     other = Samples()
     other.data[7] += 1
     monkeypatch.setattr(subject, "Samples", lambda length: other)

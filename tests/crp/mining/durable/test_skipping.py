@@ -39,6 +39,14 @@ class Overflowing(nn.Module):
         return self.net(data) + torch.where(data[:, :1, 0, 0] > 100, torch.inf, 0.0)
 
 
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """The library of samples that can all be used, with all of them in its lists."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject, "Samples", lambda length: Spoilt())
+        return mined(tmp_path_factory.mktemp("sound") / "a.crp", k=77)
+
+
 class TestSkipping:
     def mined(self, path, samples, monkeypatch, model=None, **options):
         monkeypatch.setattr(subject, "Samples", lambda length: samples)
@@ -47,12 +55,11 @@ class TestSkipping:
         return mined(path, **options)
 
     @pytest.mark.parametrize("bad", [(21,), (0, 1), (8, 9, 10, 11, 12, 13, 14, 15), (3, 76), (72, 73, 74, 75, 76)])
-    def test_results_of_other_samples_keep_their_bits(self, tmp_path, monkeypatch, bad):
-        whole = self.mined(tmp_path / "a.crp", Spoilt(), monkeypatch, k=77)
+    def test_results_of_other_samples_keep_their_bits(self, sound, tmp_path, monkeypatch, bad):
         skipped = self.mined(tmp_path / "b.crp", Spoilt(unreadable=bad), monkeypatch, k=77)
-        for layer in whole.layers:
+        for layer in sound.layers:
             for mode in ("relevance", "activation"):
-                ours, theirs = skipped.references(layer, mode), whole.references(layer, mode)
+                ours, theirs = skipped.references(layer, mode), sound.references(layer, mode)
                 for concept in range(len(ours.sample)):
                     kept = ~torch.isin(torch.tensor(theirs.sample[concept]), torch.tensor(bad)).numpy()
                     count = 77 - len(bad)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,32 @@ from tests.durability.subject import BLOCK, UNREADABLE, digest, mined, work
 ROOT = Path(__file__).resolve().parents[4]
 
 
-@pytest.mark.parametrize("cut", [0, 100, -100])
-def test_a_truncated_checkpoint_costs_time_only(whole, tmp_path, caplog, cut):
-    path = tmp_path / "a.crp"
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """Work folders after the first of two shards, and after both."""
+    path = tmp_path_factory.mktemp("halves") / "a.crp"
+    folders = []
     for place in (1, 2):
         mined(path, shard=(place, 2))
+        folders.append(shutil.copytree(work(path), path.parent / f"after-{place}"))
+    return folders
+
+
+@pytest.fixture(scope="module")
+def half(halves):
+    return halves[0]
+
+
+@pytest.fixture(scope="module")
+def twenty(tmp_path_factory):
+    """The library of the first 20 samples."""
+    return mined(tmp_path_factory.mktemp("twenty") / "a.crp", length=20).path
+
+
+@pytest.mark.parametrize("cut", [0, 100, -100])
+def test_a_truncated_checkpoint_costs_time_only(whole, halves, tmp_path, caplog, cut):
+    path = tmp_path / "a.crp"
+    shutil.copytree(halves[1], work(path))
     file = work(path) / "parts" / "shard-1-of-2.1.safetensors"
     file.write_bytes(file.read_bytes()[:cut])
     assert digest(mined(path).path) == digest(whole)
@@ -66,9 +88,9 @@ def test_a_truncated_identity_is_refused_until_restarted(whole, tmp_path):
         ({"patch_concepts": {"0": [1]}}, "its patch_concepts.0 is None, and now it is [1]"),
     ],
 )
-def test_a_run_with_other_settings_does_not_resume(tmp_path, options, difference):
+def test_a_run_with_other_settings_does_not_resume(half, tmp_path, options, difference):
     path = tmp_path / "a.crp"
-    mined(path, shard=(1, 2))
+    shutil.copytree(half, work(path))
     before = {file: file.stat().st_mtime_ns for file in work(path).rglob("*.safetensors")}
     with pytest.raises(LibraryError) as caught:
         mined(path, **options)
@@ -130,9 +152,9 @@ def test_a_lock_ends_with_its_process_although_its_children_live(tmp_path):
 
 
 @pytest.mark.parametrize("after", [0, 6, 24, 42])
-def test_a_full_disk_loses_no_finished_work(whole, tmp_path, monkeypatch, after):
+def test_a_full_disk_loses_no_finished_work(whole, twenty, tmp_path, monkeypatch, after):
     path = tmp_path / "a.crp"
-    former = mined(path, length=20).manifest
+    former = read_manifest(shutil.copytree(twenty, path))
     written, fsync = [], os.fsync
 
     def full(file):
