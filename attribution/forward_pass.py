@@ -379,7 +379,10 @@ def checked_input(model: nn.Module, data: Tensor) -> Tensor:
     if weight.dtype == torch.float16:
         raise ModelError("LRP divides by numbers near 1e-6, too small for float16: call model.float() first.")
     if weight.dtype != data.dtype:
-        raise InputError(f"Model input is {data.dtype}, the model's weights are {weight.dtype}: convert one of them.")
+        raise InputError(
+            f"Model input is {data.dtype}, the model's weights are {weight.dtype}: call data.to({weight.dtype}), also "
+            "for a model that converts its input itself, or convert the model."
+        )
     return data.to(weight.device, non_blocking=True)
 
 

@@ -91,11 +91,19 @@ def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: 
     picture, heatmap = _reduced(picture, heatmap, 2 * side)
     if not _AVIF:
         return _uri("jpeg", jpeg(fitted(tinted(picture, heatmap), side), quality + _AVIF_TO_JPEG))
-    values = scaled(heatmap, colour_limit(heatmap), ROOT)
-    opacity = (np.abs(values) * 255).round().astype(np.uint8)
-    drawn = Image.fromarray(np.dstack([inks(values), opacity]))
+    drawn = _inked(heatmap)
     drawn.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return _uri("avif", _bytes(drawn, "AVIF", quality=quality, speed=8, max_threads=1))
+    return _uri("avif", _avif(drawn, quality))
+
+
+def inked_uri(heatmap: np.ndarray, quality: int) -> str:
+    """Encode ink and opacity of a heatmap, float [H, W], at its full size; `quality` as in `tinted_uri`.
+
+    Small ones, and all where Pillow cannot write AVIF, are PNG, exact: 255 levels of two colours.
+    """
+    if max(heatmap.shape) <= SMALL_SIDE or not _AVIF:
+        return _uri("png", _levels(heatmap))
+    return _uri("avif", _avif(_inked(heatmap), quality))
 
 
 def veils_uri(sheet: np.ndarray) -> str:
@@ -109,6 +117,16 @@ def veils_uri(sheet: np.ndarray) -> str:
 def png_uri(array: np.ndarray) -> str:
     """Encode uint8 [h, w], [h, w, 3] or [h, w, 4] as "data:image/png;base64,...", without loss."""
     return _uri("png", _bytes(Image.fromarray(np.ascontiguousarray(array)), "PNG", optimize=True))
+
+
+def _inked(heatmap: np.ndarray) -> Image.Image:
+    values = scaled(heatmap, colour_limit(heatmap), ROOT)
+    opacity = (np.abs(values) * 255).round().astype(np.uint8)
+    return Image.fromarray(np.dstack([inks(values), opacity]))
+
+
+def _avif(drawn: Image.Image, quality: int) -> bytes:
+    return _bytes(drawn, "AVIF", quality=quality, speed=8, max_threads=1)
 
 
 def _levels(heatmap: np.ndarray) -> bytes:

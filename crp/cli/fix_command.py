@@ -172,7 +172,7 @@ def _prune(
 
     scores = correction.relevance_scores(model, fitting.data, layers, labels=fitting.labels)
     result = correction.prune(model, fitting.data, scores, share)
-    found = measure_pruning(model, held_out.data, scores, share, labels=held_out.labels)
+    found = measure_pruning(model, result, held_out.data, scores, share, labels=held_out.labels)
     written = correction.write_fixed(result, out, fitting.data[:2])
     if page is not None:
         text = prune_report(found, result.method, held_out.data.cpu(), library)

@@ -51,7 +51,7 @@ def suspects(
     the concept than any other class does; how much less those samples of the class use it that use it least; how much
     more often these are wrong, at least; and, with --data, how far the concept decides when it is taken out of samples
     and put into others. A row is likely a Clever Hans, and stands above the others, if the first three are above 30, 20
-    and 0 points; or, with --data, if the concept keeps to one place of the input, as a watermark does. Whether a
+    and 0 points; or, with --data, if the concept is the same at one place of the input, as a watermark is. Whether a
     concept is legitimate is for you to say; verdicts are kept in the library (`crp names`).
 
     \b
@@ -115,7 +115,7 @@ def suspects(
     for place, one in enumerate(found):
         if one.decides is None and not one.likely and place and found[place - 1].decides is not None:
             click.echo("not measured, and not less suspicious for that:")
-        kept, fixed = names.get((one.layer, one.concept)), one.place and max(0.0, one.place)
+        kept = names.get((one.layer, one.concept))
         said = ": ".join(filter(None, (kept.verdict, kept.label, kept.note))) if kept else ""
         words = said if kept and kept.verdict else " ".join(["likely a Clever Hans" * one.likely, said]).strip()
         click.echo(
@@ -124,7 +124,7 @@ def suspects(
                 f"{one.share_lacking:>7.0%} {one.exclusive:>9.0%} {_percent(one.right):>6} "
                 f"{_percent(one.right_lacking):>7} {_percent(None if one.right is None else one.errors):>6} "
                 f"{_percent(one.kept):>6} {_percent(one.pulled):>6}"
-                f"{f' {_percent(fixed):>6}' if placed else ''}{f' {_percent(one.outside):>7}' if outside else ''}"
+                f"{f' {_percent(one.place):>6}' if placed else ''}{f' {_percent(one.outside):>7}' if outside else ''}"
                 f"  {words}".rstrip()
             )
         )
@@ -137,7 +137,7 @@ def suspects(
     if data is not None:
         click.echo("kept: still recognised when it is taken out; pulled: others taken for the class when it is put in.")
         if placed:
-            click.echo("place: in how many pairs of samples it lies at the same place of the input, beyond chance.")
+            click.echo("place: how much of it is the same content at the same place of the input, as a watermark is.")
         if outside:
             click.echo("outside: how much of its relevance for the class lies outside the object that DATA show.")
         if sum(one.kept is not None for one in found) < min(measured, len(found)):

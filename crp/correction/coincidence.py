@@ -1,4 +1,4 @@
-"""Whether a concept lies at the same place of the input in different samples: `coincidences`."""
+"""Whether a class relies on the same content at the same place of the input: `coincidences`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from math import prod
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from crp.attribution import RelevanceFlow, composite_for, prepare
-from crp.concepts import ConceptKind, Located
+from crp.concepts import ConceptKind
 from crp.correction.reruns import BATCH
 from crp.layout import Layout
 from crp.progress import in_batches
-from crp.relevance_shares import stabilised_shares
 
-# Samples of a class whose places are compared: those that use the concept most. At most half of the class, because
-# what it takes to be a coincidence is told from the rest.
-MOST, LEAST = 20, 10
+# Samples whose contents are compared at most, and the fewest of a class.
+MOST, LEAST = 20, 20
 # Cells of the grid in which places are counted.
 _CELLS = 64
+# Variation of a concept's values, relative to their size, that is rounding.
+_ROUNDING = 1e-6
 
 Coincidences = dict[str, dict[int, np.ndarray]]
 
@@ -28,19 +29,27 @@ Coincidences = dict[str, dict[int, np.ndarray]]
 def coincidences(
     model: nn.Module, data: Tensor, layers: Collection[str], kind: ConceptKind, *, progress: bool = True
 ) -> Coincidences:
-    r"""Measure how often a concept lies at the same place in two samples of a class, beyond chance.
+    r"""Measure how much of a concept is one content at one place, on which a class relies.
 
-    A feature of objects moves with them. A watermark, a frame or a date in a corner does not. The place of a concept in
-    a sample is where its relevance for the predicted class is largest, on a grid of 8 x 8 cells (64 in one dimension,
-    4 x 4 x 4 in three). Of the samples of a class, the 20 that use the concept most are compared (or half of them):
+    A feature of objects varies and moves with them. A watermark, a frame or a date in a corner is the same at the same
+    place. All channels of the layer are its content at a place, so a mark that many channels respond to is found, too.
+    Places are the cells of an 8 x 8 grid (64 in one dimension, 4 x 4 x 4 in three).
 
-    .. math:: \frac{p - e}{1 - e}, \quad p = \sum_z \frac{n_z (n_z - 1)}{k (k - 1)}, \quad e = \sum_z q_z^2
+    The samples that are predicted as a class are divided in halves. For each place z, the samples of the first half
+    that have the largest part of their positive relevance there are compared (20, or half of them):
 
-    :math:`n_z` of :math:`k` samples have it in cell z, so p is how many pairs of them agree; :math:`q_z` is how often
-    any concept of the layer lies there in any sample, so e is how many pairs agree by chance. This is the form of
-    Cohen's kappa (Cohen 1960, "A coefficient of agreement for nominal scales"): 1 for a concept that never moves, about
-    0 for one that is at any place as often as others. In data that are aligned, such as faces, features do not move
-    either.
+    .. math:: place_c = \max_z \; alike_z \cdot here_z \cdot r_{zc}
+
+    - *alike* is the mean cosine similarity between the contents of two of them at z. From every content, the mean of
+      all samples at that place is subtracted.
+    - *here*: their mean content is looked for at all places of the samples of the second half. Of those that match it
+      best, as many as were compared, it is the part that has it at z, beyond chance. What is common elsewhere, such as
+      a background or a texture, is not of the place.
+    - *r* is the correlation, over the samples of the class, between how well their content at z matches, and the
+      largest value of concept c.
+
+    Negative factors count as 0, and so do places with less than an even part of the relevance. Many concepts may
+    respond to what is at a place; it counts for the one with the largest product only.
 
     Parameters
     ----------
@@ -58,61 +67,129 @@ def coincidences(
     Returns
     -------
     dict of str to dict of int to numpy.ndarray
-        By layer and class, a number for each concept, float64 `[C]`. Layers without a grid are left out, and so are
-        classes that fewer than 20 samples are predicted as.
+        By layer and class, a number from 0 to 1 for each concept, float64 `[C]`. Layers with fewer than two places are
+        left out, and so are classes that fewer than 20 samples are predicted as.
     """
     replica = prepare(model, composite_for(model, data[:1]).composite)
-    cells: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    shares: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    classes, counts = [], {}
+    found: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {layer: [] for layer in layers}
+    classes = []
     for _, batch in in_batches(data, BATCH, "comparing places", shown=progress):
         with RelevanceFlow(replica, None, batch, list(layers), to_input=False) as flow:
             predicted = flow.prediction.argmax(1)
 
             def visit(layer: str, arriving: Tensor, flow: RelevanceFlow = flow) -> None:
-                layout = flow.layout(layer)
-                if layout.grid:
-                    located = flow.parts(layer, kind).relevance(arriving)
-                    shares[layer].append(stabilised_shares(located.total).cpu())
-                    found, counts[layer] = _cells(located, layout)
-                    cells[layer].append(found.cpu())
+                layout, activation = flow.layout(layer), flow.activation(layer)
+                cells = Cells(layout)
+                if cells.count > 1:
+                    supporting = cells.total(layout.split(arriving).clamp(min=0).sum(1))  # [n, Z]
+                    strength = kind.values(activation, layout)[..., layout.prefix :].amax(2)
+                    kept = (cells.mean(layout.split(activation)), normalize(supporting, 1, 1), strength)
+                    found[layer].append(tuple(values.cpu() for values in kept))
 
             flow.sweep(flow.output_relevance(predicted), list(layers), visit)
         classes.append(predicted.cpu())
+    predicted = torch.cat(classes)
     return {
-        layer: _by_class(torch.cat(cells[layer]), torch.cat(shares[layer]), torch.cat(classes), count)
-        for layer, count in counts.items()
+        layer: _by_class(*map(torch.cat, zip(*rows, strict=True)), predicted) for layer, rows in found.items() if rows
     }
 
 
-def _cells(located: Located, layout: Layout) -> tuple[Tensor, int]:
-    """Return the cell in which each concept's relevance is largest, -1 for none, `[N, C]`; and the number of cells."""
-    largest, at = located.peak()
-    a_side = int(_CELLS ** (1 / len(layout.grid)) + 1e-9)
-    sides = [min(a_side, extent) for extent in layout.grid]
-    rest, cell, step = at - layout.prefix, torch.zeros_like(at), 1
-    for extent, side in zip(reversed(layout.grid), reversed(sides), strict=True):
-        cell = cell + step * ((rest % extent) * side // extent)
-        rest, step = rest // extent, step * side
-    return torch.where((largest > 0) & (at >= layout.prefix), cell, -1), prod(sides)
+class Cells:
+    """The cells of a coarse grid over the positions of a layer.
+
+    Attributes
+    ----------
+    of
+        The cell of each position on the layer's grid, int64 `[P]`, without those in front of it.
+    count
+        Number of cells; 0 for a layer without a grid.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._prefix, self.count = layout.prefix, 0
+        if layout.grid:
+            a_side = int(_CELLS ** (1 / len(layout.grid)) + 1e-9)
+            sides = [min(a_side, extent) for extent in layout.grid]
+            self.count, self.of = prod(sides), torch.zeros(1, dtype=torch.int64)
+            for extent, side in zip(layout.grid, sides, strict=True):
+                along = torch.arange(extent) * side // extent
+                self.of = (self.of[:, None] * side + along).flatten()
+
+    def total(self, values: Tensor) -> Tensor:
+        """Add up values of positions in each cell, `[..., P] -> [..., Z]`."""
+        found = values.new_zeros(*values.shape[:-1], self.count)
+        return found.index_add(-1, self.of.to(values.device), values[..., self._prefix :])
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean of values of positions in each cell, `[..., P] -> [..., Z]`."""
+        return self.total(values) / self.of.bincount(minlength=self.count).to(values)
 
 
-def _by_class(cells: Tensor, shares: Tensor, classes: Tensor, count: int) -> dict[int, np.ndarray]:
+def same_content(contents: Tensor, by: Tensor, strength: Tensor, rows: Tensor, compared: int) -> Tensor:
+    """Measure how much of some concepts is one content at one place, for each place.
+
+    Parameters
+    ----------
+    contents
+        Channels at each place, `[N, C, Z]`.
+    by
+        By what samples are chosen at each place, `[N, Z]`: those with the largest numbers.
+    strength
+        The concepts' values in the samples, `[N, K]`.
+    rows
+        The samples that are compared, int64 `[n]`, the two halves one after the other. Means are those of all.
+    compared
+        How many of them are compared at a place.
+
+    Returns
+    -------
+    Tensor
+        From 0 to 1, `[K, Z]`: the product that `coincidences` describes.
+    """
+    size, count = (len(rows) + 1) // 2, contents.shape[2]
+    first, second = rows[:size], rows[size:]
+    chosen = first[by[first].argsort(dim=0, descending=True, stable=True)[:compared]]  # [k, Z]
+    places = torch.arange(count)
+    there = contents[chosen, :, places]  # [k, Z, C]
+    of_place = normalize(there - contents.mean(0).T, dim=2)
+    alike = (of_place.sum(0).square().sum(1) - compared) / (compared * (compared - 1))
+    middle = contents.mean((0, 2))
+    wanted = normalize(normalize(there - middle, dim=2).sum(0), dim=1)  # [Z, C]
+    match = torch.stack([wanted @ normalize(one - middle[:, None], dim=0) for one in contents[rows]])  # [n, Z, Z]
+    best, at = match[size:].max(2)
+    nearest = best.argsort(dim=0, descending=True, stable=True)[: min(compared, len(second))]
+    here = (at.gather(0, nearest) == places).to(contents).mean(0)
+    here = (here - 1 / count) / (1 - 1 / count)
+    own = match.diagonal(dim1=1, dim2=2)  # [n, Z]: how well the content at the place matches
+    return alike.clamp(min=0) * here.clamp(min=0) * _correlation(strength[rows], own).clamp(min=0)
+
+
+def mixed(rows: Tensor) -> Tensor:
+    """Return rows in an order that has nothing to do with theirs, and is always the same."""
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
+
+
+def _correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Return the correlation of the columns of two tables, `[n, K], [n, Z] -> [K, Z]`; 0 for those without variance."""
+    units = []
+    for values in (first.double(), second.double()):
+        centred = values - values.mean(0)
+        length = centred.norm(dim=0)
+        constant = length <= _ROUNDING * values.norm(dim=0)
+        units.append(torch.where(constant, 0.0, centred / length.clamp(min=1e-300)))
+    return units[0].T @ units[1]
+
+
+def _by_class(contents: Tensor, relevance: Tensor, strength: Tensor, classes: Tensor) -> dict[int, np.ndarray]:
     found = {}
-    placed = cells[cells >= 0].bincount(minlength=count).double()
-    if not placed.sum():
-        return found
-    chance = float((placed / placed.sum()).square().sum())
-    if chance == 1:
-        return found
     for target in classes.unique().tolist():
-        rows = (classes == target).nonzero().flatten()
-        compared = min(MOST, len(rows) // 2)
-        if compared < LEAST:
+        rows = mixed((classes == target).nonzero().flatten())
+        if len(rows) < LEAST:
             continue
-        users = shares[rows].argsort(dim=0, descending=True, stable=True)[:compared]  # [k, C]
-        there = cells[rows].gather(0, users).T  # [C, k]
-        times = torch.nn.functional.one_hot(there + 1, count + 1)[..., 1:].sum(1).double()
-        agreeing = (times * (times - 1)).sum(1) / (compared * (compared - 1))
-        found[target] = ((agreeing - chance) / (1 - chance)).numpy()
+        compared = min(MOST, len(rows) // 4)
+        values = same_content(contents, relevance, strength, rows, compared)
+        chosen = relevance[rows[: (len(rows) + 1) // 2]].topk(compared, 0).values
+        relied = chosen.mean(0) > 1 / relevance.shape[1]
+        values = torch.where(relied & (values == values.amax(0)), values, 0.0)  # each place is one concept's
+        found[target] = values.amax(1).numpy()
     return found

@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from crp.correction.compared_predictions import ChangedPredictions, changed_predictions, share_of
-from crp.correction.corrections import copied
-from crp.correction.pruning import filters_removed, predicted, prune, pruning_curve
+from crp.correction.corrections import Correction, copied
+from crp.correction.pruning import SHARES, filters_removed, predicted, pruning_curve
 from crp.correction.reruns import checked_samples
 
 
@@ -39,6 +39,7 @@ class PruningFigures(ChangedPredictions):
 
 def measure_pruning(
     model: nn.Module,
+    pruned: Correction,
     data: Tensor,
     scores: Mapping[str, np.ndarray],
     share: float,
@@ -46,12 +47,14 @@ def measure_pruning(
     labels: Tensor | None = None,
     progress: bool = True,
 ) -> PruningFigures:
-    """Measure what `prune` does, and what it would do at other shares.
+    """Measure what `prune` did, and what it would do at other shares.
 
     Parameters
     ----------
     model, scores, share
-        As in `prune`.
+        As `prune` was given them.
+    pruned
+        What it returned.
     data
         Samples `[N, c, *S]`, best others than those that the scores were found on.
     labels
@@ -60,14 +63,15 @@ def measure_pruning(
         Whether to show a progress bar.
     """
     checked_samples(data, labels)
-    first, second = predicted(copied(model), data), predicted(prune(model, data, scores, share).model, data)
+    first, second = predicted(copied(model), data), predicted(pruned.model, data)
     right = first if labels is None else labels.to(first.device)
-    removed = filters_removed(scores, share)
+    removed, before = filters_removed(scores, share), share_of(first == right)
+    others = pruning_curve(model, data, scores, labels=right, shares=SHARES[1:], progress=progress)
     return PruningFigures(
         **vars(changed_predictions(first, second, right, labels is not None)),
         share=share,
-        before=share_of(first == right),
+        before=before,
         after=share_of(second == right),
         layers=tuple((layer, len(values), len(removed[layer])) for layer, values in scores.items()),
-        curve=tuple(pruning_curve(model, data, scores, labels=labels, progress=progress)),
+        curve=((SHARES[0], before), *others),
     )

@@ -12,17 +12,18 @@ from crp.analysis.learned_directions import filter_directions, pattern_direction
 from crp.concepts import ChannelConcept, ConceptKind, Directions
 from crp.concepts.encoders import SparseAutoencoder
 from crp.correction.activations import gathered
+from crp.correction.coincidence import MOST, Cells, mixed, same_content
 from crp.correction.presence import REACH, Presence, around, find_presence
 from crp.correction.reruns import BATCH, Rerun, checked_samples
 from crp.errors import InputError
 from crp.progress import in_batches
 
 _CHANNELS = ChannelConcept()
-# Part of a concept's largest value above which its positions are counted, positions around the most frequent one that
-# are the same place, and how often the samples that show it are told apart again, by the direction found before.
-_COUNTED, _SAME, _ROUNDS = 0.5, 1, 2
-# Fewest samples with the concept at its place, and without it.
-_LEAST = 3
+# Positions around a place that belong to it, and how often the samples that show the concept are told apart again, by
+# the direction found before.
+_SAME, _ROUNDS = 1, 2
+# Fewest samples with the concept at its place, and without it; and the part of the samples whose contents are compared.
+_LEAST, _COMPARED = 3, 1 / 40
 
 
 def placed_direction(
@@ -37,10 +38,12 @@ def placed_direction(
     """Learn to tell a concept at its usual place from everything else in the layer, without labels.
 
     A channel that responds to a watermark often responds to other things, too, and other channels respond to the
-    watermark. So the concept is looked for where it is active most often, on the layer's grid. Samples are divided in
-    two groups by its largest value there, at the border that separates the two means best (Otsu 1979, "A threshold
-    selection method from gray-level histograms"). A linear function of all channels is fitted that tells these
-    positions from those elsewhere (`filter_directions`); its values divide the samples again, and it is fitted again.
+    watermark. So the concept is looked for at the place where samples in which it is largest show the same content, and
+    where it goes along with that content (`coincidences`, with the concept's value for the relevance of a class).
+    Samples are divided in two groups by its largest value there, at the border that separates the two means best (Otsu
+    1979, "A threshold selection method from gray-level histograms"). A linear function of all channels is fitted that
+    tells these positions from those elsewhere (`filter_directions`); its values divide the samples again, and it is
+    fitted again.
 
     The result is a kind of concept with one direction, 0, for any function that takes one: `reactive`, `refit`,
     `measure_fix`, `export_masks`. It is active at positions where the linear function is above the value at which it
@@ -61,7 +64,8 @@ def placed_direction(
     Raises
     ------
     InputError
-        If the layer has no grid, or the concept has the same value at its place in nearly all samples.
+        If the layer has no grid, if samples show the same content at none of its places, or if the concept has the same
+        value at its place in nearly all samples.
 
     Examples
     --------
@@ -70,8 +74,8 @@ def placed_direction(
     >>> fixed = reactive(model, data, "layer2", 0, kind=mark)                                    # doctest: +SKIP
     """
     checked_samples(data)
-    found = find_presence(model, data, layer, concept, kind, active=_COUNTED, progress=progress)
-    place = _usual_place(found)
+    found = find_presence(model, data, layer, concept, kind, progress=progress)
+    place = _usual_place(model, data, found, progress)
     watched: ConceptKind = kind
     ids: Sequence[int] = found.ids
     for _ in range(_ROUNDS):
@@ -89,16 +93,27 @@ def placed_direction(
     return watched
 
 
-def _usual_place(found: Presence) -> Tensor:
-    """Return the position at which the concept is active in most samples and those next to it, int64 `[p]`."""
-    layout = found.layout
-    if layout.positions == 1 or not layout.grid:
+def _usual_place(model: nn.Module, data: Tensor, found: Presence, progress: bool) -> Tensor:
+    """Return the positions of the place at which the concept goes along with one content, and those around, `[p]`."""
+    cells = Cells(found.layout)
+    if cells.count < 2:
         raise InputError(f"Layer '{found.layer}' has no positions, so a concept has no usual place in it.")
-    counts = found.active.sum(0)
-    counts[: layout.prefix] = 0
+    rerun, contents = Rerun(model, found.layer), []
+    for _, batch in in_batches(data, BATCH, "comparing places", shown=progress):
+        rerun.run(batch)
+        contents.append(cells.mean(found.layout.split(rerun.activation)).cpu())
+    values = _values(model, data, found, found.kind, found.ids, progress).cpu()
+    strength = values[:, found.layout.prefix :].amax(1, keepdim=True)
+    compared = min(MOST, max(_LEAST, int(_COMPARED * len(data))))
+    alike = same_content(torch.cat(contents), cells.mean(values), strength, mixed(torch.arange(len(data))), compared)[0]
+    if not alike.max() > 0:
+        raise InputError(
+            f"The concept has no usual place: at none of them do those of the {len(data)} samples in which it is "
+            "largest show the same."
+        )
     there = torch.zeros_like(found.active[:1])
-    there[0, int(counts.argmax())] = True
-    return around(there, layout, _SAME)[0].nonzero().flatten()
+    there[0, found.layout.prefix :] = (cells.of == alike.argmax()).to(there.device)
+    return around(there, found.layout, _SAME)[0].nonzero().flatten()
 
 
 def _values(

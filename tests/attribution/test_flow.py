@@ -284,7 +284,8 @@ REFUSED = {
     "dtype": (
         dict(data=torch.ones(1, 2, 8, 8)),
         InputError,
-        r"^Model input is torch.float32, the model's weights are torch.float64: convert one of them\.$",
+        r"^Model input is torch.float32, the model's weights are torch.float64: call data\.to\(torch\.float64\), also "
+        r"for a model that converts its input itself, or convert the model\.$",
     ),
     "not finite": (
         dict(data=torch.full((1, 2, 8, 8), torch.nan, dtype=torch.float64)),

@@ -1,8 +1,8 @@
 """What `crp suspects` and `crp fix` do about a watermark: `python -m tests.evidence.watermark_truth REAL_DATA`.
 
 A mark is put into the lower right corner of half the images of two CIFAR classes, and a trained ResNet-20 is fine-tuned
-on them. Only CIFAR's test set is there, so its images are divided: 6,000 to fine-tune with, 1,000 to choose a
-correction on, and 3,000 that only measure.
+on them. Only CIFAR's test set is there, so its images are divided: 6,000 to fine-tune with, 1,000 that methods were
+chosen on, and 3,000 that only measure.
 
 - found: which places in the list of suspects concepts have that show the mark, from a library of 1,000 of the
   fine-tuning images, alone and with places measured on them. A concept shows it if its activation tells images of the
@@ -11,8 +11,8 @@ correction on, and 3,000 that only measure.
 - worst group: the lowest accuracy of a class without the mark, or with it in all images.
 - lost: the most that the mark takes from the accuracy of a class, in points.
 
-The first concept of the list is corrected on 600 of the fine-tuning images, without labels, by `reactive` at its usual
-place. Other corrections are there to choose by, on the second part; what counts is measured on the third.
+The first concept of the list is corrected on 600 of the fine-tuning images, without labels, at its usual place. What
+counts is measured on the third part; `--choosing` measures on the second.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ from crp.correction import (
     placed_direction,
     project,
     reactive,
-    suppress,
 )
 from crp.library import Library
 from tests.oracle import nets
@@ -177,14 +176,11 @@ def measured(model: nn.Module, part: Part) -> Accuracy:
 
 
 def corrections(model: nn.Module, part: Part, first: Candidate) -> Iterator[tuple[str, Correction]]:
-    """Yield corrections of a suspect by name."""
+    """Yield corrections of a suspect at its usual place by name."""
     data, layer = part.as_they_are(), first.layer
     mark = placed_direction(model, data, layer, first.concept, progress=False)
-    yield "reactive, usual place", reactive(model, data, layer, 0, kind=mark, progress=False)
-    yield "project, usual place", project(model, data, layer, 0, kind=mark, progress=False)
-    yield "reactive, channel", reactive(model, data, layer, first.concept, progress=False)
-    yield "project, channel", project(model, data, layer, first.concept, progress=False)
-    yield "suppress, channel", suppress(model, data, layer, first.concept, progress=False)
+    yield "reactive", reactive(model, data, layer, 0, kind=mark, progress=False)
+    yield "project", project(model, data, layer, 0, kind=mark, progress=False)
 
 
 def main() -> None:
@@ -193,6 +189,7 @@ def main() -> None:
     options.add_argument("data", type=Path)
     options.add_argument("--folder", type=Path, default=Path("watermark"), help="for the network and its library")
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--choosing", action="store_true", help="measure on the images that methods were chosen on")
     given = options.parse_args()
     torch.set_num_threads(1)
     given.folder.mkdir(exist_ok=True)
@@ -216,12 +213,11 @@ def main() -> None:
         likely = [place for place, one in enumerate(found, 1) if one.likely]
         sys.stdout.write(f"{how}: those that show the mark are at places {at} of {len(found)}, likely are {likely}\n")
     sys.stdout.write(f"first: {found[0].name}, {found[0].target_name}, place {found[0].place:.2f}\n")
-    for part, name in ((choosing, "to choose on"), (measuring, "measured")):
-        sys.stdout.write(f"{name}, as it is: {measured(model, part)}\n")
+    part = choosing if given.choosing else measuring
+    sys.stdout.write(f"as it is: {measured(model, part)}\n")
     for name, one in corrections(model, fitted.first(CORRECTED), found[0]):
-        for part, which in ((choosing, "to choose on"), (measuring, "measured")):
-            sys.stdout.write(f"{which}, {name}: {measured(one.model, part)}\n")
-            sys.stdout.flush()
+        sys.stdout.write(f"{name}: {measured(one.model, part)}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

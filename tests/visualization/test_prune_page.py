@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import crp
-from crp.correction import prune
+from crp.correction import prune, pruning_curve
 from crp.correction.figures_of_pruning import measure_pruning
 from crp.library import Library
 from crp.visualization.report.prune_page import prune_report
@@ -32,7 +32,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
 
 def test_the_page_has_the_curve_the_layers_and_the_samples_that_changed(library: Library) -> None:
     model, (data, labels) = planted_model(), planted_data()
-    figures = measure_pruning(model, data, SCORES, 0.4, labels=labels)
+    pruned = prune(model, data, SCORES, 0.4)
+    figures = measure_pruning(model, pruned, data, SCORES, 0.4, labels=labels)
+    assert list(figures.curve) == pruning_curve(model, data, SCORES, labels=labels, progress=False)
     cleared = data.clone()
     cleared[:, 0] = 0  # "conv" has kernels of a pixel: the tag's channel is zero
     with torch.no_grad():
@@ -43,7 +45,7 @@ def test_the_page_has_the_curve_the_layers_and_the_samples_that_changed(library:
     assert figures.layers == (("conv", 3, 1),)
     assert len(figures.worse) == int(((first == labels) & (second != labels)).sum()) > 0
     assert figures.classes[0][:2] == (0, 60)
-    page = prune_report(figures, prune(model, data, SCORES, 0.4).method, data, library)
+    page = prune_report(figures, pruned.method, data, library)
     assert "<b>second" not in page
     assert "<h1>1 of 3 filters taken out</h1>" in page
     assert f"{100 * right[0]:.1f}\N{NO-BREAK SPACE}% are right before" in page
@@ -60,7 +62,8 @@ def test_the_page_has_the_curve_the_layers_and_the_samples_that_changed(library:
 
 
 def test_without_labels_right_is_what_the_whole_model_says() -> None:
-    figures = measure_pruning(planted_model(), planted_data()[0], SCORES, 0.4)
+    model, (data, _) = planted_model(), planted_data()
+    figures = measure_pruning(model, prune(model, data, SCORES, 0.4), data, SCORES, 0.4)
     assert figures.before == 1
     assert figures.by_labels is False
     assert figures.better == ()
@@ -70,7 +73,7 @@ def test_without_labels_right_is_what_the_whole_model_says() -> None:
 @pytest.mark.parametrize("dark", [False, True])
 def test_axe_finds_no_fault_and_the_page_fits_a_phone(browser, library: Library, tmp_path: Path, dark: bool) -> None:
     model, (data, labels) = planted_model(), planted_data()
-    figures = measure_pruning(model, data, SCORES, 0.4, labels=labels, progress=False)
+    figures = measure_pruning(model, prune(model, data, SCORES, 0.4), data, SCORES, 0.4, labels=labels, progress=False)
     path = tmp_path / "pruned.html"
     path.write_text(prune_report(figures, "1 of 3 filters taken out", data, library), "utf-8")
     browser.open(path)

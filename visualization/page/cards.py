@@ -14,7 +14,7 @@ from crp.visualization.sheets import patch_sheet, sheet_of, veil_sheet
 
 # Pictures are embedded no larger than they are shown.
 WHERE_SIDE = 224
-PATCH_SIDE = 72
+PATCH_SIDE = 64
 # Users of a concept that a card has room for.
 USERS = 3
 # Characters of a concept's name that fit into the heading of a card.

@@ -39,6 +39,7 @@ from crp.visualization.page.heatmaps import layer_limits
 from crp.visualization.page.outline import outline_view
 from crp.visualization.page.packed_parts import MOST_LAYERS, PackedParts
 from crp.visualization.page.packing import packed_json
+from crp.visualization.page.planes import planes_view
 from crp.visualization.page.sounds import Sounds
 from crp.visualization.page.stored_tables import cell_tables
 from crp.visualization.page.switch_data import ablations_block
@@ -113,6 +114,7 @@ def render(
             views=[_view(value, index, context) for index, value in enumerate(views)],
             parts=PackedParts(wanted=max(len(value.layers) for value in views) > MOST_LAYERS),
             script_json=script_json,
+            planes=planes_view(explanation),
             sound=sound,
             sounds=context.sounds,
             sprites=[

@@ -30,8 +30,8 @@ class PackedParts:
     --------
     >>> parts = PackedParts(wanted=True)
     >>> first, second = (parts.part(Markup('<img src="data:,a">')) for _ in range(2))
-    >>> first == second, parts.pictures
-    (Markup('<script type="text/plain" data-packed>eNqzycxNVyguSrZVKsjMTC4oLUotslKyAwBgbwfa</script>'), ['data:,a'])
+    >>> first == second, "data-packed" in first, parts.pictures
+    (True, True, ['data:,a'])
     """
 
     def __init__(self, *, wanted: bool) -> None:

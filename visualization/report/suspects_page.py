@@ -92,9 +92,7 @@ def _evidence(one: Candidate) -> list[tuple[str, str, str]]:
          f"taken for {one.target_name}"),
     ]  # fmt: skip
     if one.place is not None:
-        words = "at the same place of the input no more often than by chance"
-        if one.place > 0:
-            words = f"in {_percent(one.place)} of pairs of samples at the same place of the input, beyond chance"
+        words = "how much of it is the same content at the same place of the input, as a watermark is"
         rows.append(("place", one.place, words))
     if one.outside is not None:
         rows.append(("outside", one.outside, f"{_percent(one.outside)} of its relevance lies outside the object"))

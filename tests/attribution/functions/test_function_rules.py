@@ -97,6 +97,10 @@ BY_HAND = {
     # (x - mean) is -2 and 2, each value half its own and minus half the other: -1 * 2 / -2 ...
     "layer norm": (lambda x: functional.layer_norm(x, (2,)), [2.0, 6.0], [1.0, 1.0], [-1.0, 3.0]),
     "root mean square": (lambda x: functional.rms_norm(x, (2,)), [2.0, 6.0], [4.0, 8.0], [4.0, 8.0]),
+    # 3 of 3 - 1: the shift absorbs -2
+    "normalisation by constants": (lambda x: (x - 1) / 5, [3.0], [4.0], [6.0]),
+    # in proportion to the cubes 1 and 8
+    "generalised mean": (lambda x: x.clamp(min=1e-6).pow(3).mean(1, True).pow(1 / 3), [1.0, 2.0], [9.0], [1.0, 8.0]),
     "class token": (
         lambda x: torch.cat([torch.ones(1, 1, dtype=x.dtype), x], 1), [2.0, 6.0], [4.0, 8.0, 1.0], [8.0, 1.0],
     ),

@@ -167,7 +167,13 @@ def test_json_and_summaries_keep_the_start(explained, case):
     again = from_json(content)
     assert (again.target, again.classes) == (explanation.target, explanation.classes)
     entry = entry_of(explanation, "a.png", "a")
-    assert entry_from(json.loads(json.dumps(entry_numbers(entry)))) == entry
+    kept = entry_from(json.loads(json.dumps(entry_numbers(entry))))
+    assert dataclasses.replace(kept, uses=entry.uses) == entry
+    assert kept.uses.keys() == entry.uses.keys()
+    for layer, uses in entry.uses.items():
+        assert [concept for concept, _ in kept.uses[layer]] == [concept for concept, _ in uses]
+        # cut off at steps of 1 / UNIT
+        np.testing.assert_allclose([s for _, s in kept.uses[layer]], [s for _, s in uses], atol=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -3,7 +3,6 @@
 import html
 import json
 import re
-from importlib import resources
 
 import pytest
 
@@ -12,7 +11,7 @@ from crp.visualization.atlases import Atlas
 from crp.visualization.page import explanation_page
 from crp.visualization.page.explanation_page import render
 from crp.visualization.page.packed_parts import MOST_LAYERS
-from page_in_browser import VIEW, assert_ranked, at, caption, open_panels, pinned
+from page_in_browser import VIEW, assert_ranked, at, caption, faults, open_panels, pinned
 from page_source import unpacked
 from tests.ablated import explained
 
@@ -116,10 +115,7 @@ def test_a_layer_is_put_in_when_it_is_opened(page, explanation):
     assert_ranked(page, layer, [row * 4 + column for row in range(3) for column in range(4)])
     page.hover(f"{card} .where")
     assert caption(page).startswith(f"Concept {layer.ranked[0].concept} of {layer.layer} ")
-    axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
-    page.run(f"{axe}; 1")
-    faults = "axe.run(document, {resultTypes: ['violations']}).then(result => result.violations.map(fault => fault.id))"
-    assert page.run(faults) == []
+    assert faults(page) == []
 
 
 @pytest.mark.parametrize("view", [0, 1])

@@ -77,6 +77,7 @@ class Stage {
     this.scale(this.limit, this.limit);
     this.describe(this.chosen);
     this.show(this.chosen);
+    this.view.planes.show();
   }
 
   showConcept(index, { concept, cell }) {
@@ -91,6 +92,7 @@ class Stage {
     this.caption.replaceChildren(...card || table.placeOf(concept) === undefined ? [] : [table.glimpse(concept)],
       cell === undefined ? this.sentence(table, concept, card, node, picture) : table.sentence(cell), ...view.toPage(table.layer, concept));
     this.show(cell === undefined ? "concept" : "map");
+    view.planes.show(index, concept);
   }
 
   sentence(table, concept, card, node, picture) {

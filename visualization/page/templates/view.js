@@ -14,6 +14,7 @@ class View {
     this.stage = new Stage(this);
     this.graph = new Graph(this);
     this.region = new Region(this);
+    this.planes = new Planes(this);
     this.listen();
     this.open(0);
   }
