@@ -110,10 +110,18 @@ def test_the_pass_that_is_compared_shows_the_layouts_too(rules):
         assert sorted(Body.seen) == [2, 6]
 
 
+class ShiftingMerge(NamedMergeBatchNorm):
+    """A merge that is wrong in every version of zennit."""
+
+    def register(self, linears: list[nn.Module], batch_norm: nn.Module) -> None:
+        super().register(linears, batch_norm)
+        linears[0].bias.data = linears[0].bias.data + 1
+
+
 def test_a_merge_of_a_caller_that_changes_the_output_is_noted():
     model = Body(alone).double().eval()
-    model.norm.eps = 0.5
-    with RelevanceFlow(model, merging(model), DATA) as flow:
+    composite = EpsilonPlus(canonizers=[ShiftingMerge([(["first"], "norm")])])
+    with RelevanceFlow(model, composite, DATA) as flow:
         change = (flow.prediction - model(DATA)).abs().max() / model(DATA).abs().max()
         assert change > 0.01
         assert flow.notes == (

@@ -104,7 +104,7 @@ def test_every_form_has_the_relevance_of_the_plain_model(form: str) -> None:
 @pytest.mark.parametrize("wrap", [nn.DataParallel, compiled], ids=["DataParallel", "compiled"])
 def test_names_have_no_prefix_of_a_wrapper(wrap: Callable) -> None:
     fitting = composite_for(wrap(net(convolutional_head=True)))
-    assert fitting.name == "epsilon; maps: epsilon-plus-flat, epsilon on 5"
+    assert fitting.name == "epsilon; maps: epsilon-gamma-flat, epsilon on 5"
 
 
 class Ends(nn.Module):
