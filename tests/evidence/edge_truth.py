@@ -10,7 +10,6 @@ with 5 upper concepts each, divided by that of integrated gradients between the 
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import torch
 import crp
 from crp.attribution import RelevanceFlow
 from crp.evaluation.rankings import integrated_gradients
+from tests.evidence.asked import networks_asked
 from tests.evidence.ranking_truth import Subject, say, subjects
 
 # Pairs of layers that are not neighbours in `subjects`.
@@ -87,10 +87,6 @@ def report(folder: Path, samples: int, only: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--samples", type=int, default=24)
-    parser.add_argument("--only", help="Part of the name of one network.", default="")
-    chosen = parser.parse_args()
+    chosen = networks_asked(samples=24)
     torch.set_num_threads(1)
     report(chosen.folder, chosen.samples, chosen.only)

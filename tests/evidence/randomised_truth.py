@@ -18,8 +18,7 @@ Mean over copies and samples; of the copies in brackets also the lowest and the 
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
@@ -31,7 +30,9 @@ from crp.attribution import RelevanceFlow, composite_for, prepare
 from crp.demo import Scenes, demo_model
 from crp.evaluation.measures import rank_correlation
 from crp.evaluation.passes import modules_as_called, with_shuffled_weights
+from tests.evidence.asked import networks_asked
 from tests.evidence.ranking_truth import say
+from tests.evidence.untrained import untrained
 from tests.oracle import nets, photos
 
 COPIES = 10
@@ -49,15 +50,6 @@ def subjects(folder: Path) -> Iterator[tuple[str, nn.Module, str, str, Tensor]]:
     yield "ResNet-20", nets.trained_resnet20(folder), "layer1.2", "layer2.0", photos.cifar10(folder, 16)[0]
     yield "MobileNet v1", nets.trained_mobilenet(folder), "pw5_relu", "dw7_relu", small
     yield "demo CNN", demo_model(), "relu2", "relu3", scenes
-
-
-def drawn(model: nn.Module, seed: int, names: Collection[str]) -> nn.Module:
-    """Draw new weights."""
-    copy = with_shuffled_weights(model, seed, names)  # parameters of its own
-    torch.manual_seed(seed)
-    for name in names:
-        copy.get_submodule(name).reset_parameters()
-    return copy
 
 
 def relevances(model: nn.Module, layer: str, data: Tensor, target: Tensor) -> np.ndarray:
@@ -89,7 +81,7 @@ def row(model: nn.Module, layer: str, last: str, data: Tensor) -> list[str]:
     before = relevances(model, layer, data, target)
     activation, same = without_upper_half(model, layer, last, data)
     found = [upper[0]]
-    for change in (with_shuffled_weights, drawn):
+    for change in (with_shuffled_weights, untrained):
         copies = [relevances(change(model, seed, upper), layer, data, target) for seed in range(COPIES)]
         means = [float(np.nanmean(correlated(before, copy))) for copy in copies]
         found.append(f"{np.mean(means):.2f} ({min(means):.2f}, {max(means):.2f})")
@@ -117,9 +109,6 @@ def report(folder: Path, only: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", help="Part of the name of one network.", default="")
-    chosen = parser.parse_args()
+    chosen = networks_asked()
     torch.set_num_threads(1)
     report(chosen.folder, chosen.only)

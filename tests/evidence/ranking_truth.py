@@ -17,7 +17,6 @@ Samples with even numbers choose the best way to rank, those with odd numbers gi
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -40,6 +39,7 @@ from crp.attribution.observation import observe
 from crp.attribution.operation_composite import OperationComposite, network_kind
 from crp.attribution.replica import replicate
 from crp.demo import Scenes, demo_model
+from tests.evidence.asked import networks_asked
 from tests.oracle import nets, photos
 
 KEPT = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -287,9 +287,5 @@ def _error(values: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--samples", type=int, default=24)
-    parser.add_argument("--only", help="Part of the name of one network.", default="")
-    chosen = parser.parse_args()
+    chosen = networks_asked(samples=24)
     report(chosen.folder, chosen.samples, chosen.only)

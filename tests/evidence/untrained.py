@@ -11,7 +11,7 @@ SqueezeNet sees photos at half their size, 112 pixels. Made by
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
 
@@ -23,17 +23,18 @@ import crp
 from crp.demo import Scenes, demo_model
 from crp.evaluation import Finding
 from crp.evaluation.trained import looks_untrained
+from tests.evidence.asked import networks_asked
 from tests.evidence.ranking_truth import say
 from tests.oracle import nets, photos
 
 SEEDS, CHOICES, SAMPLES, LIMIT = 40, 10, 16, 1.5
 
 
-def untrained(model: nn.Module, seed: int) -> nn.Module:
-    """A copy with the weights that its modules draw when they are made."""
+def untrained(model: nn.Module, seed: int, names: Iterable[str] | None = None) -> nn.Module:
+    """A copy with the weights that its modules, or those of these names, draw when they are made."""
     torch.manual_seed(seed)
     copy = deepcopy(model)
-    for module in copy.modules():
+    for module in copy.modules() if names is None else map(copy.get_submodule, names):
         if hasattr(module, "reset_running_stats"):
             module.reset_running_stats()
         if hasattr(module, "reset_parameters"):
@@ -87,9 +88,6 @@ def report(folder: Path, only: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", help="Part of the name of one network.", default="")
-    chosen = parser.parse_args()
+    chosen = networks_asked()
     torch.set_num_threads(1)
     report(chosen.folder, chosen.only)
