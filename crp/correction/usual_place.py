@@ -75,13 +75,14 @@ def placed_direction(
     """
     checked_samples(data)
     found = find_presence(model, data, layer, concept, kind, progress=progress)
-    place = _usual_place(model, data, found, progress)
+    place, values = _usual_place(model, data, found, progress)
     watched: ConceptKind = kind
-    ids: Sequence[int] = found.ids
-    for _ in range(_ROUNDS):
-        values = _values(model, data, found, watched, ids, progress)[:, place]  # [N, p]
+    for again in range(_ROUNDS):
+        if again:
+            values = _values(model, data, found, watched, progress)
+        here = values[:, place]  # [N, p]
         active = torch.zeros_like(found.active)
-        active[:, place] = (values > _border(values.amax(1))).to(active.device)
+        active[:, place] = (here > _border(here.amax(1))).to(active.device)
         there = replace(found, active=active, near=around(active, found.layout, REACH))
         _, with_it, without_it = gathered(model, data, found.layer, found.layout, there, progress=progress)
         weight = filter_directions({"concept": (with_it, without_it)}).matrix[0].double()
@@ -89,23 +90,32 @@ def placed_direction(
         pattern = pattern_directions({"concept": (with_it, without_it)}).matrix
         bias = weight.new_tensor([-border]).to(pattern)
         encoder = SparseAutoencoder(weight[:, None].to(pattern), bias, torch.zeros_like(pattern[0]))
-        watched, ids = Directions(pattern, encoder, (f"{layer}/{'+'.join(map(str, found.ids))} at its place",)), [0]
+        watched = Directions(pattern, encoder, (f"{layer}/{'+'.join(map(str, found.ids))} at its place",))
     return watched
 
 
-def _usual_place(model: nn.Module, data: Tensor, found: Presence, progress: bool) -> Tensor:
-    """Return the positions of the place at which the concept goes along with one content, and those around, `[p]`."""
+def _usual_place(model: nn.Module, data: Tensor, found: Presence, progress: bool) -> tuple[Tensor, Tensor]:
+    """Find the place at which the concept goes along with one content.
+
+    Returns
+    -------
+    tuple of two Tensors
+        The positions of the place and those around, int64 `[p]`; the largest of the concept's values at each
+        position, relative to their largest ones, `[N, P]`.
+    """
     cells = Cells(found.layout)
     if cells.count < 2:
         raise InputError(f"Layer '{found.layer}' has no positions, so a concept has no usual place in it.")
-    rerun, contents = Rerun(model, found.layer), []
+    rerun, contents, read = Rerun(model, found.layer), [], []
     for _, batch in in_batches(data, BATCH, "comparing places", shown=progress):
         rerun.run(batch)
         contents.append(cells.mean(found.layout.split(rerun.activation)).cpu())
-    values = _values(model, data, found, found.kind, found.ids, progress).cpu()
-    strength = values[:, found.layout.prefix :].amax(1, keepdim=True)
+        read.append(found.kind.values(rerun.activation, found.layout)[:, list(found.ids)])
+    values = _relative(torch.cat(read))
+    own = values.cpu()
+    strength = own[:, found.layout.prefix :].amax(1, keepdim=True)
     compared = min(MOST, max(_LEAST, int(_COMPARED * len(data))))
-    alike = same_content(torch.cat(contents), cells.mean(values), strength, mixed(torch.arange(len(data))), compared)[0]
+    alike = same_content(torch.cat(contents), cells.mean(own), strength, mixed(torch.arange(len(data))), compared)[0]
     if not alike.max() > 0:
         raise InputError(
             f"The concept has no usual place: at none of them do those of the {len(data)} samples in which it is "
@@ -113,18 +123,20 @@ def _usual_place(model: nn.Module, data: Tensor, found: Presence, progress: bool
         )
     there = torch.zeros_like(found.active[:1])
     there[0, found.layout.prefix :] = (cells.of == alike.argmax()).to(there.device)
-    return around(there, found.layout, _SAME)[0].nonzero().flatten()
+    return around(there, found.layout, _SAME)[0].nonzero().flatten(), values
 
 
-def _values(
-    model: nn.Module, data: Tensor, found: Presence, kind: ConceptKind, ids: Sequence[int], progress: bool
-) -> Tensor:
-    """Return the largest of the concepts' values at each position, each relative to its largest one, `[N, P]`."""
+def _values(model: nn.Module, data: Tensor, found: Presence, direction: ConceptKind, progress: bool) -> Tensor:
+    """Return the values of the one concept of a kind at each position, relative to the largest one, `[N, P]`."""
     rerun, values = Rerun(model, found.layer), []
     for _, batch in in_batches(data, BATCH, "dividing samples", shown=progress):
         rerun.run(batch)
-        values.append(kind.values(rerun.activation, found.layout)[:, list(ids)])
-    every = torch.cat(values)
+        values.append(direction.values(rerun.activation, found.layout))
+    return _relative(torch.cat(values))
+
+
+def _relative(every: Tensor) -> Tensor:
+    """Divide values of concepts, `[N, n, P]`, by the largest of each, and take the largest at each position."""
     return (every / every.amax((0, 2))[:, None].clamp(min=1e-12)).amax(1)
 
 
