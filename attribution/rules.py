@@ -142,7 +142,7 @@ class ZPlusOrMinus(BasicHook):
             return [up, up, down, down, torch.zeros_like(relevance)]
 
         super().__init__(
-            input_modifiers=[_positive, _negative, _positive, _negative, lambda values: values],
+            input_modifiers=[_positive, _negative, _positive, _negative, _same],
             param_modifiers=[
                 ClampMod(min=0.0, **kept),
                 ClampMod(max=0.0, **without_bias),
@@ -150,7 +150,7 @@ class ZPlusOrMinus(BasicHook):
                 ClampMod(min=0.0, **without_bias),
                 NoMod(),
             ],
-            output_modifiers=[lambda output: output] * 5,
+            output_modifiers=[_same] * 5,
             gradient_mapper=mapper,
             reducer=lambda inputs, gradients: sum(
                 values * gradient for values, gradient in zip(inputs[:4], gradients[:4], strict=True)

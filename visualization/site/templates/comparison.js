@@ -57,10 +57,11 @@ async function compare() {
   difference.hidden = false;
 }
 
-function draw(count) {
-  const number = share => element("td", { class: side(share) }, share ? printed(share) : "0");
 // A difference as a bar from the middle, of the largest one.
 const bar = part => element("td", { class: `by ${side(part)}`, "aria-hidden": "true" }, element("span", { class: "bar" }, element("i", { style: `width:${(50 * Math.abs(part)).toFixed(2)}%` })));
+
+function draw(count) {
+  const number = share => element("td", { class: side(share) }, share ? printed(share) : "0");
   const largest = Math.abs(rows[0]?.difference) || 1;
   difference.querySelector("tbody").replaceChildren(...rows.slice(0, count).map(({ key, one, two, difference }) => element("tr", { "data-layer-name": key.layer.name, "data-concept": key.concept },
     element("th", { scope: "row" }, element("a", { href: index.conceptPage(key) }, index.glimpse(key), element("bdi", {}, index.nameOf(key) ? label(key.concept, index.nameOf(key)) : `Concept ${key.concept}`))), number(one), number(two), number(difference), bar(difference / largest))));
