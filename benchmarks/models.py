@@ -301,7 +301,8 @@ def main(given: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.models", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", help="only these networks, again even if they have a result")
-    parser.add_argument("--seconds", type=int, default=SECONDS, help=f"limit of processor time for one network (default {SECONDS})")
+    limit = f"limit of processor time for one network (default {SECONDS})"
+    parser.add_argument("--seconds", type=int, default=SECONDS, help=limit)
     parser.add_argument("--again", action="store_true", help="measure all networks again")
     parser.add_argument("--write", action="store_true", help="write the table into docs/models.md")
     arguments = parser.parse_args(given)
