@@ -29,7 +29,7 @@ class Zoom {
     };
     this.out = button("Zoom out", "−", () => this.to(this.factor / STEP));
     this.in = button("Zoom in", "+", () => this.to(this.factor * STEP));
-    this.back = button("Whole picture", "Whole picture", () => this.to(1));
+    this.back = button("Whole picture", "Whole", () => this.to(1));
     this.hand = button("Dragging moves the picture", "Move", () => this.move(!this.moves));
     this.size = element("output", {});
     this.bar = element("div", { class: "zoom", role: "group", "aria-label": "Zoom" }, this.out, this.size, this.in, this.back, this.hand);
