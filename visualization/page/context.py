@@ -10,6 +10,7 @@ import numpy as np
 
 from crp.explanations import LayerExplanation
 from crp.graphs.concept_graph import Key
+from crp.visualization import encoding as images
 from crp.visualization.inputs import PageRenderer
 from crp.visualization.inputs.laid_out import drawn_map
 from crp.visualization.page.heatmap_sheets import HeatmapSheet
@@ -18,6 +19,9 @@ from crp.visualization.page.sounds import Sounds
 
 if TYPE_CHECKING:
     from crp.visualization.site.shared import Shared
+
+# The picture is embedded no larger than it is shown on a display of double density; a larger one is stored whole, too.
+STAGE_SIDE = 448
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Context:
     colours
         By layer, the colours of its concepts: the same in all views.
     sounds
-        Of the page, as far as they fit. Added to while the page is made, like the next field.
+        Of the page, as far as they fit. Added to while the page is made, like all that follows.
     patches
         Where the patches of cards lie.
     shown
@@ -65,13 +69,27 @@ class Context:
         return self.values.shape[:2] if self.values.dtype == np.uint8 else self.values.shape[1:]
 
     def heatmap_sheet(self, side: int) -> HeatmapSheet:
-        """Add a sheet of heatmaps of at most `side` pixels."""
-        self.heatmaps.append(HeatmapSheet(f"h{len(self.heatmaps)}", side))
+        """Add a sheet of heatmaps that are shown in at most `side` pixels."""
+        self.heatmaps.append(HeatmapSheet(f"h{len(self.heatmaps)}", self.heatmap_side(side)))
         return self.heatmaps[-1]
 
+    @property
+    def large(self) -> bool:
+        """Whether the picture is shown reduced, so that a reader may zoom into it."""
+        return max(self.picture.shape[:2]) > STAGE_SIDE
+
+    def heatmap_side(self, side: int) -> int:
+        """Return how large a heatmap is stored that is shown in `side` pixels."""
+        return 2 * side if self.large else side
+
+    @property
+    def block(self) -> int:
+        """How many pixels of the picture a side each value of a heatmap is the mean of."""
+        return images.block_size(self.picture.shape[:2], self.heatmap_side(STAGE_SIDE))
+
     def relevance(self, heatmap: np.ndarray) -> np.ndarray:
-        """Lay out a heatmap of the input: float [h, w]."""
-        return self.renderer.relevance(heatmap, self.values)
+        """Lay out a heatmap of the input: float [h, w], of a very large one the means of blocks."""
+        return images.block_means(self.renderer.relevance(heatmap, self.values), self.heatmap_side(STAGE_SIDE))
 
     def layer(self, layer: LayerExplanation) -> LayerExplanation:
         """Lay out the cells of a layer's map."""

@@ -1,7 +1,10 @@
 """What the page promises to everybody: axe, keyboard, hostile names, no scripts, print, narrow windows, dark."""
 
+import contextlib
 import dataclasses
 import json
+import re
+import zlib
 
 import pytest
 
@@ -9,6 +12,7 @@ import example_explanations as examples
 from crp.explanations import ClassScore
 from crp.visualization.atlases import Atlas
 from crp.visualization.page.explanation_page import render
+from crp.visualization.page.patch_sheets import SIDE
 from page_in_browser import COLOURS, VIEW, at, caption, faults, pinned
 from page_source import unpacked
 
@@ -121,6 +125,34 @@ def test_without_scripts_all_of_the_first_view_is_said(browser, file, explanatio
     missing = browser.run("[...document.querySelectorAll('noscript')].map(e => e.innerText)")
     assert [text.count("The concepts for this question are packed") for text in missing] == [1, 1]
     assert browser.run(count.format(".tabs, .tools, .views, .region, .grid")) == 0
+
+
+def test_print_draws_every_patch_of_every_sheet(browser, tmp_path):
+    """Patches are counted in the print itself: Chromium left out tall ones from the second sheet of paper on."""
+    value = examples.explanation(shape=(40, 56), patches=2)  # heatmaps are of another size than patches
+    (tmp_path / "page.html").write_text(render(value))
+    browser.open(tmp_path / "page.html")
+    browser.pdf(tmp_path / "page.pdf")
+    browser.media(kind="print")
+    shown = "[...document.querySelectorAll('.patches b')].filter(e => e.checkVisibility())"
+    expected = browser.run(f"{shown}.length")
+    tall = browser.run(f"{shown}.filter(e => e.offsetHeight > e.offsetWidth).length")
+    assert expected > tall > 10  # what a wrong print would leave out is there
+    assert drawn_cells((tmp_path / "page.pdf").read_bytes()) == expected
+
+
+def drawn_cells(pdf: bytes) -> int:
+    """Count how often a PDF of Chromium draws a cell of a sheet of patches, which may have a pixel of the next one."""
+    cells = {
+        number for number, *size in re.findall(
+            rb"(\d+) 0 obj\s*<<[^>]*?/Subtype /Image[^>]*?/Width (\d+)[^>]*?/Height (\d+)", pdf
+        ) if all(SIDE <= int(length) <= SIDE + 2 for length in size)
+    }  # fmt: skip
+    drawn = 0
+    for content in re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.DOTALL):
+        with contextlib.suppress(zlib.error):
+            drawn += sum(number in cells for number in re.findall(rb"/X(\d+) Do", zlib.decompress(content)))
+    return drawn
 
 
 def test_print_shows_every_layer_and_no_controls(page, explanation):
