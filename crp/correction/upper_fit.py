@@ -15,7 +15,7 @@ from crp.correction.corrections import copied
 from crp.correction.counterfactuals import COPIES
 from crp.correction.presence import Presence
 from crp.correction.reruns import BATCH
-from crp.correction.upper_samples import UpperSamples, upper_samples
+from crp.correction.upper_samples import UpperSamples, exchanged_at
 from crp.errors import ModelError
 from crp.progress import progress_bar
 
@@ -70,7 +70,7 @@ def fitted_from(
     ModelError
         If what runs after the module also reads what was computed before, or uses the same weights.
     """
-    samples = upper_samples(model, data, presence, module, seed, progress=progress)
+    samples = exchanged_at(model, data, presence, module, seed, progress=progress)
     wanted = wanted.cpu()[samples.samples]
     every, held = torch.arange(len(samples)), _held_out(samples, len(data), seed)
     judged = held & (samples.lacking | samples.taken_out)

@@ -76,7 +76,7 @@ class UpperSamples:
         return torch.where(self.taken_out, 1 / COPIES, 1.0)
 
 
-def upper_samples(
+def exchanged_at(
     model: nn.Module, data: Tensor, presence: Presence, module: str, seed: int, *, progress: bool
 ) -> UpperSamples:
     """Compute what a module is given for samples with and without a concept.

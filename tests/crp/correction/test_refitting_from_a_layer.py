@@ -13,7 +13,7 @@ from crp import ChannelConcept, InputError, ModelError
 from crp.correction import measure_fix, reactive, refit, upper_fit
 from crp.correction.counterfactuals import Counterfactuals
 from crp.correction.presence import find_presence
-from crp.correction.upper_samples import UpperSamples, upper_samples
+from crp.correction.upper_samples import UpperSamples, exchanged_at
 from crp.layout import Layout
 from tests.crp.correction.planted import TAG, planted_data, planted_model
 
@@ -91,7 +91,7 @@ def parts_by_hand(model: nn.Sequential, data: Tensor, made: Counterfactuals, lay
 def test_the_concept_is_exchanged_at_the_input_of_the_layer() -> None:
     model, (data, _) = deeper(), planted_data()
     presence = presence_in(model, data)
-    found = upper_samples(model, data, presence, "conv", 0, progress=False)
+    found = exchanged_at(model, data, presence, "conv", 0, progress=False)
     made = Counterfactuals(model, data, presence, 0)
     torch.testing.assert_close(found.taken(torch.arange(len(found))), parts_by_hand(model, data, made, 2))
     having = len(made.having)
@@ -106,7 +106,7 @@ def test_the_concept_is_exchanged_at_the_input_of_the_layer() -> None:
 def test_above_the_concept_it_is_exchanged_at_its_own_layer() -> None:
     model, (data, _) = deeper(), planted_data()
     presence = presence_in(model, data)
-    found = upper_samples(model, data, presence, "logits", 0, progress=False)
+    found = exchanged_at(model, data, presence, "logits", 0, progress=False)
     expected = parts_by_hand(model, data, Counterfactuals(model, data, presence, 0), 3)
     with torch.no_grad():
         torch.testing.assert_close(found.taken(torch.arange(len(found))), model[3:-1](expected))
@@ -117,7 +117,7 @@ def test_positions_lie_over_those_of_a_coarser_layer(size: int) -> None:
     model, (data, _) = planted_model(), planted_data()
     model = nn.Sequential(OrderedDict([("pool", nn.AdaptiveMaxPool2d(size)), *model.named_children()])).eval()
     presence = presence_in(model, data, reach=0)
-    found = upper_samples(model, data, presence, "pool", 0, progress=False)
+    found = exchanged_at(model, data, presence, "pool", 0, progress=False)
     near = presence.near.unflatten(1, (size, size))
     for row, other, where, kind in zip(found.first, found.second, found.region, found.kind, strict=True):
         if kind == 0:
