@@ -32,6 +32,7 @@ LINEAR_FUNCTIONS = {
     functional.conv_transpose2d: nn.ConvTranspose2d,
     functional.conv_transpose3d: nn.ConvTranspose3d,
 }
+_TRANSPOSED = {functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d}
 _BATCH_NORM = inspect.signature(functional.batch_norm)
 # What torch raises in a model that does not take its input.
 REFUSALS = (RuntimeError, ValueError, TypeError)
@@ -188,7 +189,9 @@ class _Observer(TorchFunctionMode):
         weight = args[1] if len(args) > 1 else kwargs["weight"]
         groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
         kind = LINEAR_FUNCTIONS[function]
-        self.found.linear.append(LinearCall(name, kind, weight.ndim > 2 and weight.shape[1] == 1 and groups > 1))
+        # of a transposed convolution the weight has the channels of the input first
+        inputs = weight.shape[0] // groups if function in _TRANSPOSED else weight.shape[1]
+        self.found.linear.append(LinearCall(name, kind, weight.ndim > 2 and inputs == 1 and groups > 1))
         self._kept += [weight, result]
         module = self._modules[name]
         if type(module) is kind and module._parameters.get("weight") is weight:

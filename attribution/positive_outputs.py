@@ -8,7 +8,7 @@ relevance that a caller starts with is looked at. Gamma's rule is shorter there 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -23,10 +23,6 @@ _MOVING = {
     for name in ("View", "ReshapeAlias", "UnsafeView", "Unsqueeze", "Squeeze", "Permute", "Transpose", "Alias", "Clone")
     for number in (0, 1)
 } | {"CatBackward0", "_ConcatenationBackward", "MaxPool2DWithIndicesBackward0", "MaxPool3DWithIndicesBackward0"}
-# Functions that share relevance in proportion to their summands: those with the rules `addition` and `linear_map`.
-_SHARING = {"add", "sum", "mean", "avg_pool1d", "avg_pool2d", "avg_pool3d"} | {
-    f"adaptive_avg_pool{axes}d" for axes in (1, 2, 3)
-}
 
 
 def shorter_calls(
@@ -90,9 +86,10 @@ class _Paths:
     def _reads_nonzero(self, reader: Node) -> bool:
         if reader in self._calls:
             return self._calls[reader].operator.by_input
-        return _named(reader, _SHARING) or (
-            (_is_relu(reader) or _moves(reader)) and self._come_to(reader, positive=False)
-        )
+        operation = _operation(reader)
+        if operation is not None and operation.by_input:
+            return True
+        return (_is_relu(reader) or _moves(reader)) and self._come_to(reader, positive=False)
 
     def _starts_at_positive(self, node: Node) -> bool:
         """Whether no relevance starts at values of a node's output that are not positive."""
@@ -103,7 +100,8 @@ class _Paths:
 
 
 def _is_relu(node: Node) -> bool:
-    return (hasattr(node, "unchanged") and node.nonnegative) or _named(node, {"relu"})
+    operation = _operation(node)
+    return (hasattr(node, "unchanged") and node.nonnegative) or (operation is not None and operation.name == "relu")
 
 
 def _moves(node: Node) -> bool:
@@ -111,7 +109,7 @@ def _moves(node: Node) -> bool:
     return node.name() in _MOVING or getattr(node, "identity", False) or hasattr(node, "selected")
 
 
-def _named(node: Node, names: Collection[str]) -> bool:
-    """Whether a node is the call of one of these functions under its rule."""
+def _operation(node: Node) -> Operation | None:
+    """Return the call of a function under its rule that a node is."""
     call = getattr(node, "call", None)
-    return isinstance(call, Operation) and call.name in names
+    return call if isinstance(call, Operation) else None

@@ -229,7 +229,11 @@ class Replica:
 
     @isolated()
     def layouts_of(self, sample: Tensor, layers: Sequence[str]) -> dict[str, Layout]:
-        """Say what the axes of the layers' outputs mean for one sample `[1, ...]`; each is observed once."""
+        """Say what the axes of the layers' outputs mean for one sample `[1, ...]`.
+
+        A pass is observed only for layers of which no observed pass has shown it. With rules of `composite_for`, these
+        are inputs of modules.
+        """
         shape = tuple(sample.shape[1:])
         missing = [layer for layer in layers if (layer, shape) not in self.layouts]
         if missing:
@@ -245,7 +249,9 @@ class Replica:
         plain = replicate(self.source)
         weight = next((value for value in plain.parameters() if value.is_floating_point()), data)
         data = data.detach().to(weight.dtype)
-        with layouts_followed(plain, data, layers) as layouts:
+        # the observer keeps all tensors, and so can what follows layouts
+        seen = [] if self.operations is None else [name for name, _ in plain.named_modules() if name]
+        with layouts_followed(plain, data, dict.fromkeys([*seen, *layers])) as layouts:
             if self.operations is None:
                 observation = Observation(len(data), output=plain_output(plain, data))
             else:

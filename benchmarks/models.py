@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / ".bench" / "models.jsonl"
 PAGE = ROOT / "docs" / "models.md"
-SECONDS = 300
+SECONDS = 600
 
 # Differences that rounding explains in float64: of a sum over all operations, and of outputs.
 CLOSED, EQUAL = 1e-9, 1e-12
@@ -89,6 +89,8 @@ class Result:
     arriving: float | None = None
     lowest: float | None = None
     highest: float | None = None
+    lowest_ranking: float | None = None
+    highest_ranking: float | None = None
     extreme: str = ""
     places: int = 0
     losses: str = ""
@@ -137,12 +139,12 @@ def randomized(model: nn.Module, data: Tensor) -> nn.Module:
 
 
 def measured(network: Network, seconds: int) -> Result:
-    """Build a network and explain its largest logit, within some seconds.
+    """Build a network and explain its largest logit, within some seconds of processor time.
 
     Whatever the network raises becomes the error of its result.
     """
     result = Result(network.package, network.name, commit=moment()["commit"])
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         with _limited(seconds):
             torch.manual_seed(0)
@@ -153,7 +155,7 @@ def measured(network: Network, seconds: int) -> Result:
             measure(model, data, result)
     except Exception as error:
         result.error = f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
-    result.seconds = round(time.perf_counter() - started, 1)
+    result.seconds = round(time.process_time() - started, 1)
     return result
 
 
@@ -177,27 +179,35 @@ def measure(model: nn.Module, data: Tensor, result: Result) -> None:
 
 
 def measure_default(model: nn.Module, data: Tensor, result: Result) -> None:
-    """Enter how much relevance arrives with z+ in heatmaps, at the input and wherever all of it passes.
+    """Enter how much relevance arrives with the default rules at the input and wherever all of it passes.
 
-    Relevance of concepts follows epsilon, which the ledger measures.
+    By the rules for heatmaps at all of these places, and by those that rank concepts at the layers.
     """
     data = torch.cat([data, torch.randn(INPUTS - len(data), *data.shape[1:], dtype=data.dtype)])
-    composite = composite_for(model, data, rules="epsilon-plus-flat").composite
+    composite = composite_for(model, data).composite
     with RelevanceFlow(model, composite, data, _readable(model, data)) as flow:
         # tokens of all samples may share the first axis
         whole = [layer for layer in flow.layers if len(flow.activation(layer)) == len(data)]
         places = [layer for layer in whole if not flow.reaches(OUTPUT, INPUT, around=[layer])]
         started = flow.output_relevance(Largest())
-        arrived = flow.down(started, to=[*places, INPUT])
         sums = started[0].flatten(1).sum(1)
-        medians = {place: (part[0].flatten(1).sum(1) / sums).median(0) for place, part in arrived.items()}
-        shares = {place: float(median.values) for place, median in medians.items()}
-        sizes = {place: abs(share) for place, share in shares.items()}
+
+        def shares(arrived: Tensor) -> Tensor:
+            return arrived.flatten(1).sum(1) / sums
+
+        ends = [flow.tensors(place)[0] for place in (*places, INPUT)]
+        arrived = torch.autograd.grad(flow.tensors(OUTPUT)[1], ends, started[0], retain_graph=True)
+        maps = {place: shares(part) for place, part in zip((*places, INPUT), arrived, strict=True)}
+        sizes = {place: float(found.abs().median()) for place, found in maps.items()}
         result.extreme = max(sizes, key=lambda place: abs(math.log(sizes[place] or 1e-300)))
-        sample = one_hot(medians[result.extreme].indices, len(data)).view(1, -1, *[1] * (started.ndim - 2))
+        median = maps[result.extreme].abs().median(0).indices
+        sample = one_hot(median, len(data)).view(1, -1, *[1] * (started.ndim - 2))
         ledger = flow.ledger(started * sample)
-    result.arriving, result.places = shares[INPUT], len(places)
+        ranking = [float(shares(part[0]).abs().median()) for part in flow.down(started, to=places).values()]
+    result.arriving, result.places = float(maps[INPUT].median()), len(places)
     result.lowest, result.highest = min(sizes.values()), max(sizes.values())
+    if ranking:
+        result.lowest_ranking, result.highest_ranking = min(ranking), max(ranking)
     found = ledger.departure()
     if found is not None:
         result.departure = f"{found.left:.2g} left below `{found.module or 'the model itself'}` ({found.operation})"
@@ -222,18 +232,18 @@ def _readable(model: nn.Module, data: Tensor) -> list[str]:
 
 @contextmanager
 def _limited(seconds: int) -> Iterator[None]:
-    """Raise TimeoutError inside the context after some seconds."""
+    """Raise TimeoutError inside the context after some seconds of processor time."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise TimeoutError(f"took longer than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def kept_results() -> dict[tuple[str, str], Result]:
@@ -291,7 +301,8 @@ def main(given: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.models", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", help="only these networks, again even if they have a result")
-    parser.add_argument("--seconds", type=int, default=SECONDS, help=f"limit for one network (default {SECONDS})")
+    limit = f"limit of processor time for one network (default {SECONDS})"
+    parser.add_argument("--seconds", type=int, default=SECONDS, help=limit)
     parser.add_argument("--again", action="store_true", help="measure all networks again")
     parser.add_argument("--write", action="store_true", help="write the table into docs/models.md")
     arguments = parser.parse_args(given)

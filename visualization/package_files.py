@@ -9,8 +9,8 @@ _FOLDERS = ("page", "site", "report")
 # Scripts of pages, each a function made of these files in this order.
 _SCRIPTS = {
     "script.js": (
-        *("elements", "taking", "unpacking", "packed", "cells", "stage", "graph", "graph_keys", "region", "planes"),
-        *("folds", "view", "search", "ablations", "switch", "parts", "start", "sound", "framed"),
+        *("elements", "taking", "unpacking", "packed", "cells", "stage", "zoom", "graph", "graph_keys", "region"),
+        *("planes", "folds", "view", "search", "ablations", "switch", "parts", "start", "sound", "framed"),
     ),
     # the names that readers give: on pages, before their own script, and on all pages of a site
     "naming.js": ("elements", "given", "renaming", "editor"),

@@ -3,6 +3,7 @@
 ================  ====================================================================================================
 photos            WebP: two thirds of the bytes of a JPEG that looks the same
 patches           AVIF, many in one picture: four fifths of the bytes of as many WebP files that look the same
+whole pictures    AVIF, for zooming into one that pages show reduced
 heatmaps          AVIF of ink and opacity, without the picture below. Opacity is compressed as a picture of its own, so
                   that it takes a third of the bytes of a JPEG of heatmap and picture, and is nearer to the values
 veils             WebP without loss
@@ -51,8 +52,43 @@ def patches_photo(sheet: np.ndarray) -> bytes:
 
 
 def patches_uri(sheet: np.ndarray) -> str:
-    """Encode `patches_photo(sheet)` as "data:image/avif;base64,..."."""
-    return _uri("avif" if _AVIF else "webp" if _WEBP else "jpeg", patches_photo(sheet))
+    """Encode `patches_photo(sheet)` as an address."""
+    return avif_uri(patches_photo(sheet))
+
+
+def whole_photo(picture: np.ndarray, most: int) -> tuple[bytes, tuple[int, int]]:
+    """Compress a picture, uint8 [h, w, 3], in at most `most` bytes: whole if it fits, else shrunk until it does.
+
+    Returns
+    -------
+    tuple
+        The file, whose suffix is `PATCHES_SUFFIX`, and the height and width of the picture in it. Of one that had to be
+        shrunk, they are less than a twentieth of the picture's own below what would fit.
+    """
+    longer = max(picture.shape[:2])
+    content = _whole(picture)
+    if len(content) <= most:
+        return content, picture.shape[:2]
+    found, fits, large = b"", 0, longer
+    side = int(longer * (most / len(content)) ** 0.5)
+    while not found or large - fits > longer / 20:
+        drawn = fitted(picture, side)
+        content = _whole(drawn)
+        if len(content) <= most:
+            found, shape, fits = content, drawn.shape[:2], side
+        else:
+            large = side
+        side = (fits + large) // 2
+    return found, shape
+
+
+def _whole(picture: np.ndarray) -> bytes:
+    return _avif(Image.fromarray(np.ascontiguousarray(picture)), quality=60) if _AVIF else photo(picture, quality=75)
+
+
+def avif_uri(content: bytes) -> str:
+    """Encode what `whole_photo` or `patches_photo` has made as "data:image/avif;base64,..."."""
+    return _uri("avif" if _AVIF else "webp" if _WEBP else "jpeg", content)
 
 
 def jpeg(picture: np.ndarray, quality: int) -> bytes:
@@ -78,7 +114,7 @@ def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: 
     Parameters
     ----------
     picture
-        uint8 [H, W, 3]. It is part of what is encoded only where Pillow cannot write AVIF.
+        uint8 [h, w, 3]. It is part of what is encoded only where Pillow cannot write AVIF, in the size of the heatmap.
     heatmap
         float [H, W]. Small ones are PNG, exact: 255 levels of two colours.
     side
@@ -88,8 +124,8 @@ def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: 
     """
     if max(heatmap.shape) <= SMALL_SIDE:
         return _uri("png", _levels(heatmap))
-    picture, heatmap = _reduced(picture, heatmap, 2 * side)
     if not _AVIF:
+        picture = fitted(picture, max(heatmap.shape))
         return _uri("jpeg", jpeg(fitted(tinted(picture, heatmap), side), quality + _AVIF_TO_JPEG))
     drawn = _inked(heatmap)
     drawn.thumbnail((side, side), Image.Resampling.LANCZOS)
@@ -135,15 +171,6 @@ def _levels(heatmap: np.ndarray) -> bytes:
     image.putpalette(inks(np.arange(LEVELS) - LEVELS // 2).tobytes())
     opacity = np.abs(np.linspace(-1, 1, LEVELS)) * 255
     return _bytes(image, "PNG", optimize=True, transparency=opacity.round().astype(np.uint8).tobytes())
-
-
-def _reduced(picture: np.ndarray, heatmap: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink a picture and its heatmap by a whole number to at least `side`: tinting large ones takes seconds."""
-    times = max(heatmap.shape) // side
-    if times < 2:
-        return picture, heatmap
-    values = Image.fromarray(heatmap.astype(np.float32)).reduce(times)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).reduce(times)), np.asarray(values)
 
 
 def _bytes(image: Image.Image, kind: str, **options: object) -> bytes:

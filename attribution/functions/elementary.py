@@ -142,7 +142,8 @@ def only_gate(call: Call) -> Tensor:
 def other_function(call: Call) -> Any:
     """Run a function that has no rule, which a note says: by its gradient for maps, by `first_order` for ranking.
 
-    What returns several tensors, or a part of its argument, runs by its gradient for both.
+    What returns several tensors, or a part of its argument, runs by its gradient for both. A function of several
+    tensors runs twice: in the graph of the pass, its derivative by one of them may lead through another.
     """
     result = call.by_autograd()
     if next(data_in([result]), None) is None:
@@ -153,12 +154,24 @@ def other_function(call: Call) -> Any:
     memory = {id(tensor) for value in call.data for tensor in (value, value._base)}
     part = id(result) in memory or (result._base is not None and id(result._base) in memory)
     complex_numbers = any(value.is_complex() for value in (result, *call.data))
-    return result if part or complex_numbers else _with_first_order(call, graph_down)
+    if part or complex_numbers:
+        return result
+    data = {id(value): value for value in call.data}
+    return _with_first_order(call, graph_down, (result, [*data.values()], data) if len(data) == 1 else None)
 
 
-def _with_first_order(call: Call, maps: Callable[..., Down], *, scaling: bool = False) -> Tensor:
-    """Put a function into the graph with `first_order` for ranking, and a rule for maps made of its own graph."""
-    own = own_graph(call)
+def _with_first_order(
+    call: Call,
+    maps: Callable[..., Down],
+    ran: tuple[Tensor, list[Tensor], dict[int, Tensor]] | None = None,
+    *,
+    scaling: bool = False,
+) -> Tensor:
+    """Put a function into the graph with `first_order` for ranking, and a rule for maps made of a graph of its own.
+
+    That graph is given if the function ran already, as `own_graph` returns it.
+    """
+    own = ran or own_graph(call)
     graph, data, _ = own
     rules = call.by_purpose(maps=lambda: maps(*own), ranking=lambda: times_gradient(*own))
     # a copy: the graph may keep its output, and the model may change it in place
@@ -190,7 +203,7 @@ def addition(call: Call) -> Tensor:
         return [summed_to(per_unit * part.square(), part.shape) for part in parts]
 
     rules = {Purpose.MAPS: down, Purpose.RANKING: down, Purpose.SQUARES: squares_down}
-    result = call.ruled(output, [value for value, _ in summands], rules)
+    result = call.ruled(output, [value for value, _ in summands], rules, by_input=True)
     # as in `1 - gate`
     return as_gate(result, Gate()) if len(summands) == 1 and gate_of(summands[0][0]) else result
 
@@ -214,7 +227,7 @@ def linearized(
     down, value = linear_down(data, function)
     gate = linear_gate_of(data)
     rules = dict.fromkeys(purposes, lambda relevance: (down(relevance),))
-    result = call.ruled(value, [data], rules, scaling=gate is not None)
+    result = call.ruled(value, [data], rules, scaling=gate is not None, by_input=True)
     return result if gate is None else as_gate(result, gate)
 
 
@@ -225,7 +238,7 @@ def accumulation(call: Call) -> Tensor:
         linear_down(value, lambda leaf, value=value: with_leaves(call, {id(value): leaf}), output)[0] for value in data
     ]
     rules = dict.fromkeys((Purpose.MAPS, Purpose.RANKING), lambda relevance: [down(relevance) for down in downs])
-    return call.ruled(output, data, rules)
+    return call.ruled(output, data, rules, by_input=True)
 
 
 def sampling(call: Call) -> Tensor:

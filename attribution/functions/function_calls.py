@@ -97,6 +97,7 @@ class Call:
         *,
         scaling: bool = False,
         ranked_only: Sequence[Tensor] = (),
+        by_input: bool = False,
     ) -> Tensor:
         """Put an output into the graph, with a rule in place of the derivative towards `data`.
 
@@ -112,6 +113,8 @@ class Call:
             Whether the function only scales, which leaves a gate a gate.
         ranked_only
             Those of the data that only relevance for ranking reaches.
+        by_input
+            Whether the rule shares relevance in proportion to the data, so that a value of zero gets none.
         """
         shown = [not any(value is other for other in ranked_only) for value in data]
         for value, is_shown in zip(data, shown, strict=True):
@@ -119,9 +122,8 @@ class Call:
                 read_as_signal(value)
         inputs = [(value.detach(), value._version) for value in data]
         rules = down if isinstance(down, Mapping) else dict.fromkeys(Purpose, down)
-        operation = Operation(
-            self.name, self.rules.running.innermost, rules, inputs, shown, self.rules.recorder, self.rules.purpose
-        )
+        module, recorder, purpose = self.rules.running.innermost, self.rules.recorder, self.rules.purpose
+        operation = Operation(self.name, module, rules, inputs, shown, recorder, purpose, by_input)
         self.rules.operations.append(operation)
         # not an argument: a model may change the output in place, which autograd forbids for views of arguments
         operation.output = output.data

@@ -32,6 +32,8 @@ class Operation:
         Records its balance while a ledger is made.
     purpose
         Which rule a backward pass uses.
+    by_input
+        Whether an input of zero gets no relevance, because relevance is shared in proportion to the inputs.
     output
         The output, until it is in the graph.
     free_after_use
@@ -45,6 +47,7 @@ class Operation:
     shown: Sequence[bool]
     recorder: Recorder
     purpose: CurrentPurpose
+    by_input: bool = False
     output: Tensor | None = None
     free_after_use: bool = False
 

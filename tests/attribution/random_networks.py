@@ -103,6 +103,40 @@ def convolution(net: RandomNet) -> Step:
     return lambda net, x, y: getattr(net, name)(x)
 
 
+def any_convolution(net: RandomNet) -> Step:
+    """Grouped, dilated, strided or transposed; of values that are anything, not negative, zero in part or negative.
+
+    What reads it is a ReLU, one in place, one beside another reader, or something else.
+    """
+    options = [
+        {"groups": 2, "padding": 1}, {"dilation": 2, "padding": 2}, {"stride": 2, "padding": 1},
+        {"stride": 3, "padding": 2, "dilation": 2, "groups": 2, "bias": False}, {"padding": "same"},
+        {"padding": 1, "padding_mode": "circular"}, {"padding": 0}, {"padding": 1, "bias": False},
+    ]  # fmt: skip
+    given = net.draw.choice([
+        {"padding": 1}, {"stride": 2, "groups": 2}, {"stride": 2, "padding": 1, "output_padding": 1, "dilation": 2},
+    ])  # fmt: skip
+    if net.draw.random() < 0.7:
+        name = net.add("conv", nn.Conv2d(4, 4, 3, **net.draw.choice(options)))
+    else:
+        name = net.add("conv", nn.ConvTranspose2d(4, 4, 3, **given))
+    before = net.draw.choice([
+        lambda x: x, torch.relu, lambda x: torch.relu(x - 0.5), lambda x: -torch.relu(x), lambda x: -torch.relu(-x),
+        lambda x: x.contiguous(memory_format=torch.channels_last),
+    ])  # fmt: skip
+    after = net.draw.choice([
+        lambda x: x, torch.relu, lambda x: functional.relu(x, inplace=True), lambda x: torch.relu(x) - 0.3 * x,
+        lambda x: functional.max_pool2d(x, 3, 1, 1).relu(), lambda x: torch.relu(x) + torch.relu(-x),
+        lambda x: torch.cat([x.relu()[:, :2], x[:, :2]], 1), lambda x: x.relu().neg(),
+    ])  # fmt: skip
+
+    def step(net: RandomNet, x: Tensor, y: Tensor) -> Tensor:
+        found = after(getattr(net, name)(before(x)))
+        return found if found.shape == x.shape else functional.interpolate(found, size=(6, 6))
+
+    return step
+
+
 def convolution_twice(net: RandomNet) -> Step:
     name = net.add("repeated", nn.Conv2d(4, 4, 1))
     return lambda net, x, y: getattr(net, name)(functional.relu(getattr(net, name)(x)))
@@ -270,6 +304,7 @@ def reshaped_in_place(net: RandomNet, x: Tensor, y: Tensor) -> Tensor:
 
 STEPS: dict[str, Callable[[RandomNet], Step]] = {
     "convolution": convolution,
+    "any convolution": any_convolution,
     "functional convolution": functional_convolution,
     "convolution twice": convolution_twice,
     "repeated by the data": repeated_by_the_data,

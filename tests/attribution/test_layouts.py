@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from crp.attribution import RelevanceFlow
+from crp.attribution import RelevanceFlow, Replica, composite_for, prepare
 from crp.concepts import Layout
 from crp.errors import InputError
 from tests.crp.concepts.small_nets import Transformer, data, made
@@ -72,6 +72,20 @@ def test_the_input_of_a_module_is_a_layer_and_relevance_there_is_what_its_rule_g
         assert flow.layers == ("mlp.1", "mlp.2..input", "high..input", "high")
     with pytest.raises(InputError, match=r"^The model has no layer 'mpl': did you mean 'mlp'"):
         RelevanceFlow(model, None, samples, ["mpl..input"])
+
+
+@pytest.mark.parametrize("rules", ["composite_for", "none"])
+def test_what_one_pass_showed_is_kept_for_layers_that_are_asked_for_later(rules, monkeypatch):
+    model, samples, passes = made(Transformer), data(2), []
+    expected = {layer: layout(model, samples, layer) for layer in ("mlp", "high")}
+    observe = Replica.observe
+    monkeypatch.setattr(Replica, "observe", lambda *given: passes.append(given[2:]) or observe(*given))
+    replica = prepare(model, composite_for(model, samples).composite if rules == "composite_for" else None)
+    for layer in ("mlp", "high", "high"):
+        with RelevanceFlow(replica, None, samples, [layer]) as flow:
+            assert flow.layout(layer) == expected[layer]
+    # without rules a layer is observed when it is asked for
+    assert len(passes) == (1 if rules == "composite_for" else 2)
 
 
 def test_layouts_that_do_not_fit_their_shape_are_refused():

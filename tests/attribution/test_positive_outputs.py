@@ -232,6 +232,35 @@ def test_what_gives_relevance_to_zeros_is_told_from_what_does_not(reader, shorte
         assert_relevance_close(flow.down(relevance), theirs.down(relevance), 1e-10)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda values: nn.functional.interpolate(values, scale_factor=2),
+        lambda values: values.cumsum(2),
+        lambda values: values.neg(),
+        lambda values: torch.zeros_like(values).index_add(2, torch.arange(4), values),
+        lambda values: torch.einsum("nchw,hv->ncvw", values, torch.ones(4, 2, dtype=values.dtype)),
+    ],
+    ids=["interpolate", "cumsum", "neg", "index_add", "einsum"],
+)
+def test_functions_that_share_relevance_in_proportion_give_none_to_zeros(function):
+    class Reading(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.third = nn.Conv2d(2, 3, 1), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 2, 1)
+
+        def forward(self, data: torch.Tensor) -> torch.Tensor:
+            return self.third(function(self.second(self.first(data).relu()).relu())).mean((2, 3))
+
+    torch.manual_seed(0)
+    model, data = Reading().double(), generated(16, 1, 2, 4, 4)
+    fitting = composite_for(model, data).composite
+    with all_branches(model, fitting, data) as theirs, RelevanceFlow(model, fitting, data) as flow:
+        relevance = generated(17, 3, *flow.prediction.shape)
+        assert shorter(flow, "(output)", None) == {"second"}
+        assert_relevance_close(flow.down(relevance), theirs.down(relevance), 1e-10)
+
+
 def test_flat_above_gives_relevance_to_zeros():
     """No rule of this package's own does; a composite of the caller may."""
     torch.manual_seed(0)

@@ -8,12 +8,20 @@ import pytest
 import torch
 from torch import nn
 from zennit.core import Hook
-from zennit.rules import Epsilon
+from zennit.rules import Epsilon, Flat, Gamma, Norm
 
 from crp.attribution import RelevanceFlow, composite_for, prepare, stabilizing
-from crp.attribution.observation import LinearCall
-from crp.attribution.operation_composite import OperationComposite, network_kind
+from crp.attribution.composites import RULES
+from crp.attribution.observation import LinearCall, observe
+from crp.attribution.operation_composite import (
+    GammaComposite,
+    NetworkKind,
+    OperationComposite,
+    RankingComposite,
+    network_kind,
+)
 from crp.errors import ModelError
+from tests.oracle.by_gradient import Convolutions
 from tests.oracle.comparing import assert_relevance_close
 
 from .random_networks import SHAPE, STEPS, RandomNet, generated
@@ -24,7 +32,7 @@ def check(seed: int) -> None:
     net, data = RandomNet(seed, STEPS), generated(seed, *SHAPE) + 0.2
     before = {name: value.clone() for name, value in net.state_dict().items()}
     expected = net(data).detach()
-    composite = composite_for(net, data if seed % 2 else None, rules=("epsilon-plus-flat", "by-purpose")[seed % 4 > 1])
+    composite = composite_for(net, data if seed % 2 else None, rules=RULES[seed // 6 % 3])
     replica = prepare(net, composite.composite)
     layers = [name for name in net.once if not seed % 3]
     with RelevanceFlow(replica, None, data, layers) as flow:
@@ -107,3 +115,66 @@ def test_epsilon_is_the_input_times_a_gradient_by_hand_in_two_thousand_networks(
 ) -> None:
     for seed in range(100 * block, 100 * block + 100):
         check_by_hand(seed, monkeypatch)
+
+
+class ExactGamma(GammaComposite):
+    """The default rules with a vanishing stabiliser."""
+
+    def __init__(self, network: NetworkKind, ranking: OperationComposite | None = None) -> None:
+        super().__init__(network, ranking)
+        self._flat, self._plus, self._norm = Flat(1e-13), Gamma(0.25, 1e-13), Norm(1e-13)
+        self._epsilon = self._one_input = Epsilon(1e-13)
+
+
+def check_gamma_by_hand(seed: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Relevance by the rules for maps equals the input times the gradient of the network by hand.
+
+    Of one condition and of several, and of all for which relevance starts at a layer.
+    """
+    monkeypatch.setattr(stabilizing, "EPSILON", 1e-13)
+    net, data = RandomNet(seed, STEPS), generated(seed, *SHAPE) + 0.2
+    calls = observe(net, data).linear
+    if network_kind(calls).depthwise:
+        return False  # which have z+
+    replica = prepare(net, ExactGamma(network_kind(calls), RankingComposite(network_kind(calls))))
+    with RelevanceFlow(replica, None, data) as flow:
+        prediction = flow.prediction
+        relevance = torch.stack([prediction, prediction * torch.eye(3, dtype=data.dtype)[0], -2 * prediction])
+        found = flow.down(relevance)
+        single = flow.down(relevance[:1])
+    for name, norm in replica.merges:
+        linear, norm = net.get_submodule(name), net.get_submodule(norm)
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        shift = norm.bias - norm.running_mean * scale
+        linear.bias = nn.Parameter(shift if linear.bias is None else linear.bias * scale + shift)
+        along = (1, -1, 1, 1) if isinstance(linear, nn.ConvTranspose2d) else (-1, 1, 1, 1)
+        linear.weight = nn.Parameter(linear.weight * scale.view(along))
+        norm.forward = lambda values: values
+    convolutions = sum(call.kind is not nn.Linear for call in calls)
+    net.by_hand, leaf = True, data.clone().requires_grad_()
+    with Convolutions(0.25, first_flat=True, last_epsilon=convolutions - 1 if net.head == "convolution" else None):
+        output = net(leaf)
+    assert_relevance_close(output, prediction, 1e-12)
+    for arriving, started in zip(found, relevance, strict=True):
+        try:
+            (gradient,) = torch.autograd.grad(output, leaf, started / prediction, retain_graph=True)
+        except RuntimeError:
+            return False  # plain autograd does not allow to overwrite what a ReLU returned
+        assert_relevance_close(arriving, data * gradient, 1e-4)
+    assert_relevance_close(single[0], found[0], 1e-9)
+    return True
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_gamma_is_the_input_times_a_gradient_by_hand(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = [check_gamma_by_hand(seed, monkeypatch) for seed in range(10 * block, 10 * block + 10)]
+    assert any(compared)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(1, 20))
+def test_gamma_is_the_input_times_a_gradient_by_hand_in_two_thousand_networks(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(100 * block, 100 * block + 100):
+        check_gamma_by_hand(seed, monkeypatch)

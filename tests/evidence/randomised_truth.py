@@ -1,4 +1,4 @@
-"""What is left of a ranking without what the upper half of a network learned, and where it comes from.
+"""What is left of an explanation without what the upper half of a network learned, and where it comes from.
 
 The relevances of a layer's channels are compared (Spearman) with
 
@@ -11,7 +11,12 @@ The relevances of a layer's channels are compared (Spearman) with
   the upper half learned nor the class;
 - beyond that: the shuffled copies again, partial correlation given "same gradient".
 
-Mean over copies and samples; of the copies in brackets also the lowest and the highest mean over samples. Made by
+Mean over copies and samples; of the copies in brackets also the lowest and the highest mean over samples.
+
+Heatmaps of eight samples are compared (SSIM) with those of one copy each, and with those that share nothing but the way
+in which they are made: of another sample, and the same pixels in random order. Divided by their largest value, as in
+`crp evaluate`, maps of few large values are alike because nearly all of both is close to 0; as drawn, values are
+clipped where colours are full. Made by
 
     python -m tests.evidence.randomised_truth FOLDER_OF_REAL_DATA > docs/evidence/randomised.md
 """
@@ -30,6 +35,8 @@ from crp.attribution import RelevanceFlow, composite_for, prepare
 from crp.demo import Scenes, demo_model
 from crp.evaluation.measures import rank_correlation
 from crp.evaluation.passes import modules_as_called, with_shuffled_weights
+from crp.evaluation.randomisation import similarity
+from crp.visualization.encoding import scaled
 from tests.evidence.asked import networks_asked
 from tests.evidence.ranking_truth import say
 from tests.evidence.untrained import untrained
@@ -97,8 +104,37 @@ def partial(both: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (both - one * other) / np.sqrt((1 - one**2) * (1 - other**2))
 
 
+def heatmaps(model: nn.Module, data: Tensor, target: Tensor) -> Tensor:
+    """Compute the heatmaps of the classes, `[N, H, W]`."""
+    replica = prepare(model, composite_for(model, data[:1]).composite)
+    with RelevanceFlow(replica, None, data, []) as flow:
+        return flow.down(flow.output_relevance(target.tolist()))[0].sum(1)
+
+
+def compared_maps(model: nn.Module, data: Tensor) -> list[str]:
+    """Write similarities of heatmaps: divided by their largest value, then as drawn."""
+    names = modules_as_called(model, data[:1])
+    with torch.no_grad():
+        target = model(data).argmax(1)
+    maps = heatmaps(model, data, target)
+    places = torch.randperm(maps[0].numel(), generator=torch.Generator().manual_seed(0))
+    copies = [with_shuffled_weights(model, 0, names[-ceil(len(names) / 2) :]), with_shuffled_weights(model, 0, names)]
+    others = [
+        *(heatmaps(copy, data, target) for copy in copies), maps.roll(1, 0), maps.flatten(1)[:, places].view_as(maps)
+    ]  # fmt: skip
+    return [
+        f"{similarity(maps, other).mean():.2f}, {similarity(as_drawn(maps), as_drawn(other)).mean():.2f}"
+        for other in others
+    ]
+
+
+def as_drawn(maps: Tensor) -> Tensor:
+    """Divide each heatmap by the value at which its colours are full, and clip."""
+    return torch.from_numpy(np.stack([scaled(each.numpy()) for each in maps]))
+
+
 def report(folder: Path, only: str) -> None:
-    """Print the table."""
+    """Print the tables."""
     say(f"# What randomisation leaves of a ranking\n\n{__doc__.split('Made by')[0].partition('.')[2].strip()}\n")
     say("Made by `python -m tests.evidence.randomised_truth FOLDER`.\n")
     say("| network, layer | upper half from | shuffled | drawn | activation | same gradient | beyond that |")
@@ -106,6 +142,11 @@ def report(folder: Path, only: str) -> None:
     for name, model, layer, last, data in subjects(folder):
         if only in name:
             say(f"| {name}, {layer} | {' | '.join(row(model, layer, last, data))} |")
+    say("\n| network | upper half shuffled | all shuffled | another sample | pixels in random order |")
+    say("| --- " * 5 + "|")
+    for name, model, _, _, data in subjects(folder):
+        if only in name:
+            say(f"| {name} | {' | '.join(compared_maps(model, data[:8]))} |")
 
 
 if __name__ == "__main__":

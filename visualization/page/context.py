@@ -10,6 +10,7 @@ import numpy as np
 
 from crp.explanations import LayerExplanation, Patch
 from crp.graphs.concept_graph import Key
+from crp.visualization import encoding as images
 from crp.visualization.inputs import PageRenderer
 from crp.visualization.inputs.laid_out import drawn_map, drawn_patch
 from crp.visualization.page.sounds import Sounds
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # From a page to the folder of its site.
 UP = "../"
+# The picture is embedded no larger than it is shown on a display of double density; a larger one is stored whole, too.
+STAGE_SIDE = 448
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,23 @@ class Context:
         """Extents of the input, `[*S]`."""
         return self.values.shape[:2] if self.values.dtype == np.uint8 else self.values.shape[1:]
 
+    @property
+    def large(self) -> bool:
+        """Whether the picture is shown reduced, so that a reader may zoom into it."""
+        return max(self.picture.shape[:2]) > STAGE_SIDE
+
+    def heatmap_side(self, side: int) -> int:
+        """Return how large a heatmap is stored that is shown in `side` pixels."""
+        return 2 * side if self.large else side
+
+    @property
+    def block(self) -> int:
+        """How many pixels of the picture a side each value of a heatmap is the mean of."""
+        return images.block_size(self.picture.shape[:2], self.heatmap_side(STAGE_SIDE))
+
     def relevance(self, heatmap: np.ndarray) -> np.ndarray:
-        """Lay out a heatmap of the input: float [h, w]."""
-        return self.renderer.relevance(heatmap, self.values)
+        """Lay out a heatmap of the input: float [h, w], of a very large one the means of blocks."""
+        return images.block_means(self.renderer.relevance(heatmap, self.values), self.heatmap_side(STAGE_SIDE))
 
     def patch(self, patch: Patch) -> Patch:
         """Draw a patch."""

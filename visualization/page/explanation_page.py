@@ -32,7 +32,7 @@ from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
 from crp.visualization.page.cards import card_view
 from crp.visualization.page.concept_map_section import cells_view, concept_map_view
-from crp.visualization.page.context import UP, Context
+from crp.visualization.page.context import STAGE_SIDE, UP, Context
 from crp.visualization.page.glimpses import embedded_glimpses, shared_glimpses
 from crp.visualization.page.graph_section import graph_view
 from crp.visualization.page.heatmaps import layer_limits
@@ -43,12 +43,10 @@ from crp.visualization.page.planes import planes_view
 from crp.visualization.page.sounds import Sounds
 from crp.visualization.page.stored_tables import cell_tables
 from crp.visualization.page.switch_data import ablations_block
+from crp.visualization.page.whole_picture import whole_view
 
 if TYPE_CHECKING:
     from crp.visualization.site.shared import Shared
-
-# The picture is embedded no larger than it is shown on a display of double density.
-STAGE_SIDE = 448
 
 
 def render(
@@ -106,7 +104,8 @@ def render(
             inks=[_hex(colour) for colour in (images.AGAINST_INK, images.FOR_INK)],
             height=height,
             width=width,
-            shown_smaller=wording.shown_smaller(height, width, STAGE_SIDE),
+            shown_smaller=wording.shown_smaller((height, width), STAGE_SIDE, context.block),
+            whole=whole_view(context, "" if site is None else site["place"]),
             remark=context.renderer.remark(),
             ratio=f"{width / height:.4f}",
             small=max(height, width) <= images.SMALL_SIDE,
@@ -213,7 +212,7 @@ def _view(explanation: Explanation, index: int, context: Context) -> dict[str, A
         "question": wording.question(explanation),
         "subject": wording.subject(explanation),
         "against": explanation.against is not None,
-        "heatmap": formats.tinted_uri(context.picture, heatmap, side=STAGE_SIDE, quality=30),
+        "heatmap": formats.tinted_uri(context.picture, heatmap, side=context.heatmap_side(STAGE_SIDE), quality=30),
         "heatmap_where": context.renderer.where(explanation.heatmap),
         "limit": f"±{wording.number(images.colour_limit(heatmap))}",
         "layers": layers,

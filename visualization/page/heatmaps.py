@@ -35,7 +35,9 @@ def heatmap_view(heatmap: np.ndarray, limit: float, context: Context, *, side: i
         Where the scale of its layer ends.
     context
         Of the page.
-    side, quality
+    side
+        In how many pixels it is shown.
+    quality
         As in `picture_formats.tinted_uri`.
 
     Returns
@@ -47,7 +49,7 @@ def heatmap_view(heatmap: np.ndarray, limit: float, context: Context, *, side: i
     heatmap = context.relevance(heatmap)
     own = images.colour_limit(heatmap)
     return {
-        "uri": formats.tinted_uri(context.picture, heatmap, side=side, quality=quality),
+        "uri": formats.tinted_uri(context.picture, heatmap, side=context.heatmap_side(side), quality=quality),
         "fade": f"{images.fade(own, limit):.4f}",
         "full": f"±{wording.number(own)}",
     }

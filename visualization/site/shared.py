@@ -3,6 +3,7 @@
     assets/page.css, page.js, ...      styles and scripts
     assets/names.js                    what people said about concepts, so that all pages tell the same
     assets/order.js                    the predictions in order, for links to the previous and the next page
+    predictions/whole/NAME.avif        a picture in full that its page shows reduced
     assets/predictions.js              what the index shows of them (`prediction_data.py`)
     concepts/LAYER/shares.js           the predictions that use each concept, and its shares
     concepts/LAYER/glimpses.webp       one patch of every concept; glimpses.json lists the concepts in order
@@ -96,6 +97,17 @@ class Shared:
         """Write how the library's concepts are named as a script, for `naming.js`."""
         told = [{"layer": layer, **self.library.naming(layer).to_json()} for layer in self.places]
         write_changed(self.folder / "assets" / "names.js", f"window.conceptNaming = {json.dumps(told)};\n".encode())
+
+    def write_whole_picture(self, place: str, content: bytes) -> str:
+        """Write the picture of a prediction in full, and return its address, relative to the site's folder."""
+        path = self.whole_picture(place)
+        path.parent.mkdir(exist_ok=True)
+        write_changed(path, content)
+        return path.relative_to(self.folder).as_posix()
+
+    def whole_picture(self, place: str) -> Path:
+        """Return the path of the picture of a prediction in full, which exists if its page shows it reduced."""
+        return self.folder / "predictions" / "whole" / f"{place}{PATCHES_SUFFIX}"
 
     def page(self, layer: str, concept: int) -> str:
         """Return the address of a concept's page, relative to the site's folder."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from crp.attribution import RelevanceFlow, composite_for
+from crp.attribution import RelevanceFlow, composite_for, prepare
 from tests.oracle.comparing import assert_relevance_close
 
 from .one_function import RULES_FOR_LINEAR, Function, down, flow_through, generated
@@ -167,3 +167,33 @@ def test_conversions_to_fewer_digits_are_named(dtype: torch.dtype) -> None:
     with RelevanceFlow(net, composite_for(net).composite, torch.rand(2, 4, dtype=dtype)) as flow:
         lost = "Computed in float32, whatever the dtype of the model, and relevance is only as exact: '1'."
         assert flow.notes == ((lost,) if dtype == torch.float64 else ())
+
+
+@pytest.mark.parametrize(("tensors", "times"), [(1, 1), (2, 2)])
+def test_how_often_a_function_without_a_rule_runs(tensors: int, times: int) -> None:
+    """Once; twice if the derivative by one of its tensors could lead through another, as in f(x, x + 1) here."""
+    ran = []
+
+    @torch.overrides.wrap_torch_function(lambda *values: values)
+    def unknown(*values: Tensor) -> Tensor:
+        ran.append(len(values))
+        return values[0].sin() * values[-1]
+
+    def function(x: Tensor) -> Tensor:
+        return unknown(*[x, x + 1][:tensors])
+
+    data = generated(2, 4)
+    model = nn.Sequential(nn.Linear(4, 4), Function(function), nn.GELU(), nn.Linear(4, 2)).double()
+    replica = prepare(model, composite_for(model, data).composite)
+    RelevanceFlow(replica, None, data, ["0"])  # the first pass is compared with the model
+    ran.clear()
+    with RelevanceFlow(replica, None, data, ["0"]) as flow:
+        assert len(ran) == times
+        assert flow.notes == ("Without a rule, run by their gradient: unknown in '1'.",)
+        arriving, started = flow.activation("0"), flow.output_relevance([0, 1])
+        ranked, mapped = flow.down(started, to="0")[0], flow.down(started)[0]
+    leaf = arriving.clone().requires_grad_()
+    logits = model[2:](model[1](leaf))
+    (gradient,) = torch.autograd.grad(logits, leaf, torch.eye(2, 2, dtype=torch.float64))
+    assert_relevance_close(ranked, arriving * gradient, 1e-4)
+    assert mapped.shape == data.shape

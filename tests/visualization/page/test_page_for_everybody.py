@@ -1,7 +1,10 @@
 """What the page promises to everybody: axe, keyboard, hostile names, no scripts, print, narrow windows, dark."""
 
+import contextlib
 import dataclasses
 import json
+import re
+import zlib
 
 import pytest
 
@@ -118,6 +121,32 @@ def test_without_scripts_everything_is_said(browser, file, explanation):
     assert browser.run(count.format(".map svg")) == len(shown)
     assert browser.run(count.format(".net")) == 1 + len(explanation.beside)
     assert browser.run(count.format(".tabs, .tools, .views, .region, .grid")) == 0
+
+
+def test_print_draws_every_patch_of_every_sheet(page, explanation, tmp_path):
+    """Patches are counted in the print itself: Chromium left out tall ones from the second sheet of paper on."""
+    page.pdf(tmp_path / "page.pdf")
+    page.media(kind="print")
+    shown = "[...document.querySelectorAll('.patch')].filter(e => e.checkVisibility())"
+    expected = page.run(f"{shown}.length")
+    tall = page.run(f"{shown}.filter(e => !e.classList.contains('wide')).length")
+    assert expected > tall > 10  # what a wrong print would leave out is there
+    columns = page.run("Number(getComputedStyle(document.querySelector('.patches')).getPropertyValue('--k'))")
+    assert drawn_sheets((tmp_path / "page.pdf").read_bytes(), columns) == expected
+
+
+def drawn_sheets(pdf: bytes, columns: int) -> int:
+    """Count how often a PDF of Chromium draws an image of one row of square patches."""
+    sheets = {
+        number for number, width, height in re.findall(
+            rb"(\d+) 0 obj\s*<<[^>]*?/Subtype /Image[^>]*?/Width (\d+)[^>]*?/Height (\d+)", pdf
+        ) if int(width) == columns * int(height)
+    }  # fmt: skip
+    drawn = 0
+    for content in re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.DOTALL):
+        with contextlib.suppress(zlib.error):
+            drawn += sum(number in sheets for number in re.findall(rb"/X(\d+) Do", zlib.decompress(content)))
+    return drawn
 
 
 def test_print_shows_every_layer_and_no_controls(page, explanation):

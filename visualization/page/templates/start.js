@@ -36,8 +36,9 @@ function turn(index) {
   current = index;
   if (from === to) return;
   // What was looked at stays in sight, so that two classes can be compared.
-  const { layer, pinned, region: { selected }, stage: { chosen } } = from;
+  const { layer, pinned, region: { selected }, stage: { chosen }, zoom } = from;
   to.stage.chosen = chosen;
+  to.zoom.like(zoom);
   to.open(layer);
   to.region.select(selected);
   removal.turn();

@@ -12,6 +12,7 @@ class View {
     this.lit = undefined;
     this.bringPatches(root);
     this.stage = new Stage(this);
+    this.zoom = new Zoom(this);
     this.graph = new Graph(this);
     this.region = new Region(this);
     this.planes = new Planes(this);
