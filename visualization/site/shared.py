@@ -20,7 +20,6 @@ import json
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -32,7 +31,6 @@ from crp.visualization import sheets
 from crp.visualization.inputs.choosing import page_renderer_of
 from crp.visualization.inputs.laid_out import drawn_patch
 from crp.visualization.package_files import template_files
-from crp.visualization.page.patch_tiles import TITLES, tiles
 from crp.visualization.page.sounds import Sounds
 from crp.visualization.page_files import file_name, replace_file, write_changed
 from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, patches_photo, photo
@@ -176,23 +174,19 @@ class Shared:
         """Return the address of the layer's sheet of glimpses; empty if no concept has one."""
         return f"{up}{self.places[layer]}/glimpses{SUFFIX}" if self.glimpses(layer).concepts else ""
 
-    def strip(
+    def sheet_rule(self, name: str, layer: str, concept: int, up: str) -> str:
+        """Say where the patches of a concept lie, as `sheets.sheet_rule`; `up` leads to the site's folder."""
+        place = f"{up}{self.places[layer]}/{concept}"
+        return sheets.sheet_rule(name, f"{place}{PATCHES_SUFFIX}", f"{place}.png", self.sheet(layer, concept))
+
+    def sounds(
         self, layer: str, concept: int, mode: str, patches: Sequence[Patch], up: str, sounds: Sounds
-    ) -> dict[str, Any]:
-        """Describe the first patches of one mode and where they lie; `up` leads from the page to the site's folder.
+    ) -> list[str]:
+        """Return the address of the sound of each of the first patches of one mode; empty for those without.
 
         Sounds that were left out are counted in `sounds`.
         """
-        place = f"{up}{self.places[layer]}/{concept}"
-        heard = [self._sound(layer, concept, mode, rank, patch, up, sounds) for rank, patch in enumerate(patches)]
-        return {
-            "title": TITLES[mode],
-            "key": mode,
-            "patches": tiles(patches, heard, self.renderer),
-            "pictures": f"{place}{PATCHES_SUFFIX}",
-            "veils": f"{place}.png",
-            "cells": self.sheet(layer, concept).strip_style(MODES.index(mode)),
-        }
+        return [self._sound(layer, concept, mode, rank, patch, up, sounds) for rank, patch in enumerate(patches)]
 
     def _sound(
         self, layer: str, concept: int, mode: str, rank: int, patch: Patch, up: str, sounds: Sounds

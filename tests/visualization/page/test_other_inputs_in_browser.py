@@ -110,9 +110,9 @@ def test_one_sound_plays_at_a_time(opened):
     assert played(page, ".given [data-sound]") == pytest.approx(2, abs=0.01)
     assert page.run("document.querySelector('.given [data-sound]').getAttribute('aria-pressed')") == "true"
     assert page.run("heard.src.startsWith('data:audio/wav;base64,UklGR')")
-    page.run("document.querySelectorAll('.tile [data-sound]')[0].click()")
+    page.run("document.querySelectorAll('.heard [data-sound]')[0].click()")
     assert page.run("[...document.querySelectorAll('[aria-pressed=true][data-sound]')].length") == 1
-    page.run("document.querySelectorAll('.tile [data-sound]')[0].click()")
+    page.run("document.querySelectorAll('.heard [data-sound]')[0].click()")
     assert page.run("[...document.querySelectorAll('[aria-pressed=true][data-sound]')].length") == 0
 
 
