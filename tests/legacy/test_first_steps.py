@@ -94,10 +94,16 @@ def test_the_tutorial_on_attributions(model):
     sample.requires_grad = True
     composite, cc = EpsilonPlusFlat([SequentialMergeBatchNorm()]), ChannelConcept()
     attribution = CondAttribution(model, no_param_grad=True)
-    conditions = [{"features.40": [3], "y": [2]}, {"features.40": [1, 5], "y": [2]}, {"y": [2]}]
+    layer_names = get_layer_names(model, [nn.Conv2d, nn.Linear])
+    conditions = [{"features.40": [3], "y": [2]}]
     attr = attribution(sample, conditions, composite)
-    assert attr.heatmap.shape == (3, 32, 32)
-    imgify(attr.heatmap, symmetric=True, grid=(1, 3)).save("broadcast.png")
+    assert torch.equal(attr[0], attr.heatmap)
+    for mask_map in (cc.mask, dict.fromkeys(layer_names, cc.mask)):
+        assert torch.equal(attribution(sample, conditions, composite, mask_map=mask_map).heatmap, attr.heatmap)
+    conditions = [{"features.40": [3], "y": [2]}, {"features.20": [1, 5], "y": [0]}]
+    heatmaps, _, _, _ = attribution(sample, conditions, composite)
+    assert torch.equal(heatmaps[0], attr.heatmap[0])
+    imgify(heatmaps, symmetric=True, grid=(1, len(heatmaps))).save("broadcast.png")
 
     # relevance initialisation
     logits = attribution(sample, [{"y": [2]}], composite).heatmap
@@ -105,11 +111,22 @@ def test_the_tutorial_on_attributions(model):
     assert_relevance_close(ones * attr.prediction[0, 2], logits, 1e-9)
     softmax = attribution(sample, [{"y": [2]}], composite, init_rel=lambda out: torch.softmax(out, 1)).heatmap
     assert_relevance_close(softmax, ones * attr.prediction[0].softmax(0)[2], 1e-9)
+    negative = attribution(sample, [{"y": [2]}], composite, init_rel=-1).heatmap
+    assert_relevance_close(negative, -ones, 1e-9)
+
+    def select_max(pred):
+        id = torch.nn.Softmax(dim=-1)(pred).argmax(-1).item()
+        mask = torch.zeros_like(pred)
+        mask[0, id] = pred[0, id]
+        return mask
+
+    best = attribution(sample, [{"features.40": [3]}], composite, init_rel=select_max).heatmap
+    named = attribution(sample, [{"features.40": [3], "y": [int(attr.prediction.argmax())]}], composite).heatmap
+    assert_relevance_close(best, named, 1e-9)
     start = attribution(sample, [{"features.40": [3]}], composite, start_layer="features.40")
     assert start.prediction.shape[1] == 12
 
     # recorded layers, the strongest channels, several layers
-    layer_names = get_layer_names(model, [nn.Conv2d, nn.Linear])
     attr = attribution(sample, [{"y": [2]}], composite, record_layer=layer_names)
     rel_c = cc.attribute(attr.relevances["features.40"], abs_norm=True)
     rel_values, concept_ids = torch.topk(rel_c[0], 3)
@@ -122,7 +139,7 @@ def test_the_tutorial_on_attributions(model):
     # the generator, and a region
     mask = torch.zeros(32, 32)
     mask[10:30, 10:30] = 1
-    conditions = [{"features.40": [id], "y": [2]} for id in np.arange(0, 12)]
+    conditions = [{"features.40": [id], "y": [2]} for id in torch.arange(0, 12)]
     inside = []
     for attr in attribution.generate(sample, conditions, composite, record_layer=layer_names, batch_size=5):
         inside.append(torch.sum(attr.heatmap * mask, dim=(1, 2)))
@@ -130,6 +147,9 @@ def test_the_tutorial_on_attributions(model):
     assert inside.shape == (12,)
     assert_relevance_close(abs_norm(inside, 0), inside / inside.abs().sum(), 1e-9)
     assert float(max_norm(inside, 0).max()) == 1
+    indices = torch.topk(inside, 2).indices
+    heatmap, _, _, _ = attribution(sample, [{"features.40": [i], "y": [2]} for i in indices], composite)
+    assert_relevance_close((heatmap * mask[None, :, :]).sum((1, 2)), inside[indices], 1e-9)
 
     # the graph
     graph = trace_model_graph(model, sample, layer_names)

@@ -1,3 +1,6 @@
+// The address in a style.
+function addressIn(style) { return style.trim().replace(/^url\(["']?|["']?\)$/g, ""); }
+
 // What a reader takes along of each part of the page: a link to it, its numbers, its picture.
 class Parts {
   constructor(views) {
@@ -101,20 +104,22 @@ class Parts {
     download(this.file(name, "svg"), new XMLSerializer().serializeToString(copy), "image/svg+xml");
   }
 
-  faded() { return getComputedStyle(document.documentElement).getPropertyValue("--faded").trim().replace(/^url\(["']?|["']?\)$/g, ""); }
+  faded() { return addressIn(getComputedStyle(document.documentElement).getPropertyValue("--faded")); }
 
   // A heatmap on the scale that the page shows it on.
   async png(name, heat) {
     const load = async address => { const image = new Image(); image.src = address; await image.decode(); return image; };
-    const drawn = heat.querySelector("img"), [ground, heatmap] = await Promise.all([load(this.faded()), load(drawn.src)]);
-    const canvas = element("canvas"), side = Math.max(heatmap.naturalWidth, heatmap.naturalHeight), factor = Math.max(1, Math.floor(448 / side));
-    canvas.width = heatmap.naturalWidth * factor;
-    canvas.height = heatmap.naturalHeight * factor;
+    const drawn = heat.querySelector("i"), style = getComputedStyle(drawn), [rows, columns, row, column] = ["--r", "--k", "--y", "--x"].map(name => Number(style.getPropertyValue(name)));
+    const [ground, sheet] = await Promise.all([load(this.faded()), load(addressIn(style.backgroundImage))]);
+    const width = sheet.naturalWidth / columns, height = sheet.naturalHeight / rows;
+    const canvas = element("canvas"), factor = Math.max(1, Math.floor(448 / Math.max(width, height)));
+    canvas.width = width * factor;
+    canvas.height = height * factor;
     const context = canvas.getContext("2d");
     context.imageSmoothingEnabled = !document.body.classList.contains("small");
     context.drawImage(ground, 0, 0, canvas.width, canvas.height);
-    context.globalAlpha = Number(getComputedStyle(drawn).opacity);
-    context.drawImage(heatmap, 0, 0, canvas.width, canvas.height);
+    context.globalAlpha = Number(style.opacity);
+    context.drawImage(sheet, column * width, row * height, width, height, 0, 0, canvas.width, canvas.height);
     download(this.file(name, "png"), await new Promise(done => canvas.toBlob(done)), "image/png");
   }
 }

@@ -5,7 +5,7 @@ const means = Object.fromEntries(all("[id^=means-]").map(place => [place.id.slic
 const NAMED = { layer: "share of the layer: ", prediction: "share of the prediction: " };
 function prepare(place) {
   closeFolds(place);
-  for (const patch of all(".patch", place)) patch.title = patch.getAttribute("aria-label");
+  for (const patch of all(".patches b", place)) patch.title = patch.textContent;
   for (const told of all("[data-means]", place)) told.title = told.dataset.means.split(" ").map(name => (NAMED[name] ?? "") + means[name]).join("; ");
 }
 prepare(document);
@@ -36,9 +36,10 @@ function turn(index) {
   current = index;
   if (from === to) return;
   // What was looked at stays in sight, so that two classes can be compared.
-  const { layer, pinned, region: { selected }, stage: { chosen } } = from;
+  const { layer, pinned, region: { selected }, stage: { chosen }, zoom } = from;
   to.stage.chosen = chosen;
   to.open(layer);
+  to.zoom.like(zoom);
   to.region.select(selected);
   removal.turn();
   to.pin(pinned, true);
