@@ -196,7 +196,8 @@ def measure(folder: Path, photos_at: Path, predictions: int, concepts: int, writ
     (folder / "index.html").write_text(index_page(entries, shared, site, []), "utf-8")
     write_index(entries, shared)
     figures = {"predictions": predictions, "concepts": concepts} | _opened(folder)
-    pages = ConceptPages(shared, LAYER, site, appearances(entries), {}, SimpleNamespace(of=lambda layer, concept: None))
+    samples = SimpleNamespace(of=lambda layer, concept: None, files=(), root=lambda folder: "")
+    pages = ConceptPages(shared, LAYER, site, appearances(entries), {}, samples)
     for concept in range(min(written, concepts)):
         (folder / shared.page(LAYER, concept)).write_text(pages.page(concept), "utf-8")
     return figures | weigh(folder, predictions, concepts)

@@ -9,6 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
+# A smaller absolute share is printed as 0.0 %: who has it does not use the concept.
+LEAST_SHARE = 0.0005
 # zennit-crp's constant (`abs_norm`): a layer without relevance gives 0 instead of NaN.
 _STABILIZER = 1e-10
 

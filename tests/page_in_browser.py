@@ -1,6 +1,9 @@
 """What tests read from a page that a browser shows."""
 
+import contextlib
 import json
+import re
+import zlib
 from functools import cache
 from importlib import resources
 
@@ -107,3 +110,27 @@ def played(page, selector):
         "new Promise(done => { heard.onloadedmetadata = () => done(heard.duration); heard.onerror = () => done(-1); "
         "heard.load(); })"
     )
+
+
+def printed_patches(page, path, sizes):
+    """Print a page: how many patches it shows on paper, how many of these are tall, and how many the print draws.
+
+    `sizes` are those of the pictures that the print draws patches from: a cell of a sheet, or a whole one.
+    """
+    page.pdf(path)
+    page.media(kind="print")
+    shown = "[...document.querySelectorAll('.patches b')].filter(e => e.checkVisibility())"
+    expected = page.run(f"{shown}.length")
+    tall = page.run(f"{shown}.filter(e => e.offsetHeight > e.offsetWidth).length")
+    return expected, tall, _drawn(path.read_bytes(), sizes)
+
+
+def _drawn(pdf, sizes):
+    """Count how often a PDF of Chromium draws a picture of one of these sizes."""
+    found = re.findall(rb"(\d+) 0 obj\s*<<[^>]*?/Subtype /Image[^>]*?/Width (\d+)[^>]*?/Height (\d+)", pdf)
+    wanted = {number for number, *size in found if tuple(map(int, size)) in sizes}
+    drawn = 0
+    for content in re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.DOTALL):
+        with contextlib.suppress(zlib.error):
+            drawn += sum(number in wanted for number in re.findall(rb"/X(\d+) Do", zlib.decompress(content)))
+    return drawn

@@ -95,7 +95,7 @@ def overlooked(layer: LayerExplanation) -> str:
 
 
 def mean_effect(entries: Sequence[Entry], key: Key) -> str:
-    """Say how much the predictions of a site that show a concept fall without it; empty if none was measured."""
+    """Say how much the predictions of a site with a card for a concept fall without it; empty if none was measured."""
     measured = [entry for entry in entries if key in entry.effects]
     if not measured:
         return ""
@@ -105,14 +105,17 @@ def mean_effect(entries: Sequence[Entry], key: Key) -> str:
         what = f"the logit of {names.pop()}" if len(names) == 1 else "the logit of the explained class"
     falls = [entry.effects[key] for entry in measured]
     ways = list(zip(*falls, strict=True)) if len(set(map(len, falls))) == 1 else [[fall[0] for fall in falls]]
-    said = [f"{'lowers' if fmean(way) >= 0 else 'raises'} it by {_with_spread(way)}" for way in ways]
-    mean = f" (its mean in its place {said[1]})" if len(said) > 1 else ""
-    zero = said[0].replace(" it ", f" {what} ", 1)
+    zero, *mean = [f"{'falls' if fmean(way) >= 0 else 'rises'} by {_with_spread(way)}" for way in ways]
+    said = f"Without it, {what} {zero} (set to zero)"
+    if mean == [zero]:
+        said = f"Without it (set to zero or to its mean), {what} {zero}"
+    elif mean:
+        said += f" or {mean[0]} (set to its mean)"
     if len(measured) == 1:
-        return f"Removing it {zero}{mean} in the one prediction on this site that shows it."
+        return f"{said} in the one prediction on this site that has a card for it."
     return (
-        f"Removing it {zero}{mean}: mean and standard deviation over the {len(measured)} predictions on this site that "
-        "show it."
+        f"{said}: mean and standard deviation over the {len(measured)} predictions on this site that have a card for "
+        "it."
     )
 
 

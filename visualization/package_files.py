@@ -17,7 +17,7 @@ _SCRIPTS = {
     "naming.js": ("elements", "given", "renaming", "editor"),
     "index.js": ("elements", "taking", "site_index", "gallery", "common", "triage"),
     "compare.js": ("elements", "taking", "site_index", "comparison"),
-    "concept.js": ("elements", "taking", "samples", "sound"),
+    "concept.js": ("elements", "taking", "samples", "sources", "sound"),
 }
 
 

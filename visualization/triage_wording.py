@@ -8,6 +8,8 @@ from crp.explanations.entries import Entry
 
 # A prediction is uncertain if its best class has a lower probability, unless the reader chooses another limit.
 UNCERTAIN = 0.5
+# The index lists predictions in which a concept holds this share of its layer, unless the reader chooses another one.
+HOLDS = 0.01
 
 
 def is_right(entry: Entry) -> bool | None:
@@ -42,6 +44,27 @@ def deviation_means(layer: str, fewest: int) -> str:
         "and their mean over the mined samples of the explained class; 0 % if all shares are the mean, 100 % if they "
         f"have nothing in common. Classes with fewer than {fewest} mined samples have none."
     )
+
+
+def low_scores(mode: str, scores: Sequence[float]) -> str:
+    """Say what scores of 0 below patches mean; empty if there are none.
+
+    Parameters
+    ----------
+    mode
+        What samples were ranked by: `"relevance"`, `"activation"` or `"negative"`.
+    scores
+        Of the patches shown, at least one.
+    """
+    if mode == "activation":
+        if max(scores) > 0:
+            return "" if min(scores) > 0 else "Samples with a score of 0 or below do not activate it."
+        return "No mined sample activates it: even the highest score is not positive."
+    if mode == "relevance" and min(scores) <= 0:
+        if max(scores) <= 0:
+            return "No mined sample has positive relevance for it, so these samples stand in no order."
+        return "Samples with a score of 0 have no positive relevance for it, and stand in no order."
+    return ""
 
 
 NO_SAMPLES = (

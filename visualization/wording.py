@@ -196,7 +196,12 @@ def side(part: ConceptPart) -> str:
 
 def share_of_side(part: ConceptPart) -> str:
     """Write a concept's share beside its `side`; what would round to 0 is given as a bound."""
-    return f"under 0.1{SPACE}%" if part.share and not rounded(part.share) else signed_percent(part.share)
+    return bounded_percent(part.share)
+
+
+def bounded_percent(share: float) -> str:
+    """Write a signed share; what would round to 0 is given as a bound."""
+    return f"under 0.1{SPACE}%" if share and not rounded(share) else signed_percent(share)
 
 
 def shown_smaller(shape: tuple[int, int], side: int, block: int) -> str:

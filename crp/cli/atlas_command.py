@@ -203,8 +203,6 @@ def _samples(library: Library, given: dict[str, Any]) -> Any:
     """Return the mined data, to name their samples; None if they are not where they were."""
     from crp.sources.provenance import data_of
 
-    if not library.manifest["settings"]["vectors"]:
-        return None
     try:
         return data_of(library, data=given["data"], trust=given["trust"])
     except CrpError:

@@ -118,7 +118,10 @@ def _propose(
 def _tell(library: Library, source: str, given: list[GivenName]) -> None:
     """Merge names, and say on stderr what came of it."""
     result = library.merge_names(given)
-    click.echo(inert(f"{source}: {len(given)} names, {result.changes} of them new or newer."), err=True)
+    plural = "" if len(given) == 1 else "s"
+    click.echo(inert(f"{source}: {len(given)} name{plural}, {result.changes} new or newer."), err=True)
+    if result.changes:
+        click.echo("Pages and sites show them when crp atlas makes them again.", err=True)
     for conflict in result.conflicts:
         click.echo(inert(f"  {conflict}"), err=True)
     for address, reason in result.refused.items():

@@ -20,10 +20,9 @@ import numpy as np
 from crp.errors import InputError
 from crp.explanations.explanation import Explanation, LayerExplanation
 from crp.graphs.concept_graph import Key
+from crp.relevance_shares import LEAST_SHARE
 from crp.values import ClassScore, StartScore, class_from, class_numbers, target_from
 
-# A smaller absolute share is printed as 0.0 %: such a prediction does not use the concept.
-LEAST_SHARE = 0.0005
 # Sites store shares as multiples of 1 / UNIT.
 UNIT = 100_000
 

@@ -6,6 +6,8 @@ There are two measures of similarity, for different questions:
   concepts that the same classes use are similar, whatever they look like.
 - **by samples**: the number of reference samples (RelMax, with a positive score) that two concepts share, so concepts
   that occur in the same pictures are similar.
+
+Neither lists concepts whose shares are printed as 0.0 %: rounding errors have a direction and an order, too.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 from crp.arguments import whole_number
 from crp.class_names import class_name
 from crp.indices import concept_id
+from crp.relevance_shares import LEAST_SHARE
 from crp.values import ClassShare
 
 from .references import ClassStatistics, References
@@ -91,6 +94,11 @@ class LayerProfiles:
         The layer's reference samples by relevance.
     class_names
         May be empty.
+
+    Attributes
+    ----------
+    used
+        Whether the concept has a mean share of at least `LEAST_SHARE` in some class, for or against it, bool `[C]`.
     """
 
     def __init__(self, statistics: ClassStatistics, references: References, class_names: Sequence[str]) -> None:
@@ -99,6 +107,9 @@ class LayerProfiles:
         self._statistics = statistics
         # A sample without relevance for a concept is a reference only if there are too few others.
         self.samples = np.where(references.score > 0, references.sample, -1)
+        self.used = (np.abs(self.share) >= LEAST_SHARE).any(axis=0)
+        # A mean may be 0 because samples for and against cancel out; the mean square is not.
+        self._occurs = (self.share**2 + statistics.share_variance >= LEAST_SHARE**2).any(axis=0)
         length = np.linalg.norm(self.share, axis=0)
         self._unit = self.share / np.where(length > 0, length, 1)
 
@@ -107,22 +118,31 @@ class LayerProfiles:
         return class_shares(self._statistics, self._id(concept), self.names, whole_number("limit", limit, 0), sign=sign)
 
     def alike_by_classes(self, concept: int, limit: int) -> tuple[Likeness, ...]:
-        """List the concepts with a positive cosine of class profiles, largest first (ties: the smaller id first)."""
+        """List the concepts with a positive cosine of class profiles, largest first (ties: the smaller id first).
+
+        Of a concept that no class uses, nothing is listed, and it is listed for none.
+        """
         concept = self._id(concept)
-        return _largest(self._unit.T @ self._unit[:, concept], concept, limit)
+        return _largest(self._unit.T @ self._unit[:, concept], concept, limit, self.used)
 
     def alike_by_samples(self, concept: int, limit: int) -> tuple[Likeness, ...]:
-        """List the concepts that share reference samples, the most first (ties: the smaller id first)."""
+        """List the concepts that share reference samples, the most first (ties: the smaller id first).
+
+        Of a concept that no sample uses, nothing is listed, and it is listed for none.
+        """
         concept = self._id(concept)
         own = self.samples[concept]
         common = np.isin(self.samples, own[own >= 0]).sum(1)
-        return _largest(common.astype(np.float64), concept, limit)
+        return _largest(common.astype(np.float64), concept, limit, self._occurs)
 
     def _id(self, concept: int) -> int:
         return concept_id(concept, self.share.shape[1])
 
 
-def _largest(values: np.ndarray, concept: int, limit: int) -> tuple[Likeness, ...]:
+def _largest(values: np.ndarray, concept: int, limit: int, counts: np.ndarray) -> tuple[Likeness, ...]:
+    """List the concepts with the largest values among those that count; none if `concept` does not count."""
     limit = whole_number("limit", limit, 0)
-    order = [int(other) for other in np.argsort(-values, kind="stable") if other != concept]
+    if not counts[concept]:
+        return ()
+    order = [int(other) for other in np.argsort(-values, kind="stable") if counts[other] and other != concept]
     return tuple(Likeness(other, float(values[other])) for other in order[:limit] if values[other] > 0)

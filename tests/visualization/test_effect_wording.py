@@ -115,16 +115,21 @@ def test_a_concept_page_says_what_the_predictions_of_the_site_lose() -> None:
     say = effect_wording.mean_effect
     assert say([entry(owl, 1.0), entry(owl)], ("conv", 4)) == ""
     assert say([entry(owl, 3.0, 1.0), entry(owl)], ("conv", 3)) == (
-        "Removing it lowers the logit of owl by 3 (its mean in its place lowers it by 1) in the one prediction on "
-        "this site that shows it."
+        "Without it, the logit of owl falls by 3 (set to zero) or falls by 1 (set to its mean) in the one prediction "
+        "on this site that has a card for it."
     )
     assert say([entry(owl, 3.0, -1.0), entry(elk, 1.0, -2.0)], ("conv", 3)) == (
-        "Removing it lowers the logit of the explained class by 2 ± 1 (its mean in its place raises it by 1.5 ± "
-        "0.5): mean and standard deviation over the 2 predictions on this site that show it."
+        "Without it, the logit of the explained class falls by 2 ± 1 (set to zero) or rises by 1.5 ± 0.5 (set to its "
+        "mean): mean and standard deviation over the 2 predictions on this site that have a card for it."
+    )
+    # equal in the digits that are shown
+    assert say([entry(owl, 3.0, 3.001)], ("conv", 3)) == (
+        "Without it (set to zero or to its mean), the logit of owl falls by 3 in the one prediction on this site that "
+        "has a card for it."
     )
     started = entry(StartScore("owl - elk", 1.0), -0.5)
     said = say([started, entry(owl, 0.5, 1.0)], ("conv", 3))
-    assert said.startswith("Removing it lowers what is explained by 0 ± 0.5: mean")
+    assert said.startswith("Without it, what is explained falls by 0 ± 0.5 (set to zero): mean")
 
 
 def test_the_page_shows_both(tmp_path) -> None:

@@ -11,6 +11,7 @@ from crp.explanations.entries import Entry, Neighbour
 from crp.graphs.concept_graph import NO_CONCEPT, REST, Key
 from crp.library.patches import MODES
 from crp.library.profiles import Likeness
+from crp.relevance_shares import LEAST_SHARE
 from crp.values import ClassShare, Patch
 from crp.visualization import concept_names, effect_wording, triage_wording, wording
 from crp.visualization.page.explanation_page import environment, script_json
@@ -24,8 +25,6 @@ UP = "../../"
 USERS, OPPONENTS, ALIKE, PREDICTIONS, NEIGHBOURS = 8, 4, 8, 24, 8
 # Characters of a concept's name, in the heading and beside glimpses.
 HEADING_LENGTH, NAME_LENGTH = 80, 24
-# Shares below are written as 0.0 %: such a class does not use the concept.
-_LEAST_SHARE = 0.0005
 
 
 class ConceptPages:
@@ -40,8 +39,8 @@ class ConceptPages:
     site
         What pages say about their site: its `title`, its `layers` with their pages, the number of `predictions`.
     shown, neighbours
-        By concept, the predictions with the concept among their top concepts (`appearances`), and its neighbours in
-        their graphs (`neighbours`).
+        By concept, the predictions that have a card for it (`appearances`), and its neighbours in their graphs
+        (`neighbours`).
     samples
         The mined samples.
     """
@@ -61,6 +60,7 @@ class ConceptPages:
         self._shown = shown
         self._neighbours = neighbours
         self._samples = samples
+        self._root = samples.root(shared.folder)
         self._profiles = shared.library.profiles(layer)
         self._given = shared.library.naming(layer)
         self.size = self._profiles.share.shape[1]
@@ -133,6 +133,7 @@ class ConceptPages:
             sounds=sounds,
             columns=sheet.columns,
             users=_bars(users, widest),
+            unused=not (self._profiles.used[concept] or self._one_output),
             uses_mean=self._uses_mean,
             layer_share_means=wording.LAYER_SHARE_MEANS,
             mined_classes=self._mined_classes,
@@ -149,7 +150,11 @@ class ConceptPages:
             further=max(0, len(shown) - PREDICTIONS),
             count=len(shown),
             accuracy=triage_wording.accuracy([entry for entry, _ in shown]),
-            wrong=any(triage_wording.is_right(entry) is False for entry, _ in shown),
+            wrong=any(
+                triage_wording.is_right(entry) is False and abs(share) >= triage_wording.HOLDS
+                for entry, share in shown
+            ),
+            holds=triage_wording.HOLDS,
             effect=effect_wording.mean_effect([entry for entry, _ in shown], key),
             above=[self._neighbour(other) for other in above[:NEIGHBOURS]],
             below=[self._neighbour(other) for other in below[:NEIGHBOURS]],
@@ -161,7 +166,7 @@ class ConceptPages:
 
     def _users(self, concept: int, limit: int, *, sign: int = 1) -> list[ClassShare]:
         users = self._profiles.users(concept, limit, sign=sign)
-        return [use for use in users if abs(use.share) >= _LEAST_SHARE]
+        return [use for use in users if abs(use.share) >= LEAST_SHARE]
 
     def _item(self, concept: int) -> dict[str, Any]:
         users = self._users(concept, 3) or (self._users(concept, 1, sign=-1) if self._one_output else [])
@@ -195,7 +200,7 @@ class ConceptPages:
             "page": f"{UP}predictions/{entry.page}.html#{quote(self._layer, safe='')}",
             "picture": f"{UP}predictions/{entry.page}{SUFFIX}",
             "class": wording.class_name(entry.target),
-            "share": wording.signed_percent(share),
+            "share": wording.bounded_percent(share),
             "side": "supports" if share > 0 else "opposes",
             "truth": triage_wording.label(entry),
             "right": triage_wording.is_right(entry),
@@ -204,13 +209,19 @@ class ConceptPages:
     def _strip(self, concept: int, mode: str, patches: Sequence[Patch], sounds: Sounds) -> dict[str, Any]:
         heard = self._shared.sounds(self._layer, concept, mode, patches, UP, sounds)
         found = strip(mode, patches, heard, self._shared.renderer)
-        captions = map(self._caption, patches)
-        return found | {"patches": [tile | own for tile, own in zip(found["patches"], captions, strict=True)]}
+        tiles = [tile | self._caption(patch, tile) for tile, patch in zip(found["patches"], patches, strict=True)]
+        low = triage_wording.low_scores(mode, [patch.score for patch in patches])
+        return found | {"patches": tiles, "low": low}
 
-    def _caption(self, patch: Patch) -> dict[str, str]:
+    def _caption(self, patch: Patch, tile: Mapping[str, Any]) -> dict[str, str]:
         name = "" if self._one_output else wording.patch_class(patch)
-        score = f"{patch.score:.3g}".replace("-", wording.MINUS)
-        return {"name": name or f"sample {patch.sample}", "score": score}
+        file = self._samples.files[patch.sample] if self._samples.files else ""
+        return {
+            "name": name or f"sample {patch.sample}",
+            "score": f"{patch.score:.3g}".replace("-", wording.MINUS),
+            "text": ", ".join(filter(None, (wording.printable(file), tile["text"]))),
+            "source": f"{UP}{self._root}{quote(file)}" if self._root else "",
+        }
 
     def _neighbour(self, other: Neighbour) -> dict[str, Any]:
         known = other.layer in self._shared.places and other.concept != REST

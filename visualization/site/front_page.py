@@ -52,6 +52,7 @@ def index_page(
             with_deviations=any(entry.deviations for entry in entries),
             deviation_means=triage_wording.deviation_means(next(iter(shared.places), ""), FEWEST_SAMPLES),
             uncertain=triage_wording.UNCERTAIN,
+            holds=triage_wording.HOLDS,
             accuracy=triage_wording.accuracy(entries),
             sprites=sprites(shared, list(shared.places), ""),
             provenance=provenance,
@@ -85,9 +86,9 @@ def _counted(names: Counter[str]) -> list[dict[str, Any]]:
 def _shown(entries: Sequence[Entry]) -> dict[str, Any]:
     """Say what stands below each picture: a class with its probability, the only output, or another start."""
     if of_starts(entries):
-        return {"of_classes": False, "shown_with": "what is explained, its value,"}
+        return {"of_classes": False, "shown_with": "what is explained, its value"}
     one_output = any(wording.is_number(entry.target) for entry in entries)
-    shown_with = "the model’s output" if one_output else "the class that is explained, the class’s probability,"
+    shown_with = "the model’s output" if one_output else "the class that is explained, its probability"
     return {"of_classes": True, "shown_with": shown_with}
 
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from crp.analysis.searching import search
 from crp.class_names import class_name
-from crp.explanations.entries import LEAST_SHARE, UNIT
+from crp.explanations.entries import UNIT
 from crp.library import Library
+from crp.relevance_shares import LEAST_SHARE
 from crp.visualization.page_files import write_changed
 from crp.visualization.picture_formats import SUFFIX
 
@@ -35,8 +36,8 @@ class SampleUses:
     library
         The library; without concept vectors, no sample is listed.
     data
-        The mined data set, to name its samples: with `sample_name(i)`, and with `path` if the names are those of files
-        below it. None if it is not at hand.
+        The mined data set, to name its samples: with `sample_name(index)`, and with `path` if the names are those of
+        files below it. None if it is not at hand.
     pages
         By path of a picture, the page of the site that explains it.
     """
@@ -50,6 +51,26 @@ class SampleUses:
     def known(self) -> bool:
         """Whether the library holds the vectors."""
         return bool(self._library.manifest["settings"]["vectors"])
+
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """Names of the samples; empty if the mined data are not at hand."""
+        if self._data is None or len(self._data) < (self._library.manifest["data"].get("length") or 0):
+            return ()
+        return tuple(str(self._data.sample_name(index)) for index in range(len(self._data)))
+
+    def root(self, folder: Path) -> str:
+        """Return where the samples' files are, relative to the site's folder; empty if they are no files.
+
+        A relative address holds no path of the machine.
+        """
+        base = getattr(self._data, "path", None)
+        if base is None or not self.files or not (Path(base) / self.files[0]).is_file():
+            return ""
+        try:
+            return quote(Path(os.path.relpath(base, folder)).as_posix()) + "/"
+        except ValueError:  # another drive
+            return ""
 
     def of(self, layer: str, concept: int) -> dict[str, Any] | None:
         """Return the samples that use a concept; None if the library holds no vectors.
@@ -98,27 +119,15 @@ class SampleUses:
                 None if label < 0 or best < 0 else int(label == best)
                 for label, best in zip(vectors.label, vectors.prediction, strict=True)
             ],
-            **self._places(folder, len(vectors.label)),
+            **self._places(folder),
         }
         content["names"] = list(names)
         text = json.dumps(content, separators=(",", ":"))
         write_changed(folder / "assets" / "samples.js", f"window.minedSamples = {text};\n".encode("ascii"))
 
-    def _places(self, folder: Path, count: int) -> dict[str, Any]:
-        """Return name, source file and page of every sample, as far as they are known.
-
-        Files are named relative to the site's folder, so that the page holds no path of the machine.
-        """
-        if self._data is None or len(self._data) < count:
-            return {"files": None, "root": "", "pages": {}}
-        files = [str(self._data.sample_name(index)) for index in range(count)]
-        base = getattr(self._data, "path", None)
-        if base is None or not (Path(base) / files[0]).is_file():
-            return {"files": files, "root": "", "pages": {}}
-        paths = [(Path(base) / file).resolve() for file in files]
+    def _places(self, folder: Path) -> dict[str, Any]:
+        """Return name, source file and page of every sample, as far as they are known."""
+        root = self.root(folder)
+        paths = [(Path(self._data.path) / file).resolve() for file in self.files] if root else []
         pages = {index: self._pages[path] for index, path in enumerate(paths) if path in self._pages}
-        try:
-            root = quote(Path(os.path.relpath(base, folder)).as_posix()) + "/"
-        except ValueError:  # another drive
-            root = ""
-        return {"files": files, "root": root, "pages": pages}
+        return {"files": self.files or None, "root": root, "pages": pages}

@@ -106,8 +106,7 @@ def make_site(
         Where the labels come from, said on the first page.
     data
         The mined data set with `sample_name(index)`, as `crp.sources.data.load_data` returns it: pages of concepts then
-        name the samples, and link to their files if it has a `path` below which these are. Only for a library with
-        concept vectors.
+        name the samples, and link to their files if it has a `path` below which these are.
     progress
         Whether to show progress bars.
     options
@@ -323,7 +322,8 @@ class _Site:
         """Make the pages of concepts whose predictions have changed, and those of all layers."""
         shown, around = appearances(entries), neighbours(entries)
         about = {name: self.about[name] for name in ("title", "layers")}
-        common = version("crp-atlas"), self.drawing, self.digest, about, bool(entries)
+        named = value_fingerprint(self.samples.files, self.samples.root(self.folder))
+        common = version("crp-atlas"), self.drawing, self.digest, about, bool(entries), named
         total = self.total["concept pages"]
         with tqdm(total=total, desc="concepts", unit="page", disable=not progress) as bar:
             for layer, place in self.shared.places.items():

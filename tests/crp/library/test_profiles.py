@@ -10,8 +10,8 @@ from crp.errors import InputError
 from crp.library import open_library
 from crp.library.manifest import layer_folder, write_manifest
 from crp.library.patches import MODES, StoredPatch, encode_values, write_patches
-from crp.library.profiles import Likeness, class_shares
-from crp.library.references import ClassStatistics
+from crp.library.profiles import LayerProfiles, Likeness, class_shares
+from crp.library.references import ClassStatistics, References
 from crp.library.tables import write_table
 
 from .conftest import LAYERS, manifest, references, stored_patch
@@ -85,6 +85,27 @@ def test_likeness_by_samples_counts_those_in_common(library):
     assert profiles.alike_by_samples(0, 5) == profiles.alike_by_samples(0, 1) == (Likeness(1, 1.0),)
     # places without a sample are in common with nobody
     assert profiles.alike_by_samples(2, 5) == ()
+
+
+def test_rounding_errors_resemble_nothing(folder):
+    """Shares below 0.05 % in every class have a direction (here that of another concept), and a few samples."""
+    share = np.array([[0.5, 0.5e-6, 0.0], [0.25, 0.25e-6, 0.0004], [0.0, 0.0, -0.0006], [0.0, 0.0, 0.0]])
+    variance = np.array([[0.0, 1e-12, 0.0]] * 4)
+    nothing = np.zeros_like(share)
+    statistics = ClassStatistics(share, variance, nothing, nothing, nothing, np.array([9, 9, 9, 9]))
+    samples = np.array([[0, 1], [0, 1], [0, 1]])
+    found = References(**dict.fromkeys(("sample", "position", "target"), samples), score=samples + 1.0)
+    profiles = LayerProfiles(statistics, found, [])
+    assert profiles.used.tolist() == [True, False, True]
+    # by the cosine, concept 1 would be 1.00 alike to concept 0
+    assert [one.concept for one in profiles.alike_by_classes(0, 5)] == [2]
+    assert profiles.alike_by_classes(1, 5) == profiles.alike_by_samples(1, 5) == ()
+    assert profiles.alike_by_samples(0, 5) == (Likeness(2, 2.0),)
+    # shares that cancel out in the mean: no class uses concept 1, but samples do
+    variance[0, 1] = 0.01
+    profiles = LayerProfiles(ClassStatistics(share, variance, *[nothing] * 3, statistics.count), found, [])
+    assert profiles.alike_by_samples(0, 5) == (Likeness(1, 2.0), Likeness(2, 2.0))
+    assert [one.concept for one in profiles.alike_by_classes(0, 5)] == [2]
 
 
 def test_a_concept_reads_what_it_is_asked(library):

@@ -1,10 +1,7 @@
 """What the page promises to everybody: axe, keyboard, hostile names, no scripts, print, narrow windows, dark."""
 
-import contextlib
 import dataclasses
 import json
-import re
-import zlib
 
 import pytest
 
@@ -13,7 +10,7 @@ from crp.explanations import ClassScore
 from crp.visualization.atlases import Atlas
 from crp.visualization.page.explanation_page import render
 from crp.visualization.page.patch_sheets import SIDE
-from page_in_browser import COLOURS, VIEW, at, caption, faults, pinned
+from page_in_browser import COLOURS, VIEW, at, caption, faults, pinned, printed_patches
 from page_source import unpacked
 
 
@@ -132,27 +129,11 @@ def test_print_draws_every_patch_of_every_sheet(browser, tmp_path):
     value = examples.explanation(shape=(40, 56), patches=2)  # heatmaps are of another size than patches
     (tmp_path / "page.html").write_text(render(value))
     browser.open(tmp_path / "page.html")
-    browser.pdf(tmp_path / "page.pdf")
-    browser.media(kind="print")
-    shown = "[...document.querySelectorAll('.patches b')].filter(e => e.checkVisibility())"
-    expected = browser.run(f"{shown}.length")
-    tall = browser.run(f"{shown}.filter(e => e.offsetHeight > e.offsetWidth).length")
+    # a cell, which may have a pixel of the next one
+    cells = [(width, height) for width in range(SIDE, SIDE + 3) for height in range(SIDE, SIDE + 3)]
+    expected, tall, printed = printed_patches(browser, tmp_path / "page.pdf", cells)
     assert expected > tall > 10  # what a wrong print would leave out is there
-    assert drawn_cells((tmp_path / "page.pdf").read_bytes()) == expected
-
-
-def drawn_cells(pdf: bytes) -> int:
-    """Count how often a PDF of Chromium draws a cell of a sheet of patches, which may have a pixel of the next one."""
-    cells = {
-        number for number, *size in re.findall(
-            rb"(\d+) 0 obj\s*<<[^>]*?/Subtype /Image[^>]*?/Width (\d+)[^>]*?/Height (\d+)", pdf
-        ) if all(SIDE <= int(length) <= SIDE + 2 for length in size)
-    }  # fmt: skip
-    drawn = 0
-    for content in re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.DOTALL):
-        with contextlib.suppress(zlib.error):
-            drawn += sum(number in cells for number in re.findall(rb"/X(\d+) Do", zlib.decompress(content)))
-    return drawn
+    assert printed == expected
 
 
 def test_print_shows_every_layer_and_no_controls(page, explanation):

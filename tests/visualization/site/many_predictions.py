@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from crp.explanations.entries import LEAST_SHARE, Entry
+from crp.explanations.entries import Entry
 from crp.library import Library
+from crp.relevance_shares import LEAST_SHARE
 from crp.values import ClassScore
 from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.site.front_page import compare_page, index_page

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from crp.library.patches import MODES
 from crp.visualization import triage_wording, wording
 from crp.visualization.site import sample_uses
 from crp.visualization.site.sample_uses import SampleUses
@@ -27,6 +28,13 @@ class Named(small.Pictures):
 
     def sample_name(self, index):
         return f"sample #{index}.png"
+
+
+class Drawn(small.Pictures):
+    """The same pictures, which have names and no files."""
+
+    def sample_name(self, index):
+        return f"drawn {index}"
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +108,7 @@ def test_without_vectors_or_data_nothing_is_claimed(made, library, with_vectors)
     assert "sample-uses" not in source
     assert not (made / "assets" / "samples.js").exists()
     assert SampleUses(library, None, {}).of(LAYER, 3) is None
-    assert SampleUses(with_vectors, None, {})._places(made, 12) == {"files": None, "root": "", "pages": {}}
+    assert SampleUses(with_vectors, None, {})._places(made) == {"files": None, "root": "", "pages": {}}
 
 
 def settled(page, condition):
@@ -150,8 +158,78 @@ def test_samples_in_the_browser(browser, folder, with_vectors, data):
     assert browser.complaints == []
 
 
+def test_a_patch_leads_to_the_picture_it_is_a_part_of(browser, folder, with_vectors, data):
+    """By mouse; its tooltip names the file. A sound's button is no part of a link."""
+    browser.open(folder / "concepts" / LAYER / "3.html")
+    figures = "[...document.querySelectorAll('.big-strips figure')]"
+    found = browser.run(f"{figures}.map(e => [e.querySelector('a > b').title, e.querySelector('a').href])")
+    patches = [patch for mode in MODES for patch in with_vectors.patches(LAYER, 3, mode)]
+    assert len(patches) >= 4
+    for patch, (title, link) in zip(patches, found, strict=True):
+        name = data.sample_name(patch.sample)
+        assert title.partition(": ")[2].startswith(f"{name}, sample {patch.sample}, ")
+        assert link == (data.path.resolve() / name).as_uri()
+    browser.click(".big-strips figure")
+    settled(browser, f"location.href === {found[0][1]!r}")
+
+
+def test_data_that_were_moved_are_found_again(library, data, tmp_path):
+    """Pages are made again where only the place of the samples' files has changed, with vectors or without."""
+    page = tmp_path / "site" / "concepts" / LAYER / "3.html"
+    for known in (None, data):
+        make_site(None, [], library, tmp_path / "site", data=known, progress=False)
+        assert ("data-source" in page.read_text("utf-8")) == (known is not None)
+
+
+def test_samples_without_files_say_so(browser, with_vectors, tmp_path):
+    make_site(None, [], with_vectors, tmp_path / "site", data=Drawn(), progress=False)
+    browser.open(tmp_path / "site" / "concepts" / LAYER / "3.html")
+    assert not browser.run("document.querySelector('.big-strips a')")
+    title = browser.run("document.querySelector('.big-strips b').title")
+    assert title.startswith("1: drawn ")
+    browser.click(".mined-samples .open")
+    settled(browser, "document.querySelector('.mined-samples .prediction')")
+    said = browser.run("document.querySelector('.out-of-reach').textContent")
+    assert said.startswith("They have no pictures and no links, because the mined data are not files")
+
+
+@pytest.mark.parametrize(("width", "kind"), [(1300, ""), (390, ""), (1300, "print")])
+def test_no_word_touches_the_edge_of_its_card(browser, folder, width, kind):
+    """Line by line, on the pages of a concept and on the index."""
+    for page, opened in ((f"concepts/{LAYER}/3.html", ".mined-samples .open"), ("index.html", "")):
+        browser.resize(width, 900)
+        browser.open(folder / page)
+        if opened:
+            browser.click(opened)
+            settled(browser, "document.querySelector('.mined-samples .prediction')")
+        else:
+            settled(browser, "document.querySelector('.gallery .prediction')")
+        browser.media(kind=kind)
+        lines, nearest = browser.run(LINES)
+        assert lines > 10
+        assert nearest >= 7
+        browser.media()
+
+
+# Of all lines of text on cards: how many, and the smallest distance to the left edge of their card.
+LINES = """(() => {
+  const found = [];
+  for (const face of document.querySelectorAll('.prediction .face')) {
+    const walker = document.createTreeWalker(face, NodeFilter.SHOW_TEXT), edge = face.getBoundingClientRect().left;
+    while (walker.nextNode()) {
+      const range = document.createRange();
+      range.selectNodeContents(walker.currentNode);
+      for (const line of range.getClientRects()) if (line.width > 1) found.push(line.left - edge);
+    }
+  }
+  return [found.length, Math.min(...found)];
+})()"""
+
+
 def test_a_concept_leads_to_its_predictions_in_order(browser, folder):
     browser.open(folder / "concepts" / LAYER / "3.html")
+    link = browser.run("document.querySelector('.head .take a').textContent")
+    assert link == "Predictions in which it holds at least 1 %, sorted"
     browser.click(".head .take a")
     settled(browser, "location.pathname.endsWith('/index.html') && document.getElementById('count')?.textContent")
     assert browser.run("document.getElementById('count').textContent").endswith(

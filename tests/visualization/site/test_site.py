@@ -12,7 +12,7 @@ from PIL import Image
 import crp
 from crp.explanations import numbers
 from crp.library.patches import MODES
-from crp.visualization import wording
+from crp.visualization import triage_wording, wording
 from crp.visualization.page_files import file_name
 from crp.visualization.picture_formats import PATCHES_SUFFIX
 from crp.visualization.sheets import SIDE
@@ -131,11 +131,43 @@ def test_a_card_leads_to_its_concept_and_back(made, model, library, files):
             assert f"../../predictions/picture_0.html#{anchor}" in back
 
 
+def test_a_concept_that_nobody_uses_is_said_to_be_unused(tmp_path):
+    """Its relevance is a rounding error of that of others, with the direction of a class profile."""
+    model = small.network()
+    with torch.no_grad():
+        model.e.weight[:, 5 * 64 : 6 * 64] *= 1e-7
+        model.upper.weight[6] *= 0
+        model.upper.bias[6] = -1
+    library = small.mined(tmp_path, model)
+    assert 0 < np.abs(library.statistics("upper").share[:, 5]).max() < 1e-4
+    make_site(None, [], library, tmp_path / "site", progress=False)
+    for concept in range(8):
+        page = Page(tmp_path / "site" / "concepts" / "upper" / f"{concept}.html")
+        unused = concept in (5, 6)
+        assert ("No mined class uses it: its mean share of the layer is below 0.05 %" in page.text) == unused
+        assert ("A concept that no class uses is not compared with others." in page.text) == unused
+        assert ("No mined sample activates it" in page.text) == (concept == 6)
+        alike = {link.get("href") for link in page.all("a")} & {"5.html", "6.html"}
+        # those before and after it in the layer are there for all
+        assert alike <= {f"{concept - 1}.html", f"{concept + 1}.html"}
+
+
+def test_low_scores_are_explained():
+    say = triage_wording.low_scores
+    assert say("relevance", [0.5, 0.1]) == say("activation", [0.5]) == say("negative", [-0.5, -0.1]) == ""
+    assert say("relevance", [0.5, 0.0]) == (
+        "Samples with a score of 0 have no positive relevance for it, and stand in no order."
+    )
+    assert say("relevance", [0.0]).startswith("No mined sample has positive relevance for it")
+    assert say("activation", [0.5, -0.1]) == "Samples with a score of 0 or below do not activate it."
+    assert say("activation", [-0.1]).startswith("No mined sample activates it")
+
+
 def test_a_concept_page_says_what_the_library_holds(made, library):
     profiles = library.profiles("upper")
     for concept in range(8):
         page = Page(made / "concepts" / "upper" / f"{concept}.html")
-        assert ("Removing it " in page.text) == ("Among the top concepts of" in page.text)
+        assert ("Without it" in page.text) == ("No prediction on this site has a card for it." not in page.text)
         for use in profiles.users(concept, 8):
             assert use.name in page.text
             assert wording.signed_percent(use.share) in page.text
@@ -194,7 +226,7 @@ def test_a_model_with_one_output_has_no_classes_to_compare(files, tmp_path):
         )
         assert f"{wording.class_mean(use)}, " in Page(folder / "index.html").text
     assert signs == {True, False}
-    assert "Each picture with the model’s output and" in said(tmp_path / "site" / "index.html")
+    assert "Each card shows a picture, the model’s output and" in said(tmp_path / "site" / "index.html")
 
 
 def test_shares_are_explained_where_they_stand(made):
@@ -261,7 +293,7 @@ def test_concept_pages_say_which_predictions_are_wrong(model, library, files, tm
             assert [unquote(link) for link in links] == [f"../../index.html#show=wrong&concept={concept}"] * (wrong > 0)
             if any(shown):
                 right = sum(shown) - wrong
-                assert f"on this site: {right} right, {wrong} wrong" in text
+                assert f" a card for it: {right} right, {wrong} wrong" in text
             found += all(shown)
         return found
 

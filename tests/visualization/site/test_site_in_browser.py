@@ -5,13 +5,14 @@ import json
 import time
 
 import pytest
+from PIL import Image
 
 import crp
 from crp.library.patches import MODES
 from crp.visualization import wording
-from crp.visualization.picture_formats import SUFFIX
+from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX
 from crp.visualization.site.site_maker import make_site
-from page_in_browser import faults
+from page_in_browser import faults, printed_patches
 from tests.visualization.site import small_site as small
 
 LAYER = "upper"
@@ -344,3 +345,10 @@ def test_light_and_dark(page, folder):
         page.media(dark=dark)
         colours.append(page.run("getComputedStyle(document.body).backgroundColor"))
     assert colours == ["rgb(251, 251, 249)", "rgb(19, 20, 23)"]
+
+
+def test_print_draws_every_patch_of_a_concept(page, folder, library, tmp_path):
+    page.open(folder / PAGES["concept"])
+    with Image.open(folder / "concepts" / LAYER / f"3{PATCHES_SUFFIX}") as sheet:
+        expected, _, printed = printed_patches(page, tmp_path / "page.pdf", [sheet.size])
+    assert printed == expected == sum(len(library.patches(LAYER, 3, mode)) for mode in MODES) > 3

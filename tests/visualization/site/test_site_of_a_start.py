@@ -16,7 +16,7 @@ def test_pages_name_the_start_and_no_class(own, tmp_path):
     index = make_site(model, small.pictures(tmp_path / "in", 2), library, tmp_path / "site", target=start, **OPTIONS)
     front = said(index)
     assert "2 predictions, " not in front
-    assert "Each picture with what is explained, its value, and the concepts with the largest shares." in front
+    assert "Each card shows a picture, what is explained, its value and its strongest concepts." in front
     assert "+ raises what is explained, − lowers it." in front
     assert "similarity to photo 3.jpg" in front
     for word in ("predicted as", "probability", "classes"):

@@ -147,6 +147,10 @@ def test_orders(page, folder, entries, order):
         assert page.run("document.querySelector('.deviation-means').checkVisibility()")
 
 
+def order_said(page):
+    return page.run("document.querySelector('[data-field=sort]').selectedOptions[0].textContent")
+
+
 @pytest.mark.parametrize(("layer", "concept"), [("upper", 3), ("low/er", 0)])
 def test_predictions_that_use_a_concept(page, folder, entries, layer, concept):
     """Also those that have no card for it; the largest share comes first."""
@@ -161,10 +165,16 @@ def test_predictions_that_use_a_concept(page, folder, entries, layer, concept):
     expect(page, wanted)
     printed = page.run("[...document.querySelectorAll('.prediction .found b')].map(e => e.textContent)")
     assert printed == [wording.signed_percent(share(entry, layer, concept)) for entry in wanted[:PAGE]]
+    assert order_said(page) == "concept most for first"
     choose(page, "sort", "against")
     settled(page, "location.hash.includes('sort=against')")
     expect(page, sorted(wanted, key=lambda entry: share(entry, layer, concept)))
     assert count(page).endswith(f", in which {layer}/{concept} holds at least 1\N{NO-BREAK SPACE}% of {layer}")
+    choose(page, "sort", "given")
+    expect(page, [entry for entry in entries if entry in wanted])
+    choose(page, "sort", "share")
+    settled(page, "!location.hash.includes('sort=')")
+    expect(page, wanted)
 
 
 def test_wrong_predictions_that_used_a_concept(page, folder, entries):
@@ -177,7 +187,7 @@ def test_wrong_predictions_that_used_a_concept(page, folder, entries):
 
 def test_a_concept_that_does_not_exist_is_said_to_be_unknown(page, folder):
     open_index(page, folder, concept="upper/99")
-    assert count(page).startswith("There is no concept “upper/99”: type LAYER/NUMBER. ")
+    assert count(page).startswith("No concept is called “upper/99”. Type upper/0, for example. ")
     assert page.run("document.querySelector('[data-field=concept]').getAttribute('aria-invalid')") == "true"
 
 
@@ -277,7 +287,15 @@ def test_two_predictions_side_by_side(page, folder, entries):
     )
     uses = [dict(entry.uses["upper"]) for entry in (one, two)]
     differences = {c: uses[0].get(c, 0.0) - uses[1].get(c, 0.0) for c in {*uses[0], *uses[1]}}
-    order = sorted(differences, key=lambda c: -abs(differences[c]))
+    # what is printed adds up
+    printed = {c: tuple(wording.rounded(of.get(c, 0.0)) for of in uses) for c in differences}
+    shown = {c: round(one - two, 1) for c, (one, two) in printed.items()}
+    assert any(wording.rounded(differences[c]) != shown[c] for c in shown)
+    order = sorted(differences, key=lambda c: (-abs(shown[c]), -abs(differences[c])))
+    assert [row[3] for row in rows] == [wording.signed_percent(shown[c] / 100) if shown[c] else "0" for c in order]
+    assert page.run("document.querySelector('.difference thead').innerText").split() == (
+        f"Concept {one.name} {two.name} Difference (left − right)".split()
+    )
     assert [row[0] for row in rows] == [f"Concept {c}" for c in order]
     assert [row[1] for row in rows] == [wording.signed_percent(uses[0][c]) if c in uses[0] else "0" for c in order]
     assert [row[2] for row in rows] == [wording.signed_percent(uses[1][c]) if c in uses[1] else "0" for c in order]
@@ -318,22 +336,28 @@ def test_what_the_listed_predictions_share(page, folder, entries):
     title, rows = said_common(page)
     assert title == "What all 300 predictions share"
     assert rows == [[*key, f"in {here}"] for *key, here, _ in many.in_common(entries, entries)]
+    explained = "document.querySelector('.common > .what').innerText"
+    assert "rare among the others" not in page.run(explained)
     choose(page, "show", "wrong")
     wrong = [entry for entry in entries if triage_wording.is_right(entry) is False]
     expect(page, wrong)
     title, rows = said_common(page)
     assert title == f"What these {len(wrong)} predictions share"
+    assert "rare among the others" in page.run(explained)
     expected = many.in_common(entries, wrong)
     assert len(expected) == 8
     assert rows == [[*key, f"in {here}; in {there} of the others"] for *key, here, there in expected]
     # a click narrows the list, and Back brings the list before it
     layer, concept, *_ = expected[0]
+    assert order_said(page) == "as given"
     page.click(".common li:first-child a")
     narrowed = [entry for entry in wrong if abs(share(entry, layer, concept)) >= 0.01]
     expect(page, sorted(narrowed, key=lambda entry: -share(entry, layer, concept)))
     assert page.run("document.querySelector('[data-field=concept]').value") == f"{layer}/{concept}"
+    assert order_said(page) == "concept most for first"
     page.run("history.back()")
     expect(page, wrong)
+    assert order_said(page) == "as given"
     assert said_common(page) == (title, rows)
 
 

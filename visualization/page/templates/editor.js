@@ -19,6 +19,10 @@ class Editor {
       button.hidden = false;
       button.addEventListener("click", () => this.open(button));
     }
+    for (const button of all("[data-open-names]", place)) {
+      button.hidden = false;
+      button.addEventListener("click", () => this.file.click());
+    }
   }
 
   build() {
@@ -77,11 +81,16 @@ class Editor {
 
   finish(kept, news = "") {
     if (!kept) {
-      this.failed.textContent = "This browser has no room left for it: export your names first.";
+      this.complain("This browser has no room left for it: export your names first.");
       return;
     }
     this.dialog.close();
     this.show(news);
+  }
+
+  complain(text) {
+    if (this.dialog.open) this.failed.textContent = text;
+    else this.show(`${text} `);
   }
 
   // Names that somebody else exported.
@@ -90,7 +99,7 @@ class Editor {
     if (!file) return;
     const count = this.names.merge(await file.text());
     this.file.value = "";
-    if (count === null) this.failed.textContent = `${file.name} is no file of names.`;
+    if (count === null) this.complain(`${file.name} is no file of names.`);
     else this.finish(count, Editor.news(count));
   }
 

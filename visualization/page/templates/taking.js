@@ -1,5 +1,6 @@
 // A share as pages print it: to a tenth of a percent, the size rounded and not the signed number.
-const printed = share => signed(Math.sign(share) * Math.round(Math.abs(share) * 1000) / 1000);
+const inTenths = share => Math.sign(share) * Math.round(Math.abs(share) * 1000) / 1000;
+const printed = share => signed(inTenths(share));
 const side = share => share > 0 ? "supports" : share < 0 ? "opposes" : "";
 
 // Files that a reader takes along.

@@ -1,4 +1,4 @@
-// What the listed predictions have in common: concepts that are among the strongest of many of them.
+// What the listed predictions have in common: concepts that have a card in many of them.
 const COMMON = 8;
 
 // Those that are more frequent among the listed predictions than among the others; if all are listed, the most frequent.
@@ -25,9 +25,10 @@ class CommonConcepts {
     root.hidden = found.length < 2;
     root.querySelector("h2").textContent = `What ${others ? "these" : "all"} ${found.length} predictions share`;
     root.querySelector("ul").replaceChildren(...some.map(key => element("li", { class: key.side, "data-layer-name": key.layer.name, "data-concept": key.concept },
-      element("a", { href: this.narrowed(`${key.layer.name}/${key.concept}`), title: "Only those in which it holds at least 1 % of the layer" }, index.glimpse(key),
+      element("a", { href: this.narrowed(`${key.layer.name}/${key.concept}`), title: "Only those in which it holds at least 1\u00a0% of the layer" }, index.glimpse(key),
         element("span", {}, element("bdi", {}, index.heading(key)), ` ${key.side === "supports" ? "for" : "against"}`)),
       element("span", { class: "in" }, `in ${key.here}`, others ? `; in ${key.elsewhere} of the others` : ""))));
+    for (const part of root.querySelectorAll(".rare")) part.hidden = !others;
     root.querySelector(".none").hidden = some.length > 0;
     root.querySelector(".what").hidden = !some.length;
   }

@@ -48,9 +48,9 @@ async function compare() {
   rows = [];
   for (const [concept, flat] of Object.entries(shares)) {
     const of = new Map(index.pairs(flat)), one = of.get(a) ?? 0, two = of.get(b) ?? 0;
-    if (one || two) rows.push({ key: { layer, concept: Number(concept) }, one, two, difference: one - two });
+    if (one || two) rows.push({ key: { layer, concept: Number(concept) }, one, two, difference: one - two, shown: inTenths(one) - inTenths(two) });
   }
-  rows.sort((x, y) => Math.abs(y.difference) - Math.abs(x.difference) || x.key.concept - y.key.concept);
+  rows.sort((x, y) => Math.abs(inTenths(y.shown)) - Math.abs(inTenths(x.shown)) || Math.abs(y.difference) - Math.abs(x.difference) || x.key.concept - y.key.concept);
   difference.querySelector(".a").replaceChildren(element("bdi", {}, pair[0].name));
   difference.querySelector(".b").replaceChildren(element("bdi", {}, pair[1].name));
   draw(ROWS);
@@ -62,9 +62,9 @@ const bar = part => element("td", { class: `by ${side(part)}`, "aria-hidden": "t
 
 function draw(count) {
   const number = share => element("td", { class: side(share) }, share ? printed(share) : "0");
-  const largest = Math.abs(rows[0]?.difference) || 1;
-  difference.querySelector("tbody").replaceChildren(...rows.slice(0, count).map(({ key, one, two, difference }) => element("tr", { "data-layer-name": key.layer.name, "data-concept": key.concept },
-    element("th", { scope: "row" }, element("a", { href: index.conceptPage(key) }, index.glimpse(key), element("bdi", {}, index.nameOf(key) ? label(key.concept, index.nameOf(key)) : `Concept ${key.concept}`))), number(one), number(two), number(difference), bar(difference / largest))));
+  const largest = Math.abs(rows[0]?.shown) || 1;
+  difference.querySelector("tbody").replaceChildren(...rows.slice(0, count).map(({ key, one, two, shown }) => element("tr", { "data-layer-name": key.layer.name, "data-concept": key.concept },
+    element("th", { scope: "row" }, element("a", { href: index.conceptPage(key) }, index.glimpse(key), element("bdi", {}, index.nameOf(key) ? label(key.concept, index.nameOf(key)) : `Concept ${key.concept}`))), number(one), number(two), number(inTenths(shown)), bar(inTenths(shown) / largest))));
   more.hidden = count >= rows.length;
   more.textContent = `Show all ${rows.length} concepts`;
 }

@@ -14,6 +14,14 @@ if (section) {
     return { index, share, title: file ?? `sample ${index}`, target: name("target"), prediction: name("prediction"), label: name("label"), right: samples.right[index], page, source };
   }
 
+  // Why samples have no pictures; empty if they have.
+  function outOfReach() {
+    if (samples.root && local) return "";
+    if (samples.root) return "Their pictures are not part of the site: they are shown where the page is opened from the disk of the computer that made it.";
+    if (samples.files) return "They have no pictures and no links, because the mined data are not files that this page can open (those of a built-in data set are drawn by the program).";
+    return "They have numbers, but no pictures and no links, because the mined data were not found when the site was made.";
+  }
+
   function item({ share, title, target, prediction, label, right, page, source }) {
     const href = page ? `${up}predictions/${page}.html#${section.dataset.address}` : source || null;
     const picture = page ? `${up}predictions/${page}${samples.suffix}` : source;
@@ -42,6 +50,7 @@ if (section) {
       only.closest("label").hidden = !samples.right.some(right => right !== null);
       event.target.hidden = true;
       opened.hidden = false;
+      section.querySelector(".out-of-reach").textContent = outOfReach();
       draw();
       order.focus();
     };

@@ -38,7 +38,11 @@ class SiteIndex {
 
   layer(name) { return this.layers.find(layer => layer.name === name); }
 
-  heading(key) { return this.nameOf(key) || `${key.layer.name}/${key.concept}`; }
+  // A name with its number, or the number with its layer.
+  heading(key) {
+    const name = this.nameOf(key);
+    return name ? label(key.concept, name) : `${key.layer.name}/${key.concept}`;
+  }
 
   conceptPage({ layer, concept }) { return `${this.up}${layer.place}/${concept}.html`; }
 

@@ -5,7 +5,8 @@ const form = document.querySelector(".triage"), list = document.querySelector(".
 const nothing = document.querySelector(".nothing"), turning = document.querySelector(".turning"), compare = document.querySelector(".comparing");
 const fields = Object.fromEntries(all("[data-field]", form).map(field => [field.dataset.field, field]));
 const meaning = document.querySelector(".deviation-means"), known = document.getElementById("known");
-const DEFAULTS = Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value]));
+// Without an order of the reader's choice, the order is as given, or by the share of the concept that was chosen.
+const DEFAULTS = { ...Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value])), sort: "" };
 const common = new CommonConcepts(index, document.querySelector(".common"), concept => address({ concept, page: 1 }));
 let state = {}, found = [], drawn = 0;
 
@@ -45,13 +46,14 @@ function holds(text, wanted) {
 }
 
 const ORDERS = {
-  "": () => 0,
+  given: () => 0,
   sure: (a, b) => (b.probability ?? -1) - (a.probability ?? -1),
   unsure: (a, b) => (a.probability ?? 2) - (b.probability ?? 2),
   deviation: (a, b) => (b.deviation ?? -1) - (a.deviation ?? -1),
   share: (a, b, shares) => (shares?.get(b.place) ?? 0) - (shares?.get(a.place) ?? 0),
   against: (a, b, shares) => (shares?.get(a.place) ?? 0) - (shares?.get(b.place) ?? 0),
 };
+const usualOrder = () => state.concept && index.find(state.concept) ? "share" : "given";
 const limit100 = text => Math.max(0, Number(text) || 0) / 100;
 
 function matches(prediction, wanted, shares, least) {
@@ -79,8 +81,9 @@ async function show() {
   if (turn !== drawn) return;
   const wanted = state.q.trim().toLowerCase();
   found = index.predictions.filter(prediction => matches(prediction, wanted, shares, limit100(state.least)));
-  // Of a chosen concept, the largest shares come first unless another order is asked for.
-  const order = ORDERS[state.sort || (chosen ? "share" : "")];
+  // Of a chosen concept, the largest shares come first unless another order is asked for; the field says so.
+  fields.sort.value = state.sort || usualOrder();
+  const order = ORDERS[fields.sort.value];
   found = found.map(prediction => prediction).sort((a, b) => order(a, b, shares) || a.place - b.place);
   const pages = Math.max(1, Math.ceil(found.length / PAGE)), page = Math.min(state.page, pages);
   list.replaceChildren(...found.slice((page - 1) * PAGE, page * PAGE).map(prediction => predictionItem(index, prediction, {
@@ -88,7 +91,7 @@ async function show() {
     picked: state.compare.includes(prediction.page), pick: on => pick(prediction.page, on),
   })));
   let said = `${found.length} of ${index.predictions.length} predictions`;
-  if (state.concept && !chosen) said = `There is no concept “${state.concept}”: type LAYER/NUMBER${index.layers.some(layer => index.named(layer).length) ? " or a name" : ""}. ${said}`;
+  if (state.concept && !chosen) said = `No concept is called “${state.concept}”. Type ${index.layers[0].name}/0${index.layers.some(layer => index.named(layer).length) ? ", or a name somebody gave" : ", for example"}. ${said}`;
   else if (chosen) said += `, in which ${index.heading(chosen)} holds at least ${state.least || 0}\u00a0% of ${chosen.layer.name}`;
   count.textContent = said;
   nothing.hidden = found.length > 0;
@@ -120,7 +123,8 @@ function showPicked() {
 
 function typed(name, options) {
   if (fields[name].value === state[name]) return undefined;
-  return go({ [name]: fields[name].value, page: 1 }, options);
+  const { value } = fields[name];
+  return go({ [name]: name === "sort" && value === usualOrder() ? "" : value, page: 1 }, options);
 }
 // One step of the history for all that is typed in a row.
 let typing = null;
