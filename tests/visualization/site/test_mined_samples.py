@@ -197,8 +197,8 @@ def test_samples_without_files_say_so(browser, with_vectors, tmp_path):
 def test_no_word_touches_the_edge_of_its_card(browser, folder, width, kind):
     """Line by line, on the pages of a concept and on the index."""
     for page, opened in ((f"concepts/{LAYER}/3.html", ".mined-samples .open"), ("index.html", "")):
-        browser.resize(width, 900)
         browser.open(folder / page)
+        browser.resize(width, 900)
         if opened:
             browser.click(opened)
             settled(browser, "document.querySelector('.mined-samples .prediction')")
@@ -208,7 +208,6 @@ def test_no_word_touches_the_edge_of_its_card(browser, folder, width, kind):
         lines, nearest = browser.run(LINES)
         assert lines > 10
         assert nearest >= 7
-        browser.media()
 
 
 # Of all lines of text on cards: how many, and the smallest distance to the left edge of their card.

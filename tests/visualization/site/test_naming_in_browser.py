@@ -214,7 +214,7 @@ def test_what_other_pages_left_in_the_browser_is_not_trusted(page, made) -> None
         assert page.complaints == []
 
 
-def test_a_site_shows_a_name_on_all_its_pages(page, made) -> None:
+def test_a_site_shows_a_name_on_all_its_pages(page, made, tmp_path: Path) -> None:
     folder = made[0] / "site"
     place = f"concepts/{next((folder / 'concepts').glob('low*')).name}"
     page.open(folder / place / "2.html")
@@ -236,8 +236,26 @@ def test_a_site_shows_a_name_on_all_its_pages(page, made) -> None:
     page.open(folder / "index.html", "concept=red+%26+green&least=0")
     page.run("new Promise(done => setTimeout(done, 200))")
     count = page.run("document.getElementById('count').textContent")
-    assert f", in which red & green holds at least 0\N{NO-BREAK SPACE}% of {LAYER}" in count
-    assert set(texts(page, ".found bdi")) == {"red & green"}
+    assert f", in which red & green (1) holds at least 0\N{NO-BREAK SPACE}% of {LAYER}" in count
+    assert set(texts(page, ".found bdi")) == {"red & green (1)"}
+    # a file of names is opened there, too
+    file = tmp_path / "names.json"
+    file.write_text(exported(page))
+    page.run("localStorage.clear()")
+    page.open(folder / "index.html", "concept=red+%26+green&least=0")
+    settled(page, "document.getElementById('count').textContent.startsWith('No concept is called')")
+    assert ", or a name somebody gave. " in page.run("document.getElementById('count').textContent")
+    page.run(
+        "document.querySelector('.naming [type=file]').onclick = event => { event.preventDefault(); window.asked = 1; }"
+    )
+    page.click("[data-open-names]")
+    assert page.run("window.asked") == 1
+    (tmp_path / "photo.json").write_text("{}")
+    given(page, tmp_path / "photo.json")
+    settled(page, "document.querySelector('.mine').textContent.includes('photo.json is no file of names. ')")
+    given(page, file)
+    settled(page, "document.getElementById('count').textContent.includes('in which red & green (1) holds')")
+    assert texts(page, ".mine span") == ["1 name taken over. 1 concept named in this browser only."]
     page.run("localStorage.clear()")
 
 
@@ -251,12 +269,16 @@ def test_paper_has_no_buttons_of_names(page) -> None:
     page.run("localStorage.clear()")
 
 
-def handed_over(page, of: str, file: Path) -> None:
-    """Open a file of names in the editor of a concept; a test cannot use the window of the system."""
-    page.run(f"document.querySelector('[data-edit={json.dumps(of)}]').click()")
+def given(page, file: Path) -> None:
     document = page.send("DOM.getDocument")["root"]["nodeId"]
     found = page.send("DOM.querySelector", nodeId=document, selector=".naming [type=file]")["nodeId"]
     page.send("DOM.setFileInputFiles", files=[str(file)], nodeId=found)
+
+
+def handed_over(page, of: str, file: Path) -> None:
+    """Open a file of names in the editor of a concept; a test cannot use the window of the system."""
+    page.run(f"document.querySelector('[data-edit={json.dumps(of)}]').click()")
+    given(page, file)
     settled(page, "!document.querySelector('.naming').open || document.querySelector('.naming .failed').textContent")
 
 
