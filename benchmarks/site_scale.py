@@ -25,7 +25,7 @@ from crp.explanations.entries import appearances, entry_numbers, entry_of
 from crp.library.profiles import LayerProfiles
 from crp.library.references import ClassStatistics, References
 from crp.visualization.page.explanation_page import render
-from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, photo
+from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, VEILS_SUFFIX, photo
 from crp.visualization.site.concept_page import ConceptPages
 from crp.visualization.site.front_page import index_page
 from crp.visualization.site.pictures import small_picture
@@ -39,8 +39,8 @@ KINDS = {
     "what the index needs of it": "predictions/*.json",
     "thumbnail": f"predictions/*{SUFFIX}",
     "page of a concept": "concepts/*/[0-9]*.html",
-    "its patches": f"concepts/*/[0-9]*{PATCHES_SUFFIX}",
-    "their veils": "concepts/*/[0-9]*.png",
+    "its patches": f"concepts/*/*[0-9]{PATCHES_SUFFIX}",
+    "their veils": f"concepts/*/[0-9]*{VEILS_SUFFIX}",
 }
 
 
@@ -120,7 +120,9 @@ def weigh(folder: Path, predictions: int, concepts: int) -> dict[str, float]:
     figures, total = {}, 0.0
     left = {file for file in folder.rglob("*") if file.is_file()}
     for kind, pattern in KINDS.items():
-        files = [file for file in folder.glob(pattern) if file.stem.isdecimal() or not pattern.startswith("concepts")]
+        files = list(folder.glob(pattern))
+        if pattern.startswith("concepts"):
+            files = [file for file in files if file.stem.removesuffix("-veils").isdecimal()]
         left -= set(files)
         mean = float(np.mean([file.stat().st_size for file in files]))
         figures[f"{kind}, mean kB (of {len(files)})"] = round(mean / 1000, 1)

@@ -41,7 +41,7 @@ from crp.visualization.inputs import page_renderer_for
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page.sounds import LIMIT
 from crp.visualization.page_files import write_changed
-from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, photo
+from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, VEILS_SUFFIX, photo
 from crp.visualization.sheets import LAYOUT
 from crp.visualization.site.concept_page import ConceptPages
 from crp.visualization.site.front_page import compare_page, index_page
@@ -223,7 +223,7 @@ class _Site:
         every = {layer: range(self.library.limits(layer).concepts) for layer in self.layers}
         self.library.make_patches({layer: files[layer].keys(every[layer]) for layer in self.layers})
         self.digest = _digest(self.library)
-        layout = [*LAYOUT, SUFFIX, PATCHES_SUFFIX, LIMIT]
+        layout = [*LAYOUT, SUFFIX, PATCHES_SUFFIX, VEILS_SUFFIX, LIMIT]
         content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers), "sheets": layout}
         if stored != content:
             shutil.rmtree(self.folder / "concepts", ignore_errors=True)
