@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-_PLAIN = str.maketrans("&<>", ",.:")
+_PLAIN, _WRITTEN = str.maketrans("&<>", ",.:"), str.maketrans(",.:", "&<>")
 
 
 def in_text(content: bytes) -> str:
@@ -29,6 +29,11 @@ def packed(content: bytes) -> str:
 def packed_json(content: Any) -> str:
     """Pack plain values, as JSON."""
     return packed(json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii"))
+
+
+def unpacked_json(text: str) -> Any:
+    """Read what `packed_json` has packed."""
+    return json.loads(zlib.decompress(base64.b85decode(text.translate(_WRITTEN))))
 
 
 def packed_floats(values: np.ndarray) -> str:
