@@ -65,7 +65,7 @@ def card_view(
         "in_sentence": concept_names.in_sentence(part.concept, name),
         "share": part.share,
         "relevance": part.relevance,
-        "share_text": wording.signed_percent(part.share),
+        "share_text": wording.share_of_side(part),
         "prediction_share": "" if node is None else wording.share_of_all(node.share),
         "shares": wording.both_shares(explanation, part),
         "side": wording.side(part),
