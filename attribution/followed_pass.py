@@ -111,6 +111,8 @@ class FollowedModel:
 
     Attributes
     ----------
+    model
+        The copy, which shares the caller's weights.
     data
         The input, detached.
     prediction
@@ -125,14 +127,14 @@ class FollowedModel:
     """
 
     def __init__(self, model: nn.Module, data: Tensor, layers: Collection[str], end: str | None = None) -> None:
-        self._model = replicate(model)
-        modules = dict(self._model.named_modules())
+        self.model = replicate(model)
+        modules = dict(self.model.named_modules())
         for layer in (*layers, end) if end else layers:
             check_layer(modules, layer)
             if layer not in modules:  # the input of a module becomes the output of one more module
                 modules[layer] = nn.Identity()
                 on_layer(modules, layer, modules[layer])
-        self.data = checked_input(self._model, data).detach()
+        self.data = checked_input(self.model, data).detach()
         for name, module in modules.items():
             # torch's place for another `__call__`: around the caller's hooks, which run when the module does
             module.__dict__["_compiled_call_impl"] = partial(self._call, name, module._call_impl)
@@ -170,9 +172,9 @@ class FollowedModel:
         """Run the model, with `step` in place of its calls: its output, and whether it ended in an activation."""
         self._step = step
         with torch.set_grad_enabled(self.needs_graph), callers_default(data.device):
-            with FinalActivation(self._model) as final:
+            with FinalActivation(self.model) as final:
                 try:
-                    output = self._model(data)
+                    output = self.model(data)
                 except _Ended as ended:
                     output = ended.output
             if self._end is None:

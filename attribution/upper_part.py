@@ -158,14 +158,36 @@ class UpperPart:
             `[N, *layer]`.
         """
         leaf = replaced.to(self.activation).detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(score(self._with_graph(leaf[None])[0]).sum(), leaf)
+        return gradient
+
+    @property
+    def model(self) -> nn.Module:
+        """The copy that is run. Its weights may be changed; they are the caller's, in the same memory."""
+        return self._followed.model
+
+    @isolated()
+    def trainable(self, replaced: Tensor) -> Tensor:
+        """Compute outputs with the graph of autograd, in which those weights of `model` are that require gradients.
+
+        Parameters
+        ----------
+        replaced
+            `[K, N, *layer]`, as for `outputs`.
+
+        Returns
+        -------
+        Tensor
+            `[K, N, ...]`.
+        """
+        return self._with_graph(replaced.to(self.activation))
+
+    def _with_graph(self, replaced: Tensor) -> Tensor:
         needed, self._followed.needs_graph = self._followed.needs_graph, True
         try:
-            with torch.enable_grad():
-                output = self._run_upper(leaf[None])[0]
-                (gradient,) = torch.autograd.grad(score(output).sum(), leaf)
+            return self._run_upper(replaced)
         finally:
             self._followed.needs_graph = needed
-        return gradient
 
     # -- passes ------------------------------------------------------------------------------------------------
 

@@ -50,12 +50,12 @@ def deep() -> tuple[nn.Module, tuple[str, ...], Tensor]:
 
 
 def scene(height: int, width: int) -> Tensor:
-    """Return smooth noise of all scales, in 0 to 1: as hard to compress as a photo."""
+    """Return noise of all scales down to single pixels, in 0 to 1: as hard to compress as a photo."""
     generator = torch.Generator().manual_seed(1)
     picture, side = torch.zeros(1, 3, height, width), 4
-    while side < max(height, width):
+    while side < 2 * max(height, width):
         noise = torch.randn(1, 3, min(side, height), min(side, width), generator=generator)
-        picture += nn.functional.interpolate(noise, (height, width), mode="bilinear") / side**0.7
+        picture += nn.functional.interpolate(noise, (height, width), mode="bilinear") / side**0.3
         side *= 2
     return ((picture - picture.min()) / (picture.max() - picture.min()))[0]
 

@@ -232,6 +232,25 @@ def fitted(picture: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
+def block_size(shape: Sequence[int], side: int) -> int:
+    """Say how many values a side the blocks have that leave at least `side` along the longer axis of a shape."""
+    return max(1, max(shape) // side)
+
+
+def block_means(values: np.ndarray, side: int) -> np.ndarray:
+    """Average an array, float [h, w], over blocks of `block_size`, so that it has fewer than `2 * side` a side.
+
+    Result: float32 [round(h / n), round(w / n)], or the array itself if n is 1. Where n does not divide a side, blocks
+    are a little larger or smaller than n, so that they cover the array exactly.
+    """
+    times = block_size(values.shape, side)
+    if times == 1:
+        return values
+    height, width = (max(1, round(length / times)) for length in values.shape)
+    drawn = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
+    return np.asarray(drawn.resize((width, height), Image.Resampling.BOX))
+
+
 def squared(picture: np.ndarray, side: int) -> np.ndarray:
     """Cut the middle square of a picture, uint8 [h, w, 3], as [side, side, 3]."""
     height, width = picture.shape[:2]

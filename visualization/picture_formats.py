@@ -3,6 +3,7 @@
 ================  ====================================================================================================
 photos            WebP: two thirds of the bytes of a JPEG that looks the same
 patches           AVIF, many in one picture: four fifths of the bytes of as many WebP files that look the same
+whole pictures    AVIF, for zooming into one that pages show reduced
 heatmaps          AVIF of ink and opacity, without the picture below. Opacity is compressed as a picture of its own, so
                   that it takes a third of the bytes of a JPEG of heatmap and picture, and is nearer to the values
 veils             WebP without loss
@@ -27,6 +28,7 @@ _WEBP, _AVIF = features.check("webp"), features.check("avif")
 # Of files that hold a photo, and of those that hold patches.
 SUFFIX = ".webp" if _WEBP else ".jpg"
 PATCHES_SUFFIX = ".avif" if _AVIF else SUFFIX
+EMPTY_LEVEL = LEVELS // 2
 # What a quality of WebP and of AVIF corresponds to in JPEG.
 _WEBP_TO_JPEG, _AVIF_TO_JPEG = 10, 50
 
@@ -51,8 +53,43 @@ def patches_photo(sheet: np.ndarray) -> bytes:
 
 
 def patches_uri(sheet: np.ndarray) -> str:
-    """Encode `patches_photo(sheet)` as "data:image/avif;base64,..."."""
-    return _uri("avif" if _AVIF else "webp" if _WEBP else "jpeg", patches_photo(sheet))
+    """Encode `patches_photo(sheet)` as an address."""
+    return avif_uri(patches_photo(sheet))
+
+
+def whole_photo(picture: np.ndarray, most: int) -> tuple[bytes, tuple[int, int]]:
+    """Compress a picture, uint8 [h, w, 3], in at most `most` bytes: whole if it fits, else shrunk until it does.
+
+    Returns
+    -------
+    tuple
+        The file, whose suffix is `PATCHES_SUFFIX`, and the height and width of the picture in it. Of one that had to be
+        shrunk, they are less than a twentieth of the picture's own below what would fit.
+    """
+    longer = max(picture.shape[:2])
+    content = _whole(picture)
+    if len(content) <= most:
+        return content, picture.shape[:2]
+    found, fits, large = b"", 0, longer
+    side = int(longer * (most / len(content)) ** 0.5)
+    while not found or large - fits > longer / 20:
+        drawn = fitted(picture, side)
+        content = _whole(drawn)
+        if len(content) <= most:
+            found, shape, fits = content, drawn.shape[:2], side
+        else:
+            large = side
+        side = (fits + large) // 2
+    return found, shape
+
+
+def _whole(picture: np.ndarray) -> bytes:
+    return _avif(Image.fromarray(np.ascontiguousarray(picture)), quality=60) if _AVIF else photo(picture, quality=75)
+
+
+def avif_uri(content: bytes) -> str:
+    """Encode what `whole_photo` or `patches_photo` has made as "data:image/avif;base64,..."."""
+    return _uri("avif" if _AVIF else "webp" if _WEBP else "jpeg", content)
 
 
 def jpeg(picture: np.ndarray, quality: int) -> bytes:
@@ -78,7 +115,7 @@ def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: 
     Parameters
     ----------
     picture
-        uint8 [H, W, 3]. It is part of what is encoded only where Pillow cannot write AVIF.
+        uint8 [h, w, 3]. It is part of what is encoded only where Pillow cannot write AVIF, in the size of the heatmap.
     heatmap
         float [H, W]. Small ones are PNG, exact: 255 levels of two colours.
     side
@@ -86,14 +123,34 @@ def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: 
     quality
         Of the AVIF, 0 to 50.
     """
+    return heatmaps_uri(drawn_heatmap(picture, heatmap, side=side), quality)
+
+
+def drawn_heatmap(picture: np.ndarray, heatmap: np.ndarray, *, side: int) -> np.ndarray:
+    """Draw what `tinted_uri` encodes, so that several can be put beside each other.
+
+    Returns
+    -------
+    np.ndarray
+        uint8: levels [h, w] of a small heatmap, of which `EMPTY_LEVEL` is none; ink and opacity [h, w, 4]; a picture
+        [h, w, 3] where Pillow cannot write AVIF.
+    """
     if max(heatmap.shape) <= SMALL_SIDE:
-        return _uri("png", _levels(heatmap))
-    picture, heatmap = _reduced(picture, heatmap, 2 * side)
+        return _levels(heatmap)
     if not _AVIF:
-        return _uri("jpeg", jpeg(fitted(tinted(picture, heatmap), side), quality + _AVIF_TO_JPEG))
-    drawn = _inked(heatmap)
+        return fitted(tinted(fitted(picture, max(heatmap.shape)), heatmap), side)
+    drawn = Image.fromarray(_inked(heatmap))
     drawn.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return _uri("avif", _avif(drawn, quality))
+    return np.asarray(drawn)
+
+
+def heatmaps_uri(drawn: np.ndarray, quality: int) -> str:
+    """Encode what `drawn_heatmap` returns, one or several in one array."""
+    if drawn.ndim == 2:
+        return _levels_uri(drawn)
+    if drawn.shape[2] == 3:
+        return _uri("jpeg", jpeg(drawn, quality + _AVIF_TO_JPEG))
+    return _uri("avif", _avif(Image.fromarray(drawn), quality))
 
 
 def inked_uri(heatmap: np.ndarray, quality: int) -> str:
@@ -102,8 +159,8 @@ def inked_uri(heatmap: np.ndarray, quality: int) -> str:
     Small ones, and all where Pillow cannot write AVIF, are PNG, exact: 255 levels of two colours.
     """
     if max(heatmap.shape) <= SMALL_SIDE or not _AVIF:
-        return _uri("png", _levels(heatmap))
-    return _uri("avif", _avif(_inked(heatmap), quality))
+        return _levels_uri(_levels(heatmap))
+    return _uri("avif", _avif(Image.fromarray(_inked(heatmap)), quality))
 
 
 def veils_uri(sheet: np.ndarray) -> str:
@@ -119,31 +176,25 @@ def png_uri(array: np.ndarray) -> str:
     return _uri("png", _bytes(Image.fromarray(np.ascontiguousarray(array)), "PNG", optimize=True))
 
 
-def _inked(heatmap: np.ndarray) -> Image.Image:
+def _inked(heatmap: np.ndarray) -> np.ndarray:
     values = scaled(heatmap, colour_limit(heatmap), ROOT)
     opacity = (np.abs(values) * 255).round().astype(np.uint8)
-    return Image.fromarray(np.dstack([inks(values), opacity]))
+    return np.dstack([inks(values), opacity])
 
 
 def _avif(drawn: Image.Image, quality: int) -> bytes:
     return _bytes(drawn, "AVIF", quality=quality, speed=8, max_threads=1)
 
 
-def _levels(heatmap: np.ndarray) -> bytes:
-    levels = np.rint((scaled(heatmap, power=ROOT) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
+def _levels(heatmap: np.ndarray) -> np.ndarray:
+    return np.rint((scaled(heatmap, power=ROOT) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
+
+
+def _levels_uri(levels: np.ndarray) -> str:
     image = Image.fromarray(levels)
-    image.putpalette(inks(np.arange(LEVELS) - LEVELS // 2).tobytes())
+    image.putpalette(inks(np.arange(LEVELS) - EMPTY_LEVEL).tobytes())
     opacity = np.abs(np.linspace(-1, 1, LEVELS)) * 255
-    return _bytes(image, "PNG", optimize=True, transparency=opacity.round().astype(np.uint8).tobytes())
-
-
-def _reduced(picture: np.ndarray, heatmap: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink a picture and its heatmap by a whole number to at least `side`: tinting large ones takes seconds."""
-    times = max(heatmap.shape) // side
-    if times < 2:
-        return picture, heatmap
-    values = Image.fromarray(heatmap.astype(np.float32)).reduce(times)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).reduce(times)), np.asarray(values)
+    return _uri("png", _bytes(image, "PNG", optimize=True, transparency=opacity.round().astype(np.uint8).tobytes()))
 
 
 def _bytes(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -194,20 +194,64 @@ def side(part: ConceptPart) -> str:
     return "supports" if part.share > 0 else "opposes"
 
 
-def shown_smaller(height: int, width: int, side: int) -> str:
-    """Say that a picture is shown reduced to `side` pixels; empty if it is shown as large as it is.
+def share_of_side(part: ConceptPart) -> str:
+    """Write a concept's share beside its `side`; what would round to 0 is given as a bound."""
+    return f"under 0.1{SPACE}%" if part.share and not rounded(part.share) else signed_percent(part.share)
 
-    >>> shown_smaller(3000, 4000, 448).replace(SPACE, " ")
-    'The input has 4000 × 3000 pixels and is shown in 448 × 336; all numbers are of the full size.'
+
+def shown_smaller(shape: tuple[int, int], side: int, block: int) -> str:
+    """Say that a picture is shown reduced to `side` pixels, and its heatmaps as means of blocks of pixels.
+
+    Empty if it is shown as large as it is.
+
+    >>> shown_smaller((300, 400), 448, 1)
+    ''
+    >>> print(shown_smaller((3000, 4000), 448, 4).replace(SPACE, " "))
+    The picture has 4000 × 3000 pixels and is shown in 448 × 336. Colours of heatmaps tell means of 4 × 4 pixels; all \
+other numbers are of the full size.
     """
-    longer = max(height, width)
-    if longer <= side:
+    if max(shape) <= side:
         return ""
-    across, down = (round(length * side / longer) for length in (width, height))
+    means = f"Colours of heatmaps tell means of {size((block, block))} pixels; all other" if block > 1 else "All"
     return (
-        f"The input has {width}{SPACE}×{SPACE}{height} pixels and is shown in {across}{SPACE}×{SPACE}{down}; "
-        "all numbers are of the full size."
+        f"The picture has {size(shape)} pixels and is shown in {size(_fitted(shape, side))}. "
+        f"{means} numbers are of the full size."
     )
+
+
+def zoomed(shape: tuple[int, int], stored: tuple[int, int], whole: int, of_concept: int) -> str:
+    """Say what a reader sees who zooms into a picture that is shown reduced.
+
+    Parameters
+    ----------
+    shape
+        Height and width of the picture.
+    stored
+        Those of the picture that the page has.
+    whole, of_concept
+        The longer side of heatmaps of the prediction and of single concepts, unless the picture is smaller.
+
+    Examples
+    --------
+    >>> print(zoomed((3000, 4000), (2250, 3000), 896, 448).replace(SPACE, " "))
+    Zoomed in, it is shown in 3000 × 2250, the most that the page has room for; its heatmaps in 896 × 672, those of \
+concepts in 448 × 336.
+    """
+    seen = "full" if stored == shape else f"{size(stored)}, the most that the page has room for"
+    sizes = [size(_fitted(shape, side)) for side in (whole, of_concept)]
+    return f"Zoomed in, it is shown in {seen}; its heatmaps in {sizes[0]}, those of concepts in {sizes[1]}."
+
+
+def size(shape: tuple[int, int]) -> str:
+    """Write height and width as pictures are told: width first."""
+    height, width = shape
+    return f"{width}{SPACE}×{SPACE}{height}"
+
+
+def _fitted(shape: tuple[int, int], side: int) -> tuple[int, int]:
+    scale = min(1.0, side / max(shape))
+    height, width = (max(1, round(length * scale)) for length in shape)
+    return height, width
 
 
 def where(heatmap: np.ndarray) -> str:

@@ -35,6 +35,12 @@ METHODS = ("suppress", "project", "reactive", "refit", "prune")
     help="With project, reactive and refit: the concept at its usual place only, as a watermark has one.",
 )
 @click.option("--refit", "refitted", is_flag=True, help="After suppress, project or reactive, fit the last layer, too.")
+@click.option(
+    "--from",
+    "from_layer",
+    metavar="LAYER",
+    help="With --by refit: train this layer and all that runs after it; default: the last layer alone.",
+)
 @click.option("--labels", is_flag=True, help="Fit to the labels of DATA instead of the model's own predictions.")
 @click.option(
     "--fill",
@@ -69,6 +75,7 @@ def fix(
     out: str,
     placed: bool,
     refitted: bool,
+    from_layer: str | None,
     labels: bool,
     fill: str,
     share: float | None,
@@ -85,11 +92,12 @@ def fix(
     suppress   the concept is 0 (or its mean) for every input; weights of the same architecture where possible
     project    the direction in which activations change with the concept is taken out (pattern-ClArC)
     reactive   around places where the concept is active, the usual activation is put; other inputs do not change
-    refit      the last layer is fitted again, on samples with the concept exchanged; weights only
+    refit      the last layer is fitted again, or with --from more layers, on samples with the concept exchanged
     prune      the filters of all layers that predictions rely on least become zero; the accuracy at each share is said
 
     Removing a concept stops it from deciding. A class that the model knew by the concept alone is not recognised by
-    that: it needs `refit`, or --refit after another method. No labels are needed.
+    that: it needs `refit`, or --refit after another method. No labels are needed. The more samples with the concept
+    there are, the lower the layer that can be trained from.
 
     Channels that respond to a watermark often respond to other things, too. With --usual-place, a direction of all
     channels is learnt that tells the concept where it is most often from everything else, and takes its place.
@@ -97,6 +105,7 @@ def fix(
     \b
     Example:
         crp fix scenes.crp --concept conv5/37 --by refit --data photos/ --out fixed.safetensors
+        crp fix scenes.crp --concept conv5/37 --by refit --from conv5 --samples 4000 --data photos/ --out fixed.pt2
         crp fix scenes.crp --by prune --share 0.3 --data photos/ --labels --out pruned.safetensors
     """
     sys.path.append(os.getcwd())
@@ -110,6 +119,8 @@ def fix(
 
     if refitted and method == "refit":
         raise click.UsageError("--refit is for suppress, project and reactive; --by refit does the same alone.")
+    if from_layer is not None and method != "refit":
+        raise click.UsageError(f"--from is for --by refit, which trains; given --by {method}.")
     pruning = method == "prune"
     _check_options(method, pruning, {"--share": share, "--layers": layers},
                    {"--concept": concept, "--refit": refitted, "--usual-place": placed})  # fmt: skip
@@ -137,7 +148,9 @@ def fix(
             settings["means"] = opened.means(layer)
         result = getattr(correction, method)(found, fitting.data, layer, watched, **settings)
     if method == "refit" or refitted:
-        result = correction.refit(found, fitting.data, layer, watched, labels=fitting.labels, after=result, **common)
+        result = correction.refit(
+            found, fitting.data, layer, watched, labels=fitting.labels, after=result, from_layer=from_layer, **common
+        )
     figures = correction.measure_fix(found, result, held_out.data, layer, watched, labels=held_out.labels, **common)
     written = correction.write_fixed(result, out, fitting.data[:2])
     if page is not None:
@@ -202,4 +215,3 @@ def _check_options(method: str, pruning: bool, of_pruning: dict[str, object], of
         raise click.UsageError("--by prune needs --share, the share of the filters to take out, such as 0.3.")
     if not pruning and of_concepts["--concept"] is None:
         raise click.UsageError(f"--by {method} needs --concept, such as conv5/37.")
-

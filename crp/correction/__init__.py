@@ -7,7 +7,7 @@
 `suppress`           take a concept out of a layer, for every input: weights edited, same architecture
 `project`            take out the direction in which activations change with a concept (ClArC)
 `reactive`           put the usual activation around the places where the concept is active, and nowhere else
-`refit`              fit the last layer again, so that the concept no longer decides, with labels or without
+`refit`              fit the last layer again, or a layer and all above it, so that the concept no longer decides
 `prune`              take out the filters that predictions rely on least; `pruning_curve` measures accuracy
 `export_masks`       where the concept is in samples, for a training elsewhere
 `write_fixed`        save the result, as weights or as a program that torch alone runs

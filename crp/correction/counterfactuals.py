@@ -43,7 +43,7 @@ class Variants:
     samples
         Row of each in the data, int64 `[M]`.
     outputs
-        The model's outputs, `[M, classes]`.
+        The model's outputs, `[M, classes]`; or those of another layer, at which the pass ended.
     features
         What its last linear layer was given, `[M, D]`; None if it is not asked for.
     """
@@ -101,13 +101,15 @@ class Counterfactuals:
         *,
         names: Sequence[str] = NAMES,
         features: bool = False,
+        end: str | None = None,
         progress: bool,
     ) -> list[Variants]:
         """Return kinds of variants, as the model or a correction of it answers them; `progress` shows bars.
 
-        Samples are run once. What lies above the layer is run again from exchanged activations (`UpperPart`).
+        Samples are run once. What lies above the layer is run again from exchanged activations (`UpperPart`). With
+        `end`, a pass ends at that layer, and `outputs` are its.
         """
-        passes = _Passes(self._model, self._data, self._presence.layer, correction, features)
+        passes = _Passes(self._model, self._data, self._presence.layer, correction, features, end)
         answers: dict[str, dict[int, _Answer]] = {name: {} for name in NAMES}
         for name, rows, copies in (("taken out", self.having, COPIES), ("put in", self.lacking, 1)):
             donors = passes.activations(self._data, self._donors[name]) if name in names else None
@@ -124,24 +126,48 @@ class Counterfactuals:
             for name in names
         ]
 
+    def plan(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return how a kind of variant is made.
+
+        Returns
+        -------
+        tuple of three Tensors
+            For each variant, the row of its sample in the data, and that of the sample with which it exchanges
+            activations, int64 `[M]`; and at which positions, bool `[M, P]`.
+        """
+        rows, drawn = self._plans[name]
+        if drawn is None:
+            return rows, rows, torch.zeros_like(self._presence.near)
+        return rows, self._donors[name][drawn], self._region(name, rows, drawn)
+
     def _exchanged(self, name: str, places: Tensor, donors: Tensor) -> Exchange:
         """Return what exchanges the activations of the samples at some places of a plan."""
         rows, drawn = (values[places] for values in self._plans[name])
-        # the region is that of the sample with the concept
-        having = rows if name == "taken out" else self._donors[name][drawn]
-        layout, region = self._presence.layout, self._presence.near[having].to(donors.device)[:, None]
+        layout, region = self._presence.layout, self._region(name, rows, drawn).to(donors.device)[:, None]
         other = layout.split(donors[drawn])
         return lambda activation: layout.joined(torch.where(region, other, layout.split(activation)))
+
+    def _region(self, name: str, rows: Tensor, drawn: Tensor) -> Tensor:
+        """Return the positions that are exchanged, those around the concept in the sample that has it, `[M, P]`."""
+        return self._presence.near[rows if name == "taken out" else self._donors[name][drawn]]
 
 
 class _Passes:
     """Runs a model, or a correction of it, on samples as they are and from changed activations of a layer."""
 
     def __init__(
-        self, model: nn.Module, data: Tensor, layer: str, correction: Correction | None, features: bool
+        self,
+        model: nn.Module,
+        data: Tensor,
+        layer: str,
+        correction: Correction | None,
+        features: bool,
+        end: str | None,
     ) -> None:
-        self._model, self._layer, self._own, self._end, self._last = model, layer, None, None, None
-        if correction is not None and correction.change is not None:
+        self._model, self._layer, self._own, self._end, self._last = model, layer, None, end, None
+        if correction is not None and correction.change is None and correction.last is None:
+            self._model = correction.model  # other weights in several layers
+        elif correction is not None and correction.change is not None:
             if correction.layer == layer:
                 self._own = correction.change
             else:

@@ -1,4 +1,4 @@
-"""The last layer fitted again, so that a concept no longer decides: `refit`."""
+"""The last layer, or what lies above any layer, fitted again so that a concept no longer decides: `refit`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from crp.correction.corrections import Correction, copied
 from crp.correction.counterfactuals import COPIES, NAMES, Counterfactuals, Variants
 from crp.correction.presence import ACTIVE, REACH, find_presence
 from crp.correction.reruns import Rerun, checked_samples
+from crp.correction.upper_fit import fitted_from
 from crp.errors import InputError, ModelError
 from crp.progress import progress_bar
 
@@ -33,6 +34,7 @@ def refit(
     labels: Tensor | None = None,
     kind: ConceptKind = _CHANNELS,
     after: Correction | None = None,
+    from_layer: str | None = None,
     budget: float = 0.02,
     active: float = ACTIVE,
     reach: int = REACH,
@@ -50,6 +52,13 @@ def refit(
     out in turn to choose the weight with which most of those are recognised, if at most `budget` of the accuracy is
     lost, counting samples without the concept and those it was taken out of. The last fit uses all samples.
 
+    What the layers below do not tell the last layer, it cannot use. With `from_layer`, that module and all that run
+    after it are trained on the same kind of samples, which takes several hundred samples with the concept. Which layer
+    is best depends on where the classes that are confused become alike (Lee et al. 2023, "Surgical fine-tuning improves
+    adaptation to distribution shifts"). The concept is exchanged at its own layer, or at the input of `from_layer` if
+    that is not above it. A fifth of the samples is held out to choose how much those count whose concept was taken out
+    (`fitted_from`).
+
     Parameters
     ----------
     model
@@ -61,7 +70,9 @@ def refit(
     labels
         Class of each sample, int64 `[N]`; None for the model's own predictions.
     after
-        A correction of the same model, after which the last layer is fitted.
+        A correction of the same model, after which the last layer is fitted; not with `from_layer`.
+    from_layer
+        Name of a module; None for the last linear layer alone. All that runs after it reads its output only.
     budget
         Accuracy (0 to 1) that may be lost.
     active, reach
@@ -79,15 +90,16 @@ def refit(
     Raises
     ------
     InputError
-        If there are too few samples with or without the concept.
+        If there are too few samples with or without the concept, or it cannot be exchanged at the layer.
     ModelError
-        If the output is not that of a linear layer.
+        If the output is not that of a linear layer, or what lies above `from_layer` cannot be trained alone.
     """
     checked_samples(data, labels)
     if not 0 <= budget < 1:
         raise InputError(f"budget is the accuracy that may be lost, 0 to 1, given {budget}.")
+    if after is not None and from_layer is not None:
+        raise InputError(f"After another correction, the last layer is fitted alone, not from '{from_layer}'.")
     presence = find_presence(model, data, layer, concept, kind, active=active, reach=reach, progress=progress)
-    made = Counterfactuals(model, data, presence, seed)
     wanted = presence.outputs.argmax(1) if labels is None else labels.to(presence.outputs.device)
     rerun = Rerun(model, presence.layer)
     rerun.run(data[:2])
@@ -95,6 +107,13 @@ def refit(
     linear = copied(model).get_submodule(name)
     if linear.bias is None:
         raise ModelError(f"The last layer '{name}' has no bias, which is needed to fit it.")
+    truth = "its own predictions" if labels is None else "labels"
+    if from_layer is not None:
+        fixed, boost = fitted_from(
+            model, data, presence, from_layer, name, wanted, budget=budget, seed=seed, progress=progress
+        )
+        return Correction(fixed, f"trained from {from_layer} on {truth}; {_counted(boost)}", True, layer)
+    made = Counterfactuals(model, data, presence, seed)
 
     def examples_of(correction: Correction | None, names: Sequence[str]) -> list[_Examples]:
         runs = made.run(correction, names=names, features=True, progress=progress)
@@ -119,11 +138,14 @@ def refit(
     with torch.no_grad():
         last.weight.copy_(fitted.weight)
         last.bias.copy_(fitted.bias)
-    truth = "its own predictions" if labels is None else "labels"
-    words = f"last layer fitted to {truth}; samples that the concept was taken out of count {boost}-fold"
+    words = f"last layer fitted to {truth}; {_counted(boost)}"
     if after is None:
         return Correction(fixed, words, True, layer, last=last)
     return replace(after, model=fixed, method=f"{after.method}; {words}", last=last)
+
+
+def _counted(boost: float) -> str:
+    return f"samples that the concept was taken out of count {boost:.3g}-fold"
 
 
 @dataclass(frozen=True, eq=False)

@@ -315,3 +315,23 @@ def test_it_may_end_at_a_layer_above() -> None:
         torch.testing.assert_close(UpperPart(net, data, "1", "5..input").outputs(replaced), net[2:5](replaced))
     with pytest.raises(ModelError, match="never calls, '3' below '1'"):
         UpperPart(net, data, "3", "1")
+
+
+def test_weights_above_the_layer_have_the_gradients_of_the_whole_model() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    data, wanted = torch.randn(7, 4).double(), torch.arange(7) % 3
+    functional.cross_entropy(model(data), wanted).backward()
+    upper = UpperPart(model, data[:1], "2..input")
+    weights = [value.requires_grad_() for value in upper.model.parameters()]
+    with torch.no_grad():
+        given = model[:2](data)
+    with torch.inference_mode():
+        found = upper.trainable(given[:, None])
+    gradients = torch.autograd.grad(functional.cross_entropy(found[:, 0], wanted), weights, allow_unused=True)
+    assert [one is None for one in gradients] == [True, True, False, False, False, False]
+    for own, found in zip(model[2:].parameters(), gradients[2:], strict=True):
+        torch.testing.assert_close(found, own.grad)
+    with torch.no_grad():
+        weights[-1] += 1  # the same memory
+        torch.testing.assert_close(model(data), upper.outputs(given[:, None])[:, 0])

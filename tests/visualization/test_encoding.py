@@ -147,3 +147,14 @@ def test_fitting_keeps_small_pictures_and_proportions():
     small = np.zeros((10, 20, 3), dtype=np.uint8)
     assert images.fitted(small, 20) is small
     assert images.fitted(np.zeros((400, 3, 3), dtype=np.uint8), 100).shape == (100, 1, 3)
+
+
+def test_blocks_have_the_mean_of_their_values_and_cover_the_array_exactly():
+    values = np.random.default_rng(0).normal(size=(6, 12)).astype(np.float32)
+    assert images.block_means(values, 7) is values
+    np.testing.assert_allclose(
+        images.block_means(values, 4), values.reshape(2, 3, 4, 3).mean(axis=(1, 3)), atol=1e-6
+    )
+    # 13 columns in four blocks of 3.25, to the next whole column: the last one ends where the array does
+    means = images.block_means(np.tile(np.arange(13, dtype=np.float32), (6, 1)), 4)
+    np.testing.assert_allclose(means, [[1, 4.5, 8, 11]] * 2, atol=1e-6)

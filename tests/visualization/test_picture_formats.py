@@ -85,7 +85,7 @@ def test_a_small_heatmap_is_kept_as_levels_of_two_inks():
     assert np.abs(shown(uri, picture) - images.tinted(picture, heatmap)).max() <= 255 / 127
 
 
-def test_a_large_heatmap_is_reduced_before_it_is_tinted_and_looks_the_same():
+def test_a_large_heatmap_looks_the_same_when_it_is_shrunk():
     picture = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
     rows, columns = np.mgrid[-1:1:700j, -1:1:900j]
     heatmap = np.exp(-8 * (rows**2 + columns**2)) - np.exp(-20 * ((rows - 0.5) ** 2 + (columns - 0.5) ** 2))
@@ -145,3 +145,26 @@ def test_veils_hold_their_opacity(webp, monkeypatch):
     header, back = decoded(formats.veils_uri(np.array([[[0, 0], [0, 255], [0, 102]]], np.uint8)), "RGBA")
     assert header == f"data:image/{'webp' if webp else 'png'};base64"
     np.testing.assert_array_equal(back[0, :, 3], [0, 255, 102])
+
+
+def test_a_whole_picture_is_kept_if_it_fits_and_shrunk_as_little_as_it_takes():
+    noise = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
+    whole, size = formats.whole_photo(noise, 10**9)
+    assert size == (150, 200) == np.asarray(Image.open(io.BytesIO(whole))).shape[:2]
+    for most in (len(whole) - 1, len(whole) // 3, len(whole) // 20):
+        content, size = formats.whole_photo(noise, most)
+        assert len(content) <= most
+        assert len(formats._whole(images.fitted(noise, max(size) + 10))) > most
+        assert np.asarray(Image.open(io.BytesIO(content))).shape[:2] == size
+        assert size[1] / size[0] == pytest.approx(4 / 3, abs=0.03)
+
+
+@pytest.mark.parametrize(("missing", "kind"), [("", "avif"), ("_AVIF", "webp"), ("_AVIF _WEBP", "jpeg")])
+def test_a_whole_picture_has_the_type_that_its_address_says(missing, kind, scene, monkeypatch):
+    for format in missing.split():
+        monkeypatch.setattr(formats, format, False)
+    content, _ = formats.whole_photo(scene[0], 10**9)
+    assert Image.open(io.BytesIO(content)).format.lower() == kind
+    header, back = decoded(formats.avif_uri(content), "RGB")
+    assert header == f"data:image/{kind};base64"
+    assert error(back, scene[0]) < 8

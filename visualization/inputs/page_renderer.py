@@ -30,12 +30,18 @@ class Tick:
     side
         "bottom" for a text above the lower edge, "left" for one right of the left edge, "top" for one below and right
         of its place.
+    more
+        What follows the text where there is room for it.
+    width
+        The part of the picture's width that the text may take, 0..1.
     """
 
     x: float
     y: float
     text: str
     side: str
+    more: str = ""
+    width: float = 1
 
 
 class PageRenderer(Protocol):

@@ -38,11 +38,11 @@ class VideoPages(VolumePages):
 
     def remark(self) -> str:
         """Say which frames are drawn."""
-        return "Of each span of time, the frame with most relevance is drawn, with the relevance of the whole span."
+        return "Of each span of time, the frame with most relevance is drawn, with the summed relevance of the span."
 
-    def _told(self, shown: int, first: int, end: int) -> str:
+    def _told(self, shown: int, first: int, end: int) -> tuple[str, str]:
         (time,) = self.medium.axes[:1]
-        return f"{time.at(shown):.3g} {time.unit} ({time.at(first):.3g}–{time.at(end):.3g})"
+        return f"{time.at(shown):.3g} {time.unit}", f"({time.at(first):.3g}–{time.at(end):.3g})"
 
     @staticmethod
     def _coloured(values: np.ndarray) -> np.ndarray:

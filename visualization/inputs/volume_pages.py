@@ -79,17 +79,25 @@ class VolumePages(Silent):
             Tick(
                 index % across / across,
                 index // across / down,
-                self._told(shown, edges[index], edges[index + 1]),
+                text,
                 "top",
+                more,
+                1 / across,
             )
             for index, shown in enumerate(self.slices)
+            for text, more in [self._told(shown, edges[index], edges[index + 1])]
         )
+
+    def remark(self) -> str:
+        """Say which slices are drawn, with which relevance."""
+        return "Of each slab, the slice with most relevance is drawn, with the summed relevance of the slab."
 
     def _added(self, heatmap: np.ndarray) -> np.ndarray:
         return np.add.reduceat(heatmap, _edges(len(heatmap), len(self.slices))[:-1], axis=0)
 
-    def _told(self, shown: int, first: int, end: int) -> str:
-        return f"slice {shown} ({first}–{end - 1})"
+    def _told(self, shown: int, first: int, end: int) -> tuple[str, str]:
+        """Name the slice that is shown, and its slab."""
+        return f"slice {shown}", f"({first}–{end - 1})"
 
     @staticmethod
     def _coloured(values: np.ndarray) -> np.ndarray:

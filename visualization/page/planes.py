@@ -44,7 +44,6 @@ def planes_view(explanation: Explanation) -> dict[str, Any] | None:
         "note": _note(space, shape, medium.affine is not None),
         "data": {
             "space": list(space),
-            "shape": list(shape),
             "steps": steps,
             "names": [axis.name for axis in medium.axes],
             "affine": medium.affine and [list(row) for row in medium.affine[:3]],

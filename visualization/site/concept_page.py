@@ -14,6 +14,7 @@ from crp.library.profiles import Likeness
 from crp.values import ClassShare, Patch
 from crp.visualization import concept_names, effect_wording, triage_wording, wording
 from crp.visualization.page.explanation_page import environment, script_json
+from crp.visualization.page.patch_tiles import strip
 from crp.visualization.page.sounds import Sounds
 from crp.visualization.picture_formats import SUFFIX
 from crp.visualization.site.sample_uses import SampleUses
@@ -104,7 +105,7 @@ class ConceptPages:
         sheet = self._shared.sheet(self._layer, concept, patches)
         sounds = Sounds("a concept")
         strips = [
-            self._strip(self._shared.strip(self._layer, concept, mode, of_mode, UP, sounds), of_mode)
+            self._strip(concept, mode, of_mode, sounds)
             for mode, of_mode in zip(MODES, patches, strict=True)
             if of_mode
         ]
@@ -127,6 +128,7 @@ class ConceptPages:
             full=concept_names.full(self._layer, concept, name),
             size=self.size,
             strips=strips,
+            patches=self._shared.sheet_rule("p0", self._layer, concept, UP) if strips else "",
             missing=wording.missing_patches(self._shared.missing(self._layer, concept), sum(map(len, patches))),
             sounds=sounds,
             columns=sheet.columns,
@@ -199,9 +201,11 @@ class ConceptPages:
             "right": triage_wording.is_right(entry),
         }
 
-    def _strip(self, strip: dict[str, Any], patches: Sequence[Patch]) -> dict[str, Any]:
+    def _strip(self, concept: int, mode: str, patches: Sequence[Patch], sounds: Sounds) -> dict[str, Any]:
+        heard = self._shared.sounds(self._layer, concept, mode, patches, UP, sounds)
+        found = strip(mode, patches, heard, self._shared.renderer)
         captions = map(self._caption, patches)
-        return strip | {"patches": [tile | own for tile, own in zip(strip["patches"], captions, strict=True)]}
+        return found | {"patches": [tile | own for tile, own in zip(found["patches"], captions, strict=True)]}
 
     def _caption(self, patch: Patch) -> dict[str, str]:
         name = "" if self._one_output else wording.patch_class(patch)

@@ -3,6 +3,7 @@
     assets/page.css, page.js, ...      styles and scripts
     assets/names.js                    what people said about concepts, so that all pages tell the same
     assets/order.js                    the predictions in order, for links to the previous and the next page
+    predictions/whole/NAME.avif        a picture in full that its page shows reduced
     assets/predictions.js              what the index shows of them (`prediction_data.py`)
     concepts/LAYER/shares.js           the predictions that use each concept, and its shares
     concepts/LAYER/glimpses.webp       one patch of every concept; glimpses.json lists the concepts in order
@@ -19,7 +20,6 @@ import json
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -31,7 +31,6 @@ from crp.visualization import sheets
 from crp.visualization.inputs.choosing import page_renderer_of
 from crp.visualization.inputs.laid_out import drawn_patch
 from crp.visualization.package_files import template_files
-from crp.visualization.page.patch_tiles import TITLES, tiles
 from crp.visualization.page.sounds import Sounds
 from crp.visualization.page_files import file_name, replace_file, write_changed
 from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, patches_photo, photo
@@ -96,6 +95,17 @@ class Shared:
         """Write how the library's concepts are named as a script, for `naming.js`."""
         told = [{"layer": layer, **self.library.naming(layer).to_json()} for layer in self.places]
         write_changed(self.folder / "assets" / "names.js", f"window.conceptNaming = {json.dumps(told)};\n".encode())
+
+    def write_whole_picture(self, place: str, content: bytes) -> str:
+        """Write the picture of a prediction in full, and return its address, relative to the site's folder."""
+        path = self.whole_picture(place)
+        path.parent.mkdir(exist_ok=True)
+        write_changed(path, content)
+        return path.relative_to(self.folder).as_posix()
+
+    def whole_picture(self, place: str) -> Path:
+        """Return the path of the picture of a prediction in full, which exists if its page shows it reduced."""
+        return self.folder / "predictions" / "whole" / f"{place}{PATCHES_SUFFIX}"
 
     def page(self, layer: str, concept: int) -> str:
         """Return the address of a concept's page, relative to the site's folder."""
@@ -164,23 +174,19 @@ class Shared:
         """Return the address of the layer's sheet of glimpses; empty if no concept has one."""
         return f"{up}{self.places[layer]}/glimpses{SUFFIX}" if self.glimpses(layer).concepts else ""
 
-    def strip(
+    def sheet_rule(self, name: str, layer: str, concept: int, up: str) -> str:
+        """Say where the patches of a concept lie, as `sheets.sheet_rule`; `up` leads to the site's folder."""
+        place = f"{up}{self.places[layer]}/{concept}"
+        return sheets.sheet_rule(name, f"{place}{PATCHES_SUFFIX}", f"{place}.png", self.sheet(layer, concept))
+
+    def sounds(
         self, layer: str, concept: int, mode: str, patches: Sequence[Patch], up: str, sounds: Sounds
-    ) -> dict[str, Any]:
-        """Describe the first patches of one mode and where they lie; `up` leads from the page to the site's folder.
+    ) -> list[str]:
+        """Return the address of the sound of each of the first patches of one mode; empty for those without.
 
         Sounds that were left out are counted in `sounds`.
         """
-        place = f"{up}{self.places[layer]}/{concept}"
-        heard = [self._sound(layer, concept, mode, rank, patch, up, sounds) for rank, patch in enumerate(patches)]
-        return {
-            "title": TITLES[mode],
-            "key": mode,
-            "patches": tiles(patches, heard, self.renderer),
-            "pictures": f"{place}{PATCHES_SUFFIX}",
-            "veils": f"{place}.png",
-            "cells": self.sheet(layer, concept).strip_style(MODES.index(mode)),
-        }
+        return [self._sound(layer, concept, mode, rank, patch, up, sounds) for rank, patch in enumerate(patches)]
 
     def _sound(
         self, layer: str, concept: int, mode: str, rank: int, patch: Patch, up: str, sounds: Sounds

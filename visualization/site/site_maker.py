@@ -3,6 +3,7 @@
     index.html                    all predictions
     compare.html                  two predictions or concepts side by side
     predictions/NAME.html         the page of one prediction; NAME.webp is its thumbnail, NAME.json what others need
+    predictions/whole/NAME.avif   its picture in full, if the page shows it reduced
     concepts/LAYER/37.html        the page of one concept; index.html shows all concepts of the layer
     assets/, concepts/LAYER/...   files that pages share (`shared.py`)
     site.json                     marks the folder as a site, and names the library that its patches come from
@@ -267,10 +268,10 @@ class _Site:
                 for file in self._files(entry.stem):
                     file.unlink(missing_ok=True)
 
-    def _files(self, place: str) -> tuple[Path, Path, Path]:
-        """Return the paths of a prediction's data, thumbnail and page; the data are written last."""
-        folder = self.folder / "predictions"
-        return folder / f"{place}.json", folder / f"{place}{SUFFIX}", folder / f"{place}.html"
+    def _files(self, place: str) -> tuple[Path, Path, Path, Path]:
+        """Return the paths of a prediction's data, thumbnail, page and whole picture; the data are written last."""
+        small, whole = self.folder / "predictions", self.shared.whole_picture(place)
+        return small / f"{place}.json", small / f"{place}{SUFFIX}", small / f"{place}.html", whole
 
     def _prediction(self, path: Path, place: str) -> Entry:
         """Make the page of a prediction, unless it is complete."""
@@ -280,9 +281,9 @@ class _Site:
             *(path.name, path.is_file() and _file_digest(path), self.about["page_command"](path)),
             self.labels.get(path),
         )
-        listed, thumbnail, written = files = self._files(place)
+        listed, thumbnail, written, whole = files = self._files(place)
         stored = _read(listed)
-        if stored.get("key") == key and thumbnail.exists() and written.exists():
+        if stored.get("key") == key and thumbnail.exists() and written.exists() and whole.exists() == stored["whole"]:
             return entry_from(stored)
         for file in files:
             file.unlink(missing_ok=True)
@@ -294,7 +295,7 @@ class _Site:
         write_changed(written, _bytes(text))
         small = small_picture(page_renderer_for(explanation).picture(explanation.picture))
         write_changed(thumbnail, photo(small, quality=70))
-        content = {"key": key, **entry_numbers(entry)}
+        content = {"key": key, "whole": whole.exists(), **entry_numbers(entry)}
         write_changed(listed, json.dumps(content, allow_nan=False, separators=(",", ":")).encode())
         return entry
 

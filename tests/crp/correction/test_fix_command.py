@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import crp
 from crp import LibraryError
 from crp.cli import main
-from crp.correction import refit
+from crp.correction import refit, upper_fit
 from tests import processes
 from tests.crp.correction.planted import planted_data, planted_model
 
@@ -65,6 +65,20 @@ def test_the_command_says_the_figures_and_writes_weights(folder: Path) -> None:
         assert float((model(cleaned).argmax(1) == 1).double().mean()) > 0.95
     with pytest.raises(LibraryError, match="was mined with other weights"):
         crp.explain(model, cleaned[0], crp.open_library(folder / "a.crp"))
+
+
+def test_the_command_trains_from_a_layer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upper_fit, "_STEPS", 150)
+    monkeypatch.setattr(upper_fit, "_RATE", 0.1)
+    out = folder / "from.safetensors"
+    done = run(folder, "--concept", "conv/0", "--by", "refit", "--from", "conv", "--out", str(out), "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["method"].startswith("trained from conv on its own predictions")
+    assert found["after"]["right_taken_out"] > 0.9
+    before = planted_model().state_dict()
+    changed = {name for name, value in load_file(out).items() if not torch.equal(value, before[name])}
+    assert changed == {"conv.weight", "conv.bias", "logits.weight", "logits.bias"}
 
 
 @pytest.mark.slow  # torch.export takes some seconds
@@ -120,6 +134,7 @@ def test_every_class_is_read_to_correct_and_to_measure() -> None:
         (("--concept", "conv/7", "--by", "refit", "--out", "x.pt2"), "7"),
         (("--concept", "conv/0", "--by", "reactive", "--out", "x.safetensors"), "write a .pt2 or .onnx file"),
         (("--concept", "conv/0", "--by", "suppress", "--out", "x.bin"), "A model is written to a file '.safetensors'"),
+        (("--concept", "conv/0", "--by", "suppress", "--from", "conv", "--out", "x.pt2"), "--from is for --by refit"),
         (("--concept", "conv/0", "--by", "refit", "--refit", "--out", "x.pt2"), "--by refit does the same alone"),
     ],
 )

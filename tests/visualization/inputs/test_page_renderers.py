@@ -188,7 +188,12 @@ def test_a_volume_is_slabs_side_by_side():
     assert laid[::84, ::84].tolist() == [[1, 0, 0, 0], [0, 0, 0, 3], [0, 7, 0, 0], [0, 0, 0, 0]]
     cells = np.arange(12).reshape(3, 2, 2)
     assert renderer.arranged(cells, -1).tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, -1, -1], [10, 11, -1, -1]]
-    assert [tick.text for tick in renderer.ticks((6, 2, 2))] == ["slice 1 (0–1)", "slice 3 (2–3)", "slice 5 (4–5)"]
+    assert told(renderer.ticks((6, 2, 2))) == ["slice 1 (0–1)", "slice 3 (2–3)", "slice 5 (4–5)"]
+    assert {tick.width for tick in renderer.ticks((6, 2, 2))} == {0.5}
+
+
+def told(ticks):
+    return [f"{tick.text} {tick.more}" for tick in ticks]
 
 
 def test_a_video_is_frames_in_time_and_so_are_its_patches():
@@ -210,7 +215,7 @@ def test_a_video_is_frames_in_time_and_so_are_its_patches():
     assert renderer.relevance(heatmap, values)[::side, ::side].tolist() == [
         [1, 0, 0, 0], [0, 0, 0, 3], [0, 0, 0, 7], [0, 0, 0, 0]
     ]  # fmt: skip
-    assert [tick.text for tick in renderer.ticks((8, 2, 2))] == [
+    assert told(renderer.ticks((8, 2, 2))) == [
         "0.25 s (0–0.5)", "0.75 s (0.5–1)", "1 s (1–1.5)", "1.75 s (1.5–2)"
     ]  # fmt: skip
     patch = Patch(0, 1.0, 0, (0, 0, 0), (0, 0, 0, 8, 2, 2), values, heatmap / 7, "walk")

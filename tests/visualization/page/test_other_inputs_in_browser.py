@@ -120,7 +120,28 @@ def test_one_sound_plays_at_a_time(opened):
     assert played(page, ".given [data-sound]") == pytest.approx(2, abs=0.01)
     assert page.run("document.querySelector('.given [data-sound]').getAttribute('aria-pressed')") == "true"
     assert page.run("heard.src.startsWith('data:audio/wav;base64,UklGR')")
-    page.run("document.querySelectorAll('.tile [data-sound]')[0].click()")
+    page.run("document.querySelectorAll('.heard [data-sound]')[0].click()")
     assert page.run("[...document.querySelectorAll('[aria-pressed=true][data-sound]')].length") == 1
-    page.run("document.querySelectorAll('.tile [data-sound]')[0].click()")
+    page.run("document.querySelectorAll('.heard [data-sound]')[0].click()")
     assert page.run("[...document.querySelectorAll('[aria-pressed=true][data-sound]')].length") == 0
+
+
+@pytest.mark.parametrize(("kind", "grid"), [("volume", (9, 2, 4)), ("video", (8, 2, 4))])
+def test_labels_of_slabs_do_not_overlap_on_a_phone(browser, tmp_path, monkeypatch, kind, grid):
+    monkeypatch.setitem(MEDIA, kind, (MEDIA[kind][0], (3 if kind == "video" else 1, 120, 10, 16), grid))
+    browser.open(Atlas(explanation_of(kind)).save(tmp_path / "page.html"))
+    ranges = f"[...document.querySelectorAll('{VIEW} .ticks .more')].filter(e => e.checkVisibility()).length"
+    shown = {}
+    for width in (1300, 360):
+        browser.resize(width, 740)
+        shown[width] = browser.run(ranges)
+        boxes = browser.run(
+            f"[...document.querySelectorAll('{VIEW} .ticks > span')].map(element => (b => [b.left, b.top, b.right,"
+            " b.bottom])(element.getBoundingClientRect()))"
+        )
+        assert len(boxes) == grid[0]
+        for number, (left, top, right, bottom) in enumerate(boxes):
+            assert right - left > 20
+            for other in boxes[:number]:
+                assert other[2] <= left or right <= other[0] or other[3] <= top or bottom <= other[1]
+    assert shown == {1300: grid[0], 360: 0}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from crp.visualization.page.packing import packed, packed_floats, packed_json, packed_steps
-from page_source import unpacked
+from page_source import steps_in, unpacked
 
 RANDOM = np.random.default_rng(0)
 CONTENTS = {
@@ -67,16 +67,27 @@ def test_damaged_data_say_so(browser, script):
     assert browser.run(f"(() => {{ {damaged} }})()") == "The data of this page are damaged."
 
 
-def test_steps_stand_as_a_bit_or_as_two_bytes():
-    steps = np.array([[0, 1, -1], [32767, -32767, 0], [256, -256, 255]])
-    data = unpacked(packed_steps(steps, steps != 0))
-    assert data[:2] == bytes([0b11011110, 0b1])
-    high, low = np.frombuffer(data, np.uint8, offset=2).reshape(2, -1)
-    assert (high.view(np.int8) * 256.0 + low).tolist() == [1, -1, 32767, -32767, 256, -256, 255]
-    assert unpacked(packed_steps(np.zeros((3, 5)), np.zeros((3, 5), bool))) == bytes(2)
+def test_steps_stand_as_codes_of_their_rows():
+    """By hand: bits of what is filled, signs, the parameter of each row, and the codes, the lowest bit first."""
+    steps = np.array([[0, 1, -1], [4, -5, 0]])
+    # row 0 has k = 0, and 1 is "10"; row 1 has k = 1, and 4 and 5 are "110" with "0" and "1" behind
+    assert unpacked(packed_steps(steps, steps != 0)) == bytes([0b011110, 0b1010, 0, 1, 0b00110101, 0b1011])
+    assert unpacked(packed_steps(np.zeros((3, 5)), np.zeros((3, 5), bool))) == bytes(2 + 3)
     # what is filled may be 0, too
     filled = np.eye(3, 5, dtype=bool)
-    assert unpacked(packed_steps(np.zeros((3, 5)), filled)) == bytes([0b01000001, 0b010000]) + bytes(6)
+    assert unpacked(packed_steps(np.zeros((3, 5)), filled)) == bytes([0b01000001, 0b010000, 0, 0, 0, 0, 0])
+
+
+SIZES = {"of all sizes": 32767, "small": 3, "single ones": 1}
+
+
+@pytest.mark.parametrize("most", SIZES.values(), ids=SIZES.keys())
+def test_steps_come_back(most):
+    random = np.random.default_rng(most)
+    steps = random.integers(-most, most, (40, 30), endpoint=True) * (random.random((40, 30)) < 0.6)
+    steps[7], steps[8, :2] = 0, (-32768, 32767)
+    filled = (steps != 0) | (random.random(steps.shape) < 0.1)
+    assert (steps_in(packed_steps(steps, filled), *steps.shape) == steps).all()
 
 
 def test_values_without_json_are_refused():

@@ -16,9 +16,12 @@ def test_pointing_at_a_card_lights_it_up_everywhere(page, explanation):
     shares = wording.both_shares(explanation, part)
     assert "of the prediction" in shares
     assert caption(page) == f"Concept {part.concept} of layer3 {wording.side(part)}: {shares}."
-    pictures = (f"{VIEW} .frame.concept img", f"{card} .where")
-    large, small = (f"document.querySelector('{picture}').src" for picture in pictures)
-    assert page.run(f"{large} === {small}")
+    for what in ("backgroundImage", "backgroundPosition"):
+        large, small = (
+            f"getComputedStyle(document.querySelector('{picture}')).{what}"
+            for picture in (f"{VIEW} .frame.concept .picture", f"{card} .where")
+        )
+        assert page.run(f"{large} === {small}")
     lit = f"[...document.querySelectorAll('{VIEW} .sum .on, {VIEW} .legend .on')]"
     lit = page.run(f"{lit}.map(e => Number(e.dataset.concept))")
     assert set(lit) == {part.concept}
@@ -84,7 +87,8 @@ def test_a_second_class_and_the_difference_have_views_of_their_own(page, explana
     page.press("Enter")
     assert page.run(f"document.querySelector('{VIEW}').id") == "view-2"
     assert_ranked(page, explanation.beside[1].layers[0], [8, 9, 15, 16])
-    counts = page.run(f"[...document.querySelectorAll('{VIEW} .card')].map(e => e.querySelectorAll('.patch').length)")
+    cards = f"[...document.querySelectorAll('{VIEW} .card')]"
+    counts = page.run(f"{cards}.map(e => e.querySelectorAll('.patches b').length)")
     assert set(counts) == {4}  # patches that stand on another view's card were brought here
     page.click('[data-switch="0"]')
     assert page.run(f"document.querySelector('{VIEW}').id") == "view-0"

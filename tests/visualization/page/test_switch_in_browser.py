@@ -247,6 +247,9 @@ def test_an_address_opens_the_page_with_concepts_off(browser, file, switched, fe
     assert (open_panels(browser), pinned(browser), off(browser)) == ([1], [], [one])
     browser.click(f"#layer-1-concept-{kept} .pick")
     assert browser.run("location.hash") == f"#mixed/{kept}&without=mixed/{one}"
+    browser.run("navigator.clipboard.writeText = async text => { window.copied = text; }; 1")
+    browser.run(f"document.querySelector('#layer-1-concept-{two} .takes button').click()")  # a link to that card
+    assert browser.run("copied.split('#')[1]") == f"mixed/{two}&without=mixed/{one}"
     nobody = next(index for index in range(16) if index not in {part.concept for part in low.ranked})
     browser.open(file, f"&without=mixed/{nobody}")
     assert answer(browser) == f"The page holds no output without concept {nobody} of mixed: it has no card."

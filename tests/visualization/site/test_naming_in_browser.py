@@ -106,7 +106,7 @@ def test_a_name_is_shown_at_once_wherever_the_page_tells_the_concept(page, made)
     assert texts(page, f"{card} .said") == ["artefact a b line one\nline two Bo"]
     assert page.run(f"document.querySelector(\"{card} .pick\").title") == f"concept {concept} of upper: {name}"
     assert page.run(f"document.querySelector(\"{card}\").ariaLabel") == name
-    alt = page.run(f"document.querySelector(\"{card} .where\").alt")
+    alt = page.run(f"document.querySelector(\"{card} .where\").getAttribute('aria-label')")
     told = name if str(concept) in name else f"{name} ({concept})"
     assert alt.startswith(f"Where {told} ")
     assert f"{told}: " in page.run(f"document.querySelector('.sum [data-concept=\"{concept}\"]').title")

@@ -1,5 +1,7 @@
 // The three planes of a volume through one place, which a cross-hair marks: with the relevance that the picture shows.
 const volume = JSON.parse(document.getElementById("atlas-planes")?.textContent ?? "null");
+// How many slices, rows and columns are shown.
+const extents = volume?.volume.shape;
 // The place, which all views share: one number for each axis.
 const crossing = volume && [...volume.views[0].whole.peak];
 const decodedPictures = new Map();
@@ -25,7 +27,7 @@ function picture(uri) {
 class Plane {
   constructor(planes, { name, axis, down, along, edges }) {
     Object.assign(this, { planes, name, axis, down, along });
-    const size = { width: volume.shape[along[0]], height: volume.shape[down[0]] };
+    const size = { width: extents[along[0]], height: extents[down[0]] };
     this.ground = element("canvas", { class: "ground", ...size });
     this.heat = element("canvas", { class: "inked", ...size });
     this.lines = ["across", "upright"].map(kind => element("i", { class: `line ${kind}` }));
@@ -33,7 +35,7 @@ class Plane {
     this.pane = element("div", { class: "pane", tabindex: 0, role: "application", "aria-label": `The ${name} plane. Arrow keys move the cross-hair, Page Up and Page Down turn ${volume.names[axis]}s.` },
       this.ground, this.heat, ...this.lines, ...letters);
     this.pane.style.aspectRatio = `${size.width * volume.steps[along[0]]} / ${size.height * volume.steps[down[0]]}`;
-    this.slider = element("input", { type: "range", min: 0, max: volume.shape[axis] - 1, step: 1, "aria-label": `${volume.names[axis]} of the ${name} plane` });
+    this.slider = element("input", { type: "range", min: 0, max: extents[axis] - 1, step: 1, "aria-label": `${volume.names[axis]} of the ${name} plane` });
     this.caption = element("figcaption", {});
     this.figure = element("figure", {}, this.caption, this.pane, this.slider);
     this.listen();
@@ -67,7 +69,7 @@ class Plane {
   point(event) {
     const box = this.pane.getBoundingClientRect();
     const at = ([axis, turned], part) => {
-      const count = volume.shape[axis], place = Math.min(count - 1, Math.max(0, Math.floor(part * count)));
+      const count = extents[axis], place = Math.min(count - 1, Math.max(0, Math.floor(part * count)));
       crossing[axis] = turned ? count - 1 - place : place;
     };
     at(this.down, (event.clientY - box.top) / box.height);
@@ -80,7 +82,7 @@ class Plane {
     const context = canvas.getContext("2d");
     if (!mosaic) { context.clearRect(0, 0, canvas.width, canvas.height); return; }
     const made = context.createImageData(canvas.width, canvas.height), from = new Uint32Array(pixels.data.buffer), to = new Uint32Array(made.data.buffer);
-    const { shape, across } = mosaic, inside = (place, axis) => Math.floor((place + 0.5) * shape[axis] / volume.shape[axis]), place = crossing.map(inside);
+    const { shape, across } = mosaic, inside = (place, axis) => Math.floor((place + 0.5) * shape[axis] / extents[axis]), place = crossing.map(inside);
     for (let y = 0, at = 0; y < canvas.height; y++) {
       place[this.down[0]] = inside(this.down[1] ? canvas.height - 1 - y : y, this.down[0]);
       for (let x = 0; x < canvas.width; x++, at++) {
@@ -95,7 +97,7 @@ class Plane {
   draw(heatmap, ground, heat) {
     this.cut(this.ground, volume.volume, ground);
     this.cut(this.heat, heatmap, heat);
-    const part = ([axis, turned]) => { const middle = (crossing[axis] + 0.5) / volume.shape[axis]; return `${100 * (turned ? 1 - middle : middle)}%`; };
+    const part = ([axis, turned]) => { const middle = (crossing[axis] + 0.5) / extents[axis]; return `${100 * (turned ? 1 - middle : middle)}%`; };
     this.lines[0].style.top = part(this.down);
     this.lines[1].style.left = part(this.along);
     this.slider.value = crossing[this.axis];
@@ -122,7 +124,7 @@ class Planes {
   }
 
   // The number that a place of an axis has in the input: the middle of what is shown as one value.
-  static index(axis) { return Math.floor((crossing[axis] + 0.5) * volume.space[axis] / volume.shape[axis]); }
+  static index(axis) { return Math.floor((crossing[axis] + 0.5) * volume.space[axis] / extents[axis]); }
 
   // Relevance of a concept of a layer, by number, or of all.
   show(layer, concept) {
@@ -137,7 +139,7 @@ class Planes {
   }
 
   go(axis, place) {
-    crossing[axis] = Math.min(volume.shape[axis] - 1, Math.max(0, place));
+    crossing[axis] = Math.min(extents[axis] - 1, Math.max(0, place));
     this.draw();
   }
 

@@ -109,7 +109,9 @@ class Region {
     const { grid, view } = this;
     let from = null, base = [];
     grid.addEventListener("pointerdown", event => {
-      if (event.button) return;
+      // Of two fingers, neither selects.
+      if (!event.isPrimary) from = null;
+      if (event.button || !event.isPrimary) return;
       const cell = this.cellAt(event), alone = this.selected.size === 1 && this.selected.has(cell);
       event.preventDefault();
       view.rest();
@@ -158,6 +160,7 @@ class Region {
         this.select(this.rectangle(this.anchor, to, []));
       } else this.anchor = to;
       this.focusCell(to);
+      this.view.zoom.reveal(this.cells[to]);
       if (this.view.stage.chosen === "map" && !this.selected.size) this.point(to);
     } else if (event.key === " " || event.key === "Enter") {
       event.preventDefault();
