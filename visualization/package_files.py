@@ -11,7 +11,7 @@ _FOLDERS = ("page", "site", "report")
 _SCRIPTS = {
     "script.js": (
         *("elements", "taking", "unpacking", "packed", "cells", "stage", "zoom", "graph", "graph_keys", "region"),
-        *("planes", "folds", "view", "search", "ablations", "switch", "parts", "start", "sound", "framed"),
+        *("enlarged", "planes", "folds", "view", "search", "ablations", "switch", "parts", "start", "sound", "framed"),
     ),
     # the names that readers give: on pages, before their own script, and on all pages of a site
     "naming.js": ("elements", "given", "renaming", "editor"),

@@ -16,6 +16,7 @@ class View {
     this.graph = new Graph(this);
     this.region = new Region(this);
     this.planes = new Planes(this);
+    new Enlarged(this);
     this.listen();
     this.arrange(0);
     // What another view holds is unpacked when a reader turns to it.
