@@ -140,7 +140,7 @@ def showing(library: Library, part: Part) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """In percent: the worst group and its name, the worst without marks; all images without, with, as they are; `lost`."""
+    """In percent: the worst group, its name, and the worst without marks; images without, with, as they are; `lost`."""
 
     worst: float
     group: str
