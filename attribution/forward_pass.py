@@ -16,6 +16,7 @@ from crp.attribution.final_activation import FinalActivation
 from crp.attribution.functions.complex_numbers import COMPLEX_RULES
 from crp.attribution.functions.elementary import other_function
 from crp.attribution.functions.function_calls import FunctionRules, Operation
+from crp.attribution.functions.input_values import as_input
 from crp.attribution.functions.table import RULES
 from crp.attribution.guards import check_graph, check_output, observed
 from crp.attribution.in_place import StaleReads, StaleTensorError, StaleTensors, follow_changes
@@ -213,7 +214,7 @@ def _attempt(
             final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
             try:
-                output = replica.model(data.clone())
+                output = replica.model(as_input(data.clone()))
             except _Reached:
                 output = [*result.taps.values()][-1].above
             stale.check(tensors_in([output]))

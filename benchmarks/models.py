@@ -108,8 +108,17 @@ class Result:
 
     @property
     def stays(self) -> bool:
-        """Whether z+ and flat keep relevance within `RANGE` wherever all of it passes."""
-        return self.lowest is not None and RANGE[0] <= self.lowest and self.highest <= RANGE[1]
+        """Whether relevance for heatmaps stays within `RANGE` wherever all of it passes."""
+        return _within(self.lowest, self.highest)
+
+    @property
+    def ranking_stays(self) -> bool:
+        """Whether relevance that ranks concepts does."""
+        return _within(self.lowest_ranking, self.highest_ranking)
+
+
+def _within(lowest: float | None, highest: float | None) -> bool:
+    return lowest is not None and RANGE[0] <= lowest and highest <= RANGE[1]
 
 
 def randomized(model: nn.Module, data: Tensor) -> nn.Module:
@@ -256,19 +265,24 @@ def kept_results() -> dict[tuple[str, str], Result]:
 
 def table(results: Sequence[Result]) -> str:
     """Write results as a Markdown table."""
-    lines = ["| network | input | output | ledger | absorbed | arriving | places | s | notes |", "| --- " * 9 + "|"]
+    names = "network", "input", "output", "ledger", "absorbed", "arriving", "places", "ranking", "s", "notes"
+    lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
     for result in results:
         if result.error:
-            numbers = ["–"] * 5
+            numbers = ["–"] * 6
         else:
             arriving = "–" if result.arriving is None else f"{result.arriving:.2g}"
-            places = "–" if result.lowest is None else f"{result.lowest:.2g} to {result.highest:.2g}"
-            numbers = [f"{result.output:.0e}", f"{result.closing:.0e}", f"{result.absorbed:.2g}", arriving, places]
+            places = _span(result.lowest, result.highest), _span(result.lowest_ranking, result.highest_ranking)
+            numbers = [f"{result.output:.0e}", f"{result.closing:.0e}", f"{result.absorbed:.2g}", arriving, *places]
         lost = [] if result.stays else [f"{result.departure or 'Nowhere below 0.1 or above 3'}; {result.losses}."]
         notes = (result.error or " ".join([*result.notes, *lost])).replace("|", "\\|")
         row = [f"{result.package} `{result.name}`", result.shape, *numbers, f"{result.seconds:.0f}", notes]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
+
+
+def _span(lowest: float | None, highest: float | None) -> str:
+    return "–" if lowest is None else f"{lowest:.2g} to {highest:.2g}"
 
 
 def summary(results: Sequence[Result]) -> str:
@@ -285,13 +299,15 @@ def summary(results: Sequence[Result]) -> str:
     outside = [f"`{result.name}`" for result in known if not result.stays]
     failed = [f"`{result.name}`" for result in results if result.error]
     named = sum(bool(result.notes) for result in results)
+    ranked = [result for result in results if result.lowest_ranking is not None]
     commits = [commit for commit, _ in Counter(result.commit for result in results).most_common()]
     return (
         f"{', '.join(counts)} have the model's own output and a ledger that closes to {CLOSED:.0e} or better. "
         f"{named} have functions without a rule, which are named. {len(failed)} could not be explained "
-        f"({', '.join(failed) or 'none'}). With z+ in heatmaps, relevance stays between {RANGE[0]} and "
-        f"{RANGE[1]} times what started in {len(known) - len(outside)} of the {len(known)} where this was measured. It "
-        f"does not in {', '.join(outside) or 'any other'}. Measured at commit {', '.join(commits)}."
+        f"({', '.join(failed) or 'none'}). In heatmaps, relevance stays between {RANGE[0]} and {RANGE[1]} times what "
+        f"started in {len(known) - len(outside)} of the {len(known)} where this was measured. It does not in "
+        f"{', '.join(outside) or 'any other'}. Relevance that ranks concepts stays there in "
+        f"{sum(result.ranking_stays for result in ranked)} of {len(ranked)}. Measured at commit {', '.join(commits)}."
     )
 
 

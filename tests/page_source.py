@@ -13,7 +13,12 @@ VOID = {"img", "meta", "br", "rect", "input"}
 
 def unpacked(text):
     """The bytes that a page packs for its script."""
-    return zlib.decompress(base64.b64decode(text))
+    return zlib.decompress(base64.b85decode(text.translate(str.maketrans(",.:", "&<>"))))
+
+
+def opened(source):
+    """A page with all that its script would put in."""
+    return re.sub(r'<script type="text/plain" data-packed>(.*?)</script>', lambda at: unpacked(at[1]).decode(), source)
 
 
 def floats(text):
@@ -33,9 +38,10 @@ def numbers_in(source):
 
 
 def numbers_of_a_page(content):
-    """Numbers of an explanation as its page has them: seven digits of the relevance of all concepts."""
+    """Numbers of an explanation as its page has them: nine digits, and seven of the relevance of all concepts."""
     layers = [{**one, "relevance": one["relevance"] and seven_digits(one["relevance"])} for one in content["layers"]]
-    return {**content, "layers": layers, "beside": [numbers_of_a_page(other) for other in content["beside"]]}
+    found = {**content, "layers": layers, "beside": [numbers_of_a_page(other) for other in content["beside"]]}
+    return json.loads(json.dumps(found), parse_float=lambda text: float(f"{float(text):.9g}"))
 
 
 def seven_digits(values):
@@ -44,12 +50,31 @@ def seven_digits(values):
 
 def steps_of(layer):
     """The steps of a layer in the page's cells, [C, cells], without the page's script."""
-    data, size = unpacked(layer["table"]), layer["rows"] * layer["columns"] * layer["size"]
-    filled = np.unpackbits(np.frombuffer(data, np.uint8, -(-size // 8)), bitorder="little")[:size].astype(bool)
-    high, low = np.frombuffer(data, np.uint8, offset=-(-size // 8)).reshape(2, -1)
-    steps = np.zeros(size)
-    steps[filled] = high.view(np.int8) * 256.0 + low
-    return steps.reshape(layer["size"], -1)
+    return steps_in(layer["table"], layer["size"], layer["rows"] * layer["columns"])
+
+
+def steps_in(text, rows, values):
+    """What `packed_steps` packs, value by value as its docstring says."""
+    bits = np.unpackbits(np.frombuffer(unpacked(text), np.uint8), bitorder="little")
+    filled, bits = taken(bits, rows * values)
+    negative, bits = taken(bits, int(filled.sum()))
+    widths, bits = taken(bits, 8 * rows)
+    found, at, signs = np.zeros((rows, values)), 0, iter(negative)
+    for row, column in np.argwhere(filled.reshape(rows, values)):
+        width, high = int(widths.reshape(rows, 8)[row] @ (1 << np.arange(8))), 0
+        while bits[at]:
+            at, high = at + 1, high + 1
+        low = sum(int(bit) << place for place, bit in enumerate(bits[at + 1 : at + 1 + width]))
+        at += 1 + width
+        found[row, column] = (-1 if next(signs) else 1) * ((high << width) + low)
+    assert not bits[at:].any()
+    assert len(bits) - at < 8
+    return found
+
+
+def taken(bits, count):
+    """The first bits, and those that begin with the next byte."""
+    return bits[:count], bits[-(-count // 8) * 8 :]
 
 
 def table_of(layer):

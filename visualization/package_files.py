@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 
@@ -10,7 +11,7 @@ _FOLDERS = ("page", "site", "report")
 _SCRIPTS = {
     "script.js": (
         *("elements", "taking", "unpacking", "packed", "cells", "stage", "zoom", "graph", "graph_keys", "region"),
-        *("planes", "folds", "view", "search", "ablations", "switch", "parts", "start", "sound", "framed"),
+        *("enlarged", "planes", "folds", "view", "search", "ablations", "switch", "parts", "start", "sound", "framed"),
     ),
     # the names that readers give: on pages, before their own script, and on all pages of a site
     "naming.js": ("elements", "given", "renaming", "editor"),
@@ -20,11 +21,15 @@ _SCRIPTS = {
 }
 
 
+# Comments on lines of their own, blank lines and indentation are for those who edit these files.
+_BARE = {".js": rb"^[ \t]*//.*\n|^[ \t]+|^\n", ".css": rb"^[ \t]*/\*[^*]*\*/\n|^[ \t]+|^\n", ".html": rb"^[ \t]+"}
+
+
 @cache
 def template_files() -> dict[str, bytes]:
     """Read every template and style, and the scripts of pages, by file name."""
     files = {
-        entry.name: entry.read_bytes()
+        entry.name: _bare(entry.name, entry.read_bytes())
         for folder in _FOLDERS
         for entry in resources.files("crp.visualization").joinpath(folder, "templates").iterdir()
     }
@@ -32,3 +37,8 @@ def template_files() -> dict[str, bytes]:
     for part in {part for parts in _SCRIPTS.values() for part in parts}:
         del files[f"{part}.js"]
     return files | {name: b'"use strict";\n(() => {\n' + body + b"})();\n" for name, body in scripts.items()}
+
+
+def _bare(name: str, content: bytes) -> bytes:
+    pattern = _BARE.get(f".{name.rpartition('.')[2]}")
+    return content if pattern is None else re.sub(pattern, b"", content, flags=re.MULTILINE)

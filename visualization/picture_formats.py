@@ -25,9 +25,11 @@ from PIL import Image, features
 from crp.visualization.encoding import LEVELS, ROOT, SMALL_SIDE, colour_limit, fitted, inks, scaled, tinted
 
 _WEBP, _AVIF = features.check("webp"), features.check("avif")
-# Of files that hold a photo, and of those that hold patches.
+# Of files that hold a photo, veils, and patches.
 SUFFIX = ".webp" if _WEBP else ".jpg"
+VEILS_SUFFIX = "-veils.webp" if _WEBP else ".png"
 PATCHES_SUFFIX = ".avif" if _AVIF else SUFFIX
+EMPTY_LEVEL = LEVELS // 2
 # What a quality of WebP and of AVIF corresponds to in JPEG.
 _WEBP_TO_JPEG, _AVIF_TO_JPEG = 10, 50
 
@@ -122,14 +124,34 @@ def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: 
     quality
         Of the AVIF, 0 to 50.
     """
+    return heatmaps_uri(drawn_heatmap(picture, heatmap, side=side), quality)
+
+
+def drawn_heatmap(picture: np.ndarray, heatmap: np.ndarray, *, side: int) -> np.ndarray:
+    """Draw what `tinted_uri` encodes, so that several can be put beside each other.
+
+    Returns
+    -------
+    np.ndarray
+        uint8: levels [h, w] of a small heatmap, of which `EMPTY_LEVEL` is none; ink and opacity [h, w, 4]; a picture
+        [h, w, 3] where Pillow cannot write AVIF.
+    """
     if max(heatmap.shape) <= SMALL_SIDE:
-        return _uri("png", _levels(heatmap))
+        return _levels(heatmap)
     if not _AVIF:
-        picture = fitted(picture, max(heatmap.shape))
-        return _uri("jpeg", jpeg(fitted(tinted(picture, heatmap), side), quality + _AVIF_TO_JPEG))
-    drawn = _inked(heatmap)
+        return fitted(tinted(fitted(picture, max(heatmap.shape)), heatmap), side)
+    drawn = Image.fromarray(_inked(heatmap))
     drawn.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return _uri("avif", _avif(drawn, quality))
+    return np.asarray(drawn)
+
+
+def heatmaps_uri(drawn: np.ndarray, quality: int) -> str:
+    """Encode what `drawn_heatmap` returns, one or several in one array."""
+    if drawn.ndim == 2:
+        return _levels_uri(drawn)
+    if drawn.shape[2] == 3:
+        return _uri("jpeg", jpeg(drawn, quality + _AVIF_TO_JPEG))
+    return _uri("avif", _avif(Image.fromarray(drawn), quality))
 
 
 def inked_uri(heatmap: np.ndarray, quality: int) -> str:
@@ -138,16 +160,21 @@ def inked_uri(heatmap: np.ndarray, quality: int) -> str:
     Small ones, and all where Pillow cannot write AVIF, are PNG, exact: 255 levels of two colours.
     """
     if max(heatmap.shape) <= SMALL_SIDE or not _AVIF:
-        return _uri("png", _levels(heatmap))
-    return _uri("avif", _avif(_inked(heatmap), quality))
+        return _levels_uri(_levels(heatmap))
+    return _uri("avif", _avif(Image.fromarray(_inked(heatmap)), quality))
 
 
 def veils_uri(sheet: np.ndarray) -> str:
-    """Encode a sheet of veils, uint8 [h, w, 2] of grey and alpha, without loss."""
+    """Encode `veils_picture(sheet)` as "data:image/webp;base64,..."."""
+    return _uri("webp" if _WEBP else "png", veils_picture(sheet))
+
+
+def veils_picture(sheet: np.ndarray) -> bytes:
+    """Compress a sheet of veils, uint8 [h, w, 2] of grey and alpha, without loss."""
     if not _WEBP:
-        return png_uri(sheet)
+        return _bytes(Image.fromarray(sheet), "PNG", optimize=True)
     black, alpha = sheet[..., 0], sheet[..., 1]
-    return _uri("webp", _bytes(Image.fromarray(np.dstack([black, black, black, alpha])), "WEBP", lossless=True))
+    return _bytes(Image.fromarray(np.dstack([black, black, black, alpha])), "WEBP", lossless=True)
 
 
 def png_uri(array: np.ndarray) -> str:
@@ -155,22 +182,25 @@ def png_uri(array: np.ndarray) -> str:
     return _uri("png", _bytes(Image.fromarray(np.ascontiguousarray(array)), "PNG", optimize=True))
 
 
-def _inked(heatmap: np.ndarray) -> Image.Image:
+def _inked(heatmap: np.ndarray) -> np.ndarray:
     values = scaled(heatmap, colour_limit(heatmap), ROOT)
     opacity = (np.abs(values) * 255).round().astype(np.uint8)
-    return Image.fromarray(np.dstack([inks(values), opacity]))
+    return np.dstack([inks(values), opacity])
 
 
 def _avif(drawn: Image.Image, quality: int) -> bytes:
     return _bytes(drawn, "AVIF", quality=quality, speed=8, max_threads=1)
 
 
-def _levels(heatmap: np.ndarray) -> bytes:
-    levels = np.rint((scaled(heatmap, power=ROOT) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
+def _levels(heatmap: np.ndarray) -> np.ndarray:
+    return np.rint((scaled(heatmap, power=ROOT) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
+
+
+def _levels_uri(levels: np.ndarray) -> str:
     image = Image.fromarray(levels)
-    image.putpalette(inks(np.arange(LEVELS) - LEVELS // 2).tobytes())
+    image.putpalette(inks(np.arange(LEVELS) - EMPTY_LEVEL).tobytes())
     opacity = np.abs(np.linspace(-1, 1, LEVELS)) * 255
-    return _bytes(image, "PNG", optimize=True, transparency=opacity.round().astype(np.uint8).tobytes())
+    return _uri("png", _bytes(image, "PNG", optimize=True, transparency=opacity.round().astype(np.uint8).tobytes()))
 
 
 def _bytes(image: Image.Image, kind: str, **options: object) -> bytes:

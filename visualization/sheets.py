@@ -1,11 +1,11 @@
-"""Many patches in one picture: a strip of a page on its own, or what the pages of a site share.
+"""Many patches in one picture: those of a card of a page on its own, or what the pages of a site share.
 
-On a site, a concept's patches are one picture file with a row for each mode; how much of each to wash out lies in a
-second, tiny one. Every cell has the same size: a patch is stretched to it, and stretched back where it is shown, so
-that nothing of the file is empty. The first patch of every concept of a layer makes the layer's glimpses.
+A concept's patches are one picture with a row for each mode; how much of each to wash out lies in a second, tiny one.
+Every cell has the same size: a patch is stretched to it, and stretched back where it is shown, so that nothing of the
+picture is empty. The first patch of every concept of a layer makes the layer's glimpses.
 
 How many cells a sheet has is known here only. Pages get it with every cell they show, as the custom properties of
-`Sheet.style` and `Sheet.strip_style`, from which one rule of the style computes what is cut out.
+`Sheet.style` and `Sheet.size`, from which one rule of the style computes what is cut out.
 """
 
 from __future__ import annotations
@@ -44,13 +44,15 @@ class Sheet:
     rows: int
     columns: int
 
-    def style(self, row: int, column: int) -> str:
-        """Return the position of a cell as CSS custom properties."""
-        return f"--r:{self.rows};--n:{self.columns};--y:{row};--x:{column}"
+    @property
+    def style(self) -> str:
+        """The numbers of rows and columns as CSS custom properties; cells say their row and column (`--y`, `--x`)."""
+        return f"--r:{self.rows};--k:{self.columns}"
 
-    def strip_style(self, row: int) -> str:
-        """Return the position of a row, whose patches say their columns themselves (`--x`)."""
-        return f"--r:{self.rows};--k:{self.columns};--y:{row}"
+    @property
+    def size(self) -> str:
+        """The same for a sheet of glimpses, whose columns are `--n`."""
+        return f"--r:{self.rows};--n:{self.columns}"
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,16 @@ class Glimpses:
         """Number of each concept's cell."""
         return {concept: place for place, concept in enumerate(self.concepts)}
 
+    def cell(self, concept: int) -> str:
+        """Return the position of a concept's cell as CSS custom properties; empty if the concept has none."""
+        if concept not in self.places:
+            return ""
+        row, column = divmod(self.places[concept], self.columns)
+        return f"--y:{row};--x:{column}"
+
     def style(self, concept: int) -> str:
-        """Return the position of a concept's cell, as `Sheet.style`; empty if the concept has none."""
-        place = self.places.get(concept)
-        return "" if place is None else self.sheet.style(*divmod(place, self.columns))
+        """Return the same with the size of the sheet."""
+        return f"{self.sheet.size};{self.cell(concept)}" if concept in self.places else ""
 
     def numbers(self, size: int) -> dict[str, Any]:
         """Return what a script needs to position any cell of a layer of `size` concepts.
@@ -100,6 +108,11 @@ def sheet_of(rows: Sequence[Sequence[Patch]]) -> Sheet:
     """Return the cells for patches by mode; modes at the end without patches take no row."""
     filled = [index for index, patches in enumerate(rows) if patches]
     return Sheet(1 + max(filled, default=-1), max(map(len, rows), default=0))
+
+
+def sheet_rule(name: str, pictures: str, veils: str, sheet: Sheet) -> str:
+    """Return the rule of a style that says where patches lie, by the addresses of both pictures, for a class."""
+    return f".{name}{{--sheet:url({pictures});--veils:url({veils});{sheet.style}}}"
 
 
 def patch_sheet(rows: Sequence[Sequence[Patch]], side: int = SIDE) -> np.ndarray:

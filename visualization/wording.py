@@ -194,6 +194,11 @@ def side(part: ConceptPart) -> str:
     return "supports" if part.share > 0 else "opposes"
 
 
+def share_of_side(part: ConceptPart) -> str:
+    """Write a concept's share beside its `side`; what would round to 0 is given as a bound."""
+    return f"under 0.1{SPACE}%" if part.share and not rounded(part.share) else signed_percent(part.share)
+
+
 def shown_smaller(shape: tuple[int, int], side: int, block: int) -> str:
     """Say that a picture is shown reduced to `side` pixels, and its heatmaps as means of blocks of pixels.
 

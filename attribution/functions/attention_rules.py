@@ -71,12 +71,12 @@ def _attention_weights(call: Call, query: Tensor, key: Tensor) -> Tensor:
 def multi_head_attention(call: Call) -> tuple[Tensor, Tensor | None]:
     """Open `torch.nn.MultiheadAttention` into projections and `attention`, each under its own rule.
 
-    What is rarely used (keys and values with a bias or zeros appended, given keys) runs by its gradient.
+    Keys and values that are appended absorb relevance. Given keys, and input without an axis of samples, run by the
+    gradient.
     """
     given = inspect.signature(functional.multi_head_attention_forward).bind(*call.args, **call.kwargs).arguments
     query, key, value = given["query"], given["key"], given["value"]
-    rare = [given.get(name) is not None for name in ("bias_k", "bias_v", "static_k", "static_v")]
-    if any(rare) or given.get("add_zero_attn") or query.ndim != 3:
+    if query.ndim != 3 or any(given.get(name) is not None for name in ("static_k", "static_v")):
         return other_function(call)
     heads = given["num_heads"]
     biases = [None] * 3 if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)
@@ -87,10 +87,20 @@ def multi_head_attention(call: Call) -> tuple[Tensor, Tensor | None]:
     mask = _attention_mask(given, query, key)
     with call.rules:
         parts = [
-            # [T, N, D] -> [N, heads, T, D / heads]
-            functional.linear(tensor, weight, bias).unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)
+            functional.linear(tensor, weight, bias)
             for tensor, weight, bias in zip((query, key, value), weights, biases, strict=True)
         ]
+        appended = [None, given["bias_k"], given["bias_v"]]
+        parts = [
+            part if own is None else torch.cat([part, own.expand(1, *part.shape[1:])])
+            for part, own in zip(parts, appended, strict=True)
+        ]
+        if given["add_zero_attn"]:
+            parts = [parts[0], *(torch.cat([part, part.new_zeros(1, *part.shape[1:])]) for part in parts[1:])]
+        if mask is not None:
+            mask = functional.pad(mask, (0, len(parts[1]) - len(key)))
+        # [T, N, D] -> [N, heads, T, D / heads]
+        parts = [part.unflatten(-1, (heads, -1)).permute(1, 2, 0, 3) for part in parts]
         mixed = functional.scaled_dot_product_attention(*parts, attn_mask=mask)
         output = functional.linear(
             mixed.permute(2, 0, 1, 3).flatten(2), given["out_proj_weight"], given["out_proj_bias"]

@@ -30,12 +30,14 @@ from crp.attribution.functions.function_calls import Call, data_in, summed_to
 from crp.attribution.functions.gates import (
     Gate,
     as_gate,
+    bounded_gate_of,
     gate_of,
     gates_in,
     linear_gate_of,
     read_as_factor,
     read_as_signal,
 )
+from crp.attribution.functions.input_values import as_input, is_input
 from crp.attribution.functions.operation import Down
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.purposes import Purpose
@@ -44,8 +46,9 @@ from crp.attribution.stabilizing import stabilized_reciprocal
 
 def as_autograd(call: Call) -> Any:
     """Reshaping and selecting: what autograd does is the rule. Other tensors may be given for their shape."""
-    gate = gate_of(call.data[0])  # before the call, which may change the tensor in place
-    return _made_of_gate(call.by_autograd(), gate)
+    # before the call, which may change the tensor in place
+    gate, given = gate_of(call.data[0]), is_input(call.data[0])
+    return _made_of(call.by_autograd(), gate, given)
 
 
 def converting(call: Call) -> Any:
@@ -55,10 +58,13 @@ def converting(call: Call) -> Any:
     return result
 
 
-def _made_of_gate(result: Any, gate: Gate | None) -> Any:
-    if gate is not None:
-        for tensor in data_in([result]):
+def _made_of(result: Any, gate: Gate | None, given: bool) -> Any:
+    """Mark a result as what it was made of: a gate, or the input."""
+    for tensor in data_in([result]) if gate is not None or given else ():
+        if gate is not None:
             as_gate(tensor, gate)
+        if given:
+            as_input(tensor)
     return result
 
 
@@ -66,7 +72,7 @@ def broadcasting(call: Call) -> Sequence[Tensor]:
     """As `as_autograd`, for each of several tensors."""
     result = call.by_autograd()
     for before, after in zip(tensors_in(call.args), result, strict=True):
-        _made_of_gate(after, gate_of(before))
+        _made_of(after, gate_of(before), is_input(before))
     return result
 
 
@@ -83,9 +89,9 @@ def joining(call: Call) -> Any:
         return as_autograd(call)
     for value in data:
         read_as_signal(value)
-    gates = list(map(gate_of, data))
+    gates = list(map(bounded_gate_of, data))
     gate = None if None in gates else Gate(signed=any(gate.signed for gate in gates))
-    return _made_of_gate(call.by_autograd(), gate)
+    return _made_of(call.by_autograd(), gate, all(map(is_input, data)))
 
 
 def filling(call: Call) -> Tensor:
@@ -203,9 +209,11 @@ def addition(call: Call) -> Tensor:
         return [summed_to(per_unit * part.square(), part.shape) for part in parts]
 
     rules = {Purpose.MAPS: down, Purpose.RANKING: down, Purpose.SQUARES: squares_down}
+    if len(parts) == 1 and output.shape == parts[0].shape and is_input(summands[0][0]):
+        return as_input(call.ruled(output, [summands[0][0]], rules | {Purpose.MAPS: unchanged}))
     result = call.ruled(output, [value for value, _ in summands], rules, by_input=True)
     # as in `1 - gate`
-    return as_gate(result, Gate()) if len(summands) == 1 and gate_of(summands[0][0]) else result
+    return as_gate(result, Gate()) if len(summands) == 1 and bounded_gate_of(summands[0][0]) else result
 
 
 def linear_map(call: Call) -> Tensor:
@@ -270,7 +278,7 @@ def scaled(call: Call, output: Tensor, data: Tensor, kept: Tensor | None) -> Ten
         return (summed_to(relevance if kept is None else relevance * kept, data.shape),)
 
     result = call.ruled(output, [data], down, scaling=True)
-    return result if (gate := gate_of(data)) is None else as_gate(result, gate)
+    return _made_of(result, gate_of(data), is_input(data) and output.shape == data.shape)
 
 
 def _nonzero(constant: Any, output: Tensor) -> Tensor | None:
@@ -313,7 +321,7 @@ def product(call: Call) -> Tensor:
     for value in _without(data, signals):
         read_as_factor(value)
     result = call.ruled(output, reached, rules, ranked_only=_without(reached, signals))
-    one, other = gate_of(first), gate_of(second)
+    one, other = bounded_gate_of(first), bounded_gate_of(second)
     # a gated tanh is a signal
     gated = one is not None and other is not None and one.signed == other.signed
     return as_gate(result, Gate(signed=one.signed)) if gated else result

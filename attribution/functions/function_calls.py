@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from crp.attribution.backward_graph import Node, graph_below
 from crp.attribution.functions.gates import Gate, as_gate, gate_of, read_as_signal
+from crp.attribution.functions.input_values import as_input, is_input
 from crp.attribution.functions.operation import Down, Operation, OperationFunction
 from crp.attribution.in_place import StaleTensors
 from crp.attribution.ledger import Recorder
@@ -302,7 +303,10 @@ class FunctionRules(TorchFunctionMode):
         target = call.args[0]
         faithful = self.clone or not target.requires_grad
         if faithful:
-            call.args = (target.clone(), *(target.clone() if value is target else value for value in call.args[1:]))
+            copy = target.clone()
+            if is_input(target):
+                as_input(copy)
+            call.args = (copy, *(target.clone() if value is target else value for value in call.args[1:]))
         rule = self.table.get(call.name)
         if rule is None:
             self.without_rule(call.name)
@@ -310,7 +314,9 @@ class FunctionRules(TorchFunctionMode):
         else:
             result = rule(call)
         if faithful:
-            return as_gate(target.copy_(result), gate_of(result))
+            given = is_input(result)
+            as_gate(target.copy_(result), gate_of(result))
+            return as_input(target) if given else target
         self.stale.add(target)
         return result
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from crp.attribution.functions.derivatives import first_order
 from crp.attribution.functions.function_calls import Call
 from crp.attribution.functions.gates import as_gate, linear_gate_of
+from crp.attribution.functions.input_values import is_input
 from crp.attribution.functions.norm_derivatives import Normalization
 from crp.attribution.functions.operation import Down
 from crp.attribution.scaling import Scaling
@@ -52,6 +53,7 @@ def batch_norm(call: Call) -> Tensor:
     r"""Use the composite's rule for :math:`(x - \mu) / \sigma \cdot w + b` with constant statistics, a `Scaling`.
 
     Without running statistics, those of the batch are constants, too: no relevance crosses from one sample to another.
+    Of the model's input it is preprocessing (`input_values.py`).
     """
     mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
     if variance is None or call.argument(5, "training", False):
@@ -136,6 +138,11 @@ def _with_constant_statistics(
         scale = (variance + epsilon).rsqrt()
         scale = scale if weight is None else scale * weight
         shift = -mean * scale if bias is None else bias - mean * scale
+    if is_input(data):
+        along = -1, *[1] * (data.ndim - 2)
+        with call.rules:
+            return data * scale.to(data.dtype).view(along) + shift.to(data.dtype).view(along)
+    with torch.no_grad():
         ruled = call.rules.ruled_module(Scaling(scale.to(data.dtype), shift.to(data.dtype)))
     ruled.original = lambda data: call.run()  # the model's own output, to the last digit
     return ruled.forward(data)

@@ -65,7 +65,7 @@ class Operation:
     def by_derivative(self) -> bool:
         """Whether relevance for ranking has a rule of its own: the derivative of what is no linear function."""
         ranking = self.rules.get(Purpose.RANKING)
-        return ranking is not None and ranking is not self.rules.get(Purpose.MAPS)
+        return ranking not in (None, self.rules.get(Purpose.MAPS)) and not self.passes_squares
 
     def overwritten(self) -> bool:
         """Return whether the model changed an input in place after the call."""

@@ -20,23 +20,23 @@ Step = Callable[[Tensor, Tensor, list[Tensor]], list[Tensor]]
 
 
 def lstm(call: Call) -> Any:
-    """Open `torch.nn.LSTM`; packed sequences and projections run by their gradient."""
-    return _opened(call, _lstm_step, 4)
+    """Open `torch.nn.LSTM`."""
+    return _opened(call, _lstm_step)
 
 
 def gru(call: Call) -> Any:
-    """Open `torch.nn.GRU`; packed sequences run by their gradient."""
-    return _opened(call, _gru_step, 3)
+    """Open `torch.nn.GRU`."""
+    return _opened(call, _gru_step)
 
 
 def rnn_tanh(call: Call) -> Any:
-    """Open `torch.nn.RNN`; packed sequences run by their gradient."""
-    return _opened(call, lambda sent, returned, states: [_signal(sent + returned)], 1)
+    """Open `torch.nn.RNN`."""
+    return _opened(call, lambda sent, returned, states: [_signal(sent + returned)])
 
 
 def rnn_relu(call: Call) -> Any:
-    """Open `torch.nn.RNN` with ReLU; packed sequences run by their gradient."""
-    return _opened(call, lambda sent, returned, states: [functional.relu(sent + returned)], 1)
+    """Open `torch.nn.RNN` with ReLU."""
+    return _opened(call, lambda sent, returned, states: [functional.relu(sent + returned)])
 
 
 def lstm_cell(call: Call) -> tuple[Tensor, ...]:
@@ -47,6 +47,31 @@ def lstm_cell(call: Call) -> tuple[Tensor, ...]:
 def gru_cell(call: Call) -> Tensor:
     """Open `torch.nn.GRUCell`."""
     return _one_step(call, _gru_step)[0]
+
+
+def packing(call: Call) -> tuple[Tensor, Tensor]:
+    """Open `torch.nn.utils.rnn.pack_padded_sequence`: the places that are no padding, time by time."""
+    data, _, batch_first = call.args
+    sizes = call.run()[1]
+    with call.rules:
+        rows = data.transpose(0, 1) if batch_first else data
+        return rows.flatten(0, 1).index_select(0, _places(sizes, rows.shape[1], data.device)), sizes
+
+
+def unpacking(call: Call) -> tuple[Tensor, Tensor]:
+    """Open `torch.nn.utils.rnn.pad_packed_sequence`: padding absorbs the relevance of its places."""
+    data, sizes, batch_first = call.args[:3]
+    padded, lengths = call.run()
+    times, samples = padded.shape[:2][:: -1 if batch_first else 1]
+    constants = padded.new_full((times * samples, *padded.shape[2:]), call.args[3])
+    with call.rules:
+        rows = constants.index_copy(0, _places(sizes, samples, data.device), data).unflatten(0, (times, samples))
+        return rows.transpose(0, 1) if batch_first else rows, lengths
+
+
+def _places(sizes: Tensor, samples: int, device: torch.device) -> Tensor:
+    """Places of a packed sequence in `[T, N]`, flattened."""
+    return torch.cat([torch.arange(size) + time * samples for time, size in enumerate(sizes.tolist())]).to(device)
 
 
 def _lstm_step(sent: Tensor, returned: Tensor, states: list[Tensor]) -> list[Tensor]:
@@ -75,41 +100,59 @@ def _signal(values: Tensor) -> Tensor:
     return as_gate(values, None)
 
 
-def _opened(call: Call, step: Step, blocks: int) -> Any:
-    data, states = call.args[:2]
-    states = [states] if isinstance(states, Tensor) else states
-    weights, biased, layers, _, _, bidirectional, batch_first = call.args[2:9] if len(call.args) == 9 else [None] * 7
-    directions = 2 if bidirectional else 1
-    each = 4 if biased else 2
-    packed = not isinstance(weights, list | tuple)
-    if packed or len(weights) != layers * directions * each or len(weights[0]) != blocks * states[0].shape[-1]:
+def _opened(call: Call, step: Step) -> Any:
+    if len(call.args) != 9:  # not as a module of torch calls it
         call.rules.without_rule(call.name)
         return call.by_autograd()
+    # of a packed sequence, the size of the batch at each time stands before the states
+    packed = isinstance(call.args[3], list | tuple)
+    states, weights, biased, layers, _, _, bidirectional = call.args[2:] if packed else call.args[1:8]
+    states = [states] if isinstance(states, Tensor) else states
+    directions = 2 if bidirectional else 1
+    each = len(weights) // (layers * directions)
+    axis = 1 if not packed and call.args[8] else 0
     last: list[list[Tensor]] = []
     with call.rules:
-        rows = data.transpose(0, 1) if batch_first else data
+        rows = call.args[0].split(call.args[1].tolist()) if packed else call.args[0].unbind(axis)
         for place in range(0, layers * directions, directions):
             sides = []
             for side in range(place, place + directions):
                 own = weights[side * each : (side + 1) * each]
-                side_rows, ends = _one_direction(rows, [state[side] for state in states], own, step, side > place)
+                starts = [state[side] for state in states]
+                side_rows, ends = _one_direction(rows, starts, own, biased, step, backwards=side > place)
                 sides.append(side_rows)
                 last.append(ends)
-            rows = torch.cat(sides, -1) if bidirectional else sides[0]
-        output = rows.transpose(0, 1) if batch_first else rows
+            rows = [torch.cat(both, -1) for both in zip(*sides, strict=True)] if bidirectional else sides[0]
+        output = torch.cat(rows) if packed else torch.stack(rows, axis)
         return output, *(torch.stack(list(ends)) for ends in zip(*last, strict=True))
 
 
 def _one_direction(
-    rows: Tensor, states: list[Tensor], weights: Sequence[Tensor], step: Step, backwards: bool
-) -> tuple[Tensor, list[Tensor]]:
-    """Run one layer in one direction over `[T, N, D]`."""
-    inward, inner, *biases = weights
-    bias, inner_bias = biases or (None, None)
-    sent = functional.linear(rows, inward, bias)
-    order = range(len(rows) - 1, -1, -1) if backwards else range(len(rows))
-    found: dict[int, Tensor] = {}
-    for time in order:
+    rows: Sequence[Tensor],
+    starts: list[Tensor],
+    weights: Sequence[Tensor],
+    biased: bool,
+    step: Step,
+    *,
+    backwards: bool,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Run one layer in one direction over the inputs at each time, `[N, D]`, of which later ones may be fewer."""
+    inward, inner, *others = weights
+    bias, inner_bias = others[:2] if biased else (None, None)
+    projection = others[2 * biased :]
+    sent = functional.linear(torch.cat(rows), inward, bias).split([len(row) for row in rows])
+    states, ended, found = [start[: len(rows[-1 if backwards else 0])] for start in starts], [], {}
+    for time in range(len(rows) - 1, -1, -1) if backwards else range(len(rows)):
+        count, before = len(rows[time]), len(states[0])
+        if count > before:  # sequences that end here, and are read from their end
+            states = [torch.cat([state, start[before:count]]) for state, start in zip(states, starts, strict=True)]
+        if count < before:
+            ended.append([state[count:] for state in states])
+            states = [state[:count] for state in states]
         states = step(sent[time], functional.linear(states[0], inner, inner_bias), states)
+        if projection:
+            states = [functional.linear(states[0], *projection), *states[1:]]
         found[time] = states[0]
-    return torch.stack([found[time] for time in range(len(rows))]), states
+    parts = [states, *reversed(ended)]
+    ends = [torch.cat(part) for part in zip(*parts, strict=True)] if ended else states
+    return [found[time] for time in range(len(rows))], ends

@@ -9,7 +9,8 @@ r"""The rule of each function. To add an operation, add its name to a row of `RU
 `elementwise`       one tensor, element by element: relevance passes unchanged (zennit's `Pass`)
 `smooth`            the same for maps; for ranking, gradient times input
 `limited`           unchanged, except where a limit holds whatever the data are, and for ranking where it only scales
-`addition`          in proportion to the summands (zennit's `Norm` on `Sum`); a constant summand absorbs its part
+`addition`          in proportion to the summands (zennit's `Norm` on `Sum`); a constant summand absorbs its part, but
+                    for maps not if it shifts the model's input (`input_values.py`)
 `accumulation`      the same for what is added up at places of another tensor
 `linear_map`        linear in one tensor: :math:`R_x = x \odot J^T (R / z)`, the epsilon rule
 `product`           with a constant: unchanged; for maps, with a gate: all to the signal, of two signals: half and half;
@@ -27,7 +28,7 @@ r"""The rule of each function. To add an operation, add its name to a row of `RU
                     ranking, gradient times input
 `fourier`           a `linear_map` between real and complex numbers (`complex_numbers.py`, also for what follows it)
 `linear_layer`      the composite's rule for that kind of layer
-`lstm`, `gru` …     the steps, with gates as in `product` (`recurrent.py`)
+`lstm`, `gru` …     the steps, with gates as in `product`; packed sequences, too (`recurrent.py`)
 ==================  ===================================================================================================
 """
 
@@ -59,11 +60,20 @@ from crp.attribution.functions.elementary import (
     smooth,
 )
 from crp.attribution.functions.function_calls import Call
-from crp.attribution.functions.limits import clamp, hardtanh, limited, relu6, sign
+from crp.attribution.functions.limits import clamp, hardtanh, limited_on_one_side, relu6, sign
 from crp.attribution.functions.linear_layers import LAYERS, linear_layer
 from crp.attribution.functions.normalization import batch_norm, group_norm, instance_norm, layer_norm, vector_norm
 from crp.attribution.functions.overwriting import assignment
-from crp.attribution.functions.recurrent import gru, gru_cell, lstm, lstm_cell, rnn_relu, rnn_tanh
+from crp.attribution.functions.recurrent import (
+    gru,
+    gru_cell,
+    lstm,
+    lstm_cell,
+    packing,
+    rnn_relu,
+    rnn_tanh,
+    unpacking,
+)
 
 RULES: dict[str, Callable[[Call], Any]] = {}
 for rule, names in (
@@ -107,7 +117,7 @@ for rule, names in (
     (bounded_of_both_signs, "tanh erf softsign"),
     (hardtanh, "hardtanh"),
     (clamp, "clamp clip"),
-    (limited, "clamp_min clamp_max threshold _threshold"),
+    (limited_on_one_side, "clamp_min clamp_max threshold _threshold"),
     (sign, "sign sgn"),
     (only_gate, "softmax log_softmax softmin norm linalg_norm linalg_vector_norm var std"),
     (addition, "add sub subtract rsub"),
@@ -140,5 +150,7 @@ for rule, names in (
     (gru_cell, "gru_cell"),
     (rnn_tanh, "rnn_tanh"),
     (rnn_relu, "rnn_relu"),
+    (packing, "_pack_padded_sequence"),
+    (unpacking, "_pad_packed_sequence"),
 ):
     RULES.update(dict.fromkeys(names.split(), rule))

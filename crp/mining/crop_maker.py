@@ -63,11 +63,30 @@ class CropMaker:
         return np.array(values, np.float32), heatmaps
 
     def exact(self, sample: Tensor) -> bool:
-        """Whether crops give what the whole sample gives, at the edges of the layer and in its middle."""
+        """Whether crops give what whole samples give, at the edges of the layer and in its middle.
+
+        For a sample `[c, *S]`, its values in another order, and noise like it: in one sample alone, what is not local
+        may have no effect.
+        """
+        generator = torch.Generator().manual_seed(0)
+        order = torch.randperm(sample.numel(), generator=generator).to(sample.device)
+        shuffled = sample.flatten()[order].view_as(sample)
+        size = float(sample.double().std()) or 1.0
+        noise = torch.randn(sample.shape, generator=generator).to(sample) * size + sample.mean()
+        return self._agrees(sample) and all(self._agrees(other, made_up=True) for other in (shuffled, noise))
+
+    def _agrees(self, sample: Tensor, *, made_up: bool = False) -> bool:
+        """Whether crops of one sample give what it gives; one that is made up may be none that the model accepts."""
         grid = self.windows.grid
         places = itertools.product(*[sorted({0, count // 2, count - 1}) for count in grid])
         positions = [int(np.ravel_multi_index(place, grid)) for place in places]
-        with RelevanceFlow(self.replica, None, sample[None], [self.layer]) as flow:
+        try:
+            flow = RelevanceFlow(self.replica, None, sample[None], [self.layer])
+        except CrpError:
+            if made_up:
+                return True
+            raise
+        with flow:
             activation = flow.activation(self.layer)[0].flatten(1)
             concepts = [int(activation[:, at].abs().argmax()) for at in positions]
             start = torch.zeros(len(positions), 1, *flow.activation(self.layer).shape[1:]).to(activation)

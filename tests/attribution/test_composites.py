@@ -14,6 +14,7 @@ from zennit.torchvision import ResNetCanonizer
 
 from crp.attribution import RelevanceFlow
 from crp.attribution.composites import composite_for
+from crp.attribution.observation import observe
 from crp.errors import ModelError
 from tests.oracle import nets, photos
 from tests.oracle.comparing import assert_relevance_close
@@ -378,3 +379,11 @@ def test_conservation_of_trained_nets(real_data):
         plain = flow.down(started).flatten(2).sum(2)[0] / started[0].sum(1)
     assert 1e-3 < float(fitting.min()) <= float(fitting.max()) < 0.05
     assert float((fitting / plain).min()) > 100
+
+
+@pytest.mark.parametrize(("outputs", "depthwise"), [(2, False), (4, False), (8, True)])
+def test_a_transposed_convolution_is_depthwise_if_an_output_reads_one_input(outputs: int, depthwise: bool) -> None:
+    """Its weight is `[inputs, outputs of a group, ...]`: one output in each group says nothing."""
+    groups = 8 if depthwise else outputs
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, outputs, 3, groups=groups))
+    assert [call.depthwise for call in observe(model, torch.ones(1, 3, 6, 6)).linear] == [False, depthwise]

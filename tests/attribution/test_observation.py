@@ -223,14 +223,6 @@ def test_rules_follow_the_order_of_calls(example: Tensor | None) -> None:
     assert composite_for(model, DATA.double()).name == "epsilon; maps: epsilon-plus-flat"
 
 
-@pytest.mark.parametrize(("outputs", "depthwise"), [(2, False), (4, False), (8, True)])
-def test_a_transposed_convolution_is_depthwise_if_an_output_reads_one_input(outputs: int, depthwise: bool) -> None:
-    """Its weight is `[inputs, outputs of a group, ...]`: one output in each group says nothing."""
-    groups = 8 if depthwise else outputs
-    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, outputs, 3, groups=groups))
-    assert [call.depthwise for call in observe(model, DATA).linear] == [False, depthwise]
-
-
 IN_PLACE = {
     "+=": lambda x, y: x.__iadd__(y),
     "add_ without its result": lambda x, y: (x.add_(y), x)[1],

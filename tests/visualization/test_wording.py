@@ -236,6 +236,19 @@ def test_a_negative_output_is_said_to_be_one():
     assert text == "What is explained is negative (−2.5): what supports raises it, what opposes lowers it."
 
 
+def test_a_share_beside_its_side_is_never_zero_if_the_concept_has_relevance():
+    part = examples.explanation(patches=0).layers[0].ranked[0]
+    shown = {
+        share: plain(f"{wording.side(tiny)} {wording.share_of_side(tiny)}")
+        for share in (0.0004, -0.0004, 0.0006, -0.0006, 0.0)
+        for tiny in [dataclasses.replace(part, share=share, relevance=share)]
+    }
+    assert shown == {
+        0.0004: "supports under 0.1 %", -0.0004: "opposes under 0.1 %",
+        0.0006: "supports +0.1 %", -0.0006: "opposes −0.1 %", 0.0: "is silent 0.0 %",
+    }  # fmt: skip
+
+
 ROAD = StartScore("road inside the mask", -142.4)
 
 

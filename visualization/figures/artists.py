@@ -205,7 +205,7 @@ def draw_share(
     write(axes, 0.09 if colour else 0, 0.78, title, fontsize=fontsize, weight="bold")
     style = {"fontsize": 0.9 * fontsize, "color": FOR_TEXT if positive else AGAINST_TEXT}
     write(axes, 0, 0.44, wording.side(part), **style)
-    write(axes, 1, 0.44, wording.signed_percent(part.share), ha="right", weight="bold", **style)
+    write(axes, 1, 0.44, wording.share_of_side(part), ha="right", weight="bold", **style)
     axes.barh(0, 2, left=-1, height=1, color=TILE)
     bar = (
         {"color": FOR}

@@ -6,20 +6,18 @@ from typing import Any
 
 from crp.explanations import ConceptPart, Explanation, LayerExplanation
 from crp.visualization import concept_names, effect_wording, place_wording, wording
-from crp.visualization import picture_formats as formats
-from crp.visualization.page.context import UP, Context
+from crp.visualization.page.context import Context
+from crp.visualization.page.heatmap_sheets import HeatmapSheet
 from crp.visualization.page.heatmaps import heatmap_view
-from crp.visualization.page.patch_tiles import TITLES, tiles
-from crp.visualization.sheets import patch_sheet, sheet_of, veil_sheet
+from crp.visualization.page.patch_sheets import MODES, UP
+from crp.visualization.page.patch_tiles import strip
 
-# Pictures are embedded no larger than they are shown.
+# Heatmaps are embedded no larger than that.
 WHERE_SIDE = 224
-PATCH_SIDE = 64
 # Users of a concept that a card has room for.
 USERS = 3
 # Characters of a concept's name that fit into the heading of a card.
 NAME_LENGTH = 40
-MODES = ("relevance", "activation")
 
 
 def card_view(
@@ -29,6 +27,7 @@ def card_view(
     place: str,
     limit: float,
     widest: float,
+    sheet: HeatmapSheet,
     context: Context,
 ) -> dict[str, Any]:
     """Fill the card of one concept.
@@ -45,6 +44,8 @@ def card_view(
         Where the scale of the layer's heatmaps ends.
     widest
         The absolute share at which the bar is full.
+    sheet
+        Where these heatmaps are drawn.
     context
         Of the page; the card is noted in `shown` if it is the first of its concept.
     """
@@ -63,8 +64,7 @@ def card_view(
         "full": concept_names.full(*key, name),
         "in_sentence": concept_names.in_sentence(part.concept, name),
         "share": part.share,
-        "relevance": part.relevance,
-        "share_text": wording.signed_percent(part.share),
+        "share_text": wording.share_of_side(part),
         "prediction_share": "" if node is None else wording.share_of_all(node.share),
         "shares": wording.both_shares(explanation, part),
         "side": wording.side(part),
@@ -75,14 +75,14 @@ def card_view(
         "bar": f"{abs(part.share) / widest * 50:.2f}",
         "segment": f"{abs(part.share) * 100:.3f}",
         "colour": context.colours[part.layer][part.concept],
-        "heatmap": heatmap_view(part.heatmap, limit, context, side=WHERE_SIDE, quality=16),
+        "heatmap": heatmap_view(part.heatmap, limit, sheet, context),
         "users": [
             {"name": name, "text": wording.class_use(use)}
             for name, use in zip(users(explanation, part), part.classes, strict=False)
         ],
         # An earlier view shows them: the script brings them here, and without it a link leads there.
         "again": "" if first == own else first,
-        "strips": [_strip(part, mode, context) for mode in MODES] if first == own else [],
+        **(_strips(part, context) if first == own else {}),
         "missing": wording.missing_patches(
             part.patches_missing, len(part.relevance_patches) + len(part.activation_patches)
         ),
@@ -95,17 +95,14 @@ def users(explanation: Explanation, part: ConceptPart) -> list[str]:
     return [use.name if wording.mined_for_classes(explanation) else "" for use in part.classes[:USERS]]
 
 
-def _strip(part: ConceptPart, mode: str, context: Context) -> dict[str, Any]:
-    patches = getattr(part, f"{mode}_patches")
-    if context.shared is not None:
-        return context.shared.strip(part.layer, part.concept, mode, patches, UP, context.sounds)
-    drawn = [[context.patch(patch) for patch in patches]]
-    sounds = [context.sounds.embedded(context.renderer.sound(patch.picture, patch.box)) for patch in patches]
-    return {
-        "title": TITLES[mode],
-        "key": mode,
-        "patches": tiles(patches, sounds, context.renderer),
-        "pictures": formats.patches_uri(patch_sheet(drawn, PATCH_SIDE)) if patches else "",
-        "veils": formats.veils_uri(veil_sheet(drawn)) if patches else "",
-        "cells": sheet_of(drawn).strip_style(0),
-    }
+def _strips(part: ConceptPart, context: Context) -> dict[str, Any]:
+    sheet, row = context.patches.place(part)
+    strips = []
+    for mode in MODES:
+        patches = getattr(part, f"{mode}_patches")
+        if context.shared is not None:
+            sounds = context.shared.sounds(part.layer, part.concept, mode, patches, UP, context.sounds)
+        else:
+            sounds = [context.sounds.embedded(context.renderer.sound(patch.picture, patch.box)) for patch in patches]
+        strips.append(strip(mode, patches, sounds, context.renderer) | {"row": row + MODES.index(mode)})
+    return {"sheet": sheet, "strips": strips}

@@ -50,10 +50,7 @@ def concept_map_view(
                 "title": concept_names.in_sentence(concept, layer.name_of(concept)),
                 "colour": colours[concept],
                 "card": cards[concept]["id"] if concept in cards else "",
-                "cells": [
-                    _cell(concept_map, row, column) | {"opacity": f"{palette.cell_opacity(shares[row, column]):.2f}"}
-                    for row, column in np.argwhere(mask)
-                ],
+                "cells": _cells(mask, shares),
                 "total": f"{total:.3g}",
                 "text": _region_text(shares[mask]),
                 "outline": edges_path(mask, width / columns, height / rows),
@@ -68,22 +65,36 @@ def concept_map_view(
         "columns": columns,
         "height": height,
         "width": width,
-        "cell_height": _length(height / rows),
-        "cell_width": _length(width / columns),
+        "scale": f"scale({width / columns:.6g} {height / rows:.6g})",
         "font": f"{min(0.42 * width / columns, 0.5 * height / rows, 0.055 * max(width, height)):.2f}",
         "line": f"{max(height, width) / 220:.2f}",
         "hatch": f"{max(height, width) / 36:.2f}",
         "regions": regions,
-        "against": [_cell(concept_map, row, column) for row, column in np.argwhere(against)],
+        "against": _squares(against, width / columns, height / rows),
         "text": _map_text(layer),
         "caption": _caption(concept_map, shares, int(against.sum())),
     }
 
 
-def _cell(concept_map: ConceptMap, row: int, column: int) -> dict[str, str]:
-    rows, columns = concept_map.concept.shape
-    height, width = concept_map.shape
-    return {"x": _length(column * width / columns), "y": _length(row * height / rows)}
+def _cells(mask: np.ndarray, shares: np.ndarray) -> list[dict[str, str]]:
+    """Draw the cells of a mask in units of cells, those of one opacity as one path."""
+    drawn: dict[str, np.ndarray] = {}
+    for cell in map(tuple, np.argwhere(mask)):
+        opacity = f"{palette.cell_opacity(shares[cell]):.2f}"[1:]
+        drawn.setdefault(opacity, np.zeros_like(mask))[cell] = True
+    return [{"opacity": opacity, "path": _squares(of_it)} for opacity, of_it in drawn.items()]
+
+
+def _squares(mask: np.ndarray, x: float = 1, y: float = 1) -> str:
+    """Draw each cell of a mask, bool `[rows, columns]`: cells are `x` wide, `y` high.
+
+    >>> _squares(np.array([[True, False], [False, True]]), x=28)
+    'M0 0h28v1h-28zM28 1h28v1h-28z'
+    """
+    width, height = _length(x), _length(y)
+    return "".join(
+        f"M{_length(column * x)} {_length(row * y)}h{width}v{height}h-{width}z" for row, column in np.argwhere(mask)
+    )
 
 
 def _region_text(shares: np.ndarray) -> str:

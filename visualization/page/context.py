@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crp.explanations import LayerExplanation, Patch
+from crp.explanations import LayerExplanation
 from crp.graphs.concept_graph import Key
 from crp.visualization import encoding as images
 from crp.visualization.inputs import PageRenderer
-from crp.visualization.inputs.laid_out import drawn_map, drawn_patch
+from crp.visualization.inputs.laid_out import drawn_map
+from crp.visualization.page.heatmap_sheets import HeatmapSheet
+from crp.visualization.page.patch_sheets import PatchSheets
 from crp.visualization.page.sounds import Sounds
 
 if TYPE_CHECKING:
     from crp.visualization.site.shared import Shared
 
-# From a page to the folder of its site.
-UP = "../"
 # The picture is embedded no larger than it is shown on a display of double density; a larger one is stored whole, too.
 STAGE_SIDE = 448
 
@@ -43,9 +43,13 @@ class Context:
     colours
         By layer, the colours of its concepts: the same in all views.
     sounds
-        Of the page, as far as they fit. Added to while the page is made, like the next field.
+        Of the page, as far as they fit. Added to while the page is made, like all that follows.
+    patches
+        Where the patches of cards lie.
     shown
         The card on which the patches of a concept stand; later cards of the same concept refer to it.
+    heatmaps
+        The sheets of heatmaps of concepts.
     """
 
     renderer: PageRenderer
@@ -55,12 +59,19 @@ class Context:
     glimpses: Mapping[str, Mapping[str, Any]]
     colours: Mapping[str, Mapping[int, str]]
     sounds: Sounds
+    patches: PatchSheets
     shown: dict[Key, str] = field(default_factory=dict)
+    heatmaps: list[HeatmapSheet] = field(default_factory=list)
 
     @property
     def space(self) -> tuple[int, ...]:
         """Extents of the input, `[*S]`."""
         return self.values.shape[:2] if self.values.dtype == np.uint8 else self.values.shape[1:]
+
+    def heatmap_sheet(self, side: int) -> HeatmapSheet:
+        """Add a sheet of heatmaps that are shown in at most `side` pixels."""
+        self.heatmaps.append(HeatmapSheet(f"h{len(self.heatmaps)}", self.heatmap_side(side)))
+        return self.heatmaps[-1]
 
     @property
     def large(self) -> bool:
@@ -79,10 +90,6 @@ class Context:
     def relevance(self, heatmap: np.ndarray) -> np.ndarray:
         """Lay out a heatmap of the input: float [h, w], of a very large one the means of blocks."""
         return images.block_means(self.renderer.relevance(heatmap, self.values), self.heatmap_side(STAGE_SIDE))
-
-    def patch(self, patch: Patch) -> Patch:
-        """Draw a patch."""
-        return drawn_patch(patch, self.renderer)
 
     def layer(self, layer: LayerExplanation) -> LayerExplanation:
         """Lay out the cells of a layer's map."""

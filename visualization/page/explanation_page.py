@@ -13,7 +13,7 @@ scripts the views stand below each other with all they say; the script lets the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from crp.explanations import ClassScore, Explanation, LayerExplanation, numbers
+from crp.explanations import ClassScore, Explanation, LayerExplanation, Patch, numbers
 from crp.explanations.plausibility import absorbed_is_a_share, coverage_is_a_share
 from crp.visualization import colours as palette
 from crp.visualization import concentration_wording, conservation_wording, effect_wording, place_wording, wording
@@ -30,15 +30,17 @@ from crp.visualization import picture_formats as formats
 from crp.visualization.inputs import PageRenderer, page_renderer_for
 from crp.visualization.no_concept import outside
 from crp.visualization.package_files import template_files
-from crp.visualization.page.cards import card_view
+from crp.visualization.page.cards import WHERE_SIDE, card_view
 from crp.visualization.page.concept_map_section import cells_view, concept_map_view
-from crp.visualization.page.context import STAGE_SIDE, UP, Context
+from crp.visualization.page.context import STAGE_SIDE, Context
 from crp.visualization.page.glimpses import embedded_glimpses, shared_glimpses
 from crp.visualization.page.graph_section import graph_view
+from crp.visualization.page.heatmap_sheets import HeatmapSheet
 from crp.visualization.page.heatmaps import layer_limits
 from crp.visualization.page.outline import outline_view
-from crp.visualization.page.packed_parts import MOST_LAYERS, PackedParts
+from crp.visualization.page.packed_parts import MOST_LAYERS, packed_part
 from crp.visualization.page.packing import packed_json
+from crp.visualization.page.patch_sheets import UP, PatchSheets
 from crp.visualization.page.planes import planes_view
 from crp.visualization.page.sounds import Sounds
 from crp.visualization.page.stored_tables import cell_tables
@@ -76,6 +78,7 @@ def render(
     context = _context(explanation, shared, renderer or page_renderer_for(explanation))
     picture = context.picture
     height, width = picture.shape[:2]
+    drawn = [_view(value, index, context) for index, value in enumerate(views)]
     sound = context.sounds.embedded(context.renderer.sound(explanation.picture))
     return (
         environment()
@@ -110,8 +113,11 @@ def render(
             ratio=f"{width / height:.4f}",
             small=max(height, width) <= images.SMALL_SIDE,
             ticks=context.renderer.ticks(context.space),
-            views=[_view(value, index, context) for index, value in enumerate(views)],
-            parts=PackedParts(wanted=max(len(value.layers) for value in views) > MOST_LAYERS),
+            views=drawn,
+            rules=[*(sheet.rule() for sheet in context.heatmaps), *context.patches.rules()],
+            columns=max((len(patches) for patches in _strips(views)), default=0),
+            many=max(len(value.layers) for value in views) > MOST_LAYERS,
+            packed_part=packed_part,
             script_json=script_json,
             planes=planes_view(explanation),
             sound=sound,
@@ -121,7 +127,7 @@ def render(
             ],
             provenance=list(provenance_groups(explanation.provenance)),
             command=explanation.provenance.get("command", ""),
-            numbers=packed_json(_without_relevance(numbers(explanation))),
+            numbers=packed_json(_in_nine_digits(_without_relevance(numbers(explanation)))),
             naming=script_json(
                 [{"layer": one.layer, **one.naming.to_json()} for one in explanation.layers if one.naming is not None]
             ),
@@ -159,6 +165,15 @@ def _without_relevance(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, "layers": layers, "beside": [_without_relevance(other) for other in content["beside"]]}
 
 
+def _in_nine_digits(content: Any) -> Any:
+    """Round all numbers to what tells one float32 from another."""
+    if isinstance(content, float):
+        return float(f"{content:.9g}")
+    if isinstance(content, Mapping):
+        return {name: _in_nine_digits(value) for name, value in content.items()}
+    return [_in_nine_digits(value) for value in content] if isinstance(content, list | tuple) else content
+
+
 @cache
 def environment() -> jinja2.Environment:
     """Load the templates, with everything escaped."""
@@ -169,6 +184,13 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _strips(views: Sequence[Explanation]) -> Iterator[Sequence[Patch]]:
+    for view in views:
+        for layer in view.layers:
+            for part in layer.ranked:
+                yield from (part.relevance_patches, part.activation_patches)
 
 
 def _classes(explanation: Explanation) -> Iterator[dict[str, Any]]:
@@ -192,17 +214,19 @@ def _context(explanation: Explanation, shared: Shared | None, renderer: PageRend
         shared=shared,
         glimpses=embedded_glimpses(views, renderer) if shared is None else shared_glimpses(views, shared),
         colours=palette.concept_colours(explanation),
+        patches=PatchSheets(renderer, shared),
         sounds=Sounds("a page" if shared is None else "a page or a concept"),
     )
 
 
 def _view(explanation: Explanation, index: int, context: Context) -> dict[str, Any]:
     limits, place = layer_limits(explanation, context), outline_view(explanation, context.renderer)
+    sheets = {layer.layer: context.heatmap_sheet(WHERE_SIDE) for layer in explanation.layers}
     heatmap = context.relevance(explanation.heatmap)
     # Concepts and layers of the first view have the short addresses.
     prefix = f"view-{index}-" if index else ""
     layers = [
-        _layer(explanation, layer, f"{prefix}layer-{number}", number, limits[layer.layer], context)
+        _layer(explanation, layer, f"{prefix}layer-{number}", number, limits[layer.layer], sheets[layer.layer], context)
         for number, layer in enumerate(explanation.layers)
     ]
     cards = {(layer["name"], card["concept"]): card["id"] for layer in layers for card in layer["cards"]}
@@ -221,16 +245,22 @@ def _view(explanation: Explanation, index: int, context: Context) -> dict[str, A
         "negative": wording.negative(explanation),
         "outline": place and {**place, "index": index},
         "context": place_wording.prediction_context(explanation),
-        "graph": explanation.graph and graph_view(explanation, cards, limits, context),
+        "graph": explanation.graph and graph_view(explanation, cards, limits, sheets, context),
     }
 
 
 def _layer(
-    explanation: Explanation, layer: LayerExplanation, place: str, index: int, limit: float, context: Context
+    explanation: Explanation,
+    layer: LayerExplanation,
+    place: str,
+    index: int,
+    limit: float,
+    sheet: HeatmapSheet,
+    context: Context,
 ) -> dict[str, Any]:
     widest = max((abs(part.share) for part in layer.ranked), default=0) or 1
     cards = [
-        card_view(explanation, part, layer, place, limit, widest, context)
+        card_view(explanation, part, layer, place, limit, widest, sheet, context)
         for part in layer.ranked
     ]
     colours = context.colours[layer.layer]

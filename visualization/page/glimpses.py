@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from crp.explanations import Explanation, Patch
 from crp.visualization.inputs import PageRenderer
 from crp.visualization.inputs.laid_out import drawn_patch
-from crp.visualization.page.context import UP
+from crp.visualization.page.patch_sheets import UP
 from crp.visualization.picture_formats import photo_uri
 from crp.visualization.sheets import glimpse_sheet
 

@@ -12,6 +12,7 @@ from crp.visualization import colours as palette
 from crp.visualization import concept_names, graph_wording, wording
 from crp.visualization.graph_layout import edge_width, places
 from crp.visualization.page.context import Context
+from crp.visualization.page.heatmap_sheets import HeatmapSheet
 from crp.visualization.page.heatmaps import heatmap_view
 
 # Nodes are laid out in a drawing of this width; the page stretches it.
@@ -23,7 +24,11 @@ NAME_LENGTH = 18
 
 
 def graph_view(
-    explanation: Explanation, cards: Mapping[Key, str], limits: Mapping[str, float], context: Context
+    explanation: Explanation,
+    cards: Mapping[Key, str],
+    limits: Mapping[str, float],
+    sheets: Mapping[str, HeatmapSheet],
+    context: Context,
 ) -> dict[str, Any]:
     """Lay out and describe the graph of an explanation that has one.
 
@@ -35,6 +40,8 @@ def graph_view(
         Ids of the cards of concepts that have one.
     limits
         By layer, where the scale of its heatmaps ends.
+    sheets
+        By layer, where the heatmaps of its cards are drawn.
     context
         Of the page.
     """
@@ -43,14 +50,14 @@ def graph_view(
     rows = 1 + max(row for _, row in place.values())
     widest = max(sum(row == other for _, other in place.values()) for row in range(rows))
     layers = list(dict.fromkeys(node.layer for node in graph.nodes))
-    nodes = []
+    nodes, others = [], context.heatmap_sheet(NODE_SIDE)
     # in the order in which they are read: row by row, from left to right
     for node in sorted(graph.nodes, key=lambda node: place[node.key][::-1]):
         x, row = place[node.key]
         drawn = _node(graph, node, cards, context)
         if node.heatmap is not None:
-            limit = limits[node.layer]
-            drawn["heatmap"] = heatmap_view(node.heatmap, limit, context, side=NODE_SIDE, quality=16)
+            sheet = sheets[node.layer] if node.key in cards else others
+            drawn["heatmap"] = heatmap_view(node.heatmap, limits[node.layer], sheet, context)
         nodes.append(drawn | {"left": f"{x:.4%}", "top": f"{(row + 0.5) / rows:.4%}"})
     return {
         "height": rows * ROW,

@@ -1,4 +1,8 @@
-"""Heatmaps of concepts: each drawn up to its own limit, and the opacity that puts it on the scale of its layer."""
+"""Heatmaps of concepts: each drawn up to its own limit, and the opacity that puts it on the scale of its layer.
+
+Those of the cards of a layer are cells of one picture, which the style of the page holds: nodes of the graph show the
+same cells, and only those without a card have others, smaller ones.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from crp.visualization import encoding as images
 from crp.visualization import picture_formats as formats
 from crp.visualization import wording
 from crp.visualization.page.context import Context
+from crp.visualization.page.heatmap_sheets import HeatmapSheet
 
 
 def layer_limits(explanation: Explanation, context: Context) -> dict[str, float]:
@@ -24,7 +29,7 @@ def layer_limits(explanation: Explanation, context: Context) -> dict[str, float]
     return {layer: images.shared_limit(found) for layer, found in heatmaps.items()}
 
 
-def heatmap_view(heatmap: np.ndarray, limit: float, context: Context, *, side: int, quality: int) -> dict[str, Any]:
+def heatmap_view(heatmap: np.ndarray, limit: float, sheet: HeatmapSheet, context: Context) -> dict[str, Any]:
     """Draw one heatmap.
 
     Parameters
@@ -33,23 +38,22 @@ def heatmap_view(heatmap: np.ndarray, limit: float, context: Context, *, side: i
         float [*S], of the input.
     limit
         Where the scale of its layer ends.
+    sheet
+        Where it is drawn.
     context
         Of the page.
-    side
-        In how many pixels it is shown.
-    quality
-        As in `picture_formats.tinted_uri`.
 
     Returns
     -------
     dict
-        `uri`: the picture, drawn up to the heatmap's own limit. `fade`: its opacity on the layer's scale. `full`: the
-        own limit as text.
+        `sheet` and `cell`: where it lies, drawn up to its own limit. `fade`: its opacity on the layer's scale. `full`:
+        the own limit as text.
     """
     heatmap = context.relevance(heatmap)
     own = images.colour_limit(heatmap)
     return {
-        "uri": formats.tinted_uri(context.picture, heatmap, side=context.heatmap_side(side), quality=quality),
+        "sheet": sheet.name,
+        "cell": sheet.place(formats.drawn_heatmap(context.picture, heatmap, side=sheet.side)),
         "fade": f"{images.fade(own, limit):.4f}",
         "full": f"±{wording.number(own)}",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from crp.library.patches import MODES
 from crp.values import Patch
 from crp.visualization import wording
 from crp.visualization.inputs import PageRenderer
@@ -17,8 +18,8 @@ TITLES = {
 }
 
 
-def tiles(patches: Sequence[Patch], sounds: Sequence[str], renderer: PageRenderer) -> list[dict[str, Any]]:
-    """Describe patches and their forms; where their pictures are, those know who hold them."""
+def strip(mode: str, patches: Sequence[Patch], sounds: Sequence[str], renderer: PageRenderer) -> dict[str, Any]:
+    """Describe the patches of one mode and their forms; where their pictures are, those know who hold them."""
     found = []
     for rank, (patch, sound) in enumerate(zip(patches, sounds, strict=True), 1):
         height, width = renderer.patch(patch)[0].shape[:2]
@@ -28,8 +29,7 @@ def tiles(patches: Sequence[Patch], sounds: Sequence[str], renderer: PageRendere
                 "rank": rank,
                 "text": wording.patch(patch) + (f", {place}" if place else ""),
                 "aspect": "" if width == height else f"{width}/{height}",
-                "wide": width >= height,
                 "sound": sound,
             }
         )
-    return found
+    return {"title": TITLES[mode], "key": mode, "row": MODES.index(mode), "patches": found}

@@ -8,7 +8,8 @@ from __future__ import annotations
 from crp.visualization import picture_formats as formats
 from crp.visualization import wording
 from crp.visualization.page.cards import WHERE_SIDE
-from crp.visualization.page.context import STAGE_SIDE, UP, Context
+from crp.visualization.page.context import STAGE_SIDE, Context
+from crp.visualization.page.patch_sheets import UP
 
 # Bytes of a picture inside a page, and of one in a file beside the pages of a site. 1.5 MB are one bit for each of 12
 # million pixels, which is what a photo takes.

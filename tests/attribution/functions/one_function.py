@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from crp.attribution import RelevanceFlow
 from crp.attribution.observation import LinearCall
@@ -28,7 +29,9 @@ class Function(nn.Module):
 
 
 def flow_through(function: Callable[[Tensor], Tensor], data: Tensor) -> RelevanceFlow:
-    return RelevanceFlow(Function(function), RULES_FOR_LINEAR, data, before_activation=False)
+    """Open a flow through a function of the data, which for its rules are not the model's input."""
+    model = Function(lambda values: function(functional.leaky_relu(values, 1.0)))
+    return RelevanceFlow(model, RULES_FOR_LINEAR, data, before_activation=False)
 
 
 def generated(*shape: int) -> Tensor:

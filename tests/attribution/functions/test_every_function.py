@@ -238,6 +238,12 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     **{name: lambda x, layer=layer: layer(x[:, 0].transpose(0, 1))[0].transpose(0, 1) for name, layer in
        (("lstm", LSTM), ("gru", GRU), ("rnn_tanh", TANH), ("rnn_relu", RELU))},
     "lstm_cell": lambda x: LSTM_CELL(x[:, 0, 0], LSTM_CELL(x[:, 1, 0]))[1],
+    "_pack_padded_sequence": lambda x: nn.utils.rnn.pack_padded_sequence(
+        x[:, 0], [4, 2], batch_first=True
+    ).data.view(2, 3, 4),
+    "_pad_packed_sequence": lambda x: nn.utils.rnn.pad_packed_sequence(
+        nn.utils.rnn.PackedSequence(x[0, 0], torch.tensor([2, 1, 1])), padding_value=0.5
+    )[0].transpose(0, 1),
     "gru_cell": lambda x: GRU_CELL(x[:, 0, 0], x[:, 1, 0]),
 }  # fmt: skip
 # Read something else than values, need an accelerator, or torchvision's operators (test_detectors.py).

@@ -124,7 +124,11 @@ def test_a_deviation_that_is_no_divisor_is_named() -> None:
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("options", [{}, {"kdim": 6, "vdim": 6}], ids=["one projection", "three projections"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"kdim": 6, "vdim": 6}, {"add_bias_kv": True}, {"add_zero_attn": True, "add_bias_kv": True, "bias": False}],
+    ids=["one projection", "three projections", "appended", "zeros appended"],
+)
 @pytest.mark.parametrize("masked", [False, True])
 def test_multi_head_attention_is_opened(batch_first: bool, options: dict, masked: bool) -> None:
     torch.manual_seed(0)
@@ -136,7 +140,7 @@ def test_multi_head_attention_is_opened(batch_first: bool, options: dict, masked
             self.attention = attention
 
         def forward(self, data: Tensor) -> Tensor:
-            other = data[..., :6] if options else data
+            other = data[..., :6] if "kdim" in options else data
             lengths = (3, 5) if batch_first else (5, 3)
             padding = torch.zeros(lengths, dtype=torch.bool)
             padding[..., -1] = batch_first

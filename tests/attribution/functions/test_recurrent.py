@@ -11,6 +11,8 @@ from crp.attribution import RelevanceFlow, composite_for
 from crp.attribution.ledger import Ledger
 from tests.oracle.comparing import assert_relevance_close
 
+from .one_function import Function
+
 
 class Reader(nn.Module):
     """A recurrent layer, and what is read from it."""
@@ -134,16 +136,91 @@ def test_steps_are_explained_as_the_module(form: type[nn.Module], layer: type[nn
     assert_relevance_close(*heatmaps, 1e-12)
 
 
-def test_projections_and_packed_sequences_are_named() -> None:
-    class Packed(Reader):
-        def forward(self, data: Tensor) -> Tensor:
-            packed = nn.utils.rnn.pack_padded_sequence(data, [5, 5], batch_first=True)
-            return self.head(self.layer(packed)[1][0][-1])
+class Projected(ByHand):
+    """The steps of an LSTM whose hidden state is projected."""
 
+    def forward(self, data: Tensor) -> Tensor:
+        hidden, cell = data.new_zeros(len(data), 2), data.new_zeros(len(data), 4)
+        for now in data.unbind(1):
+            sent = functional.linear(now, self.layer.weight_ih_l0, self.layer.bias_ih_l0)
+            returned = functional.linear(hidden, self.layer.weight_hh_l0, self.layer.bias_hh_l0)
+            enter, keep, candidate, leave = (sent + returned).chunk(4, 1)
+            cell = keep.sigmoid() * cell + candidate.tanh() * enter.sigmoid()
+            hidden = functional.linear(cell.tanh() * leave.sigmoid(), self.layer.weight_hr_l0)
+        return hidden
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "num_layers": 2}, {"bias": False}])
+def test_projections_are_steps(options: dict) -> None:
     torch.manual_seed(0)
-    projected = Reader(nn.LSTM(3, 4, batch_first=True))
-    projected.layer = nn.LSTM(3, 6, proj_size=4, batch_first=True)
+    layer = nn.LSTM(3, 4, proj_size=2, batch_first=True, **options).double()
     data = torch.randn(2, 5, 3, dtype=torch.float64)
-    for model in (projected, Packed(nn.LSTM(3, 4, batch_first=True), "last")):
-        with RelevanceFlow(model.double().eval(), composite_for(nn.Linear(2, 2)).composite, data) as flow:
-            assert "lstm in 'layer'" in flow.notes[0]
+    found = closed(Last(layer), data)
+    assert abs(found.unaccounted) < 1e-10 * abs(found.started)
+    assert abs(found.arrived) > 1e-5
+    if not options:
+        heatmaps = []
+        for kind in (Projected, Last):
+            with RelevanceFlow(kind(layer), composite_for(nn.Linear(2, 2)).composite, data) as flow:
+                heatmaps.append(flow.down(flow.output_relevance([1])))
+        assert_relevance_close(*heatmaps, 1e-12)
+
+
+class Packed(nn.Module):
+    """Reads sequences of several lengths, and averages what it makes of each, or takes its last state."""
+
+    def __init__(self, layer: nn.RNNBase, lengths: list[int], read: str) -> None:
+        super().__init__()
+        self.layer, self.lengths, self.read = layer, torch.tensor(lengths), read
+
+    def forward(self, data: Tensor) -> Tensor:
+        first = self.layer.batch_first
+        packed = nn.utils.rnn.pack_padded_sequence(data, self.lengths, batch_first=first, enforce_sorted=False)
+        rows, last = self.layer(packed)
+        if self.read == "last":
+            return (last[0] if isinstance(last, tuple) else last).transpose(0, 1).flatten(1)
+        rows = nn.utils.rnn.pad_packed_sequence(rows, batch_first=first)[0]
+        return rows.sum(1 if first else 0) / self.lengths[:, None]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("read", ["all", "last"])
+def test_a_packed_sequence_is_explained_as_it_is_alone(kind: type[nn.RNNBase], batch_first: bool, read: str) -> None:
+    torch.manual_seed(0)
+    # of a GRU that starts at zeros, the reset gate scales a constant, and only alone it does so in all samples
+    both_ways = kind is not nn.GRU
+    layer = kind(3, 4, num_layers=2, bidirectional=both_ways, batch_first=batch_first).double()
+    lengths = [2, 5, 3]
+    data = torch.randn(3, 5, 3, dtype=torch.float64)
+    rules = composite_for(nn.Linear(2, 2)).composite
+    whole = Packed(layer, lengths, read)
+    if not batch_first:
+        whole = nn.Sequential(Function(lambda values: values.transpose(0, 1)), whole)
+    with RelevanceFlow(whole, rules, data) as flow:
+        assert flow.notes == ()
+        assert_relevance_close(flow.prediction, whole(data), 1e-12)
+        started = flow.output_relevance([1])
+        arrived = flow.down(torch.cat([started, 2 * started]))
+        ledger = flow.ledger(started)
+        assert abs(ledger.unaccounted) < 1e-10 * abs(ledger.started)
+    assert_relevance_close(arrived[1], 2 * arrived[0], 1e-10)
+    for sample, length in enumerate(lengths):
+        alone = Packed(layer, [length], read)
+        if not batch_first:
+            alone = nn.Sequential(Function(lambda values: values.transpose(0, 1)), alone)
+        with RelevanceFlow(alone, rules, data[sample : sample + 1, :length]) as flow:
+            expected = flow.down(flow.output_relevance([1]))[0, 0]
+        assert_relevance_close(arrived[0, sample, :length], expected, 1e-10)
+        assert not arrived[0, sample, length:].any()
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_sequences_of_one_length_are_the_same_packed_or_not(kind: type[nn.RNNBase]) -> None:
+    torch.manual_seed(0)
+    layer, data = kind(3, 4, batch_first=True).double(), torch.randn(2, 5, 3).double()
+    heatmaps = []
+    for model in (Last(layer), Packed(layer, [5, 5], "last")):
+        with RelevanceFlow(model, composite_for(nn.Linear(2, 2)).composite, data) as flow:
+            heatmaps.append(flow.down(flow.output_relevance([1])))
+    assert_relevance_close(*heatmaps, 1e-12)

@@ -155,6 +155,32 @@ def test_crops_are_used_only_where_they_give_what_the_sample_gives(first, exact)
     assert CropMaker(prepare(model, EpsilonPlusFlat()), "3", windows).exact(sample) is exact
 
 
+class Brightest(nn.Module):
+    """Divides by the largest value of a sample, which dark samples have in no place."""
+
+    def forward(self, data):
+        return data / data.amax((1, 2, 3), keepdim=True).clamp(min=1)
+
+
+class Refusing(nn.Module):
+    """Accepts whole samples of values in range only, and has no other fault."""
+
+    def forward(self, data):
+        if data.shape[-1] == 28 and (data < 0).any():
+            raise ValueError("negative")
+        return data
+
+
+@pytest.mark.parametrize(("first", "exact"), [(Brightest(), False), (Refusing(), True)])
+def test_what_has_no_effect_on_a_sample_is_seen_on_others(first, exact):
+    model = nn.Sequential(first, *MODEL)
+    windows = windows_of(receptive_boxes(MODEL, (2, 28, 28), "2").numpy(), (12, 12), (28, 28))
+    dark = torch.full((2, 28, 28), 0.01)
+    made = CropMaker(prepare(model, EpsilonPlusFlat()), "3", windows)
+    assert made._agrees(dark)
+    assert made.exact(dark) is exact
+
+
 @given(
     kernels=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=3),
     size=st.integers(30, 40),

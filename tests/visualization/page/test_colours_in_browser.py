@@ -15,7 +15,7 @@ from page_in_browser import VIEW, at
 def opacities(page):
     """Of the heatmaps that are shown: of cards, of the graph's nodes, of the picture."""
     return page.run(
-        f"[...document.querySelectorAll('{VIEW} .panel:not([hidden]) .where, {VIEW} .node img, {VIEW} .picture')]"
+        f"[...document.querySelectorAll('{VIEW} .panel:not([hidden]) .where, {VIEW} .node .heat i, {VIEW} .picture')]"
         ".map(e => Number(getComputedStyle(e).opacity))"
     )
 
@@ -96,6 +96,7 @@ def test_a_concept_has_one_colour_in_all_views(page, explanation):
     for view in range(3):
         if view:
             page.click(f'[data-switch="{view}"]')
+            page.run("dispatchEvent(new Event('beforeprint')); 1")  # puts in graphs that are out of sight
         page.drag(at(page, 0, 0), at(page, 6, 6))
         for kind, one, place in (
             ("card", ".card", ".chip"), ("node", ".node:not(.root)", ".chip"), ("legend", ".legend li", "i"),
@@ -106,7 +107,7 @@ def test_a_concept_has_one_colour_in_all_views(page, explanation):
                 "Number(e.closest('[data-layer]').dataset.layer), Number(e.dataset.concept), "
                 f"e.querySelector('{place}')])"
                 ".filter(([, , c]) => c).map(([layer, concept, c]) => [layer, concept, "
-                "c.tagName === 'rect' ? getComputedStyle(c).fill : getComputedStyle(c).backgroundColor])"
+                "c.tagName === 'path' ? getComputedStyle(c).fill : getComputedStyle(c).backgroundColor])"
             )
             assert shown
             for layer, concept, colour in shown:

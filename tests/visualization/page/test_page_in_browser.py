@@ -1,7 +1,6 @@
 """The page in a real browser: every control by mouse and by keyboard."""
 
 import numpy as np
-import pytest
 
 from crp.visualization import graph_wording, wording
 from page_in_browser import VIEW, assert_ranked, at, caption, focused, frame, open_panels, pinned, selected
@@ -16,9 +15,12 @@ def test_pointing_at_a_card_lights_it_up_everywhere(page, explanation):
     shares = wording.both_shares(explanation, part)
     assert "of the prediction" in shares
     assert caption(page) == f"Concept {part.concept} of layer3 {wording.side(part)}: {shares}."
-    pictures = (f"{VIEW} .frame.concept img", f"{card} .where")
-    large, small = (f"document.querySelector('{picture}').src" for picture in pictures)
-    assert page.run(f"{large} === {small}")
+    for what in ("backgroundImage", "backgroundPosition"):
+        large, small = (
+            f"getComputedStyle(document.querySelector('{picture}')).{what}"
+            for picture in (f"{VIEW} .frame.concept .picture", f"{card} .where")
+        )
+        assert page.run(f"{large} === {small}")
     lit = f"[...document.querySelectorAll('{VIEW} .sum .on, {VIEW} .legend .on')]"
     lit = page.run(f"{lit}.map(e => Number(e.dataset.concept))")
     assert set(lit) == {part.concept}
@@ -46,20 +48,20 @@ def test_a_card_is_kept_by_click_and_by_enter_and_let_go_by_escape(page, explana
     assert (pinned(page), page.run("location.hash")) == ([], "")
 
 
-@pytest.mark.parametrize("view", ["input", "relevance", "map", "concept"])
-def test_layers_of_the_picture(page, explanation, view):
-    button = f'{VIEW} [data-show="{view}"]'
-    if view == "concept":
-        assert page.run(f"document.querySelector('{button}').disabled")
-        page.click(f"#layer-0-concept-{explanation.layers[0].ranked[0].concept} .pick")
-    page.click(f"{VIEW} [data-show=input]")
-    page.run(f"document.querySelector('{button}').focus()")
-    page.press(" ")
-    assert frame(page) == view
-    page.click(f"{VIEW} [data-show=input]")
-    assert frame(page) == "input"
-    page.click(button)
-    assert frame(page) == view
+def test_layers_of_the_picture(page, explanation):
+    for view in ("input", "relevance", "map", "concept"):
+        button = f'{VIEW} [data-show="{view}"]'
+        if view == "concept":
+            assert page.run(f"document.querySelector('{button}').disabled")
+            page.click(f"#layer-0-concept-{explanation.layers[0].ranked[0].concept} .pick")
+        page.click(f"{VIEW} [data-show=input]")
+        page.run(f"document.querySelector('{button}').focus()")
+        page.press(" ")
+        assert frame(page) == view
+        page.click(f"{VIEW} [data-show=input]")
+        assert frame(page) == "input"
+        page.click(button)
+        assert frame(page) == view
 
 
 def test_layers_are_opened_by_click_and_arrow_keys(page):
@@ -84,7 +86,8 @@ def test_a_second_class_and_the_difference_have_views_of_their_own(page, explana
     page.press("Enter")
     assert page.run(f"document.querySelector('{VIEW}').id") == "view-2"
     assert_ranked(page, explanation.beside[1].layers[0], [8, 9, 15, 16])
-    counts = page.run(f"[...document.querySelectorAll('{VIEW} .card')].map(e => e.querySelectorAll('.patch').length)")
+    cards = f"[...document.querySelectorAll('{VIEW} .card')]"
+    counts = page.run(f"{cards}.map(e => e.querySelectorAll('.patches b').length)")
     assert set(counts) == {4}  # patches that stand on another view's card were brought here
     page.click('[data-switch="0"]')
     assert page.run(f"document.querySelector('{VIEW}').id") == "view-0"

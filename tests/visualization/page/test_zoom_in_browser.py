@@ -83,6 +83,10 @@ def expected(picture, left, top, factor, shape):
     return np.asarray(drawn, dtype=float)
 
 
+def box(selector):
+    return f"document.querySelector('{selector}').getBoundingClientRect()"
+
+
 def inner(values):
     """Without the border, which is round, and where the outline of cells may lie."""
     return values[12:-12, 12:-12]
@@ -279,3 +283,45 @@ def test_small_pictures_have_no_zoom(browser, tmp_path):
     browser.press("+")
     assert window(browser)[4] == window(browser)[0]
     assert browser.complaints == []
+
+
+ENLARGE = f"{VIEW} .zoom button:last-child"
+
+
+@pytest.mark.parametrize("width", [1300, 360])
+def test_the_picture_can_be_as_large_as_the_window(page, explanation, width):
+    page.resize(width, 740)
+    zoom(page, 2)
+    before = window(page)
+    page.click(ENLARGE)
+    settle(page)
+    enlarged = window(page)
+    assert enlarged[0] > 1.5 * before[0]
+    assert page.run(f"(b => b.left >= 0 && b.right <= innerWidth && b.bottom <= innerHeight)({box(FRAMES)})")
+    # the same place, and the same cells
+    for axis in (0, 1):
+        middles = [(view[2 + axis] + view[axis] / 2) / view[4 + axis] for view in (before, enlarged)]
+        assert middles[0] == pytest.approx(middles[1], abs=0.01)
+    cells = [row * 7 + column for row in (3, 4) for column in (3, 4)]
+    page.drag(*(page.place(f"{VIEW} .grid", (at + 0.5) / 7, (at + 0.5) / 7) for at in (3, 4)))
+    assert selected(page) == cells
+    assert_ranked(page, explanation.layers[0], cells)
+    assert page.run(f"document.querySelector('{VIEW} .ranking').checkVisibility()")
+    assert faults(page) == []
+    page.press("Escape")
+    settle(page)
+    assert window(page) == pytest.approx(before, abs=1)
+    # Escape has closed the large picture and nothing else
+    assert selected(page) == cells
+    assert page.run(f"document.activeElement === document.querySelector('{ENLARGE}')")
+    assert page.run(f"document.querySelector('{VIEW} .side').lastElementChild.matches('.region')")
+    page.press("Escape")
+    assert selected(page) == []
+
+
+def test_paper_shows_the_page_while_the_picture_is_enlarged(page):
+    page.click(ENLARGE)
+    page.run("dispatchEvent(new Event('beforeprint'))")
+    page.media(kind="print")
+    assert page.run("document.querySelector('.enlarged')") is None
+    assert page.run(f"document.querySelector('{VIEW} .side > .stage').checkVisibility()")

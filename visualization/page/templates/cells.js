@@ -8,14 +8,21 @@ class Table {
     this.places = content.sprite.concepts && new Map(content.sprite.concepts.map((concept, place) => [concept, place]));
   }
 
-  // Unpacked when a layer is first opened: of many layers, few are. First a bit for each value that is not zero; then come
-  // the high bytes of their steps, then the low ones.
+  // Unpacked when a layer is first opened: of many layers, few are. How they are packed says `packed_steps` in Python.
   get steps() {
-    const count = this.rows * this.columns * this.size, data = unpacked(this.table), steps = new Int16Array(count);
-    let high = count + 7 >> 3;
-    const others = (data.length - high) / 2;
+    const cells = this.rows * this.columns, count = cells * this.size, data = unpacked(this.table), steps = new Int16Array(count);
+    const bit = at => data[at >> 3] >> (at & 7) & 1;
+    let held = 0;
+    for (let place = 0; place < count; place++) held += bit(place);
+    let sign = count + 7 & ~7, at = (sign + held + 7 & ~7) + 8 * this.size;
+    const widths = (at >> 3) - this.size;
     for (let place = 0; place < count; place++) {
-      if (data[place >> 3] >> (place & 7) & 1) { steps[place] = data[high] << 8 | data[high + others]; high++; }
+      if (!bit(place)) continue;
+      const width = data[widths + Math.floor(place / cells)];
+      let size = 0;
+      while (bit(at++)) size += 1 << width;
+      for (let low = 0; low < width; low++) size |= bit(at++) << low;
+      steps[place] = bit(sign++) ? -size : size;
     }
     if (this.difference) this.addExpected(steps);
     else this.filled = data;

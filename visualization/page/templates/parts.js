@@ -1,7 +1,10 @@
+// The address in a style.
+function addressIn(style) { return style.trim().replace(/^url\(["']?|["']?\)$/g, ""); }
+
 // What a reader takes along of each part of the page: a link to it, its numbers, its picture.
 class Parts {
-  constructor(views) {
-    this.views = views;
+  constructor(views, settings) {
+    Object.assign(this, { views, settings });
     for (const view of views) {
       for (const panel of view.panels) if (panel.querySelector(".ledger")) this.offer(view, panel);
       if (view.graph.root) this.offerGraph(view);
@@ -42,8 +45,8 @@ class Parts {
       "Copy link": () => this.address(`${encodeURIComponent(layer)}/${concept}${view.index ? `@${view.index}` : ""}`),
       "Download the heatmap as PNG": () => this.png(name, card.querySelector(".heat")),
       "Download JSON": () => {
-        const { supporting, opposing } = this.of(view).layers[index];
-        this.json(name, { layer, ...[...supporting, ...opposing].find(part => part.concept === concept) });
+        const { target, against, layers } = this.of(view), { supporting, opposing } = layers[index];
+        this.json(name, { image: this.numbers.provenance.image, target, against, layer, ...[...supporting, ...opposing].find(part => part.concept === concept) });
       },
     });
   }
@@ -58,7 +61,8 @@ class Parts {
   }
 
   offerRegion(view) {
-    this.menu(view.region.root, "the region", { "Download CSV": () => {
+    const link = () => this.address(`${view.index ? `@${view.index}` : ""}${numbered("region", view.region.table.layer, [...view.region.selected])}`);
+    this.menu(view.region.root, "the region", { "Copy link": link, "Download CSV": () => {
       const { table, selected } = view.region, sums = table.sums(selected), total = sums.reduce((sum, value) => sum + Math.abs(value), 0);
       this.csv(`${table.layer} region`, this.concepts(table, table.ranked(selected, sums).map(concept => [concept, sums[concept], sums[concept] / total])));
     } });
@@ -77,13 +81,21 @@ class Parts {
     else place.append(menu);
   }
 
-  address(hash) { return location.href.split("#")[0] + (hash && `#${hash}`); }
+  // A link to a part, with what the page is set to.
+  address(part) {
+    const hash = part + this.settings();
+    return location.href.split("#")[0] + (hash && `#${hash}`);
+  }
 
   csv(name, rows) { download(this.file(name, "csv"), csv(rows), "text/csv"); }
 
   json(name, content) { download(this.file(name, "json"), JSON.stringify(content, null, 1), "application/json"); }
 
-  file(name, kind) { return `${name.replace(/[^\p{L}\p{N}._-]+/gu, "-")}.${kind}`; }
+  // Files are called after the picture and the part.
+  file(name, kind) {
+    const picture = (this.numbers.provenance.image ?? "").split(/[/\\]/).pop().replace(/\.[^.]*$/, "");
+    return `${`${picture} ${name}`.trim().replace(/[^\p{L}\p{N}._-]+/gu, "-")}.${kind}`;
+  }
 
   // The map as it lies on the faded picture; styles of the page go with it.
   svg(name, map) {
@@ -101,20 +113,22 @@ class Parts {
     download(this.file(name, "svg"), new XMLSerializer().serializeToString(copy), "image/svg+xml");
   }
 
-  faded() { return getComputedStyle(document.documentElement).getPropertyValue("--faded").trim().replace(/^url\(["']?|["']?\)$/g, ""); }
+  faded() { return addressIn(getComputedStyle(document.documentElement).getPropertyValue("--faded")); }
 
   // A heatmap on the scale that the page shows it on.
   async png(name, heat) {
     const load = async address => { const image = new Image(); image.src = address; await image.decode(); return image; };
-    const drawn = heat.querySelector("img"), [ground, heatmap] = await Promise.all([load(this.faded()), load(drawn.src)]);
-    const canvas = element("canvas"), side = Math.max(heatmap.naturalWidth, heatmap.naturalHeight), factor = Math.max(1, Math.floor(448 / side));
-    canvas.width = heatmap.naturalWidth * factor;
-    canvas.height = heatmap.naturalHeight * factor;
+    const drawn = heat.querySelector("i"), style = getComputedStyle(drawn), [rows, columns, row, column] = ["--r", "--k", "--y", "--x"].map(name => Number(style.getPropertyValue(name)));
+    const [ground, sheet] = await Promise.all([load(this.faded()), load(addressIn(style.backgroundImage))]);
+    const width = sheet.naturalWidth / columns, height = sheet.naturalHeight / rows;
+    const canvas = element("canvas"), factor = Math.max(1, Math.floor(448 / Math.max(width, height)));
+    canvas.width = width * factor;
+    canvas.height = height * factor;
     const context = canvas.getContext("2d");
     context.imageSmoothingEnabled = !document.body.classList.contains("small");
     context.drawImage(ground, 0, 0, canvas.width, canvas.height);
-    context.globalAlpha = Number(getComputedStyle(drawn).opacity);
-    context.drawImage(heatmap, 0, 0, canvas.width, canvas.height);
+    context.globalAlpha = Number(style.opacity);
+    context.drawImage(sheet, column * width, row * height, width, height, 0, 0, canvas.width, canvas.height);
     download(this.file(name, "png"), await new Promise(done => canvas.toBlob(done)), "image/png");
   }
 }

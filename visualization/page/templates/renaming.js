@@ -64,7 +64,7 @@ class Renaming {
     }, text);
     for (const node of all(".graph .node")) this.write(node, "data-text", text => swapped(text, said.map(one => one.of_graph)));
     for (const place of all(".graph .node > .unseen, .graph .edge > title, .account bdi")) this.write(place, "", text => swapped(text, said.map(one => one.of_graph)));
-    const places = { ".sum [data-concept]": "title", ".card .where": "alt", ".card .to-page .unseen": "", ".legend [data-concept]": "title", ".region-of > title": "" };
+    const places = { ".sum [data-concept]": "title", ".card .where": "aria-label", ".card .to-page .unseen": "", ".region-of > title": "" };
     for (const [selector, attribute] of Object.entries(places)) {
       for (const place of all(selector)) {
         const item = place.closest("[data-concept]"), index = place.closest("[data-layer]").dataset.layer;

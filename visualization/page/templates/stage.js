@@ -1,7 +1,4 @@
 // The picture beside the cards: input, relevance, map, or one concept.
-// A picture of nothing: what shows is the faded input behind it.
-const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7";
-
 class Stage {
   constructor(view) {
     this.view = view;
@@ -21,7 +18,7 @@ class Stage {
     input.className = "frame";
     input.dataset.frame = "input";
     this.frames.prepend(input);
-    this.picture = element("img", { class: "picture", alt: "" });
+    this.picture = element("i", { class: "picture", role: "img" });
     this.overlay = element("svg", { "aria-hidden": "true" });
     this.frames.append(element("div", { class: "frame concept heat", "data-frame": "concept", hidden: "" }, this.picture, this.overlay));
     // Out of the frames, so that nothing below moves when the picture changes.
@@ -32,6 +29,11 @@ class Stage {
 
   take(place) {
     const legends = all(".legend", place);
+    // What an area holds stands in its title, which is for the mouse alone.
+    for (const item of all(".legend [data-concept]", place)) {
+      const title = item.closest(".map").querySelector(`.region-of[data-concept="${item.dataset.concept}"] > title`).textContent;
+      item.firstElementChild.append(element("span", { class: "unseen" }, `, ${title.split(": ").at(-1)}`));
+    }
     (this.legends.at(-1) ?? this.frames).after(...legends);
     this.legends.push(...legends);
   }
@@ -82,10 +84,11 @@ class Stage {
 
   showConcept(index, { concept, cell }) {
     const { view } = this, table = view.tables[index], card = view.card(index, concept), node = view.graph.node(table.layer, concept);
-    const picture = card ? card.querySelector(".where") : node && node.querySelector("img");
-    this.picture.src = picture ? picture.src : BLANK;
-    this.picture.alt = card ? picture.alt : `Where ${table.named(concept)} holds relevance, in cells`;
-    this.picture.style.setProperty("--fade", picture ? picture.style.getPropertyValue("--fade") : 1);
+    const picture = card ? card.querySelector(".where") : node && node.querySelector(".heat i");
+    // Without a picture, the faded input shows.
+    this.picture.className = `picture ${picture ? picture.className : ""}`;
+    this.picture.style.cssText = picture ? picture.style.cssText : "";
+    this.picture.setAttribute("aria-label", card ? picture.getAttribute("aria-label") : `Where ${table.named(concept)} holds relevance, in cells`);
     if (picture) this.scale(view.panels[index].dataset.limit, (card ?? node).dataset.full);
     else if (table.table) this.scale(`${limit(table.peak())} a cell`, `${limit(table.peak(concept))} a cell`);
     this.drawOverlay(table, index, concept, !picture);
@@ -125,7 +128,7 @@ class Stage {
         }));
       }
     }
-    const region = map.querySelector(`.region-of[data-concept="${concept}"] path`);
+    const region = map.querySelector(`.region-of[data-concept="${concept}"] > path`);
     if (region) this.overlay.append(region.cloneNode());
   }
 }

@@ -16,8 +16,11 @@ class View {
     this.graph = new Graph(this);
     this.region = new Region(this);
     this.planes = new Planes(this);
+    new Enlarged(this);
     this.listen();
-    this.open(0);
+    this.arrange(0);
+    // What another view holds is unpacked when a reader turns to it.
+    if (!this.index) this.open(0);
   }
 
   // Patches that stand on another view's card.
@@ -47,12 +50,17 @@ class View {
 
   open(index) {
     this.fill(index);
+    this.arrange(index);
+    this.region.open();
+    this.pin(null);
+  }
+
+  // Which layer is the open one.
+  arrange(index) {
     this.layer = index;
     this.panels.forEach((panel, i) => { panel.hidden = i !== index; });
     this.tabs.forEach((tab, i) => { tab.setAttribute("aria-selected", i === index); tab.tabIndex = i === index ? 0 : -1; });
     this.stage.open(index);
-    this.region.open();
-    this.pin(null);
   }
 
   card(layer, concept) {

@@ -29,7 +29,7 @@ class Zoom {
     };
     this.out = button("Zoom out", "−", () => this.to(this.factor / STEP));
     this.in = button("Zoom in", "+", () => this.to(this.factor * STEP));
-    this.back = button("Whole picture", "Whole picture", () => this.to(1));
+    this.back = button("Whole picture", "Whole", () => this.to(1));
     this.hand = button("Dragging moves the picture", "Move", () => this.move(!this.moves));
     this.size = element("output", {});
     this.bar = element("div", { class: "zoom", role: "group", "aria-label": "Zoom" }, this.out, this.size, this.in, this.back, this.hand);
@@ -145,8 +145,12 @@ class Zoom {
     if (this.full) return;
     this.full = element("img", { class: "full-picture", alt: "", src: this.whole.textContent });
     this.frames.append(this.full);
-    await this.full.decode();
-    this.frames.classList.add("sharp");
+    try {
+      await this.full.decode();
+      this.frames.classList.add("sharp");
+    } catch { // on a site it is a file, which may not have been copied
+      this.bar.append(element("span", { role: "status" }, "The picture in full is missing."));
+    }
   }
 
   // Whether dragging moves the picture, or selects cells of it.

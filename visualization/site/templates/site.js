@@ -2,7 +2,7 @@
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   document.body.classList.add("live");
-  for (const patch of all(".patch")) patch.title = patch.getAttribute("aria-label");
+  for (const patch of all(".patches b")) patch.title = patch.textContent;
 
   // A prediction's page: those before and after it.
   const turn = document.querySelector("[data-place]");

@@ -15,7 +15,7 @@ from crp.visualization import encoding as images
 from crp.visualization import graph_layout, wording
 from crp.visualization.map_cells import outweighed, winner_shares
 from crp.visualization.page.explanation_page import render
-from page_source import Page
+from page_source import Page, opened
 
 
 def test_a_concept_has_both_its_numbers_with_their_names(explanation, page):
@@ -38,7 +38,7 @@ def test_a_concept_has_both_its_numbers_with_their_names(explanation, page):
 def test_heatmaps_of_a_layer_share_one_scale(explanation, page):
     """On cards and nodes: the opacity that a heatmap has, drawn up to its own limit, is its place on that scale."""
     text = "".join(page.text)
-    fades = [float(image["style"].removeprefix("--fade:")) for image in page.all("img", **{"class": "where"})]
+    fades = [float(re.match(r"--fade:([\d.]+)", heatmap["style"])[1]) for heatmap in page.all("i", role="img")]
     parts = [part for layer in explanation.layers for part in layer.ranked]
     limits = {}
     for layer in explanation.layers:
@@ -48,17 +48,17 @@ def test_heatmaps_of_a_layer_share_one_scale(explanation, page):
     expected = [(images.colour_limit(part.heatmap) / limits[part.layer]) ** 0.5 for part in parts]
     assert fades == pytest.approx(expected, abs=1e-4)
     assert min(fades) < 0.2
-    small = [image for image in page.all("img") if not image["alt"]]
+    small = [heatmap["style"] for heatmap in page.all("i") if re.fullmatch(r"h\d+", heatmap.get("class", ""))]
     place = graph_layout.places(explanation.graph)
     nodes = sorted(explanation.graph.nodes, key=lambda node: place[node.key][::-1])  # in reading order
     limits["(output)"] = images.colour_limit(nodes[0].heatmap)
     expected = [(images.colour_limit(node.heatmap) / limits[node.layer]) ** 0.5 for node in nodes]
-    assert [float(image["style"].removeprefix("--fade:")) for image in small] == pytest.approx(expected, abs=1e-4)
+    assert [float(re.match(r"--fade:([\d.]+)", style)[1]) for style in small] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_concept_has_one_colour_wherever_it_is_shown(explanation):
     several = examples.beside(explanation, patches=2)
-    source = render(several)
+    source = opened(render(several))
     colours = palette.concept_colours(several)
     names = list(colours)
     found = []
@@ -86,7 +86,7 @@ def test_the_map_says_what_its_winners_hold(explanation, page):
     assert f"It holds {low} to {high} of the absolute relevance in its cell" in text
     cells = int(outweighed(layer.concept_map).sum())
     assert f"Hatched: {cells} of 49 cells in which concepts against outweigh those for" in text
-    opacities = {float(cell["fill-opacity"]) for cell in page.all("rect", **{"class": "cell"})}
+    opacities = {float(cell["fill-opacity"]) for cell in page.all("path", **{"class": "cell"})}
     everywhere = [winner_shares(one.concept_map)[one.concept_map.concept >= 0] for one in explanation.layers]
     expected = {round(palette.cell_opacity(share), 2) for share in np.concatenate(everywhere)}
     assert sorted(opacities) == sorted(expected)
