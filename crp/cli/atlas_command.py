@@ -200,15 +200,24 @@ def _objects(
 
 
 def _samples(library: Library, given: dict[str, Any]) -> Any:
-    """Return the mined data, to name their samples; None if they are not where they were."""
+    """Return the mined data, to name their samples; None if they are not where they were, or have changed."""
+    from crp.mining.block_stream import SampleReader
+    from crp.mining.dataset import check_first_samples
     from crp.sources.provenance import data_of
 
     try:
-        return data_of(library, data=given["data"], trust=given["trust"])
+        found = data_of(library, data=given["data"], trust=given["trust"])
     except CrpError:
         if given["data"] is not None:
             raise
         return None
+    try:
+        reader = SampleReader(found, labelled=False, skip_bad=True, preprocessing=library.preprocessing)
+        check_first_samples(library, reader, "The data set cannot name the mined samples", skip_bad=True)
+    except CrpError as error:
+        click.echo(str(error), err=True)
+        return None
+    return found
 
 
 def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor:

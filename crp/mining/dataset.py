@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crp.errors import SampleError
+from crp.errors import LibraryError, SampleError
 from crp.library.fingerprints import data_fingerprint, sample_digest, sampled_indices
 from crp.models import check_same
 from crp.preprocessing import Preprocessing
@@ -94,3 +94,20 @@ def check_data(library: Library, data: DataSubject) -> None:
     """
     keys = ["length", "shape", "dtype", "fingerprint"]
     check_same(library.manifest["data"], data.data, keys, "This is not the data set that was mined")
+
+
+def check_first_samples(library: Library, reader: SampleReader, fact: str, *, skip_bad: bool) -> None:
+    """Raise an error unless the first samples of a data set are those that a library was mined from.
+
+    Reads those that `sampled_indices` lists.
+
+    Raises
+    ------
+    LibraryError
+        Begins with `fact`.
+    """
+    length, fingerprint = (library.manifest["data"][key] for key in ("length", "fingerprint"))
+    if length > len(reader):
+        raise LibraryError(f"{fact}: {length} samples were mined, and there are {len(reader)}.")
+    if data_fingerprint(length, sampled_digests(reader, length, skip_bad)) != fingerprint:
+        raise LibraryError(f"{fact}: its first {length} samples are not those that were mined.")

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from crp.errors import LibraryError
-from crp.library.fingerprints import data_fingerprint
 from crp.library.store import open_library
 from crp.mining.block_stream import SampleReader
-from crp.mining.dataset import sampled_digests
+from crp.mining.dataset import check_first_samples
 
 from .stages import STATE
 from .work import difference_of
@@ -54,10 +53,5 @@ def check_extends(
         raise LibraryError(f"{fact}: it holds no means, because an earlier version mined it. Mine it again.")
     if difference := difference_of(library.manifest, manifest, _MAY_DIFFER):
         raise LibraryError(f"{fact}: {difference}.")
-    mined = library.manifest["data"]
-    if mined["length"] > len(reader):
-        raise LibraryError(f"{fact}: it was mined from {mined['length']} samples, and there are {len(reader)}.")
-    digests = sampled_digests(reader, mined["length"], skip_bad)
-    if data_fingerprint(mined["length"], digests) != mined["fingerprint"]:
-        raise LibraryError(f"{fact}: its first {mined['length']} samples are not those that were mined.")
+    check_first_samples(library, reader, fact, skip_bad=skip_bad)
     return library.path / STATE

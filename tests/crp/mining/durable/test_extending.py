@@ -45,7 +45,7 @@ def test_extending_is_resumed_and_shared(whole, forty, tmp_path):
     [
         ({"k": 6}, "cannot be extended to this data set: its settings.k is 5, and now it is 6."),
         ({"layers": ["0"]}, "cannot be extended to this data set: its layers is "),
-        ({"length": 30}, "cannot be extended to this data set: it was mined from 40 samples, and there are 30."),
+        ({"length": 30}, "cannot be extended to this data set: 40 samples were mined, and there are 30."),
     ],
 )
 def test_extending_with_other_settings_is_refused(forty, tmp_path, options, end):
