@@ -72,16 +72,17 @@ class FixFigures(ChangedPredictions):
         What differs is told by the interval of `least_difference`: these samples are few.
         """
         kept, removed = self.after.right_with, self.after.right_taken_out
-        both = f"Corrected, it is {_percent(kept)} of them as they are and {_percent(removed)} with the concept removed"
+        both = f"This one gets {_percent(kept)} right as they are and {_percent(removed)} with the concept removed"
         if least_difference(kept, self.having, removed, self.having) > 0:
             found = f"the model still relies on the concept for {name!r}"
         elif least_difference(removed, self.having, kept, self.having) > 0:
-            found = f"the concept now speaks against {name!r}, which is more than intended: compare another method"
+            found = f"the concept now speaks against {name!r}, which is more than intended; compare another method"
         else:
             found = "no clear difference, as intended"
             if least_difference(self.before.right_with, self.having, kept, self.having) > 0:
                 found += ", and the fall is of what the model knew by the concept alone"
-        return f"A model that does not use the concept is right as often with it as with it removed. {both}: {found}."
+        ideal = "A model that does not use the concept gets the samples with it right as often when it is removed."
+        return f"{ideal} {both}: {found}."
 
     def lines(self, class_names: Sequence[str] = ()) -> list[str]:
         """Return the figures as lines of a table, and what they say."""

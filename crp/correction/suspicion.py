@@ -34,8 +34,8 @@ FIXED = 0.5
 # Samples on which effects are measured at most: each concept takes several passes over them.
 EFFECTS = 300
 STATED = (
-    f"likely if {', '.join(f'{evidence} is above {100 * least:.0f} %' for evidence, least in LIKELY.items())}, "
-    f"all of them together; or if place is above {100 * FIXED:.0f} %."
+    f"likely with {' and '.join(f'{evidence} above {100 * least:.0f} %' for evidence, least in LIKELY.items())} "
+    f"together, or with place above {100 * FIXED:.0f} %."
 )
 
 

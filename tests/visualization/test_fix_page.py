@@ -52,6 +52,7 @@ def test_without_labels_nothing_is_called_better(library: Library, monkeypatch: 
     page = fix_report(figures, found.method, ("conv", 0), planted_data(seed=3)[0], library)
     assert "For the better" not in page
     assert "For the worse" not in page
+    assert "right: " not in page.partition("Samples whose prediction changed")[2]
     assert f"Changed: {len(figures.changes)}</h3>" in page
     monkeypatch.setattr("crp.visualization.report.changes._SHOWN", 2)
     page = fix_report(figures, found.method, ("conv", 0), planted_data(seed=3)[0], library)

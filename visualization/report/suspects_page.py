@@ -80,27 +80,28 @@ def _evidence(one: Candidate) -> list[tuple[str, str, str, str]]:
     """
     rows = [
         ("exclusive", one.exclusive,
-         f"on average {percent(one.mean)} of the class’s relevance, and at most {percent(one.elsewhere)} of another’s"),
+         f"It holds {percent(one.mean)} of the class’s relevance on average, and at most {percent(one.elsewhere)} of "
+         "another’s."),
         ("gap", one.gap,
          f"In {one.having} samples it holds {percent(one.share)} of the relevance on average; in the other "
          f"{one.lacking}, {percent(one.share_lacking)}."),
         ("errors", None if one.right is None else one.errors, _errors(one)),
         ("decides", one.decides,
-         "not measured: needs --data, and of 300 samples ten that have the concept and ten that lack it"
+         "Not measured: needs --data, and of 300 samples ten that have the concept and ten that lack it."
          if one.decides is None
-         else f"taken out, {_percent(one.kept)} are still recognised; put into others, {_percent(one.pulled)} are "
-         f"taken for {one.target_name}"),
+         else f"Taken out, {_percent(one.kept)} are still recognised; put into others, {_percent(one.pulled)} are "
+         f"taken for {one.target_name}."),
     ]  # fmt: skip
     if one.place is not None:
         rows.append(
             ("place", one.place,
-             f"{_percent(one.place)} of it is the same content at a fixed place, as a watermark would be")
+             f"{_percent(one.place)} of it is the same content at a fixed place, as a watermark would be.")
         )  # fmt: skip
     if one.outside is not None:
         rows.append(
             ("outside", one.outside,
              f"{_percent(one.relevance_outside)} of its relevance lies outside the object, and so does "
-             f"{_percent(one.area_outside)} of the input")
+             f"{_percent(one.area_outside)} of the input.")
         )  # fmt: skip
     return [
         (what, "", "", words) if value is None
@@ -111,10 +112,10 @@ def _evidence(one: Candidate) -> list[tuple[str, str, str, str]]:
 
 def _errors(one: Candidate) -> str:
     if one.right is None:
-        return "the library has no labels"
+        return "The library has no labels."
     both = f"{_percent(one.right)} of those that use it more are right, {_percent(one.right_lacking)} of the others"
     if one.right <= one.right_lacking:
-        return both
+        return f"{both}."
     found = f"{both}. The lower end of the 95{SPACE}% interval of the difference is "
     return found + (f"{100 * one.errors:.0f} points." if one.errors else "0: too few samples to tell them apart.")
 

@@ -87,7 +87,7 @@ def test_the_command_says_how_its_file_is_loaded_and_what_the_figures_mean(folde
     out = folder / "loaded.safetensors"
     done = run(folder, "--concept", "conv/0", "--by", "refit", "--out", str(out))
     *_, reading, saved, load = done.stdout.splitlines()
-    assert reading.startswith("A model that does not use the concept is right as often with it as with it removed.")
+    assert reading.startswith("A model that does not use the concept gets the samples with it right as often")
     assert saved == f"Saved: {out}"
     model = planted_model()
     exec(load.removeprefix("Load:").strip(), {"model": model, "safetensors": safetensors})
@@ -99,7 +99,7 @@ def test_the_command_says_how_its_file_is_loaded_and_what_the_figures_mean(folde
     ("kept", "removed", "says"),
     [
         # 24 samples: 5 of them against 55 of 72
-        (5 / 24, 55 / 72, "20.8 % of them as they are and 76.4 % with the concept removed: the concept now speaks"),
+        (5 / 24, 55 / 72, "20.8 % right as they are and 76.4 % with the concept removed: the concept now speaks"),
         (1.0, 5 / 24, "the model still relies on the concept for 'octagon'"),
         (0.5, 0.55, "no clear difference, as intended, and the fall is of what the model knew by the concept alone."),
         (1.0, 1.0, "no clear difference, as intended."),
