@@ -298,7 +298,7 @@ def summary(results: Sequence[Result]) -> str:
     known = [result for result in results if result.lowest is not None]
     outside = [f"`{result.name}`" for result in known if not result.stays]
     failed = [f"`{result.name}`" for result in results if result.error]
-    named = sum(bool(result.notes) for result in results)
+    named = sum(any(note.startswith("Without a rule") for note in result.notes) for result in results)
     ranked = [result for result in results if result.lowest_ranking is not None]
     commits = [commit for commit, _ in Counter(result.commit for result in results).most_common()]
     return (

@@ -21,15 +21,14 @@ from PIL import Image
 
 from benchmarks.environments import TIMES, browsing
 from crp.explanations import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
-from crp.explanations.entries import appearances, entry_numbers, entry_of
+from crp.explanations.entries import appearances, entry_of
 from crp.library.profiles import LayerProfiles
 from crp.library.references import ClassStatistics, References
-from crp.visualization.page.explanation_page import render
-from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, photo
+from crp.visualization.page_files import write_page
+from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, VEILS_SUFFIX
 from crp.visualization.site.concept_page import ConceptPages
-from crp.visualization.site.front_page import index_page
-from crp.visualization.site.pictures import small_picture
-from crp.visualization.site.prediction_data import write_index
+from crp.visualization.site.front_page import write_front
+from crp.visualization.site.prediction_files import paths_of, write_prediction, write_thumbnail
 from crp.visualization.site.shared import Shared
 
 LAYER, CARDS, CELLS, PATCHES, CLASSES, SAMPLES = "layer4", 6, 8, 8, 50, 10_000
@@ -39,8 +38,8 @@ KINDS = {
     "what the index needs of it": "predictions/*.json",
     "thumbnail": f"predictions/*{SUFFIX}",
     "page of a concept": "concepts/*/[0-9]*.html",
-    "its patches": f"concepts/*/[0-9]*{PATCHES_SUFFIX}",
-    "their veils": "concepts/*/[0-9]*.png",
+    "its patches": f"concepts/*/*[0-9]{PATCHES_SUFFIX}",
+    "their veils": f"concepts/*/[0-9]*{VEILS_SUFFIX}",
 }
 
 
@@ -120,7 +119,9 @@ def weigh(folder: Path, predictions: int, concepts: int) -> dict[str, float]:
     figures, total = {}, 0.0
     left = {file for file in folder.rglob("*") if file.is_file()}
     for kind, pattern in KINDS.items():
-        files = [file for file in folder.glob(pattern) if file.stem.isdecimal() or not pattern.startswith("concepts")]
+        files = list(folder.glob(pattern))
+        if pattern.startswith("concepts"):
+            files = [file for file in files if file.stem.removesuffix("-veils").isdecimal()]
         left -= set(files)
         mean = float(np.mean([file.stat().st_size for file in files]))
         figures[f"{kind}, mean kB (of {len(files)})"] = round(mean / 1000, 1)
@@ -182,23 +183,19 @@ def measure(folder: Path, photos_at: Path, predictions: int, concepts: int, writ
         value = explanation(number, concepts, photos, random, full=number < written)
         label = int(value.best.index) if random.random() < 0.7 else 0
         entries.append(entry_of(value, f"photo {number:04}.jpg", page, label=(label, f"class {label}")))
-        small = small_picture(photos.pictures[number % len(photos.pictures)])
-        (folder / "predictions" / f"{page}{SUFFIX}").write_bytes(photo(small, quality=70))
         if number < written:
-            text = render(value, shared, site={"title": "Concept atlas", "place": page, "label": ""})
-            (folder / "predictions" / f"{page}.html").write_text(text, "utf-8")
-            content = json.dumps(entry_numbers(entries[-1]), separators=(",", ":"))
-            (folder / "predictions" / f"{page}.json").write_text(content)
+            write_prediction(value, entries[-1], shared, title="Concept atlas", key="")
+        else:
+            write_thumbnail(photos.pictures[number % len(photos.pictures)], paths_of(shared, page).thumbnail)
     site = {
         "title": "Concept atlas", "predictions": predictions, "command": "", "labels": "",
         "layers": [{"name": LAYER, "page": f"concepts/{LAYER}/index.html"}],
     }  # fmt: skip
-    (folder / "index.html").write_text(index_page(entries, shared, site, []), "utf-8")
-    write_index(entries, shared)
+    write_front(entries, shared, site, [])
     figures = {"predictions": predictions, "concepts": concepts} | _opened(folder)
     pages = ConceptPages(shared, LAYER, site, appearances(entries), {}, SimpleNamespace(of=lambda layer, concept: None))
     for concept in range(min(written, concepts)):
-        (folder / shared.page(LAYER, concept)).write_text(pages.page(concept), "utf-8")
+        write_page(folder / shared.page(LAYER, concept), pages.page(concept))
     return figures | weigh(folder, predictions, concepts)
 
 

@@ -13,7 +13,7 @@ VOID = {"img", "meta", "br", "rect", "input"}
 
 def unpacked(text):
     """The bytes that a page packs for its script."""
-    return zlib.decompress(base64.b64decode(text))
+    return zlib.decompress(base64.b85decode(text.translate(str.maketrans(",.:", "&<>"))))
 
 
 def opened(source):

@@ -6,11 +6,12 @@ not take them for the whole. Where relevance does not add up to the output, no s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
 
-from crp.explanations import LayerExplanation
+from crp.explanations import ConceptPart, LayerExplanation
 from crp.explanations.plausibility import coverage_is_a_share
 from crp.visualization import wording
 from crp.visualization.number_formats import percent
@@ -42,9 +43,10 @@ def concentration(layer: LayerExplanation) -> str:
     # the number that the ledger prints
     shown = wording.ledger(layer)["shown"]
     hold = (
-        f"the {count} shown hold {shown}, the strongest of them {percent(abs(layer.ranked[0].share))}"
+        f"the {count} with cards ({_sides(layer.ranked)}) hold {shown}, the strongest of them "
+        f"{percent(abs(layer.ranked[0].share))}"
         if count > 1
-        else f"the one shown holds {shown}"
+        else f"the one with a card holds {shown}"
     )
     half = concepts_for_half(layer)
     if half is None:
@@ -87,7 +89,11 @@ def folded(layer: LayerExplanation) -> str:
     rest = layer.ranked[open_cards(layer) :]
     if not rest:
         return ""
-    supporting = sum(part.share > 0 for part in rest)
-    sides = {"for": supporting, "against": len(rest) - supporting}
-    said = ", ".join(f"{count} {side}" for side, count in sides.items() if count)
-    return f"{len(rest)} more concept{'' if len(rest) == 1 else 's'} with smaller shares: {said}"
+    return f"{len(rest)} more concept{'' if len(rest) == 1 else 's'} with smaller shares: {_sides(rest)}"
+
+
+def _sides(parts: Sequence[ConceptPart]) -> str:
+    """Count the concepts on either side."""
+    supporting = sum(part.share > 0 for part in parts)
+    sides = {"for": supporting, "against": len(parts) - supporting}
+    return ", ".join(f"{count} {side}" for side, count in sides.items() if count)

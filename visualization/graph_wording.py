@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from crp.graphs import ConceptGraph, GraphEdge, GraphNode
 from crp.visualization import concept_names
-from crp.visualization.number_formats import number, percent
+from crp.visualization.number_formats import number, percent, signed_percent
 from crp.visualization.wording import share_of_all, shortened
+
+# Parts of more than this many times the whole say little as parts.
+_CANCELS = 3
 
 
 def node_label(node: GraphNode, length: int | None = None) -> str:
@@ -49,9 +53,7 @@ def node_sentence(graph: ConceptGraph, node: GraphNode) -> str:
         sentences.append("More than all of it: other concepts of the layer oppose and cancel it out.")
     into = graph.into(node)
     if into and node.relevance:
-        parts = [f"{percent(edge.part)} from {node_name(graph.node(*edge.upper))}" for edge in into]
-        rest = f"{percent(node.rest / node.relevance)} along {not_drawn(graph)}"
-        sentences.append(f"Of that, {', '.join([*parts, rest])}.")
+        sentences.append(_where_from(graph, node, into))
     out = graph.out_of(node)
     if out:
         parts = [f"{node_name(graph.node(*edge.lower))} {share_of_all(edge.share)}" for edge in out]
@@ -59,6 +61,16 @@ def node_sentence(graph: ConceptGraph, node: GraphNode) -> str:
             f"It is made of {', '.join(parts)}; edges drawn carry {percent(node.carried)} of what leaves it."
         )
     return " ".join(sentences)
+
+
+def _where_from(graph: ConceptGraph, node: GraphNode, into: Sequence[GraphEdge]) -> str:
+    """Divide what a node holds by where it comes from; where that nearly cancels, as shares of the prediction."""
+    sources = [(edge.part, f"from {node_name(graph.node(*edge.upper))}") for edge in into]
+    sources.append((node.rest / node.relevance, f"along {not_drawn(graph)}"))
+    if math.isnan(node.share) or max(abs(part) for part, _ in sources) <= _CANCELS:
+        return f"Of that, {', '.join(f'{percent(part)} {where}' for part, where in sources)}."
+    parts = ", ".join(f"{signed_percent(part * node.share)} {where}" for part, where in sources)
+    return f"That is what is left where parts of the prediction nearly cancel out: {parts}."
 
 
 def graph(value: ConceptGraph) -> str:

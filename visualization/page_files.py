@@ -30,6 +30,11 @@ def write_changed(path: Path, content: bytes) -> bool:
     return True
 
 
+def write_page(path: Path, text: str) -> None:
+    """Write a page, unless it holds this text already; bytes of file names that are no text become question marks."""
+    write_changed(path, text.encode("utf-8", "replace"))
+
+
 def file_name(text: str, taken: Collection[str] = ()) -> str:
     """Make a name for a file or folder of letters, digits, `_`, `-` and dots; a number is added if it is taken.
 

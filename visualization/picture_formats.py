@@ -26,8 +26,9 @@ from PIL import Image, features
 from crp.visualization.encoding import LEVELS, ROOT, SMALL_SIDE, colour_limit, fitted, inks, scaled, tinted
 
 _WEBP, _AVIF = features.check("webp"), features.check("avif")
-# Of files that hold a photo, and of those that hold patches.
+# Of files that hold a photo, veils, and patches.
 SUFFIX = ".webp" if _WEBP else ".jpg"
+VEILS_SUFFIX = "-veils.webp" if _WEBP else ".png"
 PATCHES_SUFFIX = ".avif" if _AVIF else SUFFIX
 EMPTY_LEVEL = LEVELS // 2
 # What a quality of WebP and of AVIF corresponds to in JPEG.
@@ -179,11 +180,16 @@ def inked_uri(heatmap: np.ndarray, quality: int) -> str:
 
 
 def veils_uri(sheet: np.ndarray) -> str:
-    """Encode a sheet of veils, uint8 [h, w, 2] of grey and alpha, without loss."""
+    """Encode `veils_picture(sheet)` as "data:image/webp;base64,..."."""
+    return _uri("webp" if _WEBP else "png", veils_picture(sheet))
+
+
+def veils_picture(sheet: np.ndarray) -> bytes:
+    """Compress a sheet of veils, uint8 [h, w, 2] of grey and alpha, without loss."""
     if not _WEBP:
-        return png_uri(sheet)
+        return _bytes(Image.fromarray(sheet), "PNG", optimize=True)
     black, alpha = sheet[..., 0], sheet[..., 1]
-    return _uri("webp", _bytes(Image.fromarray(np.dstack([black, black, black, alpha])), "WEBP", lossless=True))
+    return _bytes(Image.fromarray(np.dstack([black, black, black, alpha])), "WEBP", lossless=True)
 
 
 def png_uri(array: np.ndarray) -> str:

@@ -5,7 +5,7 @@ Every cell has the same size: a patch is stretched to it, and stretched back whe
 picture is empty. The first patch of every concept of a layer makes the layer's glimpses.
 
 How many cells a sheet has is known here only. Pages get it with every cell they show, as the custom properties of
-`Sheet.style` and `Sheet.place`, from which one rule of the style computes what is cut out.
+`Sheet.style` and `Sheet.size`, from which one rule of the style computes what is cut out.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ class Sheet:
         """The numbers of rows and columns as CSS custom properties; cells say their row and column (`--y`, `--x`)."""
         return f"--r:{self.rows};--k:{self.columns}"
 
-    def place(self, row: int, column: int) -> str:
-        """Return these numbers and the position of a cell as CSS custom properties."""
-        return f"--r:{self.rows};--n:{self.columns};--y:{row};--x:{column}"
+    @property
+    def size(self) -> str:
+        """The same for a sheet of glimpses, whose columns are `--n`."""
+        return f"--r:{self.rows};--n:{self.columns}"
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,16 @@ class Glimpses:
         """Number of each concept's cell."""
         return {concept: place for place, concept in enumerate(self.concepts)}
 
+    def cell(self, concept: int) -> str:
+        """Return the position of a concept's cell as CSS custom properties; empty if the concept has none."""
+        if concept not in self.places:
+            return ""
+        row, column = divmod(self.places[concept], self.columns)
+        return f"--y:{row};--x:{column}"
+
     def style(self, concept: int) -> str:
-        """Return the position of a concept's cell, as `Sheet.place`; empty if the concept has none."""
-        place = self.places.get(concept)
-        return "" if place is None else self.sheet.place(*divmod(place, self.columns))
+        """Return the same with the size of the sheet."""
+        return f"{self.sheet.size};{self.cell(concept)}" if concept in self.places else ""
 
     def numbers(self, size: int) -> dict[str, Any]:
         """Return what a script needs to position any cell of a layer of `size` concepts.

@@ -30,6 +30,7 @@ from crp.attribution.functions.function_calls import Call, data_in, summed_to
 from crp.attribution.functions.gates import (
     Gate,
     as_gate,
+    bounded_gate_of,
     gate_of,
     gates_in,
     linear_gate_of,
@@ -88,7 +89,7 @@ def joining(call: Call) -> Any:
         return as_autograd(call)
     for value in data:
         read_as_signal(value)
-    gates = list(map(gate_of, data))
+    gates = list(map(bounded_gate_of, data))
     gate = None if None in gates else Gate(signed=any(gate.signed for gate in gates))
     return _made_of(call.by_autograd(), gate, all(map(is_input, data)))
 
@@ -212,7 +213,7 @@ def addition(call: Call) -> Tensor:
         return as_input(call.ruled(output, [summands[0][0]], rules | {Purpose.MAPS: unchanged}))
     result = call.ruled(output, [value for value, _ in summands], rules, by_input=True)
     # as in `1 - gate`
-    return as_gate(result, Gate()) if len(summands) == 1 and gate_of(summands[0][0]) else result
+    return as_gate(result, Gate()) if len(summands) == 1 and bounded_gate_of(summands[0][0]) else result
 
 
 def linear_map(call: Call) -> Tensor:
@@ -276,11 +277,8 @@ def scaled(call: Call, output: Tensor, data: Tensor, kept: Tensor | None) -> Ten
     def down(relevance: Tensor) -> tuple[Tensor]:
         return (summed_to(relevance if kept is None else relevance * kept, data.shape),)
 
-    given = output.shape == data.shape and is_input(data)
     result = call.ruled(output, [data], down, scaling=True)
-    if given:
-        as_input(result)
-    return result if (gate := gate_of(data)) is None else as_gate(result, gate)
+    return _made_of(result, gate_of(data), is_input(data) and output.shape == data.shape)
 
 
 def _nonzero(constant: Any, output: Tensor) -> Tensor | None:
@@ -323,7 +321,7 @@ def product(call: Call) -> Tensor:
     for value in _without(data, signals):
         read_as_factor(value)
     result = call.ruled(output, reached, rules, ranked_only=_without(reached, signals))
-    one, other = gate_of(first), gate_of(second)
+    one, other = bounded_gate_of(first), bounded_gate_of(second)
     # a gated tanh is a signal
     gated = one is not None and other is not None and one.signed == other.signed
     return as_gate(result, Gate(signed=one.signed)) if gated else result

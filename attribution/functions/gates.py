@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass
 class Gate:
-    """What is known of the output of a bounded function. All tensors that only scale or reshape it share it.
+    """What is known of the output of a function with bounds. All tensors that only scale or reshape it share it.
 
     Attributes
     ----------
@@ -26,6 +26,8 @@ class Gate:
         Whether it has values of both signs (tanh). Multiplied by a gate that has not, it is the signal.
     is_factor
         Whether it scales a signal in a product or quotient.
+    bounded
+        Whether it has a lower and an upper bound; otherwise it is a signal in products, as any other tensor.
     """
 
     name: str = ""
@@ -34,6 +36,7 @@ class Gate:
     is_signal: bool = False
     signed: bool = False
     is_factor: bool = False
+    bounded: bool = True
 
     @property
     def only_scales(self) -> bool:
@@ -47,13 +50,19 @@ def gate_of(tensor: Tensor) -> Gate | None:
     return gate if version == tensor._version else None
 
 
+def bounded_gate_of(tensor: Tensor) -> Gate | None:
+    """Return the gate that a tensor is, if it has both bounds, or None."""
+    gate = gate_of(tensor)
+    return gate if gate is not None and gate.bounded else None
+
+
 def gates_in(values: Sequence[Tensor]) -> list[bool]:
     """Return which factors of a product are gates.
 
     In `tanh(a) * sigmoid(b)` the tanh is the signal (Arras et al., "Explaining Recurrent Neural Network Predictions in
     Sentiment Analysis", 2017).
     """
-    gates = [gate_of(value) for value in values]
+    gates = [bounded_gate_of(value) for value in values]
     if None not in gates and len({gate.signed for gate in gates}) == 2:
         return [not gate.signed for gate in gates]
     return [gate is not None for gate in gates]

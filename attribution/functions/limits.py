@@ -23,8 +23,13 @@ def clamp(call: Call) -> Tensor:
     """`limited`, and bounded with both limits."""
     lower, upper = call.argument(1, "min"), call.argument(2, "max")
     if lower is None or upper is None:
-        return limited(call)
+        return limited_on_one_side(call)
     return limited(call, Gate(signed=bool(torch.as_tensor(lower < 0).any())))
+
+
+def limited_on_one_side(call: Call) -> Tensor:
+    """`limited`: a signal in products, but as a divisor it only scales."""
+    return limited(call, Gate(bounded=False))
 
 
 def hardtanh(call: Call) -> Tensor:

@@ -60,7 +60,7 @@ from crp.attribution.functions.elementary import (
     smooth,
 )
 from crp.attribution.functions.function_calls import Call
-from crp.attribution.functions.limits import clamp, hardtanh, limited, relu6, sign
+from crp.attribution.functions.limits import clamp, hardtanh, limited_on_one_side, relu6, sign
 from crp.attribution.functions.linear_layers import LAYERS, linear_layer
 from crp.attribution.functions.normalization import batch_norm, group_norm, instance_norm, layer_norm, vector_norm
 from crp.attribution.functions.overwriting import assignment
@@ -117,7 +117,7 @@ for rule, names in (
     (bounded_of_both_signs, "tanh erf softsign"),
     (hardtanh, "hardtanh"),
     (clamp, "clamp clip"),
-    (limited, "clamp_min clamp_max threshold _threshold"),
+    (limited_on_one_side, "clamp_min clamp_max threshold _threshold"),
     (sign, "sign sgn"),
     (only_gate, "softmax log_softmax softmin norm linalg_norm linalg_vector_norm var std"),
     (addition, "add sub subtract rsub"),

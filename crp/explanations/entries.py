@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,7 +140,10 @@ def in_units(share: float) -> int:
 
 
 def entry_numbers(entry: Entry) -> dict[str, Any]:
-    """Turn an entry into plain JSON values; `uses` in units (`in_units`), because there are many."""
+    """Turn an entry into plain JSON values.
+
+    There are many `uses`: they are concepts and shares in turn, shares in units (`in_units`).
+    """
     return {
         "name": entry.name,
         "page": entry.page,
@@ -150,7 +153,7 @@ def entry_numbers(entry: Entry) -> dict[str, Any]:
         "edges": [[*upper, *lower, share] for upper, lower, share in entry.edges],
         "output": entry.output,
         "label": None if entry.label is None else list(entry.label),
-        "uses": [[layer, [[c, in_units(share)] for c, share in uses]] for layer, uses in entry.uses.items()],
+        "uses": [[layer, [n for c, share in uses for n in (c, in_units(share))]] for layer, uses in entry.uses.items()],
         "deviations": dict(entry.deviations),
         "effects": [[*key, list(falls)] for key, falls in entry.effects.items()],
     }
@@ -177,7 +180,7 @@ def entry_from(content: Mapping[str, Any]) -> Entry:
             ),
             output=str(content["output"]),
             label=None if content["label"] is None else (int(content["label"][0]), str(content["label"][1])),
-            uses={str(layer): tuple(_from_units(*pair) for pair in uses) for layer, uses in content["uses"]},
+            uses={str(layer): _uses_from(uses) for layer, uses in content["uses"]},
             deviations={str(layer): float(value) for layer, value in content["deviations"].items()},
             effects={
                 (str(layer), int(concept)): tuple(map(float, falls)) for layer, concept, falls in content["effects"]
@@ -187,8 +190,9 @@ def entry_from(content: Mapping[str, Any]) -> Entry:
         raise InputError(f"this is not an entry of a site: {type(error).__name__} {error}.") from error
 
 
-def _from_units(concept: int, units: int) -> tuple[int, float]:
-    return int(concept), math.copysign(abs(units) + 0.5, units) / UNIT
+def _uses_from(numbers: Sequence[int]) -> tuple[tuple[int, float], ...]:
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    return tuple((int(concept), math.copysign(abs(units) + 0.5, units) / UNIT) for concept, units in pairs)
 
 
 def _by_layer(shares: Mapping[str, Iterable[tuple[int, float]]]) -> list[Any]:

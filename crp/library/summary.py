@@ -128,10 +128,13 @@ def _conserved(manifest: dict[str, Any]) -> str:
     found = manifest.get("conservation")
     if not isinstance(found, dict) or not found:
         return "not measured"
-    modules = ", ".join(f"{name or 'the model itself'} {_part(part)}" for name, part in found["absorbed"])
+    adds = found["arrived"] + found["unaccounted"] > 1
+    parts = ((name, -part if adds else part) for name, part in found["absorbed"])
+    modules = ", ".join(f"{name or 'the model itself'} {_part(part)}" for name, part in parts)
+    constants = "constants such as biases " + ("have added to it" if adds else "absorb the rest")
     words = [
         f"{_part(found['arrived'])} of the relevance that starts arrives at the input",
-        f"constants such as biases absorb the rest{f' ({modules})' if modules else ''}",
+        f"{constants}{f' ({modules})' if modules else ''}",
         f"measured on {_counted(found['samples'], 'sample')}",
     ]
     if abs(found["unaccounted"]) >= 0.005:

@@ -121,6 +121,8 @@ FUNCTIONS = {
     "gate between both signs": lambda x: (x + 1) * functional.hardtanh(2 * x),
     "hard gate of a matrix product": lambda x: (3 * x @ x.mT).clamp(0, 1) @ x,
     "over a limited divisor": lambda x: x / x.norm(dim=-1, keepdim=True).clamp(min=1.9),
+    "over a divisor with an upper limit": lambda x: x / (x.square() + 0.5).clamp(max=0.8),
+    "over a divisor with a scaled limit": lambda x: x / (2 * (x.flip(1).abs() + 0.5).clamp_max(0.8)),
     "over a divisor between limits": lambda x: x / x.square().clamp(0.3, 2),
     "signed root": lambda x: x.sign() * x.abs().sqrt(),
     "weights of attention": lambda x: ATTENTION(x, x, x, average_attn_weights=False)[1].sum(1),

@@ -39,7 +39,7 @@ def test_spread_relevance_is_said_to_be_spread():
     # 3 + 48 = 51 of 102: half is reached with the 49th concept
     assert said(layer(EVEN, range(12))) == (
         "Spread over many concepts: the strongest 49 of 100 concepts hold half of the layer’s absolute relevance; "
-        "the 12 shown hold 13.7 %, the strongest of them 2.9 %."  # 14 / 102 and 3 / 102
+        "the 12 with cards (12 for) hold 13.7 %, the strongest of them 2.9 %."  # 14 / 102 and 3 / 102
     )
 
 
@@ -51,17 +51,17 @@ def test_ten_concepts_are_not_many(count, spread):
 def test_concentrated_relevance():
     # of 10: 4 + 3 are more than half; relevance against counts as much as relevance for
     assert said(layer([4, -3, 1, 1, 1], [0, 1])) == (
-        "The strongest 2 of 5 concepts hold half of the layer’s absolute relevance; the 2 shown hold 70.0 %, the "
-        "strongest of them 40.0 %."
+        "The strongest 2 of 5 concepts hold half of the layer’s absolute relevance; the 2 with cards (1 "
+        "for, 1 against) hold 70.0 %, the strongest of them 40.0 %."
     )
     assert said(layer([-6, 2, 2], [0])) == (
-        "One concept alone holds more than half of the layer’s absolute relevance; the one shown holds 60.0 %."
+        "One concept alone holds more than half of the layer’s absolute relevance; the one with a card holds 60.0 %."
     )
 
 
 def test_without_the_relevance_of_all_concepts_nothing_is_said_about_the_others():
     assert said(dataclasses.replace(layer(EVEN, range(12)), relevance=None)) == (
-        "Of the layer’s absolute relevance, the 12 shown hold 13.7 %, the strongest of them 2.9 %."
+        "Of the layer’s absolute relevance, the 12 with cards (12 for) hold 13.7 %, the strongest of them 2.9 %."
     )
 
 

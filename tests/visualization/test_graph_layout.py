@@ -154,6 +154,23 @@ def test_a_sentence_accounts_for_a_node(graph):
     )
 
 
+def test_what_nearly_cancels_is_not_divided_by_the_little_that_is_left(graph):
+    """Of 0.06 % of the prediction, 1200 times as much comes from one concept."""
+    node = graph.node("low", 7)
+    left = dataclasses.replace(node, relevance=node.relevance / 1000, share=node.share / 1000)
+    left = dataclasses.replace(left, rest=node.rest + left.relevance - node.relevance)
+    edges = [
+        dataclasses.replace(edge, part=edge.relevance / left.relevance) if edge.lower == node.key else edge
+        for edge in graph.edges
+    ]
+    nodes = [left if one is node else one for one in graph.nodes]
+    graph = dataclasses.replace(graph, nodes=tuple(nodes), edges=tuple(edges))
+    assert graph_wording.node_sentence(graph, left).replace("\N{NO-BREAK SPACE}", " ") == (
+        "low 7: +0.1 % of the prediction. That is what is left where parts of the prediction nearly cancel out: "
+        "+75.0 % from top 2, −25.0 % from top 1, −49.9 % along edges not drawn."
+    )
+
+
 REFUSED = {
     "twice": (lambda g: {"nodes": (*g.nodes, g.nodes[1])}, r"^the graph holds \('top', 0\) twice\.$"),
     "nowhere": (lambda g: {"nodes": g.nodes[:-1]}, r"ends at a concept outside the graph\.$"),

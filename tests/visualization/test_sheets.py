@@ -33,7 +33,7 @@ def test_modes_without_patches_at_the_end_take_no_row():
     assert sheets.sheet_of([[patch(0, 2, 2)], [], []]) == sheets.Sheet(1, 1)
     assert sheets.sheet_of(ROWS) == sheets.Sheet(3, 2)
     assert sheets.sheet_of([[], []]) == sheets.Sheet(0, 0)
-    assert sheets.sheet_of(ROWS).place(2, 1) == "--r:3;--n:2;--y:2;--x:1"
+    assert sheets.sheet_of(ROWS).style == "--r:3;--k:2"
 
 
 def test_veils_hide_what_has_no_relevance_and_end_in_a_border():

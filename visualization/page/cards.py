@@ -64,7 +64,6 @@ def card_view(
         "full": concept_names.full(*key, name),
         "in_sentence": concept_names.in_sentence(part.concept, name),
         "share": part.share,
-        "relevance": part.relevance,
         "share_text": wording.share_of_side(part),
         "prediction_share": "" if node is None else wording.share_of_all(node.share),
         "shares": wording.both_shares(explanation, part),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def mask_path(mask: np.ndarray) -> str:
     """Outline a mask, bool `[H, W]`, by its edges with what is outside, the border of the picture included.
 
     >>> mask_path(np.array([[True, True], [False, True]]))
-    'M0 0H2M0 1H1M1 2H2M0 0V1M1 1V2M2 0V2'
+    'M0 0H2V2H1V1H0z'
     """
     height, width = mask.shape
     scale = min(1.0, SIDE / max(height, width))
@@ -54,27 +55,57 @@ def mask_path(mask: np.ndarray) -> str:
 def edges_path(mask: np.ndarray, x: float = 1, y: float = 1) -> str:
     """Draw the edges between what is in a mask, bool `[rows, columns]`, and what is not: cells are `x` wide, `y` high.
 
+    They are loops around what is in the mask. Where cells touch at a corner only, each has its own.
+
     >>> edges_path(np.array([[True, True], [False, True]]), x=10)
-    'M0 0H20M0 1H10M10 2H20M0 0V1M10 1V2M20 0V2'
+    'M0 0H20V2H10V1H0z'
     """
-    padded = np.pad(mask, 1)
-    across = [
-        f"M{_text(start * x)} {_text(row * y)}H{_text(stop * x)}"
-        for row, edges in enumerate(padded[1:, 1:-1] != padded[:-1, 1:-1])
-        for start, stop in _runs(edges)
-    ]
-    down = [
-        f"M{_text(column * x)} {_text(start * y)}V{_text(stop * y)}"
-        for column, edges in enumerate((padded[1:-1, 1:] != padded[1:-1, :-1]).T)
-        for start, stop in _runs(edges)
-    ]
-    return "".join(across + down)
+    following = _directed_edges(np.pad(mask, 1))
+    loops = []
+    for start in sorted(following):
+        while following[start]:
+            loops.append(_loop(start, following))
+    return "".join(_drawn(loop, x, y) for loop in loops)
 
 
-def _runs(edges: np.ndarray) -> list[tuple[int, int]]:
-    """Find the runs of true values: first index, and the index after the last."""
-    ends = np.flatnonzero(np.diff(np.pad(edges.astype(np.int8), 1)))
-    return [(int(first), int(last)) for first, last in ends.reshape(-1, 2)]
+def _directed_edges(padded: np.ndarray) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """Find the edges of a padded mask by the corner they start from: (row, column), with the mask to their right."""
+    inside, following = padded[1:-1, 1:-1], defaultdict(list)
+    sides = (
+        (padded[:-2, 1:-1], (0, 0), (0, 1)),
+        (padded[1:-1, 2:], (0, 1), (1, 1)),
+        (padded[2:, 1:-1], (1, 1), (1, 0)),
+        (padded[1:-1, :-2], (1, 0), (0, 0)),
+    )
+    for beside, start, stop in sides:
+        for row, column in np.argwhere(inside & ~beside).tolist():
+            following[row + start[0], column + start[1]].append((row + stop[0], column + stop[1]))
+    return following
+
+
+def _loop(start: tuple[int, int], following: dict[tuple[int, int], list[tuple[int, int]]]) -> list[tuple[int, int]]:
+    """Take edges from a corner on until they return to it: the corners at which they turn."""
+    corners, at, going = [], start, None
+    while following[at]:
+        steps = following[at]
+        # where two leave, the one that turns right stays with its own cell
+        right = None if going is None else (at[0] + going[1], at[1] - going[0])
+        stop = right if right in steps else steps[0]
+        steps.remove(stop)
+        now = (stop[0] - at[0], stop[1] - at[1])
+        if now != going:
+            corners.append(at)
+        at, going = stop, now
+    return corners
+
+
+def _drawn(corners: list[tuple[int, int]], x: float, y: float) -> str:
+    (row, column), *others = corners
+    text = f"M{_text(column * x)} {_text(row * y)}"
+    for there, across in others:
+        text += f"H{_text(across * x)}" if there == row else f"V{_text(there * y)}"
+        row = there
+    return f"{text}z"
 
 
 def _text(length: float) -> str:

@@ -128,7 +128,7 @@ class ConceptPages:
             full=concept_names.full(self._layer, concept, name),
             size=self.size,
             strips=strips,
-            patches=self._shared.sheet_rule("p0", self._layer, concept, UP) if strips else "",
+            patches=self._shared.sheet_rule("p0", self._layer, concept, UP),
             missing=wording.missing_patches(self._shared.missing(self._layer, concept), sum(map(len, patches))),
             sounds=sounds,
             columns=sheet.columns,
@@ -222,7 +222,7 @@ class ConceptPages:
             "length": NAME_LENGTH,
             "layer": "" if other.name else other.layer,
             "page": UP + self._shared.page(other.layer, other.concept) if known else "",
-            "glimpse": self._glimpse(other.layer, other.concept) if known else "",
+            "glimpse": self._glimpse(other.layer, other.concept) if known else None,
             "share": _edge_share(other.share),
             "side": "supports" if other.share > 0 else "opposes",
             "count": other.predictions,
@@ -231,26 +231,28 @@ class ConceptPages:
     def _name(self, layer: str, concept: int) -> str:
         return self._shared.library.concept_name(layer, concept)
 
-    def _glimpse(self, layer: str, concept: int) -> str:
-        return glimpse_style(self._shared, layer, concept)
+    def _glimpse(self, layer: str, concept: int) -> dict[str, str] | None:
+        """Say where the small patch of a concept lies: the class of its sheet, and the cell; None if it has none."""
+        cell = self._shared.glimpses(layer).cell(concept)
+        return {"sheet": _sheet_name(self._shared, layer), "cell": cell} if cell else None
 
     def _sprites(self, layers: Sequence[str]) -> list[dict[str, str]]:
         return sprites(self._shared, layers, UP)
 
 
-def glimpse_style(shared: Shared, layer: str, concept: int) -> str:
-    """Return the style of a `.glimpse` that shows a concept; empty where the concept has no patch."""
-    cell = shared.glimpses(layer).style(concept)
-    return cell and f"background-image:var(--g{list(shared.places).index(layer)});{cell}"
-
-
 def sprites(shared: Shared, layers: Sequence[str], up: str) -> list[dict[str, str]]:
-    """Return the custom properties that `glimpse_style` refers to, by name and address."""
-    return [
-        {"name": f"--g{list(shared.places).index(layer)}", "uri": shared.glimpse_uri(layer, up)}
-        for layer in layers
-        if shared.glimpses(layer).concepts
-    ]
+    """Return the custom properties that hold the addresses of sheets of glimpses, and the rules of their classes."""
+    found = []
+    for layer in layers:
+        glimpses, name = shared.glimpses(layer), _sheet_name(shared, layer)
+        if glimpses.concepts:
+            rule = f".{name}{{background-image:var(--{name});{glimpses.sheet.size}}}"
+            found.append({"name": f"--{name}", "uri": shared.glimpse_uri(layer, up), "rule": rule})
+    return found
+
+
+def _sheet_name(shared: Shared, layer: str) -> str:
+    return f"g{list(shared.places).index(layer)}"
 
 
 def _edge_share(share: float) -> str:

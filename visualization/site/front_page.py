@@ -14,9 +14,20 @@ from crp.analysis.class_means import FEWEST_SAMPLES
 from crp.explanations.entries import Entry
 from crp.visualization import triage_wording, wording
 from crp.visualization.page.explanation_page import environment
+from crp.visualization.page_files import write_page
 from crp.visualization.site.concept_page import sprites
-from crp.visualization.site.prediction_data import of_starts
+from crp.visualization.site.prediction_data import of_starts, write_index
 from crp.visualization.site.shared import Shared
+
+
+def write_front(
+    entries: Sequence[Entry], shared: Shared, site: Mapping[str, Any], provenance: Sequence[tuple[str, str]]
+) -> None:
+    """Write the first page and the comparison, with the data of all predictions; parameters as of `index_page`."""
+    write_page(shared.folder / "index.html", index_page(entries, shared, site, provenance))
+    write_page(shared.folder / "compare.html", compare_page(site, shared, entries))
+    write_index(entries, shared)
+    shared.write_order([(entry.page, entry.name) for entry in entries])
 
 
 def index_page(

@@ -138,6 +138,7 @@ def _index(
             small=max(height, width) <= images.SMALL_SIDE,
             height=height,
             width=width,
+            shown_smaller=wording.shown_smaller((height, width), SIDE, block=1),
             objects=objects,
             boxes=boxes,
             left_out=_left_out(left_out, boxes),

@@ -7,7 +7,7 @@
     assets/predictions.js              what the index shows of them (`prediction_data.py`)
     concepts/LAYER/shares.js           the predictions that use each concept, and its shares
     concepts/LAYER/glimpses.webp       one patch of every concept; glimpses.json lists the concepts in order
-    concepts/LAYER/37.avif, 37.png     all patches of a concept, and the veils that wash out parts of them
+    concepts/LAYER/37.avif             all patches of a concept; 37-veils.webp washes out parts of them
     concepts/LAYER/37-relevance-0.wav  the sound of a patch, where patches can be played
 
 Pictures are WebP or JPEG files where Pillow cannot write AVIF or WebP. Files of `concepts` are made when they are first
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
@@ -32,8 +32,8 @@ from crp.visualization.inputs.choosing import page_renderer_of
 from crp.visualization.inputs.laid_out import drawn_patch
 from crp.visualization.package_files import template_files
 from crp.visualization.page.sounds import Sounds
-from crp.visualization.page_files import file_name, replace_file, write_changed
-from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, patches_photo, photo
+from crp.visualization.page_files import file_name, write_changed
+from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, VEILS_SUFFIX, patches_photo, photo, veils_picture
 from crp.visualization.sheets import SIDE, Glimpses, Sheet
 from crp.visualization.site.sound_files import sound_name, write_sounds
 
@@ -133,7 +133,7 @@ class Shared:
         key = layer, concept
         if key not in self._sheets:
             place = self.folder / self.places[layer]
-            pictures, veils = place / f"{concept}{PATCHES_SUFFIX}", place / f"{concept}.png"
+            pictures, veils = place / f"{concept}{PATCHES_SUFFIX}", place / f"{concept}{VEILS_SUFFIX}"
             if pictures.exists() and veils.exists():
                 with Image.open(pictures) as picture:
                     self._sheets[key] = Sheet(picture.height // SIDE, picture.width // SIDE)
@@ -144,8 +144,7 @@ class Shared:
                     write_sounds(place, concept, rows, self.renderer)
                     drawn = [[drawn_patch(patch, self.renderer) for patch in of_mode] for of_mode in rows]
                     write_changed(pictures, patches_photo(sheets.patch_sheet(drawn)))
-                    veil = Image.fromarray(sheets.veil_sheet(drawn))
-                    replace_file(veils, partial(veil.save, format="PNG", optimize=True))
+                    write_changed(veils, veils_picture(sheets.veil_sheet(drawn)))
         return self._sheets[key]
 
     def glimpses(self, layer: str) -> Glimpses:
@@ -175,9 +174,14 @@ class Shared:
         return f"{up}{self.places[layer]}/glimpses{SUFFIX}" if self.glimpses(layer).concepts else ""
 
     def sheet_rule(self, name: str, layer: str, concept: int, up: str) -> str:
-        """Say where the patches of a concept lie, as `sheets.sheet_rule`; `up` leads to the site's folder."""
-        place = f"{up}{self.places[layer]}/{concept}"
-        return sheets.sheet_rule(name, f"{place}{PATCHES_SUFFIX}", f"{place}.png", self.sheet(layer, concept))
+        """Say where the patches of a concept lie, as `sheets.sheet_rule`; empty if it has none.
+
+        `up` leads from the page to the site's folder.
+        """
+        place, sheet = f"{up}{self.places[layer]}/{concept}", self.sheet(layer, concept)
+        if not sheet.rows:
+            return ""
+        return sheets.sheet_rule(name, f"{place}{PATCHES_SUFFIX}", f"{place}{VEILS_SUFFIX}", sheet)
 
     def sounds(
         self, layer: str, concept: int, mode: str, patches: Sequence[Patch], up: str, sounds: Sounds

@@ -30,23 +30,21 @@ from tqdm import tqdm
 from crp.analysis.class_means import class_deviation
 from crp.arguments import layer_names
 from crp.errors import CrpError, InputError
-from crp.explanations.entries import Entry, appearances, entry_from, entry_numbers, entry_of, neighbours
+from crp.explanations.entries import Entry, appearances, entry_of, neighbours
 from crp.files import user_path
 from crp.library import Library, check_library
 from crp.library.fingerprints import value_fingerprint
 from crp.library.summary import model_name
 from crp.values import ClassScore
-from crp.visualization import triage_wording
-from crp.visualization.inputs import page_renderer_for
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page.sounds import LIMIT
-from crp.visualization.page_files import write_changed
-from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, photo
+from crp.visualization.page_files import write_changed, write_page
+from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX, VEILS_SUFFIX
 from crp.visualization.sheets import LAYOUT
 from crp.visualization.site.concept_page import ConceptPages
-from crp.visualization.site.front_page import compare_page, index_page
-from crp.visualization.site.pictures import page_names, picture_labels, small_picture
-from crp.visualization.site.prediction_data import write_index
+from crp.visualization.site.front_page import write_front
+from crp.visualization.site.pictures import page_names, picture_labels
+from crp.visualization.site.prediction_files import paths_of, stored_entry, write_prediction
 from crp.visualization.site.sample_uses import SampleUses
 from crp.visualization.site.shared import ASSETS, Shared
 
@@ -196,11 +194,8 @@ class _Site:
             index = self.folder / "index.html"
             # A site may be published: the path of the library stays private.
             facts = [fact for fact in self.library.facts() if fact[0] != "path"]
-            write_changed(index, _bytes(index_page(entries, self.shared, self.about, facts)))
-            write_changed(self.folder / "compare.html", _bytes(compare_page(self.about, self.shared, entries)))
-            write_index(entries, self.shared)
+            write_front(entries, self.shared, self.about, facts)
             self.samples.write(self.folder)
-            self.shared.write_order([(entry.page, entry.name) for entry in entries])
         if failed:
             named = [_told(path, error) for path, error in failed]
             more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
@@ -223,7 +218,7 @@ class _Site:
         every = {layer: range(self.library.limits(layer).concepts) for layer in self.layers}
         self.library.make_patches({layer: files[layer].keys(every[layer]) for layer in self.layers})
         self.digest = _digest(self.library)
-        layout = [*LAYOUT, SUFFIX, PATCHES_SUFFIX, LIMIT]
+        layout = [*LAYOUT, SUFFIX, PATCHES_SUFFIX, VEILS_SUFFIX, LIMIT]
         content = {"format": FORMAT, "library": self.digest, "layers": list(self.layers), "sheets": layout}
         if stored != content:
             shutil.rmtree(self.folder / "concepts", ignore_errors=True)
@@ -265,13 +260,8 @@ class _Site:
         """Remove the pages of pictures that are no longer given."""
         for entry in (self.folder / "predictions").glob("*.json"):
             if entry.stem not in self.pictures.values():
-                for file in self._files(entry.stem):
+                for file in paths_of(self.shared, entry.stem):
                     file.unlink(missing_ok=True)
-
-    def _files(self, place: str) -> tuple[Path, Path, Path, Path]:
-        """Return the paths of a prediction's data, thumbnail, page and whole picture; the data are written last."""
-        small, whole = self.folder / "predictions", self.shared.whole_picture(place)
-        return small / f"{place}.json", small / f"{place}{SUFFIX}", small / f"{place}.html", whole
 
     def _prediction(self, path: Path, place: str) -> Entry:
         """Make the page of a prediction, unless it is complete."""
@@ -281,22 +271,17 @@ class _Site:
             *(path.name, path.is_file() and _file_digest(path), self.about["page_command"](path)),
             self.labels.get(path),
         )
-        listed, thumbnail, written, whole = files = self._files(place)
-        stored = _read(listed)
-        if stored.get("key") == key and thumbnail.exists() and written.exists() and whole.exists() == stored["whole"]:
-            return entry_from(stored)
+        files = paths_of(self.shared, place)
+        stored = _read(files.data)
+        complete = files.thumbnail.exists() and files.page.exists() and files.whole.exists() == stored.get("whole")
+        if stored.get("key") == key and complete:
+            return stored_entry(stored)
         for file in files:
             file.unlink(missing_ok=True)
         explanation = self._explained(path)
         label = self.labels.get(path)
         entry = entry_of(explanation, path.name, place, label=label, deviations=self._deviations(explanation))
-        site = {"title": self.about["title"], "place": place, "label": triage_wording.label(entry)}
-        text = page.render(explanation, self.shared, site=site)
-        write_changed(written, _bytes(text))
-        small = small_picture(page_renderer_for(explanation).picture(explanation.picture))
-        write_changed(thumbnail, photo(small, quality=70))
-        content = {"key": key, "whole": whole.exists(), **entry_numbers(entry)}
-        write_changed(listed, json.dumps(content, allow_nan=False, separators=(",", ":")).encode())
+        write_prediction(explanation, entry, self.shared, title=self.about["title"], key=key)
         return entry
 
     def _deviations(self, explanation: Explanation) -> dict[str, float]:
@@ -339,14 +324,14 @@ class _Site:
                 try:
                     for concept, file in files.items():
                         if concept not in made:
-                            write_changed(file, _bytes(pages.page(int(concept))))
+                            write_page(file, pages.page(int(concept)))
                             made[concept] = keys[concept]
                         self.done["concept pages"] += 1
                         bar.update()
                 finally:
                     in_order = {concept: made[concept] for concept in files if concept in made}
                     write_changed(listed, json.dumps(in_order).encode())
-                write_changed(self.folder / place / "index.html", _bytes(pages.overview()))
+                write_page(self.folder / place / "index.html", pages.overview())
 
 
 def _told(path: Path, error: CrpError) -> str:
@@ -393,8 +378,3 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _bytes(text: str) -> bytes:
-    # File names may hold bytes that are no text (lone surrogates); they become question marks.
-    return text.encode("utf-8", "replace")

@@ -57,6 +57,15 @@ BY_HAND = {
     "sigmoid made of a tanh": (
         lambda x: functional.softsign(x[:, :1]) * (0.5 * (1 + x[:, 1:].tanh())), [2.0, 6.0], [4.0], [4.0, 0.0],
     ),
+    # a limit on one side makes no gate
+    "limited on one side": (lambda x: x[:, :1].clamp(max=1) * x[:, 1:], [2.0, 6.0], [4.0], [2.0, 2.0]),
+    "sum with what is limited on one side": (
+        lambda x: (x[:, :1].clamp(max=1) + 1) * x[:, 1:], [2.0, 6.0], [4.0], [1.0, 2.0],
+    ),
+    "joined with what is limited on one side": (
+        lambda x: torch.cat([x[:, :1].clamp(max=1), x[:, 1:2].sigmoid()], 1) * x[:, 2:],
+        [2.0, 6.0, 3.0, 5.0], [4.0, 8.0], [2.0, 4.0, 2.0, 4.0],
+    ),
     "two of both signs": (lambda x: x[:, :1].tanh() * x[:, 1:].erf(), [2.0, 6.0], [4.0], [2.0, 2.0]),
     "a gated tanh is a signal": (
         lambda x: x[:, :1].tanh() * x[:, 1:2].sigmoid() * x[:, 2:], [2.0, 6.0, 3.0], [4.0], [2.0, 0.0, 2.0],

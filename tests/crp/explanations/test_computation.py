@@ -259,7 +259,7 @@ def test_users_and_glimpses_come_from_the_library(model, library, image):
 @pytest.mark.parametrize("composite", [None, LayerMapComposite([(Linear, Epsilon())])], ids=["default", "given"])
 def test_a_model_prepared_once_is_explained_as_any_other(model, image, tmp_path, monkeypatch, composite):
     library = mined(tmp_path, model, composite=composite)
-    images = [image, image.flip(1), image.flip(2)]
+    images = [image, image.flip(1)]
     expected = [to_json(explain(model, data, library, composite=composite, against="cat", target=0)) for data in images]
     made = []
     for name in ("prepare", "weights_fingerprint"):

@@ -35,7 +35,8 @@ def test_a_class_in_a_mask(name, tmp_path):
         progress=False,
     )
     assert library.class_names == ("road inside the crossing",)
-    atlas = crp.atlas(model, data[2], library, target=start, graph=False, effects=False, concepts=2, cells=4)
+    ready = crp.prepared(model, data=data[2][None], library=library)
+    atlas = crp.atlas(ready, data[2], library, target=start, graph=False, effects=False, concepts=2, cells=4)
     explanation = atlas.explanation
     with torch.no_grad():
         logits = whole(data[2][None])["out"][0]
@@ -52,7 +53,7 @@ def test_a_class_in_a_mask(name, tmp_path):
     # a class by name is explained where it is predicted
     predicted = int(logits.argmax(0).flatten().mode().values)
     best = crp.explain(
-        model, data[2], library, target=NAMES[predicted], graph=False, concepts=2, cells=2, effects=False
+        ready, data[2], library, target=NAMES[predicted], graph=False, concepts=2, cells=2, effects=False
     )
     inside = logits.argmax(0) == predicted
     assert best.target.name == f"{NAMES[predicted]} where it is predicted"

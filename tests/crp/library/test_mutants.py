@@ -12,8 +12,8 @@ from tests.mutants.worker import used
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory limits and /proc are Linux's")
 
 
-# With seed 34, the first 24 have every kind.
-@pytest.mark.parametrize(("count", "seed"), [(24, 34), pytest.param(1000, 0, marks=pytest.mark.slow)])
+# With seed 478, the first 11 have every kind.
+@pytest.mark.parametrize(("count", "seed"), [(11, 478), pytest.param(1000, 0, marks=pytest.mark.slow)])
 def test_changed_libraries_do_no_harm(count, seed):
     told = run(count, seed)
     assert [(line["index"], line.get("done"), line["failed"]) for line in told if line["failed"]] == []

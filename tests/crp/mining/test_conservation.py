@@ -58,6 +58,13 @@ def test_in_words(tmp_path: Path) -> None:
     ) in described_in_words(library)
 
 
+def test_more_in_words(tmp_path: Path) -> None:
+    assert (
+        "conserved   125 % of the relevance that starts arrives at the input; constants such as biases have added "
+        "to it (0 25 %); measured on 1 sample\n"
+    ) in described_in_words(mined(tmp_path / "library", [SAMPLES[1]]))
+
+
 def test_skipped_samples_do_not_count(tmp_path: Path) -> None:
     class Reading(list):
         def __getitem__(self, index: int) -> tuple[Tensor, int]:

@@ -8,7 +8,7 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from crp.visualization.page.packing import packed, packed_floats, packed_json, packed_steps
+from crp.visualization.page.packing import in_text, packed, packed_floats, packed_json, packed_steps
 from page_source import steps_in, unpacked
 
 RANDOM = np.random.default_rng(0)
@@ -26,7 +26,7 @@ CONTENTS = {
 def fixed(content):
     """Packed with the codes that stand in no block."""
     packing = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_FIXED)
-    return base64.b64encode(packing.compress(content) + packing.flush()).decode()
+    return in_text(packing.compress(content) + packing.flush())
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def script(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("pack", [packed, fixed, lambda content: base64.b64encode(zlib.compress(content, 0)).decode()])
+@pytest.mark.parametrize("pack", [packed, fixed, lambda content: in_text(zlib.compress(content, 0))])
 def test_bytes_of_every_kind(browser, script, pack):
     browser.open(script)
     for name, content in CONTENTS.items():
@@ -47,6 +47,16 @@ def test_bytes_of_every_kind(browser, script, pack):
         )
         assert base64.b64decode(found) == content, name
     assert browser.complaints == []
+
+
+@pytest.mark.parametrize("count", range(6))
+def test_bytes_of_any_number_and_value_are_written(browser, script, count):
+    """Also those at which a last group of less than four bytes is largest."""
+    browser.open(script)
+    for content in (b"\xff" * count, bytes(count), bytes(range(250, 250 + count))):
+        text = in_text(content)
+        assert not set(text) & set("<>&\"'\\/")
+        assert bytes(browser.run(f"[...bytes({json.dumps(text)})]")) == content
 
 
 def test_floats_keep_every_bit(browser, script):
@@ -62,8 +72,8 @@ def test_floats_keep_every_bit(browser, script):
 
 def test_damaged_data_say_so(browser, script):
     browser.open(script)
-    text = base64.b64encode(b"\x78\xda" + b"\xff" * 40).decode()
-    damaged = f"try {{ unpacked('{text}'); }} catch (error) {{ return error.message; }}"
+    text = json.dumps(in_text(b"\x78\xda" + b"\xff" * 40))
+    damaged = f"try {{ unpacked({text}); }} catch (error) {{ return error.message; }}"
     assert browser.run(f"(() => {{ {damaged} }})()") == "The data of this page are damaged."
 
 

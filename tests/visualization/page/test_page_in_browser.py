@@ -1,7 +1,6 @@
 """The page in a real browser: every control by mouse and by keyboard."""
 
 import numpy as np
-import pytest
 
 from crp.visualization import graph_wording, wording
 from page_in_browser import VIEW, assert_ranked, at, caption, focused, frame, open_panels, pinned, selected
@@ -49,20 +48,20 @@ def test_a_card_is_kept_by_click_and_by_enter_and_let_go_by_escape(page, explana
     assert (pinned(page), page.run("location.hash")) == ([], "")
 
 
-@pytest.mark.parametrize("view", ["input", "relevance", "map", "concept"])
-def test_layers_of_the_picture(page, explanation, view):
-    button = f'{VIEW} [data-show="{view}"]'
-    if view == "concept":
-        assert page.run(f"document.querySelector('{button}').disabled")
-        page.click(f"#layer-0-concept-{explanation.layers[0].ranked[0].concept} .pick")
-    page.click(f"{VIEW} [data-show=input]")
-    page.run(f"document.querySelector('{button}').focus()")
-    page.press(" ")
-    assert frame(page) == view
-    page.click(f"{VIEW} [data-show=input]")
-    assert frame(page) == "input"
-    page.click(button)
-    assert frame(page) == view
+def test_layers_of_the_picture(page, explanation):
+    for view in ("input", "relevance", "map", "concept"):
+        button = f'{VIEW} [data-show="{view}"]'
+        if view == "concept":
+            assert page.run(f"document.querySelector('{button}').disabled")
+            page.click(f"#layer-0-concept-{explanation.layers[0].ranked[0].concept} .pick")
+        page.click(f"{VIEW} [data-show=input]")
+        page.run(f"document.querySelector('{button}').focus()")
+        page.press(" ")
+        assert frame(page) == view
+        page.click(f"{VIEW} [data-show=input]")
+        assert frame(page) == "input"
+        page.click(button)
+        assert frame(page) == view
 
 
 def test_layers_are_opened_by_click_and_arrow_keys(page):

@@ -59,7 +59,7 @@ def rows(content):
 
 def test_numbers_of_a_layer(taking, explanation):
     name, content = take(taking, f"{PANEL} .ledger > .takes", "Download CSV")
-    assert name == "layer3-concepts.csv"
+    assert name == "zebra-layer3-concepts.csv"
     relevance = explanation.layers[0].relevance
     found = rows(content)
     assert [int(row["concept"]) for row in found] == list(range(64))
@@ -68,7 +68,7 @@ def test_numbers_of_a_layer(taking, explanation):
     shares = relevance / np.abs(relevance).sum()
     assert [float(row["share"]) for row in found] == pytest.approx(shares.tolist(), abs=1e-4)
     name, content = take(taking, f"{PANEL} .ledger > .takes", "Download JSON")
-    assert (name, json.loads(content)) == ("layer3.json", numbers_of_a_page(numbers(explanation))["layers"][0])
+    assert (name, json.loads(content)) == ("zebra-layer3.json", numbers_of_a_page(numbers(explanation))["layers"][0])
 
 
 def test_numbers_of_a_card_in_another_view(taking, explanation):
@@ -76,9 +76,10 @@ def test_numbers_of_a_card_in_another_view(taking, explanation):
     part = explanation.beside[0].layers[0].ranked[0]
     menu = f"#view-1-layer-0-concept-{part.concept} .takes"
     name, content = take(taking, menu, "Download JSON")
-    assert name == f"layer3-{part.concept}.json"
+    assert name == f"zebra-layer3-{part.concept}.json"
     found = json.loads(content)
-    assert (found["layer"], found["concept"]) == ("layer3", part.concept)
+    assert (found["image"], found["layer"], found["concept"]) == ("zebra.jpg", "layer3", part.concept)
+    assert found["target"]["name"] == explanation.beside[0].target.name
     assert found["share"] == pytest.approx(part.share, rel=1e-8)
     assert take(taking, menu, "Copy link", 1).endswith(f"atlas.html#layer3/{part.concept}@1")
 
@@ -88,7 +89,7 @@ def test_the_heatmap_of_a_card_is_what_the_page_shows(taking, explanation):
     part = layer.ranked[1]
     card = f"#layer-0-concept-{part.concept}"
     name, content = take(taking, f"{card} .takes", "Download the heatmap as PNG")
-    assert name == f"layer3-{part.concept}.png"
+    assert name == f"zebra-layer3-{part.concept}.png"
     with Image.open(io.BytesIO(content)) as picture:
         drawn = np.asarray(picture.convert("RGB")).astype(int)
     assert drawn.shape == (448, 448, 3)
@@ -100,7 +101,7 @@ def test_the_heatmap_of_a_card_is_what_the_page_shows(taking, explanation):
 
 def test_the_map_is_a_picture_of_its_own(taking, explanation):
     name, content = take(taking, f"{PANEL} .ledger > .takes", "Download the map as SVG")
-    assert name == "layer3-map.svg"
+    assert name == "zebra-layer3-map.svg"
     root = xml.etree.ElementTree.fromstring(content)
     space = "{http://www.w3.org/2000/svg}"
     cells = [item.get("d").count("M") for item in root.iter(f"{space}path") if item.get("class") == "cell"]
@@ -111,7 +112,7 @@ def test_the_map_is_a_picture_of_its_own(taking, explanation):
 
 def test_the_edges_of_the_graph(taking, explanation):
     name, content = take(taking, f"{VIEW} .graph .takes", "Download CSV")
-    assert name == "graph.csv"
+    assert name == "zebra-graph.csv"
     found = {
         (row["upper layer"], row["upper concept"], row["lower layer"], row["lower concept"]): row
         for row in rows(content)
@@ -151,8 +152,28 @@ def test_the_ranking_of_a_region(taking, explanation):
 def test_the_whole_page(taking, explanation):
     name, content = take(taking, "footer .takes .takes", "Download JSON")
     expected = numbers_of_a_page(json.loads(json.dumps(numbers(explanation))))
-    assert (name, json.loads(content)) == ("atlas.json", expected)
+    assert (name, json.loads(content)) == ("zebra-atlas.json", expected)
     assert take(taking, "footer .takes .takes", "Copy link", 1).endswith("/atlas.html")
+
+
+def test_links_hold_what_the_page_is_set_to(taking, browser, file, explanation):
+    """A region, and the scale of colours; what is switched off is asked in `test_switch_in_browser`."""
+    taking.click("#tab-1")
+    taking.drag(at(taking, 1, 1), at(taking, 2, 2))
+    taking.click('[data-scale="own"]')
+    region = take(taking, f"{VIEW} .region .takes", "Copy link", 1)
+    assert region.endswith("#&region=layer4/8,9,15,16&scale=own")
+    part = explanation.layers[1].ranked[0]
+    card = take(taking, f"#layer-1-concept-{part.concept} .takes", "Copy link", 1)
+    assert card.endswith(f"#layer4/{part.concept}&scale=own")
+    browser.open(file, region.split("#")[1])
+    assert open_panels(browser) == [1]
+    assert_ranked(browser, explanation.layers[1], [8, 9, 15, 16])
+    assert browser.run("document.body.classList.contains('own-scale')")
+    assert browser.run("document.querySelector('[data-scale=own]').getAttribute('aria-pressed')") == "true"
+    browser.open(file, "&region=layer4/3,48,49,1000&scale=none")  # cells that are not there are left out
+    assert_ranked(browser, explanation.layers[1], [3, 48])
+    assert not browser.run("document.body.classList.contains('own-scale')")
 
 
 def test_links_to_parts_lead_back(taking, browser, file):

@@ -1,6 +1,7 @@
 """The mask or box that is explained: outlined on every picture, and how much of each concept lies outside of it."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -102,12 +103,32 @@ def test_a_place_of_another_size_is_refused(explanation):
 def test_a_mask_is_outlined_by_its_edges():
     mask = np.zeros((3, 4), bool)
     mask[1, 1:3] = True
-    assert mask_path(mask) == "M1 1H3M1 2H3M1 1V2M3 1V2"
-    assert mask_path(np.ones((2, 2), bool)) == "M0 0H2M0 2H2M0 0V2M2 0V2"
+    assert mask_path(mask) == "M1 1H3V2H1z"
+    assert mask_path(np.ones((2, 2), bool)) == "M0 0H2V2H0z"
     large = np.zeros((4000, 2000), bool)
     large[1000:3000, 500:1500] = True
     # of a large picture, to within one pixel of the page
-    assert mask_path(large) == "M500 1000H1500M500 3000H1500M500 1000V3000M1500 1000V3000"
+    assert mask_path(large) == "M500 1000H1500V3000H500z"
+
+
+def upright_edges(path):
+    """The vertical edges of a path, one unit each: (row, column)."""
+    for loop in re.findall(r"M[^z]+z", path):
+        column, row = map(int, re.match(r"M(\d+) (\d+)", loop).groups())
+        for kind, to in [*re.findall(r"([HV])(\d+)", loop), ("V", str(row))]:
+            if kind == "V":
+                yield from ((place, column) for place in range(*sorted((row, int(to)))))
+            row, column = (int(to), column) if kind == "V" else (row, int(to))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_loops_are_around_what_is_in_a_mask(seed):
+    """A cell is in the mask if an odd number of edges lies to its left; no edge is drawn twice."""
+    mask = np.random.default_rng(seed).random((9, 7)) < (0.3, 0.5, 0.8)[seed % 3]
+    edges = list(upright_edges(mask_path(mask)))
+    assert len(set(edges)) == len(edges)
+    left = [[sum(row == there and column <= at for there, column in edges) for at in range(7)] for row in range(9)]
+    assert (np.array(left) % 2 == mask).all()
     assert outline_view(examples.explanation(), PicturePages()) is None
 
 
@@ -122,8 +143,7 @@ def test_the_mask_of_a_spectrogram_is_outlined_where_the_spectrogram_is_drawn():
         assert (drawn["height"], drawn["width"]) == (height, width)
         left, right = width / 4, width / 2
         top, bottom = height * 28 / 32, height
-        across = f"M{left:g} {top:g}H{right:g}M{left:g} {bottom:g}H{right:g}"
-        assert drawn["path"] == f"{across}M{left:g} {top:g}V{bottom:g}M{right:g} {top:g}V{bottom:g}"
+        assert drawn["path"] == f"M{left:g} {top:g}H{right:g}V{bottom:g}H{left:g}z"
 
 
 def test_words_of_a_concept_that_is_all_inside(explanation):

@@ -77,6 +77,18 @@ def test_the_picture_in_full_is_a_file_beside_the_page(folder, files, browser):
     assert browser.run("document.querySelectorAll('.zoom').length") == 0
 
 
+def test_a_page_says_that_its_picture_in_full_is_missing(folder, browser, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "site")
+    (place / "predictions" / "whole" / f"large{PATCHES_SUFFIX}").unlink()
+    browser.open(place / "predictions" / "large.html")
+    browser.click(".view:not([hidden]) .zoom [aria-label='Zoom in']")
+    browser.run("new Promise(done => setTimeout(done, 300))")
+    bar = browser.run("document.querySelector('.view:not([hidden]) .zoom').innerText")
+    assert "The picture in full is missing." in bar
+    assert not browser.run("document.querySelector('.view:not([hidden]) .frames').classList.contains('sharp')")
+    assert all("ERR_FILE_NOT_FOUND" in complaint for complaint in browser.complaints)
+
+
 def test_a_site_keeps_its_pictures_in_full_up_to_date(model, library, files, folder, tmp_path):
     place = shutil.copytree(folder, tmp_path / "site")
     whole = place / "predictions" / "whole" / f"large{PATCHES_SUFFIX}"

@@ -29,13 +29,14 @@ def made(tmp_path_factory) -> tuple[Path, Library]:
     explanation = crp.explain(ready, pictures[0], library, concepts=8, cells=3)
     Atlas(explanation).save(folder / "atlas.html")
     crp.make_site(ready, pictures, library, folder / "site", **OPTIONS)
+    (folder / "empty.html").write_text("<!doctype html><title>Empty</title>")
     return folder, library
 
 
 @pytest.fixture
 def page(browser, made):
     """The page on its own, in a browser that has forgotten everything."""
-    browser.open(made[0] / "atlas.html")
+    browser.open(made[0] / "empty.html")  # what the browser remembers is the same for all files
     browser.run("localStorage.clear()")
     browser.open(made[0] / "atlas.html")
     yield browser
@@ -292,20 +293,19 @@ def test_a_colleague_opens_what_was_exported(page, made, tmp_path: Path) -> None
     assert texts(page, f".card [data-of={json.dumps(first)}][data-name=title]") == ["mine"]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"fingerprint": {"identity": "of another model", "kind": "Channels"}},
-        {"layer": "none"},
-        {"concept": "1"},
-        {"label": "x" * 121},
-        {"verdict": "perhaps"},
-        {"date": "9999"},
-        {"tags": "a"},
-        {"fingerprint": None},
-    ],
-)
-def test_names_of_other_concepts_and_damaged_ones_are_not_taken_over(page, made, tmp_path: Path, changes) -> None:
+DAMAGED = [
+    {"fingerprint": {"identity": "of another model", "kind": "Channels"}},
+    {"layer": "none"},
+    {"concept": "1"},
+    {"label": "x" * 121},
+    {"verdict": "perhaps"},
+    {"date": "9999"},
+    {"tags": "a"},
+    {"fingerprint": None},
+]
+
+
+def test_names_of_other_concepts_and_damaged_ones_are_not_taken_over(page, made, tmp_path: Path) -> None:
     of = card_of(page, "upper")
     concept = int(of.rpartition("/")[2])
     identity = made[1].identity("upper")
@@ -314,24 +314,29 @@ def test_names_of_other_concepts_and_damaged_ones_are_not_taken_over(page, made,
         "date": "2030-01-01T00:00:00Z", "fingerprint": {"identity": identity.identity, "kind": identity.kind},
     }  # fmt: skip
     file = tmp_path / "names.json"
-    file.write_text(json.dumps({"format": "crp-atlas names", "version": 1, "names": [name | changes]}))
-    handed_over(page, of, file)
-    assert page.run("localStorage.length") == 0
-    assert texts(page, ".mine span") == [
-        "0 names taken over, 1 of other concepts or models. 0 concepts named in this browser only."
-    ]
+    for changes in DAMAGED:
+        page.run("document.querySelector('.mine span').textContent = ''")
+        file.write_text(json.dumps({"format": "crp-atlas names", "version": 1, "names": [name | changes]}))
+        handed_over(page, of, file)
+        assert page.run("localStorage.length") == 0, changes
+        assert texts(page, ".mine span") == [
+            "0 names taken over, 1 of other concepts or models. 0 concepts named in this browser only."
+        ], changes
     file.write_text(json.dumps({"format": "crp-atlas names", "version": 1, "names": [name]}))
     handed_over(page, of, file)
     assert texts(page, f".card [data-of={json.dumps(of)}][data-name=title]") == ["good"]
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format": "crp-atlas names", "version": 2, "names": []}', "null"])
-def test_other_files_are_said_to_be_none(page, tmp_path: Path, text: str) -> None:
+def test_other_files_are_said_to_be_none(page, tmp_path: Path) -> None:
     of = card_of(page, "upper")
-    (tmp_path / "photo.json").write_text(text)
-    handed_over(page, of, tmp_path / "photo.json")
-    assert texts(page, ".naming .failed") == ["photo.json is no file of names."]
-    assert page.run("document.querySelector('dialog.naming').open")
+    versions = '{"format": "crp-atlas names", "version": 2, "names": []}'
+    for number, text in enumerate(("", "{}", versions, "null")):
+        file = tmp_path / f"photo-{number}.json"
+        file.write_text(text)
+        page.run("document.querySelector('.naming .failed').textContent = ''")
+        handed_over(page, of, file)
+        assert texts(page, ".naming .failed") == [f"photo-{number}.json is no file of names."]
+        assert page.run("document.querySelector('dialog.naming').open")
 
 
 def test_names_that_the_library_exports_are_opened(page, tmp_path: Path) -> None:

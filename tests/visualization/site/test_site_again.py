@@ -201,7 +201,6 @@ def test_an_interruption_leaves_complete_pages_and_says_how_to_go_on(model, libr
 def test_an_interruption_at_any_file_leaves_no_half_of_one(model, library, files, tmp_path, monkeypatch, made):
     """Cut after 1, 8, 15, ... files written: what is there is whole, and going on leads to the same site."""
     from crp.visualization import page_files as files_module
-    from crp.visualization.site import shared as shared_module
 
     folder, kept, limit = tmp_path / "site", files_module.replace_file, [0]
 
@@ -211,8 +210,7 @@ def test_an_interruption_at_any_file_leaves_no_half_of_one(model, library, files
             raise KeyboardInterrupt
         kept(path, write)
 
-    for module in (files_module, shared_module):
-        monkeypatch.setattr(module, "replace_file", limited)
+    monkeypatch.setattr(files_module, "replace_file", limited)
     for count in range(1, 60, 7):
         limit[0] = count
         with contextlib.suppress(KeyboardInterrupt):

@@ -3,8 +3,8 @@ function addressIn(style) { return style.trim().replace(/^url\(["']?|["']?\)$/g,
 
 // What a reader takes along of each part of the page: a link to it, its numbers, its picture.
 class Parts {
-  constructor(views) {
-    this.views = views;
+  constructor(views, settings) {
+    Object.assign(this, { views, settings });
     for (const view of views) {
       for (const panel of view.panels) if (panel.querySelector(".ledger")) this.offer(view, panel);
       if (view.graph.root) this.offerGraph(view);
@@ -45,8 +45,8 @@ class Parts {
       "Copy link": () => this.address(`${encodeURIComponent(layer)}/${concept}${view.index ? `@${view.index}` : ""}`),
       "Download the heatmap as PNG": () => this.png(name, card.querySelector(".heat")),
       "Download JSON": () => {
-        const { supporting, opposing } = this.of(view).layers[index];
-        this.json(name, { layer, ...[...supporting, ...opposing].find(part => part.concept === concept) });
+        const { target, against, layers } = this.of(view), { supporting, opposing } = layers[index];
+        this.json(name, { image: this.numbers.provenance.image, target, against, layer, ...[...supporting, ...opposing].find(part => part.concept === concept) });
       },
     });
   }
@@ -61,7 +61,8 @@ class Parts {
   }
 
   offerRegion(view) {
-    this.menu(view.region.root, "the region", { "Download CSV": () => {
+    const link = () => this.address(`${view.index ? `@${view.index}` : ""}${numbered("region", view.region.table.layer, [...view.region.selected])}`);
+    this.menu(view.region.root, "the region", { "Copy link": link, "Download CSV": () => {
       const { table, selected } = view.region, sums = table.sums(selected), total = sums.reduce((sum, value) => sum + Math.abs(value), 0);
       this.csv(`${table.layer} region`, this.concepts(table, table.ranked(selected, sums).map(concept => [concept, sums[concept], sums[concept] / total])));
     } });
@@ -80,13 +81,21 @@ class Parts {
     else place.append(menu);
   }
 
-  address(hash) { return location.href.split("#")[0] + (hash && `#${hash}`); }
+  // A link to a part, with what the page is set to.
+  address(part) {
+    const hash = part + this.settings();
+    return location.href.split("#")[0] + (hash && `#${hash}`);
+  }
 
   csv(name, rows) { download(this.file(name, "csv"), csv(rows), "text/csv"); }
 
   json(name, content) { download(this.file(name, "json"), JSON.stringify(content, null, 1), "application/json"); }
 
-  file(name, kind) { return `${name.replace(/[^\p{L}\p{N}._-]+/gu, "-")}.${kind}`; }
+  // Files are called after the picture and the part.
+  file(name, kind) {
+    const picture = (this.numbers.provenance.image ?? "").split(/[/\\]/).pop().replace(/\.[^.]*$/, "");
+    return `${`${picture} ${name}`.trim().replace(/[^\p{L}\p{N}._-]+/gu, "-")}.${kind}`;
+  }
 
   // The map as it lies on the faded picture; styles of the page go with it.
   svg(name, map) {

@@ -29,6 +29,11 @@ class Stage {
 
   take(place) {
     const legends = all(".legend", place);
+    // What an area holds stands in its title, which is for the mouse alone.
+    for (const item of all(".legend [data-concept]", place)) {
+      const title = item.closest(".map").querySelector(`.region-of[data-concept="${item.dataset.concept}"] > title`).textContent;
+      item.firstElementChild.append(element("span", { class: "unseen" }, `, ${title.split(": ").at(-1)}`));
+    }
     (this.legends.at(-1) ?? this.frames).after(...legends);
     this.legends.push(...legends);
   }

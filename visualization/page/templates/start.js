@@ -19,15 +19,21 @@ const switches = all("[data-switch]");
 let current = 0;
 const removal = new Switch(() => views[current], address);
 
-// #LAYER/CONCEPT@VIEW&without=LAYER/IDS: the concept that is kept, the view, and the concepts that are switched off;
-// &mean=LAYER/IDS if they are at their means.
+// #LAYER/CONCEPT@VIEW, the concept that is kept and the view, and what else the page is set to: &without=LAYER/IDS or
+// &mean=LAYER/IDS, concepts that are switched off, and &scale=own. Links of parts have &region=LAYER/CELLS, too.
 function address() {
-  const { pinned, index } = views[current], { layer, off, mean } = removal;
-  const view = index && (pinned || layer) ? `@${index}` : "", kept = pinned ? `${encodeURIComponent(pinned.layer)}/${pinned.concept}` : "";
-  const without = layer === null ? "" : `&${mean ? "mean" : "without"}=${encodeURIComponent(layer)}/${off.join()}`;
-  const hash = kept + view + without;
+  const { pinned, index } = views[current];
+  const view = index && (pinned || removal.layer) ? `@${index}` : "", kept = pinned ? `${encodeURIComponent(pinned.layer)}/${pinned.concept}` : "";
+  const hash = kept + view + settings();
   try { history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search); } catch { /* a notebook's frame has no address of its own */ }
 }
+
+function settings() {
+  const { layer, off, mean } = removal, own = document.body.classList.contains("own-scale");
+  return (layer === null ? "" : numbered(mean ? "mean" : "without", layer, off)) + (own ? "&scale=own" : "");
+}
+
+function numbered(name, layer, numbers) { return `&${name}=${encodeURIComponent(layer)}/${numbers.join()}`; }
 
 function turn(index) {
   const from = views[current], to = views[index];
@@ -47,24 +53,34 @@ function turn(index) {
 switches.forEach((button, index) => button.addEventListener("click", () => turn(index)));
 
 const scales = all("[data-scale]");
-for (const button of scales) {
-  button.addEventListener("click", () => {
-    document.body.classList.toggle("own-scale", button.dataset.scale === "own");
-    for (const other of scales) other.setAttribute("aria-pressed", other === button);
-  });
+function scale(chosen) {
+  document.body.classList.toggle("own-scale", chosen === "own");
+  for (const button of scales) button.setAttribute("aria-pressed", button.dataset.scale === chosen);
 }
+for (const button of scales) button.addEventListener("click", () => { scale(button.dataset.scale); address(); });
 
 function decoded(text) {
   try { return decodeURIComponent(text); } catch { return text; /* a stray percent sign: taken as it is */ }
 }
 
+// A layer and numbers in it, as `numbered` writes them, if the layer is in the current view.
+function listed(text) {
+  const [, layer, numbers] = decoded(text ?? "").match(/^(.*)\/(\d+(?:,\d+)*)$/s) ?? [];
+  return numbers && { layer, index: views[current].layerNamed(layer), numbers: [...new Set(numbers.split(",").map(Number))] };
+}
+
 function follow() {
-  const [kept, how, without] = location.hash.slice(1).split(/&(without|mean)=/), hash = decoded(kept);
-  const off = without && decoded(without).match(/^(.*)\/(\d+(?:,\d+)*)$/s);
-  reach(hash);
-  if (!off) return;
-  if (!views[current].pinned && views[current].layerNamed(off[1]) >= 0) views[current].open(views[current].layerNamed(off[1]));
-  removal.set(off[1], [...new Set(off[2].split(",").map(Number))], how === "mean");
+  const [kept, ...rest] = location.hash.slice(1).split(/&(without|mean|region|scale)=/), set = {};
+  for (let at = 0; at < rest.length; at += 2) set[rest[at]] = rest[at + 1];
+  reach(decoded(kept));
+  if (set.scale === "own") scale("own");
+  const view = views[current], off = listed(set.without ?? set.mean), region = listed(set.region);
+  if (off && !view.pinned && off.index >= 0) view.open(off.index);
+  if (region && region.index >= 0) {
+    if (region.index !== view.layer) view.open(region.index);
+    view.region.select(new Set(region.numbers.filter(cell => cell < view.region.cells.length)));
+  }
+  if (off) removal.set(off.layer, off.numbers, "mean" in set);
 }
 
 // The card with an id, whose layer may still be packed; null if there is none.
@@ -97,7 +113,7 @@ function reach(hash) {
 }
 
 searchIn(() => views[current]);
-new Parts(views);
+new Parts(views, settings);
 document.addEventListener("renamed", () => views[current].renamed());
 document.addEventListener("keydown", event => {
   if (event.key !== "Escape") return;

@@ -145,8 +145,12 @@ class Zoom {
     if (this.full) return;
     this.full = element("img", { class: "full-picture", alt: "", src: this.whole.textContent });
     this.frames.append(this.full);
-    await this.full.decode();
-    this.frames.classList.add("sharp");
+    try {
+      await this.full.decode();
+      this.frames.classList.add("sharp");
+    } catch { // on a site it is a file, which may not have been copied
+      this.bar.append(element("span", { role: "status" }, "The picture in full is missing."));
+    }
   }
 
   // Whether dragging moves the picture, or selects cells of it.

@@ -60,26 +60,18 @@ def test_embedded_numbers_are_those_of_the_json(explanation, source):
 def test_cards_stand_by_absolute_share_with_the_numbers_of_the_json(explanation, page):
     for index, layer in enumerate(numbers(explanation)["layers"]):
         cards = [card for card in page.all("article") if card["data-layer"] == str(index)]
-        shown = [
-            (int(card["data-concept"]), float(card["data-share"]), float(card["data-relevance"])) for card in cards
-        ]
-        expected = [
-            (part["concept"], part["share"], part["relevance"]) for part in layer["supporting"] + layer["opposing"]
-        ]
-        assert sorted(shown) == sorted(expected)
-        assert [abs(share) for _, share, _ in shown] == sorted((abs(share) for _, share, _ in shown), reverse=True)
+        expected = sorted(layer["supporting"] + layer["opposing"], key=lambda part: -abs(part["share"]))
+        assert [int(card["data-concept"]) for card in cards] == [part["concept"] for part in expected]
+        for card, part in zip(cards, expected, strict=True):
+            assert card["data-shares"].startswith(f"{wording.signed_percent(part['share'])} of the layer")
         assert float(page.all("section", id=f"panel-{index}")[0]["data-rest"]) == layer["rest"]
 
 
 def test_sign_is_said_by_word_sign_and_class(explanation, page):
     text = " ".join(page.text)
-    for layer in explanation.layers:
+    for index, layer in enumerate(explanation.layers):
         for part in layer.ranked:
-            card = next(
-                c
-                for c in page.all("article")
-                if c["id"].endswith(f"-{part.concept}") and c["data-share"] == str(part.share)
-            )
+            (card,) = page.all("article", id=f"layer-{index}-concept-{part.concept}")
             assert card["class"] == f"card {'supports' if part.share > 0 else 'opposes'}"
             assert wording.signed_percent(part.share) in text
     assert {"supports", "opposes"} <= set(page.text)
