@@ -3,6 +3,7 @@
 ================  ====================================================================================================
 photos            WebP: two thirds of the bytes of a JPEG that looks the same
 patches           AVIF, many in one picture: four fifths of the bytes of as many WebP files that look the same
+single crops      AVIF with the colours of all pixels, and PNG for tiny ones
 whole pictures    AVIF, for zooming into one that pages show reduced
 heatmaps          AVIF of ink and opacity, without the picture below. Opacity is compressed as a picture of its own, so
                   that it takes a third of the bytes of a JPEG of heatmap and picture, and is nearer to the values
@@ -32,6 +33,8 @@ PATCHES_SUFFIX = ".avif" if _AVIF else SUFFIX
 EMPTY_LEVEL = LEVELS // 2
 # What a quality of WebP and of AVIF corresponds to in JPEG.
 _WEBP_TO_JPEG, _AVIF_TO_JPEG = 10, 50
+# Crops up to this side are kept without loss: their files are small whatever the format is.
+_TINY_SIDE = 32
 
 
 def photo(picture: np.ndarray, quality: int) -> bytes:
@@ -108,6 +111,18 @@ def picture_uri(picture: np.ndarray, *, side: int, quality: int) -> str:
     if max(picture.shape[:2]) <= SMALL_SIDE:
         return png_uri(picture)
     return photo_uri(fitted(picture, side), quality)
+
+
+def crop_uri(picture: np.ndarray, *, side: int, quality: int) -> str:
+    """Encode a crop, uint8 [h, w, 3], shrunk to at most `side`, with the colours of single pixels.
+
+    WebP and AVIF at their defaults keep a colour for each four pixels. Pages enlarge crops, so that bright edges of
+    another colour would show. Tiny ones are PNG, larger ones an AVIF of all colours.
+    """
+    drawn = fitted(picture, side)
+    if max(drawn.shape[:2]) <= _TINY_SIDE or not _AVIF:
+        return png_uri(drawn)
+    return _uri("avif", _avif(Image.fromarray(np.ascontiguousarray(drawn)), quality, subsampling="4:4:4"))
 
 
 def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: int) -> str:
@@ -188,8 +203,8 @@ def _inked(heatmap: np.ndarray) -> np.ndarray:
     return np.dstack([inks(values), opacity])
 
 
-def _avif(drawn: Image.Image, quality: int) -> bytes:
-    return _bytes(drawn, "AVIF", quality=quality, speed=8, max_threads=1)
+def _avif(drawn: Image.Image, quality: int, **options: str) -> bytes:
+    return _bytes(drawn, "AVIF", quality=quality, speed=8, max_threads=1, **options)
 
 
 def _levels(heatmap: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""`crp fix`: a model in which a concept no longer decides."""
+"""`crp fix`: a model that relies less on a concept, or no longer."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def fix(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Make a model in which a concept of LIBRARY no longer decides, save it, and say what changed.
+    """Make a model that relies less on a concept of LIBRARY, or no longer; save it, and say what changed.
 
     \b
     suppress   the concept is 0 (or its mean) for every input; weights of the same architecture where possible
@@ -111,6 +111,7 @@ def fix(
     sys.path.append(os.getcwd())
     from crp import correction
     from crp.concepts import ChannelConcept
+    from crp.correction.writing import saved_lines
     from crp.files import user_path
     from crp.library import open_library
     from crp.sources.kinds import kind_named
@@ -163,7 +164,8 @@ def fix(
     click.echo(result.method)
     for line in figures.lines(opened.class_names):
         click.echo(line)
-    click.echo(written)
+    for line in saved_lines(written):
+        click.echo(line)
 
 
 def _prune(
@@ -179,6 +181,7 @@ def _prune(
 ) -> None:
     from crp import correction
     from crp.correction.figures_of_pruning import measure_pruning
+    from crp.correction.writing import saved_lines
     from crp.files import user_path
     from crp.visualization.page_files import replace_file
     from crp.visualization.report.prune_page import prune_report
@@ -202,7 +205,8 @@ def _prune(
     click.echo(f"filters out  {truth}")
     for removed, accuracy in found.curve:
         click.echo(f"{removed:11.0%}  {accuracy:.1%}")
-    click.echo(written)
+    for line in saved_lines(written):
+        click.echo(line)
 
 
 def _check_options(method: str, pruning: bool, of_pruning: dict[str, object], of_concepts: dict[str, object]) -> None:

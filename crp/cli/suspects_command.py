@@ -61,7 +61,7 @@ def suspects(
     """
     sys.path.append(os.getcwd())
     from crp.correction import candidates, coincidences
-    from crp.correction.location import masks_shown
+    from crp.correction.location import object_masks
     from crp.correction.suspicion import EFFECTS, STATED, with_effects
     from crp.files import user_path
     from crp.library import open_library
@@ -76,7 +76,7 @@ def suspects(
         if not equals:
             raise click.UsageError(f"A verdict has the form LAYER/ID=VERDICT, as conv5/37=fine, given {verdict!r}.")
         opened.give_name(name, verdict=kept, note=note or None)
-        click.echo(opened.path / NAMES)
+        click.echo(f"The verdict on {name} is {kept!r}. It is kept in {opened.path / NAMES}.")
         return
     names = opened.given_names()
     if data is None:
@@ -85,7 +85,7 @@ def suspects(
         found_kind = kind_named(kind)
         subject = read_subject(opened, found_kind, given, data=data, samples=samples, labelled=False)
         loaded, every = subject.model, subject.samples
-        masks = masks_shown(subject.dataset, every.indices)
+        masks = object_masks(subject.dataset, every.indices)
         places = coincidences(loaded, every.data, layers or tuple(opened.layers), found_kind)
         found = candidates(opened, layers=layers, places=places)[:count]
         found = with_effects(found, loaded, every.data, found_kind, measured, masks=masks)
@@ -108,8 +108,9 @@ def suspects(
         return
     placed, outside = (any(getattr(one, name) is not None for one in found) for name in ("place", "outside"))
     click.echo(
-        f"{'concept':<16} {'class':<22} {'with':>5} {'without':>7} {'share':>6} {'without':>7} {'exclusive':>9} "
-        f"{'right':>6} {'without':>7} {'errors':>6} {'kept':>6} {'pulled':>6}{'  place' if placed else ''}"
+        f"{'':<39} {'samples':>11} {'share':>13} {'':>9} {'right':>13}\n"
+        f"{'concept':<16} {'class':<22} {'more':>5} {'less':>5} {'more':>6} {'less':>6} {'exclusive':>9} "
+        f"{'more':>6} {'less':>6} {'errors':>6} {'kept':>6} {'pulled':>6}{'  place' if placed else ''}"
         f"{' outside' if outside else ''}"
     )
     for place, one in enumerate(found):
@@ -120,26 +121,27 @@ def suspects(
         words = said if kept and kept.verdict else " ".join(["likely a Clever Hans" * one.likely, said]).strip()
         click.echo(
             inert(
-                f"{one.name:<16} {one.target_name:<22} {one.having:>5} {one.lacking:>7} {one.share:>6.0%} "
-                f"{one.share_lacking:>7.0%} {one.exclusive:>9.0%} {_percent(one.right):>6} "
-                f"{_percent(one.right_lacking):>7} {_percent(None if one.right is None else one.errors):>6} "
+                f"{one.name:<16} {one.target_name:<22} {one.having:>5} {one.lacking:>5} {one.share:>6.0%} "
+                f"{one.share_lacking:>6.0%} {one.exclusive:>9.0%} {_percent(one.right):>6} "
+                f"{_percent(one.right_lacking):>6} {_percent(None if one.right is None else one.errors):>6} "
                 f"{_percent(one.kept):>6} {_percent(one.pulled):>6}"
                 f"{f' {_percent(one.place):>6}' if placed else ''}{f' {_percent(one.outside):>7}' if outside else ''}"
                 f"  {words}".rstrip()
             )
         )
     click.echo(
-        "with, without: samples of the class that use the concept more, and less; share: its share of relevance; "
-        "exclusive: how much larger that is than in any other class; right: predicted rightly; errors: how much more "
-        "often those without it are wrong, at least. The gap is the difference of both shares."
+        "more, less: the samples of the class that use the concept more, and those that use it less; share: of their "
+        "relevance; exclusive: how much larger that is than in any other class; right: predicted rightly; errors: how "
+        "much more often those that use it less are wrong, at least (lower end of the 95 % interval). The gap is the "
+        "difference of both shares."
     )
     click.echo(STATED)
     if data is not None:
         click.echo("kept: still recognised when it is taken out; pulled: others taken for the class when it is put in.")
         if placed:
-            click.echo("place: how much of it is the same content at the same place of the input, as a watermark is.")
+            click.echo("place: how much of it is the same content at a fixed place, as a watermark would be.")
         if outside:
-            click.echo("outside: how much of its relevance for the class lies outside the object that DATA show.")
+            click.echo("outside: how much of its relevance lies outside the object, beyond what even spread gives.")
         if sum(one.kept is not None for one in found) < min(measured, len(found)):
             fewer = min(EFFECTS, len(every.data))
             click.echo(f"Not measured where fewer than 10 of {fewer} samples have the concept or lack it.")

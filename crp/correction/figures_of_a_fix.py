@@ -13,6 +13,7 @@ from crp.correction.compared_predictions import ChangedPredictions, changed_pred
 from crp.correction.corrections import Correction
 from crp.correction.counterfactuals import Counterfactuals
 from crp.correction.presence import find_presence
+from crp.correction.proportions import least_difference
 from crp.correction.reruns import checked_samples
 from crp.errors import InputError
 
@@ -65,21 +66,39 @@ class FixFigures(ChangedPredictions):
     before: Dependence
     after: Dependence
 
+    def reading(self, name: str) -> str:
+        """Say what the corrected model does with the samples that have the concept; `name` is their class.
+
+        What differs is told by the interval of `least_difference`: these samples are few.
+        """
+        kept, removed = self.after.right_with, self.after.right_taken_out
+        both = f"This one gets {_percent(kept)} right as they are and {_percent(removed)} with the concept removed"
+        if least_difference(kept, self.having, removed, self.having) > 0:
+            found = f"the model still relies on the concept for {name!r}"
+        elif least_difference(removed, self.having, kept, self.having) > 0:
+            found = f"the concept now speaks against {name!r}, which is more than intended; compare another method"
+        else:
+            found = "no clear difference, as intended"
+            if least_difference(self.before.right_with, self.having, kept, self.having) > 0:
+                found += ", and the fall is of what the model knew by the concept alone"
+        ideal = "A model that does not use the concept gets the samples with it right as often when it is removed."
+        return f"{ideal} {both}: {found}."
+
     def lines(self, class_names: Sequence[str] = ()) -> list[str]:
-        """Return the figures as lines of a table."""
+        """Return the figures as lines of a table, and what they say."""
         name = class_names[self.target] if self.target < len(class_names) else f"class {self.target}"
         truth = "right" if self.by_labels else "as the original model"
         rows = [
             (f"{truth}, all samples", "right"),
             (f"{truth}, the {self.having} samples with the concept", "right_with"),
+            (f"{truth}, the same {self.having} with the concept removed", "right_taken_out"),
             (f"{truth}, the {self.lacking} samples without it", "right_without"),
-            ("still recognised when the concept is taken out", "right_taken_out"),
             (f"other classes taken for {name!r} when it is put in", "pulled"),
         ]
         width = max(len(words) for words, _ in rows)
         return [f"{'':{width}}  before   after"] + [
             f"{words:{width}}  {getattr(self.before, row):6.1%}  {getattr(self.after, row):6.1%}" for words, row in rows
-        ]
+        ] + [self.reading(name)]
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
@@ -125,6 +144,10 @@ def measure_fix(
     changed = changed_predictions(first, second, wanted, labels is not None)
     having, lacking = len(made.having), len(made.lacking)
     return FixFigures(**vars(changed), target=target, having=having, lacking=lacking, before=before, after=after)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _dependence(

@@ -145,7 +145,8 @@ def refit(
 
 
 def _counted(boost: float) -> str:
-    return f"samples that the concept was taken out of count {boost:.3g}-fold"
+    times = {1: "once", 2: "twice"}.get(boost, f"{boost:.3g} times")
+    return f"samples with the concept removed count {times}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,8 +34,8 @@ FIXED = 0.5
 # Samples on which effects are measured at most: each concept takes several passes over them.
 EFFECTS = 300
 STATED = (
-    f"likely: {', '.join(f'{evidence} above {least:.0%}' for evidence, least in LIKELY.items())}; "
-    f"or place above {FIXED:.0%}."
+    f"likely with {' and '.join(f'{evidence} above {100 * least:.0f} %' for evidence, least in LIKELY.items())} "
+    f"together, or with place above {100 * FIXED:.0f} %."
 )
 
 
@@ -64,9 +64,9 @@ class Candidate:
     place
         Measured, if samples were given: how much of it is one content at one place, on which the class relies (0 to 1,
         `coincidences`); otherwise None.
-    outside
-        Measured, if masks of what samples show were given: how much of its supporting relevance for the class lies
-        outside them (0 to 1); otherwise None.
+    relevance_outside, area_outside
+        Measured, if masks of the samples' objects were given: how much of its supporting relevance for the class lies
+        outside them, and how much of these samples does (0 to 1); otherwise None.
     """
 
     layer: str
@@ -84,7 +84,8 @@ class Candidate:
     kept: float | None = None
     pulled: float | None = None
     place: float | None = None
-    outside: float | None = None
+    relevance_outside: float | None = None
+    area_outside: float | None = None
 
     @property
     def gap(self) -> float:
@@ -111,6 +112,16 @@ class Candidate:
     def decides(self) -> float | None:
         """How far the concept alone decides, both when it is taken out and when it is put in; None if not measured."""
         return None if self.kept is None or self.pulled is None else min(1 - self.kept, self.pulled)
+
+    @property
+    def outside(self) -> float | None:
+        """How much of its relevance lies outside the object beyond what even spread would put there, 0 to 1.
+
+        None if it was not measured; 0 where nothing lies outside.
+        """
+        if self.relevance_outside is None or self.area_outside is None:
+            return None
+        return max(0.0, self.relevance_outside - self.area_outside) / max(1 - self.area_outside, 1e-9)
 
     @property
     def rare(self) -> bool:
@@ -143,7 +154,7 @@ class Candidate:
 
     def to_json(self) -> dict[str, Any]:
         """Return the evidence as JSON values."""
-        evidence = ("gap", "errors", "exclusive", "decides", "rare", "fixed", "score", "likely")
+        evidence = ("gap", "errors", "exclusive", "decides", "outside", "rare", "fixed", "score", "likely")
         found = {name: getattr(self, name) for name in evidence}
         return {**asdict(self), **found, "likely_above": {**LIKELY, "place": FIXED}}
 
@@ -279,9 +290,10 @@ def with_effects(
                 watched = placed_direction(model, data, one.layer, one.concept, kind=kind, progress=False)
             effects = exchange_effects(model, data, one.layer, concept, one.target, watched, progress=False)
             kept, pulled = effects or (None, None)
-            outside = None
+            there = None
             if masks is not None:
-                outside = relevance_outside(model, data, masks, one.layer, one.concept, one.target, kind)
-            measured.append(replace(one, kept=kept, pulled=pulled, outside=outside))
+                there = relevance_outside(model, data, masks, one.layer, one.concept, one.target, kind)
+            outside, area = there or (None, None)
+            measured.append(replace(one, kept=kept, pulled=pulled, relevance_outside=outside, area_outside=area))
             bar.update(1)
     return sorted(measured + found[count:], key=_order)

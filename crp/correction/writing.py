@@ -15,7 +15,18 @@ from crp.errors import InputError, listed
 from crp.extras import optional
 from crp.files import user_path, write_file
 
-SUFFIXES = (".safetensors", ".pt2", ".onnx")
+# How a file of each kind is loaded.
+LOADING = {
+    ".safetensors": "model.load_state_dict(safetensors.torch.load_file({!r}))",
+    ".pt2": "model = torch.export.load({!r}).module()",
+    ".onnx": "session = onnxruntime.InferenceSession({!r})",
+}
+SUFFIXES = tuple(LOADING)
+
+
+def saved_lines(path: Path) -> list[str]:
+    """Return the lines that say where a corrected model was saved, and how it is loaded."""
+    return [f"Saved: {path}", f"Load:  {LOADING[path.suffix].format(str(path))}"]
 
 
 def write_fixed(correction: Correction, path: str | os.PathLike[str], example: Tensor) -> Path:

@@ -91,6 +91,10 @@ class Scenes:
         masks = self.masks(index)
         return masks["shape"] | masks["tag"]
 
+    def object_mask(self, index: int) -> np.ndarray:
+        """Return where the object that the label names is visible, bool `[H, W]`: the shape alone, without the tag."""
+        return self.masks(index)["shape"]
+
     def tag_box(self, index: int) -> tuple[int, int, int, int] | None:
         """Return (top, left, bottom, right) of the tag in pixels, the last two exclusive; None without a tag."""
         scene = self.scene(index)

@@ -286,6 +286,14 @@ class MapData:
         return getattr(self.data, "shown", None)
 
     @property
+    def object_mask(self) -> Callable[[int], Any] | None:
+        """Where the object that the label names is, bool `[*S]`: the data set's `object_mask(index)`, or its `shown`.
+
+        They differ where a sample shows something that is not part of the object, such as a stamp.
+        """
+        return getattr(self.data, "object_mask", self.shown)
+
+    @property
     def targets(self) -> Callable[[Tensor, Tensor], Any] | None:
         """The data set's own target rule, as of `crp.mining.ObjectSamples`; None without one."""
         rule = getattr(self.data, "targets", None)  # of torchvision's data sets a list of labels

@@ -37,9 +37,9 @@ def test_the_page_has_the_figures_and_the_samples_that_changed(library: Library)
     page = fix_report(figures, found.method, ("conv", 0), held_out, library)
     assert "<b>second" not in page
     assert page.count("<img") == min(10, len(figures.better)) + min(10, len(figures.worse))
-    assert re.search(r"right, of all</th><td>95\.0.%</td>", page)
+    assert re.search(r"all samples: right</th><td>95\.0.%</td>", page)
     assert f"For the better: {len(figures.better)}" in page
-    assert "Last layer fitted to its own predictions; samples that the concept was taken out of count" in page
+    assert "Last layer fitted to its own predictions; samples with the concept removed count" in page
     assert "Without labels" not in page
 
 
@@ -51,9 +51,11 @@ def test_without_labels_nothing_is_called_better(library: Library, monkeypatch: 
     assert len(figures.worse) == len(figures.changes) > 0
     page = fix_report(figures, found.method, ("conv", 0), planted_data(seed=3)[0], library)
     assert "For the better" not in page
-    assert f"For the worse: {len(figures.worse)}</h2>" in page
+    assert "For the worse" not in page
+    assert "right: " not in page.partition("Samples whose prediction changed")[2]
+    assert f"Changed: {len(figures.changes)}</h3>" in page
     monkeypatch.setattr("crp.visualization.report.changes._SHOWN", 2)
     page = fix_report(figures, found.method, ("conv", 0), planted_data(seed=3)[0], library)
-    assert f"For the worse: {len(figures.worse)}, 2 of them here</h2>" in page
+    assert f"Changed: {len(figures.changes)} (2 shown)</h3>" in page
     assert page.count("<img") == 2
-    assert "Without labels, a change is never counted as better" in page
+    assert "Without labels we cannot say for better or worse" in page

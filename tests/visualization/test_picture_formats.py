@@ -17,6 +17,22 @@ def decoded(uri, mode=None):
     return header, np.asarray(picture if mode is None else picture.convert(mode))
 
 
+def test_crops_keep_the_colours_of_single_pixels() -> None:
+    """A yellow ring, two pixels wide, on green: where a colour is kept for four pixels, it becomes pale green."""
+    y, x = np.mgrid[:18, :18]
+    ring = np.abs(np.hypot(y - 8.5, x - 8.5) - 5) < 1
+    small = np.where(ring[..., None], (240, 220, 100), (20, 110, 90)).astype(np.uint8)
+    assert np.array_equal(decoded(formats.crop_uri(small, side=84, quality=65), "RGB")[1], small)
+    large = np.tile(small, (4, 4, 1))
+    yellow = np.tile(ring, (4, 4))
+
+    def distance(uri: str) -> float:
+        return float(np.abs(decoded(uri, "RGB")[1].astype(int) - large)[yellow].mean())
+
+    assert distance(formats.crop_uri(large, side=84, quality=65)) < 6
+    assert distance(formats.photo_uri(large, quality=65)) > 12  # what the difference above is worth
+
+
 def shown(uri, picture):
     """A heatmap as a page shows it: over the faded picture."""
     _, stored = decoded(uri, "RGBA")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
 @pytest.fixture
 def found(library: Library) -> list[Candidate]:
     rows = candidates(library)
-    tag = dataclasses.replace(rows[0], kept=0.05, pulled=0.875, outside=0.93)
+    tag = dataclasses.replace(rows[0], kept=0.05, pulled=0.875, relevance_outside=0.93, area_outside=0.79)
     return [tag, *rows[1:]]
 
 
@@ -40,15 +41,18 @@ def test_the_evidence_is_said_and_what_was_not_measured_stands_apart(library: Li
     page = suspects_report(found, library)
     text = words(page)
     assert "<b>second" not in page
-    assert "taken out, 5 % are still recognised; put into others, 88 % are taken for &lt;b&gt;second" in text
-    assert "93 % of its relevance lies outside the object" in text
+    assert "Taken out, 5 % are still recognised; put into others, 88 % are taken for &lt;b&gt;second" in text
+    assert "67 %</b></span></td><td>93 % of its relevance lies outside the object, and so does 79 %" in text
     # the tag: 36 of 36 against 0 of 4
-    assert "are right, 0 % of the others: at least 50 points fewer, as far as so many samples can tell" in text
+    assert (
+        "100 % of those that use it more are right, 0 % of the others. "
+        "The lower end of the 95 % interval of the difference is 50 points."
+    ) in text
     few = dataclasses.replace(found[0], having=5, lacking=3, right=1.0, right_lacking=2 / 3)
-    assert "67 % of the others: too few samples to tell them apart" in words(suspects_report([few], library))
+    assert "of the difference is 0: too few samples to tell them apart." in words(suspects_report([few], library))
     assert "likely a Clever Hans" in text
     assert len(found) > 1
-    assert text.count("not measured: needs --data") == len(found) - 1
+    assert text.count("Not measured: needs --data") == len(found) - 1
     assert text.index("<h2>Likely</h2>") < text.index('data-name="conv/0"') < text.index("<h2>Not measured</h2>")
     assert text.index("<h2>Not measured</h2>") < text.index(f'data-name="{found[1].name}"')
     # the patches of a concept are those of the library
@@ -59,6 +63,25 @@ def test_the_evidence_is_said_and_what_was_not_measured_stands_apart(library: Li
     text = words(suspects_report(candidates(library), library))
     assert "<h2>Likely</h2>" not in text
     assert "<h2>Not measured</h2>" not in text
+
+
+def test_every_bar_has_its_number_and_the_page_says_what_likely_is(library: Library, found: list[Candidate]) -> None:
+    tag = dataclasses.replace(
+        found[0], having=4, lacking=96, share=0.762, share_lacking=0.606, mean=0.613, elsewhere=0.03, place=0.12
+    )
+    page = suspects_report([tag, *found[1:]], library)
+    text = words(page)
+    assert "In 4 samples it holds 76.2 % of the relevance on average; in the other 96, 60.6 %." in text
+    assert "It holds 61.3 % of the class’s relevance on average, and at most 3.0 % of another’s." in text
+    assert "12 % of it is the same content at a fixed place, as a watermark would be" in text
+    amounts = re.findall(r'<i style="width:([\d.]+)%"></i></span><b>(\d+) %</b></span>', text)
+    assert len(amounts) == page.count('class="track"') > 8
+    for width, amount in amounts:
+        assert int(amount) == pytest.approx(min(100, float(width)), abs=0.51)
+    assert [amount for _, amount in amounts[:2]] == ["58", "16"]
+    stands = dataclasses.replace(found[0], place=0.9)
+    assert "They meet the criteria at the foot of the page." in words(suspects_report([stands, *found[1:]], library))
+    assert "A concept is called likely with exclusive above 30 % and gap above 20 % and errors above 0 %" in text
 
 
 def test_an_empty_list_says_so(library: Library) -> None:
@@ -103,6 +126,15 @@ def test_axe_finds_no_fault(page, dark: bool) -> None:
     page.resize(400 if dark else 1300, 800)
     assert faults(page) == []
     assert page.run("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_print_keeps_a_title_with_what_follows(page) -> None:
+    """A page may end before a title and its sentence, not after; what follows them is no grid, inside which it may."""
+    page.media(kind="print")
+    kept = "[...document.querySelectorAll('main h2, h2 + .means')].map(e => getComputedStyle(e).breakAfter)"
+    assert set(page.run(kept)) == {"avoid"}
+    lists = "[...document.querySelectorAll('.suspects')].map(e => getComputedStyle(e).display)"
+    assert set(page.run(lists)) == {"block"}
 
 
 def test_without_scripts_the_evidence_is_said_and_nothing_can_be_edited(

@@ -35,6 +35,10 @@ def change_views(changed: ChangedPredictions, data: Tensor, library: Library) ->
             for row, right, before, after in changes[:_SHOWN]
         ]
 
+    # without labels, right is what the original model says, and every change differs from that
+    groups = [("For the better", changed.better), ("For the worse", changed.worse)]
+    if not changed.by_labels:
+        groups = [("Changed", changed.changes)]
     return {
         "truth": "the label" if changed.by_labels else "the original model's prediction on the unchanged sample",
         "by_labels": changed.by_labels,
@@ -44,10 +48,7 @@ def change_views(changed: ChangedPredictions, data: Tensor, library: Library) ->
         ],
         "changed": len(changed.changes),
         "neither": len(changed.changes) - len(changed.better) - len(changed.worse),
-        "groups": [
-            ("For the better", len(changed.better), shown(changed.better)),
-            ("For the worse", len(changed.worse), shown(changed.worse)),
-        ],
+        "groups": [(title, len(changes), shown(changes)) for title, changes in groups],
     }
 
 

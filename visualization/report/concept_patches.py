@@ -6,8 +6,7 @@ from typing import Any
 
 from crp.library import Library
 from crp.visualization import wording
-from crp.visualization.encoding import fitted
-from crp.visualization.picture_formats import photo_uri
+from crp.visualization.picture_formats import crop_uri
 
 # Patches of each concept, and their longer side in pixels.
 COUNT, _SIDE = 8, 84
@@ -23,7 +22,7 @@ def patch_views(library: Library, layer: str, concept: int) -> dict[str, Any]:
     images = [patch for patch in found if patch.picture.ndim == 3 and patch.picture.shape[2] == 3]
     return {
         "patches": [
-            {"picture": photo_uri(fitted(patch.picture, _SIDE), quality=65), "text": wording.patch(patch)}
+            {"picture": crop_uri(patch.picture, side=_SIDE, quality=65), "text": wording.patch(patch)}
             for patch in images
         ],
         "missing": wording.missing_patches(len(files.keys([concept], ["relevance"], COUNT)) - len(found), len(found)),

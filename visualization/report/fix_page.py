@@ -37,11 +37,11 @@ def fix_report(
     """
     target = class_name(library.class_names, figures.target, library.manifest["classes"])
     rows = [
-        ("right, of all", "right"),
-        (f"right, of the {figures.having} with the concept", "right_with"),
-        (f"right, of the {figures.lacking} without it", "right_without"),
-        ("right, of those with the concept, after it was taken out", "right_taken_out"),
-        (f"taken for {target}, of the other classes without it, after it was put in", "pulled"),
+        ("all samples: right", "right"),
+        (f"the {figures.having} samples with the concept: right", "right_with"),
+        ("samples with the concept, tested with it removed: right", "right_taken_out"),
+        (f"the {figures.lacking} samples without the concept: right", "right_without"),
+        (f"other classes’ samples without the concept, tested with it put in: taken for {target}", "pulled"),
     ]
     return document(
         "fix.html",
@@ -49,6 +49,7 @@ def fix_report(
         called=library.concept_name(*concept),
         **patch_views(library, *concept),
         method=method,
+        reading=figures.reading(target),
         rows=[(words, percent(getattr(figures.before, key)), percent(getattr(figures.after, key)))
               for words, key in rows],
         **change_views(figures, data, library),

@@ -8,7 +8,7 @@ from typing import Any
 from crp.correction.suspicion import STATED, Candidate
 from crp.library import Library
 from crp.library.given_names import GivenName
-from crp.visualization.number_formats import SPACE, signed_percent
+from crp.visualization.number_formats import SPACE, percent
 from crp.visualization.page.explanation_page import script_json
 from crp.visualization.report.concept_patches import patch_views
 from crp.visualization.report.documents import document
@@ -52,7 +52,7 @@ def _groups(rows: list[dict[str, Any]]) -> list[tuple[str, str, list[dict[str, A
     measured, others = ([row for row in rows if row["measured"] == one and not row["likely"]] for one in (True, False))
     alone = "Ordered by the evidence of the library alone. They are not less suspicious than the rows above."
     both = "Ordered by the evidence of the library and by what was measured."
-    first = "They are above one of the thresholds below."
+    first = "They meet the criteria at the foot of the page."
     return [("Likely", first, likely), ("Measured", both, measured), ("Not measured", alone, others)]
 
 
@@ -64,7 +64,7 @@ def _row(rank: int, one: Candidate, library: Library, given: GivenName) -> dict[
         "target": one.target_name,
         "likely": LIKELY if one.likely else "",
         "rare": f"few samples use it: {one.having} of {one.having + one.lacking}" if one.rare else "",
-        "score": f"{one.score:.2f}",
+        "score": _percent(one.score),
         "measured": one.decides is not None,
         "evidence": _evidence(one),
         "fix": "reactive --usual-place" if one.fixed else "refit",
@@ -73,38 +73,51 @@ def _row(rank: int, one: Candidate, library: Library, given: GivenName) -> dict[
     }
 
 
-def _evidence(one: Candidate) -> list[tuple[str, str, str]]:
-    """Return rows of a table: what, how much of it (percent for the width of a bar, empty if not measured), words."""
-    not_measured = "not measured: needs --data, and of 300 samples ten that have the concept and ten that lack it"
+def _evidence(one: Candidate) -> list[tuple[str, str, str, str]]:
+    """Return rows of a table: what, how much of it as the width of a bar and in percent, and words.
+
+    Both amounts are empty for what was not measured.
+    """
     rows = [
         ("exclusive", one.exclusive,
-         f"{signed_percent(one.mean)} of the class’s relevance, at most {signed_percent(one.elsewhere)} of another’s"),
+         f"It holds {percent(one.mean)} of the class’s relevance on average, and at most {percent(one.elsewhere)} of "
+         "another’s."),
         ("gap", one.gap,
-         f"{one.having} samples use it ({signed_percent(one.share)} of their relevance), {one.lacking} do not "
-         f"({signed_percent(one.share_lacking)})"),
-        ("errors", None if one.right is None else one.errors,
-         "the library has no labels" if one.right is None
-         else f"{_percent(one.right)} of those that use it are right, {_percent(one.right_lacking)} of the others"
-         f"{_difference(one)}"),
+         f"In {one.having} samples it holds {percent(one.share)} of the relevance on average; in the other "
+         f"{one.lacking}, {percent(one.share_lacking)}."),
+        ("errors", None if one.right is None else one.errors, _errors(one)),
         ("decides", one.decides,
-         not_measured if one.decides is None
-         else f"taken out, {_percent(one.kept)} are still recognised; put into others, {_percent(one.pulled)} are "
-         f"taken for {one.target_name}"),
+         "Not measured: needs --data, and of 300 samples ten that have the concept and ten that lack it."
+         if one.decides is None
+         else f"Taken out, {_percent(one.kept)} are still recognised; put into others, {_percent(one.pulled)} are "
+         f"taken for {one.target_name}."),
     ]  # fmt: skip
     if one.place is not None:
-        words = "how much of it is the same content at the same place of the input, as a watermark is"
-        rows.append(("place", one.place, words))
+        rows.append(
+            ("place", one.place,
+             f"{_percent(one.place)} of it is the same content at a fixed place, as a watermark would be.")
+        )  # fmt: skip
     if one.outside is not None:
-        rows.append(("outside", one.outside, f"{_percent(one.outside)} of its relevance lies outside the object"))
+        rows.append(
+            ("outside", one.outside,
+             f"{_percent(one.relevance_outside)} of its relevance lies outside the object, and so does "
+             f"{_percent(one.area_outside)} of the input.")
+        )  # fmt: skip
     return [
-        (what, "" if value is None else f"{100 * min(1.0, max(0.0, value)):.1f}", words) for what, value, words in rows
-    ]
+        (what, "", "", words) if value is None
+        else (what, f"{100 * min(1.0, max(0.0, value)):.1f}", _percent(value), words)
+        for what, value, words in rows
+    ]  # fmt: skip
 
 
-def _difference(one: Candidate) -> str:
-    if one.errors:
-        return f": at least {100 * one.errors:.0f} points fewer, as far as so many samples can tell"
-    return ": too few samples to tell them apart" if one.right > one.right_lacking else ""
+def _errors(one: Candidate) -> str:
+    if one.right is None:
+        return "The library has no labels."
+    both = f"{_percent(one.right)} of those that use it more are right, {_percent(one.right_lacking)} of the others"
+    if one.right <= one.right_lacking:
+        return f"{both}."
+    found = f"{both}. The lower end of the 95{SPACE}% interval of the difference is "
+    return found + (f"{100 * one.errors:.0f} points." if one.errors else "0: too few samples to tell them apart.")
 
 
 def _percent(share: float) -> str:

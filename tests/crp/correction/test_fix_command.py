@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import safetensors
 import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
@@ -14,6 +15,7 @@ import crp
 from crp import LibraryError
 from crp.cli import main
 from crp.correction import refit, upper_fit
+from crp.correction.figures_of_a_fix import Dependence, FixFigures
 from tests import processes
 from tests.crp.correction.planted import planted_data, planted_model
 
@@ -79,6 +81,35 @@ def test_the_command_trains_from_a_layer(folder: Path, monkeypatch: pytest.Monke
     before = planted_model().state_dict()
     changed = {name for name, value in load_file(out).items() if not torch.equal(value, before[name])}
     assert changed == {"conv.weight", "conv.bias", "logits.weight", "logits.bias"}
+
+
+def test_the_command_says_how_its_file_is_loaded_and_what_the_figures_mean(folder: Path) -> None:
+    out = folder / "loaded.safetensors"
+    done = run(folder, "--concept", "conv/0", "--by", "refit", "--out", str(out))
+    *_, reading, saved, load = done.stdout.splitlines()
+    assert reading.startswith("A model that does not use the concept gets the samples with it right as often")
+    assert saved == f"Saved: {out}"
+    model = planted_model()
+    exec(load.removeprefix("Load:").strip(), {"model": model, "safetensors": safetensors})
+    assert torch.equal(model.logits.weight, load_file(out)["logits.weight"])
+    assert not torch.equal(model.logits.weight, planted_model().logits.weight)
+
+
+@pytest.mark.parametrize(
+    ("kept", "removed", "says"),
+    [
+        # 24 samples: 5 of them against 55 of 72
+        (5 / 24, 55 / 72, "20.8 % right as they are and 76.4 % with the concept removed: the concept now speaks"),
+        (1.0, 5 / 24, "the model still relies on the concept for 'octagon'"),
+        (0.5, 0.55, "no clear difference, as intended, and the fall is of what the model knew by the concept alone."),
+        (1.0, 1.0, "no clear difference, as intended."),
+    ],
+)
+def test_a_fall_is_said_to_be_intended_or_not(kept: float, removed: float, says: str) -> None:
+    before = Dependence(1.0, 1.0, 1.0, 0.0, 0.9)
+    after = Dependence(0.9, kept, 1.0, removed, 0.1)
+    figures = FixFigures(False, (), (), target=9, having=24, lacking=76, before=before, after=after)
+    assert says in figures.lines([str(index) for index in range(9)] + ["octagon"])[-1]
 
 
 @pytest.mark.slow  # torch.export takes some seconds

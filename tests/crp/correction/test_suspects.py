@@ -20,9 +20,11 @@ from crp import InputError
 from crp.cli import main
 from crp.concepts import ChannelConcept
 from crp.correction import candidates
-from crp.correction.location import relevance_outside
+from crp.correction.location import object_masks, relevance_outside
 from crp.correction.proportions import least_difference
 from crp.correction.suspicion import Candidate, split, with_effects
+from crp.demo import Scenes, demo_model
+from crp.sources.data import load_data
 from tests.crp.correction.planted import planted_data, planted_model
 
 CODE = """
@@ -110,7 +112,10 @@ def test_a_row_is_likely_when_all_its_evidence_is_above_what_is_stated(folder: P
     assert given.to_json()["likely_above"] == {"exclusive": 0.3, "gap": 0.2, "errors": 0.0, "place": 0.5}
     for place, likely in ((0.49, False), (0.51, True)):
         assert replace(given, right=None, place=place).likely == likely
-    stated = "likely: exclusive above 30%, gap above 20%, errors above 0%; or place above 50%."
+    stated = (
+        "likely with exclusive above 30 % and gap above 20 % and errors above 0 % together, "
+        "or with place above 50 %."
+    )
     assert stated in run(folder).output
     page = Path(__file__).parents[3].joinpath("docs", "fixing.md").read_text(encoding="utf-8")
     assert "exclusive is above 30, the gap above 20 and errors above 0 points" in page
@@ -146,7 +151,9 @@ def test_the_command_measures_what_the_tag_decides(folder: Path) -> None:
 def test_verdicts_are_kept_in_the_library(folder: Path) -> None:
     assert "likely a Clever Hans" in run(folder).output
     done = run(folder, "--verdict", "conv/0=artefact", "--note", "a stamp")
-    assert Path(done.output.strip()) == folder / "a.crp" / "names.json"
+    kept = folder / "a.crp" / "names.json"
+    assert done.output == f"The verdict on conv/0 is 'artefact'. It is kept in {kept}.\n"
+    assert kept.exists()
     assert "artefact: a stamp" in run(folder).output
     assert "likely a Clever Hans" not in run(folder).output
     found = json.loads(run(folder, "--json").stdout)[0]
@@ -200,10 +207,50 @@ def test_relevance_outside_the_object_is_measured_where_data_show_it(folder: Pat
     assert found[0]["score"] == pytest.approx(
         sum(found[0][part] for part in ("exclusive", "gap", "errors", "place", "decides", "outside"))
     )
+    assert found[0]["relevance_outside"] == pytest.approx(1, abs=0.05)
+    assert 0.5 < found[0]["area_outside"] < 1
     text = run(folder, *options).output
-    assert "outside: how much of its relevance for the class lies outside the object that DATA show." in text
+    assert "outside: how much of its relevance lies outside the object, beyond what even spread gives." in text
     plain = run(folder, "--data", f"{code}:data", "--model", f"{code}:model", "--measured", "1").output
     assert "outside" not in plain
+
+
+def test_relevance_that_is_spread_evenly_is_no_evidence_of_lying_outside() -> None:
+    """An object fills a fifth of the input: 80 % lie outside it by chance, and 90 % are halfway to all."""
+    for relevance, evidence in ((0.6, 0.0), (0.8, 0.0), (0.9, 0.5), (1.0, 1.0)):
+        one = candidate(0, relevance_outside=relevance, area_outside=0.8)
+        assert one.outside == pytest.approx(evidence)
+        assert one.score == pytest.approx(candidate(0).score + evidence)
+    assert candidate(0, relevance_outside=0.0, area_outside=1.0).outside == 0
+    assert candidate(0).outside is None
+
+
+def test_the_stamp_of_the_scenes_lies_outside_their_objects(tmp_path: Path) -> None:
+    """Stripes of squares, an ink of the object, lie inside it. The stamp is shown, and no part of any object."""
+    (tmp_path / "tagged_scenes.py").write_text(
+        "from crp.demo import Scenes, demo_model as model\n"
+        "class Some(Scenes):\n"
+        "    def __len__(self):\n        return 10\n"
+        "    def scene(self, index):\n        return super().scene(10 * index + (4 if index % 2 else 9))\n"
+        "def data():\n    return Some('train', 100)\n"
+    )
+    scenes = load_data(f"{tmp_path}/tagged_scenes.py:data")
+    indices = tuple(range(10))
+    masks, model = object_masks(scenes, indices), demo_model()
+    data = torch.stack([scenes[index][0] for index in indices])
+    names = Scenes.class_names
+    for concept, name, low, high in ((37, "octagon", 0.99, 1), (11, "striped square", 0, 0.05)):
+        found, area = relevance_outside(model, data, masks, "conv5", concept, names.index(name), ChannelConcept())
+        assert low <= found <= high
+        assert 0.7 < area < 0.9
+    shown = torch.stack([torch.as_tensor(scenes.shown(index)) for index in indices])
+    assert not torch.equal(shown, masks)
+
+
+def test_masks_are_what_is_shown_where_data_do_not_tell_the_object_apart(folder: Path) -> None:
+    masked = load_data(f"{folder}/suspected_subject.py:masked")
+    assert torch.equal(object_masks(masked, (3, 5)), torch.stack([masked.shown(3), masked.shown(5)]))
+    assert object_masks(load_data(f"{folder}/suspected_subject.py:data"), (3, 5)) is None
 
 
 def test_relevance_outside_masks_is_that_of_the_conditional_heatmaps() -> None:
@@ -211,7 +258,7 @@ def test_relevance_outside_masks_is_that_of_the_conditional_heatmaps() -> None:
     generator = torch.Generator().manual_seed(0)
     masks = torch.rand(40, 8, 8, generator=generator) > 0.5
     found = relevance_outside(model, data, masks, "conv", 2, 1, ChannelConcept())
-    outside = total = 0.0
+    outside = total = area = 0.0
     attribution, composite = crp.attribution.ConditionalAttribution(model), crp.composite_for(model).composite
     with torch.no_grad():
         own = model(data).argmax(1) == 1
@@ -220,7 +267,8 @@ def test_relevance_outside_masks_is_that_of_the_conditional_heatmaps() -> None:
         heatmap = found_there.heatmap[0].double().clamp_min(0)
         total += float(heatmap.sum())
         outside += float((heatmap * ~masks[row]).sum())
-    assert found == pytest.approx(outside / total, rel=1e-3)
+        area += float((~masks[row]).double().mean())
+    assert found == pytest.approx((outside / total, area / int(own.sum())), rel=1e-3)
     assert relevance_outside(model, data[~own], masks[~own], "conv", 2, 1, ChannelConcept()) is None
     with pytest.raises(InputError, match=r"Masks of these samples are \[40, 8, 8\], given \[40, 8, 7\]"):
         relevance_outside(model, data, masks[:, :, 1:], "conv", 2, 1, ChannelConcept())

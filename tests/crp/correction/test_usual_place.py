@@ -161,11 +161,11 @@ def test_the_command_lists_places_and_measures_the_concept_there(folder: Path) -
     assert rows[0]["pulled"] == 1.0  # put into samples of class 0, the mark makes them class 1
     text = run(folder, "suspects", "--measured", "1").output
     assert f" {rows[0]['place']:.0%} " in text
-    assert "place: how much of it is the same content at the same place of the input, as a watermark is." in text
+    assert "place: how much of it is the same content at a fixed place, as a watermark would be." in text
     page = folder / "page.html"
     assert run(folder, "suspects", "--measured", "2", "--page", str(page)).exit_code == 0
     written = page.read_text(encoding="utf-8")
-    assert "how much of it is the same content at the same place of the input, as a watermark is" in written
+    assert "of it is the same content at a fixed place, as a watermark would be" in written
     assert written.count("--by reactive --usual-place …") == 1
     assert written.count("--by refit …") == 2
     assert written.index("<h2>Likely</h2>") < written.index("<h2>Not measured</h2>")

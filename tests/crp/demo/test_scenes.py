@@ -18,6 +18,7 @@ def test_what_a_scene_shows_is_object_and_tag() -> None:
     assert (scenes.shown(0) == ~masks["background"]).all()
     assert scenes.shown(0)[masks["tag"]].all()
     assert 500 < scenes.shown(0).sum() < 96 * 96 / 2
+    assert (scenes.object_mask(0) == (scenes.shown(0) & ~masks["tag"])).all()
 
 
 def test_scene_depends_on_seed_split_and_index_alone():
