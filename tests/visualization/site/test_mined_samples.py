@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from crp.library.patches import MODES
 from crp.visualization import triage_wording, wording
@@ -171,6 +172,21 @@ def test_a_patch_leads_to_the_picture_it_is_a_part_of(browser, folder, with_vect
         assert link == (data.path.resolve() / name).as_uri()
     browser.click(".big-strips figure")
     settled(browser, f"location.href === {found[0][1]!r}")
+
+
+def test_the_page_of_a_concept_that_no_sample_uses_works(browser, data, tmp_path):
+    model = small.network()
+    with torch.no_grad():
+        model.upper.weight[6], model.upper.bias[6] = 0, -1
+    library = small.mined(tmp_path, model, vectors=True)
+    make_site(None, [], library, tmp_path / "site", data=data, progress=False)
+    browser.open(tmp_path / "site" / "concepts" / LAYER / "6.html")
+    assert "None of the 12 mined samples gives it 0.05 %" in browser.run("document.body.textContent")
+    found = browser.run("[...document.querySelectorAll('.big-strips figure')].map(e => e.querySelector('a').href)")
+    assert len(found) == sum(len(library.patches(LAYER, 6, mode)) for mode in MODES) > 0
+    browser.click("[data-take=address]")
+    settled(browser, "document.querySelector('[data-take=address]').textContent !== 'Copy link'")
+    assert browser.complaints == []
 
 
 def test_data_that_were_moved_are_found_again(library, data, tmp_path):

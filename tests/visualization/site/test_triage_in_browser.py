@@ -12,6 +12,7 @@ from page_in_browser import faults
 from tests.visualization.site import many_predictions as many
 
 PAGE = 48
+ORDER = "document.querySelector('[data-field=sort]').selectedOptions[0].textContent"
 
 
 @pytest.fixture(scope="session")
@@ -147,10 +148,6 @@ def test_orders(page, folder, entries, order):
         assert page.run("document.querySelector('.deviation-means').checkVisibility()")
 
 
-def order_said(page):
-    return page.run("document.querySelector('[data-field=sort]').selectedOptions[0].textContent")
-
-
 @pytest.mark.parametrize(("layer", "concept"), [("upper", 3), ("low/er", 0)])
 def test_predictions_that_use_a_concept(page, folder, entries, layer, concept):
     """Also those that have no card for it; the largest share comes first."""
@@ -165,7 +162,7 @@ def test_predictions_that_use_a_concept(page, folder, entries, layer, concept):
     expect(page, wanted)
     printed = page.run("[...document.querySelectorAll('.prediction .found b')].map(e => e.textContent)")
     assert printed == [wording.signed_percent(share(entry, layer, concept)) for entry in wanted[:PAGE]]
-    assert order_said(page) == "concept most for first"
+    assert page.run(ORDER) == "concept most for first"
     choose(page, "sort", "against")
     settled(page, "location.hash.includes('sort=against')")
     expect(page, sorted(wanted, key=lambda entry: share(entry, layer, concept)))
@@ -291,22 +288,24 @@ def test_two_predictions_side_by_side(page, folder, entries):
     printed = {c: tuple(wording.rounded(of.get(c, 0.0)) for of in uses) for c in differences}
     shown = {c: round(one - two, 1) for c, (one, two) in printed.items()}
     assert any(wording.rounded(differences[c]) != shown[c] for c in shown)
-    order = sorted(differences, key=lambda c: (-abs(shown[c]), -abs(differences[c])))
+    order = sorted(shown, key=lambda c: (-abs(shown[c]), -abs(differences[c])))
     assert [row[3] for row in rows] == [wording.signed_percent(shown[c] / 100) if shown[c] else "0" for c in order]
-    assert page.run("document.querySelector('.difference thead').innerText").split() == (
-        f"Concept {one.name} {two.name} Difference (left − right)".split()
-    )
+    head = page.run("document.querySelector('.difference thead').innerText").split()
+    assert head == f"Concept {one.name} {two.name} Difference (left − right)".split()
     assert [row[0] for row in rows] == [f"Concept {c}" for c in order]
     assert [row[1] for row in rows] == [wording.signed_percent(uses[0][c]) if c in uses[0] else "0" for c in order]
     assert [row[2] for row in rows] == [wording.signed_percent(uses[1][c]) if c in uses[1] else "0" for c in order]
-    frames = page.run("[...document.querySelectorAll('.beside iframe')].map(e => e.src.split('/').pop())")
-    assert frames == [f"{one.page}.html", f"{two.page}.html"]
+    assert frames(page, "/") == [f"{one.page}.html", f"{two.page}.html"]
     # another layer, and Back
     choice = "document.querySelector('.layer-choice select')"
     page.run(f"{choice}.value = 'low/er'; {choice}.dispatchEvent(new Event('change'))")
     settled(page, "document.querySelector('.difference tbody tr').dataset.layerName === 'low/er'")
     page.run("history.back()")
     settled(page, "document.querySelector('.difference tbody tr').dataset.layerName === 'upper'")
+
+
+def frames(page, before):
+    return page.run(f"[...document.querySelectorAll('.beside iframe')].map(e => e.src.split('{before}').pop())")
 
 
 def test_two_concepts_side_by_side(page, folder):
@@ -316,10 +315,7 @@ def test_two_concepts_side_by_side(page, folder):
     page.type("low/er/2")
     page.press("Enter")
     settled(page, "document.querySelectorAll('.beside iframe').length === 2")
-    assert page.run("[...document.querySelectorAll('.beside iframe')].map(e => e.src.split('/concepts/')[1])") == [
-        "upper/3.html",
-        "low_er/2.html",
-    ]
+    assert frames(page, "/concepts/") == ["upper/3.html", "low_er/2.html"]
     assert page.run("document.querySelector('.difference').hidden")
 
 
@@ -349,15 +345,15 @@ def test_what_the_listed_predictions_share(page, folder, entries):
     assert rows == [[*key, f"in {here}; in {there} of the others"] for *key, here, there in expected]
     # a click narrows the list, and Back brings the list before it
     layer, concept, *_ = expected[0]
-    assert order_said(page) == "as given"
+    assert page.run(ORDER) == "as given"
     page.click(".common li:first-child a")
     narrowed = [entry for entry in wrong if abs(share(entry, layer, concept)) >= 0.01]
     expect(page, sorted(narrowed, key=lambda entry: -share(entry, layer, concept)))
     assert page.run("document.querySelector('[data-field=concept]').value") == f"{layer}/{concept}"
-    assert order_said(page) == "concept most for first"
+    assert page.run(ORDER) == "concept most for first"
     page.run("history.back()")
     expect(page, wrong)
-    assert order_said(page) == "as given"
+    assert page.run(ORDER) == "as given"
     assert said_common(page) == (title, rows)
 
 

@@ -1,6 +1,6 @@
 // All mined samples that use the concept of this page; what is known of samples is read when it is asked for.
 const section = document.querySelector(".mined-samples"), SHOWN = 24;
-if (section) {
+if (section?.querySelector(".open")) {
   const uses = JSON.parse(document.getElementById("sample-uses").textContent), up = section.dataset.up;
   const list = section.querySelector(".gallery"), opened = section.querySelector(".opened"), more = section.querySelector(".more");
   const order = section.querySelector("[data-field=order]"), only = section.querySelector("[data-field=only]"), count = section.querySelector("[role=status]");
