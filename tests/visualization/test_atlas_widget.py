@@ -66,6 +66,8 @@ def notebook(browser, atlas, cell_at, tmp_path):
     file.write_text(page.replace("STATE", state, 1), encoding="utf-8")
     browser.open(file, height=920)
     assert becomes(browser, "frames_ready", 1) == 1
+    # the mouse reaches what has been painted
+    browser.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     yield browser
     assert browser.complaints == []
 

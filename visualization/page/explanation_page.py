@@ -78,8 +78,8 @@ def render(
     context = _context(explanation, shared, renderer or page_renderer_for(explanation))
     picture = context.picture
     height, width = picture.shape[:2]
+    sound = context.sounds.embedded(context.renderer.sound(explanation.picture))  # before those of patches
     drawn = [_view(value, index, context) for index, value in enumerate(views)]
-    sound = context.sounds.embedded(context.renderer.sound(explanation.picture))
     return (
         environment()
         .get_template("page.html")
