@@ -193,7 +193,7 @@ def of_other_inputs(work: Path) -> Iterator[tuple[str, Axes]]:
         nn.Conv3d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool3d(2), nn.Conv3d(8, 12, 3, padding=1), nn.ReLU(),
         nn.AdaptiveMaxPool3d(1), nn.Flatten(), nn.Linear(12, 3),
     )  # fmt: skip
-    found = explained(network, volumes, labels, work / "volumes.crp", ["empty", "bright", "dark"], patches=0)
+    found = explained(network, volumes, labels, work / "volumes.crp", ["empty", "bright", "dark"])
     yield "volume", paper.plot_overview(found, concepts=4)
 
 
@@ -230,7 +230,7 @@ def volume(random: np.random.Generator, label: int) -> np.ndarray:
 
 
 def explained(
-    network: nn.Sequential, inputs: Tensor, labels: Tensor, path: Path, names: list[str], **options: int
+    network: nn.Sequential, inputs: Tensor, labels: Tensor, path: Path, names: list[str]
 ) -> Explanation:
     """Train the network and explain the first input of class 1."""
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
@@ -241,7 +241,7 @@ def explained(
     network.eval()
     data = torch.utils.data.TensorDataset(inputs, labels)
     last = [name for name, module in network.named_children() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)]
-    library = crp.mine(network, data, layers=last[-1:], path=path, class_names=names, progress=False, **options)
+    library = crp.mine(network, data, layers=last[-1:], path=path, class_names=names, progress=False)
     return crp.explain(network, inputs[1], library)
 
 
