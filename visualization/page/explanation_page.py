@@ -103,7 +103,7 @@ def render(
             classes=list(_classes(explanation)),
             switches=any(layer.ablations for value in views for layer in value.layers),
             picture=formats.picture_uri(picture, side=STAGE_SIDE, quality=80),
-            faded=formats.picture_uri(images.faded(picture), side=STAGE_SIDE, quality=63),
+            faded=formats.picture_uri(images.faded(picture), side=STAGE_SIDE, quality=50),
             inks=[_hex(colour) for colour in (images.AGAINST_INK, images.FOR_INK)],
             height=height,
             width=width,

@@ -44,7 +44,7 @@ def stored_entry(stored: Mapping[str, Any]) -> Entry:
 
 def write_thumbnail(picture: np.ndarray, path: Path) -> None:
     """Write a picture, uint8 [h, w, 3], as the index shows it."""
-    write_changed(path, photo(small_picture(picture), quality=70))
+    write_changed(path, photo(small_picture(picture), quality=62))
 
 
 def write_prediction(explanation: Explanation, entry: Entry, shared: Shared, *, title: str, key: str) -> None:
