@@ -229,9 +229,7 @@ def volume(random: np.random.Generator, label: int) -> np.ndarray:
     return (0.3 * random.normal(size=(12, 24, 24)) + (0, 2.5, -2.5)[label] * ball)[None]
 
 
-def explained(
-    network: nn.Sequential, inputs: Tensor, labels: Tensor, path: Path, names: list[str]
-) -> Explanation:
+def explained(network: nn.Sequential, inputs: Tensor, labels: Tensor, path: Path, names: list[str]) -> Explanation:
     """Train the network and explain the first input of class 1."""
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(150):

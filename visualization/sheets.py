@@ -55,6 +55,12 @@ class Sheet:
         return f"--r:{self.rows};--n:{self.columns}"
 
 
+def cell_at(place: int, columns: int) -> str:
+    """Return the row and column of a cell, counted row by row, as CSS custom properties."""
+    row, column = divmod(place, columns)
+    return f"--y:{row};--x:{column}"
+
+
 @dataclass(frozen=True)
 class Glimpses:
     """One small patch for each of some concepts, row by row on a sheet.
@@ -84,8 +90,7 @@ class Glimpses:
         """Return the position of a concept's cell as CSS custom properties; empty if the concept has none."""
         if concept not in self.places:
             return ""
-        row, column = divmod(self.places[concept], self.columns)
-        return f"--y:{row};--x:{column}"
+        return cell_at(self.places[concept], self.columns)
 
     def style(self, concept: int) -> str:
         """Return the same with the size of the sheet."""

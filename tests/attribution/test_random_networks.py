@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -108,15 +109,6 @@ def test_epsilon_is_the_input_times_a_gradient_by_hand(seed: int, monkeypatch: p
     check_by_hand(seed, monkeypatch)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("block", range(1, 20))
-def test_epsilon_is_the_input_times_a_gradient_by_hand_in_two_thousand_networks(
-    block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for seed in range(100 * block, 100 * block + 100):
-        check_by_hand(seed, monkeypatch)
-
-
 class ExactGamma(GammaComposite):
     """The default rules with a vanishing stabiliser."""
 
@@ -172,9 +164,10 @@ def test_gamma_is_the_input_times_a_gradient_by_hand(block: int, monkeypatch: py
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("check", [check_by_hand, check_gamma_by_hand])
 @pytest.mark.parametrize("block", range(1, 20))
-def test_gamma_is_the_input_times_a_gradient_by_hand_in_two_thousand_networks(
-    block: int, monkeypatch: pytest.MonkeyPatch
+def test_rules_are_the_input_times_a_gradient_by_hand_in_two_thousand_networks(
+    block: int, check: Callable[[int, pytest.MonkeyPatch], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(100 * block, 100 * block + 100):
-        check_gamma_by_hand(seed, monkeypatch)
+        check(seed, monkeypatch)

@@ -135,7 +135,7 @@ def as_drawn(maps: Tensor) -> Tensor:
 
 def report(folder: Path, only: str) -> None:
     """Print the tables."""
-    say(f"# What randomisation leaves of a ranking\n\n{__doc__.split('Made by')[0].partition('.')[2].strip()}\n")
+    say(f"# What randomisation leaves of an explanation\n\n{__doc__.split('Made by')[0].partition('.')[2].strip()}\n")
     say("Made by `python -m tests.evidence.randomised_truth FOLDER`.\n")
     say("| network, layer | upper half from | shuffled | drawn | activation | same gradient | beyond that |")
     say("| --- " * 7 + "|")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from crp.visualization.picture_formats import EMPTY_LEVEL, heatmaps_uri
-from crp.visualization.sheets import Sheet
+from crp.visualization.sheets import Sheet, cell_at
 
 QUALITY = 16
 COLUMNS = 6
@@ -32,8 +32,7 @@ class HeatmapSheet:
         at = self._places.setdefault(drawn.tobytes(), len(self._drawn))
         if at == len(self._drawn):
             self._drawn.append(drawn)
-        row, column = divmod(at, COLUMNS)
-        return f"--y:{row};--x:{column}"
+        return cell_at(at, COLUMNS)
 
     def rule(self) -> str:
         """Return the rule of the style that holds the picture, when all are in; empty if there are none."""
