@@ -118,6 +118,7 @@ MAY_NAME = {
     "places": ("errors", "values"),
     "extras": ("errors",),
     "progress": (),
+    "sample_names": (),
     "preprocessing": ("errors", "files"),
     "media": ("errors", "lazy_names", "files", "extras", "preprocessing"),
     "dataset_items": ("errors", "preprocessing"),
