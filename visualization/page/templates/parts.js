@@ -41,7 +41,7 @@ class Parts {
       address: () => panel.id,
       rows: table.relevance && (() => this.concepts(table, [...table.relevance.keys()].map(concept => [concept, table.relevance[concept], table.share(concept)]))),
       numbers: () => this.of(view).layers[index],
-      pictures: map && { "the map as SVG": () => this.map(`${layer} map`, map.querySelector("svg")) },
+      pictures: map ? { "the map as SVG": () => this.map(`${layer} map`, map.querySelector("svg")) } : {},
     });
     for (const card of all(".card", panel)) this.offerCard(view, card, index, layer);
   }
