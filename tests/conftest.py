@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 
 # Compile each file once, not in each of the many processes, whatever the machine is set to.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 sys.dont_write_bytecode = False
 # Before anything imports matplotlib or torch; commands in subprocesses inherit both.
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads cost four times the time where other work wants the cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a second thread costs more than it brings; `make test-avx2` has two
 
-import hypothesis
-import pytest
+import hypothesis  # noqa: E402 (its own files are compiled, too)
+import pytest  # noqa: E402
 
-from crp.compat import import_zennit_safely
+from crp.compat import import_zennit_safely  # noqa: E402
 
 import_zennit_safely()  # tests import zennit before crp.attribution, sorted as their imports are
 
