@@ -1,6 +1,7 @@
 """What two libraries of the same samples have in common, concept by concept: `difference`.
 
-Concepts are matched by what they respond to, not by their number: checkpoints, trainings and models can be compared.
+Concepts are matched by what they respond to, not by their numbers: checkpoints, training runs and models can be
+compared.
 """
 
 from __future__ import annotations

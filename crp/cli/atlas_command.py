@@ -84,7 +84,7 @@ OBJECTS = "objects"
 @click.option(
     "--labels",
     metavar="FILE",
-    help="Of a site: a CSV file with the columns file and label, the true classes of the PICTUREs; default: the "
+    help="For a site: a CSV file with the columns file and label, the true classes of the PICTUREs; default: the "
     "subfolders of a folder, if these are named like classes.",
 )
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")

@@ -29,8 +29,8 @@ def diff(
 ) -> None:
     """Say which concepts of library A are lost in B, which are new, and which classes use a concept more or less.
 
-    A and B are libraries of two checkpoints, trainings or models, mined with --vectors on the same samples. Concepts
-    are matched by what they respond to, whatever their number is. SciPy is needed.
+    A and B are libraries of two checkpoints, training runs or models, mined with --vectors on the same samples.
+    Concepts are matched by what they respond to, whatever their numbers are. SciPy is needed.
 
     \b
     Examples:

@@ -55,7 +55,7 @@ class Candidate:
     share, share_lacking
         Its mean signed share of the layer's relevance in both groups.
     right, right_lacking
-        Fractions of both groups that are predicted rightly; None without labels.
+        Fractions of both groups that are predicted correctly; None without labels.
     mean, elsewhere
         Its mean share in the class, and the largest mean share in another class.
     kept, pulled
