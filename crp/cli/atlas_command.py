@@ -300,7 +300,19 @@ def _make_folder(folder: Path) -> None:
 
 
 def _paths(images: tuple[str, ...], out: str | None, formats: tuple[str, ...]) -> dict[str, list[Path]]:
-    """Return by picture the files to write."""
+    """Return by picture the files to write, none of which is a picture itself."""
+    files = _files(images, out, formats)
+    pictures = {user_path(image).resolve(): image for image in images}
+    for path in (path for written in files.values() for path in written):
+        if path.resolve() in pictures:
+            raise click.UsageError(
+                f"The atlas would replace the picture '{pictures[path.resolve()]}': give another file or folder with "
+                "--out."
+            )
+    return files
+
+
+def _files(images: tuple[str, ...], out: str | None, formats: tuple[str, ...]) -> dict[str, list[Path]]:
     place = user_path(out or ".")
     suffix = place.suffix.removeprefix(".").lower()
     if suffix in FORMATS and not place.is_dir():

@@ -111,10 +111,11 @@ def fix(
     sys.path.append(os.getcwd())
     from crp import correction
     from crp.concepts import ChannelConcept
-    from crp.correction.writing import saved_lines
+    from crp.correction.writing import checked_file, saved_lines
     from crp.files import user_path
     from crp.library import open_library
     from crp.sources.kinds import kind_named
+    from crp.sources.provenance import weights_file
     from crp.visualization.page_files import replace_file
     from crp.visualization.report.fix_page import fix_report
 
@@ -128,6 +129,9 @@ def fix(
     if placed and method == "suppress":
         raise click.UsageError("--usual-place is for project, reactive and refit: weights alone cannot watch a place.")
     opened, found_kind = open_library(library), kind_named(kind)
+    checked_file(out, user_path(given["weights"]) if given["weights"] else weights_file(opened))
+    if method == "reactive" and out.endswith(".safetensors"):
+        raise click.UsageError("--by reactive adds a module to the model: give --out a .pt2 or .onnx file.")
     layer, index = (None, None) if pruning else opened.concept_named(concept)
     pruned = [*(layers or opened.layers)] if pruning else []
     for one in pruned:
