@@ -159,7 +159,10 @@ def run_forward(
         found = _attempt(replica, data, layers, before_activation, whole)
     missing = [layer for layer in layers if layer not in found.taps]
     if missing:
-        raise ModelError(f"The model has, but never calls, {listed(missing)}.")
+        raise ModelError(
+            f"The model never calls {listed(missing)}, or calls it in a function that was made outside of its class (a "
+            "lambda, a replaced forward), which cannot be followed: make it a method."
+        )
     if not whole:
         return found
     if random_states(data.device) != drawn:

@@ -34,9 +34,9 @@ FIXED = 0.5
 # Samples on which effects are measured at most: each concept takes several passes over them.
 EFFECTS = 300
 STATED = (
-    f"likely with {' and '.join(f'{evidence} above {100 * least:.0f} %' for evidence, least in LIKELY.items())} "
-    f"together, or with place above {100 * FIXED:.0f} %."
-)
+    "likely if exclusive is above {exclusive:.0%}, gap above {gap:.0%} and errors above {errors:.0%}, or if place is "
+    "above {place:.0%}."
+).format(**LIKELY, place=FIXED).replace("%", " %")
 
 
 @dataclass(frozen=True)
