@@ -63,21 +63,6 @@ def test_a_prepared_model_gives_what_the_model_gives(model, library):
     assert library.with_patches("0") == [0, 2]
 
 
-@pytest.mark.parametrize("wrap", ["DataParallel", "compiled", "compiled part"])
-def test_a_wrapped_model_is_the_model(wrap, model, library, tmp_path):
-    wrapped = copy.deepcopy(model)
-    if wrap == "compiled part":
-        wrapped[2] = torch.compile(wrapped[2], backend="eager")
-    else:
-        wrapped = nn.DataParallel(wrapped) if wrap == "DataParallel" else torch.compile(wrapped, backend="eager")
-    found, expected = (crp.explain(each, DATA[0], library, graph=False) for each in (wrapped, model))
-    assert np.array_equal(found.heatmap, expected.heatmap)
-    mined = crp.mine(wrapped, DATASET, layers=["0"], path=tmp_path / "b.crp", patches=0, progress=False)
-    assert mined.manifest["model"] == library.manifest["model"]
-    assert np.array_equal(crp.explain(model, DATA[0], mined, graph=False).heatmap, expected.heatmap)
-    assert crp.verify(mined, model, DATASET).sound
-
-
 def test_one_door_for_all_that_takes_a_model(model, library):
     ready = ready_model(model)
     assert isinstance(ready, PreparedModel)
