@@ -70,7 +70,7 @@ def read_labels(file: str, pictures: Sequence[Path], class_names: Sequence[str],
     missing = [name for name in _COLUMNS if name not in columns]
     if missing:
         raise InputError(
-            f"The labels '{path}' have no column '{missing[0]}', but {listed(columns) or 'no line'}; they need the "
+            f"The labels '{path}' have no column '{missing[0]}', but {listed(columns)}; they need the "
             "columns file and label, separated by commas."
         )
     given: dict[str, int] = {}
@@ -84,7 +84,7 @@ def read_labels(file: str, pictures: Sequence[Path], class_names: Sequence[str],
     if not found:
         raise InputError(
             f"The labels '{path}' name none of the {len(pictures)} pictures: they name "
-            f"{listed(given, 2) or 'nothing'}, and the first picture is '{pictures[0]}'."
+            f"{listed(given, 2)}, and the first picture is '{pictures[0]}'."
         )
     return found
 

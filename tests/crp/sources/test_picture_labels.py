@@ -40,7 +40,7 @@ def test_spaces_after_commas_are_no_part_of_names(tmp_path):
     [
         ("name,label\n", "have no column 'file', but 'name', 'label'; they need the columns file and label, separated"),
         ("file;label\n1.png;ant\n", "have no column 'file', but 'file;label'; they need"),
-        ("", "have no column 'file', but no line; they need"),
+        ("", "have no column 'file', but none; they need"),
         ("file,label\na/1.png\n", "have no label in line 2"),
         ("file,label\n3.png,ant\n", "name none of the 2 pictures: they name '3.png', and the first picture"),
         ("file,label\n1.png,wasp\n", "There is no class 'wasp'"),
