@@ -7,7 +7,7 @@ the input of that last operation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -43,6 +43,11 @@ _MOVING = (
     torch.squeeze, Tensor.squeeze, torch.unsqueeze, Tensor.unsqueeze, torch.flatten, Tensor.flatten, torch.reshape,
     Tensor.reshape, Tensor.view, Tensor.__getitem__, torch.select, Tensor.select, torch.permute, Tensor.permute,
     torch.transpose, Tensor.transpose, torch.movedim, Tensor.movedim,
+)  # fmt: skip
+# Several heads in one output, as in `torch.cat([torch.sigmoid(first), torch.sigmoid(second)], 1)`.
+_JOINING = (
+    torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack, torch.dstack,
+    torch.column_stack,
 )  # fmt: skip
 # After one of these, a softmax is not at the end.
 _LINEAR = (
@@ -90,6 +95,13 @@ class _Activation:
         return self.versions == (self.output._version, self.logits._version)
 
 
+class _Joined(NamedTuple):
+    """The results of recorded activations in one tensor: their names, and whether other tensors are part of it, too."""
+
+    names: list[str]
+    mixed: bool = False
+
+
 class FinalActivation(TorchFunctionMode):
     """Records the softmaxes and sigmoids after the last linear operation while a model runs.
 
@@ -102,6 +114,7 @@ class FinalActivation(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._recorded: list[_Activation] = []
+        self._joined: dict[Node, _Joined] = {}
         self._handles = [
             module.register_forward_hook(self._ran) for module in model.modules() if is_final_activation(module)
         ]
@@ -128,6 +141,9 @@ class FinalActivation(TorchFunctionMode):
             self._record(_NAMES[function], result, data, args[1] if len(args) > 1 else kwargs.get("dim"))
         elif function in _LINEAR:
             self._recorded.clear()
+            self._joined.clear()
+        elif function in _JOINING and self._recorded:
+            self._record_joined(function, result, args, kwargs)
         elif function in _MOVING and self._recorded and args and args[0] is self._recorded[-1].output:
             last = self._recorded[-1]
             if last.name in _SIGMOID and last.unchanged():
@@ -148,6 +164,18 @@ class FinalActivation(TorchFunctionMode):
         if name in _SIGMOID or axis % max(logits.ndim, 1) == 1:
             versions = output._version, logits._version
             self._recorded.append(_Activation(name, output, logits, output.grad_fn, versions))
+
+    def _record_joined(self, function: Callable, result: Tensor, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Record tensors that are joined: sigmoids as a sigmoid of the joined logits, others by their names."""
+        tensors, *more = args or (kwargs["tensors"],)
+        kwargs = {name: value for name, value in kwargs.items() if name != "tensors"}
+        made = {id(activation.output): activation for activation in self._recorded}
+        parts = [made.get(id(tensor)) for tensor in tensors]
+        names = [part.name for part in parts if part is not None]
+        if None not in parts and {*names} <= {names[0]} & _SIGMOID.keys() and all(part.unchanged() for part in parts):
+            self._record(names[0], result, function([part.logits for part in parts], *more, **kwargs))
+        elif names:
+            self._joined[result.grad_fn] = _Joined(names, None in parts)
 
     def removed(self, output: object) -> Removed:
         """Undo the final activation of a model's output.
@@ -173,17 +201,37 @@ class FinalActivation(TorchFunctionMode):
         note, independent = f"Relevance starts at the logits, before the final {last.name}.", last.name in _SIGMOID
         if output is last.output and last.unchanged():
             return Removed(self._before(last.logits), note, independent)
-        if not _passes_only(output, last.node):
-            return Removed(output)
-        if last.logits._version == last.versions[1] and _same_values(output, last):
+        if (
+            last.logits._version == last.versions[1]
+            and _passes_only(output, {last.node})
+            and _same_values(output, last)
+        ):
             return Removed(self._before(last.logits).reshape(output.shape), note, independent)
-        if last.name in _SOFTMAX:
+        sources = self._sources(output)
+        names = [name for source in sources for name in source.names]
+        softmaxes = [name for name in names if name in _SOFTMAX]
+        mixed = any(source.mixed for source in sources)
+        if softmaxes and not mixed:
+            several = len(softmaxes) > 1
+            source = f"{len(softmaxes)} softmaxes" if several else f"a {softmaxes[0]} of its logits"
             raise ModelError(
-                f"The model's output is computed from a {last.name} of its logits, and relevance for its values is not "
-                "relevance for the class: return the logits, or the probabilities themselves."
+                f"The model's output is computed from {source}, and relevance for its values is not relevance for the "
+                f"class: return the logits, or the probabilities {'of one of them' if several else 'themselves'}."
             )
-        note = f"Relevance starts at the output, which is computed from a {last.name}, not at the logits."
+        if not names:
+            return Removed(output)
+        which = "a part of which" if mixed else "which"
+        note = f"Relevance starts at the output, {which} is computed from a {names[0]}, not at the logits."
         return Removed(output, note)
+
+    def _sources(self, output: Tensor) -> list[_Joined]:
+        """List the recorded activations that `output` is computed from; none if a part of it bypasses them all."""
+        sources = {activation.node: _Joined([activation.name]) for activation in self._recorded} | self._joined
+        if not _passes_only(output, sources.keys()):
+            return []
+        above = graph_below(output, closed=sources.keys())
+        reached = {output.grad_fn}.union(below for node in above for below, _ in node.next_functions)
+        return [source for node, source in sources.items() if node in reached]
 
     def _before(self, logits: Tensor) -> Tensor:
         """Undo earlier activations, as in a softmax of a softmax."""
@@ -193,12 +241,11 @@ class FinalActivation(TorchFunctionMode):
         return logits
 
 
-def _passes_only(output: Tensor, node: Node | None) -> bool:
-    """Whether all that `output` depends on is computed through `node`."""
-    if node is None or output.grad_fn is None:
+def _passes_only(output: Tensor, nodes: Set[Node | None]) -> bool:
+    """Whether all that `output` depends on is computed through `nodes`."""
+    if output.grad_fn is None or nodes.isdisjoint(graph_below(output)):
         return False
-    found = set(graph_below(output))
-    return node in found and not any(hasattr(other, "variable") for other in graph_below(output, closed={node}))
+    return not any(hasattr(other, "variable") for other in graph_below(output, closed=nodes))
 
 
 def _same_values(output: Tensor, activation: _Activation) -> bool:

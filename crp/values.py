@@ -44,6 +44,8 @@ class Patch:
         value.
     target_name
         Name of the class `target`, empty if there is none.
+    sample_name
+        Name of the sample in its data set, such as that of a file; empty if it is not known.
 
     Raises
     ------
@@ -59,6 +61,7 @@ class Patch:
     picture: np.ndarray
     heatmap: np.ndarray
     target_name: str = ""
+    sample_name: str = ""
 
     def __post_init__(self) -> None:
         """Check and convert the fields."""
@@ -257,6 +260,7 @@ def patch_numbers(patch: Patch) -> dict[str, Any]:
         "target_name": patch.target_name,
         "position": list(patch.position),
         "box": list(patch.box),
+        **({"sample_name": patch.sample_name} if patch.sample_name else {}),
     }
 
 
@@ -268,7 +272,12 @@ def packed_patch(place: str, patch: Patch) -> dict[str, np.ndarray]:
 def patch_from(content: Mapping[str, Any], place: str, arrays: Mapping[str, np.ndarray]) -> Patch:
     """Read the patch of `patch_numbers` and `packed_patch`; other entries of `content` are ignored."""
     fields = {name: content[name] for name in ("sample", "score", "target", "target_name", "position", "box")}
-    return Patch(**fields, picture=arrays[f"{place}/picture"], heatmap=arrays[f"{place}/heatmap"])
+    return Patch(
+        **fields,
+        picture=arrays[f"{place}/picture"],
+        heatmap=arrays[f"{place}/heatmap"],
+        sample_name=content.get("sample_name", ""),
+    )
 
 
 def packed(array: np.ndarray) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def focused(page, what="textContent"):
 
 
 def ranking(page):
-    """(concept, relevance, share in the region) of every row."""
+    """(concept, relevance, share in the region) of every row of the whole ranking."""
     return page.run(
         f"[...document.querySelectorAll('{VIEW} .ranking li')].map(e => "
         "[Number(e.dataset.concept), Number(e.dataset.relevance), Number(e.dataset.share)])"

@@ -21,6 +21,7 @@ import numpy as np
 
 from crp import class_names
 from crp.explanations import ClassScore, ClassShare, ConceptPart, Explanation, LayerExplanation, Patch, StartScore
+from crp.sample_names import sample_words
 from crp.visualization.number_formats import MINUS, SPACE, number, percent, probability, rounded, signed_percent
 
 # The two numbers of a concept: what they are called, and their definitions.
@@ -376,10 +377,16 @@ def missing_patches(missing: int, shown: int) -> str:
     return f"{which} not been made yet: crp patches LIBRARY makes them."
 
 
+def sample_caption(value: Patch) -> str:
+    """Name a patch's sample where there is little room: its file, without folders, or its number."""
+    return printable(value.sample_name).rpartition("/")[2] or sample_words(value.sample, "")
+
+
 def patch(value: Patch) -> str:
     """Describe a patch: sample, class and score."""
-    explained = f", {patch_class(value)}" if value.target >= 0 else ""
-    return f"sample {value.sample}{explained}, score {value.score:.3g}".replace("-", MINUS)
+    sample = sample_words(value.sample, printable(value.sample_name))
+    score = f"score {value.score:.3g}".replace("-", MINUS)
+    return ", ".join(filter(None, (sample, patch_class(value), score)))
 
 
 def _third(position: float, low: str, high: str) -> str:

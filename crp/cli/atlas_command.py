@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crp.cli import options
-from crp.cli.patch_supply import supply
-from crp.errors import CrpError, InputError, LibraryError
+from crp.cli.patch_supply import name_samples, supply
+from crp.errors import InputError, LibraryError
 from crp.files import user_path
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ OBJECTS = "objects"
 @click.option(
     "--labels",
     metavar="FILE",
-    help="Of a site: a CSV file with the columns file and label, the true classes of the PICTUREs; default: the "
+    help="For a site: a CSV file with the columns file and label, the true classes of the PICTUREs; default: the "
     "subfolders of a folder, if these are named like classes.",
 )
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
@@ -199,27 +199,6 @@ def _objects(
         click.echo(index)
 
 
-def _samples(library: Library, given: dict[str, Any]) -> Any:
-    """Return the mined data, to name their samples; None if they are not where they were, or have changed."""
-    from crp.mining.block_stream import SampleReader
-    from crp.mining.dataset import check_first_samples
-    from crp.sources.provenance import data_of
-
-    try:
-        found = data_of(library, data=given["data"], trust=given["trust"])
-    except CrpError:
-        if given["data"] is not None:
-            raise
-        return None
-    try:
-        reader = SampleReader(found, labelled=False, skip_bad=True, preprocessing=library.preprocessing)
-        check_first_samples(library, reader, "The data set cannot name the mined samples", skip_bad=True)
-    except CrpError as error:
-        click.echo(str(error), err=True)
-        return None
-    return found
-
-
 def _check(model: nn.Module, images: tuple[str, ...], library: Library) -> Tensor:
     """Check all pictures before the first one is explained, and return the model input of one of them."""
     from crp.media.any_preprocessing import read_input
@@ -265,6 +244,8 @@ def _site(
         labels_from = f"the file {Path(given['labels']).name}"
     if model is not None:
         supply(opened, model, kinds_named(given["concept"], opened.layers), data=given["data"], trust=given["trust"])
+    if opened.samples is None:
+        name_samples(opened, data=given["data"], trust=given["trust"])
     index = make_site(
         model,
         list(dict.fromkeys(pictures)),
@@ -274,7 +255,6 @@ def _site(
         page_command=lambda picture: _command(library, [str(picture)], given | {"labels": None}),
         labels=labels,
         labels_from=labels_from if labels else "",
-        data=_samples(opened, given),
         **options,
     )
     click.echo(index)
@@ -300,7 +280,19 @@ def _make_folder(folder: Path) -> None:
 
 
 def _paths(images: tuple[str, ...], out: str | None, formats: tuple[str, ...]) -> dict[str, list[Path]]:
-    """Return by picture the files to write."""
+    """Return by picture the files to write, none of which is a picture itself."""
+    files = _files(images, out, formats)
+    pictures = {user_path(image).resolve(): image for image in images}
+    for path in (path for written in files.values() for path in written):
+        if path.resolve() in pictures:
+            raise click.UsageError(
+                f"The atlas would replace the picture '{pictures[path.resolve()]}': give another file or folder with "
+                "--out."
+            )
+    return files
+
+
+def _files(images: tuple[str, ...], out: str | None, formats: tuple[str, ...]) -> dict[str, list[Path]]:
     place = user_path(out or ".")
     suffix = place.suffix.removeprefix(".").lower()
     if suffix in FORMATS and not place.is_dir():

@@ -1,4 +1,4 @@
-"""Lets a command's library make the patches that it does not have yet."""
+"""Lets a command's library make the patches that it does not have yet, and name its samples, from the mined data."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 def supply(
     library: Library, model: nn.Module | PreparedModel, concept: Kinds, *, data: str | None = None, trust: bool
 ) -> None:
-    """Let a library make its missing patches, from the mined data that are named, or that it names itself.
+    """Let a library make its missing patches and name its samples, from the mined data.
 
-    Without such data a line says why they stay missing; data that were named must fit.
+    These are named, or the library names them itself. Without such data a line says why patches stay missing; data that
+    were named must fit.
     """
     from crp.mining import supply_patches
     from crp.sources.mined_starts import rule_of
@@ -29,6 +30,7 @@ def supply(
 
     made, total = library.patch_counts()
     if made == total:
+        name_samples(library, data=data, trust=trust)
         return
     try:
         found = data_of(library, data=data, trust=trust)
@@ -37,3 +39,24 @@ def supply(
         if data is not None:
             raise
         click.echo(f"{total - made} patches have not been made yet, and cannot be made now: {error}", err=True)
+
+
+def name_samples(library: Library, *, data: str | None = None, trust: bool) -> None:
+    """Let a library name its samples as the mined data do, unless these are not where they were, or have changed."""
+    from crp.mining.block_stream import SampleReader
+    from crp.mining.dataset import check_first_samples
+    from crp.sources.provenance import data_of
+
+    try:
+        found = data_of(library, data=data, trust=trust)
+    except CrpError:
+        if data is not None:
+            raise
+        return
+    try:
+        reader = SampleReader(found, labelled=False, skip_bad=True, preprocessing=library.preprocessing)
+        check_first_samples(library, reader, "The data set cannot name the mined samples", skip_bad=True)
+    except CrpError as error:
+        click.echo(str(error), err=True)
+        return
+    library.samples = found

@@ -84,8 +84,8 @@ def evaluate(
     model
         The model, or a prepared one.
     data
-        Samples `[N, c, *S]`, 32 to 100 that the model predicts rightly, or of which `labels` say which these are. What
-        is removed becomes zero, or the mean of the first 32.
+        Samples `[N, c, *S]`, 32 to 100 that the model predicts correctly, or of which `labels` say which these are.
+        What is removed becomes zero, or the mean of the first 32.
     layers
         Names of the layers.
     composite
@@ -150,7 +150,7 @@ def evaluate(
     if right.sum() < 2:
         measures = [name for name in measures if name == "trained"]
         if not measures:
-            raise InputError(f"The model predicts {int(right.sum())} samples rightly; at least 2 are needed.")
+            raise InputError(f"The model predicts {int(right.sum())} samples correctly; at least 2 are needed.")
     return Evaluation(
         rankings_of_layers(subject, fractions) if RANKINGS in measures else (),
         int(right.sum()),
@@ -164,7 +164,7 @@ def evaluate(
 
 
 def _right(model: PreparedModel, data: Tensor, labels: Sequence[Label]) -> Tensor:
-    """Return which samples the model predicts rightly, bool `[N]`."""
+    """Return which samples the model predicts correctly, bool `[N]`."""
     output = predictions(model.model, data)
     if output.ndim != 2:
         raise InputError(f"The model's output is {list(output.shape)}, not [N, classes]: labels say nothing about it.")

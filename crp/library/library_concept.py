@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from crp.errors import InputError
+from crp.sample_names import sample_words
 from crp.values import ClassShare, ConceptMeans, Patch
 
 from .patch_files import PatchFiles
@@ -44,6 +45,9 @@ class ConceptSource(Protocol):
 
     def concept_name(self, layer: str, concept: int) -> str:
         """See `Library.concept_name`."""
+
+    def sample_name(self, index: int) -> str:
+        """See `Library.sample_name`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +132,11 @@ class LibraryConcept:
         ]
         if missing:
             rows.insert(0, ("patches", f"{missing} have not been made yet (crp.supply_patches, crp patches)"))
-        rows = [(_TITLES[mode], "".join(map(_picture, stored.get(mode, ())))) for mode in MODES] + rows
+        pictures = {
+            mode: "".join(_picture(patch, self.library.sample_name(patch.sample)) for patch in stored.get(mode, ()))
+            for mode in MODES
+        }
+        rows = [(_TITLES[mode], pictures[mode]) for mode in MODES] + rows
         cells = "".join(
             f'<tr><th style="text-align:left">{title}</th><td style="text-align:left">{content}</td></tr>'
             for title, content in rows
@@ -139,8 +147,8 @@ class LibraryConcept:
         return f"<table><caption>{caption}</caption>{cells}</table>"
 
 
-def _picture(patch: StoredPatch) -> str:
-    text = f"sample {patch.sample}, score {patch.score:.3g}"
+def _picture(patch: StoredPatch, sample_name: str) -> str:
+    text = html.escape(f"{sample_words(patch.sample, sample_name)}, score {patch.score:.3g}")
     if patch.heatmap.ndim != 2:  # a window of a signal, a box of a volume
         ends = zip(patch.box[: patch.heatmap.ndim], patch.box[patch.heatmap.ndim :], strict=True)
         return f"{text}, from {' and '.join(f'{first} to {last}' for first, last in ends)}<br>"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from crp.errors import InputError, nearest
+from crp.sample_names import sample_name
 from crp.values import Patch
 
 from .patch_files import PatchFiles
@@ -30,6 +31,8 @@ class LibraryPatches:
     ----------
     supply
         Makes patches that are missing (`crp.supply_patches`); None if they stay missing.
+    samples
+        The mined data set, to name its samples (`sample_name(index)`); None if it is not at hand.
     """
 
     path: Path
@@ -39,6 +42,7 @@ class LibraryPatches:
 
     def __init__(self) -> None:
         self.supply: PatchSupply | None = None
+        self.samples: Any = None
         self._patch_files: dict[str, PatchFiles] = {}
 
     def patches(self, layer: str, concept: int, mode: str, *, count: int | None = None) -> tuple[Patch, ...]:
@@ -70,11 +74,17 @@ class LibraryPatches:
         names = self.class_names or (("output",) if self.manifest["classes"] == 1 else ())
         return {
             (concept, mode): tuple(
-                decoded(files.table, patch, self.space(layer), names)
+                decoded(files.table, patch, self.space(layer), names, self.sample_name(patch.sample))
                 for patch in stored.get(concept, {}).get(mode, ())[:count]
             )
             for concept, mode in wanted
         }
+
+    def sample_name(self, index: int) -> str:
+        """Return the name of a sample in the mined data set (`samples`); empty if it is not known."""
+        if self.samples is None or len(self.samples) < (self.manifest["data"].get("length") or 0):
+            return ""
+        return sample_name(self.samples, index)
 
     def stored_patches(self, layer: str, concepts: Iterable[int] | None = None) -> LayerPatches:
         """Read encoded patches of some concepts (by default of all that have any); errors as in `patches`."""

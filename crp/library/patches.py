@@ -219,7 +219,9 @@ def _check_patch(path: Path, patch: StoredPatch, limits: Limits) -> None:
         raise damaged(path, f"a patch of {patch.heatmap.shape} pixels is larger than {limits.patch_size}")
 
 
-def decoded(path: Path, patch: StoredPatch, space: tuple[int, ...], class_names: tuple[str, ...]) -> Patch:
+def decoded(
+    path: Path, patch: StoredPatch, space: tuple[int, ...], class_names: tuple[str, ...], sample_name: str = ""
+) -> Patch:
     """Decode a stored patch.
 
     Parameters
@@ -232,6 +234,8 @@ def decoded(path: Path, patch: StoredPatch, space: tuple[int, ...], class_names:
         Shape of the layer's space `*S`, to which the position refers.
     class_names
         Names of the classes; may be empty.
+    sample_name
+        Name of the sample in its data set; empty if it is not known.
 
     Raises
     ------
@@ -249,6 +253,7 @@ def decoded(path: Path, patch: StoredPatch, space: tuple[int, ...], class_names:
         picture=_picture(path, patch),
         heatmap=patch.heatmap.astype(np.float32) / 127,
         target_name=class_names[patch.target] if 0 <= patch.target < len(class_names) else "",
+        sample_name=sample_name,
     )
 
 

@@ -99,6 +99,9 @@ class Library(LibraryPatches, LibraryNames):
         How pictures become model input; None if the library does not say.
     supply
         Makes patches that are missing (`crp.supply_patches`); None if they stay missing.
+    samples
+        The mined data set, to name its samples (`sample_name(index)`); None if it is not at hand. `crp.mine`,
+        `crp.supply_patches` and `crp.make_site` say what it is.
     """
 
     def __init__(self, path: Path):

@@ -27,7 +27,7 @@ from .block_stream import several_labels
 from .dataset import DataSubject, data_subject
 from .estimation import Estimate, estimate
 from .input_boxes import Positions, positions_of
-from .mined_model import ModelSubject, model_subject
+from .mined_model import ModelSubject, check_batches, model_subject
 from .patch_maker import TOGETHER, PatchMaker
 from .scores import Score
 from .settings import PATCH_SIZE, SOUND_SIZE, Settings
@@ -179,6 +179,8 @@ def plan_mining_run(
         classes=len(names) if names is not None and not isinstance(settings.targets, Start) else None,
         layouts=settings.layouts,
     )
+    if settings.block_size > 1:
+        check_batches(subject, data.reader.like)
     count = subject.outputs if subject.start == "start" else subject.classes
     if names is not None and len(names) != count:
         raise InputError(f"There are {len(names)} class names, and the model has {count} classes.")

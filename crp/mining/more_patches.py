@@ -183,7 +183,7 @@ def supply_patches(
             settings["patch_size"],
             min(TOGETHER, settings["block_size"] or TOGETHER),  # 0: not known
         )
-    library.supply = Supply(maker, settings["threads"], progress)
+    library.supply, library.samples = Supply(maker, settings["threads"], progress), dataset
     return library
 
 

@@ -265,6 +265,7 @@ def mine(
                 return None
             _finish(plan, work, shared, extend)
     library = open_library(path)
+    library.samples = dataset
     if settings.patches:
         library.supply = Supply(plan.patch_maker(), settings.threads, progress)
     return library

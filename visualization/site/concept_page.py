@@ -209,18 +209,16 @@ class ConceptPages:
     def _strip(self, concept: int, mode: str, patches: Sequence[Patch], sounds: Sounds) -> dict[str, Any]:
         heard = self._shared.sounds(self._layer, concept, mode, patches, UP, sounds)
         found = strip(mode, patches, heard, self._shared.renderer)
-        tiles = [tile | self._caption(patch, tile) for tile, patch in zip(found["patches"], patches, strict=True)]
+        tiles = [tile | self._caption(patch) for tile, patch in zip(found["patches"], patches, strict=True)]
         low = triage_wording.low_scores(mode, [patch.score for patch in patches])
         return found | {"patches": tiles, "low": low}
 
-    def _caption(self, patch: Patch, tile: Mapping[str, Any]) -> dict[str, str]:
+    def _caption(self, patch: Patch) -> dict[str, str]:
         name = "" if self._one_output else wording.patch_class(patch)
-        file = self._samples.files[patch.sample] if self._samples.files else ""
         return {
-            "name": name or f"sample {patch.sample}",
+            "name": name or wording.sample_caption(patch),
             "score": f"{patch.score:.3g}".replace("-", wording.MINUS),
-            "text": ", ".join(filter(None, (wording.printable(file), tile["text"]))),
-            "source": f"{UP}{self._root}{quote(file)}" if self._root else "",
+            "source": f"{UP}{self._root}{quote(patch.sample_name)}" if self._root else "",
         }
 
     def _neighbour(self, other: Neighbour) -> dict[str, Any]:

@@ -34,17 +34,15 @@ class SampleUses:
     Parameters
     ----------
     library
-        The library; without concept vectors, no sample is listed.
-    data
-        The mined data set, to name its samples: with `sample_name(index)`, and with `path` if the names are those of
-        files below it. None if it is not at hand.
+        The library; without concept vectors, no sample is listed. Its `samples` have a `path` if their names are those
+        of files below it.
     pages
         By path of a picture, the page of the site that explains it.
     """
 
-    def __init__(self, library: Library, data: Any, pages: Mapping[Path, str]) -> None:
+    def __init__(self, library: Library, pages: Mapping[Path, str]) -> None:
         self._library = library
-        self._data = data if hasattr(data, "sample_name") else None
+        self._data = library.samples if hasattr(library.samples, "sample_name") else None
         self._pages = {path.resolve(): page for path, page in pages.items()}
 
     @property

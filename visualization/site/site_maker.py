@@ -103,8 +103,8 @@ def make_site(
     labels_from
         Where the labels come from, said on the first page.
     data
-        The mined data set with `sample_name(index)`, as `crp.sources.data.load_data` returns it: pages of concepts then
-        name the samples, and link to their files if it has a `path` below which these are.
+        The mined data set with `sample_name(index)`, as `crp.sources.data.load_data` returns it: pages then name the
+        samples, and link to their files if it has a `path` below which these are. By default the library's `samples`.
     progress
         Whether to show progress bars.
     options
@@ -161,7 +161,9 @@ class _Site:
         self.pictures = page_names(pictures)
         self.labels = picture_labels(labels, self.pictures, library)
         self.shared = Shared(library, folder, self.layers)
-        self.samples = SampleUses(library, data, self.pictures)
+        if data is not None:
+            library.samples = data
+        self.samples = SampleUses(library, self.pictures)
         name = model_name(library.manifest)
         self.about = {
             "title": f"Concept atlas of {name}" if name else "Concept atlas",
@@ -265,7 +267,7 @@ class _Site:
     def _prediction(self, path: Path, place: str) -> Entry:
         """Make the page of a prediction, unless it is complete."""
         key = value_fingerprint(
-            *(version("crp-atlas"), self.drawing, self.digest, self.layers, self.options),
+            *(version("crp-atlas"), self.drawing, self.digest, self.samples.files, self.layers, self.options),
             # Whatever is not a file is refused when it is read.
             *(path.name, path.is_file() and _file_digest(path), self.about["page_command"](path)),
             self.labels.get(path),
@@ -307,8 +309,8 @@ class _Site:
         """Make the pages of concepts whose predictions have changed, and those of all layers."""
         shown, around = appearances(entries), neighbours(entries)
         about = {name: self.about[name] for name in ("title", "layers")}
-        named = value_fingerprint(self.samples.files, self.samples.root(self.folder))
-        common = version("crp-atlas"), self.drawing, self.digest, about, bool(entries), named
+        named = self.samples.files, self.samples.root(self.folder)
+        common = version("crp-atlas"), self.drawing, self.digest, about, bool(entries), value_fingerprint(*named)
         total = self.total["concept pages"]
         with tqdm(total=total, desc="concepts", unit="page", disable=not progress) as bar:
             for layer, place in self.shared.places.items():

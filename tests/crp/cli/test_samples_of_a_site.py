@@ -4,7 +4,7 @@ import pytest
 from torch import nn, rand
 
 import crp
-from crp.cli.atlas_command import _samples
+from crp.cli.patch_supply import name_samples, supply
 from crp.errors import LibraryError
 from crp.sources import provenance
 
@@ -13,16 +13,20 @@ def test_only_the_data_that_were_mined_name_samples(tmp_path, monkeypatch, capsy
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
     mined = [(rand(3, 8, 8), index % 2) for index in range(12)]
     library = crp.mine(model, mined, layers=["0"], path=tmp_path / "a.crp", patches=0, progress=False)
-    given = {"data": None, "trust": False}
-    assert _samples(library, given) is None  # the library does not name them
+    assert library.samples is mined
+    library.samples = None
+    name_samples(library, trust=False)
+    assert library.samples is None  # the library does not name its data
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(provenance, "data_of", _refuse)
     with pytest.raises(LibraryError, match="no data"):
-        _samples(library, given | {"data": "folder"})
+        name_samples(library, data="folder", trust=False)
 
     def found(data):
         monkeypatch.setattr(provenance, "data_of", lambda *_, **__: data)
-        return _samples(library, given)
+        library.samples = None
+        name_samples(library, trust=False)
+        return library.samples
 
     longer = [*mined, (rand(3, 8, 8), 0)]
     for data in (mined, longer):
@@ -34,6 +38,9 @@ def test_only_the_data_that_were_mined_name_samples(tmp_path, monkeypatch, capsy
     assert capsys.readouterr().err == f"{said}its first 12 samples are not those that were mined.\n"
     assert found(mined[:-1]) is None
     assert capsys.readouterr().err == f"{said}12 samples were mined, and there are 11.\n"
+    monkeypatch.setattr(provenance, "data_of", lambda *_, **__: mined)
+    supply(library, model, crp.ChannelConcept(), trust=False)  # there are no patches to make
+    assert library.samples is mined
 
 
 def _refuse(*_, **__):

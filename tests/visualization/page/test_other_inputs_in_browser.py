@@ -35,7 +35,7 @@ def ranked(explanation, cells):
 
 
 def status(page):
-    return page.run(f"document.querySelector('{VIEW} .region [role=status]').textContent")
+    return page.run(f"document.querySelector('{VIEW} .answer').textContent")
 
 
 PLACES = {

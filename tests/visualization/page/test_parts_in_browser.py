@@ -6,13 +6,15 @@ import io
 import json
 import time
 import xml.etree.ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from crp.explanations import numbers
+from crp.explanations import concept_rows, numbers
 from crp.visualization import encoding as images
+from crp.visualization import wording
 from crp.visualization.page.stored_tables import in_steps
 from page_in_browser import VIEW, assert_ranked, at, open_panels, pinned
 from page_source import numbers_of_a_page
@@ -57,9 +59,24 @@ def rows(content):
     return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
 
 
+def rows_of(explanation):
+    """The rows of one view, as `atlas.save("x.csv")` writes them."""
+    return concept_rows(replace(explanation, beside=()))
+
+
+def assert_rows(found, expected):
+    """What a page writes is what Python writes, in nine digits."""
+    assert list(found[0]) == list(expected[0])
+    assert len(found) == len(expected)
+    for row, other in zip(found, expected, strict=True):
+        for name, value in other.items():
+            text = row[name].removeprefix("'")
+            assert text == value if isinstance(value, str) else float(text) == pytest.approx(value, rel=1e-8), name
+
+
 def test_numbers_of_a_layer(taking, explanation):
     name, content = take(taking, f"{PANEL} .ledger > .takes", "Download CSV")
-    assert name == "zebra-layer3-concepts.csv"
+    assert name == "zebra-layer3.csv"
     relevance = explanation.layers[0].relevance
     found = rows(content)
     assert [int(row["concept"]) for row in found] == list(range(64))
@@ -82,6 +99,31 @@ def test_numbers_of_a_card_in_another_view(taking, explanation):
     assert found["target"]["name"] == explanation.beside[0].target.name
     assert found["share"] == pytest.approx(part.share, rel=1e-8)
     assert take(taking, menu, "Copy link", 1).endswith(f"atlas.html#layer3/{part.concept}@1")
+    name, content = take(taking, menu, "Download CSV")
+    assert name == f"zebra-layer3-{part.concept}.csv"
+    assert_rows(rows(content), [row for row in rows_of(explanation.beside[0]) if row["concept"] == part.concept][:1])
+
+
+def test_the_figure_of_a_card_is_its_heatmap_with_its_words(taking, explanation):
+    taking.click('[data-switch="2"]')
+    part = explanation.beside[1].layers[0].ranked[0]
+    menu = f"#view-2-layer-0-concept-{part.concept} .takes"
+    name, content = take(taking, menu, "Download the heatmap with its words as SVG")
+    assert name == f"zebra-layer3-{part.concept}.svg"
+    root = xml.etree.ElementTree.fromstring(content)
+    space = "{http://www.w3.org/2000/svg}"
+    said = [item.text for item in root.iter(f"{space}text")]
+    assert said[0] == f"Concept {part.concept} of layer3"
+    assert said[1] == f"{wording.side(part)}: {wording.both_shares(explanation.beside[1], part)}"
+    assert said[2] == f"{explanation.target.name} rather than {explanation.beside[0].target.name}, zebra.jpg"
+    limit = taking.run(f"document.querySelector('{PANEL}').dataset.limit")
+    assert said[3] == f"Colours are full at {limit}."
+    png = base64.b64decode(root.find(f"{space}image").get("href").removeprefix("data:image/png;base64,"))
+    assert png == take(taking, menu, "Download the heatmap as PNG")[1]
+    taking.click('[data-scale="own"]')
+    _, content = take(taking, menu, "Download the heatmap with its words as SVG")
+    full = taking.run(f"document.querySelector('#view-2-layer-0-concept-{part.concept}').dataset.full")
+    assert f"Colours are full at {full}.</text>" in content.decode()
 
 
 def test_the_heatmap_of_a_card_is_what_the_page_shows(taking, explanation):
@@ -154,6 +196,9 @@ def test_the_whole_page(taking, explanation):
     expected = numbers_of_a_page(json.loads(json.dumps(numbers(explanation))))
     assert (name, json.loads(content)) == ("zebra-atlas.json", expected)
     assert take(taking, "footer .takes .takes", "Copy link", 1).endswith("/atlas.html")
+    name, content = take(taking, "footer .takes .takes", "Download CSV")
+    assert name == "zebra-atlas.csv"
+    assert_rows(rows(content), concept_rows(explanation))
 
 
 def test_links_hold_what_the_page_is_set_to(taking, browser, file, explanation):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import time
 
 import numpy as np
@@ -35,7 +36,14 @@ class Drawn(small.Pictures):
     """The same pictures, which have names and no files."""
 
     def sample_name(self, index):
-        return f"drawn {index}"
+        return f"drawn #{index}"
+
+
+class Few(Drawn):
+    """Other data: fewer than were mined."""
+
+    def __len__(self):
+        return 5
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +91,7 @@ def test_every_use_is_listed_and_nothing_else(folder, with_vectors):
 def test_of_many_the_strongest_are_listed(with_vectors, monkeypatch):
     monkeypatch.setattr(sample_uses, "LISTED", 3)
     column = np.asarray(with_vectors.vectors(LAYER).relevance)[:, 3]
-    found = SampleUses(with_vectors, None, {}).of(LAYER, 3)
+    found = SampleUses(with_vectors, {}).of(LAYER, 3)
     assert set(found["pairs"][::2]) == set(np.argsort(-np.abs(column))[:3].tolist())
     assert found["count"] == int((np.abs(column) >= 0.0005).sum()) > 3
     assert triage_wording.sample_uses(found["count"], 12, 3).endswith(
@@ -103,13 +111,14 @@ def test_what_is_known_of_samples(folder, with_vectors, data):
     assert not content["root"].startswith("/")
 
 
-def test_without_vectors_or_data_nothing_is_claimed(made, library, with_vectors):
+def test_without_vectors_or_data_nothing_is_claimed(made, library, with_vectors, monkeypatch):
+    monkeypatch.setattr(with_vectors, "samples", None)
     source = (made / "concepts" / LAYER / "3.html").read_text("utf-8")
     assert triage_wording.NO_SAMPLES in source
     assert "sample-uses" not in source
     assert not (made / "assets" / "samples.js").exists()
-    assert SampleUses(library, None, {}).of(LAYER, 3) is None
-    assert SampleUses(with_vectors, None, {})._places(made) == {"files": None, "root": "", "pages": {}}
+    assert SampleUses(library, {}).of(LAYER, 3) is None
+    assert SampleUses(with_vectors, {})._places(made) == {"files": None, "root": "", "pages": {}}
 
 
 def settled(page, condition):
@@ -189,8 +198,40 @@ def test_the_page_of_a_concept_that_no_sample_uses_works(browser, data, tmp_path
     assert browser.complaints == []
 
 
-def test_data_that_were_moved_are_found_again(library, data, tmp_path):
+def test_cards_name_the_files_of_their_patches(browser, folder, with_vectors, data):
+    """On the page of a prediction, as on that of a concept; the number stands beside."""
+    browser.open(folder / "predictions" / "sample_2.html")
+    layer, concept, told = browser.run(
+        "(card => [card.closest('.panel').dataset.layerName, Number(card.dataset.concept),"
+        " [...card.querySelectorAll('.patches b')].map(e => e.title)])"
+        "(document.querySelector('.panel:not([hidden]) .card'))"
+    )
+    patches = [patch for mode in MODES[:2] for patch in with_vectors.patches(layer, concept, mode)]
+    assert len(told) == len(patches) > 2
+    for text, patch in zip(told, patches, strict=True):
+        name = data.sample_name(patch.sample)
+        assert patch.sample_name == name
+        assert text.partition(": ")[2].startswith(f"{name}, sample {patch.sample}, ")
+
+
+def test_without_classes_captions_are_the_names_of_files(data, tmp_path):
+    model = small.network()
+    model.e = torch.nn.Linear(512, 1)
+    library = small.mined(tmp_path, model, targets="prediction", class_names=None)
+    library.samples = data
+    make_site(None, [], library, tmp_path / "site", progress=False)
+    source = (tmp_path / "site" / "concepts" / LAYER / "3.html").read_text("utf-8")
+    shown = [patch for mode in MODES for patch in library.patches(LAYER, 3, mode)]
+    captions = re.findall(r"<figcaption><bdi>(.*?)</bdi>", source)
+    assert captions == [data.sample_name(patch.sample) for patch in shown]
+    assert library.sample_name(3) == "sample #3.png"
+    library.samples = Few()
+    assert library.sample_name(3) == ""
+
+
+def test_data_that_were_moved_are_found_again(library, data, tmp_path, monkeypatch):
     """Pages are made again where only the place of the samples' files has changed, with vectors or without."""
+    monkeypatch.setattr(library, "samples", None)
     page = tmp_path / "site" / "concepts" / LAYER / "3.html"
     for known in (None, data):
         make_site(None, [], library, tmp_path / "site", data=known, progress=False)
@@ -202,7 +243,7 @@ def test_samples_without_files_say_so(browser, with_vectors, tmp_path):
     browser.open(tmp_path / "site" / "concepts" / LAYER / "3.html")
     assert not browser.run("document.querySelector('.big-strips a')")
     title = browser.run("document.querySelector('.big-strips b').title")
-    assert title.startswith("1: drawn ")
+    assert title.startswith("1: drawn #")
     browser.click(".mined-samples .open")
     settled(browser, "document.querySelector('.mined-samples .prediction')")
     said = browser.run("document.querySelector('.out-of-reach').textContent")

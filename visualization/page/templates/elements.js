@@ -1,6 +1,6 @@
 // Elements, numbers as text: what every other file uses.
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-const SVG = new Set(["svg", "rect", "path", "image"]);
+const SVG = new Set(["svg", "rect", "path", "image", "text"]);
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElementNS(SVG.has(tag) ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml", tag);

@@ -1,9 +1,13 @@
+// Concepts that the caption of the picture names: the ranking may be out of sight.
+const NAMED_AT_ONCE = 3;
+
 // Cells of the picture that a reader selects, and the concepts ranked for them.
 class Region {
   constructor(view) {
     this.view = view;
     this.root = view.root.querySelector(".region");
     this.list = this.root.querySelector(".ranking");
+    this.answer = view.stage.root.querySelector(".answer");
     this.grid = element("div", { class: "grid", role: "grid", "aria-multiselectable": "true" });
     view.stage.frames.append(this.grid);
     this.selected = new Set();
@@ -39,17 +43,17 @@ class Region {
   select(region) {
     this.selected = region;
     document.dispatchEvent(new Event("selected"));
-    const { table, list, root } = this;
+    const { table, list, root, view } = this;
     this.grid.classList.toggle("some", region.size > 0);
+    this.answer.replaceChildren();
     if (!table.table) return;
     for (const cell of this.cells) cell.setAttribute("aria-selected", region.has(Number(cell.dataset.cell)));
-    list.dataset.layer = this.view.layer;
+    list.dataset.layer = this.answer.dataset.layer = view.layer;
     list.replaceChildren();
-    const about = root.querySelector(".about"), others = root.querySelector(".others"), status = root.querySelector("[role=status]");
+    const about = root.querySelector(".about"), others = root.querySelector(".others");
     root.querySelector(".clear").disabled = !region.size;
     root.querySelector("h3").textContent = region.size ? "In the region" : "Ask about a region";
     others.replaceChildren();
-    status.textContent = "";
     if (!region.size) {
       about.textContent = "Drag over the picture, or move through it with the arrow keys and hold Shift: the concepts are ranked for the cells you select.";
       return;
@@ -57,17 +61,17 @@ class Region {
     const sums = table.sums(region), total = sums.reduce((sum, value) => sum + Math.abs(value), 0);
     const order = table.ranked(region, sums);
     about.textContent = this.part(sums);
-    let shown = 0;
-    for (const concept of order.slice(0, LISTED)) {
-      shown += Math.abs(tenth(sums[concept] / total));
-      list.append(this.row(concept, sums[concept], sums[concept] / total, Math.abs(sums[concept] / sums[order[0]])));
-    }
-    const left = order.length - Math.min(LISTED, order.length);
+    const rows = count => order.slice(0, count).map(concept => this.row(concept, sums[concept], sums[concept] / total, Math.abs(sums[concept] / sums[order[0]])));
+    list.append(...rows(LISTED));
+    const left = order.length - Math.min(LISTED, order.length), shown = order.slice(0, LISTED).reduce((sum, concept) => sum + Math.abs(tenth(sums[concept] / total)), 0);
     others.append(element("span", {}, left === 1 ? "1 other concept" : `${left} other concepts`), " ", element("strong", {}, percent(total ? Math.max(0, 100 - shown) / 100 : 0)));
-    const places = [...region].sort((a, b) => a - b);
-    status.textContent = `${region.size} cells selected, ${table.place(places)}. ` +
-      (order.length ? `Strongest: ${table.named(order[0])}, ${signed(sums[order[0]] / total)}.` : "No relevance there.");
+    const where = element("span", { class: table.axes ? null : "unseen" }, `, ${table.place([...region].sort((a, b) => a - b))}`);
+    this.answer.append(region.size === 1 ? "1 cell selected" : `${region.size} cells selected`, where,
+      ...order.length ? [". Strongest there:", element("ol", {}, ...rows(NAMED_AT_ONCE))] : [". No relevance there."]);
   }
+
+  // After a selection by hand: what it gives comes into sight.
+  show() { if (this.selected.size) this.answer.scrollIntoView({ block: "nearest" }); }
 
   // How much of the relevance that the layer hands to the picture lies in the cells, where that is a part of it.
   part(sums) {
@@ -127,7 +131,7 @@ class Region {
       if (from !== null) this.select(this.rectangle(from, cell, base));
       else if (view.stage.chosen === "map" && !this.selected.size) this.point(cell);
     });
-    for (const end of ["pointerup", "pointercancel"]) grid.addEventListener(end, () => { from = null; });
+    for (const end of ["pointerup", "pointercancel"]) grid.addEventListener(end, () => { from = null; this.show(); });
     grid.addEventListener("mouseleave", () => view.rest());
     grid.addEventListener("keydown", event => this.key(event));
   }
@@ -158,6 +162,7 @@ class Region {
       if (event.shiftKey) {
         this.anchor ??= cell;
         this.select(this.rectangle(this.anchor, to, []));
+        this.show();
       } else this.anchor = to;
       this.focusCell(to);
       this.view.zoom.reveal(this.cells[to]);
@@ -168,6 +173,7 @@ class Region {
       if (!region.delete(cell)) region.add(cell);
       this.anchor = cell;
       this.select(region);
+      this.show();
     }
   }
 }

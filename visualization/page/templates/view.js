@@ -85,7 +85,7 @@ class View {
     const index = which ? this.layerNamed(which.layer) : -1;
     if (index >= 0) this.fill(index);
     this.lit = lit;
-    for (const place of all(".map, .legend, .panel, .ranking", this.root)) {
+    for (const place of all(".map, .legend, .panel, .ranking, .answer", this.root)) {
       const here = which !== null && Number(place.dataset.layer) === index;
       place.classList.toggle("picked", here);
       for (const item of all("[data-concept]", place)) item.classList.toggle("on", here && Number(item.dataset.concept) === which.concept);
@@ -128,7 +128,7 @@ class View {
       // Below the picture where that stays in sight above the cards, otherwise in the middle.
       card.scrollIntoView({ block: getComputedStyle(this.stage.root).position === "sticky" ? "start" : "center" });
       card.querySelector(".pick").focus({ preventScroll: true });
-    } else this.stage.root.scrollIntoView({ block: "nearest" });
+    } else this.stage.frames.scrollIntoView({ block: "nearest" });
     return true;
   }
 
