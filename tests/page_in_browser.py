@@ -22,6 +22,8 @@ def axe():
 
 
 COLOURS = "color-contrast"  # the one rule of axe that has to be asked where only colours differ
+# The rules for a narrow dark page, of which all have been asked on the wide light one: the slow tests ask all again.
+NARROW = [pytest.param(COLOURS, id="colours"), pytest.param(None, id="everything", marks=pytest.mark.slow)]
 
 
 def faults(page, only=None):
