@@ -7,7 +7,8 @@ the input of that last operation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Set
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from crp.attribution.backward_graph import Node, graph_below
+from crp.attribution.nested_tensors import tensors_in
 from crp.errors import ModelError
 
 # Name -> functions and modules. A softmax counts if it is over the classes, axis 1.
@@ -49,7 +51,7 @@ _JOINING = (
     torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack, torch.dstack,
     torch.column_stack,
 )  # fmt: skip
-# After one of these, a softmax is not at the end.
+# What one of these is computed from is not at the end.
 _LINEAR = (
     functional.linear, functional.conv1d, functional.conv2d, functional.conv3d, functional.conv_transpose1d,
     functional.conv_transpose2d, functional.conv_transpose3d, torch.matmul, Tensor.matmul, Tensor.__matmul__,
@@ -103,7 +105,7 @@ class _Joined(NamedTuple):
 
 
 class FinalActivation(TorchFunctionMode):
-    """Records the softmaxes and sigmoids after the last linear operation while a model runs.
+    """Records the softmaxes and sigmoids from which no linear operation is computed, while a model runs.
 
     Parameters
     ----------
@@ -140,8 +142,7 @@ class FinalActivation(TorchFunctionMode):
             data = args[0] if args else kwargs["input"]
             self._record(_NAMES[function], result, data, args[1] if len(args) > 1 else kwargs.get("dim"))
         elif function in _LINEAR:
-            self._recorded.clear()
-            self._joined.clear()
+            self._forget_inputs(tensors_in((*args, *kwargs.values())))
         elif function in _JOINING and self._recorded:
             self._record_joined(function, result, args, kwargs)
         elif function in _MOVING and self._recorded and args and args[0] is self._recorded[-1].output:
@@ -150,9 +151,22 @@ class FinalActivation(TorchFunctionMode):
                 self._record(last.name, result, function(last.logits, *args[1:], **kwargs))
         return result
 
+    def _forget_inputs(self, tensors: Iterable[Tensor]) -> None:
+        """Forget what a linear operation is computed from; the heads beside it stay."""
+        left = {activation.node for activation in self._recorded}.union(self._joined) - {None}
+        # the nearest first: what a linear operation reads is mostly the last activation
+        waiting, seen = deque(tensor.grad_fn for tensor in tensors), {None}
+        while waiting and left:
+            if (node := waiting.popleft()) not in seen:
+                seen.add(node)
+                left.discard(node)
+                waiting += (below for below, _ in node.next_functions)
+        self._recorded = [activation for activation in self._recorded if activation.node in left]
+        self._joined = {node: joined for node, joined in self._joined.items() if node in left}
+
     @property
     def recorded(self) -> bool:
-        """Whether there was one after the last linear operation."""
+        """Whether there was one that no linear operation was computed from."""
         return bool(self._recorded)
 
     def _ran(self, module: nn.Module, args: tuple, output: Tensor) -> None:

@@ -230,6 +230,37 @@ SEVERAL = {
 }
 
 
+class Heads(nn.Module):
+    """Two linear heads, of which one or both end in an activation of their own."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.a, self.b = nn.Conv2d(1, 4, 3), nn.Linear(144, 3), nn.Linear(144, 2)
+        self.first, self.second = first, second
+
+    def forward(self, data):
+        features = self.conv(data).relu().flatten(1)
+        return torch.cat([self.first(self.a(features)), self.second(self.b(features))], 1)
+
+
+@pytest.mark.parametrize("composite", [EpsilonPlusFlat(), None], ids=["the caller's", "ours"])
+def test_the_activation_of_one_head_is_not_forgotten_when_the_next_runs(composite):
+    def flow(first, second):
+        model = Heads(first, second).eval()
+        return RelevanceFlow(model, composite or composite_for(model).composite, DATA, ["conv"])
+
+    with pytest.raises(ModelError, match="is computed from 2 softmaxes"):
+        flow(lambda v: v.softmax(1), nn.Softmax(1))
+    for first, second in ((nn.Softmax(1), nn.Identity()), (nn.Identity(), lambda v: v.softmax(1))):
+        with flow(first, second) as found:
+            note = "Relevance starts at the output, a part of which is computed from a softmax, not at the logits."
+            assert found.notes[0] == note
+    with flow(torch.sigmoid, nn.Sigmoid()) as found, flow(nn.Identity(), nn.Identity()) as expected:
+        assert torch.equal(found.prediction, expected.prediction)
+        assert found.notes == ("Relevance starts at the logits, before the final sigmoid.",)
+
+
 @pytest.mark.parametrize("composite", [EpsilonPlusFlat(), None], ids=["the caller's", "ours"])
 @pytest.mark.parametrize("end", SEVERAL.values(), ids=SEVERAL)
 def test_several_softmaxes_at_the_end_are_refused(end, composite):
