@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +118,8 @@ class FinalActivation(TorchFunctionMode):
         super().__init__()
         self._recorded: list[_Activation] = []
         self._joined: dict[Node, _Joined] = {}
+        # results that were forgotten without a graph to see what is computed from them, and what was made of them
+        self._unseen: list[ReferenceType[Tensor]] = []
         self._handles = [
             module.register_forward_hook(self._ran) for module in model.modules() if is_final_activation(module)
         ]
@@ -145,6 +148,8 @@ class FinalActivation(TorchFunctionMode):
             self._forget_inputs(tensors_in((*args, *kwargs.values())))
         elif function in _JOINING and self._recorded:
             self._record_joined(function, result, args, kwargs)
+        elif function in _JOINING + _MOVING and any(map(self._is_unseen, tensors_in((*args, *kwargs.values())))):
+            self._unseen.append(ref(result))
         elif function in _MOVING and self._recorded and args and args[0] is self._recorded[-1].output:
             last = self._recorded[-1]
             if last.name in _SIGMOID and last.unchanged():
@@ -153,6 +158,7 @@ class FinalActivation(TorchFunctionMode):
 
     def _forget_inputs(self, tensors: Iterable[Tensor]) -> None:
         """Forget what a linear operation is computed from; the heads beside it stay."""
+        self._unseen += [ref(activation.output) for activation in self._recorded if activation.node is None]
         left = {activation.node for activation in self._recorded}.union(self._joined) - {None}
         # the nearest first: what a linear operation reads is mostly the last activation
         waiting, seen = deque(tensor.grad_fn for tensor in tensors), {None}
@@ -164,10 +170,12 @@ class FinalActivation(TorchFunctionMode):
         self._recorded = [activation for activation in self._recorded if activation.node in left]
         self._joined = {node: joined for node, joined in self._joined.items() if node in left}
 
-    @property
-    def recorded(self) -> bool:
-        """Whether there was one that no linear operation was computed from."""
-        return bool(self._recorded)
+    def ends(self, output: object) -> bool:
+        """Whether the model may end in an activation, which `removed` undoes only if there is a graph."""
+        return bool(self._recorded) or self._is_unseen(output)
+
+    def _is_unseen(self, tensor: object) -> bool:
+        return any(unseen() is tensor for unseen in self._unseen)
 
     def _ran(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self._record(_NAMES[type(module)], output, args[0], getattr(module, "dim", None))

@@ -261,6 +261,31 @@ def test_the_activation_of_one_head_is_not_forgotten_when_the_next_runs(composit
         assert found.notes == ("Relevance starts at the logits, before the final sigmoid.",)
 
 
+class Parts(Heads):
+    """The first head, and the second as another part of the output, which runs later."""
+
+    def forward(self, data):
+        features = self.conv(data).relu().flatten(1)
+        classes = self.first(self.a(features))
+        return {"classes": classes, "box": self.b(features)}
+
+
+@pytest.mark.parametrize(
+    "end",
+    [torch.sigmoid, nn.Softmax(1), lambda v: v.sigmoid()[:, :3], lambda v: torch.cat([v.sigmoid()] * 2, 1)],
+    ids=["sigmoid", "softmax", "chosen", "joined"],
+)
+def test_a_part_of_the_output_is_undone_in_every_pass(end):
+    """Also in those without a graph, in which concepts are removed, and which cannot see what `b` is computed from."""
+    found = []
+    for first in (end, nn.Identity()):
+        model = crp.select_output(Parts(first, nn.Identity()).eval(), "classes")
+        with RelevanceFlow(model, composite_for(model).composite, DATA, ["conv"]) as flow:
+            found.append((flow.prediction[:, :3], flow.without("conv", [[0], [1, 2]])[..., :3]))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.allclose(found[0][1], found[1][1], rtol=1e-6)
+
+
 @pytest.mark.parametrize("composite", [EpsilonPlusFlat(), None], ids=["the caller's", "ours"])
 @pytest.mark.parametrize("end", SEVERAL.values(), ids=SEVERAL)
 def test_several_softmaxes_at_the_end_are_refused(end, composite):
