@@ -162,7 +162,7 @@ class FollowedModel:
         for path in paths.values():
             if path.ahead:
                 end = f" below '{self._end}'" if self._end else ""
-                path.problem = f"The model has, but never calls, '{path.layer}'{end}."
+                path.problem = f"The model never calls '{path.layer}'{end}."
             for call in path.calls:
                 call.output = tree_map_only(_Output, lambda one, read=path.read: read.get(one, one.gone), call.output)
         self.prediction = prediction.detach()
