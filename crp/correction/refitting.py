@@ -14,7 +14,7 @@ from crp.correction.boost_choice import HeldOut, chosen_boost
 from crp.correction.corrections import Correction, copied
 from crp.correction.counterfactuals import COPIES, NAMES, Counterfactuals, Variants
 from crp.correction.presence import ACTIVE, REACH, find_presence
-from crp.correction.reruns import Rerun, checked_samples
+from crp.correction.reruns import Rerun, as_classes, checked_samples
 from crp.correction.upper_fit import fitted_from
 from crp.errors import InputError, ModelError
 from crp.progress import progress_bar
@@ -102,7 +102,7 @@ def refit(
     if after is not None and from_layer is not None:
         raise InputError(f"After another correction, the last layer is fitted alone, not from '{from_layer}'.")
     presence = find_presence(model, data, layer, concept, kind, active=active, reach=reach, progress=progress)
-    wanted = presence.outputs.argmax(1) if labels is None else labels.to(presence.outputs.device)
+    wanted = presence.outputs.argmax(1) if labels is None else as_classes(labels, presence.outputs)
     rerun = Rerun(model, presence.layer)
     rerun.run(data[:2])
     name, _ = rerun.features()

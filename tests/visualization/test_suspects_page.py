@@ -13,7 +13,7 @@ import crp
 from crp.correction import Candidate, candidates
 from crp.library import Library, read_names
 from crp.visualization.report.suspects_page import suspects_report
-from page_in_browser import NARROW, faults
+from page_in_browser import STATES, faults
 from tests.crp.correction.planted import planted_data, planted_model
 
 
@@ -120,15 +120,10 @@ def test_a_verdict_given_on_the_page_is_merged_into_the_library(
         (library.path / "names.json").unlink()
 
 
-def test_axe_finds_no_fault(page) -> None:
-    assert faults(page) == []
-    assert page.run("document.documentElement.scrollWidth <= innerWidth")
-
-
-@pytest.mark.parametrize("rules", NARROW)
-def test_axe_finds_no_fault_narrow_and_dark(page, rules: str | None) -> None:
-    page.media(dark=True)
-    page.resize(400, 800)
+@pytest.mark.parametrize(("narrow", "rules"), STATES)
+def test_axe_finds_no_fault(page, narrow: bool, rules: str | None) -> None:
+    page.media(dark=narrow)
+    page.resize(400 if narrow else 1300, 800)
     assert faults(page, rules) == []
     assert page.run("document.documentElement.scrollWidth <= innerWidth")
 

@@ -360,6 +360,8 @@ def test_if_nothing_is_predicted_correctly_only_the_network_is_measured() -> Non
     ("given", "message"),
     [
         ({"labels": [0]}, "10 samples and 1 labels"),
+        ({"labels": [4] * SAMPLES}, "A sample has the label 4, but the model has the classes 0 to 3"),
+        ({"labels": torch.tensor(LABELS).float()}, r"Sample 0 has the label tensor\(.\.\), which is not a whole"),
         ({"masks": MASKS.double()}, r"Masks are bool \[10, 12, 12\]"),
         ({"measures": ["localisation"]}, "needs masks"),
     ],

@@ -10,7 +10,7 @@ from crp.explanations import ClassScore
 from crp.visualization.atlases import Atlas
 from crp.visualization.page.explanation_page import render
 from crp.visualization.page.patch_sheets import SIDE
-from page_in_browser import COLOURS, NARROW, VIEW, at, caption, faults, pinned, printed_patches
+from page_in_browser import COLOURS, STATES, VIEW, at, caption, faults, pinned, printed_patches
 from page_source import unpacked
 
 
@@ -45,10 +45,10 @@ def test_axe_finds_no_fault(browser, small_file, small, state):
     assert browser.complaints == []
 
 
-@pytest.mark.parametrize("rules", NARROW)
-def test_axe_finds_no_fault_narrow_and_dark(browser, small_file, rules):
-    browser.open(small_file, width=400, height=800)
-    browser.media(dark=True)
+@pytest.mark.parametrize(("narrow", "rules"), STATES[1:])
+def test_axe_finds_no_fault_of_a_page_that_is(browser, small_file, narrow, rules):
+    browser.open(small_file, width=400 if narrow else 1300)
+    browser.media(dark=narrow)
     assert faults(browser, rules) == []
     assert browser.complaints == []
 

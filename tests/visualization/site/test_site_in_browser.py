@@ -12,7 +12,7 @@ from crp.library.patches import MODES
 from crp.visualization import wording
 from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX
 from crp.visualization.site.site_maker import make_site
-from page_in_browser import NARROW, faults, printed_patches
+from page_in_browser import STATES, faults, printed_patches
 from tests.visualization.site import small_site as small
 
 LAYER = "upper"
@@ -269,17 +269,11 @@ def test_a_concept_shows_its_patches_and_what_of_them_counts(page, folder, libra
 # -- what every page promises
 
 
+@pytest.mark.parametrize(("narrow", "rules"), STATES)
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_no_fault(page, folder, name):
-    page.open(folder / PAGES[name])
-    assert faults(page) == []
-
-
-@pytest.mark.parametrize("rules", NARROW)
-@pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_no_fault_narrow_and_dark(page, folder, name, rules):
-    page.open(folder / PAGES[name], width=400, height=800)
-    page.media(dark=True)
+def test_axe_finds_no_fault(page, folder, name, narrow, rules):
+    page.open(folder / PAGES[name], width=400 if narrow else 1300)
+    page.media(dark=narrow)
     assert faults(page, rules) == []
 
 
