@@ -7,9 +7,11 @@ the input of that last operation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from crp.attribution.backward_graph import Node, graph_below
+from crp.attribution.nested_tensors import tensors_in
 from crp.errors import ModelError
 
 # Name -> functions and modules. A softmax counts if it is over the classes, axis 1.
@@ -44,7 +47,12 @@ _MOVING = (
     Tensor.reshape, Tensor.view, Tensor.__getitem__, torch.select, Tensor.select, torch.permute, Tensor.permute,
     torch.transpose, Tensor.transpose, torch.movedim, Tensor.movedim,
 )  # fmt: skip
-# After one of these, a softmax is not at the end.
+# Several heads in one output, as in `torch.cat([torch.sigmoid(first), torch.sigmoid(second)], 1)`.
+_JOINING = (
+    torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack, torch.dstack,
+    torch.column_stack,
+)  # fmt: skip
+# What one of these is computed from is not at the end.
 _LINEAR = (
     functional.linear, functional.conv1d, functional.conv2d, functional.conv3d, functional.conv_transpose1d,
     functional.conv_transpose2d, functional.conv_transpose3d, torch.matmul, Tensor.matmul, Tensor.__matmul__,
@@ -90,8 +98,15 @@ class _Activation:
         return self.versions == (self.output._version, self.logits._version)
 
 
+class _Joined(NamedTuple):
+    """The results of recorded activations in one tensor: their names, and whether other tensors are part of it, too."""
+
+    names: list[str]
+    mixed: bool = False
+
+
 class FinalActivation(TorchFunctionMode):
-    """Records the softmaxes and sigmoids after the last linear operation while a model runs.
+    """Records the softmaxes and sigmoids from which no linear operation is computed, while a model runs.
 
     Parameters
     ----------
@@ -102,6 +117,9 @@ class FinalActivation(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._recorded: list[_Activation] = []
+        self._joined: dict[Node, _Joined] = {}
+        # results that were forgotten without a graph to see what is computed from them, and what was made of them
+        self._unseen: list[ReferenceType[Tensor]] = []
         self._handles = [
             module.register_forward_hook(self._ran) for module in model.modules() if is_final_activation(module)
         ]
@@ -127,17 +145,37 @@ class FinalActivation(TorchFunctionMode):
             data = args[0] if args else kwargs["input"]
             self._record(_NAMES[function], result, data, args[1] if len(args) > 1 else kwargs.get("dim"))
         elif function in _LINEAR:
-            self._recorded.clear()
+            self._forget_inputs(tensors_in((*args, *kwargs.values())))
+        elif function in _JOINING and self._recorded:
+            self._record_joined(function, result, args, kwargs)
+        elif function in _JOINING + _MOVING and any(map(self._is_unseen, tensors_in((*args, *kwargs.values())))):
+            self._unseen.append(ref(result))
         elif function in _MOVING and self._recorded and args and args[0] is self._recorded[-1].output:
             last = self._recorded[-1]
             if last.name in _SIGMOID and last.unchanged():
                 self._record(last.name, result, function(last.logits, *args[1:], **kwargs))
         return result
 
-    @property
-    def recorded(self) -> bool:
-        """Whether there was one after the last linear operation."""
-        return bool(self._recorded)
+    def _forget_inputs(self, tensors: Iterable[Tensor]) -> None:
+        """Forget what a linear operation is computed from; the heads beside it stay."""
+        self._unseen += [ref(activation.output) for activation in self._recorded if activation.node is None]
+        left = {activation.node for activation in self._recorded}.union(self._joined) - {None}
+        # the nearest first: what a linear operation reads is mostly the last activation
+        waiting, seen = deque(tensor.grad_fn for tensor in tensors), {None}
+        while waiting and left:
+            if (node := waiting.popleft()) not in seen:
+                seen.add(node)
+                left.discard(node)
+                waiting += (below for below, _ in node.next_functions)
+        self._recorded = [activation for activation in self._recorded if activation.node in left]
+        self._joined = {node: joined for node, joined in self._joined.items() if node in left}
+
+    def ends(self, output: object) -> bool:
+        """Whether the model may end in an activation, which `removed` undoes only if there is a graph."""
+        return bool(self._recorded) or self._is_unseen(output)
+
+    def _is_unseen(self, tensor: object) -> bool:
+        return any(unseen() is tensor for unseen in self._unseen)
 
     def _ran(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self._record(_NAMES[type(module)], output, args[0], getattr(module, "dim", None))
@@ -148,6 +186,18 @@ class FinalActivation(TorchFunctionMode):
         if name in _SIGMOID or axis % max(logits.ndim, 1) == 1:
             versions = output._version, logits._version
             self._recorded.append(_Activation(name, output, logits, output.grad_fn, versions))
+
+    def _record_joined(self, function: Callable, result: Tensor, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Record tensors that are joined: sigmoids as a sigmoid of the joined logits, others by their names."""
+        tensors, *more = args or (kwargs["tensors"],)
+        kwargs = {name: value for name, value in kwargs.items() if name != "tensors"}
+        made = {id(activation.output): activation for activation in self._recorded}
+        parts = [made.get(id(tensor)) for tensor in tensors]
+        names = [part.name for part in parts if part is not None]
+        if None not in parts and {*names} <= {names[0]} & _SIGMOID.keys() and all(part.unchanged() for part in parts):
+            self._record(names[0], result, function([part.logits for part in parts], *more, **kwargs))
+        elif names:
+            self._joined[result.grad_fn] = _Joined(names, None in parts)
 
     def removed(self, output: object) -> Removed:
         """Undo the final activation of a model's output.
@@ -173,17 +223,37 @@ class FinalActivation(TorchFunctionMode):
         note, independent = f"Relevance starts at the logits, before the final {last.name}.", last.name in _SIGMOID
         if output is last.output and last.unchanged():
             return Removed(self._before(last.logits), note, independent)
-        if not _passes_only(output, last.node):
-            return Removed(output)
-        if last.logits._version == last.versions[1] and _same_values(output, last):
+        if (
+            last.logits._version == last.versions[1]
+            and _passes_only(output, {last.node})
+            and _same_values(output, last)
+        ):
             return Removed(self._before(last.logits).reshape(output.shape), note, independent)
-        if last.name in _SOFTMAX:
+        sources = self._sources(output)
+        names = [name for source in sources for name in source.names]
+        softmaxes = [name for name in names if name in _SOFTMAX]
+        mixed = any(source.mixed for source in sources)
+        if softmaxes and not mixed:
+            several = len(softmaxes) > 1
+            source = f"{len(softmaxes)} softmaxes" if several else f"a {softmaxes[0]} of its logits"
             raise ModelError(
-                f"The model's output is computed from a {last.name} of its logits, and relevance for its values is not "
-                "relevance for the class: return the logits, or the probabilities themselves."
+                f"The model's output is computed from {source}, and relevance for its values is not relevance for the "
+                f"class: return the logits, or the probabilities {'of one of them' if several else 'themselves'}."
             )
-        note = f"Relevance starts at the output, which is computed from a {last.name}, not at the logits."
+        if not names:
+            return Removed(output)
+        which = "a part of which" if mixed else "which"
+        note = f"Relevance starts at the output, {which} is computed from a {names[0]}, not at the logits."
         return Removed(output, note)
+
+    def _sources(self, output: Tensor) -> list[_Joined]:
+        """List the recorded activations that `output` is computed from; none if a part of it bypasses them all."""
+        sources = {activation.node: _Joined([activation.name]) for activation in self._recorded} | self._joined
+        if not _passes_only(output, sources.keys()):
+            return []
+        above = graph_below(output, closed=sources.keys())
+        reached = {output.grad_fn}.union(below for node in above for below, _ in node.next_functions)
+        return [source for node, source in sources.items() if node in reached]
 
     def _before(self, logits: Tensor) -> Tensor:
         """Undo earlier activations, as in a softmax of a softmax."""
@@ -193,12 +263,11 @@ class FinalActivation(TorchFunctionMode):
         return logits
 
 
-def _passes_only(output: Tensor, node: Node | None) -> bool:
-    """Whether all that `output` depends on is computed through `node`."""
-    if node is None or output.grad_fn is None:
+def _passes_only(output: Tensor, nodes: Set[Node | None]) -> bool:
+    """Whether all that `output` depends on is computed through `nodes`."""
+    if output.grad_fn is None or nodes.isdisjoint(graph_below(output)):
         return False
-    found = set(graph_below(output))
-    return node in found and not any(hasattr(other, "variable") for other in graph_below(output, closed={node}))
+    return not any(hasattr(other, "variable") for other in graph_below(output, closed=nodes))
 
 
 def _same_values(output: Tensor, activation: _Activation) -> bool:

@@ -18,7 +18,7 @@ from crp.attribution.functions.elementary import other_function
 from crp.attribution.functions.function_calls import FunctionRules, Operation
 from crp.attribution.functions.input_values import as_input
 from crp.attribution.functions.table import RULES
-from crp.attribution.guards import check_graph, check_output, observed
+from crp.attribution.guards import NOT_FOLLOWED, check_graph, check_output, observed
 from crp.attribution.in_place import StaleReads, StaleTensorError, StaleTensors, follow_changes
 from crp.attribution.isolation import callers_default, outside_inference
 from crp.attribution.ledger import Recorder
@@ -159,7 +159,7 @@ def run_forward(
         found = _attempt(replica, data, layers, before_activation, whole)
     missing = [layer for layer in layers if layer not in found.taps]
     if missing:
-        raise ModelError(f"The model has, but never calls, {listed(missing)}.")
+        raise ModelError(f"The model never calls {listed(missing)}{NOT_FOLLOWED}")
     if not whole:
         return found
     if random_states(data.device) != drawn:

@@ -19,6 +19,12 @@ _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1}
 # models that drop axes of length 1.
 _OBSERVED = 2
 
+# Why a module may seem not to be called: a lambda holds the caller's module, not its copy.
+NOT_FOLLOWED = (
+    ", or calls it in a function that was made outside of its class (a lambda, a replaced forward), which cannot be "
+    "followed: make it a method."
+)
+
 
 def check_graph(output: Tensor) -> None:
     """Refuse a graph that hides a part of the forward pass.

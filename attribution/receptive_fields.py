@@ -95,7 +95,7 @@ def _intervals_at(model: nn.Module, shape: Sequence[int], layers: Sequence[str])
         copy(data)
     for layer in layers:
         if layer not in reached:
-            raise ModelError(f"The model has, but never calls, '{layer}'.")
+            raise ModelError(f"The model never calls '{layer}'.")
     return {layer: reached[layer] for layer in layers}
 
 

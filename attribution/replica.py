@@ -6,11 +6,13 @@ modules are copied instead: new `Module` objects that share the weights in memor
 caller's model never changes, and several flows on one model do not interfere.
 
 As in `torch.nn.parallel.replicate`, the attributes of each module are copied one level deep, without the data behind
-them. Modules inside lists, tuples and dicts, and methods bound to modules, are replaced by their copies.
+them. Modules inside lists, tuples, dicts and partial functions, and methods bound to modules, are replaced by their
+copies.
 """
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,6 +105,9 @@ def _rebound(value: object, copies: dict[int, nn.Module]) -> object:
         return copies.get(id(value), value)
     if isinstance(value, types.MethodType) and id(value.__self__) in copies:
         return types.MethodType(value.__func__, copies[id(value.__self__)])
+    if type(value) is functools.partial:
+        options = _rebound(value.keywords, copies)
+        return functools.partial(_rebound(value.func, copies), *_rebound(value.args, copies), **options)
     if type(value) in (list, tuple):
         return type(value)(_rebound(item, copies) for item in value)
     if type(value) is dict:

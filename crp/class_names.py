@@ -85,6 +85,18 @@ def class_name(names: Sequence[str], index: int, count: int | None = None) -> st
     return named or ("output" if count == 1 and index == 0 else f"class {index}")
 
 
+def check_classes(labels: Iterable[int], count: int) -> None:
+    """Refuse labels that are no class of a model with `count` classes.
+
+    Raises
+    ------
+    InputError
+    """
+    for label in labels:
+        if not 0 <= label < count:
+            raise InputError(f"A sample has the label {label}, but the model has the classes 0 to {count - 1}.")
+
+
 def class_index(names: Sequence[str], target: object, count: int, where: str = "the model's output") -> int:
     """Return the index of one class, given by name or by index.
 

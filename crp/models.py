@@ -15,7 +15,7 @@ from crp.arguments import way_to_probabilities
 from crp.attribution import Replica, prepare
 from crp.attribution.composites import BY_PURPOSE, GAMMA, PLUS, composite_for
 from crp.attribution.isolation import isolated
-from crp.attribution.wrappers import check_module
+from crp.attribution.wrappers import check_module, unwrapped
 from crp.concepts import AnyKind, ChannelConcept, ConceptKind, Kinds, concept_count, kind_at
 from crp.errors import InputError, LibraryError, ModelError, shortened
 from crp.layout import Layout
@@ -36,7 +36,7 @@ class PreparedModel:
     Attributes
     ----------
     model
-        The caller's model.
+        The caller's model, without `DataParallel` or `torch.compile` around it.
     composite
         The composite whose rules are on the copy.
     replica
@@ -112,6 +112,7 @@ def prepared(
     """
     way_to_probabilities(probabilities)
     check_module(model)
+    model = unwrapped(model)
     check_weights_finite(model)
     weights = weights_fingerprint(model)
     if library is not None:
@@ -205,7 +206,7 @@ def _rules_and_options(
     for module_name, module in model.named_modules():
         hook = composite.module_map(context, module_name, module)
         if hook is not None:
-            rules[type(hook).__name__].append(module_name)
+            rules[type(hook).__name__].append(module_name.replace("._orig_mod", ""))  # of a compiled part
             options[type(hook).__name__].add(" ".join(options_in(hook)))
     return dict(rules), {rule: sorted(found) for rule, found in options.items()}
 
@@ -245,7 +246,7 @@ def check_model(library: Library, model: nn.Module) -> None:
     LibraryError
     """
     check_module(model)
-    check_weights(library, weights_fingerprint(model))
+    check_weights(library, weights_fingerprint(unwrapped(model)))
     check_output(library, model)
 
 
@@ -271,7 +272,7 @@ def check_output(library: Library, model: nn.Module) -> None:
     ------
     LibraryError
     """
-    mined, given = library.manifest["model"].get("output"), getattr(model, "explained_output", None)
+    mined, given = library.manifest["model"].get("output"), getattr(unwrapped(model), "explained_output", None)
     if mined != given:
         raise LibraryError(
             f"The library '{library.path}' explains the part {shortened(mined)} of the model's output, and this model "
@@ -346,9 +347,9 @@ def check_composite(library: Library, given: Mapping[str, Any]) -> None:
         )
     if "ranking" in mined and mined["name"] == given["name"].replace("first-order", "epsilon") != given["name"]:
         raise LibraryError(
-            f"The library '{library.path}' was mined when relevance of concepts took scales of norms, weights of "
-            "attention and gates as constants; now it is their first-order effect, and the two must not be mixed: mine "
-            "the library again."
+            f"The library '{library.path}' holds relevance of concepts by epsilon, and this model's is a first-order "
+            "effect, because it has norms, attention, gates or smooth activations: either it is not the network that "
+            "was mined, although the weights are, or the library is from an earlier version. Mine it again."
         )
     keys = ["name", "rules", "canonizers", *(["ranking"] if "ranking" in given else [])]
     if mined["name"] == given["name"].replace("epsilon;", "first-order;", 1):

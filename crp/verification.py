@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -200,7 +201,7 @@ def _check_tables(found: Verification, library: Library) -> None:
     if missing:
         found.notes.append(
             f"{missing} patches have not been made yet: they are made when they are needed, or all at once by "
-            f"`crp patches {library.path}`."
+            f"`crp patches {shlex.quote(str(library.path))}`."
         )
 
 

@@ -1,18 +1,23 @@
 """Settings for all tests: no window, one thread, the same examples each time, and the folder of real data."""
 
 import gc
+import logging
 import os
+import sys
 from pathlib import Path
 
+# Compile each file once, not in each of the many processes, whatever the machine is set to.
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""
+sys.dont_write_bytecode = False
 # Before anything imports matplotlib or torch; commands in subprocesses inherit both.
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads cost four times the time where other work wants the cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a second thread costs more than it brings; `make test-avx2` has two
 
-import hypothesis
-import pytest
+import hypothesis  # noqa: E402 (its own files are compiled, too)
+import pytest  # noqa: E402
 
-from crp.compat import import_zennit_safely
+from crp.compat import import_zennit_safely  # noqa: E402
 
 import_zennit_safely()  # tests import zennit before crp.attribution, sorted as their imports are
 
@@ -29,9 +34,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave all that is loaded by now out of garbage collections, each of which would look through it."""
+    """Save work that every test would repeat.
+
+    A garbage collection would look through all that is loaded by now. pytest would add its handlers to, and take them
+    from, each of torch's forty loggers that do not propagate.
+    """
     gc.collect()
     gc.freeze()
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.propagate = True
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,12 @@ def axe():
 
 
 COLOURS = "color-contrast"  # the one rule of axe that has to be asked where only colours differ
+# Whether a page is narrow and dark, and the rules to ask: all of them again only in the slow tests.
+STATES = [
+    pytest.param(False, None, id="light"),
+    pytest.param(True, COLOURS, id="narrow and dark"),
+    pytest.param(True, None, id="narrow and dark, all rules", marks=pytest.mark.slow),
+]
 
 
 def faults(page, only=None):

@@ -24,7 +24,12 @@ SMALLER = {
         'Scenes("test", 500)': 'Scenes("test", 50)',
         'Scenes("test", 200, tag="always")': 'Scenes("test", 60, tag="always")',
     },
-    "removing_a_clever_hans": {"TRAINING, TEST = 250, 50": "TRAINING, TEST = 20, 5", "epochs=14": "epochs=2"},
+    "removing_a_clever_hans": {
+        "TRAINING, TEST = 250, 50": "TRAINING, TEST = 20, 5",
+        "epochs=14": "epochs=2",
+        # what has learnt so little may have the concept in all samples, and then it cannot be exchanged
+        'refit(before, fitting, "conv4", suspect.concept, from_layer="conv4"': 'reactive(before, fitting, "conv4", 0',
+    },
     "how_do_i_know_that_this_is_true": {},
     "whale_like_calls": {
         'Recordings("train", 600), Recordings("test", 300)': 'Recordings("train", 60), Recordings("test", 30)',
@@ -145,7 +150,7 @@ def test_what_a_notebook_says_is_so(run: tuple) -> None:
         assert sounder[2] <= 5
         assert call[3] <= 20
     elif name == "removing_a_clever_hans" and setting is not TRAINED:
-        for cell in ("test", "correcting", "retraining"):
+        for cell in ("test", "correcting", "teaching", "retraining"):
             lines = printed(notebook, cell).splitlines()
             assert len(lines) == 4
             assert all(0 <= numbers(line)[-1] <= 100 for line in lines)
@@ -159,9 +164,9 @@ def test_what_a_notebook_says_is_so(run: tuple) -> None:
         assert suspect[1] == "octagon"
         stamps = printed(notebook, "stamps").partition("[")[2].partition("]")[0].split(", ")
         assert suspect[0].removeprefix("conv4/") in stamps
-        before, fixed, after = (
+        before, fixed, taught, after = (
             [numbers(line)[-1] for line in printed(notebook, cell).splitlines()]
-            for cell in ("test", "correcting", "retraining")
+            for cell in ("test", "correcting", "teaching", "retraining")
         )
         # octagons without a stamp, octagons with one, others with one that are called octagons, all without stamps
         assert before[0] <= 20
@@ -170,6 +175,9 @@ def test_what_a_notebook_says_is_so(run: tuple) -> None:
         assert fixed[2] <= 15
         assert fixed[3] >= before[3] - 5
         assert printed(notebook, "saving") == "same output: True\n"
+        assert taught[0] >= fixed[0] + 40
+        assert taught[2] <= before[2] - 40
+        assert taught[3] >= before[3]
         assert after[0] >= 70
         assert after[2] <= 15
         assert after[3] >= before[3] + 10

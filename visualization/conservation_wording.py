@@ -28,7 +28,7 @@ def coverage(layer: LayerExplanation) -> str:
     if value < 0.995:
         return (
             f"{amount} of the relevance that started at the output arrives here; "
-            "the rest was absorbed by biases or went a parallel way."
+            "the rest was absorbed by biases or took a parallel path."
         )
     if value <= 1.005:
         return "All relevance that started at the output arrives here."

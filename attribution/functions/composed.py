@@ -36,5 +36,16 @@ def glu(call: Call) -> Tensor:
         return signal * torch.sigmoid(gate)
 
 
+def spread_and_mean(call: Call) -> tuple[Tensor, Tensor]:
+    """Compute the variance, or its root, which only scales, and the mean."""
+    spread = torch.std if call.name == "std_mean" else torch.var
+    axes = call.argument(1, "dim")
+    if isinstance(axes, bool):  # `unbiased`, the older signature
+        axes = None
+    with call.rules:
+        mean = torch.mean(call.argument(0, "input"), dim=axes, keepdim=call.argument(3, "keepdim", False))
+        return spread(*call.args, **call.kwargs), mean
+
+
 def _times(values: Tensor, factor: float) -> Tensor:
     return values if factor == 1 else values * factor

@@ -39,7 +39,7 @@ from typing import Any
 
 from crp.attribution.functions.attention_rules import attention, multi_head_attention
 from crp.attribution.functions.complex_numbers import FOURIER, fourier
-from crp.attribution.functions.composed import addcdiv, addcmul, glu, lerp
+from crp.attribution.functions.composed import addcdiv, addcmul, glu, lerp, spread_and_mean
 from crp.attribution.functions.elementary import (
     accumulation,
     addition,
@@ -133,6 +133,7 @@ for rule, names in (
     (addcdiv, "addcdiv"),
     (lerp, "lerp"),
     (glu, "glu"),
+    (spread_and_mean, "var_mean std_mean"),
     (product, "mul multiply"),
     (quotient, "div divide true_divide rdiv"),
     (matrix_product, "matmul mm bmm mv dot inner einsum tensordot addmm addbmm baddbmm bilinear rmatmul"),

@@ -10,7 +10,7 @@
 `difference`         what changed between two libraries of the same samples, concept by concept
 `propose`            names for concepts, from what is known of the samples, or none; also from class profiles
                      (`propose_from_classes`) and from any embedder (`propose_from_embeddings`)
-`failures`           whether a model uses concepts as it should, for tests; `lightning_callback` for trainings
+`failures`           whether a model uses concepts as it should, for tests; `lightning_callback` for training
 `concept_vector`     the vector of a new prediction
 `concept_contexts`   which concepts of a class lie outside of its objects (L-CRP); `found_in` finds objects
 ===================  =========================================================================================

@@ -1,6 +1,7 @@
 """What two libraries of the same samples have in common, concept by concept: `difference`.
 
-Concepts are matched by what they respond to, not by their number: checkpoints, trainings and models can be compared.
+Concepts are matched by what they respond to, not by their numbers: checkpoints, training runs and models can be
+compared.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from crp.class_names import class_name
-from crp.errors import InputError, LibraryError
+from crp.errors import InputError, LibraryError, shortened
 from crp.extras import optional
 from crp.library import Library
+from crp.models import rules_in
 
 # Smallest correlation of two concepts that are the same, and smallest change of a class's mean share that is listed.
 SAME, CHANGED = 0.5, 0.05
@@ -88,6 +90,14 @@ class LayerDifference:
         }
 
 
+@dataclass(frozen=True)
+class RuleAnswer:
+    """Whether a rule holds, and the share that says so, as a sentence without its full stop."""
+
+    holds: bool
+    said: str
+
+
 @dataclass(frozen=True, eq=False)
 class LibraryDifference:
     """What changed from a first library to a second one, layer by layer."""
@@ -116,6 +126,11 @@ class LibraryDifference:
         InputError
             If the rule has another form, or names what the libraries do not have.
         """
+        answer = self.answer(rule)
+        return f"{answer.said}: {rule}." if answer.holds else None
+
+    def answer(self, rule: str) -> RuleAnswer:
+        """Say whether a rule holds for the second library, and why; parameters and errors as in `holds`."""
         found = _RULE.fullmatch(rule.strip())
         if found is None:
             raise InputError(f"A rule has the form 'octagon uses conv5/37 > 5%', given {rule!r}.")
@@ -126,16 +141,22 @@ class LibraryDifference:
             )
         concept = self.first.concept_id(found["layer"], int(found["concept"]))
         target = self.second.class_index(found["target"])
+        counts = [library.statistics(found["layer"]).count[target] for library in (self.first, self.second)]
+        if not any(counts):
+            raise InputError(
+                f"No sample was explained for the class {found['target']!r} in either library, so the rule {rule!r} "
+                "says nothing."
+            )
+        name = f"{found['layer']}/{concept}"
         matched = {pair.first: pair.second for pair in layers[found["layer"]].pairs}
-        share = 0.0
         if concept in matched:
             share = float(self.second.statistics(found["layer"]).share[target, matched[concept]])
+            said = f"The class {found['target']!r} uses {name} with a mean share of {share:.1%}"
+        else:
+            share = 0.0
+            said = f"No concept of '{self.second.path.name}' matches {name}, so its share counts as 0"
         limit = float(found["share"]) / 100
-        if not (share > limit if found["sign"] == ">" else share < limit):
-            return None
-        return (
-            f"The class {found['target']!r} uses {found['layer']}/{concept} with a mean share of {share:.1%}: {rule}."
-        )
+        return RuleAnswer(share > limit if found["sign"] == ">" else share < limit, said)
 
 
 def difference(first: Library, second: Library, *, layers: tuple[str, ...] | None = None) -> LibraryDifference:
@@ -156,7 +177,8 @@ def difference(first: Library, second: Library, *, layers: tuple[str, ...] | Non
     Raises
     ------
     LibraryError
-        If the libraries were mined on other samples, or have no layer in common.
+        If the libraries were mined on other samples, for other targets or by other rules, have other classes, or have
+        no layer in common.
     InputError
         If a library has no vectors or no such layer, or SciPy is not installed.
     """
@@ -165,10 +187,43 @@ def difference(first: Library, second: Library, *, layers: tuple[str, ...] | Non
             f"The libraries '{first.path}' and '{second.path}' were mined on other samples: concepts can be matched "
             "only by what they do on the same ones."
         )
+    _check_settings(first, second)
+    _check_classes(first, second)
     layers = layers or tuple(layer for layer in first.layers if layer in second.layers)
     if not layers:
         raise LibraryError(f"The libraries '{first.path}' and '{second.path}' have no layer in common.")
     return LibraryDifference(first, second, tuple(_of_layer(first, second, layer) for layer in layers))
+
+
+def _check_settings(first: Library, second: Library) -> None:
+    """Refuse libraries whose shares differ even for the same model: of other targets, or by other rules."""
+    for what, of in (
+        ("targets", lambda library: library.manifest["settings"]["targets"]),
+        ("rules", lambda library: rules_in(library.manifest)),
+    ):
+        ours, theirs = of(first), of(second)
+        if ours != theirs:
+            raise LibraryError(
+                f"The {what} of '{first.path}' are {shortened(ours)}, and those of '{second.path}' "
+                f"{shortened(theirs)}: only libraries that were mined alike can be compared."
+            )
+
+
+def _check_classes(first: Library, second: Library) -> None:
+    """Refuse libraries whose classes are not the same ones in the same order: shares are compared class by class."""
+    counts = [library.manifest["classes"] for library in (first, second)]
+    if counts[0] != counts[1]:
+        raise LibraryError(
+            f"The library '{first.path}' has {counts[0]} classes and '{second.path}' has {counts[1]}: only libraries "
+            "of the same classes can be compared."
+        )
+    names = zip(first.class_names or (), second.class_names or (), strict=False)
+    for index, (ours, theirs) in enumerate(names):
+        if ours != theirs:
+            raise LibraryError(
+                f"Class {index} is {ours!r} in '{first.path}' and {theirs!r} in '{second.path}': only libraries of the "
+                "same classes in the same order can be compared."
+            )
 
 
 def _of_layer(first: Library, second: Library, layer: str) -> LayerDifference:

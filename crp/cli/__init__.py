@@ -6,7 +6,7 @@
 `demo`        mines the built-in data set and explains one of its predictions
 `layers`      lists the layers of a model
 `mine`        mines a model and its data set into a library
-`merge`       joins the shards of a mining run to a library
+`merge`       joins the shards of a mining run into a library
 `atlas`       explains pictures with a library
 `info`        describes a library
 `verify`      checks that a library is complete, unchanged and correct

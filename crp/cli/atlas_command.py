@@ -84,7 +84,7 @@ OBJECTS = "objects"
 @click.option(
     "--labels",
     metavar="FILE",
-    help="Of a site: a CSV file with the columns file and label, the true classes of the PICTUREs; default: the "
+    help="For a site: a CSV file with the columns file and label, the true classes of the PICTUREs; default: the "
     "subfolders of a folder, if these are named like classes.",
 )
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
@@ -280,7 +280,19 @@ def _make_folder(folder: Path) -> None:
 
 
 def _paths(images: tuple[str, ...], out: str | None, formats: tuple[str, ...]) -> dict[str, list[Path]]:
-    """Return by picture the files to write."""
+    """Return by picture the files to write, none of which is a picture itself."""
+    files = _files(images, out, formats)
+    pictures = {user_path(image).resolve(): image for image in images}
+    for path in (path for written in files.values() for path in written):
+        if path.resolve() in pictures:
+            raise click.UsageError(
+                f"The atlas would replace the picture '{pictures[path.resolve()]}': give another file or folder with "
+                "--out."
+            )
+    return files
+
+
+def _files(images: tuple[str, ...], out: str | None, formats: tuple[str, ...]) -> dict[str, list[Path]]:
     place = user_path(out or ".")
     suffix = place.suffix.removeprefix(".").lower()
     if suffix in FORMATS and not place.is_dir():

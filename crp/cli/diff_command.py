@@ -29,8 +29,8 @@ def diff(
 ) -> None:
     """Say which concepts of library A are lost in B, which are new, and which classes use a concept more or less.
 
-    A and B are libraries of two checkpoints, trainings or models, mined with --vectors on the same samples. Concepts
-    are matched by what they respond to, whatever their number is. SciPy is needed.
+    A and B are libraries of two checkpoints, training runs or models, mined with --vectors on the same samples.
+    Concepts are matched by what they respond to, whatever their numbers are. SciPy is needed.
 
     \b
     Examples:
@@ -41,8 +41,8 @@ def diff(
     from crp.library import open_library
 
     found = difference(open_library(first), open_library(second), layers=layers)
-    answers = {rule: found.holds(rule) for rule in rules}
-    broken = [sentence for sentence in answers.values() if sentence]
+    answers = {rule: found.answer(rule) for rule in rules}
+    broken = [f"{answer.said}: {rule}." for rule, answer in answers.items() if answer.holds]
     if as_json:
         click.echo(json.dumps({"layers": [layer.to_json() for layer in found.layers], "failed": broken}, indent=1))
     else:
@@ -60,8 +60,8 @@ def diff(
                 click.echo(f"  and {len(layer.changes) - count} more changes of at least five points")
         if found.empty:
             click.echo("Nothing differs.")
-        for rule, sentence in answers.items():
-            click.echo(inert(sentence or f"Not so in B: {rule}"))
+        for rule, answer in answers.items():
+            click.echo(inert(f"{answer.said}: {rule}." if answer.holds else f"{answer.said}. Not so in B: {rule}."))
     ctx.exit(1 if broken else 0)
 
 

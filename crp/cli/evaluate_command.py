@@ -26,7 +26,7 @@ from crp.cli import options
     type=click.IntRange(min=2),
     default=32,
     show_default=True,
-    help="How many samples, spread over the data; if they have labels, only those that are predicted rightly.",
+    help="How many samples, spread over the data; if they have labels, only those that are predicted correctly.",
 )
 @click.option(
     "--out",
@@ -56,9 +56,9 @@ def evaluate(
     """Remove concepts of LIBRARY from its model, and compare what happens with what explanations say.
 
     The report has, for each layer, how far the order and the signs of concepts are those of their measured effects, and
-    how fast the output falls when concepts are removed in that order, beside simple baselines. By default it also has
-    whether the network is trained, edges between layers, pairs of concepts, and sums over classes; with --measures also
-    masking, randomisation, stability and pixels, or all.
+    how fast the output falls when concepts are removed in that order, beside simple baselines. By default it also says
+    whether the network is trained, and covers edges between layers, pairs of concepts, and sums over classes; with
+    --measures also masking, randomisation, stability and pixels, or all.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`crp fix`: a model that relies less on a concept, or no longer."""
+"""`crp fix`: a model that relies less on a concept, or not at all."""
 
 from __future__ import annotations
 
@@ -86,21 +86,21 @@ def fix(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Make a model that relies less on a concept of LIBRARY, or no longer; save it, and say what changed.
+    """Make a model that relies less on a concept of LIBRARY, or not at all; save it, and say what changed.
 
     \b
     suppress   the concept is 0 (or its mean) for every input; weights of the same architecture where possible
     project    the direction in which activations change with the concept is taken out (pattern-ClArC)
-    reactive   around places where the concept is active, the usual activation is put; other inputs do not change
-    refit      the last layer is fitted again, or with --from more layers, on samples with the concept exchanged
-    prune      the filters of all layers that predictions rely on least become zero; the accuracy at each share is said
+    reactive   where the concept is active, the usual activation replaces what is there; other inputs do not change
+    refit      the last layer (with --from: more layers) is fitted again, on samples with the concept exchanged
+    prune      the filters that predictions rely on least, of all layers, become zero; lists accuracy by share
 
-    Removing a concept stops it from deciding. A class that the model knew by the concept alone is not recognised by
-    that: it needs `refit`, or --refit after another method. No labels are needed. The more samples with the concept
-    there are, the lower the layer that can be trained from.
+    Removing a concept stops it from deciding, but teaches the model nothing. A class that it knew by the concept alone
+    is recognised again only after `refit`, or with --refit after another method. No labels are needed. The more samples
+    have the concept, the lower the layer from which training pays off.
 
-    Channels that respond to a watermark often respond to other things, too. With --usual-place, a direction of all
-    channels is learnt that tells the concept where it is most often from everything else, and takes its place.
+    Channels that respond to a watermark often respond to other things, too. --usual-place learns a direction over all
+    channels that tells the concept, at the place where it usually is, from everything else, and corrects that instead.
 
     \b
     Example:
@@ -111,10 +111,11 @@ def fix(
     sys.path.append(os.getcwd())
     from crp import correction
     from crp.concepts import ChannelConcept
-    from crp.correction.writing import saved_lines
+    from crp.correction.writing import checked_file, saved_lines
     from crp.files import user_path
     from crp.library import open_library
     from crp.sources.kinds import kind_named
+    from crp.sources.provenance import weights_file
     from crp.visualization.page_files import replace_file
     from crp.visualization.report.fix_page import fix_report
 
@@ -128,6 +129,9 @@ def fix(
     if placed and method == "suppress":
         raise click.UsageError("--usual-place is for project, reactive and refit: weights alone cannot watch a place.")
     opened, found_kind = open_library(library), kind_named(kind)
+    checked_file(out, user_path(given["weights"]) if given["weights"] else weights_file(opened))
+    if method == "reactive" and out.endswith(".safetensors"):
+        raise click.UsageError("--by reactive adds a module to the model: give --out a .pt2 or .onnx file.")
     layer, index = (None, None) if pruning else opened.concept_named(concept)
     pruned = [*(layers or opened.layers)] if pruning else []
     for one in pruned:

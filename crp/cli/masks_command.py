@@ -1,4 +1,4 @@
-"""`crp masks`: where a concept is in samples, for a training elsewhere."""
+"""`crp masks`: where a concept is in samples, for training elsewhere."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def masks(
     kind: str,
     **given: Any,
 ) -> None:
-    """Write which samples of DATA have a concept of LIBRARY, and where in them it is, for a training elsewhere.
+    """Write which samples of DATA have a concept of LIBRARY, and where in them it is, for training elsewhere.
 
     samples.csv lists all samples that were read: index, whether the concept is active, how strong it is, the predicted
     class, the label, and the file of the mask. masks/INDEX.png is 255 where the concept is, in the size of the model's

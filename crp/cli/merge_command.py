@@ -1,4 +1,4 @@
-"""`crp merge`: joins the shards of a mining run to a library."""
+"""`crp merge`: joins the shards of a mining run into a library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crp.cli import options
 from crp.files import user_path
 
 
-@click.command(short_help="Join the shards of a mining run to a library.")
+@click.command(short_help="Join the shards of a mining run into a library.")
 @click.argument("library")
 @click.argument("work", nargs=-1)
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
@@ -27,7 +27,7 @@ from crp.files import user_path
 @options.checkpoint
 @options.overwrite
 def merge(library: str, work: tuple[str, ...], **given: Any) -> None:
-    """Join the results of all runs of `crp mine --out LIBRARY --shard i/n` to LIBRARY.
+    """Join the results of all runs of `crp mine --out LIBRARY --shard i/n` into LIBRARY.
 
     The runs wrote their results to the folder LIBRARY.partial. WORK names such folders from other machines. Model and
     data are those that the shards name; if they are code, give them again or trust the folder.

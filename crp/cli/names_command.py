@@ -46,9 +46,10 @@ def names(
     numbers) are not used, and a sentence says so. Of two names for one concept, the newer one is kept.
 
     --propose lists names that fit, and stores none. A concept gets the name of an attribute if its activation separates
-    the samples with it (AUC at least 0.95), its relevance too (at least 0.75), and chance would not. FILE.csv has a row
-    for each sample, in the order of the data; the library needs vectors (--vectors). `classes` needs neither: concepts
-    of one class become "octagon's". With --export FILE the proposals are written, to look at and to --import.
+    the samples with it (AUC at least 0.95), so does its relevance (at least 0.75), and neither is likely by chance.
+    FILE.csv has a row for each sample, in the order of the data; the library needs vectors (--vectors). `classes` needs
+    neither: concepts of one class become "octagon's". With --export FILE the proposals are written, to look at and to
+    --import.
 
     \b
     Examples:

@@ -152,7 +152,7 @@ show_channels = click.option(
     "--show-channels",
     type=Names(),
     metavar="CHANNELS",
-    help="Of images with other channels or values (satellites, microscopes): the channel drawn as grey, or the three "
+    help="For images with other channels or values (satellites, microscopes): the channel drawn as grey, or the three "
     "drawn as red, green and blue, by name or number from 0 (7,4,2). The model gets the values of the files.",
 )
 show_limits = click.option(

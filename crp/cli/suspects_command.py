@@ -47,12 +47,12 @@ def suspects(
 ) -> None:
     """List concepts of LIBRARY that a class may use for the wrong reason, the most suspicious first.
 
-    LIBRARY has concept vectors (--vectors). The order is that of the sum of the evidence: how much more the class uses
-    the concept than any other class does; how much less those samples of the class use it that use it least; how much
-    more often these are wrong, at least; and, with --data, how far the concept decides when it is taken out of samples
-    and put into others. A row is likely a Clever Hans, and stands above the others, if the first three are above 30, 20
-    and 0 points; or, with --data, if the concept is the same at one place of the input, as a watermark is. Whether a
-    concept is legitimate is for you to say; verdicts are kept in the library (`crp names`).
+    LIBRARY must have been mined with --vectors. Rows are ordered by the sum of the evidence: how much more the class
+    uses the concept than any other class does; how much less it is used by those samples of the class that use it
+    least; by how much, at least, these are wrong more often; and, with --data, how far the concept decides when it is
+    taken out of samples and put into others. A row is likely a Clever Hans, and stands above the others, if the first
+    three are above 30, 20 and 0 points; or, with --data, if the concept is the same at one place of the input, as a
+    watermark is. Whether a concept is legitimate is for you to say; verdicts are kept in the library (`crp names`).
 
     \b
     Examples:
@@ -131,9 +131,9 @@ def suspects(
         )
     click.echo(
         "more, less: the samples of the class that use the concept more, and those that use it less; share: of their "
-        "relevance; exclusive: how much larger that is than in any other class; right: predicted rightly; errors: how "
-        "much more often those that use it less are wrong, at least (lower end of the 95 % interval). The gap is the "
-        "difference of both shares."
+        "relevance; exclusive: how much larger that is than in any other class; right: predicted correctly; errors: by "
+        "how much, at least, those that use it less are wrong more often (lower end of the 95 % interval). The gap is "
+        "the difference of both shares."
     )
     click.echo(STATED)
     if data is not None:

@@ -9,7 +9,7 @@
 `reactive`           put the usual activation around the places where the concept is active, and nowhere else
 `refit`              fit the last layer again, or a layer and all above it, so that the concept no longer decides
 `prune`              take out the filters that predictions rely on least; `pruning_curve` measures accuracy
-`export_masks`       where the concept is in samples, for a training elsewhere
+`export_masks`       where the concept is in samples, for training elsewhere
 `write_fixed`        save the result, as weights or as a program that torch alone runs
 `measure_fix`        how much the concept decides, before and after
 ===================  =========================================================================================

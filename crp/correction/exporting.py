@@ -1,4 +1,4 @@
-"""Where a concept is in samples, as masks and a list of samples, for a training elsewhere: `export_masks`."""
+"""Where a concept is in samples, as masks and a list of samples, for training elsewhere: `export_masks`."""
 
 from __future__ import annotations
 

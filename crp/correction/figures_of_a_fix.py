@@ -14,7 +14,7 @@ from crp.correction.corrections import Correction
 from crp.correction.counterfactuals import Counterfactuals
 from crp.correction.presence import find_presence
 from crp.correction.proportions import least_difference
-from crp.correction.reruns import checked_samples
+from crp.correction.reruns import as_classes, checked_samples
 from crp.errors import InputError
 
 _CHANNELS = ChannelConcept()
@@ -137,7 +137,7 @@ def measure_fix(
     checked_samples(data, labels)
     presence = find_presence(model, data, layer, concept, kind, progress=progress)
     made = Counterfactuals(model, data, presence, seed)
-    wanted = presence.outputs.argmax(1) if labels is None else labels.to(presence.outputs.device)
+    wanted = presence.outputs.argmax(1) if labels is None else as_classes(labels, presence.outputs)
     target = int(wanted[made.having].bincount().argmax())
     before, first = _dependence(made, None, wanted, target, progress)
     after, second = _dependence(made, correction, wanted, target, progress)

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crp.concepts import ChannelConcept, ConceptKind
+from crp.correction.boost_choice import HeldOut, chosen_boost
 from crp.correction.corrections import Correction, copied
 from crp.correction.counterfactuals import COPIES, NAMES, Counterfactuals, Variants
 from crp.correction.presence import ACTIVE, REACH, find_presence
-from crp.correction.reruns import Rerun, checked_samples
+from crp.correction.reruns import Rerun, as_classes, checked_samples
 from crp.correction.upper_fit import fitted_from
 from crp.errors import InputError, ModelError
 from crp.progress import progress_bar
@@ -49,15 +50,16 @@ def refit(
     The classes to be learnt are the labels, or without labels the model's own predictions on the samples as they are.
 
     Samples whose concept was taken out weigh 1, 2, 4, 8 or 16 times as much as others. Thirds of the samples are held
-    out in turn to choose the weight with which most of those are recognised, if at most `budget` of the accuracy is
-    lost, counting samples without the concept and those it was taken out of. The last fit uses all samples.
+    out in turn to choose the weight (`chosen_boost`): the one with which the worse of two groups is best, samples
+    without the concept and those it was taken out of, if at most `budget` of the accuracy on both is lost. The last fit
+    uses all samples.
 
     What the layers below do not tell the last layer, it cannot use. With `from_layer`, that module and all that run
     after it are trained on the same kind of samples, which takes several hundred samples with the concept. Which layer
     is best depends on where the classes that are confused become alike (Lee et al. 2023, "Surgical fine-tuning improves
     adaptation to distribution shifts"). The concept is exchanged at its own layer, or at the input of `from_layer` if
-    that is not above it. A fifth of the samples is held out to choose how much those count whose concept was taken out
-    (`fitted_from`).
+    that is not above it. A fifth of the samples is held out to choose in the same way how much those count whose
+    concept was taken out (`fitted_from`).
 
     Parameters
     ----------
@@ -100,7 +102,7 @@ def refit(
     if after is not None and from_layer is not None:
         raise InputError(f"After another correction, the last layer is fitted alone, not from '{from_layer}'.")
     presence = find_presence(model, data, layer, concept, kind, active=active, reach=reach, progress=progress)
-    wanted = presence.outputs.argmax(1) if labels is None else labels.to(presence.outputs.device)
+    wanted = presence.outputs.argmax(1) if labels is None else as_classes(labels, presence.outputs)
     rerun = Rerun(model, presence.layer)
     rerun.run(data[:2])
     name, _ = rerun.features()
@@ -121,17 +123,13 @@ def refit(
 
     examples = examples_of(after, NAMES)
     before = examples if after is None else examples_of(None, NAMES[:2])
-    least = sum(_right(linear, before, fold) for fold in range(_FOLDS)) - budget * _FOLDS
-    boost, best = 1, -1.0
+    least = _right([linear] * _FOLDS, before).right - budget
+    found = {}
     with progress_bar("fitting the last layer", len(_BOOSTS), shown=progress, unit="weight") as bar:
         for tried in _BOOSTS:
-            found = [_fitted(linear, examples, tried, fold) for fold in range(_FOLDS)]
-            taken_out = [one for one in examples if one.taken_out]
-            recognised = sum(_right(one, taken_out, fold) for fold, one in enumerate(found))
-            right = sum(_right(one, examples, fold) for fold, one in enumerate(found))
-            if recognised > best and (tried == 1 or right >= least):
-                boost, best = tried, recognised
+            found[tried] = _right([_fitted(linear, examples, tried, fold) for fold in range(_FOLDS)], examples)
             bar.update(1)
+    boost = chosen_boost(found, least)
     fitted = _fitted(linear, examples, boost)
     fixed = copied(model if after is None else after.model)
     last = _within(fixed, name)
@@ -175,15 +173,17 @@ def _examples(variants: Variants, wanted: Tensor, made: Counterfactuals) -> _Exa
     )
 
 
-def _right(linear: nn.Linear, examples: Sequence[_Examples], fold: int) -> float:
-    """Return the accuracy on the samples of a fold without the concept, or with the concept taken out; 0 for none."""
-    right = total = 0.0
+def _right(fitted: Sequence[nn.Linear], examples: Sequence[_Examples]) -> HeldOut:
+    """Return how many samples are right with the layer that was fitted without their fold, of those that count."""
+    right, total = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
     for one in examples:
-        rows = (one.fold == fold) & one.counts
-        found = functional.linear(one.features[rows], linear.weight.double(), linear.bias.double()).argmax(1)
-        right += one.weight * float((found == one.wanted[rows]).sum())
-        total += one.weight * int(rows.sum())
-    return right / total if total else 0.0  # a fold without any: the same for every layer that is compared
+        for fold, linear in enumerate(fitted):
+            rows = (one.fold == fold) & one.counts
+            found = functional.linear(one.features[rows], linear.weight.double(), linear.bias.double()).argmax(1)
+            right[one.taken_out] += one.weight * float((found == one.wanted[rows]).sum())
+            total[one.taken_out] += one.weight * int(rows.sum())
+    share = total[True] / (total[True] + total[False])
+    return HeldOut(right[False] / total[False], right[True] / total[True], share)
 
 
 def _fitted(linear: nn.Linear, examples: Sequence[_Examples], boost: float, fold: int | None = None) -> nn.Linear:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from crp.attribution.isolation import isolated
 from crp.attribution.named_layers import check_layer, on_layer
 from crp.attribution.replica import replicate
-from crp.errors import InputError, ModelError
+from crp.class_names import check_classes
+from crp.errors import InputError, ModelError, shortened
 
 # Samples in one pass.
 BATCH = 50
@@ -103,5 +104,21 @@ def checked_samples(data: Tensor, labels: Tensor | None = None) -> None:
     """
     if not isinstance(data, Tensor) or data.ndim < 2 or not len(data):
         raise InputError("A correction needs samples, a tensor [N, c, *S].")
-    if labels is not None and (labels.shape != (len(data),) or labels.is_floating_point()):
+    if labels is None:
+        return
+    if not isinstance(labels, Tensor):
+        raise InputError(f"Labels are a tensor of whole numbers [{len(data)}], given {shortened(labels)}.")
+    if labels.shape != (len(data),) or labels.is_floating_point():
         raise InputError(f"Labels are whole numbers [{len(data)}], given {list(labels.shape)} of {labels.dtype}.")
+
+
+def as_classes(labels: Tensor, outputs: Tensor) -> Tensor:
+    """Return labels `[N]` on the device of a model's outputs `[N, classes]`.
+
+    Raises
+    ------
+    InputError
+        If the model has no such class.
+    """
+    check_classes(labels.tolist(), outputs.shape[1])
+    return labels.to(outputs.device)

@@ -34,9 +34,9 @@ FIXED = 0.5
 # Samples on which effects are measured at most: each concept takes several passes over them.
 EFFECTS = 300
 STATED = (
-    f"likely with {' and '.join(f'{evidence} above {100 * least:.0f} %' for evidence, least in LIKELY.items())} "
-    f"together, or with place above {100 * FIXED:.0f} %."
-)
+    "likely if exclusive is above {exclusive:.0%}, gap above {gap:.0%} and errors above {errors:.0%}, or if place is "
+    "above {place:.0%}."
+).format(**LIKELY, place=FIXED).replace("%", " %")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Candidate:
     share, share_lacking
         Its mean signed share of the layer's relevance in both groups.
     right, right_lacking
-        Fractions of both groups that are predicted rightly; None without labels.
+        Fractions of both groups that are predicted correctly; None without labels.
     mean, elsewhere
         Its mean share in the class, and the largest mean share in another class.
     kept, pulled

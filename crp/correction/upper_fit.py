@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -11,6 +10,7 @@ from torch.nn import functional
 
 from crp.attribution.isolation import isolated
 from crp.attribution.upper_part import UpperPart
+from crp.correction.boost_choice import HeldOut, chosen_boost
 from crp.correction.corrections import copied
 from crp.correction.counterfactuals import COPIES
 from crp.correction.presence import Presence
@@ -41,11 +41,11 @@ def fitted_from(
 ) -> tuple[nn.Module, float]:
     """Train a module and all that runs after it on samples with and without a concept.
 
-    Samples as they are, with the concept taken out and with it put in are drawn equally often. It is done twice from
-    the weights of the model: without a fifth of the samples, which then choose a boost, and with all. Batch norms keep
-    their statistics. A boost says how much more than samples that lack the concept those count that it was taken out
-    of. It is set by the biases of the classes: each changes by the logarithm of how much more often the class occurs
-    with this boost than with that of the training (Menon et al. 2021, "Long-tail learning via logit adjustment").
+    Samples as they are, with the concept taken out and with it put in are drawn equally often. A fifth of the samples
+    is held out; with these, a boost is chosen for the trained model (`chosen_boost`). Batch norms keep their
+    statistics. A boost says how much more than samples that lack the concept those count that it was taken out of. It
+    is set by the biases of the classes: each changes by the logarithm of how much more often the class occurs with
+    this boost than with that of the training (Menon et al. 2021, "Long-tail learning via logit adjustment").
 
     Parameters
     ----------
@@ -74,22 +74,21 @@ def fitted_from(
     wanted = wanted.cpu()[samples.samples]
     every, held = torch.arange(len(samples)), _held_out(samples, len(data), seed)
     judged = held & (samples.lacking | samples.taken_out)
-    with progress_bar(f"training from {module}", 2 * _STEPS, shown=progress, unit="step") as bar:
-        tried = _Trained(model, data, samples, wanted)
-        before = tried.outputs(every)
-        as_they_are = presence.outputs.to(before)
-        if not _near(before[: len(data)], as_they_are):
-            raise ModelError(
-                f"What runs from '{module}' on also reads what was computed before, past a skip connection or "
-                "in another branch: name the block around it, or a layer above."
-            )
-        least = _right(before[judged], wanted[judged], samples.weight[judged]) - budget
-        tried.train(every[~held], seed, bar.update)
-        shifts = {boost: _shift(samples, wanted, boost, before.shape) for boost in _BOOSTS}
-        boost = _chosen(tried.outputs(every[judged]), shifts, samples, wanted, judged, least)
-        final = _Trained(model, data, samples, wanted)
-        final.train(every, seed, bar.update)
-    return final.corrected(last, shifts[boost]), boost
+    trained = _Trained(model, data, samples, wanted)
+    before = trained.outputs(every)
+    as_they_are = presence.outputs.to(before)
+    if not _near(before[: len(data)], as_they_are):
+        raise ModelError(
+            f"What runs from '{module}' on also reads what was computed before, past a skip connection or "
+            "in another branch: name the block around it, or a layer above."
+        )
+    with progress_bar(f"training from {module}", _STEPS, shown=progress, unit="step") as bar:
+        trained.train(every[~held], seed, bar.update)
+    shifts = {boost: _shift(samples, wanted, boost, before.shape) for boost in _BOOSTS}
+    after, kind = trained.outputs(every[judged]), samples.taken_out[judged]
+    found = {boost: _right(after + shift, wanted[judged], kind) for boost, shift in shifts.items()}
+    boost = chosen_boost(found, _right(before[judged], wanted[judged], kind).right - budget)
+    return trained.corrected(last, shifts[boost]), boost
 
 
 class _Trained:
@@ -166,28 +165,12 @@ def _shift(samples: UpperSamples, wanted: Tensor, boost: float, shape: Sequence[
     return torch.where(lacking + having > 0, more, 1.0).log().float()
 
 
-def _chosen(
-    outputs: Tensor, shifts: dict[float, Tensor], samples: UpperSamples, wanted: Tensor, judged: Tensor, least: float
-) -> float:
-    """Return the boost with which most samples are recognised that the concept was taken out of.
-
-    Of those with an accuracy of at least `least`; if there is none, the one with the highest accuracy.
-    """
-    weight, wanted, taken_out = samples.weight[judged], wanted[judged], samples.taken_out[judged]
-    best, chosen = (False, -math.inf), 1.0
-    for boost, shift in shifts.items():
-        found = outputs + shift
-        right = _right(found, wanted, weight)
-        recognised = _right(found[taken_out], wanted[taken_out], weight[taken_out])
-        rank = (True, recognised) if right >= least else (False, right)
-        if rank > best:
-            best, chosen = rank, boost
-    return chosen
-
-
-def _right(outputs: Tensor, wanted: Tensor, weight: Tensor) -> float:
-    """Return the weighted accuracy."""
-    return float(((outputs.argmax(1) == wanted) * weight).sum() / weight.sum())
+def _right(outputs: Tensor, wanted: Tensor, taken_out: Tensor) -> HeldOut:
+    """Return how many are right, of samples without the concept and of those it was taken out of (bool `[n]`)."""
+    right = (outputs.argmax(1) == wanted).double()
+    copied = float(taken_out.sum()) / COPIES
+    share = copied / (copied + float((~taken_out).sum()))
+    return HeldOut(float(right[~taken_out].mean()), float(right[taken_out].mean()), share)
 
 
 def _near(found: Tensor, expected: Tensor) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crp.attribution.named_layers import SUFFIX
-from crp.correction.counterfactuals import COPIES, NAMES, Counterfactuals
+from crp.correction.counterfactuals import NAMES, Counterfactuals
 from crp.correction.presence import Presence, observed_layers
 from crp.correction.reruns import BATCH, Rerun
 from crp.errors import InputError
@@ -69,11 +69,6 @@ class UpperSamples:
     def taken_out(self) -> Tensor:
         """Which had the concept, bool `[M]`."""
         return self.kind == NAMES.index("taken out")
-
-    @property
-    def weight(self) -> Tensor:
-        """How much each counts, so that samples count the same with the concept and without it, `[M]`."""
-        return torch.where(self.taken_out, 1 / COPIES, 1.0)
 
 
 def exchanged_at(

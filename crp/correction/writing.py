@@ -29,6 +29,31 @@ def saved_lines(path: Path) -> list[str]:
     return [f"Saved: {path}", f"Load:  {LOADING[path.suffix].format(str(path))}"]
 
 
+def checked_file(path: str | os.PathLike[str], original: Path | None = None) -> Path:
+    """Return the path of a file that a corrected model can be written to, before anything is computed.
+
+    Parameters
+    ----------
+    path
+        The file.
+    original
+        The file of the model's weights, if there is one; it is not replaced.
+
+    Raises
+    ------
+    InputError
+        If the file has another ending, its folder does not exist, or it is the original.
+    """
+    path = user_path(path)
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"A model is written to a file {listed(SUFFIXES)}, given '{path}'.")
+    if not path.parent.is_dir():
+        raise InputError(f"The folder '{path.parent}' for the corrected model does not exist.")
+    if original is not None and original.is_file() and path.exists() and path.samefile(original):
+        raise InputError(f"'{path}' holds the weights of the original model: write the corrected one to another file.")
+    return path
+
+
 def write_fixed(correction: Correction, path: str | os.PathLike[str], example: Tensor) -> Path:
     """Write a corrected model, for the CPU wherever it was made.
 
@@ -57,9 +82,7 @@ def write_fixed(correction: Correction, path: str | os.PathLike[str], example: T
     InputError
         If the file has another ending, or a state dict is not enough.
     """
-    path = user_path(path)
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"A model is written to a file {listed(SUFFIXES)}, given '{path}'.")
+    path = checked_file(path)
     if path.suffix == ".safetensors":
         if not correction.in_weights:
             raise InputError(

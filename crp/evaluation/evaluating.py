@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from crp.arguments import layer_names, whole_number
 from crp.attribution.forward_pass import checked_input
 from crp.attribution.starts import Logits, Start
+from crp.class_names import check_classes
 from crp.concepts import ChannelConcept, Kinds
 from crp.errors import InputError, nearest, shortened
 from crp.evaluation.classes import measure_classes
@@ -84,8 +86,8 @@ def evaluate(
     model
         The model, or a prepared one.
     data
-        Samples `[N, c, *S]`, 32 to 100 that the model predicts rightly, or of which `labels` say which these are. What
-        is removed becomes zero, or the mean of the first 32.
+        Samples `[N, c, *S]`, 32 to 100 that the model predicts correctly, or of which `labels` say which these are.
+        What is removed becomes zero, or the mean of the first 32.
     layers
         Names of the layers.
     composite
@@ -142,7 +144,7 @@ def evaluate(
             raise InputError(f"There is no measure {shortened(name)}; {nearest(str(name), NAMES)}")
     ready = ready_model(model, composite, data[:1])
     data = checked_input(ready.model, data)
-    labels = None if labels is None else [read_label(label) for label in labels]
+    labels = None if labels is None else [_label(index, label) for index, label in enumerate(labels)]
     right = torch.ones(len(data), dtype=torch.bool) if labels is None else _right(ready, data, labels)
     subject = Subject(
         ready, data, right, labels, masks, tuple(layers), concept, target or predicted_class, seed, progress
@@ -150,7 +152,7 @@ def evaluate(
     if right.sum() < 2:
         measures = [name for name in measures if name == "trained"]
         if not measures:
-            raise InputError(f"The model predicts {int(right.sum())} samples rightly; at least 2 are needed.")
+            raise InputError(f"The model predicts {int(right.sum())} samples correctly; at least 2 are needed.")
     return Evaluation(
         rankings_of_layers(subject, fractions) if RANKINGS in measures else (),
         int(right.sum()),
@@ -163,11 +165,19 @@ def evaluate(
     )
 
 
+def _label(index: int, label: object) -> Label:
+    try:
+        return read_label(label)
+    except InputError as error:
+        raise InputError(f"Sample {index} {error}") from None
+
+
 def _right(model: PreparedModel, data: Tensor, labels: Sequence[Label]) -> Tensor:
-    """Return which samples the model predicts rightly, bool `[N]`."""
+    """Return which samples the model predicts correctly, bool `[N]`."""
     output = predictions(model.model, data)
     if output.ndim != 2:
         raise InputError(f"The model's output is {list(output.shape)}, not [N, classes]: labels say nothing about it.")
+    check_classes(chain.from_iterable((each,) if isinstance(each, int) else each for each in labels), output.shape[1])
     best = output.argmax(1).tolist()
     return torch.tensor([is_right(label, predicted) for label, predicted in zip(labels, best, strict=True)])
 

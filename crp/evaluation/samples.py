@@ -36,7 +36,7 @@ class Chosen(NamedTuple):
 
 
 def chosen_samples(model: PreparedModel, dataset: object, count: int, *, labelled: bool) -> Chosen:
-    """Choose samples spread over a data set; if it has labels, until enough are predicted rightly.
+    """Choose samples spread over a data set; if it has labels, until enough are predicted correctly.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def chosen_samples(model: PreparedModel, dataset: object, count: int, *, labelle
     dataset
         Map-style, of model inputs, with labels or without.
     count
-        How many samples, if there are as many. With labels, how many that are predicted rightly, and at most how many
+        How many samples, if there are as many. With labels, how many that are predicted correctly, and at most how many
         that are not.
     labelled
         Whether items have labels.

@@ -30,7 +30,7 @@ class Subject:
     everything
         Samples `[M, c, *S]`.
     right
-        bool `[M]`: whether the model predicts them rightly; all of them without labels.
+        bool `[M]`: whether the model predicts them correctly; all of them without labels.
     labels
         The label of each sample, one class or several, or None.
     masks
@@ -60,7 +60,7 @@ class Subject:
 
     @cached_property
     def data(self) -> Tensor:
-        """The samples that the model predicts rightly, `[N, c, *S]`."""
+        """The samples that the model predicts correctly, `[N, c, *S]`."""
         return self.everything[self.right]
 
     @cached_property

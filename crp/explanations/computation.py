@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -41,13 +42,15 @@ from crp.media.any_preprocessing import read_input
 from crp.media.medium import Medium
 from crp.models import PreparedModel, ready_model
 from crp.places import Place
-from crp.preprocessing import shown_input
+from crp.preprocessing import Preprocessing, shown_input
 from crp.values import ClassScore, StartScore
 
 if TYPE_CHECKING:
     from zennit.core import Composite
 
     from crp.library import Library
+
+logger = logging.getLogger(__name__)
 
 _CHANNELS = ChannelConcept()
 
@@ -343,6 +346,8 @@ def _model_input(image: Any, library: Library) -> tuple[Tensor, Medium | None]:
         if data.ndim != axes + 1 or len(data) != 1:
             kind, space = _INPUTS.get(axes, ("input", "*S"))
             raise InputError(f"One {kind} is a tensor [c, {space}] or [1, c, {space}], given {list(image.shape)}.")
+        if isinstance(library.preprocessing, Preprocessing) and (said := library.preprocessing.out_of_range(data)):
+            logger.warning("%s", said)
         return data, known
     if library.preprocessing is None:
         raise InputError(

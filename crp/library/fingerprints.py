@@ -29,10 +29,11 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 def weights_fingerprint(model: nn.Module) -> str:
     """Compute the SHA-256 of a `state_dict`: names in sorted order, each with dtype, shape and bytes.
 
-    It does not depend on the file that the weights were loaded from.
+    It does not depend on the file that the weights were loaded from, nor on which parts `torch.compile` has wrapped.
     """
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+    state = {name.replace("_orig_mod.", ""): value for name, value in model.state_dict().items()}
+    for name, value in sorted(state.items()):
         if not hasattr(value, "data_ptr"):
             continue  # a module's extra state, which may be any object
         digest.update(f"{name}\n".encode())

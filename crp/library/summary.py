@@ -14,6 +14,8 @@ from .checksums import library_files
 from .patch_segments import segment_files
 from .store import TABLES, Library
 
+# How the names of models begin that need no code of the user's (`crp.sources.named_models.FAMILIES`).
+RUN_BY_NAME = ("torchvision:", "timm:", "hf:", "demo")
 PRIVACY = "Patches and heatmaps show parts of the data set: share a library only with those who may see the data."
 
 
@@ -182,15 +184,24 @@ def _table(layers: list[dict[str, Any]]) -> list[str]:
 def _next(library: Library) -> list[str]:
     path = shlex.quote(str(library.path))
     made, total = library.patch_counts()
-    by_shell = f"crp atlas {path} picture.jpg"
+    by_shell = f"crp atlas {path} picture.jpg{_model_option(library)}"
     if library.preprocessing is None:
         by_shell = "(the library does not say how pictures become model input; pass a tensor in Python)"
     return [
         f"Explain a picture:  {by_shell}",
         f"In Python:          crp.explain(model, image, crp.open_library({str(library.path)!r}))",
         f"Check it:           crp verify {path}",
-        *([f"Make all patches:   crp patches {path}"] if made < total else []),
+        *([f"Make all patches:   crp patches {path}{_model_option(library)}"] if made < total else []),
     ]
+
+
+def _model_option(library: Library) -> str:
+    """Return the option that names the library's model again, if it is code, which a library alone does not run."""
+    source = library.manifest.get("source")
+    model = source.get("model") if isinstance(source, dict) else None
+    if not isinstance(model, str) or model.startswith(RUN_BY_NAME):
+        return ""
+    return f" --model {shlex.quote(model)}"
 
 
 def _definition(manifest: dict[str, Any], score: str) -> str:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from crp.arguments import device_here
 from crp.attribution import OUTPUT, RelevanceFlow, Replica, prepare
 from crp.attribution.named_starts import output_names
-from crp.attribution.repeatability import check_same_output
+from crp.attribution.repeatability import check_same_in_batches, check_same_output
 from crp.attribution.starts import Start
 from crp.concepts import Layout
 from crp.errors import ModelError, SampleError
@@ -153,6 +153,26 @@ def _check_repeatable(flow: RelevanceFlow, replica: Replica, reader: SampleReade
     """Refuse a model that gives different outputs for the same sample, whatever the reason (a counter, a state)."""
     with RelevanceFlow(replica, None, reader.like[None], layers) as again:
         check_same_output(flow.prediction, again.prediction)
+
+
+def check_batches(subject: ModelSubject, sample: Tensor) -> None:
+    """Refuse a model for which it matters which samples are in a batch: scores would depend on the blocks.
+
+    Parameters
+    ----------
+    subject
+        The model.
+    sample
+        A sample `[c, *S]`, which is run alone and together with a paler one.
+
+    Raises
+    ------
+    ModelError
+    """
+    with RelevanceFlow(subject.replica, None, sample[None]) as flow:
+        alone = flow.prediction
+    with RelevanceFlow(subject.replica, None, torch.stack([sample, sample / 2])) as flow:
+        check_same_in_batches(subject.replica.source, alone, flow.prediction)
 
 
 def _first_label(reader: SampleReader) -> Label:

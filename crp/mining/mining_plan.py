@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +28,7 @@ from .block_stream import several_labels
 from .dataset import DataSubject, data_subject
 from .estimation import Estimate, estimate
 from .input_boxes import Positions, positions_of
-from .mined_model import ModelSubject, model_subject
+from .mined_model import ModelSubject, check_batches, model_subject
 from .patch_maker import TOGETHER, PatchMaker
 from .scores import Score
 from .settings import PATCH_SIZE, SOUND_SIZE, Settings
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from zennit.core import Composite
 
 # What a manifest calls the kind of concept if layers have different ones.
+logger = logging.getLogger(__name__)
+
 SEVERAL_KINDS = "several kinds"
 
 
@@ -179,6 +182,8 @@ def plan_mining_run(
         classes=len(names) if names is not None and not isinstance(settings.targets, Start) else None,
         layouts=settings.layouts,
     )
+    if settings.block_size > 1:
+        check_batches(subject, data.reader.like)
     count = subject.outputs if subject.start == "start" else subject.classes
     if names is not None and len(names) != count:
         raise InputError(f"There are {len(names)} class names, and the model has {count} classes.")
@@ -306,6 +311,8 @@ def _check_pictures(sample: Tensor, preprocessing: Preprocessing | None) -> None
         raise InputError(
             f"Samples of shape {shape} cannot be shown as pictures; pass patches=0 to mine without patches."
         )
+    if isinstance(preprocessing, Preprocessing) and (said := preprocessing.out_of_range(sample)):
+        logger.warning("Of the first sample: %s", said)
     shown_input(sample, preprocessing)  # raises here, before the pass, if the preprocessing does not fit the sample
 
 

@@ -345,7 +345,7 @@ def _files(paths: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _labels(path: Path, folders: tuple[str, ...], class_names: tuple[str, ...] | None) -> list[int]:
-    if class_names is None or (len(folders) == len(class_names) and not set(folders) <= set(class_names)):
+    if class_names is None or (len(folders) == len(class_names) and set(folders).isdisjoint(class_names)):
         return list(range(len(folders)))
     for name in folders:
         if class_names.count(name) != 1:

@@ -23,7 +23,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     """
     path = user_path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"The class names '{path}' cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crp.class_names import class_index
-from crp.errors import InputError
+from crp.errors import InputError, listed
 from crp.files import user_path
 
 _COLUMNS = ("file", "label")
@@ -57,24 +57,36 @@ def read_labels(file: str, pictures: Sequence[Path], class_names: Sequence[str],
     Raises
     ------
     InputError
-        If the file cannot be read, a column is missing, a class does not exist, a name is that of several pictures, or
-        two lines give it two classes.
+        If the file cannot be read, a column or a label is missing, a class does not exist, a name is that of several
+        pictures, two lines give it two classes, or none of the pictures is named.
     """
     path = user_path(file)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The labels '{path}' cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    lines = csv.DictReader(io.StringIO(text))
-    missing = [name for name in _COLUMNS if name not in (lines.fieldnames or ())]
+    lines = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    columns = lines.fieldnames or ()
+    missing = [name for name in _COLUMNS if name not in columns]
     if missing:
-        raise InputError(f"The labels '{path}' have no column '{missing[0]}'; they need the columns file and label.")
+        raise InputError(
+            f"The labels '{path}' have no column '{missing[0]}', but {listed(columns)}; they need the "
+            "columns file and label, separated by commas."
+        )
     given: dict[str, int] = {}
     for line in lines:
+        if line["label"] is None:
+            raise InputError(f"The labels '{path}' have no label in line {lines.line_num}.")
         named, label = line["file"], class_index(class_names, line["label"], classes, "the library")
         if given.setdefault(named, label) != label:
             raise InputError(f"The labels '{path}' give '{named}' two classes.")
-    return _labels(path, pictures, given)
+    found = _labels(path, pictures, given)
+    if not found:
+        raise InputError(
+            f"The labels '{path}' name none of the {len(pictures)} pictures: they name "
+            f"{listed(given, 2)}, and the first picture is '{pictures[0]}'."
+        )
+    return found
 
 
 def _labels(path: Path, pictures: Sequence[Path], given: Mapping[str, int]) -> dict[Path, int]:

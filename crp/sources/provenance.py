@@ -164,6 +164,14 @@ def named_data(
     return load_data(named, preprocessing, class_names=class_names)
 
 
+def weights_file(library: Library) -> Path | None:
+    """Return the path of the weights file that a library names; None if it names none."""
+    source = library.manifest.get("source")
+    stored = source.get("weights") if isinstance(source, dict) else None
+    path = stored.get("path") if isinstance(stored, dict) else None
+    return Path(path) if isinstance(path, str) and Path(path).is_file() else None
+
+
 def _string(source: dict[str, Any], name: str) -> str | None:
     return source[name] if isinstance(source.get(name), str) else None
 

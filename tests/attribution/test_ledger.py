@@ -78,3 +78,23 @@ def test_ledgers_of_several_passes_add_up_in_the_order_of_the_pass():
     )
     assert combined([second, first]).entries == both.entries
     assert both.unaccounted == 0
+
+
+@pytest.mark.parametrize(("value", "absorbed"), [(1.0, 1e-6), (0.01, 0.5)])
+def test_a_power_mean_conserves_relevance_up_to_the_stabiliser_of_its_mean(value, absorbed):
+    """GeM pooling: the stabiliser is 1e-6, as much as the cube of 0.01, and then takes half of the relevance."""
+
+    class PowerMean(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = linear(value, 0.0)
+
+        def forward(self, data):
+            return self.first(data).clamp(min=1e-6).pow(3).mean(1, keepdim=True).pow(1 / 3)
+
+    ledger = ledger_of(PowerMean())
+    entries = {entry.operation: entry.absorbed / ledger.started for entry in ledger.entries}
+    assert ledger.started == pytest.approx(value)
+    assert entries["mean"] == pytest.approx(absorbed, rel=1e-5)
+    assert entries["pow"] == entries["clamp"] == 0
+    assert ledger.arrived / ledger.started == pytest.approx(1 - absorbed, rel=1e-3)

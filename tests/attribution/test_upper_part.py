@@ -313,7 +313,7 @@ def test_it_may_end_at_a_layer_above() -> None:
     torch.testing.assert_close(upper.gradients(replaced[0], lambda output: (output**2).sum(1)), expected)
     with torch.no_grad():  # the input of a module, which a ReLU overwrites afterwards
         torch.testing.assert_close(UpperPart(net, data, "1", "5..input").outputs(replaced), net[2:5](replaced))
-    with pytest.raises(ModelError, match="never calls, '3' below '1'"):
+    with pytest.raises(ModelError, match="never calls '3' below '1'"):
         UpperPart(net, data, "3", "1")
 
 

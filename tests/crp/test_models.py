@@ -378,7 +378,7 @@ def test_rankings_by_older_rules_are_not_mixed_with_first_order_effects():
     assert given["name"] == "first-order; maps: epsilon-plus-flat"
     older = {**given, "name": "epsilon; maps: epsilon-plus-flat", "ranking": {**given["ranking"], "Pass": ["1"]}}
     manifest = {"composite": older, "versions": {}}
-    with pytest.raises(LibraryError, match=r"first-order effect.*must not be mixed: mine the library again\.$"):
+    with pytest.raises(LibraryError, match=r"first-order effect.* from an earlier version\. Mine it again\.$"):
         check_composite(SimpleNamespace(path="old.crp", manifest=manifest), given)
     check_composite(SimpleNamespace(path="new.crp", manifest={"composite": given, "versions": {}}), given)
 

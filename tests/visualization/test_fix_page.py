@@ -37,7 +37,11 @@ def test_the_page_has_the_figures_and_the_samples_that_changed(library: Library)
     page = fix_report(figures, found.method, ("conv", 0), held_out, library)
     assert "<b>second" not in page
     assert page.count("<img") == min(10, len(figures.better)) + min(10, len(figures.worse))
-    assert re.search(r"all samples: right</th><td>95\.0.%</td>", page)
+    words = page.replace("\N{NO-BREAK SPACE}", " ")
+    assert '>all samples: right</th><td class="amount">95.0 %<span class="track"><i style="width:95.0%">' in words
+    # class 1: 54 of 60 are right before; six of them have no tag
+    change = f"{100 * (figures.classes[1][3] - 0.9):+.1f}"
+    assert re.search(rf"&lt;/b&gt;</th><td>60</td><td>90.0 %</td><td>[\d.]+ %</td><td>{re.escape(change)}</td>", words)
     assert f"For the better: {len(figures.better)}" in page
     assert "Last layer fitted to its own predictions; samples with the concept removed count" in page
     assert "Without labels" not in page
@@ -53,9 +57,10 @@ def test_without_labels_nothing_is_called_better(library: Library, monkeypatch: 
     assert "For the better" not in page
     assert "For the worse" not in page
     assert "right: " not in page.partition("Samples whose prediction changed")[2]
-    assert f"Changed: {len(figures.changes)}</h3>" in page
+    assert f"Samples whose prediction changed: {len(figures.changes)}</h2>" in page
+    assert "are shown." not in page
     monkeypatch.setattr("crp.visualization.report.changes._SHOWN", 2)
     page = fix_report(figures, found.method, ("conv", 0), planted_data(seed=3)[0], library)
-    assert f"Changed: {len(figures.changes)} (2 shown)</h3>" in page
+    assert "The first 2 are shown." in page
     assert page.count("<img") == 2
     assert "Without labels we cannot say for better or worse" in page

@@ -40,8 +40,8 @@ def test_a_class_without_name_is_called_by_its_number():
     [
         (
             0.97,
-            "97 % of the relevance that started at the output arrives here; the rest was absorbed by biases or went "
-            "a parallel way.",
+            "97 % of the relevance that started at the output arrives here; the rest was absorbed by biases or took "
+            "a parallel path.",
         ),
         (1.0, "All relevance that started at the output arrives here."),
         (1.03, "103 % of the relevance that started at the output arrives here: biases on the way added to it."),

@@ -10,7 +10,7 @@ from torch import Tensor
 from crp.class_names import class_name
 from crp.correction.compared_predictions import ChangedPredictions
 from crp.library import Library
-from crp.visualization.number_formats import SPACE
+from crp.visualization.number_formats import SPACE, rounded, signed_percent
 from crp.visualization.picture_formats import picture_uri
 
 # Changed samples that are shown of each kind, and the side of their pictures in pixels.
@@ -38,18 +38,23 @@ def change_views(changed: ChangedPredictions, data: Tensor, library: Library) ->
     # without labels, right is what the original model says, and every change differs from that
     groups = [("For the better", changed.better), ("For the worse", changed.worse)]
     if not changed.by_labels:
-        groups = [("Changed", changed.changes)]
+        groups = [("", changed.changes)]
     return {
         "truth": "the label" if changed.by_labels else "the original model's prediction on the unchanged sample",
         "by_labels": changed.by_labels,
         "classes": [
-            (named(index), samples, percent(before), percent(after))
+            (named(index), samples, percent(before), percent(after), _points(after - before))
             for index, samples, before, after in changed.classes
         ],
         "changed": len(changed.changes),
         "neither": len(changed.changes) - len(changed.better) - len(changed.worse),
         "groups": [(title, len(changes), shown(changes)) for title, changes in groups],
     }
+
+
+def _points(difference: float) -> str:
+    """Write a difference of shares in points; a dash if there is none."""
+    return signed_percent(difference).removesuffix(f"{SPACE}%") if rounded(difference) else "–"
 
 
 def percent(share: float) -> str:

@@ -50,7 +50,11 @@ def fix_report(
         **patch_views(library, *concept),
         method=method,
         reading=figures.reading(target),
-        rows=[(words, percent(getattr(figures.before, key)), percent(getattr(figures.after, key)))
-              for words, key in rows],
+        rows=[(words, [_amount(getattr(one, key)) for one in (figures.before, figures.after)]) for words, key in rows],
         **change_views(figures, data, library),
     )  # fmt: skip
+
+
+def _amount(share: float) -> tuple[str, str]:
+    """Return a share in words, and the width of its bar in percent; a share that is not defined has no bar."""
+    return percent(share), f"{100 * share:.1f}" if share == share else "0"

@@ -64,7 +64,7 @@ def _row(rank: int, one: Candidate, library: Library, given: GivenName) -> dict[
         "target": one.target_name,
         "likely": LIKELY if one.likely else "",
         "rare": f"few samples use it: {one.having} of {one.having + one.lacking}" if one.rare else "",
-        "score": _percent(one.score),
+        "score": f"{one.score:.2f}",
         "measured": one.decides is not None,
         "evidence": _evidence(one),
         "fix": "reactive --usual-place" if one.fixed else "refit",

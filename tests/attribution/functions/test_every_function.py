@@ -172,6 +172,8 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "linalg_vector_norm": lambda x: x / torch.linalg.vector_norm(x, dim=1, keepdim=True),
     "var": lambda x: x / x.var(1, keepdim=True),
     "std": lambda x: x / x.std(1, keepdim=True),
+    "var_mean": lambda x: (x - torch.var_mean(x, 1, keepdim=True)[1]) / torch.var_mean(x, 1, keepdim=True)[0],
+    "std_mean": lambda x: (x - torch.std_mean(x, 1, keepdim=True)[1]) / torch.std_mean(x, 1, keepdim=True)[0],
     # sums and linear maps
     **{name: lambda x, name=name: getattr(torch, name)(x, x.flip(1) + 0.3) for name in ("add", "sub", "subtract")},
     "rsub": lambda x: 1.5 - x,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -47,6 +48,45 @@ def test_operations_that_no_call_shows_are_named(name: str) -> None:
     model = nn.Sequential(nn.Linear(4, 4), Function(function), nn.Linear(4, 2)).double()
     with RelevanceFlow(model, RULES_FOR_LINEAR, generated(2, 4)) as flow:
         assert flow.notes == (f"Without a rule, run by their gradient: {named}.",)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.GELU()], ids=["relu", "gelu: ranked apart"])
+def test_a_function_that_returns_several_tensors_is_named_once(activation: nn.Module) -> None:
+    def function(x: Tensor) -> Tensor:
+        first, last = torch.linalg.qr(x[:, :, None] * torch.ones(3) + torch.eye(3))
+        return first.sum(1) + last.sum(1)
+
+    model = nn.Sequential(nn.Linear(3, 3), activation, Function(function))
+    with RelevanceFlow(model, composite_for(model).composite, generated(2, 3).float()) as flow:
+        assert flow.notes == ("Without a rule, run by their gradient: linalg_qr in '2'.",)
+
+
+def test_variance_and_mean_in_one_call_are_those_of_two_calls() -> None:
+    data = generated(2, 4, 6)
+    relevance = generated(1, 2, 4, 6)
+    for spread, both, options in (
+        (torch.var, torch.var_mean, {"dim": -1, "keepdim": True}),
+        (torch.std, torch.std_mean, {"dim": (1, 2), "correction": 0, "keepdim": True}),
+        (torch.var, torch.var_mean, {}),
+    ):
+
+        def apart(x: Tensor, spread: Callable = spread, options: dict = options) -> Tensor:
+            mean = x.mean(**{name: value for name, value in options.items() if name != "correction"})
+            return (x - mean) / (spread(x, **options) + 1e-5)
+
+        def together(x: Tensor, both: Callable = both, options: dict = options) -> Tensor:
+            scale, mean = both(x, **options)
+            return (x - mean) / (scale + 1e-5)
+
+        arriving = []
+        for function in (apart, together):
+            with flow_through(function, data) as flow:
+                assert flow.notes == ()
+                arriving.append(flow.down(relevance))
+        assert torch.equal(*arriving)
+    # the older signature, `unbiased` in the place of the axes
+    with flow_through(lambda x: x / torch.std_mean(x, False)[0], data) as flow:
+        assert torch.allclose(flow.prediction, data / data.std(correction=0))
 
 
 def test_what_relevance_does_not_reach_is_not_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,12 @@ def test_the_command_exits_with_one_if_a_rule_holds(folder: Path) -> None:
     code, text = run("clean", *rule)
     assert code == 0
     assert "lost: 0; new: none" in text
-    assert text.endswith("Not so in B: second uses conv/0 > 5%\n")
+    assert text.endswith(
+        "No concept of 'clean.crp' matches conv/0, so its share counts as 0. Not so in B: second uses conv/0 > 5%.\n"
+    )
+    code, text = run("permuted", "--fail-if", "second uses conv/0 < 5%")
+    assert code == 0
+    assert re.search(r"The class 'second' uses conv/0 with a mean share of 8\d\.\d%\. Not so in B", text)
     assert json.loads(run("clean", "--json")[1])["layers"][0]["lost"] == [0]
 
 
@@ -119,3 +125,45 @@ def test_other_samples_are_refused(folder: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(LibraryError, match="were mined on other samples"):
         difference(opened(folder, "a"), other)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"class_names": ["second", "first"]}, "Class 0 is 'first' in '.*a[.]crp' and 'second' in '.*o[.]crp'"),
+        ({"targets": "prediction"}, "The targets of '.*a[.]crp' are 'label', and those of '.*o[.]crp' 'prediction'"),
+        ({"composite": "epsilon-plus-flat"}, "The rules of .* are '.*', and those of .* 'epsilon-plus-flat'"),
+    ],
+)
+def test_shares_that_cannot_be_compared_are_refused(
+    folder: Path, tmp_path: Path, given: dict, sentence: str
+) -> None:
+    settings = {"class_names": ["first", "second"], "targets": "label", **given}
+    other = crp.mine(
+        planted_model(), TensorDataset(*planted_data(60)), layers=["conv"], path=tmp_path / "o.crp",
+        vectors=True, patches=0, progress=False, **settings,
+    )  # fmt: skip
+    with pytest.raises(LibraryError, match=sentence):
+        difference(opened(folder, "a"), other)
+
+
+def test_another_number_of_classes_is_refused(folder: Path, tmp_path: Path) -> None:
+    model = planted_model()
+    model.logits = nn.Linear(model.logits.in_features, 3)
+    other = crp.mine(
+        model, TensorDataset(*planted_data(60)), layers=["conv"], path=tmp_path / "o.crp", vectors=True, patches=0,
+        progress=False, targets="label",
+    )  # fmt: skip
+    with pytest.raises(LibraryError, match=r"has 2 classes and '.*o[.]crp' has 3"):
+        difference(opened(folder, "a"), other)
+
+
+def test_a_rule_about_a_class_without_samples_is_refused(tmp_path: Path) -> None:
+    pictures, labels = planted_data(60)
+    first = pictures[labels == 0]
+    only = crp.mine(
+        planted_model(), TensorDataset(first, torch.zeros(len(first), dtype=torch.long)), layers=["conv"],
+        path=tmp_path / "o.crp", vectors=True, patches=0, progress=False, class_names=["first", "second"],
+    )  # fmt: skip
+    with pytest.raises(InputError, match="No sample was explained for the class 'second' in either library"):
+        difference(only, only).holds("second uses conv/0 > 5%")

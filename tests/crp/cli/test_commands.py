@@ -18,8 +18,9 @@ from crp.cli.group import INTERRUPTED
 from crp.demo.demo_kinds import KINDS
 from crp.library import open_library
 from crp.library.store import TABLES
-from crp.library.summary import PRIVACY
+from crp.library.summary import PRIVACY, RUN_BY_NAME
 from crp.sources import load_model
+from crp.sources.named_models import FAMILIES
 from crp.sources.provenance import data_of
 from tests import processes
 
@@ -261,7 +262,10 @@ class TestInfo:
         ]
         assert rows["explained"].strip().startswith("the labels of each sample; relevance starts as")
         assert rows["classes"].strip() == "3: ant, bee, wasp"
-        assert "Explain a picture:  crp atlas mined.crp picture.jpg" in lines
+        # the model is code, which the library alone does not run
+        code = f"--model {mined_shop.folder.resolve()}/net.py:make"
+        assert f"Explain a picture:  crp atlas mined.crp picture.jpg {code}" in lines
+        assert {name.removesuffix(":") for name in FAMILIES} == {name.removesuffix(":") for name in RUN_BY_NAME}
         assert lines[-1] == PRIVACY
 
     def test_as_json(self, mined_shop):

@@ -246,6 +246,14 @@ COMMAND_LINES = [
         "'new.png' and './new.png' would both be written to y/new.html; explain them separately.",
     ),
     (
+        "atlas mined.crp new.png --trust --format html --format png",
+        "The atlas would replace the picture 'new.png': give another file or folder with --out.",
+    ),
+    (
+        "atlas mined.crp ./new.png --trust --out new.png",
+        "The atlas would replace the picture './new.png': give another file or folder with --out.",
+    ),
+    (
         "atlas mined.crp new.png --trust --format bmp",
         "Invalid value for '--format': 'bmp' is not one of 'html', 'png', 'pdf', 'svg', 'json', 'csv', 'dot'.",
     ),

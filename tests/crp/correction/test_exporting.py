@@ -1,4 +1,4 @@
-"""Masks and lists of samples for a training elsewhere: the masks lie where the concept was planted."""
+"""Masks and lists of samples for training elsewhere: the masks lie where the concept was planted."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ import crp
 from crp.cli import main
 from crp.concepts import Directions, SparseAutoencoder
 from crp.correction import Correction, project, reactive, refit, suppress, write_fixed
+from crp.correction.writing import checked_file
+from crp.errors import InputError
 from crp.verification import verify
 from tests import processes
 from tests.crp.correction.planted import planted_data, planted_model
@@ -109,6 +111,20 @@ for number in range({len(IN_WEIGHTS)}):
     assert done.returncode == 0, done.stderr
     for number, name in enumerate(IN_WEIGHTS):
         assert torch.equal(torch.load(tmp_path / f"{number}.pt"), outputs(fixed[name], given)), name
+
+
+def test_a_module_more_is_no_file_of_weights_and_the_original_is_not_replaced(
+    fixed: dict[str, Correction], given: Tensor, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"adds a module to the model, .* write a \.pt2 or \.onnx file"):
+        write_fixed(fixed["reactive"], tmp_path / "fixed.safetensors", given)
+    original = tmp_path / "weights.safetensors"
+    original.write_bytes(b"")
+    (tmp_path / "link.safetensors").symlink_to(original)
+    for name in ("weights.safetensors", "link.safetensors"):
+        with pytest.raises(InputError, match="holds the weights of the original model"):
+            checked_file(tmp_path / name, original)
+    assert checked_file(tmp_path / "other.safetensors", original) == tmp_path / "other.safetensors"
 
 
 @pytest.mark.slow  # torch.export takes some seconds for each

@@ -89,3 +89,12 @@ def test_too_few_samples_or_no_last_layer_are_refused() -> None:
         refit(nn.Sequential(*model, nn.Softmax(1)), data, "0", 0)
     with pytest.raises(InputError, match=r"Labels are whole numbers \[120\], given \[3\]"):
         refit(model, data, "conv", 0, labels=torch.arange(3))
+    with pytest.raises(InputError, match=r"Labels are a tensor of whole numbers \[120\], given \[0, 1, 0"):
+        refit(model, data, "conv", 0, labels=[0, 1] * 60)
+    for wrong in (2, -1):
+        labels = torch.full((120,), wrong)
+        sentence = f"A sample has the label {wrong}, but the model has the classes 0 to 1"
+        with pytest.raises(InputError, match=sentence):
+            refit(model, data, "conv", 0, labels=labels, progress=False)
+        with pytest.raises(InputError, match=sentence):
+            measure_fix(model, refit(model, data, "conv", 0, progress=False), data, "conv", 0, labels=labels)

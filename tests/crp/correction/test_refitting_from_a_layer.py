@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crp import ChannelConcept, InputError, ModelError
 from crp.correction import measure_fix, reactive, refit, upper_fit
+from crp.correction.boost_choice import HeldOut, chosen_boost
 from crp.correction.counterfactuals import Counterfactuals
 from crp.correction.presence import find_presence
 from crp.correction.upper_samples import UpperSamples, exchanged_at
@@ -154,18 +155,25 @@ def test_a_boost_changes_biases_by_how_much_more_often_a_class_occurs() -> None:
     torch.testing.assert_close(upper_fit._shift(samples, wanted, 4.0, (10, 3)), torch.zeros(3))
 
 
-def test_the_boost_that_recognises_most_within_the_budget_is_chosen() -> None:
-    samples = samples_of([0] * 8 + [1] * 6, [True] * 8 + [False] * 6)
-    wanted = torch.tensor([0] * 8 + [1] * 6)
-    outputs = torch.zeros(14, 2)
-    outputs[:8, 0] = torch.tensor([5.0, 5, 5, 5, 5, 5, 2.5, 1.5])  # lost one by one as class 1 gains
-    outputs[8:, 0] = torch.tensor([1.0, 1, 1, 2, 2, 3])
-    shifts = {boost: torch.tensor([0.0, boost - 0.2]) for boost in (1.0, 1.5, 2.0, 2.5, 3.5)}
-    judged = torch.ones(14, dtype=torch.bool)
-    # right, of 8 + 6/3: 0.8, 0.9, 0.8, 0.87 and 0.8; recognised, of 6: 0, 3, 3, 5 and 6
-    cases = {0.85: 2.5, 0.88: 1.5, 0.95: 1.5, 0.0: 3.5}
-    for least, boost in cases.items():
-        assert upper_fit._chosen(outputs, shifts, samples, wanted, judged, least) == boost
+def test_held_out_samples_are_counted_in_two_groups() -> None:
+    outputs = torch.zeros(11, 2)
+    outputs[:5, 0] = torch.tensor([5.0, 5, 5, 5, -1])
+    outputs[5:, 1] = torch.tensor([1.0, 1, -1, -1, -1, -1])
+    wanted, taken_out = torch.tensor([0] * 5 + [1] * 6), torch.tensor([False] * 5 + [True] * 6)
+    # two samples with the concept, of which there are three copies, and five without
+    found = upper_fit._right(outputs, wanted, taken_out)
+    assert (found.lacking, found.taken_out, found.share) == pytest.approx((4 / 5, 1 / 3, 2 / 7))
+    assert found.right == pytest.approx((4 + 2 / 3) / 7)
+    assert found.worst == pytest.approx(1 / 3)
+
+
+def test_the_boost_with_which_the_worse_group_is_best_is_chosen() -> None:
+    # of five samples, one has the concept: right are 0.8, 0.92, 0.91, 0.88 and 0.8
+    given = {1.0: (1.0, 0.0), 2.0: (0.95, 0.8), 3.0: (0.93, 0.83), 4.0: (0.88, 0.88), 5.0: (0.75, 1.0)}
+    found = {boost: HeldOut(*both, share=0.2) for boost, both in given.items()}
+    # as much as has to be right, or most if nothing has that much
+    for least, boost in {0.0: 4.0, 0.87: 4.0, 0.9: 3.0, 0.915: 2.0, 0.95: 2.0}.items():
+        assert chosen_boost(found, least) == boost
 
 
 class Skipping(nn.Module):

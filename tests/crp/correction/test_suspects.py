@@ -112,10 +112,7 @@ def test_a_row_is_likely_when_all_its_evidence_is_above_what_is_stated(folder: P
     assert given.to_json()["likely_above"] == {"exclusive": 0.3, "gap": 0.2, "errors": 0.0, "place": 0.5}
     for place, likely in ((0.49, False), (0.51, True)):
         assert replace(given, right=None, place=place).likely == likely
-    stated = (
-        "likely with exclusive above 30 % and gap above 20 % and errors above 0 % together, "
-        "or with place above 50 %."
-    )
+    stated = "likely if exclusive is above 30 %, gap above 20 % and errors above 0 %, or if place is above 50 %."
     assert stated in run(folder).output
     page = Path(__file__).parents[3].joinpath("docs", "fixing.md").read_text(encoding="utf-8")
     assert "exclusive is above 30, the gap above 20 and errors above 0 points" in page

@@ -98,7 +98,7 @@ def test_wrong_calls(folder: Path, options: list[str], message: str) -> None:
     assert message in result.output
 
 
-def test_samples_are_taken_until_enough_are_predicted_rightly() -> None:
+def test_samples_are_taken_until_enough_are_predicted_correctly() -> None:
     namespace: dict = {}
     exec(CODE, namespace)
     model, data = crp.prepared(namespace["net"]), namespace["data"]

@@ -346,13 +346,13 @@ def test_what_cannot_be_told_is_said(given: dict, reason: str) -> None:
     assert np.isnan(finding.figure("this model", "information").mean)
 
 
-def test_if_nothing_is_predicted_rightly_only_the_network_is_measured() -> None:
+def test_if_nothing_is_predicted_correctly_only_the_network_is_measured() -> None:
     wrong = [(int(NET(sample[None]).argmax()) + 1) % 4 for sample in DATA]
     found = crp.evaluate(NET, DATA, [LAYER], measures=DEFAULT, labels=wrong, progress=False)
     assert [one.measure for one in found.findings] == ["trained"]
     assert found.layers == ()
     assert found.samples == 0
-    with pytest.raises(InputError, match="0 samples rightly"):
+    with pytest.raises(InputError, match="0 samples correctly"):
         crp.evaluate(NET, DATA, [LAYER], measures=["edges"], labels=wrong, progress=False)
 
 
@@ -360,6 +360,8 @@ def test_if_nothing_is_predicted_rightly_only_the_network_is_measured() -> None:
     ("given", "message"),
     [
         ({"labels": [0]}, "10 samples and 1 labels"),
+        ({"labels": [4] * SAMPLES}, "A sample has the label 4, but the model has the classes 0 to 3"),
+        ({"labels": torch.tensor(LABELS).float()}, r"Sample 0 has the label tensor\(.\.\), which is not a whole"),
         ({"masks": MASKS.double()}, r"Masks are bool \[10, 12, 12\]"),
         ({"measures": ["localisation"]}, "needs masks"),
     ],

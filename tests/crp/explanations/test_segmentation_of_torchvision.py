@@ -10,11 +10,12 @@ from crp.attribution.starts import ClassInMask
 
 NAMES = ["sky", "road", "tree", "car"]
 LAYER = "backbone.12"
-MODELS = ["lraspp_mobilenet_v3_large", pytest.param("deeplabv3_mobilenet_v3_large", marks=pytest.mark.slow)]
+MODELS = ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large"]
 MASK = np.zeros((40, 48), dtype=bool)
 MASK[10:30, 5:25] = True
 
 
+@pytest.mark.slow  # ten seconds each; a small segmentation in a mask is explained in test_starts.py
 @pytest.mark.parametrize("name", MODELS)
 def test_a_class_in_a_mask(name, tmp_path):
     from torchvision.models import segmentation

@@ -2,11 +2,13 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+import crp
 from crp.concepts import ChannelConcept
 from crp.errors import InputError, ModelError, SampleError
 from crp.mining.input_boxes import positions_of
@@ -164,6 +166,50 @@ class Counting(nn.Module):
 def test_a_model_that_counts_its_calls_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"^The model gives different outputs for the same sample"):
         mined(Counting(), DATA, tmp_path / "a.crp", layers=["conv"])
+
+
+class OverBatches(nn.Module):
+    """Subtracts the mean of the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(1, 2, 3), nn.Linear(32, 3)
+
+    def forward(self, data):
+        found = self.conv(data)
+        return self.linear((found - found.mean(0)).flatten(1))
+
+
+def test_a_model_whose_samples_depend_on_their_batch_is_refused(tmp_path):
+    without_statistics = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3)
+    )
+    named = (
+        r"^The model's output for a sample depends on the other samples of its batch, because of batch norms without "
+        r"running statistics \('1'\): it changes by [\d.e-]+ of [\d.]+\. Mine with block_size=1 "
+    )
+    data = TensorDataset(torch.randn(5, 1, 6, 6), torch.zeros(5, dtype=torch.int64))
+    with pytest.raises(ModelError, match=named):
+        mined(without_statistics, data, tmp_path / "a.crp", layers=["0"])
+    with pytest.raises(ModelError, match=r"depends on the other samples of its batch: it changes by"):
+        mined(OverBatches(), DATA, tmp_path / "a.crp", layers=["conv"])
+    # of a normal batch norm, and of one over the space of each sample, nothing depends on the batch
+    for norm in (nn.BatchNorm2d(2), nn.InstanceNorm2d(2)):
+        model = nn.Sequential(nn.Conv2d(1, 2, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+        mined(model, data, tmp_path / f"{type(norm).__name__}.crp", layers=["0"])
+
+
+def test_in_blocks_of_one_such_a_model_is_mined_as_it_is_explained(tmp_path):
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3)
+    )
+    data = TensorDataset(torch.randn(5, 1, 6, 6))
+    library = mined(model, data, tmp_path / "a.crp", layers=["0"], targets="prediction", block_size=1, vectors=True)
+    for index in range(5):
+        (layer,) = crp.explain(model, data[index][0], library, graph=False, effects=False).layers
+        expected = layer.relevance / abs(layer.relevance).sum()
+        np.testing.assert_allclose(library.vectors("0").relevance[index], expected, atol=1e-3)
 
 
 class Tokens(nn.Module):

@@ -46,6 +46,15 @@ class TestPictureFolder:
             1,
         ]
 
+    def test_as_many_subfolders_as_class_names_of_which_one_is_misspelt_are_refused(self, tmp_path):
+        saved_pictures(tmp_path, ["zebra/1.png", "amt/1.png"])
+        with pytest.raises(InputError, match=r"The subfolder 'amt' of .* is not a class name; did you mean 'ant'"):
+            load_data(str(tmp_path), class_names=("zebra", "ant"))
+
+    def test_names_of_classes_may_begin_with_a_byte_order_mark(self, tmp_path):
+        (tmp_path / "names.txt").write_bytes("\ufeffant\r\nbee\r\n".encode())
+        assert read_class_names(tmp_path / "names.txt") == ("ant", "bee")
+
     def test_pictures_are_read_when_asked_for(self, tmp_path):
         saved_pictures(tmp_path, ["a.png", "b.png"])
         (tmp_path / "b.png").write_bytes(b"")

@@ -30,10 +30,19 @@ def test_a_file_names_pictures_by_path_or_name_and_classes_by_name_or_index(tmp_
     assert labels(tmp_path, text, pictures) == {pictures[0]: 2, pictures[1]: 3, pictures[2]: 0}
 
 
+def test_spaces_after_commas_are_no_part_of_names(tmp_path):
+    picture = tmp_path / "a.png"
+    assert labels(tmp_path, "file, label\na.png, bee\n", [picture]) == {picture: 2}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,label\n", "have no column 'file'; they need the columns file and label."),
+        ("name,label\n", "have no column 'file', but 'name', 'label'; they need the columns file and label, separated"),
+        ("file;label\n1.png;ant\n", "have no column 'file', but 'file;label'; they need"),
+        ("", "have no column 'file', but none; they need"),
+        ("file,label\na/1.png\n", "have no label in line 2"),
+        ("file,label\n3.png,ant\n", "name none of the 2 pictures: they name '3.png', and the first picture"),
         ("file,label\n1.png,wasp\n", "There is no class 'wasp'"),
         ("file,label\n1.png,crane\n", "2 classes have the name 'crane'"),
         ("file,label\n1.png,ant\n1.png,bee\n", "give '1.png' two classes."),

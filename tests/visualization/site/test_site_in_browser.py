@@ -12,7 +12,7 @@ from crp.library.patches import MODES
 from crp.visualization import wording
 from crp.visualization.picture_formats import PATCHES_SUFFIX, SUFFIX
 from crp.visualization.site.site_maker import make_site
-from page_in_browser import faults, printed_patches
+from page_in_browser import STATES, faults, printed_patches
 from tests.visualization.site import small_site as small
 
 LAYER = "upper"
@@ -269,13 +269,12 @@ def test_a_concept_shows_its_patches_and_what_of_them_counts(page, folder, libra
 # -- what every page promises
 
 
+@pytest.mark.parametrize(("narrow", "rules"), STATES)
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_no_fault(page, folder, name):
-    page.open(folder / PAGES[name])
-    assert faults(page) == []
-    page.resize(400, 800)
-    page.media(dark=True)
-    assert faults(page) == [], "narrow and dark"
+def test_axe_finds_no_fault(page, folder, name, narrow, rules):
+    page.open(folder / PAGES[name], width=400 if narrow else 1300)
+    page.media(dark=narrow)
+    assert faults(page, rules) == []
 
 
 @pytest.mark.parametrize("name", ["index", "layer", "concept"])

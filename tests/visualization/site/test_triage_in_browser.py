@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from crp.visualization import triage_wording, wording
-from page_in_browser import faults
+from page_in_browser import STATES, faults
 from tests.visualization.site import many_predictions as many
 
 PAGE = 48
@@ -378,19 +378,18 @@ def test_a_comparison_of_nothing_leads_on(page, folder, asked):
 
 
 @pytest.mark.parametrize("where", ["index.html", "compare.html"])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "narrow and dark"])
-def test_axe_finds_no_fault(page, folder, entries, where, dark):
+@pytest.mark.parametrize(("narrow", "rules"), STATES)
+def test_axe_finds_no_fault(page, folder, entries, where, narrow, rules):
     if where == "index.html":
         open_index(page, folder, show="wrong", concept="upper/3", compare=entries[0].page)
     else:
         page.open(folder / where, f"prediction={entries[0].page}&prediction={entries[1].page}")
         settled(page, "document.querySelector('.difference:not([hidden])')")
         page.run("document.querySelectorAll('iframe').forEach(e => e.remove())")  # pages with tests of their own
-    if dark:
-        page.resize(400, 800)
-        page.media(dark=True)
-    assert page.run("document.documentElement.scrollWidth") <= (400 if dark else 1300)
-    assert faults(page) == []
+    page.resize(400 if narrow else 1300, 800)
+    page.media(dark=narrow)
+    assert page.run("document.documentElement.scrollWidth") <= (400 if narrow else 1300)
+    assert faults(page, rules) == []
 
 
 def test_without_scripts_the_index_is_a_list_of_links(browser, folder, entries):
