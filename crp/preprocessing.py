@@ -163,6 +163,26 @@ class Preprocessing:
         pixels = values.transpose(1, 2, 0) * np.array(self.std) + np.array(self.mean)
         return _as_rgb(pixels)
 
+    def out_of_range(self, tensor: torch.Tensor) -> str:
+        """Say that a model input `[..., c, H, W]` is not what pictures become; empty if it may be.
+
+        Values may lie outside the range of pictures (noise, an attack), but not by more than the whole range: then they
+        were not scaled to 0..1, or twice.
+
+        >>> import torch
+        >>> print(Preprocessing().out_of_range(torch.full((3, 2, 2), 255.0)))
+        The input has values of 255 to 255, and pictures become values of 0 to 1: is it scaled as pictures are?
+        """
+        ends = [((value - mean) / std) for mean, std in zip(self.mean, self.std, strict=True) for value in (0.0, 1.0)]
+        low, high = min(ends), max(ends)
+        least, most = float(tensor.min()), float(tensor.max())
+        if low - (high - low) <= least and most <= high + (high - low):
+            return ""
+        return (
+            f"The input has values of {least:.3g} to {most:.3g}, and pictures become values of {low:.3g} to "
+            f"{high:.3g}: is it scaled as pictures are?"
+        )
+
     def _resized(self, picture: Image.Image) -> Image.Image:
         if self.size is None:
             return picture
@@ -274,9 +294,11 @@ def as_rgb_picture(picture: Image.Image) -> Image.Image:
     if picture.format == "TIFF" and (pages := _alike_pages(picture)) > 1:
         raise NotRgbError(f"it has {pages} pages of one size, which may be channels or slices: a medium reads them")
     inverted = getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    # older versions of Pillow open grey PNG files of 16 bits in the mode of 32 bits
+    depth = 16 if picture.format == "PNG" else 32
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):
-        picture = _from_16_bits(picture)
+        picture = _from_16_bits(picture, depth)
         if inverted:  # Pillow has inverted those of 8 bits
             picture = ImageOps.invert(picture)
     elif picture.mode == "F":
@@ -299,11 +321,16 @@ def _alike_pages(picture: Image.Image) -> int:
     return sizes.count(sizes[0])
 
 
-def _from_16_bits(picture: Image.Image) -> Image.Image:
+def _from_16_bits(picture: Image.Image, depth: int) -> Image.Image:
     # Pillow's own conversion clips 16-bit greys to 255 instead of scaling them.
     values = np.asarray(picture).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise NotRgbError(f"its pixels range from {values.min()} to {values.max()}, but 0 to 65535 is allowed")
+    if picture.mode == "I" and depth > 16 and 0 < values.max() <= 255:
+        raise NotRgbError(
+            f"its pixels are 32-bit numbers from {values.min()} to {values.max()}, and it is not known whether 255 or "
+            "65535 is white; save it with 8 or 16 bits"
+        )
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 

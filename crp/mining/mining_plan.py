@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from zennit.core import Composite
 
 # What a manifest calls the kind of concept if layers have different ones.
+logger = logging.getLogger(__name__)
+
 SEVERAL_KINDS = "several kinds"
 
 
@@ -308,6 +311,8 @@ def _check_pictures(sample: Tensor, preprocessing: Preprocessing | None) -> None
         raise InputError(
             f"Samples of shape {shape} cannot be shown as pictures; pass patches=0 to mine without patches."
         )
+    if isinstance(preprocessing, Preprocessing) and (said := preprocessing.out_of_range(sample)):
+        logger.warning("Of the first sample: %s", said)
     shown_input(sample, preprocessing)  # raises here, before the pass, if the preprocessing does not fit the sample
 
 

@@ -79,6 +79,14 @@ class TestReadPicture:
         assert pixels(saved(Image.fromarray(array), tmp_path / "a.png"))[0, :, 0].tolist() == [0, 1, 100, 255, 1]
         assert pixels(saved(Image.fromarray(array), tmp_path / "a.tif"))[0, :, 1].tolist() == [0, 1, 100, 255, 1]
 
+    def test_numbers_of_32_bits_that_may_be_of_8_or_16_bits_are_refused(self, tmp_path):
+        few, many = (np.array([[0, 200, most]], dtype=np.int32) for most in (255, 65535))
+        with pytest.raises(InputError, match=r"its pixels are 32-bit numbers from 0 to 255, and it is not known"):
+            read_picture(saved(Image.fromarray(few), tmp_path / "a.tif"))
+        assert pixels(saved(Image.fromarray(many), tmp_path / "b.tif"))[0, :, 0].tolist() == [0, 1, 255]
+        # 16 bits are known to be 16 bits, however dark they are
+        assert pixels(saved(Image.fromarray(few.astype(np.uint16)), tmp_path / "c.png"))[0, :, 0].tolist() == [0, 1, 1]
+
     @pytest.mark.parametrize("mode", ["RGB", "L"])
     def test_an_open_picture_is_the_same_input_as_its_file(self, tmp_path, mode):
         # a library is mined from files; a picture that is open must not be explained with other pixels

@@ -51,6 +51,23 @@ def test_refused(model, library, image, change, error, sentence):
         explain(**{"model": model, "image": image, "library": library, **change})
 
 
+def test_an_input_that_no_picture_becomes_is_warned_of(tmp_path, caplog):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
+    data = torch.rand(4, 3, 8, 8)
+    how = crp.Preprocessing(mean=0.5, std=0.5)  # pictures become values of -1 to 1
+    settings = {"layers": ["0"], "targets": "prediction", "patches": 1, "preprocessing": how, "progress": False}
+    library = crp.mine(net, data * 2 - 1, path=tmp_path / "a.crp", **settings)
+    explain(net, data[0] * 2 - 1, library, graph=False, effects=False)
+    explain(net, data[0] * 6 - 3, library, graph=False, effects=False)  # a strong change of a picture
+    assert caplog.messages == []
+    explain(net, torch.cat([data[0, :, :4] * 0, data[0, :, 4:] * 0 + 255], 1), library, graph=False, effects=False)
+    told = "The input has values of 0 to 255, and pictures become values of -1 to 1: is it scaled as pictures are?"
+    assert caplog.messages == [told]
+    crp.mine(net, data * 255, path=tmp_path / "b.crp", **settings)
+    assert any(message.startswith("Of the first sample: The input has values of") for message in caplog.messages[1:])
+
+
 def test_a_prepared_model_is_refused_as_the_model_itself(model, library, image):
     with pytest.raises(LibraryError, match=r" was mined with other weights \("):
         explain(crp.prepared(network(1)), image, library)
