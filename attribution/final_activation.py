@@ -7,9 +7,11 @@ the input of that last operation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Set
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from crp.attribution.backward_graph import Node, graph_below
+from crp.attribution.nested_tensors import tensors_in
 from crp.errors import ModelError
 
 # Name -> functions and modules. A softmax counts if it is over the classes, axis 1.
@@ -49,7 +52,7 @@ _JOINING = (
     torch.cat, torch.concat, torch.concatenate, torch.stack, torch.hstack, torch.vstack, torch.dstack,
     torch.column_stack,
 )  # fmt: skip
-# After one of these, a softmax is not at the end.
+# What one of these is computed from is not at the end.
 _LINEAR = (
     functional.linear, functional.conv1d, functional.conv2d, functional.conv3d, functional.conv_transpose1d,
     functional.conv_transpose2d, functional.conv_transpose3d, torch.matmul, Tensor.matmul, Tensor.__matmul__,
@@ -103,7 +106,7 @@ class _Joined(NamedTuple):
 
 
 class FinalActivation(TorchFunctionMode):
-    """Records the softmaxes and sigmoids after the last linear operation while a model runs.
+    """Records the softmaxes and sigmoids from which no linear operation is computed, while a model runs.
 
     Parameters
     ----------
@@ -115,6 +118,8 @@ class FinalActivation(TorchFunctionMode):
         super().__init__()
         self._recorded: list[_Activation] = []
         self._joined: dict[Node, _Joined] = {}
+        # results that were forgotten without a graph to see what is computed from them, and what was made of them
+        self._unseen: list[ReferenceType[Tensor]] = []
         self._handles = [
             module.register_forward_hook(self._ran) for module in model.modules() if is_final_activation(module)
         ]
@@ -140,20 +145,37 @@ class FinalActivation(TorchFunctionMode):
             data = args[0] if args else kwargs["input"]
             self._record(_NAMES[function], result, data, args[1] if len(args) > 1 else kwargs.get("dim"))
         elif function in _LINEAR:
-            self._recorded.clear()
-            self._joined.clear()
+            self._forget_inputs(tensors_in((*args, *kwargs.values())))
         elif function in _JOINING and self._recorded:
             self._record_joined(function, result, args, kwargs)
+        elif function in _JOINING + _MOVING and any(map(self._is_unseen, tensors_in((*args, *kwargs.values())))):
+            self._unseen.append(ref(result))
         elif function in _MOVING and self._recorded and args and args[0] is self._recorded[-1].output:
             last = self._recorded[-1]
             if last.name in _SIGMOID and last.unchanged():
                 self._record(last.name, result, function(last.logits, *args[1:], **kwargs))
         return result
 
-    @property
-    def recorded(self) -> bool:
-        """Whether there was one after the last linear operation."""
-        return bool(self._recorded)
+    def _forget_inputs(self, tensors: Iterable[Tensor]) -> None:
+        """Forget what a linear operation is computed from; the heads beside it stay."""
+        self._unseen += [ref(activation.output) for activation in self._recorded if activation.node is None]
+        left = {activation.node for activation in self._recorded}.union(self._joined) - {None}
+        # the nearest first: what a linear operation reads is mostly the last activation
+        waiting, seen = deque(tensor.grad_fn for tensor in tensors), {None}
+        while waiting and left:
+            if (node := waiting.popleft()) not in seen:
+                seen.add(node)
+                left.discard(node)
+                waiting += (below for below, _ in node.next_functions)
+        self._recorded = [activation for activation in self._recorded if activation.node in left]
+        self._joined = {node: joined for node, joined in self._joined.items() if node in left}
+
+    def ends(self, output: object) -> bool:
+        """Whether the model may end in an activation, which `removed` undoes only if there is a graph."""
+        return bool(self._recorded) or self._is_unseen(output)
+
+    def _is_unseen(self, tensor: object) -> bool:
+        return any(unseen() is tensor for unseen in self._unseen)
 
     def _ran(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self._record(_NAMES[type(module)], output, args[0], getattr(module, "dim", None))

@@ -280,24 +280,21 @@ class RelevanceFlow(Interventions):
         if last:
             self.close()
 
-    @isolated()
     def ledger(self, relevance: Tensor, *, start: str = OUTPUT) -> Ledger:
-        """Propagate relevance to the input, and say where the part that does not arrive is absorbed.
+        """Propagate relevance `[1, N, C, *S]` to the input, and say where the part that does not arrive is absorbed."""
+        return self.down_with_ledger(relevance, start=start)[1]
 
-        Parameters
-        ----------
-        relevance
-            `[1, N, C, *S]` at the output of layer `start`.
-        start
-            The layer it starts at.
-        """
+    @isolated()
+    def down_with_ledger(self, relevance: Tensor, *, start: str = OUTPUT) -> tuple[Tensor, Ledger]:
+        """Propagate relevance `[1, N, C, *S]` to the input: what arrives, `[1, N, c, *S]`, and the ledger."""
         source, purpose = self._at(start).below, self._purpose(INPUT)
         for call in calls_below(source, purpose):
             call.forget()  # the factors of neighbours may be joined, which mixes their balances
         carried = self._pass(purpose, [source], [relevance], join=False)
         with self._recorder.recording() as entries:
-            arriving = carried.propagate(source, [self._end(INPUT)], relevance)
-        return balance(relevance, arriving, entries)
+            (arriving,) = carried.propagate(source, [self._end(INPUT)], relevance)
+        arriving = self._input.new_zeros(1, *self._input.shape) if arriving is None else arriving
+        return arriving, balance(relevance, [arriving], entries)
 
     @isolated()
     def up(self, regions: Tensor, layer: str) -> Tensor:

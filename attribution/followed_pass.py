@@ -177,12 +177,13 @@ class FollowedModel:
                     output = self.model(data)
                 except _Ended as ended:
                     output = ended.output
+            ended = self._end is None and final.ends(output)
             if self._end is None:
                 output = final.removed(output).output
         if not isinstance(output, Tensor):
             raise ModelError(f"The model's output is {described_output(output)}, not a tensor: crp.select_output.")
         # [N] of a regression: one output per sample, as in a flow
-        return output if output.ndim > 1 else output[:, None], final.recorded and self._end is None
+        return output if output.ndim > 1 else output[:, None], ended
 
     def _call(self, name: str, run: Callable, *args: Any, **kwargs: Any) -> Any:
         output = self._step(name, partial(run, *args, **kwargs))

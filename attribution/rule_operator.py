@@ -232,6 +232,8 @@ class RuleCall:
     def _summed_product(self, values: Tensor, factor: Tensor) -> Tensor:
         """Multiply by a factor and add up the channels, in pieces along the first axis of space: no whole product."""
         axis = values.ndim - self.data.ndim + 2
+        if factor.stride(1) == 0:
+            return values.sum(axis - 1, keepdim=True) * factor[:, :1]
         step = max(1, _SUMMED * values.shape[axis] // values.numel())
         pieces = zip(values.split(step, axis), factor.split(step, 2), strict=True)
         sums = [(part * own).sum(axis - 1, keepdim=True) for part, own in pieces]

@@ -138,7 +138,7 @@ class UpperPart:
         parts: list[Tensor] = []
         for part in replaced.split(size):
             together = self._run_together(part) if self._in_batches and len(part) > 1 else None
-            parts += [together] if together is not None else [self._run_upper(one[None]) for one in part]
+            parts += [together] if together is not None else [self._run_upper(one[None].clone()) for one in part]
         return torch.cat(parts).detach()
 
     @isolated()
@@ -185,7 +185,7 @@ class UpperPart:
     def _with_graph(self, replaced: Tensor) -> Tensor:
         needed, self._followed.needs_graph = self._followed.needs_graph, True
         try:
-            return self._run_upper(replaced)
+            return self._run_upper(replaced.clone())
         finally:
             self._followed.needs_graph = needed
 
@@ -214,7 +214,7 @@ class UpperPart:
         with _Reads() as reads:
             self._stored = reads.watched
             try:
-                (found,) = self._run_upper(self.activation[None])
+                (found,) = self._run_upper(self.activation[None].clone())
             except (RuntimeError, ValueError, IndexError, TypeError):  # what is read without a function was not kept
                 if path.cloned:
                     raise
@@ -230,10 +230,11 @@ class UpperPart:
         return True
 
     def _run_upper(self, replaced: Tensor) -> Tensor:
+        """Run the upper part, which may overwrite `replaced`."""
         self._position, self._copies, self._same_path = 0, len(replaced), True
         if self._followed.needs_graph and not replaced.requires_grad:
-            replaced = replaced.detach().requires_grad_()
-        self._replacement = replaced.flatten(0, 1).clone()  # cloned, because the model may overwrite it
+            replaced = replaced.detach().requires_grad_().clone()  # no leaf, which must not be overwritten
+        self._replacement = replaced.flatten(0, 1)
         output, _ = self._followed.run(self._stored(self._followed.data), self._repeat_call)
         if not self._same_path:
             raise ModelError(

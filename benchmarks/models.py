@@ -303,10 +303,10 @@ def summary(results: Sequence[Result]) -> str:
     commits = [commit for commit, _ in Counter(result.commit for result in results).most_common()]
     return (
         f"{', '.join(counts)} have the model's own output and a ledger that closes to {CLOSED:.0e} or better. "
-        f"{named} have functions without a rule, which are named. {len(failed)} could not be explained "
-        f"({', '.join(failed) or 'none'}). In heatmaps, relevance stays between {RANGE[0]} and {RANGE[1]} times what "
-        f"started in {len(known) - len(outside)} of the {len(known)} where this was measured. It does not in "
-        f"{', '.join(outside) or 'any other'}. Relevance that ranks concepts stays there in "
+        f"Networks with functions that have no rule, which the notes name: {named}. Networks that could not be "
+        f"explained: {', '.join(failed) or 'none'}. In heatmaps, relevance stays between {RANGE[0]} and {RANGE[1]} "
+        f"times what started in {len(known) - len(outside)} of the {len(known)} where this was measured. It does not "
+        f"in {', '.join(outside) or 'any other'}. Relevance that ranks concepts stays there in "
         f"{sum(result.ranking_stays for result in ranked)} of {len(ranked)}. Measured at commit {', '.join(commits)}."
     )
 

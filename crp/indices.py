@@ -210,6 +210,8 @@ def _several(value: object) -> list | None:
 
 def plain_number(value: object) -> object:
     """Turn a number of numpy or torch into one of Python; anything else stays as it is."""
+    if type(value) is int:  # most are
+        return value
     array = as_array(value)
     return value if array is None or array.size != 1 else array.item()
 

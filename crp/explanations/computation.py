@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
-from crp.attribution.condition_passes import conditional_heatmaps
 from crp.attribution.named_starts import Target
 from crp.attribution.start_places import place_of
 from crp.attribution.starts import Difference, Start
@@ -32,7 +31,9 @@ from crp.explanations.explained import Explained, best_classes, explained_of, pr
 from crp.explanations.explanation import ConceptPart, Explanation, LayerExplanation
 from crp.explanations.illustration import illustrated
 from crp.explanations.map_computation import concept_maps_in
+from crp.explanations.ranked_layers import RankedLayer, ranked_layer
 from crp.graphs.composition import apart, graph_in
+from crp.graphs.concept_graph import REST, Key
 from crp.graphs.finiteness import check_finite
 from crp.library.fingerprints import value_fingerprint
 from crp.library.profiles import class_shares
@@ -42,7 +43,6 @@ from crp.media.medium import Medium
 from crp.models import PreparedModel, ready_model
 from crp.places import Place
 from crp.preprocessing import Preprocessing, shown_input
-from crp.relevance_shares import shares
 from crp.values import ClassScore, StartScore
 
 if TYPE_CHECKING:
@@ -212,21 +212,26 @@ def _explained(
 ) -> dict[str, Any]:
     """Explain one start; return fields of `Explanation` by name. `root` is the id of the graph's root."""
     started = flow.output_relevance(start)
-    ledger = flow.ledger(started)
+    at_input, ledger = flow.down_with_ledger(started)
     departure = ledger.departure()
-    arriving = flow.down(started, to=[INPUT, *shown.layers])
-    _check_arriving(flow, arriving)
-    heatmap = arriving[INPUT][0, 0].sum(0)
+    arriving = flow.down(started, to=shown.layers)
+    _check_arriving(flow, {INPUT: at_input, **arriving})
+    heatmap = at_input[0, 0].sum(0)
     total = float(started.double().sum())
     maps = concept_maps_in(flow, shown.concept, {layer: arriving[layer][0] for layer in shown.layers}, shown.cells)
-    layers = [
-        _explained_layer(flow, shown, layer, arriving[layer][0], total, start, measured, maps[layer])
-        for layer in shown.layers
+    ranked = [
+        ranked_layer(flow, layer, shown.concept, arriving[layer][0], shown.concepts) for layer in shown.layers
     ]
-    del arriving  # of a volume, as much as the graph needs for its own
+    heatmaps = {(OUTPUT, root): _array(heatmap)}
+
+    def drawn(nodes: Mapping[str, list[int]]) -> Mapping[Key, np.ndarray]:
+        """Compute heatmaps of cards and of nodes of the graph together, which takes fewer passes."""
+        for one in ranked:
+            heatmaps.update(one.heatmaps(flow, [index for index in nodes.get(one.layer, ()) if index != REST]))
+        return heatmaps
+
     graph = None
     if shown.graph:
-        known = {(part.layer, part.concept): part.heatmap for layer in layers for part in layer.ranked}
         graph = graph_in(
             [flow],
             apart(shown.layers),
@@ -236,8 +241,12 @@ def _explained(
             concept=shown.concept,
             coverage=_GRAPH_COVERAGE,
             breadth=_GRAPH_BREADTH,
-            heatmaps={(OUTPUT, root): _array(heatmap), **known},
+            arriving={layer: relevance[0] for layer, relevance in arriving.items()},
+            heatmaps=drawn,
         )
+    else:
+        drawn({})
+    layers = [_explained_layer(flow, shown, one, total, start, measured, maps[one.layer], heatmaps) for one in ranked]
     return {
         "heatmap": _array(heatmap),
         "layers": tuple(layers),
@@ -267,52 +276,41 @@ def _listed(classes: Sequence[ClassScore], explained: Sequence[Explained]) -> tu
 def _explained_layer(
     flow: RelevanceFlow,
     shown: _Shown,
-    layer: str,
-    arriving: Tensor,
+    ranked: RankedLayer,
     started: float,
     start: Start,
     measured: MeasuredEffects | None,
     concept_map: ConceptMap | None,
+    heatmaps: Mapping[Key, np.ndarray],
 ) -> LayerExplanation:
-    """Explain one layer; `arriving` is `[1, C, *S]`."""
-    library, own = shown.library, flow.parts(layer, shown.concept)
-    relevance = own.total(arriving.double())[0]
-    share = shares(relevance.cpu().numpy())
-    order = relevance.argsort(descending=True, stable=True).tolist()
-    supporting = [index for index in order[: shown.concepts] if relevance[index] > 0]
-    opposing = [index for index in order[::-1][: shown.concepts] if relevance[index] < 0]
-    cards = supporting + opposing
+    library, layer, relevance, share, cards = shown.library, ranked.layer, ranked.relevance, ranked.share, ranked.cards
     parts, ablations, overlooked = {}, (None, None), {}
     if cards:
         library.concept_ids(layer, cards)
         statistics = library.statistics(layer)
-        heatmaps = conditional_heatmaps(
-            flow, cards, lambda some: flow.down(own.carried(arriving, some), start=layer)
-        )
-        check_finite(heatmaps, f"at the input for single concepts of layer {layer!r}", "at the layer itself")
         effects = [None] * len(cards)
         if measured is not None:
-            effects = measured.of(layer, cards, start, started)
             strongest = sorted(cards, key=lambda index: -abs(share[index]))
             ablations = measured.ablations(layer, strongest, shown.pairs, start, shown.classes)
+            effects = measured.of(layer, cards, start, started)  # measured with the pairs, in one batch
             if flow.first_order:
-                overlooked = measured.overlooked(layer, own, cards, start, started)
-        for index, heatmap, effect in zip(cards, heatmaps, effects, strict=True):
+                overlooked = measured.overlooked(layer, ranked.parts, cards, start, started)
+        for index, effect in zip(cards, effects, strict=True):
             parts[index] = ConceptPart(
                 layer=layer,
                 concept=index,
                 relevance=float(relevance[index]),
                 share=float(share[index]),
-                heatmap=_array(heatmap),
+                heatmap=heatmaps[layer, index],
                 classes=class_shares(statistics, index, library.class_names, _USERS),
                 effect=effect,
             )
-    outside = float(own.rest(arriving.double()).sum())
+    outside = float(ranked.parts.rest(ranked.arriving.double()).sum())
     return LayerExplanation(
         layer=layer,
         size=len(relevance),
-        supporting=tuple(parts[index] for index in supporting),
-        opposing=tuple(parts[index] for index in opposing),
+        supporting=tuple(parts[index] for index in ranked.supporting),
+        opposing=tuple(parts[index] for index in ranked.opposing),
         rest=0.0 if not share.any() else max(0.0, 1 - math.fsum(abs(part.share) for part in parts.values())),
         coverage=(float(relevance.sum()) + outside) / started if started and not flow.first_order else math.nan,
         concept_map=concept_map,

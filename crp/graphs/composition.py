@@ -9,7 +9,7 @@ from the autograd graph of the forward pass, so skip connections, branches and c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -147,7 +147,8 @@ def graph_in(
     breadth: int = 6,
     library: Library | None = None,
     concept: Kinds = _CHANNELS,
-    heatmaps: Mapping[Key, np.ndarray] | None = None,
+    arriving: Mapping[str, Tensor] | None = None,
+    heatmaps: Callable[[Mapping[str, list[int]]], Mapping[Key, np.ndarray]] | None = None,
 ) -> ConceptGraph:
     """Compute the graph from forward passes that are already open.
 
@@ -160,14 +161,17 @@ def graph_in(
     start
         The relevance that starts at the output, if it is not that of the class `target`, which then identifies the
         root.
+    arriving
+        Relevance that was already computed, by layer, `[N, *shape]`, of a graph of the whole prediction in one flow.
     heatmaps
-        Conditional heatmaps of concepts that were already computed, under the same condition.
+        Computes conditional heatmaps of concepts of the graph, given by layer, under the same condition. Those that it
+        does not return are computed here.
 
     Other parameters are described in `compose`.
     """
     for flow in flows:
         # Inside the loop, because a flow that was opened by the iteration is closed after it.
-        root = root_of(flow, target, start, of, concept, library)
+        root = root_of(flow, target, start, of, concept, library, arriving or {})
         below = _directly_below(flow, root.layer, layers)
         explained = root.start.name(output_names(library.output_names if library else (), flow.prediction))
         inner, first_order = [layer for layer in below if layer != OUTPUT], flow.first_order
@@ -218,7 +222,7 @@ def graph_in(
         for lower, value in lowers.items()
         if lower in arriving
     ]
-    pictures = _heatmaps(flows, root, kept, heatmaps or {}) if samples == 1 else {}
+    pictures = _heatmaps(flows, root, kept, heatmaps(kept) if heatmaps else {}) if samples == 1 else {}
     nodes = []
     for key, relevance in arriving.items():
         layer, index = key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +29,15 @@ _TOGETHER = 64
 class Root:
     """The root of a graph: what starts at the output, and the concept `of` that relevance is masked to, if any.
 
-    `target` is the class, or 0 if something else than one class starts.
+    `target` is the class, or 0 if something else than one class starts. `arriving` is relevance that is known already,
+    by layer, `[N, *shape]`; none if a concept is decomposed.
     """
 
     target: int
     start: Start
     of: Key | None
     concept: Kinds
+    arriving: Mapping[str, Tensor]
 
     @property
     def layer(self) -> str:
@@ -61,6 +63,8 @@ class Root:
             relevance = flow.down(relevance, to=self.layer)
             if layer != self.layer:
                 relevance = self.down(flow, relevance[0], self.layer, [self.id], to=layer)
+        elif layer in self.arriving:
+            relevance = self.arriving[layer][None]
         elif layer != OUTPUT:
             relevance = flow.down(relevance, to=layer)
         if layer == OUTPUT:
@@ -110,6 +114,7 @@ def root_of(
     of: Key | None,
     concept: Kinds,
     library: Library | None,
+    arriving: Mapping[str, Tensor],
 ) -> Root:
     """Look up what is explained and the concept that the caller named."""
     if start is None:
@@ -118,4 +123,4 @@ def root_of(
     if of is not None:
         layer, index = of
         of = layer, concept_id(index, flow.parts(layer, concept).size, f"layer {layer!r}")
-    return Root(target, start, of, concept)
+    return Root(target, start, of, concept, arriving)

@@ -17,6 +17,11 @@ In unseen octagons with the tag that are predicted as octagons:
 (there, relevance belongs to the rest, but removing a direction changes the activation, too); parts are those of the
 deviation from the mean of the training scenes; or both.
 
+**In the picture**: octagons in which the tag is not first (of the logit), and striped ones in which it is, are drawn
+again without the tag, and again with a plain object instead of a striped one. Means of the relevance of both
+directions, of how much the logit falls without each direction, and of how much it falls in the picture drawn again; and
+in how many of them that is more without the tag than without the stripes. Directions play no part in what is drawn.
+
 **Why stripes come first**: means over the octagons, at `relu5`, of what becomes of the logit without a direction: its
 relevance; the first order, with units whose activation is 0; the same if the maxima of the pooling above may move; and
 if the ReLUs above may switch, too, which is the effect.
@@ -35,6 +40,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -47,7 +53,7 @@ from crp.attribution import RelevanceFlow, composite_for
 from crp.attribution.starts import LogOdds
 from crp.concepts import Directions
 from crp.demo import Scenes, demo_model
-from crp.demo.drawing import Scene
+from crp.demo.drawing import Scene, draw
 from tests.evidence.tag_truth import area
 
 LAYERS = ("relu5", "relu4")
@@ -100,32 +106,60 @@ def strongest(model: nn.Module, layer: str, data: Tensor, kind: Directions) -> n
 
 
 def pattern_rows(
-    model: nn.Module, layer: str, kind: Directions, mean: Tensor, data: Tensor, tags: np.ndarray, striped: np.ndarray
-) -> tuple[str, str]:
-    """Measure the tag's pattern among the four: rows of the first and of the second table."""
+    model: nn.Module,
+    layer: str,
+    kind: Directions,
+    mean: Tensor,
+    data: Tensor,
+    tags: np.ndarray,
+    striped: np.ndarray,
+    redrawn: np.ndarray,
+) -> tuple[str, str, str]:
+    """Measure the tag's pattern among the four: rows of the first three tables."""
     tag, composite = list(HOLDERS).index("tag"), composite_for(model, data[:1]).composite
     near = binary_dilation(tags, np.ones((1, 3, 3)), iterations=2)
-    odds, first, largest, on_tag, around, others = [], [], [], [], [], []
+    odds, held, falls, on_tag, around, others = [], [], [], [], [], []
     for sample, mask, ring in zip(data, tags, near, strict=True):
         with RelevanceFlow(model, composite, sample[None], [layer]) as flow:
             against = flow.down(flow.output_relevance(LogOdds(OCTAGON)), to=layer)[0]
             arriving = flow.down(flow.output_relevance([OCTAGON]), to=layer)[0]
             parts, activation, layout = flow.parts(layer, kind), flow.activation(layer), flow.layout(layer)
             odds.append(int(parts.total(against)[0].argmax()) == tag)
-            first.append(int(parts.total(arriving)[0].argmax()) == tag)
+            held.append(parts.total(arriving)[0].numpy())
             without = flow.removal(layer, kind).predictions([[index] for index in range(len(HOLDERS))])
-            largest.append(int(without[:, 0, OCTAGON].argmin()) == tag)
+            falls.append((flow.prediction[0, OCTAGON] - without[:, 0, OCTAGON]).numpy())
             heatmap = flow.down(parts.carried(arriving, [tag]), start=layer)[0, 0].sum(0).clamp(min=0).numpy()
         on_tag.append(float(heatmap[mask].sum() / heatmap.sum()))
         around.append(float(heatmap[ring].sum() / heatmap.sum()))
         everywhere, deviation = gradient(model, layer, sample[None]), activation - mean[:, None, None]
         ways = [(everywhere, activation), (everywhere * (activation != 0), deviation), (everywhere, deviation)]
         others.append([int(kind.by_position(*way, layout).sum(2).argmax()) == tag for way in ways])
-    shares = [np.mean(values) for values in (odds, first, largest, np.array(first)[largest], on_tag, around)]
-    missed = ~np.array(first)
+    held, falls = np.array(held), np.array(falls)
+    first, largest = held.argmax(1) == tag, falls.argmax(1) == tag
+    shares = [np.mean(values) for values in (odds, first, largest, first[largest], on_tag, around)]
+    missed = ~first
     head = f"| `{layer}` | {len(data)} |"
     figures, other = (" | ".join(f"{share:.1%}" for share in some) for some in (shares, np.mean(others, 0)))
-    return f"{head} {figures} | {striped[missed].sum()} of {missed.sum()} |", f"{head} {other} |"
+    pair = [tag, list(HOLDERS).index("stripes")]
+    drawn = [
+        f"| `{layer}` | {name} | {chosen.sum()} | "
+        + " | ".join(f"{value[chosen].mean():.2f}" for value in (*held[:, pair].T, *falls[:, pair].T, *redrawn))
+        + f" | {(redrawn[0] > redrawn[1])[chosen].sum()} |"
+        for name, chosen in (("not first", missed), ("first, striped", first & striped))
+    ]
+    return f"{head} {figures} | {striped[missed].sum()} of {missed.sum()} |", f"{head} {other} |", "\n".join(drawn)
+
+
+def redrawn_falls(model: nn.Module, scenes: Scenes, indices: list[int]) -> np.ndarray:
+    """Measure how much the octagon's logit falls in scenes drawn without the tag, and without stripes, `[2, N]`."""
+
+    def logits(**change: object) -> np.ndarray:
+        pictures = [draw(replace(scenes.scene(index), **change)).picture for index in indices]
+        with torch.no_grad():
+            output = model(torch.stack([scenes.preprocessing.to_input(picture) for picture in pictures]))
+        return output[:, OCTAGON].numpy()
+
+    return logits() - np.array([logits(tagged=False), logits(texture="plain")])
 
 
 def gradient(model: nn.Module, layer: str, sample: Tensor) -> Tensor:
@@ -195,8 +229,9 @@ def main() -> None:
     }
     some = inputs(learned, list(range(MEAN_OF)))
     means = {layer: activations(model, layer, some).mean((0, 2, 3)) for layer in LAYERS}
-    pairs = [pattern_rows(model, layer, kind, means[layer], data, tags, striped) for layer, kind in kinds.items()]
-    rows, others = zip(*pairs, strict=True)
+    known = tags, striped, redrawn_falls(model, unseen, np.array(tagged)[predicted.numpy()].tolist())
+    found = [pattern_rows(model, layer, kind, means[layer], data, *known) for layer, kind in kinds.items()]
+    rows, others, drawn = zip(*found, strict=True)
     with torch.no_grad():
         reasons = reason_rows(model, kinds["relu5"], data)
     factors = [factor_row(model, layer, learned, unseen) for layer in LAYERS]
@@ -207,7 +242,11 @@ def main() -> None:
         "| layer | tagged octagons | log-odds | logit | effect | both | on the tag | within two pixels | striped |\n"
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n" + "\n".join(rows) + "\n\n## Other relevances\n\n"
         "| layer | tagged octagons | also where activations are 0 | deviations from the mean | both |\n"
-        "| --- | --- | --- | --- | --- |\n" + "\n".join(others) + "\n\n## Why stripes come first\n\n"
+        "| --- | --- | --- | --- | --- |\n" + "\n".join(others) + "\n\n## In the picture\n\n"
+        "| layer | octagons | number | relevance: tag | stripes | without the direction: tag | stripes "
+        "| drawn without: tag | stripes | more without the tag |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        + "\n".join(drawn) + "\n\n## Why stripes come first\n\n"
         "| direction | relevance | first order | maxima may move | effect |\n"
         "| --- | --- | --- | --- | --- |\n" + "\n".join(reasons) + "\n\n## NMF\n\n"
         f"{FACTORS} directions.\n\n| layer | direction | AUC, training | AUC, unseen |\n| --- | --- | --- | --- |\n"

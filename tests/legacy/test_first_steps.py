@@ -98,6 +98,8 @@ def test_the_tutorial_on_attributions(model):
     conditions = [{"features.40": [3], "y": [2]}]
     attr = attribution(sample, conditions, composite)
     assert torch.equal(attr[0], attr.heatmap)
+    whole = [attribution(sample, [{"y": y}], composite, mask_map=cc.mask).heatmap for y in (2, [2])]
+    assert torch.equal(*whole)
     for mask_map in (cc.mask, dict.fromkeys(layer_names, cc.mask)):
         assert torch.equal(attribution(sample, conditions, composite, mask_map=mask_map).heatmap, attr.heatmap)
     conditions = [{"features.40": [3], "y": [2]}, {"features.20": [1, 5], "y": [0]}]
@@ -136,9 +138,16 @@ def test_the_tutorial_on_attributions(model):
     listed = [{**chain[0], "features.40": concept_ids.tolist()}, {**chain[1], "features.40": [int(concept_ids[0])]}]
     assert torch.equal(found, attribution(sample, listed, composite).heatmap)
 
+    # a module that is no layer of `layer_names`; later layers first
+    chain = [{"features.40": [3], "features.36": [4], "y": [2]}]
+    apart = attribution(sample, chain, composite, exclude_parallel=True).heatmap
+    assert torch.equal(apart, attribution(sample, chain, composite).heatmap)
+    assert not torch.equal(apart, attr.heatmap)
+
     # the generator, and a region
-    mask = torch.zeros(32, 32)
+    mask = torch.zeros(32, 32).to(attribution.device)
     mask[10:30, 10:30] = 1
+    assert imgify(mask, symmetric=True).size == (32, 32)
     conditions = [{"features.40": [id], "y": [2]} for id in torch.arange(0, 12)]
     inside = []
     for attr in attribution.generate(sample, conditions, composite, record_layer=layer_names, batch_size=5):
@@ -153,6 +162,7 @@ def test_the_tutorial_on_attributions(model):
 
     # the graph
     graph = trace_model_graph(model, sample, layer_names)
+    assert "features.37" in str(graph)
     assert graph.find_input_layers("features.40") == ["features.37"]
     attgraph = AttributionGraph(attribution, graph, dict.fromkeys(layer_names, cc))
     nodes, connections = attgraph(sample, composite, int(concept_ids[0]), "features.40", 2, width=[5, 2], abs_norm=True)

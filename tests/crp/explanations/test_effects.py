@@ -77,15 +77,12 @@ def test_an_image_of_another_size_than_those_mined(tmp_path):
 def test_removals_cost_one_forward_pass_and_few_of_each_upper_part(model, library, image, monkeypatch):
     """With two targets there are three views of the same prediction, and what they share is measured once.
 
-    Pairs of concepts are one more pass of each upper part.
+    Pairs of concepts are measured in the same pass.
     """
     ran = []
     run = FollowedModel.run
     monkeypatch.setattr(FollowedModel, "run", lambda self, data, step: ran.append(step) or run(self, data, step))
-    paired = [layer for layer in explain(model, image, library).layers if len(layer.ranked) > 1]
-    assert len(ran) == 1 + 2 * len(LAYERS) + len(paired) > 2 + 2 * len(LAYERS)
-    ran.clear()
-    explain(model, image, library, pairs=0)
+    assert any(len(layer.ranked) > 1 for layer in explain(model, image, library).layers)
     assert len(ran) == 1 + 2 * len(LAYERS)
     ran.clear()
     views = [explain(model, image, library, target="ant", against="cat", pairs=0)]
