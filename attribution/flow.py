@@ -110,7 +110,8 @@ class RelevanceFlow(Interventions):
         data = checked_input(self.replica.model, data)
         self.device = data.device
         self._input = fast_layout(data.detach()).requires_grad_(to_input)
-        forward = run_forward(self.replica, self._input, layers, before_activation=before_activation, whole=whole)
+        with self.replica.running:
+            forward = run_forward(self.replica, self._input, layers, before_activation=before_activation, whole=whole)
         self.linear = self.replica.linear
         self.pass_notes, self.first_order = forward.notes, forward.first_order
         self.notes = (*self.replica.notes, *forward.notes)

@@ -13,8 +13,10 @@ copies.
 from __future__ import annotations
 
 import functools
+import threading
 import types
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,6 +161,9 @@ class Replica:
         not said.
     weights
         Where the model's weights are, and how often they were changed; read when the copy is made.
+    running
+        Held while the copy runs or is observed: a forward pass keeps what it finds at the modules, so two threads take
+        turns. What follows the pass belongs to its flow, and needs no turns.
     """
 
     model: nn.Module
@@ -179,16 +184,17 @@ class Replica:
     layouts: dict[tuple[str, tuple[int, ...]], Layout] = field(default_factory=dict)
     probabilities: str | None = None
     weights: dict[str, tuple[int, int]] = field(init=False)
+    running: AbstractContextManager = field(default_factory=threading.RLock, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.weights = _versions(self.source)
 
     def __getstate__(self) -> dict[str, Any]:
         self.check_weights()
-        return vars(self)
+        return {name: value for name, value in vars(self).items() if name != "running"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        vars(self).update(state, running=threading.RLock())
         self.weights = _versions(self.source)  # a deep copy has weights of its own
 
     def check_weights(self) -> None:
@@ -240,9 +246,10 @@ class Replica:
         are inputs of modules.
         """
         shape = tuple(sample.shape[1:])
-        missing = [layer for layer in layers if (layer, shape) not in self.layouts]
-        if missing:
-            self.observe(sample, missing)
+        with self.running:
+            missing = [layer for layer in layers if (layer, shape) not in self.layouts]
+            if missing:
+                self.observe(sample, missing)
         return {layer: self.layouts[layer, shape] for layer in layers}
 
     def observe(self, data: Tensor, layers: Sequence[str] = ()) -> Observation:

@@ -16,7 +16,7 @@ from crp.cli import options
 @click.option("--data", metavar="DATA", required=True, help="Samples to learn from, named as for `crp mine`.")
 @click.option("--count", type=click.IntRange(min=1), default=40, show_default=True, help="Number of directions.")
 @click.option("--samples", type=click.IntRange(min=1), default=500, show_default=True, help="Samples to learn from.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of NMF and of the positions.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all draws.")
 @click.option("--out", metavar="FILE", required=True, help="The file to write, such as directions.safetensors.")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights

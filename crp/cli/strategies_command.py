@@ -11,7 +11,7 @@ from crp.errors import inert
 @click.argument("library")
 @click.argument("layer")
 @click.option("--class", "targets", metavar="CLASS", multiple=True, help="Only this class; can be repeated.")
-@click.option("--clusters", type=click.IntRange(min=2), help="Per class; by default chosen from the eigenvalues.")
+@click.option("--clusters", type=click.IntRange(min=2), help="For each class; by default chosen by the eigenvalues.")
 @click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Largest number of rows.")
 def strategies(library: str, layer: str, targets: tuple[str, ...], clusters: int | None, count: int) -> None:
     """Cluster the samples of each class in LIBRARY by the relevance of LAYER's concepts (SpRAy).

@@ -56,7 +56,14 @@ def family(request):
     return found, *prepared(found.build)
 
 
-def composite(model: nn.Module, data: Tensor, rules: str) -> Composite:
+@pytest.fixture(scope="module", params=RULES)
+def rules(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def composite(family: tuple, rules: str) -> Composite:
+    _, model, data = family
     if rules == "epsilon":
         return EpsilonEverywhere(network_kind([LinearCall("", nn.Linear, False)]))
     return composite_for(model, data, rules="by-purpose" if rules == "by purpose" else "epsilon-plus-flat").composite
@@ -91,11 +98,14 @@ class ByHand:
         return relevance_at(values[layer], relevance, {"input": values["input"]})["input"]
 
 
-@pytest.mark.parametrize("rules", RULES)
-def test_relevance_at_layers_and_at_the_input(family: tuple, rules: str) -> None:
+@pytest.fixture(scope="module")
+def by_hand(family: tuple, rules: str) -> ByHand:
+    return ByHand(*family, rules)
+
+
+def test_relevance_at_layers_and_at_the_input(family: tuple, rules: str, composite: Composite, by_hand: ByHand) -> None:
     found, model, data = family
-    by_hand = ByHand(found, model, data, rules)
-    with RelevanceFlow(model, composite(model, data, rules), data, found.layers) as flow:
+    with RelevanceFlow(model, composite, data, found.layers) as flow:
         assert flow.notes == ()
         assert_relevance_close(flow.prediction, by_hand.prediction, 1e-12)
         started = flow.output_relevance(TARGETS)
@@ -107,29 +117,27 @@ def test_relevance_at_layers_and_at_the_input(family: tuple, rules: str) -> None
                 assert_relevance_close(arriving[layer][0], by_hand.at(layer), 1e-9)
 
 
-@pytest.mark.parametrize("rules", RULES)
-def test_any_part_of_a_layer(family: tuple, rules: str) -> None:
+def test_any_part_of_a_layer(family: tuple, composite: Composite, by_hand: ByHand) -> None:
     """Two parts that make up the layer, and the layer, in one pass."""
     found, model, data = family
-    by_hand, layer = ByHand(found, model, data, rules), found.layers[1]
+    layer = found.layers[1]
     mask = torch.rand(by_hand.activation(layer).shape[1:], generator=torch.Generator().manual_seed(1)) < 0.4
     masks = torch.stack([mask, ~mask, torch.ones_like(mask)])[:, None].double()
-    with RelevanceFlow(model, composite(model, data, rules), data, [layer]) as flow:
+    with RelevanceFlow(model, composite, data, [layer]) as flow:
         arriving = flow.down(flow.output_relevance(TARGETS), to=layer)
         heatmaps = flow.down(arriving * masks, start=layer)
     for heatmap, kept in zip(heatmaps, arriving[0] * masks, strict=True):
         assert_relevance_close(heatmap, by_hand.sent(layer, kept), 1e-9)
 
 
-@pytest.mark.parametrize("rules", RULES)
-def test_concepts_by_their_ids(family: tuple, rules: str) -> None:
+def test_concepts_by_their_ids(family: tuple, composite: Composite, by_hand: ByHand) -> None:
     """Some channels of a layer `[N, C, H, W]`, `[N, H, W, C]` or `[N, T, C]`."""
     found, model, data = family
     last = type(model).__name__ in ("VisionTransformer", "SwinTransformer")
-    by_hand, layer, ids = ByHand(found, model, data, rules), found.layers[1], [1, 2]
+    layer, ids = found.layers[1], [1, 2]
     conditions = [{"y": [target], layer: ids} for target in TARGETS]
-    result = ConditionalAttribution(model)(data, conditions, composite(model, data, rules))
-    with RelevanceFlow(model, composite(model, data, rules), data, [layer]) as flow:
+    result = ConditionalAttribution(model)(data, conditions, composite)
+    with RelevanceFlow(model, composite, data, [layer]) as flow:
         arriving = flow.down(flow.output_relevance(TARGETS), to=layer)[0]
     kept = torch.zeros_like(arriving)
     chosen = (..., ids) if last else (slice(None), ids)
@@ -137,11 +145,10 @@ def test_concepts_by_their_ids(family: tuple, rules: str) -> None:
     assert_relevance_close(result.heatmap, by_hand.sent(layer, kept).sum(1), 1e-9)
 
 
-@pytest.mark.parametrize("rules", RULES)
-def test_conditional_heatmaps_add_up(family: tuple, rules: str) -> None:
+def test_conditional_heatmaps_add_up(family: tuple, composite: Composite) -> None:
     """All parts of a layer, along each of its axes."""
     found, model, data = family
-    with RelevanceFlow(model, composite(model, data, rules), data, found.layers) as flow:
+    with RelevanceFlow(model, composite, data, found.layers) as flow:
         for layer in found.layers:
             arriving = flow.down(flow.output_relevance(TARGETS), to=layer)
             whole = flow.down(arriving, start=layer)[0]
