@@ -27,7 +27,6 @@ FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars",
     "--force-color-profile=srgb", "--remote-debugging-pipe",
-    "--disable-features=RenderDocument",  # a page is loaded into the process of the last one: a third less work
 )  # fmt: skip
 # The browser finds the pipes as its descriptors 3 and 4.
 START = """
