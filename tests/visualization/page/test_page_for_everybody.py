@@ -178,6 +178,7 @@ def test_a_layer_without_space_has_no_cells(browser, tmp_path):
     browser.click(f"#layer-1-concept-{layer.ranked[0].concept} .pick")
     assert pinned(browser) == [layer.ranked[0].concept]
     without = next(i for i in range(64) if i not in {part.concept for part in layer.ranked})
+    browser.mouse("Moved", (1, 1))  # where it does not point at a concept of the next page
     browser.open(path, f"fc/{without}")
     assert caption(browser).startswith(f"Concept {without} of fc: ")
     assert browser.complaints == []
