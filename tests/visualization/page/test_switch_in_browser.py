@@ -54,7 +54,7 @@ def effect(page, card):
 
 
 def answer(page):
-    return page.run("document.querySelector('.answer').textContent").replace("\N{NO-BREAK SPACE}", " ")
+    return page.run("document.querySelector('.switched .answer').textContent").replace("\N{NO-BREAK SPACE}", " ")
 
 
 def hidden(page):
@@ -160,7 +160,7 @@ def test_by_keyboard_two_go_and_a_third_is_refused(page, switched):
     page.run(f"document.querySelector('#layer-0-concept-{third} .without').focus()")
     page.press("Enter")
     assert answer(page) == "The page holds outputs without one or two concepts, not without three: switch one on first."
-    assert page.run("document.querySelector('.answer').getAttribute('role')") == "status"
+    assert page.run("document.querySelector('.switched .answer').getAttribute('role')") == "status"
     assert len(off(page)) == 2
     page.press("Escape")
     assert (off(page), hidden(page)) == ([], True)
