@@ -1,4 +1,4 @@
-"""How much samples count whose concept was taken out, chosen on samples that are held out: `chosen_boost`."""
+"""How much samples with a concept count, chosen on samples that are held out: `chosen_boost`."""
 
 from __future__ import annotations
 

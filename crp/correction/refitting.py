@@ -49,17 +49,17 @@ def refit(
     the layer, activations around the concept are exchanged between samples with and without it (`counterfactuals`).
     The classes to be learnt are the labels, or without labels the model's own predictions on the samples as they are.
 
-    Samples whose concept was taken out weigh 1, 2, 4, 8 or 16 times as much as others. Thirds of the samples are held
-    out in turn to choose the weight (`chosen_boost`): the one with which the worse of two groups is best, samples
-    without the concept and those it was taken out of, if at most `budget` of the accuracy on both is lost. The last fit
-    uses all samples.
+    Samples with the concept weigh 1, 2, 4, 8 or 16 times as much as others, both as they are and with it taken out, so
+    that the concept says nothing about the class. Thirds of the samples are held out in turn to choose the weight
+    (`chosen_boost`): the one with which the worse of two groups is best, samples without the concept and those it was
+    taken out of, if at most `budget` of the accuracy on both is lost. The last fit uses all samples.
 
     What the layers below do not tell the last layer, it cannot use. With `from_layer`, that module and all that run
     after it are trained on the same kind of samples, which takes several hundred samples with the concept. Which layer
     is best depends on where the classes that are confused become alike (Lee et al. 2023, "Surgical fine-tuning improves
     adaptation to distribution shifts"). The concept is exchanged at its own layer, or at the input of `from_layer` if
-    that is not above it. A fifth of the samples is held out to choose in the same way how much those count whose
-    concept was taken out (`fitted_from`).
+    that is not above it. A fifth of the samples is held out to choose in the same way how much those with the concept
+    count (`fitted_from`).
 
     Parameters
     ----------
@@ -144,19 +144,24 @@ def refit(
 
 def _counted(boost: float) -> str:
     times = {1: "once", 2: "twice"}.get(boost, f"{boost:.3g} times")
-    return f"samples with the concept removed count {times}"
+    return f"samples with the concept count {times}, as they are and with it removed"
 
 
 @dataclass(frozen=True, eq=False)
 class _Examples:
-    """Features `[M, D]`, classes `[M]`, weight of one, the fold of each `[M]`, and which count when held out, `[M]`."""
+    """Features `[M, D]`, classes, the fold of each, which have the concept and which count when held out, all `[M]`."""
 
     features: Tensor
     wanted: Tensor
     weight: float
     fold: Tensor
+    having: Tensor
     counts: Tensor
     taken_out: bool
+
+    def weights(self, boost: float) -> Tensor:
+        """Return how much each counts: those that have the concept as often as those that it was taken out of."""
+        return torch.where(self.having, boost * self.weight, self.weight).double()
 
 
 def _examples(variants: Variants, wanted: Tensor, made: Counterfactuals) -> _Examples:
@@ -168,6 +173,7 @@ def _examples(variants: Variants, wanted: Tensor, made: Counterfactuals) -> _Exa
         wanted[samples],
         1 / COPIES if taken_out else 1.0,
         samples % _FOLDS,
+        ~lacking,
         torch.ones_like(lacking) if taken_out else lacking & (variants.name == "as they are"),
         taken_out,
     )
@@ -191,12 +197,7 @@ def _fitted(linear: nn.Linear, examples: Sequence[_Examples], boost: float, fold
     kept = [one.fold != (-1 if fold is None else fold) for one in examples]
     features = torch.cat([one.features[rows] for one, rows in zip(examples, kept, strict=True)])
     wanted = torch.cat([one.wanted[rows] for one, rows in zip(examples, kept, strict=True)])
-    weights = torch.cat(
-        [
-            torch.full((int(rows.sum()),), one.weight * (boost if one.taken_out else 1), dtype=torch.float64)
-            for one, rows in zip(examples, kept, strict=True)
-        ]
-    ).to(features)
+    weights = torch.cat([one.weights(boost)[rows] for one, rows in zip(examples, kept, strict=True)]).to(features)
     mean, scale = features.mean(0), features.std(0).clamp(min=1e-6)
     scaled = (features - mean) / scale
     start = linear.weight.detach().double() * scale

@@ -41,11 +41,12 @@ def fitted_from(
 ) -> tuple[nn.Module, float]:
     """Train a module and all that runs after it on samples with and without a concept.
 
-    Samples as they are, with the concept taken out and with it put in are drawn equally often. A fifth of the samples
-    is held out; with these, a boost is chosen for the trained model (`chosen_boost`). Batch norms keep their
-    statistics. A boost says how much more than samples that lack the concept those count that it was taken out of. It
-    is set by the biases of the classes: each changes by the logarithm of how much more often the class occurs with
-    this boost than with that of the training (Menon et al. 2021, "Long-tail learning via logit adjustment").
+    Samples that have the concept, samples it was taken out of, samples that lack it and samples it was put in are drawn
+    equally often, so that it says nothing about the class. A fifth of the samples is held out; with these, a boost is
+    chosen for the trained model (`chosen_boost`). Batch norms keep their statistics. A boost says how much more than
+    samples that lack the concept those count that it was taken out of. It is set by the biases of the classes: each
+    changes by the logarithm of how much more often the class occurs with this boost than with that of the training
+    (Menon et al. 2021, "Long-tail learning via logit adjustment").
 
     Parameters
     ----------
@@ -106,9 +107,9 @@ class _Trained:
 
     @isolated()
     def train(self, places: Tensor, seed: int, done: Callable[[int], object]) -> None:
-        """Train on some of the samples, with equally many of each kind."""
-        draw, kind = torch.Generator().manual_seed(seed), self._samples.kind[places]
-        chance = 1 / kind.bincount()[kind]
+        """Train on some of the samples, with equally many of each group."""
+        draw, group = torch.Generator().manual_seed(seed), self._samples.group[places]
+        chance = 1 / group.bincount()[group]
         weights = [value.requires_grad_() for value in self._upper.model.parameters() if value.is_floating_point()]
         optimizer = schedule = None
         for _ in range(_STEPS):
@@ -160,7 +161,7 @@ def _shift(samples: UpperSamples, wanted: Tensor, boost: float, shape: Sequence[
     """Return what a boost adds to the logit of each class, `[classes]`, for outputs of a shape `[M, classes]`."""
     lacking = torch.bincount(wanted[samples.lacking], minlength=shape[1]).double()
     having = torch.bincount(wanted[samples.taken_out], minlength=shape[1]).double() / COPIES
-    trained = float((samples.kind == 0).sum() / having.sum())
+    trained = float(samples.lacking.sum() / having.sum())
     more = (lacking + boost * having) / (lacking + trained * having)
     return torch.where(lacking + having > 0, more, 1.0).log().float()
 

@@ -70,6 +70,11 @@ class UpperSamples:
         """Which had the concept, bool `[M]`."""
         return self.kind == NAMES.index("taken out")
 
+    @property
+    def group(self) -> Tensor:
+        """Which of `NAMES` each is, those as they are divided by whether they lack the concept, int64 `[M]`."""
+        return torch.where(self.lacking, len(NAMES), self.kind)
+
 
 def exchanged_at(
     model: nn.Module, data: Tensor, presence: Presence, module: str, seed: int, *, progress: bool

@@ -8,8 +8,9 @@ from torch import nn
 
 from crp import InputError, ModelError
 from crp.correction import measure_fix, reactive, refit, suppress
-from crp.correction.counterfactuals import Counterfactuals
+from crp.correction.counterfactuals import COPIES, Counterfactuals
 from crp.correction.presence import find_presence
+from crp.correction.refitting import _Examples
 from tests.crp.correction.planted import TAG, planted_data, planted_model
 
 
@@ -98,3 +99,19 @@ def test_too_few_samples_or_no_last_layer_are_refused() -> None:
             refit(model, data, "conv", 0, labels=labels, progress=False)
         with pytest.raises(InputError, match=sentence):
             measure_fix(model, refit(model, data, "conv", 0, progress=False), data, "conv", 0, labels=labels)
+
+
+def test_with_any_boost_the_concept_says_nothing_about_the_class() -> None:
+    def weights(having: list[bool], weight: float) -> torch.Tensor:
+        some = torch.zeros(len(having))
+        return _Examples(some[:, None], some, weight, some, torch.tensor(having), some, True).weights(6)
+
+    # two samples have the concept, and three lack it, in which it is put
+    as_they_are, taken_out, put_in = (
+        weights([True, False, True, False, False], 1),
+        weights([True] * 2 * COPIES, 1 / COPIES),
+        weights([False] * 3, 1),
+    )
+    assert float(as_they_are[[0, 2]].sum()) == 12
+    assert float(taken_out.sum()) == pytest.approx(12)
+    assert float(as_they_are[[1, 3, 4]].sum()) == float(put_in.sum()) == 3

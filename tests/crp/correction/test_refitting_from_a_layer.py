@@ -149,10 +149,11 @@ def test_a_boost_changes_biases_by_how_much_more_often_a_class_occurs() -> None:
     # as they are: four, of which three lack the concept; one sample has it, of which there are three copies
     samples = samples_of([0, 0, 0, 0, 1, 1, 1, 2, 2, 2], [True] * 3 + [False] * 7)
     wanted = torch.tensor([0, 0, 1, 1, 1, 1, 1, 0, 0, 1])
-    # drawn equally often, the sample with the concept counts 4 (of four samples as they are)
+    assert samples.group.tolist() == [3, 3, 3, 0, 1, 1, 1, 2, 2, 2]
+    # drawn as often as the three that lack the concept, the sample that it was taken out of counts 3
     found = upper_fit._shift(samples, wanted, 9.0, (10, 3))
-    torch.testing.assert_close(found, torch.tensor([0.0, math.log((1 + 9) / (1 + 4)), 0.0]))
-    torch.testing.assert_close(upper_fit._shift(samples, wanted, 4.0, (10, 3)), torch.zeros(3))
+    torch.testing.assert_close(found, torch.tensor([0.0, math.log((1 + 9) / (1 + 3)), 0.0]))
+    torch.testing.assert_close(upper_fit._shift(samples, wanted, 3.0, (10, 3)), torch.zeros(3))
 
 
 def test_held_out_samples_are_counted_in_two_groups() -> None:
