@@ -281,12 +281,12 @@ class RelevanceFlow(Interventions):
             self.close()
 
     def ledger(self, relevance: Tensor, *, start: str = OUTPUT) -> Ledger:
-        """Propagate relevance `[1, N, C, *S]` to the input, and say where the part that does not arrive is absorbed."""
+        """Say where relevance `[1, N, C, *S]` from layer `start` is absorbed that does not arrive at the input."""
         return self.down_with_ledger(relevance, start=start)[1]
 
     @isolated()
     def down_with_ledger(self, relevance: Tensor, *, start: str = OUTPUT) -> tuple[Tensor, Ledger]:
-        """Propagate relevance `[1, N, C, *S]` to the input: what arrives, `[1, N, c, *S]`, and the ledger."""
+        """Propagate relevance `[1, N, C, *S]` from layer `start` to the input: what arrives there, and the ledger."""
         source, purpose = self._at(start).below, self._purpose(INPUT)
         for call in calls_below(source, purpose):
             call.forget()  # the factors of neighbours may be joined, which mixes their balances

@@ -92,10 +92,10 @@ class LayerDifference:
 
 @dataclass(frozen=True)
 class RuleAnswer:
-    """Whether a rule holds, and the share that says so, as a sentence without its full stop."""
+    """Whether a rule holds, and why, as a sentence."""
 
     holds: bool
-    said: str
+    sentence: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ class LibraryDifference:
             If the rule has another form, or names what the libraries do not have.
         """
         answer = self.answer(rule)
-        return f"{answer.said}: {rule}." if answer.holds else None
+        return answer.sentence if answer.holds else None
 
     def answer(self, rule: str) -> RuleAnswer:
         """Say whether a rule holds for the second library, and why; parameters and errors as in `holds`."""
@@ -156,7 +156,8 @@ class LibraryDifference:
             share = 0.0
             said = f"No concept of '{self.second.path.name}' matches {name}, so its share counts as 0"
         limit = float(found["share"]) / 100
-        return RuleAnswer(share > limit if found["sign"] == ">" else share < limit, said)
+        holds = share > limit if found["sign"] == ">" else share < limit
+        return RuleAnswer(holds, f"{said}: {rule}." if holds else f"{said}. Not so in B: {rule}.")
 
 
 def difference(first: Library, second: Library, *, layers: tuple[str, ...] | None = None) -> LibraryDifference:

@@ -41,8 +41,8 @@ def diff(
     from crp.library import open_library
 
     found = difference(open_library(first), open_library(second), layers=layers)
-    answers = {rule: found.answer(rule) for rule in rules}
-    broken = [f"{answer.said}: {rule}." for rule, answer in answers.items() if answer.holds]
+    answers = [found.answer(rule) for rule in dict.fromkeys(rules)]
+    broken = [answer.sentence for answer in answers if answer.holds]
     if as_json:
         click.echo(json.dumps({"layers": [layer.to_json() for layer in found.layers], "failed": broken}, indent=1))
     else:
@@ -60,8 +60,8 @@ def diff(
                 click.echo(f"  and {len(layer.changes) - count} more changes of at least five points")
         if found.empty:
             click.echo("Nothing differs.")
-        for rule, answer in answers.items():
-            click.echo(inert(f"{answer.said}: {rule}." if answer.holds else f"{answer.said}. Not so in B: {rule}."))
+        for answer in answers:
+            click.echo(inert(answer.sentence))
     ctx.exit(1 if broken else 0)
 
 

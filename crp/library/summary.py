@@ -14,8 +14,8 @@ from .checksums import library_files
 from .patch_segments import segment_files
 from .store import TABLES, Library
 
-# How the names of models begin that need no code of the user's (`crp.sources.named_models.FAMILIES`).
-RUN_BY_NAME = ("torchvision:", "timm:", "hf:", "demo")
+# What stands before the colon in names of models that need no code of the user's (`crp.sources.named_models.FAMILIES`).
+RUN_BY_NAME = ("torchvision", "timm", "hf", "demo")
 PRIVACY = "Patches and heatmaps show parts of the data set: share a library only with those who may see the data."
 
 
@@ -199,7 +199,7 @@ def _model_option(library: Library) -> str:
     """Return the option that names the library's model again, if it is code, which a library alone does not run."""
     source = library.manifest.get("source")
     model = source.get("model") if isinstance(source, dict) else None
-    if not isinstance(model, str) or model.startswith(RUN_BY_NAME):
+    if not isinstance(model, str) or model.partition(":")[0] in RUN_BY_NAME:
         return ""
     return f" --model {shlex.quote(model)}"
 

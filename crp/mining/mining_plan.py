@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
     from zennit.core import Composite
 
-# What a manifest calls the kind of concept if layers have different ones.
 logger = logging.getLogger(__name__)
 
+# What a manifest calls the kind of concept if layers have different ones.
 SEVERAL_KINDS = "several kinds"
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from crp.cli.group import INTERRUPTED
 from crp.demo.demo_kinds import KINDS
 from crp.library import open_library
 from crp.library.store import TABLES
-from crp.library.summary import PRIVACY, RUN_BY_NAME
+from crp.library.summary import PRIVACY, RUN_BY_NAME, _model_option
 from crp.sources import load_model
 from crp.sources.named_models import FAMILIES
 from crp.sources.provenance import data_of
@@ -267,6 +268,13 @@ class TestInfo:
         assert f"Explain a picture:  crp atlas mined.crp picture.jpg {code}" in lines
         assert {name.removesuffix(":") for name in FAMILIES} == {name.removesuffix(":") for name in RUN_BY_NAME}
         assert lines[-1] == PRIVACY
+
+    @pytest.mark.parametrize(
+        ("model", "option"),
+        [("demo", ""), ("demo:vit", ""), ("hf:folder", ""), ("demo.py:make", " --model demo.py:make")],
+    )
+    def test_code_is_told_from_models_by_name(self, model, option):
+        assert _model_option(SimpleNamespace(manifest={"source": {"model": model}})) == option
 
     def test_as_json(self, mined_shop):
         told = json.loads(mined_shop.run("info", "mined.crp", "--json").stdout)
