@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from crp.correction.suspicion import STATED, Candidate
+from crp.correction.suspicion import EFFECTS, STATED, Candidate
 from crp.library import Library
 from crp.library.given_names import GivenName
 from crp.visualization.number_formats import SPACE, percent
@@ -87,7 +87,7 @@ def _evidence(one: Candidate) -> list[tuple[str, str, str, str]]:
          f"{one.lacking}, {percent(one.share_lacking)}."),
         ("errors", None if one.right is None else one.errors, _errors(one)),
         ("decides", one.decides,
-         "Not measured: needs --data, and of 300 samples ten that have the concept and ten that lack it."
+         _unmeasured(one)
          if one.decides is None
          else f"Taken out, {_percent(one.kept)} are still recognised; put into others, {_percent(one.pulled)} are "
          f"taken for {one.target_name}."),
@@ -108,6 +108,15 @@ def _evidence(one: Candidate) -> list[tuple[str, str, str, str]]:
         else (what, f"{100 * min(1.0, max(0.0, value)):.1f}", _percent(value), words)
         for what, value, words in rows
     ]  # fmt: skip
+
+
+def _unmeasured(one: Candidate) -> str:
+    if one.place is None:
+        return "Not measured: give --data."
+    return (
+        f"Not measured: only the first rows are (--measured), and of {EFFECTS} samples at least ten must have the "
+        "concept and ten lack it."
+    )
 
 
 def _errors(one: Candidate) -> str:
