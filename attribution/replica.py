@@ -43,6 +43,7 @@ from crp.errors import ModelError, listed
 
 # Dicts that every module has (parameters, hooks, ...); copied, so that additions to the replica stay there.
 _TABLES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
+_ON_GRADIENTS = ("_backward_hooks", "_backward_pre_hooks")
 
 
 def replicate(model: nn.Module) -> nn.Module:
@@ -56,8 +57,8 @@ def replicate(model: nn.Module) -> nn.Module:
     Returns
     -------
     nn.Module
-        The copy, in evaluation mode, its parameters without `requires_grad`. Hooks that
-        the caller has registered are copied, too.
+        The copy, in evaluation mode, its parameters without `requires_grad`. Forward hooks that the caller has
+        registered are copied, too; hooks on gradients are not, because relevance is no gradient.
 
     Raises
     ------
@@ -75,6 +76,8 @@ def replicate(model: nn.Module) -> nn.Module:
         copy.__dict__ = dict(module.__dict__)
         for table in _TABLES:
             copy.__dict__[table] = module.__dict__[table].copy()
+            if table in _ON_GRADIENTS:
+                copy.__dict__[table].clear()
         copies[id(module)] = copy
 
     tensors: dict[int, torch.Tensor] = {}
