@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -156,8 +157,10 @@ def fix(
         result = correction.refit(
             found, fitting.data, layer, watched, labels=fitting.labels, after=result, from_layer=from_layer, **common
         )
+    if placed:
+        result = replace(result, method=f"{result.method}; the concept at its usual place")
+    written = correction.write_fixed(result, out, fitting.data[:2])  # a file that cannot hold it is refused at once
     figures = correction.measure_fix(found, result, held_out.data, layer, watched, labels=held_out.labels, **common)
-    written = correction.write_fixed(result, out, fitting.data[:2])
     if page is not None:
         supply(opened, found, found_kind, trust=given["trust"])
         text = fix_report(figures, result.method, (layer, index), held_out.data.cpu(), opened)

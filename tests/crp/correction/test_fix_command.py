@@ -101,8 +101,9 @@ def test_the_command_says_how_its_file_is_loaded_and_what_the_figures_mean(folde
         # 24 samples: 5 of them against 55 of 72
         (5 / 24, 55 / 72, "20.8 % right as they are and 76.4 % with the concept removed: the concept now speaks"),
         (1.0, 5 / 24, "the model still relies on the concept for 'octagon'"),
-        (0.5, 0.55, "no clear difference, as intended, and the fall is of what the model knew by the concept alone."),
-        (1.0, 1.0, "no clear difference, as intended."),
+        (0.5, 0.55, "points), as intended, and the fall is of what the model knew by the concept alone."),
+        # Wilson's lower end of 24 of 24 is 24 / (24 + 3.8415) = 0.862
+        (1.0, 1.0, "no clear difference (95 % interval: −14 to +14 points), as intended."),
     ],
 )
 def test_a_fall_is_said_to_be_intended_or_not(kept: float, removed: float, says: str) -> None:
