@@ -137,7 +137,9 @@ class FollowedModel:
         self.data = checked_input(self.model, data).detach()
         for name, module in modules.items():
             # torch's place for another `__call__`: around the caller's hooks, which run when the module does
-            module.__dict__["_compiled_call_impl"] = partial(self._call, name, module._call_impl)
+            module.__dict__["_compiled_call_impl"] = partial(
+                self._call, name, module._compiled_call_impl or module._call_impl
+            )
         self.needs_graph, self._end = False, end
 
     @isolated()

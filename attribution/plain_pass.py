@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map_only
 from crp.attribution.final_activation import LINEAR_OPERATIONS, FinalActivation
 from crp.attribution.isolation import callers_default
 from crp.attribution.observation import REFUSALS, cannot_run
+from crp.attribution.repeatability import check_same_output, random_states
 from crp.errors import CrpError
 
 _PRODUCTS = {*LINEAR_OPERATIONS, functional.scaled_dot_product_attention, torch.baddbmm, torch.addmm}
@@ -44,9 +45,13 @@ def plain_prediction(model: nn.Module, data: Tensor, *, coarse: bool = False) ->
     Raises
     ------
     ModelError
-        If the model cannot run on the data, or its output is computed from a softmax in a way that cannot be undone.
+        If the model cannot run on the data, its output depends on random numbers that it draws, or is computed from a
+        softmax in a way that cannot be undone.
     """
+    drawn = random_states(data.device)
     output, ended = _run(model, data, coarse, graph=False)
+    if random_states(data.device) != drawn and isinstance(output, Tensor):
+        check_same_output(output, _run(model, data, coarse, graph=False)[0])
     if ended:
         output, _ = _run(model, data, coarse, graph=True)
     return output.detach() if isinstance(output, Tensor) else output

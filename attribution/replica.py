@@ -37,6 +37,7 @@ from crp.attribution.purposes import Purpose
 from crp.attribution.rule_operator import RuleOperator
 from crp.attribution.ruled_module import PassRule, RuledModule
 from crp.attribution.rules import in_fewer_branches
+from crp.attribution.training_guard import guarded_call
 from crp.attribution.wrappers import check_module, uncompiled, unwrapped
 from crp.concepts import Layout
 from crp.errors import ModelError, listed
@@ -97,6 +98,8 @@ def replicate(model: nn.Module) -> nn.Module:
         copy.__dict__["_compiled_call_impl"] = None
         if "_orig_mod" in copy._modules:  # a compiled part
             copy.__dict__["forward"] = copy._orig_mod.forward
+    # torch's place for another `__call__`
+    copies[id(model)].__dict__["_compiled_call_impl"] = functools.partial(guarded_call, model, copies[id(model)])
     return copies[id(model)]
 
 
