@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +17,7 @@ from crp.attribution.functions.complex_numbers import COMPLEX_RULES
 from crp.attribution.functions.elementary import other_function
 from crp.attribution.functions.function_calls import FunctionRules, Operation
 from crp.attribution.functions.input_values import as_input
+from crp.attribution.functions.pass_notes import notes_of
 from crp.attribution.functions.table import RULES
 from crp.attribution.guards import NOT_FOLLOWED, check_graph, check_output, observed
 from crp.attribution.in_place import StaleReads, StaleTensorError, StaleTensors, follow_changes
@@ -244,11 +245,7 @@ def _attempt(
     if functions is not None:
         result.operations, result.modules = functions.operations, running.modules
         result.path = hash(tuple(running.path))
-        found = functions.reached_without_rule(output)
-        if found:
-            named = [f"{name} in {listed(modules)}" if modules else name for name, modules in found.items()]
-            result.notes.append(f"Without a rule, run by their gradient: {'; '.join(named)}.")
-        result.notes += _lost_digits(functions.converted, data.dtype)
+        result.notes += notes_of(functions, output, data.dtype)
     overwritten = any(call.overwritten() for call in (*calls, *result.operations)) or any(
         kept._version != version for kept, version in versions
     )
@@ -256,16 +253,6 @@ def _attempt(
         return None
     mark_nonnegative_inputs([rule for call in calls for rule in call.by_purpose.values()])
     return result
-
-
-def _lost_digits(converted: Mapping[torch.dtype, Collection[str]], dtype: torch.dtype) -> list[str]:
-    """Say which modules compute with fewer digits than the input has: rules and sums are only as exact."""
-    return [
-        f"Computed in {str(lower).removeprefix('torch.')}, whatever the dtype of the model, and relevance is only as "
-        f"exact: {listed(sorted(name or 'the model itself' for name in modules))}."
-        for lower, modules in converted.items()
-        if lower.is_floating_point and torch.finfo(lower).eps > torch.finfo(dtype).eps
-    ]
 
 
 def _ruled_function(replica: Replica, state: ForwardState, module: nn.Module, name: str) -> RuledModule:

@@ -190,8 +190,8 @@ class _Observer(TorchFunctionMode):
         groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
         kind = LINEAR_FUNCTIONS[function]
         # of a transposed convolution the weight has the channels of the input first
-        inputs = weight.shape[0] // groups if function in _TRANSPOSED else weight.shape[1]
-        self.found.linear.append(LinearCall(name, kind, weight.ndim > 2 and inputs == 1 and groups > 1))
+        depthwise = groups > 1 and (weight.shape[0] // groups if function in _TRANSPOSED else weight.shape[1]) == 1
+        self.found.linear.append(LinearCall(name, kind, depthwise))
         self._kept += [weight, result]
         module = self._modules[name]
         if type(module) is kind and module._parameters.get("weight") is weight:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from crp.attribution.copies import replicate
 from crp.attribution.isolation import isolated
 from crp.attribution.named_layers import check_layer, on_layer
 from crp.attribution.nested_tensors import tensors_in
-from crp.attribution.replica import replicate
 from crp.errors import ModelError
 
 

@@ -81,6 +81,9 @@ class RuledModule:
                 "The model switches autocast on in its forward pass, and the rules need one precision: switch it off "
                 "there to explain the model."
             )
+        weight = self.module._parameters.get("weight")
+        if weight is not None and data.ndim < weight.ndim:  # one sample, without an axis of samples
+            return self.forward(data[None], *args, **kwargs)[0]
         output = _RuleFunction.apply(data, self, args, kwargs)
         gate = linear_gate_of(data)
         if gate is not None:

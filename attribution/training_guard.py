@@ -1,8 +1,8 @@
 """A caller's model in training mode must not change, even if its copy calls it.
 
-A function that was made outside of a class (a lambda, a replaced `forward`) may hold modules of the caller, which are
-not replaced by their copies. In training mode, a batch norm there would update its statistics, and a spectral norm its
-vectors. Before that, the pass ends.
+A global name or an object that is no module may hold modules of the caller, which are then not replaced by their
+copies. In training mode, a batch norm there would update its statistics, and a spectral norm its vectors. Before that,
+the pass ends.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Guard(TorchFunctionMode):
             if id(tensor) in self._names:
                 module = self._names[id(tensor)]
                 raise ModelError(
-                    f"The model runs its '{module}' in training mode, because it calls it in a function that was made "
-                    "outside of its class (a lambda, a replaced forward): call model.eval() first."
+                    f"The model runs its '{module}' in training mode, because it calls it by a global name or an "
+                    "object that is no module, which a copy cannot follow: call model.eval() first."
                 )
         return function(*args, **kwargs)

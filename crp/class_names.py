@@ -85,6 +85,36 @@ def class_name(names: Sequence[str], index: int, count: int | None = None) -> st
     return named or ("output" if count == 1 and index == 0 else f"class {index}")
 
 
+def class_places(own: Sequence[str], names: Sequence[str], what: str = "class") -> list[int]:
+    """Return which class of a model each class of a data set is, by its name.
+
+    Parameters
+    ----------
+    own
+        Names of the data set's classes, by its labels.
+    names
+        Names of the model's classes, by index.
+    what
+        What has the names of `own`, and of what; for messages.
+
+    Raises
+    ------
+    InputError
+        If a name is not among `names`, or is there more than once.
+
+    Examples
+    --------
+    >>> class_places(["bee", "ant"], ["ant", "bee", "cat"])
+    [1, 0]
+    """
+    for name in own:
+        if names.count(name) != 1:
+            known = "not a class name" if name not in names else "the name of several classes"
+            hint = nearest(name, names) if name not in names else "rename them."
+            raise InputError(f"The {what.format(repr(name))} is {known}; {hint}")
+    return [names.index(name) for name in own]
+
+
 def check_classes(labels: Iterable[int], count: int) -> None:
     """Refuse labels that are no class of a model with `count` classes.
 

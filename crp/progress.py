@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,14 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Seconds between two updates: where they replace each other, and in a log, which keeps them all.
+_IN_PLACE, _IN_A_LOG = 0.1, 30.0
+
 
 def progress_bar(doing: str, total: int, *, shown: bool, unit: str = "sample") -> tqdm:
-    """Open a progress bar, a context with the method `update(count)`.
+    """Open a progress bar on stderr, a context with the method `update(count)`.
+
+    A file or pipe, such as the log of a job on a cluster, gets an update every 30 seconds.
 
     Parameters
     ----------
@@ -25,7 +31,10 @@ def progress_bar(doing: str, total: int, *, shown: bool, unit: str = "sample") -
     unit
         What is counted.
     """
-    return tqdm(total=total, desc=doing, unit=unit, disable=not shown)
+    in_place = sys.stderr.isatty() or "ipykernel" in sys.modules
+    seconds = _IN_PLACE if in_place else _IN_A_LOG
+    # tqdm's own upper limit of 10 seconds would be below that of a log
+    return tqdm(total=total, desc=doing, unit=unit, disable=not shown, mininterval=seconds, maxinterval=_IN_A_LOG)
 
 
 def in_batches(data: Tensor, size: int, doing: str, *, shown: bool) -> Iterator[tuple[slice, Tensor]]:

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from crp.attribution.copies import replicate
 from crp.attribution.detectors import OUTPUT_NAME
 from crp.attribution.forward_pass import checked_input
 from crp.attribution.isolation import isolated
 from crp.attribution.plain_pass import plain_prediction
-from crp.attribution.replica import replicate
 from crp.attribution.wrappers import check_module, unwrapped
 from crp.errors import LibraryError, ModelError, shortened
 from crp.library import Library

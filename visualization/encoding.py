@@ -40,6 +40,7 @@ DIVERGING = _table()
 DIVERGING.flags.writeable = False
 # What heatmaps on pages are drawn with: the same two hues, equally dark.
 AGAINST_INK, FOR_INK = DIVERGING[round(0.09 * LEVELS)], DIVERGING[-1 - round(0.09 * LEVELS)]
+_INKS = np.stack([FOR_INK, AGAINST_INK])
 
 
 def luminance(colours: np.ndarray) -> np.ndarray:
@@ -148,7 +149,7 @@ def fade(own: float, limit: float) -> float:
 
 def inks(signs: np.ndarray) -> np.ndarray:
     """Return the colour of each sign: float [...] -> uint8 [..., 3]; that of positive values for zero."""
-    return np.where(signs[..., None] < 0, AGAINST_INK, FOR_INK).astype(np.uint8)
+    return _INKS.take((signs < 0).astype(np.intp), axis=0)
 
 
 def veil(heatmap: np.ndarray, side: int = 10) -> np.ndarray:

@@ -23,7 +23,7 @@ import io
 import numpy as np
 from PIL import Image, features
 
-from crp.visualization.encoding import LEVELS, ROOT, SMALL_SIDE, colour_limit, fitted, inks, scaled, tinted
+from crp.visualization.encoding import LEVELS, ROOT, SMALL_SIDE, fitted, inks, scaled, tinted
 
 _WEBP, _AVIF = features.check("webp"), features.check("avif")
 # Of files that hold a photo, veils, and patches.
@@ -142,8 +142,15 @@ def tinted_uri(picture: np.ndarray, heatmap: np.ndarray, *, side: int, quality: 
     return heatmaps_uri(drawn_heatmap(picture, heatmap, side=side), quality)
 
 
-def drawn_heatmap(picture: np.ndarray, heatmap: np.ndarray, *, side: int) -> np.ndarray:
+def drawn_heatmap(picture: np.ndarray, heatmap: np.ndarray, *, side: int, limit: float | None = None) -> np.ndarray:
     """Draw what `tinted_uri` encodes, so that several can be put beside each other.
+
+    Parameters
+    ----------
+    picture, heatmap, side
+        As there.
+    limit
+        The heatmap's `colour_limit`, if it is known.
 
     Returns
     -------
@@ -152,10 +159,10 @@ def drawn_heatmap(picture: np.ndarray, heatmap: np.ndarray, *, side: int) -> np.
         [h, w, 3] where Pillow cannot write AVIF.
     """
     if max(heatmap.shape) <= SMALL_SIDE:
-        return _levels(heatmap)
+        return _levels(heatmap, limit)
     if not _AVIF:
-        return fitted(tinted(fitted(picture, max(heatmap.shape)), heatmap), side)
-    drawn = Image.fromarray(_inked(heatmap))
+        return fitted(tinted(fitted(picture, max(heatmap.shape)), heatmap, limit), side)
+    drawn = Image.fromarray(_inked(heatmap, limit))
     drawn.thumbnail((side, side), Image.Resampling.LANCZOS)
     return np.asarray(drawn)
 
@@ -197,18 +204,19 @@ def png_uri(array: np.ndarray) -> str:
     return _uri("png", _bytes(Image.fromarray(np.ascontiguousarray(array)), "PNG", optimize=True))
 
 
-def _inked(heatmap: np.ndarray) -> np.ndarray:
-    values = scaled(heatmap, colour_limit(heatmap), ROOT)
-    opacity = (np.abs(values) * 255).round().astype(np.uint8)
-    return np.dstack([inks(values), opacity])
+def _inked(heatmap: np.ndarray, limit: float | None = None) -> np.ndarray:
+    values = scaled(heatmap, limit, ROOT)
+    drawn = np.empty((*heatmap.shape, 4), np.uint8)
+    drawn[..., :3], drawn[..., 3] = inks(values), (np.abs(values) * 255).round()
+    return drawn
 
 
 def _avif(drawn: Image.Image, quality: int, **options: str) -> bytes:
     return _bytes(drawn, "AVIF", quality=quality, speed=8, max_threads=1, **options)
 
 
-def _levels(heatmap: np.ndarray) -> np.ndarray:
-    return np.rint((scaled(heatmap, power=ROOT) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
+def _levels(heatmap: np.ndarray, limit: float | None = None) -> np.ndarray:
+    return np.rint((scaled(heatmap, limit, ROOT) + 1) / 2 * (LEVELS - 1)).astype(np.uint8)
 
 
 def _levels_uri(levels: np.ndarray) -> str:

@@ -2,7 +2,8 @@ r"""Rules of attention.
 
 For maps its weights are constants, so that relevance flows to the values alone and is conserved (Ali et al., "XAI for
 Transformers: Better Explanations through Conservative Propagation", 2022). For ranking the rule is gradient times
-input, through the weights to queries and keys as well: what a channel does to the weights is a part of its effect.
+input, through the weights to queries, keys and masks made of data as well: what a channel does to the weights is a part
+of its effect.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from crp.attribution.functions.operation import Down
 
 
 def attention(call: Call) -> Tensor:
-    """Linearize attention in its values for maps; for ranking, take the gradient in all three."""
-    query, key, value = (call.argument(place, name) for place, name in enumerate(("query", "key", "value")))
+    """Linearize attention in its values for maps; for ranking, take the gradient in all that is data."""
+    given = [call.argument(place, name) for place, name in enumerate(("query", "key", "value", "attn_mask"))]
+    query, key, value, mask = given
     output = call.run()
     if not value.requires_grad:
         return other_function(call)
@@ -31,29 +33,28 @@ def attention(call: Call) -> Tensor:
     def mixed(weights: Tensor, values: Tensor) -> Tensor:
         return weights @ (values if groups == 1 else values.repeat_interleave(groups, -3))
 
-    given = (query, key, value)
-    data = list({id(tensor): tensor for tensor in given if tensor.requires_grad}.values())
+    data = list({id(tensor): tensor for tensor in given if tensor is not None and tensor.requires_grad}.values())
     reached = data if call.ranked_apart() else [value]
     ranked_only = [tensor for tensor in reached if tensor is not value]
 
     def maps() -> Down:
-        weights = _attention_weights(call, query.detach(), key.detach())
+        weights = _attention_weights(call, query.detach(), key.detach(), None if mask is None else mask.detach())
         down, _ = linear_down(value, lambda leaf: mixed(weights, leaf), output)
         return lambda relevance: [down(relevance) if tensor is value else None for tensor in reached]
 
     def ranking() -> Down:
         with torch.enable_grad():
             leaves = {id(tensor): tensor.detach().requires_grad_() for tensor in data}
-            parts = [leaves.get(id(tensor), tensor) for tensor in given]
-            graph = mixed(_attention_weights(call, *parts[:2]), parts[2])
+            query, key, value, mask = (leaves.get(id(tensor), tensor) for tensor in given)
+            graph = mixed(_attention_weights(call, query, key, mask), value)
         return times_gradient(graph, data, leaves)
 
     return call.ruled(output, reached, call.by_purpose(maps=maps, ranking=ranking), ranked_only=ranked_only)
 
 
-def _attention_weights(call: Call, query: Tensor, key: Tensor) -> Tensor:
+def _attention_weights(call: Call, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     """Compute the softmax over keys, as `scaled_dot_product_attention` documents it."""
-    mask, scale = call.argument(3, "attn_mask"), call.argument(6, "scale")
+    scale = call.argument(6, "scale")
     if call.argument(7, "enable_gqa", False):
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
     scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
@@ -61,7 +62,7 @@ def _attention_weights(call: Call, query: Tensor, key: Tensor) -> Tensor:
         later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(later, -torch.inf)
     if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.detach()
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
         # a query that may read no key gets zeros
         nowhere = (scores.detach() == -torch.inf).all(-1, keepdim=True)
         return scores.masked_fill(nowhere, 0).softmax(-1).masked_fill(nowhere, 0)
@@ -84,8 +85,8 @@ def multi_head_attention(call: Call) -> tuple[Tensor, Tensor | None]:
         weights = [given[f"{name}_proj_weight"] for name in "qkv"]
     else:
         weights = given["in_proj_weight"].chunk(3)
-    mask = _attention_mask(given, query, key)
     with call.rules:
+        mask = _attention_mask(given, query, key)
         parts = [
             functional.linear(tensor, weight, bias)
             for tensor, weight, bias in zip((query, key, value), weights, biases, strict=True)

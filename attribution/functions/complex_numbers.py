@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from crp.attribution.functions.derivatives import linear_down, with_leaves
-from crp.attribution.functions.elementary import as_autograd, scaled
+from crp.attribution.functions.elementary import scaled
 from crp.attribution.functions.function_calls import Call
+from crp.attribution.functions.selecting import as_autograd
 
 
 def fourier(call: Call) -> Tensor:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from crp.attribution.functions.elementary import matrix_product
 from crp.attribution.functions.function_calls import Call
+
+# Names of the factors of a product that is added to `input`.
+_FACTORS = {
+    "addmm": ("mat1", "mat2"),
+    "addmv": ("mat", "vec"),
+    "addr": ("vec1", "vec2"),
+    "addbmm": ("batch1", "batch2"),
+    "baddbmm": ("batch1", "batch2"),
+}
 
 
 def addcmul(call: Call) -> Tensor:
@@ -27,6 +37,21 @@ def lerp(call: Call) -> Tensor:
     first, last, weight = call.argument(0, "input"), call.argument(1, "end"), call.argument(2, "weight")
     with call.rules:
         return first * (1 - weight) + last * weight
+
+
+def added_product(call: Call) -> Tensor:
+    """Compute the sum of a tensor and a matrix product; a constant that is added leaves it a `matrix_product`."""
+    summand = call.argument(0, "input")
+    if not summand.requires_grad or len(call.data) == 1:
+        return matrix_product(call)
+    beta, names = call.kwargs.get("beta", 1), _FACTORS[call.name]
+    factors = [call.argument(place, name) for place, name in enumerate(names, 1)]
+    with call.rules:
+        product = factors[0][:, None] * factors[1] if call.name == "addr" else torch.matmul(*factors)
+        if call.name == "addbmm":
+            product = product.sum(0)
+        product = _times(product, call.kwargs.get("alpha", 1))
+        return _times(summand, beta) + product if beta else product
 
 
 def glu(call: Call) -> Tensor:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crp.attribution.functions.cut_values import as_cut
 from crp.attribution.functions.derivatives import (
     elementwise_first_order,
     first_order,
@@ -35,69 +36,12 @@ from crp.attribution.functions.gates import (
     gates_in,
     linear_gate_of,
     read_as_factor,
-    read_as_signal,
 )
 from crp.attribution.functions.input_values import as_input, is_input
 from crp.attribution.functions.operation import Down
-from crp.attribution.nested_tensors import tensors_in
+from crp.attribution.functions.selecting import made_of
 from crp.attribution.purposes import Purpose
 from crp.attribution.stabilizing import stabilized_reciprocal
-
-
-def as_autograd(call: Call) -> Any:
-    """Reshaping and selecting: what autograd does is the rule. Other tensors may be given for their shape."""
-    # before the call, which may change the tensor in place
-    gate, given = gate_of(call.data[0]), is_input(call.data[0])
-    return _made_of(call.by_autograd(), gate, given)
-
-
-def converting(call: Call) -> Any:
-    """As `as_autograd`; in what dtype values go on is kept for a note."""
-    result = as_autograd(call)
-    call.rules.converted[result.dtype].add(call.rules.running.innermost)
-    return result
-
-
-def _made_of(result: Any, gate: Gate | None, given: bool) -> Any:
-    """Mark a result as what it was made of: a gate, or the input."""
-    for tensor in data_in([result]) if gate is not None or given else ():
-        if gate is not None:
-            as_gate(tensor, gate)
-        if given:
-            as_input(tensor)
-    return result
-
-
-def broadcasting(call: Call) -> Sequence[Tensor]:
-    """As `as_autograd`, for each of several tensors."""
-    result = call.by_autograd()
-    for before, after in zip(tensors_in(call.args), result, strict=True):
-        _made_of(after, gate_of(before), is_input(before))
-    return result
-
-
-def joining(call: Call) -> Any:
-    """As autograd does it, with the relevance of joined or chosen constants in the ledger.
-
-    What is made of gates alone is a gate.
-    """
-    data = call.data
-    given = list(tensors_in((*call.args, *call.kwargs.values())))
-    if len(given) > len(data):
-        return filling(call)
-    if len(data) == 1:
-        return as_autograd(call)
-    for value in data:
-        read_as_signal(value)
-    gates = list(map(bounded_gate_of, data))
-    gate = None if None in gates else Gate(signed=any(gate.signed for gate in gates))
-    return _made_of(call.by_autograd(), gate, all(map(is_input, data)))
-
-
-def filling(call: Call) -> Tensor:
-    """As autograd does it, with the relevance of everything that is not data in the ledger."""
-    graph, data, leaves = own_graph(call)
-    return call.ruled(graph.detach(), data, graph_down(graph, data, leaves))
 
 
 def unchanged(relevance: Tensor) -> Sequence[Tensor]:
@@ -154,6 +98,8 @@ def other_function(call: Call) -> Any:
     result = call.by_autograd()
     if next(data_in([result]), None) is None:
         return result
+    if isinstance(result, Tensor) and result.grad_fn.name().endswith("NotImplemented"):
+        return as_cut(result.detach())  # a step, as `floor_divide`
     call.rules.without_rule(call.name)
     if not isinstance(result, Tensor) or not call.ranked_apart():
         return result
@@ -278,7 +224,7 @@ def scaled(call: Call, output: Tensor, data: Tensor, kept: Tensor | None) -> Ten
         return (summed_to(relevance if kept is None else relevance * kept, data.shape),)
 
     result = call.ruled(output, [data], down, scaling=True)
-    return _made_of(result, gate_of(data), is_input(data) and output.shape == data.shape)
+    return made_of(result, gate_of(data), is_input(data) and output.shape == data.shape)
 
 
 def _nonzero(constant: Any, output: Tensor) -> Tensor | None:
@@ -345,8 +291,11 @@ def _without(values: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]
 def quotient(call: Call) -> Tensor:
     """Give the numerator all relevance; a constant divided by data passes it element by element.
 
-    For ranking, a denominator gets it with the opposite sign: the quotient's gradient times the denominator.
+    For ranking, a denominator gets it with the opposite sign: the quotient's gradient times the denominator. A quotient
+    that is rounded has no derivative.
     """
+    if call.kwargs.get("rounding_mode") is not None:
+        return other_function(call)
     output = call.run()
     first, second = call.argument(0, "input"), call.argument(1, "other")
     if call.name in ("rdiv", "rtruediv"):

@@ -23,8 +23,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from crp.attribution.backward_graph import Node, graph_below
+from crp.attribution.functions.cut_values import reads_cut, without_graph
 from crp.attribution.functions.gates import Gate, as_gate, gate_of, read_as_signal
 from crp.attribution.functions.input_values import as_input, is_input
+from crp.attribution.functions.named_calls import NamedCall, is_rule, modules_by_name, shown_below
 from crp.attribution.functions.operation import Down, Operation, OperationFunction
 from crp.attribution.in_place import StaleTensors
 from crp.attribution.ledger import Recorder
@@ -131,15 +133,6 @@ class Call:
         return OperationFunction.apply(operation, *data)
 
 
-@dataclass
-class _WithoutRule:
-    """A call that ran by its gradient, and the nodes that it added to the graph."""
-
-    name: str
-    module: str
-    nodes: Collection[Node] = ()
-
-
 class FunctionRules(TorchFunctionMode):
     """Puts rules on the functions that a replica calls.
 
@@ -198,7 +191,8 @@ class FunctionRules(TorchFunctionMode):
         self.recorder = recorder
         self.squares, self.purpose = squares, squares.purpose
         self.gates: list[Gate] = []
-        self._without_rule: list[_WithoutRule] = []
+        self._without_rule: list[NamedCall] = []
+        self._reading_cut: list[NamedCall] = []
         self._seen: set[Node] = set()
         self.operations: list[Operation] = []
         self.converted: dict[torch.dtype, set[str]] = defaultdict(set)
@@ -211,7 +205,7 @@ class FunctionRules(TorchFunctionMode):
         """Run a function with its rule."""
         kwargs = kwargs or {}
         if not torch.is_grad_enabled():
-            return function(*args, **kwargs)
+            return without_graph(function, args, kwargs)
         self._depth += 1
         try:
             result = self._run(function, args, kwargs)
@@ -231,7 +225,7 @@ class FunctionRules(TorchFunctionMode):
             kwargs = {name: _as_constant(value) for name, value in kwargs.items()}
         data = list(data_in((*args, *kwargs.values())))
         if not data:
-            return function(*args, **kwargs)
+            return without_graph(function, args, kwargs)
         bases = [value._base for value in data if value._base is not None]
         before = {value.grad_fn for value in (*data, *bases)}
         self._seen.update(value.grad_fn for value in data if value._base is not None)
@@ -240,6 +234,8 @@ class FunctionRules(TorchFunctionMode):
         nodes = self._new_nodes(data_in([result, *args[:1]]), before)
         for call in self._without_rule[named:]:
             call.nodes = call.nodes or nodes
+        if self._depth == 1 and reads_cut(function_name(function), (*args, *kwargs.values())):
+            self._reading_cut.append(NamedCall(function_name(function), self.running.innermost, nodes))
         return result
 
     def _new_nodes(self, outputs: Iterable[Tensor], before: Collection[Node]) -> set[Node]:
@@ -271,7 +267,7 @@ class FunctionRules(TorchFunctionMode):
 
     def without_rule(self, name: str) -> None:
         """Note that the function which is called runs by its gradient."""
-        self._without_rule.append(_WithoutRule(name, self.running.innermost))
+        self._without_rule.append(NamedCall(name, self.running.innermost))
 
     def reached_without_rule(self, output: Tensor) -> dict[str, list[str]]:
         """List what runs by its gradient, of all that relevance reaches from the model's output.
@@ -284,16 +280,15 @@ class FunctionRules(TorchFunctionMode):
         read_as_signal(output)
         reached = set(graph_below(output))
         signals = [gate for gate in self.gates if gate.is_signal]
-        shown = _shown_below(output) if signals else ()
-        gates = [_WithoutRule(gate.name, gate.module, [gate.node]) for gate in signals if gate.node in shown]
-        found: dict[str, set[str]] = defaultdict(set)
-        for call in (*self._without_rule, *gates):
-            if not reached.isdisjoint(call.nodes):
-                found[call.name].add(call.module or "the model itself")
-        for node in reached - self._seen:
-            if not (_is_rule(node) or node.name() in _VIEWS):
-                found[node.name().split("Backward")[0]] |= set()
-        return {name: sorted(modules) for name, modules in sorted(found.items())}
+        shown = shown_below(output) if signals else ()
+        gates = [NamedCall(gate.name, gate.module, [gate.node]) for gate in signals if gate.node in shown]
+        unseen = [node for node in reached - self._seen if not (is_rule(node) or node.name() in _VIEWS)]
+        unnamed = [NamedCall(node.name().split("Backward")[0], None, [node]) for node in unseen]
+        return modules_by_name((*self._without_rule, *gates, *unnamed), reached)
+
+    def reached_reading_cut(self, output: Tensor) -> dict[str, list[str]]:
+        """List the calls that read values without a gradient (`cut_values.py`), as `reached_without_rule` does."""
+        return modules_by_name(self._reading_cut, set(graph_below(output)))
 
     def ruled_module(self, module: nn.Module) -> RuledModule:
         """Put the rules of a linear function that the running module calls on a module that computes it."""
@@ -319,25 +314,6 @@ class FunctionRules(TorchFunctionMode):
             return as_input(target) if given else target
         self.stale.add(target)
         return result
-
-
-def _shown_below(output: Tensor) -> set[Node]:
-    """Find the nodes of the graph that relevance for maps reaches."""
-    found, waiting = set(), [output.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in found:
-            continue
-        found.add(node)
-        below, call = [edge[0] for edge in node.next_functions], getattr(node, "call", None)
-        shown = call.shown if isinstance(call, Operation) else [True] * len(below)
-        waiting += [edge for edge, is_shown in zip(below, shown, strict=True) if is_shown]
-    return found
-
-
-def _is_rule(node: Node) -> bool:
-    """Whether a node is that of a rule, of max pooling, or of a leaf."""
-    return any(hasattr(node, name) for name in ("call", "unchanged", "selected", "variable"))
 
 
 def _is_trained(value: object) -> bool:

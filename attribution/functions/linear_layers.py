@@ -14,9 +14,9 @@ LAYERS = {function.__name__: kind for function, kind in LINEAR_FUNCTIONS.items()
 
 
 def linear_layer(call: Call) -> Tensor:
-    """Use the composite's rule for a module of that kind; with weights from data, `matrix_product`."""
+    """Use the composite's rule for a module of that kind; with weights from data, or of one unit, `matrix_product`."""
     data, weight, bias = (call.argument(place, name) for place, name in enumerate(("input", "weight", "bias")))
-    if len(call.data) != 1 or not data.requires_grad:
+    if len(call.data) != 1 or not data.requires_grad or weight.ndim == 1:
         return matrix_product(call)
     module = _stand_in(call, weight, bias)
     return call.rules.ruled_module(module).forward(data)

@@ -74,7 +74,8 @@ def vector_norm(call: Call) -> Tensor:
             return _with_derivative(call, Normalization(data, output, axes, call.argument(2, "weight"), epsilon))
         if call.name == "normalize" and call.argument(1, "p", 2) == 2:
             axis, epsilon = call.argument(2, "dim", 1), call.argument(3, "eps", 1e-12)
-            return _with_derivative(call, Normalization(data, output, [axis], None, epsilon, summed=True))
+            axes = [axis] if isinstance(axis, int) else axis
+            return _with_derivative(call, Normalization(data, output, axes, None, epsilon, summed=True))
         return first_order(call)
 
     return call.ruled(output, [data], call.by_purpose(maps=lambda: lambda relevance: (relevance,), ranking=ranking))

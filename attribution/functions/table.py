@@ -3,6 +3,7 @@ r"""The rule of each function. To add an operation, add its name to a row of `RU
 ==================  ===================================================================================================
 `as_autograd`       reshaping and selecting; max pooling
 `converting`        the same for conversions; those to fewer digits than the input has are named
+`detaching`         nothing passes; where the values are read is named
 `joining`           the same for what joins data with constants, whose part is absorbed
 `filling`           the same for what fills up with zeros, or constants
 `assignment`        the same for what is written into a tensor
@@ -39,18 +40,13 @@ from typing import Any
 
 from crp.attribution.functions.attention_rules import attention, multi_head_attention
 from crp.attribution.functions.complex_numbers import FOURIER, fourier
-from crp.attribution.functions.composed import addcdiv, addcmul, glu, lerp, spread_and_mean
+from crp.attribution.functions.composed import addcdiv, addcmul, added_product, glu, lerp, spread_and_mean
 from crp.attribution.functions.elementary import (
     accumulation,
     addition,
-    as_autograd,
     bounded,
     bounded_of_both_signs,
-    broadcasting,
-    converting,
     elementwise,
-    filling,
-    joining,
     linear_map,
     matrix_product,
     only_gate,
@@ -74,6 +70,7 @@ from crp.attribution.functions.recurrent import (
     rnn_tanh,
     unpacking,
 )
+from crp.attribution.functions.selecting import as_autograd, broadcasting, converting, detaching, filling, joining
 
 RULES: dict[str, Callable[[Call], Any]] = {}
 for rule, names in (
@@ -85,15 +82,16 @@ for rule, names in (
         "expand expand_as broadcast_to repeat repeat_interleave tile flip fliplr flipud roll rot90 narrow "
         "select index_select take take_along_dim gather getitem diagonal "
         "split split_with_sizes tensor_split chunk unbind hsplit vsplit dsplit unsafe_chunk unsafe_split as_strided "
-        "pixel_shuffle pixel_unshuffle channel_shuffle requires_grad_ detach_ "
+        "pixel_shuffle pixel_unshuffle channel_shuffle requires_grad_ "
         "squeeze_ unsqueeze_ transpose_ swapaxes_ swapdims_ t_ as_strided_ "
         # choosing
         "amax amin topk sort cummax "
         "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
         "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
         "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout positive requires_grad "
-        "data detach real view_as_complex _base grad",
+        "real view_as_complex _base grad",
     ),
+    (detaching, "data detach detach_"),
     (converting, "to type float double half bfloat16 type_as"),
     (broadcasting, "broadcast_tensors"),
     (
@@ -136,7 +134,8 @@ for rule, names in (
     (spread_and_mean, "var_mean std_mean"),
     (product, "mul multiply"),
     (quotient, "div divide true_divide rdiv"),
-    (matrix_product, "matmul mm bmm mv dot inner einsum tensordot addmm addbmm baddbmm bilinear rmatmul"),
+    (matrix_product, "matmul mm bmm mv dot inner einsum tensordot bilinear rmatmul"),
+    (added_product, "addmm addmv addr addbmm baddbmm"),
     (layer_norm, "layer_norm"),
     (group_norm, "group_norm"),
     (instance_norm, "instance_norm"),

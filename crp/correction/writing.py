@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from crp.correction.corrections import Correction
@@ -90,7 +90,8 @@ def write_fixed(correction: Correction, path: str | os.PathLike[str], example: T
                 "original architecture: write a .pt2 or .onnx file."
             )
         state = {name: value.cpu().clone().contiguous() for name, value in correction.model.state_dict().items()}
-        write_file(path, lambda file: save_file(state, file.name), durable=False, refusal=InputError)
+        # `save_file` would replace the open file with one that only its owner may read
+        write_file(path, save(state), durable=False, refusal=InputError)
         return path
     model, example = copy.deepcopy(correction.model).cpu(), example[:2].cpu()
     dynamic = ({0: torch.export.Dim("batch")},)

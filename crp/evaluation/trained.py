@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from crp.evaluation.evaluation import Figure, Finding
 from crp.evaluation.passes import predictions, with_shuffled_weights
 from crp.evaluation.subject import Subject
+from crp.progress import progress_bar
 
 # Copies, samples, and by how much a trained model exceeds the best copy. Fewer samples say too little.
 _COPIES, _SAMPLES, _FACTOR, _LEAST = 19, 32, 1.5, 8
@@ -37,10 +37,12 @@ def measure_trained(subject: Subject) -> Iterator[Finding]:
     doubt = _doubt(subject, own)
     copies = range(0 if doubt else _COPIES)
     rows = {"this model": own}
-    information = [
-        predicted_information(predictions(with_shuffled_weights(subject.model.model, subject.seed + copy), data))
-        for copy in tqdm(copies, desc="trained", unit="copy", disable=not subject.progress)
-    ]
+    information = []
+    with progress_bar("trained", len(copies), shown=subject.progress, unit="copy") as bar:
+        for copy in copies:
+            shuffled = with_shuffled_weights(subject.model.model, subject.seed + copy)
+            information.append(predicted_information(predictions(shuffled, data)))
+            bar.update()
     found = predicted_information(own) if not doubt else float("nan")
     best = max(information, default=float("nan"))
     rows = {"this model": found, "shuffled weights, mean": float(np.mean(information)) if information else best}

@@ -188,6 +188,8 @@ def plan_mining_run(
     count = subject.outputs if subject.start == "start" else subject.classes
     if names is not None and len(names) != count:
         raise InputError(f"There are {len(names)} class names, and the model has {count} classes.")
+    if names is not None and settings.targets == "label":
+        _check_order(dataset, names)
     if names is None:
         names = _names_in(dataset, count, settings.targets)
         shown = dataclasses.replace(shown, class_names=names)
@@ -299,6 +301,16 @@ def _names_in(dataset: object, classes: int, targets: TargetRule) -> tuple[str, 
             "classes: pass class_names=, or targets='prediction' to explain predictions."
         )
     return None
+
+
+def _check_order(dataset: object, names: Sequence[str]) -> None:
+    """Refuse names of classes that the data set's labels have in another order."""
+    for label, name in enumerate(class_names_of(dataset) or ()):
+        if name in names and (label >= len(names) or names[label] != name):
+            raise InputError(
+                f"Label {label} of the data set is {name!r}, which is class {list(names).index(name)} in class_names: "
+                "bring the labels into the order of the model's classes."
+            )
 
 
 def device_of(model: nn.Module) -> str:

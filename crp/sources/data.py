@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crp.class_names import class_places
 from crp.dataset_items import class_names_of, is_picture, parts_of, read_item
 from crp.errors import InputError, listed, nearest
 from crp.extras import optional
@@ -26,6 +27,7 @@ from crp.media.any_preprocessing import AnyPreprocessing, read_input
 from crp.media.medium import Medium
 from crp.media.recordings import READERS
 from crp.preprocessing import Preprocessing
+from crp.sources.class_order import ClassOrder
 from crp.sources.python import called, named_object
 
 DEMO = "demo"
@@ -50,8 +52,8 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
         How pictures become model input; by default they are scaled to 0..1. For data sets of model inputs it only says
         how these are shown as pictures, and a data set's own `preprocessing` takes precedence.
     class_names
-        Names of the model's classes; they take precedence over those of the data set. The subfolders of a folder must
-        then be among them.
+        Names of the model's classes; they take precedence over those of the data set. The data set's own names, such as
+        subfolders of a folder, must then be among them, and say which class a label is.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
     if spec == DEMO or spec.startswith(f"{DEMO}:"):
         return _built_in(spec.removeprefix(DEMO).removeprefix(":") or "cnn", preprocessing, names)
     if _is_saved(Path(spec)):
-        return MapData(_load_saved(Path(spec)), preprocessing, names, "sample")
+        return MapData(_load_saved(Path(spec)), preprocessing, names, "sample", spec)
     if Path(spec).is_dir():
         return PictureFolder(Path(spec), preprocessing or Preprocessing(), names)
     if spec.endswith(".npz"):
@@ -85,7 +87,7 @@ def load_data(spec: str, preprocessing: Preprocessing | None = None, *, class_na
             f"'{spec}' gives a {type(data).__name__}, whose samples cannot be read by index; "
             "a map-style data set with __len__ and __getitem__ is needed."
         )
-    return MapData(_filled(data, spec), preprocessing, names, "sample")
+    return MapData(_filled(data, spec), preprocessing, names, "sample", spec)
 
 
 def _built_in(network: str, preprocessing: Preprocessing | None, names: tuple[str, ...] | None) -> MapData:
@@ -99,7 +101,7 @@ def _built_in(network: str, preprocessing: Preprocessing | None, names: tuple[st
         raise InputError(f"'{DEMO}:{network}:{count}' must end with a number of samples.")
     kind = KIND_OF[network]
     data = kind.functions.data(network, int(count) if count else DEMO_SAMPLES)
-    return MapData(data, preprocessing, names, kind.word.lower())
+    return MapData(data, preprocessing, names, kind.word.lower(), f"{DEMO}:{network}")
 
 
 def _is_saved(folder: Path) -> bool:
@@ -221,19 +223,23 @@ class PictureArrays:
         self.labelled = self._labels is not None
         stored = tuple(str(name) for name in arrays["class_names"].reshape(-1)) if "class_names" in arrays else None
         self.class_names = class_names or stored
+        self._order = ClassOrder(stored, class_names, str(path))
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self._images)
 
-    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int | np.ndarray]:
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int | set[int] | np.ndarray]:
         """Return a sample, with its label if there are labels."""
         image = self._images[index]
         data = self.preprocessing.to_input(image) if self._as_pictures else torch.from_numpy(image.copy())
         if not self.labelled:
             return data
         label = self._labels[index]
-        return data, label if label.ndim else int(label)
+        try:
+            return data, self._order.label(label if label.ndim else int(label))
+        except InputError as error:
+            raise InputError(f"'{self.sample_name(index)}' {error}") from None
 
     def sample_name(self, index: int) -> str:
         """Return the file's name with the index of the picture."""
@@ -244,10 +250,13 @@ class MapData:
     """Any map-style data set that mining reads (`crp.dataset_items`), with class names and preprocessing."""
 
     def __init__(
-        self, data: Any, preprocessing: Preprocessing | None, class_names: tuple[str, ...] | None, word: str
+        self, data: Any, preprocessing: Preprocessing | None, class_names: tuple[str, ...] | None, word: str, spec: str
     ) -> None:
         self.data = data
-        self.class_names = class_names or class_names_of(data)
+        own = class_names_of(data)
+        self.class_names = class_names or own
+        # a rule of the data set's own makes classes of labels, which may be masks
+        self._order = ClassOrder(None if self.targets else own, class_names, spec)
         self._known = getattr(data, "preprocessing", None) or preprocessing
         self._word = word
 
@@ -274,6 +283,7 @@ class MapData:
         """Return a sample, with its label if it has one."""
         with self._named(index):
             data, label = read_item(self.data[index], self.preprocessing)
+            label = self._order.label(label)
         return data if label is None else (data, label)
 
     def sample_name(self, index: int) -> str:
@@ -347,12 +357,7 @@ def _files(paths: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
 def _labels(path: Path, folders: tuple[str, ...], class_names: tuple[str, ...] | None) -> list[int]:
     if class_names is None or (len(folders) == len(class_names) and set(folders).isdisjoint(class_names)):
         return list(range(len(folders)))
-    for name in folders:
-        if class_names.count(name) != 1:
-            known = "not a class name" if name not in class_names else "the name of several classes"
-            hint = nearest(name, class_names) if name not in class_names else "rename them."
-            raise InputError(f"The subfolder '{name}' of '{path}' is {known}; {hint}")
-    return [class_names.index(name) for name in folders]
+    return class_places(folders, class_names, f"subfolder {{}} of '{path}'")
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from zennit.composites import EpsilonPlusFlat
 
-from crp.attribution import ConditionalAttribution, RelevanceFlow, composite_for
+from crp.attribution import INPUT, ConditionalAttribution, RelevanceFlow, composite_for
 
 
 def model_in_training_mode() -> nn.Module:
@@ -185,3 +185,18 @@ def test_buffers_that_a_pass_changes_are_as_before() -> None:
     with RelevanceFlow(model, composite_for(model).composite, data) as flow:
         flow.down(flow.output_relevance([0, 1]))
     assert snapshot(model, data) == before
+
+
+def test_hooks_on_gradients_change_no_relevance() -> None:
+    """As guided backpropagation leaves them on a model."""
+    torch.manual_seed(0)
+    model, data = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(2, 4)
+
+    def relevance() -> torch.Tensor:
+        with RelevanceFlow(model, composite_for(model, data).composite, data, ["0"]) as flow:
+            return torch.cat([flow.down(flow.output_relevance([1]), to=to)[0] for to in ("0", INPUT)])
+
+    expected = relevance()
+    model[1].register_full_backward_hook(lambda module, below, above: (below[0] * 3,))
+    model[2].register_full_backward_pre_hook(lambda module, above: (above[0] * 3,))
+    assert torch.equal(relevance(), expected)

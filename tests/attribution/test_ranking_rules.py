@@ -76,6 +76,7 @@ class Above(nn.Module):
 SIX = nn.ReLU6()
 torch.manual_seed(0)
 CELLS = nn.LSTMCell(4, 4).double(), nn.GRUCell(4, 4, bias=False).double()
+LINEAR = nn.Linear(4, 6).double()
 ATTENTION = nn.MultiheadAttention(4, 2, batch_first=True, dtype=torch.float64).eval()
 
 
@@ -93,9 +94,14 @@ FUNCTIONS = {
     "constant over data": lambda x: 2 / (x.exp() + 1),
     "norm by hand": lambda x: (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True),
     "matrix product": lambda x: x @ x.mT @ x,
+    "sum of a product": lambda x: torch.baddbmm(x[..., :3], x, x.mT, beta=2, alpha=0.5),
+    "one unit without an axis": lambda x: functional.linear(x, x.new_ones(4)).exp().repeat(1, 2),
+    "samples one by one": lambda x: torch.stack([LINEAR(one[0]) for one in x]).exp(),
     "attention by hand": lambda x: (x @ x.mT).softmax(-1) @ x,
     "masked scores": lambda x: (x @ x.mT + signs(torch.eye(3, dtype=torch.float64) - 0.5).mT).softmax(-1) @ x,
     "attention": lambda x: functional.scaled_dot_product_attention(x, x.flip(1), 2 * x),
+    "attention with a mask of data": lambda x: functional.scaled_dot_product_attention(x, x, x, x @ x.flip(1).mT),
+    "attention module with a mask of data": lambda x: ATTENTION(x, x, x, attn_mask=(x @ x.mT).repeat(2, 1, 1))[0],
     "causal attention": lambda x: functional.scaled_dot_product_attention(x, x, x, is_causal=True),
     "lp norm": lambda x: functional.normalize(x, p=1, dim=-1),
     "local response": lambda x: functional.local_response_norm(x, 2),

@@ -176,11 +176,41 @@ def test_outputs_are_those_of_the_whole_model(case: str, layer: str) -> None:
 def test_only_what_lies_above_is_computed() -> None:
     model, ran = seeded(SharedReLU), []
     for name, module in model.named_modules():
-        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+        module.forward = lambda data, name=name, own=module.forward: (own(data), ran.append(name))[0]
     upper = UpperPart(model, torch.rand(2, *IMAGES, dtype=torch.float64), "middle")
     ran.clear()
     upper.outputs(upper.activation[None].repeat(5, 1, 1, 1, 1))
     assert ran == ["high.conv", "low.relu", "high", ""]  # one pass; the shared ReLU has its first name
+
+
+class Shaped(nn.Module):
+    """Makes rows of pictures in a way of the caller's."""
+
+    def __init__(self, rows: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.low, self.high, self.end = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4 * 4 * 4, 3)
+        self.rows = rows
+
+    def forward(self, data: Tensor) -> Tensor:
+        return self.end(self.rows(self.high(self.low(data).relu())))
+
+
+@pytest.mark.parametrize(
+    ("rows", "formats"),
+    [(lambda x: x.flatten(1), [True]), (lambda x: x.view(len(x), -1), [True, False])],  # a view needs them in order
+)
+def test_the_channels_are_last_where_the_model_allows_it(rows: Callable, formats: list[bool]) -> None:
+    model, data, entered = seeded(lambda: Shaped(rows)), torch.rand(2, *IMAGES, dtype=torch.float64), []
+    model.high.register_forward_pre_hook(lambda _, entering: entered.append(entering[0]))
+    upper = UpperPart(model, data, "low")
+    replaced = torch.rand(5, *upper.activation.shape, dtype=torch.float64)
+    entered.clear()
+    found = [upper.outputs(replaced), upper.outputs(replaced)]
+    last = [values.is_contiguous(memory_format=torch.channels_last) for values in entered]
+    assert last == [*formats, formats[-1]]  # what the model refuses is tried once
+    assert all(len(values) == 2 * 6 for values in entered)
+    for each in found:
+        torch.testing.assert_close(each, whole(model, data, "low", replaced), rtol=1e-12, atol=1e-12)
 
 
 def test_many_conditions_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Looking at a model leaves it as it was: state, attributes, gradients, hooks and random numbers, whatever its code."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,6 +44,18 @@ class Around(nn.Module):
         return self.run(data)
 
 
+class Held(nn.Module):
+    """Calls a part, or its `forward`, by an object that holds it, which no copy follows."""
+
+    def __init__(self, part: nn.Module, *, directly: bool = False) -> None:
+        super().__init__()
+        self.part = part
+        self.holder = SimpleNamespace(run=part.forward if directly else part)
+
+    def forward(self, data):
+        return self.holder.run(data)
+
+
 def with_normed_weight(spectral_norm) -> nn.Module:
     model = model_in_training_mode()
     model[0] = spectral_norm(nn.Conv2d(2, 4, 3, bias=False))
@@ -71,13 +84,15 @@ FOLLOWED = {
     "spectral norm": lambda: with_normed_weight(parametrizations.spectral_norm),
     "older spectral norm": lambda: with_normed_weight(nn.utils.spectral_norm),
     "counting": lambda: Counting().train(),
+    "replaced forward": replaced_forward,
+    "replaced forward of a part": replaced_forward_of_a_part,
+    "lambda": lambda: Around(model_in_training_mode()).train(),
 }
 OUTSIDE = {
-    "replaced forward": (replaced_forward, "1"),
-    "replaced forward of a part": (replaced_forward_of_a_part, "1"),
-    "lambda": (lambda: Around(model_in_training_mode()).train(), "part.1"),
-    "lambda around a spectral norm": (
-        lambda: Around(with_normed_weight(parametrizations.spectral_norm)).train(),
+    "object": (lambda: Held(model_in_training_mode()).train(), "part.1"),
+    "forward in an object": (lambda: Held(model_in_training_mode(), directly=True).train(), "part.1"),
+    "spectral norm in an object": (
+        lambda: Held(with_normed_weight(parametrizations.spectral_norm)).train(),
         "part.0.parametrizations.weight.0",
     ),
 }
@@ -124,8 +139,8 @@ def test_a_part_that_would_change_in_training_mode_is_named(kind, tmp_path):
     evaluated.load_state_dict(model.state_dict())
     before = whole_snapshot(model)
     sentence = (
-        rf"^The model runs its '{part}' in training mode, because it calls it in a function that was made outside of "
-        r"its class \(a lambda, a replaced forward\): call model.eval\(\) first\.$"
+        rf"^The model runs its '{part}' in training mode, because it calls it by a global name or an object that is no "
+        r"module, which a copy cannot follow: call model.eval\(\) first\.$"
     )
     for use in (
         lambda: crp.prepared(model, data=DATA[:1]),
@@ -143,7 +158,7 @@ def test_a_part_that_would_change_in_training_mode_is_named(kind, tmp_path):
 
 
 def test_a_part_that_is_called_in_evaluation_mode_does_not_change(tmp_path):
-    model = replaced_forward_of_a_part().eval()
+    model = nn.Sequential(nn.Conv2d(2, 2, 1), Held(model_in_training_mode())).eval()
     before = whole_snapshot(model)
     library = mine(model, tmp_path)
     crp.explain(model, DATA[0], library, target=1)

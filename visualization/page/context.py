@@ -50,6 +50,8 @@ class Context:
         The card on which the patches of a concept stand; later cards of the same concept refer to it.
     heatmaps
         The sheets of heatmaps of concepts.
+    limits
+        What `limit` has found, by the identity of heatmaps, which live as long as the explanation does.
     """
 
     renderer: PageRenderer
@@ -62,6 +64,7 @@ class Context:
     patches: PatchSheets
     shown: dict[Key, str] = field(default_factory=dict)
     heatmaps: list[HeatmapSheet] = field(default_factory=list)
+    limits: dict[int, float] = field(default_factory=dict)
 
     @property
     def space(self) -> tuple[int, ...]:
@@ -90,6 +93,12 @@ class Context:
     def relevance(self, heatmap: np.ndarray) -> np.ndarray:
         """Lay out a heatmap of the input: float [h, w], of a very large one the means of blocks."""
         return images.block_means(self.renderer.relevance(heatmap, self.values), self.heatmap_side(STAGE_SIDE))
+
+    def limit(self, heatmap: np.ndarray) -> float:
+        """Find where the colours of a heatmap of the input saturate, once for all that draw it."""
+        if id(heatmap) not in self.limits:
+            self.limits[id(heatmap)] = images.colour_limit(self.relevance(heatmap))
+        return self.limits[id(heatmap)]
 
     def layer(self, layer: LayerExplanation) -> LayerExplanation:
         """Lay out the cells of a layer's map."""

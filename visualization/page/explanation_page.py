@@ -238,7 +238,7 @@ def _view(explanation: Explanation, index: int, context: Context) -> dict[str, A
         "against": explanation.against is not None,
         "heatmap": formats.tinted_uri(context.picture, heatmap, side=context.heatmap_side(STAGE_SIDE), quality=30),
         "heatmap_where": context.renderer.where(explanation.heatmap),
-        "limit": f"±{wording.number(images.colour_limit(heatmap))}",
+        "limit": f"±{wording.number(context.limit(explanation.heatmap))}",
         "layers": layers,
         "absorbed": conservation_wording.absorbed(explanation),
         "conserved": absorbed_is_a_share(explanation.absorbed),

@@ -20,13 +20,13 @@ from crp.visualization.page.heatmap_sheets import HeatmapSheet
 
 def layer_limits(explanation: Explanation, context: Context) -> dict[str, float]:
     """Find where the colour scale of each layer ends: the largest limit of the heatmaps of its cards and nodes."""
-    heatmaps: dict[str, list[np.ndarray]] = {layer.layer: [] for layer in explanation.layers}
+    limits: dict[str, list[float]] = {layer.layer: [] for layer in explanation.layers}
     for layer in explanation.layers:
-        heatmaps[layer.layer] += [context.relevance(part.heatmap) for part in layer.ranked]
+        limits[layer.layer] += [context.limit(part.heatmap) for part in layer.ranked]
     for node in explanation.graph.nodes if explanation.graph else ():
         if node.heatmap is not None:
-            heatmaps.setdefault(node.layer, []).append(context.relevance(node.heatmap))
-    return {layer: images.shared_limit(found) for layer, found in heatmaps.items()}
+            limits.setdefault(node.layer, []).append(context.limit(node.heatmap))
+    return {layer: max(found, default=0.0) for layer, found in limits.items()}
 
 
 def heatmap_view(heatmap: np.ndarray, limit: float, sheet: HeatmapSheet, context: Context) -> dict[str, Any]:
@@ -49,11 +49,11 @@ def heatmap_view(heatmap: np.ndarray, limit: float, sheet: HeatmapSheet, context
         `sheet` and `cell`: where it lies, drawn up to its own limit. `fade`: its opacity on the layer's scale. `full`:
         the own limit as text.
     """
-    heatmap = context.relevance(heatmap)
-    own = images.colour_limit(heatmap)
+    own = context.limit(heatmap)
+    drawn = formats.drawn_heatmap(context.picture, context.relevance(heatmap), side=sheet.side, limit=own)
     return {
         "sheet": sheet.name,
-        "cell": sheet.place(formats.drawn_heatmap(context.picture, heatmap, side=sheet.side)),
+        "cell": sheet.place(drawn),
         "fade": f"{images.fade(own, limit):.4f}",
         "full": f"±{wording.number(own)}",
     }

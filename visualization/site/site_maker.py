@@ -25,8 +25,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from crp.analysis.class_means import class_deviation
 from crp.arguments import layer_names
 from crp.errors import CrpError, InputError
@@ -35,6 +33,7 @@ from crp.files import user_path
 from crp.library import Library, check_library
 from crp.library.fingerprints import value_fingerprint
 from crp.library.summary import model_name
+from crp.progress import progress_bar
 from crp.values import ClassScore
 from crp.visualization.page import explanation_page as page
 from crp.visualization.page.sounds import LIMIT
@@ -246,15 +245,17 @@ class _Site:
     def _predictions(self, progress: bool) -> tuple[list[Entry], list[tuple[Path, CrpError]]]:
         entries, failed = [], []
         self._remove_others()
-        for path, place in tqdm(self.pictures.items(), desc="predictions", unit="page", disable=not progress):
-            try:
-                entries.append(self._prediction(path, place))
-            except CrpError as error:
-                failed.append((path, error))
-                if not entries and len(failed) == min(_HOPELESS, len(self.pictures)):
-                    raise
-            else:
-                self.done["predictions"] += 1
+        with progress_bar("predictions", len(self.pictures), shown=progress, unit="page") as bar:
+            for path, place in self.pictures.items():
+                try:
+                    entries.append(self._prediction(path, place))
+                except CrpError as error:
+                    failed.append((path, error))
+                    if not entries and len(failed) == min(_HOPELESS, len(self.pictures)):
+                        raise
+                else:
+                    self.done["predictions"] += 1
+                bar.update()
         return entries, failed
 
     def _remove_others(self) -> None:
@@ -312,7 +313,7 @@ class _Site:
         named = self.samples.files, self.samples.root(self.folder)
         common = version("crp-atlas"), self.drawing, self.digest, about, bool(entries), value_fingerprint(*named)
         total = self.total["concept pages"]
-        with tqdm(total=total, desc="concepts", unit="page", disable=not progress) as bar:
+        with progress_bar("concepts", total, shown=progress, unit="page") as bar:
             for layer, place in self.shared.places.items():
                 pages = ConceptPages(self.shared, layer, self.about, shown, around, self.samples)
                 listed = self.folder / place / "pages.json"

@@ -216,9 +216,11 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "inner": lambda x: x.inner(W),
     "einsum": lambda x: torch.einsum("nchw,ndhw->ncd", x, x.roll(1, 2)),
     "tensordot": lambda x: torch.tensordot(x, W, 1),
-    "addmm": lambda x: torch.addmm(V, x[:, 0, 0], W),
+    "addmm": lambda x: torch.addmm(x[:, 1, 1], x[:, 0, 0], W, alpha=0.5, beta=2),
+    "addmv": lambda x: torch.stack([torch.addmv(one[1, 1], one[0], V) for one in x]),
+    "addr": lambda x: torch.stack([torch.addr(one[1], one[0, 0], one[0, 1]) for one in x]),
     "addbmm": lambda x: torch.addbmm(W, x[:, 0], W.expand(2, 4, 4)).expand(2, 4, 4),
-    "baddbmm": lambda x: torch.baddbmm(W, x[:, 0], W.expand(2, 4, 4)),
+    "baddbmm": lambda x: torch.baddbmm(x[:, 2], x[:, 0], x[:, 1]),
     "bilinear": lambda x: functional.bilinear(x, x.flip(1).detach(), generated(3, 4, 4), V[:3]),
     # norms, attention, layers
     "layer_norm": lambda x: functional.layer_norm(x, (4,), V, V + 1),
@@ -252,6 +254,7 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
 ELSEWHERE = {"requires_grad", "_base", "grad", "cuda", "roi_align"}
 # Relevance is rounded, too, which a note says.
 ROUNDED = {"float": 1e-6, "half": 1e-2, "bfloat16": 1e-2}
+NOTED = {**dict.fromkeys(ROUNDED, "Computed"), **dict.fromkeys(("detach", "detach_", "data", "bilinear"), "Values")}
 
 
 def call_of(name: str) -> Callable[[Tensor], Tensor]:
@@ -269,7 +272,7 @@ def test_both_directions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Identity(), Function(function))
     with RelevanceFlow(model, RULES_FOR_LINEAR, data, ["0", "1"], before_activation=False) as flow:
         assert called
-        assert [note.split()[0] for note in flow.notes] == ["Computed"] * (name in ROUNDED)
+        assert [note.split()[0] for note in flow.notes] == ([NOTED[name]] if name in NOTED else [])
         expected = function(data).detach()
         assert_relevance_close(flow.activation("1"), expected, 1e-13)
         assert_both_directions(flow, data, ROUNDED.get(name, 1e-12))

@@ -45,6 +45,11 @@ BY_HAND = {
     "constant divisor": (lambda x: x / 4, [2.0], [5.0], [5.0]),
     "two signals": (lambda x: x[:, :1] * x[:, 1:], [2.0, 6.0], [4.0], [2.0, 2.0]),
     "square": (lambda x: x * x, [2.0], [4.0], [4.0]),
+    # 2 and 6 of 8
+    "sum and matrix product": (lambda x: torch.addmm(x[:, :1], x[:, 1:], ONES * 3), [2.0, 2.0], [4.0], [1.0, 3.0]),
+    "sum with a factor of 0": (
+        lambda x: torch.addmm(x[:, :1], x[:, 1:], ONES, beta=0), [2.0, 2.0], [4.0], [0.0, 4.0],
+    ),
     "gate by a bounded function": (lambda x: x[:, :1] * torch.sigmoid(x[:, 1:]), [2.0, 6.0], [4.0], [4.0, 0.0]),
     "gate scaled": (lambda x: x[:, 1:] * (functional.relu6(x[:, :1]) / 6), [2.0, 6.0], [4.0], [0.0, 4.0]),
     "one minus a gate": (lambda x: x[:, :1] * (1 - torch.sigmoid(x[:, 1:])), [2.0, 6.0], [4.0], [4.0, 0.0]),

@@ -113,6 +113,15 @@ for number in range({len(IN_WEIGHTS)}):
         assert torch.equal(torch.load(tmp_path / f"{number}.pt"), outputs(fixed[name], given)), name
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt2"])
+def test_files_may_be_read_by_whom_other_new_files_may(
+    fixed: dict[str, Correction], tmp_path: Path, suffix: str
+) -> None:
+    (tmp_path / "ordinary").touch()
+    path = write_fixed(fixed["suppress"], tmp_path / f"fixed{suffix}", planted_data(4)[0])
+    assert path.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
 def test_a_module_more_is_no_file_of_weights_and_the_original_is_not_replaced(
     fixed: dict[str, Correction], given: Tensor, tmp_path: Path
 ) -> None:

@@ -115,6 +115,62 @@ class TestOtherData:
             load_data("demo:cnn:many")
 
 
+PHOTO = np.zeros((4, 5, 3), dtype=np.uint8)
+
+
+def of_own_order(kind, folder, names, labels):
+    """Return the name of data with class names of their own, in an .npz file or by a function."""
+    if kind == "npz":
+        np.savez(folder / "own.npz", images=np.stack([PHOTO] * len(labels)), labels=labels, class_names=names)
+        return str(folder / "own.npz")
+    (folder / "own_data.py").write_text(
+        "from PIL import Image\n"
+        "class Data(list):\n"
+        f"    classes = {names!r}\n"
+        f"data = Data((Image.new('RGB', (5, 4)), label) for label in {labels!r})\n"
+    )
+    return f"{folder}/own_data.py:data"
+
+
+@pytest.mark.parametrize("kind", ["npz", "function"])
+class TestLabelsOfAnotherOrder:
+    def labels(self, spec, names):
+        return [item[1] for item in load_data(spec, class_names=names)]
+
+    def test_labels_go_by_the_names_of_their_classes(self, tmp_path, kind):
+        spec = of_own_order(kind, tmp_path, ["zebra", "ant"], [0, 1, 1])
+        assert self.labels(spec, ("ant", "bee", "zebra")) == [2, 0, 0]
+        assert self.labels(spec, ("ant", "zebra")) == [1, 0, 0]
+        assert self.labels(spec, ("zebra", "ant")) == [0, 1, 1]
+
+    def test_several_labels_of_a_sample(self, tmp_path, kind):
+        spec = of_own_order(kind, tmp_path, ["zebra", "ant", "bee"], [[1, 0, 1], [0, 1, 0]])
+        assert self.labels(spec, ("ant", "bee", "cat", "zebra")) == [{3, 1}, {0}]
+
+    def test_other_names_of_the_same_classes_change_no_label(self, tmp_path, kind):
+        spec = of_own_order(kind, tmp_path, ["zebra", "ant"], [0, 1, 1])
+        for names in (("horse", "insect"), ("zebra", "emmet"), None):
+            assert self.labels(spec, names) == [0, 1, 1]
+
+    @pytest.mark.parametrize(
+        ("names", "message"),
+        [
+            (("ant", "bee", "zebu"), "The class 'zebra' of '{}' is not a class name; did you mean 'zebu'?"),
+            (("ant", "ant", "zebra"), "The class 'ant' of '{}' is the name of several classes; rename them."),
+        ],
+    )
+    def test_classes_that_the_model_does_not_have_are_refused(self, tmp_path, kind, names, message):
+        spec = of_own_order(kind, tmp_path, ["zebra", "ant"], [0, 1, 1])
+        with pytest.raises(InputError) as caught:
+            load_data(spec, class_names=names)
+        assert message.format(spec) in str(caught.value)
+
+    def test_a_label_without_a_name_is_refused_with_its_sample(self, tmp_path, kind):
+        spec = of_own_order(kind, tmp_path, ["zebra", "ant"], [0, 2, 1])
+        with pytest.raises(InputError, match=r"' has the label 2, but the data set names the classes 0 to 1"):
+            load_data(spec, class_names=("ant", "bee", "zebra"))[1]
+
+
 class TestClassNames:
     @pytest.mark.parametrize(
         ("name", "text"),

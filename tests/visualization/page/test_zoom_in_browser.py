@@ -319,6 +319,17 @@ def test_the_picture_can_be_as_large_as_the_window(page, explanation, width):
     assert selected(page) == []
 
 
+def test_a_short_window_shows_the_whole_picture_and_the_button_that_closes_it(page):
+    """As a small screen is, at a zoom of 200 %."""
+    page.resize(640, 360)
+    page.click(ENLARGE)
+    settle(page)
+    for shown in (FRAMES, ENLARGE):
+        assert page.run(f"(b => b.top >= 0 && b.bottom <= innerHeight)({box(shown)})"), shown
+    assert page.run(f"document.activeElement === document.querySelector('{ENLARGE}')")
+    assert faults(page) == []
+
+
 def test_paper_shows_the_page_while_the_picture_is_enlarged(page):
     page.click(ENLARGE)
     page.run("dispatchEvent(new Event('beforeprint'))")
