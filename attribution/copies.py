@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from crp.attribution.isolation import outside_inference
+from crp.attribution.training_guard import guarded_call
 from crp.attribution.wrappers import check_module, uncompiled, unwrapped
 
 # Dicts that every module has (parameters, hooks, ...); copied, so that additions to the replica stay there.
@@ -84,6 +85,8 @@ def replicate(model: nn.Module) -> nn.Module:
         for hooks in (copy._forward_hooks, copy._forward_pre_hooks):
             hooks.update({key: rebinding.function(hook) for key, hook in hooks.items()})
         copy.__dict__["callers_hooks"] = tuple(copy._forward_hooks)
+    # torch's place for another `__call__`
+    copies[id(model)].__dict__["_compiled_call_impl"] = functools.partial(guarded_call, model, copies[id(model)])
     return copies[id(model)]
 
 

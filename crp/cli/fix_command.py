@@ -112,7 +112,7 @@ def fix(
     sys.path.append(os.getcwd())
     from crp import correction
     from crp.concepts import ChannelConcept
-    from crp.correction.writing import checked_file, saved_lines
+    from crp.correction.writing import check_holds, checked_file, saved_lines
     from crp.files import user_path
     from crp.library import open_library
     from crp.sources.kinds import kind_named
@@ -159,8 +159,9 @@ def fix(
         )
     if placed:
         result = replace(result, method=f"{result.method}; the concept at its usual place")
-    written = correction.write_fixed(result, out, fitting.data[:2])  # a file that cannot hold it is refused at once
+    check_holds(out, result)
     figures = correction.measure_fix(found, result, held_out.data, layer, watched, labels=held_out.labels, **common)
+    written = correction.write_fixed(result, out, fitting.data[:2])
     if page is not None:
         supply(opened, found, found_kind, trust=given["trust"])
         text = fix_report(figures, result.method, (layer, index), held_out.data.cpu(), opened)

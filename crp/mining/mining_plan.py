@@ -20,15 +20,17 @@ from crp.dataset_items import class_names_of
 from crp.errors import InputError, listed
 from crp.indices import concept_ids
 from crp.library.fingerprints import value_fingerprint
+from crp.library.known_outputs import KEY
 from crp.library.patches import MODES
 from crp.models import described_kind
 from crp.preprocessing import Preprocessing, shown_input
+from crp.same_model import measured_outputs
 
 from .block_stream import several_labels
 from .dataset import DataSubject, data_subject
 from .estimation import Estimate, estimate
 from .input_boxes import Positions, positions_of
-from .mined_model import ModelSubject, check_batches, model_subject
+from .mined_model import ModelSubject, model_subject
 from .patch_maker import TOGETHER, PatchMaker
 from .scores import Score
 from .settings import PATCH_SIZE, SOUND_SIZE, Settings
@@ -181,9 +183,8 @@ def plan_mining_run(
         targets=settings.targets,
         classes=len(names) if names is not None and not isinstance(settings.targets, Start) else None,
         layouts=settings.layouts,
+        in_batches=settings.block_size > 1,
     )
-    if settings.block_size > 1:
-        check_batches(subject, data.reader.like)
     count = subject.outputs if subject.start == "start" else subject.classes
     if names is not None and len(names) != count:
         raise InputError(f"There are {len(names)} class names, and the model has {count} classes.")
@@ -236,7 +237,7 @@ def described(
     names, preprocessing, source = shown.class_names, shown.preprocessing, shown.source
     return {
         "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy", "Pillow")},
-        "model": subject.model,
+        "model": {**subject.model, KEY: measured_outputs(subject.replica.source, data.reader.like)},
         "data": data.data,
         "classes": subject.classes,
         "class_names": list(names) if names is not None else None,

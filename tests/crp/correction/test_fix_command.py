@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import crp
 from crp import LibraryError
 from crp.cli import main
-from crp.correction import refit, upper_fit
+from crp.correction import Correction, refit, upper_fit
 from crp.correction.figures_of_a_fix import Dependence, FixFigures
 from tests import processes
 from tests.crp.correction.planted import planted_data, planted_model
@@ -111,6 +111,16 @@ def test_a_fall_is_said_to_be_intended_or_not(kept: float, removed: float, says:
     after = Dependence(0.9, kept, 1.0, removed, 0.1)
     figures = FixFigures(False, (), (), target=9, having=24, lacking=76, before=before, after=after)
     assert says in figures.lines([str(index) for index in range(9)] + ["octagon"])[-1]
+
+
+def test_a_file_that_cannot_hold_the_model_is_refused_before_measuring(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crp.correction.measure_fix", None)
+    monkeypatch.setattr("crp.correction.suppress", lambda model, *_, **__: Correction(model, "put after", False, "conv"))
+    done = run(folder, "--concept", "conv/0", "--by", "suppress", "--out", str(folder / "late.safetensors"))
+    assert (done.exit_code, "(put after) adds a module to the model" in done.output) == (1, True)
+    assert not (folder / "late.safetensors").exists()
 
 
 @pytest.mark.slow  # torch.export takes some seconds
