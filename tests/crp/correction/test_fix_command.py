@@ -117,9 +117,10 @@ def test_a_file_that_cannot_hold_the_model_is_refused_before_measuring(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crp.correction.measure_fix", None)
-    monkeypatch.setattr("crp.correction.suppress", lambda model, *_, **__: Correction(model, "put after", False, "conv"))
+    added = Correction(planted_model(), "put after", False, "conv")
+    monkeypatch.setattr("crp.correction.suppress", lambda *_, **__: added)
     done = run(folder, "--concept", "conv/0", "--by", "suppress", "--out", str(folder / "late.safetensors"))
-    assert (done.exit_code, "(put after) adds a module to the model" in done.output) == (1, True)
+    assert (done.exit_code, "(put after) adds a module to the model" in done.output) == (2, True)
     assert not (folder / "late.safetensors").exists()
 
 
