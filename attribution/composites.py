@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from zennit.core import Composite
 
+from crp.attribution.copies import replicate
 from crp.attribution.flow import RelevanceFlow
 from crp.attribution.forward_pass import checked_input
 from crp.attribution.observation import LINEAR_FUNCTIONS, LinearCall, is_depthwise, observe
@@ -39,7 +40,6 @@ from crp.attribution.operation_composite import (
     RankingComposite,
     network_kind,
 )
-from crp.attribution.replica import replicate
 from crp.attribution.wrappers import check_module, unwrapped
 from crp.errors import InputError, ModelError, nearest
 

@@ -53,7 +53,7 @@ _JOINING = (
     torch.column_stack,
 )  # fmt: skip
 # What one of these is computed from is not at the end.
-_LINEAR = (
+LINEAR_OPERATIONS = (
     functional.linear, functional.conv1d, functional.conv2d, functional.conv3d, functional.conv_transpose1d,
     functional.conv_transpose2d, functional.conv_transpose3d, torch.matmul, Tensor.matmul, Tensor.__matmul__,
     torch.bmm, Tensor.bmm, torch.mm, Tensor.mm, torch.einsum,
@@ -144,7 +144,7 @@ class FinalActivation(TorchFunctionMode):
         if function in _NAMES:
             data = args[0] if args else kwargs["input"]
             self._record(_NAMES[function], result, data, args[1] if len(args) > 1 else kwargs.get("dim"))
-        elif function in _LINEAR:
+        elif function in LINEAR_OPERATIONS:
             self._forget_inputs(tensors_in((*args, *kwargs.values())))
         elif function in _JOINING and self._recorded:
             self._record_joined(function, result, args, kwargs)

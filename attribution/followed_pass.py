@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
+from crp.attribution.copies import replicate
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.forward_pass import checked_input
 from crp.attribution.isolation import callers_default, isolated
@@ -20,7 +21,6 @@ from crp.attribution.named_layers import check_layer, on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.outputs import described_output
 from crp.attribution.repeatability import check_same_output, random_states
-from crp.attribution.replica import replicate
 from crp.errors import ModelError
 
 # Called with a module's name and the call itself, in place of the call.
@@ -136,8 +136,8 @@ class FollowedModel:
                 on_layer(modules, layer, modules[layer])
         self.data = checked_input(self.model, data).detach()
         for name, module in modules.items():
-            # torch's place for another `__call__`: around the caller's hooks, which run when the module does
-            module.__dict__["_compiled_call_impl"] = partial(self._call, name, module._call_impl)
+            # not around the caller's hooks: they keep what is stored, or replaced, for others to read
+            module.__dict__["forward"] = self._followed(name, module.forward)
         self.needs_graph, self._end = False, end
 
     @isolated()
@@ -185,11 +185,15 @@ class FollowedModel:
         # [N] of a regression: one output per sample, as in a flow
         return output if output.ndim > 1 else output[:, None], ended
 
-    def _call(self, name: str, run: Callable, *args: Any, **kwargs: Any) -> Any:
-        output = self._step(name, partial(run, *args, **kwargs))
-        if name == self._end:
-            raise _Ended(output)
-        return output
+    def _followed(self, name: str, forward: Callable) -> Callable:
+        @wraps(forward)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            output = self._step(name, partial(forward, *args, **kwargs))
+            if name == self._end:
+                raise _Ended(output)
+            return output
+
+        return call
 
 
 class _Ended(Exception):  # noqa: N818 (nothing went wrong)

@@ -320,9 +320,10 @@ def _tap_hook(
         # a graph node of its own, to tell apart layers whose output is the same tensor
         above = output.clone() if clone else output.view_as(output)
         if below.requires_grad:
-            below.register_hook(
-                lambda gradient: torch.zeros_like(gradient) if gradient is not None and layer in blocked else None
-            )
+            with torch._C.DisableTorchFunction():  # a hook of the model would be left out
+                below.register_hook(
+                    lambda gradient: torch.zeros_like(gradient) if gradient is not None and layer in blocked else None
+                )
         else:
             above.requires_grad_()
         taps[layer] = Tap(above, below)

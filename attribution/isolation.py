@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +23,8 @@ def isolated() -> Iterator[None]:
 
     Autocast would compute convolutions and matrix products in bfloat16. In inference mode and under `no_grad` there is
     no graph for relevance to flow through. With another default device, tensors would be created on it that belong on
-    the CPU. Also a decorator: `@isolated()`.
+    the CPU. Global random generators are put back to where they were, if a model draws from them. Also a decorator:
+    `@isolated()`.
 
     Examples
     --------
@@ -31,6 +34,7 @@ def isolated() -> Iterator[None]:
     """
     default = torch.get_default_device()
     with ExitStack() as contexts:
+        contexts.enter_context(_random_states_kept())
         for device in _AUTOCAST:
             if torch.is_autocast_enabled(device):
                 contexts.enter_context(torch.autocast(device, enabled=False))
@@ -40,6 +44,21 @@ def isolated() -> Iterator[None]:
             contexts.callback(_replaced_default.reset, _replaced_default.set(default))
             contexts.enter_context(torch.device("cpu"))
         yield
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    # a model may use the old generators, too
+    before, old, python = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+        np.random.set_state(old)  # noqa: NPY002
+        random.setstate(python)
+        if on_gpus:
+            torch.cuda.set_rng_state_all(on_gpus)
 
 
 @contextmanager

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from crp.attribution.copies import replicate
 from crp.attribution.in_place import made_out_of_place
 from crp.attribution.isolation import isolated, outside_inference
 from crp.attribution.layouts import layouts_followed
 from crp.attribution.observation import observe
-from crp.attribution.replica import replicate
 from crp.concepts import Layout
 
 MOST = 4

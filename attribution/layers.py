@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from crp.attribution.copies import replicate
 from crp.attribution.flow import RelevanceFlow
 from crp.attribution.in_place import made_out_of_place
 from crp.attribution.isolation import isolated, outside_inference
 from crp.attribution.nested_tensors import tensors_in
-from crp.attribution.replica import replicate
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

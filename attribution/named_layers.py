@@ -42,11 +42,15 @@ def on_layer(
 ) -> RemovableHandle:
     """Call `visit` with a layer's tensor in every forward pass; what it returns, unless None, replaces the tensor.
 
-    Of a module's inputs, the layer is the first one.
+    Of a module's inputs, the layer is the first one. Of a copy of the caller's model, hooks of the caller run after
+    `visit`: one that keeps the output for another module keeps the layer's.
     """
     module = modules[module_name(layer)]
     if not layer.endswith(SUFFIX):
-        return module.register_forward_hook(lambda _, args, output: visit(output))
+        handle = module.register_forward_hook(lambda _, args, output: visit(output))
+        for key in getattr(module, "callers_hooks", ()):
+            module._forward_hooks.move_to_end(key)
+        return handle
 
     def hook(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         if args:

@@ -50,11 +50,11 @@ def merged_parameters(linear: nn.Module, norm: nn.Module) -> tuple[Tensor, Tenso
 def merge(linear: nn.Module, norm: nn.Module, parameters: Sequence[Tensor]) -> None:
     """Put merged parameters on the copies of both modules; the batch norm becomes the identity.
 
-    What a subclass computes beside the norm (timm's `BatchNormAct2d`: an activation) still runs.
+    What a subclass, or another `forward`, computes beside the norm (timm's `BatchNormAct2d`: an activation) still runs.
     """
     for name, value in zip(("weight", "bias"), parameters, strict=True):
         linear._parameters[name] = nn.Parameter(value, requires_grad=False)
-    if type(norm).forward is nn.modules.batchnorm._BatchNorm.forward:
+    if type(norm).forward is nn.modules.batchnorm._BatchNorm.forward and "forward" not in norm.__dict__:
         norm.forward = _identity
         return
     # the function is called with the statistics 0 and 1, which leave its input as it is

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from crp.attribution.copies import replicate
+from crp.attribution.functions.function_calls import function_name
 from crp.attribution.isolation import isolated
+from crp.attribution.kept_places import keeps_places
 from crp.attribution.named_layers import check_layer, on_layer
 from crp.attribution.nested_tensors import tensors_in
-from crp.attribution.replica import replicate
 from crp.errors import ModelError
 
 
@@ -25,7 +27,8 @@ def receptive_boxes(model: nn.Module, shape: Sequence[int], layer: str) -> Tenso
     It follows from kernel sizes, strides and paddings. If channels of a layer see different parts (as after a
     concatenation), the box contains all of them. Intervals are tracked through one forward pass. This is exact for
     convolution, pooling, padding, slicing and operations that keep positions in place (activations, normalisation,
-    sums, concatenation of channels). After any other operation a position is assumed to see the whole input.
+    sums, concatenation of channels: `kept_places.py`). After any other operation a position is assumed to see the whole
+    input.
 
     Parameters
     ----------
@@ -133,6 +136,10 @@ class _IntervalTracker(TorchFunctionMode):
         if sources:
             for output in tensors_in([result]):
                 self._record(output, self._propagate(function, sources, output, args, kwargs))
+            name = function_name(function)
+            if name == "setitem" or (name.endswith("_") and not keeps_places(function, args, kwargs, args[0].ndim)):
+                for changed in filter(torch.is_tensor, (args[0], args[0]._base)):  # a view changes what it is a view of
+                    self._record(changed, self._whole_input(changed))
         return result
 
     def _follow_moved(self, function: Callable, output: Tensor, args: tuple, kwargs: dict) -> bool:
@@ -183,16 +190,17 @@ class _IntervalTracker(TorchFunctionMode):
             ]
         if function is functional.pad:
             amounts = kwargs.get("pad", args[1] if len(args) > 1 else ())
+            mode = kwargs.get("mode", args[2] if len(args) > 2 else "constant")
             # given from the last axis to the first
             before = [amounts[2 * axis] if 2 * axis < len(amounts) else 0 for axis in range(output.ndim)][::-1][2:]
             return [
-                _union(interval, torch.arange(length)[:, None] - left)
+                _union(interval, _padded_indices(length, left, len(interval[0]), mode)[:, None])
                 for interval, length, left in zip(first, output.shape[2:], before, strict=True)
             ]
         if function is Tensor.__getitem__ and isinstance(args[1], tuple) and len(args[1]) == output.ndim:
             return [(low[index], high[index]) for (low, high), index in zip(first, args[1][2:], strict=True)]
         same = [tensor for tensor in sources if tensor.shape[2:] == output.shape[2:]]
-        if len(same) != len(sources):
+        if len(same) != len(sources) or not keeps_places(function, args, kwargs, output.ndim):
             return self._whole_input(output)
         return _all_of([self.intervals(tensor) for tensor in same])
 
@@ -248,6 +256,19 @@ def _windows(function: Callable, args: tuple, kwargs: dict, axes: int) -> Iterat
 def _window_indices(outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> Tensor:
     """Compute the indices `[outputs, kernel]` that a sliding window reads; indices outside the input are padding."""
     return torch.arange(outputs)[:, None] * stride - padding + torch.arange(kernel)[None] * dilation
+
+
+def _padded_indices(length: int, before: int, size: int, mode: str) -> Tensor:
+    """Compute which index each place of a padded axis holds; one outside of the axis is a constant."""
+    indices = torch.arange(length) - before
+    if mode == "circular":
+        return indices % size
+    if mode == "replicate":
+        return indices.clamp(0, size - 1)
+    if mode == "reflect":
+        indices = indices.abs()
+        return torch.where(indices < size, indices, 2 * (size - 1) - indices)
+    return indices
 
 
 def _union(interval: _Interval, indices: Tensor) -> _Interval:

@@ -4,17 +4,11 @@ zennit registers hooks and canonizers on the model itself and removes them after
 or a second flow in between leaves the model changed (and zennit 1.0 leaves merged weights behind in any case). Here the
 modules are copied instead: new `Module` objects that share the weights in memory, with buffers of their own. The
 caller's model never changes, and several flows on one model do not interfere.
-
-As in `torch.nn.parallel.replicate`, the attributes of each module are copied one level deep, without the data behind
-them. Modules inside lists, tuples, dicts and partial functions, and methods bound to modules, are replaced by their
-copies.
 """
 
 from __future__ import annotations
 
-import functools
 import threading
-import types
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -25,8 +19,9 @@ from torch import Tensor, nn
 from zennit.core import BasicHook, Composite, Hook
 from zennit.rules import Pass
 
+from crp.attribution.copies import replicate
 from crp.attribution.in_place import made_out_of_place
-from crp.attribution.isolation import isolated, outside_inference
+from crp.attribution.isolation import isolated
 from crp.attribution.layouts import layouts_followed
 from crp.attribution.norm_merging import merge, merged_parameters
 from crp.attribution.observation import Observation, observe, plain_output
@@ -37,87 +32,8 @@ from crp.attribution.purposes import Purpose
 from crp.attribution.rule_operator import RuleOperator
 from crp.attribution.ruled_module import PassRule, RuledModule
 from crp.attribution.rules import in_fewer_branches
-from crp.attribution.wrappers import check_module, uncompiled, unwrapped
 from crp.concepts import Layout
 from crp.errors import ModelError, listed
-
-# Dicts that every module has (parameters, hooks, ...); copied, so that additions to the replica stay there.
-_TABLES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
-_ON_GRADIENTS = ("_backward_hooks", "_backward_pre_hooks")
-
-
-def replicate(model: nn.Module) -> nn.Module:
-    """Copy the modules of `model`; the copy shares its weights.
-
-    Parameters
-    ----------
-    model
-        Any module. Wrappers (`DataParallel`, `torch.compile`) are removed.
-
-    Returns
-    -------
-    nn.Module
-        The copy, in evaluation mode, its parameters without `requires_grad`. Forward hooks that the caller has
-        registered are copied, too; hooks on gradients are not, because relevance is no gradient.
-
-    Raises
-    ------
-    InputError
-        If `model` is not a module.
-    ModelError
-        If the model, or a part of it, is scripted, quantized or not initialised.
-    """
-    check_module(model)
-    model = unwrapped(model)
-    copies: dict[int, nn.Module] = {}
-    for module in model.modules():
-        # not by the class's own `__new__`, which makes another class for each graph of torch.fx
-        copy = object.__new__(type(module))
-        copy.__dict__ = dict(module.__dict__)
-        for table in _TABLES:
-            copy.__dict__[table] = module.__dict__[table].copy()
-            if table in _ON_GRADIENTS:
-                copy.__dict__[table].clear()
-        copies[id(module)] = copy
-
-    tensors: dict[int, torch.Tensor] = {}
-    for copy in copies.values():
-        for name, child in copy._modules.items():
-            copy._modules[name] = None if child is None else copies[id(child)]
-        for name, parameter in copy._parameters.items():
-            if parameter is not None:
-                # tied weights stay tied
-                copy._parameters[name] = tensors.setdefault(
-                    id(parameter), nn.Parameter(outside_inference(parameter.detach()), requires_grad=False)
-                )
-        for name, buffer in copy._buffers.items():
-            if buffer is not None:
-                copy._buffers[name] = tensors.setdefault(id(buffer), outside_inference(buffer.detach()).clone())
-        for name, value in copy.__dict__.items():
-            if name not in _TABLES:
-                copy.__dict__[name] = _rebound(value, copies)
-        copy.__dict__["training"] = False
-        copy.__dict__["_compiled_call_impl"] = None
-        if "_orig_mod" in copy._modules:  # a compiled part
-            copy.__dict__["forward"] = copy._orig_mod.forward
-    return copies[id(model)]
-
-
-def _rebound(value: object, copies: dict[int, nn.Module]) -> object:
-    """Replace modules, and methods bound to them, by their copies inside `value`."""
-    value = uncompiled(value)
-    if isinstance(value, nn.Module):
-        return copies.get(id(value), value)
-    if isinstance(value, types.MethodType) and id(value.__self__) in copies:
-        return types.MethodType(value.__func__, copies[id(value.__self__)])
-    if type(value) is functools.partial:
-        options = _rebound(value.keywords, copies)
-        return functools.partial(_rebound(value.func, copies), *_rebound(value.args, copies), **options)
-    if type(value) in (list, tuple):
-        return type(value)(_rebound(item, copies) for item in value)
-    if type(value) is dict:
-        return {key: _rebound(item, copies) for key, item in value.items()}
-    return value
 
 
 @dataclass
@@ -293,6 +209,9 @@ class Replica:
             }
             # for one purpose alone no module has a rule: then the function that it calls has one for each
             hook = hooks[Purpose.MAPS] if None not in hooks.values() else None
+            replaced = "forward" in module.__dict__
+            if replaced and self.operations is not None:
+                continue  # whatever it runs now, the functions have rules
             if hook is None:
                 if type(module) in (nn.MaxPool2d, nn.MaxPool3d) and not module.return_indices:
                     module.forward = PoolRule(module).forward
@@ -301,14 +220,15 @@ class Replica:
                 if self.operations is None or type(module) not in LIMITED:
                     module.forward = PassRule(module).forward
                 continue
-            operators = _operators(module, hooks)
+            operators = None if replaced else _operators(module, hooks)
             if operators is not None:
                 self.rules.append(RuledModule(module, operators, name))
                 module.forward = self.rules[-1].forward
                 continue
             self.linear = self.batched = False
-            kind = type(hook).__name__
-            self.notes.append(f"'{name}': {kind} is not a linear operator, so zennit's own hook is used.")
+            kind = f"{type(hook).__name__} is not a linear operator"
+            why = "its `forward` is not that of its class" if replaced else kind
+            self.notes.append(f"'{name}': {why}, so zennit's own hook is used.")
             own = hook.copy()
             self.handles += [own, own.register(module)]
 

@@ -29,10 +29,10 @@ from torch.nn.functional import one_hot
 from benchmarks.machine import moment
 from benchmarks.model_families import FAMILIES, OTHER, TIMM, TORCHVISION, Network
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow, composite_for
+from crp.attribution.copies import replicate
 from crp.attribution.ledger import RANGE
 from crp.attribution.observation import observe
 from crp.attribution.operation_composite import OperationComposite, network_kind
-from crp.attribution.replica import replicate
 
 if TYPE_CHECKING:
     from zennit.core import Hook  # at run time crp.attribution has to come first

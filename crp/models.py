@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from crp.arguments import way_to_probabilities
+from crp.arguments import uncompiled_name, way_to_probabilities
 from crp.attribution import Replica, prepare
 from crp.attribution.composites import BY_PURPOSE, GAMMA, PLUS, composite_for
 from crp.attribution.isolation import isolated
@@ -21,6 +21,7 @@ from crp.errors import InputError, LibraryError, ModelError, shortened
 from crp.layout import Layout
 from crp.library.fingerprints import options_in, value_fingerprint, weights_fingerprint
 from crp.library.store import check_library
+from crp.same_model import Computed, check_same_model
 
 if TYPE_CHECKING:
     # zennit is loaded by crp.attribution alone, which prepares torchvision for it
@@ -46,6 +47,8 @@ class PreparedModel:
         Fingerprint of the weights.
     rules
         Description of the composite as a library stores it: name, reason, rules and canonizers.
+    computed
+        Outputs of the model for test patterns of libraries, so that each is computed once.
     """
 
     model: nn.Module
@@ -53,16 +56,21 @@ class PreparedModel:
     replica: Replica
     weights: str
     rules: dict[str, Any]
+    computed: Computed = field(default_factory=dict, repr=False, compare=False)
 
     def check(self, library: Library, concept: Kinds | None = None) -> None:
-        """Refuse a library that was mined with other weights, another output, composite or (if given) kinds of concept.
+        """Refuse a library that was mined with another model, output, composite or (if given) kinds of concept.
+
+        Another model is one with other weights, or with the same weights and other outputs for a test pattern.
 
         Raises
         ------
         LibraryError
+        ModelError
+            If weights were changed after the model was prepared.
         """
-        check_weights(library, self.weights)
-        check_output(library, self.model)
+        self.replica.check_weights()
+        check_same_model(library, self.model, self.weights, self.computed)
         if concept is not None:
             check_concept_kind(library, concept)
         check_composite(library, self.rules)
@@ -90,7 +98,8 @@ def prepared(
         them (`crp.composite_for`).
     library
         The library to explain with: without a composite, the set of rules is the one that it holds, and without data,
-        the example is an input of the shape of its samples. The weights must then be those that were mined.
+        the example is an input of the shape of its samples. The model must then have the weights that were mined, and
+        give the outputs that the library holds for a test pattern.
     probabilities
         How logits become probabilities of classes: `"softmax"`, or `"sigmoid"` where a sample may have several classes.
         By default, a softmax or sigmoid that ends the model says it, then the library, and otherwise it is a softmax.
@@ -103,7 +112,7 @@ def prepared(
     ModelError
         If weights are NaN or infinite, or the model cannot be explained.
     LibraryError
-        If the library was mined with other weights.
+        If the library was mined with other weights, or the model has the weights and computes something else.
 
     Examples
     --------
@@ -114,17 +123,17 @@ def prepared(
     check_module(model)
     model = unwrapped(model)
     check_weights_finite(model)
-    weights = weights_fingerprint(model)
+    weights, computed = weights_fingerprint(model), {}
     if library is not None:
         check_library(library)
         composite = rules_in(library.manifest) if composite is None else composite
         if data is None:
-            check_weights(library, weights)
+            check_same_model(library, model, weights, computed)
             data = _example(model, library)
     composite, rules = described_rules(model, composite, data)
     replica = prepare(model, composite)
     replica.probabilities = probabilities
-    return PreparedModel(model, composite, replica, weights, rules)
+    return PreparedModel(model, composite, replica, weights, rules, computed)
 
 
 def ready_model(
@@ -206,7 +215,7 @@ def _rules_and_options(
     for module_name, module in model.named_modules():
         hook = composite.module_map(context, module_name, module)
         if hook is not None:
-            rules[type(hook).__name__].append(module_name.replace("._orig_mod", ""))  # of a compiled part
+            rules[type(hook).__name__].append(uncompiled_name(module_name))
             options[type(hook).__name__].add(" ".join(options_in(hook)))
     return dict(rules), {rule: sorted(found) for rule, found in options.items()}
 
@@ -236,48 +245,6 @@ def check_same(stored: Mapping[str, Any], given: Mapping[str, Any], keys: Sequen
             raise LibraryError(
                 f"{fact}: its {key} is {shortened(ours, 200)}, and the library has {shortened(theirs, 200)}."
             )
-
-
-def check_model(library: Library, model: nn.Module) -> None:
-    """Refuse a model with other weights, or another part of its output, than the one that was mined.
-
-    Raises
-    ------
-    LibraryError
-    """
-    check_module(model)
-    check_weights(library, weights_fingerprint(unwrapped(model)))
-    check_output(library, model)
-
-
-def check_weights(library: Library, given: str) -> None:
-    """Refuse weights, by their fingerprint, that are not those of the mined model.
-
-    Raises
-    ------
-    LibraryError
-    """
-    mined = library.manifest["model"]["weights"]
-    if mined != given:
-        raise LibraryError(
-            f"The library '{library.path}' was mined with other weights ({mined[:12]}, and this model has "
-            f"{given[:12]}): use the model it was mined with, or mine a library for this one."
-        )
-
-
-def check_output(library: Library, model: nn.Module) -> None:
-    """Refuse a model that gives another part of its output than the one that was mined.
-
-    Raises
-    ------
-    LibraryError
-    """
-    mined, given = library.manifest["model"].get("output"), getattr(unwrapped(model), "explained_output", None)
-    if mined != given:
-        raise LibraryError(
-            f"The library '{library.path}' explains the part {shortened(mined)} of the model's output, and this model "
-            f"gives {shortened(given)} (None: all of it): select the part with crp.select_output."
-        )
 
 
 def described_kind(concept: AnyKind) -> dict[str, Any]:

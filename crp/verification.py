@@ -19,6 +19,7 @@ from crp.concepts import ChannelConcept, Kinds
 from crp.errors import CrpError, InputError, LibraryError
 from crp.files import user_path
 from crp.library.checksums import wrong_files
+from crp.library.known_outputs import why_none
 from crp.library.patches import MODES, LayerPatches, decoded
 from crp.library.references import ClassStatistics, References
 from crp.library.store import Library, open_library
@@ -30,7 +31,8 @@ from crp.mining.scores import Score
 from crp.mining.survey import Surveyor
 from crp.mining.tally import Tally
 from crp.mining.targets import TargetRule, named_rule, rule_name
-from crp.models import PreparedModel, check_concept_kind, check_layouts, check_model, ready_model
+from crp.models import PreparedModel, check_concept_kind, check_layouts, ready_model
+from crp.same_model import check_model
 from crp.values import ConceptMeans
 
 if TYPE_CHECKING:
@@ -140,8 +142,7 @@ def verify(
         if model is None:
             found.notes.append("Scores were not checked: give model and data to compute some of them again.")
         else:
-            check_model(opened, model.model if isinstance(model, PreparedModel) else model)
-            found.held.append("The model has the weights that were mined.")
+            _check_model(found, opened, model.model if isinstance(model, PreparedModel) else model)
         if dataset is not None:
             ready = ready_model(model, composite, library=opened)
             _compute_again(found, opened, ready, dataset, concept, targets, blocks)
@@ -202,6 +203,18 @@ def _check_tables(found: Verification, library: Library) -> None:
         found.notes.append(
             f"{missing} patches have not been made yet: they are made when they are needed, or all at once by "
             f"`crp patches {shlex.quote(str(library.path))}`."
+        )
+
+
+def _check_model(found: Verification, library: Library, model: nn.Module) -> None:
+    difference = check_model(library, model)
+    found.held.append("The model has the weights that were mined.")
+    if difference is None:
+        found.notes.append(f"What the model computes was not compared: {why_none(library.manifest)}.")
+    else:
+        found.held.append(
+            f"The model computes what was mined: for a test pattern, outputs differ by at most {difference:.1e} of the "
+            "largest."
         )
 
 

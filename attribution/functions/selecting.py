@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from crp.attribution.functions.cut_values import as_cut
@@ -32,6 +33,12 @@ def converting(call: Call) -> Any:
 def detaching(call: Call) -> Any:
     """Cut values off from the data, which counts where they are read (`cut_values.py`)."""
     return as_cut(call.by_autograd())
+
+
+def gradient_hook(call: Call) -> Any:
+    """Leave out what a model does to gradients: the hook is put on a tensor without a graph, where nothing calls it."""
+    with torch.enable_grad():
+        return torch.zeros((), requires_grad=True).register_hook(call.argument(1, "hook"))
 
 
 def made_of(result: Any, gate: Gate | None, given: bool) -> Any:

@@ -4,6 +4,7 @@ r"""The rule of each function. To add an operation, add its name to a row of `RU
 `as_autograd`       reshaping and selecting; max pooling
 `converting`        the same for conversions; those to fewer digits than the input has are named
 `detaching`         nothing passes; where the values are read is named
+`gradient_hook`     left out: relevance is no gradient
 `joining`           the same for what joins data with constants, whose part is absorbed
 `filling`           the same for what fills up with zeros, or constants
 `assignment`        the same for what is written into a tensor
@@ -70,7 +71,15 @@ from crp.attribution.functions.recurrent import (
     rnn_tanh,
     unpacking,
 )
-from crp.attribution.functions.selecting import as_autograd, broadcasting, converting, detaching, filling, joining
+from crp.attribution.functions.selecting import (
+    as_autograd,
+    broadcasting,
+    converting,
+    detaching,
+    filling,
+    gradient_hook,
+    joining,
+)
 
 RULES: dict[str, Callable[[Call], Any]] = {}
 for rule, names in (
@@ -92,6 +101,7 @@ for rule, names in (
         "real view_as_complex _base grad",
     ),
     (detaching, "data detach detach_"),
+    (gradient_hook, "register_hook"),
     (converting, "to type float double half bfloat16 type_as"),
     (broadcasting, "broadcast_tensors"),
     (

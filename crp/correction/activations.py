@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from crp.attribution.copies import replicate
 from crp.attribution.named_layers import SUFFIX
-from crp.attribution.replica import replicate
 from crp.correction.presence import Presence
 from crp.correction.reruns import BATCH, Rerun
 from crp.errors import InputError

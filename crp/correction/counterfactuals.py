@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from crp.attribution.copies import replicate
 from crp.attribution.named_layers import SUFFIX, on_layer
-from crp.attribution.replica import replicate
 from crp.attribution.upper_part import UpperPart
 from crp.correction.corrections import Correction
 from crp.correction.presence import Presence

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from crp.attribution.copies import replicate
 from crp.attribution.isolation import isolated
 from crp.attribution.named_layers import check_layer, on_layer
-from crp.attribution.replica import replicate
 from crp.class_names import check_classes
 from crp.errors import InputError, ModelError, shortened
 

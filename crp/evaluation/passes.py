@@ -7,11 +7,11 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from crp.attribution.copies import replicate
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.forward_pass import checked_input
 from crp.attribution.isolation import isolated
 from crp.attribution.removal import explained_value
-from crp.attribution.replica import replicate
 from crp.attribution.starts import Start
 from crp.evaluation.subject import BATCH
 

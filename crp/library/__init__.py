@@ -23,6 +23,7 @@
 `building`             writes a folder completely or not at all
 `locks`                locks on files, so that one process works at a time
 `fingerprints`         identifies weights, data sets and settings
+`known_outputs`        outputs of the mined model for a test pattern
 `summary`              a library as text
 =====================  =================================================================================
 

@@ -13,6 +13,7 @@ from crp.errors import InputError, LibraryError, shortened
 from crp.files import write_file
 from crp.layout import Layout
 
+from .known_outputs import KEY, are_known_outputs
 from .tables import check_file, damaged
 
 FILE = "manifest.json"
@@ -113,6 +114,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise damaged(path, f"'{key}' is not a list of names")
     if names is not None and len(names) != content["classes"]:
         raise damaged(path, f"there are {len(names)} 'class_names' for {shortened(content['classes'])} classes")
+    if not are_known_outputs(content["model"].get(KEY)):
+        raise damaged(path, f"'{KEY}' of 'model' does not hold outputs for a test pattern")
     if not _is_conservation(content.get("conservation", {})):
         raise damaged(path, "'conservation' does not say where relevance went")
     if not _is_shape(content["data"].get("shape")):

@@ -11,6 +11,7 @@ from typing import Any
 from crp.errors import inert, shortened
 
 from .checksums import library_files
+from .known_outputs import recognised
 from .patch_segments import segment_files
 from .store import TABLES, Library
 
@@ -74,6 +75,7 @@ def described_in_words(library: Library) -> str:
         "model": f"{source.get('model') or model.get('class')} (weights {model['weights'][:12]})",
         "data": f"{source.get('data') or 'a data set'} ({_counted(data['length'], 'sample')} {data['shape']}, "
         f"fingerprint {data['fingerprint'][:12]})",
+        "recognised": recognised(manifest),
         "classes": f"{manifest['classes']}{_some(library.class_names)}",
         "composite": f"{composite['name']}: {composite.get('reason')}",
         "explained": _explained(manifest),

@@ -72,6 +72,7 @@ def model_subject(
     targets: TargetRule = "prediction",
     classes: int | None = None,
     layouts: Mapping[str, Layout] | None = None,
+    in_batches: bool = False,
 ) -> ModelSubject:
     """Fingerprint a model, put the rules on a copy, and run the first sample through it.
 
@@ -91,6 +92,8 @@ def model_subject(
         Number of targets if the output is not `[N, classes]`; by default the length of the output's second axis.
     layouts
         What the axes of some layers' outputs mean; otherwise this is observed.
+    in_batches
+        Whether to refuse a model for which it matters which samples are in a batch: scores would depend on the blocks.
 
     Raises
     ------
@@ -112,7 +115,9 @@ def model_subject(
         "weights": ready.weights,
         "output": getattr(model, "explained_output", None),
     }
-    found, classes, outputs, start, notes = _probed(ready.replica, reader, layers, targets, classes, layouts)
+    found, classes, outputs, start, notes = _probed(
+        ready.replica, reader, layers, targets, classes, layouts, in_batches=in_batches
+    )
     rules = {**ready.rules, "reason": " ".join([ready.rules["reason"], *notes])}
     survey = ready.replica if dtype is None else prepare(model, ready.composite, dtype=dtype)
     return ModelSubject(ready.replica, survey, found, classes, outputs, start, description, rules)
@@ -125,6 +130,8 @@ def _probed(
     targets: TargetRule,
     classes: int | None,
     layouts: Mapping[str, Layout] | None,
+    *,
+    in_batches: bool,
 ) -> tuple[dict[str, Layout], int, int, str, Sequence[str]]:
     """Find layouts, the numbers of classes and outputs, where relevance starts, and `RelevanceFlow.pass_notes`."""
     # "prediction" stands for all rules with a name: whether they fit the output does not depend on labels
@@ -146,6 +153,8 @@ def _probed(
                 raise ModelError(f"No relevance can reach layer '{layer}': the output does not depend on it.")
         found = {layer: flow.layout(layer) for layer in layers}
         _check_repeatable(flow, replica, reader, layers)
+        if in_batches:
+            _check_batches(flow, replica, reader.like)
         return found, classes, len(output_names((), flow.prediction)), start, flow.pass_notes
 
 
@@ -155,24 +164,10 @@ def _check_repeatable(flow: RelevanceFlow, replica: Replica, reader: SampleReade
         check_same_output(flow.prediction, again.prediction)
 
 
-def check_batches(subject: ModelSubject, sample: Tensor) -> None:
-    """Refuse a model for which it matters which samples are in a batch: scores would depend on the blocks.
-
-    Parameters
-    ----------
-    subject
-        The model.
-    sample
-        A sample `[c, *S]`, which is run alone and together with a paler one.
-
-    Raises
-    ------
-    ModelError
-    """
-    with RelevanceFlow(subject.replica, None, sample[None]) as flow:
-        alone = flow.prediction
-    with RelevanceFlow(subject.replica, None, torch.stack([sample, sample / 2])) as flow:
-        check_same_in_batches(subject.replica.source, alone, flow.prediction)
+def _check_batches(flow: RelevanceFlow, replica: Replica, sample: Tensor) -> None:
+    """Refuse a model whose output for a sample `[c, *S]` is another one beside a paler sample than in `flow`, alone."""
+    with RelevanceFlow(replica, None, torch.stack([sample, sample / 2])) as beside:
+        check_same_in_batches(replica.source, flow.prediction, beside.prediction)
 
 
 def _first_label(reader: SampleReader) -> Label:

@@ -20,15 +20,17 @@ from crp.dataset_items import class_names_of
 from crp.errors import InputError, listed
 from crp.indices import concept_ids
 from crp.library.fingerprints import value_fingerprint
+from crp.library.known_outputs import KEY
 from crp.library.patches import MODES
 from crp.models import described_kind
 from crp.preprocessing import Preprocessing, shown_input
+from crp.same_model import measured_outputs
 
 from .block_stream import several_labels
 from .dataset import DataSubject, data_subject
 from .estimation import Estimate, estimate
 from .input_boxes import Positions, positions_of
-from .mined_model import ModelSubject, check_batches, model_subject
+from .mined_model import ModelSubject, model_subject
 from .patch_maker import TOGETHER, PatchMaker
 from .scores import Score
 from .settings import PATCH_SIZE, SOUND_SIZE, Settings
@@ -181,12 +183,13 @@ def plan_mining_run(
         targets=settings.targets,
         classes=len(names) if names is not None and not isinstance(settings.targets, Start) else None,
         layouts=settings.layouts,
+        in_batches=settings.block_size > 1,
     )
-    if settings.block_size > 1:
-        check_batches(subject, data.reader.like)
     count = subject.outputs if subject.start == "start" else subject.classes
     if names is not None and len(names) != count:
         raise InputError(f"There are {len(names)} class names, and the model has {count} classes.")
+    if names is not None and settings.targets == "label":
+        _check_order(dataset, names)
     if names is None:
         names = _names_in(dataset, count, settings.targets)
         shown = dataclasses.replace(shown, class_names=names)
@@ -234,7 +237,7 @@ def described(
     names, preprocessing, source = shown.class_names, shown.preprocessing, shown.source
     return {
         "versions": {name: version(name) for name in ("crp-atlas", "torch", "zennit", "numpy", "Pillow")},
-        "model": subject.model,
+        "model": {**subject.model, KEY: measured_outputs(subject.replica.source, data.reader.like)},
         "data": data.data,
         "classes": subject.classes,
         "class_names": list(names) if names is not None else None,
@@ -298,6 +301,16 @@ def _names_in(dataset: object, classes: int, targets: TargetRule) -> tuple[str, 
             "classes: pass class_names=, or targets='prediction' to explain predictions."
         )
     return None
+
+
+def _check_order(dataset: object, names: Sequence[str]) -> None:
+    """Refuse names of classes that the data set's labels have in another order."""
+    for label, name in enumerate(class_names_of(dataset) or ()):
+        if name in names and (label >= len(names) or names[label] != name):
+            raise InputError(
+                f"Label {label} of the data set is {name!r}, which is class {list(names).index(name)} in class_names: "
+                "bring the labels into the order of the model's classes."
+            )
 
 
 def device_of(model: nn.Module) -> str:

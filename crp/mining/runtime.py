@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 
 from crp.attribution.isolation import isolated
@@ -25,16 +23,12 @@ def surroundings(threads: int) -> Iterator[None]:
     This is switched off here; mining uses TF32 only on request.
     """
     before = torch.get_num_threads()
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002  (the global state has to be restored)
     torch.set_num_threads(threads)
     try:
         with tensor_cores(tf32=False), isolated():
             yield
     finally:
         torch.set_num_threads(before)
-        torch.set_rng_state(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        random.setstate(states[2])
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from crp.errors import LibraryError
 from crp.files import expanded, user_path
 from crp.library.fingerprints import file_digest
-from crp.models import check_model
+from crp.same_model import check_model
 from crp.sources.data import DEMO, is_code, load_data
 from crp.sources.model_family import DEFAULT_WEIGHTS
 from crp.sources.named_models import load_model, runs_by_itself

@@ -187,6 +187,14 @@ def test_buffers_that_a_pass_changes_are_as_before() -> None:
     assert snapshot(model, data) == before
 
 
+def scaled_in_training(data: torch.Tensor) -> torch.Tensor:
+    """A ReLU with a hook on its gradient, where there is one."""
+    data = data.relu()
+    if data.requires_grad:
+        data.register_hook(lambda gradient: gradient * 3)
+    return data
+
+
 def test_hooks_on_gradients_change_no_relevance() -> None:
     """As guided backpropagation leaves them on a model."""
     torch.manual_seed(0)
@@ -199,4 +207,7 @@ def test_hooks_on_gradients_change_no_relevance() -> None:
     expected = relevance()
     model[1].register_full_backward_hook(lambda module, below, above: (below[0] * 3,))
     model[2].register_full_backward_pre_hook(lambda module, above: (above[0] * 3,))
+    assert torch.equal(relevance(), expected)
+    # a model that scales its gradients in training
+    model[1].forward = scaled_in_training
     assert torch.equal(relevance(), expected)

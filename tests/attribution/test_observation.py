@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crp.attribution import RelevanceFlow, composite_for, prepare
+from crp.attribution.copies import replicate
 from crp.attribution.observation import observe
-from crp.attribution.replica import replicate
 from crp.errors import ModelError
 from tests.oracle.comparing import assert_relevance_close
 

@@ -123,6 +123,82 @@ def test_behind_moved_channels_other_operations_see_everything(function):
     assert boxes.tolist() == [[0, 0, 4, 4]] * 16
 
 
+class Between(nn.Module):
+    """Something between two convolutions, of the same size."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.low, self.function, self.end = nn.Conv2d(2, 4, 3, padding=1), function, nn.Conv2d(4, 3, 1)
+
+    def forward(self, data):
+        return self.end(self.function(self.low(data)))
+
+
+def written(data):
+    """Rows written over others, in a view."""
+    data = data.clone()
+    data[:, :, :5].copy_(data[:, :, 5:])
+    return data
+
+
+SQUARE = torch.randn(10, 10, generator=torch.Generator().manual_seed(0))
+MOVING = {
+    "flip": lambda x: x.flip(-1),
+    "roll": lambda x: x.roll(3, 2),
+    "transpose": lambda x: x.transpose(2, 3),
+    "rotation": lambda x: x.rot90(1, (2, 3)),
+    "rows by index": lambda x: x[:, :, torch.arange(9, -1, -1)],
+    "columns by index": lambda x: x[..., torch.arange(9, -1, -1)],
+    "gather": lambda x: x.gather(3, torch.arange(9, -1, -1).expand(1, 4, 10, 10)),
+    "mixed columns": lambda x: x @ SQUARE,
+    "linear in columns": lambda x: nn.functional.linear(x, SQUARE),
+    "einsum": lambda x: torch.einsum("nchw,hk->nckw", x, SQUARE),
+    "running sum": lambda x: x.cumsum(-1),
+    "weights over columns": lambda x: x * x.softmax(-1),
+    "transposed convolution": lambda x: nn.functional.conv_transpose2d(
+        x, SQUARE[:4, :4, None, None].expand(4, 4, 3, 3), padding=1
+    ),
+    "sampled": lambda x: nn.functional.grid_sample(
+        x, nn.functional.affine_grid(torch.tensor([[[0.0, 1, 0], [1, 0, 0]]]), x.shape, align_corners=False),
+        align_corners=False,
+    ),
+    "assignment": lambda x: (y := x.clone(), y.__setitem__((slice(None), slice(None), slice(0, 5)), x[:, :, 5:]))[0],
+    "copy into a view": written,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_what_moves_positions_sees_everything(name):
+    """The size does not tell: before, such a layer was taken for one that keeps its positions in place."""
+    torch.manual_seed(0)
+    model, data = Between(MOVING[name]), torch.randn(1, 2, 10, 10, requires_grad=True)
+    assert (receptive_boxes(model, (2, 10, 10), "end") == torch.tensor([0, 0, 10, 10])).all()
+    top, left, bottom, right = receptive_boxes(model, (2, 10, 10), "low")[12]
+    (gradient,) = torch.autograd.grad(model(data)[0, :, 1, 2].sum(), data)
+    gradient[..., top:bottom, left:right] = 0
+    assert gradient.any()  # it reads what the position below does not
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.cat([x.softmax(1).flip(1), x.clone().mul_(2)], 1)[:, 2:6],
+        lambda x: x - x.mean(1, keepdim=True).expand(-1, 4, -1, -1),
+        lambda x: torch.where(x > 0, x, 0.5).chunk(2, dim=1)[1].repeat_interleave(2, 1),
+        lambda x: nn.functional.normalize(x, dim=1) / (x.amax(1, keepdim=True) + 3),
+    ],
+)
+def test_what_mixes_channels_keeps_positions(function):
+    model = Between(function)
+    assert torch.equal(receptive_boxes(model, (2, 6, 6), "end"), receptive_boxes(model, (2, 6, 6), "low"))
+
+
+@pytest.mark.parametrize("mode", ["circular", "reflect", "replicate"])
+def test_padding_that_repeats_the_input(mode):
+    model = nn.Sequential(nn.Conv1d(2, 3, 5, padding=2, padding_mode=mode), nn.Conv1d(3, 2, 3, padding=1))
+    assert torch.equal(receptive_boxes(model, (2, 11), "1"), seen(model, "1", (2, 11)))
+
+
 def test_sizes_of_several_layers_in_one_pass():
     sizes = receptive_sizes(Moved(), (2, 20, 16), ["stem", "end"])
     # 2, then 3 and 3 positions of stride 2

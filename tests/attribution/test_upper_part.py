@@ -176,7 +176,7 @@ def test_outputs_are_those_of_the_whole_model(case: str, layer: str) -> None:
 def test_only_what_lies_above_is_computed() -> None:
     model, ran = seeded(SharedReLU), []
     for name, module in model.named_modules():
-        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+        module.forward = lambda data, name=name, own=module.forward: (own(data), ran.append(name))[0]
     upper = UpperPart(model, torch.rand(2, *IMAGES, dtype=torch.float64), "middle")
     ran.clear()
     upper.outputs(upper.activation[None].repeat(5, 1, 1, 1, 1))

@@ -109,6 +109,21 @@ def test_labels_of_other_classes_than_the_models_are_refused(folder, tmp_path):
     assert not library.class_names
 
 
+def test_names_of_classes_in_another_order_than_the_labels_are_refused(folder, tmp_path):
+    names = ["ant", "cat", "bee", "dog", "elk"]
+    with pytest.raises(InputError) as caught:
+        crp.mine(net(5), ImageFolder(folder), path=tmp_path / "a.crp", class_names=names, **OPTIONS)
+    assert str(caught.value) == (
+        "Label 1 of the data set is 'bee', which is class 2 in class_names: bring the labels into the order of the "
+        "model's classes."
+    )
+    for names in (["ant", "bee", "cat", "dog", "elk"], ["ant", "wasp", "cat", "dog", "elk"]):
+        library = crp.mine(
+            net(5), ImageFolder(folder), path=tmp_path / "a.crp", class_names=names, overwrite=True, **OPTIONS
+        )
+        assert list(library.class_names) == names
+
+
 class TestSavedDataSets:
     def test_a_folder_of_datasets(self, folder, tmp_path):
         datasets = pytest.importorskip("datasets")

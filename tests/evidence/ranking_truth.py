@@ -35,9 +35,9 @@ from zennit.rules import AlphaBeta, Epsilon, Gamma
 from zennit.types import Convolution
 
 from crp.attribution import INPUT, RelevanceFlow, composite_for, prepare
+from crp.attribution.copies import replicate
 from crp.attribution.observation import observe
 from crp.attribution.operation_composite import OperationComposite, network_kind
-from crp.attribution.replica import replicate
 from crp.demo import Scenes, demo_model
 from tests.evidence.asked import networks_asked
 from tests.oracle import nets, photos

@@ -52,7 +52,8 @@ def test_the_evidence_is_said_and_what_was_not_measured_stands_apart(library: Li
     assert "of the difference is 0: too few samples to tell them apart." in words(suspects_report([few], library))
     assert "likely a Clever Hans" in text
     assert len(found) > 1
-    assert text.count("Not measured: needs --data") == len(found) - 1
+    assert text.count("Not measured: only the first rows are (--measured)") == len(found) - 1
+    assert "give --data" not in text
     assert text.index("<h2>Likely</h2>") < text.index('data-name="conv/0"') < text.index("<h2>Not measured</h2>")
     assert text.index("<h2>Not measured</h2>") < text.index(f'data-name="{found[1].name}"')
     # the patches of a concept are those of the library
@@ -61,6 +62,7 @@ def test_the_evidence_is_said_and_what_was_not_measured_stands_apart(library: Li
     )
     # with nothing measured there is one list, and no row is said to be worth less
     text = words(suspects_report(candidates(library), library))
+    assert text.count("Not measured: give --data.") == len(found)
     assert "<h2>Likely</h2>" not in text
     assert "<h2>Not measured</h2>" not in text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from crp.correction.suspicion import STATED, Candidate
+from crp.correction.suspicion import EFFECTS, STATED, Candidate
 from crp.library import Library
 from crp.library.given_names import GivenName
 from crp.visualization.number_formats import SPACE, percent
@@ -14,6 +14,10 @@ from crp.visualization.report.concept_patches import patch_views
 from crp.visualization.report.documents import document
 
 LIKELY = "likely a Clever Hans"
+_TRIED = (
+    f"Not measured: only the first rows are (--measured), and of {EFFECTS} samples at least ten must have the concept "
+    "and ten lack it."
+)
 
 
 def suspects_report(found: Sequence[Candidate], library: Library) -> str:
@@ -32,7 +36,9 @@ def suspects_report(found: Sequence[Candidate], library: Library) -> str:
         HTML.
     """
     naming = {layer: library.naming(layer) for layer in dict.fromkeys(one.layer for one in found)}
-    rows = [_row(rank, one, library, naming[one.layer].of(one.concept)) for rank, one in enumerate(found, 1)]
+    tried = any(one.place is not None or one.decides is not None for one in found)
+    missing = _TRIED if tried else "Not measured: give --data."
+    rows = [_row(rank, one, library, naming[one.layer].of(one.concept), missing) for rank, one in enumerate(found, 1)]
     return document(
         "suspects.html",
         name=library.path.name,
@@ -56,7 +62,7 @@ def _groups(rows: list[dict[str, Any]]) -> list[tuple[str, str, list[dict[str, A
     return [("Likely", first, likely), ("Measured", both, measured), ("Not measured", alone, others)]
 
 
-def _row(rank: int, one: Candidate, library: Library, given: GivenName) -> dict[str, Any]:
+def _row(rank: int, one: Candidate, library: Library, given: GivenName, missing: str) -> dict[str, Any]:
     return {
         "rank": rank,
         "name": one.name,
@@ -66,17 +72,17 @@ def _row(rank: int, one: Candidate, library: Library, given: GivenName) -> dict[
         "rare": f"few samples use it: {one.having} of {one.having + one.lacking}" if one.rare else "",
         "score": f"{one.score:.2f}",
         "measured": one.decides is not None,
-        "evidence": _evidence(one),
+        "evidence": _evidence(one, missing),
         "fix": "reactive --usual-place" if one.fixed else "refit",
         "given": given,
         **patch_views(library, one.layer, one.concept),
     }
 
 
-def _evidence(one: Candidate) -> list[tuple[str, str, str, str]]:
+def _evidence(one: Candidate, missing: str) -> list[tuple[str, str, str, str]]:
     """Return rows of a table: what, how much of it as the width of a bar and in percent, and words.
 
-    Both amounts are empty for what was not measured.
+    Both amounts are empty for what was not measured; `missing` says why effects were not.
     """
     rows = [
         ("exclusive", one.exclusive,
@@ -87,7 +93,7 @@ def _evidence(one: Candidate) -> list[tuple[str, str, str, str]]:
          f"{one.lacking}, {percent(one.share_lacking)}."),
         ("errors", None if one.right is None else one.errors, _errors(one)),
         ("decides", one.decides,
-         "Not measured: needs --data, and of 300 samples ten that have the concept and ten that lack it."
+         missing
          if one.decides is None
          else f"Taken out, {_percent(one.kept)} are still recognised; put into others, {_percent(one.pulled)} are "
          f"taken for {one.target_name}."),

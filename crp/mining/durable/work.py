@@ -27,6 +27,7 @@ from typing import Any
 from crp.errors import InputError, LibraryError, shortened
 from crp.files import write_file
 from crp.library.building import check_free, publish
+from crp.library.known_outputs import KEY, difference_of_outputs
 from crp.library.locks import Lock
 from crp.mining.vector_writer import take_vectors
 
@@ -295,6 +296,8 @@ def check_identity(folder: Path, stored: Mapping[str, Any], identity: Mapping[st
 def difference_of(stored: Mapping[str, Any], given: Mapping[str, Any], ignored: tuple[str, ...]) -> str:
     """Describe the first difference of two descriptions, as the end of a sentence; empty if there is none.
 
+    Known outputs may differ by rounding errors, because shards run on different machines.
+
     >>> difference_of({"settings": {"k": 4}, "n": 1}, {"settings": {"k": 5}, "n": 2}, ("n",))
     'its settings.k is 4, and now it is 5'
     """
@@ -303,14 +306,17 @@ def difference_of(stored: Mapping[str, Any], given: Mapping[str, Any], ignored: 
         for some in (stored, given)
     )
     for key in sorted({*ours, *theirs}):
-        if ours.get(key) != theirs.get(key):
+        if key.endswith(KEY):
+            if difference := difference_of_outputs(theirs.get(key), ours.get(key)):
+                return difference
+        elif ours.get(key) != theirs.get(key):
             then, now = shortened(theirs.get(key)), shortened(ours.get(key))
             return f"its {key.removeprefix('manifest.')} is {then}, and now it is {now}"
     return ""
 
 
 def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and not name.endswith(KEY):
         for key, inner in value.items():
             yield from _leaves(inner, f"{name}.{key}" if name else key)
     else:

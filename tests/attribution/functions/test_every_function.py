@@ -33,6 +33,12 @@ def parts(z: Tensor) -> Tensor:
     return torch.view_as_real(z.resolve_conj())
 
 
+def hooked(x: Tensor) -> Tensor:
+    if x.requires_grad:
+        x.register_hook(lambda gradient: gradient * 3)
+    return x
+
+
 # Called on a tensor `[2, 4, 4, 4]`; names that are not here are methods or functions of the tensor alone.
 CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     # shape and place
@@ -97,6 +103,7 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "detach": lambda x: x + x.detach(),
     "detach_": lambda x: x + (x * 2).detach_(),
     "data": lambda x: x + x.data,
+    "register_hook": lambda x: hooked(x * 2),
     "requires_grad_": lambda x: x.requires_grad_() + 1,
     # choosing
     "amax": lambda x: x.amax((2, 3)),

@@ -33,6 +33,10 @@ def test_no_library(tmp_path):
     assert str(caught.value) == f"'{tmp_path}' is not a library: it holds no manifest.json."
 
 
+def known() -> dict:
+    return {"least": 0.0, "greatest": 1.0, "shape": [2], "values": [1.0, 2.0], "tolerance": 1e-3}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -46,6 +50,19 @@ def test_no_library(tmp_path):
             "is damaged ('k' of 'settings' is missing or not an int): ",
         ),
         ({"settings": manifest()["settings"] | {"k": 0}}, "is damaged ('k' of 'settings' is 0): "),
+        *(
+            ({"model": {"weights": "", "known_outputs": known() | wrong}}, "not hold outputs for a test pattern): ")
+            for wrong in (
+                {"values": [0.0, 0.0]},
+                {"values": [1.0]},
+                {"values": [1.0, "2"]},
+                {"shape": [2, -1]},
+                {"least": 2.0},
+                {"tolerance": 0.0},
+                {"omitted": 1},
+            )
+        ),
+        ({"model": {"weights": "", "known_outputs": []}}, "does not hold outputs for a test pattern): "),
         ({"model": {}}, "is damaged ('model' has no 'weights'): "),
         ({"class_names": ["cat"]}, "is damaged (there are 1 'class_names' for 4 classes): "),
         ({"layers": manifest()["layers"] * 2}, "is damaged (a layer is listed twice): "),

@@ -9,8 +9,8 @@ from crp.errors import CrpError, InputError, LibraryError
 from crp.library import open_library
 from crp.library.fingerprints import weights_fingerprint
 from crp.library.summary import model_name
-from crp.models import check_model
 from crp.preprocessing import Preprocessing
+from crp.same_model import check_model
 
 from .conftest import manifest, references
 

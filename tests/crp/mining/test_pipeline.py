@@ -19,8 +19,8 @@ from crp.errors import InputError, LibraryError, SampleError
 from crp.library import open_library
 from crp.library.patches import MODES, read_patches
 from crp.mining.crops import patch_box
-from crp.models import check_model
 from crp.preprocessing import Preprocessing
+from crp.same_model import check_model
 
 from .conftest import LAYERS, digests, mined, naive_heatmap, naive_truth
 

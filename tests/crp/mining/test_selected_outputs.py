@@ -10,7 +10,7 @@ from zennit.composites import EpsilonPlusFlat
 import crp
 from crp.errors import LibraryError, ModelError
 from crp.mining import add_patches
-from crp.models import check_model
+from crp.same_model import check_model
 
 from .conftest import mined as mined_by_default
 

@@ -1,0 +1,158 @@
+"""Copies of the caller's modules, which share their weights.
+
+As in `torch.nn.parallel.replicate`, the attributes of each module are copied one level deep, without the data behind
+them. Modules inside lists, tuples, dicts, partial functions and closures, and methods bound to modules, are replaced by
+their copies. So a hook that keeps a module's output in the model, for another module to read, keeps that of the copy.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+
+import torch
+from torch import nn
+
+from crp.attribution.isolation import outside_inference
+from crp.attribution.training_guard import guarded_call
+from crp.attribution.wrappers import check_module, uncompiled, unwrapped
+
+# Dicts that every module has (parameters, hooks, ...); copied, so that additions to the replica stay there.
+_TABLES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
+_ON_GRADIENTS = ("_backward_hooks", "_backward_pre_hooks")
+
+
+def replicate(model: nn.Module) -> nn.Module:
+    """Copy the modules of `model`; the copy shares its weights.
+
+    Parameters
+    ----------
+    model
+        Any module. Wrappers (`DataParallel`, `torch.compile`) are removed.
+
+    Returns
+    -------
+    nn.Module
+        The copy, in evaluation mode, its parameters without `requires_grad`. Forward hooks that the caller has
+        registered are copied, too; hooks on gradients are not, because relevance is no gradient.
+
+    Raises
+    ------
+    InputError
+        If `model` is not a module.
+    ModelError
+        If the model, or a part of it, is scripted, quantized or not initialised.
+    """
+    check_module(model)
+    model = unwrapped(model)
+    copies: dict[int, nn.Module] = {}
+    for module in model.modules():
+        # not by the class's own `__new__`, which makes another class for each graph of torch.fx
+        copy = object.__new__(type(module))
+        copy.__dict__ = dict(module.__dict__)
+        for table in _TABLES:
+            copy.__dict__[table] = module.__dict__[table].copy()
+            if table in _ON_GRADIENTS:
+                copy.__dict__[table].clear()
+        copies[id(module)] = copy
+
+    rebinding = Rebinding(copies)
+    tensors: dict[int, torch.Tensor] = {}
+    for copy in copies.values():
+        for name, child in copy._modules.items():
+            copy._modules[name] = None if child is None else copies[id(child)]
+        for name, parameter in copy._parameters.items():
+            if parameter is not None:
+                # tied weights stay tied
+                copy._parameters[name] = tensors.setdefault(
+                    id(parameter), nn.Parameter(outside_inference(parameter.detach()), requires_grad=False)
+                )
+        for name, buffer in copy._buffers.items():
+            if buffer is not None:
+                copy._buffers[name] = tensors.setdefault(id(buffer), outside_inference(buffer.detach()).clone())
+        for name, value in copy.__dict__.items():
+            if name not in _TABLES and not isinstance(value, types.FunctionType):
+                copy.__dict__[name] = rebinding.value(value)
+        copy.__dict__["training"] = False
+        copy.__dict__["_compiled_call_impl"] = None
+        if "_orig_mod" in copy._modules:  # a compiled part
+            copy.__dict__["forward"] = copy._orig_mod.forward
+    for copy in copies.values():  # last, because functions refer to lists and dicts that modules hold
+        for name, value in copy.__dict__.items():
+            if isinstance(value, types.FunctionType):
+                copy.__dict__[name] = rebinding.function(value)
+        for hooks in (copy._forward_hooks, copy._forward_pre_hooks):
+            hooks.update({key: rebinding.function(hook) for key, hook in hooks.items()})
+        copy.__dict__["callers_hooks"] = tuple(copy._forward_hooks)
+    # torch's place for another `__call__`
+    copies[id(model)].__dict__["_compiled_call_impl"] = functools.partial(guarded_call, model, copies[id(model)])
+    return copies[id(model)]
+
+
+class Rebinding:
+    """Replaces modules inside of values by their copies.
+
+    Parameters
+    ----------
+    copies
+        The copy of each module, by its `id`.
+    """
+
+    def __init__(self, copies: dict[int, nn.Module]) -> None:
+        self._copies = copies
+        # with the original, so that no other list has its id
+        self._containers: dict[int, tuple[object, object]] = {}
+
+    def value(self, value: Any) -> Any:
+        """Return a value with copies in the place of modules; lists and dicts are copied."""
+        if type(value) in (list, dict):
+            if id(value) not in self._containers:
+                copy = type(value)()
+                self._containers[id(value)] = value, copy
+                if isinstance(value, list):
+                    copy.extend(map(self.value, value))
+                else:
+                    copy.update({key: self.value(item) for key, item in value.items()})
+            return self._containers[id(value)][1]
+        if type(value) is tuple:
+            return tuple(map(self.value, value))
+        return self.function(value)
+
+    def function(self, value: Any) -> Any:
+        """Return a module, or a function that refers to modules, with copies in their place; all else as it is."""
+        value = uncompiled(value)
+        if isinstance(value, nn.Module):
+            return self._copies.get(id(value), value)
+        if isinstance(value, types.MethodType) and id(value.__self__) in self._copies:
+            return types.MethodType(value.__func__, self._copies[id(value.__self__)])
+        if type(value) is functools.partial:
+            options = self.value(value.keywords)
+            return functools.partial(self.value(value.func), *self.value(value.args), **options)
+        return self._closure(value) if isinstance(value, types.FunctionType) else value
+
+    def _closure(self, function: types.FunctionType) -> types.FunctionType:
+        """Return a function that refers to copies of modules, and of the lists and dicts that they hold."""
+        cells, defaults = function.__closure__ or (), function.__defaults__ or ()
+        given = [_content(cell) for cell in cells]
+        found, values = [self._referred(each) for each in given], tuple(map(self._referred, defaults))
+        if all(own is new for own, new in zip((*given, *defaults), (*found, *values), strict=True)):
+            return function
+        renewed = tuple(
+            cell if own is new else types.CellType(new) for cell, own, new in zip(cells, given, found, strict=True)
+        )
+        copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, values, renewed)
+        copy.__kwdefaults__, copy.__dict__ = function.__kwdefaults__, dict(function.__dict__)
+        return copy
+
+    def _referred(self, value: Any) -> Any:
+        if type(value) in (list, dict):
+            return self._containers.get(id(value), (value, value))[1]
+        return value if type(value) is tuple else self.function(value)
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
