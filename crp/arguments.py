@@ -123,6 +123,15 @@ def layer_name(layer: object) -> str:
     return str(layer)
 
 
+def uncompiled_name(name: str) -> str:
+    """Return the name of a module or a weight without the marks of parts that `torch.compile` has wrapped.
+
+    >>> uncompiled_name("_orig_mod.conv._orig_mod.weight"), uncompiled_name("conv._orig_mod")
+    ('conv.weight', 'conv')
+    """
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
 def device_named(device: object) -> torch.device:
     """Read a device, as `torch.device` does.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from crp.arguments import way_to_probabilities
+from crp.arguments import uncompiled_name, way_to_probabilities
 from crp.attribution import Replica, prepare
 from crp.attribution.composites import BY_PURPOSE, GAMMA, PLUS, composite_for
 from crp.attribution.isolation import isolated
@@ -215,7 +215,7 @@ def _rules_and_options(
     for module_name, module in model.named_modules():
         hook = composite.module_map(context, module_name, module)
         if hook is not None:
-            rules[type(hook).__name__].append(module_name.replace("._orig_mod", ""))  # of a compiled part
+            rules[type(hook).__name__].append(uncompiled_name(module_name))
             options[type(hook).__name__].add(" ".join(options_in(hook)))
     return dict(rules), {rule: sorted(found) for rule, found in options.items()}
 

@@ -6,6 +6,7 @@ import io
 import math
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -15,10 +16,11 @@ import click
 
 from crp.cli import options
 from crp.errors import InputError, LibraryError, inert
+from crp.failed_pictures import FailedPictures
 from crp.files import user_path
 
 if TYPE_CHECKING:
-    from crp.analysis import ConceptContext
+    from crp.analysis import ConceptContext, GivenObject
     from crp.library import Library
 
 
@@ -46,6 +48,7 @@ def context(library: str, images: tuple[str, ...], **given: Any) -> None:
     Objects are the boxes that the detector in LIBRARY finds in the PICTUREs (files, or folders of pictures), or the
     classes that the segmentation predicts. For every object, the conditional heatmap of each of its strongest concepts
     is divided into what lies inside of the box or mask and what lies outside, the context (L-CRP, Dreyer et al. 2023).
+    A PICTURE that cannot be read is left out and named at the end.
 
     \b
     Example:
@@ -70,23 +73,34 @@ def context(library: str, images: tuple[str, ...], **given: Any) -> None:
     paths = []
     for image in map(user_path, images):
         paths += pictures_below(image, Path(library), opened.preprocessing) if image.is_dir() else [image]
-    inputs = (read_input(path, opened.preprocessing)[0].to(device) for path in paths)
+    failed = FailedPictures(len(paths))
+
+    def objects() -> Iterator[GivenObject]:
+        for path in paths:
+            found: list[GivenObject] = []
+            with failed.of(path):
+                data = read_input(path, opened.preprocessing)[0].to(device)
+                found += found_in(model, [data], opened.output_names)
+            yield from found
+
     kinds = {"concept": kinds_named(given["concept"], opened.layers)} if given["concept"] else {}
     found = concept_contexts(
         model,
-        found_in(model, inputs, opened.output_names),
+        objects(),
         opened,
         given["layers"],
         concepts=given["concepts"],
         **kinds,
     )
     if not found:
+        failed.report("could not be read, and the model finds no object in the others")
         raise InputError(f"The model finds no object in {len(paths)} pictures.")
     if given["out"]:
         text = io.StringIO(newline="")
         write_rows([_row(each, opened) for each in found], text)
         write_file(user_path(given["out"]), text.getvalue().encode("utf-8", "replace"), refusal=InputError)
         click.echo(given["out"])
+        failed.report(f"could not be measured and are not in '{given['out']}'")
         return
     click.echo(f"{'class':<20} {'layer':<20} concept  objects       share    outside")
     for _, own in groupby(found, key=lambda each: (each.target, each.layer)):
@@ -97,6 +111,7 @@ def context(library: str, images: tuple[str, ...], **given: Any) -> None:
                 f" {each.share:>9.1%} {f'{each.context:.1%}':>9}{spread}  "
                 f"{inert(opened.concept_name(each.layer, each.concept))}".rstrip()
             )
+    failed.report("could not be measured and are not counted")
 
 
 def _row(each: ConceptContext, opened: Library) -> dict[str, str | int | float]:

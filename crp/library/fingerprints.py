@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crp.arguments import uncompiled_name
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ def weights_fingerprint(model: nn.Module) -> str:
     It does not depend on the file that the weights were loaded from, nor on which parts `torch.compile` has wrapped.
     """
     digest = hashlib.sha256()
-    state = {name.replace("_orig_mod.", ""): value for name, value in model.state_dict().items()}
+    state = {uncompiled_name(name): value for name, value in model.state_dict().items()}
     for name, value in sorted(state.items()):
         if not hasattr(value, "data_ptr"):
             continue  # a module's extra state, which may be any object

@@ -19,6 +19,7 @@ from crp.attribution.detectors import OUTPUT_NAME
 from crp.errors import LibraryError, ModelError
 from crp.library.checksums import write_checksums
 from crp.library.known_outputs import KnownOutputs, known_outputs_in, pattern_values, shortened_values
+from crp.library.summary import described_in_words
 from crp.mining import add_patches, merge
 from crp.mining.durable.work import IDENTITY, difference_of
 from crp.same_model import check_model, measured_outputs
@@ -297,6 +298,10 @@ def test_a_library_of_an_earlier_version_opens_as_before(path, tmp_path):
     found = crp.verify(library, model, DATASET)
     assert found.sound, found.wrong
     assert "What the model computes was not compared: an earlier version made the library." in found.notes
+    line = "\nrecognised  by its weights, not by what it computes (an earlier version made the library)\n"
+    assert line in described_in_words(library)
+    line = "\nrecognised  by its weights and 3 outputs for a test pattern\n"
+    assert line in described_in_words(crp.open_library(path))
     extended = crp.mine(
         model, DATASET, layers=["second"], k=2, patches=1, block_size=4, progress=False, path=tmp_path / "new.crp",
         extend=old,

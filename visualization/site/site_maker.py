@@ -29,6 +29,7 @@ from crp.analysis.class_means import class_deviation
 from crp.arguments import layer_names
 from crp.errors import CrpError, InputError
 from crp.explanations.entries import Entry, appearances, entry_of, neighbours
+from crp.failed_pictures import FailedPictures
 from crp.files import user_path
 from crp.library import Library, check_library
 from crp.library.fingerprints import value_fingerprint
@@ -54,10 +55,6 @@ if TYPE_CHECKING:
     from crp.models import PreparedModel
 
 FORMAT = "crp-atlas site"
-# After so many pictures that failed, and none that did not, the cause is not in the pictures.
-_HOPELESS = 3
-# Failed pictures named in the sentence about them.
-_NAMED = 5
 
 
 def make_site(
@@ -189,20 +186,15 @@ class _Site:
 
     def _make(self, progress: bool) -> Path:
         with self._interruptible():
-            entries, failed = self._predictions(progress)
+            failed = FailedPictures(len(self.pictures))
+            entries = self._predictions(failed, progress)
             self._concepts(entries, progress)
             index = self.folder / "index.html"
             # A site may be published: the path of the library stays private.
             facts = [fact for fact in self.library.facts() if fact[0] != "path"]
             write_front(entries, self.shared, self.about, facts)
             self.samples.write(self.folder)
-        if failed:
-            named = [_told(path, error) for path, error in failed]
-            more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-            raise InputError(
-                f"{len(failed)} of {len(self.pictures)} pictures could not be explained and are not in '{index}': "
-                f"{'; '.join(named[:_NAMED])}{more}."
-            )
+        failed.report(f"could not be explained and are not in '{index}'")
         return index
 
     def _open(self) -> None:
@@ -242,21 +234,16 @@ class _Site:
 
     # -- predictions
 
-    def _predictions(self, progress: bool) -> tuple[list[Entry], list[tuple[Path, CrpError]]]:
-        entries, failed = [], []
+    def _predictions(self, failed: FailedPictures, progress: bool) -> list[Entry]:
+        entries = []
         self._remove_others()
         with progress_bar("predictions", len(self.pictures), shown=progress, unit="page") as bar:
             for path, place in self.pictures.items():
-                try:
+                with failed.of(path):
                     entries.append(self._prediction(path, place))
-                except CrpError as error:
-                    failed.append((path, error))
-                    if not entries and len(failed) == min(_HOPELESS, len(self.pictures)):
-                        raise
-                else:
                     self.done["predictions"] += 1
                 bar.update()
-        return entries, failed
+        return entries
 
     def _remove_others(self) -> None:
         """Remove the pages of pictures that are no longer given."""
@@ -335,11 +322,6 @@ class _Site:
                     in_order = {concept: made[concept] for concept in files if concept in made}
                     write_changed(listed, json.dumps(in_order).encode())
                 write_page(self.folder / place / "index.html", pages.overview())
-
-
-def _told(path: Path, error: CrpError) -> str:
-    reason = str(error).rstrip(".")
-    return reason if str(path) in reason else f"'{path}': {reason}"
 
 
 def _digest(library: Library) -> str:

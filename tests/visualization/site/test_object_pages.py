@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -220,3 +221,24 @@ def test_concepts_of_context_over_pictures(library, tmp_path):
     assert done.output.splitlines()[1].split() == [
         "red", "conv", "0", "3", "of", "3", "100.0%", "0.0%", "±", "0.0%",
     ]  # fmt: skip
+
+
+def test_context_leaves_out_pictures_that_cannot_be_read_and_names_them(library, tmp_path):
+    words, names = ["context", str(library.path), "--model", f"{__file__}:Segmenter"], ["0.png", "no.png", "1.png"]
+    files = [str(tmp_path / name) for name in names]
+    for file in files[::2]:
+        picture(Path(file), blue=False)
+    Path(files[1]).write_text("not a picture")
+    whole = CliRunner().invoke(main, [*words, files[0], files[2]])
+    done = CliRunner().invoke(main, [*words, *files])
+    fact = f"'{files[1]}' is not a picture: it is a text that begins with 'not a picture'."
+    assert (whole.exit_code, done.exit_code) == (0, 2)
+    assert done.stdout == whole.stdout
+    assert "2 of 2" in whole.stdout
+    assert done.stderr == f"Error: 1 of 3 pictures could not be measured and are not counted: {fact}\n"
+    out = str(tmp_path / "context.csv")
+    done = CliRunner().invoke(main, [*words, *files, "--out", out])
+    assert done.stderr == f"Error: 1 of 3 pictures could not be measured and are not in '{out}': {fact}\n"
+    assert len(Path(out).read_text().splitlines()) == 3
+    done = CliRunner().invoke(main, [*words, *[files[1]] * 4])
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"Error: {fact}\n")
