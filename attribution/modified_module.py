@@ -124,10 +124,18 @@ class ModifiedModule:
         weighted = self._apply_weight(total, weight[:1, :1], None)
         return weighted.expand(*weighted.shape[:channels], len(weight), *weighted.shape[channels + 1 :])
 
-    def transposed(self, branch: int, relevance: Tensor, shape: Sequence[int]) -> Tensor:
+    @property
+    def divides_channels(self) -> bool:
+        """Whether some of the output's channels can be transposed alone."""
+        return self._convolution is not None and self.module.groups == 1
+
+    def transposed(
+        self, branch: int, relevance: Tensor, shape: Sequence[int], channels: Tensor | None = None
+    ) -> Tensor:
         """Apply the transposed weights of an affine module to `[N, C, *S]` or `[K, N, C, *S]`.
 
-        `shape` is that of the module's input. With a uniform kernel, the sum over the channels is enough.
+        `shape` is that of the module's input. With a uniform kernel, the sum over the channels is enough. With
+        `channels`, int64 `[k]`, relevance is that of these channels of the output alone.
         """
         if self._summed_axis is not None:
             repeated = relevance.unsqueeze(self._summed_axis)
@@ -148,11 +156,12 @@ class ModifiedModule:
             flat = flat if flat.shape[1] == 1 else flat.sum(1, keepdim=True)
         if module.groups == 1 and min(around) >= 0 and set(module.stride) == {1}:
             # The same sums as a convolution, which is faster on a CPU.
-            result = _convolved(forward, flat, self._flipped_kernel(branch, weight), around, module.dilation)
+            kernel = _some(self._flipped_kernel(branch, weight), 1, channels)
+            result = _convolved(forward, flat, kernel, around, module.dilation)
         elif module.groups == 1 and weight[0, 0].numel() == 1 and not any(module.padding):
             result = flat.new_zeros(len(flat), weight.shape[1], *space)
             places = tuple(slice(None, None, stride) for stride in module.stride)
-            result[..., *places] = forward(flat, self._flipped_kernel(branch, weight))
+            result[..., *places] = forward(flat, _some(self._flipped_kernel(branch, weight), 1, channels))
         else:
             # pixels at the far edge that no position of the kernel reached
             unreached = [
@@ -167,8 +176,9 @@ class ModifiedModule:
                     strict=True,
                 )
             ]
+            kernel = _some(weight, 0, channels)
             result = transposed(
-                flat, weight, None, module.stride, module.padding, unreached, module.groups, module.dilation
+                flat, kernel, None, module.stride, module.padding, unreached, module.groups, module.dilation
             )
         if self.has_uniform_kernel(branch):
             result = result.repeat(1, module.in_channels, *[1] * len(space))
@@ -208,6 +218,10 @@ class ModifiedModule:
         """Join the axes of conditions and samples into one, and return their sizes if there were two."""
         extra = values.ndim - len(self.module.kernel_size) - 2
         return (values.flatten(0, extra), values.shape[: extra + 1]) if extra > 0 else (values, ())
+
+
+def _some(values: Tensor, axis: int, places: Tensor | None) -> Tensor:
+    return values if places is None else values.index_select(axis, places)
 
 
 def _convolved(

@@ -20,7 +20,7 @@ rule's reducer once (`probing.py`). A rule that fails the probe runs as zennit's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -35,6 +35,8 @@ from crp.attribution.stabilizing import Reciprocal
 
 # Products of larger tensors than this (values) are not made at once if only their sum is needed.
 _SUMMED = 2**20
+# If at most one channel in `_FEW` has relevance, the others are left out. With fewer channels than `_MANY`, none is.
+_FEW, _MANY = 4, 512
 
 
 class RuleOperator:
@@ -207,10 +209,30 @@ class RuleCall:
         modified = self.operator.modified
         if modified.has_uniform_kernel(branch.index):
             part = self._summed_product(values, _tensor(branch.output_factor))  # all channels have one sum
+            part = modified.transposed(branch.index, part, self.data.shape)
+        elif (channels := self._few_channels(values)) is not None:
+            factor, axis = branch.output_factor, values.ndim - self.data.ndim + 1
+            own = factor.index_select(1, channels) if isinstance(factor, Tensor) else factor.of_channels(channels)
+            part = values.index_select(axis, channels) * own
+            part = modified.transposed(branch.index, part, self.data.shape, channels)
         else:
-            part = self._product(values, branch.output_factor)
-        part = modified.transposed(branch.index, part, self.data.shape)
+            part = modified.transposed(branch.index, self._product(values, branch.output_factor), self.data.shape)
         return part if input_factor is None else self._scaled(part, input_factor)
+
+    def _few_channels(self, values: Tensor) -> Tensor | None:
+        """Find the channels with relevance, int64 `[k]`, if a convolution with many has so few that the rest can go.
+
+        If a convolution gives the logits, relevance of a class starts in one of its channels.
+        """
+        axis = values.ndim - self.data.ndim + 1
+        own = values.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(values)
+        if values.shape[axis] < _MANY or not own or not self.operator.modified.divides_channels:
+            return None
+        most = values.shape[axis] // _FEW
+        if int((values[(0,) * axis] != 0).flatten(1).any(1).sum()) > most:  # says it of almost all that have many
+            return None
+        channels = (values != 0).flatten(axis + 1).any(-1).flatten(0, -2).any(0).nonzero()[:, 0]
+        return channels if 0 < len(channels) <= most else None
 
     def _scaled(self, values: Tensor, factor: Tensor | Reciprocal) -> Tensor:
         """Multiply values that nothing else reads.
@@ -251,7 +273,7 @@ class RuleCall:
             outputs.append(hook.output_modifiers[index](self._branch_output(index, value, empty, graphs)))
         if not live:
             return []
-        output_factors = self._output_factors(outputs)
+        output_factors = self._output_factors(outputs, live)
         branches = []
         for index in live:
             factor = operator.factors[index]
@@ -280,8 +302,8 @@ class RuleCall:
             inputs.append(value)
         return inputs
 
-    def _output_factors(self, outputs: list[Tensor]) -> Sequence[Tensor | Reciprocal]:
-        """Return what the rule's gradient mapper returns for ones."""
+    def _output_factors(self, outputs: list[Tensor], live: Sequence[int]) -> Mapping[int, Tensor | Reciprocal]:
+        """Return what the rule's gradient mapper returns for ones, for some branches."""
         operator = self.operator
         if operator.modified.affine and operator.epsilon is not None:
             # the output of a branch without input is one expanded zero
@@ -293,26 +315,26 @@ class RuleCall:
             total = sum(others, first)
             if total.shape[1] > 1 and total.stride(1) == 0:  # equal channels share memory
                 one = Reciprocal(total.narrow(1, 0, 1), operator.epsilon, nonnegative=nonnegative)
-                return [one.tensor.expand_as(total)] * len(outputs)
-            return [Reciprocal(total, operator.epsilon, nonnegative=nonnegative)] * len(outputs)
+                return dict.fromkeys(live, one.tensor.expand_as(total))
+            return dict.fromkeys(live, Reciprocal(total, operator.epsilon, nonnegative=nonnegative))
         hook, shape = operator.hook, self.output.shape
         ones = torch.ones((), dtype=self.data.dtype, device=self.data.device).expand(shape)
         own = next((output for output in outputs if any(output.stride())), outputs[0])
         if self.data.device.type != "cpu" or len(outputs[0]) == 1:
-            return mapped(hook, ones, outputs)
+            return dict(enumerate(mapped(hook, ones, outputs)))
         # One sample at a time: the mapper reads its argument several times, and one sample fits the caches.
         kept: dict[int, Tensor] = {}
         for place in range(shape[0]):
             here = slice(place, place + 1)
             factors = mapped(hook, ones[here], [output[here] for output in outputs])
-            for index, factor in enumerate(factors):
+            for index in live:
                 # branches often share one factor
-                first = next(other for other, shared in enumerate(factors) if shared is factor)
+                first = next(other for other in live if factors[other] is factors[index])
                 if first == index:
-                    kept.setdefault(index, torch.empty_like(own))[here] = factor
+                    kept.setdefault(index, torch.empty_like(own))[here] = factors[index]
                 elif place == 0:
                     kept[index] = kept[first]
-        return [kept[index] for index in range(len(outputs))]
+        return kept
 
     def _branch_output(
         self, index: int, value: Tensor, empty: bool, graphs: dict[int, tuple[Tensor, Tensor]]

@@ -63,7 +63,7 @@ class GammaRule(BasicHook):
             output_modifiers=[_same, _same],
             gradient_mapper=lambda relevance, outputs: [
                 relevance * (outputs[1] > 0) / (outputs[0] + epsilon),
-                torch.zeros_like(relevance),
+                relevance.new_zeros(()).expand(relevance.shape),
             ],
             reducer=lambda inputs, gradients: inputs[0] * gradients[0],
         )

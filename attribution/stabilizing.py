@@ -47,6 +47,14 @@ class Reciprocal:
             self._values = self._stored  # of the same shape, and z may be freed
         return self._stored
 
+    def of_channels(self, channels: Tensor) -> Tensor:
+        """Compute the factor of some channels alone, int64 `[k]`: `[N, k, *S]`. It is not stored."""
+        if self._stored is not None:
+            return self._stored.index_select(1, channels)
+        return Reciprocal(
+            self._values.index_select(1, channels), self._epsilon, nonnegative=self._nonnegative
+        ).tensor
+
     def times(self, relevance: Tensor) -> Tensor:
         """Multiply relevance by the factor: of the shape of z, or with axes of conditions before."""
         if not self._once(relevance):

@@ -59,9 +59,9 @@ class Photos:
         picture = self.pictures[self._random.integers(len(self.pictures))]
         top, left = self._random.integers(0, 224 - 96, size=2)
         crop = np.ascontiguousarray(picture[top : top + 96, left : left + 96])
-        return Patch(
-            sample, 1 / (sample + 1), 0, (0, 0), (top, left, top + 96, left + 96), crop, _hills(self._random, 96), "a"
-        )
+        box = (top, left, top + 96, left + 96)
+        name = f"n{self._random.integers(10**8):08}_{self._random.integers(10**7):07}.JPEG"  # as long as in ImageNet
+        return Patch(sample, 1 / (sample + 1), 0, (0, 0), box, crop, _hills(self._random, 96), "a", name)
 
 
 def _hills(random: np.random.Generator, side: int) -> np.ndarray:

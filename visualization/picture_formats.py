@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import base64
 import io
+from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image, features
@@ -32,7 +34,7 @@ VEILS_SUFFIX = "-veils.webp" if _WEBP else ".png"
 PATCHES_SUFFIX = ".avif" if _AVIF else SUFFIX
 EMPTY_LEVEL = LEVELS // 2
 # What a quality of WebP and of AVIF corresponds to in JPEG.
-_WEBP_TO_JPEG, _AVIF_TO_JPEG = 10, 50
+_WEBP_TO_JPEG, _AVIF_TO_JPEG = 10, 48
 # Crops up to this side are kept without loss: their files are small whatever the format is.
 _TINY_SIDE = 32
 
@@ -173,7 +175,7 @@ def heatmaps_uri(drawn: np.ndarray, quality: int) -> str:
         return _levels_uri(drawn)
     if drawn.shape[2] == 3:
         return _uri("jpeg", jpeg(drawn, quality + _AVIF_TO_JPEG))
-    return _uri("avif", _avif(Image.fromarray(drawn), quality))
+    return _uri("avif", _avif_of_ink(drawn, quality))
 
 
 def inked_uri(heatmap: np.ndarray, quality: int) -> str:
@@ -183,7 +185,7 @@ def inked_uri(heatmap: np.ndarray, quality: int) -> str:
     """
     if max(heatmap.shape) <= SMALL_SIDE or not _AVIF:
         return _levels_uri(_levels(heatmap))
-    return _uri("avif", _avif(Image.fromarray(_inked(heatmap)), quality))
+    return _uri("avif", _avif_of_ink(_inked(heatmap), quality))
 
 
 def veils_uri(sheet: np.ndarray) -> str:
@@ -213,6 +215,25 @@ def _inked(heatmap: np.ndarray, limit: float | None = None) -> np.ndarray:
 
 def _avif(drawn: Image.Image, quality: int, **options: str) -> bytes:
     return _bytes(drawn, "AVIF", quality=quality, speed=8, max_threads=1, **options)
+
+
+def _avif_of_ink(drawn: np.ndarray, quality: int) -> bytes:
+    """Compress ink and opacity, uint8 [h, w, 4].
+
+    With equal errors, it takes a fifth less bytes than as a photo is compressed (`_avif`), and a third of the time.
+    """
+    return _bytes(Image.fromarray(drawn), "AVIF", quality=quality, speed=9, max_threads=1, autotiling=False, **_even())
+
+
+@cache
+def _even() -> dict[str, Any]:
+    """Options with which all blocks have one quality, if Pillow's encoder knows them; libaom changes it by the eye."""
+    options = {"advanced": {"deltaq-mode": "0"}}
+    try:
+        Image.new("RGBA", (8, 8)).save(io.BytesIO(), "AVIF", **options)
+    except (ValueError, RuntimeError, OSError):  # another encoder than libaom
+        return {}
+    return options
 
 
 def _levels(heatmap: np.ndarray, limit: float | None = None) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -111,7 +112,7 @@ def fix(
     sys.path.append(os.getcwd())
     from crp import correction
     from crp.concepts import ChannelConcept
-    from crp.correction.writing import checked_file, saved_lines
+    from crp.correction.writing import check_holds, checked_file, saved_lines
     from crp.files import user_path
     from crp.library import open_library
     from crp.sources.kinds import kind_named
@@ -156,6 +157,9 @@ def fix(
         result = correction.refit(
             found, fitting.data, layer, watched, labels=fitting.labels, after=result, from_layer=from_layer, **common
         )
+    if placed:
+        result = replace(result, method=f"{result.method}; the concept at its usual place")
+    check_holds(out, result)
     figures = correction.measure_fix(found, result, held_out.data, layer, watched, labels=held_out.labels, **common)
     written = correction.write_fixed(result, out, fitting.data[:2])
     if page is not None:

@@ -13,7 +13,7 @@ from crp.correction.compared_predictions import ChangedPredictions, changed_pred
 from crp.correction.corrections import Correction
 from crp.correction.counterfactuals import Counterfactuals
 from crp.correction.presence import find_presence
-from crp.correction.proportions import least_difference
+from crp.correction.proportions import difference_interval, least_difference
 from crp.correction.reruns import as_classes, checked_samples
 from crp.errors import InputError
 
@@ -69,16 +69,17 @@ class FixFigures(ChangedPredictions):
     def reading(self, name: str) -> str:
         """Say what the corrected model does with the samples that have the concept; `name` is their class.
 
-        What differs is told by the interval of `least_difference`: these samples are few.
+        What differs is told by the interval of `difference_interval`: these samples are few.
         """
         kept, removed = self.after.right_with, self.after.right_taken_out
         both = f"This one gets {_percent(kept)} right as they are and {_percent(removed)} with the concept removed"
-        if least_difference(kept, self.having, removed, self.having) > 0:
+        low, high = (float(end) for end in difference_interval(kept, self.having, removed, self.having))
+        if low > 0:
             found = f"the model still relies on the concept for {name!r}"
-        elif least_difference(removed, self.having, kept, self.having) > 0:
+        elif high < 0:
             found = f"the concept now speaks against {name!r}, which is more than intended; compare another method"
         else:
-            found = "no clear difference, as intended"
+            found = f"no clear difference (95 % interval: {_points(low)} to {_points(high)} points), as intended"
             if least_difference(self.before.right_with, self.having, kept, self.having) > 0:
                 found += ", and the fall is of what the model knew by the concept alone"
         ideal = "A model that does not use the concept gets the samples with it right as often when it is removed."
@@ -144,6 +145,10 @@ def measure_fix(
     changed = changed_predictions(first, second, wanted, labels is not None)
     having, lacking = len(made.having), len(made.lacking)
     return FixFigures(**vars(changed), target=target, having=having, lacking=lacking, before=before, after=after)
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.0f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _percent(share: float) -> str:

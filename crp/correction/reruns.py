@@ -82,7 +82,8 @@ class Rerun:
             if made.shape == self._output.shape and torch.equal(made, self._output):
                 return name, given
         raise ModelError(
-            "The model's output is not that of a linear layer (torch.nn.Linear), so there is no last layer to fit."
+            "The model's output is not that of a linear layer (torch.nn.Linear), so there is no last layer to fit; "
+            "leave out a softmax after it."
         )
 
     def _visit(self, activation: Tensor) -> None:

@@ -126,7 +126,7 @@ class Candidate:
     @property
     def rare(self) -> bool:
         """Whether few samples of the class use it, and these much: a cluster that the class's mean hides."""
-        return self.mean < SMALLEST_SHARE
+        return self.mean < SMALLEST_SHARE and self.share >= RARE_SHARE
 
     @property
     def score(self) -> float:

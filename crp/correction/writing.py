@@ -54,6 +54,20 @@ def checked_file(path: str | os.PathLike[str], original: Path | None = None) -> 
     return path
 
 
+def check_holds(path: str | os.PathLike[str], correction: Correction) -> None:
+    """Refuse a file that cannot hold a correction: a state dict, if that is not enough.
+
+    Raises
+    ------
+    InputError
+    """
+    if Path(path).suffix == ".safetensors" and not correction.in_weights:
+        raise InputError(
+            f"This correction ({correction.method}) adds a module to the model, so its weights do not fit the original "
+            "architecture: write a .pt2 or .onnx file."
+        )
+
+
 def write_fixed(correction: Correction, path: str | os.PathLike[str], example: Tensor) -> Path:
     """Write a corrected model, for the CPU wherever it was made.
 
@@ -70,7 +84,7 @@ def write_fixed(correction: Correction, path: str | os.PathLike[str], example: T
     path
         The file.
     example
-        Model input `[N, c, *S]` of at least two samples.
+        Model input `[N, c, *S]` of at least two samples, for its shape and type; no values of it are written.
 
     Returns
     -------
@@ -83,17 +97,14 @@ def write_fixed(correction: Correction, path: str | os.PathLike[str], example: T
         If the file has another ending, or a state dict is not enough.
     """
     path = checked_file(path)
+    check_holds(path, correction)
     if path.suffix == ".safetensors":
-        if not correction.in_weights:
-            raise InputError(
-                f"This correction ({correction.method}) adds a module to the model, so its weights do not fit the "
-                "original architecture: write a .pt2 or .onnx file."
-            )
         state = {name: value.cpu().clone().contiguous() for name, value in correction.model.state_dict().items()}
         # `save_file` would replace the open file with one that only its owner may read
         write_file(path, save(state), durable=False, refusal=InputError)
         return path
-    model, example = copy.deepcopy(correction.model).cpu(), example[:2].cpu()
+    model = copy.deepcopy(correction.model).cpu()
+    example = torch.zeros_like(example[:2], device="cpu")  # programs keep it: no samples of the caller in their files
     dynamic = ({0: torch.export.Dim("batch")},)
     if path.suffix == ".pt2":
         program = torch.export.export(model, (example,), dynamic_shapes=dynamic)

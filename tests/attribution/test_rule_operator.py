@@ -293,3 +293,38 @@ def test_branches_that_keep_the_sign(rule, kept):
     torch.manual_seed(0)
     operator = RuleOperator(nn.Conv2d(3, 2, 3), rule, [InputFactor(1.0, True)] * len(kept))
     assert [operator.modified.keeps_sign(branch) for branch in range(len(kept))] == kept
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "z+", "gamma"])
+@pytest.mark.parametrize(
+    "convolution",
+    [nn.Conv2d(3, 12, 1), nn.Conv2d(3, 12, 3, padding=1), nn.Conv2d(3, 12, 1, stride=2), nn.Conv2d(3, 12, 3, stride=2)],
+    ids=["1x1", "3x3", "1x1, stride 2", "3x3, stride 2"],
+)
+@pytest.mark.parametrize("chosen", [[[4, 4], [11, 11]], [[0, 2], [2, 0]], [[], []]], ids=["one each", "two", "none"])
+def test_channels_without_relevance_are_left_out(monkeypatch, convolution, rule, chosen):
+    torch.manual_seed(0)
+    model = nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    composite, data = composite_of(RULES[rule]), torch.randn(2, 3, 7, 7)
+    relevance = torch.zeros(2, 2, 12)
+    for condition, channels in enumerate(chosen):
+        for sample, channel in enumerate(channels):
+            relevance[condition, sample, channel] = torch.randn(())
+    widths, transposed = [], rule_operator.ModifiedModule.transposed
+
+    def recorded(self, branch, values, *arguments):
+        widths.append(values.shape[-3])
+        return transposed(self, branch, values, *arguments)
+
+    monkeypatch.setattr(rule_operator.ModifiedModule, "transposed", recorded)
+    found = []
+    for many in (12, 13):
+        monkeypatch.setattr(rule_operator, "_MANY", many)
+        with RelevanceFlow(model, composite, data) as flow:
+            found += [flow.down(relevance), flow.down(relevance[:1])]  # several conditions, and one
+    single, both = (len({channel for some in conditions for channel in some}) for conditions in (chosen[:1], chosen))
+    assert set(widths[: len(widths) // 2]) == {single or 12, both or 12}
+    assert set(widths[len(widths) // 2 :]) == {12}
+    for few, every in zip(found[:2], found[2:], strict=True):
+        assert torch.equal(few, every)
+        assert bool(every.any()) is any(chosen)

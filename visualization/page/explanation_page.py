@@ -236,7 +236,7 @@ def _view(explanation: Explanation, index: int, context: Context) -> dict[str, A
         "question": wording.question(explanation),
         "subject": wording.subject(explanation),
         "against": explanation.against is not None,
-        "heatmap": formats.tinted_uri(context.picture, heatmap, side=context.heatmap_side(STAGE_SIDE), quality=30),
+        "heatmap": formats.tinted_uri(context.picture, heatmap, side=context.heatmap_side(STAGE_SIDE), quality=32),
         "heatmap_where": context.renderer.where(explanation.heatmap),
         "limit": f"±{wording.number(context.limit(explanation.heatmap))}",
         "layers": layers,

@@ -7,7 +7,7 @@ import numpy as np
 from crp.visualization.picture_formats import EMPTY_LEVEL, heatmaps_uri
 from crp.visualization.sheets import Sheet, cell_at
 
-QUALITY = 16
+QUALITY = 19
 COLUMNS = 6
 
 

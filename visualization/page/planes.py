@@ -167,7 +167,7 @@ class _Drawn:
         peak = np.unravel_index(np.abs(heatmap).argmax(), heatmap.shape)
         # in the volume as it is shown
         self.peak = [int(place) // _factor(length, MOST) for place, length in zip(peak, heatmap.shape, strict=True)]
-        self.uri = formats.inked_uri(laid, quality=24)
+        self.uri = formats.inked_uri(laid, quality=26)
 
     def view(self, limit: float) -> dict[str, Any]:
         """Return it with its opacity on a scale that ends at `limit`."""

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import crp
 from crp import LibraryError
 from crp.cli import main
-from crp.correction import refit, upper_fit
+from crp.correction import Correction, refit, upper_fit
 from crp.correction.figures_of_a_fix import Dependence, FixFigures
 from tests import processes
 from tests.crp.correction.planted import planted_data, planted_model
@@ -101,8 +101,9 @@ def test_the_command_says_how_its_file_is_loaded_and_what_the_figures_mean(folde
         # 24 samples: 5 of them against 55 of 72
         (5 / 24, 55 / 72, "20.8 % right as they are and 76.4 % with the concept removed: the concept now speaks"),
         (1.0, 5 / 24, "the model still relies on the concept for 'octagon'"),
-        (0.5, 0.55, "no clear difference, as intended, and the fall is of what the model knew by the concept alone."),
-        (1.0, 1.0, "no clear difference, as intended."),
+        (0.5, 0.55, "points), as intended, and the fall is of what the model knew by the concept alone."),
+        # Wilson's lower end of 24 of 24 is 24 / (24 + 3.8415) = 0.862
+        (1.0, 1.0, "no clear difference (95 % interval: −14 to +14 points), as intended."),
     ],
 )
 def test_a_fall_is_said_to_be_intended_or_not(kept: float, removed: float, says: str) -> None:
@@ -110,6 +111,17 @@ def test_a_fall_is_said_to_be_intended_or_not(kept: float, removed: float, says:
     after = Dependence(0.9, kept, 1.0, removed, 0.1)
     figures = FixFigures(False, (), (), target=9, having=24, lacking=76, before=before, after=after)
     assert says in figures.lines([str(index) for index in range(9)] + ["octagon"])[-1]
+
+
+def test_a_file_that_cannot_hold_the_model_is_refused_before_measuring(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crp.correction.measure_fix", None)
+    added = Correction(planted_model(), "put after", False, "conv")
+    monkeypatch.setattr("crp.correction.suppress", lambda *_, **__: added)
+    done = run(folder, "--concept", "conv/0", "--by", "suppress", "--out", str(folder / "late.safetensors"))
+    assert (done.exit_code, "(put after) adds a module to the model" in done.output) == (2, True)
+    assert not (folder / "late.safetensors").exists()
 
 
 @pytest.mark.slow  # torch.export takes some seconds

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crp.correction.proportions import least_difference
+from crp.correction.proportions import difference_interval, least_difference
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,28 @@ def test_lower_ends_are_those_of_newcombe_1998(first: tuple[int, int], second: t
     """Table II there, method 10."""
     (a, m), (b, n) = first, second
     assert float(least_difference(a / m, m, b / n, n)) == pytest.approx(least, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "low", "high"),
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((6, 7), (2, 7), 0.0582, 0.8062),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((0, 10), (0, 20), -0.1611, 0.2775),
+        ((0, 10), (0, 10), -0.2775, 0.2775),
+        ((10, 10), (0, 20), 0.6791, 1.0),
+        ((10, 10), (0, 10), 0.6075, 1.0),
+    ],
+)
+def test_intervals_are_those_of_newcombe_1998(
+    first: tuple[int, int], second: tuple[int, int], low: float, high: float
+) -> None:
+    """Table II there, method 10."""
+    (a, m), (b, n) = first, second
+    ends = difference_interval(a / m, m, b / n, n)
+    assert [float(end) for end in ends] == pytest.approx([low, high], abs=5e-5)
 
 
 def test_of_three_samples_little_is_known() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -322,4 +323,6 @@ def test_a_rare_cluster_is_found_though_the_mean_of_the_class_hides_it(tmp_path:
     assert (tag.having, tag.lacking, tag.rare, tag.likely) == (3, 77, True, False)
     assert tag.mean < 0.05
     assert tag.share > 0.5
+    everywhere = dataclasses.replace(tag, having=77, lacking=3, mean=0.04, share=0.041, place=0.9)
+    assert (everywhere.rare, everywhere.likely) == (False, True)  # a watermark may be spread over many channels
     assert [one.rare for one in candidates(library) if one.name != "conv/0"] == [False] * (len(candidates(library)) - 1)

@@ -203,6 +203,7 @@ def test_fix_takes_the_concept_out_at_its_usual_place(folder: Path) -> None:
     done = run(folder, "fix", "--concept", "conv/0", "--by", "reactive", "--usual-place", "--out", str(out), "--json")
     assert done.exit_code == 0, done.output
     figures = json.loads(done.stdout)
+    assert figures["method"] == "erased where it is active, within 2 positions; the concept at its usual place"
     data, labels, has = marked_data()
     _, held_out = read_samples(TensorDataset(data, labels), 1000, labelled=False, progress=False)
     marked = int(has[list(held_out.indices)].sum())
