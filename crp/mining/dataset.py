@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def data_subject(
         If a sample cannot be used and `skip_bad` is false.
     """
     reader = SampleReader(dataset, labelled, skip_bad, preprocessing)
-    digests = sampled_digests(reader, len(reader), skip_bad)
+    digests, labels = _sampled(reader, len(reader), skip_bad)
     check_repeatable(_unlabelled(reader), {index: digest for index, digest in digests.items() if digest})
     return DataSubject(
         reader,
@@ -58,24 +59,30 @@ def data_subject(
         {
             "length": len(reader),
             "fingerprint": data_fingerprint(len(reader), digests),
+            **({"labels": data_fingerprint(len(reader), labels)} if labelled else {}),
             "shape": list(reader.like.shape),
             "dtype": str(reader.like.dtype).removeprefix("torch."),
         },
     )
 
 
-def sampled_digests(reader: SampleReader, length: int, skip_bad: bool = False) -> dict[int, str]:
-    """Compute the digests of a selection of the first `length` samples; `""` for unusable ones with `skip_bad`."""
+def _sampled(reader: SampleReader, length: int, skip_bad: bool = False) -> tuple[dict[int, str], dict[int, str]]:
+    """Read a selection of the first `length` samples: their digests and labels; with `skip_bad`, `""` if unusable."""
 
-    def digest(index: int) -> str:
-        if not skip_bad:
-            return sample_digest(reader[index][0])
-        try:
-            return sample_digest(_unlabelled(reader)[index][0])
-        except SampleError:
-            return ""
+    def read(index: int) -> tuple[str, str]:
+        data, label = reader[index]
+        return sample_digest(data), str(label)
 
-    return {index: digest(index) for index in sampled_indices(length)}
+    def usable(index: int) -> tuple[str, str]:
+        with suppress(SampleError):
+            return read(index)
+        with suppress(SampleError):  # without a label
+            return sample_digest(_unlabelled(reader)[index][0]), ""
+        return "", ""
+
+    indices = sampled_indices(length)
+    digests, labels = zip(*map(usable if skip_bad else read, indices), strict=True)
+    return dict(zip(indices, digests, strict=True)), dict(zip(indices, labels, strict=True))
 
 
 def _unlabelled(reader: SampleReader) -> SampleReader:
@@ -94,12 +101,14 @@ def check_data(library: Library, data: DataSubject) -> None:
     """
     keys = ["length", "shape", "dtype", "fingerprint"]
     check_same(library.manifest["data"], data.data, keys, "This is not the data set that was mined")
+    if len({held["labels"] for held in (library.manifest["data"], data.data) if "labels" in held}) > 1:
+        raise LibraryError("The labels of the data set are not those that were mined.")
 
 
 def check_first_samples(library: Library, reader: SampleReader, fact: str, *, skip_bad: bool) -> None:
     """Raise an error unless the first samples of a data set are those that a library was mined from.
 
-    Reads those that `sampled_indices` lists.
+    Reads those that `sampled_indices` lists. Labels count if the reader needs them, and they were mined.
 
     Raises
     ------
@@ -109,5 +118,9 @@ def check_first_samples(library: Library, reader: SampleReader, fact: str, *, sk
     length, fingerprint = (library.manifest["data"][key] for key in ("length", "fingerprint"))
     if length > len(reader):
         raise LibraryError(f"{fact}: {length} samples were mined, and there are {len(reader)}.")
-    if data_fingerprint(length, sampled_digests(reader, length, skip_bad)) != fingerprint:
+    digests, labels = _sampled(reader, length, skip_bad)
+    if data_fingerprint(length, digests) != fingerprint:
         raise LibraryError(f"{fact}: its first {length} samples are not those that were mined.")
+    mined = library.manifest["data"].get("labels")
+    if reader.labelled and mined not in (None, data_fingerprint(length, labels)):
+        raise LibraryError(f"{fact}: the labels of its first {length} samples are not those that were mined.")

@@ -16,7 +16,9 @@ from .stages import STATE
 from .work import difference_of
 
 # What may differ for a longer data set.
-_MAY_DIFFER = ("data.length", "data.fingerprint", "source", "skipped", "conservation", "format", "schema")
+_MAY_DIFFER = (
+    "data.length", "data.fingerprint", "data.labels", "source", "skipped", "conservation", "format", "schema",
+)  # fmt: skip
 
 
 def check_extends(

@@ -34,6 +34,7 @@ from crp.mining.vector_writer import take_vectors
 from .processes import Processes
 
 IDENTITY = "identity.json"
+_LABELS = "data.labels"
 PARTS = "parts"
 LIBRARY = "library"
 SURVEYED = "surveyed.json"
@@ -305,11 +306,14 @@ def difference_of(stored: Mapping[str, Any], given: Mapping[str, Any], ignored: 
         {key: value for key, value in _leaves(json.loads(json.dumps(some))) if not key.startswith(ignored)}
         for some in (stored, given)
     )
-    for key in sorted({*ours, *theirs}):
+    # labels last: without their classes explained, there are none
+    for key in sorted({*ours, *theirs}, key=lambda name: (name.endswith(_LABELS), name)):
         if key.endswith(KEY):
             if difference := difference_of_outputs(theirs.get(key), ours.get(key)):
                 return difference
         elif ours.get(key) != theirs.get(key):
+            if key.endswith(_LABELS):
+                return "it was mined with other labels"
             then, now = shortened(theirs.get(key)), shortened(ours.get(key))
             return f"its {key.removeprefix('manifest.')} is {then}, and now it is {now}"
     return ""

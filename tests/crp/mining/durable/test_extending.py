@@ -62,6 +62,10 @@ def test_extending_with_other_samples_or_without_a_state_is_refused(forty, tmp_p
     monkeypatch.setattr(subject, "Samples", lambda length: other)
     with pytest.raises(LibraryError, match="its first 40 samples are not those that were mined"):
         mined(tmp_path / "b.crp", extend=tmp_path / "a.crp")
+    other = Samples()
+    other.labels = (other.labels + 1) % 3
+    with pytest.raises(LibraryError, match="the labels of its first 40 samples are not those that were mined"):
+        mined(tmp_path / "b.crp", extend=tmp_path / "a.crp")
     (tmp_path / "a.crp" / "state.safetensors").unlink()
     with pytest.raises(LibraryError, match=r"cannot be extended: it holds no state\.safetensors\.$"):
         mined(tmp_path / "b.crp", extend=tmp_path / "a.crp")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from crp.errors import LibraryError
 from crp.library.fingerprints import sampled_indices
 from crp.mining.patch_maker import PatchMaker
 from tests import processes
@@ -46,6 +47,21 @@ def test_an_interrupted_pass_resumes_to_the_same_bytes(whole, tmp_path, monkeypa
     if done:
         assert f"Resuming: {done} of 77 samples are done." in caplog.messages
         assert was_passed_from(done, samples.read)
+
+
+def test_other_labels_are_another_run(tmp_path, monkeypatch):
+    """As when labels were wrong, and mining was stopped to mend them: half of the old statistics would be kept."""
+    path, mended = tmp_path / "a.crp", subject.Samples()
+    interrupted(path, 40, monkeypatch)
+    mended.labels = (mended.labels + 1) % 3
+    monkeypatch.setattr(subject, "Samples", lambda length: mended)
+    with pytest.raises(LibraryError, match="run of something else: it was mined with other labels"):
+        mined(path)
+    counts = mined(path, restart=True).statistics("0").count
+    usable = [index for index in range(77) if index != subject.UNREADABLE]
+    assert counts.tolist() == mended.labels[usable].bincount(minlength=3).tolist()
+    by_prediction = mined(tmp_path / "b.crp", targets="prediction")  # which labels do not concern
+    assert "labels" not in by_prediction.manifest["data"]
 
 
 def test_interrupted_patches_resume_to_the_same_bytes(whole, tmp_path, monkeypatch):
