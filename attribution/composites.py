@@ -30,6 +30,7 @@ from zennit.core import Composite
 from crp.attribution.copies import replicate
 from crp.attribution.flow import RelevanceFlow
 from crp.attribution.forward_pass import checked_input
+from crp.attribution.isolation import isolated_pass
 from crp.attribution.observation import LINEAR_FUNCTIONS, LinearCall, is_depthwise, observe
 from crp.attribution.operation_composite import (
     DERIVED,
@@ -94,6 +95,7 @@ class FittingComposite:
         return arriving[0].flatten(1).sum(1) / started[0].flatten(1).sum(1)
 
 
+@isolated_pass()
 def composite_for(model: nn.Module, data: Tensor | None = None, *, rules: str = GAMMA) -> FittingComposite:
     """Choose rules for `model`.
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from crp.attribution.box_heads import Candidates, box_head_of
-from crp.attribution.isolation import isolated
+from crp.attribution.isolation import isolated_pass
 from crp.attribution.replica import prepare
 from crp.attribution.starts import Box
 from crp.attribution.wrappers import unwrapped
@@ -119,7 +119,7 @@ def boxes_of(model: nn.Module, image: Tensor) -> tuple[Detection, ...]:
     return _boxes(_detector(model), image)[0]
 
 
-@isolated()
+@isolated_pass()
 def _boxes(model: nn.Module, image: Tensor) -> tuple[tuple[Detection, ...], Candidates]:
     data = image[None] if image.ndim == 3 else image
     if data.ndim != 4 or len(data) != 1:

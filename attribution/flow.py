@@ -22,7 +22,7 @@ from crp.attribution.backward_pass import BackwardPass
 from crp.attribution.flow_arguments import check_relevance, full_regions
 from crp.attribution.forward_pass import INPUT, OUTPUT, Tap, checked_input, fast_layout, run_forward
 from crp.attribution.interventions import Interventions
-from crp.attribution.isolation import isolated
+from crp.attribution.isolation import isolated, isolated_pass
 from crp.attribution.ledger import Ledger, balance
 from crp.attribution.memory import memory_kept
 from crp.attribution.named_layers import check_layer
@@ -83,7 +83,7 @@ class RelevanceFlow(Interventions):
     (torch.Size([1, 1, 4, 2, 2]), torch.Size([1, 1, 1, 4, 4]))
     """
 
-    @isolated()
+    @isolated_pass()
     def __init__(
         self,
         model: nn.Module | Replica,

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 from crp.attribution.copies import replicate
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.forward_pass import checked_input
-from crp.attribution.isolation import callers_default, isolated
+from crp.attribution.isolation import callers_default, isolated_pass
 from crp.attribution.named_layers import check_layer, on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.attribution.outputs import described_output
@@ -140,7 +140,7 @@ class FollowedModel:
             module.__dict__["forward"] = self._followed(name, module.forward)
         self.needs_graph, self._end = False, end
 
-    @isolated()
+    @isolated_pass()
     def follow(self, layers: Collection[str], *, clone: bool) -> dict[str, Path]:
         """Run the whole model, and store what returns before each layer is called; with `clone`, a copy of it.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crp.attribution.detectors import Detection, boxes_of, detect, is_detector
-from crp.attribution.isolation import isolated
+from crp.attribution.isolation import isolated_pass
 from crp.attribution.replica import prepare
 from crp.attribution.starts import Box, ClassInMask
 from crp.errors import InputError
@@ -108,7 +108,7 @@ def objects_in(model: nn.Module, data: Tensor, class_names: Sequence[str] = ()) 
     return tuple(filter(_is_sure, objects))
 
 
-@isolated()
+@isolated_pass()
 def _classes(model: nn.Module, data: Tensor, class_names: Sequence[str]) -> list[FoundObject]:
     with torch.no_grad():
         prediction = prepare(model, None).model(data)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from crp.attribution.copies import replicate
 from crp.attribution.in_place import made_out_of_place
-from crp.attribution.isolation import isolated, outside_inference
+from crp.attribution.isolation import isolated_pass, outside_inference
 from crp.attribution.layouts import layouts_followed
 from crp.attribution.observation import observe
 from crp.concepts import Layout
@@ -51,7 +51,7 @@ class ObservedLayer:
     obstacle: str = ""
 
 
-@isolated()
+@isolated_pass()
 def observed_layers(model: nn.Module, data: Tensor) -> list[ObservedLayer]:
     """List the layers that one pass calls, in the order in which they return, and choose some.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from crp.attribution.copies import replicate
 from crp.attribution.flow import RelevanceFlow
 from crp.attribution.in_place import made_out_of_place
-from crp.attribution.isolation import isolated, outside_inference
+from crp.attribution.isolation import isolated_pass, outside_inference
 from crp.attribution.nested_tensors import tensors_in
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -50,7 +50,7 @@ class ModuleCall:
     feeders: list[ModuleCall] = field(default_factory=list)
 
 
-@isolated()
+@isolated_pass()
 def module_calls(model: nn.Module, data: Tensor) -> list[ModuleCall]:
     """List every call of a named module in one forward pass, and which calls feed which.
 

@@ -13,14 +13,14 @@ from torch.overrides import TorchFunctionMode
 
 from crp.attribution.copies import replicate
 from crp.attribution.functions.function_calls import function_name
-from crp.attribution.isolation import isolated
+from crp.attribution.isolation import isolated_pass
 from crp.attribution.kept_places import keeps_places
 from crp.attribution.named_layers import check_layer, on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.errors import ModelError
 
 
-@isolated()
+@isolated_pass()
 def receptive_boxes(model: nn.Module, shape: Sequence[int], layer: str) -> Tensor:
     """Compute the geometric receptive field of every position of a layer.
 
@@ -60,7 +60,7 @@ def receptive_boxes(model: nn.Module, shape: Sequence[int], layer: str) -> Tenso
     return torch.stack(ends, 1)
 
 
-@isolated()
+@isolated_pass()
 def receptive_sizes(model: nn.Module, shape: Sequence[int], layers: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Return the largest extent of the receptive fields of each layer's positions, along each axis of the input.
 

@@ -21,7 +21,7 @@ from zennit.rules import Pass
 
 from crp.attribution.copies import replicate
 from crp.attribution.in_place import made_out_of_place
-from crp.attribution.isolation import isolated
+from crp.attribution.isolation import isolated, isolated_pass
 from crp.attribution.layouts import layouts_followed
 from crp.attribution.norm_merging import merge, merged_parameters
 from crp.attribution.observation import Observation, observe, plain_output
@@ -157,7 +157,7 @@ class Replica:
             return {Purpose.RANKING: composite.ranking, Purpose.MAPS: composite}
         return {Purpose.MAPS: composite}
 
-    @isolated()
+    @isolated_pass()
     def layouts_of(self, sample: Tensor, layers: Sequence[str]) -> dict[str, Layout]:
         """Say what the axes of the layers' outputs mean for one sample `[1, ...]`.
 

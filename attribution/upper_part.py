@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from crp.attribution.followed_pass import FollowedModel, Path
-from crp.attribution.isolation import isolated
+from crp.attribution.isolation import isolated_pass
 from crp.attribution.nested_tensors import tensors_in
 from crp.errors import InputError, ModelError
 
@@ -65,13 +65,13 @@ class UpperPart:
     torch.Size([3, 1, 1])
     """
 
-    @isolated()
+    @isolated_pass()
     def __init__(self, model: nn.Module, data: Tensor, layer: str, end: str | None = None) -> None:
         followed = FollowedModel(model, data, [layer], end)
         self._take(followed, followed.follow([layer], clone=False)[layer])
 
     @classmethod
-    @isolated()
+    @isolated_pass()
     def of_layers(
         cls, model: nn.Module, data: Tensor, layers: Collection[str]
     ) -> tuple[dict[str, UpperPart], dict[str, ModelError]]:
@@ -110,7 +110,7 @@ class UpperPart:
             "the layer's own output. It may overwrite in place what the part below computes."
         )
 
-    @isolated()
+    @isolated_pass()
     def outputs(self, replaced: Tensor) -> Tensor:
         """Compute the model's output for other outputs of the layer.
 
@@ -141,7 +141,7 @@ class UpperPart:
             parts += [together] if together is not None else [self._run_upper(one[None].clone()) for one in part]
         return torch.cat(parts).detach()
 
-    @isolated()
+    @isolated_pass()
     def gradients(self, replaced: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
         """Compute the gradient of a score of the model's output with respect to the layer's output.
 
@@ -166,7 +166,7 @@ class UpperPart:
         """The copy that is run. Its weights may be changed; they are the caller's, in the same memory."""
         return self._followed.model
 
-    @isolated()
+    @isolated_pass()
     def trainable(self, replaced: Tensor) -> Tensor:
         """Compute outputs with the graph of autograd, in which those weights of `model` are that require gradients.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from crp.arguments import uncompiled_name, way_to_probabilities
 from crp.attribution import Replica, prepare
 from crp.attribution.composites import BY_PURPOSE, GAMMA, PLUS, composite_for
-from crp.attribution.isolation import isolated
+from crp.attribution.isolation import isolated_pass
 from crp.attribution.wrappers import check_module, unwrapped
 from crp.concepts import AnyKind, ChannelConcept, ConceptKind, Kinds, concept_count, kind_at
 from crp.errors import InputError, LibraryError, ModelError, shortened
@@ -186,7 +186,7 @@ def _example(model: nn.Module, library: Library) -> Tensor:
         raise LibraryError(f"The samples of '{library.path}' have the shape {shape}, too large for memory.") from error
 
 
-@isolated()
+@isolated_pass()
 def described_rules(
     model: nn.Module, composite: Composite | str | None, data: Tensor | None = None
 ) -> tuple[Composite, dict[str, Any]]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crp.attribution.copies import replicate
 from crp.attribution.detectors import OUTPUT_NAME
 from crp.attribution.forward_pass import checked_input
-from crp.attribution.isolation import isolated
+from crp.attribution.isolation import isolated_pass
 from crp.attribution.plain_pass import plain_prediction
 from crp.attribution.wrappers import check_module, unwrapped
 from crp.errors import LibraryError, ModelError, shortened
@@ -162,7 +162,7 @@ def _compared(library: Library, model: nn.Module, known: KnownOutputs, computed:
     return off
 
 
-@isolated()
+@isolated_pass()
 def _outputs(model: nn.Module, pattern: np.ndarray, *, coarse: bool = False) -> tuple[tuple[int, ...], np.ndarray]:
     """Run a model on one pattern `[c, *S]`: the shape of its output and up to 64 of its values, float64."""
     copy = replicate(model)

@@ -157,7 +157,7 @@ class LibraryDifference:
             said = f"No concept of '{self.second.path.name}' matches {name}, so its share counts as 0"
         limit = float(found["share"]) / 100
         holds = share > limit if found["sign"] == ">" else share < limit
-        return RuleAnswer(holds, f"{said}: {rule}." if holds else f"{said}. Not so in B: {rule}.")
+        return RuleAnswer(holds, f"{said}: {rule}." if holds else f"{said}. The rule does not hold for B: {rule}.")
 
 
 def difference(first: Library, second: Library, *, layers: tuple[str, ...] | None = None) -> LibraryDifference:

@@ -49,6 +49,8 @@ def diff(
         for layer in found.layers:
             places = f"{len(layer.pairs)} concepts in both, {len(layer.moved)} of them at another number"
             click.echo(inert(f"{layer.layer}: {places}; lost: {_listed(layer.lost)}; new: {_listed(layer.new)}"))
+            if layer.changes:
+                click.echo("  mean share of a class's relevance in the layer, A -> B, if it changed by five points:")
             for one in layer.changes[:count]:
                 click.echo(
                     inert(

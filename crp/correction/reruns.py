@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crp.attribution.copies import replicate
-from crp.attribution.isolation import isolated
+from crp.attribution.isolation import isolated_pass
 from crp.attribution.named_layers import check_layer, on_layer
 from crp.class_names import check_classes
 from crp.errors import InputError, ModelError, shortened
@@ -50,7 +50,7 @@ class Rerun:
             if type(module) is nn.Linear:
                 module.register_forward_hook(self._keep(name))
 
-    @isolated()
+    @isolated_pass()
     @torch.no_grad()
     def run(self, data: Tensor) -> Tensor:
         """Run the model on `data` `[N, c, *S]` and return its output.
@@ -82,7 +82,8 @@ class Rerun:
             if made.shape == self._output.shape and torch.equal(made, self._output):
                 return name, given
         raise ModelError(
-            "The model's output is not that of a linear layer (torch.nn.Linear), so there is no last layer to fit."
+            "The model's output is not that of a linear layer (torch.nn.Linear), so there is no last layer to fit; "
+            "leave out a softmax after it."
         )
 
     def _visit(self, activation: Tensor) -> None:

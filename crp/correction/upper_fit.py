@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crp.attribution.isolation import isolated
+from crp.attribution.isolation import isolated_pass
 from crp.attribution.upper_part import UpperPart
 from crp.correction.boost_choice import HeldOut, chosen_boost
 from crp.correction.corrections import copied
@@ -105,7 +105,7 @@ class _Trained:
         batches = (self._samples.taken(some)[:, None] for some in places.split(BATCH))
         return torch.cat([self._upper.outputs(batch)[:, 0].cpu() for batch in batches])
 
-    @isolated()
+    @isolated_pass()
     def train(self, places: Tensor, seed: int, done: Callable[[int], object]) -> None:
         """Train on some of the samples, with equally many of each group."""
         draw, group = torch.Generator().manual_seed(seed), self._samples.group[places]

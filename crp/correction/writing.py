@@ -84,7 +84,7 @@ def write_fixed(correction: Correction, path: str | os.PathLike[str], example: T
     path
         The file.
     example
-        Model input `[N, c, *S]` of at least two samples.
+        Model input `[N, c, *S]` of at least two samples, for its shape and type; no values of it are written.
 
     Returns
     -------
@@ -103,7 +103,8 @@ def write_fixed(correction: Correction, path: str | os.PathLike[str], example: T
         # `save_file` would replace the open file with one that only its owner may read
         write_file(path, save(state), durable=False, refusal=InputError)
         return path
-    model, example = copy.deepcopy(correction.model).cpu(), example[:2].cpu()
+    model = copy.deepcopy(correction.model).cpu()
+    example = torch.zeros_like(example[:2], device="cpu")  # programs keep it: no samples of the caller in their files
     dynamic = ({0: torch.export.Dim("batch")},)
     if path.suffix == ".pt2":
         program = torch.export.export(model, (example,), dynamic_shapes=dynamic)

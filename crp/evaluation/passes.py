@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from crp.attribution.copies import replicate
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.forward_pass import checked_input
-from crp.attribution.isolation import isolated
+from crp.attribution.isolation import isolated_pass
 from crp.attribution.removal import explained_value
 from crp.attribution.starts import Start
 from crp.evaluation.subject import BATCH
 
 
-@isolated()
+@isolated_pass()
 def predictions(model: nn.Module, data: Tensor) -> Tensor:
     """Compute the model's output, before a final softmax or sigmoid, `[N, c, *S]` -> `[N, ...]`."""
     model = replicate(model)
@@ -66,7 +66,7 @@ def modules_as_called(model: nn.Module, sample: Tensor) -> list[str]:
     return list(dict.fromkeys(reversed(called)))[::-1]
 
 
-@isolated()
+@isolated_pass()
 def input_gradient(model: nn.Module, data: Tensor, start: Start) -> Tensor:
     """Compute the gradient of what is explained with respect to the input, `[N, c, *S]`, of the plain model."""
     model = replicate(model)

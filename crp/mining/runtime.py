@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-from crp.attribution.isolation import isolated
+from crp.attribution.isolation import isolated_pass
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def surroundings(threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with tensor_cores(tf32=False), isolated():
+        with tensor_cores(tf32=False), isolated_pass():
             yield
     finally:
         torch.set_num_threads(before)

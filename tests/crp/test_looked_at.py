@@ -121,6 +121,7 @@ def test_a_model_that_is_looked_at_is_as_before(kind, tmp_path):
     ready = crp.prepared(model, library=library)
     for use in (
         lambda: crp.prepared(model, data=DATA[:1]),
+        lambda: crp.composite_for(model, DATA[:1]),
         lambda: crp.explain(ready, DATA[0], library, target=1),
         lambda: crp.atlas(model, DATA[0], library, target=1),
         lambda: crp.compose(model, DATA[:1], library.layers, target=1),

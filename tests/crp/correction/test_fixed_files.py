@@ -122,6 +122,13 @@ def test_files_may_be_read_by_whom_other_new_files_may(
     assert path.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
+def test_programs_hold_no_samples(fixed: dict[str, Correction], tmp_path: Path) -> None:
+    path = write_fixed(fixed["reactive"], tmp_path / "fixed.pt2", planted_data(400)[0])
+    ((example,), _) = torch.export.load(path).example_inputs
+    assert example.untyped_storage().nbytes() == example.nbytes  # a view of the data would bring all of them along
+    assert not example.any()
+
+
 def test_a_module_more_is_no_file_of_weights_and_the_original_is_not_replaced(
     fixed: dict[str, Correction], given: Tensor, tmp_path: Path
 ) -> None:
