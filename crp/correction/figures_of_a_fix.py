@@ -81,9 +81,15 @@ class FixFigures(ChangedPredictions):
         else:
             found = f"no clear difference (95 % interval: {_points(low)} to {_points(high)} points), as intended"
             if least_difference(self.before.right_with, self.having, kept, self.having) > 0:
-                found += ", and the fall is of what the model knew by the concept alone"
+                found += f", and {self._fall()}"
         ideal = "A model that does not use the concept gets the samples with it right as often when it is removed."
         return f"{ideal} {both}: {found}."
+
+    def _fall(self) -> str:
+        """Say what the fall of the samples with the concept is of, by those without it, which have nothing to lose."""
+        if least_difference(self.before.right_without, self.lacking, self.after.right_without, self.lacking) > 0:
+            return "samples without the concept fall, too: not all of it is of what the model knew by the concept"
+        return "the fall is of what the model knew by the concept alone"
 
     def lines(self, class_names: Sequence[str] = ()) -> list[str]:
         """Return the figures as lines of a table, and what they say."""

@@ -32,7 +32,7 @@ from tests.evidence.kinds_truth import in_patches, tag_latent
 from tutorials import train_sae
 
 LAYER, FITTED, TESTED, SEEDS, ACTIVE, REACH = train_sae.LAYER, 400, 300, (20, 21), 0.65, 1
-MARKED, MARKED_SEED = 40, 99
+MARKED, MARKED_SEED, FROM = 40, 99, "blocks.2"
 
 Make = Callable[[nn.Module, Tensor], Correction]
 
@@ -84,6 +84,8 @@ def methods(model: nn.Module) -> Iterator[tuple[str, Make]]:
     yield "`project`, latent", lambda model, data: project(model, data, LAYER, latent, **watched)
     yield "`reactive`, latent", erased
     yield "`refit`, latent", lambda model, data: refit(model, data, LAYER, latent, **watched)
+    above = {"from_layer": FROM, **watched}
+    yield f"`refit --from {FROM}`, latent", lambda model, data: refit(model, data, LAYER, latent, **above)
     yield "`reactive`, then `refit`, latent", both(erased, latent, watched)
     yield "`project`, pattern", lambda model, data: project(model, data, LAYER, 0, **marked)
     yield "`reactive`, pattern", erased_by_pattern

@@ -124,6 +124,19 @@ def test_a_file_that_cannot_hold_the_model_is_refused_before_measuring(
     assert not (folder / "late.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("without", "says"),
+    [
+        (0.87, "samples without the concept fall, too: not all of it is of what the model knew by the concept."),
+        (0.99, "the fall is of what the model knew by the concept alone."),
+    ],
+)
+def test_a_fall_that_other_samples_share_is_not_of_the_concept_alone(without: float, says: str) -> None:
+    before, after = Dependence(1.0, 1.0, 1.0, 0.6, 0.1), Dependence(0.86, 0.77, without, 0.75, 0.01)
+    figures = FixFigures(False, (), (), target=3, having=35, lacking=215, before=before, after=after)
+    assert figures.reading("cat").endswith(says)
+
+
 @pytest.mark.slow  # torch.export takes some seconds
 def test_a_program_gives_the_same_outputs_without_this_package(folder: Path) -> None:
     out, data = folder / "fixed.pt2", planted_data(9, seed=7)[0]
