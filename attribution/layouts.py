@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from math import isqrt, prod
@@ -31,6 +31,7 @@ _LAST = {
     functional.linear, functional.layer_norm, functional.rms_norm, functional.embedding,
     functional.scaled_dot_product_attention, functional.multi_head_attention_forward,
 }  # fmt: skip
+_RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 _MOVING = {
     torch.permute, Tensor.permute, torch.transpose, Tensor.transpose, torch.swapaxes, Tensor.swapaxes,
     torch.movedim, Tensor.movedim, torch.moveaxis, Tensor.moveaxis,
@@ -43,9 +44,9 @@ _LONGEST_PREFIX = 16
 def layouts_followed(model: nn.Module, data: Tensor, layers: Iterable[str]) -> Iterator[dict[str, Layout]]:
     """Say what the axes of the layers' outputs mean, from the pass of a model inside the context.
 
-    Convolutions and batch norms have their channels on the second axis, linear layers and layer norms on the last one;
-    other functions keep them where they were. Tokens lie on the grid of the convolution that made them, or on one with
-    the input's aspect ratio; the tokens that the grid lacks are in front.
+    Convolutions and batch norms have their channels on the second axis, linear and recurrent layers and layer norms on
+    the last one; other functions keep them where they were. Tokens lie on the grid of the convolution that made them,
+    or on one with the input's aspect ratio; the tokens that the grid lacks are in front.
 
     Parameters
     ----------
@@ -74,6 +75,11 @@ def layouts_followed(model: nn.Module, data: Tensor, layers: Iterable[str]) -> I
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _others(tensor: Tensor, axis: int) -> list[int]:
+    """Return the sizes of all axes but one."""
+    return [size for place, size in enumerate(tensor.shape) if place != axis]
 
 
 class _Axes(TorchFunctionMode):
@@ -116,13 +122,13 @@ class _Axes(TorchFunctionMode):
         return result
 
     def _axis_of(
-        self, function: Callable, args: tuple, kwargs: dict[str, Any], sources: Iterable[Tensor], output: Tensor
+        self, function: Callable, args: tuple, kwargs: dict[str, Any], sources: Sequence[Tensor], output: Tensor
     ) -> int | None:
-        if output.ndim < 3:
+        if output.ndim < 2:
             return None
         if function in _FIRST:
             return 1
-        if function in _LAST:
+        if function in _LAST or getattr(function, "__name__", "") in _RECURRENT:
             return output.ndim - 1
         for source in sources:
             _, axis = self._axis[id(source)]
@@ -131,9 +137,16 @@ class _Axes(TorchFunctionMode):
                 sizes = torch.empty([place + 2 for place in range(source.ndim)], device="meta")
                 moved = function(sizes, *args[1:], **kwargs)
                 return [*moved.shape].index(axis + 2)
-            for kept in (axis, axis - source.ndim):  # counted from the front, or from the end
-                if -output.ndim <= kept < output.ndim and output.shape[kept] == source.shape[axis]:
-                    return kept % output.ndim
+            kept = axis, axis - source.ndim  # counted from the front, or from the end
+            for place in kept if len(output) == len(source) else kept[::-1]:
+                if -output.ndim < place < output.ndim and output.shape[place] == source.shape[axis]:
+                    return place % output.ndim
+        along = {self._axis[id(source)][1] for source in sources}
+        # other channels, as of a product with weights, or a part of them
+        if len(along) == 1 and all(one.ndim == output.ndim for one in sources):
+            (axis,) = along
+            if all(_others(one, axis) == _others(output, axis) for one in sources):
+                return axis
         return None
 
     def _grid(self, tokens: int) -> tuple[int, ...]:

@@ -91,3 +91,50 @@ def test_what_one_pass_showed_is_kept_for_layers_that_are_asked_for_later(rules,
 def test_layouts_that_do_not_fit_their_shape_are_refused():
     with pytest.raises(InputError, match=r"has 5 positions, but 2 in front of a grid \[2, 2\] are 6\.$"):
         Layout((5, 6), True, (2, 2), 2)
+
+
+class OfSteps(nn.Module):
+    """Makes 5 channels of 6 at each of 18 steps of a signal."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.conv, self.block = nn.Conv1d(3, 6, 3), Block(function)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.block(self.conv(values).transpose(1, 2)).mean(1)
+
+
+class Block(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function, self.weight = function, nn.Parameter(torch.rand(6, 5))
+        self.recurrent = nn.GRU(6, 5, batch_first=True)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.function(self, values)
+
+
+def split(block: Block, x: torch.Tensor) -> torch.Tensor:
+    return nn.functional.linear(x, torch.cat([block.weight, block.weight], 1).T)
+
+
+STEPS = {
+    "recurrent": lambda block, x: block.recurrent(x)[0],
+    "product": lambda block, x: x @ block.weight,
+    "einsum": lambda block, x: torch.einsum("ntc,cd->ntd", x, block.weight),
+    "rows of a matrix": lambda block, x: (x.reshape(-1, 6) @ block.weight).view(len(x), -1, 5),
+    "part": lambda block, x: split(block, x).chunk(2, -1)[0] * 2,
+    "gated": lambda block, x: nn.functional.glu(split(block, x)),
+    "sliced": lambda block, x: split(block, x)[..., :5],
+    "mean of heads": lambda block, x: torch.stack([x @ block.weight, x @ block.weight], 1).mean(1),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_are_no_channels_where_the_number_of_channels_changes(name):
+    """Of a signal, an output `[N, T, C]` looks like one with the channels first: each step was taken for a concept."""
+    assert layout(OfSteps(STEPS[name]), torch.rand(2, 3, 20), "block") == Layout((18, 5), True, (18,))
+
+
+def test_as_many_steps_as_channels():
+    assert layout(OfSteps(STEPS["rows of a matrix"]), torch.rand(2, 3, 7), "block") == Layout((5, 5), True, (5,))
