@@ -103,6 +103,7 @@ class Rebinding:
         self._copies = copies
         # with the original, so that no other list has its id
         self._containers: dict[int, tuple[object, object]] = {}
+        self._functions: dict[int, tuple[object, types.FunctionType]] = {}
 
     def value(self, value: Any) -> Any:
         """Return a value with copies in the place of modules; lists and dicts are copied."""
@@ -133,17 +134,36 @@ class Rebinding:
 
     def _closure(self, function: types.FunctionType) -> types.FunctionType:
         """Return a function that refers to copies of modules, and of the lists and dicts that they hold."""
-        cells, defaults = function.__closure__ or (), function.__defaults__ or ()
-        given = [_content(cell) for cell in cells]
-        found, values = [self._referred(each) for each in given], tuple(map(self._referred, defaults))
-        if all(own is new for own, new in zip((*given, *defaults), (*found, *values), strict=True)):
+        if not self._refers(function, set()):
             return function
-        renewed = tuple(
-            cell if own is new else types.CellType(new) for cell, own, new in zip(cells, given, found, strict=True)
-        )
-        copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, values, renewed)
-        copy.__kwdefaults__, copy.__dict__ = function.__kwdefaults__, dict(function.__dict__)
-        return copy
+        if id(function) not in self._functions:
+            cells, defaults = function.__closure__ or (), function.__defaults__ or ()
+            renewed = tuple(types.CellType() if self._refers(_content(cell), set()) else cell for cell in cells)
+            copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, None, renewed)
+            # before the cells are filled: one may hold the function itself, which calls itself by it
+            self._functions[id(function)] = function, copy
+            for cell, new in zip(cells, renewed, strict=True):
+                if new is not cell:
+                    new.cell_contents = self._referred(cell.cell_contents)
+            copy.__defaults__ = tuple(map(self._referred, defaults))
+            copy.__kwdefaults__, copy.__dict__ = function.__kwdefaults__, dict(function.__dict__)
+        return self._functions[id(function)][1]
+
+    def _refers(self, value: Any, seen: set[int]) -> bool:
+        """Return whether a value leads to a module that has a copy, or to a list or dict that one holds."""
+        value = uncompiled(value)
+        if id(value) in seen:
+            return False
+        seen.add(id(value))
+        if isinstance(value, types.FunctionType):
+            inside = [*map(_content, value.__closure__ or ()), *(value.__defaults__ or ())]
+        elif type(value) is functools.partial:
+            inside = [value.func, *value.args, *value.keywords.values()]
+        elif isinstance(value, types.MethodType):
+            inside = [value.__self__]
+        else:
+            return id(value) in (self._copies if isinstance(value, nn.Module) else self._containers)
+        return any(self._refers(each, seen) for each in inside)
 
     def _referred(self, value: Any) -> Any:
         if type(value) in (list, dict):

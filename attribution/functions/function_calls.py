@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from crp.attribution.backward_graph import Node, graph_below
-from crp.attribution.functions.cut_values import reads_cut, without_graph
+from crp.attribution.functions.cut_values import leaves_torch, reads_cut, without_graph
 from crp.attribution.functions.gates import Gate, as_gate, gate_of, read_as_signal
 from crp.attribution.functions.input_values import as_input, is_input
 from crp.attribution.functions.named_calls import NamedCall, is_rule, modules_by_name, shown_below
@@ -167,6 +167,8 @@ class FunctionRules(TorchFunctionMode):
         The operations that have a rule, in the order of calls.
     converted
         Which modules convert data, by the dtype that they convert to.
+    leaving
+        Which modules make numbers of Python or numpy of data, by the function that does it.
     purpose
         Which rules a backward pass uses, and which it may use.
     """
@@ -196,6 +198,7 @@ class FunctionRules(TorchFunctionMode):
         self._seen: set[Node] = set()
         self.operations: list[Operation] = []
         self.converted: dict[torch.dtype, set[str]] = defaultdict(set)
+        self.leaving: dict[str, set[str]] = defaultdict(set)
         self.stale = stale
         self._depth = 0
 
@@ -204,6 +207,8 @@ class FunctionRules(TorchFunctionMode):
     ) -> Any:
         """Run a function with its rule."""
         kwargs = kwargs or {}
+        if not self._depth and leaves_torch(function, args):
+            self.leaving[function_name(function)].add(self.running.innermost or "the model itself")
         if not torch.is_grad_enabled():
             return without_graph(function, args, kwargs)
         self._depth += 1

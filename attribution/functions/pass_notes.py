@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -20,12 +20,17 @@ def notes_of(functions: FunctionRules, output: Tensor, dtype: torch.dtype) -> It
             "Values that depend on the input but have no gradient (detach, torch.no_grad) count as constants. "
             f"They are read by {_named(found)}."
         )
+    if functions.leaving:
+        yield (
+            "Values that depend on the input become numbers outside of torch, and what is computed from these counts "
+            f"as constants: {_named(functions.leaving)}."
+        )
     yield from _lost_digits(functions.converted, dtype)
 
 
-def _named(found: Mapping[str, Sequence[str]]) -> str:
+def _named(found: Mapping[str, Collection[str]]) -> str:
     """Name functions, and the modules that called them."""
-    return "; ".join(f"{name} in {listed(modules)}" if modules else name for name, modules in found.items())
+    return "; ".join(f"{name} in {listed(sorted(modules))}" if modules else name for name, modules in found.items())
 
 
 def _lost_digits(converted: Mapping[torch.dtype, Collection[str]], dtype: torch.dtype) -> list[str]:

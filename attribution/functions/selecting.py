@@ -26,7 +26,8 @@ def as_autograd(call: Call) -> Any:
 def converting(call: Call) -> Any:
     """As `as_autograd`; in what dtype values go on is kept for a note."""
     result = as_autograd(call)
-    call.rules.converted[result.dtype].add(call.rules.running.innermost)
+    if isinstance(result, Tensor):  # float(values) is no conversion of a tensor
+        call.rules.converted[result.dtype].add(call.rules.running.innermost)
     return result
 
 

@@ -96,6 +96,7 @@ def test_what_a_hook_keeps_is_the_layers_output(how: str, called: str) -> None:
 REPLACED: dict[str, Callable[[nn.Sequential], object]] = {
     "a closure": lambda model: twice(model[2]),
     "a method": lambda model: setattr(model[2], "forward", types.MethodType(doubled, model[2])),
+    "a closure that calls itself": lambda model: deeper(model[2]),
     "an activation": lambda model: setattr(model[1], "forward", torch.square),
     "pooling": lambda model: setattr(model[3], "forward", lambda x: x.amax((2, 3), keepdim=True)),
 }
@@ -108,6 +109,16 @@ def doubled(module: nn.Conv2d, values: Tensor) -> Tensor:
 def twice(module: nn.Module) -> None:
     own = module.forward
     module.forward = lambda values: own(values) * 2
+
+
+def deeper(module: nn.Module) -> None:
+    """`forward` of what a function of the module, which calls itself, makes: three times as much."""
+    own = module.forward
+
+    def times(values: Tensor, left: int = 3) -> Tensor:
+        return own(values) if left == 1 else own(values) + times(values, left - 1)
+
+    module.forward = times
 
 
 @pytest.mark.parametrize("name", REPLACED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,19 @@ NOT_CUT = {
     "read beside the output": lambda x: (x + x.detach(), x)[1],
     "a layer in the graph": lambda x: torch.relu(LAYER(x)),
 }
+LEAVING = {
+    "item": lambda x: x * x.mean().item(),
+    "float": lambda x: x * float(x.detach().mean()),
+    "tolist": lambda x: x * torch.tensor(x.tolist()),
+    "numpy": lambda x: x * torch.from_numpy(2 * x.detach().numpy()),
+    "array": lambda x: x * torch.as_tensor(2 * np.asarray(x.detach())),
+}
+STAYING = {
+    "a weight": lambda x: x * LAYER.weight.mean().item(),
+    "an index": lambda x: x * x.argmax().item(),
+    "a step": lambda x: x if x.mean() > 9 else 2 * x,
+    "a text": lambda x: (f"{x.mean():.2f}", x)[1],
+}
 
 
 @pytest.mark.parametrize("name", CUT)
@@ -65,6 +79,20 @@ def test_calls_that_read_them_are_named(name: str) -> None:
 @pytest.mark.parametrize("name", NOT_CUT)
 def test_shapes_steps_and_constants_are_not(name: str) -> None:
     assert notes(NOT_CUT[name]) == []
+
+
+@pytest.mark.parametrize("name", LEAVING)
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
+def test_numbers_outside_of_torch_are_named(name: str) -> None:
+    assert notes(LEAVING[name]) == [
+        "Values that depend on the input become numbers outside of torch, and what is computed from these counts as "
+        f"constants: {name} in 'the model itself'."
+    ]
+
+
+@pytest.mark.parametrize("name", STAYING)
+def test_numbers_of_weights_indices_and_steps_are_not(name: str) -> None:
+    assert notes(STAYING[name]) == []
 
 
 def test_a_rounded_quotient_ranks_by_its_derivative() -> None:
