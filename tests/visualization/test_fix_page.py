@@ -45,6 +45,7 @@ def test_the_page_has_the_figures_and_the_samples_that_changed(library: Library)
     assert f"For the better: {len(figures.better)}" in page
     assert "Last layer fitted to its own predictions; samples with the concept count" in page
     assert "Without labels" not in page
+    assert "<h2>By class</h2>" in page
 
 
 def test_without_labels_nothing_is_called_better(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,4 +64,6 @@ def test_without_labels_nothing_is_called_better(library: Library, monkeypatch: 
     page = fix_report(figures, found.method, ("conv", 0), planted_data(seed=3)[0], library)
     assert "The first 2 are shown." in page
     assert page.count("<img") == 2
+    assert "<h2>By predicted class</h2>" in page
+    assert ">Class predicted before</th>" in page
     assert "Without labels we cannot say for better or worse" in page
