@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from crp.cli.patch_supply import name_samples
 from crp.errors import inert
 
 
@@ -25,7 +26,8 @@ from crp.errors import inert
 def search(library: str, layer: str, concept: int, by: str, count: int, **classes: str | None) -> None:
     """Find the samples of LIBRARY that use the concept with the number CONCEPT of LAYER most.
 
-    The library must have been mined with --vectors.
+    The library must have been mined with --vectors. Samples have the names of their files if the mined folder is still
+    where it was.
 
     \b
     Example:
@@ -39,12 +41,16 @@ def search(library: str, layer: str, concept: int, by: str, count: int, **classe
     vectors, concept = opened.vectors(layer), opened.concept_id(layer, concept)
     chosen = {name: None if value is None else opened.class_index(value) for name, value in classes.items()}
     found = run(vectors, concept, by=by, count=count, **chosen)
+    name_samples(opened, trust=False)
     if name := opened.concept_name(layer, concept):
         click.echo(f"concept {concept} of {layer}: {inert(name)}")
-    click.echo(f"  sample  {by:>10}  {'explained':<20} {'predicted':<20} label")
+    named = {sample: inert(opened.sample_name(sample)) for sample in found.sample.tolist()}
+    last = f"{'label':<20} name" if any(named.values()) else "label"
+    click.echo(f"  sample  {by:>10}  {'explained':<20} {'predicted':<20} {last}")
     for sample, value, *known in zip(
         found.sample.tolist(), found.value.tolist(), found.target, found.prediction, found.label, strict=True
     ):
         # -1 means that there is none
         target, prediction, label = (class_name(opened.class_names, one) if one >= 0 else "none" for one in known)
-        click.echo(f"{sample:>8}  {value:>10.4g}  {target:<20} {prediction:<20} {label}")
+        row = f"{sample:>8}  {value:>10.4g}  {target:<20} {prediction:<20} {label:<20} {named[sample]}"
+        click.echo(row.rstrip())

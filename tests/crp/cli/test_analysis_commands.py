@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from crp.analysis import search, suspects
 from crp.cli import main
+from crp.demo import Scenes
 from crp.library import Library
 from crp.mining import mine
 
@@ -56,6 +58,27 @@ def test_search(library):
     (first, *_) = rows(library, "search", "1", "--by", "activation", "--class", "ant")
     strongest = np.argmax(np.where(np.arange(50) % 2, -np.inf, library.vectors("0").activation.column(1)))
     assert (int(first[0]), first[2], first[4]) == (strongest, "ant", "ant")
+
+
+def test_search_names_the_files_of_a_folder_that_is_still_there(tmp_path):
+    scenes = Scenes("test", 4)
+    (tmp_path / "photos").mkdir()
+    for number, name in enumerate("dcba"):
+        picture = Image.fromarray(scenes.preprocessing.to_picture(scenes[number][0]))
+        picture.save(tmp_path / "photos" / f"{name} {number}.png")
+    path = tmp_path / "a.crp"
+    made = ["mine", "demo", str(tmp_path / "photos"), "--layers", "conv5", "--vectors", "--patches", "0"]
+    assert CliRunner().invoke(main, [*made, "--out", str(path)], catch_exceptions=False).exit_code == 0
+
+    def lines() -> list[str]:
+        found = CliRunner().invoke(main, ["search", str(path), "conv5", "37"], catch_exceptions=False)
+        return found.stdout.splitlines()
+
+    files = sorted(file.name for file in (tmp_path / "photos").iterdir())
+    assert lines()[0].split()[-2:] == ["label", "name"]
+    assert [line.endswith(f"none {' ' * 15} {files[int(line.split()[0])]}") for line in lines()[1:]] == [True] * 4
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    assert [line.split()[-1] for line in lines()] == ["label", *["none"] * 4]
 
 
 def test_a_concept_or_class_that_is_not_there(library):
