@@ -113,7 +113,7 @@ class RelevanceFlow(Interventions):
         with self.replica.running:
             forward = run_forward(self.replica, self._input, layers, before_activation=before_activation, whole=whole)
         self.linear = self.replica.linear
-        self.pass_notes, self.first_order = forward.notes, forward.first_order
+        self.pass_notes, self.first_order, self.path = forward.notes, forward.first_order, forward.path
         self.notes = (*self.replica.notes, *forward.notes)
         self.prediction, self.independent = forward.prediction, forward.independent
         self._taps, self._blocked = forward.taps, forward.blocked

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from crp.attribution import RelevanceFlow, Replica
 from crp.attribution.memory import memory_kept
+from crp.attribution.repeatability import check_same_in_batches
 from crp.attribution.starts import Start
 from crp.concepts import Kinds, Layout, Located, concept_count, kind_at, mean_count
 from crp.errors import CrpError, ModelError, SampleError
@@ -80,6 +81,7 @@ class Surveyor:
         self._concept, self._layouts = concept, layouts
         self._vectors = vectors
         self._scores = {"relevance": relevance_score, "activation": activation_score, "negative": relevance_score}
+        self._paths: set[int] = set()
 
     def add(self, block: Block) -> None:
         """Run the model on a block and add its samples to the tally.
@@ -88,6 +90,8 @@ class Surveyor:
         ------
         SampleError
             If a sample's class is out of range, or its output or a score is not finite. Nothing is added then.
+        ModelError
+            If the samples of the block change one another's outputs by control flow that depends on all of them.
         """
         if not len(block.counted):
             return
@@ -97,6 +101,7 @@ class Surveyor:
         except ModelError as error:
             raise self._failing(block, error) from error
         with flow:
+            self._check_together(flow, block)
             targets = attribution_targets(
                 self._targets, flow.prediction, block.labels, block.samples, self.tally.classes
             )
@@ -118,6 +123,24 @@ class Surveyor:
         self._add_best(block, attributions)
         if self._vectors is not None:
             self._add_vectors(block, active, attributions, flow.prediction)
+
+    def _check_together(self, flow: RelevanceFlow, block: Block) -> None:
+        """Compare outputs with those of single samples, in a block in which the model has gone another way than before.
+
+        `if mask.any(): ...` runs for all samples of a batch if it runs for one.
+        """
+        if len(block.data) == 1 or flow.path in self._paths:
+            return
+
+        def alone(place: int) -> tuple[int, Tensor]:
+            with self._opened(block.data[place, None], list(self.tally.sums)) as single:
+                return single.path, single.prediction
+
+        # nearly all models go one way, whatever the data are
+        usual = not self._paths and all(alone(place)[0] == flow.path for place in (0, -1))
+        for place in range(0 if usual else len(block.data)):
+            check_same_in_batches(self._replica.source, alone(place)[1], flow.prediction[place, None])
+        self._paths.add(flow.path)
 
     def sync(self) -> None:
         """Wait until the vectors of all blocks so far are on disk, before these blocks are recorded as done."""

@@ -199,6 +199,32 @@ def test_a_model_whose_samples_depend_on_their_batch_is_refused(tmp_path):
         mined(model, data, tmp_path / f"{type(norm).__name__}.crp", layers=["0"])
 
 
+class AnyBright(nn.Module):
+    """Changes a batch if one of its samples is bright: all of them, or what is bright."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.conv, self.linear, self.change = nn.Conv2d(1, 2, 3), nn.Linear(32, 3), change
+
+    def forward(self, data):
+        found = self.conv(data)
+        return self.linear((self.change(found) if (data > 5).any() else found).flatten(1))
+
+
+@pytest.mark.parametrize("bright", [0, 1, 4, 11])
+def test_a_way_that_one_sample_makes_all_of_its_block_go_is_refused(bright, tmp_path):
+    torch.manual_seed(3)
+    data = torch.randn(12, 1, 6, 6).clamp(max=4)
+    data[bright, 0, 0, 0] = 6
+    dataset = TensorDataset(data, torch.zeros(12, dtype=torch.int64))
+    options = {"layers": ["conv"], "vectors": True}
+    of_all, of_bright = AnyBright(torch.square), AnyBright(lambda found: found.clamp(max=9))
+    with pytest.raises(ModelError, match=r"depends on the other samples of its batch: it changes by"):
+        mined(of_all, dataset, tmp_path / "a.crp", block_size=4, **options)
+    mined(of_all, dataset, tmp_path / "b.crp", block_size=1, **options)
+    mined(of_bright, dataset, tmp_path / "c.crp", block_size=4, **options)
+
+
 def test_in_blocks_of_one_such_a_model_is_mined_as_it_is_explained(tmp_path):
     torch.manual_seed(3)
     model = nn.Sequential(
