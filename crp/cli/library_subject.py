@@ -53,6 +53,8 @@ def read_subject(
     check_concept_kind(library, kind)
     place = pick_device(given["device"])
     model = model_of(library, model=given["model"], weights=given["weights"], trust=given["trust"]).to(place)
-    dataset = load_data(data, library.preprocessing, class_names=library.class_names or None)
+    # without labels, folders need not have the names of classes
+    names = library.class_names if labelled else None
+    dataset = load_data(data, library.preprocessing, class_names=names or None)
     fitting, held_out = (one.to(place) for one in read_samples(dataset, samples, labelled=labelled))
     return LibrarySubject(model, dataset, fitting, held_out)
