@@ -107,7 +107,8 @@ class UpperPart:
             return
         raise ModelError(
             f"The part of the model above '{path.layer}' cannot be run alone: it does not give the model's output for "
-            "the layer's own output. It may overwrite in place what the part below computes."
+            "the layer's own output. It may overwrite in place what the part below computes, or keep state between "
+            "calls."
         )
 
     @isolated_pass()
