@@ -72,8 +72,11 @@ def notebook(browser, atlas, cell_at, tmp_path):
 
 
 def painted(page):
-    """Wait for two frames: the mouse reaches what has been painted."""
-    page.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    """Wait until a frame has done what a message tells it, and is painted: only then the mouse reaches it.
+
+    The notebook cannot look into the frame, so it waits for longer than this takes, and for two frames of its own.
+    """
+    page.run("new Promise(done => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(done)), 300))")
 
 
 def becomes(page, expression, value):
@@ -118,6 +121,7 @@ def test_two_cells_of_a_notebook_show_one_selection(notebook, cell_at):
     notebook.run("window.again = shown()")
     assert becomes(notebook, "frames_ready", 2) == 2
     # the first frame may have scrolled, so that what the cell gives is in sight: the next cell is reached by keyboard
+    painted(notebook)
     notebook.press("ArrowRight")
     notebook.press(" ", CONTROL)
     assert last(notebook, 9, 10)
@@ -125,6 +129,7 @@ def test_two_cells_of_a_notebook_show_one_selection(notebook, cell_at):
     notebook.run("document.querySelector('div').remove()")
     notebook.run("done()")
     assert notebook.run("heard()") == 1
+    painted(notebook)
     notebook.drag(cell_at(5, 0), cell_at(5, 0), CONTROL)
     assert last(notebook, 9, 10, 35)
 
@@ -134,6 +139,7 @@ def test_a_frame_that_is_loaded_again_shows_what_was_selected(notebook, cell_at)
     assert last(notebook, 9)
     notebook.run("document.body.prepend(document.querySelector('div'))")  # moving a frame loads it again
     assert becomes(notebook, "frames_ready", 2) == 2
+    painted(notebook)
     notebook.drag(cell_at(1, 3), cell_at(1, 3), CONTROL)
     assert last(notebook, 9, 10)
 
