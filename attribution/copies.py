@@ -134,9 +134,9 @@ class Rebinding:
 
     def _closure(self, function: types.FunctionType) -> types.FunctionType:
         """Return a function that refers to copies of modules, and of the lists and dicts that they hold."""
-        if not self._refers(function, set()):
-            return function
         if id(function) not in self._functions:
+            if not self._refers(function, set()):
+                return function
             cells, defaults = function.__closure__ or (), function.__defaults__ or ()
             renewed = tuple(types.CellType() if self._refers(_content(cell), set()) else cell for cell in cells)
             copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, None, renewed)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from crp.attribution.backward_graph import Node, graph_below
+from crp.attribution.backward_graph import Node
 from crp.attribution.functions.cut_values import leaves_torch, reads_cut, without_graph
 from crp.attribution.functions.gates import Gate, as_gate, gate_of, read_as_signal
 from crp.attribution.functions.input_values import as_input, is_input
@@ -274,8 +274,8 @@ class FunctionRules(TorchFunctionMode):
         """Note that the function which is called runs by its gradient."""
         self._without_rule.append(NamedCall(name, self.running.innermost))
 
-    def reached_without_rule(self, output: Tensor) -> dict[str, list[str]]:
-        """List what runs by its gradient, of all that relevance reaches from the model's output.
+    def reached_without_rule(self, output: Tensor, reached: set[Node]) -> dict[str, list[str]]:
+        """List what runs by its gradient, of the nodes that relevance reaches from the model's output.
 
         Returns
         -------
@@ -283,7 +283,6 @@ class FunctionRules(TorchFunctionMode):
             The names, each with the modules that called it. No module is known of what only the graph shows.
         """
         read_as_signal(output)
-        reached = set(graph_below(output))
         signals = [gate for gate in self.gates if gate.is_signal]
         shown = shown_below(output) if signals else ()
         gates = [NamedCall(gate.name, gate.module, [gate.node]) for gate in signals if gate.node in shown]
@@ -291,9 +290,9 @@ class FunctionRules(TorchFunctionMode):
         unnamed = [NamedCall(node.name().split("Backward")[0], None, [node]) for node in unseen]
         return modules_by_name((*self._without_rule, *gates, *unnamed), reached)
 
-    def reached_reading_cut(self, output: Tensor) -> dict[str, list[str]]:
+    def reached_reading_cut(self, reached: set[Node]) -> dict[str, list[str]]:
         """List the calls that read values without a gradient (`cut_values.py`), as `reached_without_rule` does."""
-        return modules_by_name(self._reading_cut, set(graph_below(output)))
+        return modules_by_name(self._reading_cut, reached)
 
     def ruled_module(self, module: nn.Module) -> RuledModule:
         """Put the rules of a linear function that the running module calls on a module that computes it."""

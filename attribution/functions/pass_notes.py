@@ -7,15 +7,17 @@ from collections.abc import Collection, Iterator, Mapping
 import torch
 from torch import Tensor
 
+from crp.attribution.backward_graph import graph_below
 from crp.attribution.functions.function_calls import FunctionRules
 from crp.errors import listed
 
 
 def notes_of(functions: FunctionRules, output: Tensor, dtype: torch.dtype) -> Iterator[str]:
     """Say what relevance that starts at the model's output meets, of a pass on input of some dtype, in sentences."""
-    if found := functions.reached_without_rule(output):
+    reached = set(graph_below(output))
+    if found := functions.reached_without_rule(output, reached):
         yield f"Without a rule, run by their gradient: {_named(found)}."
-    if found := functions.reached_reading_cut(output):
+    if found := functions.reached_reading_cut(reached):
         yield (
             "Values that depend on the input but have no gradient (detach, torch.no_grad) count as constants. "
             f"They are read by {_named(found)}."
