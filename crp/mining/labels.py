@@ -92,6 +92,11 @@ def _hot(values: list, label: object, classes: int | None) -> tuple[int, ...]:
 
 
 def _whole(value: object, label: object) -> int:
+    if isinstance(value, str):
+        raise InputError(
+            f"has the label {shortened(label)}, which is a name: give the number of the class instead, such as "
+            f"class_names.index({shortened(value)})."
+        )
     if not isinstance(value, int):
         raise InputError(
             f"has the label {shortened(label)}, which is not a whole number, a list of them, or a vector of 0 and 1."

@@ -290,6 +290,7 @@ def run_survey(
     stream: Iterable[Block],
     length: int,
     *,
+    doing: str = "samples",
     after_first: Callable[[float], None] = lambda seconds: None,
     after_each: Callable[[Block], None] = lambda block: None,
     skip_bad: bool = False,
@@ -305,6 +306,8 @@ def run_survey(
         The blocks.
     length
         Number of samples in them, for the progress bar.
+    doing
+        What the progress bar is called.
     after_first
         Called after the first block with the seconds per sample that reading and computing it took.
     after_each
@@ -315,7 +318,7 @@ def run_survey(
         Whether to show a progress bar.
     """
     start = time.perf_counter()
-    with memory_kept(), progress_bar("samples", length, shown=progress) as bar:
+    with memory_kept(), progress_bar(doing, length, shown=progress) as bar:
         for place, block in enumerate(stream):
             added = _added(surveyor, block, skip_bad)
             if place == 0:

@@ -154,7 +154,8 @@ class Pass:
         write_part(library / STATE, self.surveyor.tally, complete, skipped)
         skipped = dict(skipped)
         last = [(complete[0][1], -(-length // self.block_size))]
-        self._over(last, lambda block: skipped.update(block.skipped), announce=not count(complete))
+        doing = "last samples" if count(complete) else "samples"
+        self._over(last, lambda block: skipped.update(block.skipped), doing=doing, announce=not count(complete))
         self.surveyor.sync()
         survey = self.surveyor.tally.result()
         for layer in survey.statistics:
@@ -163,7 +164,14 @@ class Pass:
         for file in self.work.parts.glob("*.safetensors"):
             file.unlink()
 
-    def _over(self, numbers: Spans, after_each: Callable[[Block], None], *, announce: bool = False) -> None:
+    def _over(
+        self,
+        numbers: Spans,
+        after_each: Callable[[Block], None],
+        *,
+        doing: str = "samples",
+        announce: bool = False,
+    ) -> None:
         """Survey some blocks; with `announce`, log the estimate after the first one."""
 
         def log_estimate(seconds: float) -> None:
@@ -187,6 +195,7 @@ class Pass:
                     pinned=self.surveyor.device.type == "cuda",
                 ),
                 sum(min(stop * size, len(reader)) - start * size for start, stop in numbers),
+                doing=doing,
                 after_first=log_estimate,
                 after_each=after_each,
                 skip_bad=self.skip_bad,

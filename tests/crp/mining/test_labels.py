@@ -43,12 +43,15 @@ def test_a_label_in_every_form(form):
 
 
 NEITHER = "which is not a whole number, a list of them, or a vector of 0 and 1."
+NAME = "which is a name: give the number of the class instead, such as class_names.index('{}')."
 COUNT = "but the model has 4 classes: give one entry for each class, or a set of classes."
 REFUSED = {
     "fraction": (2.7, f"has the label 2.7, {NEITHER}"),
     "whole float": (2.0, f"has the label 2.0, {NEITHER}"),
     "float in a list": ([2, 1.5], f"has the label [2, 1.5], {NEITHER}"),
-    "text": ("cat", f"has the label 'cat', {NEITHER}"),
+    "name": ("cat", f"has the label 'cat', {NAME.format('cat')}"),
+    "list of names": (["cat", "dog"], f"has the label ['cat', 'dog'], {NAME.format('cat')}"),
+    "neither": (None, f"has the label None, {NEITHER}"),
     "short vector": (torch.tensor([0, 1]), f"has the label tensor([0, 1]), a vector of length 2, {COUNT}"),
     "long vector": (np.ones(5), f"has the label array([1., 1., 1., 1., 1.]), a vector of length 5, {COUNT}"),
     "short booleans": ([True, False], f"has the label [True, False], a vector of length 2, {COUNT}"),
