@@ -155,7 +155,7 @@ class ConditionalAttribution:
             Layers whose activation and relevance are returned, besides those of the conditions.
         mask_map
             A kind of concept, or a function `(row, concept_ids, layer) -> (relevance -> relevance)`; or one for each
-            layer, as a dict. By default channels.
+            layer, as a dict. By default channels. `row` is that of the result; its relevance is `relevance[row]`.
         start_layer
             Start at this layer, with its activation as relevance, instead of at the output. `"y"` has no effect then.
         init_rel

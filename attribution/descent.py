@@ -26,6 +26,7 @@ class Descent:
         The forward pass.
     mask_map
         A kind of concept, or a function `(row, concept_ids, layer) -> (relevance -> relevance)`; or one for each layer.
+        Relevance is `[rows, C, *S]`, `row` that of the result.
     start
         Where relevance starts: a layer or `OUTPUT`.
     chain
@@ -99,11 +100,13 @@ class Descent:
             Relevance `[K, N, ...]` at the input and at each layer of the flow.
         """
         nothing = torch.zeros_like(starts[0])
-        rows = [
-            [nothing if cell is None else starts[grid.row(k, n)] for n, cell in enumerate(row)]
-            for k, row in zip(numbers, cells, strict=True)
-        ]
-        relevance = torch.stack([torch.stack(row) for row in rows])
+        rows = [[grid.row(k, n) for n in range(len(row))] for k, row in zip(numbers, cells, strict=True)]
+        relevance = torch.stack(
+            [
+                torch.stack([nothing if cell is None else starts[at] for at, cell in zip(places, row, strict=True)])
+                for places, row in zip(rows, cells, strict=True)
+            ]
+        )
         # conditions of one key carry equal relevance so far
         keys: list[Any] = list(range(len(cells)))
         if len(cells) > 1 and torch.equal(relevance, relevance[:1].expand_as(relevance)):
@@ -113,7 +116,7 @@ class Descent:
         if self.start in self.flow.layers:
             total[self.start] = relevance
         if remaining and remaining[0] == self.start:
-            relevance, keys = self._masked(remaining.pop(0), relevance, keys, cells)
+            relevance, keys = self._masked(remaining.pop(0), relevance, keys, cells, rows)
         while True:
             goals = self._goals(source, remaining)
             blocked = () if self.chain else set(layers) - {source}
@@ -126,7 +129,7 @@ class Descent:
             if not remaining:
                 return total
             source = remaining.pop(0)
-            relevance, keys = self._masked(source, total[source], keys, cells)
+            relevance, keys = self._masked(source, total[source], keys, cells, rows)
 
     def _down(
         self, relevance: Tensor, source: str, goals: Sequence[str], blocked: Collection[str]
@@ -149,25 +152,31 @@ class Descent:
         return [layer for layer in below if layer == remaining[0] or flow.reaches(layer, remaining[0])]
 
     def _masked(
-        self, layer: str, relevance: Tensor, keys: Sequence[Any], cells: Sequence[Sequence[Condition | None]]
+        self,
+        layer: str,
+        relevance: Tensor,
+        keys: Sequence[Any],
+        cells: Sequence[Sequence[Condition | None]],
+        rows: Sequence[Sequence[int]],
     ) -> tuple[Tensor, list[Any]]:
-        """Mask relevance `[K, N, ...]` at a layer, each cell by its own ids."""
-        flat = relevance.flatten(0, 1).clone(memory_format=torch.contiguous_format)
-        samples = relevance.shape[1]
-        new_keys = []
-        for slot, row in enumerate(cells):
-            masks = [None if cell is None else dict(cell.masks)[layer] for cell in row]
-            new_keys.append((keys[slot], frozen(masks)))
-            for n, ids in enumerate(masks):
-                if row[n] is not None:
-                    flat = self._one_masked(layer, flat, slot * samples + n, n, ids)
-        return flat.view_as(relevance), new_keys
-
-    def _one_masked(self, layer: str, flat: Tensor, row: int, sample: int, ids: Any) -> Tensor:
-        """Mask one row of relevance `[K * N, ...]`, that of a sample."""
+        """Mask relevance `[K, N, ...]` at a layer, each cell by its own ids; `rows` `[K][N]` are those of results."""
         mask = mask_function(self.mask_map, layer)
-        if not isinstance(mask, ConceptKind):
-            return mask(row, ids, layer)(flat)
-        parts = self.flow.parts(layer, mask).of_samples(torch.tensor([sample], device=flat.device))
-        flat[row] = parts.carried(flat[row, None], [ids])[0, 0]
-        return flat
+        masks = [[None if cell is None else dict(cell.masks)[layer] for cell in row] for row in cells]
+        places = [(k, n) for k, row in enumerate(cells) for n, cell in enumerate(row) if cell is not None]
+        masked = relevance.clone(memory_format=torch.contiguous_format)
+        if isinstance(mask, ConceptKind):
+            parts = self.flow.parts(layer, mask)
+            for k, n in places:
+                sample = parts.of_samples(torch.tensor([n], device=relevance.device))
+                masked[k, n] = sample.carried(relevance[k, n, None], [masks[k][n]])[0, 0]
+            return masked, [(key, frozen(row)) for key, row in zip(keys, masks, strict=True)]
+        # a function is told the row of the result, and may mask equal ids in another way in each
+        last = max(rows[k][n] for k, n in places)
+        results = relevance.new_zeros(last + 1, *relevance.shape[2:])
+        for k, n in places:
+            results[rows[k][n]] = relevance[k, n]
+        for k, n in places:
+            results = mask(rows[k][n], masks[k][n], layer)(results)
+        for k, n in places:
+            masked[k, n] = results[rows[k][n]]
+        return masked, list(enumerate(keys))

@@ -75,6 +75,7 @@ def naive(model, sample, condition, *, around, start=None):
         arrived = {}
         if around:
             for name in layers:
+
                 def hook(gradient, name=name):
                     arrived[name] = gradient.detach()
                     return mask(gradient, condition[name])
@@ -197,6 +198,22 @@ def test_mask_map_by_layer_and_single_positions(model, data):
     parts = attribution(data[:1], conditions, EpsilonPlusFlat(), mask_map=maps).heatmap
     whole = attribution(data[:1], [{"top": [1], "stem": [0, 1], "y": [2]}], EpsilonPlusFlat()).heatmap
     assert_relevance_close(parts.sum(0), whole[0], 1e-9)
+
+
+@pytest.mark.parametrize("chunk", [2, 64])
+def test_a_mask_function_is_told_the_row_of_the_result(model, data, chunk, monkeypatch):
+    """Conditions that name the same ids are masked row by row, however many share a pass."""
+    monkeypatch.setattr("crp.attribution.flow._LARGEST_CHUNK", chunk)
+    channels = [5, 0, 3, 1, 4, 2]
+
+    def of_row(row, concept_ids, layer):
+        return ChannelConcept.mask(row, channels[row], layer)
+
+    conditions = [{"inside": "by row", "y": [1]}] * 3
+    result = ConditionalAttribution(model)(data[:2], conditions, EpsilonPlusFlat(), mask_map=of_row)
+    for row, channel in enumerate(channels):
+        heatmap, _ = naive(model, data[row // 3], {"inside": [channel], "y": [1]}, around=False)
+        assert_relevance_close(result.heatmap[row], heatmap, 1e-9)
 
 
 def test_flat_input_keeps_its_features():
