@@ -23,7 +23,7 @@ from crp.relevance_shares import shares
 from .block_stream import Block
 from .scores import Score
 from .tally import Tally
-from .targets import AttributionTarget, TargetRule, attribution_targets
+from .targets import AttributionTarget, TargetRule, attribution_targets, check_targets_of_samples
 from .topk import check_finite
 from .vector_writer import VectorWriter
 
@@ -89,7 +89,8 @@ class Surveyor:
         Raises
         ------
         SampleError
-            If a sample's class is out of range, or its output or a score is not finite. Nothing is added then.
+            If a sample's class is out of range, its output or a score is not finite, or the target rule explains it in
+            another way than alone. Nothing is added then.
         ModelError
             If the samples of the block change one another's outputs by control flow that depends on all of them.
         """
@@ -102,9 +103,9 @@ class Surveyor:
             raise self._failing(block, error) from error
         with flow:
             self._check_together(flow, block)
-            targets = attribution_targets(
-                self._targets, flow.prediction, block.labels, block.samples, self.tally.classes
-            )
+            known = flow.prediction, block.labels, block.samples, self.tally.classes
+            targets = attribution_targets(self._targets, *known)
+            check_targets_of_samples(self._targets, targets, *known)
             scored, averages = {}, {}
             for layer in layers:
                 own = flow.parts(layer, self._concept)

@@ -9,7 +9,7 @@ which it scores highest. Activation does not depend on the target and is counted
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ from crp.library.fingerprints import value_fingerprint
 TargetRule = str | Callable[[Tensor, Tensor], object] | Start
 
 _TOP = re.compile(r"top([1-9]\d*)")
+# What relevance that starts for a sample may differ by in a block, as a part of the largest value.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,57 @@ def attribution_targets(
     return [AttributionTarget(column, logits(prediction, column)) for column in columns]
 
 
+def check_targets_of_samples(
+    rule: TargetRule,
+    targets: Sequence[AttributionTarget],
+    prediction: Tensor,
+    labels: Tensor,
+    samples: Tensor,
+    classes: int | None = None,
+) -> None:
+    """Refuse a rule that explains something else of a sample in a block than of the sample alone.
+
+    Compared are the first and the last sample of the block. Its scores would depend on how samples are divided.
+
+    Parameters
+    ----------
+    rule, prediction, labels, samples, classes
+        As for `attribution_targets`.
+    targets
+        What the rule explains of the block.
+
+    Raises
+    ------
+    SampleError
+        Names the sample.
+    """
+    if len(prediction) == 1 or named_rule(rule):
+        return
+    for place in (0, -1):
+        row = slice(place, None) if place else slice(1)
+        alone = attribution_targets(rule, prediction[row], labels[row], samples[row], classes)
+        if not _same_relevance(_of_sample(targets, place), _of_sample(alone, 0)):
+            raise SampleError(
+                int(samples[place]),
+                f"is explained in another way in a block of samples than alone: what the target rule {rule_name(rule)} "
+                "starts may depend on one sample only.",
+            )
+
+
+def _of_sample(targets: Sequence[AttributionTarget], place: int) -> list[tuple[int, Tensor]]:
+    """List targets and relevance of one sample, without the targets in which it does not take part."""
+    return [(int(one.targets[place]), one.relevance[place]) for one in targets if one.targets[place] >= 0]
+
+
+def _same_relevance(first: Sequence[tuple[int, Tensor]], second: Sequence[tuple[int, Tensor]]) -> bool:
+    if [target for target, _ in first] != [target for target, _ in second]:
+        return False
+    return all(
+        bool((one - other).abs().max() <= _ROUNDING * other.abs().max())
+        for (_, one), (_, other) in zip(first, second, strict=True)
+    )
+
+
 def rule_result(rule: Callable[[Tensor, Tensor], object], prediction: Tensor, labels: Tensor) -> object:
     """Call a rule; a single `AttributionTarget`, or those that it yields, become a list."""
     result = rule(prediction, labels)
@@ -220,8 +273,6 @@ def _checked(
         )
     _check_range(rule, targets[:, None], samples, classes, least=-1)
     if not isinstance(relevance, Tensor) or relevance.shape != prediction.shape or not relevance.isfinite().all():
-        raise InputError(
-            f"{where} needs finite relevance of the output's shape {list(prediction.shape)}."
-        )
+        raise InputError(f"{where} needs finite relevance of the output's shape {list(prediction.shape)}.")
     takes_part = torch.as_tensor(targets >= 0, device=prediction.device).view(-1, *[1] * (prediction.ndim - 1))
     return AttributionTarget(targets.astype(np.int64), relevance.detach().to(prediction) * takes_part)

@@ -9,8 +9,8 @@ from torch import nn
 
 import crp
 from crp.analysis.prediction import concept_vector
-from crp.attribution.starts import ClassInMask, Difference, Distance, Logit, Logits, LogOdds, Similarity
-from crp.errors import InputError, LibraryError
+from crp.attribution.starts import ClassInMask, Difference, Distance, Given, Logit, Logits, LogOdds, Similarity
+from crp.errors import InputError, LibraryError, SampleError
 from crp.library.summary import described_in_words
 from crp.mining import AttributionTarget
 from crp.mining.targets import attribution_targets
@@ -153,3 +153,38 @@ def test_what_does_not_fit_is_refused_before_the_pass(case, tmp_path):
 def test_names_of_another_number_of_outputs_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"^There are 2 class names, and the model has 3 classes\.$"):
         mined(classifier(), tmp_path / "x.crp", LogOdds(1), class_names=["ant", "bee"])
+
+
+def of_the_block(prediction, labels):
+    """Explain each sample's class by what it has more of than the block on average."""
+    centred = prediction - prediction.mean(0)
+    return AttributionTarget(labels.numpy(), centred * nn.functional.one_hot(labels, 3))
+
+
+DEPENDING = {
+    "start": Difference(Given(lambda output: output / output.abs().max()), Logit(0)),
+    "relevance of a function": of_the_block,
+    "classes of a function": lambda prediction, labels: prediction.argmax(1)[0].expand(len(prediction)),
+}
+
+
+@pytest.mark.parametrize("rule", DEPENDING.values(), ids=DEPENDING)
+def test_what_is_explained_of_a_sample_depends_on_it_alone(rule, tmp_path):
+    """Otherwise scores would depend on the blocks."""
+    with pytest.raises(SampleError, match=r"^Sample \d is explained in another way in a block of samples than alone: "):
+        mined(classifier(), tmp_path / "library.crp", rule)
+
+
+def test_samples_without_a_label_among_others_do_not_refuse_a_rule(tmp_path):
+    """A function that returns several targets returns fewer for a sample alone."""
+
+    def both(prediction, labels):
+        found = []
+        for target in labels.unique().tolist():
+            held = np.where(labels.numpy() == target, target, -1)
+            found.append(AttributionTarget(held, Logit(target)))
+        return found
+
+    ours = mined(classifier(), tmp_path / "ours.crp", both)
+    usual = mined(classifier(), tmp_path / "usual.crp", "label")
+    assert np.array_equal(ours.references("0", "relevance").score, usual.references("0", "relevance").score)
