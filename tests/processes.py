@@ -26,7 +26,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-IMPORTED = ("crp.analysis", "crp.attribution", "crp.mining", "crp.visualization.atlases")
+# torch imports the last one, and with it sympy, in the first backward pass: a second of processor time.
+IMPORTED = (
+    "crp.analysis",
+    "crp.attribution",
+    "crp.mining",
+    "crp.visualization.atlases",
+    "torch.fx.experimental.symbolic_shapes",
+)
 
 
 class Forked:

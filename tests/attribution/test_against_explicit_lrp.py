@@ -5,7 +5,7 @@ With rules by purpose, relevance at the input is; what ranks is compared in `tes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -99,62 +99,66 @@ class ByHand:
 
 
 @pytest.fixture(scope="module")
+def flow(family: tuple, composite: Composite) -> Iterator[RelevanceFlow]:
+    """One forward pass for all that is asked of a network under some rules."""
+    found, model, data = family
+    with RelevanceFlow(model, composite, data, found.layers) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
 def by_hand(family: tuple, rules: str) -> ByHand:
     return ByHand(*family, rules)
 
 
-def test_relevance_at_layers_and_at_the_input(family: tuple, rules: str, composite: Composite, by_hand: ByHand) -> None:
-    found, model, data = family
-    with RelevanceFlow(model, composite, data, found.layers) as flow:
-        assert flow.notes == ()
-        assert_relevance_close(flow.prediction, by_hand.prediction, 1e-12)
-        started = flow.output_relevance(TARGETS)
-        assert_relevance_close(flow.down(started)[0], by_hand.at("input"), 1e-9)
-        arriving = flow.down(started, to=found.layers)
-        for layer in found.layers:
-            assert_relevance_close(flow.activation(layer), by_hand.activation(layer), 1e-12)
-            if rules != "by purpose":
-                assert_relevance_close(arriving[layer][0], by_hand.at(layer), 1e-9)
+def test_relevance_at_layers_and_at_the_input(
+    family: tuple, rules: str, flow: RelevanceFlow, by_hand: ByHand
+) -> None:
+    layers = family[0].layers
+    assert flow.notes == ()
+    assert_relevance_close(flow.prediction, by_hand.prediction, 1e-12)
+    started = flow.output_relevance(TARGETS)
+    assert_relevance_close(flow.down(started)[0], by_hand.at("input"), 1e-9)
+    arriving = flow.down(started, to=layers)
+    for layer in layers:
+        assert_relevance_close(flow.activation(layer), by_hand.activation(layer), 1e-12)
+        if rules != "by purpose":
+            assert_relevance_close(arriving[layer][0], by_hand.at(layer), 1e-9)
 
 
-def test_any_part_of_a_layer(family: tuple, composite: Composite, by_hand: ByHand) -> None:
+def test_any_part_of_a_layer(family: tuple, flow: RelevanceFlow, by_hand: ByHand) -> None:
     """Two parts that make up the layer, and the layer, in one pass."""
-    found, model, data = family
-    layer = found.layers[1]
+    layer = family[0].layers[1]
     mask = torch.rand(by_hand.activation(layer).shape[1:], generator=torch.Generator().manual_seed(1)) < 0.4
     masks = torch.stack([mask, ~mask, torch.ones_like(mask)])[:, None].double()
-    with RelevanceFlow(model, composite, data, [layer]) as flow:
-        arriving = flow.down(flow.output_relevance(TARGETS), to=layer)
-        heatmaps = flow.down(arriving * masks, start=layer)
+    arriving = flow.down(flow.output_relevance(TARGETS), to=layer)
+    heatmaps = flow.down(arriving * masks, start=layer)
     for heatmap, kept in zip(heatmaps, arriving[0] * masks, strict=True):
         assert_relevance_close(heatmap, by_hand.sent(layer, kept), 1e-9)
 
 
-def test_concepts_by_their_ids(family: tuple, composite: Composite, by_hand: ByHand) -> None:
+def test_concepts_by_their_ids(family: tuple, composite: Composite, flow: RelevanceFlow, by_hand: ByHand) -> None:
     """Some channels of a layer `[N, C, H, W]`, `[N, H, W, C]` or `[N, T, C]`."""
     found, model, data = family
     last = type(model).__name__ in ("VisionTransformer", "SwinTransformer")
     layer, ids = found.layers[1], [1, 2]
     conditions = [{"y": [target], layer: ids} for target in TARGETS]
     result = ConditionalAttribution(model)(data, conditions, composite)
-    with RelevanceFlow(model, composite, data, [layer]) as flow:
-        arriving = flow.down(flow.output_relevance(TARGETS), to=layer)[0]
+    arriving = flow.down(flow.output_relevance(TARGETS), to=layer)[0]
     kept = torch.zeros_like(arriving)
     chosen = (..., ids) if last else (slice(None), ids)
     kept[chosen] = arriving[chosen]
     assert_relevance_close(result.heatmap, by_hand.sent(layer, kept).sum(1), 1e-9)
 
 
-def test_conditional_heatmaps_add_up(family: tuple, composite: Composite) -> None:
+def test_conditional_heatmaps_add_up(family: tuple, flow: RelevanceFlow) -> None:
     """All parts of a layer, along each of its axes."""
-    found, model, data = family
-    with RelevanceFlow(model, composite, data, found.layers) as flow:
-        for layer in found.layers:
-            arriving = flow.down(flow.output_relevance(TARGETS), to=layer)
-            whole = flow.down(arriving, start=layer)[0]
-            for axis in range(2, arriving.ndim):
-                size = arriving.shape[axis]
-                ones = [size, *(size if other == axis else 1 for other in range(1, arriving.ndim))]
-                parts = flow.down(arriving * torch.eye(size, dtype=torch.float64).view(ones), start=layer)
-                assert len(parts) == size
-                assert_relevance_close(parts.sum(0), whole, 1e-9)
+    for layer in family[0].layers:
+        arriving = flow.down(flow.output_relevance(TARGETS), to=layer)
+        whole = flow.down(arriving, start=layer)[0]
+        for axis in range(2, arriving.ndim):
+            size = arriving.shape[axis]
+            ones = [size, *(size if other == axis else 1 for other in range(1, arriving.ndim))]
+            parts = flow.down(arriving * torch.eye(size, dtype=torch.float64).view(ones), start=layer)
+            assert len(parts) == size
+            assert_relevance_close(parts.sum(0), whole, 1e-9)

@@ -19,8 +19,15 @@ from tests.oracle.comparing import assert_relevance_close
 TOLERANCE = 3e-7 if version("zennit") == "0.5.1" else 1e-3
 # VGG16 in float64 takes seconds a case, and has nothing that ResNet-18 and the nets of tests/oracle have not.
 SLOW = {"vgg16": [pytest.mark.slow], "resnet18": []}
+# Masks at one convolution; "chained" has such masks at two, one below the other.
+CONTAINED = ("one channel", "several channels")
 ALL = [
-    pytest.param(name, case, id=f"{name}-{case.name}", marks=SLOW[name])
+    pytest.param(
+        name,
+        case,
+        id=f"{name}-{case.name}",
+        marks=[pytest.mark.slow] if case.name.removesuffix(", around") in CONTAINED else SLOW[name],
+    )
     for name, entries in cases.ATTRIBUTIONS.items()
     for case in entries
 ]

@@ -69,10 +69,16 @@ def lifted(flow, cells, layers):
     return found
 
 
+SHAPES = [(2, (8, 8), 32), (2, (7, 8), 36), (1, (16,), 64), (3, (5, 5, 5), 20)]
+
+
+# Which cells share a pass does not depend on the rules: CI has all shapes with the default rules, one with others.
 @pytest.mark.parametrize(
-    ("axes", "grid", "side"), [(2, (8, 8), 32), (2, (7, 8), 36), (1, (16,), 64), (3, (5, 5, 5), 20)]
-)
-@pytest.mark.parametrize("composite", [None, EpsilonPlusFlat()])
+    ("axes", "grid", "side", "composite"),
+    [(*shape, None) for shape in SHAPES]
+    + [pytest.param(*shape, EpsilonPlusFlat(), marks=pytest.mark.slow if shape[1:] != ((8, 8), 32) else ())
+       for shape in SHAPES],
+)  # fmt: skip
 def test_cells_carried_up_together_are_what_each_gives_by_itself(carried, axes, grid, side, composite):
     """Layers above one another and side by side; the lowest is divided itself, the others from a layer below."""
     cells = Cells(grid, (side,) * axes)

@@ -142,8 +142,8 @@ def mobile():
     from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
     torch.manual_seed(0)
-    sizes = {"min_size": 64, "max_size": 96, "rpn_post_nms_top_n_test": 20}
-    few = {"box_score_thresh": 0.0, "box_detections_per_img": 3}
+    sizes = {"min_size": 64, "max_size": 96, "rpn_post_nms_top_n_test": 8}
+    few = {"box_score_thresh": 0.0, "box_detections_per_img": 2}
     model = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=4, **sizes, **few)
     return model.double().eval()
 
@@ -175,7 +175,7 @@ def test_a_box_is_explained_with_a_mined_library(tmp_path):
     model = detector()
     library = crp.mine(
         box_logits(model),
-        [image(seed) for seed in range(4)],
+        [image(seed) for seed in range(2)],
         layers=["backbone.2"],
         path=tmp_path / "boxes.crp",
         targets=best_box,

@@ -57,7 +57,12 @@ def test_a_candidate_follows_its_formula(rule):
 
 
 @pytest.mark.parametrize(
-    ("network", "data"), [(None, Scenes("test", 1)), ("scan", Scans("test", 2)), ("heartbeat", Heartbeats("test", 2))]
+    ("network", "data"),
+    [
+        (None, Scenes("test", 1)),
+        pytest.param("scan", Scans("test", 2), marks=pytest.mark.slow),  # what two axes and one show already
+        ("heartbeat", Heartbeats("test", 2)),
+    ],
 )
 def test_a_moved_network_has_the_same_output_and_its_heatmap_shows_which_rules_depend_on_zero(network, data):
     model = (demo_model(network) if network else demo_model()).double().eval()

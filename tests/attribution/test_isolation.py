@@ -104,7 +104,13 @@ def expected(tmp_path_factory):
     return everything(net(), samples(), tmp_path_factory.mktemp("plain") / "a.crp")
 
 
-@pytest.mark.parametrize("name", CONTEXTS)
+# What is in others: autocast and inference mode come together, and `no_grad` is the same state as the other.
+CONTAINED = ("autocast", "inference_mode", "set_grad_enabled")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in CONTAINED else ()) for name in CONTEXTS]
+)
 def test_a_context_around_every_call_changes_no_bit(name, expected, tmp_path):
     model, data = net(), samples()
     with torch.inference_mode() if "in inference" in name else nullcontext(), CONTEXTS[name]():
