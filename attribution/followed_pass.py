@@ -24,7 +24,7 @@ from crp.attribution.repeatability import check_same_output, random_states
 from crp.errors import ModelError
 
 # Called with a module's name and the call itself, in place of the call.
-Step = Callable[[str, Callable[[], Any]], Any]
+Step = Callable[[str, partial[Any]], Any]
 
 
 class _Output:
@@ -171,7 +171,7 @@ class FollowedModel:
     def run(self, data: Tensor, step: Step) -> tuple[Tensor, bool]:
         """Run the model, with `step` in place of its calls: its output, and whether it ended in an activation."""
         self._step = step
-        with torch.set_grad_enabled(self.needs_graph), callers_default(data.device):
+        with torch.set_grad_enabled(self.needs_graph), callers_default(self.data.device):
             with FinalActivation(self.model) as final:
                 try:
                     output = self.model(data)
@@ -232,7 +232,7 @@ class _Follower(TorchFunctionMode):
                         path.read[output] = found
         return function(*args, **kwargs)
 
-    def call(self, name: str, run: Callable[[], Any]) -> Any:
+    def call(self, name: str, run: partial[Any]) -> Any:
         """Run a call of a module."""
         own = self._paths.get(name)
         before = list(own.calls) if own else []

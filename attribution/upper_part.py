@@ -8,7 +8,8 @@ connection, a second branch) is as it was, because its modules return what is st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,13 +19,14 @@ from torch.utils._pytree import tree_map_only
 
 from crp.attribution.followed_pass import FollowedModel, Path
 from crp.attribution.isolation import isolated_pass
+from crp.attribution.linear_sums import LinearSums, is_linear
 from crp.attribution.nested_tensors import tensors_in
 from crp.errors import InputError, ModelError
 
 # Outputs may differ by this part of the largest one when the same is computed in a batch of another size.
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 0.1}
 # Conditions share a pass as long as all that enters the upper part fits into this many bytes.
-_LARGEST_BATCH = 2**25
+_LARGEST_BATCH = 2**24
 
 
 class UpperPart:
@@ -102,7 +104,7 @@ class UpperPart:
         return found, refused
 
     def _take(self, followed: FollowedModel, path: Path) -> None:
-        self._followed, self._layer = followed, path.layer
+        self._followed, self._layer, self._sums = followed, path.layer, None
         if self._runs_alone(path) or self._runs_alone(followed.follow([path.layer], clone=True)[path.layer]):
             return
         raise ModelError(
@@ -112,13 +114,16 @@ class UpperPart:
         )
 
     @isolated_pass()
-    def outputs(self, replaced: Tensor) -> Tensor:
+    def outputs(self, replaced: Tensor, sums: Sequence[tuple[int, int] | None] = ()) -> Tensor:
         """Compute the model's output for other outputs of the layer.
 
         Parameters
         ----------
         replaced
             `[K, N, *layer]`: for each of `K` conditions, what the layer gives for each of the `N` samples.
+        sums
+            For each condition, two earlier ones whose changes it adds up (`LinearSums`), or None. Linear modules that
+            read the layer's output do not run for them.
 
         Returns
         -------
@@ -136,9 +141,12 @@ class UpperPart:
         replaced = replaced.detach().to(self.activation)
         entering = sum(tensor.nbytes for tensor in (*self._read.values(), self.activation))
         size = max(1, _LARGEST_BATCH // entering - 1)
+        linear = LinearSums(replaced, self.activation, sums) if any(sums) else None
         parts: list[Tensor] = []
-        for part in replaced.split(size):
+        for first, part in zip(range(0, len(replaced), size), replaced.split(size), strict=True):
+            self._sums = linear and partial(linear.run, conditions=range(first, first + len(part)))
             together = self._run_together(part) if len(part) > 1 else None
+            self._sums = None
             parts += [together] if together is not None else [self._run_upper(one[None].clone()) for one in part]
         return torch.cat(parts).detach()
 
@@ -192,7 +200,7 @@ class UpperPart:
 
     # -- passes ------------------------------------------------------------------------------------------------
 
-    def _repeat_call(self, name: str, run: Callable[[], Any]) -> Any:
+    def _repeat_call(self, name: str, run: partial[Any]) -> Any:
         place = self._position
         self._position += 1
         if place < len(self._calls):
@@ -202,7 +210,13 @@ class UpperPart:
         if place == len(self._calls):
             self._same_path &= name == self._layer
             return self._replacement
+        if self._sums and is_linear(run) and self._is_replacement(run.args[0]):
+            return self._sums(name, run)
         return run()
+
+    def _is_replacement(self, tensor: Tensor) -> bool:
+        """Whether a tensor is what took the place of the layer's output, and was not overwritten."""
+        return tensor is self._replacement and tensor._version == self._version
 
     def _runs_alone(self, path: Path) -> bool:
         """Run the upper part with the layer's own output: whether the result is the model's output.
@@ -239,6 +253,7 @@ class UpperPart:
         if self._followed.needs_graph and not replaced.requires_grad:
             replaced = replaced.detach().requires_grad_().clone()  # no leaf, which must not be overwritten
         self._replacement = replaced.flatten(0, 1)
+        self._version = self._replacement._version
         output, _ = self._followed.run(self._stored(self._followed.data), self._repeat_call)
         if not self._same_path:
             raise ModelError(

@@ -182,6 +182,18 @@ class MeasuredEffects:
             ways = self._ways[layer]
             for some in ways[0].split(missing):
                 replaced = torch.cat([way.replaced([list(row) for row in some]) for way in ways])
-                outputs = ways[0].upper.outputs(replaced).double().unflatten(0, (len(ways), -1))
+                sums = [pair for way in range(len(ways)) for pair in _sums(some, way * len(some))]
+                outputs = ways[0].upper.outputs(replaced, sums).double().unflatten(0, (len(ways), -1))
                 for place, row in enumerate(some):
                     self._predictions[layer, row] = list(outputs[:, place])
+
+
+def _sums(removed: Sequence[tuple[int, ...]], first: int) -> list[tuple[int, int] | None]:
+    """Find, for each pair of concepts, the conditions that remove one of them; None for all else, and without these.
+
+    `first` is the number of the first of the conditions.
+    """
+    places = {row[0]: first + place for place, row in enumerate(removed) if len(row) == 1}
+    return [
+        (places[row[0]], places[row[1]]) if len(row) == 2 and places.keys() >= set(row) else None for row in removed
+    ]
