@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from crp.library import open_library
+from crp.sources.provenance import data_of
 from tests import processes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,6 +113,18 @@ RUNNING = [path for path in PAGES if runs_something(path) and path.name != "reci
 def test_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_page(path, path.read_text(encoding="utf-8")) > 0
+
+
+def test_the_demo_of_the_pages_tells_the_story() -> None:
+    """The run that README.md begins with; the transformer, and a folder with a tilde, are among the slow tests."""
+    folder, done = made_by_demo(("demo", "--out", "demo", "--samples", "200"))
+    assert done.returncode == 0, done.stderr
+    assert "'octagon'" in done.stdout
+    assert re.search(r"Its strongest concept in conv\d is", " ".join(done.stdout.split()))
+    made = Path(folder.name) / "demo"
+    assert {path.name for path in made.iterdir()} == {"library.crp", "scene.png", "atlas.html", "atlas.png"}
+    # the library knows that it was made of 200 scenes, so patches can be made of them later
+    assert len(data_of(open_library(made / "library.crp"))) == 200
 
 
 def test_the_front_page_runs_something() -> None:

@@ -289,10 +289,8 @@ class TestInfo:
 
 
 class TestDemo:
-    # the transformer goes the same way; what it does is in tests/crp/demo/test_vit.py
-    @pytest.mark.parametrize(
-        ("network", "layer"), [("cnn", "conv5"), pytest.param("vit", "blocks.2", marks=pytest.mark.slow)]
-    )
+    @pytest.mark.slow  # test_docs.py looks at the demo that the pages begin with, and explains its scene again
+    @pytest.mark.parametrize(("network", "layer"), [("cnn", "conv5"), ("vit", "blocks.2")])
     def test_tells_the_story_in_a_folder_with_a_tilde(self, tmp_path, monkeypatch, network, layer):
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.chdir("/")
