@@ -34,7 +34,7 @@ class ClassInMask:
         Booleans (or 0 and 1) `[*S]` at the size of the model's output, or `[N, *S]`, one mask for each sample. By
         default the positions at which the class has the largest output of all classes.
     label
-        What the mask is called; empty for the positions at which the class is predicted.
+        What the mask is called; empty for the positions at which the class is predicted, which may be none.
 
     Examples
     --------
@@ -81,7 +81,7 @@ class ClassInMask:
         return f"{class_name(class_names, self.target)} {place}"
 
     def held(self, prediction: Tensor) -> ClassInMask:
-        """Return the same start with the positions at which the class is predicted now, whatever changes later."""
+        """Return the same start with the positions at which the class is predicted now; see `starts.held`."""
         return self if self.mask is not None else ClassInMask(self.target, self._chosen(prediction), "")
 
     def _chosen(self, prediction: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class ClassInMask:
             )
         if mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
             raise InputError(f"A mask holds booleans, or 0 and 1; this one has other values, of dtype {mask.dtype}.")
-        if not mask.any():
+        if self.label and not mask.any():
             raise InputError("The mask is empty: no relevance would start.")
         return torch.as_tensor(mask.astype(bool), device=prediction.device)
 

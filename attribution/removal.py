@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crp.attribution.starts import Start
+from crp.attribution.starts import Start, held
 from crp.attribution.upper_part import UpperPart
 from crp.concepts import MeanParts, Parts
 from crp.errors import InputError
@@ -70,14 +70,14 @@ class Removal:
         removed
             For each of `K` conditions, what is removed from every sample: ids, weights by id, or `all_but(ids)`.
         start
-            What is explained.
+            What is explained, at the places that it has in the whole output (`crp.attribution.starts.held`).
 
         Returns
         -------
         Tensor
             `[K, N]`, float64.
         """
-        return explained_values(start, self.predictions(removed))
+        return explained_values(held(start, self.upper.prediction), self.predictions(removed))
 
     def predictions(self, removed: Sequence[Any]) -> Tensor:
         """Compute the model's whole output, with concepts removed from every sample, `[K, N, ...]`."""
@@ -96,14 +96,14 @@ class Removal:
         removed
             For each of the `N` samples, for each of `K` conditions, what is removed.
         start
-            What is explained.
+            What is explained, at the places that it has in the whole output (`crp.attribution.starts.held`).
 
         Returns
         -------
         Tensor
             `[K, N]`, float64.
         """
-        return explained_values(start, self.predictions_each(removed))
+        return explained_values(held(start, self.upper.prediction), self.predictions_each(removed))
 
     def predictions_each(self, removed: Sequence[Sequence[Any]]) -> Tensor:
         """Compute the model's whole output, `[K, N, ...]`, with other concepts removed from each of the `N` samples."""

@@ -57,6 +57,7 @@ __all__ = [
     "Start",
     "Sum",
     "Token",
+    "held",
     "starts_at_classes",
 ]
 
@@ -214,6 +215,10 @@ class Sum:
         """Return the place that all parts have, if it is the same; see `crp.attribution.start_places`."""
         return joint_place(self.parts, prediction, space)
 
+    def held(self, prediction: Tensor) -> Sum:
+        """Return the sum of the parts as they start at an output; see `held`."""
+        return Sum([held(part, prediction) for part in self.parts])
+
     def name(self, class_names: Sequence[str]) -> str:
         """Return the names with plus signs between them."""
         return " + ".join(part.name(class_names) for part in self.parts)
@@ -242,6 +247,10 @@ class Difference:
     def place(self, prediction: Tensor, space: tuple[int, ...]) -> Place | None:
         """Return the place of both starts, if it is the same; see `crp.attribution.start_places`."""
         return joint_place((self.first, self.second), prediction, space)
+
+    def held(self, prediction: Tensor) -> Difference:
+        """Return the difference of both starts as they start at an output; see `held`."""
+        return Difference(held(self.first, prediction), held(self.second, prediction))
 
     def name(self, class_names: Sequence[str]) -> str:
         """Return both names with a minus sign between them."""
@@ -293,6 +302,10 @@ class Given:
                 f"{list(prediction.shape)}, one row for each result."
             ) from None
 
+    def held(self, prediction: Tensor) -> Given:
+        """Return another start as it starts at an output; see `held`."""
+        return Given(held(self.values, prediction)) if isinstance(self.values, Start) else self
+
     def name(self, class_names: Sequence[str]) -> str:
         """Describe what starts."""
         if isinstance(self.values, Start):
@@ -338,9 +351,29 @@ class AtClasses:
             kept[row, chosen] = start[row, chosen]
         return kept
 
+    def held(self, prediction: Tensor) -> AtClasses:
+        """Return the other start as it starts at an output; see `held`."""
+        return AtClasses(held(self.start, prediction), self.classes)
+
     def name(self, class_names: Sequence[str]) -> str:
         """Describe what starts."""
         return f"{self.start.name(class_names)}, at some classes"
+
+
+def held(start: Start, prediction: Tensor) -> Start:
+    """Return a start with the places that it has at an output, where it looks for them.
+
+    What is measured when concepts are removed is then the same number at the same places.
+
+    Parameters
+    ----------
+    start
+        Any start. One that chooses places by the output (`ClassInMask` without a mask), or is made of such starts, has
+        a method `held` of its own.
+    prediction
+        The model's output before anything is removed, `[N, ...]`.
+    """
+    return start.held(prediction) if hasattr(start, "held") else start
 
 
 def starts_at_classes(start: Start) -> bool:

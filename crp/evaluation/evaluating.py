@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution.forward_pass import checked_input
-from crp.attribution.starts import Logits, Start
+from crp.attribution.starts import Logits, Start, held
 from crp.class_names import check_classes
 from crp.concepts import ChannelConcept, Kinds
 from crp.errors import InputError, nearest, shortened
@@ -146,9 +146,8 @@ def evaluate(
     data = checked_input(ready.model, data)
     labels = None if labels is None else [_label(index, label) for index, label in enumerate(labels)]
     right = torch.ones(len(data), dtype=torch.bool) if labels is None else _right(ready, data, labels)
-    subject = Subject(
-        ready, data, right, labels, masks, tuple(layers), concept, target or predicted_class, seed, progress
-    )
+    explained = _at_the_places_of_the_output(target or predicted_class)
+    subject = Subject(ready, data, right, labels, masks, tuple(layers), concept, explained, seed, progress)
     if right.sum() < 2:
         measures = [name for name in measures if name == "trained"]
         if not measures:
@@ -180,6 +179,11 @@ def _right(model: PreparedModel, data: Tensor, labels: Sequence[Label]) -> Tenso
     check_classes(chain.from_iterable((each,) if isinstance(each, int) else each for each in labels), output.shape[1])
     best = output.argmax(1).tolist()
     return torch.tensor([is_right(label, predicted) for label, predicted in zip(labels, best, strict=True)])
+
+
+def _at_the_places_of_the_output(target: Callable[[Tensor], Start]) -> Callable[[Tensor], Start]:
+    """Let what is explained keep its places when something is removed."""
+    return lambda prediction: held(target(prediction), prediction)
 
 
 def predicted_class(prediction: Tensor) -> Start:

@@ -12,7 +12,7 @@ from torch import Tensor
 from crp.attribution import RelevanceFlow
 from crp.attribution.final_activation import class_probabilities
 from crp.attribution.named_starts import Target, output_names, start_of
-from crp.attribution.starts import ClassInMask, Logit, Start, starts_at_classes
+from crp.attribution.starts import Logit, Start, held, starts_at_classes
 from crp.class_names import class_name
 from crp.errors import InputError, shortened
 from crp.values import ClassScore, StartScore
@@ -51,9 +51,8 @@ def explained_of(flow: RelevanceFlow, library: Library, target: Target | None) -
     prediction, names = flow.prediction, library.output_names
     if target is None:
         target = _predicted(flow, library)
-    start = start_of(target, names, prediction)
-    if isinstance(start, ClassInMask) and (prediction.argmax(1) == start.target).any():
-        start = start.held(prediction)  # what is measured without a concept is measured at the same positions
+    # what is measured without a concept is measured at the same positions
+    start = held(start_of(target, names, prediction), prediction)
     started = flow.output_relevance(start)
     if started.shape[1:] != prediction.shape or not started.isfinite().all():
         raise InputError(

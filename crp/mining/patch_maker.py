@@ -197,7 +197,9 @@ class PatchMaker:
         # nothing starts where a sample has fewer passes than there are conditions
         slots = {(k, place): origins for place, own in enumerate(passes) for k, origins in enumerate(own)}
         shape = flow.activation(layer).shape
-        arriving = torch.zeros(conditions * shape[0], *shape[1:], dtype=flow.prediction.dtype, device=flow.device)
+        arriving = torch.zeros(
+            conditions * shape[0], *shape[1:], dtype=flow.prediction.dtype, device=flow.device
+        )
         # the first origin of every pass, then the second ones, and so on
         for row in zip_longest(*slots.values()):
             filled = [(slot, origin[0]) for slot, origin in zip(slots, row, strict=True) if origin]

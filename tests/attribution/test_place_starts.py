@@ -3,8 +3,24 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from crp.attribution.starts import Box, ClassInMask, Distance, Similarity, Start, Token, starts_at_classes
+from crp.attribution import RelevanceFlow, composite_for
+from crp.attribution.starts import (
+    AtClasses,
+    Box,
+    ClassInMask,
+    Difference,
+    Distance,
+    Given,
+    Similarity,
+    Start,
+    Sum,
+    Token,
+    held,
+    starts_at_classes,
+)
+from crp.concepts import ChannelConcept
 from crp.errors import InputError
 
 # [N=2, classes=2, H=2, W=2]
@@ -104,3 +120,43 @@ def test_what_does_not_fit_the_output_is_refused(kind):
 def test_a_reference_value_is_a_finite_number(value):
     with pytest.raises(InputError, match=r"^A reference value is a "):
         Distance(value)
+
+
+WHERE_PREDICTED = {
+    "alone": lambda start: start,
+    "in a difference": lambda start: Difference(start, ClassInMask(0)),
+    "in a sum": lambda start: Sum([start, ClassInMask(0)]),
+    "in a start of some classes": lambda start: AtClasses(Given(start), [[1]]),
+}
+
+
+@pytest.mark.parametrize("made", WHERE_PREDICTED.values(), ids=WHERE_PREDICTED)
+def test_what_is_removed_is_measured_where_the_class_was_predicted(made):
+    """Also where the class is predicted nowhere without the concept, in whatever the start is a part of."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 1, bias=False)).double()
+    with torch.no_grad():
+        model[2].weight.copy_(torch.tensor([[1.0, -1.0, 0.5], [-1.0, 1.0, 0.7]])[..., None, None])
+    data = torch.randn(1, 1, 6, 6, dtype=torch.float64)
+    start, composite = made(ClassInMask(1)), composite_for(model, data).composite
+    with RelevanceFlow(model, composite, data, ["1"]) as flow:
+        places = flow.prediction.argmax(1) == 1
+        by_hand, moved = [], False
+        for removed in range(3):
+            values = flow.activation("1").clone()
+            values[:, removed] = 0
+            whole, without = flow.prediction, model[2](values).detach()
+            moved |= not torch.equal(without.argmax(1) == 1, places)
+            fall = ((whole - without)[:, 1] * places).sum()
+            other = ((whole - without)[:, 0] * ~places).sum()
+            by_hand.append(fall + {Difference: -other, Sum: other}.get(type(start), 0))
+        assert moved
+        effects = flow.removal("1", ChannelConcept()).effects(range(3), start)
+    torch.testing.assert_close(effects, torch.stack(by_hand)[None])
+
+
+def test_a_class_that_is_predicted_nowhere_stays_nowhere():
+    without, later = torch.tensor([[[[2.0]], [[1.0]]]]), torch.tensor([[[[0.0]], [[1.0]]]])
+    start = held(Sum([ClassInMask(0), ClassInMask(1)]), without)
+    assert start.relevance(later).flatten().tolist() == [0.0, 0.0]
+    assert start.name(["sky", "road"]) == "sky where it is predicted + road where it is predicted"

@@ -266,7 +266,9 @@ def write_survey(tables: Path, survey: Survey, layer: str) -> None:
     for mode in MODES:
         found = survey.references[layer, mode]
         arrays |= {f"{mode}.{name}": getattr(found, name) for name in ("sample", "score", "target", "position")}
-        by_class |= {f"{mode}.{name}": array for name, array in survey.class_references.get((layer, mode), {}).items()}
+        by_class |= {
+            f"{mode}.{name}": array for name, array in survey.class_references.get((layer, mode), {}).items()
+        }
     write_table(tables / "references.safetensors", arrays)
     if by_class:
         write_table(tables / "class_references.safetensors", by_class)
