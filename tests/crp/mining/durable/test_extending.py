@@ -16,7 +16,8 @@ def forty(tmp_path_factory):
     return mined(tmp_path_factory.mktemp("forty") / "a.crp", length=40).path
 
 
-@pytest.mark.parametrize("steps", [(40, 77), (48, 77), (5, 6, 30, 77), (77, 77)])
+# 48 ends a block as 40 does
+@pytest.mark.parametrize("steps", [(40, 77), pytest.param((48, 77), marks=pytest.mark.slow), (5, 6, 30, 77), (77, 77)])
 def test_extending_equals_mining_all_at_once(whole, tmp_path, steps):
     former = None
     for number, length in enumerate(steps):
