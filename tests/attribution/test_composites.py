@@ -234,7 +234,7 @@ def test_a_residual_net_has_the_relevance_that_zennits_canonizer_gives():
         if isinstance(module, nn.BatchNorm2d):
             module.running_var += module.eps
             module.eps = 0.0
-    data = noise((3, 32, 32)).double()
+    data = noise((3, 64, 64)).double()
     heatmaps = []
     rules = composite_for(model, rules="epsilon-plus-flat").composite
     for composite in (rules, EpsilonPlusFlat(canonizers=[ResNetCanonizer()])):
@@ -369,7 +369,7 @@ def test_conservation_of_trained_nets(real_data):
     assert len(labels) == 8
 
     mobilenet = nets.trained_mobilenet(real_data)
-    chosen = photos.samples(real_data)[:3]
+    chosen = photos.samples(real_data)[:6]
     data = torch.stack([photos.for_mobilenet(real_data / "imagenet_samples" / sample["file"]) for sample in chosen])
     targets = mobilenet(data).argmax(1).tolist()
     with_biases = EpsilonPlusFlat()
