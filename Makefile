@@ -44,10 +44,10 @@ test-processors: $(INSTALLED)  ## the tests of numbers, computed as other proces
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q $(NUMBERS)
 
 # In float64 the tolerances hold on any processor. So the quick check has the files that name float32, or no other,
-# but not those about names, shapes, refusals and memory, nor the golden numbers, which are compared in float64.
+# but not those about names, shapes and memory, nor the golden numbers, which are compared in float64.
 SINGLE = $(shell cd tests; ALL="attribution crp/explanations crp/graphs crp/mining --include=test_*.py --exclude-dir=durable"; \
 	(grep -rl float32 $$ALL; grep -rLE 'float64|double' $$ALL) | \
-	grep -vE 'test_(layer_choice|layers|receptive_fields|outputs|named_starts|memory|refusals|estimation).py')
+	grep -vE 'test_(layer_choice|layers|receptive_fields|outputs|named_starts|memory|estimation).py')
 DOUBLE := test_ours_gives_what_zennit_crp_gave
 
 test-avx2: $(INSTALLED)  ## those of them in float32, as a processor with AVX2 and two threads
