@@ -101,6 +101,8 @@ def render(
             uses_mean=wording.USES_MEAN,
             mined_classes=wording.mined_classes(explanation.provenance.get("settings", {})),
             classes=list(_classes(explanation)),
+            effects=any(part.effect for value in views for layer in value.layers for part in layer.ranked),
+            graphs=any(value.graph for value in views),
             switches=any(layer.ablations for value in views for layer in value.layers),
             picture=formats.picture_uri(picture, side=STAGE_SIDE, quality=80),
             faded=formats.picture_uri(images.faded(picture), side=STAGE_SIDE, quality=50),

@@ -100,7 +100,7 @@ def test_a_concept_has_one_colour_in_all_views(page, explanation):
         page.drag(at(page, 0, 0), at(page, 6, 6))
         for kind, one, place in (
             ("card", ".card", ".chip"), ("node", ".node:not(.root)", ".chip"), ("legend", ".legend li", "i"),
-            ("map", ".region-of", ".cell"), ("ranking", ".ranking li", ".chip"),
+            ("map", ".region-of", "g path"), ("ranking", ".ranking li", ".chip"),
         ):  # fmt: skip
             shown = page.run(
                 f"[...document.querySelectorAll('{VIEW} {one}')].map(e => [e.dataset.layerName ?? "

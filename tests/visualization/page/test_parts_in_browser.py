@@ -146,10 +146,15 @@ def test_the_map_is_a_picture_of_its_own(taking, explanation):
     assert name == "zebra-layer3-map.svg"
     root = xml.etree.ElementTree.fromstring(content)
     space = "{http://www.w3.org/2000/svg}"
-    cells = [item.get("d").count("M") for item in root.iter(f"{space}path") if item.get("class") == "cell"]
+    cells = [item.get("d").count("M") for item in root.iter(f"{space}path") if item.get("fill-opacity")]
     assert sum(cells) == int((explanation.layers[0].concept_map.concept >= 0).sum())
     assert root.find(f"{space}image").get("href").startswith("data:image/")
     assert "fill: rgb(255, 255, 255)" in next(root.iter(f"{space}text")).get("style")
+    # what it has from the style of the page, or from the group of all areas
+    areas = [item for item in root.iter(f"{space}g") if item.get("class") == "region-of"]
+    assert all("shape-rendering: crispedges" in area.find(f"{space}g").get("style") for area in areas)
+    (lines,) = [item for item in root.iter(f"{space}g") if item.get("stroke-linecap") == "square"]
+    assert list(lines) == areas
 
 
 def test_the_edges_of_the_graph(taking, explanation):

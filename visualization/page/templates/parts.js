@@ -136,10 +136,10 @@ class Parts {
     const copy = map.cloneNode(true), [, , width, height] = map.getAttribute("viewBox").split(" ");
     copy.setAttribute("width", width);
     copy.setAttribute("height", height);
-    const styled = [...map.querySelectorAll("text, .hatch")], copies = [...copy.querySelectorAll("text, .hatch")];
+    const which = "text, .hatch, .region-of > g", styled = [...map.querySelectorAll(which)], copies = [...copy.querySelectorAll(which)];
     styled.forEach((item, at) => {
       const style = getComputedStyle(item);
-      for (const property of ["fill", "stroke", "paint-order", "stroke-linejoin", "font-weight", "font-family", "text-anchor", "dominant-baseline"]) copies[at].style.setProperty(property, style.getPropertyValue(property));
+      for (const property of ["fill", "stroke", "paint-order", "stroke-linejoin", "font-weight", "font-family", "text-anchor", "dominant-baseline", "shape-rendering"]) copies[at].style.setProperty(property, style.getPropertyValue(property));
       copies[at].style.opacity = 1;
     });
     copy.prepend(element("image", { href: this.faded(), width, height, preserveAspectRatio: "none" }));

@@ -129,6 +129,10 @@ class Stage {
       }
     }
     const region = map.querySelector(`.region-of[data-concept="${concept}"] > path`);
-    if (region) this.overlay.append(region.cloneNode());
+    if (region) {
+      const lines = region.parentNode.parentNode.cloneNode();
+      lines.append(region.cloneNode());
+      this.overlay.append(lines);
+    }
   }
 }
