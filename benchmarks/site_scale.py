@@ -22,6 +22,7 @@ from PIL import Image
 from benchmarks.environments import TIMES, browsing
 from crp.explanations import ClassScore, ConceptMap, ConceptPart, Explanation, LayerExplanation, Patch
 from crp.explanations.entries import appearances, entry_of
+from crp.library.given_names import LayerNaming
 from crp.library.profiles import LayerProfiles
 from crp.library.references import ClassStatistics, References
 from crp.visualization.page_files import write_page
@@ -159,7 +160,7 @@ class _Library:
         return self._profiles
 
     def naming(self, layer: str) -> Any:
-        return SimpleNamespace(to_json=dict, of=lambda concept: None)
+        return LayerNaming("", "ChannelConcept", (), ())
 
     def patch_files(self, layer: str) -> Any:
         return SimpleNamespace(keys=lambda concepts: (), missing=lambda keys: ())
