@@ -142,6 +142,13 @@ def explained_value(start: Start, prediction: Tensor) -> Tensor:
     return start.relevance(prediction).flatten(1).sum(1)
 
 
+def follows_output(start: Start, prediction: Tensor) -> bool:
+    """Return whether what is explained changes with the model's output, `[N, ...]`; a caller's numbers do not."""
+    value = explained_value(start, prediction)
+    # two others: a number may be the same at one
+    return any(not torch.equal(value, explained_value(start, factor * prediction + 1)) for factor in (2, 3))
+
+
 def explained_values(start: Start, predictions: Tensor) -> Tensor:
     """Return `explained_value` of each condition: `[K, N, ...]` -> `[K, N]`, float64."""
     return torch.stack([explained_value(start, prediction) for prediction in predictions]).double()

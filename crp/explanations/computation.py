@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from crp.arguments import layer_names, whole_number
 from crp.attribution import INPUT, OUTPUT, RelevanceFlow
 from crp.attribution.named_starts import Target
+from crp.attribution.removal import follows_output
 from crp.attribution.start_places import place_of
 from crp.attribution.starts import Difference, Start
 from crp.concepts import ChannelConcept, Kinds
@@ -62,6 +63,8 @@ _GRAPH_COVERAGE, _GRAPH_BREADTH = 0.9, 8
 _ABSORBERS, _ABSORBED = 3, 0.01
 # Classes named as users of a concept.
 _USERS = 5
+# Of numbers that start wherever the caller says.
+_NO_EFFECTS = "What starts is given as numbers, which stay as they are without a concept: no effects are measured."
 
 
 def explain(
@@ -166,11 +169,16 @@ def explain(
         every = [first] if second is None else [first, second]
         classes = best_classes(flow, library, every)
         shown = _Shown(library, concept, tuple(layers), concepts, cells, graph, pairs, _listed(classes, every))
-        measured = MeasuredEffects(flow, library, layers, concept) if effects else None
+        measured, unmeasured = None, ""
+        if effects and all(follows_output(one.start, flow.prediction) for one in every):
+            measured = MeasuredEffects(flow, library, layers, concept)
+            unmeasured = measured.unmeasured
+        elif effects:
+            unmeasured = _NO_EFFECTS
         common = {
             "picture": shown_input(data[0], library.preprocessing),
             "classes": classes,
-            "provenance": {**_provenance(library, model.rules, flow, every, measured), **(provenance or {})},
+            "provenance": {**_provenance(library, model.rules, flow, every, unmeasured), **(provenance or {})},
             "medium": medium,
             "probabilities": probabilities_of(flow, library) if classes and classes[0].probability is not None else "",
         }
@@ -366,12 +374,11 @@ def _provenance(
     rules: Mapping[str, Any],
     flow: RelevanceFlow,
     explained: Sequence[Explained],
-    measured: MeasuredEffects | None,
+    unmeasured: str,
 ) -> dict[str, Any]:
     """Collect what is needed to trust an explanation and to repeat it."""
     manifest = library.manifest
-    unmeasured = [measured.unmeasured] if measured is not None and measured.unmeasured else []
-    reason = " ".join([rules["reason"], *flow.pass_notes, *unmeasured])
+    reason = " ".join(filter(None, [rules["reason"], *flow.pass_notes, unmeasured]))
     fingerprints = {"weights": manifest["model"]["weights"], "data": manifest["data"]["fingerprint"]}
     if starts := [one.start for one in explained if isinstance(one.score, StartScore)]:
         fingerprints["start"] = value_fingerprint(*starts)

@@ -14,6 +14,7 @@ from zennit.composites import EpsilonPlusFlat
 
 import crp
 from crp.attribution.followed_pass import FollowedModel
+from crp.attribution.starts import Difference, Given, Logit
 from crp.explanations import ConceptPart, from_json, numbers, to_json
 from crp.explanations.computation import explain
 
@@ -55,6 +56,22 @@ def test_every_card_has_the_effect_of_removing_its_concept(model, library, image
             assert part.effect.at_mean == pytest.approx(float(logits[place]), abs=1e-9)
             assert part.effect.mean_probability == pytest.approx(float(logits.softmax(0)[place]), abs=1e-9)
             assert part.effect.falls == (before - part.effect.after, before - part.effect.at_mean)
+
+
+def test_numbers_that_start_have_no_effects(model, library, image):
+    """They are the same without a concept, which would read as if no concept mattered."""
+    said = "What starts is given as numbers, which stay as they are without a concept: no effects are measured."
+    numbers_alone = Given(torch.tensor([[1.0, 0.5, 0.0]], dtype=image.dtype))
+    for target in (numbers_alone, Difference(numbers_alone, Given(2.0)), Given(lambda output: torch.ones_like(output))):
+        found = explain(model, image, library, target=target)
+        assert all(part.effect is None for part in parts(found))
+        assert said in found.provenance["settings"]["reason"]
+        without_effects = explain(model, image, library, target=target, effects=False)
+        assert said not in without_effects.provenance["settings"]["reason"]
+    for target in (Given(), Difference(Logit(0), numbers_alone), Given(lambda output: -output)):
+        found = explain(model, image, library, target=target)
+        assert all(part.effect.falls[0] for part in parts(found))
+        assert said not in found.provenance["settings"]["reason"]
 
 
 def test_an_image_of_another_size_than_those_mined(tmp_path):
