@@ -22,10 +22,25 @@ class Renaming {
   apply() {
     const { names } = this, changed = new Set(this.changed), touched = new Set([...changed, ...this.shown]);
     this.shown = changed;
+    if (touched.size) this.makeRoom();
     for (const place of all("[data-name]")) if (touched.has(place.dataset.of)) this.name(place);
     for (const place of all("[data-said]")) if (names.kept.has(place.dataset.said) || this.written.has(place)) this.tell(place);
     for (const button of all("[data-edit]")) button.firstChild.data = names.said(button.dataset.edit) ? "Edit the name" : "Name it";
     if (touched.size) this.speak([...changed]);
+  }
+
+  // A legend is written without places for names that nobody gave.
+  makeRoom() {
+    for (const item of all(".legend li").filter(one => !one.querySelector("[data-name]"))) {
+      const place = element("bdi", { "data-name": "name", "data-of": this.of(item) }), entry = item.firstElementChild;
+      entry.insertBefore(place, entry.querySelector(".unseen"));
+    }
+  }
+
+  // What an element of a map or of a bar stands for.
+  of(item) {
+    const index = item.closest("[data-layer]").dataset.layer;
+    return `${all(".panel").find(panel => panel.dataset.layer === index).dataset.layerName}/${item.dataset.concept}`;
   }
 
   name(place) {
@@ -52,7 +67,7 @@ class Renaming {
 
   // Sentences, titles and descriptions that tell a concept by its name.
   speak(changed) {
-    const { names } = this, panels = all(".panel");
+    const { names } = this;
     const said = changed.map(of => {
       const [layer, concept] = Names.split(of), old = names.printed(of), now = names.name(layer, concept);
       return { of, layer, of_graph: [`${layer} ${label(concept, old)}`, `${layer} ${label(concept, now)}`],
@@ -67,8 +82,7 @@ class Renaming {
     const places = { ".sum [data-concept]": "title", ".card .where": "aria-label", ".card .to-page .unseen": "", ".region-of > title": "" };
     for (const [selector, attribute] of Object.entries(places)) {
       for (const place of all(selector)) {
-        const item = place.closest("[data-concept]"), index = place.closest("[data-layer]").dataset.layer;
-        const of = `${panels.find(panel => panel.dataset.layer === index).dataset.layerName}/${item.dataset.concept}`;
+        const of = this.of(place.closest("[data-concept]"));
         this.write(place, attribute, text => swapped(text, said.filter(one => one.of === of).map(one => one.plain)));
       }
     }
