@@ -31,17 +31,18 @@ class Renaming {
 
   // A legend is written without places for names that nobody gave.
   makeRoom() {
+    const layers = Renaming.layers();
     for (const item of all(".legend li").filter(one => !one.querySelector("[data-name]"))) {
-      const place = element("bdi", { "data-name": "name", "data-of": this.of(item) }), entry = item.firstElementChild;
+      const place = element("bdi", { "data-name": "name", "data-of": Renaming.of(item, layers) }), entry = item.firstElementChild;
       entry.insertBefore(place, entry.querySelector(".unseen"));
     }
   }
 
+  // The names of layers by their number, the same in all views.
+  static layers() { return Object.fromEntries(all(".panel").map(panel => [panel.dataset.layer, panel.dataset.layerName])); }
+
   // What an element of a map or of a bar stands for.
-  of(item) {
-    const index = item.closest("[data-layer]").dataset.layer;
-    return `${all(".panel").find(panel => panel.dataset.layer === index).dataset.layerName}/${item.dataset.concept}`;
-  }
+  static of(item, layers) { return `${layers[item.closest("[data-layer]").dataset.layer]}/${item.dataset.concept}`; }
 
   name(place) {
     const of = place.dataset.of, [, concept] = Names.split(of), name = this.names.name(...Names.split(of)), form = place.dataset.name;
@@ -67,7 +68,7 @@ class Renaming {
 
   // Sentences, titles and descriptions that tell a concept by its name.
   speak(changed) {
-    const { names } = this;
+    const { names } = this, layers = Renaming.layers();
     const said = changed.map(of => {
       const [layer, concept] = Names.split(of), old = names.printed(of), now = names.name(layer, concept);
       return { of, layer, of_graph: [`${layer} ${label(concept, old)}`, `${layer} ${label(concept, now)}`],
@@ -82,7 +83,7 @@ class Renaming {
     const places = { ".sum [data-concept]": "title", ".card .where": "aria-label", ".card .to-page .unseen": "", ".region-of > title": "" };
     for (const [selector, attribute] of Object.entries(places)) {
       for (const place of all(selector)) {
-        const of = this.of(place.closest("[data-concept]"));
+        const of = Renaming.of(place.closest("[data-concept]"), layers);
         this.write(place, attribute, text => swapped(text, said.filter(one => one.of === of).map(one => one.plain)));
       }
     }
