@@ -34,7 +34,7 @@ class ClassInMask:
         Booleans (or 0 and 1) `[*S]` at the size of the model's output, or `[N, *S]`, one mask for each sample. By
         default the positions at which the class has the largest output of all classes.
     label
-        What the mask is called; empty for the positions at which the class is predicted, which may be none.
+        What the mask is called.
 
     Examples
     --------
@@ -77,12 +77,12 @@ class ClassInMask:
 
     def name(self, class_names: Sequence[str]) -> str:
         """Return the name of the class and of the mask."""
-        place = "where it is predicted" if self.mask is None or not self.label else f"inside {self.label}"
+        place = "where it is predicted" if self.mask is None else f"inside {self.label}"
         return f"{class_name(class_names, self.target)} {place}"
 
     def held(self, prediction: Tensor) -> ClassInMask:
         """Return the same start with the positions at which the class is predicted now; see `starts.held`."""
-        return self if self.mask is not None else ClassInMask(self.target, self._chosen(prediction), "")
+        return self if self.mask is not None else _ClassWherePredicted(self.target, self._chosen(prediction))
 
     def _chosen(self, prediction: Tensor) -> Tensor:
         if self.mask is not None:
@@ -101,9 +101,19 @@ class ClassInMask:
             )
         if mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
             raise InputError(f"A mask holds booleans, or 0 and 1; this one has other values, of dtype {mask.dtype}.")
-        if self.label and not mask.any():
+        if not mask.any():
             raise InputError("The mask is empty: no relevance would start.")
         return torch.as_tensor(mask.astype(bool), device=prediction.device)
+
+
+class _ClassWherePredicted(ClassInMask):
+    """A class at the positions at which it was predicted in another output of the same samples, which may be none."""
+
+    def name(self, class_names: Sequence[str]) -> str:
+        return f"{class_name(class_names, self.target)} where it is predicted"
+
+    def _chosen(self, prediction: Tensor) -> Tensor:
+        return self.mask
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution.forward_pass import checked_input
+from crp.attribution.removal import follows_output
 from crp.attribution.starts import Logits, Start, held
 from crp.class_names import check_classes
 from crp.concepts import ChannelConcept, Kinds
@@ -95,7 +96,8 @@ def evaluate(
     concept
         The kind of concept.
     target
-        From a prediction `[N, ...]` to what is explained; by default the predicted class of each sample.
+        From a prediction `[N, ...]` to what is explained; by default the predicted class of each sample. What starts
+        has to follow the output: numbers of the caller stay as they are, whatever is removed.
     fractions
         Fractions of concepts at which curves are measured, rising from 0.
     measures
@@ -117,7 +119,8 @@ def evaluate(
     Raises
     ------
     InputError
-        If there are fewer than two samples, or a layer, a fraction or a measure does not fit.
+        If there are fewer than two samples, a layer, a fraction or a measure does not fit, or what starts does not
+        follow the output.
     ModelError
         If the model cannot be explained, or not be run from a layer upwards.
 
@@ -146,7 +149,7 @@ def evaluate(
     data = checked_input(ready.model, data)
     labels = None if labels is None else [_label(index, label) for index, label in enumerate(labels)]
     right = torch.ones(len(data), dtype=torch.bool) if labels is None else _right(ready, data, labels)
-    explained = _at_the_places_of_the_output(target or predicted_class)
+    explained = _measurable(target or predicted_class)
     subject = Subject(ready, data, right, labels, masks, tuple(layers), concept, explained, seed, progress)
     if right.sum() < 2:
         measures = [name for name in measures if name == "trained"]
@@ -181,9 +184,21 @@ def _right(model: PreparedModel, data: Tensor, labels: Sequence[Label]) -> Tenso
     return torch.tensor([is_right(label, predicted) for label, predicted in zip(labels, best, strict=True)])
 
 
-def _at_the_places_of_the_output(target: Callable[[Tensor], Start]) -> Callable[[Tensor], Start]:
-    """Let what is explained keep its places when something is removed."""
-    return lambda prediction: held(target(prediction), prediction)
+def _measurable(target: Callable[[Tensor], Start]) -> Callable[[Tensor], Start]:
+    """Let what is explained keep its places when something is removed, and refuse what would stay as it is."""
+
+    def explained(prediction: Tensor) -> Start:
+        start = held(target(prediction), prediction)
+        # A class that is predicted nowhere in these samples starts nothing, and counts as zero.
+        if not follows_output(start, prediction) and start.relevance(prediction).any():
+            raise InputError(
+                "What starts does not follow the model's output, such as numbers of the caller: removing concepts does "
+                "not change it, so there is nothing to measure. Explain a part of the output, for example "
+                "target=lambda output: Given(lambda output: output * weights)."
+            )
+        return start
+
+    return explained
 
 
 def predicted_class(prediction: Tensor) -> Start:

@@ -84,6 +84,8 @@ WRONG = {
     "values of the mask": (ClassInMask(0, [[0.5, 1], [0, 0]]), MAP, "A mask holds booleans, or 0 and 1; this one has "
                            "other values, of dtype float64."),
     "empty mask": (ClassInMask(0, torch.zeros(2, 2)), MAP, "The mask is empty: no relevance would start."),
+    "empty mask without a name": (ClassInMask(0, torch.zeros(2, 2), ""), MAP, "The mask is empty: no relevance would "
+                                  "start."),
     "class of the mask": (ClassInMask(2, MASK), MAP, "There is no class 2: the model's output has the classes 0 to 1."),
     "token": (Token(3, 0), TOKENS, "There is no position 3: the model's output has the positions 0 to 2."),
     "class of a token": (Token(0, 2), TOKENS, "There is no class 2: the model's output has the classes 0 to 1."),

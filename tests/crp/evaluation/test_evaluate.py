@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 import crp
+from crp.attribution.starts import ClassInMask, Given, Sum
 from crp.concepts import Directions, PositionConcept
 from crp.errors import InputError
 from crp.evaluation.evaluation import Evaluation, Figure
@@ -192,6 +193,30 @@ def test_what_does_not_fit_is_refused() -> None:
         arguments = {"data": DATA, "layers": [LAYER], **given}
         with pytest.raises(InputError, match=message):
             crp.evaluate(model(), **arguments, progress=False)
+
+
+@pytest.mark.parametrize("measures", [["rankings"], ["edges"], ["pairs"], ["pixels"], ["stability"]])
+def test_numbers_of_the_caller_do_not_follow_the_output_and_are_refused(measures: list[str]) -> None:
+    numbers = Given(torch.tensor([1.0, -1.0, 0.0], dtype=torch.float64))
+    for start in (Given(2.0), numbers, Sum([numbers, Given(1.0)])):
+        with pytest.raises(
+            InputError, match=r"^What starts does not follow the model's output, such as numbers of the "
+        ):
+            crp.evaluate(model(), DATA, [LAYER, "1"], target=lambda _, s=start: s, measures=measures, progress=False)
+
+
+def test_a_class_of_a_segmentation_may_be_predicted_nowhere_in_some_samples() -> None:
+    """Its number is 0 there, which does not follow the output; it is one of the samples nevertheless."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1, bias=False)).double()
+    data = torch.cat([torch.zeros(8, 1, 6, 6), torch.rand(2, 1, 6, 6)]).double()
+    with torch.no_grad():
+        net[0].bias.zero_()
+        assert not net(data[:8]).argmax(1).any()
+        assert net(data[8:]).argmax(1).any()
+    found = crp.evaluate(net, data, ["1"], target=lambda _: ClassInMask(1), measures=["rankings"], progress=False)
+    correlation = found.layers[0].ranking("single effects").correlation["zero"]
+    assert (correlation.mean, correlation.samples) == (1.0, 2)
 
 
 def test_the_report_says_what_was_measured(found: Evaluation) -> None:
