@@ -23,7 +23,8 @@ Modules
 `forward_pass`, `tensor_joins`          one run of the copy, with access to the outputs of layers; faster `stack`, `cat`
 `in_place`                              in-place operations, which run out of place
 `rule_operator`, `modified_module`      a rule at a module as a linear operator: its factors, its weights
-`ruled_module`, `rules`                 a module under one rule for each purpose; rules that zennit does not have
+`ruled_module`, `hooked_module`         a module under one rule for each purpose, or under zennit's own hook
+`rules`                                 rules that zennit does not have
 `functions`                             rules of function calls as they run
 `pooling`, `signs`, `linear_function`   max pooling; nonnegative inputs; an operator and its adjoint in autograd
 `probing`                               the form of a zennit rule, found by running it

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -88,6 +89,32 @@ def replicate(model: nn.Module) -> nn.Module:
     # torch's place for another `__call__`
     copies[id(model)].__dict__["_compiled_call_impl"] = functools.partial(guarded_call, model, copies[id(model)])
     return copies[id(model)]
+
+
+def copied_alone(module: nn.Module, forward: Callable) -> nn.Module:
+    """Copy one module, which shares its weights and children, to run it with other parameters.
+
+    Meanwhile the module itself may run in another thread.
+
+    Parameters
+    ----------
+    module
+        The module.
+    forward
+        Its `forward`, which a rule may have replaced since.
+
+    Returns
+    -------
+    nn.Module
+        The copy.
+    """
+    copy = object.__new__(type(module))
+    copy.__dict__ = dict(module.__dict__)
+    for table in _TABLES:
+        copy.__dict__[table] = module.__dict__[table].copy()
+    copy.__dict__["_compiled_call_impl"] = None
+    copy.__dict__["forward"] = Rebinding({id(module): copy}).function(forward)
+    return copy
 
 
 class Rebinding:

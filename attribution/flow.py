@@ -117,7 +117,7 @@ class RelevanceFlow(Interventions):
         self.notes = (*self.replica.notes, *forward.notes)
         self.prediction, self.independent = forward.prediction, forward.independent
         self._taps, self._blocked = forward.taps, forward.blocked
-        self._recorder, self._squares = forward.recorder, forward.squares
+        self._recorder, self._squares, self._hooks = forward.recorder, forward.squares, forward.hooks
         self._uppers, self._layouts = {}, dict(layouts or {})
         largest = _LARGEST_CPU if data.device.type == "cpu" else _LARGEST_ACCELERATOR
         self.chunk = chunk or max(1, min(_LARGEST_CHUNK, largest // forward.largest))
@@ -134,7 +134,7 @@ class RelevanceFlow(Interventions):
 
     def close(self) -> None:
         """Free the graph of the forward pass."""
-        self._taps, self._uppers, self._squares.norms = {}, {}, []
+        self._taps, self._uppers, self._squares.norms, self._hooks = {}, {}, [], []
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from zennit.core import Hook
 from zennit.types import Linear
 
 from crp.attribution.final_activation import FinalActivation
@@ -85,6 +86,8 @@ class ForwardPass:
         Which rules a backward pass uses.
     recorder
         Records the balance of each operation while a ledger is made.
+    hooks
+        zennit's own hooks, which a backward pass needs.
     """
 
     purpose: CurrentPurpose
@@ -98,6 +101,7 @@ class ForwardPass:
     path: int = 0
     modules: tuple[str, ...] = ()
     recorder: Recorder = field(default_factory=Recorder)
+    hooks: list[Hook] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.squares = NormSquares(self.purpose)
@@ -183,7 +187,7 @@ def _attempt(
     result = ForwardPass(CurrentPurpose(replica.purposes(to_input=data.requires_grad)))
     versions: list[tuple[Tensor, int]] = []
     calls: list[ModuleCall] = []
-    state = ForwardState(result.purpose, calls, result.recorder, clone)
+    state = ForwardState(result.purpose, calls, result.recorder, clone, result.hooks)
     for module in replica.rules:
         module.state = state
     names = dict(replica.model.named_modules())

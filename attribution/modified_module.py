@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from zennit.core import BasicHook, ParamMod
 from zennit.layer import Sum
 
+from crp.attribution.copies import copied_alone
 from crp.attribution.probing import sign_kept
 
 # The transposed convolution allocates no tensor of the input's shape beside its result; the gradient of a convolution
@@ -61,7 +62,8 @@ class ModifiedModule:
         """Return the module's own parameters as the branch modifies them."""
         found = self._parameters[branch]
         if found is None:
-            with ParamMod.ensure(self.hook.param_modifiers[branch])(self.module) as modified:
+            copy = copied_alone(self.module, self.original)
+            with ParamMod.ensure(self.hook.param_modifiers[branch])(copy) as modified:
                 found = {
                     name: None if value is None else value.detach() for name, value in modified._parameters.items()
                 }
@@ -101,12 +103,9 @@ class ModifiedModule:
             if self.has_uniform_kernel(branch) and (bias is None or not bool(bias.any())):
                 return self.weighted(branch, data)
             return self._apply_weight(data, parameters.get("weight"), bias)
-        own = self.module._parameters
-        self.module._parameters = dict(parameters)
-        try:
-            return self.original(data, *args, **(kwargs or {}))
-        finally:
-            self.module._parameters = own
+        copy = copied_alone(self.module, self.original)
+        copy._parameters = dict(parameters)
+        return copy.forward(data, *args, **(kwargs or {}))
 
     def weighted(self, branch: int, values: Tensor) -> Tensor:
         """Apply the weights of an affine module, without its bias, to `[N, C, *S]` or `[K, N, C, *S]`.

@@ -20,6 +20,7 @@ from zennit.core import BasicHook, Composite, Hook
 from zennit.rules import Pass
 
 from crp.attribution.copies import replicate
+from crp.attribution.hooked_module import HookedModule
 from crp.attribution.in_place import made_out_of_place
 from crp.attribution.isolation import isolated, isolated_pass
 from crp.attribution.layouts import layouts_followed
@@ -55,9 +56,9 @@ class Replica:
     notes
         One sentence for each module that runs zennit's own hook, with the reason.
     rules
-        The modules whose rules run as linear operators.
+        The modules under rules: as linear operators, or by zennit's own hooks.
     handles
-        zennit's own hooks. They are stored because zennit only keeps weak references to them.
+        The canonizers that were applied to the copy.
     clone_tensors
         Whether tensors are cloned before the model can overwrite them; set after a forward pass that did so.
     operations
@@ -91,7 +92,7 @@ class Replica:
     linear: bool = True
     batched: bool = True
     notes: list[str] = field(default_factory=list)
-    rules: list[RuledModule] = field(default_factory=list)
+    rules: list[RuledModule | HookedModule] = field(default_factory=list)
     handles: list[object] = field(default_factory=list)
     clone_tensors: bool = False
     operations: OperationComposite | None = None
@@ -229,8 +230,8 @@ class Replica:
             kind = f"{type(hook).__name__} is not a linear operator"
             why = "its `forward` is not that of its class" if replaced else kind
             self.notes.append(f"'{name}': {why}, so zennit's own hook is used.")
-            own = hook.copy()
-            self.handles += [own, own.register(module)]
+            self.rules.append(HookedModule(self.model, name, hook))
+            module.forward = self.rules[-1].forward
 
 
 def _versions(model: nn.Module) -> dict[str, tuple[int, int]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from zennit.core import Hook
 from zennit.rules import Norm
 
 from crp.attribution.functions.gates import as_gate, linear_gate_of, read_as_signal
@@ -31,6 +32,8 @@ class ForwardState:
         Records the balance of each operation while a ledger is made.
     clone_inputs
         Whether inputs are copied, because the model overwrites them.
+    hooks
+        zennit's own hooks of calls, to which the graph has weak references only.
     reached
         Whether the pass has reached a layer. Before, relevance for ranking has nowhere to end.
     """
@@ -39,6 +42,7 @@ class ForwardState:
     calls: list[ModuleCall]
     recorder: Recorder
     clone_inputs: bool
+    hooks: list[Hook] = field(default_factory=list)
     reached: bool = False
 
     @property

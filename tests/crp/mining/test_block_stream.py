@@ -123,7 +123,12 @@ SPECIAL = [
         lambda: (torch.zeros(3), torch.full((3,), 2)),
         "Sample 5 has the label tensor([2, 2, 2]), an array that is not a vector of 0 and 1: give a list of classes.",
     ),
-    (lambda: (torch.zeros(3), [1, "a"]), f"Sample 5 has the label [1, 'a'], {NO_LABEL}"),
+    (lambda: (torch.zeros(3), [1, 2.5]), f"Sample 5 has the label [1, 2.5], {NO_LABEL}"),
+    (
+        lambda: (torch.zeros(3), [1, "a"]),
+        "Sample 5 has the label [1, 'a'], which is a name: give the number of the class instead, such as "
+        "class_names.index('a').",
+    ),
     (
         lambda: (torch.zeros(3), torch.zeros(1, 3)),
         "Sample 5 has a label of shape [1, 3]; a class, or a single row of them, is needed.",
