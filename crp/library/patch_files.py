@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 # If a layer has more segments, they are joined to one.
 MOST = 16
 
+# The row of each patch, by the segment that holds it.
+Segments = Mapping[Path, Mapping[PatchKey, int]]
+
 
 class PatchFiles:
     """The patches of one layer.
@@ -43,7 +46,7 @@ class PatchFiles:
     def __init__(self, tables: Path, read: Callable[[str], References], count: int) -> None:
         self.table = tables / "patches.safetensors"
         self._tables, self._read, self._count = tables, read, count
-        self._rows: dict[Path, dict[PatchKey, int]] = {}
+        self._rows: Segments = {}
         self._damaged: set[Path] = set()
         # patches that could not be written, because the library is read-only
         self._kept: dict[PatchKey, StoredPatch] = {}
@@ -143,14 +146,15 @@ class PatchFiles:
             Largest number of segments that are not joined.
         """
         files, concepts = segment_files(self._tables), list(concepts)
-        known, listed = self._known(), set(stored_concepts(self.table))
+        segments, listed = self._segments(), set(stored_concepts(self.table))
+        known = self._keys(segments)
         if not self.missing(self.keys(concepts)):
             if not listed.issuperset(concepts):
                 replace(self.table, encoded({key: {} for key in concepts} | self.read(listed.union(concepts))))
             known = {key for key in known if key[0] not in listed.union(concepts)}
         elif len(files) <= most:
             return
-        joined = write_segment(self._tables, self._patches(known)) if known else None
+        joined = write_segment(self._tables, self._patches(segments, known)) if known else None
         for file in files:
             if file != joined:
                 file.unlink(missing_ok=True)
@@ -159,13 +163,19 @@ class PatchFiles:
 
     def _known(self) -> set[PatchKey]:
         """List the patches that are in segments or in memory."""
+        return self._keys(self._segments())
+
+    def _keys(self, segments: Segments) -> set[PatchKey]:
+        return {*self._kept, *(key for rows in segments.values() for key in rows)}
+
+    def _segments(self) -> Segments:
+        """List the segments that there are now; in another thread there may be others at the same time."""
         while True:
             # a file may vanish, because another process has joined segments or completed the layer
             with suppress(FileNotFoundError):
-                self._rows = {
-                    file: self._rows.get(file) or self._rows_of(file) for file in segment_files(self._tables)
-                }
-                return {*self._kept, *(key for rows in self._rows.values() for key in rows)}
+                segments = {file: self._rows.get(file) or self._rows_of(file) for file in segment_files(self._tables)}
+                self._rows = segments
+                return segments
 
     def _rows_of(self, file: Path) -> dict[PatchKey, int]:
         """Return the row of each patch in a segment; none if it is damaged, which is logged: they are made again."""
@@ -185,19 +195,21 @@ class PatchFiles:
         return listed
 
     def _in_segments(self, whole: Iterable[int], chosen: set[int] | None) -> LayerPatches:
-        wanted = {key for key in self._known() if key[0] not in whole and (chosen is None or key[0] in chosen)}
+        segments = self._segments()
+        known = self._keys(segments)
+        wanted = {key for key in known if key[0] not in whole and (chosen is None or key[0] in chosen)}
         # without gaps: an interrupted run may have made the patches of some ranks only
         wanted = {key for key in wanted if all((*key[:2], rank) in wanted for rank in range(key[2]))}
-        found = self._patches(wanted)
+        found = self._patches(segments, wanted)
         layer: dict[int, dict[str, tuple[StoredPatch, ...]]] = {}
         for concept, mode, rank in sorted(found):
             modes = layer.setdefault(concept, dict.fromkeys(MODES, ()))
             modes[MODES[mode]] += (found[concept, mode, rank],)
         return layer
 
-    def _patches(self, wanted: set[PatchKey]) -> dict[PatchKey, StoredPatch]:
+    def _patches(self, segments: Segments, wanted: set[PatchKey]) -> dict[PatchKey, StoredPatch]:
         by_file: dict[Path, dict[PatchKey, int]] = defaultdict(dict)
-        for file, rows in self._rows.items():
+        for file, rows in segments.items():
             for key in rows.keys() & wanted:
                 by_file[file][key] = rows[key]
             wanted = wanted - rows.keys()

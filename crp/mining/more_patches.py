@@ -59,7 +59,10 @@ class Supply:
     progress: bool = True
 
     def make(self, library: Library, wanted: Mapping[str, Sequence[PatchKey]]) -> None:
-        """Make patches, by layer, and add them to the library. Several processes may do so at the same time."""
+        """Make patches, by layer, and add them to the library.
+
+        Several processes may do so at the same time; threads take turns.
+        """
         files = {layer: library.patch_files(layer) for layer in wanted}
         progress = self.progress and sum(map(len, wanted.values())) > _MANY
         try:

@@ -6,10 +6,13 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock
 
 import torch
 
 from crp.attribution.isolation import isolated_pass
+
+_TURNS = RLock()
 
 
 @contextmanager
@@ -17,18 +20,20 @@ def surroundings(threads: int) -> Iterator[None]:
     """Compute with `threads` threads; afterwards restore the thread count and random states, also after an error.
 
     The last bits of relevance depend on the thread count, so the library stores it, and patches added later use it.
-    Reading a data set may draw random numbers, which must not change the caller's random state.
+    Reading a data set may draw random numbers, which must not change the caller's random state. Both belong to the
+    process, so its threads take turns.
 
     On an NVIDIA GPU, torch computes float32 convolutions in TF32 by default, with 10 bits of mantissa instead of 23.
     This is switched off here; mining uses TF32 only on request.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with tensor_cores(tf32=False), isolated_pass():
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with _TURNS:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with tensor_cores(tf32=False), isolated_pass():
+                yield
+        finally:
+            torch.set_num_threads(before)
 
 
 @contextmanager
