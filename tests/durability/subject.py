@@ -67,7 +67,7 @@ def net() -> nn.Module:
 
 def mined(path: Path, *, length: int = 77, **options: Any):
     """Mine the samples, by default with a checkpoint after every block."""
-    given = {"layers": ["0", "3"], "k": 5, "patches": 2, "block_size": BLOCK, "threads": 2, "skip_bad": True,
+    given = {"layers": ["0", "3"], "k": 5, "patches": 1, "block_size": BLOCK, "threads": 2, "skip_bad": True,
             "vectors": True, "patches_now": "all"}  # fmt: skip
     quiet = {"checkpoint": 0.0, "progress": False}
     return mine(net(), Samples(length), path=path, **{**given, **quiet, **options})

@@ -44,7 +44,7 @@ def sound(tmp_path_factory):
     """The library of samples that can all be used, with all of them in its lists."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subject, "Samples", lambda length: Spoilt())
-        return mined(tmp_path_factory.mktemp("sound") / "a.crp", k=77)
+        return mined(tmp_path_factory.mktemp("sound") / "a.crp", k=77, patches=0)
 
 
 class TestSkipping:
@@ -56,7 +56,7 @@ class TestSkipping:
 
     @pytest.mark.parametrize("bad", [(21,), (0, 1), (8, 9, 10, 11, 12, 13, 14, 15), (3, 76), (72, 73, 74, 75, 76)])
     def test_results_of_other_samples_keep_their_bits(self, sound, tmp_path, monkeypatch, bad):
-        skipped = self.mined(tmp_path / "b.crp", Spoilt(unreadable=bad), monkeypatch, k=77)
+        skipped = self.mined(tmp_path / "b.crp", Spoilt(unreadable=bad), monkeypatch, k=77, patches=0)
         for layer in sound.layers:
             for mode in ("relevance", "activation"):
                 ours, theirs = skipped.references(layer, mode), sound.references(layer, mode)
@@ -110,7 +110,7 @@ class TestSkipping:
         )
         assert "the same command resumes from there" in caught.value.__notes__[0]
 
-    @pytest.mark.parametrize("labels", [(), (0, 21)])
+    @pytest.mark.parametrize("labels", [pytest.param((), marks=pytest.mark.slow), (0, 21)])
     def test_patches_can_be_added_to_a_library_with_skipped_samples(self, tmp_path, monkeypatch, labels):
         samples = Spoilt(unreadable=(21, 30))
         without_labels = [(samples.data[index], None) for index in labels]

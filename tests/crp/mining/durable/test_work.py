@@ -105,25 +105,25 @@ def test_the_stored_number_of_threads_is_used(whole, tmp_path):
     path = tmp_path / "a.crp"
     mined(path, shard=(1, 2))
     assert digest(mined(path, threads=None).path) == digest(whole)
-    assert mined(tmp_path / "b.crp", threads=None).manifest["settings"]["threads"] == 4
+    assert mined(tmp_path / "b.crp", threads=None, patches=0).manifest["settings"]["threads"] == 4
 
 
 def test_two_processes_do_not_mine_to_one_path(tmp_path):
     path = tmp_path / "a.crp"
-    mined(path, shard=(1, 2))
+    mined(path, shard=(1, 2), patches=0)
     here = f"in '{work(path)}': wait until it ends, or choose another path."
     running = Lock(work(path) / "run.lock", shared=True)  # as a shard holds it
     with pytest.raises(LibraryError) as caught:
-        mined(path)
+        mined(path, patches=0)
     assert str(caught.value) == f"Another process is mining {here}"
-    mined(path, shard=(2, 2))  # beside the other one
+    mined(path, shard=(2, 2), patches=0)  # beside the other one
     shard = Lock(work(path) / "shard-2-of-2.lock")
     with pytest.raises(LibraryError) as caught:
-        mined(path, shard=(2, 2))
+        mined(path, shard=(2, 2), patches=0)
     assert str(caught.value) == f"Another process is mining shard 2/2 or the whole data set {here}"
     running.close()
     shard.close()
-    assert mined(path).layers == ("0", "3")
+    assert mined(path, patches=0).layers == ("0", "3")
 
 
 def test_a_folder_with_other_files_is_not_touched(tmp_path):
