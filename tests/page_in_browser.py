@@ -30,12 +30,13 @@ STATES = [
 ]
 
 
-def faults(page, only=None):
-    """What axe finds: impact, rule and up to three elements of each; `only` is one rule to ask."""
+def faults(page, only=None, within=None):
+    """What axe finds: impact, rule and up to three elements of each; `only` is one rule to ask, `within` a selector."""
     page.run(f"if (!window.axe) {{ {axe()} }}; 1")
     options = {"resultTypes": ["violations"]} | ({"runOnly": [only]} if only else {})
+    context = json.dumps(within) if within else "document"
     return page.run(
-        f"axe.run(document, {json.dumps(options)}).then(result => result.violations.map(fault => "
+        f"axe.run({context}, {json.dumps(options)}).then(result => result.violations.map(fault => "
         "[fault.impact, fault.id, fault.nodes.slice(0, 3).map(node => node.html.slice(0, 200))]))"
     )
 

@@ -1,5 +1,7 @@
 """Every card and node shows its own heatmap, pixel for pixel, though all lie on few pictures."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,13 +26,16 @@ def heatmaps(value):
             yield f'.node[data-layer-name="{name}"][data-concept="{concept}"]', heatmap, limit
 
 
-def seen(page, place, side):
-    """What an element shows at a size: uint8 [side, side, 3]."""
-    box = f"document.querySelector('{place}').style"
-    page.run(f"({box}.cssText += ';width:{side}px;height:{side}px;border-radius:0;transition:none')")
-    picture = page.pixels(place)
-    page.run(f"({box}.cssText = '')")
-    return picture
+def seen(page, places, side):
+    """What elements show at a size, of one picture of the page: each uint8 [side, side, 3]."""
+    found = f"{json.dumps(places)}.map(place => document.querySelector(place))"
+    page.run(
+        f"{found}.forEach(e => {{ e.style.cssText += ';width:{side}px;height:{side}px;border-radius:0;transition:none';"
+        " })"
+    )
+    corners = page.run(f"{found}.map(e => e.getBoundingClientRect()).map(b => [b.top + scrollY, b.left + scrollX])")
+    shown = page.pixels()
+    return [shown[round(top) : round(top) + side, round(left) : round(left) + side] for top, left in corners]
 
 
 @pytest.mark.parametrize(("side", "shown"), [(64, 64), (160, 112)], ids=["exact", "compressed"])
@@ -43,13 +48,13 @@ def test_every_heatmap_is_that_of_its_concept(browser, tmp_path, side, shown):
     found, wanted = [], []
     for tab, layer in enumerate(value.layers):
         browser.click(f"#tab-{tab}")
-        for place, heatmap, limit in heatmaps(value):
-            if f'"{layer.layer}"' in place:
-                found.append(seen(browser, f"{VIEW} {place} .heat", shown).astype(float))
-                whole = Image.fromarray(images.tinted(value.picture, heatmap, limit))
-                wanted.append(np.asarray(whole.resize((shown, shown))))
+        of_layer = [(place, *rest) for place, *rest in heatmaps(value) if f'"{layer.layer}"' in place]
+        found += seen(browser, [f"{VIEW} {place} .heat" for place, _, _ in of_layer], shown)
+        for _, heatmap, limit in of_layer:
+            whole = Image.fromarray(images.tinted(value.picture, heatmap, limit))
+            wanted.append(np.asarray(whole.resize((shown, shown))))
     assert len(found) > 2 * sum(CONCEPTS.values())
-    errors = np.array([[np.abs(one - other).mean() for other in wanted] for one in found])
+    errors = np.array([[np.abs(one.astype(float) - other).mean() for other in wanted] for one in found])
     own = np.diag(errors)
     # a node of a concept with a card shows what its card does
     alike = np.array([[np.array_equal(one, other) for other in wanted] for one in wanted])

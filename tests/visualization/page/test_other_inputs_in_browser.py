@@ -76,17 +76,18 @@ def test_a_region_selected_with_the_keyboard_is_ranked(opened):
     assert label.startswith(f"{axis} ")
 
 
+# Sounds have the most controls, volumes the most lines; the others have the elements and colours of these.
+MOST = [pytest.param(kind, marks=[] if kind in ("audio", "volume") else pytest.mark.slow) for kind in MEDIA]
+
+
+@pytest.mark.parametrize("opened", MOST, indirect=True, scope="module")
 def test_axe_finds_no_fault(opened):
     page, _ = opened
     assert faults(page) == []
     assert page.complaints == []
 
 
-# Sounds have the most controls, volumes the most lines; the others have the colours of these.
-DARK = [pytest.param(kind, marks=[] if kind in ("audio", "volume") else pytest.mark.slow) for kind in MEDIA]
-
-
-@pytest.mark.parametrize("opened", DARK, indirect=True, scope="module")
+@pytest.mark.parametrize("opened", MOST, indirect=True, scope="module")
 def test_axe_finds_no_fault_of_dark_colours(opened):
     page, _ = opened
     page.media(dark=True)
