@@ -185,9 +185,13 @@ class TestAtlas:
         words = ("--weights", "w.safetensors", "--size", "64", "--layers", "features.3", "--targets", "prediction")
         mined = shop.run("mine", "torchvision:squeezenet1_1", "photos", "--out", "s.crp", "--patches", 0, *words)
         assert mined.exit_code == 0, mined.output
-        result = shop.run("atlas", "s.crp", "new.png", "--out", "s.json")
+        result = shop.run("atlas", "s.crp", "new.png", "--out", "s.json", *SMALL)
         assert result.exit_code == 0, result.output
         assert json.loads((shop.folder / "s.json").read_text())["layers"][0]["size"] == 128
+
+
+# Options of a page that is made quickly.
+SMALL = ("--concepts", 1, "--no-graph")
 
 
 class TestSite:
@@ -217,13 +221,13 @@ class TestSite:
 
     def test_among_its_pictures_takes_none_of_its_own(self, shop):
         for _ in range(2):
-            result = shop.run("atlas", "mined.crp", "photos", "--trust", "--out", "photos/site")
+            result = shop.run("atlas", "mined.crp", "photos", "--trust", "--out", "photos/site", *SMALL)
             assert result.exit_code == 0, result.output
             assert len(list((shop.folder / "photos/site/predictions").glob("*.html"))) == 6
 
     def test_names_the_picture_that_fails_and_makes_the_rest(self, shop):
         (shop.folder / "photos" / "ant" / "7.png").write_text("not a picture")
-        result = shop.run("atlas", "mined.crp", "photos", "--trust")
+        result = shop.run("atlas", "mined.crp", "photos", "--trust", *SMALL)
         assert result.exit_code == 2
         assert result.stderr.splitlines()[-1] == (
             "Error: 1 of 7 pictures could not be explained and are not in 'site/index.html': "
@@ -350,7 +354,7 @@ class TestHome:
             ("classes", "~/t.crp", "0", "--concept", "1", "--plot", "~/plot.png"),
             ("atlas", "~/t.crp", "~/new.png", "--trust", "--out", "~/out/one.html"),
             ("atlas", "~/t.crp", "~/new.png", "--model", "~/net.py:make", "--out", "~/pages", "--format", "json"),
-            ("atlas", "~/t.crp", "~/photos", "--model", "~/net.py:make", "--out", "~/site", "--no-graph"),
+            ("atlas", "~/t.crp", "~/photos/ant", "--model", "~/net.py:make", "--out", "~/site", "--no-graph"),
         )
         (shop.folder / "three.txt").write_text("a\nb\nc\n")
         for words in commands:

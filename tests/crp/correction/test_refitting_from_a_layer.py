@@ -44,8 +44,7 @@ def presence_in(model: nn.Module, data: Tensor, layer: str = "conv", reach: int 
 def test_the_shape_decides_and_what_lies_below_stays(start: str, labelled: bool) -> None:
     model, (data, labels) = deeper(), planted_data()
     untouched = {name: value.clone() for name, value in model.state_dict().items()}
-    given = {"labels": labels if labelled else None, "from_layer": start, "progress": False}
-    found = refit(model, data, "conv", 0, **given)
+    found = refit(model, data, "conv", 0, labels=labels if labelled else None, from_layer=start, progress=False)
     others, truth = planted_data(seed=5)
     cleaned, pasted = others[truth == 1].clone(), others[truth == 0].clone()
     cleaned[:, TAG] = 0
@@ -60,7 +59,14 @@ def test_the_shape_decides_and_what_lies_below_stays(start: str, labelled: bool)
     assert changed == set(names[[name.partition(".")[0] for name in names].index(start) :])
     assert all(torch.equal(value, untouched[name]) for name, value in model.state_dict().items())
     assert not any(value.grad is not None for value in model.parameters())
-    again = refit(model, data, "conv", 0, **given)
+
+
+@pytest.mark.parametrize("labelled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("start", ["norm", *(pytest.param(one, marks=pytest.mark.slow) for one in ("conv", "logits"))])
+def test_the_same_call_gives_the_same_weights(start: str, labelled: bool) -> None:
+    model, (data, labels) = deeper(), planted_data()
+    given = {"labels": labels if labelled else None, "from_layer": start, "progress": False}
+    found, again = (refit(model, data, "conv", 0, **given) for _ in range(2))
     assert all(torch.equal(value, again.model.state_dict()[name]) for name, value in found.model.state_dict().items())
     assert again.method == found.method
 

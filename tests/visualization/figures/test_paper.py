@@ -344,7 +344,7 @@ def test_a_part_fills_the_axes_it_is_given_and_nothing_else(explanation, plot):
 
 def test_texts_are_saved_as_text(tmp_path):
     explanation = examples.explanation(layers=("layer4",), patches=1, supporting=1, opposing=1)
-    axes = paper.plot_overview(explanation)
+    axes = paper.plot_concepts(explanation)
     paper.save(axes.figure, tmp_path / "figure.svg")
     first = explanation.layers[0].ranked[0].concept
     assert f">Concept {first}</text>" in (tmp_path / "figure.svg").read_text("utf-8")
@@ -353,7 +353,7 @@ def test_texts_are_saved_as_text(tmp_path):
     assert b"/Type3" not in pdf
     assert b"TrueType" in pdf or b"CIDFontType2" in pdf
     again = io.BytesIO()
-    paper.save(paper.plot_overview(explanation).figure, again, format="pdf")
+    paper.save(paper.plot_concepts(explanation).figure, again, format="pdf")
     assert again.getvalue() == pdf
 
 
