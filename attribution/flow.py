@@ -46,7 +46,8 @@ class RelevanceFlow(Interventions):
     Parameters
     ----------
     model
-        The model, explained in evaluation mode and never changed; or a `Replica` made by `prepare` for many flows.
+        The model, explained in evaluation mode and never changed; or a `Replica` made by `prepare` for many flows,
+        which may be open at once, in several threads. A single flow is used by one thread at a time.
     composite
         A zennit composite with rules and canonizers; None for the plain gradient. Must be None with a `Replica`.
     data

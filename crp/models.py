@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A model and a copy of it with rules.
+    """A model and a copy of it with rules. Several threads may explain with one at the same time.
 
     Attributes
     ----------
