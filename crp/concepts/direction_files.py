@@ -107,7 +107,8 @@ def directions_of_autoencoder(
     Raises
     ------
     InputError
-        If encoder or decoder is missing, or they do not fit.
+        If encoder or decoder is missing, they do not fit, or there are tensors of another encoder, such as thresholds
+        (JumpReLU) and gates.
     """
     found = {role: tensors[name] for role, names in _TENSORS.items() for name in names if name in tensors}
     found |= {role: tensors[name].T for role, names in _TRANSPOSED.items() for name in names if name in tensors}
@@ -116,6 +117,13 @@ def directions_of_autoencoder(
         raise InputError(
             f"An autoencoder's tensors are W_enc, W_dec, b_enc and b_dec, or encoder.weight, encoder.bias, "
             f"decoder.weight and decoder.bias; given {listed(tensors)}."
+        )
+    others = tensors.keys() - {name for names in (*_TENSORS.values(), *_TRANSPOSED.values()) for name in names}
+    if others:
+        raise InputError(
+            f"A sparse autoencoder with ReLU has no tensors {listed(sorted(others))}: its latents may be others "
+            "(JumpReLU, gates, scales). Leave these tensors out if they do not change the latents; otherwise give "
+            "Directions(W_dec, encoder) with an encoder of your own."
         )
     directions, weight = found["directions"], found["weight"]
     if weight.shape != directions.T.shape:

@@ -91,6 +91,10 @@ def test_published_checkpoints_are_read(tmp_path):
         torch.testing.assert_close(found.matrix, decoder)
     with pytest.raises(InputError, match=r"^An autoencoder's tensors are W_enc"):
         directions_of_autoencoder({"W_enc": weight})
+    # those of JumpReLU and TopK checkpoints, whose latents are not relu(...)
+    for name in ("threshold", "k"):
+        with pytest.raises(InputError, match=rf"^A sparse autoencoder with ReLU has no tensors '{name}': its "):
+            directions_of_autoencoder({"W_enc": weight, "W_dec": weight.T, name: torch.ones(7)})
 
 
 def test_files_that_hold_no_directions_are_refused(tmp_path):
