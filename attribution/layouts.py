@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from crp.attribution.moved_places import MovedPlaces
 from crp.attribution.named_layers import on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.concepts import Layout
@@ -46,7 +47,8 @@ def layouts_followed(model: nn.Module, data: Tensor, layers: Iterable[str]) -> I
 
     Convolutions and batch norms have their channels on the second axis, linear and recurrent layers and layer norms on
     the last one; other functions keep them where they were. Tokens lie on the grid of the convolution that made them,
-    or on one with the input's aspect ratio; the tokens that the grid lacks are in front.
+    or on one with the input's aspect ratio; the tokens that the grid lacks are in front. Positions in another order, as
+    of tokens that were sorted by windows, lie on no grid.
 
     Parameters
     ----------
@@ -90,6 +92,7 @@ class _Axes(TorchFunctionMode):
         self._space = tuple(data.shape[2:])
         self._axis: dict[int, tuple[Tensor, int]] = {}  # with the tensor, so that no two have the same id
         self._grids: list[tuple[int, ...]] = []
+        self._places = MovedPlaces(self._axis)
 
     def layout(self, output: Tensor) -> Layout:
         """Return the layout of a layer's output."""
@@ -101,9 +104,10 @@ class _Axes(TorchFunctionMode):
         _, axis = self._axis.get(id(output), (output, 1 if spatial else len(shape)))
         last = axis == len(shape)
         space = shape[:-1] if last else shape[1:]
+        grid = self._places.grid(output, axis)
         if spatial or len(space) > 1:
-            return Layout(shape, last)
-        grid = self._grid(space[0])
+            return Layout(shape, last, None if grid in (None, space) else ())
+        grid = self._grid(space[0]) if grid is None else grid
         return Layout(shape, last, grid, space[0] - prod(grid) if grid else 0)
 
     def __torch_function__(
@@ -119,6 +123,8 @@ class _Axes(TorchFunctionMode):
                 self._axis[id(output)] = output, axis
                 if output.ndim - 2 == len(self._space):
                     self._grids.append(tuple(size for place, size in enumerate(output.shape) if place not in (0, axis)))
+        maps = function in _FIRST and isinstance(result, Tensor) and result.ndim - 2 == len(self._space)
+        self._places.follow(function, args, kwargs, result, maps=maps)
         return result
 
     def _axis_of(
