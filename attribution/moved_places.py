@@ -89,7 +89,7 @@ class MovedPlaces:
         means = means.mul(2**12).round()  # means of several places are exact to rounding
         means = means[:, means.isnan().all(0).logical_not().cumsum(0) > 0]  # without what lies in front
         grid = tuple(len(row.unique()) for row in means)
-        if means.isnan().any() or prod(grid) != means.shape[1]:
+        if not means.numel() or means.isnan().any() or prod(grid) != means.shape[1]:
             return ()
         ordered = torch.cartesian_prod(*[row.unique() for row in means]).view(-1, len(grid)).T
         return grid if torch.equal(ordered, means) else ()

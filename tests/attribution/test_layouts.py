@@ -188,7 +188,7 @@ ORDERS = {
     "attention in windows": (lambda net, x: attended(x), Layout((24, 5), True, (4, 6))),
     "windows pooled": (lambda net, x: windows(x).view(-1, 6, 4, 5).amax(2), Layout((6, 5), True, (2, 3))),
     "halves of windows pooled": (lambda net, x: windows(x).view(-1, 12, 2, 5).mean(2), Layout((12, 5), True, ())),
-    "larger of two": (lambda net, x: x.max(net.token), Layout((24, 5), True, ())),
+    "larger of two": (lambda net, x: x.max(net.token), Layout((24, 5), True, (4, 6))),
     "seen as other numbers": (
         lambda net, x: x + x.detach().view(torch.int32), Layout((24, 5), True, (4, 6))
     ),
@@ -203,6 +203,9 @@ ORDERS = {
     ),
     "a token at the end": (
         lambda net, x: torch.cat([x, net.token.expand(len(x), -1, -1)], 1), Layout((25, 5), True, ())
+    ),
+    "a token alone": (
+        lambda net, x: torch.cat([net.token, x], 1)[:, :1] * x[:, :1], Layout((1, 5), True, ())
     ),
     "a column of all tokens": (lambda net, x: attended_by_columns(x), Layout((24, 5), True, (4, 6))),
 }  # fmt: skip
