@@ -76,8 +76,8 @@ def test_a_region_selected_with_the_keyboard_is_ranked(opened):
     assert label.startswith(f"{axis} ")
 
 
-# Sounds have the most controls, volumes the most lines; the others have the elements and colours of these.
-MOST = [pytest.param(kind, marks=[] if kind in ("audio", "volume") else pytest.mark.slow) for kind in MEDIA]
+# Every element with a class and a role that a page of another kind has stands on one of these, too.
+MOST = [pytest.param(kind, marks=[] if kind in ("spectrogram", "volume") else pytest.mark.slow) for kind in MEDIA]
 
 
 @pytest.mark.parametrize("opened", MOST, indirect=True, scope="module")
