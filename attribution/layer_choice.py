@@ -158,6 +158,7 @@ def _choice(layers: Sequence[ObservedLayer], linear: Sequence[str]) -> set[str]:
         innermost = [layer for layer in able if not any(_is_in(other.name, layer.name + ".") for other in able)]
         return {layer.name for layer in innermost[-MOST:]}
     able = [layer for layer in able if layer.layout.positions > 1]
+    able = [layer for layer in able if layer.layout.channels > 1] or able  # one channel leaves nothing to compare
     able = [layer for layer in able if layer.layout.grid] or able  # positions with a place rather than moved ones
     # a layer whose children lie on several grids holds several stages, and is none
     grids = {

@@ -81,6 +81,24 @@ def test_blocks_of_a_single_stage_are_chosen_at_even_distances(blocks, expected)
     assert chosen(Tokens(blocks), 3, 16, 16) == [f"blocks.{index}" for index in expected]
 
 
+class Aggregated(Tokens):
+    """Two tokens are joined by a convolution along the tokens, as class tokens of several scales are."""
+
+    def __init__(self):
+        super().__init__(2)
+        self.aggregate = nn.Conv1d(2, 1, 1)
+
+    def forward(self, data):
+        data = self.patches(data).flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            data = block(data)
+        return self.head(self.aggregate(data[:, :2])[:, 0])
+
+
+def test_a_layer_of_one_channel_is_not_chosen():
+    assert chosen(Aggregated(), 3, 16, 16) == ["blocks.0", "blocks.1"]
+
+
 def test_layers_of_a_net_without_space():
     net = nn.Sequential(nn.Linear(7, 6), nn.ReLU(), nn.Sequential(nn.Linear(6, 5), nn.ReLU()), nn.Linear(5, 3))
     assert chosen(net, 7) == ["0", "2.0"]
