@@ -26,6 +26,7 @@ from crp.sources.provenance import data_of
 from tests import processes
 
 COMMANDS = ("atlas", "classes", "demo", "info", "merge", "mine", "search", "strategies", "verify")
+SMALL = ("--concepts", 1, "--no-graph")  # a page that is made quickly
 
 
 def crp(*words, folder, **options):
@@ -188,10 +189,6 @@ class TestAtlas:
         result = shop.run("atlas", "s.crp", "new.png", "--out", "s.json", *SMALL)
         assert result.exit_code == 0, result.output
         assert json.loads((shop.folder / "s.json").read_text())["layers"][0]["size"] == 128
-
-
-# Options of a page that is made quickly.
-SMALL = ("--concepts", 1, "--no-graph")
 
 
 class TestSite:
