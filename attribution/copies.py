@@ -49,14 +49,9 @@ def replicate(model: nn.Module) -> nn.Module:
     model = unwrapped(model)
     copies: dict[int, nn.Module] = {}
     for module in model.modules():
-        # not by the class's own `__new__`, which makes another class for each graph of torch.fx
-        copy = object.__new__(type(module))
-        copy.__dict__ = dict(module.__dict__)
-        for table in _TABLES:
-            copy.__dict__[table] = module.__dict__[table].copy()
-            if table in _ON_GRADIENTS:
-                copy.__dict__[table].clear()
-        copies[id(module)] = copy
+        copy = copies[id(module)] = _one_level_deep(module)
+        for table in _ON_GRADIENTS:
+            copy.__dict__[table].clear()
 
     rebinding = Rebinding(copies)
     tensors: dict[int, torch.Tensor] = {}
@@ -108,12 +103,18 @@ def copied_alone(module: nn.Module, forward: Callable) -> nn.Module:
     nn.Module
         The copy.
     """
+    copy = _one_level_deep(module)
+    copy.__dict__["_compiled_call_impl"] = None
+    copy.__dict__["forward"] = Rebinding({id(module): copy}).function(forward)
+    return copy
+
+
+def _one_level_deep(module: nn.Module) -> nn.Module:
+    # not by the class's own `__new__`, which makes another class for each graph of torch.fx
     copy = object.__new__(type(module))
     copy.__dict__ = dict(module.__dict__)
     for table in _TABLES:
         copy.__dict__[table] = module.__dict__[table].copy()
-    copy.__dict__["_compiled_call_impl"] = None
-    copy.__dict__["forward"] = Rebinding({id(module): copy}).function(forward)
     return copy
 
 

@@ -42,8 +42,7 @@ class HookedModule:
         self.hook = hook
         self.original = self.module.forward
         self.state: ForwardState | None = None
-        self._replaced = "forward" in vars(self.module)
-        if self._replaced:
+        if "forward" in vars(self.module):
             self.module.__dict__[_REPLACED] = self.original
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -57,7 +56,8 @@ class HookedModule:
         return output
 
     def _copy(self) -> nn.Module:
-        if self._replaced:  # with its model: a function that was put on a module may read its weights in any way
+        if _REPLACED in vars(self.module):
+            # with its model: a function that was put on a module may read its weights in any way
             module = replicate(self.model).get_submodule(self.name)
             module.forward = module.__dict__[_REPLACED]
         else:

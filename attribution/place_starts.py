@@ -110,7 +110,7 @@ class _ClassWherePredicted(ClassInMask):
     """A class at the positions at which it was predicted in another output of the same samples, which may be none."""
 
     def name(self, class_names: Sequence[str]) -> str:
-        return f"{class_name(class_names, self.target)} where it is predicted"
+        return ClassInMask(self.target).name(class_names)
 
     def _chosen(self, prediction: Tensor) -> Tensor:
         return self.mask

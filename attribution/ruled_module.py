@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class ForwardState:
     calls: list[ModuleCall]
     recorder: Recorder
     clone_inputs: bool
-    hooks: list[Hook] = field(default_factory=list)
+    hooks: list[Hook]
     reached: bool = False
 
     @property

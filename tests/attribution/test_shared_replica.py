@@ -13,7 +13,7 @@ from zennit.core import BasicHook
 from zennit.rules import Epsilon, ReLUGuidedBackprop
 from zennit.types import Linear
 
-from crp.attribution import RelevanceFlow, prepare
+from crp.attribution import RelevanceFlow, Replica, prepare
 
 
 class Interrupted(BasicHook):
@@ -68,18 +68,24 @@ def relevance(flow: RelevanceFlow) -> Tensor:
     return flow.down(flow.output_relevance([1]))
 
 
+def seen_meanwhile(monkeypatch, kind: type, replica: Replica, sample: Tensor) -> list[Tensor]:
+    """Let a class call another flow once; return the list that gets its prediction."""
+    seen = []
+
+    def other() -> None:
+        monkeypatch.setattr(kind, "meanwhile", staticmethod(lambda: None))
+        with RelevanceFlow(replica, None, sample) as flow:
+            seen.append(flow.prediction)
+
+    monkeypatch.setattr(kind, "meanwhile", staticmethod(other))
+    return seen
+
+
 @pytest.mark.parametrize(("rule", "linear"), [(Interrupted, True), (Clamped, False)])
 def test_weights_modified_by_a_rule_are_seen_by_no_other_flow(monkeypatch, rule, linear):
     model, data = network(), torch.randn(2, 1, 2, 6, 6, dtype=torch.float64)
     replica = prepare(model, LayerMapComposite([(Linear, rule())]))
-    seen = []
-
-    def other() -> None:
-        monkeypatch.setattr(Interrupted, "meanwhile", staticmethod(lambda: None))
-        with RelevanceFlow(replica, None, data[1]) as flow:
-            seen.append(flow.prediction)
-
-    monkeypatch.setattr(Interrupted, "meanwhile", staticmethod(other))
+    seen = seen_meanwhile(monkeypatch, Interrupted, replica, data[1])
     with RelevanceFlow(replica, None, data[0]) as flow:
         assert flow.linear is linear
         interrupted = relevance(flow)
@@ -92,15 +98,8 @@ def test_weights_of_a_branch_are_seen_by_no_other_flow(monkeypatch):
     """A module of another class runs with the weights of a branch while relevance is computed."""
     model, data = network(Doubled), torch.randn(2, 1, 2, 6, 6, dtype=torch.float64)
     replica = prepare(model, LayerMapComposite([(nn.Linear, Interrupted()), (nn.Conv2d, Epsilon())]))
-    seen = []
-
-    def other() -> None:
-        monkeypatch.setattr(Doubled, "meanwhile", staticmethod(lambda: None))
-        with RelevanceFlow(replica, None, data[1]) as flow:
-            seen.append(flow.prediction)
-
     with RelevanceFlow(replica, None, data[0]) as flow:
-        monkeypatch.setattr(Doubled, "meanwhile", staticmethod(other))
+        seen = seen_meanwhile(monkeypatch, Doubled, replica, data[1])
         relevance(flow)
     torch.testing.assert_close(seen, [model(data[1])], rtol=1e-12, atol=0)
 
