@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,22 +83,30 @@ def _result(sides: Sides, row: Row, arguments: argparse.Namespace) -> dict[str, 
     """Return the figures of a row, or a note that says why there are none."""
     start = time.monotonic()
     result: dict[str, Any] = {"row": row.name}
-    parts = [part for part in PARTS if part not in arguments.skip.split(",")]
-    if row.needs_gpu and not arguments.device.startswith("cuda"):
-        result["note"] = "no GPU"
-    elif row.needs_browser and browsing().find_browser() is None:
-        result["note"] = "skipped: no Chromium (CRP_TEST_BROWSER)"
-    elif row.data and not Path(arguments.data).is_dir():
-        result["note"] = f"skipped: no folder {Path(arguments.data).name} of trained weights (CRP_TEST_DATA)"
-    else:
-        try:
+    try:
+        note = _why_not(row, arguments)
+        if note:
+            result["note"] = note
+        else:
+            parts = [part for part in PARTS if part not in arguments.skip.split(",")]
             result |= measured(sides, row, repeats=arguments.repeats, parts=parts)
-        except WorkerError as error:
-            result |= {"note": "failed", "failed": True}
-            print(error, file=sys.stderr)
+    except Exception as error:  # what the rows before took half an hour to measure is not lost
+        result |= {"note": "failed", "failed": True}
+        print(error if isinstance(error, WorkerError) else traceback.format_exc(), file=sys.stderr)
     result["took"] = time.monotonic() - start
     print(f"{row.name}, {result['took']:.0f} s: {report.sentence(result, row)}", file=sys.stderr, flush=True)
     return result
+
+
+def _why_not(row: Row, arguments: argparse.Namespace) -> str:
+    """Say what a row lacks here; empty if nothing."""
+    if row.needs_gpu and not arguments.device.startswith("cuda"):
+        return "no GPU"
+    if row.needs_browser and browsing().find_browser() is None:
+        return "skipped: no Chromium (CRP_TEST_BROWSER)"
+    if row.data and not Path(arguments.data).is_dir():
+        return f"skipped: no folder {Path(arguments.data).name} of trained weights (CRP_TEST_DATA)"
+    return ""
 
 
 def _profile(ours: Process, row: Row, data: str) -> str:

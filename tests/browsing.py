@@ -17,10 +17,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
+if TYPE_CHECKING:
+    import numpy as np
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = (
@@ -269,6 +269,10 @@ class Browser:
 
     def pixels(self, of: str = "", *, sharpness: float = 1) -> np.ndarray:
         """Return what is shown of an element, or of the whole page, as uint8 `[H, W, 3]`."""
+        # not at the top: benchmarks run this file in an interpreter that has only Python's own library
+        import numpy as np
+        from PIL import Image
+
         with Image.open(io.BytesIO(self.screenshot(of=of, sharpness=sharpness))) as picture:
             return np.asarray(picture.convert("RGB"))
 

@@ -4,6 +4,7 @@ import dataclasses
 import doctest
 import inspect
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import measuring, ours, report, subjects
+from benchmarks import environments, measuring, ours, report, subjects
 from benchmarks.processes import Process, WorkerError
 from benchmarks.rows import ROWS, Row, chosen
 
@@ -203,3 +204,22 @@ def test_the_command_refuses_a_row_that_there_is_not(capsys):
     with pytest.raises(SystemExit):
         command.main(["--rows", "vgg17"])
     assert "There is no row 'vgg17'" in capsys.readouterr().err
+
+
+def test_the_command_needs_only_python_itself():
+    script = "import benchmarks.__main__ as command; print(command.browsing().FLAGS[0])"
+    # without the packages that are installed, as in the interpreter of `make bench`
+    command = [sys.executable, "-S", "-c", script]
+    done = subprocess.run(command, cwd=environments.ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "--headless=new"), done.stderr
+
+
+def test_the_rows_measured_before_a_fault_of_the_command_are_kept(monkeypatch, capsys):
+    monkeypatch.setattr(command, "interpreter", lambda side: sys.executable)
+    monkeypatch.setattr(command, "browsing", lambda: 1 / 0)
+    done = command.main(["--only-ours", "--rows", "squeezenet-pages,vgg16-throughput", "--data", "nowhere"])
+    printed = capsys.readouterr()
+    assert done == 1
+    assert "ZeroDivisionError" in printed.err
+    assert "failed" in printed.out
+    assert "no GPU" in printed.out
