@@ -18,7 +18,8 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ $(PYTHON) --version; echo "crp-atlas needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e '.[test]'
+	# each file is compiled when it is first imported: most of them never are
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -c $(CONSTRAINTS) -e '.[test]'
 	@touch $@
 
 demo: $(INSTALLED)  ## mine the built-in data set and write its atlas

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -18,8 +19,11 @@ import hypothesis  # noqa: E402 (its own files are compiled, too)
 import pytest  # noqa: E402
 
 from crp.compat import import_zennit_safely  # noqa: E402
+from tests.processes import wait_for_no_disk  # noqa: E402
 
 import_zennit_safely()  # tests import zennit before crp.attribution, sorted as their imports are
+wait_for_no_disk()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background deaf to Ctrl-C
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -36,6 +36,15 @@ IMPORTED = (
 )
 
 
+def wait_for_no_disk() -> None:
+    """Make `os.fsync` return at once in this process.
+
+    No test cuts the power, and a busy disk takes longer than all that some files compute. What is synced, and when, is
+    asked by tests that put a function of their own in its place.
+    """
+    os.fsync = lambda file: None
+
+
 class Forked:
     """A running process, with the part of `subprocess.Popen` that tests use; standard input is empty."""
 
@@ -203,6 +212,7 @@ if __name__ == "__main__":
     sys.path.pop(0)  # this folder has a `crp` too
     for name in sys.argv[2:]:
         importlib.import_module(name)
+    wait_for_no_disk()
     gc.collect()
     gc.freeze()  # so that a collection in a forked process copies no pages
     _run(_program(_serve(socket.socket(fileno=int(sys.argv[1])))))

@@ -1,4 +1,5 @@
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,21 @@ def test_a_full_disk_leaves_the_former_file(tmp_path, monkeypatch, refusal):
     assert names(tmp_path) == [("a", b"old")]
     write_file(tmp_path / "a", b"new", durable=False)  # does not wait for the disk
     assert names(tmp_path) == [("a", b"new")]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(tmp_path, monkeypatch):
+    done, replace = [], os.replace
+
+    def sync(descriptor):
+        done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("renamed"), replace(*paths)))
+    write_file(tmp_path / "a", b"new", durable=False)
+    assert done == ["renamed"]
+    done.clear()
+    write_file(tmp_path / "a", b"newer")
+    assert done == [5, "renamed", "folder"]
 
 
 def test_an_error_of_the_writing_function_leaves_the_former_file(tmp_path):
