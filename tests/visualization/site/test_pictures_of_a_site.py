@@ -274,8 +274,16 @@ def in_sight(page, place):
     return page.pixels(place)
 
 
-@pytest.mark.parametrize("window", WINDOWS)
-@pytest.mark.parametrize("name", INPUTS)
+# Each form of picture on a screen, and one that is not square in each other window.
+FIRST = {("landscape", "zoomed"), ("landscape", "phone"), ("portrait", "print")}
+SHOWN = [
+    pytest.param(name, window, marks=[] if window == "screen" or (name, window) in FIRST else pytest.mark.slow)
+    for name in INPUTS
+    for window in WINDOWS
+]
+
+
+@pytest.mark.parametrize(("name", "window"), SHOWN)
 def test_a_heatmap_lies_on_its_picture(browser, folder, name, window):
     """The whole picture, in its own proportions, is under the whole heatmap: on cards, in nodes, on the stage."""
     height, width = INPUTS[name]
