@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -35,12 +36,17 @@ def model():
     return net().eval()
 
 
-@pytest.fixture
-def library(model, tmp_path):
+@pytest.fixture(scope="module")
+def mined(model, tmp_path_factory):
     return crp.mine(
-        model, DATASET, layers=["0", "2"], path=tmp_path / "a.crp", class_names=NAMES, patches=1, vectors=True,
-        patch_concepts={"0": [0], "2": torch.tensor([True, False, False, False, True])}, progress=False,
-    )  # fmt: skip
+        model, DATASET, layers=["0", "2"], path=tmp_path_factory.mktemp("mined") / "a.crp", class_names=NAMES,
+        patches=1, vectors=True, patch_concepts={"0": [0], "2": torch.arange(5) % 4 == 0}, progress=False,
+    ).path  # fmt: skip
+
+
+@pytest.fixture
+def library(mined, tmp_path):
+    return crp.open_library(shutil.copytree(mined, tmp_path / "a.crp"))
 
 
 def same_graph(ours, theirs):
