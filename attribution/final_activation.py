@@ -58,6 +58,8 @@ LINEAR_OPERATIONS = (
     functional.conv_transpose2d, functional.conv_transpose3d, torch.matmul, Tensor.matmul, Tensor.__matmul__,
     torch.bmm, Tensor.bmm, torch.mm, Tensor.mm, torch.einsum,
 )  # fmt: skip
+# All others run as they are: one look-up for each function that a model calls, and each attribute that it reads.
+_WATCHED = frozenset((*_IN_PLACE, *_NAMES, *LINEAR_OPERATIONS, *_JOINING, *_MOVING))
 
 
 class Removed(NamedTuple):
@@ -135,6 +137,8 @@ class FinalActivation(TorchFunctionMode):
     ) -> Any:
         """Run a function, and record it if it is one of these."""
         kwargs = kwargs or {}
+        if function not in _WATCHED:
+            return function(*args, **kwargs)
         if function in _IN_PLACE:
             logits = args[0].clone()
             result = function(*args, **kwargs)

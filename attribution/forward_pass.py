@@ -202,6 +202,9 @@ def _attempt(
     functions: FunctionRules | None = None
     try:
         with callers_default(data.device), ExitStack() as modes:
+            if replica.operations is None and replica.in_place:
+                # below the other modes, which would see each attribute that it reads of a tensor
+                modes.enter_context(StaleReads(stale))
             modes.enter_context(FastJoins())
             if replica.operations is not None:
                 linear = partial(_ruled_function, replica, state)
@@ -212,8 +215,6 @@ def _attempt(
                         running, linear, result.recorder, result.squares, stale, clone,
                     )
                 )
-            elif replica.in_place:
-                modes.enter_context(StaleReads(stale))
             if replica.merges:
                 merged.append(modes.enter_context(MergedReads(replica.model, replica.merges, running, clone)))
             final = modes.enter_context(FinalActivation(replica.model))

@@ -61,7 +61,7 @@ class PatchMaker:
     patch_size
         Longest side of a stored patch, in pixels; longest window of a signal, in values.
     samples
-        Samples of every forward pass.
+        Samples of every forward pass of whole samples.
     """
 
     replica: Replica
@@ -76,6 +76,11 @@ class PatchMaker:
     _crops: dict[str, CropMaker | None] = field(default_factory=dict)
     _recent: dict[int, tuple[Tensor, Label, np.ndarray]] = field(default_factory=dict)
 
+    @property
+    def windows(self) -> int:
+        """Windows of every forward pass of crops, two for a sample: one is at most half of it (`windows_of`)."""
+        return 2 * self.samples
+
     def groups(self, wanted: Sequence[Request]) -> list[list[Request]]:
         """Group the requests that share a forward pass: of crops, or of samples that need as many backward passes."""
         from_crops = [request for request in wanted if self._crop(request)]
@@ -85,7 +90,7 @@ class PatchMaker:
         passes = {key: [len(self._passes(own, layer)) for layer in layers] for key, own in explained.items()}
         order = sorted(explained, key=lambda key: (passes[key], key))
         groups = [list(own) for _, own in groupby(from_crops, key=lambda request: request.layer)]
-        of_crops = [part for own in groups for part in _parts(own, self.samples)]
+        of_crops = [part for own in groups for part in _parts(own, self.windows)]
         of_samples = [[request for key in keys for request in explained[key]] for keys in _parts(order, self.samples)]
         # by sample, so that few samples are read more than once
         return sorted(of_crops + of_samples, key=lambda group: group[0].sample)
@@ -100,7 +105,7 @@ class PatchMaker:
     def _of_crops(self, crop: CropMaker, group: Sequence[Request]) -> Iterator[tuple[Request, StoredPatch]]:
         read = {sample: self._read(sample) for sample in {request.sample for request in group}}
         # a smaller group is filled up with copies of its first request
-        rows = [*group, *[group[0]] * (self.samples - len(group))]
+        rows = [*group, *[group[0]] * (self.windows - len(group))]
         values, heatmaps = crop.heatmaps(
             [read[row.sample][0] for row in rows], [row.concept for row in rows], [row.position for row in rows]
         )
