@@ -4,39 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import zip_longest
 from math import isqrt, prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from crp.attribution.moved_places import MovedPlaces
+from crp.attribution.functions.function_calls import function_name
+from crp.attribution.moved_places import Places, joined, moves
 from crp.attribution.named_layers import on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.concepts import Layout
 
 # Functions whose result has its channels on the second axis, and on the last one.
-_FIRST = {
-    torch.conv1d, torch.conv2d, torch.conv3d,
-    torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d,
-    functional.batch_norm, functional.group_norm, functional.instance_norm, functional.interpolate,
-    functional.max_pool1d, functional.max_pool2d, functional.max_pool3d,
-    functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d,
-    functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d, functional.adaptive_avg_pool3d,
-    functional.adaptive_max_pool1d, functional.adaptive_max_pool2d, functional.adaptive_max_pool3d,
+_WITH_SPACE = {"conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool"}
+_FIRST = {f"{kind}{axes}d" for kind in _WITH_SPACE for axes in (1, 2, 3)} | {
+    "batch_norm", "group_norm", "instance_norm", "interpolate",
 }  # fmt: skip
 _LAST = {
-    functional.linear, functional.layer_norm, functional.rms_norm, functional.embedding,
-    functional.scaled_dot_product_attention, functional.multi_head_attention_forward,
+    "linear", "layer_norm", "rms_norm", "embedding", "scaled_dot_product_attention", "multi_head_attention_forward",
+    "lstm", "gru", "rnn_tanh", "rnn_relu",
 }  # fmt: skip
-_RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
-_MOVING = {
-    torch.permute, Tensor.permute, torch.transpose, Tensor.transpose, torch.swapaxes, Tensor.swapaxes,
-    torch.movedim, Tensor.movedim, torch.moveaxis, Tensor.moveaxis,
-}  # fmt: skip
+_MOVING = {"permute", "transpose", "swapaxes", "movedim", "moveaxis"}
+_JOINING = {"cat", "concat", "concatenate", "stack"}
 # Class token, distillation token and registers: no model has more of them.
 _LONGEST_PREFIX = 16
 
@@ -67,8 +61,9 @@ def layouts_followed(model: nn.Module, data: Tensor, layers: Iterable[str]) -> I
     names, found, axes = dict(model.named_modules()), {}, _Axes(data)
 
     def read(layer: str, output: Any) -> None:
-        if isinstance(output, Tensor):
-            found.setdefault(layer, axes.layout(output))
+        if isinstance(output, Tensor) and layer not in found:
+            with torch._C.DisableTorchFunction():  # these calls are not the model's
+                found[layer] = axes.layout(output)
 
     handles = [on_layer(names, layer, partial(read, layer)) for layer in layers]
     try:
@@ -79,32 +74,45 @@ def layouts_followed(model: nn.Module, data: Tensor, layers: Iterable[str]) -> I
             handle.remove()
 
 
-def _others(tensor: Tensor, axis: int) -> list[int]:
-    """Return the sizes of all axes but one."""
-    return [size for place, size in enumerate(tensor.shape) if place != axis]
+@dataclass(frozen=True, eq=False)
+class _Followed:
+    """What is known of a tensor of the pass: its axis of channels, and where its values lie."""
+
+    tensor: Tensor  # held, so that no two have the same id
+    axis: int | None = None
+    places: Places | None = None
+
+    def is_but_for_channels(self, other: _Followed) -> bool:
+        """Return whether this and the other have the same shape, but for the length of their axis of channels."""
+        return self.axis is not None and self.axis == other.axis and self._others == other._others
+
+    @property
+    def _others(self) -> list[int]:
+        return [size for place, size in enumerate(self.tensor.shape) if place != self.axis]
 
 
 class _Axes(TorchFunctionMode):
-    """Follows the axis of channels through the functions of a pass."""
+    """Follows the axis of channels, and the places of values, through the functions of a pass."""
 
     def __init__(self, data: Tensor) -> None:
         super().__init__()
         self._space = tuple(data.shape[2:])
-        self._axis: dict[int, tuple[Tensor, int]] = {}  # with the tensor, so that no two have the same id
+        self._known: dict[int, _Followed] = {}
         self._grids: list[tuple[int, ...]] = []
-        self._places = MovedPlaces(self._axis)
 
     def layout(self, output: Tensor) -> Layout:
         """Return the layout of a layer's output."""
         shape = tuple(output.shape[1:])
         if len(shape) < 2:
             return Layout(shape)
-        spatial = len(shape) - 1 == len(self._space)
-        # what nothing is known of: as in a convolution, or tokens
-        _, axis = self._axis.get(id(output), (output, 1 if spatial else len(shape)))
+        spatial = self._has_space(output)
+        followed = self._of(output)
+        axis = followed.axis
+        if axis is None:  # as in a convolution, or tokens
+            axis = 1 if spatial else len(shape)
         last = axis == len(shape)
         space = shape[:-1] if last else shape[1:]
-        grid = self._places.grid(output, axis)
+        grid = followed.places and followed.places.grid(axis)
         if spatial or len(space) > 1:
             return Layout(shape, last, None if grid in (None, space) else ())
         grid = self._grid(space[0]) if grid is None else grid
@@ -113,47 +121,90 @@ class _Axes(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable, types: Collection[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run a function, and find the axis of channels of what it returns."""
+        """Run a function, and find the axis of channels and the places of what it returns."""
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
-        sources = [tensor for tensor in tensors_in((*args, *kwargs.values())) if id(tensor) in self._axis]
-        for output in tensors_in([result]):
-            axis = self._axis_of(function, args, kwargs, sources, output)
-            if axis is not None:
-                self._axis[id(output)] = output, axis
-                if output.ndim - 2 == len(self._space):
-                    self._grids.append(tuple(size for place, size in enumerate(output.shape) if place not in (0, axis)))
-        maps = function in _FIRST and isinstance(result, Tensor) and result.ndim - 2 == len(self._space)
-        self._places.follow(function, args, kwargs, result, maps=maps)
+        outputs = list(tensors_in([result]))
+        if not outputs:
+            return result  # as of a call that reads a shape
+        name = function_name(function)
+        given = [self._of(tensor) for tensor in tensors_in((*args, *kwargs.values()))]
+        found = []
+        for output in outputs:
+            before, axis = self._of(output), self._axis_of(function, name, args, kwargs, given, output)
+            found.append(before if axis is None else replace(before, axis=axis))
+            if axis is not None and self._has_space(output):
+                self._grids.append(tuple(size for place, size in enumerate(output.shape) if place not in (0, axis)))
+        located = self._places_of(function, name, args, kwargs, given, found)
+        for one, places in zip_longest(found, located[: len(found)]):
+            if places is not None and places.along[0].shape == one.tensor.shape:
+                one = replace(one, places=places)
+            if one.axis is not None or one.places is not None:
+                self._known[id(one.tensor)] = one
         return result
 
+    def _of(self, tensor: Tensor) -> _Followed:
+        return self._known.get(id(tensor)) or _Followed(tensor)
+
+    def _has_space(self, tensor: Tensor) -> bool:
+        return tensor.ndim - 2 == len(self._space)
+
     def _axis_of(
-        self, function: Callable, args: tuple, kwargs: dict[str, Any], sources: Sequence[Tensor], output: Tensor
+        self,
+        function: Callable,
+        name: str,
+        args: tuple,
+        kwargs: dict[str, Any],
+        given: Sequence[_Followed],
+        output: Tensor,
     ) -> int | None:
         if output.ndim < 2:
             return None
-        if function in _FIRST:
-            return 1
-        if function in _LAST or getattr(function, "__name__", "") in _RECURRENT:
+        sources = [one for one in given if one.axis is not None]
+        if name in _FIRST:
+            return 2 if name == "conv1d" and _mixes_tokens(args, kwargs, sources) else 1
+        if name in _LAST:
             return output.ndim - 1
         for source in sources:
-            _, axis = self._axis[id(source)]
-            if function in _MOVING:
+            tensor, axis = source.tensor, source.axis
+            if name in _MOVING:
                 # a tensor whose sizes are its axes shows where they go
-                sizes = torch.empty([place + 2 for place in range(source.ndim)], device="meta")
+                sizes = torch.empty([place + 2 for place in range(tensor.ndim)], device="meta")
                 moved = function(sizes, *args[1:], **kwargs)
                 return [*moved.shape].index(axis + 2)
-            kept = axis, axis - source.ndim  # counted from the front, or from the end
-            for place in kept if len(output) == len(source) else kept[::-1]:
-                if -output.ndim < place < output.ndim and output.shape[place] == source.shape[axis]:
+            kept = axis, axis - tensor.ndim  # counted from the front, or from the end
+            for place in kept if len(output) == len(tensor) else kept[::-1]:
+                if -output.ndim < place < output.ndim and output.shape[place] == tensor.shape[axis]:
                     return place % output.ndim
-        along = {self._axis[id(source)][1] for source in sources}
         # other channels, as of a product with weights, or a part of them
-        if len(along) == 1 and all(one.ndim == output.ndim for one in sources):
-            (axis,) = along
-            if all(_others(one, axis) == _others(output, axis) for one in sources):
+        if len({source.axis for source in sources}) == 1:
+            axis = sources[0].axis
+            result = _Followed(output, axis)
+            if all(one.tensor.ndim == output.ndim and one.is_but_for_channels(result) for one in sources):
                 return axis
         return None
+
+    def _places_of(
+        self,
+        function: Callable,
+        name: str,
+        args: tuple,
+        kwargs: dict[str, Any],
+        given: Sequence[_Followed],
+        outputs: Sequence[_Followed],
+    ) -> list[Places | None]:
+        known = [one.places for one in given]
+        own_result = "out" not in kwargs  # what is given must not get coordinates
+        if name in _JOINING and own_result:
+            return joined(function, known, args, kwargs)
+        if args and isinstance(args[0], Tensor) and own_result and moves(name, args, kwargs, given[0].axis):
+            if known[0] is None:
+                return []
+            if name == "pad" and not known[0].moved:  # a map with a border is a map
+                return [Places.of_map(outputs[0].tensor)]
+            return known[0].after(function, name, args, kwargs)
+        maps = name in _FIRST and len(outputs) == 1 and outputs[0].axis == 1 and self._has_space(outputs[0].tensor)
+        return [_carried([one for one in given if one.places is not None], output, maps) for output in outputs]
 
     def _grid(self, tokens: int) -> tuple[int, ...]:
         """Choose the grid on which tokens lie; empty if none fits."""
@@ -167,3 +218,25 @@ class _Axes(TorchFunctionMode):
                 if rows and rows * width % height == 0 and rows * (rows * width // height) == tokens - prefix:
                     return rows, rows * width // height
         return ()
+
+
+def _mixes_tokens(args: tuple, kwargs: dict[str, Any], sources: Sequence[_Followed]) -> bool:
+    """Return whether a convolution `[N, T, C]` -> `[N, U, C]` combines tokens, and leaves channels where they are."""
+    given = dict(zip(("input", "weight"), args, strict=False)) | kwargs
+    values, weight = given["input"], given["weight"]
+    return weight.shape[2] == 1 and any(one.tensor is values and one.axis == 2 for one in sources)
+
+
+def _carried(sources: Sequence[_Followed], output: _Followed, maps: bool) -> Places | None:
+    """Return the places of a result whose values lie where those of a source lie."""
+    for source in sources:
+        places, shape = source.places, output.tensor.shape
+        if maps and not (places.moved and places.grid(1) != source.tensor.shape[2:]):
+            break
+        if source.tensor.shape == shape:
+            return places
+        if source.is_but_for_channels(output):
+            return places.with_channels(source.axis, shape)
+        if maps:
+            return places.nowhere(output.tensor)
+    return Places.of_map(output.tensor) if maps else None

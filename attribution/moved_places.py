@@ -1,158 +1,134 @@
-"""Where positions lie after operations that move them, such as reshapes that order tokens by windows: `MovedPlaces`."""
+"""Where the values of a tensor lie on the feature map that they come from, and what functions do to that: `Places`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from crp.attribution.functions.function_calls import function_name
 from crp.attribution.nested_tensors import tensors_in
 
 # Functions that move values without changing them: what they do to a tensor, they do to the places of its values.
 _MOVING = {
     "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "T", "mT", "reshape", "view", "flatten",
     "unflatten", "squeeze", "unsqueeze", "unbind", "chunk", "split", "tensor_split", "narrow", "select", "index_select",
-    "getitem", "flip", "roll", "rot90", "expand", "repeat",
+    "getitem", "flip", "roll", "rot90", "expand", "repeat", "gather", "take_along_dim", "pad",
 }  # fmt: skip
-_JOINING = {"cat", "concat", "concatenate", "stack"}
 # Functions that put one value in the place of several: it lies where these lie on average.
 _REDUCING = {"mean", "sum", "amax", "amin", "max", "min"}
 
 
-@dataclass(frozen=True)
-class _Places:
-    """The coordinates of each value of a tensor, a tensor of its shape for each axis of space; NaN where unknown.
+@dataclass(frozen=True, eq=False)
+class Places:
+    """The coordinates of each value of a tensor `[N, ...]` on a feature map.
 
-    `moved` says whether anything moved them since they were those of a feature map.
+    Attributes
+    ----------
+    along
+        A tensor of that shape for each axis of space; NaN where a value has no place.
+    moved
+        Whether anything moved the values since they were those of a feature map.
     """
 
     along: tuple[Tensor, ...]
     moved: bool = True
+    _grids: dict[int, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
+    @classmethod
+    def of_map(cls, output: Tensor) -> Places:
+        """Return the places of a feature map `[N, C, *S]`."""
+        along = []
+        for axis, size in enumerate(output.shape[2:]):
+            places = torch.arange(size, dtype=torch.float32, device=output.device)
+            along.append(places.view(size, *[1] * (output.ndim - axis - 3)).expand(output.shape))
+        return cls(tuple(along), moved=False)
 
-class MovedPlaces:
-    """Follows the places of values through a pass, from feature maps `[N, C, *S]` on.
+    def nowhere(self, output: Tensor) -> Places:
+        """Return the places of a tensor that is computed of neighbours that were none: all values lie on one."""
+        return Places(tuple(torch.zeros((), device=output.device).expand(output.shape) for _ in self.along))
 
-    Functions that move values run on the coordinates of the values, too. What keeps the shape, or the shape but for
-    channels, keeps the coordinates. After any other function nothing is known, and positions count as in order.
+    def with_channels(self, axis: int, shape: Sequence[int]) -> Places:
+        """Return the places of a tensor of another shape, which has other channels along `axis` and no other change."""
+        found = Places(tuple(_constant(each, axis).float().expand(shape) for each in self.along), self.moved)
+        if axis in self._grids:
+            found._grids[axis] = self._grids[axis]
+        return found
 
-    Parameters
-    ----------
-    axes
-        By id of a tensor, the tensor and its axis of channels, of all tensors seen so far; filled by the caller.
-    """
+    def after(self, function: Callable, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Places]:
+        """Return the places of a function's results, one for each, after it moved or reduced (`moves`) these values."""
+        if name in _REDUCING:
+            keep = kwargs.get("keepdim", len(args) > 2 and args[2] is True)
+            return [Places(tuple(each.mean(_dim(args, kwargs), keep) for each in self.along))]
+        if name == "view":  # what can be seen as another shape differs between a tensor and its coordinates
+            function = Tensor.reshape
+        if name == "pad" and "constant" in (kwargs.get("mode", "constant"), *args[2:3]):
+            function, args, kwargs = partial(functional.pad, value=torch.nan), (args[0], _amounts(args, kwargs)), {}
+        parts = [list(tensors_in([function(each, *args[1:], **kwargs)])) for each in self.along]
+        return [Places(along) for along in zip(*parts, strict=True)]
 
-    def __init__(self, axes: Mapping[int, tuple[Tensor, int]]) -> None:
-        self._axes = axes
-        self._known: dict[int, tuple[Tensor, _Places]] = {}  # with the tensor, so that no two have the same id
-
-    def follow(
-        self, function: Callable, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, *, maps: bool
-    ) -> None:
-        """Follow one call; `maps` says whether its result is a feature map `[N, C, *S]`, as of a convolution."""
-        name, outputs = function_name(function), list(tensors_in([result]))
-        if name in _JOINING and "out" not in kwargs:
-            found = self._joined(function, args, kwargs)
-        elif args and (name in _MOVING or name in _REDUCING) and not _has_another_meaning(name, args, kwargs):
-            found = self._moved(function, name, args, kwargs)
-        else:
-            sources = [one for one in tensors_in((*args, *kwargs.values())) if id(one) in self._known]
-            found = [self._carried(sources, output, maps) for output in outputs]
-        for output, places in zip(outputs, found, strict=False):
-            if places is not None and places.along[0].shape == output.shape:
-                self._known[id(output)] = output, places
-
-    def grid(self, tensor: Tensor, axis: int) -> tuple[int, ...] | None:
-        """Return the grid on which the last positions of a tensor lie row by row.
+    def grid(self, axis: int) -> tuple[int, ...]:
+        """Return the grid on which the last positions lie row by row; empty if they are in another order, or nowhere.
 
         Parameters
         ----------
-        tensor, axis
-            A layer's output, and its axis of channels.
-
-        Returns
-        -------
-        tuple of int or None
-            Empty if positions are in another order, or none has a place; None if nothing is known.
+        axis
+            The axis of channels.
         """
-        _, places = self._known.get(id(tensor), (None, None))
-        if places is None:
-            return None
-        if not places.moved:
-            return tuple(tensor.shape[2:])
-        means = torch.stack([_mean(each[0].movedim(axis - 1, 0)).flatten() for each in places.along])
+        if axis not in self._grids:
+            self._grids[axis] = self._grid(axis)
+        return self._grids[axis]
+
+    def _grid(self, axis: int) -> tuple[int, ...]:
+        if not self.moved:
+            return tuple(self.along[0].shape[2:])
+        means = torch.stack([_constant(each[0], axis - 1).double().flatten() for each in self.along])
         means = means.mul(2**12).round()  # means of several places are exact to rounding
         means = means[:, means.isnan().all(0).logical_not().cumsum(0) > 0]  # without what lies in front
-        grid = tuple(len(row.unique()) for row in means)
+        axes = [row.unique() for row in means]
+        grid = tuple(map(len, axes))
         if not means.numel() or means.isnan().any() or prod(grid) != means.shape[1]:
             return ()
-        ordered = torch.cartesian_prod(*[row.unique() for row in means]).view(-1, len(grid)).T
+        ordered = torch.cartesian_prod(*axes).view(-1, len(grid)).T
         return grid if torch.equal(ordered, means) else ()
 
-    def _moved(
-        self, function: Callable, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> list[_Places | None]:
-        _, places = self._known.get(id(args[0]), (None, None))
-        if places is None:
-            return []
-        if name in _REDUCING:
-            keep = kwargs.get("keepdim", len(args) > 2 and args[2] is True)
-            return [_Places(tuple(each.mean(_dim(args, kwargs), keep) for each in places.along))]
-        # what can be seen as another shape differs between a tensor and its coordinates
-        apply = Tensor.reshape if name == "view" else function
-        parts = [list(tensors_in([apply(each, *args[1:], **kwargs)])) for each in places.along]
-        return [_Places(along) for along in zip(*parts, strict=True)]
 
-    def _joined(self, function: Callable, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[_Places | None]:
-        tensors = list(tensors_in(args[:1] or [kwargs["tensors"]]))
-        known = [self._known.get(id(one), (None, None))[1] for one in tensors]
-        count = max((len(places.along) for places in known if places), default=0)
-        options = {name: value for name, value in kwargs.items() if name != "tensors"}
-        nowhere = [torch.full(one.shape, torch.nan, device=one.device) for one in tensors]
+def joined(
+    function: Callable, known: Sequence[Places | None], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> list[Places]:
+    """Return the places of tensors that `cat` or `stack` joins; what nothing is known of has none."""
+    tensors = list(tensors_in(args[:1] or [kwargs["tensors"]]))
+    options = {name: value for name, value in kwargs.items() if name != "tensors"}
+    unknown = [torch.full((), torch.nan, device=one.device).expand(one.shape) for one in tensors]
 
-        def joined(axis: int) -> Tensor:
-            each = [places.along[axis] if places else nan for places, nan in zip(known, nowhere, strict=True)]
-            return function(each, *args[1:], **options)
+    def along(axis: int) -> Tensor:
+        each = [places.along[axis] if places else nan for places, nan in zip(known, unknown, strict=True)]
+        return function(each, *args[1:], **options)
 
-        return [_Places(tuple(map(joined, range(count))))] if count else []
-
-    def _carried(self, sources: Sequence[Tensor], output: Tensor, maps: bool) -> _Places | None:
-        for source in sources:
-            places = self._known[id(source)][1]
-            if maps and not self._is_moved(source, places):
-                break
-            if source.shape == output.shape:
-                return places
-            (_, own), (_, other) = self._axes.get(id(source), (0, -1)), self._axes.get(id(output), (0, -2))
-            shapes = [[size for place, size in enumerate(one.shape) if place != own] for one in (source, output)]
-            if own == other and shapes[0] == shapes[1]:
-                along = (each.mean(own, keepdim=True).expand(output.shape) for each in places.along)
-                return _Places(tuple(along), places.moved)
-            if maps:  # computed of neighbours that were none
-                return _Places(tuple(torch.zeros_like(output, dtype=torch.float32) for _ in places.along))
-        return _map_places(output) if maps else None
-
-    def _is_moved(self, source: Tensor, places: _Places) -> bool:
-        return places.moved and self.grid(source, 1) != source.shape[2:]
+    count = max((len(places.along) for places in known if places), default=0)
+    return [Places(tuple(map(along, range(count))))] if count else []
 
 
-def _mean(values: Tensor) -> Tensor:
-    """Average over the first axis, along which most coordinates are one number in memory."""
-    return values[0].double() if values.stride(0) == 0 else values.double().mean(0)
+def moves(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], axis: int | None) -> bool:
+    """Return whether a function moves or reduces the values of its first argument, whose channels are on `axis`."""
+    if name == "view":  # of a dtype, or of a shape
+        return not isinstance(args[1] if len(args) > 1 else kwargs.get("dtype"), torch.dtype)
+    if name == "pad":
+        along = [args[0].ndim - 1 - place // 2 for place, amount in enumerate(_amounts(args, kwargs)) if amount]
+        return any(place != axis for place in along)
+    if name in _REDUCING:  # `max` and `min` of two tensors have no axis
+        return isinstance(_dim(args, kwargs), int | tuple | list)
+    return name in _MOVING
 
 
-def _map_places(output: Tensor) -> _Places:
-    """Return the places of a feature map `[N, C, *S]`."""
-    along = []
-    for axis, size in enumerate(output.shape[2:]):
-        places = torch.arange(size, dtype=torch.float32, device=output.device)
-        along.append(places.view(size, *[1] * (output.ndim - axis - 3)).expand(output.shape))
-    return _Places(tuple(along), moved=False)
+def _constant(values: Tensor, axis: int) -> Tensor:
+    """Average over an axis, along which most coordinates are one number in memory, and keep it with the length 1."""
+    return values.narrow(axis, 0, 1) if values.stride(axis) == 0 else values.double().mean(axis, keepdim=True)
 
 
 def _dim(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -160,8 +136,6 @@ def _dim(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return args[1] if len(args) > 1 else kwargs.get("dim")
 
 
-def _has_another_meaning(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Return whether `max` and the like have no axis, but another tensor, and `view` has no shape, but a dtype."""
-    if name == "view":
-        return isinstance(args[1] if len(args) > 1 else kwargs.get("dtype"), torch.dtype)
-    return name in _REDUCING and not isinstance(_dim(args, kwargs), int | tuple | list)
+def _amounts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[int]:
+    """Return the argument `pad` of `functional.pad`: two numbers for each axis, from the last one on."""
+    return args[1] if len(args) > 1 else kwargs["pad"]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from crp.attribution import RelevanceFlow, Replica, composite_for, prepare
+from crp.attribution.copies import replicate
+from crp.attribution.layouts import layouts_followed
+from crp.attribution.observation import observe
 from crp.concepts import Layout
 from crp.errors import InputError
 from tests.crp.concepts.small_nets import Transformer, data, made
@@ -146,7 +150,7 @@ class Ordered(nn.Module):
     def __init__(self, order) -> None:
         super().__init__()
         self.conv, self.mixed, self.block, self.order = nn.Conv2d(3, 8, 2, 2), nn.Linear(8, 5), nn.Identity(), order
-        self.token = nn.Parameter(torch.rand(1, 1, 5))
+        self.token, self.joining = nn.Parameter(torch.rand(1, 1, 5)), nn.Conv1d(2, 1, 1)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         tokens = self.mixed(self.conv(values).flatten(2).transpose(1, 2)) + self.token
@@ -173,6 +177,11 @@ def gathered(tokens: torch.Tensor) -> torch.Tensor:
     """Make feature maps in which the pixels of a window are rows, as MobileViT v2 does."""
     maps = tokens.transpose(1, 2).reshape(-1, 5, 2, 2, 3, 2).permute(0, 1, 3, 5, 2, 4)
     return nn.functional.conv2d(maps.reshape(-1, 5, 4, 6), torch.ones(5, 5, 1, 1))
+
+
+def mapped(tokens: torch.Tensor) -> torch.Tensor:
+    """Make a feature map again, and one of that."""
+    return nn.functional.avg_pool2d(tokens.mT.unflatten(2, (4, 6)), 1)
 
 
 def attended_by_columns(tokens: torch.Tensor) -> torch.Tensor:
@@ -207,6 +216,34 @@ ORDERS = {
     "a token alone": (
         lambda net, x: torch.cat([net.token, x], 1)[:, :1] * x[:, :1], Layout((1, 5), True, ())
     ),
+    "a zero in front": (lambda net, x: pad(x, (0, 0, 1, 0)), Layout((25, 5), True, (4, 6), 1)),
+    "a zero at the end": (lambda net, x: pad(x, (0, 0, 0, 1)), Layout((25, 5), True, ())),
+    "moved on by a border": (lambda net, x: pad(x, (0, 0, 1, -1)), Layout((24, 5), True, ())),
+    "padded with others": (lambda net, x: pad(x.mT, (1, 0), "replicate").mT, Layout((25, 5), True, ())),
+    "padded channels": (lambda net, x: pad(x, (0, 2)), Layout((24, 7), True, (4, 6))),
+    "padded and cropped": (
+        lambda net, x: pad(x.unflatten(1, (4, 6)), (0, 0, 0, 2, 0, 2))[:, :4, :6].flatten(1, 2),
+        Layout((24, 5), True, (4, 6)),
+    ),
+    "a map with a border": (lambda net, x: pad(mapped(x), (1, 1, 0, 1)), Layout((5, 5, 8))),
+    "a map behind a border": (
+        lambda net, x: nn.functional.avg_pool2d(pad(mapped(x), (1, 1, 1, 1), "reflect"), 3, 1), Layout((5, 4, 6))
+    ),
+    "gathered backwards": (
+        lambda net, x: x.gather(1, torch.arange(23, -1, -1).view(1, -1, 1).expand(len(x), 24, 5)),
+        Layout((24, 5), True, ()),
+    ),
+    "gathered first rows": (
+        lambda net, x: torch.take_along_dim(x, torch.arange(12).view(1, -1, 1), 1), Layout((12, 5), True, (2, 6))
+    ),
+    "gathered channels": (
+        lambda net, x: x.gather(2, torch.zeros(len(x), 24, 3, dtype=torch.int64)), Layout((24, 3), True, (4, 6))
+    ),
+    "into a given tensor": (
+        lambda net, x: torch.index_select(x.detach(), 2, torch.arange(5), out=torch.empty(len(x), 24, 5)) * x,
+        Layout((24, 5), True, (4, 6)),
+    ),
+    "joined by a convolution": (lambda net, x: net.joining(x[:, :2]), Layout((1, 5), True, ())),
     "a column of all tokens": (lambda net, x: attended_by_columns(x), Layout((24, 5), True, (4, 6))),
 }  # fmt: skip
 
@@ -215,3 +252,12 @@ ORDERS = {
 def test_positions_have_the_places_that_reshapes_leave_them(name):
     order, expected = ORDERS[name]
     assert layout(Ordered(order), torch.rand(1, 3, 8, 12), "block") == expected
+
+
+def test_reading_layouts_is_no_part_of_what_the_model_is_seen_to_do():
+    """Otherwise the pass follows its own calls, which are more than the model's, and holds all their tensors."""
+    net, sample = replicate(Ordered(lambda net, x: windows(x))), torch.rand(1, 3, 8, 12)
+    expected = observe(net, sample).functions
+    with layouts_followed(net, sample, ["conv", "mixed", "block"]) as layouts:
+        assert observe(net, sample).functions == expected
+    assert layouts["block"] == Layout((24, 5), True, ())
