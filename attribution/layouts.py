@@ -147,7 +147,7 @@ class _Axes(TorchFunctionMode):
         return self._known.get(id(tensor)) or _Followed(tensor)
 
     def _has_space(self, tensor: Tensor) -> bool:
-        return tensor.ndim - 2 == len(self._space)
+        return tensor.ndim - 2 == len(self._space) > 0
 
     def _axis_of(
         self,
@@ -238,5 +238,5 @@ def _carried(sources: Sequence[_Followed], output: _Followed, maps: bool) -> Pla
         if source.is_but_for_channels(output):
             return places.with_channels(source.axis, shape)
         if maps:
-            return places.nowhere(output.tensor)
+            return places.among_neighbours(output.tensor)
     return Places.of_map(output.tensor) if maps else None

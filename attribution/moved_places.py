@@ -49,9 +49,14 @@ class Places:
             along.append(places.view(size, *[1] * (output.ndim - axis - 3)).expand(output.shape))
         return cls(tuple(along), moved=False)
 
-    def nowhere(self, output: Tensor) -> Places:
-        """Return the places of a tensor that is computed of neighbours that were none: all values lie on one."""
-        return Places(tuple(torch.zeros((), device=output.device).expand(output.shape) for _ in self.along))
+    def among_neighbours(self, output: Tensor) -> Places:
+        """Return the places of a map `[N, C, *S]` that is computed of neighbours: each value lies where these do."""
+
+        def along(each: Tensor) -> Tensor:
+            means = functional.interpolate(_constant(each, 1).float(), output.shape[2:], mode="area")
+            return means.expand(output.shape)
+
+        return Places(tuple(map(along, self.along)))
 
     def with_channels(self, axis: int, shape: Sequence[int]) -> Places:
         """Return the places of a tensor of another shape, which has other channels along `axis` and no other change."""

@@ -225,6 +225,12 @@ ORDERS = {
         lambda net, x: pad(x.unflatten(1, (4, 6)), (0, 0, 0, 2, 0, 2))[:, :4, :6].flatten(1, 2),
         Layout((24, 5), True, (4, 6)),
     ),
+    "pooled behind a border and cropped": (
+        lambda net, x: nn.functional.max_pool2d(
+            pad(x.unflatten(1, (4, 6)), (0, 0, 0, 2, 0, 4)).movedim(3, 1), 2
+        ).movedim(1, 3)[:, :2, :3].flatten(1, 2),
+        Layout((6, 5), True, (2, 3)),
+    ),
     "a map with a border": (lambda net, x: pad(mapped(x), (1, 1, 0, 1)), Layout((5, 5, 8))),
     "a map behind a border": (
         lambda net, x: nn.functional.avg_pool2d(pad(mapped(x), (1, 1, 1, 1), "reflect"), 3, 1), Layout((5, 4, 6))
@@ -261,3 +267,8 @@ def test_reading_layouts_is_no_part_of_what_the_model_is_seen_to_do():
     with layouts_followed(net, sample, ["conv", "mixed", "block"]) as layouts:
         assert observe(net, sample).functions == expected
     assert layouts["block"] == Layout((24, 5), True, ())
+
+
+def test_a_norm_of_samples_without_space_makes_no_map():
+    net = nn.Sequential(nn.Linear(7, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)).eval()
+    assert layout(net, torch.rand(2, 7), "1") == Layout((6,))
