@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from crp.attribution.functions.function_calls import function_name
-from crp.attribution.moved_places import Places, joined, moves
+from crp.attribution.moved_places import Places, SeenCall, joined, moves
 from crp.attribution.named_layers import on_layer
 from crp.attribution.nested_tensors import tensors_in
 from crp.concepts import Layout
@@ -127,15 +126,15 @@ class _Axes(TorchFunctionMode):
         outputs = list(tensors_in([result]))
         if not outputs:
             return result  # as of a call that reads a shape
-        name = function_name(function)
+        call = SeenCall(function, args, kwargs)
         given = [self._of(tensor) for tensor in tensors_in((*args, *kwargs.values()))]
         found = []
         for output in outputs:
-            before, axis = self._of(output), self._axis_of(function, name, args, kwargs, given, output)
+            before, axis = self._of(output), self._axis_of(call, given, output)
             found.append(before if axis is None else replace(before, axis=axis))
             if axis is not None and self._has_space(output):
                 self._grids.append(tuple(size for place, size in enumerate(output.shape) if place not in (0, axis)))
-        located = self._places_of(function, name, args, kwargs, given, found)
+        located = self._places_of(call, given, found)
         for one, places in zip_longest(found, located[: len(found)]):
             if places is not None and places.along[0].shape == one.tensor.shape:
                 one = replace(one, places=places)
@@ -149,28 +148,20 @@ class _Axes(TorchFunctionMode):
     def _has_space(self, tensor: Tensor) -> bool:
         return tensor.ndim - 2 == len(self._space) > 0
 
-    def _axis_of(
-        self,
-        function: Callable,
-        name: str,
-        args: tuple,
-        kwargs: dict[str, Any],
-        given: Sequence[_Followed],
-        output: Tensor,
-    ) -> int | None:
+    def _axis_of(self, call: SeenCall, given: Sequence[_Followed], output: Tensor) -> int | None:
         if output.ndim < 2:
             return None
         sources = [one for one in given if one.axis is not None]
-        if name in _FIRST:
-            return 2 if name == "conv1d" and _mixes_tokens(args, kwargs, sources) else 1
-        if name in _LAST:
+        if call.name in _FIRST:
+            return 2 if call.name == "conv1d" and _mixes_tokens(call, sources) else 1
+        if call.name in _LAST:
             return output.ndim - 1
         for source in sources:
             tensor, axis = source.tensor, source.axis
-            if name in _MOVING:
+            if call.name in _MOVING:
                 # a tensor whose sizes are its axes shows where they go
                 sizes = torch.empty([place + 2 for place in range(tensor.ndim)], device="meta")
-                moved = function(sizes, *args[1:], **kwargs)
+                (moved,) = call.on(sizes)
                 return [*moved.shape].index(axis + 2)
             kept = axis, axis - tensor.ndim  # counted from the front, or from the end
             for place in kept if len(output) == len(tensor) else kept[::-1]:
@@ -185,25 +176,19 @@ class _Axes(TorchFunctionMode):
         return None
 
     def _places_of(
-        self,
-        function: Callable,
-        name: str,
-        args: tuple,
-        kwargs: dict[str, Any],
-        given: Sequence[_Followed],
-        outputs: Sequence[_Followed],
+        self, call: SeenCall, given: Sequence[_Followed], outputs: Sequence[_Followed]
     ) -> list[Places | None]:
         known = [one.places for one in given]
-        own_result = "out" not in kwargs  # what is given must not get coordinates
-        if name in _JOINING and own_result:
-            return joined(function, known, args, kwargs)
-        if args and isinstance(args[0], Tensor) and own_result and moves(name, args, kwargs, given[0].axis):
+        own_result = "out" not in call.kwargs  # what is given must not get coordinates
+        if call.name in _JOINING and own_result:
+            return joined(call, known)
+        if call.args and isinstance(call.args[0], Tensor) and own_result and moves(call, given[0].axis):
             if known[0] is None:
                 return []
-            if name == "pad" and not known[0].moved:  # a map with a border is a map
+            if call.name == "pad" and not known[0].moved:  # a map with a border is a map
                 return [Places.of_map(outputs[0].tensor)]
-            return known[0].after(function, name, args, kwargs)
-        maps = name in _FIRST and len(outputs) == 1 and outputs[0].axis == 1 and self._has_space(outputs[0].tensor)
+            return known[0].after(call)
+        maps = call.name in _FIRST and len(outputs) == 1 and outputs[0].axis == 1 and self._has_space(outputs[0].tensor)
         return [_carried([one for one in given if one.places is not None], output, maps) for output in outputs]
 
     def _grid(self, tokens: int) -> tuple[int, ...]:
@@ -220,10 +205,9 @@ class _Axes(TorchFunctionMode):
         return ()
 
 
-def _mixes_tokens(args: tuple, kwargs: dict[str, Any], sources: Sequence[_Followed]) -> bool:
+def _mixes_tokens(call: SeenCall, sources: Sequence[_Followed]) -> bool:
     """Return whether a convolution `[N, T, C]` -> `[N, U, C]` combines tokens, and leaves channels where they are."""
-    given = dict(zip(("input", "weight"), args, strict=False)) | kwargs
-    values, weight = given["input"], given["weight"]
+    values, weight = call.argument(0, "input"), call.argument(1, "weight")
     return weight.shape[2] == 1 and any(one.tensor is values and one.axis == 2 for one in sources)
 
 

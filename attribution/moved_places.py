@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from crp.attribution.functions.function_calls import function_name
 from crp.attribution.nested_tensors import tensors_in
 
 # Functions that move values without changing them: what they do to a tensor, they do to the places of its values.
@@ -22,6 +22,28 @@ _MOVING = {
 }  # fmt: skip
 # Functions that put one value in the place of several: it lies where these lie on average.
 _REDUCING = {"mean", "sum", "amax", "amin", "max", "min"}
+
+
+class SeenCall(NamedTuple):
+    """A call of a function, as a mode sees it."""
+
+    function: Callable
+    args: tuple
+    kwargs: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The function's name without module."""
+        return function_name(self.function)
+
+    def argument(self, place: int, name: str, default: Any = None) -> Any:
+        """Return an argument that may be given by place or by name."""
+        return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
+
+    def on(self, values: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """Return the results of the call with another first argument."""
+        rest = {name: value for name, value in self.kwargs.items() if name != "tensors"}
+        return list(tensors_in([self.function(values, *self.args[1:], **rest)]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +87,16 @@ class Places:
             found._grids[axis] = self._grids[axis]
         return found
 
-    def after(self, function: Callable, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Places]:
-        """Return the places of a function's results, one for each, after it moved or reduced (`moves`) these values."""
-        if name in _REDUCING:
-            keep = kwargs.get("keepdim", len(args) > 2 and args[2] is True)
-            return [Places(tuple(each.mean(_dim(args, kwargs), keep) for each in self.along))]
-        if name == "view":  # what can be seen as another shape differs between a tensor and its coordinates
-            function = Tensor.reshape
-        if name == "pad" and "constant" in (kwargs.get("mode", "constant"), *args[2:3]):
-            function, args, kwargs = partial(functional.pad, value=torch.nan), (args[0], _amounts(args, kwargs)), {}
-        parts = [list(tensors_in([function(each, *args[1:], **kwargs)])) for each in self.along]
-        return [Places(along) for along in zip(*parts, strict=True)]
+    def after(self, call: SeenCall) -> list[Places]:
+        """Return the places of the results of a call, one for each, that moved or reduced (`moves`) these values."""
+        if call.name in _REDUCING:
+            dim, keep = call.argument(1, "dim"), call.argument(2, "keepdim", False) is True
+            return [Places(tuple(each.mean(dim, keep) for each in self.along))]
+        if call.name == "view":  # what can be seen as another shape differs between a tensor and its coordinates
+            call = call._replace(function=Tensor.reshape)
+        if call.name == "pad" and call.argument(2, "mode", "constant") == "constant":
+            call = SeenCall(functional.pad, call.args[:1], {"pad": call.argument(1, "pad"), "value": torch.nan})
+        return [Places(along) for along in zip(*map(call.on, self.along), strict=True)]
 
     def grid(self, axis: int) -> tuple[int, ...]:
         """Return the grid on which the last positions lie row by row; empty if they are in another order, or nowhere.
@@ -103,44 +124,30 @@ class Places:
         return grid if torch.equal(ordered, means) else ()
 
 
-def joined(
-    function: Callable, known: Sequence[Places | None], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> list[Places]:
+def joined(call: SeenCall, known: Sequence[Places | None]) -> list[Places]:
     """Return the places of tensors that `cat` or `stack` joins; what nothing is known of has none."""
-    tensors = list(tensors_in(args[:1] or [kwargs["tensors"]]))
-    options = {name: value for name, value in kwargs.items() if name != "tensors"}
-    unknown = [torch.full((), torch.nan, device=one.device).expand(one.shape) for one in tensors]
+    unknown = [torch.full((), torch.nan, device=one.device).expand(one.shape) for one in call.argument(0, "tensors")]
 
     def along(axis: int) -> Tensor:
-        each = [places.along[axis] if places else nan for places, nan in zip(known, unknown, strict=True)]
-        return function(each, *args[1:], **options)
+        (found,) = call.on([one.along[axis] if one else nan for one, nan in zip(known, unknown, strict=True)])
+        return found
 
     count = max((len(places.along) for places in known if places), default=0)
     return [Places(tuple(map(along, range(count))))] if count else []
 
 
-def moves(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], axis: int | None) -> bool:
-    """Return whether a function moves or reduces the values of its first argument, whose channels are on `axis`."""
-    if name == "view":  # of a dtype, or of a shape
-        return not isinstance(args[1] if len(args) > 1 else kwargs.get("dtype"), torch.dtype)
-    if name == "pad":
-        along = [args[0].ndim - 1 - place // 2 for place, amount in enumerate(_amounts(args, kwargs)) if amount]
-        return any(place != axis for place in along)
-    if name in _REDUCING:  # `max` and `min` of two tensors have no axis
-        return isinstance(_dim(args, kwargs), int | tuple | list)
-    return name in _MOVING
+def moves(call: SeenCall, axis: int | None) -> bool:
+    """Return whether a call moves or reduces the values of its first argument, whose channels are on `axis`."""
+    if call.name == "view":  # of a dtype, or of a shape
+        return not isinstance(call.argument(1, "dtype"), torch.dtype)
+    if call.name == "pad":  # two amounts for each axis, from the last one on
+        amounts, last = call.argument(1, "pad"), call.args[0].ndim - 1
+        return any(amount and last - place // 2 != axis for place, amount in enumerate(amounts))
+    if call.name in _REDUCING:  # `max` and `min` of two tensors have no axis
+        return isinstance(call.argument(1, "dim"), int | tuple | list)
+    return call.name in _MOVING
 
 
 def _constant(values: Tensor, axis: int) -> Tensor:
     """Average over an axis, along which most coordinates are one number in memory, and keep it with the length 1."""
     return values.narrow(axis, 0, 1) if values.stride(axis) == 0 else values.double().mean(axis, keepdim=True)
-
-
-def _dim(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the argument `dim` of a reduction."""
-    return args[1] if len(args) > 1 else kwargs.get("dim")
-
-
-def _amounts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[int]:
-    """Return the argument `pad` of `functional.pad`: two numbers for each axis, from the last one on."""
-    return args[1] if len(args) > 1 else kwargs["pad"]
