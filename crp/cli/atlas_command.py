@@ -28,7 +28,7 @@ SITE = "site"
 OBJECTS = "objects"
 
 
-@click.command(short_help="Explain pictures with a library: a page for each, or a site.")
+@click.command(short_help="Explain pictures with a library: one page each, or a site.")
 @click.argument("library")
 @click.argument("images", nargs=-1, metavar="PICTURE...")
 @click.option(
@@ -37,7 +37,9 @@ OBJECTS = "objects"
     help="A file (zebra.html, zebra.png, ...), or a folder for PICTURE.html; default: the current folder. "
     f"For a site, its folder; default: '{SITE}'. For --objects, a folder; default: '{OBJECTS}'.",
 )
-@click.option("--site", is_flag=True, help="Make a site, even of single pictures, or of the library's concepts alone.")
+@click.option(
+    "--site", is_flag=True, help="Make a site, even for single pictures, or for the library's concepts alone."
+)
 @click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Can be repeated; default: html.")
 @click.option("--layers", type=options.Names(), help="Some of the library's layers, separated by commas; default: all.")
 @click.option(
@@ -53,14 +55,14 @@ OBJECTS = "objects"
     "target",
     metavar="CLASS",
     help="Class to explain, by index or name; default: the predicted class. Also 'octagon - disc', 'octagon + disc', "
-    "'octagon - others', or of a model with one output 'output - 3.5'. A class of a "
-    "segmentation is explained where it is predicted.",
+    "'octagon - others' or, for a model with one output, 'output - 3.5'. A class of a segmentation is explained "
+    "where it is predicted.",
 )
 @click.option(
     "--mask",
     metavar="FILE",
-    help="The bright pixels of this picture, as large as PICTURE, are the object: a class of a segmentation is "
-    "explained inside of them, and pages say how much relevance lies outside.",
+    help="A picture as large as PICTURE whose bright pixels mark the object: a class of a segmentation is explained "
+    "inside it, and pages say how much relevance lies outside.",
 )
 @click.option("--box", type=int, metavar="N", help="Explain box N that the detector finds, from 0.")
 @click.option(
@@ -68,8 +70,10 @@ OBJECTS = "objects"
     is_flag=True,
     help="Explain every box that a detector finds, or every class of a segmentation: a page for each, and an index.",
 )
-@click.option("--similar-to", metavar="FILE", help="Explain how similar the model's embedding is to this picture's.")
-@click.option("--against", metavar="CLASS", help="Also explain this class, and the difference: why not this one?")
+@click.option(
+    "--similar-to", metavar="FILE", help="Explain the similarity of the embeddings of PICTURE and of this picture."
+)
+@click.option("--against", metavar="CLASS", help="Also explain this class and the difference: why not this class?")
 @click.option("--graph/--no-graph", default=True, help="Whether to show how lower concepts compose higher ones.")
 @click.option(
     "--pairs",
@@ -80,7 +84,9 @@ OBJECTS = "objects"
 )
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
-@click.option("--data", metavar="DATA", help="The mined data, for patches not made yet; default: as the library names.")
+@click.option(
+    "--data", metavar="DATA", help="The mined data, for patches not made yet; default: what the library names."
+)
 @click.option(
     "--labels",
     metavar="FILE",
@@ -95,14 +101,14 @@ def atlas(library: str, images: tuple[str, ...], **given: Any) -> None:
     """Explain a model's predictions for PICTUREs by the concepts in LIBRARY, with a page for each.
 
     If a PICTURE is a folder, all its pictures become a site: an index, a page for each prediction, and a page for each
-    concept of the layers, with links between them. After an interruption the same command resumes. Complete pages are
+    concept of the layers, with links between them. After an interruption, the same command resumes. Finished pages are
     kept as long as nothing on them has changed.
 
     Patches are pictures of the samples that show a concept best. Those that the library does not have yet are made from
-    the mined data, if these are where they were, or are given with --data; otherwise the page says so.
+    the mined data, if these are still in place or are given with --data; otherwise the page says so.
 
-    The library names the model. torchvision's models are loaded automatically; other code is run only if you give it
-    again with --model, or with --trust. The weights must be those that were mined.
+    The library names the model. Models of torchvision, timm and transformers are loaded automatically; other code runs
+    only if you name it again with --model, or give --trust. The weights must be those that were mined.
 
     \b
     Example:

@@ -18,7 +18,7 @@ from crp.files import user_path
     type=click.Choice(["share", "activation", "frequency"]),
     default="share",
     show_default=True,
-    help="Sort key, in descending order; frequency: how often it is among a sample's leading concepts.",
+    help="Sort key, in descending order; frequency: how often the concept is among a sample's leading concepts.",
 )
 @click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="Largest number of rows.")
 @click.option("--plot", metavar="FILE", help="Also draw the rows: .png, .pdf or .svg.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from crp.library import Library
 
 
-@click.command(short_help="Find concepts of context: those that lie outside of the objects of a class.")
+@click.command(short_help="Find context concepts: those that lie outside the objects of a class.")
 @click.argument("library")
 @click.argument("images", nargs=-1, required=True, metavar="PICTURE...")
 @click.option("--layers", type=options.Names(), help="Some of the library's layers, separated by commas; default: all.")
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Number of supporting concepts of each object and layer that are measured.",
+    help="Number of supporting concepts to measure for each object and layer.",
 )
 @click.option("--out", metavar="FILE", help="Write all rows as CSV.")
 @click.option("--count", type=click.IntRange(min=1), default=5, show_default=True, help="Rows shown for each class.")
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 @options.concept
 @options.device
 def context(library: str, images: tuple[str, ...], **given: Any) -> None:
-    """Rank the concepts of each class by how much of their relevance lies outside of its objects.
+    """Rank the concepts of each class by how much of their relevance lies outside its objects.
 
     Objects are the boxes that the detector in LIBRARY finds in the PICTUREs (files, or folders of pictures), or the
     classes that the segmentation predicts. For every object, the conditional heatmap of each of its strongest concepts
-    is divided into what lies inside of the box or mask and what lies outside, the context (L-CRP, Dreyer et al. 2023).
+    is divided into what lies inside the box or mask and what lies outside, the context (L-CRP, Dreyer et al. 2023).
     A PICTURE that cannot be read is left out and named at the end.
 
     \b

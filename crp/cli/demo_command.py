@@ -15,9 +15,7 @@ from crp.files import user_path
 @click.option(
     "--out", metavar="FOLDER", help="Folder to write to; crp-demo by default, or crp-demo-KIND for another kind."
 )
-@click.option(
-    "--kind", type=click.Choice(tuple(KINDS)), default="scenes", show_default=True, help="The kind of input."
-)
+@click.option("--kind", type=click.Choice(tuple(KINDS)), default="scenes", show_default=True, help="The kind of input.")
 @click.option(
     "--model",
     "network",
@@ -30,8 +28,9 @@ from crp.files import user_path
 def demo(out: str | None, kind: str, network: str | None, samples: int) -> None:
     """Run a complete example: mine a built-in data set with its trained model, and explain one prediction.
 
-    The data are made by the program, so the ground truth is known. Of the scenes, one class, the octagon, had a small
-    stamp in a corner in the training data. The atlas shows whether the model uses the octagon or the stamp.
+    The data are made by the program, so the ground truth is known. In the training
+    scenes, nearly all octagons had a small stamp in a corner. The atlas shows whether the model uses the octagon or the
+    stamp.
 
     \b
     Example:

@@ -14,8 +14,8 @@ from crp.errors import inert
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.option("--layers", type=options.Names(), help="Some layers that both have; default: all.")
-@click.option("--fail-if", "rules", metavar="RULE", multiple=True, help="Exit with 1 if it holds for B; repeatable.")
-@click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="Changes to list for a layer.")
+@click.option("--fail-if", "rules", metavar="RULE", multiple=True, help="Exit with 1 if RULE holds for B; repeatable.")
+@click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="Changes to list per layer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the difference as JSON.")
 @click.pass_context
 def diff(
@@ -30,7 +30,7 @@ def diff(
     """Say which concepts of library A are lost in B, which are new, and which classes use a concept more or less.
 
     A and B are libraries of two checkpoints, training runs or models, mined with --vectors on the same samples.
-    Concepts are matched by what they respond to, whatever their numbers are. SciPy is needed.
+    Concepts are matched by what they respond to, not by their numbers. SciPy is needed.
 
     \b
     Examples:

@@ -12,21 +12,21 @@ import click
 from crp.cli import options
 
 
-@click.command(short_help="Measure whether what counts in explanations is what the model uses.")
+@click.command(short_help="Measure whether explanations name what the model uses.")
 @click.argument("library")
 @click.option("--data", metavar="DATA", required=True, help="Samples to evaluate on, named as for `crp mine`.")
 @click.option("--layers", type=options.Names(), help="Some of the library's layers, separated by commas; default: all.")
 @click.option(
     "--measures",
     type=options.Names(),
-    help="What is measured, names separated by commas; `all` for everything. Default: what is quick.",
+    help="Measures, separated by commas, or `all`. Default: those that are quick.",
 )
 @click.option(
     "--samples",
     type=click.IntRange(min=2),
     default=32,
     show_default=True,
-    help="How many samples, spread over the data; if they have labels, only those that are predicted correctly.",
+    help="Number of samples, spread over the data; if they have labels, only correctly predicted ones.",
 )
 @click.option(
     "--out",
@@ -55,10 +55,10 @@ def evaluate(
 ) -> None:
     """Remove concepts of LIBRARY from its model, and compare what happens with what explanations say.
 
-    The report has, for each layer, how far the order and the signs of concepts are those of their measured effects, and
-    how fast the output falls when concepts are removed in that order, beside simple baselines. By default it also says
-    whether the network is trained, and covers edges between layers, pairs of concepts, and sums over classes; with
-    --measures also masking, randomisation, stability and pixels, or all.
+    For each layer, the report says how well the order and signs of the concepts' relevance agree with their measured
+    effects, and how fast the output falls when concepts are removed in that order, compared with simple baselines. By
+    default it also says whether the network is trained, and covers edges between layers, pairs of concepts, and sums
+    over classes; with --measures also masking, randomisation, stability and pixels, or all.
 
     \b
     Example:

@@ -26,16 +26,18 @@ METHODS = ("suppress", "project", "reactive", "refit", "prune")
 @click.command(short_help="Correct a model that relies on a concept, and save it.")
 @click.argument("library")
 @click.option("--concept", metavar="LAYER/ID", help="The concept, such as conv5/37; all methods but prune need one.")
-@click.option("--by", "method", type=click.Choice(METHODS), required=True, help="How; see above.")
+@click.option("--by", "method", type=click.Choice(METHODS), required=True, help="The method; see above.")
 @click.option("--data", metavar="DATA", required=True, help="Samples to correct on, named as for `crp mine`.")
 @click.option("--out", metavar="FILE", required=True, help="FILE.safetensors (weights), .pt2 or .onnx (programs).")
 @click.option(
     "--usual-place",
     "placed",
     is_flag=True,
-    help="With project, reactive and refit: the concept at its usual place only, as a watermark has one.",
+    help="With project, reactive and refit: correct the concept as it is at its usual place, for example a watermark.",
 )
-@click.option("--refit", "refitted", is_flag=True, help="After suppress, project or reactive, fit the last layer, too.")
+@click.option(
+    "--refit", "refitted", is_flag=True, help="After suppress, project or reactive, also refit the last layer."
+)
 @click.option(
     "--from",
     "from_layer",
@@ -48,16 +50,16 @@ METHODS = ("suppress", "project", "reactive", "refit", "prune")
     type=click.Choice(("zero", "mean")),
     default="zero",
     show_default=True,
-    help="With suppress: what takes the place of the concept.",
+    help="With suppress: what replaces the concept.",
 )
-@click.option("--share", type=click.FloatRange(0, 1), help="With prune: the share of the filters to take out.")
+@click.option("--share", type=click.FloatRange(0, 1), help="With prune: the share of the filters to remove.")
 @click.option("--layers", type=options.Names(), help="With prune: some of the library's layers; default: all.")
 @click.option(
     "--samples",
     type=click.IntRange(min=40),
     default=1000,
     show_default=True,
-    help="How many samples, spread over DATA; a quarter of them only measures the result.",
+    help="Number of samples, spread over DATA; a quarter of them is kept for measuring the result.",
 )
 @click.option(
     "--kind", "kind", metavar="KIND", default="channels", show_default=True, help="Kind of concept of LIBRARY."
@@ -91,14 +93,14 @@ def fix(
 
     \b
     suppress   the concept is 0 (or its mean) for every input; weights of the same architecture where possible
-    project    the direction in which activations change with the concept is taken out (pattern-ClArC)
+    project    the direction in which activations change with the concept is removed (pattern-ClArC)
     reactive   where the concept is active, the usual activation replaces what is there; other inputs do not change
     refit      the last layer (with --from: more layers) is fitted again, on samples with the concept exchanged
-    prune      the filters that predictions rely on least, of all layers, become zero; lists accuracy by share
+    prune      the filters, of all layers, that predictions rely on least become zero; lists accuracy by share
 
     Removing a concept stops it from deciding, but teaches the model nothing. A class that it knew by the concept alone
-    is recognised again only after `refit`, or with --refit after another method. No labels are needed. The more samples
-    have the concept, the lower the layer from which training pays off.
+    is recognised again only after `refit`, or another method with --refit. No labels are needed. The more samples
+    have the concept, the lower the layer from which training is worthwhile.
 
     Channels that respond to a watermark often respond to other things, too. --usual-place learns a direction over all
     channels that tells the concept, at the place where it usually is, from everything else, and corrects that instead.

@@ -15,19 +15,21 @@ from crp.cli import options
 @click.command(short_help="List the layers of a model, and which are mined by default.")
 @click.argument("model")
 @options.weights
-@click.option("--data", metavar="DATA", help="Data whose first sample is the input, named as for `crp mine`.")
+@click.option("--data", metavar="DATA", help="Data, named as for `crp mine`; the first sample is the input.")
 @options.size
 @options.crop
 @options.preprocessing
 @options.output
-@click.option("--all", "every", is_flag=True, help="Every layer, also those that only some paths to the output pass.")
+@click.option(
+    "--all", "every", is_flag=True, help="List every layer, including those that some paths to the output bypass."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def layers(model: str, **given: Any) -> None:
     """List the layers of MODEL: shape, layout and receptive field of their outputs.
 
-    MODEL is named as for `crp mine`; weights are not needed. It is run once, on noise of the size of its pictures or on
-    the first sample of --data. Layers with * are mined by default: the last of each of the last four stages, or four
-    blocks at even distances if there is one stage. A stage is a run of layers with the same grid of positions.
+    MODEL is named as for `crp mine`; weights are not needed. The model runs once, on noise the size of its pictures or
+    on the first sample of --data. Layers with * are mined by default: the last of each of the last four stages, or four
+    evenly spaced blocks if there is only one stage. A stage is a run of layers with the same grid of positions.
 
     \b
     Example:

@@ -12,14 +12,18 @@ from crp.cli import options
 from crp.cli.library_subject import read_subject
 
 
-@click.command(short_help="Write which samples have a concept, and masks of where it is.")
+@click.command(short_help="List the samples that have a concept, and write masks of where it is.")
 @click.argument("library")
 @click.option("--concept", metavar="LAYER/ID", required=True, help="The concept, such as conv5/37.")
 @click.option("--data", metavar="DATA", required=True, help="Samples, named as for `crp mine`.")
 @click.option("--out", metavar="FOLDER", required=True, help="Folder for samples.csv and masks/.")
-@click.option("--labels", is_flag=True, help="List the labels of DATA, too.")
+@click.option("--labels", is_flag=True, help="Also list the labels of DATA.")
 @click.option(
-    "--samples", type=click.IntRange(min=40), default=1000, show_default=True, help="How many, spread over DATA."
+    "--samples",
+    type=click.IntRange(min=40),
+    default=1000,
+    show_default=True,
+    help="Number of samples, spread over DATA.",
 )
 @click.option("--kind", metavar="KIND", default="channels", show_default=True, help="Kind of concept of LIBRARY.")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
@@ -36,11 +40,11 @@ def masks(
     kind: str,
     **given: Any,
 ) -> None:
-    """Write which samples of DATA have a concept of LIBRARY, and where in them it is, for training elsewhere.
+    """List the samples of DATA that have a concept of LIBRARY, and write where it is, for training elsewhere.
 
     samples.csv lists all samples that were read: index, whether the concept is active, how strong it is, the predicted
-    class, the label, and the file of the mask. masks/INDEX.png is 255 where the concept is, in the size of the model's
-    input.
+    class, the label, and the file of the mask. masks/INDEX.png has the size of the model's input and is 255 where the
+    concept is.
 
     \b
     Example:

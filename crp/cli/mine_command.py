@@ -30,7 +30,7 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
 @options.size
 @options.crop
 @click.option("--mean", type=options.Numbers(), help="Subtracted after scaling to 0..1: one number or one per channel.")
-@click.option("--std", type=options.Numbers(), help="Divisor after that.")
+@click.option("--std", type=options.Numbers(), help="Divisor after subtracting the mean.")
 @options.preprocessing
 @options.show_channels
 @options.show_limits
@@ -51,13 +51,17 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
     help="Reference samples of each concept and mode.",
 )
 @click.option(
-    "--patches", type=click.IntRange(min=0), default=8, show_default=True, help="How many of them have a patch."
+    "--patches",
+    type=click.IntRange(min=0),
+    default=8,
+    show_default=True,
+    help="How many of the reference samples get a patch.",
 )
 @options.patches_now
 @click.option(
     "--class-references",
     type=click.IntRange(min=0),
-    help="Reference samples for each class in addition; default: 3, or as many as fit into 256 MB.",
+    help="Additional reference samples for each class; default: 3, or as many as fit into 256 MB.",
 )
 @click.option("--vectors", is_flag=True, help="Store concept vectors, for crp search and crp strategies.")
 @click.option("--block-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples per batch.")
@@ -75,8 +79,8 @@ _DECIDING = ("references", "class_references", "vectors", "patches", "block_size
 @click.option(
     "--rules",
     type=click.Choice(["by-purpose-gamma", "by-purpose", "epsilon-plus-flat"]),
-    help="How relevance flows: one set of rules ranks concepts and another, with gamma, draws heatmaps (default), the "
-    "same with z+ in place of gamma, or the single composite of the CRP paper.",
+    help="Rules of propagation: one set that ranks concepts and another, with gamma, that draws heatmaps (default); "
+    "the same with z+ instead of gamma; or the single composite of the CRP paper.",
 )
 @options.concept
 @options.probabilities
@@ -97,13 +101,14 @@ def mine(model: str, data: str, **given: Any) -> None:
     map-style data set), or demo.
 
     Pictures are preprocessed as for ImageNet for torchvision's models (short side 256, crop 224), as timm evaluates
-    them or the processor of the folder prepares them, and only scaled to 0..1 for other models; the options change
-    that. The settings are stored, so `crp atlas` needs only the library and a picture. With --show-channels or
-    --show-limits, DATA is a folder of images with any channels (.npy, .tif, .png), whose values the model gets as they
-    are; pages say what they show of them.
+    its models, or as the processor in the hf:FOLDER says. For other models they are only scaled to 0..1. The options
+    change that. The settings are stored, so `crp atlas` needs only the library and a picture. With --show-channels or
+    --show-limits, DATA is a folder of images with any channels (.npy, .tif, .png), whose values go to the
+    model unchanged; pages say what they show of them.
 
-    After an interruption or a kill, the same command resumes from LIBRARY.partial. With torchrun (the second example)
-    several processes share the work, with --shard several machines. The library is the same, byte for byte.
+    After an interruption, even a kill, the same command resumes from LIBRARY.partial. With torchrun (the second
+    example), several processes share the work; with --shard, several machines do. The library is the same, byte
+    for byte.
 
     \b
     Example:

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 @click.option("--note", help="With --set: a note on the concept.")
 @click.option("--tags", type=options.Names(), help="With --set: tags, separated by commas.")
 @click.option("--verdict", help="With --set: artefact, fine or unsure.")
-@click.option("--author", default="", metavar="NAME", help="With --set: who says it.")
+@click.option("--author", default="", metavar="NAME", help="With --set: who gives the name.")
 @click.option("--import", "imported", metavar="FILE", multiple=True, help="Merge names from a file; repeatable.")
 @click.option("--export", "exported", metavar="FILE", help="Write all names to a file that --import reads.")
-@click.option("--propose", metavar="SOURCE", help="Propose names, from FILE.csv about the samples, or from classes.")
+@click.option(
+    "--propose", metavar="SOURCE", help="Propose names from FILE.csv, a table about the samples, or from `classes`."
+)
 @click.option("--layers", type=options.Names(), help="With --propose: some of the library's layers; default: all.")
 @click.option("--json", "as_json", is_flag=True, help="Print the names as JSON.")
 def names(
@@ -39,17 +41,17 @@ def names(
     layers: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
-    """List what people said about concepts of LIBRARY; with options, add to it, or exchange it with others.
+    """List the names that people gave to concepts of LIBRARY; with options, add names or exchange them.
 
     Names are kept in LIBRARY/names.json. They stay when the model is mined again. Each has a fingerprint of its
     concept; names of concepts that the library does not hold (the model was trained again, its channels have other
     numbers) are not used, and a sentence says so. Of two names for one concept, the newer one is kept.
 
     --propose lists names that fit, and stores none. A concept gets the name of an attribute if its activation separates
-    the samples with it (AUC at least 0.95), so does its relevance (at least 0.75), and neither is likely by chance.
-    FILE.csv has a row for each sample, in the order of the data; the library needs vectors (--vectors). `classes` needs
-    neither: concepts of one class become "octagon's". With --export FILE the proposals are written, to look at and to
-    --import.
+    the samples with it (AUC at least 0.95), and this is unlikely by chance. If the model's predictions do not agree
+    with the mined labels, its relevance must separate them, too (at least 0.75). FILE.csv has a row for each sample, in
+    the order of the data; the library needs vectors (--vectors). `classes` needs neither: concepts of one class become
+    "octagon's". With --export FILE, the proposals are written to a file, to be checked and then given to --import.
 
     \b
     Examples:

@@ -100,8 +100,8 @@ class Share(click.ParamType):
 probabilities = click.option(
     "--probabilities",
     type=click.Choice(["softmax", "sigmoid"]),
-    help="How logits become class probabilities; default: as the model ends, sigmoid if the mined data have several "
-    "labels for a sample, or softmax.",
+    help="How logits become class probabilities; default: what the model ends in, else sigmoid if samples of the mined "
+    "data have several labels, else softmax.",
 )
 workers = click.option(
     "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that load pictures ahead."
@@ -122,7 +122,7 @@ patches_now = click.option(
     type=click.Choice(["all", "first", "none"]),
     default="none",
     show_default=True,
-    help="Which patches are made now: all, the best one of each concept and mode, or none; pages make those they need.",
+    help="Patches to make now: all, the best one of each concept and mode, or none; pages make the others when needed.",
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing library.")
 device = click.option("--device", help="cpu, cuda, cuda:1 or mps; default: the fastest available.", metavar="NAME")
@@ -159,7 +159,7 @@ show_limits = click.option(
     "--show-limits",
     type=Numbers(),
     metavar="LOW,HIGH",
-    help="Of such images: the values drawn as black and as full colour (0,4095); default: those of each picture.",
+    help="For such images: the values drawn as black and as full colour (0,4095); default: the range of each picture.",
 )
 output = click.option(
     "--output",

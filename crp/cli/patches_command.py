@@ -12,7 +12,9 @@ from crp.cli import options
 
 @click.command(short_help="Make the patches that a library does not have yet.")
 @click.argument("library")
-@click.option("--data", metavar="DATA", help="The mined data, named as for `crp mine`; default: as the library names.")
+@click.option(
+    "--data", metavar="DATA", help="The mined data, named as for `crp mine`; default: what the library names."
+)
 @click.option("--layers", type=options.Names(), help="Some of the library's layers, separated by commas; default: all.")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
@@ -31,7 +33,7 @@ def patches(
 ) -> None:
     """Make all patches that LIBRARY does not have yet: small pictures that show its concepts.
 
-    Otherwise patches are made when a page needs them. After an interruption, the same command continues. Several
+    Otherwise patches are made when a page needs them. After an interruption, the same command resumes. Several
     processes may make patches of a library at the same time. The library is then the same, byte for byte, as one that
     was mined with --patches-now all.
 

@@ -24,7 +24,7 @@ from crp.errors import inert
 @click.option("--label", metavar="CLASS", help="Only samples with this label.")
 @click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Largest number of samples.")
 def search(library: str, layer: str, concept: int, by: str, count: int, **classes: str | None) -> None:
-    """Find the samples of LIBRARY that use the concept with the number CONCEPT of LAYER most.
+    """Find the samples of LIBRARY that use concept number CONCEPT of LAYER most.
 
     The library must have been mined with --vectors. Samples have the names of their files if the mined folder is still
     where it was.

@@ -7,17 +7,19 @@ import click
 from crp.errors import inert
 
 
-@click.command(short_help="Cluster the samples of each class; likely Clever Hans first.")
+@click.command(short_help="Cluster the samples of each class; likely Clever Hans come first.")
 @click.argument("library")
 @click.argument("layer")
 @click.option("--class", "targets", metavar="CLASS", multiple=True, help="Only this class; can be repeated.")
-@click.option("--clusters", type=click.IntRange(min=2), help="For each class; by default chosen by the eigenvalues.")
+@click.option(
+    "--clusters", type=click.IntRange(min=2), help="Clusters per class; by default chosen by the eigenvalues."
+)
 @click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Largest number of rows.")
 def strategies(library: str, layer: str, targets: tuple[str, ...], clusters: int | None, count: int) -> None:
     """Cluster the samples of each class in LIBRARY by the relevance of LAYER's concepts (SpRAy).
 
     Clusters in which one concept has a much larger share of the relevance than in the rest of the class come first: a
-    Clever Hans is likeliest there. The library must have been mined with --vectors, and scikit-learn is needed.
+    Clever Hans is most likely there. The library must have been mined with --vectors, and scikit-learn is needed.
 
     \b
     Example:

@@ -19,17 +19,19 @@ from crp.errors import inert
 @click.argument("library")
 @click.option("--layers", type=options.Names(), help="Some of the library's layers; default: all.")
 @click.option("--data", metavar="DATA", help="Samples on which effects are measured, named as for `crp mine`.")
-@click.option("--samples", type=click.IntRange(min=40), default=1000, show_default=True, help="How many of them.")
+@click.option(
+    "--samples", type=click.IntRange(min=40), default=1000, show_default=True, help="Number of samples to read."
+)
 @click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="Largest number of rows.")
 @click.option("--measured", type=click.IntRange(min=1), default=5, show_default=True, help="Rows that are measured.")
-@click.option("--verdict", metavar="LAYER/ID=VERDICT", help="Keep a verdict: artefact, fine or unsure.")
+@click.option("--verdict", metavar="LAYER/ID=VERDICT", help="Store a verdict: artefact, fine or unsure.")
 @click.option("--note", default="", help="A note on the verdict.")
 @click.option("--kind", metavar="KIND", default="channels", show_default=True, help="Kind of concept of LIBRARY.")
 @click.option("--model", metavar="MODEL", help="The mined model, named as for `crp mine`.")
 @options.weights
 @options.device
 @click.option("--trust", is_flag=True, help="Run code that the library names. Only for libraries you trust.")
-@click.option("--page", metavar="FILE.html", help="Write a page with patches, evidence, and an editor of verdicts.")
+@click.option("--page", metavar="FILE.html", help="Write a page with patches, evidence, and an editor for verdicts.")
 @click.option("--json", "as_json", is_flag=True, help="Print the evidence as JSON.")
 def suspects(
     library: str,
@@ -48,11 +50,12 @@ def suspects(
     """List concepts of LIBRARY that a class may use for the wrong reason, the most suspicious first.
 
     LIBRARY must have been mined with --vectors. Rows are ordered by the sum of the evidence: how much more the class
-    uses the concept than any other class does; how much less it is used by those samples of the class that use it
-    least; by how much, at least, these are wrong more often; and, with --data, how far the concept decides when it is
-    taken out of samples and put into others. A row is likely a Clever Hans, and stands above the others, if the first
-    three are above 30, 20 and 0 points; or, with --data, if the concept is the same at one place of the input, as a
-    watermark is. Whether a concept is legitimate is for you to say; verdicts are kept in the library (`crp names`).
+    uses the concept than any other class does; how much less the samples of the class that use it least use it; how
+    much more often, at least, those are predicted wrongly; and, with --data, how many samples change their class when
+    the concept is removed or added, and how much of it stays at one place or lies outside the object. A row is likely a
+    Clever Hans, and stands above the others, if the first three are above 30, 20 and 0 points; or, with --data, if most
+    of the concept is one content at one place, as with a watermark. Whether a concept is legitimate is for you to say;
+    verdicts are kept in the library (`crp names`).
 
     \b
     Examples:
