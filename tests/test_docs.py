@@ -114,15 +114,10 @@ def runs_something(path: Path) -> bool:
 
 
 # What recipes.md runs is run by test_recipes.py, with what needs other packages.
-# The demo of the transformer, of demo.md, is that of README.md with the network of tests/crp/demo/test_vit.py.
-RUNNING = [
-    pytest.param(path, id=path.name, marks=pytest.mark.slow if path.name == "demo.md" else ())
-    for path in PAGES
-    if runs_something(path) and path.name != "recipes.md"
-]
+RUNNING = [path for path in PAGES if runs_something(path) and path.name != "recipes.md"]
 
 
-@pytest.mark.parametrize("path", RUNNING)
+@pytest.mark.parametrize("path", RUNNING, ids=lambda path: path.name)
 def test_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     page = path.read_text(encoding="utf-8")
