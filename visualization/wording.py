@@ -123,7 +123,7 @@ def headline(explanation: Explanation) -> tuple[tuple[str, bool], ...]:
     value = class_value(best, best)
     if best.probability is None:
         if class_name(best) in _UNNAMED_OUTPUT:
-            return ((f"The model’s output is {value}", False),)
+            return ((f"The model sees this input as {value}", False),)
         return (("The model’s value for ", False), (class_name(best), True), (f" is {value}", False))
     spread = ", spread over many classes" if spread_over_many_classes(best) else ""
     seen = (("The model sees ", False), (class_name(best), True), (f" ({value}{spread})", False))

@@ -138,8 +138,9 @@ def mine(
         Whether to store each sample's concept vectors (`Library.vectors`): `4 * C` bytes per sample and layer.
     precision
         `"bfloat16"` for a faster pass over the data set, `"tf32"` for a float32 model on an NVIDIA GPU, None for the
-        model's own precision. Lists of references then differ slightly (measured in docs/performance.md). Scores are
-        stored in float32, and patches are made in the model's own precision.
+        model's own precision. Lists of references then differ: of those by relevance, 91 and 96 % of the samples in
+        bfloat16 are those of float32 in two trained networks (docs/performance.md). Scores are stored in float32, and
+        patches are made in the model's own precision.
     relevance_score, activation_score
         `"sum"`, `"max"`, `"sum/divided"` or `"max/divided"`; see `crp.mining.scores`.
     block_size

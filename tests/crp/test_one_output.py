@@ -56,15 +56,15 @@ def test_the_value_is_kept_and_shown_everywhere(tmp_path, flat):
     assert [(score.name, score.probability) for score in explanation.classes] == [("output", None)]
     assert explanation.best.logit == pytest.approx(value, rel=1e-9)
     shown = f"{value:.3g}".replace("-", "−")
-    assert repr(atlas).startswith(f"Atlas: The model’s output is {shown}")
+    assert repr(atlas).startswith(f"Atlas: The model sees this input as {shown}")
     texts = [text.get_text() for axes in atlas_figure(explanation).axes for text in axes.texts]
-    assert f"The model’s output is {shown}" in texts
+    assert f"The model sees this input as {shown}" in texts
     assert "output of the model" in texts
     assert not {"class probabilities", "class 0", "over 99\N{NO-BREAK SPACE}%"} & set(texts)
     atlas.save(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text("utf-8")
     page = re.sub(r"(?s)<(style|script).*?</\1>|<[^>]+>", "", page)
-    assert f"The model’s output is {shown}" in page
+    assert f"The model sees this input as {shown}" in page
     assert "over 99" not in page
     assert "class 0" not in page
     atlas.save(tmp_path / "atlas.json")

@@ -102,8 +102,8 @@ def one_output(value, name="output"):
 @pytest.mark.parametrize(
     ("value", "name", "sentence"),
     [
-        (-0.1158, "output", "The model’s output is −0.116"),
-        (-0.1158, "class 0", "The model’s output is −0.116"),
+        (-0.1158, "output", "The model sees this input as −0.116"),
+        (-0.1158, "class 0", "The model sees this input as −0.116"),
         (12345.6, "price", "The model’s value for price is 12346"),
     ],
 )

@@ -163,7 +163,7 @@ def one_output(value):
 def test_the_only_output_is_a_value_and_no_class(explanation):
     page = Page(render(one_output(explanation)))
     text = " ".join("".join(page.text).split())
-    assert "The model’s output is −0.116" in text
+    assert "The model sees this input as −0.116" in text
     assert "The concepts of the network that raise or lower the output, where" in text
     assert "What is explained is negative (−0.116)" in text
     assert "class 0" not in text
