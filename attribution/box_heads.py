@@ -73,8 +73,8 @@ class ProposalBoxes:
         counts = [len(found) for found in places]
         if len(set(counts)) > 1 or not counts[0]:
             raise InputError(
-                f"The images of this batch have {counts} proposals: explain and mine one image at a time "
-                "(block_size=1)."
+                f"The images of this batch have different numbers of proposals, {counts}: explain and mine one image "
+                "at a time (block_size=1)."
                 if any(counts)
                 else "The detector has no proposal in this image."
             )

@@ -18,7 +18,7 @@ def check_relevance(relevance: Tensor, source: Tensor, start: str) -> None:
     """
     if relevance.shape[1:] != source.shape:
         raise InputError(
-            f"Relevance at '{start}' is [K, {', '.join(map(str, source.shape))}], given {list(relevance.shape)}."
+            f"Relevance at '{start}' must be [K, {', '.join(map(str, source.shape))}], given {list(relevance.shape)}."
         )
 
 
@@ -34,7 +34,7 @@ def full_regions(regions: Tensor, shape: Sequence[int]) -> Tensor:
         return regions[:, None, None].expand(-1, *shape)
     if regions.shape[1:] != shape:
         raise InputError(
-            f"Regions of this input are [R, {', '.join(map(str, shape[2:]))}] or "
+            f"Regions of this input must be [R, {', '.join(map(str, shape[2:]))}] or "
             f"[R, {', '.join(map(str, shape))}], given {list(regions.shape)}."
         )
     return regions

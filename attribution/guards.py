@@ -101,8 +101,9 @@ def check_output(
         )
     else:
         raise ModelError(
-            f"The copy of the model that is explained gives another output: they differ by {difference:.3g} of "
-            f"{largest:.3g}. If its forward pass depends on the data, explain such inputs apart from others."
+            f"The copy of the model that is explained does not give the model's output: they differ by "
+            f"{difference:.3g}, and the largest value is {largest:.3g}. If the forward pass depends on the data, "
+            "explain such inputs separately."
         )
 
 

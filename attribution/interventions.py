@@ -161,7 +161,7 @@ class Interventions(ABC):
             return removal.filled_with(self._parts_of_others(removal, layer, by))
         if by != "zero":
             raise InputError(
-                "What takes the place of a concept (by=) is 'zero', means over a data set (library.means(layer)), or a "
+                "What replaces a concept (by=) must be 'zero', means over a data set (library.means(layer)), or a "
                 f"tensor of samples, given {shortened(by)}."
             )
         return removal
@@ -169,8 +169,8 @@ class Interventions(ABC):
     def _parts_of_others(self, removal: Removal, layer: str, samples: Tensor) -> Parts:
         if samples.shape[1:] != self._input.shape[1:]:
             raise InputError(
-                f"Samples of this flow are [N, {', '.join(map(str, self._input.shape[1:]))}], the other ones (by=) are "
-                f"{list(samples.shape)}."
+                f"The samples that replace a concept (by=) must be [N, {', '.join(map(str, self._input.shape[1:]))}], "
+                f"like those of the flow, given {list(samples.shape)}."
             )
         upper = UpperPart(self.replica.source, samples, self.own_name(layer))
         return parts_of(removal.parts.kind, upper.activation, removal.parts.layout, layer)

@@ -56,8 +56,8 @@ def observed_layers(model: nn.Module, data: Tensor) -> list[ObservedLayer]:
     """List the layers that one pass calls, in the order in which they return, and choose some.
 
     Chosen are, of the layers of the trunk with linear or convolutional operations, the last one of each of the last
-    four stages. If there is a single stage (a ViT), four of its blocks are chosen at even distances, the last one among
-    them; if no layer has several positions (a fully connected net), the last four layers. The layer that computes the
+    four stages. If there is a single stage (a ViT), four evenly spaced blocks of it are chosen, among them the last
+    one; if no layer has several positions (a fully connected net), the last four layers. The layer that computes the
     classes is not chosen.
 
     Parameters

@@ -173,6 +173,6 @@ class MergedReads(TorchFunctionMode):
 
     def _error(self, norm: str) -> ModelError:
         return ModelError(
-            f"For this input, the model uses '{self._pairs[norm]}' and its batch norm '{norm}' in another way than for "
-            "the first input: its forward pass depends on the data. Explain such inputs apart from others."
+            f"For this input, the model uses '{self._pairs[norm]}' and its batch norm '{norm}' differently than for "
+            "the first input: its forward pass depends on the data. Explain such inputs separately."
         )

@@ -107,7 +107,7 @@ class ReadBoxes:
     def _raw(self, model: nn.Module, data: Tensor) -> RawBoxes:
         raw = self._read(self._forward(model, data))
         if not isinstance(raw, RawBoxes):
-            raise InputError(f"The function that reads boxes returned a {type(raw).__name__}; RawBoxes are needed.")
+            raise InputError(f"The function that reads boxes returned a {type(raw).__name__}; it must return RawBoxes.")
         if raw.logits.ndim != 3 or raw.boxes.shape != (*raw.logits.shape[:2], 4):
             raise InputError(
                 f"The boxes that were read have the shape {list(raw.boxes.shape)} and their class logits "

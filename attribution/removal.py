@@ -108,7 +108,7 @@ class Removal:
     def predictions_each(self, removed: Sequence[Sequence[Any]]) -> Tensor:
         """Compute the model's whole output, `[K, N, ...]`, with other concepts removed from each of the `N` samples."""
         if len(removed) != self.parts.samples:
-            raise InputError(f"Conditions for {len(removed)} samples are given, and there are {self.parts.samples}.")
+            raise InputError(f"Conditions are given for {len(removed)} samples, but there are {self.parts.samples}.")
         splits = zip(*map(self.split, removed), strict=True)
         return torch.cat([self.upper.outputs(self._replaced_in_each(some)) for some in splits])
 

@@ -42,7 +42,7 @@ def whole_number(name: str, value: object, least: int) -> int:
     """
     number = plain_number(value)
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise InputError(f"{name} is {shortened(value)}; a whole number of at least {least} is needed.")
+        raise InputError(f"{name} is {shortened(value)}; it must be a whole number of at least {least}.")
     return number
 
 
@@ -72,7 +72,7 @@ def seconds(name: str, value: object) -> float:
     """
     number = plain_number(value)
     if isinstance(number, bool) or not isinstance(number, int | float) or math.isnan(number) or number < 0:
-        raise InputError(f"{name} is {shortened(value)}; a number of seconds of at least 0 is needed.")
+        raise InputError(f"{name} is {shortened(value)}; it must be a number of seconds of at least 0.")
     return float(number)
 
 
@@ -86,7 +86,7 @@ def yes_or_no(name: str, value: object) -> bool:
     """
     answer = plain_number(value)
     if not isinstance(answer, bool):
-        raise InputError(f"{name} is {shortened(value)}; True or False is needed.")
+        raise InputError(f"{name} is {shortened(value)}; it must be True or False.")
     return answer
 
 

@@ -71,7 +71,7 @@ def _entry(item: Mapping[str, Any], names: tuple[str, ...], *, needed: bool = Tr
     found = [name for name in names if name in item]
     if len(found) > 1 or (needed and not found):
         what = "several" if found else "none"
-        raise InputError(f"is a dict with {listed(item)}; one of {listed(names)} is needed, and it has {what}.")
+        raise InputError(f"is a dict with {listed(item)}; it must have one of {listed(names)}, and has {what}.")
     return item[found[0]] if found else None
 
 

@@ -178,7 +178,7 @@ class _Ids:
             return False
         if len(set(values)) == 1:
             raise InputError(
-                f"{shortened(values)} may be {self.many} or a mask, for {self.where} has {self.count} {self.many}: "
+                f"{shortened(values)} may be {self.many} or a mask, because {self.where} has {self.count} {self.many}: "
                 f"give each {self.one} once, or booleans."
             )
         return True

@@ -77,4 +77,4 @@ def _departure(explanation: Explanation) -> str:
         return ""
     module, operation, left = explanation.departure
     amount = "less than a tenth of" if abs(left) < 1 else "more than three times"
-    return f" Below {module or 'the model itself'} ({operation}), {amount} what started is left."
+    return f" Below {module or 'the model itself'} ({operation}), relevance adds up to {amount} what started."

@@ -48,12 +48,12 @@ def effect(explanation: Explanation, part: ConceptPart) -> str:
 
 def effect_means(explanation: Explanation) -> str:
     """Say what the numbers of `effect` are."""
-    text = "the output if the concept's part of the layer's output is set to zero and the rest of the model runs again"
+    text = "the output when the concept's part of the layer's output is zero and the rest of the model runs again"
     if any(part.effect and part.effect.at_mean is not None for layer in explanation.layers for part in layer.ranked):
-        text += "; at its mean: if the part is its mean over the mined data set instead"
+        text += "; at its mean: the part is set to its mean over the mined data set instead"
     if wording.is_number(explanation.target):
         return text
-    return f"{text}; a probability may fall although the logit rises, because those of other classes change, too"
+    return f"{text}; a probability may fall although the logit rises, because other classes change, too"
 
 
 def disagreement(part: ConceptPart) -> str:
@@ -73,7 +73,7 @@ def disagreement(part: ConceptPart) -> str:
     if large and (min(ratios) > _FAR or max(ratios) < 1 / _FAR):
         ratio = min(ratios) if min(ratios) > _FAR else max(ratios)  # the nearer one
         return (
-            f"Differs from its effect by far: removing it changes the output by {times(ratio)} its relevance."
+            f"Far from its effect: removing it changes the output by {times(ratio)} its relevance."
         )
     return ""
 
@@ -90,7 +90,7 @@ def overlooked(layer: LayerExplanation) -> str:
     what = "a concept" if len(names) == 1 else f"{len(names)} concepts"
     return (
         f"Relevance overlooks {what} whose removal changes the output more than that of any concept shown here "
-        f"({falls}). It is a derivative, and norms hide from it what dominates a layer."
+        f"({falls}). Relevance is a derivative here, and norms hide from it what dominates a layer."
     )
 
 

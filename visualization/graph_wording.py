@@ -58,7 +58,7 @@ def node_sentence(graph: ConceptGraph, node: GraphNode) -> str:
     if out:
         parts = [f"{node_name(graph.node(*edge.lower))} {share_of_all(edge.share)}" for edge in out]
         sentences.append(
-            f"It is made of {', '.join(parts)}; edges drawn carry {percent(node.carried)} of what leaves it."
+            f"It is made of {', '.join(parts)}; the drawn edges carry {percent(node.carried)} of what leaves it."
         )
     return " ".join(sentences)
 
@@ -70,7 +70,7 @@ def _where_from(graph: ConceptGraph, node: GraphNode, into: Sequence[GraphEdge])
     if math.isnan(node.share) or max(abs(part) for part, _ in sources) <= _CANCELS:
         return f"Of that, {', '.join(f'{percent(part)} {where}' for part, where in sources)}."
     parts = ", ".join(f"{signed_percent(part * node.share)} {where}" for part, where in sources)
-    return f"That is what is left where parts of the prediction nearly cancel out: {parts}."
+    return f"It is what remains of parts that nearly cancel out, as shares of the prediction: {parts}."
 
 
 def graph(value: ConceptGraph) -> str:
@@ -97,6 +97,6 @@ def edges_drawn(value: ConceptGraph) -> str:
         return "No edges are drawn."
     low, middle, high = carried[0], float(np.median(carried)), carried[-1]
     return (
-        f"Of each concept the strongest edges are drawn: they carry {percent(middle)} of the absolute relevance that "
-        f"leaves it (median; {percent(low)} to {percent(high)})."
+        f"Only the strongest edges of each concept are drawn. They carry {percent(middle)} of the absolute relevance "
+        f"that leaves it (median; {percent(low)} to {percent(high)})."
     )

@@ -10,8 +10,8 @@ from crp.visualization.number_formats import SPACE, percent
 
 # What the numbers mean.
 CONTEXT_MEANS = (
-    "the part of the concept’s relevance, of the sign that it has in the layer, that lies outside of what is outlined; "
-    "inside ÷ outside is the same as a ratio (Dreyer et al. 2023)"
+    "the part of the concept’s relevance that lies outside of the outline, counting only the sign that it has in the "
+    "layer; inside ÷ outside says the same as a ratio (Dreyer et al. 2023)"
 )
 
 

@@ -40,9 +40,9 @@ def accuracy(entries: Sequence[Entry]) -> str:
 def deviation_means(layer: str, fewest: int) -> str:
     """Say what the deviation from the class is."""
     return (
-        f"Deviation from the class: half of the summed absolute differences between the prediction’s shares in {layer} "
-        "and their mean over the mined samples of the explained class; 0 % if all shares are the mean, 100 % if they "
-        f"have nothing in common. Classes with fewer than {fewest} mined samples have none."
+        f"Deviation from the class: half the summed absolute differences between the prediction’s shares in {layer} "
+        "and their means over the mined samples of the explained class. It is 0 % if all shares equal the means, and "
+        f"100 % if they have nothing in common. Classes with fewer than {fewest} mined samples have none."
     )
 
 
@@ -62,8 +62,8 @@ def low_scores(mode: str, scores: Sequence[float]) -> str:
         return "No mined sample activates it: even the highest score is not positive."
     if mode == "relevance" and min(scores) <= 0:
         if max(scores) <= 0:
-            return "No mined sample has positive relevance for it, so these samples stand in no order."
-        return "Samples with a score of 0 have no positive relevance for it, and stand in no order."
+            return "No mined sample has positive relevance for it, so these samples are in no particular order."
+        return "Samples with a score of 0 have no positive relevance for it, and are in no particular order."
     return ""
 
 

@@ -30,7 +30,7 @@ LAYER_SHARE_MEANS = "relevance of the concept divided by the sum of the absolute
 PREDICTION_SHARE_MEANS = "relevance of the concept divided by the relevance that started at the output"
 # What the numbers beside a class that uses a concept mean.
 USES_MEAN = (
-    "mean share of the layer over the n samples of the class that were mined, ± their standard deviation; "
+    "mean share of the layer over the n mined samples of the class, ± standard deviation; "
     "classes with few samples rank lower"
 )
 # Below this number of samples a mean says little.
@@ -183,7 +183,7 @@ def negative(explanation: Explanation) -> str:
     value = explanation.target.value - (explanation.against.value if explanation.against else 0.0)
     if value >= 0:
         return ""
-    return f"What is explained is negative ({number(value)}): what supports raises it, what opposes lowers it." + (
+    return f"What is explained is negative ({number(value)}): supporting concepts raise it, opposing ones lower it." + (
         " Shares of the prediction have the opposite sign." if explanation.graph else ""
     )
 
@@ -213,15 +213,15 @@ def shown_smaller(shape: tuple[int, int], side: int, block: int) -> str:
     >>> shown_smaller((300, 400), 448, 1)
     ''
     >>> print(shown_smaller((3000, 4000), 448, 4).replace(SPACE, " "))
-    The picture has 4000 × 3000 pixels and is shown in 448 × 336. Colours of heatmaps tell means of 4 × 4 pixels; all \
-other numbers are of the full size.
+    The picture has 4000 × 3000 pixels and is shown at 448 × 336. Heatmap colours are means over 4 × 4 pixels; all \
+other numbers refer to the full size.
     """
     if max(shape) <= side:
         return ""
-    means = f"Colours of heatmaps tell means of {size((block, block))} pixels; all other" if block > 1 else "All"
+    means = f"Heatmap colours are means over {size((block, block))} pixels; all other" if block > 1 else "All"
     return (
-        f"The picture has {size(shape)} pixels and is shown in {size(_fitted(shape, side))}. "
-        f"{means} numbers are of the full size."
+        f"The picture has {size(shape)} pixels and is shown at {size(_fitted(shape, side))}. "
+        f"{means} numbers refer to the full size."
     )
 
 
@@ -240,12 +240,12 @@ def zoomed(shape: tuple[int, int], stored: tuple[int, int], whole: int, of_conce
     Examples
     --------
     >>> print(zoomed((3000, 4000), (2250, 3000), 896, 448).replace(SPACE, " "))
-    Zoomed in, it is shown in 3000 × 2250, the most that the page has room for; its heatmaps in 896 × 672, those of \
-concepts in 448 × 336.
+    Zoomed in, it is shown at 3000 × 2250, the largest that the page has room for; its heatmaps at 896 × 672, those \
+of concepts at 448 × 336.
     """
-    seen = "full" if stored == shape else f"{size(stored)}, the most that the page has room for"
+    seen = "full size" if stored == shape else f"{size(stored)}, the largest that the page has room for"
     sizes = [size(_fitted(shape, side)) for side in (whole, of_concept)]
-    return f"Zoomed in, it is shown in {seen}; its heatmaps in {sizes[0]}, those of concepts in {sizes[1]}."
+    return f"Zoomed in, it is shown at {seen}; its heatmaps at {sizes[0]}, those of concepts at {sizes[1]}."
 
 
 def size(shape: tuple[int, int]) -> str:

@@ -62,7 +62,7 @@ def redundant(similarity: np.ndarray, *, threshold: float = 0.9) -> list[tuple[i
         If the threshold is out of range.
     """
     if not 0 < threshold <= 1:
-        raise InputError(f"threshold is {threshold}; a similarity above 0 and at most 1 is needed.")
+        raise InputError(f"threshold is {threshold}; it must be above 0 and at most 1.")
     first, second = np.nonzero(np.triu(similarity >= threshold, 1))
     order = np.argsort(-similarity[first, second], kind="stable")
     group = {concept: [concept] for concept in range(len(similarity))}

@@ -196,7 +196,7 @@ def propose_from_embeddings(
         embedded = np.asarray(embed([patch.picture for key in keys for patch in patches[key]]), dtype=np.float64)
         if embedded.shape != (len(owner), vectors.shape[1]):
             raise InputError(
-                f"The embedder returned {list(embedded.shape)} for {len(owner)} patches, and names have "
+                f"The embedder returned {list(embedded.shape)} for {len(owner)} patches, but embeddings of names have "
                 f"{vectors.shape[1]} numbers."
             )
         fits = separation(_unit(embedded) @ vectors.T, owner[:, None] == np.arange(len(keys)), seed=seed)

@@ -159,7 +159,7 @@ show_limits = click.option(
     "--show-limits",
     type=Numbers(),
     metavar="LOW,HIGH",
-    help="For such images: the values drawn as black and as full colour (0,4095); default: the range of each picture.",
+    help="For such images: the values drawn as black and as full colour (0,4095); default: the range of each channel.",
 )
 output = click.option(
     "--output",

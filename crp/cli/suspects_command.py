@@ -105,9 +105,7 @@ def suspects(
         click.echo(json.dumps(rows, indent=1))
         return
     if not found:
-        click.echo(
-            "No concept has 5 % of the relevance of a class that has at least 6 samples, or 25 % in some of them."
-        )
+        click.echo("No concept holds 5 % of the relevance of a class with at least 6 samples, or 25 % in some of them.")
         return
     placed, outside = (any(getattr(one, name) is not None for one in found) for name in ("place", "outside"))
     click.echo(
@@ -118,7 +116,7 @@ def suspects(
     )
     for place, one in enumerate(found):
         if one.decides is None and not one.likely and place and found[place - 1].decides is not None:
-            click.echo("not measured, and not less suspicious for that:")
+            click.echo("not measured, which makes them no less suspicious:")
         kept = names.get((one.layer, one.concept))
         said = ": ".join(filter(None, (kept.verdict, kept.label, kept.note))) if kept else ""
         words = said if kept and kept.verdict else " ".join(["likely a Clever Hans" * one.likely, said]).strip()
@@ -133,21 +131,24 @@ def suspects(
             )
         )
     click.echo(
-        "more, less: the samples of the class that use the concept more, and those that use it less; share: of their "
-        "relevance; exclusive: how much larger that is than in any other class; right: predicted correctly; errors: by "
-        "how much, at least, those that use it less are wrong more often (lower end of the 95 % interval). The gap is "
-        "the difference of both shares."
+        "more, less: the samples of the class that use the concept more, and those that use it less; share: the "
+        "concept's share of their relevance, the gap is the difference of both; exclusive: how much larger the mean "
+        "share of the class is than that of any other class; right: predicted correctly; errors: how much more often, "
+        "at least, those that use it less are wrong (lower end of the 95 % interval)."
     )
     click.echo(STATED)
     if data is not None:
-        click.echo("kept: still recognised when it is taken out; pulled: others taken for the class when it is put in.")
+        click.echo("kept: still recognised without it; pulled: others taken for the class when it is put in.")
         if placed:
             click.echo("place: how much of it is the same content at a fixed place, as a watermark would be.")
         if outside:
-            click.echo("outside: how much of its relevance lies outside the object, beyond what even spread gives.")
+            click.echo("outside: how much more of its relevance lies outside the object than if it were spread evenly.")
         if sum(one.kept is not None for one in found) < min(measured, len(found)):
             fewer = min(EFFECTS, len(every.data))
-            click.echo(f"Not measured where fewer than 10 of {fewer} samples have the concept or lack it.")
+            click.echo(
+                f"Not measured where fewer than 10 of {fewer} samples have the concept, fewer than 10 lack it, or none "
+                "that has it is predicted as the class."
+            )
 
 
 def _percent(value: float | None) -> str:

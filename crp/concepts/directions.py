@@ -65,7 +65,7 @@ class Directions(ConceptKind):
         """Return the number of directions."""
         if layout.channels != self.matrix.shape[1]:
             raise InputError(
-                f"The directions have {self.matrix.shape[1]} channels, and a layer of shape {list(layout.shape)} has "
+                f"The directions have {self.matrix.shape[1]} channels, but a layer of shape {list(layout.shape)} has "
                 f"{layout.channels}."
             )
         return len(self.matrix)

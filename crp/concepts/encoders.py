@@ -98,7 +98,7 @@ class SparseAutoencoder:
                 f"{list(self.bias.shape)} and {list(self.shift.shape)}."
             )
         if self.k is not None and not 0 < self.k <= len(self.bias):
-            raise InputError(f"k is {self.k}; it is within 1 and the number of latents, {len(self.bias)}.")
+            raise InputError(f"k is {self.k}; it must be between 1 and the number of latents, {len(self.bias)}.")
 
     def __call__(self, activation: Tensor, directions: Tensor) -> Tensor:
         """Return coefficients `[..., n]`."""

@@ -77,19 +77,22 @@ class FixFigures(ChangedPredictions):
         if low > 0:
             found = f"the model still relies on the concept for {name!r}"
         elif high < 0:
-            found = f"the concept now speaks against {name!r}, which is more than intended; compare another method"
+            found = f"the concept now speaks against {name!r}, which is more than intended; try another method"
         else:
             found = f"no clear difference (95 % interval: {_points(low)} to {_points(high)} points), as intended"
             if least_difference(self.before.right_with, self.having, kept, self.having) > 0:
                 found += f", and {self._fall()}"
-        ideal = "A model that does not use the concept gets the samples with it right as often when it is removed."
+        ideal = "A model that does not use the concept gets these samples right just as often with the concept removed."
         return f"{ideal} {both}: {found}."
 
     def _fall(self) -> str:
-        """Say what the fall of the samples with the concept is of, by those without it, which have nothing to lose."""
+        """Explain the fall on samples with the concept by those without it, which have nothing to lose."""
         if least_difference(self.before.right_without, self.lacking, self.after.right_without, self.lacking) > 0:
-            return "samples without the concept fall, too: not all of it is of what the model knew by the concept"
-        return "the fall is of what the model knew by the concept alone"
+            return (
+                "accuracy falls, also without the concept, so not all of the fall is what the model knew from the "
+                "concept"
+            )
+        return "accuracy falls only by what the model knew from the concept"
 
     def lines(self, class_names: Sequence[str] = ()) -> list[str]:
         """Return the figures as lines of a table, and what they say."""
@@ -99,8 +102,8 @@ class FixFigures(ChangedPredictions):
             (f"{truth}, all samples", "right"),
             (f"{truth}, the {self.having} samples with the concept", "right_with"),
             (f"{truth}, the same {self.having} with the concept removed", "right_taken_out"),
-            (f"{truth}, the {self.lacking} samples without it", "right_without"),
-            (f"other classes taken for {name!r} when it is put in", "pulled"),
+            (f"{truth}, the {self.lacking} samples without the concept", "right_without"),
+            (f"other classes taken for {name!r} with the concept put in", "pulled"),
         ]
         width = max(len(words) for words, _ in rows)
         return [f"{'':{width}}  before   after"] + [

@@ -98,7 +98,7 @@ def refit(
     """
     checked_samples(data, labels)
     if not 0 <= budget < 1:
-        raise InputError(f"budget is the accuracy that may be lost, 0 to 1, given {budget}.")
+        raise InputError(f"budget is {budget}; the accuracy that may be lost must be at least 0 and below 1.")
     if after is not None and from_layer is not None:
         raise InputError(f"After another correction, the last layer is fitted alone, not from '{from_layer}'.")
     presence = find_presence(model, data, layer, concept, kind, active=active, reach=reach, progress=progress)

@@ -118,8 +118,8 @@ def _usual_place(model: nn.Module, data: Tensor, found: Presence, progress: bool
     alike = same_content(torch.cat(contents), cells.mean(own), strength, mixed(torch.arange(len(data))), compared)[0]
     if not alike.max() > 0:
         raise InputError(
-            f"The concept has no usual place: at none of them do those of the {len(data)} samples in which it is "
-            "largest show the same."
+            f"The concept has no usual place: of the {len(data)} samples, those in which it is strongest do not show "
+            "the same content at any place."
         )
     there = torch.zeros_like(found.active[:1])
     there[0, found.layout.prefix :] = (cells.of == alike.argmax()).to(there.device)

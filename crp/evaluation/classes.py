@@ -21,11 +21,11 @@ _RANDOM = 5
 _COLUMNS = ("correlation", "distance", "same class")
 
 _MEANING = (
-    "A surrogate of the network (after Kumar and Ahuja 2025): its logit of a class is the sum of the concepts' "
-    f"relevances for that class, for the {_CLASSES} classes with the highest logits in each sample. Correlation: of "
-    "the surrogate's logits with the network's, over classes. Distance: length of the difference, as a part of the "
-    "length of the network's logits. Same class: how often both have the same first class. With all concepts, with the "
-    f"first {_KEPT:.0%} by relevance for the first class, and with as many at random (mean of {_RANDOM})."
+    "The sums of the concepts' relevances are taken as the logits of a surrogate of the network (after Kumar and Ahuja "
+    f"2025), for the {_CLASSES} classes with the highest logits in each sample. Correlation: between the surrogate's "
+    "logits and the network's, over these classes. Distance: the norm of the difference, divided by the norm of the "
+    "network's logits. Same class: how often both have the same top class. The surrogate has all concepts, the first "
+    f"{_KEPT:.0%} by relevance for the top class, or as many random ones (mean of {_RANDOM} draws)."
 )
 
 
@@ -46,7 +46,7 @@ def measure_classes(subject: Subject) -> Iterator[Finding]:
         rows = figures_of(found[layer])
         yield Finding(
             measure="classes",
-            title="Do relevances add up to the logits of all classes?",
+            title="Do relevances add up to the logits?",
             meaning=_MEANING,
             place=layer,
             verdict=_verdict(layer, rows),
@@ -110,7 +110,7 @@ def _verdict(layer: str, rows: dict[str, tuple[Figure, ...]]) -> str:
     whole, first, random = (tuple(figure.mean for figure in figures) for figures in rows.values())
     add = "add up to" if whole[1] <= 0.1 else "roughly add up to" if whole[1] <= 0.5 else "do not add up to"
     return (
-        f"At {layer} the relevances of all concepts {add} the logits of all classes (off by {whole[1]:.0%}); the first "
-        f"{_KEPT:.0%} of them alone give the same class in {first[2]:.0%} of the samples, as many random ones in "
-        f"{random[2]:.0%}."
+        f"At {layer}, the relevances of all concepts {add} the logits of the top classes (off by {whole[1]:.0%}). The "
+        f"first {_KEPT:.0%} of the concepts alone give the same class in {first[2]:.0%} of the samples, as many random "
+        f"ones in {random[2]:.0%}."
     )

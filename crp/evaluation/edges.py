@@ -26,12 +26,12 @@ _SMALLEST = 0.01
 _BATCH, _CONDITIONS = 4, 10
 
 _MEANING = (
-    "An edge is the relevance that an upper concept sends to a lower one. Here the lower concept is removed, the part "
-    f"of the model between the two layers runs again, and the fall of the upper concept is the truth. For the {_UPPER} "
-    f"most relevant upper concepts of each sample, {_EDGES} edges to lower concepts that are active, drawn at random. "
-    "The upper concept's value is its activation, each position weighted by its relevance per activation, so positions "
-    "where it is inactive have no weight. "
-    "Integrated gradients take 20 passes, the others one."
+    "An edge is the relevance that an upper concept sends to a lower one. It is compared with a measured effect: the "
+    "lower concept is removed, the part of the model between the two layers runs again, and the value of the upper "
+    f"concept falls. In each sample, the {_UPPER} most relevant upper concepts are paired with {_EDGES} active lower "
+    "concepts, drawn at random. The value of an upper concept is its activation, with each position weighted by its "
+    "relevance per activation; positions where it is inactive have no weight. "
+    "Integrated gradients take 20 passes, the other methods one."
 )
 
 
@@ -170,8 +170,9 @@ def _verdict(lower: str, upper: str, figures: tuple[Figure, ...]) -> str:
     correlation, sign = (figure.mean for figure in figures)
     if np.isnan(correlation):
         return f"From {lower} to {upper} no edge has an effect, so nothing can be said."
-    agrees = "are" if correlation >= 0.9 else "are roughly" if correlation >= 0.7 else "are not"
+    agrees = "is" if correlation >= 0.9 else "is roughly" if correlation >= 0.7 else "is not"
     return (
-        f"Edges from {lower} to {upper} {agrees} in the order of the measured changes of the upper concepts (rank "
-        f"correlation {correlation:.2f}); {sign:.0%} of those that matter have the right sign."
+        f"From {lower} to {upper}, the order of the edges {agrees} that of the measured changes of the upper concepts "
+        f"(rank correlation {correlation:.2f}). Of the edges with an effect of at least {_SMALLEST:.0%}, {sign:.0%} "
+        "have the right sign."
     )

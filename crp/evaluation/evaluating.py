@@ -192,7 +192,7 @@ def _measurable(target: Callable[[Tensor], Start]) -> Callable[[Tensor], Start]:
         # A class that is predicted nowhere in these samples starts nothing, and counts as zero.
         if not follows_output(start, prediction) and start.relevance(prediction).any():
             raise InputError(
-                "What starts does not follow the model's output, such as numbers of the caller: removing concepts does "
+                "What starts does not follow the model's output, as with fixed numbers: removing concepts does "
                 "not change it, so there is nothing to measure. Explain a part of the output, for example "
                 "target=lambda output: Given(lambda output: output * weights)."
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from crp.errors import InputError
+from crp.errors import InputError, nearest
 from crp.evaluation.measures import mean_and_error
 
 
@@ -109,7 +109,7 @@ class LayerEvaluation:
         """
         found = {ranking.name: ranking for ranking in self.rankings}
         if name not in found:
-            raise InputError(f"There is no ranking {name!r}; there are {', '.join(found)}.")
+            raise InputError(f"There is no ranking {name!r}: {nearest(name, [*found])}")
         return found[name]
 
     @property
@@ -118,12 +118,12 @@ class LayerEvaluation:
         ranking = self.ranking("relevance")
         correlation, sign = ranking.correlation["zero"].mean, ranking.sign.mean
         if math.isnan(correlation):
-            return f"At {self.layer} no concept has an effect, so nothing can be said."
+            return f"At {self.layer}, no concept has an effect, so nothing can be said."
         levels = {0.9: "is", 0.7: "is roughly", 0.4: "is only in part"}
         order = next((words for least, words in levels.items() if correlation >= least), "is not")
         return (
-            f"At {self.layer} the order of concepts {order} that of their measured effects (rank correlation "
-            f"{correlation:.2f}); {sign:.0%} of the concepts that matter have the right sign."
+            f"At {self.layer}, the order of the concepts {order} that of their measured effects (rank correlation "
+            f"{correlation:.2f}). Of the concepts with an effect of at least 1%, {sign:.0%} have the right sign."
         )
 
 

@@ -22,10 +22,11 @@ _CONCEPTS, _MARGIN = 5, 2
 _COLUMNS = ("inside", f"within {_MARGIN} pixels", "pointing", "inside / outside", "context use")
 
 _MEANING = (
-    f"Positive relevance against the mask of what the sample shows: the share of it inside the mask; inside it or at "
-    f"most {_MARGIN} pixels away; how often the strongest pixel is that near (pointing game, Zhang et al. 2018); "
-    "relevance per pixel inside divided by that outside, and the reverse, the use of context (Lapuschkin et al. 2016). "
-    f"Concepts: conditional heatmaps of the {_CONCEPTS} most relevant ones of each sample."
+    "Positive relevance is compared with the mask of what the sample shows. Columns: the share of it inside the mask; "
+    f"the share inside the mask or at most {_MARGIN} pixels away; how often the strongest pixel is that near (pointing "
+    "game, Zhang et al. 2018); relevance per pixel inside divided by that outside; and the reverse, the use of context "
+    f"(Lapuschkin et al. 2016). Rows of concepts: conditional heatmaps of the {_CONCEPTS} most relevant concepts of "
+    "each sample."
 )
 
 
@@ -119,7 +120,7 @@ def _verdict(rows: dict[str, tuple[Figure, ...]]) -> str:
         return "No heatmap has positive relevance, so nothing can be said."
     lies = "lie" if near >= max(0.5, 1.5 * random[1]) else "do not lie"
     return (
-        f"Heatmaps {lies} on what the samples show: {near:.0%} of positive relevance is within {_MARGIN} pixels of the "
-        f"mask (a random map: {random[1]:.0%}), and {points:.0%} of the strongest pixels; a pixel of the context holds "
-        f"{context:.2g} times as much as one in the mask."
+        f"Heatmaps {lies} on what the samples show: {near:.0%} of the positive relevance (random map: "
+        f"{random[1]:.0%}) and {points:.0%} of the strongest pixels lie within {_MARGIN} pixels of the mask. A pixel "
+        f"of the context holds {context:.2g} times as much relevance as one in the mask."
     )

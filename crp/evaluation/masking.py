@@ -16,11 +16,11 @@ FRACTIONS = (0.05, 0.1, 0.25, 0.5)
 _RANDOM = 3
 
 _MEANING = (
-    "Concepts are ordered by their mean relevance over the samples, for the class that the network predicts. Only the "
-    "first n are kept, or the first n are removed, in all samples (Schiller et al. 2019). Last row: in each sample the "
-    "concepts with negative relevance are removed, and for comparison as many at random. Accuracy is against the "
-    "labels where there are any, and else against the network's own predictions. Removed parts are zero; random: mean "
-    f"of {_RANDOM}."
+    "Concepts are ranked by their mean relevance over the samples, for the class that the network predicts. In all "
+    "samples, only the first n are kept, or the first n are removed (Schiller et al. 2019). Last row: in each sample, "
+    "the concepts with negative relevance are removed, or as many at random. Accuracy is against the labels or, "
+    "without labels, against the network's own predictions. What is removed becomes zero. Random: mean of "
+    f"{_RANDOM} draws."
 )
 _COLUMNS = ("accuracy, kept", "accuracy, removed", "random, kept", "random, removed")
 
@@ -123,7 +123,8 @@ def _verdict(layer: str, rows: dict[str, tuple[Figure, ...]], size: int) -> str:
     before, negative = rows["all concepts"][0].mean, rows["negative ones removed"]
     kept = rows[f"first {FRACTIONS[1]:.0%} ({size})"]
     return (
-        f"At {layer} the {size} concepts with the highest mean relevance alone keep {kept[0].mean:.0%} accuracy (all: "
-        f"{before:.0%}, as many random ones: {kept[2].mean:.0%}); without its negative concepts each sample has "
-        f"{negative[1].mean:.0%} (as many random ones removed: {negative[3].mean:.0%})."
+        f"At {layer}, the {size} concepts with the highest mean relevance alone give an accuracy of "
+        f"{kept[0].mean:.0%} (all concepts: {before:.0%}, as many random ones: {kept[2].mean:.0%}). With the negative "
+        f"concepts of each sample removed, it is {negative[1].mean:.0%} (as many random ones removed: "
+        f"{negative[3].mean:.0%})."
     )

@@ -20,10 +20,11 @@ from crp.evaluation.subject import Subject
 _PAIRS, _CONCEPTS = 50, 12
 
 _MEANING = (
-    f"Two concepts are removed together, {_PAIRS} pairs among the {_CONCEPTS} most relevant concepts of each sample. "
-    "The fall of the output is compared with the sum of the two scores, by rank correlation over pairs. Concepts that "
-    "stand in for each other have no effect alone and a large one together; how far single effects themselves fail to "
-    "add up is the interaction, the mean absolute difference as a part of the mean absolute effect of pairs."
+    f"Two concepts are removed together: {_PAIRS} random pairs of the {_CONCEPTS} most relevant concepts of each "
+    "sample. The fall of the output is compared with the sum of the two scores, by rank correlation over pairs. "
+    "Concepts that can replace each other have no effect alone and a large one together. The interaction says how far "
+    "single effects fail to add up: the mean absolute difference between the effect of a pair and the sum of its "
+    "single effects, divided by the mean absolute effect of pairs."
 )
 
 
@@ -85,9 +86,9 @@ def _measured(removal: Removal, start: Start, relevance: Tensor, rng: np.random.
 def _verdict(layer: str, rows: dict[str, tuple[Figure, ...]]) -> str:
     correlation, interaction = rows["relevance"][0].mean, rows["single effects"][1].mean
     if np.isnan(correlation):
-        return f"At {layer} no pair has an effect, so nothing can be said."
+        return f"At {layer}, no pair has an effect, so nothing can be said."
     says = "is" if correlation >= 0.9 else "is roughly" if correlation >= 0.7 else "is not"
     return (
-        f"At {layer} the order of pairs of concepts {says} that of their measured effects (rank correlation "
-        f"{correlation:.2f}); effects of pairs differ from the sums of single effects by {interaction:.0%}."
+        f"At {layer}, the order of pairs of concepts {says} that of their measured effects (rank correlation "
+        f"{correlation:.2f}). Effects of pairs differ from the sums of single effects by {interaction:.0%}."
     )

@@ -21,7 +21,7 @@ _RANDOM = 3
 _MEANING = (
     f"The input is divided into {_CELLS} cells along each axis. Those with the most relevance are destroyed first, up "
     f"to {_PART:.0%} of them in {_STEPS} steps. The area over the curve (AOPC, Samek et al. 2017) is the mean fall of "
-    "the explained output over the steps, as a part of its mean before; higher is better. Destroyed cells become the "
+    "the explained output over the steps, divided by its mean before; higher is better. Destroyed cells become the "
     "samples' mean, or uniform noise between the smallest and the largest value of each channel. Random: mean of "
     f"{_RANDOM} orders."
 )
@@ -106,10 +106,10 @@ def _falls(subject: Subject, batch: Tensor, start: object, scores: Tensor, fill:
 
 def _verdict(rows: dict[str, tuple[Figure, ...]]) -> str:
     own, gradient, random = (rows[name][0].mean for name in ("heatmap", "gradient × input", "random"))
-    names = "names" if own > 1.2 * max(random, 0) and own > 0 else "does not name"
-    beside = "more" if own > gradient else "less"
+    finds = "finds" if own > 1.2 * max(random, 0) and own > 0 else "does not find"
+    beside = "more" if own > gradient else "no more"
     return (
-        f"The heatmap {names} regions that the output needs: destroying the first {_PART:.0%} in its order takes "
-        f"{own:.0%} of the output on average, a random order {random:.0%}; gradient times input takes {gradient:.0%}, "
-        f"so the heatmap is worth {beside}."
+        f"The heatmap {finds} regions that the output needs: while up to {_PART:.0%} of the input is destroyed in its "
+        f"order, the output is lower by {own:.0%} on average, in a random order by {random:.0%}, and in that of "
+        f"gradient times input by {gradient:.0%}. So the heatmap says {beside} than gradient times input."
     )

@@ -23,10 +23,10 @@ _WINDOW, _FIRST, _SECOND = 7, (0.01 * 2) ** 2, (0.03 * 2) ** 2
 _DEPENDS = 0.5
 
 _MEANING = (
-    "The entries of weights are put in random order, from the last layer downwards (Adebayo et al. 2018), and the same "
-    "class is explained again. An explanation of what the network learned must change: the rank correlation between "
-    "the old and the new relevances of a layer's concepts should fall to about 0, and the similarity of the heatmaps "
-    "(SSIM, Wang et al. 2004; 1 is the same picture) far below 1."
+    "The weights are shuffled, from the last layer downwards (Adebayo et al. 2018), and the same class is explained "
+    "again. An explanation of what the network learned must change: the rank correlation between the old and the new "
+    "relevances of a layer's concepts should fall to about 0, and the similarity of the heatmaps (SSIM, Wang et al. "
+    "2004; 1 is the same picture) far below 1."
 )
 
 
@@ -51,7 +51,7 @@ def measure_randomisation(subject: Subject) -> Iterator[Finding]:
     rows = figures_of({name: numbers for (name, _), numbers in zip(_STEPS, found, strict=True)})
     yield Finding(
         measure="randomisation",
-        title="What becomes of explanations without what the network learned",
+        title="Do explanations change if the weights are shuffled?",
         meaning=_MEANING,
         place="random weights",
         verdict=_verdict(rows["upper half"], subject.layers),
@@ -108,12 +108,12 @@ def similarity(first: Tensor, second: Tensor) -> Tensor:
 def _verdict(figures: Sequence[Figure], layers: Sequence[str]) -> str:
     *correlations, maps = (figure.mean for figure in figures)
     if np.isnan([*correlations, maps]).all():
-        return "With random weights no relevance arrives, so nothing can be said."
+        return "With shuffled weights no relevance arrives, so nothing can be said."
     worst = int(np.nanargmax(correlations))
     depends = correlations[worst] < _DEPENDS and maps < _DEPENDS
     says = "depend on what the network learned" if depends else "hardly depend on what the upper half learned"
     return (
-        f"Explanations {says}: with the upper half of the network random, the ranking at {layers[worst]} still "
-        f"correlates {correlations[worst]:.2f} with the old one (the most of all layers), and heatmaps are "
-        f"{maps:.2f} similar."
+        f"Explanations {says}: with the weights of the upper half shuffled, the rank correlation with the old ranking "
+        f"is {correlations[worst]:.2f} at {layers[worst]} (the highest of all layers), and the similarity of the "
+        f"heatmaps is {maps:.2f}."
     )

@@ -20,11 +20,11 @@ _NOISE, _SHIFT = 0.1, 1 / 32
 _COLUMNS = ("relevance", "effects", "changes")
 
 _MEANING = (
-    "Each sample is explained again with noise added (normal, a tenth of the data's standard deviation), and shifted "
-    "along its last axis by 1/32 (edges repeated). Relevance: rank correlation of the concepts' old and new relevance. "
-    "Effects: the same of the measured effects of removing them, which is as stable as a true ranking should be. "
-    "Changes: rank correlation of the change of relevance with the change of effect. Other references: effects with "
-    "the mean of one half of the samples in the place of what is removed, against those with the other half's."
+    "Each sample is explained again with added noise (normal, a tenth of the data's standard deviation), and shifted "
+    "along its last axis by 1/32 (the edge is repeated). Relevance: rank correlation between the concepts' old and new "
+    "relevance. Effects: the same for the measured effects of removing them; a true ranking is as stable as these. "
+    "Changes: rank correlation between the change of relevance and the change of effect. Other references: effects "
+    "where the mean of one half of the samples replaces what is removed, compared with the mean of the other half."
 )
 
 
@@ -106,10 +106,10 @@ def _halves(subject: Subject) -> list[dict[str, ConceptMeans]]:
 def _verdict(layer: str, rows: dict[str, tuple[Figure, ...]]) -> str:
     noise, truth, changes = (figure.mean for figure in rows["noise"])
     if np.isnan([noise, truth]).any():
-        return f"At {layer} relevance or effects are constant, so nothing can be said."
+        return f"At {layer}, relevance or effects are constant, so nothing can be said."
     says = "as stable as" if abs(noise - truth) <= 0.05 else "more stable than" if noise > truth else "less stable than"
     follow = "follows" if changes >= 0.5 else "hardly follows"
     return (
-        f"At {layer} the ranking is {says} the effects themselves (noise: {noise:.2f}, effects {truth:.2f}), and its "
-        f"change {follow} theirs (rank correlation {changes:.2f})."
+        f"At {layer}, the ranking is {says} the measured effects (rank correlation with and without noise {noise:.2f}; "
+        f"effects {truth:.2f}), and its change {follow} theirs (rank correlation {changes:.2f})."
     )

@@ -19,10 +19,10 @@ _COPIES, _SAMPLES, _FACTOR, _LEAST = 19, 32, 1.5, 8
 _NOTHING = 1e-6
 
 _MEANING = (
-    "Explanations of an untrained network mean nothing, however good they look. How much a prediction says about the "
-    "sample (mutual information between sample and predicted class, in nats) is compared with "
-    f"{_COPIES} copies of the network, each with the entries of every weight tensor in random order. An untrained "
-    f"network is one of its own copies; a trained one exceeds the best of them at least {_FACTOR} times."
+    "Explanations of an untrained network mean nothing, however good they look. The mutual information between sample "
+    f"and predicted class (in nats, of the first {_SAMPLES} samples) is compared with that of {_COPIES} copies of the "
+    "network, in which the entries of every weight tensor are shuffled. An untrained network is like its own copies; "
+    f"a trained one has more than {_FACTOR} times the information of the best of them."
 )
 
 
@@ -93,14 +93,15 @@ def _doubt(subject: Subject, output: Tensor) -> str:
 
 def _verdict(doubt: str, own: float, best: float) -> str:
     if doubt:
-        return f"Whether the network is trained cannot be told: {doubt}."
+        return f"Cannot tell whether the network is trained: {doubt}."
     if own <= max(_FACTOR * best, _NOTHING):
         return (
-            f"This network looks untrained: its predictions say no more about the samples ({own:.2g} nats) than those "
-            f"of copies with shuffled weights (up to {best:.2g}), unless the samples are all alike. Its explanations "
-            "look like those of a random network: do not trust them."
+            f"This network looks untrained: its predictions hold {own:.2g} nats of information about the samples, and "
+            f"those of copies with shuffled weights up to {best:.2g}. A trained network holds more than {_FACTOR} "
+            "times as much as its copies, unless the samples are all alike. Do not trust its explanations: they look "
+            "like those of a random network."
         )
     return (
-        f"The network is trained: its predictions say more about the samples ({own:.2g} nats) than those of copies "
-        f"with shuffled weights (at most {best:.2g})."
+        f"The network is trained: its predictions hold {own:.2g} nats of information about the samples, and those of "
+        f"copies with shuffled weights at most {best:.2g}."
     )

@@ -64,7 +64,7 @@ _ABSORBERS, _ABSORBED = 3, 0.01
 # Classes named as users of a concept.
 _USERS = 5
 # Of numbers that start wherever the caller says.
-_NO_EFFECTS = "What starts is given as numbers, which stay as they are without a concept: no effects are measured."
+_NO_EFFECTS = "The start is given as fixed numbers, which do not change without a concept: no effects are measured."
 
 
 def explain(
@@ -112,14 +112,15 @@ def explain(
         Largest number of patches of each kind to show for a concept. Those that the library does not have yet are made
         now if it can (`crp.supply_patches`); otherwise the explanation says how many are missing.
     cells
-        Cells of the concept map along its longer side, never more than the layer has positions; by default 8.
+        Cells of the concept map along its longest side, never more than the layer has positions; by default 16 for a
+        signal, 8 for a picture and 6 for a volume.
     graph
         Whether to compute the attribution graph (`crp.compose`). If layers contain one another, it uses the inner ones.
     effects
-        Whether to measure, for each concept with a card, what becomes of the output without it.
+        Whether to measure, for each concept with a card, the output without it.
     pairs
-        With `effects`: the output is measured without each pair of so many concepts of a layer, too, those with the
-        largest shares. A page answers from these measurements when its reader switches concepts off.
+        With `effects`, the output is also measured without each pair of this many concepts of a layer, those with the
+        largest shares. A page shows these measurements when its reader switches concepts off.
     composite
         The composite used for mining, if it was not the default; a prepared model has it already.
     concept

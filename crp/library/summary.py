@@ -146,7 +146,7 @@ def _conserved(manifest: dict[str, Any]) -> str:
     departure = found.get("departure")  # libraries of earlier versions do not have it
     if departure is not None:
         place = f"{departure['module'] or 'the model itself'} ({departure['operation']})"
-        words.insert(-1, f"below {place} {_part(departure['left'])} are left")
+        words.insert(-1, f"below {place} it adds up to {_part(departure['left'])}")
     return "; ".join(words)
 
 

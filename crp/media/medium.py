@@ -212,7 +212,7 @@ class Medium:
                 f"{list(values.shape)}."
             )
         if self.channels and len(values) != len(self.channels):
-            raise InputError(f"It has {len(values)} channels, and {len(self.channels)} are needed.")
+            raise InputError(f"It has {len(values)} channels, and the model takes {len(self.channels)}.")
         return torch.from_numpy(np.ascontiguousarray(values))
 
     def of_recording(self, recording: Recording) -> tuple[torch.Tensor, Medium]:
@@ -251,7 +251,7 @@ class Medium:
             axes = KINDS[self.kind] + 1
             raise InputError(f"An input of kind {self.kind!r} has {axes} axes, given {list(tensor.shape)}.")
         if self.channels and len(tensor) != len(self.channels):
-            raise InputError(f"The input has {len(tensor)} channels, and {len(self.channels)} are named.")
+            raise InputError(f"The input has {len(tensor)} channels, but {len(self.channels)} are named.")
         if self.kind == "spectrogram":
             return scaled_picture(tensor)
         if self.kind == "image":
@@ -278,7 +278,7 @@ class Medium:
 
     def _check_display(self) -> None:
         if isinstance(self.shown, str) or not isinstance(self.shown, Collection):
-            raise InputError(f"shown is {self.shown!r}; a list of one channel or of three is needed.")
+            raise InputError(f"shown is {self.shown!r}; it must be a list of one channel or of three.")
         shown = tuple(map(self._number, self.shown))
         object.__setattr__(self, "shown", shown)
         if len(shown) not in (0, 1, 3):
@@ -287,9 +287,9 @@ class Medium:
             try:
                 low, high = map(float, self.limits)
             except (TypeError, ValueError):
-                raise InputError(f"limits is {self.limits!r}; two numbers are needed.") from None
+                raise InputError(f"limits is {self.limits!r}; it must be two numbers.") from None
             if not -math.inf < low < high < math.inf:
-                raise InputError(f"The limits are {low:g} and {high:g}; finite numbers are needed, the smaller first.")
+                raise InputError(f"The limits are {low:g} and {high:g}; they must be finite, the smaller first.")
             object.__setattr__(self, "limits", (low, high))
 
     def _number(self, channel: str | int) -> int:
@@ -354,13 +354,13 @@ def _check_entries(values: Mapping[str, Any], names: Sequence[str], what: str) -
 
 def _time(rate: float) -> Axis:
     if not isinstance(rate, Real) or not 0 < rate < math.inf:
-        raise InputError(f"The rate is {rate!r}; a positive number of values per second is needed.")
+        raise InputError(f"The rate is {rate!r}; it must be a positive number of values per second.")
     return Axis("time", "s", 0.0, 1 / rate)
 
 
 def _channels(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Collection):
-        raise InputError(f"channels is {names!r}; a list of names is needed.")
+        raise InputError(f"channels is {names!r}; it must be a list of names.")
     names = tuple(map(str, names))
     for name in names:
         if names.count(name) > 1:

@@ -72,7 +72,7 @@ def _entries(label: object) -> tuple[object, bool]:
     if array is None or array.ndim == 0:
         return plain_number(label), False
     if array.ndim > 1:
-        raise InputError(f"has a label of shape {list(array.shape)}; a class, or a single row of them, is needed.")
+        raise InputError(f"has a label of shape {list(array.shape)}; it must be a class, or a single row of classes.")
     is_class = array.size == 1 and array.dtype.kind in "iu"
     return (array.item(), False) if is_class else (array.tolist(), True)
 

@@ -129,7 +129,7 @@ def mine(
     k
         References of each concept and mode.
     top
-        The statistics count how often a concept was among this many leading ones of a sample.
+        The statistics count how often a concept is among this many leading concepts of a sample.
     class_references
         References of each concept, mode and class, among the samples explained for the class; 0 for none. They take
         `classes * concepts * class_references * 60` bytes of memory, and twice that on disk. By default 3, or as many
@@ -153,8 +153,8 @@ def mine(
     device
         Where to compute; by default where the model is. The model itself is not moved.
     patches
-        Patches of each concept and mode (at most `k`); 0 for none. Patches need inputs `[c, H, W]`, or signals
-        `[c, T]`, whose patches are windows.
+        Patches of each concept and mode (at most `k`); 0 for none. Patches need inputs `[c, T]`, `[c, H, W]` or
+        `[c, D, H, W]`: they are windows, crops or boxes.
     patches_now
         Which of them are made now: `"all"`, `"first"` (the best one of each concept and mode) or `"none"`, which is the
         default. The library that is returned makes others when they are needed (`supply_patches`, `add_patches`).

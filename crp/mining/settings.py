@@ -150,7 +150,7 @@ def chosen_shard(shard: tuple[int, int] | None, *, distributed: bool, restart: b
     if shard is None:
         return None
     if not isinstance(shard, tuple | list) or len(shard) != 2:
-        raise InputError(f"shard is {shortened(shard)}; a pair (i, n) of whole numbers is needed, such as (1, 4).")
+        raise InputError(f"shard is {shortened(shard)}; it must be a pair (i, n) of whole numbers, such as (1, 4).")
     place, count = (whole_number("each number of shard", part, 0) for part in shard)
     if not 1 <= place <= count:
         raise InputError(f"There is no shard {place}/{count}: the shards of {count} are 1/{count} to {count}/{count}.")

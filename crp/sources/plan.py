@@ -129,13 +129,13 @@ def plan_mining(
     else:
         chosen = default_layers(network, first)
         notes.append(
-            f"Mined layers: {', '.join(chosen)}; the last of each stage, or blocks at even distances if there is one "
+            f"Mined layers: {', '.join(chosen)}; the last of each stage, or evenly spaced blocks if there is only one "
             "stage (choose others with --layers; `crp layers` lists them)."
         )
     if samples.preprocessing is None:
         notes.append(
             "It is not known how pictures become these samples, so `crp atlas` cannot read picture files "
-            "(tell it with --size, --mean and --std, or --preprocessing)."
+            "(give --size, --mean and --std, or --preprocessing)."
         )
     if isinstance(targets, str) and is_expression(targets):
         targets = named_start(targets, names or (), classes)

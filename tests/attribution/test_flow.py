@@ -312,9 +312,9 @@ def test_refused_while_open(model, data):
             flow.output_relevance([0, 1, 0])
         with pytest.raises(InputError, match=r"^This flow does not hold layer 'stem': there are 'block', '\(outp"):
             flow.down(flow.output_relevance([0, 1]), to="stem")
-        with pytest.raises(InputError, match=r"^Relevance at 'block' is \[K, 2, 4, 6, 6\], given \[1, 2, 3\]\.$"):
+        with pytest.raises(InputError, match=r"^Relevance at 'block' must be \[K, 2, 4, 6, 6\], given \[1, 2, 3\]\.$"):
             flow.down(torch.ones(1, 2, 3).double(), start="block")
-        with pytest.raises(InputError, match=r"^Regions of this input are \[R, 8, 8\] or \[R, 2, 2, 8, 8\], given"):
+        with pytest.raises(InputError, match=r"^Regions of this input must be \[R, 8, 8\] or \[R, 2, 2, 8, 8\], given"):
             flow.up(torch.ones(1, 7, 8).double(), "block")
     with pytest.raises(InputError, match=r"^This flow is closed\.$"):
         flow.activation("block")

@@ -132,7 +132,7 @@ def test_a_merge_of_a_caller_that_changes_the_output_is_noted():
 def test_a_merged_norm_that_later_samples_use_otherwise_is_refused():
     """The first samples alone do not show it."""
     model = Body(routed).double().eval()
-    with pytest.raises(ModelError, match="in another way than for the first input: its forward pass depends on the"):
+    with pytest.raises(ModelError, match="differently than for the first input: its forward pass depends on the"):
         RelevanceFlow(model, composite_for(model).composite, DATA)
 
 

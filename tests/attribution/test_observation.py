@@ -270,7 +270,7 @@ def test_a_copy_with_another_output_is_refused() -> None:
             return self.head(data) * Counting.runs
 
     model = Counting()
-    with pytest.raises(ModelError, match=r"^The copy of the model that is explained gives another output:"):
+    with pytest.raises(ModelError, match=r"^The copy of the model that is explained does not give the model's output:"):
         RelevanceFlow(model, composite_for(model).composite, torch.ones(1, 3))
 
 
@@ -359,7 +359,7 @@ def test_the_same_calls_on_other_tensors_are_refused(steps: Callable, layers: li
             assert_relevance_close(flow.prediction, model(bright), 1e-12)
     assert replica.merges
     for _ in range(2):
-        with pytest.raises(ModelError, match=r"'norm' in another way than for the first input"):
+        with pytest.raises(ModelError, match=r"'norm' differently than for the first input"):
             RelevanceFlow(replica, None, -data, layers, to_input=to_input)
     with RelevanceFlow(model, composite_for(model).composite, -data, layers, to_input=to_input) as flow:
         assert_relevance_close(flow.prediction, model(-data), 1e-12)

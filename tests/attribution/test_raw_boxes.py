@@ -96,7 +96,7 @@ def test_no_box_is_said():
 @pytest.mark.parametrize(
     ("result", "sentence"),
     [
-        (None, "The function that reads boxes returned a NoneType; RawBoxes are needed."),
+        (None, "The function that reads boxes returned a NoneType; it must return RawBoxes."),
         (
             RawBoxes(torch.zeros(1, 5, 2), torch.zeros(1, 4, 4)),
             "The boxes that were read have the shape [1, 4, 4] and their class logits [1, 5, 2]; [N, P, 4] and "

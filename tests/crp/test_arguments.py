@@ -42,7 +42,7 @@ def refused(call, sentence):
 
 @pytest.mark.parametrize("value", NO_NUMBER)
 def test_what_is_no_whole_number(value):
-    with pytest.raises(InputError, match=r"^count is .*; a whole number of at least 1 is needed\.$"):
+    with pytest.raises(InputError, match=r"^count is .*; it must be a whole number of at least 1\.$"):
         whole_number("count", value, 1)
 
 
@@ -50,7 +50,7 @@ def test_a_whole_number_in_every_form():
     for value in (2, np.int64(2), np.uint8(2), torch.tensor(2), torch.tensor([2]), np.array(2)):
         assert whole_number("count", value, 1) == 2
         assert type(whole_number("count", value, 1)) is int
-    sentence = "count is tensor(0); a whole number of at least 1 is needed."
+    sentence = "count is tensor(0); it must be a whole number of at least 1."
     refused(lambda: whole_number("count", torch.tensor(0), 1), sentence)
 
 
@@ -59,11 +59,11 @@ def test_seconds_and_booleans():
         0, 1.5, 2, 3, float("inf"),
     ]  # fmt: skip
     for value in (-1, "2", None, True, float("nan"), [1]):
-        with pytest.raises(InputError, match=r"^wait is .*; a number of seconds of at least 0 is needed\.$"):
+        with pytest.raises(InputError, match=r"^wait is .*; it must be a number of seconds of at least 0\.$"):
             seconds("wait", value)
     assert [yes_or_no("sure", value) for value in (True, np.bool_(False), torch.tensor(True))] == [True, False, True]
     for value in (0, 1, "no", None, 1.0, torch.tensor([True, False])):
-        with pytest.raises(InputError, match=r"^sure is .*; True or False is needed\.$"):
+        with pytest.raises(InputError, match=r"^sure is .*; it must be True or False\.$"):
             yes_or_no("sure", value)
 
 
@@ -100,20 +100,20 @@ MINE = {  # whole numbers, and whether None is allowed
 def test_mine_refuses_what_is_no_whole_number_and_leaves_nothing(name, value, tmp_path):
     if value is None and MINE[name]:
         return
-    with pytest.raises(InputError, match=rf"^{name} is .*; a whole number of at least \d is needed\.$"):
+    with pytest.raises(InputError, match=rf"^{name} is .*; it must be a whole number of at least \d\.$"):
         mined(tmp_path / "a.crp", **{name: value})
     assert list(tmp_path.iterdir()) == []
 
 
 OTHERS = [
-    ("vectors", 2.5, "vectors is 2.5; True or False is needed."),
-    ("vectors", "no", "vectors is 'no'; True or False is needed."),
-    ("skip_bad", 0, "skip_bad is 0; True or False is needed."),
-    ("checkpoint", "60", "checkpoint is '60'; a number of seconds of at least 0 is needed."),
-    ("checkpoint", -1, "checkpoint is -1; a number of seconds of at least 0 is needed."),
-    ("shard", 2, "shard is 2; a pair (i, n) of whole numbers is needed, such as (1, 4)."),
-    ("shard", "1/2", "shard is '1/2'; a pair (i, n) of whole numbers is needed, such as (1, 4)."),
-    ("shard", (1.0, 2), "each number of shard is 1.0; a whole number of at least 0 is needed."),
+    ("vectors", 2.5, "vectors is 2.5; it must be True or False."),
+    ("vectors", "no", "vectors is 'no'; it must be True or False."),
+    ("skip_bad", 0, "skip_bad is 0; it must be True or False."),
+    ("checkpoint", "60", "checkpoint is '60'; it must be a number of seconds of at least 0."),
+    ("checkpoint", -1, "checkpoint is -1; it must be a number of seconds of at least 0."),
+    ("shard", 2, "shard is 2; it must be a pair (i, n) of whole numbers, such as (1, 4)."),
+    ("shard", "1/2", "shard is '1/2'; it must be a pair (i, n) of whole numbers, such as (1, 4)."),
+    ("shard", (1.0, 2), "each number of shard is 1.0; it must be a whole number of at least 0."),
     ("shard", (3, 2), "There is no shard 3/2: the shards of 2 are 1/2 to 2/2."),
     (
         "precision",
@@ -154,7 +154,7 @@ def test_explanations_graphs_and_searches_refuse_what_is_no_whole_number(value, 
         calls["cells"] = lambda: crp.explain(NET, IMAGES[0], library, cells=value)
         calls["count"] = lambda: search(library.vectors("0"), 1, count=value)
     for name, call in calls.items():
-        with pytest.raises(InputError, match=rf"^{name} is .*; a whole number of at least \d is needed\.$"):
+        with pytest.raises(InputError, match=rf"^{name} is .*; it must be a whole number of at least \d\.$"):
             call()
 
 
@@ -163,7 +163,7 @@ def test_rows_of_what_is_no_class_are_refused_instead_of_empty(value, library):
     vectors = library.vectors("0")
     for name in ("target", "prediction", "label"):
         for call in (vectors.rows, lambda **chosen: search(vectors, 0, **chosen)):
-            with pytest.raises(InputError, match=r"^A class is .*; a whole number of at least -1 is needed\.$"):
+            with pytest.raises(InputError, match=r"^A class is .*; it must be a whole number of at least -1\.$"):
                 call(**{name: value})
 
 

@@ -70,7 +70,7 @@ def test_integers_are_ids_of_concepts_and_may_be_a_hot_vector_of_classes() -> No
     assert class_ids([1, 0, 0, 1, 0], 6) == (1, 0)  # too short for a hot vector
     assert concept_ids([0] * 6, 6) == (0,)
     sentence = (
-        "[0, 0, 0, 0, 0, 0] may be classes or a mask, for the model's output has 6 classes: give each class once, "
+        "[0, 0, 0, 0, 0, 0] may be classes or a mask, because the model's output has 6 classes: give each class once, "
         "or booleans."
     )
     with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):

@@ -15,7 +15,7 @@ from crp.visualization import effect_wording
 from crp.visualization.atlases import Atlas
 from crp.visualization.page.explanation_page import render
 
-FAR = "Differs from its effect by far: removing it changes the output by"
+FAR = "Far from its effect: removing it changes the output by"
 
 
 def plain(text: str) -> str:
@@ -92,10 +92,10 @@ def test_differences_and_values_have_no_probability() -> None:
     [
         (3.0, 7.0, ""),
         (3.0, 8.9, ""),  # less than its relevance, but not by far
-        (3.0, 10.05, "Differs from its effect by far: removing it changes the output by 0.017 times its relevance."),
+        (3.0, 10.05, "Far from its effect: removing it changes the output by 0.017 times its relevance."),
         (3.0, 10.2, "Disagrees with its effect: it supports, but removing it raises the output."),
         (-3.0, 9.0, "Disagrees with its effect: it opposes, but removing it lowers the output."),
-        (3.0, -2.0, "Differs from its effect by far: removing it changes the output by 4 times its relevance."),
+        (3.0, -2.0, "Far from its effect: removing it changes the output by 4 times its relevance."),
         (0.2, 9.99, ""),  # too small to matter
         (0.2, 10.09, ""),
     ],

@@ -66,4 +66,4 @@ def test_without_labels_nothing_is_called_better(library: Library, monkeypatch: 
     assert page.count("<img") == 2
     assert "<h2>By predicted class</h2>" in page
     assert ">Class predicted before</th>" in page
-    assert "Without labels we cannot say for better or worse" in page
+    assert "Without labels, nobody can say which change is for the better" in page

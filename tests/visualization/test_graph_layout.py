@@ -150,7 +150,7 @@ def test_a_sentence_accounts_for_a_node(graph):
     root = graph_wording.node_sentence(graph, graph.root).replace("\N{NO-BREAK SPACE}", " ")
     assert root == (
         "zebra: +100.0 % of the prediction. It is made of top 0 +50.0 %, top 1 −25.0 %, top 2 +75.0 %; "
-        "edges drawn carry 90.0 % of what leaves it."
+        "the drawn edges carry 90.0 % of what leaves it."
     )
 
 
@@ -166,8 +166,8 @@ def test_what_nearly_cancels_is_not_divided_by_the_little_that_is_left(graph):
     nodes = [left if one is node else one for one in graph.nodes]
     graph = dataclasses.replace(graph, nodes=tuple(nodes), edges=tuple(edges))
     assert graph_wording.node_sentence(graph, left).replace("\N{NO-BREAK SPACE}", " ") == (
-        "low 7: +0.1 % of the prediction. That is what is left where parts of the prediction nearly cancel out: "
-        "+75.0 % from top 2, −25.0 % from top 1, −49.9 % along edges not drawn."
+        "low 7: +0.1 % of the prediction. It is what remains of parts that nearly cancel out, as shares of the "
+        "prediction: +75.0 % from top 2, −25.0 % from top 1, −49.9 % along edges not drawn."
     )
 
 

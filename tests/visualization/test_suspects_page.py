@@ -41,15 +41,17 @@ def test_the_evidence_is_said_and_what_was_not_measured_stands_apart(library: Li
     page = suspects_report(found, library)
     text = words(page)
     assert "<b>second" not in page
-    assert "Taken out, 5 % are still recognised; put into others, 88 % are taken for &lt;b&gt;second" in text
-    assert "67 %</b></span></td><td>93 % of its relevance lies outside the object, and so does 79 %" in text
+    assert (
+        "With it taken out, 5 % are still recognised; with it put into others, 88 % are taken for &lt;b&gt;second"
+    ) in text
+    assert "67 %</b></span></td><td>93 % of its relevance lies outside the object, as does 79 %" in text
     # the tag: 36 of 36 against 0 of 4
     assert (
         "100 % of those that use it more are right, 0 % of the others. "
         "The lower end of the 95 % interval of the difference is 50 points."
     ) in text
     few = dataclasses.replace(found[0], having=5, lacking=3, right=1.0, right_lacking=2 / 3)
-    assert "of the difference is 0: too few samples to tell them apart." in words(suspects_report([few], library))
+    assert "of the difference is 0: too few samples to tell the two apart." in words(suspects_report([few], library))
     assert "likely a Clever Hans" in text
     assert len(found) > 1
     assert text.count("Not measured: only the first rows are (--measured)") == len(found) - 1
@@ -87,7 +89,7 @@ def test_every_bar_has_its_number_and_the_page_says_what_likely_is(library: Libr
 
 
 def test_an_empty_list_says_so(library: Library) -> None:
-    assert "No concept has 5 % of the relevance" in suspects_report([], library)
+    assert "No concept holds 5 % of the relevance" in suspects_report([], library)
 
 
 @pytest.fixture

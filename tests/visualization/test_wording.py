@@ -145,8 +145,8 @@ def test_the_drawn_part_of_a_graph_is_said_as_it_is():
     carried = [0.5, 0.11, 0.02, *[math.nan] * (len(graph.nodes) - 3)]
     nodes = [dataclasses.replace(node, carried=part) for node, part in zip(graph.nodes, carried, strict=True)]
     assert plain(graph_wording.edges_drawn(dataclasses.replace(graph, nodes=nodes))) == (
-        "Of each concept the strongest edges are drawn: they carry 11.0 % of the absolute relevance that leaves it "
-        "(median; 2.0 % to 50.0 %)."
+        "Only the strongest edges of each concept are drawn. They carry 11.0 % of the absolute relevance that leaves "
+        "it (median; 2.0 % to 50.0 %)."
     )
 
 
@@ -227,13 +227,13 @@ def test_a_negative_output_is_said_to_be_one():
     assert wording.negative(explanation) == ""
     target = dataclasses.replace(explanation.target, logit=-0.25)
     assert plain(wording.negative(dataclasses.replace(explanation, target=target))) == (
-        "What is explained is negative (−0.25): what supports raises it, what opposes lowers it. "
+        "What is explained is negative (−0.25): supporting concepts raise it, opposing ones lower it. "
         "Shares of the prediction have the opposite sign."
     )
     # the logit is positive, the difference is not
     against = dataclasses.replace(explanation.target, logit=7.5)
     text = wording.negative(dataclasses.replace(explanation, against=against, graph=None))
-    assert text == "What is explained is negative (−2.5): what supports raises it, what opposes lowers it."
+    assert text == "What is explained is negative (−2.5): supporting concepts raise it, opposing ones lower it."
 
 
 def test_a_share_beside_its_side_is_never_zero_if_the_concept_has_relevance():

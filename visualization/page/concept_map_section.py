@@ -119,7 +119,7 @@ def _caption(concept_map: ConceptMap, shares: np.ndarray, against: int) -> str:
     if against:
         sentences.append(
             f"Hatched: {against} of {count} cells in which concepts against outweigh those for; "
-            "the map does not name them, a selected region does."
+            "select such a cell to see which."
         )
     if blank:
         sentences.append(f"Blank: {blank} of {count} cells with almost no supporting relevance.")

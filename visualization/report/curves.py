@@ -20,7 +20,7 @@ _LINES = {
     "random": {"color": SOFT, "linestyle": (0, (2, 2))},
 }
 _TITLES = {"deletion": "concepts removed, highest first", "insertion": "concepts put back, highest first"}
-_FILLS = {"zero": "removed ones are zero", "mean": "removed ones are the samples' mean"}
+_FILLS = {"zero": "removed concepts become zero", "mean": "removed concepts become their mean"}
 
 
 def evaluation_figure(layer: LayerEvaluation, width: float = 10.5) -> Figure:
@@ -38,7 +38,7 @@ def evaluation_figure(layer: LayerEvaluation, width: float = 10.5) -> Figure:
     panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
     for panel, (kind, fill) in zip(panels, keys, strict=True):
         _draw(panel, layer, kind, fill)
-    panels[0].set_ylabel("explained output, of the original", fontsize=8, color=SOFT)
+    panels[0].set_ylabel("explained output, relative to the original", fontsize=8, color=SOFT)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
     return figure

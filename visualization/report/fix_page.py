@@ -39,9 +39,9 @@ def fix_report(
     rows = [
         ("all samples: right", "right"),
         (f"the {figures.having} samples with the concept: right", "right_with"),
-        ("samples with the concept, tested with it removed: right", "right_taken_out"),
+        (f"the same {figures.having} with the concept removed: right", "right_taken_out"),
         (f"the {figures.lacking} samples without the concept: right", "right_without"),
-        (f"other classes’ samples without the concept, tested with it put in: taken for {target}", "pulled"),
+        (f"samples of other classes without the concept, with it put in: taken for {target}", "pulled"),
     ]
     return document(
         "fix.html",

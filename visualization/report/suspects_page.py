@@ -15,8 +15,8 @@ from crp.visualization.report.documents import document
 
 LIKELY = "likely a Clever Hans"
 _TRIED = (
-    f"Not measured: only the first rows are (--measured), and of {EFFECTS} samples at least ten must have the concept "
-    "and ten lack it."
+    f"Not measured: only the first rows are (--measured). Of up to {EFFECTS} samples, at least ten must have the "
+    "concept, ten must lack it, and one that has it must be predicted as the class."
 )
 
 
@@ -56,8 +56,8 @@ def _groups(rows: list[dict[str, Any]]) -> list[tuple[str, str, list[dict[str, A
     if not any(row["measured"] for row in rows):
         return [("", "", rows)]
     measured, others = ([row for row in rows if row["measured"] == one and not row["likely"]] for one in (True, False))
-    alone = "Ordered by the evidence of the library alone. They are not less suspicious than the rows above."
-    both = "Ordered by the evidence of the library and by what was measured."
+    alone = "Ordered by the evidence in the library alone. They are no less suspicious than the rows above."
+    both = "Ordered by the evidence in the library and by what was measured."
     first = "They meet the criteria at the foot of the page."
     return [("Likely", first, likely), ("Measured", both, measured), ("Not measured", alone, others)]
 
@@ -95,8 +95,8 @@ def _evidence(one: Candidate, missing: str) -> list[tuple[str, str, str, str]]:
         ("decides", one.decides,
          missing
          if one.decides is None
-         else f"Taken out, {_percent(one.kept)} are still recognised; put into others, {_percent(one.pulled)} are "
-         f"taken for {one.target_name}."),
+         else f"With it taken out, {_percent(one.kept)} are still recognised; with it put into others, "
+         f"{_percent(one.pulled)} are taken for {one.target_name}."),
     ]  # fmt: skip
     if one.place is not None:
         rows.append(
@@ -106,7 +106,7 @@ def _evidence(one: Candidate, missing: str) -> list[tuple[str, str, str, str]]:
     if one.outside is not None:
         rows.append(
             ("outside", one.outside,
-             f"{_percent(one.relevance_outside)} of its relevance lies outside the object, and so does "
+             f"{_percent(one.relevance_outside)} of its relevance lies outside the object, as does "
              f"{_percent(one.area_outside)} of the input.")
         )  # fmt: skip
     return [
@@ -123,7 +123,7 @@ def _errors(one: Candidate) -> str:
     if one.right <= one.right_lacking:
         return f"{both}."
     found = f"{both}. The lower end of the 95{SPACE}% interval of the difference is "
-    return found + (f"{100 * one.errors:.0f} points." if one.errors else "0: too few samples to tell them apart.")
+    return found + (f"{100 * one.errors:.0f} points." if one.errors else "0: too few samples to tell the two apart.")
 
 
 def _percent(share: float) -> str:

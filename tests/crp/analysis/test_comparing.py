@@ -26,5 +26,5 @@ def test_a_chain_of_neighbours_is_no_group():
 
 
 def test_a_threshold_out_of_range_is_refused():
-    with pytest.raises(InputError, match=r"^threshold is 0; a similarity above 0 and at most 1 is needed\.$"):
+    with pytest.raises(InputError, match=r"^threshold is 0; it must be above 0 and at most 1\.$"):
         redundant(np.eye(2), threshold=0)

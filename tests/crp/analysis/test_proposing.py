@@ -278,5 +278,5 @@ def test_an_embedder_names_what_its_labels_say_and_noise_names_nothing(demo: tup
     noise = np.random.default_rng(0)
     labels = {f"label {index}": noise.normal(size=8) for index in range(20)}
     assert propose_from_embeddings(library, lambda pictures: noise.normal(size=(len(pictures), 8)), labels) == []
-    with pytest.raises(InputError, match=r"^The embedder returned \[\d+, 3\] for \d+ patches, and names have 8 "):
+    with pytest.raises(InputError, match=r"^The embedder returned \[\d+, 3\] for \d+ patches, but embeddings of names"):
         propose_from_embeddings(library, lambda pictures: np.zeros((len(pictures), 3)), labels)

@@ -42,7 +42,7 @@ def test_filters(chosen, expected):
     ("options", "message"),
     [
         ({"concept": 2}, "There is no concept 2: the layer has the concepts 0 to 1."),
-        ({"concept": 0, "count": 0}, "count is 0; a whole number of at least 1 is needed."),
+        ({"concept": 0, "count": 0}, "count is 0; it must be a whole number of at least 1."),
         ({"concept": 0, "by": "activations"}, "There are no vectors of 'activations': did you mean 'activation'?"),
     ],
 )

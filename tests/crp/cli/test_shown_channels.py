@@ -83,7 +83,7 @@ def test_what_does_not_fit_is_refused(shop, images, tmp_path):
         preprocessing_for("a.py:b", None, shown=("nir",))
     for options, message in (
         (("--show-channels", "1,2"), "One channel is drawn as grey, or three in colour, not 2."),
-        (("--show-limits", "9,3"), "The limits are 9 and 3; finite numbers are needed, the smaller first."),
+        (("--show-limits", "9,3"), "The limits are 9 and 3; they must be finite, the smaller first."),
         (("--show-channels", "8"), "Channel 8 is to be drawn, and the image has 8 channels."),
     ):
         result = shop.run("mine", "eight.py:make", "images", "--out", "x.crp", *options)

@@ -89,12 +89,12 @@ CALLS = [
         InputError,
         f"There is no concept 9999: {NO_CONCEPT}",
     ),
-    ("k 0", lambda at: at.mine(k=0), InputError, "k is 0; a whole number of at least 1 is needed."),
+    ("k 0", lambda at: at.mine(k=0), InputError, "k is 0; it must be a whole number of at least 1."),
     (
         "half a block",
         lambda at: at.mine(block_size=2.5),
         InputError,
-        "block_size is 2.5; a whole number of at least 1 is needed.",
+        "block_size is 2.5; it must be a whole number of at least 1.",
     ),
     (
         "no such score",
@@ -219,9 +219,9 @@ CALLS = [
         "no concepts",
         lambda at: at.explain(concepts=0),
         InputError,
-        "concepts is 0; a whole number of at least 1 is needed.",
+        "concepts is 0; it must be a whole number of at least 1.",
     ),
-    ("no cells", lambda at: at.explain(cells=0), InputError, "cells is 0; a whole number of at least 1 is needed."),
+    ("no cells", lambda at: at.explain(cells=0), InputError, "cells is 0; it must be a whole number of at least 1."),
     (
         "NaN picture",
         lambda at: at.explain(torch.full(SQUARE, float("nan"))),

@@ -104,7 +104,7 @@ def test_files_that_hold_no_directions_are_refused(tmp_path):
     for name in ("text.safetensors", "missing.safetensors"):
         with pytest.raises(InputError, match=rf"{name}' cannot be read as directions"):
             load_directions(tmp_path / name)
-    with pytest.raises(InputError, match=r"^The directions have 5 channels, and a layer of shape \[4, 2\] has 4\.$"):
+    with pytest.raises(InputError, match=r"^The directions have 5 channels, but a layer of shape \[4, 2\] has 4\.$"):
         load_directions(tmp_path / "bank.npy").size(Layout((4, 2)))
 
 

@@ -87,7 +87,7 @@ def test_the_command_says_how_its_file_is_loaded_and_what_the_figures_mean(folde
     out = folder / "loaded.safetensors"
     done = run(folder, "--concept", "conv/0", "--by", "refit", "--out", str(out))
     *_, reading, saved, load = done.stdout.splitlines()
-    assert reading.startswith("A model that does not use the concept gets the samples with it right as often")
+    assert reading.startswith("A model that does not use the concept gets these samples right just as often")
     assert saved == f"Saved: {out}"
     model = planted_model()
     exec(load.removeprefix("Load:").strip(), {"model": model, "safetensors": safetensors})
@@ -101,7 +101,7 @@ def test_the_command_says_how_its_file_is_loaded_and_what_the_figures_mean(folde
         # 24 samples: 5 of them against 55 of 72
         (5 / 24, 55 / 72, "20.8 % right as they are and 76.4 % with the concept removed: the concept now speaks"),
         (1.0, 5 / 24, "the model still relies on the concept for 'octagon'"),
-        (0.5, 0.55, "points), as intended, and the fall is of what the model knew by the concept alone."),
+        (0.5, 0.55, "points), as intended, and accuracy falls only by what the model knew from the concept."),
         # Wilson's lower end of 24 of 24 is 24 / (24 + 3.8415) = 0.862
         (1.0, 1.0, "no clear difference (95 % interval: −14 to +14 points), as intended."),
     ],
@@ -127,8 +127,8 @@ def test_a_file_that_cannot_hold_the_model_is_refused_before_measuring(
 @pytest.mark.parametrize(
     ("without", "says"),
     [
-        (0.87, "samples without the concept fall, too: not all of it is of what the model knew by the concept."),
-        (0.99, "the fall is of what the model knew by the concept alone."),
+        (0.87, "without the concept, so not all of the fall is what the model knew from the concept."),
+        (0.99, "accuracy falls only by what the model knew from the concept."),
     ],
 )
 def test_a_fall_that_other_samples_share_is_not_of_the_concept_alone(without: float, says: str) -> None:

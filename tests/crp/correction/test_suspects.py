@@ -169,7 +169,7 @@ def test_a_verdict_without_a_word_is_refused(folder: Path) -> None:
 
 def test_rows_that_could_not_be_measured_are_explained(folder: Path) -> None:
     code = f"{folder}/suspected_subject.py"
-    sentence = "Not measured where fewer than 10 of 160 samples have the concept or lack it."
+    sentence = "Not measured where fewer than 10 of 160 samples have the concept, fewer than 10 lack it, or none"
     options = ("--model", f"{code}:model", "--measured", "1")
     assert sentence not in run(folder, *options, "--data", f"{code}:data").output
     assert sentence in run(folder, *options, "--data", f"{code}:plain").output
@@ -208,7 +208,7 @@ def test_relevance_outside_the_object_is_measured_where_data_show_it(folder: Pat
     assert found[0]["relevance_outside"] == pytest.approx(1, abs=0.05)
     assert 0.5 < found[0]["area_outside"] < 1
     text = run(folder, *options).output
-    assert "outside: how much of its relevance lies outside the object, beyond what even spread gives." in text
+    assert "outside: how much more of its relevance lies outside the object than if it were spread evenly." in text
     plain = run(folder, "--data", f"{code}:data", "--model", f"{code}:model", "--measured", "1").output
     assert "outside" not in plain
 

@@ -218,7 +218,7 @@ def test_fix_takes_the_concept_out_at_its_usual_place(folder: Path) -> None:
 def test_a_place_that_tells_nothing_is_refused() -> None:
     model, (data, _, _) = marked_model(), marked_data()
     data[:, :2, 7, 7] = 1.1
-    with pytest.raises(InputError, match="do those of the 240 samples in which it is largest show the same"):
+    with pytest.raises(InputError, match="the 240 samples, those in which it is strongest do not show the same"):
         placed_direction(model, data, "conv", 0, progress=False)
     with pytest.raises(InputError, match="Layer 'flatten' has no positions, so a concept has no usual place in it"):
         placed_direction(model, data, "flatten", 0, progress=False)

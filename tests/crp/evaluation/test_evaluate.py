@@ -200,7 +200,7 @@ def test_numbers_of_the_caller_do_not_follow_the_output_and_are_refused(measures
     numbers = Given(torch.tensor([1.0, -1.0, 0.0], dtype=torch.float64))
     for start in (Given(2.0), numbers, Sum([numbers, Given(1.0)])):
         with pytest.raises(
-            InputError, match=r"^What starts does not follow the model's output, such as numbers of the "
+            InputError, match=r"^What starts does not follow the model's output, as with fixed numbers"
         ):
             crp.evaluate(model(), DATA, [LAYER, "1"], target=lambda _, s=start: s, measures=measures, progress=False)
 
@@ -238,4 +238,4 @@ def test_a_verdict_says_how_far_the_orders_agree(found: Evaluation, correlation:
     changed = dataclasses.replace(ranking, correlation={**ranking.correlation, "zero": Figure(correlation, 0.1, 5)})
     others = [one for one in layer.rankings if one is not ranking]
     verdict = dataclasses.replace(layer, rankings=(changed, *others)).verdict
-    assert f"the order of concepts {said} that of their measured effects" in verdict
+    assert f"the order of the concepts {said} that of their measured effects" in verdict

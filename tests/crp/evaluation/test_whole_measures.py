@@ -320,6 +320,15 @@ def test_a_network_that_knows_its_samples_is_trained() -> None:
     assert "is trained" in finding.verdict
 
 
+def test_a_network_a_little_above_its_copies_is_not_said_to_be_below_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = iter([0.25] * 19)
+    monkeypatch.setattr("crp.evaluation.trained.predicted_information", lambda _: next(copies, 0.3))
+    (finding,) = crp.evaluate(NET, DATA, [LAYER], measures=["trained"], progress=False).findings
+    assert looks_untrained(finding)
+    assert "hold 0.3 nats of information about the samples, and those of copies" in finding.verdict
+    assert "up to 0.25. A trained network holds more than 1.5 times as much" in finding.verdict
+
+
 def test_untrained_networks_are_flagged() -> None:
     """At least 95 % of 40 seeds."""
     flagged = 0
@@ -378,3 +387,6 @@ def test_every_measure_is_in_the_report_and_in_the_numbers(found: Evaluation) ->
     for finding in found.findings:
         assert finding.verdict in page.replace("&#39;", "'"), finding.measure
         assert finding.title in page
+    # the figure is the mean over all steps
+    said = "while up to 30% of the input is destroyed in its order, the output is lower by"
+    assert said in of(found, "pixels").verdict

@@ -78,7 +78,7 @@ def test_without_pairs_there_are_single_concepts_and_without_effects_nothing(tmp
         assert len(layer.ablations.removed) == 1 + len(layer.ranked) + 3
     unmeasured = crp.explain(model, image(), mined, effects=False).layers
     assert all(layer.ablations is None and layer.mean_ablations is None for layer in unmeasured)
-    with pytest.raises(InputError, match=r"pairs is -1; a whole number of at least 0 is needed\."):
+    with pytest.raises(InputError, match=r"pairs is -1; it must be a whole number of at least 0\."):
         crp.explain(model, image(), mined, pairs=-1)
 
 

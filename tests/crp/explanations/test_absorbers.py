@@ -55,8 +55,10 @@ def test_where_relevance_is_lost(tmp_path):
     found, sentence, fact = explained(net(1.0, 24.0), tmp_path)
     assert found.departure[:2] == ("2", "Linear")
     assert found.departure[2] == pytest.approx(1 / 25, rel=1e-5)
-    assert sentence.endswith("(most: 96.0 % in 2). Below 2 (Linear), less than a tenth of what started is left.")
-    assert "(2 96 %); below 2 (Linear) 4 % are left; measured on 1 sample" in fact
+    assert sentence.endswith(
+        "(most: 96.0 % in 2). Below 2 (Linear), relevance adds up to less than a tenth of what started."
+    )
+    assert "(2 96 %); below 2 (Linear) it adds up to 4 %; measured on 1 sample" in fact
 
 
 def test_where_relevance_is_amplified(tmp_path):
@@ -65,7 +67,7 @@ def test_where_relevance_is_amplified(tmp_path):
     assert found.departure[2] == pytest.approx(13, rel=1e-5)
     assert sentence == (
         "Relevance is not conserved: at the input it adds up to 13 times what started at the output (added: 12 times "
-        "in 2), so the heatmap shows relative strength only. Below 2 (Linear), more than three times what started "
-        "is left."
+        "in 2), so the heatmap shows relative strength only. Below 2 (Linear), relevance adds up to more than three "
+        "times what started."
     )
-    assert "below 2 (Linear) 13 times are left" in fact
+    assert "below 2 (Linear) it adds up to 13 times" in fact

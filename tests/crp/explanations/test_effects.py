@@ -60,7 +60,7 @@ def test_every_card_has_the_effect_of_removing_its_concept(model, library, image
 
 def test_numbers_that_start_have_no_effects(model, library, image):
     """They are the same without a concept, which would read as if no concept mattered."""
-    said = "What starts is given as numbers, which stay as they are without a concept: no effects are measured."
+    said = "The start is given as fixed numbers, which do not change without a concept: no effects are measured."
     numbers_alone = Given(torch.tensor([[1.0, 0.5, 0.0]], dtype=image.dtype))
     for target in (numbers_alone, Difference(numbers_alone, Given(2.0)), Given(lambda output: torch.ones_like(output))):
         found = explain(model, image, library, target=target)

@@ -28,8 +28,8 @@ REFUSED = {
         r"^target and against are the same class, 'bee'\.$",
     ),
     "other class": ({"target": 0, "against": "ent"}, InputError, r"^There is no class 'ent': did you mean 'ant'\?$"),
-    "concepts": ({"concepts": 0}, InputError, r"^concepts is 0; a whole number of at least 1 is needed\.$"),
-    "cells": ({"cells": 0}, InputError, r"^cells is 0; a whole number of at least 1 is needed\.$"),
+    "concepts": ({"concepts": 0}, InputError, r"^concepts is 0; it must be a whole number of at least 1\.$"),
+    "cells": ({"cells": 0}, InputError, r"^cells is 0; it must be a whole number of at least 1\.$"),
     "two images": (
         {"image": torch.ones(2, 3, 12, 16)},
         InputError,

@@ -252,7 +252,7 @@ REFUSED = {
         r"^Layers of a graph must not contain one another, but 'block' contains 'block\.conv'\.$",
     ),
     "coverage": ({"coverage": 0}, r"^coverage is 0; it must be above 0 and at most 1\.$"),
-    "breadth": ({"breadth": 0}, r"^breadth is 0; a whole number of at least 1 is needed\.$"),
+    "breadth": ({"breadth": 0}, r"^breadth is 0; it must be a whole number of at least 1\.$"),
     "nothing below": ({"of": ("conv1", 0)}, r"^No layer of the graph is below 'conv1'\.$"),
     "no such concept": ({"of": ("conv2", 9)}, r"^There is no concept 9: "),
 }

@@ -35,7 +35,7 @@ def test_classes_of_a_concept(folder):
         (lambda library: library.classes_of("features.3", 0, order="shares"), "There is no order 'shares': did you"),
         (
             lambda library: library.concepts_of(0, "features.3", count=0),
-            "count is 0; a whole number of at least 1 is needed.",
+            "count is 0; it must be a whole number of at least 1.",
         ),
     ],
 )  # fmt: skip

@@ -82,13 +82,13 @@ class TestImages:
             ({"shown": (0, 1)}, r"^One channel is drawn as grey, or three in colour, not 2\.$"),
             ({"channels": ("a", "b"), "shown": (2,)}, r"^There is no channel 2; they count from 0 to 1\.$"),
             ({"shown": (-1,)}, r"^There is no channel -1; they count from 0\.$"),
-            ({"channels": ("a", "b", "c"), "shown": "abc"}, r"^shown is 'abc'; a list of one channel or of three is"),
-            ({"shown": 1}, r"^shown is 1; a list of one channel or of three is needed\.$"),
-            ({"channels": "red"}, r"^channels is 'red'; a list of names is needed\.$"),
+            ({"channels": ("a", "b", "c"), "shown": "abc"}, r"^shown is 'abc'; it must be a list of one channel"),
+            ({"shown": 1}, r"^shown is 1; it must be a list of one channel or of three\.$"),
+            ({"channels": "red"}, r"^channels is 'red'; it must be a list of names\.$"),
             ({"channels": ("a", "b", "a")}, r"^Two channels are named 'a'; each needs a name of its own\.$"),
-            ({"limits": (3, 3)}, r"^The limits are 3 and 3; finite numbers are needed, the smaller first\.$"),
-            ({"limits": (0, float("inf"))}, r"^The limits are 0 and inf; finite numbers are needed"),
-            ({"limits": 4095}, r"^limits is 4095; two numbers are needed\.$"),
+            ({"limits": (3, 3)}, r"^The limits are 3 and 3; they must be finite, the smaller first\.$"),
+            ({"limits": (0, float("inf"))}, r"^The limits are 0 and inf; they must be finite"),
+            ({"limits": 4095}, r"^limits is 4095; it must be two numbers\.$"),
         ):
             with pytest.raises(InputError, match=message):
                 Medium.image(**wrong)
@@ -98,7 +98,7 @@ class TestImages:
         names = Medium.image(("a", "b", "c")), Medium.signal(1, channels=("a",))
         for medium, values in zip(names, (self.VALUES[:2], VALUES), strict=True):
             named = len(medium.channels)
-            with pytest.raises(InputError, match=rf"^The input has 2 channels, and {named} are named\.$"):
+            with pytest.raises(InputError, match=rf"^The input has 2 channels, but {named} are named\.$"):
                 medium.to_picture(values)
 
     def test_pixels_of_any_depth_are_read_as_they_are(self, tmp_path):
@@ -208,7 +208,7 @@ class TestMedium:
     def test_a_rate_is_a_positive_number(self):
         for make in (Medium.signal, Medium.audio, Medium.video):
             for rate in (0, -25, float("inf"), "25"):
-                with pytest.raises(InputError, match=r"^The rate is .*; a positive number of values per second is"):
+                with pytest.raises(InputError, match=r"^The rate is .*; it must be a positive number of values"):
                     make(rate)
 
     def test_a_channel_never_passes_for_another_whose_name_is_needed(self):
@@ -250,7 +250,7 @@ class TestMedium:
     @pytest.mark.parametrize(
         ("medium", "values", "message"),
         [
-            (Medium.signal(10, channels=("a", "b")), np.zeros((3, 9)), r"^It has 3 channels, and 2 are needed\.$"),
+            (Medium.signal(10, channels=("a", "b")), np.zeros((3, 9)), r"^It has 3 channels, and the model takes 2\.$"),
             (Medium.volume(), np.zeros((4, 4)), r"^An input of kind 'volume' has 4 axes, .* given \[4, 4\]\.$"),
             (Medium.audio(10), np.zeros((1, 0)), r"^An input of kind 'audio' has 2 axes, .* given \[1, 0\]\.$"),
         ],
@@ -354,5 +354,5 @@ class TestFiles:
         with pytest.raises(InputError, match=r"d\.npy' is damaged and cannot be read"):
             read_recording(tmp_path / "d.npy")
         np.save(tmp_path / "e.npy", np.zeros((3, 5)))
-        with pytest.raises(InputError, match=r"^'.*e\.npy': It has 3 channels, and 1 are needed\.$"):
+        with pytest.raises(InputError, match=r"^'.*e\.npy': It has 3 channels, and the model takes 1\.$"):
             read_input(tmp_path / "e.npy", Medium.signal(10, channels=("x",)))

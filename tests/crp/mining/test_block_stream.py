@@ -105,11 +105,11 @@ SPECIAL = [
     (lambda: ([1, 2, 3], 1), f"Sample 5 is a list; {NEEDED}"),
     (
         lambda: {"photo": torch.zeros(3), "label": 1},
-        "Sample 5 is a dict with 'photo', 'label'; one of 'image', 'img', 'pixel_values' is needed, and it has none.",
+        "Sample 5 is a dict with 'photo', 'label'; it must have one of 'image', 'img', 'pixel_values', and has none.",
     ),
     (
         lambda: {"image": torch.zeros(3), "img": torch.zeros(3)},
-        "Sample 5 is a dict with 'image', 'img'; one of 'image', 'img', 'pixel_values' is needed, and it has several.",
+        "Sample 5 is a dict with 'image', 'img'; it must have one of 'image', 'img', 'pixel_values', and has several.",
     ),
     (lambda: {"image": torch.zeros(3)}, "Sample 5 has no label; pass targets='prediction' to explain the prediction."),
     (
@@ -131,7 +131,7 @@ SPECIAL = [
     ),
     (
         lambda: (torch.zeros(3), torch.zeros(1, 3)),
-        "Sample 5 has a label of shape [1, 3]; a class, or a single row of them, is needed.",
+        "Sample 5 has a label of shape [1, 3]; it must be a class, or a single row of classes.",
     ),
 ]
 

@@ -68,7 +68,7 @@ REFUSED = {
         "give a list of classes.",
     ),
     "mixed": ([True, 3], "has the label [True, 3], which mixes booleans and numbers."),
-    "table": (torch.zeros(1, 4), "has a label of shape [1, 4]; a class, or a single row of them, is needed."),
+    "table": (torch.zeros(1, 4), "has a label of shape [1, 4]; it must be a class, or a single row of classes."),
 }
 
 

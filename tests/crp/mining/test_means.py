@@ -143,7 +143,7 @@ def test_means_of_another_layer_or_kind_are_refused(tmp_path) -> None:
             flow.without("1", [0], by="mean")
         with pytest.raises(InputError, match="Parts of 2 samples cannot take the place of parts of 1 samples"):
             flow.without("1", [0], by=Samples().tensors[0][:2])
-        with pytest.raises(InputError, match=r"are \[N, 2, 6, 6\], the other ones \(by=\) are \[1, 2, 8, 8\]"):
+        with pytest.raises(InputError, match=r"must be \[N, 2, 6, 6\], like those of the flow, given \[1, 2, 8, 8\]"):
             flow.without("1", [0], by=torch.randn(1, 2, 8, 8, dtype=torch.float64))
     positions = mined(tmp_path / "b", concept=PositionConcept())
     with pytest.raises(InputError, match="The mean of a PositionConcept is more than one number"):

@@ -44,7 +44,7 @@ class TestPlan:
         assert (plan.targets, plan.layers, plan.class_names) == ("prediction", ("0", "2"), None)
         assert plan.notes == (
             "The prediction of each sample is explained.",
-            "Mined layers: 0, 2; the last of each stage, or blocks at even distances if there is one stage (choose "
+            "Mined layers: 0, 2; the last of each stage, or evenly spaced blocks if there is only one stage (choose "
             "others with --layers; `crp layers` lists them).",
         )
 

@@ -195,7 +195,7 @@ def test_a_regression_whose_layer_conserves_nothing(browser, tmp_path, explanati
     text = browser.run("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
     for sentence in (
         "The model sees this input as −0.116",
-        "What is explained is negative (−0.116): what supports raises it, what opposes lowers it.",
+        "What is explained is negative (−0.116): supporting concepts raise it, opposing ones lower it.",
         "Relevance is not conserved here: −2.1 times what started at the output arrives at this layer",
         "Relevance is not conserved: at the input it adds up to −1.8 times what started at the output",
         "Relevance for the output: colours are full at",

@@ -179,9 +179,9 @@ def test_what_is_off_becomes_zero_or_its_mean_by_mouse_and_keyboard(page, switch
     at_zero = answer(page)
     assert instead(page) == "zero"
     note = "document.querySelector('.switched .note').textContent"
-    assert page.run(note).startswith("Concepts switched off are zero")
+    assert page.run(note).startswith("Concepts that are off are set to zero")
     page.click(".instead label:nth-of-type(2)")
-    assert (instead(page), off(page), hidden(page)) == ("its mean", [first], False)
+    assert (instead(page), off(page), hidden(page)) == ("their mean", [first], False)
     assert page.run("location.hash") == f"#&mean={layer.layer}/{first}"
     now = float(live(model, layer.layer, [first], at_mean=True)[target.index])
     logits = f"logit {wording.number(target.logit)} → {wording.number(now)}"
@@ -195,12 +195,12 @@ def test_what_is_off_becomes_zero_or_its_mean_by_mouse_and_keyboard(page, switch
     assert page.run("document.querySelector('.classes caption').textContent").endswith(
         f"with concept {first} of {layer.layer} at its mean"
     )
-    assert "on average over the mined data" in page.run(note)
+    assert "set to their mean over the mined data" in page.run(note)
     page.run("document.querySelector('.instead :checked').focus()")
     page.press("ArrowUp")
     assert (instead(page), answer(page), focused(page, "value")) == ("zero", at_zero, "zero")
     page.press("ArrowDown")
-    assert (instead(page), focused(page, "value")) == ("its mean", "its mean")
+    assert (instead(page), focused(page, "value")) == ("their mean", "their mean")
     # the choice stays for the next concept
     page.click(".reset")
     page.click(f"#layer-0-concept-{other} .without")
@@ -234,7 +234,9 @@ def test_concepts_of_two_layers_are_refused(page, switched):
     page.click(f"#layer-0-concept-{switched.layers[0].ranked[0].concept} .without")
     page.click("#tab-1")
     page.click(f"#layer-1-concept-{switched.layers[1].ranked[0].concept} .without")
-    assert answer(page) == "The page holds no outputs without concepts of two layers: switch those of high on first."
+    assert answer(page) == (
+        "The page holds no outputs without concepts of two layers at once: switch those of high on first."
+    )
     assert off(page) == [switched.layers[0].ranked[0].concept]
 
 

@@ -271,8 +271,8 @@ def test_paper_and_pages_without_scripts_show_the_whole_picture(page, file):
 
 def test_the_page_says_what_it_shows(page):
     told = page.run(f"document.querySelector('{VIEW}').innerText").replace("\u00a0", " ")
-    assert "The picture has 1200 × 900 pixels and is shown in 448 × 336. All numbers are of the full size." in told
-    assert "Zoomed in, it is shown in full; its heatmaps in 896 × 672, those of concepts in 448 × 336." in told
+    assert "The picture has 1200 × 900 pixels and is shown at 448 × 336. All numbers refer to the full size." in told
+    assert "Zoomed in, it is shown at full size; its heatmaps at 896 × 672, those of concepts at 448 × 336." in told
 
 
 def test_small_pictures_have_no_zoom(browser, tmp_path):

@@ -105,9 +105,9 @@ def test_a_site_keeps_its_pictures_in_full_up_to_date(model, library, files, fol
 def test_a_page_alone_holds_as_much_of_the_picture_as_it_has_room_for(model, library, files, tmp_path, monkeypatch):
     explanation = crp.explain(model, files[0], library, concepts=2, cells=3, graph=False)
     full = Atlas(explanation).html()
-    assert "Zoomed in, it is shown in full;" in full
+    assert "Zoomed in, it is shown at full size;" in full
     monkeypatch.setattr("crp.visualization.page.whole_picture.MOST_INSIDE", 20_000)
     page = Atlas(explanation).html()
     assert len(full) - len(page) > 30_000
-    assert "the most that the page has room for" in page
-    assert f"Zoomed in, it is shown in {wording.size(SHAPE)}" not in page
+    assert "the largest that the page has room for" in page
+    assert f"Zoomed in, it is shown at {wording.size(SHAPE)}" not in page

@@ -255,7 +255,7 @@ def test_a_site_shows_a_name_on_all_its_pages(page, made, tmp_path: Path) -> Non
     assert page.run("window.asked") == 1
     (tmp_path / "photo.json").write_text("{}")
     given(page, tmp_path / "photo.json")
-    settled(page, "document.querySelector('.mine').textContent.includes('photo.json is no file of names. ')")
+    settled(page, "document.querySelector('.mine').textContent.includes('photo.json is not a file of names. ')")
     given(page, file)
     settled(page, "document.getElementById('count').textContent.includes('in which red & green (1) holds')")
     assert texts(page, ".mine span") == ["1 name taken over. 1 concept named in this browser only."]
@@ -305,7 +305,7 @@ def test_a_colleague_opens_what_was_exported(page, made, tmp_path: Path) -> None
     assert page.run("document.querySelectorAll('img[src=x]').length") == 0
     handed_over(page, first, file)
     assert texts(page, ".mine span") == [
-        "0 names taken over, 2 no newer than what is here. 2 concepts named in this browser only."
+        "0 names taken over, 2 not newer than what is here. 2 concepts named in this browser only."
     ]
     # what is handed on is what was handed over, with its author and date
     assert json.loads(exported(page)) == json.loads(text)
@@ -344,7 +344,7 @@ def test_names_of_other_concepts_and_damaged_ones_are_not_taken_over(page, made,
         handed_over(page, of, file)
         assert page.run("localStorage.length") == 0, changes
         assert texts(page, ".mine span") == [
-            "0 names taken over, 1 of other concepts or models. 0 concepts named in this browser only."
+            "0 names taken over, 1 for other concepts or models. 0 concepts named in this browser only."
         ], changes
     file.write_text(json.dumps({"format": "crp-atlas names", "version": 1, "names": [name]}))
     handed_over(page, of, file)
@@ -359,7 +359,7 @@ def test_other_files_are_said_to_be_none(page, tmp_path: Path) -> None:
         file.write_text(text)
         page.run("document.querySelector('.naming .failed').textContent = ''")
         handed_over(page, of, file)
-        assert texts(page, ".naming .failed") == [f"photo-{number}.json is no file of names."]
+        assert texts(page, ".naming .failed") == [f"photo-{number}.json is not a file of names."]
         assert page.run("document.querySelector('dialog.naming').open")
 
 

@@ -103,13 +103,13 @@ def test_there_is_a_page_for_each_object_and_a_row_for_each_of_its_concepts(fold
 
 
 def test_the_index_says_that_a_large_picture_is_shown_reduced(folder, library, tmp_path):
-    reduced = "and is shown in 1100"
+    reduced = "and is shown at 1100"
     assert reduced not in (folder / "index.html").read_text()
     with Image.open(picture(tmp_path / "small.png", blue=False)) as small:
         small.resize((1200, 900), Image.Resampling.NEAREST).save(tmp_path / "large.png")
     index = make_object_pages(Segmenter(), tmp_path / "large.png", library, tmp_path / "pages")
     text = index.read_text().replace("\N{NO-BREAK SPACE}", " ")
-    assert f"The picture has 1200 × 900 pixels {reduced} × 825. All numbers are of the full size." in text
+    assert f"The picture has 1200 × 900 pixels {reduced} × 825. All numbers refer to the full size." in text
     assert 'id="atlas-whole"' in (index.parent / "object-0.html").read_text()
 
 

@@ -156,7 +156,7 @@ def test_low_scores_are_explained():
     say = triage_wording.low_scores
     assert say("relevance", [0.5, 0.1]) == say("activation", [0.5]) == say("negative", [-0.5, -0.1]) == ""
     assert say("relevance", [0.5, 0.0]) == (
-        "Samples with a score of 0 have no positive relevance for it, and stand in no order."
+        "Samples with a score of 0 have no positive relevance for it, and are in no particular order."
     )
     assert say("relevance", [0.0]).startswith("No mined sample has positive relevance for it")
     assert say("activation", [0.5, -0.1]) == "Samples with a score of 0 or below do not activate it."

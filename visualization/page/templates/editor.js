@@ -43,7 +43,7 @@ class Editor {
     this.file = element("input", { type: "file", accept: ".json,application/json", "aria-label": "A file of names", hidden: "" });
     this.failed = element("p", { class: "failed", role: "alert" });
     const form = element("form", {}, this.title, labelled, noted, tagged, judged, signed, this.failed,
-      element("p", { class: "what" }, "Kept in this browser. To share it, export it, at the foot of the page: others open the file here, or merge it into the library: ", element("code", {}, "crp names LIBRARY --import FILE")),
+      element("p", { class: "what" }, "Kept in this browser only. To share it, export it at the foot of the page: others can open the file here, or merge it into the library: ", element("code", {}, "crp names LIBRARY --import FILE")),
       element("p", { class: "choices" }, element("button", { type: "submit", class: "save" }, "Save"), cancel, open, this.discard), this.file);
     this.dialog = element("dialog", { class: "naming", "aria-labelledby": "naming-title" }, form);
     form.addEventListener("submit", event => { event.preventDefault(); this.save(); });
@@ -81,7 +81,7 @@ class Editor {
 
   finish(kept, news = "") {
     if (!kept) {
-      this.complain("This browser has no room left for it: export your names first.");
+      this.complain("This browser has no storage left for it: export your names first.");
       return;
     }
     this.dialog.close();
@@ -99,14 +99,14 @@ class Editor {
     if (!file) return;
     const count = this.names.merge(await file.text());
     this.file.value = "";
-    if (count === null) this.complain(`${file.name} is no file of names.`);
+    if (count === null) this.complain(`${file.name} is not a file of names.`);
     else this.finish(count, Editor.news(count));
   }
 
   static news({ taken, known, others }) {
     const parts = [`${taken} name${taken === 1 ? "" : "s"} taken over`];
-    if (known) parts.push(`${known} no newer than what is here`);
-    if (others) parts.push(`${others} of other concepts or models`);
+    if (known) parts.push(`${known} not newer than what is here`);
+    if (others) parts.push(`${others} for other concepts or models`);
     return `${parts.join(", ")}. `;
   }
 

@@ -27,8 +27,8 @@ class Switch {
     this.status = element("p", { class: "answer", role: "status" });
     this.list = element("ul", { class: "outcome" });
     this.note = element("p", { class: "note" });
-    this.choices = ["zero", "its mean"].map(value => element("input", { type: "radio", name: "instead", value }));
-    this.ways = element("fieldset", { class: "instead" }, element("legend", {}, "What is off becomes"), ...this.choices.map(choice => element("label", {}, choice, choice.value)));
+    this.choices = ["zero", "their mean"].map(value => element("input", { type: "radio", name: "instead", value }));
+    this.ways = element("fieldset", { class: "instead" }, element("legend", {}, "Concepts that are off become"), ...this.choices.map(choice => element("label", {}, choice, choice.value)));
     this.ways.addEventListener("change", () => this.set(this.layer, this.off, this.choices[1].checked));
     this.reset = element("button", { type: "button", class: "reset" }, "Switch on again");
     this.reset.addEventListener("click", () => { this.set(null, []); this.last?.focus({ preventScroll: true }); });
@@ -50,7 +50,7 @@ class Switch {
     this.last = card.querySelector(".without");
     const top = this.last.getBoundingClientRect().top;
     if (this.layer !== null && this.layer !== layer) {
-      this.say(`The page holds no outputs without concepts of two layers: switch those of ${this.layer} on first.`);
+      this.say(`The page holds no outputs without concepts of two layers at once: switch those of ${this.layer} on first.`);
     } else {
       const off = this.off.includes(concept) ? this.off.filter(other => other !== concept) : [...this.off, concept];
       const refusal = this.refusal(layer, off, this.mean);
@@ -95,7 +95,7 @@ class Switch {
   showWays() {
     const lacking = this.layer !== null && !this.at(this.layer, true);
     this.choices.forEach((choice, way) => { choice.checked = way === Number(this.mean); choice.disabled = lacking && way === 1; });
-    this.note.textContent = `${this.mean ? "Concepts switched off are at their layer what they are on average over the mined data" : "Concepts switched off are zero at their layer"}, `
+    this.note.textContent = `${this.mean ? "Concepts that are off are set to their mean over the mined data at their layer" : "Concepts that are off are set to zero at their layer"}, `
       + `and the rest of the model ran again. ${lacking ? "The library holds no means of this layer. " : ""}Heatmaps, maps, shares and the graph are those of the whole model.`;
   }
 
@@ -213,7 +213,7 @@ class Switch {
     }
     this.arrange(list, falls);
     list.before(element("p", { class: "cards-by" }, this.off.length > 1 ? "The two that are off come first; what a third would change is not stored."
-      : `What is off comes first, then the concepts by how much the output still changes ${this.mean ? "with them at their means" : "without them"}.`));
+      : `The concept that is off comes first; the others are sorted by how much the output still changes ${this.mean ? "with them at their means" : "without them"}.`));
   }
 
   // As many cards stay folded as before: those with the smallest falls.

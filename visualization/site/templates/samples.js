@@ -17,7 +17,7 @@ if (section?.querySelector(".open")) {
   // Why samples have no pictures; empty if they have.
   function outOfReach() {
     if (samples.root && local) return "";
-    if (samples.root) return "Their pictures are not part of the site: they are shown where the page is opened from the disk of the computer that made it.";
+    if (samples.root) return "Their pictures are not part of the site: they appear only if the page is opened from disk on the computer that made it.";
     if (samples.files) return "They have no pictures and no links, because the mined data are not files that this page can open (those of a built-in data set are drawn by the program).";
     return "They have numbers, but no pictures and no links, because the mined data were not found when the site was made.";
   }

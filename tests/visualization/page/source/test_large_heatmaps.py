@@ -36,4 +36,4 @@ def test_colours_are_full_where_the_page_says(explanation):
         limit = images.colour_limit(means)
         assert limit < 0.6 * images.colour_limit(heatmap)
         assert text.format(wording.number(limit)) in page
-    assert "Colours of heatmaps tell means of 2 × 2 pixels; all other numbers are of the full size." in page
+    assert "Heatmap colours are means over 2 × 2 pixels; all other numbers refer to the full size." in page

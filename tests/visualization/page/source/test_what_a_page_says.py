@@ -110,7 +110,7 @@ def test_the_drawn_part_of_the_graph_is_what_its_edges_carry():
     source = render(value)
     page = Page(source)
     text = " ".join("".join(page.text).split())
-    assert "they carry 80.0 % of the absolute relevance that leaves it (median; 80.0 % to 80.0 %)." in text
+    assert "They carry 80.0 % of the absolute relevance that leaves it (median; 80.0 % to 80.0 %)." in text
     assert "90 %" not in text.replace("The model sees zebra (90 %)", "").replace("zebra (explained here) 90 %", "")
     drawn = [edge for edge in page.all("path") if "data-upper" in edge]
     ends = [(edge["data-upper"], edge["data-lower"]) for edge in drawn]
