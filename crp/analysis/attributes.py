@@ -66,7 +66,7 @@ def read_columns(path: str | os.PathLike[str], length: int) -> dict[str, list[st
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"'{path}' is no CSV file in UTF-8: {error}.") from error
+        raise InputError(f"'{path}' is not a CSV file in UTF-8: {error}.") from error
     if len(set(names)) < len(names):
         raise InputError(f"'{path}' names the column {Counter(names).most_common(1)[0][0]!r} twice.")
     for number, row in enumerate(rows, 2):

@@ -124,11 +124,11 @@ def _tell(library: Library, source: str, given: list[GivenName]) -> None:
     plural = "" if len(given) == 1 else "s"
     click.echo(inert(f"{source}: {len(given)} name{plural}, {result.changes} new or newer."), err=True)
     if result.changes:
-        click.echo("Pages and sites show them when crp atlas makes them again.", err=True)
+        click.echo("Pages and sites show them after crp atlas has made them again.", err=True)
     for conflict in result.conflicts:
         click.echo(inert(f"  {conflict}"), err=True)
     for address, reason in result.refused.items():
-        click.echo(inert(f"  {address} is not taken: {reason}"), err=True)
+        click.echo(inert(f"  {address} is not imported: {reason}"), err=True)
 
 
 def _table(given: list[GivenName]) -> list[str]:

@@ -67,9 +67,9 @@ class MeasuredEffects:
             if library.mean_sizes.get(layer):
                 self._ways[layer].append(removal.filled_with(library.means(layer)))
             elif library.mean_sizes:
-                problems[f"Layer '{layer}' has too many means to keep: its concepts are removed as zero alone."] = None
+                problems[f"Layer '{layer}' has too many means to store: its concepts are only set to zero."] = None
             else:
-                problems["The library holds no means of concepts: concepts are removed as zero alone."] = None
+                problems["The library holds no means of concepts: concepts are only set to zero."] = None
         self.unmeasured = " ".join(problems)
 
     def of(self, layer: str, concepts: Sequence[int], start: Start, before: float) -> list[ConceptEffect | None]:

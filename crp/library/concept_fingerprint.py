@@ -82,7 +82,7 @@ class ConceptFingerprint:
         if not all(isinstance(text, str) for text in texts.values()) or len(samples) != len(scores):
             raise ValueError("a fingerprint is damaged")
         if not all(type(sample) is int for sample in samples) or not np.isfinite(np.array(scores, float)).all():
-            raise ValueError("a fingerprint holds samples or scores that are no numbers")
+            raise ValueError("a fingerprint holds samples or scores that are not numbers")
         return cls(**texts, samples=tuple(samples), scores=tuple(map(float, scores)))
 
 

@@ -37,7 +37,7 @@ def read_names(path: str | os.PathLike[str]) -> dict[Key, GivenName]:
     path = user_path(path)
     try:
         if path.stat().st_size > _LARGEST_FILE:
-            raise LibraryError(f"'{path}' is larger than {_LARGEST_FILE >> 20} MiB: it is no file of names.")
+            raise LibraryError(f"'{path}' is larger than {_LARGEST_FILE >> 20} MiB: it is not a file of names.")
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}

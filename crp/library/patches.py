@@ -141,7 +141,7 @@ def read_patches(path: Path, concepts: Iterable[int] | None = None) -> LayerPatc
         count = table.array("count", np.int64, (len(known), len(MODES)))
         length = len(table.array("sample", np.int64, (None,)))
         if ((count < 0) | (count > length)).any() or count.sum() != length:
-            raise damaged(path, f"it counts other patches than the {length} it holds")
+            raise damaged(path, f"its counts do not add up to the {length} patches it holds")
         first = np.cumsum([0, *count.reshape(-1)])
         columns = _columns(table, length)
         wanted = set(known) if concepts is None else set(concepts)

@@ -186,11 +186,11 @@ def _note(space: Sequence[int], shape: Sequence[int], known: bool) -> str:
         else "The orientation of the volume is not known: its slices are taken to be axial."
     ]
     told = [
-        (f"The volume has {_sizes(space)} values and is shown in {_sizes(shape)}", MOST),
-        ("Relevance of single concepts is shown in {}", MOST_OF_CONCEPTS),
+        (f"The volume has {_sizes(space)} values and is shown at {_sizes(shape)}", MOST),
+        ("Relevance of single concepts is shown at {}", MOST_OF_CONCEPTS),
     ]
     small = [-(-length // _factor(length, MOST_OF_CONCEPTS)) for length in space]
-    sentences += [f"{text.format(_sizes(small))}, means of blocks." for text, most in told if max(space) > most]
+    sentences += [f"{text.format(_sizes(small))}, as block means." for text, most in told if max(space) > most]
     return " ".join(sentences)
 
 

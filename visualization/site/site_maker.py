@@ -229,7 +229,7 @@ class _Site:
             yield
         except KeyboardInterrupt as interruption:
             complete = " and ".join(f"{self.done[kind]} of {self.total[kind]} {kind}" for kind in self.done)
-            interruption.add_note(f"{complete} are complete in '{self.folder}'; the same command goes on from there.")
+            interruption.add_note(f"{complete} are complete in '{self.folder}'; the same command resumes from there.")
             raise
 
     # -- predictions

@@ -243,7 +243,7 @@ class TestSite:
         assert process.returncode == INTERRUPTED, stderr
         last = stderr.splitlines()[-1]
         assert last.startswith("Interrupted. ")
-        assert last.endswith(" concept pages are complete in 'site'; the same command goes on from there.")
+        assert last.endswith(" concept pages are complete in 'site'; the same command resumes from there.")
         assert all(path.with_suffix(".html").exists() for path in predictions.glob("*.json"))
         assert not list((shop.folder / "site").rglob("*.part"))
 

@@ -49,7 +49,7 @@ def test_names_are_given_listed_exported_and_merged(models: Path) -> None:
     kept = f"'x = y', fine, tag 'a', tag 'b', a note (Ann {date})"
     assert done.stderr.splitlines() == [
         "shared.json: 1 name, 1 new or newer.",
-        "Pages and sites show them when crp atlas makes them again.",
+        "Pages and sites show them after crp atlas has made them again.",
         f"  0/2: {kept} is kept, 'older' (2020-01-01T00:00:00Z) is older",
     ]
     (told,) = json.loads(run(second, "--json").stdout)

@@ -119,7 +119,7 @@ def test_a_library_without_means_has_effects_of_zero_alone_and_says_so(model, li
     explanation = explain(model, image, crp.open_library(older))
     assert all(part.effect.at_mean is None and len(part.effect.falls) == 1 for part in parts(explanation))
     said = explanation.provenance["settings"]["reason"]
-    assert said.count("The library holds no means of concepts: concepts are removed as zero alone.") == 1
+    assert said.count("The library holds no means of concepts: concepts are only set to zero.") == 1
 
 
 def test_the_effect_on_a_difference_has_no_probability(model, library, image):

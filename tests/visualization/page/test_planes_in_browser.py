@@ -175,8 +175,8 @@ def test_large_volumes_are_reduced_and_that_is_said(monkeypatch):
     monkeypatch.setattr("crp.visualization.page.planes.MOST_OF_CONCEPTS", 4)
     found = planes_view(value)
     assert found["note"].replace("\N{NO-BREAK SPACE}", " ").endswith(
-        "The volume has 12 × 10 × 16 values and is shown in 6 × 5 × 6, means of blocks. "
-        "Relevance of single concepts is shown in 4 × 4 × 4, means of blocks."
+        "The volume has 12 × 10 × 16 values and is shown at 6 × 5 × 6, as block means. "
+        "Relevance of single concepts is shown at 4 × 4 × 4, as block means."
     )
     view = found["data"]["views"][0]
     peak = np.unravel_index(np.abs(value.heatmap).argmax(), value.heatmap.shape)

@@ -184,7 +184,7 @@ def test_an_interruption_leaves_complete_pages_and_says_how_to_go_on(model, libr
     with pytest.raises(KeyboardInterrupt) as error:
         make_site(model, files, library, folder, **OPTIONS)
     assert error.value.__notes__ == [
-        f"2 of 3 predictions and 0 of 14 concept pages are complete in '{folder}'; the same command goes on from there."
+        f"2 of 3 predictions and 0 of 14 concept pages are complete in '{folder}'; the same command resumes from there."
     ]
     stems = {path.name.split(".")[0] for path in (folder / "predictions").iterdir()}
     assert len(stems) == 2
