@@ -152,10 +152,10 @@ class RelevanceFlow(Interventions):
         return self._at(layer).below.detach()
 
     def layout(self, layer: str) -> Layout:
-        """Return what the axes of a layer's output mean: as given, or as observed in a pass."""
+        """Return what the axes of a layer's output mean: as given, or as observed in a pass (`Replica.layout_of`)."""
         known = self._layouts.get(layer)
         found = known.at(self.activation(layer).shape[1:]) if known else None
-        return found or self.replica.layouts_of(self._input.detach()[:1], self.layers)[layer]
+        return found or self.replica.layout_of(self._input.detach()[:1], layer, self.layers)
 
     def parts(self, layer: str, concept: Kinds) -> Parts:
         """Return the parts of a layer's output for a kind of concept, or for that of the layer in a mapping."""

@@ -26,6 +26,10 @@ _NAMES = {name for name, rule in RULES.items() if rule in _RULES} | {
     "interpolate", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
     "adaptive_max_pool2d", "adaptive_max_pool3d", "reshape", "view", "flatten", "unflatten",
 }  # fmt: skip
+# Those of them that leave each value where it is in a tensor of any axes, and others that do.
+_IN_ORDER = _NAMES - {"expand", "expand_as", "broadcast_to", "reshape", "view", "flatten", "unflatten"} | {
+    "softmax", "log_softmax", "softmin", "normalize", "cumsum", "max", "min", "glu",
+}  # fmt: skip
 # Those along axes, and where their argument `dim` stands: they keep places along samples and channels.
 _ALONG = {
     "cat": 1, "concat": 1, "concatenate": 1, "chunk": 2, "split": 2, "tensor_split": 2, "narrow": 1, "sum": 1,
@@ -39,9 +43,7 @@ _DEFAULTS = {"cat": 0, "concat": 0, "concatenate": 0, "chunk": 0, "split": 0, "t
 
 def keeps_places(function: Callable, args: Sequence[Any], kwargs: Mapping[str, Any], axes: int) -> bool:
     """Return whether a function of a tensor with so many axes, whose space stays as large, keeps positions in place."""
-    name = function_name(function)
-    name = name.removeprefix("i") if name.removeprefix("i") in ("add", "sub", "mul", "truediv", "pow") else name
-    name = {"truediv": "div"}.get(name.rstrip("_"), name.rstrip("_"))
+    name = _out_of_place(function)
     if name == "getitem":
         index = args[1] if isinstance(args[1], tuple) else (args[1],)
         return len(index) <= 2 and all(isinstance(one, slice) for one in index)
@@ -51,3 +53,15 @@ def keeps_places(function: Callable, args: Sequence[Any], kwargs: Mapping[str, A
         along = (given,) if isinstance(given, int) else tuple(given or ())
         return bool(along) and all(isinstance(axis, int) and axis % axes < 2 for axis in along)
     return name in _NAMES
+
+
+def keeps_order(function: Callable) -> bool:
+    """Return whether a function leaves each value where it is in a tensor, however many axes that has."""
+    return _out_of_place(function) in _IN_ORDER
+
+
+def _out_of_place(function: Callable) -> str:
+    """Return the name of the function that computes the same out of place."""
+    name = function_name(function)
+    name = name.removeprefix("i") if name.removeprefix("i") in ("add", "sub", "mul", "truediv", "pow") else name
+    return {"truediv": "div"}.get(name.rstrip("_"), name.rstrip("_"))

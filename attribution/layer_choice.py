@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crp.attribution.copies import replicate
 from crp.attribution.in_place import made_out_of_place
 from crp.attribution.isolation import isolated_pass, outside_inference
-from crp.attribution.layouts import layouts_followed
+from crp.attribution.layouts import UnknownLayout, layouts_followed
 from crp.attribution.observation import observe
 from crp.concepts import Layout
 
@@ -80,10 +80,12 @@ def observed_layers(model: nn.Module, data: Tensor) -> list[ObservedLayer]:
     with layouts_followed(plain, data, usable) as layouts:
         linear = [call.module for call in observe(plain, data).linear]
     kinds = {name: type(module).__name__ for name, module in model.named_modules()}
-    layers = [
-        ObservedLayer(name, kinds[name], layouts.get(name), name in trunk, obstacle=obstacle)
-        for name, (_, obstacle) in sorted(found.items(), key=lambda item: item[1][0])
-    ]
+    layers = []
+    for name, (_, obstacle) in sorted(found.items(), key=lambda item: item[1][0]):
+        layout = layouts.get(name)
+        if isinstance(layout, UnknownLayout):
+            layout, obstacle = None, f"its channels are not known: {layout.reason}"
+        layers.append(ObservedLayer(name, kinds[name], layout, name in trunk, obstacle=obstacle))
     chosen = _choice([layer for layer in layers if layer.trunk and not layer.obstacle], linear)
     return [replace(layer, chosen=layer.name in chosen) for layer in layers]
 

@@ -23,7 +23,7 @@ from crp.attribution.copies import replicate
 from crp.attribution.hooked_module import HookedModule
 from crp.attribution.in_place import made_out_of_place
 from crp.attribution.isolation import isolated, isolated_pass
-from crp.attribution.layouts import layouts_followed
+from crp.attribution.layouts import UnknownLayout, layouts_followed
 from crp.attribution.norm_merging import merge, merged_parameters
 from crp.attribution.observation import Observation, observe, plain_output
 from crp.attribution.operation_composite import LIMITED, OperationComposite
@@ -75,7 +75,8 @@ class Replica:
         Shapes and dtypes of input, and paths through the model, for which the copy's output was compared with the
         model's.
     layouts
-        What the axes of a layer's output mean, by the layer's name and the shape of one input.
+        What the axes of a layer's output mean, or why that is not known, by the layer's name and the shape of one
+        input.
     probabilities
         How the caller says that the output becomes probabilities of classes, "softmax" or "sigmoid"; None if it was
         not said.
@@ -101,7 +102,7 @@ class Replica:
     observed: bool = False
     merges: list[tuple[str, str]] = field(default_factory=list)
     checked: set[tuple] = field(default_factory=set)
-    layouts: dict[tuple[str, tuple[int, ...]], Layout] = field(default_factory=dict)
+    layouts: dict[tuple[str, tuple[int, ...]], Layout | UnknownLayout] = field(default_factory=dict)
     probabilities: str | None = None
     weights: dict[str, tuple[int, int]] = field(init=False)
     running: AbstractContextManager = field(default_factory=threading.RLock, repr=False, compare=False)
@@ -159,18 +160,25 @@ class Replica:
         return {Purpose.MAPS: composite}
 
     @isolated_pass()
-    def layouts_of(self, sample: Tensor, layers: Sequence[str]) -> dict[str, Layout]:
-        """Say what the axes of the layers' outputs mean for one sample `[1, ...]`.
+    def layout_of(self, sample: Tensor, layer: str, layers: Sequence[str]) -> Layout:
+        """Say what the axes of a layer's output mean for one sample `[1, ...]`.
 
-        A pass is observed only for layers of which no observed pass has shown it. With rules of `composite_for`, these
-        are inputs of modules.
+        A pass is observed only if none has shown it, and then for some other layers, too. With rules of
+        `composite_for`, these are inputs of modules.
+
+        Raises
+        ------
+        ModelError
+            If it is not known which axis is channels.
         """
         shape = tuple(sample.shape[1:])
         with self.running:
-            missing = [layer for layer in layers if (layer, shape) not in self.layouts]
-            if missing:
-                self.observe(sample, missing)
-        return {layer: self.layouts[layer, shape] for layer in layers}
+            if (layer, shape) not in self.layouts:
+                self.observe(sample, [each for each in layers if (each, shape) not in self.layouts])
+        found = self.layouts[layer, shape]
+        if isinstance(found, UnknownLayout):
+            raise ModelError(str(found))
+        return found
 
     def observe(self, data: Tensor, layers: Sequence[str] = ()) -> Observation:
         """Run a plain copy of the model on the data, and keep the layouts of layers.

@@ -5,12 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import pad
 
 from crp.attribution import RelevanceFlow, Replica, composite_for, prepare
-from crp.attribution.copies import replicate
-from crp.attribution.layouts import layouts_followed
-from crp.attribution.observation import observe
 from crp.concepts import Layout
 from crp.errors import InputError
 from tests.crp.concepts.small_nets import Transformer, data, made
@@ -142,131 +138,6 @@ def test_steps_are_no_channels_where_the_number_of_channels_changes(name):
 
 def test_as_many_steps_as_channels():
     assert layout(OfSteps(STEPS["rows of a matrix"]), torch.rand(2, 3, 7), "block") == Layout((5, 5), True, (5,))
-
-
-class Ordered(nn.Module):
-    """Tokens of a feature map of 4 x 6, in an order of their own, in a block."""
-
-    def __init__(self, order) -> None:
-        super().__init__()
-        self.conv, self.mixed, self.block, self.order = nn.Conv2d(3, 8, 2, 2), nn.Linear(8, 5), nn.Identity(), order
-        self.token, self.joining = nn.Parameter(torch.rand(1, 1, 5)), nn.Conv1d(2, 1, 1)
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        tokens = self.mixed(self.conv(values).flatten(2).transpose(1, 2)) + self.token
-        return self.block(self.order(self, tokens)).flatten(1).sum(1, keepdim=True)
-
-
-def windows(tokens: torch.Tensor) -> torch.Tensor:
-    """Order tokens by windows of 2 x 2."""
-    return tokens.view(-1, 2, 2, 3, 2, 5).permute(0, 1, 3, 2, 4, 5).reshape(len(tokens), 24, 5)
-
-
-def no_windows(tokens: torch.Tensor) -> torch.Tensor:
-    return tokens.view(-1, 2, 3, 2, 2, 5).permute(0, 1, 3, 2, 4, 5).reshape(len(tokens), 24, 5)
-
-
-def attended(tokens: torch.Tensor) -> torch.Tensor:
-    """Attend to what lies in the same window, as Swin does."""
-    inside = windows(tokens).view(-1, 4, 1, 5).transpose(1, 2)
-    mixed = nn.functional.scaled_dot_product_attention(inside, inside, inside)
-    return tokens + no_windows(mixed.transpose(1, 2).reshape(-1, 4, 5).view(-1, 24, 5))
-
-
-def gathered(tokens: torch.Tensor) -> torch.Tensor:
-    """Make feature maps in which the pixels of a window are rows, as MobileViT v2 does."""
-    maps = tokens.transpose(1, 2).reshape(-1, 5, 2, 2, 3, 2).permute(0, 1, 3, 5, 2, 4)
-    return nn.functional.conv2d(maps.reshape(-1, 5, 4, 6), torch.ones(5, 5, 1, 1))
-
-
-def mapped(tokens: torch.Tensor) -> torch.Tensor:
-    """Make a feature map again, and one of that."""
-    return nn.functional.avg_pool2d(tokens.mT.unflatten(2, (4, 6)), 1)
-
-
-def attended_by_columns(tokens: torch.Tensor) -> torch.Tensor:
-    """Attend with a tensor `[N, 1, T, 1]` on the way, which looks like a feature map of T x 1."""
-    query = tokens.mean(-1).view(-1, 1, 24, 1)
-    return tokens + nn.functional.max_pool2d(query, 1).view(-1, 24, 1)
-
-
-ORDERS = {
-    "as on the map": (lambda net, x: x, Layout((24, 5), True, (4, 6))),
-    "by windows": (lambda net, x: windows(x), Layout((24, 5), True, ())),
-    "and back": (lambda net, x: no_windows(windows(x)), Layout((24, 5), True, (4, 6))),
-    "attention in windows": (lambda net, x: attended(x), Layout((24, 5), True, (4, 6))),
-    "windows pooled": (lambda net, x: windows(x).view(-1, 6, 4, 5).amax(2), Layout((6, 5), True, (2, 3))),
-    "halves of windows pooled": (lambda net, x: windows(x).view(-1, 12, 2, 5).mean(2), Layout((12, 5), True, ())),
-    "larger of two": (lambda net, x: x.max(net.token), Layout((24, 5), True, (4, 6))),
-    "seen as other numbers": (
-        lambda net, x: x + x.detach().view(torch.int32), Layout((24, 5), True, (4, 6))
-    ),
-    "pixels of windows as rows": (lambda net, x: gathered(x), Layout((5, 4, 6), False, ())),
-    "as on a map again": (lambda net, x: x.transpose(1, 2).unflatten(2, (4, 6)), Layout((5, 4, 6))),
-    "rows and columns mixed up": (lambda net, x: x.transpose(1, 2).unflatten(2, (6, 4)), Layout((5, 6, 4), False, ())),
-    "rolled": (lambda net, x: x.roll(1, 1), Layout((24, 5), True, ())),
-    "backwards": (lambda net, x: x.flip(1), Layout((24, 5), True, ())),
-    "every other row": (lambda net, x: x.unflatten(1, (4, 6))[:, ::2].flatten(1, 2), Layout((12, 5), True, (2, 6))),
-    "a token in front": (
-        lambda net, x: torch.cat([net.token.expand(len(x), -1, -1), x], 1), Layout((25, 5), True, (4, 6), 1)
-    ),
-    "a token at the end": (
-        lambda net, x: torch.cat([x, net.token.expand(len(x), -1, -1)], 1), Layout((25, 5), True, ())
-    ),
-    "a token alone": (
-        lambda net, x: torch.cat([net.token, x], 1)[:, :1] * x[:, :1], Layout((1, 5), True, ())
-    ),
-    "a zero in front": (lambda net, x: pad(x, (0, 0, 1, 0)), Layout((25, 5), True, (4, 6), 1)),
-    "a zero at the end": (lambda net, x: pad(x, (0, 0, 0, 1)), Layout((25, 5), True, ())),
-    "moved on by a border": (lambda net, x: pad(x, (0, 0, 1, -1)), Layout((24, 5), True, ())),
-    "padded with others": (lambda net, x: pad(x.mT, (1, 0), "replicate").mT, Layout((25, 5), True, ())),
-    "padded channels": (lambda net, x: pad(x, (0, 2)), Layout((24, 7), True, (4, 6))),
-    "padded and cropped": (
-        lambda net, x: pad(x.unflatten(1, (4, 6)), (0, 0, 0, 2, 0, 2))[:, :4, :6].flatten(1, 2),
-        Layout((24, 5), True, (4, 6)),
-    ),
-    "pooled behind a border and cropped": (
-        lambda net, x: nn.functional.max_pool2d(
-            pad(x.unflatten(1, (4, 6)), (0, 0, 0, 2, 0, 4)).movedim(3, 1), 2
-        ).movedim(1, 3)[:, :2, :3].flatten(1, 2),
-        Layout((6, 5), True, (2, 3)),
-    ),
-    "a map with a border": (lambda net, x: pad(mapped(x), (1, 1, 0, 1)), Layout((5, 5, 8))),
-    "a map behind a border": (
-        lambda net, x: nn.functional.avg_pool2d(pad(mapped(x), (1, 1, 1, 1), "reflect"), 3, 1), Layout((5, 4, 6))
-    ),
-    "gathered backwards": (
-        lambda net, x: x.gather(1, torch.arange(23, -1, -1).view(1, -1, 1).expand(len(x), 24, 5)),
-        Layout((24, 5), True, ()),
-    ),
-    "gathered first rows": (
-        lambda net, x: torch.take_along_dim(x, torch.arange(12).view(1, -1, 1), 1), Layout((12, 5), True, (2, 6))
-    ),
-    "gathered channels": (
-        lambda net, x: x.gather(2, torch.zeros(len(x), 24, 3, dtype=torch.int64)), Layout((24, 3), True, (4, 6))
-    ),
-    "into a given tensor": (
-        lambda net, x: torch.index_select(x.detach(), 2, torch.arange(5), out=torch.empty(len(x), 24, 5)) * x,
-        Layout((24, 5), True, (4, 6)),
-    ),
-    "joined by a convolution": (lambda net, x: net.joining(x[:, :2]), Layout((1, 5), True, ())),
-    "a column of all tokens": (lambda net, x: attended_by_columns(x), Layout((24, 5), True, (4, 6))),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ORDERS)
-def test_positions_have_the_places_that_reshapes_leave_them(name):
-    order, expected = ORDERS[name]
-    assert layout(Ordered(order), torch.rand(1, 3, 8, 12), "block") == expected
-
-
-def test_reading_layouts_is_no_part_of_what_the_model_is_seen_to_do():
-    """Otherwise the pass follows its own calls, which are more than the model's, and holds all their tensors."""
-    net, sample = replicate(Ordered(lambda net, x: windows(x))), torch.rand(1, 3, 8, 12)
-    expected = observe(net, sample).functions
-    with layouts_followed(net, sample, ["conv", "mixed", "block"]) as layouts:
-        assert observe(net, sample).functions == expected
-    assert layouts["block"] == Layout((24, 5), True, ())
 
 
 def test_a_norm_of_samples_without_space_makes_no_map():
