@@ -3,6 +3,7 @@
 As in `torch.nn.parallel.replicate`, the attributes of each module are copied one level deep, without the data behind
 them. Modules inside lists, tuples, dicts, partial functions and closures, and methods bound to modules, are replaced by
 their copies. So a hook that keeps a module's output in the model, for another module to read, keeps that of the copy.
+Objects that are hooks, or whose methods are, are copied as well.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable
+from copy import copy as copied
 from typing import Any
 
 import torch
@@ -54,6 +56,9 @@ def replicate(model: nn.Module) -> nn.Module:
             copy.__dict__[table].clear()
 
     rebinding = Rebinding(copies)
+    for copy in copies.values():
+        for hook in (*copy._forward_hooks.values(), *copy._forward_pre_hooks.values()):
+            rebinding.take_object(hook)
     tensors: dict[int, torch.Tensor] = {}
     for copy in copies.values():
         for name, child in copy._modules.items():
@@ -74,6 +79,7 @@ def replicate(model: nn.Module) -> nn.Module:
         copy.__dict__["_compiled_call_impl"] = None
         if "_orig_mod" in copy._modules:  # a compiled part
             copy.__dict__["forward"] = copy._orig_mod.forward
+    rebinding.finish_objects()
     for copy in copies.values():  # last, because functions refer to lists and dicts that modules hold
         for name, value in copy.__dict__.items():
             if isinstance(value, types.FunctionType):
@@ -131,7 +137,22 @@ class Rebinding:
         self._copies = copies
         # with the original, so that no other list has its id
         self._containers: dict[int, tuple[object, object]] = {}
+        self._objects: dict[int, tuple[object, object]] = {}
         self._functions: dict[int, tuple[object, types.FunctionType]] = {}
+
+    def take_object(self, hook: Any) -> None:
+        """Copy an object that is a hook, or whose method is one: what it keeps is that of the copy's pass."""
+        owner = hook.func if isinstance(hook, functools.partial) else hook
+        owner = getattr(owner, "__self__", owner)  # of a method
+        if isinstance(owner, nn.Module | types.FunctionType | types.BuiltinFunctionType | types.ModuleType | type):
+            return
+        if id(owner) not in self._objects and hasattr(owner, "__dict__"):
+            self._objects[id(owner)] = owner, copied(owner)
+
+    def finish_objects(self) -> None:
+        """Let the copies of objects refer to copies of modules, lists and dicts."""
+        for _, copy in self._objects.values():
+            vars(copy).update({name: self.value(value) for name, value in vars(copy).items()})
 
     def value(self, value: Any) -> Any:
         """Return a value with copies in the place of modules; lists and dicts are copied."""
@@ -153,8 +174,11 @@ class Rebinding:
         value = uncompiled(value)
         if isinstance(value, nn.Module):
             return self._copies.get(id(value), value)
-        if isinstance(value, types.MethodType) and id(value.__self__) in self._copies:
-            return types.MethodType(value.__func__, self._copies[id(value.__self__)])
+        if id(value) in self._objects:
+            return self._objects[id(value)][1]
+        if isinstance(value, types.MethodType):
+            owner = self.function(value.__self__)
+            return value if owner is value.__self__ else types.MethodType(value.__func__, owner)
         if type(value) is functools.partial:
             options = self.value(value.keywords)
             return functools.partial(self.value(value.func), *self.value(value.args), **options)
@@ -190,7 +214,8 @@ class Rebinding:
         elif isinstance(value, types.MethodType):
             inside = [value.__self__]
         else:
-            return id(value) in (self._copies if isinstance(value, nn.Module) else self._containers)
+            copies = [self._copies] if isinstance(value, nn.Module) else [self._containers, self._objects]
+            return any(id(value) in each for each in copies)
         return any(self._refers(each, seen) for each in inside)
 
     def _referred(self, value: Any) -> Any:

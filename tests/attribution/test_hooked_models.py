@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +17,21 @@ from tests.oracle.comparing import assert_relevance_close
 FAR = dict(dtype=torch.float64)
 
 
+class Keeper:
+    """An object that is a hook, and whose method is one: it keeps a tensor in itself, or in the model."""
+
+    def __init__(self, model: nn.Module | None = None) -> None:
+        self.model, self.kept = model, None
+
+    def __call__(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+        if self.model is not None:
+            self.model.kept = output
+        self.kept = output
+
+    def keep(self, module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
+        self(module, args, output)
+
+
 class Skip(nn.Module):
     """A skip connection whose tensor a hook keeps: `head([mid(enc(x)), enc(x)])`."""
 
@@ -23,21 +39,28 @@ class Skip(nn.Module):
         super().__init__()
         self.enc, self.mid = nn.Conv2d(3, 4, 3, padding=1, **FAR), nn.Conv2d(4, 4, 3, padding=1, **FAR)
         self.head, self.kept, self.store = nn.Linear(8, 2, **FAR), None, {}
+        self.keeper = Keeper()
         store = self.store
         hooks = {
             "a method": self.keep,
             "a closure on the model": lambda module, args, output: self.keep(module, args, output),
             "a closure on a dict": lambda module, args, output: store.update(enc=output),
             "a default argument": lambda module, args, output, model=self: model.keep(module, args, output),
+            "an object": self.keeper,
+            "an object with the model": Keeper(self),
+            "a method of an object": self.keeper.keep,
+            "a partial function of an object": partial(self.keeper.keep),
         }
-        self.enc.register_forward_hook(hooks[how])
+        by_name = how in ("a method of an object", "a partial function of an object")
+        self.enc.register_forward_hook(hooks[how], with_kwargs=by_name, always_call=by_name)
 
     def keep(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self.kept = output
 
     def forward(self, data: Tensor) -> Tensor:
         middle = self.mid(self.enc(data).relu()).relu()
-        return self.head(torch.cat([middle, self.store.get("enc", self.kept)], 1).mean((2, 3)))
+        kept = self.kept if self.keeper.kept is None else self.keeper.kept
+        return self.head(torch.cat([middle, self.store.get("enc", kept)], 1).mean((2, 3)))
 
 
 def with_layer(model: nn.Module, layer: str, data: Tensor, change: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -78,18 +101,23 @@ def assert_as_in_torch(model: nn.Module, layer: str, data: Tensor) -> None:
 
 @pytest.mark.parametrize("called", ["never", "on other data", "on the same data"])
 @pytest.mark.parametrize(
-    "how", ["a method", "a closure on the model", "a closure on a dict", "a default argument"]
+    "how",
+    [
+        "a method", "a closure on the model", "a closure on a dict", "a default argument", "an object",
+        "an object with the model", "a method of an object", "a partial function of an object",
+    ],
 )
 def test_what_a_hook_keeps_is_the_layers_output(how: str, called: str) -> None:
     torch.manual_seed(0)
     model, data = Skip(how).eval(), torch.rand(2, 3, 5, 5, **FAR)
     if called != "never":
         model(data if called == "on the same data" else torch.rand(2, 3, 5, 5, **FAR))
-    before = model.kept, dict(model.store)
+    before = model.kept, dict(model.store), model.keeper.kept
     with RelevanceFlow(model, composite_for(model, data).composite, data, ["enc"]) as flow:
         flow.without("enc", [[1]])
     assert model.kept is before[0]
     assert model.store == before[1]
+    assert model.keeper.kept is before[2]
     assert_as_in_torch(model, "enc", data)
 
 
