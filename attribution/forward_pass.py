@@ -173,7 +173,7 @@ def run_forward(
     kind = (*data.shape[1:], data.dtype, found.path)
     if kind not in replica.checked:
         check_graph(found.taps[OUTPUT].below)
-        if replica.changed:
+        if replica.changed or replica.edited:
             check_output(replica, data, observation or observed(replica, data, layers), found.output, found.modules)
         replica.checked.add(kind)
     return found

@@ -11,7 +11,7 @@ from torch import Tensor
 from crp.attribution.backward_graph import graph_below
 from crp.attribution.observation import Observation
 from crp.attribution.replica import Replica
-from crp.errors import ModelError
+from crp.errors import ModelError, listed
 
 # Largest difference of two outputs, relative to the largest value, that rounding explains.
 _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1}
@@ -94,6 +94,11 @@ def check_output(
     difference, largest = _difference(observation.output, found)
     if difference <= tolerance * max(largest, 1e-6):
         return
+    if replica.edited:
+        raise ModelError(
+            f"The model was changed after it was prepared or mined ({listed(replica.edited, 3)}), and gives another "
+            "output now: prepare it again, and explain with a library that was mined with this model."
+        )
     if replica.operations is None:
         replica.notes.append(
             f"The canonizers of the composite change the model's output by up to {difference / largest:.1%} of its "

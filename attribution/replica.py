@@ -82,6 +82,10 @@ class Replica:
         not said.
     weights
         Where the model's weights are, and how often they were changed; read when the copy is made.
+    settings
+        What decides beside them on what the model computes (`_settings`), when the copy was made or last compared.
+    edited
+        Names of settings that the caller has changed since.
     running
         Held while the copy runs or is observed: a forward pass keeps what it finds at the modules, so two threads take
         turns. What follows the pass belongs to its flow, and needs no turns.
@@ -105,10 +109,12 @@ class Replica:
     layouts: dict[tuple[str, tuple[int, ...]], Layout | UnknownLayout] = field(default_factory=dict)
     probabilities: str | None = None
     weights: dict[str, tuple[int, int]] = field(init=False)
+    settings: dict[str, Any] = field(init=False)
+    edited: tuple[str, ...] = ()
     running: AbstractContextManager = field(default_factory=threading.RLock, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.weights = _versions(self.source)
+        self.weights, self.settings = _versions(self.source), _settings(self.source)
 
     def __getstate__(self) -> dict[str, Any]:
         self.check_weights()
@@ -116,13 +122,15 @@ class Replica:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, running=threading.RLock())
-        self.weights = _versions(self.source)  # a deep copy has weights of its own
+        # a deep copy has weights and modules of its own
+        self.weights, self.settings = _versions(self.source), _settings(self.source)
 
     def check_weights(self) -> None:
         """Refuse a model whose weights were changed after it was copied.
 
         The copy shares some of them, and has others (buffers, merged batch norms) as they were: it is neither the model
-        that was copied nor the one that there is now.
+        that was copied nor the one that there is now. Of other settings it is not known whether they matter (a model
+        may count its calls): if one was changed, the next pass is compared with the model.
 
         Raises
         ------
@@ -135,6 +143,11 @@ class Replica:
                 f"The model was changed after it was prepared or mined ({listed(changed, 3)}): prepare it again, and "
                 "explain with a library that was mined with these weights."
             )
+        settings = _settings(self.source)
+        if settings != self.settings:
+            edited = [name for name in {**self.settings, **settings} if self.settings.get(name) != settings.get(name)]
+            self.edited, self.settings = (*self.edited, *edited), settings
+            self.checked.clear()
 
     @property
     def by_purpose(self) -> bool:
@@ -249,6 +262,21 @@ def _versions(model: nn.Module) -> dict[str, tuple[int, int]]:
         for name, value in model.state_dict(keep_vars=True).items()
         if isinstance(value, Tensor)
     }
+
+
+def _settings(model: nn.Module) -> dict[str, Any]:
+    """Return what decides beside weights on what modules compute: class, hooks, `forward`, numbers and words."""
+    found: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        hooks = *module._forward_hooks.values(), *module._forward_pre_hooks.values()
+        found[name or "the model itself"] = id(module), type(module), *map(id, hooks), id(vars(module).get("forward"))
+        for key, value in vars(module).items():
+            each = value if isinstance(value, tuple) else (value,)
+            if key != "training" and all(one is None or isinstance(one, int | float | str) for one in each):
+                found[f"{name}.{key}".lstrip(".")] = value
+            elif isinstance(value, Tensor):
+                found[f"{name}.{key}".lstrip(".")] = id(value), 0 if value.is_inference() else value._version
+    return found
 
 
 def _operators(module: nn.Module, hooks: Mapping[Purpose, Hook]) -> dict[Purpose, RuleOperator] | None:
