@@ -36,11 +36,14 @@ _TRANSPOSED = {functional.conv_transpose1d, functional.conv_transpose2d, functio
 _BATCH_NORM = inspect.signature(functional.batch_norm)
 # What torch raises in a model that does not take its input.
 REFUSALS = (RuntimeError, ValueError, TypeError)
-# Functions that read values, or change them, and return no tensor.
-_READING_VALUES = {
-    Tensor.tolist, Tensor.item, Tensor.numpy, Tensor.__setitem__, Tensor.__bool__, Tensor.__float__, Tensor.__int__,
-    Tensor.equal, Tensor.allclose, torch.equal, torch.allclose,
+# Functions that make numbers of Python or numpy of values, on which control flow can depend.
+DECIDING = {
+    Tensor.tolist, Tensor.item, Tensor.numpy, Tensor.__bool__, Tensor.__float__, Tensor.__int__, Tensor.__index__,
+    Tensor.__contains__, Tensor.is_nonzero, Tensor.equal, Tensor.allclose, torch.equal, torch.allclose,
+    torch.is_nonzero,
 }  # fmt: skip
+# Functions that read values, or change them, and return no tensor.
+_READING_VALUES = DECIDING | {Tensor.__setitem__}
 
 
 def reads_values(function: Callable, result: Any) -> bool:

@@ -21,6 +21,7 @@ from crp.attribution.followed_pass import FollowedModel, Path
 from crp.attribution.isolation import isolated_pass
 from crp.attribution.linear_sums import LinearSums, is_linear
 from crp.attribution.nested_tensors import tensors_in
+from crp.attribution.observation import DECIDING
 from crp.errors import InputError, ModelError
 
 # Outputs may differ by this part of the largest one when the same is computed in a batch of another size.
@@ -240,6 +241,8 @@ class UpperPart:
         if not self._same(found):
             return False
         self._read = reads.found
+        if reads.decide:
+            self._formats = []  # in one batch, one condition would decide for all
         for call in self._calls:
             call.output = tree_map_only(
                 Tensor, lambda one: one if id(one) in self._read else one.new_empty(0), call.output
@@ -295,12 +298,13 @@ class UpperPart:
 
 
 class _Reads(TorchFunctionMode):
-    """Records which stored tensors are read by a function."""
+    """Records which stored tensors are read by a function, and whether control flow may depend on values."""
 
     def __init__(self) -> None:
         super().__init__()
         self._copies: dict[int, tuple[Tensor, Tensor]] = {}
         self.found: dict[int, Tensor] = {}
+        self.decide = False
 
     def watched(self, tensor: Tensor) -> Tensor:
         """Return a copy of a stored tensor, which may be overwritten, and watch who reads it."""
@@ -313,6 +317,7 @@ class _Reads(TorchFunctionMode):
     ) -> Any:
         """Run a function."""
         kwargs = kwargs or {}
+        self.decide |= function in DECIDING
         for read in tensors_in((*args, *kwargs.values())):
             if id(read) in self._copies:
                 stored, _ = self._copies[id(read)]

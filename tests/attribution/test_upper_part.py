@@ -49,6 +49,20 @@ class SharedReLU(nn.Module):
         return self.high(self.middle(self.low(data))).mean((2, 3))
 
 
+class Deciding(nn.Module):
+    """What lies above the layer takes another way for a whole batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.head = nn.Conv2d(3, 3, 3), nn.Linear(3, 2)
+
+    def forward(self, data: Tensor) -> Tensor:
+        values = self.low(data).mean((2, 3))
+        if (values.abs() < 1e-3).all(0).any():
+            values = 2 - values
+        return self.head(values)
+
+
 class Functional(nn.Module):
     """Functions below, around and above the layer; the input is overwritten in place, and read again at the end."""
 
@@ -365,3 +379,14 @@ def test_weights_above_the_layer_have_the_gradients_of_the_whole_model() -> None
     with torch.no_grad():
         weights[-1] += 1  # the same memory
         torch.testing.assert_close(model(data), upper.outputs(given[:, None])[:, 0])
+
+
+def test_one_condition_does_not_decide_for_the_others_in_its_batch():
+    torch.manual_seed(0)
+    model, data = Deciding().double(), torch.rand(2, 3, 6, 6, dtype=torch.float64)
+    upper = UpperPart(model, data, "low")
+    masks = 1 - torch.eye(3, dtype=torch.float64)[:, None, :, None, None]
+    replaced = upper.activation * torch.cat([masks, torch.ones_like(masks[:1])])
+    values = replaced.mean((3, 4))
+    expected = torch.stack([model.head(2 - one) for one in values[:3]] + [model.head(values[3])]).detach()
+    torch.testing.assert_close(upper.outputs(replaced), expected)
