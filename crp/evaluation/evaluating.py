@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from crp.arguments import layer_names, whole_number
 from crp.attribution.forward_pass import checked_input
-from crp.attribution.removal import follows_output
-from crp.attribution.starts import Logits, Start, held
+from crp.attribution.starts import Logits, Start
 from crp.class_names import check_classes
 from crp.concepts import ChannelConcept, Kinds
 from crp.errors import InputError, nearest, shortened
@@ -97,7 +96,8 @@ def evaluate(
         The kind of concept.
     target
         From a prediction `[N, ...]` to what is explained; by default the predicted class of each sample. What starts
-        has to follow the output: numbers of the caller stay as they are, whatever is removed.
+        has to follow the output: numbers of the caller stay as they are, whatever is removed. Only "localisation",
+        which changes nothing, takes them.
     fractions
         Fractions of concepts at which curves are measured, rising from 0.
     measures
@@ -149,7 +149,7 @@ def evaluate(
     data = checked_input(ready.model, data)
     labels = None if labels is None else [_label(index, label) for index, label in enumerate(labels)]
     right = torch.ones(len(data), dtype=torch.bool) if labels is None else _right(ready, data, labels)
-    explained = _measurable(target or predicted_class)
+    explained = target or predicted_class
     subject = Subject(ready, data, right, labels, masks, tuple(layers), concept, explained, seed, progress)
     if right.sum() < 2:
         measures = [name for name in measures if name == "trained"]
@@ -182,23 +182,6 @@ def _right(model: PreparedModel, data: Tensor, labels: Sequence[Label]) -> Tenso
     check_classes(chain.from_iterable((each,) if isinstance(each, int) else each for each in labels), output.shape[1])
     best = output.argmax(1).tolist()
     return torch.tensor([is_right(label, predicted) for label, predicted in zip(labels, best, strict=True)])
-
-
-def _measurable(target: Callable[[Tensor], Start]) -> Callable[[Tensor], Start]:
-    """Let what is explained keep its places when something is removed, and refuse what would stay as it is."""
-
-    def explained(prediction: Tensor) -> Start:
-        start = held(target(prediction), prediction)
-        # A class that is predicted nowhere in these samples starts nothing, and counts as zero.
-        if not follows_output(start, prediction) and start.relevance(prediction).any():
-            raise InputError(
-                "What starts does not follow the model's output, as with fixed numbers: removing concepts does "
-                "not change it, so there is nothing to measure. Explain a part of the output, for example "
-                "target=lambda output: Given(lambda output: output * weights)."
-            )
-        return start
-
-    return explained
 
 
 def predicted_class(prediction: Tensor) -> Start:

@@ -14,7 +14,7 @@ from crp.attribution.starts import Start
 from crp.errors import InputError
 from crp.evaluation.evaluation import Figure, Finding, figures_of
 from crp.evaluation.passes import input_gradient
-from crp.evaluation.subject import Subject
+from crp.evaluation.subject import Subject, is_measurable
 from crp.places import divided_relevance
 
 # Concepts of each layer whose conditional heatmaps are measured, and the margin around a mask in pixels.
@@ -39,11 +39,12 @@ def measure_localisation(subject: Subject) -> Iterator[Finding]:
     for first, batch in subject.batches("localisation"):
         masks = subject.masks_of_data[first : first + len(batch)].to(batch.device)
         with subject.flow(batch) as flow:
-            start = subject.target(flow.prediction)
+            start = subject.shown(flow.prediction)
+            measurable = is_measurable(start, flow.prediction)
             maps = {"heatmap": flow.down(flow.output_relevance(start)).sum(2)}
             maps |= {f"concepts of {layer}": _conditional(subject, flow, start, layer) for layer in subject.layers}
-        gradient = input_gradient(subject.model.model, batch, start)
-        maps["gradient × input"] = (gradient * batch).sum(1)[None]
+        if measurable:  # numbers of the caller have no gradient
+            maps["gradient × input"] = (input_gradient(subject.model.model, batch, start) * batch).sum(1)[None]
         maps["random"] = torch.rand(maps["heatmap"].shape, generator=generator).to(batch.device)
         for name, rows in maps.items():
             numbers = torch.stack([torch.stack(located(heatmaps, masks)) for heatmaps in rows])

@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 import crp
+from crp.attribution import RelevanceFlow
 from crp.attribution.starts import ClassInMask, Given, Sum
 from crp.concepts import Directions, PositionConcept
 from crp.errors import InputError
@@ -203,6 +204,27 @@ def test_numbers_of_the_caller_do_not_follow_the_output_and_are_refused(measures
             InputError, match=r"^What starts does not follow the model's output, as with fixed numbers"
         ):
             crp.evaluate(model(), DATA, [LAYER, "1"], target=lambda _, s=start: s, measures=measures, progress=False)
+
+
+def test_heatmaps_of_numbers_of_the_caller_are_compared_with_masks() -> None:
+    """Nothing is removed for that; only a gradient, with which heatmaps are compared, does not exist."""
+    masks = torch.zeros(len(DATA), *DATA.shape[2:], dtype=torch.bool)
+    masks[..., :3, :3] = True
+    rows = {}
+    for name, start in (("number", Given(2.0)), ("output", Given(lambda output: output / output * 2))):
+        (finding,) = crp.evaluate(
+            model(), DATA, [LAYER], target=lambda _, s=start: s, measures=["localisation"], masks=masks, progress=False
+        ).findings
+        rows[name] = finding.rows
+    assert set(rows["number"]) == {"heatmap", f"concepts of {LAYER}", "random"}
+    for name in rows["number"]:
+        assert rows["number"][name] == rows["output"][name]
+    with torch.no_grad():
+        output = model()(DATA)
+    with RelevanceFlow(model(), crp.composite_for(model(), DATA).composite, DATA) as flow:
+        heatmaps = flow.down(torch.full_like(output, 2.0)[None])[0].sum(1).clamp(min=0)
+    inside = (heatmaps * masks).sum((1, 2)) / heatmaps.sum((1, 2))
+    assert rows["number"]["heatmap"][0].mean == pytest.approx(float(inside[~inside.isnan()].mean()), rel=1e-9)
 
 
 def test_a_class_of_a_segmentation_may_be_predicted_nowhere_in_some_samples() -> None:
