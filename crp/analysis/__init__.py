@@ -46,6 +46,7 @@ _HOMES = {
     "lightning_callback": ".rules_of_use",
     "concept_vector": ".prediction",
     "concept_contexts": ".object_contexts",
+    "MeasuredContexts": ".object_contexts",
     "found_in": ".object_contexts",
     "ConceptContext": ".object_contexts",
     "GivenObject": ".object_contexts",

@@ -126,28 +126,70 @@ def concept_contexts(
     InputError
         If an object has no place.
     """
-    check_library(library)
-    model = ready_model(model, library=library)
-    model.check(library, concept)
-    layers = tuple(layers or library.layers)
-    for layer in layers:
-        library.shape(layer)
-    found: dict[tuple[int, str, int], list[tuple[float, float]]] = defaultdict(list)
-    counts: dict[int, int] = defaultdict(int)
+    measured = MeasuredContexts(model, library, layers, concepts=concepts, concept=concept)
     for _, own in groupby(objects, key=lambda each: id(each.data)):
-        first, *others = own
-        with RelevanceFlow(model.replica, None, first.data[None], layers, layouts=library.layouts) as flow:
-            for each in (first, *others):
-                counts[each.target] += 1
-                for layer, index, share, context in _measured(flow, each, layers, concepts, concept):
-                    found[each.target, layer, index].append((share, context))
-    return sorted(
-        (
-            _summary(layer, index, target, class_name(library.output_names, target), values, counts[target])
-            for (target, layer, index), values in found.items()
-        ),
-        key=lambda each: (each.target, layers.index(each.layer), -each.context, each.concept),
-    )
+        measured.add([*own])
+    return measured.summary()
+
+
+class MeasuredContexts:
+    """What `concept_contexts` measures, picture by picture: one that fails leaves the others as they are.
+
+    Parameters
+    ----------
+    model, library, layers, concepts, concept
+        As in `concept_contexts`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | PreparedModel,
+        library: Library,
+        layers: Sequence[str] | None = None,
+        *,
+        concepts: int = 5,
+        concept: Kinds = _CHANNELS,
+    ) -> None:
+        check_library(library)
+        self._model, self._library = ready_model(model, library=library), library
+        self._model.check(library, concept)
+        self._layers = tuple(layers or library.layers)
+        for layer in self._layers:
+            library.shape(layer)
+        self._concepts, self._concept = concepts, concept
+        self._found: dict[tuple[int, str, int], list[tuple[float, float]]] = defaultdict(list)
+        self._counts: dict[int, int] = defaultdict(int)
+
+    def add(self, objects: Sequence[GivenObject]) -> None:
+        """Measure the objects of one picture, all or none.
+
+        Raises
+        ------
+        InputError
+            If an object has no place.
+        ModelError
+            If the picture cannot be explained.
+        """
+        if not objects:
+            return
+        data, layers = objects[0].data[None], self._layers
+        with RelevanceFlow(self._model.replica, None, data, layers, layouts=self._library.layouts) as flow:
+            rows = [[*_measured(flow, each, layers, self._concepts, self._concept)] for each in objects]
+        for each, own in zip(objects, rows, strict=True):
+            self._counts[each.target] += 1
+            for layer, index, share, context in own:
+                self._found[each.target, layer, index].append((share, context))
+
+    def summary(self) -> list[ConceptContext]:
+        """Return the concepts by class and layer, those that use most context first."""
+        names = self._library.output_names
+        rows = [
+            _summary(layer, index, target, class_name(names, target), values, self._counts[target])
+            for (target, layer, index), values in self._found.items()
+        ]
+        return sorted(
+            rows, key=lambda each: (each.target, self._layers.index(each.layer), -each.context, each.concept)
+        )
 
 
 def found_in(model: nn.Module, pictures: Iterable[Tensor], class_names: Sequence[str] = ()) -> Iterator[GivenObject]:

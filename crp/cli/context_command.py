@@ -6,7 +6,6 @@ import io
 import math
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +19,7 @@ from crp.failed_pictures import FailedPictures
 from crp.files import user_path
 
 if TYPE_CHECKING:
-    from crp.analysis import ConceptContext, GivenObject
+    from crp.analysis import ConceptContext
     from crp.library import Library
 
 
@@ -48,14 +47,14 @@ def context(library: str, images: tuple[str, ...], **given: Any) -> None:
     Objects are the boxes that the detector in LIBRARY finds in the PICTUREs (files, or folders of pictures), or the
     classes that the segmentation predicts. For every object, the conditional heatmap of each of its strongest concepts
     is divided into what lies inside the box or mask and what lies outside, the context (L-CRP, Dreyer et al. 2023).
-    A PICTURE that cannot be read is left out and named at the end.
+    A PICTURE that cannot be read or explained is left out and named at the end.
 
     \b
     Example:
         crp context detector.crp street/ --out context.csv
     """
     sys.path.append(os.getcwd())
-    from crp.analysis import concept_contexts, found_in
+    from crp.analysis import MeasuredContexts, found_in
     from crp.explanations.concept_table import write_rows
     from crp.files import write_file
     from crp.library import open_library
@@ -75,25 +74,15 @@ def context(library: str, images: tuple[str, ...], **given: Any) -> None:
         paths += pictures_below(image, Path(library), opened.preprocessing) if image.is_dir() else [image]
     failed = FailedPictures(len(paths))
 
-    def objects() -> Iterator[GivenObject]:
-        for path in paths:
-            found: list[GivenObject] = []
-            with failed.of(path):
-                data = read_input(path, opened.preprocessing)[0].to(device)
-                found += found_in(model, [data], opened.output_names)
-            yield from found
-
     kinds = {"concept": kinds_named(given["concept"], opened.layers)} if given["concept"] else {}
-    found = concept_contexts(
-        model,
-        objects(),
-        opened,
-        given["layers"],
-        concepts=given["concepts"],
-        **kinds,
-    )
+    measured = MeasuredContexts(model, opened, given["layers"], concepts=given["concepts"], **kinds)
+    for path in paths:
+        with failed.of(path):
+            data = read_input(path, opened.preprocessing)[0].to(device)
+            measured.add([*found_in(model, [data], opened.output_names)])
+    found = measured.summary()
     if not found:
-        failed.report("could not be read, and the model finds no object in the others")
+        failed.report("could not be read or explained, and the model finds no object in the others")
         raise InputError(f"The model finds no object in {len(paths)} pictures.")
     if given["out"]:
         text = io.StringIO(newline="")

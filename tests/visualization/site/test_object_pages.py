@@ -13,9 +13,10 @@ from PIL import Image
 from torch import nn
 
 import crp
+from crp.analysis import object_contexts
 from crp.attribution.starts import ClassInMask
 from crp.cli.group import main
-from crp.errors import InputError
+from crp.errors import InputError, ModelError
 from crp.explanations.object_explanations import explain_objects
 from crp.visualization.site.object_pages import make_object_pages
 from page_in_browser import COLOURS, faults
@@ -242,3 +243,28 @@ def test_context_leaves_out_pictures_that_cannot_be_read_and_names_them(library,
     assert len(Path(out).read_text().splitlines()) == 3
     done = CliRunner().invoke(main, [*words, *[files[1]] * 4])
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"Error: {fact}\n")
+
+
+def test_context_leaves_out_a_picture_one_object_of_which_cannot_be_explained(library, tmp_path, monkeypatch):
+    """None of its objects counts, and those of the others are kept."""
+    own, calls = object_contexts._measured, []
+
+    def measured(*given):
+        calls.append(given)
+        if len(calls) == 4:  # the second object of the second picture
+            raise ModelError("A concept of 'conv' cannot be explained.")
+        return own(*given)
+
+    words, files = ["context", str(library.path), "--model", f"{__file__}:Segmenter"], []
+    for name in ("0.png", "1.png", "2.png"):
+        files.append(str(tmp_path / name))
+        picture(Path(files[-1]), blue=False)
+    whole = CliRunner().invoke(main, [*words, files[0], files[2]])
+    monkeypatch.setattr(object_contexts, "_measured", measured)
+    done = CliRunner().invoke(main, [*words, *files])
+    assert len(calls) == 6
+    assert (done.exit_code, done.stdout) == (2, whole.stdout)
+    assert done.stderr == (
+        f"Error: 1 of 3 pictures could not be measured and are not counted: '{files[1]}': A concept of 'conv' cannot "
+        "be explained.\n"
+    )
