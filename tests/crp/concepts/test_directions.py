@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from crp.analysis.learned_directions import filter_directions, layer_activations, nmf_directions, pattern_directions
-from crp.concepts import ChannelConcept, Directions, Groups, HeadConcept, Layout, NonNegative, SparseAutoencoder
+from crp.concepts import (
+    ChannelConcept,
+    Directions,
+    Groups,
+    HeadConcept,
+    Layout,
+    NonNegative,
+    SparseAutoencoder,
+    parts_of,
+)
 from crp.concepts.direction_files import directions_of_autoencoder, load_directions, save_directions
 from crp.errors import InputError
 from crp.models import described_kind
@@ -23,9 +34,41 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_non_negative_coefficients_are_those_of_scipy():
     optimize = pytest.importorskip("scipy.optimize")
     directions, activation = normal(4, 6).abs().double(), normal(20, 6, seed=1).double()
-    found = NonNegative(steps=3000)(activation, directions)
+    found = NonNegative()(activation, directions)
     expected = [optimize.nnls(directions.T.numpy(), row.numpy())[0] for row in activation]
-    np.testing.assert_allclose(found, expected, atol=1e-9)
+    np.testing.assert_allclose(found, expected, atol=1e-11)
+
+
+def nearest_of_all_choices(activation: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """The best of the least squares solutions for each set of directions that are not negative there."""
+    best, smallest = torch.zeros(len(directions), dtype=activation.dtype), float(activation.square().sum())
+    for count in range(1, len(directions) + 1):
+        for chosen in map(list, itertools.combinations(range(len(directions)), count)):
+            found = torch.linalg.lstsq(directions[chosen].T, activation[:, None]).solution[:, 0]
+            left = float((activation - found @ directions[chosen]).square().sum())
+            if bool((found >= 0).all()) and left < smallest:
+                best, smallest = torch.zeros_like(best), left
+                best[chosen] = found
+    return best
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4), (torch.bfloat16, 1e-2)]
+)
+@pytest.mark.parametrize("alike", [0.0, 0.9])
+def test_non_negative_coefficients_are_the_best_ones(alike, dtype, tolerance):
+    """Also of directions that are much alike, for which each step is short, and in a batch with others."""
+    directions = ((1 - alike) * normal(6, 20).abs() + alike * normal(1, 20, seed=2).abs()).double()
+    activation = normal(16, 20, seed=1).relu().double()
+    activation[3] = 0
+    expected = torch.stack([nearest_of_all_choices(row, directions) for row in activation])
+    found = NonNegative()(activation.to(dtype), directions.to(dtype))
+    assert found.dtype == dtype
+    assert float((found.double() - expected).abs().max()) <= tolerance * float(expected.max()) * (1 + 10 * alike)
+    kind, layout = Directions(directions, NonNegative()), Layout((20,))
+    parts, relevance = parts_of(kind, activation, layout), normal(16, 20, seed=3).double()
+    carried = parts.carried(relevance, [*range(6)]).sum(0)
+    torch.testing.assert_close(carried + parts.rest(relevance), relevance, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["least squares", "non-negative"])
