@@ -42,7 +42,9 @@ class NonNegative:
     They are found by accelerated projected gradients (Beck and Teboulle 2009, "A fast iterative shrinkage-thresholding
     algorithm"), which start anew for each activation whose steps turn back (O'Donoghue and Candès 2015, "Adaptive
     restart for accelerated gradient schemes"). They end when no step changes a coefficient by more than 1e-6 of the
-    largest one of its activation (1e-13 in float64).
+    largest one of its activation (1e-13 in float64). The sum of directions is then as near as can be, to 1e-9 of its
+    distance. Coefficients are off by up to 1e-4 of the largest one (1e-10 in float64), and those of directions that are
+    nearly the same, of which there are several sums of nearly one distance, by up to 1e-3 (1e-5).
 
     Attributes
     ----------
