@@ -89,8 +89,8 @@ class FixFigures(ChangedPredictions):
         """Explain the fall on samples with the concept by those without it, which have nothing to lose."""
         if least_difference(self.before.right_without, self.lacking, self.after.right_without, self.lacking) > 0:
             return (
-                "accuracy falls, also without the concept, so not all of the fall is what the model knew from the "
-                "concept"
+                "accuracy also falls on the samples without the concept, so not all of the fall is what the model "
+                "knew from the concept"
             )
         return "accuracy falls only by what the model knew from the concept"
 

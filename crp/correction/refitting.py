@@ -109,7 +109,7 @@ def refit(
     linear = copied(model).get_submodule(name)
     if linear.bias is None:
         raise ModelError(f"The last layer '{name}' has no bias, which is needed to fit it.")
-    truth = "its own predictions" if labels is None else "labels"
+    truth = "the model's own predictions" if labels is None else "the labels"
     if from_layer is not None:
         fixed, boost = fitted_from(
             model, data, presence, from_layer, name, wanted, budget=budget, seed=seed, progress=progress

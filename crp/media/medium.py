@@ -71,7 +71,7 @@ class Medium:
         as numbers. Empty for the first three; of one or two channels, the first as grey.
     limits
         For an image, the values drawn as black and as full colour, in each channel that is shown. None for the smallest
-        and the largest value in each picture.
+        and the largest value of each channel in each picture.
 
     Raises
     ------

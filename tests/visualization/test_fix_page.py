@@ -43,7 +43,7 @@ def test_the_page_has_the_figures_and_the_samples_that_changed(library: Library)
     change = f"{100 * (figures.classes[1][3] - 0.9):+.1f}"
     assert re.search(rf"&lt;/b&gt;</th><td>60</td><td>90.0 %</td><td>[\d.]+ %</td><td>{re.escape(change)}</td>", words)
     assert f"For the better: {len(figures.better)}" in page
-    assert "Last layer fitted to its own predictions; samples with the concept count" in page
+    assert "Last layer fitted to the model&#39;s own predictions; samples with the concept count" in page
     assert "Without labels" not in page
     assert "<h2>By class</h2>" in page
 

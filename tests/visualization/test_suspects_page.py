@@ -44,7 +44,7 @@ def test_the_evidence_is_said_and_what_was_not_measured_stands_apart(library: Li
     assert (
         "With it taken out, 5 % are still recognised; with it put into others, 88 % are taken for &lt;b&gt;second"
     ) in text
-    assert "67 %</b></span></td><td>93 % of its relevance lies outside the object, as does 79 %" in text
+    assert "67 %</b></span></td><td>93 % of its relevance and 79 % of the input lie outside the object." in text
     # the tag: 36 of 36 against 0 of 4
     assert (
         "100 % of those that use it more are right, 0 % of the others. "

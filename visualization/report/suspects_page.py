@@ -106,8 +106,8 @@ def _evidence(one: Candidate, missing: str) -> list[tuple[str, str, str, str]]:
     if one.outside is not None:
         rows.append(
             ("outside", one.outside,
-             f"{_percent(one.relevance_outside)} of its relevance lies outside the object, as does "
-             f"{_percent(one.area_outside)} of the input.")
+             f"{_percent(one.relevance_outside)} of its relevance and {_percent(one.area_outside)} of the input lie "
+             "outside the object.")
         )  # fmt: skip
     return [
         (what, "", "", words) if value is None

@@ -76,7 +76,7 @@ def test_the_command_trains_from_a_layer(folder: Path, monkeypatch: pytest.Monke
     done = run(folder, "--concept", "conv/0", "--by", "refit", "--from", "conv", "--out", str(out), "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    assert found["method"].startswith("trained from conv on its own predictions")
+    assert found["method"].startswith("trained from conv on the model's own predictions")
     assert found["after"]["right_taken_out"] > 0.9
     before = planted_model().state_dict()
     changed = {name for name, value in load_file(out).items() if not torch.equal(value, before[name])}
@@ -142,7 +142,7 @@ def test_a_program_gives_the_same_outputs_without_this_package(folder: Path) -> 
     out, data = folder / "fixed.pt2", planted_data(9, seed=7)[0]
     done = run(folder, "--concept", "conv/0", "--by", "reactive", "--refit", "--out", str(out))
     assert done.exit_code == 0, done.output
-    assert "erased where it is active, within 2 positions; last layer fitted to its own predictions" in done.output
+    assert "erased where it is active, within 2 positions; last layer fitted to the model's own" in done.output
     (row,) = [line for line in done.output.splitlines() if line.startswith("other classes taken for 'second'")]
     before, after = (float(word.rstrip("%")) for word in row.split()[-2:])
     assert before == 100
