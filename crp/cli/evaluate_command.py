@@ -26,7 +26,7 @@ from crp.cli import options
     type=click.IntRange(min=2),
     default=32,
     show_default=True,
-    help="Number of samples, spread over the data; if they have labels, only correctly predicted ones.",
+    help="Number of samples, spread over the data; if they have labels, of correctly predicted ones.",
 )
 @click.option(
     "--out",
@@ -82,7 +82,7 @@ def evaluate(
     opened = open_library(library)
     path = user_path(out)
     if path.suffix.lower() not in (".html", ".json"):
-        raise click.UsageError(f"--out is a file .html or .json, given '{out}'.")
+        raise click.UsageError(f"--out must be a .html or .json file, given '{out}'.")
     dataset = load_data(data, opened.preprocessing, class_names=opened.class_names or None)
     found = model_of(opened, model=model, weights=weights, trust=trust).to(pick_device(device))
     ready = prepared(found, library=opened)

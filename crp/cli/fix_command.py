@@ -130,7 +130,7 @@ def fix(
     _check_options(method, pruning, {"--share": share, "--layers": layers},
                    {"--concept": concept, "--refit": refitted, "--usual-place": placed})  # fmt: skip
     if placed and method == "suppress":
-        raise click.UsageError("--usual-place is for project, reactive and refit: weights alone cannot watch a place.")
+        raise click.UsageError("--usual-place is for project, reactive and refit: weights cannot depend on a place.")
     opened, found_kind = open_library(library), kind_named(kind)
     checked_file(out, user_path(given["weights"]) if given["weights"] else weights_file(opened))
     if method == "reactive" and out.endswith(".safetensors"):
@@ -143,7 +143,7 @@ def fix(
     found, fitting, held_out = subject.model, subject.fitting, subject.held_out
     if pruning:
         if not isinstance(found_kind, ChannelConcept):
-            raise click.UsageError(f"--by prune takes out filters, which are channels, and the concepts are {kind}.")
+            raise click.UsageError(f"--by prune takes out filters, which are channels, but the concepts are {kind}.")
         _prune(found, fitting, held_out, pruned, share, opened, out, page, as_json)
         return
     watched, common = index, dict(kind=found_kind)
@@ -224,7 +224,7 @@ def _check_options(method: str, pruning: bool, of_pruning: dict[str, object], of
     given = [name for name, value in (of_concepts if pruning else of_pruning).items() if value not in (None, False)]
     if given:
         others = "methods that correct a concept" if pruning else "prune"
-        raise click.UsageError(f"--by {method} has no {given[0]}: that is for {others}.")
+        raise click.UsageError(f"--by {method} does not take {given[0]}: that is for {others}.")
     if pruning and of_pruning["--share"] is None:
         raise click.UsageError("--by prune needs --share, the share of the filters to take out, such as 0.3.")
     if not pruning and of_concepts["--concept"] is None:

@@ -201,10 +201,10 @@ def test_the_command_writes_weights_and_says_the_curve(tmp_path: Path) -> None:
     assert lines[2:4] == ["filters out  as the whole model", "         0%  100.0%"]
     for options, sentence in (
         ((), "--by prune needs --share"),
-        (("--share", "0.4", "--concept", "conv/0"), "--by prune has no --concept"),
+        (("--share", "0.4", "--concept", "conv/0"), "--by prune does not take --concept"),
         (("--share", "0.4", "--layers", "conw"), "did you mean 'conv'?"),
         (("--by", "suppress"), "--by suppress needs --concept, such as conv5/37"),
-        (("--by", "suppress", "--share", "0.4", "--concept", "conv/0"), "--by suppress has no --share"),
+        (("--by", "suppress", "--share", "0.4", "--concept", "conv/0"), "--by suppress does not take --share"),
     ):
         done = run(*options)
         assert (done.exit_code, sentence in done.output) == (2, True), done.output

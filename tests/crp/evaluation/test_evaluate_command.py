@@ -90,7 +90,7 @@ def with_masks():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--samples", "1"], "1 is not in the range"), (["--out", "report.pdf"], "--out is a file .html or .json")],
+    [(["--samples", "1"], "1 is not in the range"), (["--out", "report.pdf"], "--out must be a .html or .json file")],
 )
 def test_wrong_calls(folder: Path, options: list[str], message: str) -> None:
     result = run(folder, "--data", f"{folder}/subject.py:labelled", *options)
