@@ -54,7 +54,8 @@ def atlas_figure(explanation: Explanation, *, renderer: Renderer | None = None) 
     explanation
         What to draw.
     renderer
-        How the input is drawn; by default chosen by its number of axes (`crp.visualization.figures.renderers`).
+        How the input is drawn; by default chosen by the explanation's medium, or else by its number of axes
+        (`crp.visualization.figures.renderers`).
 
     Returns
     -------

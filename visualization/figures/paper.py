@@ -87,7 +87,8 @@ def plot_heatmap(
     limit
         Magnitude of relevance at which colours saturate; by default 0.2 % of the values are larger.
     renderer
-        How the input is drawn; by default chosen by its number of axes (`crp.visualization.figures.renderers`).
+        How the input is drawn; by default chosen by the explanation's medium, or else by its number of axes
+        (`crp.visualization.figures.renderers`).
 
     Returns
     -------

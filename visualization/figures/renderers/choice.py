@@ -1,4 +1,4 @@
-"""Which renderer draws an input: chosen by its number of axes."""
+"""Which renderer draws an input: chosen by its medium, or else by its number of axes."""
 
 from __future__ import annotations
 
