@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from crp.attribution import RelevanceFlow
@@ -136,7 +137,8 @@ def _tables(
     cells, tables = Cells(grid, tuple(flow.input_shape[2:])), {}
     parts = {layer: flow.parts(layer, concept) for layer in arriving}
     for layer, relevance in arriving.items():
-        tables[layer] = relevance.new_zeros(cells.count, parts[layer].size)
+        kind = torch.promote_types(relevance.dtype, torch.float32)  # sums in bfloat16 would lose all but two digits
+        tables[layer] = relevance.new_zeros(cells.count, parts[layer].size, dtype=kind)
     waiting = set(arriving)
     while waiting and flow.linear:
         graph = flow.upward_graph([layer for layer in arriving if layer in waiting], arriving)
@@ -148,5 +150,5 @@ def _tables(
     for layer in waiting:  # rules that are not linear have no transpose: each concept needs its own backward pass
         for index in range(parts[layer].size):
             heatmap = flow.down(parts[layer].carried(arriving[layer], [index]), start=layer)[0, 0].sum(0)
-            tables[layer][:, index].index_add_(0, place, heatmap.flatten())
+            tables[layer][:, index].index_add_(0, place, heatmap.flatten().to(tables[layer]))
     return tables
