@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 import crp
 from crp.attribution import RelevanceFlow
-from crp.attribution.starts import ClassInMask, Given, Sum
+from crp.attribution.detectors import box_logits
+from crp.attribution.raw_boxes import RawBoxes, read_boxes
+from crp.attribution.starts import Box, ClassInMask, Given, Sum
 from crp.concepts import Directions, PositionConcept
 from crp.errors import InputError
 from crp.evaluation.evaluation import Evaluation, Figure
@@ -204,6 +206,33 @@ def test_numbers_of_the_caller_do_not_follow_the_output_and_are_refused(measures
             InputError, match=r"^What starts does not follow the model's output, as with fixed numbers"
         ):
             crp.evaluate(model(), DATA, [LAYER, "1"], target=lambda _, s=start: s, measures=measures, progress=False)
+
+
+class Detector(nn.Module):
+    """Class logits at each position, and boxes; or the logits alone."""
+
+    def __init__(self, boxes: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.low = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU())
+        self.classes, self.boxes = nn.Conv2d(6, 3, 1), boxes
+        self.double()
+
+    def forward(self, data: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        logits = self.classes(self.low(data)).flatten(2).mT
+        return (logits, torch.ones(*logits.shape[:2], 4)) if self.boxes else logits
+
+
+def test_a_detector_whose_boxes_a_function_reads_is_measured_as_its_logits_are() -> None:
+    detector = box_logits(read_boxes(Detector(True), lambda output: RawBoxes(*output)))
+    given = {"target": lambda _: Sum([Box(3, 1), Box(8, 2)]), "measures": ["rankings", "localisation", "pixels"]}
+    masks = torch.zeros(len(DATA), 8, 8, dtype=torch.bool)
+    masks[:, 2:5, 2:5] = True
+    ours, plain = (
+        crp.evaluate(net, DATA, ["low"], masks=masks, progress=False, **given) for net in (detector, Detector(False))
+    )
+    assert ours.to_json()["findings"] == plain.to_json()["findings"]
+    assert ours.to_json()["layers"] == plain.to_json()["layers"]
 
 
 def test_heatmaps_of_numbers_of_the_caller_are_compared_with_masks() -> None:
