@@ -97,7 +97,7 @@ class Places:
     @classmethod
     def lost(cls, shape: Sequence[int], like: Places) -> Places:
         """Return the places of a tensor whose values have none, with as many axes of space as other ones."""
-        return cls(tuple(each.new_full((), torch.nan).expand(*shape) for each in like.along))
+        return cls(tuple(each.new_full((), torch.nan).expand(tuple(shape)) for each in like.along))
 
     @cached_property
     def nowhere(self) -> bool:

@@ -71,7 +71,7 @@ class Product:
         def moved(values: Tensor) -> Tensor:
             for axis in reversed(summed):
                 values = averaged(values, axis).float().squeeze(axis)
-            return values.permute(order)[index].expand(*shape)
+            return values.permute(order)[index].expand(tuple(shape))
 
         return Places(tuple(map(moved, places.along)))
 

@@ -185,6 +185,10 @@ ORDERS = {
         lambda net, x: x.mT.unflatten(2, (4, 6)).unfold(2, 2, 2).unfold(3, 3, 3).flatten(2, 3).movedim(1, 2).flatten(2),
         Layout((4, 30), True, (2, 2)),
     ),
+    "compared with the mean of all": (lambda net, x: torch.where(x > x.mean(), x, -x), Layout((24, 5), True, (4, 6))),
+    "over the norm of all": (
+        lambda net, x: x / torch.linalg.norm(x) * x.max() * torch.einsum("ntc->", x), Layout((24, 5), True, (4, 6))
+    ),
     "sorted by the data": (lambda net, x: x.sort(1).values, Layout((24, 5), True, ())),
     "written from the first place on": (lambda net, x: assigned(x, 0, 24), Layout((24, 5), True, (4, 6))),
     "written from the second place on": (lambda net, x: assigned(x, 1, 25), Layout((25, 5), True, (4, 6), 1)),
