@@ -23,6 +23,7 @@ _ELEMENTWISE = (
 # Those whose rule for ranking is that of the function, gradient times input (`functions.elementary.smooth`).
 _SMOOTH = (
     nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Softplus, nn.Softsign, nn.Tanhshrink,
+    nn.Softshrink,
 )
 # Those whose rule depends on what reads them: that of the function (`functions.elementary.limited`) is put on.
 LIMITED = (nn.ReLU6, nn.Hardtanh, nn.Threshold)
@@ -38,7 +39,7 @@ _AVERAGES = (
 DERIVED = {
     "layer_norm", "group_norm", "rms_norm", "normalize", "local_response_norm", "scaled_dot_product_attention",
     "softmax", "sigmoid", "expit", "hardsigmoid", "tanh", "erf", "softsign", "gelu", "silu", "mish", "elu", "selu",
-    "celu", "glu", "softplus", "tanhshrink", "hardswish", "lstm", "gru", "rnn_tanh", "norm",
+    "celu", "glu", "softplus", "softshrink", "tanhshrink", "hardswish", "lstm", "gru", "rnn_tanh", "norm",
     "multi_head_attention_forward", "linalg_norm", "linalg_vector_norm", "var", "std", "rsqrt", "sqrt", "exp",
     "lstm_cell", "gru_cell", "logsumexp", "cosine_similarity", "cdist", "prod", "cumprod",
 }  # fmt: skip

@@ -113,12 +113,12 @@ for rule, names in (
     (assignment, "setitem copy_ index_put_ zero_ fill_"),
     (
         elementwise,
-        "relu leaky_relu prelu rrelu softshrink hardshrink abs absolute nan_to_num",
+        "relu leaky_relu prelu rrelu hardshrink abs absolute nan_to_num",
     ),
     (
         smooth,
         "gelu silu mish elu selu celu softplus tanhshrink hardswish log_sigmoid exp expm1 log log1p log2 log10 sqrt "
-        "rsqrt square pow reciprocal sin cos float_power",
+        "rsqrt square pow reciprocal sin cos float_power softshrink",
     ),
     (bounded, "sigmoid expit hardsigmoid"),
     (relu6, "relu6"),

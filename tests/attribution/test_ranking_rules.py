@@ -86,6 +86,8 @@ def signs(x: Tensor) -> Tensor:
 
 FUNCTIONS = {
     "gelu": functional.gelu,
+    "softshrink": lambda x: functional.softshrink(x, 0.3),
+    "softshrink module": nn.Softshrink(0.3),
     "product of signals": lambda x: x * x.flip(-1).cos(),
     "a square as a product": lambda x: x * x,
     "gate": lambda x: torch.sigmoid(x[:, :1]) * x,
