@@ -29,6 +29,8 @@ _NAMES = {name for name, rule in RULES.items() if rule in _RULES} | {
 # Those of them that leave each value where it is in a tensor of any axes, and others that do.
 _IN_ORDER = _NAMES - {"expand", "expand_as", "broadcast_to", "reshape", "view", "flatten", "unflatten"} | {
     "softmax", "log_softmax", "softmin", "normalize", "cumsum", "max", "min", "glu",
+    # what NaN in their arguments does not show
+    "fmax", "fmin", "isfinite", "isinf", "signbit", "heaviside", "logical_xor", "floor_divide",
 }  # fmt: skip
 # Those along axes, and where their argument `dim` stands: they keep places along samples and channels.
 _ALONG = {

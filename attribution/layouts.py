@@ -27,7 +27,7 @@ _WITH_SPACE = {"conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_p
 _FIRST = {f"{kind}{axes}d" for kind in _WITH_SPACE for axes in (1, 2, 3)} | {
     "batch_norm", "group_norm", "instance_norm", "interpolate", "lp_pool1d", "lp_pool2d", "lp_pool3d",
     "max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices", "fractional_max_pool2d",
-    "fractional_max_pool3d", "local_response_norm",
+    "fractional_max_pool3d", "local_response_norm", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
 }  # fmt: skip
 _LAST = {
     "linear", "layer_norm", "rms_norm", "embedding", "scaled_dot_product_attention", "multi_head_attention_forward",

@@ -107,7 +107,7 @@ class Places:
     @cached_property
     def indistinct(self) -> bool:
         """Whether no two values have different places."""
-        return not any(_differ(in_memory(each)) for each in self.along)
+        return not any(differ(in_memory(each)) for each in self.along)
 
     def equal_along(self, axes: Iterable[int]) -> bool:
         """Return whether the values lie at one place along each of some axes."""
@@ -227,6 +227,7 @@ def in_memory(values: Tensor) -> Tensor:
     return values
 
 
-def _differ(values: Tensor) -> bool:
+def differ(values: Tensor) -> bool:
     """Return whether two numbers differ, of those that are known."""
-    return bool(values.nan_to_num(nan=-torch.inf).amax() > values.nan_to_num(nan=torch.inf).amin())
+    most, least = values.nan_to_num(nan=-torch.inf), values.nan_to_num(nan=torch.inf)
+    return values.numel() > 0 and bool(most.amax() > least.amin())

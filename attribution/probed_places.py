@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crp.attribution.moved_places import Places, SeenCall, in_memory
+from crp.attribution.moved_places import Places, SeenCall, differ, in_memory
 from crp.attribution.nested_tensors import tensors_in
 
 
@@ -82,7 +82,7 @@ def channels_of(values: Tensor, axis: int) -> Places:
 def axis_of(channels: Places) -> int | None:
     """Return the axis along which the numbers of channels differ; None if there is none, or several."""
     numbers = channels.along[0][:1]  # in all samples alike
-    if channels.indistinct:
+    if not differ(numbers):
         return None
     most, least = numbers.nan_to_num(nan=-torch.inf), numbers.nan_to_num(nan=torch.inf)
     for axis in range(1, numbers.ndim):

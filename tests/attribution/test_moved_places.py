@@ -204,6 +204,16 @@ ORDERS = {
     "larger by shuffled channels": (
         lambda net, x: nn.functional.pixel_shuffle(mapped(torch.cat([x, x, x, x], 2)), 2), Layout((5, 8, 12))
     ),
+    "shuffled into one channel": (
+        lambda net, x: nn.functional.pixel_shuffle(mapped(x)[:, :4], 2), Layout((1, 8, 12))
+    ),
+    "sample by sample": (
+        lambda net, x: torch.stack([torch.kron(one, torch.ones(1, 1, 2)) for one in mapped(x)]), Layout((5, 4, 12))
+    ),
+    "the larger number": (lambda net, x: torch.fmax(x, x.flip(2)), Layout((24, 5), True, (4, 6))),
+    "none of some values": (
+        lambda net, x: (lambda y: y.__setitem__(y > 9, 2 * y[y > 9]) or y)(x.clone()), Layout((24, 5), True, (4, 6))
+    ),
     "warped": (
         lambda net, x: nn.functional.grid_sample(mapped(x), numbers(len(x), 4, 6, 2), align_corners=True),
         Layout((5, 4, 6), False, ()),
