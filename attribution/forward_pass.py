@@ -32,7 +32,7 @@ from crp.attribution.observation import REFUSALS, RunningModules, cannot_run
 from crp.attribution.outputs import described_output
 from crp.attribution.purposes import CurrentPurpose, Purpose
 from crp.attribution.repeatability import check_same_output, random_states
-from crp.attribution.replica import Replica
+from crp.attribution.replica import Replica, state_of
 from crp.attribution.rule_operator import mark_nonnegative_inputs
 from crp.attribution.ruled_module import ForwardState, ModuleCall, RuledModule
 from crp.attribution.tensor_joins import FastJoins
@@ -153,11 +153,12 @@ def run_forward(
     ------
     ModelError
         If the model cannot run on the data, the output is not a finite tensor or does not depend on the data, a layer
-        is called more than once or never, or the model draws random numbers that its output depends on.
+        is called more than once or never, or the model draws random numbers, or keeps a state, that its output depends
+        on.
     """
     whole = whole or not replica.checked
     observation = observed(replica, data, layers) if replica.changed and not replica.observed else None
-    drawn = random_states(data.device)
+    drawn, state = random_states(data.device), None if replica.checked else state_of(replica.model)
     found = _attempt(replica, data, layers, before_activation, whole)
     if found is None:
         replica.clone_tensors = True
@@ -167,7 +168,7 @@ def run_forward(
         raise ModelError(f"The model never calls {listed(missing)}{NOT_FOLLOWED}")
     if not whole:
         return found
-    if random_states(data.device) != drawn:
+    if random_states(data.device) != drawn or state not in (None, state_of(replica.model)):
         again = _attempt(replica, data, layers, before_activation)
         check_same_output(found.prediction, again.prediction)
     kind = (*data.shape[1:], data.dtype, found.path)

@@ -43,7 +43,8 @@ def check_same_output(first: Tensor, second: Tensor) -> None:
     if off > _UNSTEADY * first.abs().max():
         raise ModelError(
             f"The model gives different outputs for the same sample (they differ by {float(off):.3g}), although it is "
-            "in evaluation mode: is a dropout written as F.dropout(x) instead of F.dropout(x, training=self.training)?"
+            "in evaluation mode: is a dropout written as F.dropout(x) instead of F.dropout(x, training=self.training), "
+            "or does the model keep a state between calls?"
         )
 
 

@@ -264,6 +264,11 @@ def _versions(model: nn.Module) -> dict[str, tuple[int, int]]:
     }
 
 
+def state_of(model: nn.Module) -> dict[str, Any]:
+    """Return what a pass may change in a model, as values that can be compared."""
+    return _versions(model) | _settings(model)
+
+
 def _settings(model: nn.Module) -> dict[str, Any]:
     """Return what decides beside weights on what modules compute: class, hooks, `forward`, numbers and words."""
     found: dict[str, Any] = {}
@@ -274,6 +279,8 @@ def _settings(model: nn.Module) -> dict[str, Any]:
             each = value if isinstance(value, tuple) else (value,)
             if key != "training" and all(one is None or isinstance(one, int | float | str) for one in each):
                 found[f"{name}.{key}".lstrip(".")] = value
+            elif type(value) in (list, dict) and not key.startswith("_"):
+                found[f"{name}.{key}".lstrip(".")] = len(value)
             elif isinstance(value, Tensor):
                 found[f"{name}.{key}".lstrip(".")] = id(value), 0 if value.is_inference() else value._version
     return found

@@ -1,5 +1,6 @@
-"""A model whose output depends on random numbers is refused by whatever runs it."""
+"""A model whose output depends on random numbers, or on a state, is refused by whatever runs it."""
 
+import contextlib
 import random
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 import crp
 from crp.analysis import concept_vector
-from crp.attribution import CondAttribution, ConditionalAttribution, RelevanceFlow
+from crp.attribution import CondAttribution, ConditionalAttribution, RelevanceFlow, composite_for
 from crp.errors import ModelError
 
 DATA = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0)) + 0.1
@@ -89,3 +90,39 @@ def test_random_numbers_on_which_no_output_depends_are_allowed(part):
     expected = flow.prediction[:, 1].view(-1, 1, 1, 1) * plain.linear.weight[1].view(4, 4, 4).expand(4, -1, -1, -1)
     assert torch.allclose(flow.prediction, plain.linear(hidden.flatten(1)), atol=1e-5)
     assert torch.allclose(arriving[0], expected)
+
+
+class Keeping(nn.Module):
+    """Keeps what it saw, or how often it ran, in one of several ways."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.conv, self.linear, self.how, self.calls, self.seen = nn.Conv2d(1, 4, 3), nn.Linear(4, 2), how, 0, []
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, data):
+        values = self.conv(data).mean((2, 3))
+        self.calls += 1
+        if self.how == "a buffer":
+            self.mean = (self.mean + values.detach().mean(0)) / 2
+        elif self.how == "a buffer in place":
+            self.mean.mul_(0.5).add_(values.detach().mean(0))
+        elif self.how == "a list":
+            self.seen.append(values.detach().mean(0))
+        elif self.how == "a number":
+            values = values * self.calls
+        return self.linear(values + self.mean + sum(self.seen[:-1]))
+
+
+@pytest.mark.parametrize("composite", [None, "composite_for"])
+@pytest.mark.parametrize("how", ["a buffer", "a buffer in place", "a list", "a number"])
+def test_a_model_that_keeps_a_state_is_refused_unless_no_output_depends_on_it(how, composite):
+    """Each pass of a prepared model would give another output, and no one would know for which of them relevance is."""
+    for kept, refused in ((how, True), ("only the number of calls", False)):
+        model = Keeping(kept).eval()
+        with contextlib.ExitStack() as expected:
+            if refused:
+                expected.enter_context(pytest.raises(ModelError, match=r"or does the model keep a state between calls"))
+            rules = composite and composite_for(model, DATA).composite
+            with RelevanceFlow(model, rules, DATA, ["conv"]) as flow:
+                assert torch.equal(flow.prediction, model(DATA))

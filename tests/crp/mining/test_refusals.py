@@ -143,7 +143,7 @@ def test_a_model_that_answers_differently_when_run_twice_is_refused(tmp_path):
     sentence = (
         r"^The model gives different outputs for the same sample \(they differ by [\d.]+\), although it is in "
         r"evaluation mode: is a dropout written as F\.dropout\(x\) instead of "
-        r"F\.dropout\(x, training=self\.training\)\?$"
+        r"F\.dropout\(x, training=self\.training\), or does the model keep a state between calls\?$"
     )
     with pytest.raises(ModelError, match=sentence):
         mined(AlwaysDropping(0.5), DATA, tmp_path / "a.crp", layers=["conv"])
