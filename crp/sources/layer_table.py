@@ -97,13 +97,15 @@ def described_layout(layout: Layout) -> str:
     ('channels first', 'channels last')
     >>> described_layout(Layout((197, 192), last=True, grid=(14, 14), prefix=1)), described_layout(Layout((10,)))
     ('tokens, 14 x 14 and 1 in front', 'units')
+    >>> described_layout(Layout((196, 192), last=True, grid=()))
+    'tokens without places: moved or mixed'
     """
     if len(layout.shape) == 1:
         return "units"
     if layout.grid == layout.space:
         return "channels last" if layout.last else "channels first"
     if not layout.grid:
-        return "tokens without a grid"
+        return f"{'tokens' if len(layout.space) == 1 else 'positions'} without places: moved or mixed"
     grid = " x ".join(map(str, layout.grid))
     return f"tokens, {grid}" + (f" and {layout.prefix} in front" if layout.prefix else "")
 
