@@ -16,6 +16,7 @@ from zennit.types import Linear
 from crp.attribution.final_activation import FinalActivation
 from crp.attribution.functions.complex_numbers import COMPLEX_RULES
 from crp.attribution.functions.elementary import other_function
+from crp.attribution.functions.foreign_tensors import as_start
 from crp.attribution.functions.function_calls import FunctionRules, Operation
 from crp.attribution.functions.input_values import as_input
 from crp.attribution.functions.pass_notes import notes_of
@@ -221,7 +222,7 @@ def _attempt(
             final = modes.enter_context(FinalActivation(replica.model))
             # cloned, because a model may start with an in-place operation
             try:
-                output = replica.model(as_input(data.clone()))
+                output = replica.model(as_input(as_start(data).clone()))
             except _Reached:
                 output = [*result.taps.values()][-1].above
             stale.check(tensors_in([output]))
@@ -331,7 +332,7 @@ def _tap_hook(
                     lambda gradient: torch.zeros_like(gradient) if gradient is not None and layer in blocked else None
                 )
         else:
-            above.requires_grad_()
+            as_start(above.requires_grad_())
         taps[layer] = Tap(above, below)
         versions.append((above, above._version))
         if len(taps) == last:

@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from crp.attribution.backward_graph import Node
 from crp.attribution.functions.cut_values import leaves_torch, reads_cut, without_graph
+from crp.attribution.functions.foreign_tensors import ForeignTensors
 from crp.attribution.functions.gates import Gate, as_gate, gate_of, read_as_signal
 from crp.attribution.functions.input_values import as_input, is_input
 from crp.attribution.functions.named_calls import NamedCall, is_rule, modules_by_name, shown_below
@@ -196,6 +197,7 @@ class FunctionRules(TorchFunctionMode):
         self._without_rule: list[NamedCall] = []
         self._reading_cut: list[NamedCall] = []
         self._seen: set[Node] = set()
+        self._foreign = ForeignTensors(self._seen)
         self.operations: list[Operation] = []
         self.converted: dict[torch.dtype, set[str]] = defaultdict(set)
         self.leaving: dict[str, set[str]] = defaultdict(set)
@@ -224,10 +226,9 @@ class FunctionRules(TorchFunctionMode):
         return result
 
     def _run(self, function: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-        if any(_is_trained(value) for value in (*args, *kwargs.values())):
-            # a module that the model hides from `modules()` runs with the caller's parameters
-            args = tuple(map(_as_constant, args))
-            kwargs = {name: _as_constant(value) for name, value in kwargs.items()}
+        if self._foreign.among((*args, *kwargs.values())):
+            args = self._foreign.detached(args)
+            kwargs = {name: self._foreign.detached(value) for name, value in kwargs.items()}
         data = list(data_in((*args, *kwargs.values())))
         if not data:
             return without_graph(function, args, kwargs)
@@ -320,17 +321,9 @@ class FunctionRules(TorchFunctionMode):
         return result
 
 
-def _is_trained(value: object) -> bool:
-    return isinstance(value, nn.Parameter) and value.requires_grad
-
-
 def _is_complex(value: object) -> bool:
     """Whether an argument is, or holds, complex numbers; also a constant makes a result of real data complex."""
     return isinstance(value, complex) or any(tensor.is_complex() for tensor in tensors_in([value]))
-
-
-def _as_constant(value: object) -> object:
-    return value.detach() if _is_trained(value) else value
 
 
 def data_in(values: Sequence[Any]) -> Iterator[Tensor]:
