@@ -169,7 +169,7 @@ def run_forward(
         raise ModelError(f"The model never calls {listed(missing)}{NOT_FOLLOWED}")
     if not whole:
         return found
-    if random_states(data.device) != drawn or state not in (None, state_of(replica.model)):
+    if random_states(data.device) != drawn or (state is not None and state_of(replica.model) != state):
         again = _attempt(replica, data, layers, before_activation)
         check_same_output(found.prediction, again.prediction)
     kind = (*data.shape[1:], data.dtype, found.path)

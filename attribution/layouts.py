@@ -195,7 +195,7 @@ class _Axes(TorchFunctionMode):
     def _found(self, call: SeenCall, given: Sequence[_Followed], outputs: Sequence[Tensor]) -> list[_Followed]:
         """Return what is known of the results of a call."""
         known = [one for one in given if one.is_known]
-        if not all(output.ndim for output in outputs):  # one number
+        if not all(output.ndim and output.numel() for output in outputs):  # one number, or none
             return [*map(self._of, outputs)]
         if call.name in PRODUCTS and (known or call.name in _LAST):
             product = read_product(call, outputs[0])

@@ -36,6 +36,9 @@ from crp.attribution.rules import in_fewer_branches
 from crp.concepts import Layout
 from crp.errors import ModelError, listed
 
+# Attributes of modules of any class; what they hold decides nothing, or is read apart.
+_OF_EVERY_MODULE = vars(nn.Module()).keys()
+
 
 @dataclass
 class Replica:
@@ -273,16 +276,20 @@ def _settings(model: nn.Module) -> dict[str, Any]:
     """Return what decides beside weights on what modules compute: class, hooks, `forward`, numbers and words."""
     found: dict[str, Any] = {}
     for name, module in model.named_modules():
+        own, place = vars(module), f"{name}." if name else ""
         hooks = *module._forward_hooks.values(), *module._forward_pre_hooks.values()
-        found[name or "the model itself"] = id(module), type(module), *map(id, hooks), id(vars(module).get("forward"))
-        for key, value in vars(module).items():
-            each = value if isinstance(value, tuple) else (value,)
-            if key != "training" and all(one is None or isinstance(one, int | float | str) for one in each):
-                found[f"{name}.{key}".lstrip(".")] = value
-            elif type(value) in (list, dict) and not key.startswith("_"):
-                found[f"{name}.{key}".lstrip(".")] = len(value)
+        found[name or "the model itself"] = id(module), type(module), *map(id, hooks), id(own.get("forward"))
+        for key in own.keys() - _OF_EVERY_MODULE:
+            value = own[key]
+            if value is None or isinstance(value, int | float | str):
+                found[f"{place}{key}"] = value
+            elif isinstance(value, tuple):
+                if all(one is None or isinstance(one, int | float | str) for one in value):
+                    found[f"{place}{key}"] = value
+            elif type(value) in (list, dict):
+                found[f"{place}{key}"] = len(value)
             elif isinstance(value, Tensor):
-                found[f"{name}.{key}".lstrip(".")] = id(value), 0 if value.is_inference() else value._version
+                found[f"{place}{key}"] = id(value), 0 if value.is_inference() else value._version
     return found
 
 

@@ -214,6 +214,10 @@ ORDERS = {
     "none of some values": (
         lambda net, x: (lambda y: y.__setitem__(y > 9, 2 * y[y > 9]) or y)(x.clone()), Layout((24, 5), True, (4, 6))
     ),
+    "joined with nothing": (
+        lambda net, x: torch.cat([x, torch.linalg.norm(x[:, :0], dim=2, keepdim=True).expand(-1, -1, 5)], 1),
+        Layout((24, 5), True, (4, 6)),
+    ),
     "warped": (
         lambda net, x: nn.functional.grid_sample(mapped(x), numbers(len(x), 4, 6, 2), align_corners=True),
         Layout((5, 4, 6), False, ()),
