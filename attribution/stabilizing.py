@@ -11,8 +11,9 @@ from torch import Tensor
 # zennit's default stabiliser (zennit.core.Stabilizer).
 EPSILON = 1e-6
 
-# A CPU computes element by element in pieces of this many values, so that intermediate results stay in its cache.
-PIECE = 2**16
+# Of an element-wise computation on a CPU, each thread gets this many values at a time: few enough that intermediate
+# results stay in its cache, and enough that starting the threads costs little beside the work.
+_PER_THREAD = 2**18
 
 
 class Reciprocal:
@@ -107,9 +108,17 @@ def _reciprocal_into(values: Tensor, result: Tensor, epsilon: float) -> Tensor:
     return result.clamp_(-largest, largest)
 
 
+def values_per_piece(whole: Tensor) -> int:
+    """Return how many values of a tensor to compute at a time: all of them on a GPU, where each piece costs a step.
+
+    >>> values_per_piece(torch.zeros(3, device="meta"))
+    3
+    """
+    return _PER_THREAD * torch.get_num_threads() if whole.device.type == "cpu" else max(1, whole.numel())
+
+
 def pieces(*tensors: Tensor) -> Iterator[Sequence[Tensor]]:
     """Split tensors of one shape into pieces, all in the memory order of the last tensor."""
     last = tensors[-1]
     axes = sorted(range(last.ndim), key=last.stride, reverse=True)
-    size = PIECE if last.device.type == "cpu" else max(1, last.numel())
-    return zip(*(values.permute(axes).reshape(-1).split(size) for values in tensors), strict=True)
+    return zip(*(values.permute(axes).reshape(-1).split(values_per_piece(last)) for values in tensors), strict=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crp.attribution.functions.operation import Down
 from crp.attribution.norm_squares import Norm
-from crp.attribution.stabilizing import PIECE, stabilized_reciprocal
+from crp.attribution.stabilizing import stabilized_reciprocal, values_per_piece
 
 
 @dataclass
@@ -127,9 +127,7 @@ class Normalization:
         rows = [
             self._grouped(values).flatten(0, self._leading - 1) if self._leading else values[None] for values in tensors
         ]
-        # on a CPU, because a piece is a step of its own on a GPU
-        several = self.data.device.type == "cpu"
-        size = max(1, PIECE * len(rows[0]) // max(1, self.data.numel())) if several else len(rows[0])
+        size = max(1, values_per_piece(self.data) * len(rows[0]) // max(1, self.data.numel()))
         return zip(*(values.split(size) for values in rows), strict=True)
 
     def _joined(self, parts: Sequence[Tensor]) -> Tensor:

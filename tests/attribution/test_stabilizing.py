@@ -6,9 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from crp.attribution.stabilizing import PIECE, Reciprocal, pieces, stabilized_reciprocal
+from crp.attribution import stabilizing
+from crp.attribution.stabilizing import Reciprocal, pieces, stabilized_reciprocal
 
+PIECE = 2**10
 AROUND_ZERO = [0.0, -0.0, 1e-30, -1e-30, 5e-7, -5e-7, 2.0, -3.0]
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stabilizing, "values_per_piece", lambda whole: PIECE)
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -33,6 +40,7 @@ def test_known_signs_change_nothing() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_product_is_the_same_before_and_after_the_factor_is_stored(turned: bool) -> None:
     values, relevance = drawn(5, 7, 2 * PIECE // 35 + 3), drawn(5, 7, 2 * PIECE // 35 + 3, seed=1)
@@ -60,9 +68,17 @@ def test_conditions_and_graphs_get_the_same_product() -> None:
     assert torch.equal(gradient, stabilized_reciprocal(values))
 
 
+@pytest.mark.usefixtures("small_pieces")
 def test_pieces_hold_each_value_once() -> None:
     values = torch.arange(3 * PIECE).view(3, 2, -1).transpose(0, 1)
     result = torch.empty_like(values)
     for part, own in pieces(values, result):
         own.copy_(part)
     assert torch.equal(result, values)
+
+
+def test_more_threads_get_larger_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = torch.empty(2**21)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert [len(piece) for (piece,) in pieces(whole)] == [3 * 2**18, 3 * 2**18, 2**19]
+    assert stabilizing.values_per_piece(whole.to("meta")) == 2**21

@@ -69,7 +69,7 @@ def expected(function: Callable[[Tensor, Tensor], Tensor], relevance: Tensor, *,
 @pytest.mark.parametrize("piece", [1, 50, 10**6])
 @pytest.mark.parametrize("name", NORMS)
 def test_relevance_is_input_times_gradient(name: str, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(norm_derivatives, "PIECE", piece)
+    monkeypatch.setattr(norm_derivatives, "values_per_piece", lambda whole: piece)
     function, settings = NORMS[name]
     relevance = torch.randn(DATA.shape, generator=GENERATOR, dtype=torch.float64)
     own, norm = Normalization(DATA, function(DATA, DATA), **settings), Norm(DATA)
